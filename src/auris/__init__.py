@@ -1,0 +1,48 @@
+"""Auris: speech recognition that people run themselves.
+
+    from auris import AsrPipeline
+
+    pipeline = AsrPipeline.from_pretrained()
+    print(pipeline.transcribe("recording.mp3").text)
+
+Importing this package loads no torch; the pipeline is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from auris.errors import AurisError
+from auris.types import Chunk, Segment, Transcript, Waveform, Word
+
+if TYPE_CHECKING:
+    from auris.batching import Failure
+    from auris.pipeline import AsrPipeline, Progress
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsrPipeline",
+    "AurisError",
+    "Chunk",
+    "Failure",
+    "Progress",
+    "Segment",
+    "Transcript",
+    "Waveform",
+    "Word",
+    "__version__",
+]
+
+_LAZY = {
+    "AsrPipeline": "auris.pipeline",
+    "Failure": "auris.batching",
+    "Progress": "auris.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

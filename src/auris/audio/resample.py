@@ -1,0 +1,298 @@
+"""Any sample rate to 16 kHz, block by block, with the asked span cut out exactly.
+
+The result does not depend on how the input is cut into blocks: sample k of the output lies at
+k / 16000 seconds of the input, and S input samples make S * 16000 / rate output samples, rounded
+to the nearest whole number.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from auris.errors import AurisError, InvalidSamples, UnreadableAudio
+from auris.types import SAMPLE_RATE, Samples
+
+__all__ = [
+    "MAX_RATE",
+    "MIN_RATE",
+    "BrokenOff",
+    "Piece",
+    "Resampler",
+    "Span",
+    "check_rate",
+    "output_length",
+    "render",
+    "resample",
+    "skip",
+]
+
+MIN_RATE = 1_000
+"""Lowest source rate in Hz: below it there is no speech, only a wrong header."""
+
+MAX_RATE = 768_000
+"""Highest source rate in Hz, that of the fastest converters on the market."""
+
+LOUDEST = 1e30
+"""Samples beyond this are nonsense, and filtering them could overflow float32."""
+
+_WARM_UP = SAMPLE_RATE // 2
+"""Output samples that the filter hears before the first one that is kept. Its impulse response is
+some 200 samples of the lower rate long, 0.2 s at the lowest rate."""
+
+
+def check_rate(rate: object) -> int:
+    """Return `rate` as whole Hz.
+
+    Raises:
+        InvalidSamples: it is not a whole number from 1000 to 768000.
+    """
+    if isinstance(rate, numbers.Real) and not isinstance(rate, bool):
+        hertz = float(rate)
+        if MIN_RATE <= hertz <= MAX_RATE and hertz.is_integer():
+            return int(hertz)
+    raise InvalidSamples(
+        f"A sample rate has to be a whole number of Hz from {MIN_RATE} to {MAX_RATE}",
+        f"it is {rate!r}",
+        "give the rate at which the audio was recorded",
+    )
+
+
+def output_length(samples: int, rate: int) -> int:
+    """Number of samples at 16 kHz for `samples` at `rate` Hz: the nearest, halves up."""
+    return (2 * samples * SAMPLE_RATE + rate) // (2 * rate)
+
+
+def skip(outputs: int, rate: int) -> tuple[int, int]:
+    """How much of a source can be left out when its first `outputs` results are not wanted.
+
+    Returns:
+        (input samples, output samples) that end at exactly the same time, with enough left
+        before the first wanted result for the filter to settle. Resampling from there on gives
+        the wanted results as resampling the whole does, up to float32 rounding (1e-6).
+    """
+    if rate == SAMPLE_RATE:
+        return outputs, outputs
+    common = math.gcd(rate, SAMPLE_RATE)
+    periods = max(0, outputs - _WARM_UP) // (SAMPLE_RATE // common)
+    return periods * (rate // common), periods * (SAMPLE_RATE // common)
+
+
+class Resampler:
+    """Turns blocks at `rate` Hz into blocks at 16 kHz.
+
+    At 16 kHz the samples pass through untouched.
+
+    Args:
+        rate: of the input, in Hz.
+        channels: rows of every block; they are resampled together and never mixed.
+
+    Raises:
+        InvalidSamples: the rate is impossible.
+    """
+
+    def __init__(self, rate: int, channels: int = 1) -> None:
+        self.rate = check_rate(rate)
+        self.channels = channels
+        self._soxr: Any = None
+        if self.rate != SAMPLE_RATE:
+            self._soxr = soxr.ResampleStream(
+                self.rate, SAMPLE_RATE, channels, dtype="float32", quality="HQ"
+            )
+
+    def push(self, block: Samples) -> Samples:
+        """Take float32 [C, n], return the float32 [C, m] that can be computed by now."""
+        return self._process(block, last=False)
+
+    def finish(self) -> Samples:
+        """Return the rest, float32 [C, m]. Nothing may be pushed afterwards."""
+        return self._process(np.empty((self.channels, 0), np.float32), last=True)
+
+    def _process(self, block: Samples, last: bool) -> Samples:
+        if self._soxr is None:
+            return block
+        made: Samples = self._soxr.resample_chunk(np.ascontiguousarray(block.T), last=last)
+        return np.ascontiguousarray(made.T)
+
+
+def resample(samples: NDArray[np.float32], rate: int) -> Samples:
+    """Resample float32 [S] or [C, S] at `rate` Hz to 16 kHz in one go; the rank is kept."""
+    rows = np.atleast_2d(samples).astype(np.float32, copy=False)
+    resampler = Resampler(rate, len(rows))
+    made = np.concatenate((resampler.push(rows), resampler.finish()), axis=1)
+    return made[0] if np.ndim(samples) == 1 else made
+
+
+class Span(NamedTuple):
+    """The wanted samples at 16 kHz: from `first` up to `end`, or to the end of the source."""
+
+    first: int
+    end: int | None
+
+
+class Piece(NamedTuple):
+    """Decoded audio: float32 [C, n] at `rate` Hz.
+
+    `at` is where it lies, in samples of the source; it counts only for the first piece, which
+    comes late after a seek.
+    """
+
+    samples: Samples
+    rate: int
+    at: int = 0
+
+
+class BrokenOff(Exception):
+    """Raised by an iterator of pieces: the source cannot be read any further.
+
+    Attributes:
+        reason: half a sentence that says why.
+        declared: how many seconds the source claims to have, where it says so.
+    """
+
+    def __init__(self, reason: str, declared: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.declared = declared
+
+
+def render(
+    pieces: Generator[Piece, None, None], span: Span, name: str, mix: bool
+) -> Generator[Samples, None, int]:
+    """Average (if `mix`), resample and trim pieces to float32 [C, n] with n > 0 at 16 kHz.
+
+    Returns:
+        How many samples at 16 kHz the source was heard for.
+
+    Raises:
+        UnreadableAudio: the source broke off inside the span, or its number of channels changed
+            while they are kept apart.
+        InvalidSamples: a sample of the span is NaN, infinite or beyond 1e30, or the rate is wrong.
+    """
+    reached = 0
+    try:
+        for position, block in _resampled(pieces, span, name, mix):
+            reached = position + block.shape[1]
+            high = reached if span.end is None else min(span.end, reached)
+            kept = block[:, max(span.first - position, 0) : max(high - position, 0)]
+            if kept.shape[1]:
+                yield np.ascontiguousarray(kept)
+    finally:
+        pieces.close()  # Frees the file now also when the reader stops early.
+    return reached
+
+
+class _Section:
+    """A stretch of a source with one rate and one number of channels."""
+
+    def __init__(self, rate: int, channels: int, base: int, first: int, at: int) -> None:
+        self.resampler = Resampler(rate, channels)
+        self.base = base  # Samples at 16 kHz before the section.
+        self.at = at  # Samples of the section that went by.
+        # `drop` samples are not even resampled; they stand for `lead` samples at 16 kHz.
+        self.drop, self.lead = skip(max(first - base, 0), rate)
+        self.made = 0
+
+    @property
+    def heard(self) -> int:
+        """Where, at 16 kHz, the last sample that went by ends."""
+        return self.base + output_length(self.at, self.resampler.rate)
+
+    @property
+    def position(self) -> int:
+        """Where, at 16 kHz, the next result lies."""
+        return min(self.base + self.lead + self.made, self.heard)
+
+    def push(self, samples: Samples) -> tuple[int, Samples]:
+        fresh = samples[:, max(self.drop - self.at, 0) :]
+        self.at += samples.shape[1]
+        return self._placed(self.resampler.push(fresh) if fresh.shape[1] else fresh)
+
+    def finish(self) -> tuple[int, Samples]:
+        return self._placed(self.resampler.finish())
+
+    def _placed(self, block: Samples) -> tuple[int, Samples]:
+        position = self.position
+        self.made += block.shape[1]
+        return position, block
+
+
+def _resampled(
+    pieces: Iterator[Piece], span: Span, name: str, mix: bool
+) -> Iterator[tuple[int, Samples]]:
+    """Yield (position at 16 kHz, block), which may begin before the span and end after it."""
+    section: _Section | None = None
+    failure: AurisError | None = None
+    try:
+        for piece in pieces:
+            samples = _mixed(piece.samples) if mix else piece.samples
+            if section is None:
+                section = _Section(piece.rate, len(samples), 0, span.first, piece.at)
+            elif (piece.rate, len(samples)) != (section.resampler.rate, section.resampler.channels):
+                if len(samples) != section.resampler.channels:
+                    raise _channels_changed(section.resampler.channels, len(samples), name)
+                yield section.finish()
+                section = _Section(piece.rate, len(samples), section.heard, span.first, 0)
+            usable, failure = _usable(samples, section, name)
+            yield section.push(usable)
+            if failure is not None or (span.end is not None and section.position >= span.end):
+                break
+    except BrokenOff as broken:
+        failure = _damaged(broken, section.heard if section else 0, span, name)
+    if failure is not None and not (section and span.end and section.heard >= span.end):
+        raise failure
+    if section is not None:
+        yield section.finish()
+
+
+def _mixed(samples: Samples) -> Samples:
+    """The mean of the channels, float32 [1, n]; weighted first, so that it cannot overflow."""
+    if len(samples) == 1:
+        return samples
+    return (samples * np.float32(1 / len(samples))).sum(axis=0, keepdims=True, dtype=np.float32)
+
+
+def _usable(
+    samples: Samples, section: _Section, name: str
+) -> tuple[Samples, InvalidSamples | None]:
+    """The samples before the first bad one among those that count, and the error about it."""
+    counted = samples[:, max(section.drop - section.at, 0) :]
+    bad = ~(np.abs(counted) <= LOUDEST)  # This way round NaN is bad, too.
+    if not bad.any():
+        return samples, None
+    first = int(bad.any(axis=0).argmax())
+    value = float(counted[bad[:, first], first][0])
+    place = samples.shape[1] - counted.shape[1] + first
+    seconds = section.base / SAMPLE_RATE + (section.at + place) / section.resampler.rate
+    return samples[:, :place], InvalidSamples(
+        f"Samples have to be finite numbers of at most {LOUDEST:.0e}",
+        f"{name} has {value} at {seconds:.3f} s",
+        "repair the recording, or choose a span without such samples by start and duration",
+    )
+
+
+def _damaged(broken: BrokenOff, heard: int, span: Span, name: str) -> UnreadableAudio:
+    # Rounded down, so that the advice is one that works.
+    readable = heard * 100 // SAMPLE_RATE / 100
+    rest = max(heard - span.first, 0) * 100 // SAMPLE_RATE / 100
+    of = "" if broken.declared is None else f" of {broken.declared:.2f}"
+    return UnreadableAudio(
+        "A recording has to be readable up to the end of the asked span",
+        f"only {readable:.2f}{of} seconds of {name} can be read ({broken.reason})",
+        "get or encode the file anew"
+        + (f", or take the readable part with duration {rest:.2f}" if rest else ""),
+    )
+
+
+def _channels_changed(before: int, after: int, name: str) -> UnreadableAudio:
+    return UnreadableAudio(
+        "Channels can be kept apart only when their number stays the same",
+        f"{name} changes from {before} to {after} channels midway",
+        "mix the channels, or split the file where they change",
+    )

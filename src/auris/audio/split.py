@@ -1,0 +1,95 @@
+"""Cutting a recording into pieces at its quietest places.
+
+A cut is decided from the samples around one place only, and only when all of them have been
+heard, so that a live stream and a file are cut alike, whatever the size of the blocks that they
+arrive in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from auris.errors import UsageError
+from auris.types import SAMPLE_RATE, Chunk, Samples
+
+__all__ = ["CHUNK_SECONDS", "MAX_CHUNK_SECONDS", "split"]
+
+CHUNK_SECONDS = 30.0
+"""Usual length of a piece: models lose words in much longer ones."""
+
+MAX_CHUNK_SECONDS = 1200.0
+"""Longest piece that can be asked for."""
+
+SEARCH_SECONDS = 5.0
+"""A cut lies at most this far from its target, or a third of a shorter piece."""
+
+REST_SECONDS = 1.0
+"""What has to be heard behind a search window, so that no sliver is left as the last piece."""
+
+PAUSE = SAMPLE_RATE // 10
+"""Samples over which quietness is measured."""
+
+STEP = SAMPLE_RATE // 100
+"""Samples between the places that are compared."""
+
+
+def _quietest(samples: Samples) -> int:
+    """The middle of the quietest tenth of a second; of equals, the one nearest to the middle."""
+    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+    starts = np.arange(0, len(samples) - PAUSE + 1, STEP)
+    power = energy[starts + PAUSE] - energy[starts]
+    # Sums of the same silence differ by rounding; what is inaudible beside full scale is equal.
+    quiet = starts[power <= power.min() + 1e-9 * PAUSE]
+    middles = quiet + PAUSE // 2
+    return int(middles[np.argmin(np.abs(middles - len(samples) // 2))])
+
+
+def split(
+    blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS
+) -> Iterator[Chunk]:
+    """Cut a stream of samples into pieces.
+
+    Args:
+        blocks: float32 [n] at 16 kHz, of any sizes.
+        chunk_seconds: target length of a piece, 1 to 1200. A recording that ends less than a
+            second behind its first search window stays one piece.
+
+    Yields:
+        pieces that follow each other without gap or overlap.
+
+    Raises:
+        UsageError: the target is out of range.
+    """
+    if not 1.0 <= chunk_seconds <= MAX_CHUNK_SECONDS:
+        raise UsageError(
+            f"A piece has to be 1 to {MAX_CHUNK_SECONDS:.0f} seconds long",
+            f"{chunk_seconds} was asked",
+            "choose --chunk-seconds in this range",
+        )
+    target = round(chunk_seconds * SAMPLE_RATE)
+    reach = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
+    needed = target + reach + round(REST_SECONDS * SAMPLE_RATE)
+    return _pieces(blocks, target, reach, needed)
+
+
+def _pieces(
+    blocks: Iterable[Samples], target: int, reach: int, needed: int
+) -> Iterator[Chunk]:
+    start = 0
+    waiting: list[Samples] = []
+    heard = 0
+    for block in blocks:
+        waiting.append(block)
+        heard += len(block)
+        while heard >= needed:
+            samples = np.concatenate(waiting)
+            cut = target - reach + _quietest(samples[target - reach : target + reach])
+            yield Chunk(start, samples[:cut])
+            start += cut
+            # A copy, so that the piece that was given away can be freed.
+            waiting = [samples[cut:].copy()]
+            heard = len(waiting[0])
+    if heard:
+        yield Chunk(start, np.concatenate(waiting))

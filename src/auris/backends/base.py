@@ -1,0 +1,69 @@
+"""What the rest of Auris asks of something that runs a model.
+
+Token ids, embeddings and logits are all that passes: no text, no samples. Rows of a cache are
+requests at different positions; each keeps its own length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+__all__ = ["Backend", "Cache", "Positions"]
+
+Positions = Literal["last", "all"]
+
+
+class Cache(Protocol):
+    """Opaque memory of a batch of rows."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Positions filled in every row in use."""
+
+
+class Backend(Protocol):
+    """Runs a model on some device in some dtype."""
+
+    def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """Encoder states [N_i, d_model] of log-mels [bins, T_i]."""
+
+    def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """Unit scores [N_i, units + 1] of encoder states, blank last."""
+
+    def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
+        """Prompt embeddings [L, hidden], audio slots filled with projected states."""
+
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        """Memory for up to `rows` rows of `capacity` positions, none in use yet."""
+
+    def admit(self, cache: Cache, count: int = 1) -> range:
+        """Begin empty rows at the end; returns their indices."""
+
+    def drop(self, cache: Cache, row: int) -> None:
+        """End a row; the last row takes its index."""
+
+    def truncate(self, cache: Cache, row: int, length: int) -> None:
+        """Roll a row back to its first `length` positions."""
+
+    def extend(
+        self,
+        cache: Cache,
+        inputs: Sequence[Sequence[int] | Tensor],
+        rows: range | None = None,
+        positions: Positions = "last",
+    ) -> Tensor:
+        """Append to rows and score what could follow.
+
+        Args:
+            cache: grows by the inputs' lengths.
+            inputs: per row its token ids, or embeddings [T_i, hidden]; at least one each.
+            rows: consecutive rows that the inputs belong to; all rows in use by default.
+            positions: score after the last new position only, or after every one.
+
+        Returns:
+            float32 logits [rows, 1, vocab] or [rows, max T_i, vocab]; rows with fewer than
+            max T_i inputs hold nothing of meaning behind their own.
+        """

@@ -1,0 +1,107 @@
+"""A backend with scripted scores: decoding can be tested without a model.
+
+What a row will say is a list of ids in its prompt: after the prompt the row scores these ids one
+after the other, whatever its neighbours do, and the stop id when they are used up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from auris.backends.base import Cache, Positions
+
+__all__ = ["FakeBackend", "FakeCache"]
+
+
+class FakeCache:
+    """Every row's ids so far."""
+
+    def __init__(self, rows: int) -> None:
+        self.limit = rows
+        self.rows: list[list[int]] = []
+
+    @property
+    def lengths(self) -> list[int]:
+        """Positions filled in every row in use."""
+        return [len(row) for row in self.rows]
+
+
+class FakeBackend:
+    """Scores ids from a script.
+
+    Args:
+        scripts: what follows a prompt, by the prompt's first id. A prompt is one id long.
+        vocab: width of the scores.
+        stop: the id that ends a text.
+    """
+
+    def __init__(self, scripts: dict[int, Sequence[int]], vocab: int, stop: int) -> None:
+        self.scripts = scripts
+        self.vocab = vocab
+        self.stop = stop
+        self.passes: list[list[int]] = []
+
+    def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """One state per mel frame."""
+        return [mel.T for mel in mels]
+
+    def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """The states themselves."""
+        return list(states)
+
+    def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
+        """The ids as a column."""
+        return torch.tensor(ids, dtype=torch.float32)[:, None]
+
+    def new_cache(self, rows: int, capacity: int) -> FakeCache:
+        """See `Backend.new_cache`."""
+        return FakeCache(rows)
+
+    def admit(self, cache: Cache, count: int = 1) -> range:
+        """See `Backend.admit`."""
+        rows = cast(FakeCache, cache).rows
+        first = len(rows)
+        rows.extend([] for _ in range(count))
+        return range(first, first + count)
+
+    def drop(self, cache: Cache, row: int) -> None:
+        """See `Backend.drop`."""
+        rows = cast(FakeCache, cache).rows
+        last = rows.pop()
+        if row < len(rows):
+            rows[row] = last
+
+    def truncate(self, cache: Cache, row: int, length: int) -> None:
+        """See `Backend.truncate`."""
+        del cast(FakeCache, cache).rows[row][length:]
+
+    def extend(
+        self,
+        cache: Cache,
+        inputs: Sequence[Sequence[int] | Tensor],
+        rows: range | None = None,
+        positions: Positions = "last",
+    ) -> Tensor:
+        """See `Backend.extend`; the wanted id scores 1, all others 0."""
+        held = cast(FakeCache, cache).rows
+        rows = range(len(held)) if rows is None else rows
+        self.passes.append([len(item) for item in inputs])
+        width = 1 if positions == "last" else max(len(item) for item in inputs)
+        logits = torch.zeros(len(inputs), width, self.vocab)
+        for i, (row, item) in enumerate(zip(rows, inputs, strict=True)):
+            ids = item.flatten().long().tolist() if isinstance(item, Tensor) else list(item)
+            for place, token in enumerate(ids):
+                held[row].append(token)
+                column = 0 if positions == "last" else place
+                logits[i, column] = 0.0
+                logits[i, column, self._next(held[row])] = 1.0
+        return logits
+
+    def _next(self, row: list[int]) -> int:
+        script = self.scripts[row[0]]
+        said = len(row) - 1
+        return script[said] if said < len(script) else self.stop

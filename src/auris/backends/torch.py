@@ -1,0 +1,202 @@
+"""Models run by PyTorch on cpu, cuda or mps: the only place that names devices.
+
+The compute dtype is that of the weights; scores leave in float32 whatever it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from auris.backends.base import Cache, Positions
+from auris.errors import DeviceError, UnsupportedOption
+from auris.models.attention import KERNELS, Kernel, kernel_choice
+from auris.models.aut_ctc import AutCtc
+from auris.models.cache import KVCache
+from auris.models.qwen_asr import QwenAsr
+
+__all__ = ["DEVICES", "DTYPES", "TorchBackend", "available_devices", "pick_device", "pick_dtype"]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def available_devices() -> list[str]:
+    """Devices of this machine, the fastest first."""
+    devices = []
+    if torch.cuda.is_available():
+        devices.append("cuda")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return [*devices, "cpu"]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `name` means here; "auto" is the fastest there is.
+
+    Raises:
+        DeviceError: the machine has no such device.
+    """
+    present = available_devices()
+    if name == "auto":
+        return torch.device(present[0])
+    kind = name.partition(":")[0]
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or kind not in DEVICES or kind not in present:
+        raise DeviceError(
+            "The device has to be auto or one that this machine has",
+            f"{name!r} was asked and there is {', '.join(present)}",
+            f"choose --device {present[0]}, or install a torch build for the device",
+        )
+    if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            "The index of a CUDA device has to be below their number",
+            f"{name!r} was asked of {torch.cuda.device_count()}",
+            "choose a lower index",
+        )
+    return device
+
+
+def pick_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.dtype:
+    """The compute dtype that `name` means on a device.
+
+    "auto" is the stored dtype, except float32 for half-precision weights on a CPU without
+    arithmetic for them: there the half formats are emulated and slower.
+
+    Raises:
+        DeviceError: the name is no dtype.
+    """
+    if name == "auto":
+        if stored == torch.float16 and device.type == "cpu":
+            return torch.float32
+        if stored == torch.bfloat16 and device.type == "cpu" and not _cpu_has_bfloat16():
+            return torch.float32
+        return stored
+    if name not in DTYPES:
+        raise DeviceError(
+            f"The dtype has to be auto, {', '.join(DTYPES)}",
+            f"{name!r} was asked",
+            "choose one of these with --dtype",
+        )
+    return DTYPES[name]
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 matrices natively."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class TorchBackend:
+    """A model on a device, behind the `Backend` protocol.
+
+    Args:
+        model: weights in their compute dtype, on their device.
+        kernel: attention kernel, see `auris.models.attention.KERNELS`.
+    """
+
+    def __init__(self, model: QwenAsr | AutCtc, kernel: Kernel = "auto") -> None:
+        if kernel != "auto" and kernel not in KERNELS:
+            raise UnsupportedOption(
+                f"The attention kernel has to be auto, {', '.join(KERNELS)}",
+                f"{kernel!r} was asked",
+                "choose one of these",
+            )
+        self.model = model.eval()
+        self.kernel = kernel
+        weight = next(model.parameters())
+        self.device = weight.device
+        self.dtype = weight.dtype
+
+    @property
+    def _decoding(self) -> QwenAsr:
+        if not isinstance(self.model, QwenAsr):
+            raise UnsupportedOption(
+                "Token by token decoding needs a model with a decoder",
+                "this one has a CTC head only",
+                "use ctc_logits, or another model",
+            )
+        return self.model
+
+    @torch.inference_mode()
+    def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """See `Backend.encode`."""
+        with kernel_choice(self.kernel):
+            states, lengths = self.model.encoder([mel.to(self.device) for mel in mels])
+        return list(states.split(lengths))
+
+    @torch.inference_mode()
+    def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """See `Backend.ctc_logits`."""
+        if not isinstance(self.model, AutCtc):
+            raise UnsupportedOption(
+                "CTC scores need a model with a CTC head",
+                "this one has none",
+                "decode token by token, or use another model",
+            )
+        return [self.model.head(clip).float() for clip in states]
+
+    @torch.inference_mode()
+    def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
+        """See `Backend.embed`."""
+        return self._decoding.embed(ids, states)
+
+    def new_cache(self, rows: int, capacity: int) -> KVCache:
+        """See `Backend.new_cache`."""
+        with torch.inference_mode():
+            return KVCache(
+                self._decoding.config.decoder, rows, capacity, self.dtype, self.device
+            )
+
+    @torch.inference_mode()
+    def admit(self, cache: Cache, count: int = 1) -> range:
+        """See `Backend.admit`."""
+        return cast(KVCache, cache).admit(count)
+
+    @torch.inference_mode()
+    def drop(self, cache: Cache, row: int) -> None:
+        """See `Backend.drop`."""
+        cast(KVCache, cache).drop(row)
+
+    def truncate(self, cache: Cache, row: int, length: int) -> None:
+        """See `Backend.truncate`."""
+        cast(KVCache, cache).truncate(row, length)
+
+    @torch.inference_mode()
+    def extend(
+        self,
+        cache: Cache,
+        inputs: Sequence[Sequence[int] | Tensor],
+        rows: range | None = None,
+        positions: Positions = "last",
+    ) -> Tensor:
+        """See `Backend.extend`."""
+        decoder = self._decoding.decoder
+        storage = cast(KVCache, cache)
+        rows = range(len(storage.lengths)) if rows is None else rows
+        counts = [len(item) for item in inputs]
+        if len(counts) != len(rows) or min(counts, default=0) < 1:
+            raise ValueError(f"{len(rows)} rows need as many inputs of length >= 1, got {counts}")
+        if all(not isinstance(item, Tensor) for item in inputs):
+            ids = [torch.tensor(item, device=self.device) for item in inputs]
+            embedded = decoder.embed(pad_sequence(ids, batch_first=True))
+        else:
+            embedded = pad_sequence([self._embedded(item) for item in inputs], batch_first=True)
+        with kernel_choice(self.kernel):
+            logits = decoder(embedded, storage.rows(rows, counts), last=positions == "last")
+        return cast(Tensor, logits.float())
+
+    def _embedded(self, item: Sequence[int] | Tensor) -> Tensor:
+        if isinstance(item, Tensor):
+            return item.to(self.device, self.dtype)
+        return cast(Tensor, self._decoding.decoder.embed(torch.tensor(item, device=self.device)))

@@ -1,0 +1,166 @@
+"""Recordings to pieces, and pieces back to recordings.
+
+Recordings are read one after the other as the recognizer asks for pieces; pieces of several
+recordings share a batch. One that cannot be read fails by itself and the others go on.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from auris.audio.io import Source
+from auris.errors import AurisError
+from auris.recognizers import Options, Piece, Recognized, Recognizer
+from auris.text.words import join_texts
+from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment, Transcript
+
+__all__ = ["Batch", "Failure", "PieceDone", "RecordingDone", "Update"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A recording that could not be transcribed, and why."""
+
+    error: AurisError
+
+
+@dataclass(frozen=True)
+class PieceDone:
+    """A piece of recording number `recording` is recognized; `index` counts its pieces."""
+
+    recording: int
+    index: int
+    segment: Segment
+
+
+@dataclass(frozen=True)
+class RecordingDone:
+    """Recording number `recording` is finished."""
+
+    recording: int
+    result: Transcript | Failure
+
+
+Update = PieceDone | RecordingDone
+
+
+@dataclass
+class _Recording:
+    """A recording under way: its pieces are done in any order."""
+
+    number: int
+    seconds: float = 0.0
+    given: int = 0
+    complete: bool = False
+    failed: bool = False
+    timings: dict[str, float] = field(default_factory=dict)
+    done: list[Segment] = field(default_factory=list)
+
+    def take(self, result: Recognized) -> None:
+        self.done.append(result.segment)
+        for stage, seconds in result.timings.items():
+            self.timings[stage] = self.timings.get(stage, 0.0) + seconds
+
+    def transcript(self) -> Transcript:
+        segments = tuple(sorted(self.done, key=lambda segment: segment.start))
+        logprobs = [logprob for segment in segments for logprob in segment.logprobs]
+        languages = dict.fromkeys(s.language for s in segments if s.language)
+        reasons: list[FinishReason] = [
+            s.finish_reason for s in segments if s.finish_reason != "stop"
+        ]
+        if not self.complete or len(segments) < self.given:
+            reasons.insert(0, "cancelled")
+        return Transcript(
+            text=join_texts(segment.text for segment in segments),
+            language=",".join(languages) or None,
+            segments=segments,
+            confidence=math.exp(math.fsum(logprobs) / len(logprobs)) if logprobs else None,
+            finish_reason=reasons[0] if reasons else "stop",
+            seconds=self.seconds,
+            timings=dict(self.timings),
+        )
+
+
+class Batch:
+    """One run over some recordings.
+
+    Args:
+        recognizer: the model.
+        read: opens a source and gives its pieces; it may raise AurisError at any of them.
+        sources: the recordings.
+        options: for every piece.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        read: Callable[[Source], Iterator[Chunk]],
+        sources: Iterable[Source],
+        options: Options,
+    ) -> None:
+        self._recognizer = recognizer
+        self._read = read
+        self._sources = sources
+        self._options = options
+        self._owners: dict[int, tuple[_Recording, int]] = {}
+        self._under_way: dict[int, _Recording] = {}
+        self._over: deque[RecordingDone] = deque()
+        self._keys = 0
+
+    def run(self, rows: int, cancelled: Callable[[], bool]) -> Iterator[Update]:
+        """Recognize everything, up to `rows` pieces at once.
+
+        When cancelled, recordings under way end with what they have; others are not begun.
+        """
+        for result in self._recognizer.recognize(self._pieces(), rows, cancelled):
+            recording, index = self._owners.pop(result.key)
+            if not recording.failed:
+                recording.take(result)
+                yield PieceDone(recording.number, index, result.segment)
+                if recording.complete and len(recording.done) == recording.given:
+                    self._finish(recording)
+            yield from self._drain()
+        for recording in list(self._under_way.values()):
+            self._finish(recording)
+        yield from self._drain()
+
+    def _drain(self) -> Iterator[RecordingDone]:
+        while self._over:
+            yield self._over.popleft()
+
+    def _finish(self, recording: _Recording, error: AurisError | None = None) -> None:
+        del self._under_way[recording.number]
+        result = recording.transcript() if error is None else Failure(error)
+        self._over.append(RecordingDone(recording.number, result))
+
+    def _pieces(self) -> Iterator[Piece]:
+        for number, source in enumerate(self._sources):
+            recording = self._under_way[number] = _Recording(number)
+            try:
+                for chunk in self._chunks(source, recording):
+                    self._owners[self._keys] = (recording, recording.given)
+                    recording.given += 1
+                    self._keys += 1
+                    yield Piece(self._keys - 1, chunk, self._options)
+            except AurisError as error:
+                recording.failed = True
+                self._finish(recording, error)
+
+    def _chunks(self, source: Source, recording: _Recording) -> Iterator[Chunk]:
+        """Pieces of a recording; read one ahead, so that the last one is known to be the last."""
+        began = time.perf_counter()
+        chunks = self._read(source)
+        ahead = next(chunks, None)
+        while ahead is not None:
+            chunk, ahead = ahead, next(chunks, None)
+            recording.complete = ahead is None
+            recording.seconds += len(chunk.samples) / SAMPLE_RATE
+            spent = time.perf_counter() - began
+            recording.timings["audio"] = recording.timings.get("audio", 0.0) + spent
+            yield chunk
+            began = time.perf_counter()
+        recording.complete = True

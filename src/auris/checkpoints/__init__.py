@@ -1,0 +1,1 @@
+"""Model directories: layouts, loading, saving, and where names lead."""

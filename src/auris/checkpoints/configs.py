@@ -1,0 +1,395 @@
+"""config.json in every layout, read into our own terms and written back.
+
+Keys come in variants; each is accepted, and a missing key is refused by name, never replaced
+by a default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from auris.checkpoints.layouts import LayoutName
+from auris.config import (
+    CHUNK_FRAMES,
+    AutConfig,
+    AutCtcConfig,
+    DecoderConfig,
+    ModelConfig,
+    ProjectorConfig,
+    QwenAsrConfig,
+)
+from auris.errors import CheckpointError, ConfigError
+
+__all__ = ["from_json", "read_config", "read_json", "to_json"]
+
+FORMAT = "auris"
+FORMAT_VERSION = 1
+_MISSING = object()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointError: the file is missing or is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"A model directory has to hold {path.name}",
+            f"{str(path.parent)!r} has none",
+            "name the directory of a checkpoint",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path.name} has to be readable JSON",
+            f"reading {str(path)!r} failed ({error})",
+            "fetch or write the file anew",
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path.name} has to hold a JSON object",
+            f"{str(path)!r} holds a {type(content).__name__}",
+            "fetch or write the file anew",
+        )
+    return content
+
+
+class _Keys:
+    """Looks keys up in one object of a config and names the object in its errors."""
+
+    def __init__(self, content: Any, where: str) -> None:
+        if not isinstance(content, Mapping):
+            raise ConfigError(
+                f"config.json has to hold the object {where}",
+                "it is missing" if content is None else f"it is a {type(content).__name__}",
+                "use the config.json that belongs to the weights",
+            )
+        self.content = content
+        self.where = where
+
+    def find(self, *names: str) -> Any:
+        """The value of the first of `names` (dots descend) that is there."""
+        for name in names:
+            value: Any = self.content
+            for key in name.split("."):
+                value = value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
+            if value is not _MISSING and value is not None:
+                return value
+        return _MISSING
+
+    def number(self, *names: str) -> int:
+        """A whole number; refused when missing or of another type."""
+        value = self._required(names)
+        if isinstance(value, bool) or not isinstance(value, int):
+            self._refuse(names[0], "a whole number", value)
+        return int(value)
+
+    def real(self, *names: str) -> float:
+        """A number; refused when missing or of another type."""
+        value = self._required(names)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            self._refuse(names[0], "a number", value)
+        return float(value)
+
+    def expect(self, name: str, wanted: Any) -> None:
+        """Refuse any value but `wanted`; a missing key is fine."""
+        value = self.find(name)
+        if value is not _MISSING and value != wanted:
+            self._refuse(name, repr(wanted), value)
+
+    def _required(self, names: tuple[str, ...]) -> Any:
+        value = self.find(*names)
+        if value is _MISSING:
+            raise ConfigError(
+                f"config.json has to hold {' or '.join(names)} in {self.where}",
+                "it is missing",
+                "use the config.json that belongs to the weights",
+            )
+        return value
+
+    def _refuse(self, name: str, wanted: str, value: Any) -> None:
+        raise ConfigError(
+            f"{name} in {self.where} of config.json has to be {wanted}",
+            f"it is {value!r}",
+            "use the config.json that belongs to the weights",
+        )
+
+
+def _encoder(keys: _Keys) -> AutConfig:
+    keys.expect("activation_function", "gelu")
+    if keys.number("n_window") * 2 != CHUNK_FRAMES:
+        keys.expect("n_window", CHUNK_FRAMES // 2)
+    return AutConfig(
+        mel_bins=keys.number("num_mel_bins"),
+        layers=keys.number("encoder_layers", "num_hidden_layers"),
+        d_model=keys.number("d_model", "hidden_size"),
+        heads=keys.number("encoder_attention_heads", "num_attention_heads"),
+        ffn=keys.number("encoder_ffn_dim", "intermediate_size"),
+        conv_channels=keys.number("downsample_hidden_size"),
+        window_frames=keys.number("n_window_infer"),
+    )
+
+
+def _decoder(keys: _Keys, tied: bool) -> DecoderConfig:
+    keys.expect("attention_bias", False)
+    keys.expect("hidden_act", "silu")
+    keys.expect("use_sliding_window", False)
+    for name in ("rope_parameters", "rope_scaling"):
+        for kind in ("rope_type", "type"):
+            # M-RoPE equals plain RoPE on the one position axis of audio and text.
+            if keys.find(f"{name}.{kind}") not in (_MISSING, "default", "mrope"):
+                keys.expect(f"{name}.{kind}", "default")
+    return DecoderConfig(
+        vocab=keys.number("vocab_size"),
+        hidden=keys.number("hidden_size"),
+        layers=keys.number("num_hidden_layers"),
+        heads=keys.number("num_attention_heads"),
+        kv_heads=keys.number("num_key_value_heads"),
+        head_dim=keys.number("head_dim"),
+        ffn=keys.number("intermediate_size"),
+        rope_theta=keys.real(
+            "rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta"
+        ),
+        rms_eps=keys.real("rms_norm_eps"),
+        tied=tied,
+    )
+
+
+def _foreign(thinker: _Keys, outer: _Keys) -> QwenAsrConfig:
+    if _MISSING is not outer.find("classify_num", "num_labels") or _MISSING is not thinker.find(
+        "classify_num", "num_labels", "text_config.classify_num"
+    ):
+        raise ConfigError(
+            "Transcribing needs a model with a vocabulary head",
+            "this checkpoint is a forced aligner, whose head scores timestamps",
+            "choose a Qwen3-ASR checkpoint",
+        )
+    audio = _Keys(thinker.content.get("audio_config"), "audio_config")
+    text = _Keys(thinker.content.get("text_config"), "text_config")
+    tied = next(
+        (
+            value
+            for keys in (text, thinker, outer)
+            if isinstance(value := keys.find("tie_word_embeddings"), bool)
+        ),
+        None,
+    )
+    if tied is None:
+        raise ConfigError(
+            "config.json has to hold tie_word_embeddings as true or false",
+            "it is missing",
+            "use the config.json that belongs to the weights",
+        )
+    encoder = _encoder(audio)
+    return QwenAsrConfig(
+        encoder=encoder,
+        projector=ProjectorConfig(out=audio.number("output_dim"), hidden=encoder.d_model),
+        decoder=_decoder(text, tied),
+        audio_token_id=thinker.number("audio_token_id", "audio_token_index"),
+    )
+
+
+def _native(content: dict[str, Any]) -> ModelConfig:
+    keys = _Keys(content, "the top level")
+    keys.expect("format_version", FORMAT_VERSION)
+    encoder = _dataclass(AutConfig, content, "encoder")
+    architecture = content.get("architecture")
+    if architecture == "aut_ctc":
+        projector = content.get("projector")
+        return AutCtcConfig(
+            encoder=encoder,
+            units=keys.number("units"),
+            projector=projector and _dataclass(ProjectorConfig, content, "projector"),
+            frontend=keys._required(("frontend",)),
+            language=keys._required(("language",)),
+        )
+    if architecture == "qwen_asr":
+        return QwenAsrConfig(
+            encoder=encoder,
+            projector=_dataclass(ProjectorConfig, content, "projector"),
+            decoder=_dataclass(DecoderConfig, content, "decoder"),
+            audio_token_id=keys.number("audio_token_id"),
+            frontend=keys._required(("frontend",)),
+        )
+    raise ConfigError(
+        "architecture in config.json has to be 'qwen_asr' or 'aut_ctc'",
+        f"it is {architecture!r}",
+        "use a directory that this version of auris can read",
+    )
+
+
+def _dataclass(kind: Any, content: dict[str, Any], name: str) -> Any:
+    """One of our configs from its JSON object: every field present, none unknown."""
+    keys = _Keys(content.get(name), name)
+    fields = {field.name for field in dataclasses.fields(kind)}
+    for key in sorted(fields - set(keys.content)):
+        keys._required((key,)) if key not in keys.content else None
+    unknown = sorted(set(keys.content) - fields)
+    if unknown:
+        raise ConfigError(
+            f"{name} in config.json may hold {', '.join(sorted(fields))}",
+            f"it also holds {', '.join(unknown)}",
+            "remove what is unknown",
+        )
+    return kind(**keys.content)
+
+
+def from_json(content: dict[str, Any]) -> tuple[LayoutName, ModelConfig]:
+    """Layout and config of a parsed config.json.
+
+    Raises:
+        ConfigError: a key is missing or impossible, or the model is of another kind.
+    """
+    top = _Keys(content, "the top level")
+    if content.get("format") == FORMAT:
+        return "native", _native(content)
+    if "thinker_config" in content:
+        return "published", _foreign(_Keys(content["thinker_config"], "thinker_config"), top)
+    if "audio_config" in content and "text_config" in content:
+        return "hf", _foreign(top, top)
+    raise ConfigError(
+        "config.json has to be of a Qwen3-ASR model (thinker_config, or audio_config and "
+        "text_config) or of auris's own format",
+        f"its model_type is {content.get('model_type')!r} and its keys are "
+        f"{', '.join(sorted(content)[:8]) or 'none'}",
+        "choose a Qwen3-ASR checkpoint",
+    )
+
+
+def read_config(directory: Path) -> tuple[LayoutName, ModelConfig]:
+    """Layout and config of a model directory; errors as in `from_json`."""
+    return from_json(read_json(directory / "config.json"))
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def _foreign_json(config: QwenAsrConfig) -> dict[str, Any]:
+    encoder, decoder = config.encoder, config.decoder
+    return {
+        "audio_config": {
+            "model_type": "qwen3_asr_audio_encoder",
+            "activation_dropout": 0.0,
+            "activation_function": "gelu",
+            "attention_dropout": 0.0,
+            "d_model": encoder.d_model,
+            "downsample_hidden_size": encoder.conv_channels,
+            "dropout": 0.0,
+            "encoder_attention_heads": encoder.heads,
+            "encoder_ffn_dim": encoder.ffn,
+            "encoder_layers": encoder.layers,
+            "n_window": CHUNK_FRAMES // 2,
+            "n_window_infer": encoder.window_frames,
+            "num_hidden_layers": encoder.layers,
+            "num_mel_bins": encoder.mel_bins,
+            "output_dim": config.projector.out,
+            "scale_embedding": False,
+        },
+        "text_config": {
+            "model_type": "qwen3",
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "head_dim": decoder.head_dim,
+            "hidden_act": "silu",
+            "hidden_size": decoder.hidden,
+            "intermediate_size": decoder.ffn,
+            "max_position_embeddings": 65536,
+            "num_attention_heads": decoder.heads,
+            "num_hidden_layers": decoder.layers,
+            "num_key_value_heads": decoder.kv_heads,
+            "rms_norm_eps": decoder.rms_eps,
+            "rope_theta": decoder.rope_theta,
+            "tie_word_embeddings": decoder.tied,
+            "use_cache": True,
+            "use_sliding_window": False,
+            "vocab_size": decoder.vocab,
+        },
+        "audio_token_id": config.audio_token_id,
+    }
+
+
+def _official(config: ModelConfig) -> QwenAsrConfig:
+    """Refuse what the official layouts have no words for."""
+    found = None
+    if isinstance(config, AutCtcConfig):
+        found = "this one is an AuT encoder with a CTC head"
+    elif config.projector != ProjectorConfig(config.decoder.hidden, config.encoder.d_model):
+        found = "this one has another projector than two linear layers of the encoder's width"
+    elif config.encoder.norm != "layer" or config.frontend != "slaney400":
+        found = f"this one has {config.encoder.norm} norms and the {config.frontend} frontend"
+    if found or isinstance(config, AutCtcConfig):
+        raise ConfigError(
+            "The published and hf layouts hold Qwen3-ASR models only",
+            found or "",
+            "write the native layout",
+        )
+    return config
+
+
+def to_json(
+    config: ModelConfig, layout: LayoutName, dtype: str, token_ids: Mapping[str, int]
+) -> dict[str, Any]:
+    """config.json of a layout.
+
+    Args:
+        config: what to write.
+        layout: how to write it.
+        dtype: name of the weights' dtype.
+        token_ids: ids by special token, for the keys that name them.
+
+    Raises:
+        ConfigError: the layout has no words for this model.
+    """
+    if layout == "native":
+        architecture = "aut_ctc" if isinstance(config, AutCtcConfig) else "qwen_asr"
+        head = {"format": FORMAT, "format_version": FORMAT_VERSION, "architecture": architecture}
+        return {**head, "dtype": dtype, **_plain(config)}
+    body = _foreign_json(_official(config))
+    names = {
+        "audio_start_token_id": "<|audio_start|>",
+        "audio_end_token_id": "<|audio_end|>",
+    }
+    ids = {key: token_ids[token] for key, token in names.items() if token in token_ids}
+    stops = [token_ids[t] for t in ("<|endoftext|>", "<|im_end|>") if t in token_ids]
+    if layout == "published":
+        half = body["text_config"]["head_dim"] // 2
+        side = half * 5 // 16
+        sections = [half - 2 * side, side, side]
+        rope = {"mrope_interleaved": True, "mrope_section": sections, "rope_type": "default"}
+        body["text_config"] = {**body["text_config"], "rope_scaling": rope}
+        thinker = {"model_type": "qwen3_asr", **body, **ids, "dtype": dtype}
+        return {
+            "architectures": ["Qwen3ASRForConditionalGeneration"],
+            "model_type": "qwen3_asr",
+            "thinker_config": thinker,
+            "dtype": dtype,
+        }
+    theta = body["text_config"].pop("rope_theta")
+    body["text_config"]["rope_parameters"] = {"rope_type": "default", "rope_theta": theta}
+    body["audio_config"] = {
+        **body["audio_config"],
+        "model_type": "qwen3_asr_encoder",
+        "max_position_embeddings": 13,
+    }
+    del body["audio_config"]["num_hidden_layers"]
+    hf = {
+        "architectures": ["Qwen3ASRForConditionalGeneration"],
+        "model_type": "qwen3_asr",
+        **body,
+        "dtype": dtype,
+        "eos_token_id": stops,
+        "tie_word_embeddings": body["text_config"]["tie_word_embeddings"],
+        "token_classification_bias": False,
+    }
+    if stops:
+        hf["pad_token_id"] = stops[-1]
+    if "<timestamp>" in token_ids:
+        hf["timestamp_token_id"] = token_ids["<timestamp>"]
+    return hf

@@ -1,0 +1,113 @@
+"""Where a model name leads: a directory, a bundled model, or a hub id in the cache."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from auris.errors import MissingExtra, ModelNotFound
+
+__all__ = ["DEFAULT_MODEL", "FoundModel", "bundled_models", "pull", "resolve"]
+
+DEFAULT_MODEL = "tiny-ctc"
+"""The bundled model that is used when none is named."""
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt"]
+"""What a model directory may hold; pickled weights are never fetched."""
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A name and the directory that it leads to."""
+
+    name: str
+    directory: Path
+    origin: Literal["directory", "bundled", "hub"]
+
+
+def bundled_models() -> dict[str, Path]:
+    """Models inside the package, by name."""
+    root = Path(str(resources.files("auris"))) / "bundled"
+    return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
+
+
+def resolve(name: str | Path, local_files_only: bool = False) -> FoundModel:
+    """Find a model.
+
+    Args:
+        name: a directory, the name of a bundled model, or a hub id such as
+            "Qwen/Qwen3-ASR-0.6B" (fetched when it is not in the cache yet).
+        local_files_only: never use the network.
+
+    Raises:
+        ModelNotFound: the name leads nowhere, or the hub cannot be reached.
+        MissingExtra: a hub id without huggingface_hub installed.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return FoundModel(str(name), path, "directory")
+    bundled = bundled_models()
+    if str(name) in bundled:
+        return FoundModel(str(name), bundled[str(name)], "bundled")
+    if path.exists():
+        raise ModelNotFound(
+            "A model has to be a directory",
+            f"{str(name)!r} is a file",
+            "name the directory that holds config.json",
+        )
+    if isinstance(name, str) and HUB_ID.fullmatch(name) and not name.startswith("."):
+        return FoundModel(name, pull(name, local_files_only=local_files_only), "hub")
+    raise ModelNotFound(
+        "A model has to be a directory, a bundled model or a hub id (owner/name)",
+        f"{str(name)!r} is none of these",
+        f"name a directory, one of {', '.join(bundled) or 'the bundled models (none here)'}, "
+        "or an id such as Qwen/Qwen3-ASR-0.6B",
+    )
+
+
+def pull(
+    name: str,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    cache_dir: Path | None = None,
+) -> Path:
+    """Fetch a model from the hub into the cache and return its directory.
+
+    The cache is huggingface_hub's own: HF_HOME and HF_HUB_CACHE move it, HF_HUB_OFFLINE=1
+    forbids the network.
+
+    Raises:
+        ModelNotFound: the hub has no such model, cannot be reached, or the cache lacks it.
+        MissingExtra: huggingface_hub is not installed.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError:
+        raise MissingExtra(
+            "Hub ids need the package huggingface_hub",
+            "it is not installed",
+            "run pip install 'auris-asr[hub]', or name a directory",
+        ) from None
+    try:
+        directory = snapshot_download(
+            name,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_patterns=FILES,
+            cache_dir=cache_dir,
+        )
+    # Whatever the hub's client meets on the way (no network, no such model, no permission, not in
+    # the cache) ends the same way for the caller; OSError covers its offline and file errors.
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelNotFound(
+            "A hub id has to be in the cache or within reach",
+            f"{name!r} could not be fetched ({type(error).__name__}: {reason})",
+            "check the name and the network, or download the files and name their directory",
+        ) from None
+    return Path(directory)

@@ -1,0 +1,146 @@
+"""Tables of foreign weight names: the only place that knows them.
+
+A rule says which modules of ours come from which modules of a layout. Several foreign modules
+are concatenated along their output rows (queries, keys and values; gate and up). The same table
+read backwards writes a checkpoint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
+
+__all__ = ["LAYOUTS", "Layout", "LayoutName", "Source", "sources"]
+
+LayoutName = Literal["published", "hf", "native"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one of our tensors lies in a layout.
+
+    Attributes:
+        names: foreign tensors, concatenated along the first axis.
+        rows: first-axis length of each when there are several; empty for a single tensor.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A foreign layout.
+
+    Attributes:
+        name: what users call it.
+        prefixes: where the parts of the model begin, for the braces in the rules.
+        tied_head: the head's name, which a checkpoint with tied embeddings may repeat.
+    """
+
+    name: LayoutName
+    prefixes: Mapping[str, str]
+    tied_head: str
+
+
+_PUBLISHED = Layout(
+    "published",
+    {
+        "audio": "thinker.audio_tower",
+        "projector_up": "thinker.audio_tower.proj1",
+        "projector_out": "thinker.audio_tower.proj2",
+        "decoder": "thinker.model",
+        "head": "thinker.lm_head",
+    },
+    tied_head="thinker.lm_head.weight",
+)
+
+_HF = Layout(
+    "hf",
+    {
+        "audio": "model.audio_tower",
+        "projector_up": "model.multi_modal_projector.linear_1",
+        "projector_out": "model.multi_modal_projector.linear_2",
+        "decoder": "model.language_model",
+        "head": "lm_head",
+    },
+    tied_head="lm_head.weight",
+)
+
+LAYOUTS: dict[LayoutName, Layout | None] = {"published": _PUBLISHED, "hf": _HF, "native": None}
+"""Layouts by name; the native one has our own names, fused."""
+
+_RULES: dict[str, tuple[str, ...]] = {
+    "encoder.stem.conv1": ("{audio}.conv2d1",),
+    "encoder.stem.conv2": ("{audio}.conv2d2",),
+    "encoder.stem.conv3": ("{audio}.conv2d3",),
+    "encoder.stem.out": ("{audio}.conv_out",),
+    "encoder.layers.#.attention_norm": ("{audio}.layers.#.self_attn_layer_norm",),
+    "encoder.layers.#.qkv": (
+        "{audio}.layers.#.self_attn.q_proj",
+        "{audio}.layers.#.self_attn.k_proj",
+        "{audio}.layers.#.self_attn.v_proj",
+    ),
+    "encoder.layers.#.out": ("{audio}.layers.#.self_attn.out_proj",),
+    "encoder.layers.#.ffn_norm": ("{audio}.layers.#.final_layer_norm",),
+    "encoder.layers.#.up": ("{audio}.layers.#.fc1",),
+    "encoder.layers.#.down": ("{audio}.layers.#.fc2",),
+    "encoder.norm": ("{audio}.ln_post",),
+    "projector.up": ("{projector_up}",),
+    "projector.out": ("{projector_out}",),
+    "decoder.embed": ("{decoder}.embed_tokens",),
+    "decoder.layers.#.attention_norm": ("{decoder}.layers.#.input_layernorm",),
+    "decoder.layers.#.qkv": (
+        "{decoder}.layers.#.self_attn.q_proj",
+        "{decoder}.layers.#.self_attn.k_proj",
+        "{decoder}.layers.#.self_attn.v_proj",
+    ),
+    "decoder.layers.#.q_norm": ("{decoder}.layers.#.self_attn.q_norm",),
+    "decoder.layers.#.k_norm": ("{decoder}.layers.#.self_attn.k_norm",),
+    "decoder.layers.#.out": ("{decoder}.layers.#.self_attn.o_proj",),
+    "decoder.layers.#.ffn_norm": ("{decoder}.layers.#.post_attention_layernorm",),
+    "decoder.layers.#.gate_up": (
+        "{decoder}.layers.#.mlp.gate_proj",
+        "{decoder}.layers.#.mlp.up_proj",
+    ),
+    "decoder.layers.#.down": ("{decoder}.layers.#.mlp.down_proj",),
+    "decoder.norm": ("{decoder}.norm",),
+    "decoder.head": ("{head}",),
+}
+
+
+def _rows(config: QwenAsrConfig, module: str) -> tuple[int, ...]:
+    """First-axis lengths of the parts of a fused module."""
+    if module.startswith("encoder."):
+        return (config.encoder.d_model,) * 3
+    decoder = config.decoder
+    if module.endswith(".qkv"):
+        key_rows = decoder.kv_heads * decoder.head_dim
+        return (decoder.heads * decoder.head_dim, key_rows, key_rows)
+    return (decoder.ffn, decoder.ffn)
+
+
+def sources(config: ModelConfig, layout: LayoutName, ours: str) -> Source:
+    """Where the tensor that we call `ours` lies in a layout.
+
+    Raises:
+        KeyError: the layout has no place for it.
+    """
+    table = LAYOUTS[layout]
+    if table is None:
+        return Source((ours,))
+    if isinstance(config, AutCtcConfig):
+        raise KeyError(ours)
+    module, _, parameter = ours.rpartition(".")
+    number = re.search(r"\.(\d+)\.", module)
+    pattern = module if number is None else module.replace(number[0], ".#.", 1)
+    foreign = _RULES[pattern]
+    names = tuple(
+        name.format(**table.prefixes).replace("#", number[1] if number else "") + f".{parameter}"
+        for name in foreign
+    )
+    return Source(names, _rows(config, module) if len(names) > 1 else ())

@@ -1,0 +1,273 @@
+"""From a model directory to a module: meta device, mapped files, strict names and shapes.
+
+Weights are mapped, not read: a tensor that is stored as it is used costs no copy. Fused tensors
+of foreign layouts are concatenated one at a time, and the pages they came from are given back,
+so that memory never holds the model twice.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from auris.checkpoints.configs import read_config, read_json
+from auris.checkpoints.layouts import LAYOUTS, LayoutName, Source, sources
+from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
+from auris.errors import CheckpointError, TensorError
+from auris.models.aut_ctc import AutCtc
+from auris.models.qwen_asr import QwenAsr
+
+__all__ = ["Checkpoint", "build", "load_weights", "open_checkpoint", "weight_files"]
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+_FLOATS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def build(config: ModelConfig) -> QwenAsr | AutCtc:
+    """The module of a config; under `torch.device("meta")` it has shapes and no memory."""
+    return AutCtc(config) if isinstance(config, AutCtcConfig) else QwenAsr(config)
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a model directory, one or several shards.
+
+    Raises:
+        CheckpointError: there are none, or the index names one that is missing.
+    """
+    index = directory / INDEX
+    if index.exists():
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise CheckpointError(
+                f"{INDEX} has to hold a weight_map of tensor names to files",
+                f"the one in {str(directory)!r} does not",
+                "fetch the checkpoint anew",
+            )
+        # Shards lie beside their index; a name that leads elsewhere is not followed.
+        files = [directory / Path(str(name)).name for name in sorted(set(shards.values()))]
+    else:
+        files = [directory / SINGLE]
+    for file in files:
+        if not file.exists():
+            pickled = sorted(p.name for p in directory.glob("*.bin")) + sorted(
+                p.name for p in directory.glob("*.pt")
+            )
+            raise CheckpointError(
+                "Weights have to lie in safetensors files",
+                f"{str(file)!r} is missing"
+                + (f" (pickled weights such as {pickled[0]} are never loaded)" if pickled else ""),
+                "fetch the checkpoint anew or convert it to safetensors",
+            )
+    return files
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model directory whose config has been read.
+
+    Attributes:
+        directory: where it lies.
+        layout: how its weights are named.
+        config: shapes.
+    """
+
+    directory: Path
+    layout: LayoutName
+    config: ModelConfig
+
+
+def open_checkpoint(directory: str | Path) -> Checkpoint:
+    """Read the config of a model directory.
+
+    Raises:
+        CheckpointError: the directory or its config cannot be used.
+    """
+    path = Path(directory)
+    layout, config = read_config(path)
+    return Checkpoint(path, layout, config)
+
+
+class _Files:
+    """The open safetensors files of a checkpoint, as one mapping of names."""
+
+    def __init__(self, stack: ExitStack, files: list[Path]) -> None:
+        self.where: dict[str, Any] = {}
+        for file in files:
+            try:
+                handle = stack.enter_context(safe_open(str(file), framework="pt"))
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(
+                    "A weight file has to be whole safetensors",
+                    f"{str(file)!r} is not ({error})",
+                    "fetch the file anew",
+                ) from None
+            for name in handle.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+                if name in self.where:
+                    raise TensorError(
+                        "Every tensor has to be stored once",
+                        f"{name} is in more than one file",
+                        "remove the spare file or fetch the checkpoint anew",
+                    )
+                self.where[name] = handle
+
+    def shape(self, name: str) -> list[int]:
+        return list(self.where[name].get_slice(name).get_shape())
+
+    def dtype(self, name: str) -> str:
+        return str(self.where[name].get_slice(name).get_dtype())
+
+    def tensor(self, name: str) -> Tensor:
+        tensor: Tensor = self.where[name].get_tensor(name)
+        return tensor
+
+
+def _expected_shapes(shape: torch.Size, source: Source) -> Iterator[tuple[str, list[int]]]:
+    rest = list(shape[1:])
+    for index, name in enumerate(source.names):
+        yield name, [source.rows[index] if source.rows else shape[0], *rest]
+
+
+def _check(
+    checkpoint: Checkpoint, files: _Files, plan: dict[str, Source], model: nn.Module
+) -> None:
+    """Compare names, shapes and dtypes of the files with the model; report all of a kind."""
+    wanted: dict[str, list[int]] = {}
+    for ours, parameter in model.named_parameters():
+        wanted.update(_expected_shapes(parameter.shape, plan[ours]))
+    spare = set(files.where) - set(wanted)
+    layout = LAYOUTS[checkpoint.layout]
+    if isinstance(checkpoint.config, QwenAsrConfig) and checkpoint.config.decoder.tied and layout:
+        spare.discard(layout.tied_head)
+    missing = sorted(set(wanted) - set(files.where))
+    remedy = "use the weights and the config.json of one and the same checkpoint"
+    if missing or spare:
+        parts = [
+            f"{len(names)} {word} ({_some(names)})"
+            for names, word in ((missing, "missing"), (sorted(spare), "unknown"))
+            if names
+        ]
+        raise TensorError(
+            f"A checkpoint in the {checkpoint.layout} layout has to hold exactly the tensors that "
+            "its config asks for",
+            "there are " + " and ".join(parts),
+            remedy,
+        )
+    misshapen = [n for n, shape in wanted.items() if files.shape(n) != shape]
+    if misshapen:
+        name = misshapen[0]
+        raise TensorError(
+            f"Tensor {name} has to have the shape {wanted[name]}",
+            f"it has {files.shape(name)}" + _more(misshapen),
+            remedy,
+        )
+    mistyped = [n for n in wanted if files.dtype(n) not in _FLOATS]
+    if mistyped:
+        name = mistyped[0]
+        raise TensorError(
+            f"Tensor {name} has to be of type {', '.join(_FLOATS)}",
+            f"it is {files.dtype(name)}" + _more(mistyped),
+            "use a checkpoint in a floating-point type",
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f", and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _more(names: list[str]) -> str:
+    return f", and {len(names) - 1} more are wrong too" if len(names) > 1 else ""
+
+
+def _release(tensor: Tensor) -> None:
+    """Give the pages of a mapped tensor back to the system; reading them again maps them anew.
+
+    Only whole pages inside the tensor are touched. Mappings are private and never written, so
+    nothing can be lost. Where the system has no madvise, the pages stay until it wants them.
+    """
+    advise = _madvise()
+    size = tensor.numel() * tensor.element_size()
+    first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = (tensor.data_ptr() + size) // mmap.PAGESIZE * mmap.PAGESIZE
+    if advise is not None and last > first:
+        advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+
+
+def _madvise() -> Callable[..., int] | None:
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return None
+    try:
+        function: Callable[..., int] = ctypes.CDLL(None).madvise
+    except (AttributeError, OSError, TypeError):
+        return None
+    return function
+
+
+def _assemble(files: _Files, source: Source, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One tensor of ours: as mapped where that will do, else copied and its source released."""
+    if len(source.names) == 1:
+        mapped = files.tensor(source.names[0])
+        if mapped.dtype == dtype and device.type == "cpu":
+            return mapped
+        moved = mapped.to(device=device, dtype=dtype)
+        _release(mapped)
+        return moved
+    parts = [files.tensor(name) for name in source.names]
+    fused = torch.empty(sum(source.rows), *parts[0].shape[1:], dtype=dtype, device=device)
+    for place, part in zip(fused.split(list(source.rows)), parts, strict=True):
+        place.copy_(part)
+        _release(part)
+    return fused
+
+
+def stored_dtype(files: _Files) -> torch.dtype:
+    """The dtype of the largest share of the tensors' names."""
+    kinds = [files.dtype(name) for name in files.where]
+    return _FLOATS.get(max(set(kinds), key=kinds.count), torch.float32)
+
+
+def load_weights(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    pick_dtype: Callable[[torch.dtype], torch.dtype],
+    copy: bool = False,
+) -> QwenAsr | AutCtc:
+    """Build a checkpoint's module and fill it.
+
+    Args:
+        checkpoint: what to load.
+        device: where the weights will live.
+        pick_dtype: the compute dtype for the stored one.
+        copy: hold the weights in memory of their own instead of mapping the files.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, misshapen or wrongly typed, or a file
+            is broken.
+    """
+    with torch.device("meta"):
+        model = build(checkpoint.config)
+    plan = {
+        ours: sources(checkpoint.config, checkpoint.layout, ours)
+        for ours, _ in model.named_parameters()
+    }
+    with ExitStack() as stack:
+        files = _Files(stack, weight_files(checkpoint.directory))
+        _check(checkpoint, files, plan, model)
+        dtype = pick_dtype(stored_dtype(files))
+        state = {
+            ours: _assemble(files, source, dtype, device) for ours, source in plan.items()
+        }
+        if copy:
+            state = {ours: tensor.clone() for ours, tensor in state.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.requires_grad_(False).eval()

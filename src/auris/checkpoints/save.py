@@ -1,0 +1,80 @@
+"""From a module to weight files: the layouts' tables read backwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from auris.checkpoints.layouts import LayoutName, sources
+from auris.checkpoints.load import INDEX, SINGLE
+from auris.config import ModelConfig
+
+__all__ = ["SHARD_BYTES", "save_weights"]
+
+SHARD_BYTES = 5_000_000_000
+"""Largest weight file; a bigger model is written in shards."""
+
+
+def _named(model: nn.Module, config: ModelConfig, layout: LayoutName) -> dict[str, Tensor]:
+    """Every tensor under its name in the layout, fused ones split as views."""
+    named: dict[str, Tensor] = {}
+    for ours, tensor in model.state_dict().items():
+        source = sources(config, layout, ours)
+        parts = tensor.split(list(source.rows)) if source.rows else (tensor,)
+        named.update(zip(source.names, parts, strict=True))
+    return named
+
+
+def _shards(named: dict[str, Tensor], limit: int, size: int) -> list[dict[str, Tensor]]:
+    shards: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for name, tensor in named.items():
+        length = tensor.numel() * size
+        if shards[-1] and filled + length > limit:
+            shards.append({})
+            filled = 0
+        shards[-1][name] = tensor
+        filled += length
+    return shards
+
+
+def save_weights(
+    model: nn.Module,
+    config: ModelConfig,
+    layout: LayoutName,
+    dtype: torch.dtype,
+    directory: Path,
+    shard_bytes: int = SHARD_BYTES,
+) -> list[Path]:
+    """Write a model's weights, a shard at a time.
+
+    Args:
+        model: a module built from `config`.
+        layout: whose names to write; tied embeddings are written once.
+        dtype: type of the written tensors.
+        directory: an existing directory.
+        shard_bytes: largest file; beyond it an index and shards are written.
+
+    Returns:
+        the weight files.
+    """
+    named = _named(model, config, layout)
+    shards = _shards(named, shard_bytes, dtype.itemsize)
+    names = (
+        [SINGLE]
+        if len(shards) == 1
+        else [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
+    )
+    for name, shard in zip(names, shards, strict=True):
+        converted = {key: t.detach().to("cpu", dtype).contiguous() for key, t in shard.items()}
+        save_file(converted, str(directory / name), metadata={"format": "pt"})
+    if len(shards) > 1:
+        places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+        total = sum(tensor.numel() for tensor in named.values()) * dtype.itemsize
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        (directory / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+    return [directory / name for name in names]

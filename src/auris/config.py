@@ -1,0 +1,261 @@
+"""Frozen model configurations and the one rule that counts audio tokens.
+
+A configuration is what a checkpoint says about its shapes, in this package's own terms; the
+foreign spellings live in `auris.checkpoints`. Constructing one checks it, so a model is never
+built from impossible numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from auris.errors import ConfigError
+
+__all__ = [
+    "CHUNK_FRAMES",
+    "CHUNK_TOKENS",
+    "MAX_WINDOW_FRAMES",
+    "AutConfig",
+    "AutCtcConfig",
+    "DecoderConfig",
+    "Frontend",
+    "ModelConfig",
+    "ProjectorConfig",
+    "QwenAsrConfig",
+    "audio_tokens",
+]
+
+CHUNK_FRAMES = 100
+"""Mel frames (10 ms each) that the convolutions see at once: one second."""
+
+MAX_WINDOW_FRAMES = 800
+"""Widest attention window of the encoder, in mel frames: eight seconds."""
+
+Frontend = Literal["slaney400", "htk1024"]
+"""Which log-mel a model hears: Qwen3-ASR's, or AuT-Tiny's with its finer FFT."""
+
+
+def _halved(length: int) -> int:
+    """Length after a convolution of kernel 3, stride 2 and padding 1."""
+    return (length + 1) // 2
+
+
+def audio_tokens(frames: int) -> int:
+    """Number of encoder tokens for `frames` mel frames (12.5 a second, 13 a full chunk).
+
+    Every chunk of 100 frames is convolved by itself, so its 13 tokens do not depend on what
+    follows; the last chunk of r frames yields ceil(ceil(ceil(r/2)/2)/2).
+    """
+    full, rest = divmod(frames, CHUNK_FRAMES)
+    return full * CHUNK_TOKENS + _halved(_halved(_halved(rest)))
+
+
+CHUNK_TOKENS = _halved(_halved(_halved(CHUNK_FRAMES)))
+"""Tokens of a full chunk: 13."""
+
+
+def _require(holds: bool, rule: str, found: str, remedy: str) -> None:
+    if not holds:
+        raise ConfigError(rule, found, remedy)
+
+
+def _require_positive(owner: str, **sizes: float) -> None:
+    for name, size in sizes.items():
+        _require(
+            size > 0,
+            f"{name} of the {owner} has to be positive",
+            f"it is {size}",
+            "correct the checkpoint's config.json",
+        )
+
+
+@dataclass(frozen=True)
+class AutConfig:
+    """Shapes of an AuT audio encoder.
+
+    Attributes:
+        mel_bins: height of the log-mel.
+        layers, d_model, heads, ffn: the transformer.
+        conv_channels: channels of each of the three stride-2 convolutions.
+        window_frames: attention window in mel frames, a multiple of 100 from 100 to 800.
+        norm: "layer" (LayerNorm, the published family) or "rms" (RMSNorm, AuT-Tiny).
+        norm_eps: epsilon of the norms.
+        dropout: applied in training only.
+    """
+
+    mel_bins: int
+    layers: int
+    d_model: int
+    heads: int
+    ffn: int
+    conv_channels: int
+    window_frames: int = MAX_WINDOW_FRAMES
+    norm: Literal["layer", "rms"] = "layer"
+    norm_eps: float = 1e-5
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            "audio encoder",
+            mel_bins=self.mel_bins,
+            layers=self.layers,
+            d_model=self.d_model,
+            heads=self.heads,
+            ffn=self.ffn,
+            conv_channels=self.conv_channels,
+            norm_eps=self.norm_eps,
+        )
+        _require(
+            self.d_model % self.heads == 0 and self.d_model % 2 == 0,
+            "d_model of the audio encoder has to be even and a multiple of its heads",
+            f"d_model is {self.d_model} with {self.heads} heads",
+            "correct the checkpoint's config.json",
+        )
+        _require(
+            self.window_frames % CHUNK_FRAMES == 0
+            and CHUNK_FRAMES <= self.window_frames <= MAX_WINDOW_FRAMES,
+            "the attention window (n_window_infer) has to be a multiple of 100 frames from 100 "
+            "to 800, since windows are made of whole chunks of one second",
+            f"it is {self.window_frames}",
+            "choose 100, 200, ... or 800",
+        )
+        _require(
+            self.norm in ("layer", "rms"),
+            "the encoder's norm has to be 'layer' or 'rms'",
+            f"it is {self.norm!r}",
+            "correct the checkpoint's config.json",
+        )
+        _require(
+            0.0 <= self.dropout < 1.0,
+            "dropout has to lie in [0, 1)",
+            f"it is {self.dropout}",
+            "correct the config",
+        )
+
+    @property
+    def window_tokens(self) -> int:
+        """Attention window in tokens: 104 for eight seconds."""
+        return self.window_frames // CHUNK_FRAMES * CHUNK_TOKENS
+
+    @property
+    def conv_height(self) -> int:
+        """Frequency rows left after the three convolutions."""
+        return _halved(_halved(_halved(self.mel_bins)))
+
+
+@dataclass(frozen=True)
+class ProjectorConfig:
+    """From encoder width to decoder width.
+
+    Attributes:
+        out: output width.
+        hidden: width between two linear layers with GELU, or None for a single linear layer.
+        bias: whether the linear layers have biases.
+        layer_norm: whether a LayerNorm follows.
+    """
+
+    out: int
+    hidden: int | None = None
+    bias: bool = True
+    layer_norm: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive("projector", out=self.out)
+        if self.hidden is not None:
+            _require_positive("projector", hidden=self.hidden)
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Shapes of a Qwen3 decoder. `head_dim` is given, never hidden / heads."""
+
+    vocab: int
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    rope_theta: float
+    rms_eps: float = 1e-6
+    tied: bool = True
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            "decoder",
+            vocab=self.vocab,
+            hidden=self.hidden,
+            layers=self.layers,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            ffn=self.ffn,
+            rope_theta=self.rope_theta,
+            rms_eps=self.rms_eps,
+        )
+        _require(
+            self.heads % self.kv_heads == 0,
+            "the decoder's heads have to be a multiple of its key-value heads",
+            f"there are {self.heads} and {self.kv_heads}",
+            "correct the checkpoint's config.json",
+        )
+        _require(
+            self.head_dim % 2 == 0,
+            "head_dim has to be even, since rotary positions turn pairs",
+            f"it is {self.head_dim}",
+            "correct the checkpoint's config.json",
+        )
+
+
+@dataclass(frozen=True)
+class QwenAsrConfig:
+    """A Qwen3-ASR model: encoder, projector, decoder, and the id of an audio slot."""
+
+    encoder: AutConfig
+    projector: ProjectorConfig
+    decoder: DecoderConfig
+    audio_token_id: int
+    frontend: Frontend = "slaney400"
+
+    def __post_init__(self) -> None:
+        _require(
+            self.projector.out == self.decoder.hidden,
+            "the projector's output width (output_dim) has to equal the decoder's hidden size",
+            f"they are {self.projector.out} and {self.decoder.hidden}",
+            "correct the checkpoint's config.json",
+        )
+        _require(
+            0 <= self.audio_token_id < self.decoder.vocab,
+            "audio_token_id has to lie inside the vocabulary",
+            f"it is {self.audio_token_id} of {self.decoder.vocab}",
+            "correct the checkpoint's config.json",
+        )
+
+
+@dataclass(frozen=True)
+class AutCtcConfig:
+    """An AuT encoder with a CTC head on its output.
+
+    Attributes:
+        units: number of text units; the head has one more class, the blank, which is last.
+        projector: the projector that joins the encoder to a decoder, where there is one.
+        language: English name of the one language that the model writes.
+    """
+
+    encoder: AutConfig
+    units: int
+    projector: ProjectorConfig | None = None
+    frontend: Frontend = "htk1024"
+    language: str = "English"
+
+    def __post_init__(self) -> None:
+        _require_positive("CTC head", units=self.units)
+
+    @property
+    def blank(self) -> int:
+        """Class index of the blank."""
+        return self.units
+
+
+ModelConfig = QwenAsrConfig | AutCtcConfig

@@ -1,0 +1,1 @@
+"""From logits to token ids; knows nothing of text, audio or models."""

@@ -1,0 +1,152 @@
+"""The one autoregressive loop: for one request and for many, offline and live.
+
+Requests come from an iterator and are taken up as rows become free, so preparing a request
+(reading, encoding) happens when its turn comes. A finished row leaves at once. The loop is a
+generator of steps; whoever stops iterating stops the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from auris.backends.base import Backend, Cache
+from auris.decoding.sampling import Choice, Sampling, choose
+from auris.types import FinishReason
+
+__all__ = ["Request", "Step", "decode"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something to continue.
+
+    Attributes:
+        key: names the request in its steps.
+        prompt: token ids, or embeddings [L, hidden].
+        max_new_tokens: most tokens to add, at least 1; the stop token does not count.
+        sampling: how tokens are chosen.
+    """
+
+    key: int
+    prompt: Sequence[int] | Tensor
+    max_new_tokens: int
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of one request, or its end.
+
+    Attributes:
+        key: whose step this is.
+        token: the token, or None when the text ended without one more.
+        logprob, gap: of the chosen token, see `Choice`; of the stop token at a stop.
+        finish: why the request ended, or None while it goes on.
+        seconds: this request's share of the pass that gave the token.
+        prefill: whether that pass read the prompt.
+    """
+
+    key: int
+    token: int | None
+    logprob: float
+    gap: float
+    finish: FinishReason | None
+    seconds: float
+    prefill: bool
+
+
+@dataclass
+class _Row:
+    """A request under way."""
+
+    request: Request
+    generator: torch.Generator | None
+    tokens: int = 0
+    last: int = -1
+
+    def take(self, choice: Choice, stops: Collection[int], seconds: float, prefill: bool) -> Step:
+        """Record a choice and say what it means."""
+        key = self.request.key
+        if choice.token in stops:
+            return Step(key, None, choice.logprob, choice.gap, "stop", seconds, prefill)
+        if self.tokens == self.request.max_new_tokens:
+            # The budget is judged one pass later than it is spent: had the model stopped here,
+            # nothing would be missing, and "length" would accuse it of a cut.
+            return Step(key, None, choice.logprob, choice.gap, "length", seconds, prefill)
+        self.tokens += 1
+        self.last = choice.token
+        return Step(key, choice.token, choice.logprob, choice.gap, None, seconds, prefill)
+
+
+def _prefill(
+    backend: Backend, cache: Cache, request: Request, stops: Collection[int]
+) -> tuple[_Row, Step]:
+    began = time.perf_counter()
+    rows = backend.admit(cache)
+    row = _Row(request, request.sampling.generator())
+    logits = backend.extend(cache, [request.prompt], rows)[:, -1]
+    (choice,) = choose(logits, [request.sampling.temperature], [row.generator])
+    return row, row.take(choice, stops, time.perf_counter() - began, True)
+
+
+def _advance(
+    backend: Backend, cache: Cache, rows: list[_Row], stops: Collection[int]
+) -> list[Step]:
+    began = time.perf_counter()
+    logits = backend.extend(cache, [[row.last] for row in rows])[:, -1]
+    choices = choose(
+        logits, [row.request.sampling.temperature for row in rows], [row.generator for row in rows]
+    )
+    share = (time.perf_counter() - began) / len(rows)
+    return [row.take(choice, stops, share, False) for row, choice in zip(rows, choices, strict=True)]
+
+
+def decode(
+    backend: Backend, requests: Iterable[Request], stops: Collection[int], rows: int = 1
+) -> Iterator[Step]:
+    """Continue requests, up to `rows` of them at once.
+
+    Args:
+        backend: runs the model.
+        requests: taken one by one as rows become free.
+        stops: ids that end a text.
+        rows: most requests in one batch.
+
+    Yields:
+        the steps of all requests, each request's in order; the last one of a request has a
+        finish reason.
+    """
+    waiting = iter(requests)
+    cache: Cache | None = None
+    under_way: list[_Row] = []
+    exhausted = False
+    while True:
+        while not exhausted and len(under_way) < rows:
+            request = next(waiting, None)
+            if request is None:
+                exhausted = True
+                break
+            if cache is None:
+                cache = backend.new_cache(rows, len(request.prompt) + request.max_new_tokens)
+            row, step = _prefill(backend, cache, request, stops)
+            if step.finish is None:
+                under_way.append(row)
+            else:
+                backend.drop(cache, len(under_way))
+            yield step
+        if not under_way or cache is None:
+            return
+        steps = _advance(backend, cache, under_way, stops)
+        # From the last row to the first: a dropped row's place is taken by one already judged.
+        for index in reversed(range(len(steps))):
+            if steps[index].finish is not None:
+                backend.drop(cache, index)
+                last = under_way.pop()
+                if index < len(under_way):
+                    under_way[index] = last
+        yield from steps

@@ -1,0 +1,125 @@
+"""The exception tree: every error that Auris raises on purpose.
+
+    AurisError
+    ├── UsageError              the call itself is wrong (command line exit code 2)
+    ├── AudioError              a recording cannot be read or used
+    │   ├── UnreadableAudio     missing, not audio, or broken
+    │   ├── EmptyAudio          readable, but without a single sample in the asked span
+    │   └── InvalidSamples      samples that are NaN, infinite or misshapen
+    ├── CheckpointError         a model directory does not hold what its layout demands
+    │   ├── ModelNotFound       a name that is no directory, bundled model or hub id at hand
+    │   ├── ConfigError         a config key is missing or has an impossible value
+    │   └── TensorError         a tensor is missing, unknown, misshapen or of a wrong type
+    ├── TokenizerError          a vocabulary lacks what the prompt needs
+    ├── DeviceError             a device or dtype that this machine does not have
+    ├── LanguageError           a language that the model does not know
+    ├── UnsupportedOption       an option that the chosen model cannot honour
+    ├── TrainingError           training data or a recipe that cannot be used
+    └── MissingExtra            an optional package is needed and not installed
+
+Every message is one sentence with the rule, what was found, and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AudioError",
+    "AurisError",
+    "CheckpointError",
+    "ConfigError",
+    "DeviceError",
+    "EmptyAudio",
+    "InvalidSamples",
+    "LanguageError",
+    "MissingExtra",
+    "ModelNotFound",
+    "TensorError",
+    "TokenizerError",
+    "TrainingError",
+    "UnreadableAudio",
+    "UnsupportedOption",
+    "UsageError",
+]
+
+
+class AurisError(Exception):
+    """Base of all errors of this package.
+
+    Args:
+        rule: what has to hold, as the beginning of a sentence.
+        found: what was found instead.
+        remedy: what the reader can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, rule: str, found: str, remedy: str) -> None:
+        super().__init__(rule, found, remedy)
+        self.rule = rule
+        self.found = found
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.rule}, but {self.found}: {self.remedy}."
+
+
+class UsageError(AurisError):
+    """The call itself is wrong."""
+
+    exit_code = 2
+
+
+class AudioError(AurisError):
+    """A recording cannot be read or used."""
+
+
+class UnreadableAudio(AudioError):
+    """The source is missing, is not audio, or is broken."""
+
+
+class EmptyAudio(AudioError):
+    """The source is readable but holds no sample in the span that was asked for."""
+
+
+class InvalidSamples(AudioError):
+    """Samples are NaN or infinite, or the array has an impossible shape or rate."""
+
+
+class CheckpointError(AurisError):
+    """A model directory does not hold what its layout demands."""
+
+
+class ModelNotFound(CheckpointError):
+    """A model name is neither a directory nor a bundled model nor a hub id at hand."""
+
+
+class ConfigError(CheckpointError):
+    """A config key is missing or has an impossible value."""
+
+
+class TensorError(CheckpointError):
+    """A tensor is missing, unknown, misshapen or of a wrong type."""
+
+
+class TokenizerError(AurisError):
+    """A vocabulary lacks what the prompt needs."""
+
+
+class DeviceError(AurisError):
+    """A device or dtype that this machine does not have."""
+
+
+class LanguageError(AurisError):
+    """A language that the model does not know."""
+
+
+class UnsupportedOption(AurisError):
+    """An option that the chosen model cannot honour."""
+
+
+class TrainingError(AurisError):
+    """Training data or a recipe that cannot be used."""
+
+
+class MissingExtra(AurisError):
+    """An optional package is needed and not installed."""

@@ -1,0 +1,1 @@
+"""Scoring: error rates and speed, through the public API."""

@@ -1,0 +1,289 @@
+"""Whole model directories: weights, configs, tokenizer and template, in any layout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from auris.audio.mel import HOP, MIN_SAMPLES, WINDOW
+from auris.checkpoints.configs import read_json, to_json
+from auris.checkpoints.layouts import LayoutName
+from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
+from auris.checkpoints.save import SHARD_BYTES, save_weights
+from auris.config import CHUNK_FRAMES, ModelConfig, QwenAsrConfig
+from auris.errors import ConfigError, UsageError
+from auris.text.languages import LANGUAGES
+from auris.text.prompt import (
+    AUDIO_END,
+    AUDIO_PAD,
+    AUDIO_START,
+    CHAT_TEMPLATE,
+    END_OF_TEXT,
+    TURN_END,
+)
+from auris.text.tokenizer import Tokenizer
+from auris.types import SAMPLE_RATE
+
+__all__ = ["convert", "export", "export_native"]
+
+REFERENCE_CLIP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a directory is written from."""
+
+    model: nn.Module
+    config: ModelConfig
+    tokenizer: Tokenizer
+    dtype: torch.dtype
+    generation: Mapping[str, Any]
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _ids(tokenizer: Tokenizer) -> dict[str, int]:
+    return {text: token.id for text, token in tokenizer.added.items()}
+
+
+def _generation(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Greedy decoding that ends at the tokenizer's stop tokens."""
+    ids = _ids(tokenizer)
+    stops = [ids[token] for token in (END_OF_TEXT, TURN_END) if token in ids]
+    return {"eos_token_id": stops, "pad_token_id": stops[-1], "do_sample": False} if stops else {}
+
+
+def _feature_extractor(bins: int) -> dict[str, Any]:
+    return {
+        "dither": 0.0,
+        "feature_size": bins,
+        "hop_length": HOP,
+        "n_fft": WINDOW,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": True,
+        "sampling_rate": SAMPLE_RATE,
+        "chunk_length": REFERENCE_CLIP_SECONDS,
+    }
+
+
+def _tokenizer_config(tokenizer: Tokenizer, processor: str) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "processor_class": processor,
+        "add_prefix_space": False,
+        "added_tokens_decoder": {
+            str(token.id): {
+                "content": text,
+                "lstrip": False,
+                "normalized": False,
+                "rstrip": False,
+                "single_word": False,
+                "special": token.special,
+            }
+            for text, token in sorted(tokenizer.added.items(), key=lambda item: item[1].id)
+        },
+        "audio_token": AUDIO_PAD,
+        "audio_bos_token": AUDIO_START,
+        "audio_eos_token": AUDIO_END,
+        "model_specific_special_tokens": {
+            "audio_token": AUDIO_PAD,
+            "audio_bos_token": AUDIO_START,
+            "audio_eos_token": AUDIO_END,
+        },
+        "bos_token": None,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": TURN_END,
+        "errors": "replace",
+        "model_max_length": 131072,
+        "pad_token": END_OF_TEXT,
+        "split_special_tokens": False,
+        "unk_token": None,
+    }
+
+
+def _write_native(out: Path, parts: _Parts) -> None:
+    (out / "tokenizer.json").write_text(parts.tokenizer.to_json(), encoding="utf-8")
+
+
+def _write_hf(out: Path, parts: _Parts) -> None:
+    (out / "tokenizer.json").write_text(parts.tokenizer.to_json(), encoding="utf-8")
+    (out / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    _write_json(
+        out / "tokenizer_config.json", _tokenizer_config(parts.tokenizer, "Qwen3ASRProcessor")
+    )
+    extractor = {
+        **_feature_extractor(parts.config.encoder.mel_bins),
+        "feature_extractor_type": "Qwen3ASRFeatureExtractor",
+        "min_length": MIN_SAMPLES,
+        "n_window": CHUNK_FRAMES // 2,
+    }
+    processor = {"feature_extractor": extractor, "processor_class": "Qwen3ASRProcessor"}
+    _write_json(out / "processor_config.json", processor)
+
+
+def _write_published(out: Path, parts: _Parts) -> None:
+    model = json.loads(parts.tokenizer.core.to_str())["model"]
+    (out / "vocab.json").write_text(
+        json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8"
+    )
+    merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    (out / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    _write_json(
+        out / "tokenizer_config.json", _tokenizer_config(parts.tokenizer, "Qwen3ASRProcessor")
+    )
+    _write_json(
+        out / "preprocessor_config.json",
+        {
+            **_feature_extractor(parts.config.encoder.mel_bins),
+            "feature_extractor_type": "WhisperFeatureExtractor",
+            "n_samples": REFERENCE_CLIP_SECONDS * SAMPLE_RATE,
+            "nb_max_frames": REFERENCE_CLIP_SECONDS * SAMPLE_RATE // HOP,
+            "processor_class": "Qwen3ASRProcessor",
+        },
+    )
+    _write_json(out / "chat_template.json", {"chat_template": CHAT_TEMPLATE})
+
+
+_WRITERS = {"native": _write_native, "hf": _write_hf, "published": _write_published}
+
+
+def _write(out: Path, layout: LayoutName, parts: _Parts, shard_bytes: int) -> None:
+    dtype = str(parts.dtype).removeprefix("torch.")
+    config = to_json(parts.config, layout, dtype, _ids(parts.tokenizer))
+    if layout == "published":
+        config["support_languages"] = list(LANGUAGES.values())
+    save_weights(parts.model, parts.config, layout, parts.dtype, out, shard_bytes)
+    _write_json(out / "config.json", config)
+    _WRITERS[layout](out, parts)
+    if parts.generation:
+        _write_json(out / "generation_config.json", parts.generation)
+
+
+def export(
+    model: nn.Module,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    out: str | Path,
+    *,
+    layout: LayoutName = "native",
+    dtype: torch.dtype = torch.float16,
+    generation: Mapping[str, Any] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Path:
+    """Write a whole model directory; it appears under its name only when it is complete.
+
+    Args:
+        model: a module built from `config`.
+        tokenizer: its vocabulary.
+        out: the directory to make; it must not exist or be empty.
+        layout: "published", "hf" or "native".
+        dtype: type of the written weights.
+        generation: content of generation_config.json; greedy decoding by default.
+        shard_bytes: largest weight file.
+
+    Raises:
+        UsageError: the directory exists and is not empty.
+        ConfigError: the layout cannot hold this model.
+    """
+    target = Path(out)
+    if layout not in _WRITERS:
+        raise UsageError(
+            f"The layout has to be {', '.join(_WRITERS)}", f"{layout!r} was asked", "choose one"
+        )
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(
+            "The output has to be a new or empty directory",
+            f"{str(target)!r} is not",
+            "name another, or remove it first",
+        )
+    if generation is None:
+        generation = _generation(tokenizer) if isinstance(config, QwenAsrConfig) else {}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        _write(draft, layout, _Parts(model, config, tokenizer, dtype, generation), shard_bytes)
+        draft.chmod(0o755)
+        if target.exists():
+            target.rmdir()
+        draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def export_native(
+    model: nn.Module,
+    config: ModelConfig,
+    tokenizer_json: str,
+    out: str | Path,
+    dtype: torch.dtype = torch.float16,
+) -> Path:
+    """Write a trained model in the native layout; errors as in `export`.
+
+    Args:
+        tokenizer_json: content of its tokenizer.json.
+    """
+    return export(model, config, Tokenizer.from_json(tokenizer_json), out, dtype=dtype)
+
+
+def _generation_of(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
+    path = checkpoint.directory / "generation_config.json"
+    return read_json(path) if path.exists() else None
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    layout: LayoutName,
+    *,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Path:
+    """Write a checkpoint anew in another layout.
+
+    Args:
+        source: a model directory in any layout.
+        out: the directory to make.
+        layout: the layout to write.
+        dtype: type of the written weights, by default as stored.
+
+    Raises:
+        CheckpointError, TokenizerError: the source cannot be read.
+        UsageError, ConfigError: see `export`.
+    """
+    checkpoint = open_checkpoint(source)
+    tokenizer = Tokenizer.from_directory(checkpoint.directory)
+    _check_ids(checkpoint.config, tokenizer)
+    model = load_weights(checkpoint, torch.device("cpu"), lambda stored: dtype or stored)
+    written = next(model.parameters()).dtype
+    return export(
+        model,
+        checkpoint.config,
+        tokenizer,
+        out,
+        layout=layout,
+        dtype=written,
+        generation=_generation_of(checkpoint),
+        shard_bytes=shard_bytes,
+    )
+
+
+def _check_ids(config: ModelConfig, tokenizer: Tokenizer) -> None:
+    """The config and the tokenizer have to mean the same audio slot."""
+    if isinstance(config, QwenAsrConfig) and tokenizer.id(AUDIO_PAD) != config.audio_token_id:
+        raise ConfigError(
+            f"audio_token_id in config.json has to be the tokenizer's id of {AUDIO_PAD}",
+            f"they are {config.audio_token_id} and {tokenizer.id(AUDIO_PAD)}",
+            "use the tokenizer files that belong to the checkpoint",
+        )

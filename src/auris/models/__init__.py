@@ -1,0 +1,1 @@
+"""Plain modules: no input or output, no state between calls."""

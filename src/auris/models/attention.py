@@ -1,0 +1,107 @@
+"""The only caller of scaled dot-product attention.
+
+Two shapes of attention occur: the encoder's, inside windows of a packed sequence, and the
+decoder's, over a cache with rows of different length. The kernel is an argument, and every
+kernel gives the same result up to rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+__all__ = ["KERNELS", "Kernel", "Windows", "cached_attention", "kernel_choice", "windowed_attention"]
+
+Kernel = Literal["auto", "flash", "efficient", "math"]
+
+KERNELS: dict[Kernel, list[SDPBackend]] = {
+    "flash": [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH],
+    "efficient": [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
+    "math": [SDPBackend.MATH],
+}
+"""Kernels by name; those that do not take every shape fall back to plain matrix products."""
+
+
+@contextlib.contextmanager
+def kernel_choice(kernel: Kernel) -> Iterator[None]:
+    """Run what is inside with one attention kernel; "auto" leaves the choice to torch."""
+    if kernel == "auto":
+        yield
+        return
+    with sdpa_kernel(KERNELS[kernel]):
+        yield
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a packed sequence falls into attention windows, grouped by equal length.
+
+    Attributes:
+        groups: for every distinct length the window length and the packed positions
+            [windows * length] of its windows, one after the other.
+    """
+
+    groups: tuple[tuple[int, Tensor], ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], window: int, device: torch.device) -> Windows:
+        """Cut packed clips of `lengths` tokens into windows of at most `window` tokens."""
+        starts: dict[int, list[int]] = {}
+        offset = 0
+        for length in lengths:
+            for first in range(0, length, window):
+                starts.setdefault(min(window, length - first), []).append(offset + first)
+            offset += length
+        groups = []
+        for size, firsts in starts.items():
+            places = torch.tensor(firsts, device=device)[:, None] + torch.arange(
+                size, device=device
+            )
+            groups.append((size, places.flatten()))
+        return cls(tuple(groups))
+
+
+def windowed_attention(q: Tensor, k: Tensor, v: Tensor, windows: Windows) -> Tensor:
+    """Attention inside windows.
+
+    Every window is attended without a mask, equal lengths as one dense batch: there is no
+    padding that a kernel could treat in its own way.
+
+    Args:
+        q, k, v: [N, heads, head_dim], packed.
+
+    Returns:
+        [N, heads, head_dim].
+    """
+    if len(windows.groups) == 1 and windows.groups[0][0] == len(q):
+        heads_first = (t.transpose(0, 1)[None] for t in (q, k, v))
+        return scaled_dot_product_attention(*heads_first)[0].transpose(0, 1)
+    result = torch.empty_like(q)
+    for size, places in windows.groups:
+        q_w, k_w, v_w = (t[places].unflatten(0, (-1, size)).transpose(1, 2) for t in (q, k, v))
+        attended = scaled_dot_product_attention(q_w, k_w, v_w)
+        result[places] = attended.transpose(1, 2).flatten(0, 1)
+    return result
+
+
+def cached_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Grouped-query attention over cached keys.
+
+    Args:
+        q: [B, heads, T, head_dim]; k, v: [B, kv_heads, S, head_dim].
+        mask: bool [B, 1, T, S], true where a query may look, or None.
+        causal: query i looks at keys 0..i (only for T == S without a mask).
+
+    Returns:
+        [B, heads, T, head_dim].
+    """
+    return scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
+    )

@@ -1,0 +1,170 @@
+"""The AuT audio encoder and its projector: mel in, 12.5 tokens a second out.
+
+Both families are one architecture: three stride-2 convolutions over chunks of one second,
+positions that begin anew in every chunk, and pre-norm transformer blocks that attend inside
+windows of at most eight seconds. The published family norms with LayerNorm, AuT-Tiny with
+RMSNorm.
+
+Source: Qwen3-ASR technical report (arXiv 2601.21337) and the `qwen3_asr` model of transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from auris.config import CHUNK_FRAMES, CHUNK_TOKENS, AutConfig, ProjectorConfig, audio_tokens
+from auris.models.attention import Windows, windowed_attention
+from auris.models.layers import RMSNorm, sinusoids
+
+__all__ = ["AudioEncoder", "EncoderLayer", "Projector", "Stem", "pack_chunks"]
+
+STEM_CHUNKS = 8
+"""Chunks convolved at once when not training; bounds the memory of the widest activations."""
+
+FLOAT16_LIMIT = torch.finfo(torch.float16).max - 1000
+"""The residual stream is clamped to this in float16, as the reference does."""
+
+
+def pack_chunks(mels: Sequence[Tensor]) -> tuple[Tensor, list[list[int]]]:
+    """Cut log-mels into chunks of one second.
+
+    Args:
+        mels: [bins, T_i] each; the last chunk of a clip is filled with 0.0.
+
+    Returns:
+        chunks [C, 1, bins, 100], and per clip the tokens that each of its chunks yields.
+    """
+    chunks, tokens = [], []
+    for mel in mels:
+        frames = mel.shape[1]
+        padded = F.pad(mel, (0, -frames % CHUNK_FRAMES))
+        chunks.append(padded.unflatten(1, (-1, CHUNK_FRAMES)).transpose(0, 1))
+        counts = [CHUNK_TOKENS] * (frames // CHUNK_FRAMES)
+        if frames % CHUNK_FRAMES:
+            counts.append(audio_tokens(frames % CHUNK_FRAMES))
+        tokens.append(counts)
+    return torch.cat(chunks)[:, None], tokens
+
+
+def make_norm(config: AutConfig) -> nn.Module:
+    """The norm of the config's family."""
+    if config.norm == "rms":
+        return RMSNorm(config.d_model, config.norm_eps)
+    return nn.LayerNorm(config.d_model, eps=config.norm_eps)
+
+
+class Stem(nn.Module):
+    """[C, 1, bins, 100] -> [C, 13, d_model]: convolutions, projection, chunk positions."""
+
+    def __init__(self, config: AutConfig) -> None:
+        super().__init__()
+        channels = config.conv_channels
+        self.conv1 = nn.Conv2d(1, channels, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.conv3 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.out = nn.Linear(channels * config.conv_height, config.d_model, bias=False)
+
+    def forward(self, chunks: Tensor) -> Tensor:
+        """Convolve whole chunks; which tokens are valid is the caller's knowledge."""
+        x = F.gelu(self.conv1(chunks))
+        x = F.gelu(self.conv2(x))
+        x = F.gelu(self.conv3(x))
+        # Channel-major over (channel, frequency), one row per time step.
+        tokens: Tensor = self.out(x.permute(0, 3, 1, 2).flatten(2))
+        positions = sinusoids(tokens.shape[1], tokens.shape[2], tokens.device)
+        return tokens + positions.to(tokens.dtype)
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm block: windowed self-attention, then a GELU feed-forward, both with biases."""
+
+    def __init__(self, config: AutConfig) -> None:
+        super().__init__()
+        width = config.d_model
+        self.heads = config.heads
+        self.dropout = config.dropout
+        self.attention_norm = make_norm(config)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.ffn_norm = make_norm(config)
+        self.up = nn.Linear(width, config.ffn)
+        self.down = nn.Linear(config.ffn, width)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """x: [N, d_model], packed clips."""
+        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
+        attended = windowed_attention(*qkv.unbind(1), windows).flatten(1)
+        x = x + F.dropout(self.out(attended), self.dropout, self.training)
+        inner = F.dropout(F.gelu(self.up(self.ffn_norm(x))), self.dropout, self.training)
+        x = x + F.dropout(self.down(inner), self.dropout, self.training)
+        if x.dtype == torch.float16:
+            x = x.clamp(-FLOAT16_LIMIT, FLOAT16_LIMIT)
+        return x
+
+
+class AudioEncoder(nn.Module):
+    """Log-mels of any number of clips to packed encoder states."""
+
+    def __init__(self, config: AutConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = Stem(config)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        self.norm = make_norm(config)
+
+    def tokens(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+        """The stem's valid tokens, packed [N, d_model], and the number of each clip's."""
+        chunks, counts = pack_chunks(mels)
+        chunks = chunks.to(self.stem.conv1.weight.dtype)
+        blocks = [chunks] if self.training else chunks.split(STEM_CHUNKS)
+        x = torch.cat([self.stem(block) for block in blocks])
+        flat = [count for clip in counts for count in clip]
+        if any(count != CHUNK_TOKENS for count in flat):
+            heard = torch.arange(CHUNK_TOKENS, device=x.device) < torch.tensor(
+                flat, device=x.device
+            ).unsqueeze(1)
+            x = x[heard]
+        else:
+            x = x.flatten(0, 1)
+        return x, [sum(clip) for clip in counts]
+
+    def forward(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+        """Encode clips.
+
+        Args:
+            mels: [bins, T_i] each, on the model's device.
+
+        Returns:
+            normed states [N, d_model] of all clips one after the other, and each clip's length.
+        """
+        x, lengths = self.tokens(mels)
+        x = F.dropout(x, self.config.dropout, self.training)
+        windows = Windows.of(lengths, self.config.window_tokens, x.device)
+        for layer in self.layers:
+            x = layer(x, windows)
+        return self.norm(x), lengths
+
+
+class Projector(nn.Module):
+    """Encoder states [N, width] to decoder embeddings [N, out]."""
+
+    def __init__(self, width: int, config: ProjectorConfig) -> None:
+        super().__init__()
+        inner = width if config.hidden is None else config.hidden
+        if config.hidden is not None:
+            self.up = nn.Linear(width, inner, bias=config.bias)
+        self.out = nn.Linear(inner, config.out, bias=config.bias)
+        if config.layer_norm:
+            self.norm = nn.LayerNorm(config.out)
+        self.config = config
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Linear; or Linear, GELU, Linear; with a LayerNorm behind where configured."""
+        if self.config.hidden is not None:
+            x = F.gelu(self.up(x))
+        x = self.out(x)
+        return self.norm(x) if self.config.layer_norm else x

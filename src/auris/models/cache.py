@@ -1,0 +1,165 @@
+"""Keys and values of a batch whose rows have different lengths.
+
+Storage is laid out once for a number of rows and positions. Rows 0..count-1 are in use; a row is
+admitted at the end and dropped by moving the last row into its place, so that the rows in use
+always form one dense batch. Rolling back is forgetting: positions past a row's length are never
+looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from auris.config import DecoderConfig
+
+__all__ = ["CacheRows", "KVCache"]
+
+
+class KVCache:
+    """Preallocated keys and values, and the length of every row: the cache owns position.
+
+    Args:
+        config: the decoder's shapes.
+        rows: how many rows there is room for; all begin unused.
+        capacity: positions a row has room for; `reserve` makes more.
+        dtype, device: of keys and values.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        rows: int,
+        capacity: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        shape = (config.layers, rows, config.kv_heads, capacity, config.head_dim)
+        # Zeros, not empty: a masked position is multiplied by zero, and 0 * NaN is NaN.
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.lengths: list[int] = []
+
+    @property
+    def capacity(self) -> int:
+        """Positions a row has room for."""
+        return self.keys.shape[3]
+
+    @property
+    def room(self) -> int:
+        """Rows that can still be admitted."""
+        return self.keys.shape[1] - len(self.lengths)
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for at least `capacity` positions a row, keeping what is there."""
+        if capacity <= self.capacity:
+            return
+        filled = max(self.lengths, default=0)
+        for name in ("keys", "values"):
+            old: Tensor = getattr(self, name)
+            wider = old.new_zeros(*old.shape[:3], capacity, old.shape[4])
+            wider[:, :, :, :filled] = old[:, :, :, :filled]
+            setattr(self, name, wider)
+
+    def admit(self, count: int = 1) -> range:
+        """Begin `count` empty rows and return their indices.
+
+        Raises:
+            ValueError: there is no room.
+        """
+        if count > self.room:
+            raise ValueError(f"the cache has room for {self.room} more rows, {count} were asked")
+        first = len(self.lengths)
+        self.lengths.extend([0] * count)
+        return range(first, first + count)
+
+    def drop(self, row: int) -> None:
+        """End `row`; the last row takes its index."""
+        last = len(self.lengths) - 1
+        if row != last:
+            filled = self.lengths[last]
+            self.keys[:, row, :, :filled] = self.keys[:, last, :, :filled]
+            self.values[:, row, :, :filled] = self.values[:, last, :, :filled]
+            self.lengths[row] = filled
+        self.lengths.pop()
+
+    def truncate(self, row: int, length: int) -> None:
+        """Forget what `row` holds from position `length` on.
+
+        Raises:
+            ValueError: the row is shorter than that.
+        """
+        if not 0 <= length <= self.lengths[row]:
+            raise ValueError(f"row {row} holds {self.lengths[row]} positions, not {length}")
+        self.lengths[row] = length
+
+    def rows(self, rows: range, counts: list[int]) -> CacheRows:
+        """Prepare `rows` to take counts[i] new positions each."""
+        return CacheRows.of(self, rows, counts)
+
+
+@dataclass(frozen=True)
+class CacheRows:
+    """One pass over some rows: where its tokens go and what they may look at.
+
+    Attributes:
+        cache: the storage.
+        rows: consecutive row indices [B].
+        counts: new positions per row; the pass is padded on the right to the largest, T.
+        positions: int64 [B, T], the position of every token in its row.
+        mask: bool [B, 1, T, S] of keys a query may look at; None where `causal` says it all or
+            where every query looks at every key.
+        causal: the rows were empty and nothing is padded.
+    """
+
+    cache: KVCache
+    rows: range
+    counts: list[int]
+    positions: Tensor
+    mask: Tensor | None
+    causal: bool
+
+    @classmethod
+    def of(cls, cache: KVCache, rows: range, counts: list[int]) -> CacheRows:
+        device = cache.keys.device
+        starts = [cache.lengths[row] for row in rows]
+        width = max(counts)
+        cache.reserve(max(start + count for start, count in zip(starts, counts, strict=True)))
+        positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
+            width, device=device
+        )
+        uniform = len(set(starts)) == 1 and len(set(counts)) == 1
+        causal = uniform and starts[0] == 0 and width > 1
+        mask = None
+        if not causal and not (uniform and width == 1):
+            span = max(start + count for start, count in zip(starts, counts, strict=True))
+            mask = (torch.arange(span, device=device) <= positions[:, :, None])[:, None]
+        return cls(cache, rows, counts, positions, mask, causal)
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store new keys and values [B, kv_heads, T, head_dim] of one layer.
+
+        Returns:
+            keys and values [B, kv_heads, S, head_dim] up to the longest row's new end.
+        """
+        lengths = self.cache.lengths
+        span = max(lengths[row] + count for row, count in zip(self.rows, self.counts, strict=True))
+        keys = self.cache.keys[layer, self.rows.start : self.rows.stop]
+        values = self.cache.values[layer, self.rows.start : self.rows.stop]
+        if max(self.counts) == 1 and min(self.counts) == 1:
+            index = torch.arange(len(self.rows), device=keys.device)
+            keys[index, :, self.positions[:, 0]] = k[:, :, 0]
+            values[index, :, self.positions[:, 0]] = v[:, :, 0]
+        else:
+            for i, (row, count) in enumerate(zip(self.rows, self.counts, strict=True)):
+                place = slice(lengths[row], lengths[row] + count)
+                keys[i, :, place] = k[i, :, :count]
+                values[i, :, place] = v[i, :, :count]
+        return keys[:, :, :span], values[:, :, :span]
+
+    def commit(self) -> None:
+        """After the last layer: the new positions count."""
+        for row, count in zip(self.rows, self.counts, strict=True):
+            self.cache.lengths[row] += count

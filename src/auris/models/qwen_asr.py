@@ -1,0 +1,45 @@
+"""Qwen3-ASR: AuT encoder, projector and Qwen3 decoder in one module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from auris.config import QwenAsrConfig
+from auris.models.aut import AudioEncoder, Projector
+from auris.models.qwen3 import Decoder
+
+__all__ = ["QwenAsr"]
+
+
+class QwenAsr(nn.Module):
+    """The parts of a Qwen3-ASR model; how they are run is a backend's matter."""
+
+    def __init__(self, config: QwenAsrConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = AudioEncoder(config.encoder)
+        self.projector = Projector(config.encoder.d_model, config.projector)
+        self.decoder = Decoder(config.decoder)
+
+    def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
+        """Embeddings [L, hidden] of a prompt, its audio slots filled with projected states.
+
+        Args:
+            ids: token ids with as many audio slots as there are states.
+            states: encoder states [N, d_model], or None for a prompt without audio.
+
+        Raises:
+            ValueError: the number of slots is not the number of states.
+        """
+        tokens = torch.tensor(ids, device=self.decoder.embed.weight.device)
+        embedded: Tensor = self.decoder.embed(tokens)
+        slots = tokens == self.config.audio_token_id
+        audio = 0 if states is None else len(states)
+        if int(slots.sum()) != audio:
+            raise ValueError(f"the prompt has {int(slots.sum())} audio slots for {audio} states")
+        if states is not None:
+            embedded[slots] = self.projector(states).to(embedded.dtype)
+        return embedded

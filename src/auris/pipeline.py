@@ -1,0 +1,315 @@
+"""`AsrPipeline`: recordings in, transcripts out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypedDict, overload
+
+import torch
+
+from auris.audio.io import Source, stream
+from auris.audio.split import CHUNK_SECONDS, split
+from auris.backends.torch import TorchBackend, pick_device, pick_dtype
+from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
+from auris.checkpoints.configs import read_json
+from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
+from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
+from auris.config import AutCtcConfig
+from auris.decoding.sampling import Sampling
+from auris.errors import ConfigError, UsageError
+from auris.models.attention import Kernel
+from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer
+from auris.text.languages import language_name
+from auris.text.tokenizer import Tokenizer
+from auris.types import SAMPLE_RATE, Chunk, Segment, Transcript
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["AsrPipeline", "CallOptions", "CancelToken", "Failure", "Progress"]
+
+
+class CancelToken(Protocol):
+    """Anything that says whether to stop, such as `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a call has come: seconds of audio, pieces and recordings that are done."""
+
+    seconds: float
+    segments: int
+    recordings: int
+
+
+class CallOptions(TypedDict, total=False):
+    """Options of a call.
+
+    Attributes:
+        batch_size: most pieces in one batch of the decoder (1).
+        chunk_seconds: target length of the pieces that a recording is cut into (30).
+        start, duration: the span of every recording to transcribe, in seconds (all of it).
+        max_new_tokens: token budget of a piece (16 a second and never under 64).
+        temperature: 0 takes the best token; above it, tokens are drawn (0).
+        seed: of the draws (0).
+        progress: called after every piece and every recording.
+        cancel: when set, pieces under way end as they are, with what they have.
+    """
+
+    batch_size: int
+    chunk_seconds: float
+    start: float
+    duration: float | None
+    max_new_tokens: int | None
+    temperature: float
+    seed: int
+    progress: Callable[[Progress], None] | None
+    cancel: CancelToken | None
+
+
+class AsrPipeline:
+    """A loaded model that transcribes recordings. Build one with `from_pretrained`.
+
+    Args:
+        recognizer: the model with its tokenizer.
+        model: where it was found.
+        backend: what runs it.
+    """
+
+    def __init__(self, recognizer: Recognizer, model: FoundModel, backend: TorchBackend) -> None:
+        self.recognizer = recognizer
+        self.model = model
+        self.backend = backend
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path | None = None,
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        threads: int | None = None,
+        kernel: Kernel = "auto",
+        local_files_only: bool = False,
+        copy: bool = False,
+    ) -> AsrPipeline:
+        """Load a model.
+
+        Args:
+            model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from
+                the environment, or the bundled default.
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps"; by default AURIS_DEVICE from the
+                environment, or "auto".
+            dtype: "auto" (as stored, where the device computes in it), "float32", "bfloat16" or
+                "float16".
+            threads: CPU threads of the whole process; torch's own choice by default.
+            kernel: attention kernel: "auto", "flash", "efficient" or "math".
+            local_files_only: never use the network.
+            copy: hold the weights in memory instead of mapping the files.
+
+        Raises:
+            CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the
+                machine.
+        """
+        found = resolve(model or os.environ.get("AURIS_MODEL") or DEFAULT_MODEL, local_files_only)
+        place = pick_device(device or os.environ.get("AURIS_DEVICE") or "auto")
+        if threads is not None:
+            _at_least_one("threads", threads)
+            torch.set_num_threads(threads)
+        checkpoint = open_checkpoint(found.directory)
+        # Neither waits for the other: the tokenizer parses while the weights are read.
+        with ThreadPoolExecutor(1) as pool:
+            tokenizer = pool.submit(Tokenizer.from_directory, found.directory)
+            weights = load_weights(
+                checkpoint, place, lambda stored: pick_dtype(dtype, place, stored), copy
+            )
+            backend = TorchBackend(weights, kernel)
+            recognizer = _recognizer(backend, checkpoint, tokenizer.result())
+        return cls(recognizer, found, backend)
+
+    @overload
+    def transcribe(
+        self,
+        audio: Source,
+        language: str | None = None,
+        context: str = "",
+        **options: Unpack[CallOptions],
+    ) -> Transcript: ...
+
+    @overload
+    def transcribe(
+        self,
+        audio: list[Source],
+        language: str | None = None,
+        context: str = "",
+        **options: Unpack[CallOptions],
+    ) -> list[Transcript]: ...
+
+    def transcribe(
+        self,
+        audio: Source | list[Source],
+        language: str | None = None,
+        context: str = "",
+        **options: Unpack[CallOptions],
+    ) -> Transcript | list[Transcript]:
+        """Transcribe one recording, or a list of them.
+
+        Args:
+            audio: a path, "-" (standard input), bytes, a binary file or (array, rate); or a list
+                of these.
+            language: code or English name to force; None or "auto" for the model's choice.
+            context: words and names to expect.
+            options: see `CallOptions`.
+
+        Returns:
+            a transcript, or a list of them in the order of the recordings.
+
+        Raises:
+            AurisError: of the first recording that failed; `results` goes on without it.
+        """
+        sources = audio if isinstance(audio, list) else [audio]
+        transcripts: dict[int, Transcript] = {}
+        for number, result in self.results(sources, language, context, **options):
+            if isinstance(result, Failure):
+                raise result.error
+            transcripts[number] = result
+        if not isinstance(audio, list):
+            return transcripts[0]
+        return [transcripts[number] for number in sorted(transcripts)]
+
+    def results(
+        self,
+        sources: Iterable[Source],
+        language: str | None = None,
+        context: str = "",
+        **options: Unpack[CallOptions],
+    ) -> Iterator[tuple[int, Transcript | Failure]]:
+        """Transcribe recordings and give each result as soon as it is complete.
+
+        Arguments as in `transcribe`; wrong ones are refused at once. A recording is not read
+        before its turn.
+
+        Yields:
+            number of the recording, and its transcript or why there is none.
+        """
+        updates = self._updates(sources, language, context, options)
+        return ((u.recording, u.result) for u in updates if isinstance(u, RecordingDone))
+
+    def segments(
+        self,
+        audio: Source,
+        language: str | None = None,
+        context: str = "",
+        **options: Unpack[CallOptions],
+    ) -> Iterator[Segment]:
+        """Transcribe one recording piece by piece, in the order of time.
+
+        Arguments as in `transcribe`; `progress` watches and `cancel` stops the work, and so does
+        no longer iterating.
+
+        Raises:
+            AurisError: at the piece that could not be read.
+        """
+        return _in_order(self._updates([audio], language, context, options))
+
+    def _updates(
+        self, sources: Iterable[Source], language: str | None, context: str, given: CallOptions
+    ) -> Iterator[Update]:
+        options = _options(language, context, given)
+        self.recognizer.check(options)
+        rows = given.get("batch_size", 1)
+        _at_least_one("batch_size", rows)
+        cancel = given.get("cancel")
+        batch = Batch(self.recognizer, _reader(given), sources, options)
+        updates = batch.run(rows, cancel.is_set if cancel else lambda: False)
+        report = given.get("progress")
+        return _watched(updates, report) if report else updates
+
+
+def _recognizer(backend: TorchBackend, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Recognizer:
+    config = checkpoint.config
+    if isinstance(config, AutCtcConfig):
+        return CtcRecognizer(backend, config, tokenizer)
+    return QwenRecognizer(backend, config, tokenizer, _stops(checkpoint))
+
+
+def _stops(checkpoint: Checkpoint) -> list[int] | None:
+    """Stop ids of generation_config.json; None leaves them to the tokenizer."""
+    path = checkpoint.directory / "generation_config.json"
+    ids = read_json(path).get("eos_token_id") if path.exists() else None
+    if ids is None:
+        return None
+    listed = ids if isinstance(ids, list) else [ids]
+    if not listed or not all(isinstance(number, int) for number in listed):
+        raise ConfigError(
+            "eos_token_id in generation_config.json has to be an id or a list of ids",
+            f"it is {ids!r}",
+            "use the generation_config.json that belongs to the weights",
+        )
+    return listed
+
+
+def _reader(options: CallOptions) -> Callable[[Source], Iterator[Chunk]]:
+    """Opens a source at the asked span and cuts it into pieces, placed in the whole source."""
+    seconds = options.get("chunk_seconds", CHUNK_SECONDS)
+    start, duration = options.get("start", 0.0), options.get("duration")
+    split([], seconds)
+
+    def read(source: Source) -> Iterator[Chunk]:
+        blocks = (block[0] for block in stream(source, start=start, duration=duration))
+        offset = round(start * SAMPLE_RATE)
+        for chunk in split(blocks, seconds):
+            yield Chunk(offset + chunk.start, chunk.samples)
+
+    return read
+
+
+def _options(language: str | None, context: str, given: CallOptions) -> Options:
+    budget = given.get("max_new_tokens")
+    temperature = given.get("temperature", 0.0)
+    if budget is not None:
+        _at_least_one("max_new_tokens", budget)
+    if not 0.0 <= temperature <= 100.0:
+        raise UsageError(
+            "The temperature has to lie between 0 and 100", f"it is {temperature}", "choose 0"
+        )
+    sampling = Sampling(temperature, given.get("seed", 0))
+    return Options(language_name(language), context, budget, sampling)
+
+
+def _at_least_one(name: str, number: int) -> None:
+    if number < 1:
+        raise UsageError(f"{name} has to be at least 1", f"it is {number}", "raise it")
+
+
+def _watched(updates: Iterator[Update], report: Callable[[Progress], None]) -> Iterator[Update]:
+    seconds, segments, recordings = 0.0, 0, 0
+    for update in updates:
+        if isinstance(update, PieceDone):
+            seconds += update.segment.end - update.segment.start
+            segments += 1
+        else:
+            recordings += 1
+        report(Progress(seconds, segments, recordings))
+        yield update
+
+
+def _in_order(updates: Iterator[Update]) -> Iterator[Segment]:
+    waiting: dict[int, Segment] = {}
+    following = 0
+    for update in updates:
+        if isinstance(update, PieceDone):
+            waiting[update.index] = update.segment
+            while following in waiting:
+                yield waiting.pop(following)
+                following += 1
+        elif isinstance(update.result, Failure):
+            raise update.result.error
+    yield from (waiting[index] for index in sorted(waiting))

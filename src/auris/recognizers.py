@@ -1,0 +1,279 @@
+"""From pieces of audio to segments of text: one recognizer for every kind of model.
+
+A recognizer takes pieces as it gets to them and gives each one's segment as soon as it is done,
+which need not be in the order of the pieces.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from auris.audio.mel import log_mel
+from auris.backends.base import Backend
+from auris.config import AutCtcConfig, QwenAsrConfig
+from auris.decoding.ctc import greedy
+from auris.decoding.loop import Request, Step, decode
+from auris.decoding.sampling import Sampling
+from auris.errors import ConfigError, UnsupportedOption
+from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
+from auris.text.reply import parse_reply
+from auris.text.tokenizer import Tokenizer
+from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment
+
+__all__ = ["CtcRecognizer", "Options", "Piece", "QwenRecognizer", "Recognized", "Recognizer"]
+
+TOKENS_PER_SECOND = 16
+"""Token budget per second of audio, about three times the fastest speech."""
+
+TOKENS_AT_LEAST = 64
+"""Token budget of the shortest piece."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a recording is transcribed.
+
+    Attributes:
+        language: English name to force, or None for the model's choice.
+        context: words and names to expect.
+        max_new_tokens: token budget of a piece, or None for one that follows its length.
+        sampling: how tokens are chosen.
+    """
+
+    language: str | None = None
+    context: str = ""
+    max_new_tokens: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of audio to recognize; `key` names it in the results."""
+
+    key: int
+    chunk: Chunk
+    options: Options
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """A piece's segment, and seconds of work per stage."""
+
+    key: int
+    segment: Segment
+    timings: dict[str, float]
+
+
+class Recognizer(Protocol):
+    """What a pipeline asks of a model of any kind."""
+
+    def check(self, options: Options) -> None:
+        """Refuse options that the model cannot honour, before any work."""
+
+    def recognize(
+        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Recognized]:
+        """Recognize pieces, up to `rows` at once, until told to stop.
+
+        After `cancelled` says true, pieces under way end as they are and no other begins.
+        """
+
+
+def _clock(timings: dict[str, float], stage: str, began: float) -> float:
+    """Book the time since `began` to a stage; returns now."""
+    now = time.perf_counter()
+    timings[stage] = timings.get(stage, 0.0) + now - began
+    return now
+
+
+@dataclass
+class _Draft:
+    """A piece under way."""
+
+    piece: Piece
+    timings: dict[str, float]
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    def take(self, step: Step) -> None:
+        stage = "prefill" if step.prefill else "decode"
+        self.timings[stage] = self.timings.get(stage, 0.0) + step.seconds
+        if step.token is not None:
+            self.tokens.append(step.token)
+            self.logprobs.append(step.logprob)
+
+    def finish(self, language: str | None, text: str, reason: FinishReason) -> Recognized:
+        start = self.piece.chunk.start / SAMPLE_RATE
+        segment = Segment(
+            start=start,
+            end=start + len(self.piece.chunk.samples) / SAMPLE_RATE,
+            text=text,
+            language=language,
+            tokens=tuple(self.tokens),
+            logprobs=tuple(self.logprobs),
+            finish_reason=reason,
+        )
+        return Recognized(self.piece.key, segment, self.timings)
+
+
+class QwenRecognizer:
+    """A model with a decoder that answers the official prompt.
+
+    Args:
+        backend: runs the model.
+        config: the model's shapes.
+        tokenizer: its vocabulary.
+        stops: ids that end a text; by default the tokenizer's own stop tokens.
+
+    Raises:
+        TokenizerError: the vocabulary lacks a control token.
+        ConfigError: config and tokenizer mean different audio slots.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        config: QwenAsrConfig,
+        tokenizer: Tokenizer,
+        stops: Iterable[int] | None = None,
+    ) -> None:
+        self.backend = backend
+        self.config = config
+        self.tokenizer = tokenizer
+        tokenizer.id(TEXT_TAG)
+        named = (tokenizer.id(END_OF_TEXT), tokenizer.id(TURN_END))
+        self.stops = frozenset(named if stops is None else stops)
+        if tokenizer.id(AUDIO_PAD) != config.audio_token_id:
+            raise ConfigError(
+                f"audio_token_id in config.json has to be the tokenizer's id of {AUDIO_PAD}",
+                f"they are {config.audio_token_id} and {tokenizer.id(AUDIO_PAD)}",
+                "use the tokenizer files that belong to the checkpoint",
+            )
+        if tokenizer.size > config.decoder.vocab:
+            raise ConfigError(
+                "Every id of the tokenizer has to have a row in the embedding",
+                f"there are ids up to {tokenizer.size - 1} and {config.decoder.vocab} rows",
+                "use the tokenizer files that belong to the checkpoint",
+            )
+
+    def check(self, options: Options) -> None:
+        """See `Recognizer.check`: this kind of model honours them all."""
+
+    def _request(self, piece: Piece, drafts: dict[int, _Draft]) -> Request:
+        timings: dict[str, float] = {}
+        options = piece.options
+        now = time.perf_counter()
+        mel = log_mel(piece.chunk.samples, self.config.frontend, self.config.encoder.mel_bins)
+        now = _clock(timings, "mel", now)
+        (states,) = self.backend.encode([mel])
+        now = _clock(timings, "encode", now)
+        ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
+        prompt = self.backend.embed(ids, states)
+        _clock(timings, "prefill", now)
+        drafts[piece.key] = _Draft(piece, timings)
+        seconds = len(piece.chunk.samples) / SAMPLE_RATE
+        budget = options.max_new_tokens
+        if budget is None:
+            budget = TOKENS_AT_LEAST + int(TOKENS_PER_SECOND * seconds)
+        return Request(piece.key, prompt, budget, options.sampling)
+
+    def _finish(self, draft: _Draft, reason: FinishReason) -> Recognized:
+        text = self.tokenizer.decode(draft.tokens)
+        reply = parse_reply(text, draft.piece.options.language)
+        return draft.finish(reply.language, reply.text, reason)
+
+    def recognize(
+        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Recognized]:
+        """See `Recognizer.recognize`."""
+        drafts: dict[int, _Draft] = {}
+        requests = (self._request(p, drafts) for p in _until(pieces, cancelled))
+        for step in decode(self.backend, requests, self.stops, rows):
+            drafts[step.key].take(step)
+            if step.finish is not None:
+                yield self._finish(drafts.pop(step.key), step.finish)
+            if cancelled():
+                break
+        for draft in drafts.values():
+            yield self._finish(draft, "cancelled")
+
+
+class CtcRecognizer:
+    """An encoder with a CTC head: every piece is one pass.
+
+    Args:
+        backend: runs the model.
+        config: the model's shapes.
+        tokenizer: its text units.
+
+    Raises:
+        ConfigError: the tokenizer has another number of units than the head.
+    """
+
+    def __init__(self, backend: Backend, config: AutCtcConfig, tokenizer: Tokenizer) -> None:
+        self.backend = backend
+        self.config = config
+        self.tokenizer = tokenizer
+        if tokenizer.size != config.units:
+            raise ConfigError(
+                "A CTC head has to have one class for every unit of the tokenizer",
+                f"there are {config.units} classes for {tokenizer.size} units",
+                "use the tokenizer.json that belongs to the weights",
+            )
+
+    def check(self, options: Options) -> None:
+        """See `Recognizer.check`.
+
+        Raises:
+            UnsupportedOption: a context, a budget, a temperature or another language was asked.
+        """
+        asked = {
+            "--context": options.context != "",
+            "--max-new-tokens": options.max_new_tokens is not None,
+            "--temperature": options.sampling.temperature != 0.0,
+        }
+        for option, given in asked.items():
+            if given:
+                raise UnsupportedOption(
+                    f"{option} needs a model with a decoder",
+                    "this model has a CTC head only",
+                    "leave the option out, or choose a Qwen3-ASR model",
+                )
+        if options.language not in (None, self.config.language):
+            raise UnsupportedOption(
+                f"This model writes {self.config.language} only",
+                f"{options.language} was asked",
+                "leave --language out, or choose a model that knows the language",
+            )
+
+    def recognize(
+        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Recognized]:
+        """See `Recognizer.recognize`; rows do not matter, since a piece is one pass."""
+        for piece in _until(pieces, cancelled):
+            timings: dict[str, float] = {}
+            now = time.perf_counter()
+            config = self.config
+            mel = log_mel(piece.chunk.samples, config.frontend, config.encoder.mel_bins)
+            now = _clock(timings, "mel", now)
+            states = self.backend.encode([mel])
+            now = _clock(timings, "encode", now)
+            (logits,) = self.backend.ctc_logits(states)
+            path = greedy(logits, config.blank)
+            _clock(timings, "decode", now)
+            draft = _Draft(piece, timings, list(path.ids), list(path.logprobs))
+            text = self.tokenizer.decode(path.ids).strip()
+            yield draft.finish(config.language if text else None, text, "stop")
+
+
+def _until(pieces: Iterable[Piece], cancelled: Callable[[], bool]) -> Iterator[Piece]:
+    """Pieces until told to stop; asked before every piece, so that none is read in vain."""
+    source = iter(pieces)
+    while not cancelled():
+        piece = next(source, None)
+        if piece is None:
+            return
+        yield piece

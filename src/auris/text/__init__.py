@@ -1,0 +1,1 @@
+"""Tokenizer, prompt, reply: between text and token ids."""

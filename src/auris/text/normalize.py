@@ -1,0 +1,50 @@
+"""Text as it is spoken: the one spelling that training texts and references are brought to."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["spoken"]
+
+APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u2032\u0060\u00b4", "'"))
+
+LETTERS = str.maketrans(
+    {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
+)
+"""Latin letters that have no decomposition into a base letter and an accent."""
+
+SILENT_MARKS = frozenset(".,;:!?\"()[]{}<>-_/\\*~|'\u2026\u00ab\u00bb")
+"""Marks that are never read aloud; every other symbol has a spoken form that is not known here."""
+
+
+def _is_silent(char: str) -> bool:
+    return char in SILENT_MARKS or unicodedata.category(char) in (
+        "Pd",
+        "Pi",
+        "Pf",
+        "Ps",
+        "Pe",
+        "Zs",
+    )
+
+
+def spoken(text: str) -> str | None:
+    """Lower-case words of a-z and apostrophes, separated by single spaces.
+
+    Accents are folded, typographic apostrophes unified, hyphens and dashes become spaces, and
+    apostrophes that only quote a word are dropped.
+
+    Returns:
+        The words ("" when there are none), or None where the text does not say how it is
+        spoken: digits, symbols such as "%" or "&", and letters outside the Latin alphabet.
+    """
+    folded = unicodedata.normalize("NFKD", text.translate(APOSTROPHES).casefold())
+    kept = "".join(char for char in folded if not unicodedata.combining(char))
+    kept = kept.translate(APOSTROPHES).translate(LETTERS)
+    for char in kept:
+        if not ("a" <= char <= "z" or char.isspace() or _is_silent(char)):
+            return None
+    words = re.sub(r"[^a-z']+", " ", kept).split()
+    stripped = (word.strip("'") for word in words)
+    return " ".join(word for word in stripped if word)

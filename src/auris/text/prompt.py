@@ -1,0 +1,103 @@
+"""The chat template of Qwen3-ASR: the only place that knows it.
+
+The user's context is plain text, so nothing typed there can close the turn it stands in.
+"""
+
+from __future__ import annotations
+
+from auris.text.tokenizer import Tokenizer
+
+__all__ = [
+    "AUDIO_END",
+    "AUDIO_PAD",
+    "AUDIO_START",
+    "CHAT_TEMPLATE",
+    "CONTROL_TOKENS",
+    "END_OF_TEXT",
+    "TEXT_TAG",
+    "TURN_END",
+    "TURN_START",
+    "prompt_ids",
+]
+
+END_OF_TEXT = "<|endoftext|>"
+TURN_START = "<|im_start|>"
+TURN_END = "<|im_end|>"
+AUDIO_START = "<|audio_start|>"
+AUDIO_END = "<|audio_end|>"
+AUDIO_PAD = "<|audio_pad|>"
+TEXT_TAG = "<asr_text>"
+TIMESTAMP = "<timestamp>"
+
+CONTROL_TOKENS = {
+    END_OF_TEXT: True,
+    TURN_START: True,
+    TURN_END: True,
+    AUDIO_START: True,
+    AUDIO_END: True,
+    AUDIO_PAD: True,
+    TEXT_TAG: False,
+    TIMESTAMP: True,
+}
+"""Every control token, and whether it is special: <asr_text> is not, and shows in a reply."""
+
+CHAT_TEMPLATE = """\
+{%- set parts = namespace(system='', audio='') -%}
+{%- for message in messages if message.role == 'system' -%}
+  {%- if message.content is string -%}
+    {%- set parts.system = parts.system + message.content -%}
+  {%- else -%}
+    {%- for item in message.content if item.type == 'text' -%}
+      {%- set parts.system = parts.system + item.text -%}
+    {%- endfor -%}
+  {%- endif -%}
+{%- endfor -%}
+{{- '<|im_start|>system\\n' + parts.system + '<|im_end|>\\n' -}}
+{%- for message in messages if message.role == 'user' and message.content is not string -%}
+  {%- for item in message.content if item.type == 'audio' -%}
+    {%- set parts.audio = parts.audio + '<|audio_start|><|audio_pad|><|audio_end|>' -%}
+  {%- endfor -%}
+{%- endfor -%}
+{{- '<|im_start|>user\\n' + parts.audio + '<|im_end|>\\n' -}}
+{%- set replies = messages | selectattr('role', 'equalto', 'assistant') | list -%}
+{%- if replies or add_generation_prompt -%}
+  {{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+{%- for message in replies -%}
+  {%- if message.content is string -%}
+    {{- message.content -}}
+  {%- else -%}
+    {%- for item in message.content if item.type == 'text' -%}
+      {{- item.text -}}
+    {%- endfor -%}
+  {%- endif -%}
+  {{- '<|im_end|>\\n' -}}
+{%- endfor -%}
+"""
+"""The same template for programs that read chat_template.jinja, such as transformers."""
+
+
+def prompt_ids(
+    tokenizer: Tokenizer, audio_tokens: int, language: str | None = None, context: str = ""
+) -> list[int]:
+    """Ids of a transcription request.
+
+    Args:
+        tokenizer: the model's.
+        audio_tokens: slots to leave for the audio.
+        language: English name to force, or None to let the model say which it hears.
+        context: words and names to expect; always plain text.
+
+    Raises:
+        TokenizerError: the vocabulary lacks a control token.
+    """
+    turn, end = tokenizer.id(TURN_START), tokenizer.id(TURN_END)
+    newline = tokenizer.encode("\n")
+    slots = [tokenizer.id(AUDIO_PAD)] * audio_tokens
+    audio = [tokenizer.id(AUDIO_START), *slots, tokenizer.id(AUDIO_END)]
+    system = [turn, *tokenizer.encode(f"system\n{context}"), end, *newline]
+    user = [turn, *tokenizer.encode("user\n"), *audio, end, *newline]
+    if language is None:
+        return [*system, *user, turn, *tokenizer.encode("assistant\n")]
+    opening = tokenizer.encode(f"assistant\nlanguage {language}")
+    return [*system, *user, turn, *opening, tokenizer.id(TEXT_TAG)]

@@ -1,0 +1,86 @@
+"""What the model answered: language and text, by the rules of the reference.
+
+Source: the reply parsing of the `qwen3_asr` processor in transformers, itself after qwen-asr.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from auris.text.prompt import TEXT_TAG
+
+__all__ = ["REPEATS", "Reply", "collapse_repeats", "parse_reply"]
+
+REPEATS = 20
+"""More repeats of one character, or as many of a longer pattern, are collapsed to one."""
+
+LONGEST_PATTERN = 20
+ANSWER = "assistant\n"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Language (English name, None for no speech or unsaid) and text."""
+
+    language: str | None
+    text: str
+
+
+def _repeated_at(text: str, place: int) -> str | None:
+    """The shortest pattern that stands 20 times in a row from `place` on."""
+    widths = range(1, min(LONGEST_PATTERN, (len(text) - place) // REPEATS) + 1)
+    patterns = (text[place : place + width] for width in widths)
+    return next((p for p in patterns if text.startswith(p * REPEATS, place)), None)
+
+
+def _collapse_patterns(text: str) -> str:
+    """Collapse patterns of up to 20 characters that stand 20 times or more in a row.
+
+    The earliest place wins; a place is a start only while 40 characters follow it, as in the
+    reference.
+    """
+    kept: list[str] = []
+    place = 0
+    while len(text) - place >= 2 * REPEATS:
+        pattern = _repeated_at(text, place)
+        if pattern is None:
+            kept.append(text[place])
+            place += 1
+            continue
+        kept.append(pattern)
+        while text.startswith(pattern, place):
+            place += len(pattern)
+    return "".join(kept) + text[place:]
+
+
+def collapse_repeats(text: str) -> str:
+    """Collapse runs of one character over 20 long, then repeated patterns."""
+    runs = re.compile(r"(.)\1{%d,}" % REPEATS, re.DOTALL)
+    return _collapse_patterns(runs.sub(r"\1", text))
+
+
+def _language(prefix: str) -> str | None:
+    lines = [line.strip() for line in prefix.splitlines() if line.strip()]
+    if not lines or prefix.strip().lower() == "language none":
+        return None
+    if lines[0].lower().startswith("language "):
+        return lines[0][len("language ") :].strip() or None
+    return lines[0]
+
+
+def parse_reply(text: str, forced: str | None = None) -> Reply:
+    """Language and text of a reply.
+
+    Args:
+        text: the decoded reply.
+        forced: the language that the prompt already named, so that the reply is all text.
+    """
+    text = text.strip()
+    if ANSWER in text:
+        text = text.split(ANSWER, 1)[1]
+    text = collapse_repeats(text)
+    prefix, tag, rest = text.partition(TEXT_TAG)
+    if not tag:
+        return Reply(forced, text.strip())
+    return Reply(forced or _language(prefix), rest.strip())

@@ -1,0 +1,240 @@
+"""Token ids and text.
+
+Text from outside is always plain: a control token typed by a user is encoded as the letters it
+is made of. Control tokens come by name through `Tokenizer.id`. Decoding is incremental and never
+shows half a character.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Core
+
+from auris.errors import TokenizerError
+
+__all__ = ["AddedId", "TextDecoder", "Tokenizer"]
+
+QWEN2_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen2's vocabulary expects text to be cut; vocab.json and merges.txt do not say it."""
+
+WORD_BOUNDARY = "\u2581"
+"""Marks the beginning of a word in vocabularies that are not byte-level."""
+
+
+def _byte_of_letter() -> dict[str, int]:
+    """Byte-level vocabularies write bytes as printable letters (GPT-2's table)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable}
+    return {**letters, **{chr(256 + place): byte for place, byte in enumerate(rest)}}
+
+
+_BYTES = _byte_of_letter()
+
+
+@dataclass(frozen=True)
+class AddedId:
+    """A token beside the vocabulary; a special one never shows in text."""
+
+    id: int
+    special: bool
+
+
+class Tokenizer:
+    """A vocabulary with its control tokens.
+
+    Args:
+        core: the vocabulary and its merges.
+        added: tokens beside it, by their text.
+    """
+
+    def __init__(self, core: Core, added: Mapping[str, AddedId]) -> None:
+        self.core = core
+        self.added = dict(added)
+        self._of_id = {token.id: (text, token.special) for text, token in self.added.items()}
+        self._byte_level = isinstance(core.decoder, decoders.ByteLevel)
+        self._pieces: dict[int, bytes] = {}
+
+    @classmethod
+    def from_directory(cls, directory: str | Path) -> Tokenizer:
+        """Read tokenizer.json, or vocab.json with merges.txt and tokenizer_config.json.
+
+        Raises:
+            TokenizerError: neither is there, or one cannot be read.
+        """
+        path = Path(directory)
+        try:
+            if (path / "tokenizer.json").exists():
+                return cls.from_json((path / "tokenizer.json").read_text(encoding="utf-8"))
+            if (path / "vocab.json").exists() and (path / "merges.txt").exists():
+                return cls._from_vocabulary(path)
+        except TokenizerError:
+            raise
+        # The tokenizers package raises plain Exception for whatever it cannot parse.
+        except Exception as error:
+            raise TokenizerError(
+                "The tokenizer files of a model have to be readable",
+                f"those in {str(path)!r} are not ({error})",
+                "fetch them anew",
+            ) from None
+        raise TokenizerError(
+            "A model directory has to hold tokenizer.json, or vocab.json and merges.txt",
+            f"{str(path)!r} holds neither",
+            "fetch the tokenizer files of the checkpoint",
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """From the content of a tokenizer.json."""
+        core = Core.from_str(text)
+        added = {
+            token.content: AddedId(number, token.special)
+            for number, token in core.get_added_tokens_decoder().items()
+        }
+        return cls(core, added)
+
+    @classmethod
+    def _from_vocabulary(cls, path: Path) -> Tokenizer:
+        core = Core(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
+        core.normalizer = normalizers.NFC()
+        core.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        core.decoder = decoders.ByteLevel()
+        return cls(core, _added_from_config(path / "tokenizer_config.json"))
+
+    def to_json(self) -> str:
+        """The content of a tokenizer.json that gives this tokenizer again."""
+        content = json.loads(self.core.to_str())
+        content["added_tokens"] = [
+            {
+                "id": token.id,
+                "content": text,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": token.special,
+            }
+            for text, token in sorted(self.added.items(), key=lambda item: item[1].id)
+        ]
+        return json.dumps(content, ensure_ascii=False)
+
+    @property
+    def size(self) -> int:
+        """One more than the largest id."""
+        return max([self.core.get_vocab_size(with_added_tokens=False) - 1, *self._of_id]) + 1
+
+    def id(self, token: str) -> int:
+        """The id of a control token.
+
+        Raises:
+            TokenizerError: the vocabulary has no such token.
+        """
+        if token not in self.added:
+            raise TokenizerError(
+                f"The model's tokenizer has to know the token {token}",
+                "it does not",
+                "use the tokenizer files that belong to the checkpoint",
+            )
+        return self.added[token].id
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text: nothing in it becomes a control token."""
+        if self.core.normalizer is not None:
+            text = self.core.normalizer.normalize_str(text)
+        pieces = self.core.pre_tokenizer.pre_tokenize_str(text)
+        return [token.id for piece, _ in pieces for token in self.core.model.tokenize(piece)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids without special tokens; bytes that are no character become U+FFFD."""
+        decoder = self.decoder()
+        return "".join([*(decoder.push(token) for token in ids), decoder.flush()])
+
+    def decoder(self) -> TextDecoder:
+        """A decoder for one text that arrives token by token."""
+        return TextDecoder(self)
+
+    def piece(self, token: int) -> bytes | str:
+        """What an id contributes: bytes of the vocabulary, or the text of an added token.
+
+        Raises:
+            TokenizerError: there is no such id.
+        """
+        if token in self._of_id:
+            text, special = self._of_id[token]
+            return "" if special else text
+        if token not in self._pieces:
+            text_or_none: str | None = self.core.id_to_token(token)
+            if text_or_none is None:
+                # Embeddings have more rows than the vocabulary has tokens; the reference shows
+                # nothing for the spare ones.
+                self._pieces[token] = b""
+            elif self._byte_level:
+                self._pieces[token] = bytes(_BYTES[letter] for letter in text_or_none)
+            else:
+                self._pieces[token] = text_or_none.replace(WORD_BOUNDARY, " ").encode()
+        return self._pieces[token]
+
+
+class TextDecoder:
+    """Text of one sequence of ids, released only in whole characters."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        # A word-boundary vocabulary begins every text with a boundary that is no space.
+        self._bare_start = not tokenizer._byte_level
+
+    def push(self, token: int) -> str:
+        """Text that became certain with one more id; often empty, never half a character."""
+        piece = self._tokenizer.piece(token)
+        if isinstance(piece, str):
+            # An added token ends the bytes before it.
+            return self._finish() + piece if piece else ""
+        text = self._utf8.decode(piece)
+        if self._bare_start and text:
+            self._bare_start = False
+            text = text.removeprefix(" ")
+        return text
+
+    def flush(self) -> str:
+        """What is left at the end: bytes that never became a character, as U+FFFD."""
+        return self._finish()
+
+    def _finish(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+def _added_from_config(path: Path) -> dict[str, AddedId]:
+    """Tokens beside the vocabulary from `added_tokens_decoder` of tokenizer_config.json."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            str(token["content"]): AddedId(int(number), bool(token["special"]))
+            for number, token in content["added_tokens_decoder"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TokenizerError(
+            "tokenizer_config.json beside vocab.json has to list added_tokens_decoder",
+            f"reading {str(path)!r} failed ({type(error).__name__}: {error})",
+            "fetch the tokenizer files of the checkpoint",
+        ) from None
+
+
+def added_token(text: str, special: bool) -> AddedToken:
+    """A token beside the vocabulary in the tokenizers package's terms."""
+    return AddedToken(text, special=special, normalized=False)

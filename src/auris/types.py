@@ -1,0 +1,150 @@
+"""The frozen values that travel through Auris: audio in, transcripts out.
+
+Times are seconds from the beginning of the source, sample counts are at 16 kHz.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "SAMPLE_RATE",
+    "Chunk",
+    "FinishReason",
+    "Samples",
+    "Segment",
+    "Transcript",
+    "Waveform",
+    "Word",
+]
+
+SAMPLE_RATE = 16_000
+"""Samples per second of every waveform inside Auris."""
+
+Samples = NDArray[np.float32]
+
+FinishReason = Literal["stop", "length", "cancelled"]
+"""Why a text ends: the model said so, its token budget ran out, or the caller stopped it."""
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Mono audio at 16 kHz.
+
+    Attributes:
+        samples: float32 [S], full scale is -1..1 (values beyond it are kept).
+        start: where the first sample lies in its source, in seconds.
+        channel: index of the source's channel, or None when channels were mixed down.
+    """
+
+    samples: Samples
+    start: float = 0.0
+    channel: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a recording that is recognized by itself.
+
+    Attributes:
+        start: offset of the piece in its source, in samples at 16 kHz.
+        samples: float32 [S].
+    """
+
+    start: int
+    samples: Samples
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word with its place in time; `start` and `end` are None where they are not known."""
+
+    text: str
+    start: float | None
+    end: float | None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What was said in one piece of a recording.
+
+    Attributes:
+        start, end: the piece's span, in seconds of the source.
+        text: the text after clean-up.
+        language: English name of the language, or None for no speech or not known.
+        tokens: ids exactly as decoded, before any clean-up, without the stop token.
+        logprobs: natural-log probability of each of `tokens`.
+        finish_reason: why the decoding of this piece ended.
+    """
+
+    start: float
+    end: float
+    text: str
+    language: str | None
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+
+    @property
+    def avg_logprob(self) -> float | None:
+        """Mean log-probability of the tokens; None for a piece without tokens."""
+        return math.fsum(self.logprobs) / len(self.logprobs) if self.logprobs else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The segment as plain JSON values."""
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "text": self.text,
+            "language": self.language,
+            "tokens": list(self.tokens),
+            "avg_logprob": None if self.avg_logprob is None else round(self.avg_logprob, 6),
+            "finish_reason": self.finish_reason,
+        }
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The result for one recording.
+
+    Attributes:
+        text: the whole text.
+        language: English name, or None for no speech or not known.
+        segments: the pieces, in the order of time.
+        confidence: geometric mean of the token probabilities, 0..1; None without tokens.
+        finish_reason: "stop" when every piece ended by itself, else the first other reason.
+        seconds: length of the recording.
+        timings: seconds of work per stage (audio, mel, encode, prefill, decode).
+    """
+
+    text: str
+    language: str | None
+    segments: tuple[Segment, ...]
+    confidence: float | None
+    finish_reason: FinishReason
+    seconds: float
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The transcript as plain JSON values."""
+        return {
+            "text": self.text,
+            "language": self.language,
+            "confidence": None if self.confidence is None else round(self.confidence, 6),
+            "finish_reason": self.finish_reason,
+            "audio_seconds": round(self.seconds, 3),
+            "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
+            "segments": [segment.to_dict() for segment in self.segments],
+        }
