@@ -33,25 +33,30 @@ from pathlib import Path
 
 import av
 import numpy as np
-import soxr
+import soxr  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 
 RATE = 16_000
 DEV_SHARE = 0.15
 HELD_OUT_VOICE = "flite-rms"
-DIGITS = "zero one two three four five six seven eight nine".split()
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 FLITE = ("kal16", "awb", "rms", "slt")
 FESTIVAL = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
 ESPEAK_ACCENTS = ("en-us", "en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-us-nyc")
+# fmt: off
 ESPEAK_VARIANTS = (
-    "m1 m2 m3 m4 m5 m6 m7 m8 f1 f2 f3 f4 f5 adam Alex Alicia Andrea Andy Annie anika antonio "
-    "aunty belinda benjamin boris caleb david Denis Diogo ed edward Gene grandma grandpa Gustave "
-    "Henrique Hugo iven Jacky john Lee linda marcelo Marco Mario max michael michel miguel mike "
-    "norbert pablo paul pedro quincy rob robert sandro shelby steph travis victor zac klatt "
-    "klatt2 klatt3 klatt4"
-).split()
+    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "adam", "Alex",
+    "Alicia", "Andrea", "Andy", "Annie", "anika", "antonio", "aunty", "belinda", "benjamin",
+    "boris", "caleb", "david", "Denis", "Diogo", "ed", "edward", "Gene", "grandma", "grandpa",
+    "Gustave", "Henrique", "Hugo", "iven", "Jacky", "john", "Lee", "linda", "marcelo", "Marco",
+    "Mario", "max", "michael", "michel", "miguel", "mike", "norbert", "pablo", "paul", "pedro",
+    "quincy", "rob", "robert", "sandro", "shelby", "steph", "travis", "victor", "zac", "klatt",
+    "klatt2", "klatt3", "klatt4",
+)
+# fmt: on
 
-VOICE_SHARES = (("flite", 0.38), ("festival", 0.24), ("espeak", 0.38))
+VOICE_SHARES = {"flite": 0.38, "festival": 0.24, "espeak": 0.38}
 """The three of flite's and three of festival's voices sound most like people, so they get more
 than their number among the hundreds of espeak-ng's."""
 
@@ -67,6 +72,7 @@ class Voice:
 
     @property
     def speaker(self) -> str:
+        """The name in manifests."""
         return f"{self.engine}-{self.name}"
 
 
@@ -82,8 +88,7 @@ class Clip:
 
 def draw_voice(rng: random.Random) -> Voice:
     """A training voice with a random rate and pitch."""
-    engines, weights = zip(*VOICE_SHARES, strict=True)
-    engine = rng.choices(engines, weights)[0]
+    engine = rng.choices(list(VOICE_SHARES), list(VOICE_SHARES.values()))[0]
     if engine == "espeak":
         name = f"{rng.choice(ESPEAK_ACCENTS)}+{rng.choice(ESPEAK_VARIANTS)}"
     else:
@@ -164,6 +169,7 @@ def draw_texts(
 
 
 def speak_flite(clip: Clip, wav: Path) -> None:
+    """Speak with flite; pitch is relative to the voice's usual one in Hz."""
     base = {"kal16": 105, "awb": 125, "rms": 100, "slt": 170}[clip.voice.name]
     command = ["flite", "-voice", clip.voice.name, "-t", clip.spoken, "-o", str(wav)]
     command += ["--setf", f"duration_stretch={clip.voice.stretch:.3f}"]
@@ -172,6 +178,7 @@ def speak_flite(clip: Clip, wav: Path) -> None:
 
 
 def speak_espeak(clip: Clip, wav: Path) -> None:
+    """Speak with espeak-ng, whose rate is in words a minute and whose pitch lies in 0..99."""
     speed = round(155 / clip.voice.stretch)
     pitch = round(min(99, max(0, 50 + 120 * (clip.voice.pitch - 1))))
     command = ["espeak-ng", "-v", clip.voice.name, "-s", str(speed), "-p", str(pitch)]
@@ -193,16 +200,17 @@ def speak_festival(clips: list[Clip], wavs: list[Path]) -> None:
     subprocess.run(["festival", "-b", str(script)], check=True, capture_output=True)
 
 
-def read_wav(path: Path) -> np.ndarray:
+def read_wav(path: Path) -> NDArray[np.float32]:
     """Mono float32 samples at 16 kHz."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         blocks = [frame.to_ndarray() for frame in container.decode(stream)]
         samples = np.concatenate(blocks, axis=1)[0].astype(np.float32) / 32768.0
-        return soxr.resample(samples, stream.rate, RATE) if stream.rate != RATE else samples
+    resampled = samples if stream.rate == RATE else soxr.resample(samples, stream.rate, RATE)
+    return np.asarray(resampled, dtype=np.float32)
 
 
-def write_flac(path: Path, samples: np.ndarray) -> None:
+def write_flac(path: Path, samples: NDArray[np.float32]) -> None:
     """16-bit FLAC."""
     path.parent.mkdir(parents=True, exist_ok=True)
     integers = np.clip(np.round(samples * 32767.0), -32768, 32767).astype(np.int16)
@@ -258,15 +266,17 @@ def write_set(name: str, clips: list[Clip], root: Path, jobs: int) -> None:
     print(f"{name}: {len(clips)} clips, {sum(seconds.values()) / 3600:.2f} hours", flush=True)
 
 
-def plan(name: str, texts: Iterable[str], count: int, voice: Callable[[], Voice]) -> list[Clip]:
-    """The clips of one set."""
-    chosen = itertools.islice(texts, count)
+def plan(name: str, texts: Iterable[str], voices: Iterable[Voice], count: int) -> list[Clip]:
+    """The clips of one kind."""
+    chosen = itertools.islice(zip(texts, voices, strict=False), count)
     return [
-        Clip(f"{name}/{i:05d}.flac", plain(text), text, voice()) for i, text in enumerate(chosen)
+        Clip(f"{name}/{i:05d}.flac", plain(text), text, voice)
+        for i, (text, voice) in enumerate(chosen)
     ]
 
 
 def main() -> None:
+    """Write all sets."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for FLAC and CSV")
     parser.add_argument("--sentences", type=Path, required=True, help="text, one sentence a line")
@@ -288,8 +298,8 @@ def main() -> None:
         clips = []
         for kind, count in makers.items():
             texts = draw_texts(sources[kind], dev, rng)
-            voice = held_out_voice if unheard else draw_voice
-            clips += plan(f"{name}/{kind}", texts, count, lambda: voice(rng))
+            voices = iter(lambda: held_out_voice(rng) if unheard else draw_voice(rng), None)
+            clips += plan(f"{name}/{kind}", texts, voices, count)
         write_set(name, clips, args.out, args.jobs)
 
     make("synth_digits_dev", {"digits": args.dev}, dev=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "SAMPLE_RATE",
@@ -27,7 +28,8 @@ __all__ = [
 SAMPLE_RATE = 16_000
 """Samples per second of every waveform inside Auris."""
 
-Samples = NDArray[np.float32]
+Samples: TypeAlias = "NDArray[np.float32]"
+"""float32 samples. A name only: importing this module loads no numpy."""
 
 FinishReason = Literal["stop", "length", "cancelled"]
 """Why a text ends: the model said so, its token budget ran out, or the caller stopped it."""

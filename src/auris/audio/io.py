@@ -3,9 +3,10 @@
 `stream` is the primitive: it decodes, mixes, resamples and trims block by block, so that a long
 recording is never held twice. `load` and `load_channels` collect its blocks.
 
-Nothing is lost silently: a recording that breaks off or is damaged inside the asked span is an
-error that says how much of it can be read. Where a container keeps time (video, WebM) and has a
-hole in it, silence takes the hole's place, so that later times stay true, and a warning is logged.
+Nothing is lost silently: a recording that breaks off or is damaged before the end of the asked
+span is an error that says how much of it can be read. Where a container keeps time (video, WebM)
+and has a hole in it, silence takes its place, so that later times stay true, and a warning is
+logged.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from typing import IO, Any, Literal, NoReturn, TypeAlias, Union
+from typing import IO, Any, Literal, NamedTuple, NoReturn, TypeAlias, Union, cast
 
 import av
 import numpy as np
@@ -30,7 +31,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from auris.audio.resample import BrokenOff, Piece, Span, check_rate, render, skip
+from auris.audio.resample import BrokenOffError, Piece, Span, check_rate, render, skip
 from auris.errors import AurisError, EmptyAudio, InvalidSamples, UnreadableAudio, UsageError
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
@@ -54,6 +55,7 @@ MAX_CHANNELS = 64
 
 _BLOCKS_PER_SECOND = 4  # Decoded frames are gathered into blocks before they are processed.
 _TOLERANCE = 0.1  # Seconds by which a clock may differ from the samples: codecs pad and delay.
+_WAV_TOLERANCE = 0.01  # Some writers count header bytes as sound.
 _MAX_HOLE = 600.0  # Longest hole in a container's clock that is believed, in seconds.
 _MP3_PADDING = 3000  # Most samples that an MP3 encoder adds at both ends together.
 _PEEKED = 1 << 20  # How much of a pipe's beginning is kept, for reading its header again.
@@ -62,6 +64,7 @@ _OGG_PAGE = 1 << 16  # An Ogg page is a little shorter.
 _MP4, _WEBM = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 _TIMED = {_MP4, _WEBM, "mpegts", "flv", "asf"}  # A jump in time is a pause or a gap in capture.
 _NUMBERED = {"ogg", "flac"}  # A jump in time is a loss.
+_EXACT = {"flac", "ogg", "aiff", "au", _MP4}  # Their headers (Ogg: last page) count samples.
 _SEEKABLE = {"wav", "flac"}  # Landing is exact, and decoding does not depend on what came before.
 _LOG = logging.getLogger(__name__)
 
@@ -76,7 +79,7 @@ def load(source: Source, *, start: float = 0.0, duration: float | None = None) -
 
     Raises:
         UsageError: the source is of no known kind, or start or duration is impossible.
-        UnreadableAudio: the source is missing, is not audio, or is damaged inside the span.
+        UnreadableAudio: the source is missing, is not audio, or is damaged before the span's end.
         EmptyAudio: the span holds no sample.
         InvalidSamples: samples are NaN or infinite, or the array or its rate is impossible.
     """
@@ -186,7 +189,7 @@ def _name(source: object) -> str:
         return "the file object"
     raise UsageError(
         "An audio source has to be a path, '-', bytes, a binary file object or (array, rate)",
-        f"it is a {type(source).__name__}",
+        f"its type is {type(source).__name__}",
         "pass one of these",
     )
 
@@ -253,10 +256,11 @@ def _as_float(samples: NDArray[Any]) -> Samples:
     """Any format to float32 with full scale at -1..1; always a copy."""
     if samples.dtype.kind == "f":
         with np.errstate(over="ignore"):  # Becomes infinite, which is refused later on.
-            return samples.astype(np.float32)
+            return samples.astype(np.float32, order="C")
     middle = 128 if samples.dtype.kind == "u" else 0
     scale = np.float32(2.0 ** (1 - 8 * samples.dtype.itemsize))
-    return (samples.astype(np.float32) - np.float32(middle)) * scale
+    scaled: Samples = (samples.astype(np.float32) - np.float32(middle)) * scale
+    return scaled
 
 
 # Files -------------------------------------------------------------------------------------------
@@ -276,11 +280,12 @@ class _Reader:
             # MP4 keeps its index anywhere, so it is the one common kind that needs seeking.
             self._pending = self._checked(file.read(12))
             if self._pending[4:8] == b"ftyp":
-                spool = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=1 << 26))
+                spool = tempfile.SpooledTemporaryFile(max_size=1 << 26)  # noqa: SIM115
+                stack.callback(spool.close)
                 spool.write(self._pending)
                 shutil.copyfileobj(file, spool)
                 spool.seek(0)
-                self._file, self._origin, self._pending = spool, 0, b""  # type: ignore[assignment]
+                self._file, self._origin, self._pending = spool, 0, b""
 
     def _position(self) -> int | None:
         try:
@@ -340,7 +345,7 @@ def _open_file(source: object, name: str, stack: ExitStack) -> IO[bytes]:
     if not isinstance(source, (str, os.PathLike)):
         return source  # type: ignore[return-value]
     if os.fspath(source) == "-":
-        return getattr(sys.stdin, "buffer", sys.stdin)
+        return _standard_input()
     try:
         return stack.enter_context(open(source, "rb"))
     except FileNotFoundError:
@@ -355,6 +360,15 @@ def _open_file(source: object, name: str, stack: ExitStack) -> IO[bytes]:
             f"{name} cannot be opened ({getattr(error, 'strerror', None) or error})",
             "check the path and its permissions",
         )
+
+
+def _standard_input() -> IO[bytes]:
+    if sys.stdin is None:
+        _unreadable(
+            "Standard input has to be open to be read", "it is closed", "pipe audio into it"
+        )
+    # Something else may stand in for it, and then it is the file object itself.
+    return cast("IO[bytes]", getattr(sys.stdin, "buffer", sys.stdin))
 
 
 def _unreadable(rule: str, found: str, remedy: str) -> NoReturn:
@@ -385,7 +399,8 @@ def _decoded(source: object, span: Span, name: str) -> Generator[Piece, None, No
 
 def _open_container(reader: _Reader, name: str) -> InputContainer:
     try:
-        return av.open(reader, "r", metadata_errors="replace", io_open=_refuse)
+        container: InputContainer = av.open(reader, "r", metadata_errors="replace", io_open=_refuse)
+        return container
     except Exception as error:  # PyAV raises many kinds; all of them mean the same here.
         if reader.failure is not None:
             raise reader.failure from None
@@ -431,8 +446,8 @@ def _timeline(
     container: InputContainer, track: AudioStream, reader: _Reader, span: Span, name: str
 ) -> Iterator[Piece]:
     """Decode a track, fill holes in its time, and check that it is all there."""
-    declared = _declared(container, track, reader)
-    outcomes, at = _positioned(container, track, reader, span, declared)
+    claim = _claim(container, track, reader)
+    outcomes, at = _positioned(container, track, reader, span, claim)
     begin = container.start_time
     clock = None if begin is None or at else begin / av.time_base
     done = 0.0
@@ -441,16 +456,16 @@ def _timeline(
         if isinstance(outcome, Exception):
             # Tags and padding after the end are no loss, unless sound follows them.
             trouble = _reason(outcome)
-            if declared is None or done < declared - _TOLERANCE:
-                raise BrokenOff(trouble, declared)
+            if not claim.met(done, unknown=False):
+                raise BrokenOffError(trouble, claim.seconds)
             continue
         for frame in outcome:
             if trouble is not None:
-                raise BrokenOff(trouble, declared)
+                raise BrokenOffError(trouble, claim.seconds)
             piece = Piece(_frame_samples(frame), check_rate(frame.sample_rate), at)
             now = _frame_time(frame)
             if now is not None and clock is not None and now - clock > _TOLERANCE:
-                for silence in _hole(container, piece, now - clock, done, declared, name):
+                for silence in _hole(container, piece, now - clock, done, claim, name):
                     done += silence.samples.shape[1] / silence.rate
                     yield silence
             yield piece
@@ -460,10 +475,11 @@ def _timeline(
             before = now if now is not None else clock
             clock = None if before is None else before + seconds
     if reader.failure is not None:
-        raise BrokenOff(_reason(reader.failure), declared)
-    cut_off = container.format.name == "ogg" and _ends_inside_page(reader)
-    if cut_off or (declared is not None and done < declared - _TOLERANCE):
-        raise BrokenOff("the file breaks off", declared)
+        raise BrokenOffError(_reason(reader.failure), claim.seconds)
+    if container.format.name == "ogg" and _ends_inside_page(reader):
+        raise BrokenOffError("the file breaks off")
+    if not claim.met(done, unknown=True):
+        raise BrokenOffError("the file breaks off", claim.seconds)
 
 
 _Outcomes: TypeAlias = "Iterator[list[AudioFrame] | Exception]"
@@ -493,7 +509,7 @@ def _positioned(
     track: AudioStream,
     reader: _Reader,
     span: Span,
-    declared: float | None,
+    claim: _Claim,
 ) -> tuple[_Outcomes, int]:
     """Go near the span's beginning where that is exact and saves work.
 
@@ -507,8 +523,8 @@ def _positioned(
         and reader.seekable()
         and not track.start_time
         and track.time_base is not None
-        and declared is not None
-        and span.first / SAMPLE_RATE < declared
+        and claim.seconds is not None
+        and span.first / SAMPLE_RATE < claim.seconds
     ):
         target = skip(span.first, check_rate(rate))[0]
         if target > 10 * rate:
@@ -534,7 +550,9 @@ def _frame_samples(frame: AudioFrame) -> Samples:
 
 
 def _frame_time(frame: AudioFrame) -> float | None:
-    return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+    if frame.pts is None or frame.time_base is None:
+        return None
+    return float(frame.pts * frame.time_base)
 
 
 def _hole(
@@ -542,13 +560,13 @@ def _hole(
     after: Piece,
     seconds: float,
     done: float,
-    declared: float | None,
+    claim: _Claim,
     name: str,
 ) -> Iterator[Piece]:
     """Silence for a jump in time before `after`, where such a jump may be meant."""
     kind = container.format.name
     if kind in _NUMBERED or (kind in _TIMED and seconds > _MAX_HOLE):
-        raise BrokenOff(f"{seconds:.2f} seconds are missing there", declared)
+        raise BrokenOffError(f"{seconds:.2f} seconds are missing there", claim.seconds)
     if kind in _TIMED:
         _LOG.warning(
             "%s has no sound for %.2f s from %.2f s on; silence takes its place",
@@ -575,7 +593,7 @@ def _gathered(pieces: Iterator[Piece]) -> Generator[Piece, None, None]:
             if length * _BLOCKS_PER_SECOND >= piece.rate:
                 yield _joined(held)
                 held, length = [], 0
-    except (BrokenOff, AurisError):
+    except (BrokenOffError, AurisError):
         if held:
             yield _joined(held)
         raise
@@ -590,25 +608,37 @@ def _joined(pieces: list[Piece]) -> Piece:
 # How long a file claims to be --------------------------------------------------------------------
 
 
-def _declared(container: InputContainer, track: AudioStream, reader: _Reader) -> float | None:
-    """Seconds of sound according to the header, or None where it only knows roughly.
+class _Claim(NamedTuple):
+    """How long a file says that it is; None where it does not say, or only roughly."""
+
+    seconds: float | None = None
+    tolerance: float = _TOLERANCE
+
+    def met(self, done: float, unknown: bool) -> bool:
+        """Whether `done` seconds are all there is; `unknown` if that cannot be told."""
+        return unknown if self.seconds is None else done > self.seconds - self.tolerance
+
+
+def _claim(container: InputContainer, track: AudioStream, reader: _Reader) -> _Claim:
+    """The claim of a file's header.
 
     ffmpeg's own durations are not enough: for WAV and MP3 they may be guessed from the file's
     size, so that a file that breaks off would look whole.
     """
     kind = container.format.name
     if kind == "wav":
-        return _wav_seconds(track, reader)
+        return _Claim(_wav_seconds(track, reader), _WAV_TOLERANCE)
     if kind == "mp3":
-        return _mp3_seconds(track, reader)
+        return _Claim(_mp3_seconds(track, reader), _TOLERANCE + _MP3_PADDING / track.rate)
     if kind == _WEBM:
         # Only the longest track's length is known.
         if container.duration is None or len(container.streams) > 1:
-            return None
-        return (container.duration - (container.start_time or 0)) / av.time_base
-    if kind in ("flac", "aiff", "au", _MP4) and track.duration and track.time_base:
-        return float(track.duration * track.time_base)
-    return None
+            return _Claim()
+        return _Claim((container.duration - (container.start_time or 0)) / av.time_base)
+    if kind in _EXACT and track.duration and track.time_base:
+        exact = 0.5 / track.rate if kind == "flac" else _TOLERANCE
+        return _Claim(float(track.duration * track.time_base), exact)
+    return _Claim()
 
 
 def _wav_seconds(track: AudioStream, reader: _Reader) -> float | None:
@@ -648,8 +678,7 @@ def _mp3_seconds(track: AudioStream, reader: _Reader) -> float | None:
         place = head.find(mark)
         if place >= 0 and len(head) >= place + 12 and head[place + 7] & 1:
             frames = int.from_bytes(head[place + 8 : place + 12], "big")
-            samples = frames * (1152 if track.rate >= 32_000 else 576) - _MP3_PADDING
-            return max(0, samples) / track.rate
+            return frames * (1152 if track.rate >= 32_000 else 576) / track.rate
     return None
 
 

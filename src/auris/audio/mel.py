@@ -107,9 +107,7 @@ def _log_power(samples: Tensor, frontend: LogMel, bins: int) -> Tensor:
     return rows
 
 
-def log_mel(
-    samples: Samples | Tensor, frontend: Frontend = "slaney400", bins: int = 128
-) -> Tensor:
+def log_mel(samples: Samples | Tensor, frontend: Frontend = "slaney400", bins: int = 128) -> Tensor:
     """Log-mel of one clip.
 
     Args:

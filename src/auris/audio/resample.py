@@ -22,7 +22,7 @@ from auris.types import SAMPLE_RATE, Samples
 __all__ = [
     "MAX_RATE",
     "MIN_RATE",
-    "BrokenOff",
+    "BrokenOffError",
     "Piece",
     "Resampler",
     "Span",
@@ -53,8 +53,8 @@ def check_rate(rate: object) -> int:
     Raises:
         InvalidSamples: it is not a whole number from 1000 to 768000.
     """
-    if isinstance(rate, numbers.Real) and not isinstance(rate, bool):
-        hertz = float(rate)
+    if isinstance(rate, numbers.Real):
+        hertz = float(rate)  # True counts as 1 Hz, which is too low anyway.
         if MIN_RATE <= hertz <= MAX_RATE and hertz.is_integer():
             return int(hertz)
     raise InvalidSamples(
@@ -148,7 +148,7 @@ class Piece(NamedTuple):
     at: int = 0
 
 
-class BrokenOff(Exception):
+class BrokenOffError(Exception):
     """Raised by an iterator of pieces: the source cannot be read any further.
 
     Attributes:
@@ -243,7 +243,7 @@ def _resampled(
             yield section.push(usable)
             if failure is not None or (span.end is not None and section.position >= span.end):
                 break
-    except BrokenOff as broken:
+    except BrokenOffError as broken:
         failure = _damaged(broken, section.heard if section else 0, span, name)
     if failure is not None and not (section and span.end and section.heard >= span.end):
         raise failure
@@ -255,7 +255,9 @@ def _mixed(samples: Samples) -> Samples:
     """The mean of the channels, float32 [1, n]; weighted first, so that it cannot overflow."""
     if len(samples) == 1:
         return samples
-    return (samples * np.float32(1 / len(samples))).sum(axis=0, keepdims=True, dtype=np.float32)
+    weighted = samples * np.float32(1 / len(samples))
+    mean: Samples = weighted.sum(axis=0, keepdims=True, dtype=np.float32)
+    return mean
 
 
 def _usable(
@@ -277,11 +279,12 @@ def _usable(
     )
 
 
-def _damaged(broken: BrokenOff, heard: int, span: Span, name: str) -> UnreadableAudio:
+def _damaged(broken: BrokenOffError, heard: int, span: Span, name: str) -> UnreadableAudio:
     # Rounded down, so that the advice is one that works.
     readable = heard * 100 // SAMPLE_RATE / 100
     rest = max(heard - span.first, 0) * 100 // SAMPLE_RATE / 100
-    of = "" if broken.declared is None else f" of {broken.declared:.2f}"
+    more = broken.declared is not None and broken.declared > readable
+    of = f" of {broken.declared:.2f}" if more else ""
     return UnreadableAudio(
         "A recording has to be readable up to the end of the asked span",
         f"only {readable:.2f}{of} seconds of {name} can be read ({broken.reason})",

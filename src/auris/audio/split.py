@@ -46,9 +46,7 @@ def _quietest(samples: Samples) -> int:
     return int(middles[np.argmin(np.abs(middles - len(samples) // 2))])
 
 
-def split(
-    blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS
-) -> Iterator[Chunk]:
+def split(blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS) -> Iterator[Chunk]:
     """Cut a stream of samples into pieces.
 
     Args:
@@ -74,9 +72,7 @@ def split(
     return _pieces(blocks, target, reach, needed)
 
 
-def _pieces(
-    blocks: Iterable[Samples], target: int, reach: int, needed: int
-) -> Iterator[Chunk]:
+def _pieces(blocks: Iterable[Samples], target: int, reach: int, needed: int) -> Iterator[Chunk]:
     start = 0
     waiting: list[Samples] = []
     heard = 0

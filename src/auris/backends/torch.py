@@ -154,9 +154,7 @@ class TorchBackend:
     def new_cache(self, rows: int, capacity: int) -> KVCache:
         """See `Backend.new_cache`."""
         with torch.inference_mode():
-            return KVCache(
-                self._decoding.config.decoder, rows, capacity, self.dtype, self.device
-            )
+            return KVCache(self._decoding.config.decoder, rows, capacity, self.dtype, self.device)
 
     @torch.inference_mode()
     def admit(self, cache: Cache, count: int = 1) -> range:

@@ -153,9 +153,7 @@ def _decoder(keys: _Keys, tied: bool) -> DecoderConfig:
         kv_heads=keys.number("num_key_value_heads"),
         head_dim=keys.number("head_dim"),
         ffn=keys.number("intermediate_size"),
-        rope_theta=keys.real(
-            "rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta"
-        ),
+        rope_theta=keys.real("rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta"),
         rms_eps=keys.real("rms_norm_eps"),
         tied=tied,
     )

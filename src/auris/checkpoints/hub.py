@@ -10,7 +10,7 @@ from typing import Literal
 
 from auris.errors import MissingExtra, ModelNotFound
 
-__all__ = ["DEFAULT_MODEL", "FoundModel", "bundled_models", "pull", "resolve"]
+__all__ = ["DEFAULT_MODEL", "FoundModel", "bundled_models", "cached_models", "pull", "resolve"]
 
 DEFAULT_MODEL = "tiny-ctc"
 """The bundled model that is used when none is named."""
@@ -33,6 +33,26 @@ def bundled_models() -> dict[str, Path]:
     """Models inside the package, by name."""
     root = Path(str(resources.files("auris"))) / "bundled"
     return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
+
+
+def cached_models() -> dict[str, Path]:
+    """Hub models in the cache that look like ours, by id; none without huggingface_hub."""
+    try:
+        from huggingface_hub import scan_cache_dir
+        from huggingface_hub.errors import CacheNotFound
+    except ImportError:
+        return {}
+    try:
+        repos = scan_cache_dir().repos
+    except CacheNotFound:
+        return {}
+    found = {}
+    for repo in sorted(repos, key=lambda repo: str(repo.repo_id)):
+        for revision in repo.revisions:
+            config = revision.snapshot_path / "config.json"
+            if config.exists() and b"qwen3_asr" in config.read_bytes():
+                found[str(repo.repo_id)] = Path(revision.snapshot_path)
+    return found
 
 
 def resolve(name: str | Path, local_files_only: bool = False) -> FoundModel:

@@ -264,9 +264,7 @@ def load_weights(
         files = _Files(stack, weight_files(checkpoint.directory))
         _check(checkpoint, files, plan, model)
         dtype = pick_dtype(stored_dtype(files))
-        state = {
-            ours: _assemble(files, source, dtype, device) for ours, source in plan.items()
-        }
+        state = {ours: _assemble(files, source, dtype, device) for ours, source in plan.items()}
         if copy:
             state = {ours: tensor.clone() for ours, tensor in state.items()}
     model.load_state_dict(state, strict=True, assign=True)

@@ -103,7 +103,9 @@ def _advance(
         logits, [row.request.sampling.temperature for row in rows], [row.generator for row in rows]
     )
     share = (time.perf_counter() - began) / len(rows)
-    return [row.take(choice, stops, share, False) for row, choice in zip(rows, choices, strict=True)]
+    return [
+        row.take(choice, stops, share, False) for row, choice in zip(rows, choices, strict=True)
+    ]
 
 
 def decode(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import soxr
+import soxr  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 
@@ -47,7 +47,7 @@ def _uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
 
 def _hush(rng: np.random.Generator, samples: int) -> Samples:
     level = 10.0 ** (_uniform(rng, HUSH_DB) / 20.0)
-    return (level * rng.standard_normal(samples)).astype(np.float32)
+    return np.asarray(level * rng.standard_normal(samples), dtype=np.float32)
 
 
 def join(pieces: Sequence[Samples], rng: np.random.Generator) -> Samples:

@@ -28,7 +28,7 @@ def ctc_loss(
         short clips weigh alike by unit. Infinite when a target does not fit its frames.
     """
     # In bfloat16 a log-probability of -8 already has steps of 0.06, so the softmax is float32 too.
-    rows = logits.float().log_softmax(-1).split(list(lengths))
+    rows = torch.split(logits.float().log_softmax(-1), list(lengths))
     counts = torch.tensor([len(target) for target in targets])
     joined = torch.tensor([unit for target in targets for unit in target])
     total = F.ctc_loss(

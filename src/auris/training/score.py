@@ -7,7 +7,6 @@ from types import ModuleType
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from auris.audio.mel import log_mel
 from auris.decoding.ctc import greedy
@@ -52,15 +51,11 @@ def transcribe(
         mels = [log_mel(floats(clips[i]), config.frontend, config.encoder.mel_bins) for i in batch]
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits, lengths = model(mels)
-        for i, rows in zip(batch, _rows(logits, lengths), strict=True):
+        for i, rows in zip(batch, torch.split(logits, lengths), strict=True):
             path = greedy(rows, config.blank)
             texts[i] = tokenizer.decode(list(path.ids), skip_special_tokens=False).strip()
     model.train(training)
     return texts
-
-
-def _rows(logits: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
-    return logits.split(list(lengths))
 
 
 def error_rates(

@@ -6,6 +6,7 @@ Source: Sennrich, Haddow and Birch, "Neural machine translation of rare words wi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase
 
@@ -60,5 +61,5 @@ def unit_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def frames_needed(ids: Sequence[int]) -> int:
     """Fewest encoder frames that CTC can align `ids` to: a repeat needs a blank between."""
-    repeats = sum(left == right for left, right in zip(ids, ids[1:], strict=False))
+    repeats = sum(left == right for left, right in itertools.pairwise(ids))
     return len(ids) + repeats

@@ -1,0 +1,27 @@
+# `make demo` transcribes a clip; `make test` runs every check. Both make .venv first.
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
+
+.PHONY: demo test clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/auris transcribe examples/turn_on_the_lights.flac
+
+test: $(VENV)/installed-dev
+	scripts/check
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache

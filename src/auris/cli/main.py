@@ -1,0 +1,81 @@
+"""`auris`: the commands, and how errors leave the program."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from auris.cli import convert, doctor, models, pull, train, transcribe
+from auris.errors import AurisError
+
+__all__ = ["app", "main"]
+
+EPILOG = (
+    "Environment: AURIS_MODEL and AURIS_DEVICE replace the defaults of --model and --device; "
+    "HF_HOME moves the cache of fetched models, HF_HUB_OFFLINE=1 forbids the network."
+)
+
+app = typer.Typer(
+    name="auris",
+    help="Speech recognition on your own machine.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+transcribe.register(app)
+models.register(app)
+pull.register(app)
+convert.register(app)
+doctor.register(app)
+app.add_typer(train.app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from auris import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere in the line).")
+    ] = False,
+) -> None:
+    """Speech recognition on your own machine."""
+
+
+def _spelled(arguments: list[str]) -> list[str]:
+    """Options in our spelling: --output_format, as whisper's users type it, is --output-format.
+
+    Only names of long options change: not values, and nothing behind a bare --.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    spelled = []
+    for argument in arguments[:end]:
+        name, equals, value = argument.partition("=")
+        dashed = name.replace("_", "-") if name.startswith("--") else name
+        spelled.append(dashed + equals + value)
+    return spelled + arguments[end:]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit code 0, 1 for what failed, 2 for wrong usage."""
+    given = _spelled(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        app([argument for argument in given if argument != "--debug"])
+    except AurisError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"auris: {error}\n")
+        sys.exit(error.exit_code)

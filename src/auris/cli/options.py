@@ -1,0 +1,29 @@
+"""Options that several commands share, with one spelling and one help text."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["Device", "Dtype", "Model", "Threads"]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Directory, bundled model or hub id; AURIS_MODEL or the bundled default.",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="auto, cpu, cuda, cuda:N or mps; AURIS_DEVICE or auto.", show_default=False),
+]
+Dtype = Annotated[
+    str, typer.Option(help="auto (as stored, where it is fast), float32, bfloat16 or float16.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
+]

@@ -1,0 +1,206 @@
+"""`auris transcribe`: recordings to text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from auris.cli.options import Device, Dtype, Model, Threads
+from auris.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from auris.batching import Failure
+    from auris.pipeline import Progress
+    from auris.types import Transcript
+
+FORMATS = ("txt", "json")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(transcribe)
+
+
+def transcribe(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE]...", help="Recordings; - is standard input."),
+    ] = None,
+    audio: Annotated[
+        list[str] | None, typer.Option("--audio", help="A recording, like FILE. Repeatable.")
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Most pieces decoded at once, over all files.")
+    ] = 1,
+    language: Annotated[
+        str, typer.Option("--language", "-l", help="auto, or a code or English name to force.")
+    ] = "auto",
+    context: Annotated[
+        str, typer.Option(help="Names and words to expect; models with a decoder only.")
+    ] = "",
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Token budget of a piece; by default 16 a second, at least 64."),
+    ] = None,
+    chunk_seconds: Annotated[
+        float, typer.Option(help="Cut longer recordings at quiet places about this far apart.")
+    ] = 30.0,
+    start: Annotated[float, typer.Option(help="First second to transcribe.")] = 0.0,
+    duration: Annotated[float | None, typer.Option(help="Seconds to transcribe.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the best token, above it draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    output_format: Annotated[
+        str, typer.Option("--output-format", "-f", help="txt or json.")
+    ] = "txt",
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", help="Write NAME.txt or NAME.json there, not stdout."),
+    ] = None,
+) -> None:
+    """Transcribe recordings of any format.
+
+    Text goes to standard output: one line a file, with the file's name before it when there are
+    several; with -f json one JSON object a line. Among several files the good ones are still
+    transcribed; the exit code is 1 when one failed.
+    """
+    sources = [*(files or []), *(audio or [])]
+    targets = _targets(sources, output_format, output_dir)
+    from auris.pipeline import AsrPipeline
+
+    pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    with _progress(len(sources)) as progress:
+        results = pipeline.results(
+            list(sources),
+            language,
+            context,
+            batch_size=batch_size,
+            chunk_seconds=chunk_seconds,
+            start=start,
+            duration=duration,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            progress=progress,
+        )
+        failed = _write(results, sources, targets, output_format)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _targets(sources: list[str], output_format: str, directory: Path | None) -> list[Path | None]:
+    """Where each recording's result goes; None is standard output."""
+    if not sources:
+        raise UsageError(
+            "There has to be a recording to transcribe",
+            "none was named",
+            "name a FILE, or - for standard input",
+        )
+    if output_format not in FORMATS:
+        raise UsageError(
+            f"The output format has to be {' or '.join(FORMATS)}",
+            f"{output_format!r} was asked",
+            "choose one with -f",
+        )
+    if directory is None:
+        return [None] * len(sources)
+    stems = ["stdin" if name == "-" else Path(name).stem for name in sources]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise UsageError(
+            "With --output-dir every recording has to have a name of its own",
+            f"there are several called {twice[0]!r}",
+            "transcribe them in separate calls or rename them",
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            "--output-dir has to be a directory that can be written",
+            f"{str(directory)!r} cannot be made ({error.strerror})",
+            "name another",
+        ) from None
+    return [directory / f"{stem}.{output_format}" for stem in stems]
+
+
+def _write(
+    results: Iterator[tuple[int, Transcript | Failure]],
+    sources: list[str],
+    targets: list[Path | None],
+    output_format: str,
+) -> int:
+    """Write results in the order of the recordings, each as soon as that allows.
+
+    Returns:
+        how many failed.
+    """
+    waiting: dict[int, Transcript | Failure] = {}
+    following = failed = 0
+    for number, result in results:
+        waiting[number] = result
+        while following in waiting:
+            failed += _write_one(
+                waiting.pop(following), sources, following, targets[following], output_format
+            )
+            following += 1
+    return failed
+
+
+def _write_one(
+    result: Transcript | Failure,
+    sources: list[str],
+    number: int,
+    target: Path | None,
+    output_format: str,
+) -> int:
+    from auris.batching import Failure
+    from auris.writers import WRITERS
+
+    name = sources[number]
+    if isinstance(result, Failure):
+        sys.stderr.write(f"auris: {name}: {result.error}\n")
+        return 1
+    if result.finish_reason == "length":
+        sys.stderr.write(
+            f"auris: {name}: the text is cut at the token budget; raise --max-new-tokens\n"
+        )
+    content = WRITERS[output_format](result, name)
+    if target is not None:
+        target.write_text(content, encoding="utf-8")
+    elif output_format == "txt" and len(sources) > 1:
+        sys.stdout.write(f"{name}: {content}")
+    else:
+        sys.stdout.write(content)
+    sys.stdout.flush()
+    return 0
+
+
+@contextmanager
+def _progress(files: int) -> Iterator[Callable[[Progress], None] | None]:
+    """A progress bar on standard error, when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files, {task.fields[seconds]:.0f} s of audio"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=files, seconds=0.0)
+        yield lambda p: bar.update(task, completed=p.recordings, seconds=p.seconds)

@@ -1,0 +1,44 @@
+"""Spoken text."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auris.text.normalize import spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Look, the SEAM is now broken!", "look the seam is now broken"),
+        ("It\u2019s five o'clock", "it's five o'clock"),
+        ("\u2018quoted\u2019 and 'quoted'", "quoted and quoted"),
+        ("caf\u00e9 na\u00efve Stra\u00dfe \u00c6gir", "cafe naive strasse aegir"),
+        ("twenty-two\u2014or so", "twenty two or so"),
+        ("two\tlines\nhere\u00a0too", "two lines here too"),
+        ("dogs' bones", "dogs bones"),
+        (" ... ' - ", ""),
+        ("", ""),
+    ],
+)
+def test_words(text: str, expected: str) -> None:
+    assert spoken(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["room 22", "50%", "you & me", "a\u00b2", "\u4f60\u597d", "\u0434\u0430"]
+)
+def test_unclear_how_it_is_spoken(text: str) -> None:
+    assert spoken(text) is None
+
+
+@given(st.text())
+def test_is_a_fixed_point_of_words(text: str) -> None:
+    result = spoken(text)
+    if result:
+        assert re.fullmatch(r"[a-z']+( [a-z']+)*", result)
+        assert spoken(result) == result

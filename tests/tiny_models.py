@@ -1,0 +1,171 @@
+"""Small random models in every layout, with a real byte-level vocabulary: what tests run on."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer as Core, decoders, models, normalizers, pre_tokenizers
+from tokenizers import trainers
+
+from auris.checkpoints.layouts import LayoutName
+from auris.checkpoints.load import build
+from auris.config import AutConfig, AutCtcConfig, DecoderConfig, ProjectorConfig, QwenAsrConfig
+from auris.export import export
+from auris.models.aut_ctc import AutCtc
+from auris.models.qwen_asr import QwenAsr
+from auris.text.prompt import AUDIO_PAD, CONTROL_TOKENS
+from auris.text.tokenizer import QWEN2_PATTERN, Tokenizer
+
+TEXTS = [
+    "language English system user assistant the quick brown fox jumps over the lazy dog",
+    "turn on the lights in the kitchen and play some music, please; it's ten past nine",
+    "language Chinese 你好世界 今天天气很好 language None",
+]
+
+
+@cache
+def _core_json() -> str:
+    core = Core(models.BPE())
+    core.normalizer = normalizers.NFC()
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=340, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    core.train_from_iterator(TEXTS * 4, trainer)
+    content = json.loads(core.to_str())
+    base = core.get_vocab_size()
+    content["added_tokens"] = [
+        {
+            "id": base + place,
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": special,
+        }
+        for place, (token, special) in enumerate(CONTROL_TOKENS.items())
+    ]
+    return json.dumps(content, ensure_ascii=False)
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """A byte-level vocabulary of about 340 tokens and the control tokens of Qwen3-ASR."""
+    return Tokenizer.from_json(_core_json())
+
+
+def qwen_config(
+    *,
+    window_frames: int = 800,
+    tied: bool = True,
+    encoder_layers: int = 2,
+    d_model: int = 32,
+    heads: int = 2,
+    kv_heads: int = 2,
+    decoder_heads: int = 4,
+    head_dim: int = 16,
+    hidden: int = 48,
+) -> QwenAsrConfig:
+    """Official architecture in miniature."""
+    tokenizer = tiny_tokenizer()
+    return QwenAsrConfig(
+        encoder=AutConfig(
+            mel_bins=128,
+            layers=encoder_layers,
+            d_model=d_model,
+            heads=heads,
+            ffn=2 * d_model,
+            conv_channels=8,
+            window_frames=window_frames,
+        ),
+        projector=ProjectorConfig(out=hidden, hidden=d_model),
+        decoder=DecoderConfig(
+            vocab=tokenizer.size + 8,
+            hidden=hidden,
+            layers=2,
+            heads=decoder_heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            ffn=2 * hidden,
+            rope_theta=1e6,
+            tied=tied,
+        ),
+        audio_token_id=tokenizer.id(AUDIO_PAD),
+    )
+
+
+def ctc_config() -> AutCtcConfig:
+    """AuT-Tiny in miniature."""
+    return AutCtcConfig(
+        encoder=AutConfig(
+            mel_bins=128, layers=1, d_model=24, heads=2, ffn=48, conv_channels=4, norm="rms"
+        ),
+        units=tiny_tokenizer().size,
+        projector=ProjectorConfig(16, bias=False),
+    )
+
+
+def randomize(model: torch.nn.Module, seed: int = 0) -> None:
+    """Weights large enough that every layer matters and tokens differ."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 1:
+                gain = 1.0 if name.endswith("weight") else 0.0
+                parameter.copy_(gain + 0.1 * noise)
+            else:
+                parameter.copy_(1.5 * noise / parameter[0].numel() ** 0.5)
+
+
+def tiny_model(
+    config: QwenAsrConfig | AutCtcConfig | None = None, seed: int = 0
+) -> QwenAsr | AutCtc:
+    """A random model of a config, by default `qwen_config()`."""
+    model = build(qwen_config() if config is None else config)
+    randomize(model, seed)
+    return model.eval()
+
+
+def write_tiny(
+    out: Path,
+    layout: LayoutName = "native",
+    config: QwenAsrConfig | AutCtcConfig | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    shard_bytes: int = 5_000_000_000,
+) -> Path:
+    """A whole directory with a random model."""
+    config = qwen_config() if config is None else config
+    model = tiny_model(config, seed)
+    return export(
+        model,
+        config,
+        tiny_tokenizer(),
+        out,
+        layout=layout,
+        dtype=dtype,
+        shard_bytes=shard_bytes,
+    )
+
+
+def tone_speech(seconds: float, seed: int = 0) -> np.ndarray:
+    """A wandering mixture of tones with pauses: no speech, but as uneven as speech."""
+    rng = np.random.default_rng(seed)
+    n = round(seconds * 16000)
+    t = np.arange(n) / 16000
+    pitch = 120 + 40 * np.sin(2 * np.pi * 0.7 * t + rng.uniform(0, 6))
+    phase = 2 * np.pi * np.cumsum(pitch) / 16000
+    voice = sum(np.sin(k * phase) / k for k in range(1, 8))
+    envelope = np.clip(np.sin(2 * np.pi * 1.3 * t + rng.uniform(0, 6)) + 0.4, 0, 1)
+    return (0.2 * voice * envelope + 0.003 * rng.standard_normal(n)).astype(np.float32)

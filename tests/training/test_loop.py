@@ -1,0 +1,177 @@
+"""The loop: it learns, resumes bit for bit, and survives bad steps."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from auris.errors import TrainingError
+from auris.training import loop as loop_module
+from auris.training.data import Clip, DataReport, with_units
+from auris.training.loop import BEST, LAST, LOG, Trainer
+from auris.training.recipes import Recipe
+from auris.training.score import error_rates, transcribe
+from auris.training.state import load_weights
+from auris.training.units import ALPHABET, train_units
+from tests.training.tones import tone_clip
+
+TEXTS = ["ab", "ba", "cd", "dc", "abc", "bcd", "dcb", "cab", "abcd", "dbca"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_units(TEXTS, len(ALPHABET))
+
+
+@pytest.fixture(scope="module")
+def clips(tokenizer: Tokenizer) -> list[Clip]:
+    raw = [tone_clip(text, "ann") for text in TEXTS]
+    return with_units(raw, tokenizer, DataReport())[0]
+
+
+MakeRecipe = Callable[..., Recipe]
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture
+def trainer(clips: list[Clip], tokenizer: Tokenizer, tiny: MakeRecipe) -> MakeTrainer:
+    def make(out: Path, **changes: object) -> Trainer:
+        return Trainer(tiny(**changes), clips, {"tones": clips[:3]}, tokenizer, out, print)
+
+    return make
+
+
+class Interrupted(Exception):
+    pass
+
+
+def record(trainer: Trainer, stop_after: int | None = None) -> list[float]:
+    """Run, collecting the loss of every step; perhaps break off in the middle."""
+    losses: list[float] = []
+    inner = trainer.step
+
+    def step(batch: object) -> float:
+        if len(losses) == stop_after:
+            raise Interrupted
+        losses.append(inner(batch))  # type: ignore[arg-type]
+        return losses[-1]
+
+    trainer.step = step  # type: ignore[method-assign,assignment]
+    try:
+        trainer.run()
+    except Interrupted:
+        pass
+    return losses
+
+
+@pytest.mark.parametrize("stop", [3, 5, 7])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_resumed_run_computes_the_same_losses(
+    trainer: MakeTrainer, tmp_path: Path, stop: int, bf16: bool
+) -> None:
+    whole = trainer(tmp_path / "whole", bf16=bf16)
+    losses = record(whole)
+    assert len(losses) == 9
+    assert len(set(losses)) == 9
+    broken = record(trainer(tmp_path / "broken", bf16=bf16), stop_after=stop)
+    assert broken == losses[:stop]
+    resumed = trainer(tmp_path / "broken", bf16=bf16)
+    resumed.resume()
+    first = resumed.progress.step
+    assert 0 < first <= stop
+    assert record(resumed) == losses[first:]
+    for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(left, right)
+    logs = [read_log(tmp_path / name / LOG) for name in ("whole", "broken")]
+    for row in (*logs[0], *logs[1]):
+        row.pop("seconds")
+    assert logs[0] == logs[1]
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_is_not_resumed_with_other_data(
+    trainer: MakeTrainer, clips: list[Clip], tokenizer: Tokenizer, tmp_path: Path, tiny: MakeRecipe
+) -> None:
+    trainer(tmp_path, max_steps=2).run()
+    other = Trainer(tiny(max_steps=2), clips[1:], {}, tokenizer, tmp_path)
+    with pytest.raises(TrainingError, match="the data it began with"):
+        other.resume()
+
+
+def test_resuming_nothing_is_refused(trainer: MakeTrainer, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="checkpoint"):
+        trainer(tmp_path).resume()
+
+
+def test_a_write_that_broke_off_leaves_the_older_checkpoint(
+    trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    trainer(tmp_path, max_steps=2).run()
+    (tmp_path / LAST).rename(tmp_path / (LAST + ".old"))
+    again = trainer(tmp_path, max_steps=2)
+    again.resume()
+    assert again.progress.step == 2
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(
+    trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = loop_module.ctc_loss, []
+
+    def sometimes(*args: object) -> torch.Tensor:
+        calls.append(1)
+        loss = real(*args)  # type: ignore[arg-type]
+        return loss * math.inf if len(calls) == 2 else loss
+
+    monkeypatch.setattr(loop_module, "ctc_loss", sometimes)
+    run = trainer(tmp_path, max_steps=4)
+    losses = record(run)
+    assert [math.isnan(loss) for loss in losses] == [False, True, False, False]
+    assert run.progress.skipped == 1
+    assert all(torch.isfinite(p).all() for p in run.model.parameters())
+    assert read_log(tmp_path / LOG)[-1]["skipped"] == "1"
+
+
+def test_epochs_count_their_steps(trainer: MakeTrainer, tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_steps=None, epochs=2)
+    run.run()
+    assert run.progress.epoch == 2
+    assert run.progress.step == run.steps
+    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["1", "2"]
+
+
+def test_no_clips_no_training(tokenizer: Tokenizer, tiny: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="at least one usable clip"):
+        Trainer(tiny(), [], {}, tokenizer, tmp_path)
+
+
+def test_tones_are_learned(
+    clips: list[Clip], tokenizer: Tokenizer, tiny: MakeRecipe, tmp_path: Path
+) -> None:
+    torch.set_num_threads(2)
+    recipe = tiny(
+        max_steps=150,
+        lr=0.01,
+        warmup_steps=20,
+        d_model=32,
+        n_layers=2,
+        augment_from_epoch=999,
+        checkpoint_steps=999,
+        dropout=0.0,
+        batch_seconds=20.0,
+    )
+    run = Trainer(recipe, clips, {}, tokenizer, tmp_path, lambda line: None)
+    run.run()
+    assert transcribe(run.model, tokenizer, clips) == TEXTS
+    assert error_rates(run.model, tokenizer, {"tones": clips}) == {"tones": 0.0}
+    load_weights(tmp_path / BEST, run.model)

@@ -1,0 +1,47 @@
+"""The CTC loss against the sum over all paths."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from auris.training.losses import ctc_loss
+
+BLANK = 2
+
+
+def collapse(path: tuple[int, ...]) -> list[int]:
+    return [unit for unit, _ in itertools.groupby(path) if unit != BLANK]
+
+
+def by_all_paths(logits: torch.Tensor, target: list[int]) -> float:
+    probabilities = logits.double().softmax(-1)
+    total = 0.0
+    for path in itertools.product(range(3), repeat=len(logits)):
+        if collapse(path) == target:
+            total += math.prod(float(probabilities[t, c]) for t, c in enumerate(path))
+    return -math.log(total)
+
+
+def test_packed_clips_of_different_length() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(7, 3)
+    targets = [[0, 0], [1]]
+    expected = by_all_paths(logits[:4], [0, 0]) + by_all_paths(logits[4:], [1])
+    found = ctc_loss(logits, [4, 3], targets, BLANK)
+    assert float(found) == pytest.approx(expected / 3, rel=1e-5)
+
+
+def test_is_float32_whatever_the_logits() -> None:
+    logits = torch.randn(6, 3, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ctc_loss(logits, [6], [[0, 1]], BLANK)
+    assert found.dtype == torch.float32
+    assert float(found) == float(ctc_loss(logits.float(), [6], [[0, 1]], BLANK))
+
+
+def test_what_does_not_fit_is_infinite() -> None:
+    assert math.isinf(float(ctc_loss(torch.randn(2, 3), [2], [[0, 0]], BLANK)))

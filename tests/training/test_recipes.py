@@ -1,0 +1,77 @@
+"""Recipes: checked when read, and the shipped one readable."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auris.errors import TrainingError
+from auris.training.recipes import Recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def test_the_shipped_recipe_is_the_tiny_model() -> None:
+    config = Recipe.read(RECIPES / "tiny_ctc.json").model_config()
+    encoder = config.encoder
+    shapes = (encoder.mel_bins, encoder.layers, encoder.d_model, encoder.heads, encoder.ffn)
+    assert shapes == (128, 4, 192, 3, 768)
+    assert encoder.norm == "rms"
+    assert config.frontend == "htk1024"
+    assert config.projector is not None
+    assert config.projector.out == 256
+    assert not config.projector.bias
+    assert config.blank == config.units
+
+
+def test_unknown_keys_are_refused_by_name() -> None:
+    with pytest.raises(TrainingError, match="it has beam, layers"):
+        Recipe.of({"layers": 4, "max_steps": 1, "beam": 2})
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"max_steps": 1, "lr": "fast"}, "lr"),
+        ({"max_steps": 1, "units": 300.5}, "units"),
+        ({"max_steps": 1, "seed": True}, "seed"),
+        ({"max_steps": 1, "bf16": 1}, "bf16"),
+        ({"max_steps": 1, "batch_seconds": 0}, "batch_seconds"),
+        ({"max_steps": 1, "wd": -1}, "wd"),
+        ({"max_steps": 1, "join_most": 1}, "join_most"),
+        ({"max_steps": 1, "epochs": 1}, "exactly one of epochs and max_steps"),
+        ({"max_steps": 0}, "exactly one of epochs and max_steps"),
+        ({}, "exactly one of epochs and max_steps"),
+        ([], "JSON object"),
+    ],
+)
+def test_impossible_values_are_refused(values: Any, named: str) -> None:
+    with pytest.raises(TrainingError, match=named):
+        Recipe.of(values)
+
+
+def test_unreadable_recipes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="readable JSON"):
+        Recipe.read(tmp_path / "absent.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(TrainingError, match="readable JSON"):
+        Recipe.read(tmp_path / "bad.json")
+
+
+def test_a_recipe_survives_json() -> None:
+    recipe = Recipe.of({"max_steps": 7, "lr": 1})
+    assert Recipe.of(recipe.to_dict()) == recipe
+
+
+def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    recipe = Recipe.of({"max_steps": 100, "warmup_steps": 10, "lr": 0.5})
+    rates = [recipe.learning_rate(step, 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.05)
+    assert rates[9] == rates[10] == 0.5
+    assert rates[55] == pytest.approx(0.25)
+    assert rates[100] == pytest.approx(0.0)
+    assert all(math.isfinite(rate) for rate in rates)
+    assert Recipe.of({"max_steps": 9, "warmup_steps": 0}).learning_rate(0, 9) > 0

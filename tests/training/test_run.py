@@ -1,0 +1,96 @@
+"""Whole runs, from manifests to a model directory, through the command line too."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from auris.cli.train import app
+from auris.errors import MissingExtra, TrainingError
+from auris.training.recipes import Recipe
+from auris.training.run import Sources, export_run, train_ctc
+from tests.training.tones import tones, write_wav
+
+Manifest = Callable[[str, Sequence[Sequence[str]]], Path]
+
+
+@pytest.fixture
+def data(tmp_path: Path, manifest: Manifest) -> Path:
+    rows = [["wav", "text"], ["absent.wav", "ab"]]
+    for text in ("ab", "abc", "dcba", "cab"):
+        write_wav(tmp_path / f"{text}.wav", tones(text))
+        rows.append([f"{text}.wav", text])
+    return manifest("tones_train.csv", rows)
+
+
+def test_a_run_writes_its_folder(data: Path, tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
+    config = tmp_path / "recipe.json"
+    config.write_text(json.dumps(tiny(max_steps=2).to_dict()))
+    (tmp_path / "more.txt").write_text("A bad cab.\nRoom 5\n")
+    out = tmp_path / "run"
+    call = ["ctc", "--config", str(config), "--data", str(data), "--dev", str(data)]
+    call += ["--text", str(tmp_path / "more.txt"), "--out", str(out)]
+    result = CliRunner().invoke(app, [*call, "--threads", "1"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "4 clips" in result.output
+    assert "absent.wav" in (out / "data.txt").read_text()
+    assert "tones_train" in (out / "log.csv").read_text()
+    assert (out / "model" / "config.json").is_file()
+    assert (out / "model" / "tokenizer.json").is_file()
+    with pytest.raises(TrainingError, match="folder of its own"):
+        CliRunner().invoke(app, call, catch_exceptions=False)
+    again = CliRunner().invoke(app, [*call, "--resume"], catch_exceptions=False)
+    assert again.exit_code == 0, again.output
+    call = ["export", "--run", str(out), "--out", str(tmp_path / "last"), "--checkpoint", "last"]
+    assert CliRunner().invoke(app, call, catch_exceptions=False).exit_code == 0
+    assert (tmp_path / "last" / "model.safetensors").is_file()
+
+
+def test_a_run_is_resumed_with_its_own_recipe(
+    data: Path, tmp_path: Path, tiny: Callable[..., Recipe]
+) -> None:
+    train_ctc(tiny(max_steps=1), Sources([data]), tmp_path / "run")
+    with pytest.raises(TrainingError, match="its own recipe"):
+        train_ctc(tiny(max_steps=2), Sources([data]), tmp_path / "run", resume=True)
+
+
+def test_only_kept_checkpoints_are_exported(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="best and last"):
+        export_run(tmp_path, tmp_path / "model", "middle")
+
+
+def test_without_jiwer_development_sets_are_refused_at_once(
+    data: Path, tmp_path: Path, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "jiwer":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtra, match=r"auris-asr\[train\]"):
+        train_ctc(tiny(), Sources([data], [data]), tmp_path / "run")
+
+
+def test_an_empty_development_set_is_refused(
+    data: Path, tmp_path: Path, tiny: Callable[..., Recipe], manifest: Manifest
+) -> None:
+    empty = manifest("empty.csv", [["wav", "text"]])
+    with pytest.raises(TrainingError, match="at least one usable clip"):
+        train_ctc(tiny(), Sources([data], [empty]), tmp_path / "run")
+
+
+def test_unreadable_text_is_refused(
+    data: Path, tmp_path: Path, tiny: Callable[..., Recipe]
+) -> None:
+    sources = Sources([data], texts=[tmp_path / "absent.txt"])
+    with pytest.raises(TrainingError, match="readable UTF-8"):
+        train_ctc(tiny(), sources, tmp_path / "run")
