@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Regex, Tokenizer as Core, decoders, models, normalizers, pre_tokenizers
-from tokenizers import trainers
+from tokenizers import models, pre_tokenizers, trainers
 
 from auris.checkpoints.layouts import LayoutName
 from auris.checkpoints.load import build
@@ -18,7 +17,7 @@ from auris.export import export
 from auris.models.aut_ctc import AutCtc
 from auris.models.qwen_asr import QwenAsr
 from auris.text.prompt import AUDIO_PAD, CONTROL_TOKENS
-from auris.text.tokenizer import QWEN2_PATTERN, Tokenizer
+from auris.text.tokenizer import Tokenizer, qwen2_core
 
 TEXTS = [
     "language English system user assistant the quick brown fox jumps over the lazy dog",
@@ -29,15 +28,7 @@ TEXTS = [
 
 @cache
 def _core_json() -> str:
-    core = Core(models.BPE())
-    core.normalizer = normalizers.NFC()
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    core.decoder = decoders.ByteLevel()
+    core = qwen2_core(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=340, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )

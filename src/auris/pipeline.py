@@ -30,7 +30,7 @@ from auris.types import SAMPLE_RATE, Chunk, Segment, Transcript
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AsrPipeline", "CallOptions", "CancelToken", "Failure", "Progress"]
+__all__ = ["AsrPipeline", "CallOptions", "CancelToken", "Failure", "Progress", "make_recognizer"]
 
 
 class CancelToken(Protocol):
@@ -131,7 +131,7 @@ class AsrPipeline:
                 checkpoint, place, lambda stored: pick_dtype(dtype, place, stored), copy
             )
             backend = TorchBackend(weights, kernel)
-            recognizer = _recognizer(backend, checkpoint, tokenizer.result())
+            recognizer = make_recognizer(backend, checkpoint, tokenizer.result())
         return cls(recognizer, found, backend)
 
     @overload
@@ -233,7 +233,14 @@ class AsrPipeline:
         return _watched(updates, report) if report else updates
 
 
-def _recognizer(backend: TorchBackend, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Recognizer:
+def make_recognizer(
+    backend: TorchBackend, checkpoint: Checkpoint, tokenizer: Tokenizer
+) -> Recognizer:
+    """The recognizer for a checkpoint's kind of model.
+
+    Raises:
+        ConfigError, TokenizerError: config, weights and tokenizer do not belong together.
+    """
     config = checkpoint.config
     if isinstance(config, AutCtcConfig):
         return CtcRecognizer(backend, config, tokenizer)

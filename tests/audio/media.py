@@ -30,19 +30,17 @@ def encode(
     codec: str,
     options: dict[str, str] | None = None,
     jumps: dict[int, float] | None = None,
-    codec_options: dict[str, str] | None = None,
 ) -> bytes:
     """Encode float32 or int16 [C, n].
 
     Args:
         options: of the container.
         jumps: seconds by which the clock jumps ahead before the frame of that index.
-        codec_options: of the encoder.
     """
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options or {}) as output:
         layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
-        stream = output.add_stream(codec, rate=rate, layout=layout, options=codec_options or {})
+        stream = output.add_stream(codec, rate=rate, layout=layout)
         form = "s16" if samples.dtype == np.int16 else "flt"
         packed = np.ascontiguousarray(samples.T).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(packed, format=form, layout=layout)
@@ -50,10 +48,10 @@ def encode(
         resampler = av.AudioResampler(
             stream.codec_context.format, layout, rate, stream.codec_context.frame_size or 1024
         )
-        late = 0
+        at = 0
         for index, piece in enumerate(resampler.resample(frame) + resampler.resample(None)):
-            late += round((jumps or {}).get(index, 0.0) * rate)
-            piece.pts = (piece.pts or 0) + late
+            at += round((jumps or {}).get(index, 0.0) * rate)
+            piece.pts, at = at, at + piece.samples
             output.mux(stream.encode(piece))
         output.mux(stream.encode(None))
     return buffer.getvalue()

@@ -438,7 +438,9 @@ def _track(container: InputContainer, name: str) -> AudioStream:
             "convert the file, for instance to FLAC",
         )
     if track.codec_context.name == "flac":
-        track.codec_context.options = {"err_detect": "crccheck"}  # Else a flipped bit is noise.
+        track.codec_context.options = {
+            "err_detect": "crccheck+explode"
+        }  # Else a flipped bit is noise.
     return track
 
 
@@ -462,7 +464,9 @@ def _timeline(
         for frame in outcome:
             if trouble is not None:
                 raise BrokenOffError(trouble, claim.seconds)
-            piece = Piece(_frame_samples(frame), check_rate(frame.sample_rate), at)
+            # ffmpeg notes a change of rate one MP3 frame late, but knows it after decoding.
+            teller = track.codec_context if container.format.name == "mp3" else frame
+            piece = Piece(_frame_samples(frame), check_rate(teller.sample_rate), at)
             now = _frame_time(frame)
             if now is not None and clock is not None and now - clock > _TOLERANCE:
                 for silence in _hole(container, piece, now - clock, done, claim, name):

@@ -88,8 +88,8 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, windows: Windows) -> Ten
         [N, heads, head_dim].
     """
     if len(windows.groups) == 1 and windows.groups[0][0] == len(q):
-        heads_first = (t.transpose(0, 1)[None] for t in (q, k, v))
-        return scaled_dot_product_attention(*heads_first)[0].transpose(0, 1)
+        q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
+        return scaled_dot_product_attention(q, k, v)[0].transpose(0, 1)
     result = torch.empty_like(q)
     for size, places in windows.groups:
         q_w, k_w, v_w = (t[places].unflatten(0, (-1, size)).transpose(1, 2) for t in (q, k, v))

@@ -97,7 +97,8 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         """x: [N, d_model], packed clips."""
         qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
-        attended = windowed_attention(*qkv.unbind(1), windows).flatten(1)
+        q, k, v = qkv.unbind(1)
+        attended = windowed_attention(q, k, v, windows).flatten(1)
         x = x + F.dropout(self.out(attended), self.dropout, self.training)
         inner = F.dropout(F.gelu(self.up(self.ffn_norm(x))), self.dropout, self.training)
         x = x + F.dropout(self.down(inner), self.dropout, self.training)

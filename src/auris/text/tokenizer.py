@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Core
 
 from auris.errors import TokenizerError
 
-__all__ = ["AddedId", "TextDecoder", "Tokenizer"]
+__all__ = ["AddedId", "TextDecoder", "Tokenizer", "qwen2_core"]
 
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -105,15 +105,7 @@ class Tokenizer:
 
     @classmethod
     def _from_vocabulary(cls, path: Path) -> Tokenizer:
-        core = Core(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
-        core.normalizer = normalizers.NFC()
-        core.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-        core.decoder = decoders.ByteLevel()
+        core = qwen2_core(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
         return cls(core, _added_from_config(path / "tokenizer_config.json"))
 
     def to_json(self) -> str:
@@ -219,6 +211,20 @@ class TextDecoder:
         return self._utf8.decode(b"", final=True)
 
 
+def qwen2_core(model: models.Model) -> Core:
+    """A vocabulary with Qwen2's normalization and cutting around it."""
+    core = Core(model)
+    core.normalizer = normalizers.NFC()
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    return core
+
+
 def _added_from_config(path: Path) -> dict[str, AddedId]:
     """Tokens beside the vocabulary from `added_tokens_decoder` of tokenizer_config.json."""
     try:
@@ -233,8 +239,3 @@ def _added_from_config(path: Path) -> dict[str, AddedId]:
             f"reading {str(path)!r} failed ({type(error).__name__}: {error})",
             "fetch the tokenizer files of the checkpoint",
         ) from None
-
-
-def added_token(text: str, special: bool) -> AddedToken:
-    """A token beside the vocabulary in the tokenizers package's terms."""
-    return AddedToken(text, special=special, normalized=False)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,6 @@ from auris.training.state import load_state, save_state
 __all__ = ["BEST", "LAST", "LOG", "Progress", "Trainer", "new_model"]
 
 LAST, BEST, LOG = "last", "best", "log.csv"
-AHEAD = 2
-"""Batches prepared while the model works on another."""
-
 
 def new_model(recipe: Recipe) -> AutCtc:
     """A model with fresh weights; the seed alone decides them."""
@@ -144,10 +140,11 @@ class Trainer:
     def _epoch(self) -> None:
         progress = self.progress
         plan = self._plan(progress.epoch)
-        for batch in self._batches(plan):
+        for index in range(progress.batch, len(plan.batches)):
             started = time.perf_counter()
-            loss = self.step(batch)
-            progress.losses.append(loss)
+            # Not prepared ahead by a thread: on two cores the threads of both would quarrel.
+            batch = make_batch(self.clips, self.recipe, self.model.config, plan, index)
+            progress.losses.append(self.step(batch))
             progress.batch += 1
             progress.step += 1
             progress.seconds += time.perf_counter() - started
@@ -158,20 +155,6 @@ class Trainer:
             if progress.step == self.steps:
                 break
         self._end_epoch()
-
-    def _batches(self, plan: EpochPlan) -> Iterator[Batch]:
-        """The epoch's remaining batches, prepared a little ahead by a thread."""
-        config = self.model.config
-        waiting: list[Future[Batch]] = []
-        with ThreadPoolExecutor(1) as pool:
-            for index in range(self.progress.batch, len(plan.batches)):
-                waiting.append(
-                    pool.submit(make_batch, self.clips, self.recipe, config, plan, index)
-                )
-                if len(waiting) > AHEAD:
-                    yield waiting.pop(0).result()
-            for future in waiting:
-                yield future.result()
 
     def step(self, batch: Batch) -> float:
         """One update; the loss per unit, which is not finite when the update was skipped."""

@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Write a checkpoint of a published size with random weights, for measuring cost and memory.
+
+    scripts/make_random_checkpoint.py 0.6b native data/random-0.6b [--tokenizer DIR]
+
+The text it gives is noise. With --tokenizer (a folder with vocab.json and merges.txt) it has the
+real vocabulary; without, a byte-level one of the same size of embedding.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from tokenizers import models, pre_tokenizers
+
+from auris.checkpoints.load import build
+from auris.config import AutConfig, DecoderConfig, ProjectorConfig, QwenAsrConfig
+from auris.export import export
+from auris.text.prompt import AUDIO_PAD, CONTROL_TOKENS
+from auris.text.tokenizer import AddedId, Tokenizer, qwen2_core
+
+IDS = (151643, 151644, 151645, 151669, 151670, 151676, 151704, 151705)
+"""Official ids of the control tokens, in the order of `CONTROL_TOKENS`."""
+
+OFFICIAL = dict(zip(CONTROL_TOKENS, IDS, strict=True))
+VOCAB = 151936
+
+
+def size(name: str) -> QwenAsrConfig:
+    """Shapes of a published size."""
+    encoder, hidden, ffn = {
+        "0.6b": (AutConfig(128, 18, 896, 14, 3584, 480), 1024, 3072),
+        "1.7b": (AutConfig(128, 24, 1024, 16, 4096, 480), 2048, 6144),
+    }[name]
+    return QwenAsrConfig(
+        encoder=encoder,
+        projector=ProjectorConfig(out=hidden, hidden=encoder.d_model),
+        decoder=DecoderConfig(VOCAB, hidden, 28, 16, 8, 128, ffn, rope_theta=1e6),
+        audio_token_id=OFFICIAL[AUDIO_PAD],
+    )
+
+
+def tokenizer(folder: Path | None) -> Tokenizer:
+    """The vocabulary with the control tokens at their official ids."""
+    if folder is not None:
+        core = qwen2_core(
+            models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+        )
+    else:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        core = qwen2_core(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    return Tokenizer(core, {t: AddedId(OFFICIAL[t], s) for t, s in CONTROL_TOKENS.items()})
+
+
+def random_model(config: QwenAsrConfig, seed: int) -> torch.nn.Module:
+    """Normal weights of the usual scale, in bfloat16."""
+    with torch.device("meta"):
+        model = build(config)
+    model.to_empty(device="cpu").to(torch.bfloat16)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, 0.02, generator=generator)
+            else:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+    return model
+
+
+def main() -> None:
+    """Parse arguments and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("size", choices=["0.6b", "1.7b"])
+    parser.add_argument("layout", choices=["published", "hf", "native"])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    config = size(given.size)
+    model = random_model(config, given.seed)
+    words = tokenizer(given.tokenizer)
+    print(export(model, config, words, given.out, layout=given.layout, dtype=torch.bfloat16))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import io
+import random
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from media import RATE, Pipe, chirp, encode, film, pcm, picture, wav
+
+from auris.audio.io import load, load_channels, stream
+from auris.errors import AurisError, EmptyAudio, InvalidSamples, UnreadableAudio, UsageError
+
+
+def check(kind: type[AurisError], source: Any, *words: str, **options: Any) -> None:
+    """The source gives one error of exactly this kind, one sentence with these words."""
+    for function in (load, load_channels):
+        with pytest.raises(AurisError) as caught:
+            function(source, **options)
+        assert type(caught.value) is kind, caught.value
+        message = str(caught.value)
+        assert "\n" not in message
+        assert message.endswith(".")
+        for word in words:
+            assert word in message, message
+
+
+# What is no audio --------------------------------------------------------------------------------
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    check(UnreadableAudio, tmp_path / "no.wav", "there is no", "no.wav", "check the path")
+    check(UnreadableAudio, "", "there is no ''")
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    check(UnreadableAudio, tmp_path, "is a directory")
+
+
+def test_a_name_that_cannot_be_one() -> None:
+    check(UnreadableAudio, "a\0b", "cannot be opened")
+
+
+@pytest.mark.parametrize("name", ["http://127.0.0.1:9/a.wav", "pipe:0", "concat:a|b", "data:,x"])
+def test_protocols_of_ffmpeg_are_only_names(name: str) -> None:
+    check(UnreadableAudio, name, "there is no")
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "empty.wav"
+    path.touch()
+    for source in (path, b"", Pipe(b"")):
+        check(UnreadableAudio, source, "is empty")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"Once upon a time there was a text. " * 100,
+        "Ein Märchen.\n".encode() * 1000,
+        bytes(50_000),
+        np.random.default_rng(0).bytes(50_000),
+        b"RIFF",
+        b"fLaC",
+        b"\xff\xfb",
+    ],
+)
+def test_what_is_not_audio(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "speech.wav"
+    path.write_bytes(data)
+    for source in (path, data):
+        check(UnreadableAudio, source)
+
+
+def test_a_picture_and_a_silent_film_have_no_sound() -> None:
+    check(UnreadableAudio, picture(), "has none (only video)")
+    check(UnreadableAudio, film(with_sound=False), "has none (only video)")
+
+
+def test_playlists_open_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(pcm(chirp(1.0))))
+    lists = [
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{path}\n#EXT-X-ENDLIST\n",
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{path}\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile '{path}'\n",
+    ]
+    for index, text in enumerate(lists):
+        playlist = tmp_path / f"list{index}.m3u8"
+        playlist.write_text(text)
+        check(UnreadableAudio, playlist)
+
+
+def test_a_file_object_that_fails() -> None:
+    class Failing(Pipe):
+        def read(self, size: int = -1) -> bytes:
+            if self._data.tell() > 20_000:
+                raise OSError("the line is dead")
+            return super().read(size)
+
+    data = wav(pcm(chirp(3.0)))
+    closed = io.BytesIO(data)
+    closed.close()
+    check(UnreadableAudio, closed)
+    for unsized in (False, True):
+        place = data.index(b"data") + 4
+        shown = data[:place] + b"\xff\xff\xff\xff" + data[place + 4 :] if unsized else data
+        with pytest.raises(UnreadableAudio, match="the line is dead"):
+            load(Failing(shown))
+
+
+@pytest.mark.parametrize("source", [3, None, [1.0], (np.zeros(3),), object()])
+def test_what_is_no_source(source: Any) -> None:
+    check(UsageError, source, "has to be a path")
+
+
+def test_a_text_file_object() -> None:
+    for _ in range(2):
+        with pytest.raises(UsageError, match="binary mode"):
+            load(io.StringIO("text"))  # type: ignore[arg-type]
+
+
+def test_an_unknown_channel_mode() -> None:
+    with pytest.raises(UsageError, match="'mix' or 'split'"):
+        stream(wav(chirp(1.0)), channels="left")  # type: ignore[arg-type]
+
+
+# Spans -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), "1", True, 1e12])
+def test_impossible_spans(value: Any) -> None:
+    data = wav(chirp(1.0))
+    check(UsageError, data, "start has to be", repr(value), start=value)
+    check(UsageError, data, "duration has to be", repr(value), duration=value)
+    with pytest.raises(UsageError):
+        stream(data, start=value)  # At the call, not at the first block.
+
+
+def test_a_duration_of_nothing() -> None:
+    check(UsageError, wav(chirp(1.0)), "more than 0", duration=0.0)
+    check(EmptyAudio, wav(chirp(1.0)), "longer duration", duration=1e-6)
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("start", [1.0, 1.5, 500.0])
+def test_a_start_past_the_end(rate: int, start: float) -> None:
+    for source in (wav(chirp(1.0, rate), rate), (chirp(1.0, rate), rate)):
+        words = (f"start is {start:.2f} s", "ends at 1.00 s")
+        check(EmptyAudio, source, *words, start=start)
+        check(EmptyAudio, source, *words, start=start, duration=1.0)
+
+
+def test_no_samples_at_all() -> None:
+    data = wav(pcm(chirp(1.0)))
+    place = data.index(b"data") + 4
+    check(EmptyAudio, data[:place] + bytes(4), "holds none")
+    for array in (np.zeros(0), np.zeros((0, 2)), np.zeros((2, 0), np.int16)):
+        check(EmptyAudio, (array, RATE), "holds none")
+
+
+# Arrays and samples ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        [0.0, 1.0],
+        "noise",
+        None,
+        np.zeros(9, np.int64),
+        np.zeros(9, bool),
+        np.zeros(9, complex),
+        np.array(["a"]),
+        np.zeros((3, 3), np.float32),
+        np.zeros((3, 4, 5), np.float32),
+        np.float32(1.0),
+        np.array(1.0),
+        np.zeros((65, 100), np.float32),
+    ],
+)
+def test_arrays_that_are_no_audio(array: Any) -> None:
+    check(InvalidSamples, (array, RATE), "An audio array has to be")
+
+
+@pytest.mark.parametrize("rate", [0, -16_000, float("nan"), 44_100.5, None, "16000", 10**9])
+def test_impossible_rates(rate: Any) -> None:
+    check(InvalidSamples, (np.zeros(100, np.float32), rate), "sample rate has to be", repr(rate))
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_bad_samples_are_found_and_can_be_left_out(rate: int, value: float) -> None:
+    samples = chirp(3.0, rate, channels=2)
+    samples[1, 2 * rate] = value
+    for source in (wav(samples, rate), (samples, rate)):
+        check(InvalidSamples, source, "at 2.000 s")
+        check(InvalidSamples, source, start=0.5)
+        assert load(source, duration=2.0).seconds == 2.0
+        assert np.isfinite(load(source, duration=2.0).samples).all()
+    if rate == 16_000:
+        assert load((samples, rate), start=2.5).seconds == 0.5
+
+
+def test_doubles_too_large_for_float32() -> None:
+    check(InvalidSamples, (np.array([0.0, 1e300]), RATE), "finite")
+
+
+# Files that break off or are damaged -------------------------------------------------------------
+
+KINDS = {
+    "wav": ("wav", "pcm_s16le", None),
+    "float wav": ("wav", "pcm_f32le", None),
+    "flac": ("flac", "flac", None),
+    "mp3": ("mp3", "libmp3lame", None),
+    "ogg": ("ogg", "libopus", None),
+    "webm": ("webm", "libopus", None),
+    "aiff": ("aiff", "pcm_s16be", None),
+    "adts": ("adts", "aac", None),
+    "m4a": ("ipod", "aac", None),
+    "m4a in fragments": ("mp4", "aac", {"movflags": "frag_keyframe+empty_moov"}),
+}
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    samples = pcm(chirp(4.0, 48_000))
+    return {
+        name: encode(samples, 48_000, container, codec, options)
+        for name, (container, codec, options) in KINDS.items()
+    }
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "m4a" not in kind])
+@pytest.mark.parametrize("part", [0.4, 0.6, 0.9])
+def test_a_file_that_breaks_off(kind: str, part: float, files: dict[str, bytes]) -> None:
+    data = files[kind][: int(len(files[kind]) * part)]
+    check(UnreadableAudio, data, "seconds of the given data can be read", "anew")
+    with pytest.raises(UnreadableAudio) as caught:
+        load(data, start=0.5)
+    words = caught.value.remedy.split()
+    readable = float(words[words.index("duration") + 1])
+    assert 0.0 < readable < 4 * part
+    # The advice has to work.
+    assert load(data, start=0.5, duration=readable).seconds == pytest.approx(readable, abs=1e-4)
+    check(UnreadableAudio, data, start=0.5, duration=readable + 0.2)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3"])
+def test_a_pipe_that_breaks_off(kind: str, files: dict[str, bytes]) -> None:
+    with pytest.raises(UnreadableAudio, match="can be read"):
+        load(Pipe(files[kind][: len(files[kind]) // 2]))
+
+
+def test_an_mp4_without_its_index(files: dict[str, bytes]) -> None:
+    check(UnreadableAudio, files["m4a"][: len(files["m4a"]) // 2])
+
+
+def test_a_start_after_the_break(files: dict[str, bytes]) -> None:
+    for kind in ("wav", "flac"):
+        half = files[kind][: len(files[kind]) // 2]
+        check(UnreadableAudio, half, "can be read", start=3.5)
+    # Long enough for seeking to be tried.
+    long = encode(pcm(chirp(60.0, 8_000)), 8_000, "flac", "flac")
+    check(UnreadableAudio, long[: len(long) // 2], "of 60.00 seconds", start=50.0)
+
+
+@pytest.mark.parametrize("kind", ["flac", "mp3", "ogg", "webm", "adts", "m4a"])
+def test_a_hole_in_the_file(kind: str, files: dict[str, bytes]) -> None:
+    data = files[kind]
+    middle = len(data) // 2
+    damaged = data[:middle] + np.random.default_rng(1).bytes(4_000) + data[middle + 4_000 :]
+    check(UnreadableAudio, damaged)
+
+
+def test_a_flipped_bit_in_flac_is_no_noise() -> None:
+    samples = np.random.default_rng(0).integers(-9_000, 9_000, (1, 64_000)).astype(np.int16)
+    data = bytearray(encode(samples, RATE, "flac", "flac"))
+    data[len(data) // 2] ^= 1
+    check(UnreadableAudio, bytes(data))
+
+
+def test_channels_that_change_cannot_be_kept_apart() -> None:
+    options = {"write_xing": "0", "id3v2_version": "0"}
+    parts = [encode(chirp(1.0, RATE, n), RATE, "mp3", "libmp3lame", options) for n in (2, 1)]
+    with pytest.raises(UnreadableAudio, match="from 2 to 1 channels"):
+        load_channels(b"".join(parts))
+
+
+def test_a_wav_header_that_promises_more() -> None:
+    data = wav(pcm(chirp(1.0)))
+    place = data.index(b"data") + 4
+    data = data[:place] + struct.pack("<I", 10**8) + data[place + 4 :]
+    check(UnreadableAudio, data, "only 1.00 of 3125.00 seconds")
+
+
+# By the hundred ----------------------------------------------------------------------------------
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes:
+    made = bytearray(data)
+    head = min(len(made), 600)
+    match chance.randrange(6):
+        case 0:
+            del made[chance.randrange(len(made)) :]
+        case 1:
+            for _ in range(chance.randint(1, 20)):
+                made[chance.randrange(len(made))] ^= 1 << chance.randrange(8)
+        case 2:
+            for _ in range(chance.randint(1, 8)):
+                made[chance.randrange(head)] = chance.randrange(256)
+        case 3:
+            place = chance.randrange(head)
+            made[place : place + 4] = chance.choice(
+                [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f"]
+            )
+        case 4:
+            begin = chance.randrange(len(made))
+            del made[begin : begin + chance.randint(1, 3_000)]
+        case 5:
+            begin = chance.randrange(len(made))
+            made[begin:begin] = chance.randbytes(chance.randint(1, 3_000))
+    return bytes(made)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mutated_files_load_or_are_refused(
+    kind: str, files: dict[str, bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    chance = random.Random(kind)
+    messages = []
+    for number in range(60):
+        data = mutated(files[kind], chance)
+        try:
+            made = load(Pipe(data) if number % 4 == 0 else data, duration=600.0)
+        except AurisError as error:
+            messages.append(str(error))
+        else:
+            assert len(made.samples) > 0
+            assert np.isfinite(made.samples).all()
+    assert 5 < len(messages) < 60
+    assert all(message.endswith(".") and "\n" not in message for message in messages)
+    assert capfd.readouterr() == ("", "")
