@@ -51,7 +51,13 @@ def tokenizer(folder: Path | None) -> Tokenizer:
     else:
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         core = qwen2_core(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    return Tokenizer(core, {t: AddedId(OFFICIAL[t], s) for t, s in CONTROL_TOKENS.items()})
+    named = {AddedId(OFFICIAL[token], special): token for token, special in CONTROL_TOKENS.items()}
+    taken = {token.id for token in named}
+    # Readers of tokenizer.json number added tokens without gaps, so the ids between are filled.
+    first = core.get_vocab_size() if folder is None else min(IDS)
+    spare = [AddedId(i, True) for i in range(first, max(IDS)) if i not in taken]
+    added = {**named, **{token: f"<|reserved_{token.id}|>" for token in spare}}
+    return Tokenizer(core, {added[t]: t for t in sorted(added, key=lambda token: token.id)})
 
 
 def random_model(config: QwenAsrConfig, seed: int) -> torch.nn.Module:

@@ -33,7 +33,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-import soxr  # type: ignore[import-untyped]
+import soxr
 from numpy.typing import NDArray
 
 RATE = 16_000

@@ -61,7 +61,9 @@ def environment() -> Iterator[Finding]:
         note = "" if dtype == name else f" (computed in {dtype} by default)"
         yield Finding(f"cpu {name}", f"works{note}")
     capability = torch.backends.cpu.get_cpu_capability()
-    yield Finding("cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads")
+    yield Finding(
+        "cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"
+    )
     yield Finding("bundled models", ", ".join(bundled_models()) or "none")
 
 

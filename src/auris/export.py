@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from auris.audio.mel import HOP, MIN_SAMPLES, WINDOW
@@ -91,7 +93,7 @@ def _tokenizer_config(tokenizer: Tokenizer, processor: str) -> dict[str, Any]:
                 "single_word": False,
                 "special": token.special,
             }
-            for text, token in sorted(tokenizer.added.items(), key=lambda item: item[1].id)
+            for text, token in tokenizer.added_without_gaps().items()
         },
         "audio_token": AUDIO_PAD,
         "audio_bos_token": AUDIO_START,
@@ -158,16 +160,45 @@ def _write_published(out: Path, parts: _Parts) -> None:
 _WRITERS = {"native": _write_native, "hf": _write_hf, "published": _write_published}
 
 
-def _write(out: Path, layout: LayoutName, parts: _Parts, shard_bytes: int) -> None:
+def _config(layout: LayoutName, parts: _Parts) -> dict[str, Any]:
     dtype = str(parts.dtype).removeprefix("torch.")
     config = to_json(parts.config, layout, dtype, _ids(parts.tokenizer))
     if layout == "published":
         config["support_languages"] = list(LANGUAGES.values())
-    save_weights(parts.model, parts.config, layout, parts.dtype, out, shard_bytes)
+    return config
+
+
+def _write(
+    out: Path, layout: LayoutName, parts: _Parts, config: Mapping[str, Any], shard_bytes: int
+) -> None:
+    weights = save_weights(parts.model, parts.config, layout, parts.dtype, out, shard_bytes)
     _write_json(out / "config.json", config)
     _WRITERS[layout](out, parts)
     if parts.generation:
         _write_json(out / "generation_config.json", parts.generation)
+    # Weight files come readable by their owner only; the others have what the user's mask allows.
+    for path in weights:
+        path.chmod((out / "config.json").stat().st_mode)
+
+
+@contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """A new directory beside the target, which takes its place when all has gone well."""
+    draft = target.parent / f".{target.name}.{uuid4().hex[:8]}"
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        if target.exists():
+            target.rmdir()
+        draft.rename(target)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(
+            "The output has to be a directory that can be written",
+            f"writing {str(target)!r} failed ({error})",
+            "name another, or make room there",
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def export(
@@ -193,8 +224,9 @@ def export(
         shard_bytes: largest weight file.
 
     Raises:
-        UsageError: the directory exists and is not empty.
+        UsageError: the directory exists and is not empty, or cannot be written.
         ConfigError: the layout cannot hold this model.
+        TensorError: a weight is too large for the dtype.
     """
     target = Path(out)
     if layout not in _WRITERS:
@@ -209,16 +241,10 @@ def export(
         )
     if generation is None:
         generation = _generation(tokenizer) if isinstance(config, QwenAsrConfig) else {}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        _write(draft, layout, _Parts(model, config, tokenizer, dtype, generation), shard_bytes)
-        draft.chmod(0o755)
-        if target.exists():
-            target.rmdir()
-        draft.rename(target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    parts = _Parts(model, config, tokenizer, dtype, generation)
+    content = _config(layout, parts)
+    with _draft(target) as draft:
+        _write(draft, layout, parts, content, shard_bytes)
     return target
 
 

@@ -74,6 +74,10 @@ class CallOptions(TypedDict, total=False):
     cancel: CancelToken | None
 
 
+NOT_BEGUN = Transcript("", None, (), None, "cancelled", 0.0)
+"""What is known of a recording whose turn did not come before the work was cancelled."""
+
+
 class AsrPipeline:
     """A loaded model that transcribes recordings. Build one with `from_pretrained`.
 
@@ -169,7 +173,8 @@ class AsrPipeline:
             options: see `CallOptions`.
 
         Returns:
-            a transcript, or a list of them in the order of the recordings.
+            a transcript, or a list of them in the order of the recordings; when cancelled, what
+            there is of each has the finish reason "cancelled".
 
         Raises:
             AurisError: of the first recording that failed; `results` goes on without it.
@@ -180,9 +185,8 @@ class AsrPipeline:
             if isinstance(result, Failure):
                 raise result.error
             transcripts[number] = result
-        if not isinstance(audio, list):
-            return transcripts[0]
-        return [transcripts[number] for number in sorted(transcripts)]
+        ordered = [transcripts.get(number, NOT_BEGUN) for number in range(len(sources))]
+        return ordered if isinstance(audio, list) else ordered[0]
 
     def results(
         self,
@@ -194,7 +198,7 @@ class AsrPipeline:
         """Transcribe recordings and give each result as soon as it is complete.
 
         Arguments as in `transcribe`; wrong ones are refused at once. A recording is not read
-        before its turn.
+        before its turn; when cancelled, those whose turn did not come have no result.
 
         Yields:
             number of the recording, and its transcript or why there is none.
@@ -222,6 +226,7 @@ class AsrPipeline:
     def _updates(
         self, sources: Iterable[Source], language: str | None, context: str, given: CallOptions
     ) -> Iterator[Update]:
+        _check_given(sources, given)
         options = _options(language, context, given)
         self.recognizer.check(options)
         rows = given.get("batch_size", 1)
@@ -267,7 +272,9 @@ def _reader(options: CallOptions) -> Callable[[Source], Iterator[Chunk]]:
     """Opens a source at the asked span and cuts it into pieces, placed in the whole source."""
     seconds = options.get("chunk_seconds", CHUNK_SECONDS)
     start, duration = options.get("start", 0.0), options.get("duration")
+    # Neither reads anything yet, and both refuse what is out of range.
     split([], seconds)
+    stream(b"", start=start, duration=duration)
 
     def read(source: Source) -> Iterator[Chunk]:
         blocks = (block[0] for block in stream(source, start=start, duration=duration))
@@ -276,6 +283,22 @@ def _reader(options: CallOptions) -> Callable[[Source], Iterator[Chunk]]:
             yield Chunk(offset + chunk.start, chunk.samples)
 
     return read
+
+
+def _check_given(sources: Iterable[Source], given: CallOptions) -> None:
+    unknown = sorted(set(given) - set(CallOptions.__annotations__))
+    if unknown:
+        raise UsageError(
+            f"The options of a call are {', '.join(CallOptions.__annotations__)}",
+            f"there is also {', '.join(unknown)}",
+            "correct the name",
+        )
+    if isinstance(sources, (str, bytes, os.PathLike)):
+        raise UsageError(
+            "Several recordings have to be a list or another iterable of sources",
+            f"a single {type(sources).__name__} was passed",
+            "put it into a list",
+        )
 
 
 def _options(language: str | None, context: str, given: CallOptions) -> Options:
@@ -287,13 +310,20 @@ def _options(language: str | None, context: str, given: CallOptions) -> Options:
         raise UsageError(
             "The temperature has to lie between 0 and 100", f"it is {temperature}", "choose 0"
         )
-    sampling = Sampling(temperature, given.get("seed", 0))
+    seed = given.get("seed", 0)
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+        raise UsageError(
+            "The seed has to be a whole number from 0 to 2**63 - 1", f"it is {seed!r}", "choose one"
+        )
+    sampling = Sampling(temperature, seed)
     return Options(language_name(language), context, budget, sampling)
 
 
 def _at_least_one(name: str, number: int) -> None:
-    if number < 1:
-        raise UsageError(f"{name} has to be at least 1", f"it is {number}", "raise it")
+    if not isinstance(number, int) or number < 1:
+        raise UsageError(
+            f"{name} has to be a whole number of at least 1", f"it is {number!r}", "correct it"
+        )
 
 
 def _watched(updates: Iterator[Update], report: Callable[[Progress], None]) -> Iterator[Update]:

@@ -6,6 +6,7 @@ which need not be in the order of the pieces.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.decoding.ctc import greedy
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Sampling
-from auris.errors import ConfigError, UnsupportedOption
+from auris.errors import CheckpointError, ConfigError, UnsupportedOption
 from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
@@ -106,6 +107,12 @@ class _Draft:
             self.logprobs.append(step.logprob)
 
     def finish(self, language: str | None, text: str, reason: FinishReason) -> Recognized:
+        if any(math.isnan(logprob) for logprob in self.logprobs):
+            raise CheckpointError(
+                "A model's scores have to be numbers",
+                "they are NaN: the weights are damaged, or too large for this dtype",
+                "choose --dtype float32, or fetch the checkpoint anew",
+            )
         start = self.piece.chunk.start / SAMPLE_RATE
         segment = Segment(
             start=start,

@@ -11,8 +11,8 @@ __all__ = ["WRITERS", "to_json", "to_text"]
 
 
 def to_text(transcript: Transcript, name: str) -> str:
-    """The text alone, on one line."""
-    return transcript.text + "\n"
+    """The text alone, on one line: where a model writes line breaks, spaces stand."""
+    return " ".join(transcript.text.splitlines()) + "\n"
 
 
 def to_json(transcript: Transcript, name: str) -> str:

@@ -111,6 +111,26 @@ def test_a_file_object_that_fails() -> None:
             load(Failing(shown))
 
 
+@pytest.mark.parametrize("method", ["read", "seek", "tell"])
+@pytest.mark.parametrize("calls", [0, 1, 2, 5, 20])
+def test_file_objects_that_raise_anything(method: str, calls: int) -> None:
+    class Moody(io.BytesIO):
+        left = calls
+
+    def moody(self: Moody, *args: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("not in the mood")
+        return getattr(io.BytesIO, method)(self, *args)
+
+    setattr(Moody, method, moody)
+    try:
+        seconds = load(Moody(wav(pcm(chirp(5.0))))).seconds
+    except AurisError:
+        seconds = 5.0
+    assert seconds == 5.0
+
+
 @pytest.mark.parametrize("source", [3, None, [1.0], (np.zeros(3),), object()])
 def test_what_is_no_source(source: Any) -> None:
     check(UsageError, source, "has to be a path")
@@ -204,6 +224,12 @@ def test_bad_samples_are_found_and_can_be_left_out(rate: int, value: float) -> N
         assert load((samples, rate), start=2.5).seconds == 0.5
 
 
+def test_signalling_nans_give_no_warning() -> None:
+    signalling = np.frombuffer(b"\x01\x00\x80\x7f" * 1_000, np.float32).reshape(2, 500)
+    check(InvalidSamples, (signalling, 44_100), "at 0.000 s")
+    check(InvalidSamples, wav(signalling, 44_100), "at 0.000 s")
+
+
 def test_doubles_too_large_for_float32() -> None:
     check(InvalidSamples, (np.array([0.0, 1e300]), RATE), "finite")
 
@@ -226,7 +252,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
-    samples = pcm(chirp(4.0, 48_000))
+    samples = pcm(chirp(4.0, 48_000, channels=2))
     return {
         name: encode(samples, 48_000, container, codec, options)
         for name, (container, codec, options) in KINDS.items()

@@ -7,6 +7,7 @@ import os
 import struct
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,9 @@ def test_every_kind_of_source_is_the_same(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("container", ["wav", "flac", "ipod"])
 def test_standard_input_may_be_a_pipe(container: str, monkeypatch: pytest.MonkeyPatch) -> None:
     codec = {"wav": "pcm_s16le", "flac": "flac", "ipod": "aac"}[container]
-    data = encode(pcm(chirp(2.0)), RATE, container, codec)
+    # Longer than ffmpeg's own buffer, with the index of MP4 at the end.
+    noise = np.random.default_rng(0).integers(-9_000, 9_000, (1, 20 * RATE)).astype(np.int16)
+    data = encode(noise, RATE, container, codec)
     out, into = os.pipe()
 
     def write() -> None:
@@ -118,6 +121,19 @@ def test_streaming_wav_without_sizes_is_read_to_its_end() -> None:
         unsized = data[:place] + struct.pack("<I", size) + data[place + 4 :]
         for source in (unsized, Pipe(unsized)):
             np.testing.assert_array_equal(load(source).samples, load(data).samples)
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_no_second_copy_is_held(rate: int) -> None:
+    data = encode(pcm(chirp(200.0, rate)), rate, "flac", "flac")
+    load(data, duration=1.0)
+    tracemalloc.start()
+    try:
+        made = load(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.25 * made.samples.nbytes + 2_000_000
 
 
 def test_rf64_is_read() -> None:

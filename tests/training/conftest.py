@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from auris.training.recipes import Recipe
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Toy models gain nothing from threads, and lose much when the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -18,7 +28,7 @@ def tiny() -> Callable[..., Recipe]:
 
     def make(**changes: Any) -> Recipe:
         values: dict[str, Any] = {
-            "mel_bins": 128,
+            "mel_bins": 32,
             "d_model": 16,
             "n_layers": 1,
             "n_heads": 2,

@@ -17,6 +17,7 @@ from auris.training.units import ALPHABET, frames_needed, train_units, unit_ids
 from tests.training.tones import tone_clip, tones, write_wav
 
 Manifest = Callable[[str, Sequence[Sequence[str]]], Path]
+DIGITS = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
 SPEECH = Path(__file__).parents[3] / "shared/speech"
 
 
@@ -97,7 +98,8 @@ def test_a_clip_under_half_a_second_has_seven_frames() -> None:
 
 @given(st.lists(st.integers(0, 2), max_size=6))
 def test_frames_needed_is_the_shortest_path_that_collapses_to_the_ids(ids: list[int]) -> None:
-    blank, path = 9, []
+    blank = 9
+    path: list[int] = []
     for unit in ids:
         if path and path[-1] == unit:
             path.append(blank)
@@ -128,6 +130,4 @@ def test_recorded_digits_are_all_usable() -> None:
     clips, report = load_clips(rows[::10], longest=10)
     assert len(clips) == 25
     assert not report.skipped
-    assert {clip.text for clip in clips} <= set(
-        "zero one two three four five six seven eight nine".split()
-    )
+    assert {clip.text for clip in clips} <= DIGITS

@@ -118,18 +118,9 @@ def stream(
     return _blocks(source, span, name, channels == "mix")
 
 
-def _blocks(source: Source, span: Span, name: str, mix: bool) -> Iterator[Samples]:
+def _blocks(source: Source, span: Span, name: str, mix: bool) -> Generator[Samples, None, None]:
     pieces = _array(*source) if isinstance(source, tuple) else _decoded(source, span, name)
-    made = 0
-    blocks = render(pieces, span, name, mix)
-    while True:
-        try:
-            block = next(blocks)
-        except StopIteration as stop:
-            reached: int = stop.value
-            break
-        made += block.shape[1]
-        yield block
+    made, reached = yield from render(pieces, span, name, mix)
     if made == 0:
         raise _empty(reached, span, name)
 
@@ -255,7 +246,7 @@ def _rows(array: object) -> NDArray[Any]:
 def _as_float(samples: NDArray[Any]) -> Samples:
     """Any format to float32 with full scale at -1..1; always a copy."""
     if samples.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # Becomes infinite, which is refused later on.
+        with np.errstate(over="ignore", invalid="ignore"):  # Refused later on.
             return samples.astype(np.float32, order="C")
     middle = 128 if samples.dtype.kind == "u" else 0
     scale = np.float32(2.0 ** (1 - 8 * samples.dtype.itemsize))
@@ -278,7 +269,8 @@ class _Reader:
         self._head = bytearray()
         if self._origin is None:
             # MP4 keeps its index anywhere, so it is the one common kind that needs seeking.
-            self._pending = self._checked(file.read(12))
+            while len(self._pending) < 12 and (more := self._checked(file.read(12))):
+                self._pending += more
             if self._pending[4:8] == b"ftyp":
                 spool = tempfile.SpooledTemporaryFile(max_size=1 << 26)  # noqa: SIM115
                 stack.callback(spool.close)
@@ -330,13 +322,16 @@ class _Reader:
         """Bytes at `offset`, from the end if negative, without moving; b"" where unknown."""
         if self._origin is None:
             return bytes(self._head[offset : offset + size]) if offset >= 0 else b""
-        place = self.tell()
         try:
+            place = self.tell()
             end = self.seek(0, io.SEEK_END)
             self.seek(offset if offset >= 0 else max(0, end + offset))
-            return self._checked(self._file.read(size))
-        finally:
+            data = self._checked(self._file.read(size))
             self.seek(place)
+        except Exception as error:
+            self.failure = error
+            return b""
+        return data
 
 
 def _open_file(source: object, name: str, stack: ExitStack) -> IO[bytes]:
@@ -387,7 +382,7 @@ def _decoded(source: object, span: Span, name: str) -> Generator[Piece, None, No
             container = stack.enter_context(_open_container(reader, name))
         except AurisError:
             raise
-        except (OSError, ValueError, AttributeError) as error:
+        except Exception as error:  # Whatever a file object of the caller's raises.
             _unreadable(
                 "An audio source has to be readable",
                 f"reading {name} failed ({_reason(error)})",
@@ -540,9 +535,12 @@ def _positioned(
                 at = -1 if now is None else round(now * rate)
                 if 0 <= at <= target and first is not None:
                     return itertools.chain([first], outcomes), at
-            except av.FFmpegError:
-                pass
-            container.seek(0, stream=track)  # It went astray: decode from the beginning.
+            except av.FFmpegError as error:
+                _LOG.debug("seeking failed: %s", error)
+            try:
+                container.seek(0, stream=track)  # It went astray: decode from the beginning.
+            except Exception as error:
+                raise BrokenOffError(_reason(error), claim.seconds) from error
     return _outcomes(container, track), 0
 
 
@@ -630,6 +628,8 @@ def _claim(container: InputContainer, track: AudioStream, reader: _Reader) -> _C
     size, so that a file that breaks off would look whole.
     """
     kind = container.format.name
+    if not track.rate:
+        return _Claim()
     if kind == "wav":
         return _Claim(_wav_seconds(track, reader), _WAV_TOLERANCE)
     if kind == "mp3":

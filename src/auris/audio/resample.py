@@ -164,28 +164,29 @@ class BrokenOffError(Exception):
 
 def render(
     pieces: Generator[Piece, None, None], span: Span, name: str, mix: bool
-) -> Generator[Samples, None, int]:
+) -> Generator[Samples, None, tuple[int, int]]:
     """Average (if `mix`), resample and trim pieces to float32 [C, n] with n > 0 at 16 kHz.
 
     Returns:
-        How many samples at 16 kHz the source was heard for.
+        How many samples were yielded, and where, in samples at 16 kHz, the source was left.
 
     Raises:
         UnreadableAudio: the source broke off inside the span, or its number of channels changed
             while they are kept apart.
         InvalidSamples: a sample of the span is NaN, infinite or beyond 1e30, or the rate is wrong.
     """
-    reached = 0
+    made = reached = 0
     try:
         for position, block in _resampled(pieces, span, name, mix):
             reached = position + block.shape[1]
             high = reached if span.end is None else min(span.end, reached)
             kept = block[:, max(span.first - position, 0) : max(high - position, 0)]
             if kept.shape[1]:
+                made += kept.shape[1]
                 yield np.ascontiguousarray(kept)
     finally:
         pieces.close()  # Frees the file now also when the reader stops early.
-    return reached
+    return made, reached
 
 
 class _Section:
@@ -231,16 +232,16 @@ def _resampled(
     failure: AurisError | None = None
     try:
         for piece in pieces:
-            samples = _mixed(piece.samples) if mix else piece.samples
+            channels = 1 if mix else len(piece.samples)
             if section is None:
-                section = _Section(piece.rate, len(samples), 0, span.first, piece.at)
-            elif (piece.rate, len(samples)) != (section.resampler.rate, section.resampler.channels):
-                if len(samples) != section.resampler.channels:
-                    raise _channels_changed(section.resampler.channels, len(samples), name)
+                section = _Section(piece.rate, channels, 0, span.first, piece.at)
+            elif channels != section.resampler.channels:
+                raise _channels_changed(section.resampler.channels, channels, name)
+            elif piece.rate != section.resampler.rate:
                 yield section.finish()
-                section = _Section(piece.rate, len(samples), section.heard, span.first, 0)
-            usable, failure = _usable(samples, section, name)
-            yield section.push(usable)
+                section = _Section(piece.rate, channels, section.heard, span.first, 0)
+            usable, failure = _usable(piece.samples, section, name)
+            yield section.push(_mixed(usable) if mix else usable)
             if failure is not None or (span.end is not None and section.position >= span.end):
                 break
     except BrokenOffError as broken:
@@ -265,7 +266,8 @@ def _usable(
 ) -> tuple[Samples, InvalidSamples | None]:
     """The samples before the first bad one among those that count, and the error about it."""
     counted = samples[:, max(section.drop - section.at, 0) :]
-    bad = ~(np.abs(counted) <= LOUDEST)  # This way round NaN is bad, too.
+    with np.errstate(invalid="ignore"):
+        bad = ~(np.abs(counted) <= LOUDEST)  # This way round NaN is bad, too.
     if not bad.any():
         return samples, None
     first = int(bad.any(axis=0).argmax())

@@ -10,7 +10,8 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from auris.checkpoints.layouts import LayoutName
 from auris.config import (
@@ -18,6 +19,7 @@ from auris.config import (
     AutConfig,
     AutCtcConfig,
     DecoderConfig,
+    Frontend,
     ModelConfig,
     ProjectorConfig,
     QwenAsrConfig,
@@ -28,6 +30,11 @@ __all__ = ["from_json", "read_config", "read_json", "to_json"]
 
 FORMAT = "auris"
 FORMAT_VERSION = 1
+LARGEST_REAL = 1e30
+ROPE_THETA = ("rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta")
+ENCODER_NORM_EPS = 1e-5
+"""The only one that the official layouts know; their configs do not write it."""
+
 _MISSING = object()
 
 
@@ -45,7 +52,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{str(path.parent)!r} has none",
             "name the directory of a checkpoint",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path.name} has to be readable JSON",
             f"reading {str(path)!r} failed ({error})",
@@ -58,6 +65,9 @@ def read_json(path: Path) -> dict[str, Any]:
             "fetch or write the file anew",
         )
     return content
+
+
+_JSON_NAMES = {str: "a string", bool: "true or false"}
 
 
 class _Keys:
@@ -95,13 +105,40 @@ class _Keys:
         value = self._required(names)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             self._refuse(names[0], "a number", value)
+        if not abs(value) < LARGEST_REAL:
+            self._refuse(names[0], "a finite number", value)
         return float(value)
+
+    def typed(self, name: str, kind: Any) -> Any:
+        """A value of a type: a plain one, a Literal, or either with None."""
+        if isinstance(kind, UnionType):
+            if name in self.content and self.content[name] is None:
+                return None
+            (kind,) = (part for part in get_args(kind) if part is not type(None))
+        if kind is int:
+            return self.number(name)
+        if kind is float:
+            return self.real(name)
+        value = self._required((name,))
+        if get_origin(kind) is Literal:
+            if value not in get_args(kind):
+                self._refuse(name, " or ".join(map(repr, get_args(kind))), value)
+        elif not isinstance(value, kind):
+            self._refuse(name, _JSON_NAMES[kind], value)
+        return value
 
     def expect(self, name: str, wanted: Any) -> None:
         """Refuse any value but `wanted`; a missing key is fine."""
         value = self.find(name)
         if value is not _MISSING and value != wanted:
             self._refuse(name, repr(wanted), value)
+
+    def agree(self, *names: str) -> None:
+        """Refuse spellings of one value that contradict each other."""
+        values = {name: value for name in names if (value := self.find(name)) is not _MISSING}
+        for name, value in values.items():
+            if value != next(iter(values.values())):
+                self._refuse(name, f"as in {next(iter(values))}, which says the same", value)
 
     def _required(self, names: tuple[str, ...]) -> Any:
         value = self.find(*names)
@@ -140,6 +177,10 @@ def _decoder(keys: _Keys, tied: bool) -> DecoderConfig:
     keys.expect("attention_bias", False)
     keys.expect("hidden_act", "silu")
     keys.expect("use_sliding_window", False)
+    for kind in keys.find("layer_types") if isinstance(keys.find("layer_types"), list) else ():
+        if kind != "full_attention":
+            keys._refuse("layer_types", "'full_attention' in every layer", kind)
+    keys.agree(*ROPE_THETA)
     for name in ("rope_parameters", "rope_scaling"):
         for kind in ("rope_type", "type"):
             # M-RoPE equals plain RoPE on the one position axis of audio and text.
@@ -153,16 +194,23 @@ def _decoder(keys: _Keys, tied: bool) -> DecoderConfig:
         kv_heads=keys.number("num_key_value_heads"),
         head_dim=keys.number("head_dim"),
         ffn=keys.number("intermediate_size"),
-        rope_theta=keys.real("rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta"),
+        rope_theta=keys.real(*ROPE_THETA),
         rms_eps=keys.real("rms_norm_eps"),
         tied=tied,
     )
 
 
+def _is_aligner(thinker: _Keys, outer: _Keys) -> bool:
+    classes = ("classify_num", "num_labels", "text_config.classify_num")
+    # What transformers writes: the class of the model, and a name for every class of its head.
+    named = str(outer.content.get("architectures")), str(outer.content.get("model_type"))
+    return any(keys.find(*classes) is not _MISSING for keys in (thinker, outer)) or any(
+        mark in name.lower() for name in named for mark in ("tokenclassification", "aligner")
+    )
+
+
 def _foreign(thinker: _Keys, outer: _Keys) -> QwenAsrConfig:
-    if _MISSING is not outer.find("classify_num", "num_labels") or _MISSING is not thinker.find(
-        "classify_num", "num_labels", "text_config.classify_num"
-    ):
+    if _is_aligner(thinker, outer):
         raise ConfigError(
             "Transcribing needs a model with a vocabulary head",
             "this checkpoint is a forced aligner, whose head scores timestamps",
@@ -170,42 +218,49 @@ def _foreign(thinker: _Keys, outer: _Keys) -> QwenAsrConfig:
         )
     audio = _Keys(thinker.content.get("audio_config"), "audio_config")
     text = _Keys(thinker.content.get("text_config"), "text_config")
-    tied = next(
-        (
-            value
-            for keys in (text, thinker, outer)
-            if isinstance(value := keys.find("tie_word_embeddings"), bool)
-        ),
-        None,
-    )
-    if tied is None:
-        raise ConfigError(
-            "config.json has to hold tie_word_embeddings as true or false",
-            "it is missing",
-            "use the config.json that belongs to the weights",
-        )
+    # In the hf layout the top level decides and text_config may say otherwise; in the published
+    # one the decoder's own config does.
+    tied = (text, thinker, outer) if thinker is not outer else (outer, text)
     encoder = _encoder(audio)
     return QwenAsrConfig(
         encoder=encoder,
         projector=ProjectorConfig(out=audio.number("output_dim"), hidden=encoder.d_model),
-        decoder=_decoder(text, tied),
+        decoder=_decoder(text, _first_truth("tie_word_embeddings", tied)),
         audio_token_id=thinker.number("audio_token_id", "audio_token_index"),
+    )
+
+
+def _first_truth(name: str, places: tuple[_Keys, ...]) -> bool:
+    """A yes or no from the first of several objects that has it."""
+    for keys in places:
+        value = keys.find(name)
+        if isinstance(value, bool):
+            return value
+        if value is not _MISSING:
+            keys._refuse(name, "true or false", value)
+    raise ConfigError(
+        f"config.json has to hold {name} as true or false",
+        "it is missing",
+        "use the config.json that belongs to the weights",
     )
 
 
 def _native(content: dict[str, Any]) -> ModelConfig:
     keys = _Keys(content, "the top level")
+    keys.number("format_version")
     keys.expect("format_version", FORMAT_VERSION)
     encoder = _dataclass(AutConfig, content, "encoder")
     architecture = content.get("architecture")
     if architecture == "aut_ctc":
-        projector = content.get("projector")
+        projector = None
+        if "projector" not in content or content["projector"] is not None:
+            projector = _dataclass(ProjectorConfig, content, "projector")
         return AutCtcConfig(
             encoder=encoder,
             units=keys.number("units"),
-            projector=projector and _dataclass(ProjectorConfig, content, "projector"),
-            frontend=keys._required(("frontend",)),
-            language=keys._required(("language",)),
+            projector=projector,
+            frontend=keys.typed("frontend", Frontend),
+            language=keys.typed("language", str),
         )
     if architecture == "qwen_asr":
         return QwenAsrConfig(
@@ -213,7 +268,7 @@ def _native(content: dict[str, Any]) -> ModelConfig:
             projector=_dataclass(ProjectorConfig, content, "projector"),
             decoder=_dataclass(DecoderConfig, content, "decoder"),
             audio_token_id=keys.number("audio_token_id"),
-            frontend=keys._required(("frontend",)),
+            frontend=keys.typed("frontend", Frontend),
         )
     raise ConfigError(
         "architecture in config.json has to be 'qwen_asr' or 'aut_ctc'",
@@ -226,8 +281,6 @@ def _dataclass(kind: Any, content: dict[str, Any], name: str) -> Any:
     """One of our configs from its JSON object: every field present, none unknown."""
     keys = _Keys(content.get(name), name)
     fields = {field.name for field in dataclasses.fields(kind)}
-    for key in sorted(fields - set(keys.content)):
-        keys._required((key,)) if key not in keys.content else None
     unknown = sorted(set(keys.content) - fields)
     if unknown:
         raise ConfigError(
@@ -235,7 +288,8 @@ def _dataclass(kind: Any, content: dict[str, Any], name: str) -> Any:
             f"it also holds {', '.join(unknown)}",
             "remove what is unknown",
         )
-    return kind(**keys.content)
+    types = get_type_hints(kind)
+    return kind(**{key: keys.typed(key, types[key]) for key in sorted(fields)})
 
 
 def from_json(content: dict[str, Any]) -> tuple[LayoutName, ModelConfig]:
@@ -322,6 +376,8 @@ def _official(config: ModelConfig) -> QwenAsrConfig:
         found = "this one has another projector than two linear layers of the encoder's width"
     elif config.encoder.norm != "layer" or config.frontend != "slaney400":
         found = f"this one has {config.encoder.norm} norms and the {config.frontend} frontend"
+    elif config.encoder.norm_eps != ENCODER_NORM_EPS:
+        found = f"this one's encoder norms have epsilon {config.encoder.norm_eps}"
     if found or isinstance(config, AutCtcConfig):
         raise ConfigError(
             "The published and hf layouts hold Qwen3-ASR models only",

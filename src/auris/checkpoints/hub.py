@@ -19,6 +19,9 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt"]
 """What a model directory may hold; pickled weights are never fetched."""
 
+OUR_MARKS = (b'"qwen3_asr"', b'"auris"')
+"""One of these is in the config.json of every model that can be used."""
+
 
 @dataclass(frozen=True)
 class FoundModel:
@@ -48,11 +51,29 @@ def cached_models() -> dict[str, Path]:
         return {}
     found = {}
     for repo in sorted(repos, key=lambda repo: str(repo.repo_id)):
-        for revision in repo.revisions:
+        # The newest revision that was fetched is the one that counts.
+        for revision in sorted(repo.revisions, key=lambda revision: float(revision.last_modified)):
             config = revision.snapshot_path / "config.json"
-            if config.exists() and b"qwen3_asr" in config.read_bytes():
+            if config.exists() and any(mark in config.read_bytes() for mark in OUR_MARKS):
                 found[str(repo.repo_id)] = Path(revision.snapshot_path)
     return found
+
+
+def _path(name: str | Path) -> Path:
+    """A name as a path that can be asked about."""
+    try:
+        path = Path(name).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    # A home of nobody, a name that is too long, a folder without permission, a zero byte.
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelNotFound(
+            "A model name has to be one that the file system can look up",
+            f"{str(name)!r} is not ({error})",
+            "name a directory, a bundled model or a hub id",
+        ) from None
+    return path
 
 
 def resolve(name: str | Path, local_files_only: bool = False) -> FoundModel:
@@ -67,8 +88,8 @@ def resolve(name: str | Path, local_files_only: bool = False) -> FoundModel:
         ModelNotFound: the name leads nowhere, or the hub cannot be reached.
         MissingExtra: a hub id without huggingface_hub installed.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = _path(name)
+    if str(name) and path.is_dir():
         return FoundModel(str(name), path, "directory")
     bundled = bundled_models()
     if str(name) in bundled:

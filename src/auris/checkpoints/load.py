@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from auris.checkpoints.configs import read_config, read_json
 from auris.checkpoints.layouts import LAYOUTS, LayoutName, Source, sources
@@ -30,6 +32,12 @@ __all__ = ["Checkpoint", "build", "load_weights", "open_checkpoint", "weight_fil
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+
+EMBEDDING = "decoder.embed.weight"
+"""Our name of what a tied head shares."""
+
+TIED_ROWS = 256
+"""Rows, about, that are compared with a repeated tied head."""
 
 _FLOATS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
@@ -48,14 +56,18 @@ def weight_files(directory: Path) -> list[Path]:
     index = directory / INDEX
     if index.exists():
         shards = read_json(index).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
+        if (
+            not isinstance(shards, dict)
+            or not shards
+            or not all(isinstance(name, str) for name in shards.values())
+        ):
             raise CheckpointError(
                 f"{INDEX} has to hold a weight_map of tensor names to files",
                 f"the one in {str(directory)!r} does not",
                 "fetch the checkpoint anew",
             )
         # Shards lie beside their index; a name that leads elsewhere is not followed.
-        files = [directory / Path(str(name)).name for name in sorted(set(shards.values()))]
+        files = [directory / Path(name).name for name in sorted(set(shards.values()))]
     else:
         files = [directory / SINGLE]
     for file in files:
@@ -147,7 +159,9 @@ def _check(
         wanted.update(_expected_shapes(parameter.shape, plan[ours]))
     spare = set(files.where) - set(wanted)
     layout = LAYOUTS[checkpoint.layout]
+    repeated = None
     if isinstance(checkpoint.config, QwenAsrConfig) and checkpoint.config.decoder.tied and layout:
+        repeated = layout.tied_head if layout.tied_head in spare else None
         spare.discard(layout.tied_head)
     missing = sorted(set(wanted) - set(files.where))
     remedy = "use the weights and the config.json of one and the same checkpoint"
@@ -178,6 +192,23 @@ def _check(
             f"Tensor {name} has to be of type {', '.join(_FLOATS)}",
             f"it is {files.dtype(name)}" + _more(mistyped),
             "use a checkpoint in a floating-point type",
+        )
+    if repeated is not None:
+        (embedding,) = plan[EMBEDDING].names
+        _check_tied(files, repeated, embedding)
+
+
+def _check_tied(files: _Files, head: str, embedding: str) -> None:
+    """Refuse a head of its own in a checkpoint that says it is tied; some rows of it are read."""
+    same = files.shape(head) == files.shape(embedding) and files.dtype(head) == files.dtype(
+        embedding
+    )
+    step = max(1, files.shape(embedding)[0] // TIED_ROWS)
+    if not same or not torch.equal(files.tensor(head)[::step], files.tensor(embedding)[::step]):
+        raise TensorError(
+            f"With tie_word_embeddings, {head} has to repeat {embedding}",
+            "they differ",
+            "set tie_word_embeddings to false in config.json if the head is one of its own",
         )
 
 
@@ -213,13 +244,15 @@ def _madvise() -> Callable[..., int] | None:
     return function
 
 
-def _assemble(files: _Files, source: Source, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _assemble(
+    files: _Files, source: Source, dtype: torch.dtype, device: torch.device, copy: bool
+) -> Tensor:
     """One tensor of ours: as mapped where that will do, else copied and its source released."""
     if len(source.names) == 1:
         mapped = files.tensor(source.names[0])
-        if mapped.dtype == dtype and device.type == "cpu":
+        if mapped.dtype == dtype and device.type == "cpu" and not copy:
             return mapped
-        moved = mapped.to(device=device, dtype=dtype)
+        moved = mapped.to(device=device, dtype=dtype, copy=True)
         _release(mapped)
         return moved
     parts = [files.tensor(name) for name in source.names]
@@ -232,8 +265,24 @@ def _assemble(files: _Files, source: Source, dtype: torch.dtype, device: torch.d
 
 def stored_dtype(files: _Files) -> torch.dtype:
     """The dtype of the largest share of the tensors' names."""
-    kinds = [files.dtype(name) for name in files.where]
-    return _FLOATS.get(max(set(kinds), key=kinds.count), torch.float32)
+    kinds = Counter(files.dtype(name) for name in sorted(files.where))
+    return _FLOATS.get(kinds.most_common(1)[0][0], torch.float32)
+
+
+class _Uninitialized(TorchFunctionMode):
+    """Modules are built without drawing initial weights.
+
+    Drawing them on the meta device computes nothing, but it loads torch's symbolic machinery,
+    which takes longer than everything else here together.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return given["tensor"] if "tensor" in given else args[0]
+        return func(*args, **given)
 
 
 def load_weights(
@@ -254,7 +303,7 @@ def load_weights(
         CheckpointError: a tensor is missing, unknown, misshapen or wrongly typed, or a file
             is broken.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Uninitialized():
         model = build(checkpoint.config)
     plan = {
         ours: sources(checkpoint.config, checkpoint.layout, ours)
@@ -264,8 +313,8 @@ def load_weights(
         files = _Files(stack, weight_files(checkpoint.directory))
         _check(checkpoint, files, plan, model)
         dtype = pick_dtype(stored_dtype(files))
-        state = {ours: _assemble(files, source, dtype, device) for ours, source in plan.items()}
-        if copy:
-            state = {ours: tensor.clone() for ours, tensor in state.items()}
+        state = {
+            ours: _assemble(files, source, dtype, device, copy) for ours, source in plan.items()
+        }
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()

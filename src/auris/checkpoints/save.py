@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from auris.checkpoints.layouts import LayoutName, sources
 from auris.checkpoints.load import INDEX, SINGLE
 from auris.config import ModelConfig
+from auris.errors import TensorError
 
 __all__ = ["SHARD_BYTES", "save_weights"]
 
@@ -42,6 +43,23 @@ def _shards(named: dict[str, Tensor], limit: int, size: int) -> list[dict[str, T
     return shards
 
 
+def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor in the dtype of the file.
+
+    Raises:
+        TensorError: a finite value would become infinite.
+    """
+    ours = tensor.detach().cpu()
+    written = ours.to(dtype).contiguous()
+    if dtype != ours.dtype and bool((written.isinf() & ours.isfinite()).any()):
+        raise TensorError(
+            f"Every weight has to fit into {str(dtype).removeprefix('torch.')}",
+            f"{name} has values up to {float(ours.abs().max()):.3g}",
+            "write float32 or bfloat16",
+        )
+    return written
+
+
 def save_weights(
     model: nn.Module,
     config: ModelConfig,
@@ -61,6 +79,9 @@ def save_weights(
 
     Returns:
         the weight files.
+
+    Raises:
+        TensorError: a value is too large for the dtype.
     """
     named = _named(model, config, layout)
     shards = _shards(named, shard_bytes, dtype.itemsize)
@@ -70,7 +91,7 @@ def save_weights(
         else [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
     )
     for name, shard in zip(names, shards, strict=True):
-        converted = {key: t.detach().to("cpu", dtype).contiguous() for key, t in shard.items()}
+        converted = {key: _converted(key, tensor, dtype) for key, tensor in shard.items()}
         save_file(converted, str(directory / name), metadata={"format": "pt"})
     if len(shards) > 1:
         places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}

@@ -32,8 +32,10 @@ def convert(
         raise UsageError(
             "The layout has to be published, hf or native", f"{layout!r} was asked", "choose one"
         )
-    if shard_gb <= 0:
-        raise UsageError("--shard-gb has to be positive", f"it is {shard_gb}", "raise it")
+    if not 0 < shard_gb < 1e6:
+        raise UsageError(
+            "--shard-gb has to be positive and below a million", f"it is {shard_gb}", "choose 5"
+        )
     from auris.backends.torch import DTYPES
     from auris.checkpoints.hub import resolve
     from auris.export import convert as write
@@ -42,11 +44,19 @@ def convert(
         raise UsageError(
             f"The dtype has to be {', '.join(DTYPES)}", f"{dtype!r} was asked", "choose one"
         )
-    directory = write(
-        resolve(source).directory,
-        out,
-        layout,  # type: ignore[arg-type]
-        dtype=None if dtype is None else DTYPES[dtype],
-        shard_bytes=int(shard_gb * 1e9),
-    )
+    found = resolve(source).directory
+    try:
+        directory = write(
+            found,
+            out,
+            layout,  # type: ignore[arg-type]
+            dtype=None if dtype is None else DTYPES[dtype],
+            shard_bytes=int(shard_gb * 1e9),
+        )
+    except OSError as error:
+        raise UsageError(
+            "OUT has to be a directory that can be made and written",
+            f"{str(out)!r} is not ({error.strerror or error})",
+            "name another",
+        ) from None
     typer.echo(str(directory))

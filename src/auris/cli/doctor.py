@@ -81,4 +81,6 @@ def _compare(directory: Path, audio: str | None, max_new_tokens: int) -> bool:
 
 def _show_row(row: Row) -> None:
     mark = "ok    " if row.ok else "FAILED"
-    typer.echo(f"{mark} {row.stage:<20} {row.error:>20.3g} {row.cosine:>12.8f}  {row.note}".rstrip())
+    typer.echo(
+        f"{mark} {row.stage:<20} {row.error:>20.3g} {row.cosine:>12.8f}  {row.note}".rstrip()
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
 import typer
 
-from auris.cli import convert, doctor, models, pull, train, transcribe
+from auris.cli import benchmark, convert, doctor, models, pull, train, transcribe
 from auris.errors import AurisError
 
 __all__ = ["app", "main"]
@@ -32,6 +33,7 @@ pull.register(app)
 convert.register(app)
 doctor.register(app)
 app.add_typer(train.app)
+app.add_typer(benchmark.app)
 
 
 def _version(asked: bool) -> None:
@@ -54,26 +56,33 @@ def _root(
     """Speech recognition on your own machine."""
 
 
-def _spelled(arguments: list[str]) -> list[str]:
+def _spelled(arguments: list[str]) -> tuple[list[str], bool]:
     """Options in our spelling: --output_format, as whisper's users type it, is --output-format.
 
     Only names of long options change: not values, and nothing behind a bare --.
+
+    Returns:
+        the arguments without --debug, and whether it was among them.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     spelled = []
     for argument in arguments[:end]:
+        if argument == "--debug":
+            continue
         name, equals, value = argument.partition("=")
         dashed = name.replace("_", "-") if name.startswith("--") else name
         spelled.append(dashed + equals + value)
-    return spelled + arguments[end:]
+    return spelled + arguments[end:], "--debug" in arguments[:end]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit code 0, 1 for what failed, 2 for wrong usage."""
-    given = _spelled(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
+    given, debug = _spelled(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A letter that the terminal's encoding lacks is escaped, not an error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app([argument for argument in given if argument != "--debug"])
+        app(given, obj=debug)
     except AurisError as error:
         if debug:
             raise

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def transcribe(
+    call: typer.Context,
     files: Annotated[
         list[str] | None,
         typer.Argument(metavar="[FILE]...", help="Recordings; - is standard input."),
@@ -93,7 +95,7 @@ def transcribe(
             seed=seed,
             progress=progress,
         )
-        failed = _write(results, sources, targets, output_format)
+        failed = _write(results, sources, targets, output_format, debug=bool(call.obj))
     if failed:
         raise typer.Exit(1)
 
@@ -138,51 +140,55 @@ def _write(
     sources: list[str],
     targets: list[Path | None],
     output_format: str,
+    debug: bool,
 ) -> int:
     """Write results in the order of the recordings, each as soon as that allows.
 
     Returns:
         how many failed.
     """
+    from auris.batching import Failure
+
     waiting: dict[int, Transcript | Failure] = {}
     following = failed = 0
     for number, result in results:
         waiting[number] = result
         while following in waiting:
-            failed += _write_one(
-                waiting.pop(following), sources, following, targets[following], output_format
-            )
+            name, result = sources[following], waiting.pop(following)
+            if isinstance(result, Failure):
+                failed += 1
+                if debug:
+                    traceback.print_exception(result.error)
+                sys.stderr.write(f"auris: {name}: {result.error}\n")
+            else:
+                heading = f"{name}: " if output_format == "txt" and len(sources) > 1 else ""
+                _write_one(result, name, heading, targets[following], output_format)
             following += 1
     return failed
 
 
 def _write_one(
-    result: Transcript | Failure,
-    sources: list[str],
-    number: int,
-    target: Path | None,
-    output_format: str,
-) -> int:
-    from auris.batching import Failure
+    result: Transcript, name: str, heading: str, target: Path | None, output_format: str
+) -> None:
     from auris.writers import WRITERS
 
-    name = sources[number]
-    if isinstance(result, Failure):
-        sys.stderr.write(f"auris: {name}: {result.error}\n")
-        return 1
     if result.finish_reason == "length":
         sys.stderr.write(
             f"auris: {name}: the text is cut at the token budget; raise --max-new-tokens\n"
         )
     content = WRITERS[output_format](result, name)
-    if target is not None:
-        target.write_text(content, encoding="utf-8")
-    elif output_format == "txt" and len(sources) > 1:
-        sys.stdout.write(f"{name}: {content}")
-    else:
-        sys.stdout.write(content)
-    sys.stdout.flush()
-    return 0
+    if target is None:
+        sys.stdout.write(heading + content)
+        sys.stdout.flush()
+        return
+    try:
+        target.write_text(content, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UsageError(
+            "--output-dir has to be a directory that can be written",
+            f"{str(target)!r} cannot be ({error.strerror})",
+            "name another",
+        ) from None
 
 
 @contextmanager

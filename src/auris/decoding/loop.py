@@ -117,12 +117,17 @@ def decode(
         backend: runs the model.
         requests: taken one by one as rows become free.
         stops: ids that end a text.
-        rows: most requests in one batch.
+        rows: most requests in one batch, at least 1.
 
     Yields:
         the steps of all requests, each request's in order; the last one of a request has a
         finish reason.
+
+    Raises:
+        ValueError: there are no rows to decode in.
     """
+    if rows < 1:
+        raise ValueError(f"decoding needs at least one row, not {rows}")
     waiting = iter(requests)
     cache: Cache | None = None
     under_way: list[_Row] = []

@@ -53,7 +53,9 @@ def choose(
     tokens = places[:, 0].tolist()
     for row, (temperature, generator) in enumerate(zip(temperatures, generators, strict=True)):
         if generator is not None:
-            chances = torch.softmax(logits[row].cpu() / temperature, dim=-1)
+            # Differences to the best in float64: no temperature is too small for them.
+            below = (logits[row] - best[row, 0]).cpu().double()
+            chances = torch.softmax(below / temperature, dim=-1)
             tokens[row] = int(torch.multinomial(chances, 1, generator=generator))
     chosen = logits.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
     logprobs = (chosen - torch.logsumexp(logits, dim=-1)).tolist()

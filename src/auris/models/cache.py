@@ -76,8 +76,14 @@ class KVCache:
         return range(first, first + count)
 
     def drop(self, row: int) -> None:
-        """End `row`; the last row takes its index."""
+        """End `row`; the last row takes its index.
+
+        Raises:
+            ValueError: no such row is in use.
+        """
         last = len(self.lengths) - 1
+        if not 0 <= row <= last:
+            raise ValueError(f"row {row} is not among the {last + 1} in use")
         if row != last:
             filled = self.lengths[last]
             self.keys[:, row, :, :filled] = self.keys[:, last, :, :filled]
@@ -123,10 +129,14 @@ class CacheRows:
 
     @classmethod
     def of(cls, cache: KVCache, rows: range, counts: list[int]) -> CacheRows:
+        """Prepare a pass in which rows[i] takes counts[i] >= 1 new positions."""
         device = cache.keys.device
         starts = [cache.lengths[row] for row in rows]
         width = max(counts)
-        cache.reserve(max(start + count for start, count in zip(starts, counts, strict=True)))
+        span = max(start + count for start, count in zip(starts, counts, strict=True))
+        if span > cache.capacity:
+            # In leaps, so that a row that grows token by token is not copied for every one.
+            cache.reserve(max(span, cache.capacity * 3 // 2))
         positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
             width, device=device
         )
@@ -134,7 +144,6 @@ class CacheRows:
         causal = uniform and starts[0] == 0 and width > 1
         mask = None
         if not causal and not (uniform and width == 1):
-            span = max(start + count for start, count in zip(starts, counts, strict=True))
             mask = (torch.arange(span, device=device) <= positions[:, :, None])[:, None]
         return cls(cache, rows, counts, positions, mask, causal)
 

@@ -56,7 +56,7 @@ def _collapse_patterns(text: str) -> str:
 
 def collapse_repeats(text: str) -> str:
     """Collapse runs of one character over 20 long, then repeated patterns."""
-    runs = re.compile(r"(.)\1{%d,}" % REPEATS, re.DOTALL)
+    runs = re.compile(rf"(.)\1{{{REPEATS},}}", re.DOTALL)
     return _collapse_patterns(runs.sub(r"\1", text))
 
 

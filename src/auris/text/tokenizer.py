@@ -17,7 +17,7 @@ from typing import Any
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Core
 
-from auris.errors import TokenizerError
+from auris.errors import TokenizerError, UsageError
 
 __all__ = ["AddedId", "TextDecoder", "Tokenizer", "qwen2_core"]
 
@@ -42,6 +42,13 @@ def _byte_of_letter() -> dict[str, int]:
 _BYTES = _byte_of_letter()
 
 
+def _bytes(token: str) -> bytes:
+    """Bytes of a byte-level token; one that is not written in the table stands for itself."""
+    if all(letter in _BYTES for letter in token):
+        return bytes(_BYTES[letter] for letter in token)
+    return token.encode()
+
+
 @dataclass(frozen=True)
 class AddedId:
     """A token beside the vocabulary; a special one never shows in text."""
@@ -63,6 +70,12 @@ class Tokenizer:
         self.added = dict(added)
         self._of_id = {token.id: (text, token.special) for text, token in self.added.items()}
         self._byte_level = isinstance(core.decoder, decoders.ByteLevel)
+        if not self._byte_level and not isinstance(core.decoder, decoders.Metaspace):
+            raise TokenizerError(
+                "A tokenizer has to be byte-level or mark the beginnings of words",
+                f"its decoder is {type(core.decoder).__name__}",
+                "use the tokenizer files that belong to the checkpoint",
+            )
         self._pieces: dict[int, bytes] = {}
 
     @classmethod
@@ -97,9 +110,11 @@ class Tokenizer:
     def from_json(cls, text: str) -> Tokenizer:
         """From the content of a tokenizer.json."""
         core = Core.from_str(text)
+        # The tokenizers package numbers added tokens one after another, whatever their ids; those
+        # in the file are the ones that the model was trained with.
         added = {
-            token.content: AddedId(number, token.special)
-            for number, token in core.get_added_tokens_decoder().items()
+            str(token["content"]): AddedId(int(token["id"]), bool(token["special"]))
+            for token in json.loads(text).get("added_tokens") or []
         }
         return cls(core, added)
 
@@ -107,6 +122,17 @@ class Tokenizer:
     def _from_vocabulary(cls, path: Path) -> Tokenizer:
         core = qwen2_core(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
         return cls(core, _added_from_config(path / "tokenizer_config.json"))
+
+    def added_without_gaps(self) -> dict[str, AddedId]:
+        """Tokens beside the vocabulary by id, with a spare special token for every unused id.
+
+        Other readers number added tokens one after another, so files have to leave no gap.
+        """
+        vocabulary = self.core.get_vocab(with_added_tokens=False)
+        unused = set(range(len(vocabulary), self.size)) - set(vocabulary.values())
+        spare = {f"<|spare_{n}|>": AddedId(n, special=True) for n in unused - set(self._of_id)}
+        tokens = {**self.added, **spare}
+        return dict(sorted(tokens.items(), key=lambda item: item[1].id))
 
     def to_json(self) -> str:
         """The content of a tokenizer.json that gives this tokenizer again."""
@@ -121,14 +147,15 @@ class Tokenizer:
                 "normalized": False,
                 "special": token.special,
             }
-            for text, token in sorted(self.added.items(), key=lambda item: item[1].id)
+            for text, token in self.added_without_gaps().items()
         ]
         return json.dumps(content, ensure_ascii=False)
 
     @property
     def size(self) -> int:
         """One more than the largest id."""
-        return max([self.core.get_vocab_size(with_added_tokens=False) - 1, *self._of_id]) + 1
+        vocabulary = self.core.get_vocab(with_added_tokens=False)
+        return max([-1, *vocabulary.values(), *self._of_id]) + 1
 
     def id(self, token: str) -> int:
         """The id of a control token.
@@ -145,11 +172,24 @@ class Tokenizer:
         return self.added[token].id
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text: nothing in it becomes a control token."""
+        """Ids of plain text: nothing in it becomes a control token.
+
+        Raises:
+            UsageError: the text holds half of a surrogate pair, which is no character.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                "Text has to be valid Unicode",
+                f"character {error.start + 1} of it is half of a surrogate pair",
+                "write it as UTF-8",
+            ) from None
         if self.core.normalizer is not None:
             text = self.core.normalizer.normalize_str(text)
-        pieces = self.core.pre_tokenizer.pre_tokenize_str(text)
-        return [token.id for piece, _ in pieces for token in self.core.model.tokenize(piece)]
+        cutter = self.core.pre_tokenizer
+        pieces = [piece for piece, _ in cutter.pre_tokenize_str(text)] if cutter else [text]
+        return [token.id for piece in pieces for token in self.core.model.tokenize(piece)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids without special tokens; bytes that are no character become U+FFFD."""
@@ -161,22 +201,18 @@ class Tokenizer:
         return TextDecoder(self)
 
     def piece(self, token: int) -> bytes | str:
-        """What an id contributes: bytes of the vocabulary, or the text of an added token.
-
-        Raises:
-            TokenizerError: there is no such id.
-        """
+        """What an id contributes: bytes of the vocabulary, or the text of an added token."""
         if token in self._of_id:
             text, special = self._of_id[token]
             return "" if special else text
         if token not in self._pieces:
-            text_or_none: str | None = self.core.id_to_token(token)
+            text_or_none: str | None = self.core.model.id_to_token(token)
             if text_or_none is None:
                 # Embeddings have more rows than the vocabulary has tokens; the reference shows
                 # nothing for the spare ones.
                 self._pieces[token] = b""
             elif self._byte_level:
-                self._pieces[token] = bytes(_BYTES[letter] for letter in text_or_none)
+                self._pieces[token] = _bytes(text_or_none)
             else:
                 self._pieces[token] = text_or_none.replace(WORD_BOUNDARY, " ").encode()
         return self._pieces[token]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import soxr  # type: ignore[import-untyped]
+import soxr
 import torch
 from torch import Tensor
 
@@ -30,15 +30,15 @@ HUSH_DB = (-90.0, -50.0)
 """Level of the noise in pads and gaps: digital silence is rare in recordings."""
 
 FREQUENCY_MASKS = 2
-FREQUENCY_WIDTH = 20
+FREQUENCY_SHARE = 0.16
 TIME_MASKS = 2
 TIME_WIDTH = 20
 TIME_SHARE = 0.08
 """A time mask covers at most this share of a clip, since short words have no other frames."""
 
 NARROW_CHANCE = 0.1
-NARROW_BINS = (86, 100)
-"""The first of 128 HTK bins that a telephone-like copy lacks: from about 3.3 to 4.5 kHz."""
+NARROW_SHARE = (0.67, 0.78)
+"""How much of the HTK scale is left in a telephone-like copy: up to about 3.3 to 4.5 kHz."""
 
 
 def _uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
@@ -101,10 +101,10 @@ def mask(mel: Tensor, rng: np.random.Generator) -> Tensor:
     mel = mel.clone()
     bins, frames = mel.shape
     if rng.random() < NARROW_CHANCE:
-        mel[int(rng.integers(*NARROW_BINS)) :] = mel.min()
+        mel[int(_uniform(rng, NARROW_SHARE) * bins) :] = mel.min()
     mean = float(torch.mean(mel))
     for _ in range(FREQUENCY_MASKS):
-        width = int(rng.integers(0, FREQUENCY_WIDTH + 1))
+        width = int(rng.integers(0, int(FREQUENCY_SHARE * bins) + 1))
         first = int(rng.integers(0, bins - width + 1))
         mel[first : first + width] = mean
     widest = min(TIME_WIDTH, int(TIME_SHARE * frames))

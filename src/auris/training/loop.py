@@ -31,6 +31,7 @@ __all__ = ["BEST", "LAST", "LOG", "Progress", "Trainer", "new_model"]
 
 LAST, BEST, LOG = "last", "best", "log.csv"
 
+
 def new_model(recipe: Recipe) -> AutCtc:
     """A model with fresh weights; the seed alone decides them."""
     torch.manual_seed(recipe.seed)
@@ -168,7 +169,7 @@ class Trainer:
         loss = ctc_loss(logits, lengths, batch.targets, self.model.config.blank)
         self.optimizer.zero_grad()
         if bool(loss.isfinite()):
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
             if bool(norm.isfinite()):
                 self.optimizer.step()

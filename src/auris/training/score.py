@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import ModuleType
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -21,7 +21,7 @@ __all__ = ["error_rates", "require_jiwer", "transcribe"]
 BATCH_SECONDS = 50.0
 
 
-def require_jiwer() -> ModuleType:
+def require_jiwer() -> Any:
     """The module jiwer.
 
     Raises:

@@ -1,0 +1,67 @@
+"""Files that stay small, have an owner, and say what they are for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from auris import errors
+from tests.architecture.source import Module, modules
+
+MOST_LINES = 450
+NOBODYS = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py", "generate.py", "cli.py"}
+
+every_file = pytest.mark.parametrize("module", modules(), ids=lambda module: module.path)
+
+
+@every_file
+def test_files_are_small_and_owned(module: Module) -> None:
+    assert module.path.rpartition("/")[2] not in NOBODYS
+    lines = module.text.count("\n")
+    assert lines <= MOST_LINES, f"{module.path} has {lines} lines; split it by what it does"
+
+
+def _undocumented(node: ast.AST, path: str) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            overloaded = any("overload" in ast.unparse(d) for d in child.decorator_list)
+            if child.name.startswith("_") or overloaded:
+                continue
+            if ast.get_docstring(child) is None:
+                yield f"{path}:{child.lineno} {child.name}"
+            if isinstance(child, ast.ClassDef):
+                yield from _undocumented(child, path)
+        elif isinstance(child, (ast.If, ast.Try, ast.With)):
+            yield from _undocumented(child, path)
+
+
+@every_file
+def test_what_is_public_is_documented(module: Module) -> None:
+    if module.path.endswith("__init__.py") and not module.text.strip():
+        return
+    assert ast.get_docstring(module.tree), f"{module.path} does not say what it is for"
+    assert not list(_undocumented(module.tree, module.path))
+
+
+@every_file
+def test_types_are_annotations_not_imports_at_run_time(module: Module) -> None:
+    if module.tree.body and not module.path.endswith("__init__.py"):
+        future = [n for n in module.tree.body if isinstance(n, ast.ImportFrom)][:1]
+        assert future
+        assert future[0].module == "__future__", module.path
+
+
+def _raised() -> set[str]:
+    names = set()
+    for module in modules():
+        names |= {name.rpartition(".")[2] for name, _ in module.calls()}
+    return names
+
+
+def test_every_error_is_raised_somewhere() -> None:
+    """An error that nothing raises is a promise that nobody keeps; groups need not be raised."""
+    kinds = [getattr(errors, name) for name in errors.__all__]
+    leaves = {kind.__name__ for kind in kinds if not kind.__subclasses__()}
+    assert leaves <= _raised()

@@ -1,0 +1,199 @@
+"""The decode loop on scripted scores: order, admission, ends, and what it never does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auris.backends.fake import FakeBackend
+from auris.decoding.loop import Request, Step, decode
+
+VOCAB = 64
+STOP = 0
+FIRST_PROMPT = 40
+"""Prompts are one id long: 40 for request 0, 41 for request 1, and so on."""
+
+
+@dataclass
+class Told:
+    """What the steps of one request add up to."""
+
+    tokens: list[int] = field(default_factory=list)
+    finish: str | None = None
+    prefills: int = 0
+
+
+def backend_of(scripts: Sequence[Sequence[int]]) -> FakeBackend:
+    return FakeBackend(
+        {FIRST_PROMPT + key: script for key, script in enumerate(scripts)}, VOCAB, STOP
+    )
+
+
+def requests_of(budgets: Sequence[int]) -> list[Request]:
+    return [Request(key, [FIRST_PROMPT + key], budget) for key, budget in enumerate(budgets)]
+
+
+def gather(steps: Iterator[Step]) -> dict[int, Told]:
+    told: dict[int, Told] = {}
+    for step in steps:
+        one = told.setdefault(step.key, Told())
+        assert one.finish is None, "a step after the end"
+        assert step.prefill == (one.prefills == 0), "only the first pass of a request prefills"
+        one.prefills += 1
+        if step.token is not None:
+            one.tokens.append(step.token)
+        one.finish = step.finish
+    return told
+
+
+def expected(script: Sequence[int], budget: int) -> tuple[list[int], str]:
+    """One request by itself, by definition."""
+    spoken = list(script)
+    if STOP in spoken:
+        spoken = spoken[: spoken.index(STOP)]
+    return (spoken, "stop") if len(spoken) <= budget else (spoken[:budget], "length")
+
+
+scripts = st.lists(st.lists(st.integers(0, 39), max_size=12), max_size=9)
+
+
+@settings(max_examples=300, deadline=None)
+@given(scripts, st.integers(1, 5), st.data())
+def test_every_batch_says_what_each_request_says_alone(
+    scripts: list[list[int]], rows: int, data: st.DataObject
+) -> None:
+    budgets = data.draw(
+        st.lists(st.integers(1, 13), min_size=len(scripts), max_size=len(scripts))
+    )
+    told = gather(decode(backend_of(scripts), requests_of(budgets), {STOP}, rows))
+    assert sorted(told) == list(range(len(scripts)))
+    for key, (script, budget) in enumerate(zip(scripts, budgets, strict=True)):
+        assert (told[key].tokens, told[key].finish) == expected(script, budget)
+
+
+@settings(max_examples=100, deadline=None)
+@given(scripts, st.integers(1, 5))
+def test_no_pass_is_wider_than_the_rows_and_none_is_wasted(
+    scripts: list[list[int]], rows: int
+) -> None:
+    backend = backend_of(scripts)
+    gather(decode(backend, requests_of([20] * len(scripts)), {STOP}, rows))
+    assert all(len(width) <= rows for width in backend.passes)
+    # A request's passes: its prompt, and one for every token that it says.
+    said = sum(len(expected(script, 20)[0]) for script in scripts)
+    assert sum(len(width) for width in backend.passes) == len(scripts) + said
+
+
+def test_steps_of_one_request_come_in_order_with_their_scores() -> None:
+    steps = list(decode(backend_of([[5, 6]]), requests_of([9]), {STOP}))
+    assert [step.token for step in steps] == [5, 6, None]
+    assert [step.finish for step in steps] == [None, None, "stop"]
+    assert [step.prefill for step in steps] == [True, False, False]
+    assert all(step.gap == 1.0 and step.logprob < 0 and step.seconds >= 0 for step in steps)
+
+
+def test_requests_are_prepared_only_when_a_row_is_free() -> None:
+    taken = []
+
+    def source() -> Iterator[Request]:
+        for request in requests_of([9, 9, 9, 9]):
+            taken.append(request.key)
+            yield request
+
+    steps = decode(backend_of([[5, 6, 7], [5], [8], []]), source(), {STOP}, rows=2)
+    assert taken == []
+    seen = []
+    for step in steps:
+        seen.append((step.key, step.token, step.finish, tuple(taken)))
+    assert seen == [
+        (0, 5, None, (0,)),
+        (1, 5, None, (0, 1)),
+        (0, 6, None, (0, 1)),
+        (1, None, "stop", (0, 1)),
+        (2, 8, None, (0, 1, 2)),
+        (0, 7, None, (0, 1, 2)),
+        (2, None, "stop", (0, 1, 2)),
+        (3, None, "stop", (0, 1, 2, 3)),
+        (0, None, "stop", (0, 1, 2, 3)),
+    ]
+
+
+def test_the_source_is_asked_once_more_and_then_left_alone() -> None:
+    asked = 0
+
+    class Source:
+        def __iter__(self) -> Source:
+            return self
+
+        def __next__(self) -> Request:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                return requests_of([9])[0]
+            raise StopIteration
+
+    list(decode(backend_of([[5, 6, 7]]), Source(), {STOP}, rows=4))
+    assert asked == 2
+
+
+def test_a_text_of_exactly_its_budget_has_stopped() -> None:
+    exact, cut = gather(decode(backend_of([[5, 6], [5, 6, 7]]), requests_of([2, 2]), {STOP})).values()
+    assert (exact.tokens, exact.finish) == ([5, 6], "stop")
+    assert (cut.tokens, cut.finish) == ([5, 6], "length")
+
+
+def test_a_prompt_answered_by_stop_alone() -> None:
+    (step,) = decode(backend_of([[]]), requests_of([3]), {STOP})
+    assert (step.token, step.finish, step.prefill) == (None, "stop", True)
+
+
+def test_several_stop_ids() -> None:
+    told = gather(decode(backend_of([[5, 33, 6]]), requests_of([9]), {STOP, 33}))
+    assert told[0].tokens == [5]
+    assert told[0].finish == "stop"
+
+
+def test_nothing_to_do() -> None:
+    backend = backend_of([])
+    assert list(decode(backend, [], {STOP}, rows=3)) == []
+    assert backend.passes == []
+
+
+def test_no_rows_is_an_error_and_not_an_empty_result() -> None:
+    with pytest.raises(ValueError, match="at least one row"):
+        list(decode(backend_of([[5]]), requests_of([9]), {STOP}, rows=0))
+
+
+def test_whoever_stops_iterating_stops_the_work() -> None:
+    closed = []
+
+    def source() -> Iterator[Request]:
+        try:
+            yield from requests_of([9, 9])
+        finally:
+            closed.append(True)
+
+    backend = backend_of([[5] * 9, [6] * 9])
+    steps = decode(backend, source(), {STOP}, rows=1)
+    assert len(list(islice(steps, 3))) == 3
+    passes = len(backend.passes)
+    steps.close()
+    del steps
+    assert closed == [True]
+    assert len(backend.passes) == passes == 3
+
+
+def test_an_error_in_the_source_reaches_the_caller() -> None:
+    def source() -> Iterator[Request]:
+        yield requests_of([9])[0]
+        raise RuntimeError("no more")
+
+    steps = decode(backend_of([[5, 6]]), source(), {STOP}, rows=2)
+    assert next(steps).token == 5
+    with pytest.raises(RuntimeError, match="no more"):
+        next(steps)

@@ -1,0 +1,91 @@
+"""The choice of tokens: best, drawn, and what is said about it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auris.decoding.sampling import Sampling, choose
+
+GREEDY = Sampling()
+
+
+def draws(logits: torch.Tensor, sampling: Sampling, count: int) -> list[int]:
+    generator = sampling.generator()
+    return [
+        choose(logits, [sampling.temperature], [generator])[0].token for _ in range(count)
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(2, 40))
+def test_greedy_takes_the_best_and_reports_it(seed: int, rows: int, vocab: int) -> None:
+    logits = 3 * torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed))
+    choices = choose(logits, [0.0] * rows, [None] * rows)
+    exact = torch.log_softmax(logits.double(), -1)
+    for row, choice in enumerate(choices):
+        ranked = logits[row].sort(descending=True).values
+        assert choice.token == int(logits[row].argmax())
+        assert choice.logprob == pytest.approx(float(exact[row].max()), abs=1e-5)
+        assert choice.gap == pytest.approx(float(ranked[0] - ranked[1]), abs=1e-6)
+
+
+def test_logprob_of_a_drawn_token_is_its_own_at_temperature_one() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+    exact = torch.log_softmax(logits.double(), -1)[0]
+    sampling = Sampling(temperature=3.0, seed=5)
+    generator = sampling.generator()
+    seen = set()
+    for _ in range(50):
+        (choice,) = choose(logits, [3.0], [generator])
+        assert choice.logprob == pytest.approx(float(exact[choice.token]), abs=1e-6)
+        assert choice.gap == pytest.approx(1.0)
+        seen.add(choice.token)
+    assert len(seen) > 1
+
+
+def test_the_same_seed_draws_the_same_whatever_the_neighbours() -> None:
+    logits = torch.randn(6, 30, generator=torch.Generator().manual_seed(1))
+    alone = Sampling(1.3, seed=7)
+    wanted = [draws(logits[row][None], alone, 5) for row in range(6)]
+    generators = [Sampling(1.3, seed=7).generator() for _ in range(6)]
+    together = [
+        [choice.token for choice in choose(logits, [1.3] * 6, generators)] for _ in range(5)
+    ]
+    assert [list(row) for row in zip(*together, strict=True)] == wanted
+    mixed = [Sampling(1.3, seed=7).generator() if row % 2 else None for row in range(6)]
+    choices = choose(logits, [1.3 if row % 2 else 0.0 for row in range(6)], mixed)
+    for row, choice in enumerate(choices):
+        assert choice.token == (wanted[row][0] if row % 2 else int(logits[row].argmax()))
+
+
+def test_other_seeds_draw_otherwise() -> None:
+    logits = torch.zeros(1, 1000)
+    assert draws(logits, Sampling(1.0, 1), 4) != draws(logits, Sampling(1.0, 2), 4)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_frequencies_follow_the_temperature(temperature: float) -> None:
+    logits = torch.tensor([[1.5, 1.0, 0.0, -0.5]])
+    chances = torch.softmax(logits[0] / temperature, -1)
+    count = 3000
+    seen = torch.bincount(torch.tensor(draws(logits, Sampling(temperature, 3), count)), minlength=4)
+    # Five standard deviations: never by chance.
+    for chance, number in zip(chances.tolist(), seen.tolist(), strict=True):
+        assert abs(number - count * chance) < 5 * math.sqrt(count * chance * (1 - chance))
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-45, 5e-324])
+def test_a_tiny_temperature_is_the_best_token(temperature: float) -> None:
+    logits = torch.tensor([[3.0, 9.0, 8.5, -2.0]])
+    assert draws(logits, Sampling(temperature, 0), 20) == [1] * 20
+
+
+def test_temperature_zero_needs_no_chance() -> None:
+    assert GREEDY.generator() is None
+    assert Sampling(0.0, seed=9).generator() is None
+    assert Sampling(0.1).generator() is not None

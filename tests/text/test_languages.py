@@ -1,0 +1,45 @@
+"""Languages by code and by name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auris.errors import LanguageError
+from auris.text.languages import LANGUAGES, language_name
+
+
+def test_the_list_is_that_of_the_reference() -> None:
+    reference = pytest.importorskip("transformers.models.qwen3_asr.processing_qwen3_asr")
+    assert reference.LANGUAGE_CODE_TO_NAME == LANGUAGES
+
+
+@pytest.mark.parametrize(("code", "name"), LANGUAGES.items())
+def test_code_and_name_in_any_case(code: str, name: str) -> None:
+    for asked in (code, code.upper(), name, name.lower(), name.upper(), f" {name}\n"):
+        assert language_name(asked) == name
+
+
+@pytest.mark.parametrize("asked", [None, "", "auto", "AUTO", " Auto "])
+def test_the_models_choice(asked: str | None) -> None:
+    assert language_name(asked) is None
+
+
+@pytest.mark.parametrize(
+    "asked", ["xx", "Klingon", "en-US", "zh_CN", "None", "  ", "eng", "English."]
+)
+def test_refusals_name_what_was_asked_and_what_there_is(asked: str) -> None:
+    with pytest.raises(LanguageError) as caught:
+        language_name(asked)
+    assert repr(asked) in str(caught.value)
+    assert "yue (Cantonese)" in str(caught.value)
+
+
+@given(st.text())
+def test_never_anything_but_a_name_or_a_refusal(asked: str) -> None:
+    try:
+        name = language_name(asked)
+    except LanguageError:
+        return
+    assert name is None or name in LANGUAGES.values()
