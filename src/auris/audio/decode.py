@@ -1,0 +1,264 @@
+"""Files to pieces of samples: containers, codecs, holes in time, and what is missing."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from typing import NoReturn, TypeAlias
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from auris.audio.arrays import as_float
+from auris.audio.claims import MP4, TOLERANCE, WEBM, Claim, claim_of, ends_inside_page
+from auris.audio.reader import Reader, open_file, reason, unreadable
+from auris.audio.resample import BrokenOffError, Piece, Span, check_rate, skip
+from auris.errors import AurisError
+from auris.types import SAMPLE_RATE, Samples
+
+__all__ = ["decoded"]
+
+_BLOCKS_PER_SECOND = 4  # Decoded frames are gathered into blocks before they are processed.
+_MAX_HOLE = 600.0  # Longest hole in a container's clock that is believed, in seconds.
+_TIMED = {MP4, WEBM, "mpegts", "flv", "asf"}  # A jump in time is a pause or a gap in capture.
+_NUMBERED = {"ogg", "flac"}  # A jump in time is a loss.
+_SEEKABLE = {"wav", "flac"}  # Landing is exact, and decoding does not depend on what came before.
+_LOG = logging.getLogger(__name__)
+
+
+def decoded(source: object, span: Span, name: str) -> Generator[Piece, None, None]:
+    """Decode a file; the pieces begin no later than the span demands."""
+    with ExitStack() as stack:
+        try:
+            reader = Reader(open_file(source, name, stack), stack)
+            container = stack.enter_context(_open_container(reader, name))
+        except AurisError:
+            raise
+        except Exception as error:  # Whatever a file object of the caller's raises.
+            unreadable(
+                "An audio source has to be readable",
+                f"reading {name} failed ({reason(error)})",
+                "check the source",
+            )
+        track = _track(container, name)
+        yield from _gathered(_timeline(container, track, reader, span, name))
+
+
+def _open_container(reader: Reader, name: str) -> InputContainer:
+    try:
+        container: InputContainer = av.open(reader, "r", metadata_errors="replace", io_open=_refuse)
+        return container
+    except Exception as error:  # PyAV raises many kinds; all of them mean the same here.
+        if reader.failure is not None:
+            raise reader.failure from None
+        if isinstance(error, AurisError):
+            raise
+        found = "is empty" if reader.peek(0, 1) == b"" else f"is not ({reason(error)})"
+        unreadable(
+            "An audio file has to be in a format that ffmpeg knows",
+            f"{name} {found}",
+            "check that it is a whole audio or video file",
+        )
+
+
+def _refuse(*_: object) -> NoReturn:
+    unreadable(
+        "An audio source has to contain its audio",
+        "it is a playlist that points elsewhere",
+        "pass the audio file itself",
+    )
+
+
+def _track(container: InputContainer, name: str) -> AudioStream:
+    track = container.streams.best("audio")
+    if not isinstance(track, AudioStream):
+        kinds = sorted({stream.type for stream in container.streams})
+        unreadable(
+            "An audio file has to contain sound",
+            f"{name} has none (only {' and '.join(kinds) or 'an empty container'})",
+            "pass a file with a sound track",
+        )
+    if track.codec_context is None:
+        unreadable(
+            "The sound has to be in a codec that ffmpeg can decode",
+            f"that of {name} is unknown or encrypted",
+            "convert the file, for instance to FLAC",
+        )
+    if track.codec_context.name == "flac":
+        track.codec_context.options = {
+            "err_detect": "crccheck+explode"
+        }  # Else a flipped bit is noise.
+    return track
+
+
+def _timeline(
+    container: InputContainer, track: AudioStream, reader: Reader, span: Span, name: str
+) -> Iterator[Piece]:
+    """Decode a track, fill holes in its time, and check that it is all there."""
+    claim = claim_of(container, track, reader)
+    outcomes, at = _positioned(container, track, reader, span, claim)
+    begin = container.start_time
+    clock = None if begin is None or at else begin / av.time_base
+    done = 0.0
+    trouble: str | None = None
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            # Tags and padding after the end are no loss, unless sound follows them.
+            trouble = reason(outcome)
+            if not claim.met(done, unknown=False):
+                raise BrokenOffError(trouble, claim.seconds)
+            continue
+        for frame in outcome:
+            if trouble is not None:
+                raise BrokenOffError(trouble, claim.seconds)
+            # ffmpeg notes a change of rate one MP3 frame late, but knows it after decoding.
+            teller = track.codec_context if container.format.name == "mp3" else frame
+            piece = Piece(_frame_samples(frame), check_rate(teller.sample_rate), at)
+            now = _frame_time(frame)
+            if now is not None and clock is not None and now - clock > TOLERANCE:
+                for silence in _hole(container, piece, now - clock, done, claim, name):
+                    done += silence.samples.shape[1] / silence.rate
+                    yield silence
+            yield piece
+            seconds = piece.samples.shape[1] / piece.rate
+            done += at / piece.rate + seconds
+            at = 0
+            before = now if now is not None else clock
+            clock = None if before is None else before + seconds
+    if reader.failure is not None:
+        raise BrokenOffError(reason(reader.failure), claim.seconds)
+    if container.format.name == "ogg" and ends_inside_page(reader):
+        raise BrokenOffError("the file breaks off")
+    if not claim.met(done, unknown=True):
+        raise BrokenOffError("the file breaks off", claim.seconds)
+
+
+_Outcomes: TypeAlias = "Iterator[list[AudioFrame] | Exception]"
+
+
+def _outcomes(container: InputContainer, track: AudioStream) -> _Outcomes:
+    """The frames of each packet, or what went wrong with it."""
+    packets = container.demux(track)
+    while True:
+        try:
+            packet = next(packets, None)
+        except Exception as error:  # PyAV raises many kinds; all of them mean damage here.
+            yield error
+            return
+        if packet is None:
+            return
+        try:
+            frames = [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]
+        except Exception as error:
+            yield error
+        else:
+            yield [frame for frame in frames if frame.samples > 0]
+
+
+def _positioned(
+    container: InputContainer,
+    track: AudioStream,
+    reader: Reader,
+    span: Span,
+    claim: Claim,
+) -> tuple[_Outcomes, int]:
+    """Go near the span's beginning where that is exact and saves work.
+
+    Returns:
+        What follows, and where it lies, in samples of the source.
+    """
+    rate = track.rate
+    if (
+        container.format.name in _SEEKABLE
+        and track.codec_context.name.startswith(("pcm_", "flac"))
+        and reader.seekable()
+        and not track.start_time
+        and track.time_base is not None
+        and claim.seconds is not None
+        and span.first / SAMPLE_RATE < claim.seconds
+    ):
+        target = skip(span.first, check_rate(rate))[0]
+        if target > 10 * rate:
+            try:
+                container.seek(int(target / rate / track.time_base), stream=track)
+                outcomes = _outcomes(container, track)
+                first = next(outcomes, None)
+                now = _frame_time(first[0]) if isinstance(first, list) and first else None
+                at = -1 if now is None else round(now * rate)
+                if 0 <= at <= target and first is not None:
+                    return itertools.chain([first], outcomes), at
+            except av.FFmpegError as error:
+                _LOG.debug("seeking failed: %s", error)
+            try:
+                container.seek(0, stream=track)  # It went astray: decode from the beginning.
+            except Exception as error:
+                raise BrokenOffError(reason(error), claim.seconds) from error
+    return _outcomes(container, track), 0
+
+
+def _frame_samples(frame: AudioFrame) -> Samples:
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(frame.samples, -1).T
+    return as_float(samples)
+
+
+def _frame_time(frame: AudioFrame) -> float | None:
+    if frame.pts is None or frame.time_base is None:
+        return None
+    return float(frame.pts * frame.time_base)
+
+
+def _hole(
+    container: InputContainer,
+    after: Piece,
+    seconds: float,
+    done: float,
+    claim: Claim,
+    name: str,
+) -> Iterator[Piece]:
+    """Silence for a jump in time before `after`, where such a jump may be meant."""
+    kind = container.format.name
+    if kind in _NUMBERED or (kind in _TIMED and seconds > _MAX_HOLE):
+        raise BrokenOffError(f"{seconds:.2f} seconds are missing there", claim.seconds)
+    if kind in _TIMED:
+        _LOG.warning(
+            "%s has no sound for %.2f s from %.2f s on; silence takes its place",
+            *(name, seconds, done),
+        )
+        missing = round(seconds * after.rate)
+        for begin in range(0, missing, after.rate):
+            length = min(after.rate, missing - begin)
+            yield Piece(np.zeros((len(after.samples), length), np.float32), after.rate)
+
+
+def _gathered(pieces: Iterator[Piece]) -> Generator[Piece, None, None]:
+    """Join small pieces, so that the cost of each step counts little."""
+    held: list[Piece] = []
+    length = 0
+    try:
+        for piece in pieces:
+            rows = len(piece.samples)
+            if held and (held[0].rate, len(held[0].samples)) != (piece.rate, rows):
+                yield _joined(held)
+                held, length = [], 0
+            held.append(piece)
+            length += piece.samples.shape[1]
+            if length * _BLOCKS_PER_SECOND >= piece.rate:
+                yield _joined(held)
+                held, length = [], 0
+    except (BrokenOffError, AurisError):
+        if held:
+            yield _joined(held)
+        raise
+    if held:
+        yield _joined(held)
+
+
+def _joined(pieces: list[Piece]) -> Piece:
+    return pieces[0]._replace(samples=np.concatenate([piece.samples for piece in pieces], axis=1))

@@ -1,0 +1,132 @@
+"""The bytes of a source, guarded: what PyAV reads from."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
+from typing import IO, NoReturn, cast
+
+from auris.errors import UnreadableAudio, UsageError
+
+__all__ = ["Reader", "open_file", "reason", "unreadable"]
+
+_PEEKED = 1 << 20  # How much of a pipe's beginning is kept, for reading its header again.
+
+
+class Reader:
+    """What PyAV reads from. Only file objects are handed to it, so that a name can never reach
+    the network or another file by one of ffmpeg's own protocols."""
+
+    def __init__(self, file: IO[bytes], stack: ExitStack) -> None:
+        self.failure: Exception | None = None
+        self._file = file
+        self._origin = self._position()
+        self._pending = b""
+        self._head = bytearray()
+        if self._origin is None:
+            # MP4 keeps its index anywhere, so it is the one common kind that needs seeking.
+            while len(self._pending) < 12 and (more := self._checked(file.read(12))):
+                self._pending += more
+            if self._pending[4:8] == b"ftyp":
+                spool = tempfile.SpooledTemporaryFile(max_size=1 << 26)  # noqa: SIM115
+                stack.callback(spool.close)
+                spool.write(self._pending)
+                shutil.copyfileobj(file, spool)
+                spool.seek(0)
+                self._file, self._origin, self._pending = spool, 0, b""
+
+    def _position(self) -> int | None:
+        try:
+            seekable = getattr(self._file, "seekable", None)
+            if seekable is not None and not seekable():
+                return None
+            return self._file.seek(self._file.tell())
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def _checked(self, data: object) -> bytes:
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            return bytes(data)
+        raise UsageError(
+            "A file object has to yield bytes",
+            f"this one yields {type(data).__name__}",
+            "open it in binary mode",
+        )
+
+    def seekable(self) -> bool:
+        return self._origin is not None
+
+    def read(self, size: int) -> bytes:
+        try:
+            data = self._pending or self._checked(self._file.read(size))
+        except Exception as error:
+            self.failure = error  # PyAV loses it where ffmpeg takes a failure for the end.
+            raise
+        self._pending = b""
+        if self._origin is None and len(self._head) < _PEEKED:
+            self._head += data
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = self._origin or 0
+        return self._file.seek(offset + (origin if whence == io.SEEK_SET else 0), whence) - origin
+
+    def tell(self) -> int:
+        return self._file.tell() - (self._origin or 0)
+
+    def peek(self, offset: int, size: int) -> bytes:
+        """Bytes at `offset`, from the end if negative, without moving; b"" where unknown."""
+        if self._origin is None:
+            return bytes(self._head[offset : offset + size]) if offset >= 0 else b""
+        try:
+            place = self.tell()
+            end = self.seek(0, io.SEEK_END)
+            self.seek(offset if offset >= 0 else max(0, end + offset))
+            data = self._checked(self._file.read(size))
+            self.seek(place)
+        except Exception as error:
+            self.failure = error
+            return b""
+        return data
+
+
+def open_file(source: object, name: str, stack: ExitStack) -> IO[bytes]:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source)
+    if not isinstance(source, (str, os.PathLike)):
+        return source  # type: ignore[return-value]
+    if os.fspath(source) == "-":
+        return _standard_input()
+    try:
+        return stack.enter_context(open(source, "rb"))
+    except FileNotFoundError:
+        unreadable("An audio file has to exist", f"there is no {name}", "check the path")
+    except IsADirectoryError:
+        unreadable(
+            "An audio source has to be a file", f"{name} is a directory", "name a file inside it"
+        )
+    except (OSError, ValueError) as error:
+        unreadable(
+            "An audio file has to be readable",
+            f"{name} cannot be opened ({getattr(error, 'strerror', None) or error})",
+            "check the path and its permissions",
+        )
+
+
+def _standard_input() -> IO[bytes]:
+    if sys.stdin is None:
+        unreadable("Standard input has to be open to be read", "it is closed", "pipe audio into it")
+    # Something else may stand in for it, and then it is the file object itself.
+    return cast("IO[bytes]", getattr(sys.stdin, "buffer", sys.stdin))
+
+
+def unreadable(rule: str, found: str, remedy: str) -> NoReturn:
+    raise UnreadableAudio(rule, found, remedy) from None
+
+
+def reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)

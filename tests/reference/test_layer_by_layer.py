@@ -1,0 +1,98 @@
+"""Random weights at many small shapes, layer by layer against transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auris.decoding.loop import Step
+from auris.parity import Parity, Row, token_difference
+from tests.tiny_models import qwen_config, tone_speech, write_tiny
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "untied head": {"tied": False},
+    "window of 1 s": {"window_frames": 100},
+    "window of 3 s": {"window_frames": 300},
+    "no grouped queries": {"kv_heads": 4},
+    "one key head": {"kv_heads": 1},
+    "head_dim is not hidden / heads": {"head_dim": 24, "decoder_heads": 2},
+    "deep encoder": {"encoder_layers": 5, "d_model": 48, "heads": 3},
+}
+
+SECONDS = {
+    "one sample": 1 / 16000,
+    "under half a second": 0.3,
+    "shorter than a chunk": 0.77,
+    "a chunk": 1.0,
+    "a chunk and a frame": 1.01,
+    "a frame under a window": 7.99,
+    "a window": 8.0,
+    "a window and a sample": 8 + 1 / 16000,
+    "two windows": 16.0,
+    "more than three windows": 26.13,
+}
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "auto": {},
+    "forced": {"language": "English"},
+    "context": {"context": "names: Zoë O'Brien, 北京;  two  spaces\n"},
+    "both": {"language": "Chinese", "context": "fox"},
+}
+
+
+def failed(rows: list[Row]) -> list[Row]:
+    """The comparisons that do not agree; the first names the layer."""
+    ties = [row for row in rows if "tie" in row.note]
+    for row in ties:
+        print(f"tie: {row}")
+    return [row for row in rows if not row.ok]
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def parity(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Parity:
+    name = request.param
+    layout = "published" if list(CONFIGS).index(name) % 2 else "hf"
+    folder = tmp_path_factory.mktemp("model") / "it"
+    return Parity(write_tiny(folder, layout, qwen_config(**CONFIGS[name]), seed=len(name)))
+
+
+@pytest.mark.parametrize("seconds", SECONDS.values(), ids=SECONDS.keys())
+def test_every_layer_agrees(parity: Parity, seconds: float) -> None:
+    samples = tone_speech(seconds, seed=round(seconds))
+    assert failed(parity.compare(samples, max_new_tokens=16)) == []
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
+def test_every_kind_of_request_agrees(parity: Parity, request_: dict[str, Any]) -> None:
+    rows = parity.compare(tone_speech(2.4), max_new_tokens=24, **request_)
+    assert failed(rows) == []
+
+
+def test_a_difference_names_its_layer(tmp_path: Path) -> None:
+    parity = Parity(write_tiny(tmp_path / "it"))
+    parity.model.encoder.layers[1].up.weight.data[0, 0] += 0.5
+    wrong = failed(parity.compare(tone_speech(1.5), max_new_tokens=4))
+    assert wrong[0].stage == "encoder layer 1"
+
+
+def steps(*choices: tuple[int | None, float]) -> list[Step]:
+    return [Step(0, token, -1.0, gap, None, 0.0, False) for token, gap in choices]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (steps((5, 1.0), (None, 1.0)), [5], (None, False)),
+        (steps((5, 1.0), (6, 1e-5), (None, 1.0)), [5, 7], (1, True)),
+        (steps((5, 1.0), (6, 0.1), (None, 1.0)), [5, 7], (1, False)),
+        (steps((5, 1.0), (None, 1e-5)), [5, 7], (1, True)),
+        (steps((5, 1.0), (6, 0.3), (None, 1.0)), [5], (1, False)),
+    ],
+)
+def test_ties_are_told_from_differences(
+    ours: list[Step], theirs: list[int], expected: tuple[int | None, bool]
+) -> None:
+    assert token_difference(ours, theirs) == expected
