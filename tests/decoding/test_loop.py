@@ -67,9 +67,7 @@ scripts = st.lists(st.lists(st.integers(0, 39), max_size=12), max_size=9)
 def test_every_batch_says_what_each_request_says_alone(
     scripts: list[list[int]], rows: int, data: st.DataObject
 ) -> None:
-    budgets = data.draw(
-        st.lists(st.integers(1, 13), min_size=len(scripts), max_size=len(scripts))
-    )
+    budgets = data.draw(st.lists(st.integers(1, 13), min_size=len(scripts), max_size=len(scripts)))
     told = gather(decode(backend_of(scripts), requests_of(budgets), {STOP}, rows))
     assert sorted(told) == list(range(len(scripts)))
     for key, (script, budget) in enumerate(zip(scripts, budgets, strict=True)):
@@ -142,7 +140,9 @@ def test_the_source_is_asked_once_more_and_then_left_alone() -> None:
 
 
 def test_a_text_of_exactly_its_budget_has_stopped() -> None:
-    exact, cut = gather(decode(backend_of([[5, 6], [5, 6, 7]]), requests_of([2, 2]), {STOP})).values()
+    exact, cut = gather(
+        decode(backend_of([[5, 6], [5, 6, 7]]), requests_of([2, 2]), {STOP})
+    ).values()
     assert (exact.tokens, exact.finish) == ([5, 6], "stop")
     assert (cut.tokens, cut.finish) == ([5, 6], "length")
 

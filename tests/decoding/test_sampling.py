@@ -16,9 +16,7 @@ GREEDY = Sampling()
 
 def draws(logits: torch.Tensor, sampling: Sampling, count: int) -> list[int]:
     generator = sampling.generator()
-    return [
-        choose(logits, [sampling.temperature], [generator])[0].token for _ in range(count)
-    ]
+    return [choose(logits, [sampling.temperature], [generator])[0].token for _ in range(count)]
 
 
 @settings(max_examples=100, deadline=None)

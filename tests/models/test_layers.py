@@ -66,7 +66,9 @@ def test_rotation_turns_pairs_of_split_halves() -> None:
             first, second = float(x[0, row, pair]), float(x[0, row, pair + 4])
             c, s = math.cos(angle), math.sin(angle)
             assert float(turned[0, row, pair]) == pytest.approx(first * c - second * s, abs=1e-3)
-            assert float(turned[0, row, pair + 4]) == pytest.approx(second * c + first * s, abs=1e-3)
+            assert float(turned[0, row, pair + 4]) == pytest.approx(
+                second * c + first * s, abs=1e-3
+            )
 
 
 def test_rotated_products_depend_on_distance_only() -> None:

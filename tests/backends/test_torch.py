@@ -1,0 +1,105 @@
+"""Devices, dtypes and kernels by name, and what a model without a decoder refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
+from auris.errors import DeviceError, UnsupportedOption
+from tests.tiny_models import ctc_config, tiny_model
+
+CPU = torch.device("cpu")
+
+
+def test_the_cpu_is_always_there_and_last() -> None:
+    assert available_devices()[-1] == "cpu"
+    assert pick_device("auto").type == available_devices()[0]
+    assert pick_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:99", "cuda:x", "cuda:1e3", "cuda:" + "9" * 30]
+    + ["meta", "xpu", "cpu:0:0", " cpu", "auto:1", "auto,cpu", "\0"],
+)
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(DeviceError, match="machine has|index of a CUDA"):
+        pick_device(name)
+
+
+def test_devices_that_other_machines_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda", "cuda:0", "mps"):
+        with pytest.raises(DeviceError, match=f"{name!r} was asked and there is cpu"):
+            pick_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("auto") == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(DeviceError, match="'cuda:2' was asked of 2"):
+        pick_device("cuda:2")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert available_devices() == ["cuda", "mps", "cpu"]
+    assert pick_device("mps") == torch.device("mps")
+
+
+@pytest.mark.parametrize("stored", DTYPES.values())
+def test_dtypes_by_name(stored: torch.dtype) -> None:
+    for name, dtype in DTYPES.items():
+        assert pick_dtype(name, CPU, stored) == dtype
+    assert pick_dtype("auto", torch.device("cuda"), stored) == stored
+    for name in ("", "fp32", "FLOAT32", "int8", "float64"):
+        with pytest.raises(DeviceError, match="dtype has to be auto, float32, bfloat16, float16"):
+            pick_dtype(name, CPU, stored)
+
+
+def test_half_precision_on_a_cpu_without_arithmetic_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_dtype("auto", CPU, torch.float32) == torch.float32
+    assert pick_dtype("auto", CPU, torch.float16) == torch.float32
+    for able, wanted in ((False, torch.float32), (True, torch.bfloat16)):
+        monkeypatch.setattr("auris.backends.torch._cpu_has_bfloat16", lambda able=able: able)
+        assert pick_dtype("auto", CPU, torch.bfloat16) == wanted
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values())
+def test_scores_leave_in_float32(dtype: torch.dtype) -> None:
+    backend = TorchBackend(tiny_model().to(dtype))
+    assert (backend.dtype, backend.device) == (dtype, CPU)
+    cache = backend.new_cache(1, 4)
+    assert cache.keys.dtype == dtype
+    backend.admit(cache)
+    logits = backend.extend(cache, [[1, 2, 3]])
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+    (states,) = backend.encode([torch.randn(128, 150)])
+    assert states.dtype == dtype
+    ctc = TorchBackend(tiny_model(ctc_config()).to(dtype))
+    (scores,) = ctc.ctc_logits(ctc.encode([torch.randn(128, 150)]))
+    assert scores.dtype == torch.float32
+
+
+def test_nothing_records_gradients() -> None:
+    model = tiny_model().requires_grad_(True)
+    model.train()
+    backend = TorchBackend(model)
+    assert not model.training
+    cache = backend.new_cache(1, 4)
+    backend.admit(cache)
+    assert not backend.extend(cache, [[1, 2]]).requires_grad
+    assert not backend.encode([torch.randn(128, 50)])[0].requires_grad
+
+
+def test_each_kind_of_model_refuses_the_other_kinds_work() -> None:
+    ctc = TorchBackend(tiny_model(ctc_config()))
+    for call in (lambda: ctc.embed([1], None), lambda: ctc.new_cache(1, 1)):
+        with pytest.raises(UnsupportedOption, match="needs a model with a decoder"):
+            call()
+    with pytest.raises(UnsupportedOption, match="need a model with a CTC head"):
+        TorchBackend(tiny_model()).ctc_logits([])
+
+
+def test_an_unknown_kernel_is_refused() -> None:
+    with pytest.raises(UnsupportedOption, match="'fast' was asked"):
+        TorchBackend(tiny_model(), "fast")  # type: ignore[arg-type]

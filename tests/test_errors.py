@@ -1,0 +1,48 @@
+"""The exception tree is the one that is drawn, and every error is one sentence."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+
+import pytest
+
+from auris import errors
+from auris.errors import AurisError
+
+KINDS = [getattr(errors, name) for name in errors.__all__]
+
+
+def test_everything_is_exported() -> None:
+    defined = [
+        name
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, Exception)
+    ]
+    assert sorted(defined) == sorted(errors.__all__)
+
+
+def test_the_tree_is_as_drawn() -> None:
+    """Indentation in the module's documentation is inheritance."""
+    assert errors.__doc__ is not None
+    drawn: dict[str, str] = {}
+    parents = {0: "Exception"}
+    for line in errors.__doc__.splitlines():
+        match = re.fullmatch(r"    ([│├└─ ]*)(\w+)(  .*)?", line)
+        if match:
+            depth = len(match[1]) // 4
+            drawn[match[2]] = parents[depth]
+            parents[depth + 1] = match[2]
+    assert drawn == {kind.__name__: kind.__base__.__name__ for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_says_rule_finding_and_remedy(kind: type[AurisError]) -> None:
+    error = kind("The rule", "it is broken", "mend it")
+    assert str(error) == "The rule, but it is broken: mend it."
+    assert (error.rule, error.found, error.remedy) == ("The rule", "it is broken", "mend it")
+    assert kind.exit_code == (2 if kind is errors.UsageError else 1)
+    assert kind.__doc__
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (kind, str(error))

@@ -1,0 +1,63 @@
+"""The values that travel: frozen, and plain JSON on the way out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from auris import Chunk, Segment, Transcript, Waveform, Word
+
+SEGMENT = Segment(1.00049, 2.5, "hi", "English", (5, 6), (-0.25, -0.75), "stop")
+
+
+def test_values_are_frozen() -> None:
+    samples = np.zeros(4, np.float32)
+    word = Word("hi", 0.0, None)
+    transcript = Transcript("hi", None, (SEGMENT,), None, "stop", 1.0)
+    for value in (Waveform(samples), Chunk(0, samples), word, SEGMENT, transcript):
+        field = dataclasses.fields(value)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, field, None)
+
+
+def test_seconds_of_a_waveform() -> None:
+    assert Waveform(np.zeros(8000, np.float32)).seconds == 0.5
+
+
+def test_mean_logprob() -> None:
+    assert SEGMENT.avg_logprob == -0.5
+    silent = dataclasses.replace(SEGMENT, tokens=(), logprobs=())
+    assert silent.avg_logprob is None
+
+
+def test_segment_as_json() -> None:
+    assert json.loads(json.dumps(SEGMENT.to_dict())) == {
+        "start": 1.0,
+        "end": 2.5,
+        "text": "hi",
+        "language": "English",
+        "tokens": [5, 6],
+        "avg_logprob": -0.5,
+        "finish_reason": "stop",
+    }
+
+
+def test_transcript_as_json() -> None:
+    transcript = Transcript(
+        "hi", "English", (SEGMENT,), 0.60653066, "length", 2.49999, {"mel": 0.123456}
+    )
+    content = json.loads(json.dumps(transcript.to_dict(), allow_nan=False))
+    assert content == {
+        "text": "hi",
+        "language": "English",
+        "confidence": 0.606531,
+        "finish_reason": "length",
+        "audio_seconds": 2.5,
+        "timings": {"mel": 0.1235},
+        "segments": [SEGMENT.to_dict()],
+    }
+    empty = Transcript("", None, (), None, "stop", 0.0).to_dict()
+    assert (empty["confidence"], empty["segments"], empty["timings"]) == (None, [], {})
