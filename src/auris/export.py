@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -188,8 +189,8 @@ def _draft(target: Path) -> Iterator[Path]:
     try:
         draft.mkdir(parents=True)
         yield draft
-        if target.exists():
-            target.rmdir()
+        if os.name == "nt" and target.exists():
+            target.rmdir()  # Elsewhere an empty directory gives way by itself.
         draft.rename(target)
     except (OSError, SafetensorError) as error:
         raise UsageError(

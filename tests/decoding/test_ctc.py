@@ -37,7 +37,13 @@ def by_definition(logits: list[list[float]], blank: int) -> CtcPath:
 
 @given(st.data(), st.integers(1, 4), st.integers(0, 12))
 def test_equals_the_definition(data: st.DataObject, units: int, frames: int) -> None:
-    row = st.permutations([i / 2 for i in range(units + 1)])  # Without ties.
+    # Quarters within a row, so that none are tied, and rows of different certainty.
+    row = st.lists(
+        st.integers(-20, 20).map(lambda i: i / 4),
+        min_size=units + 1,
+        max_size=units + 1,
+        unique=True,
+    )
     logits = [data.draw(row) for _ in range(frames)]
     blank = data.draw(st.integers(0, units))
     found = greedy(torch.tensor(logits).reshape(frames, units + 1), blank)
@@ -56,7 +62,9 @@ def test_a_blank_separates_repeats() -> None:
 
 def test_reads_any_floating_type() -> None:
     logits = torch.tensor([[0.0, 4.0], [4.0, 0.0]], dtype=torch.bfloat16)
-    assert greedy(logits, blank=0).ids == (1,)
+    path = greedy(logits, blank=0)
+    assert path.ids == (1,)
+    assert path.logprobs[0] == pytest.approx(-math.log1p(math.exp(-4)), rel=1e-5)
 
 
 def test_no_frames_no_units() -> None:

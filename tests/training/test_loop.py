@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -122,15 +123,28 @@ def test_a_write_that_broke_off_leaves_the_older_checkpoint(
     assert again.progress.step == 2
 
 
+def endless(loss: torch.Tensor) -> torch.Tensor:
+    return loss * math.inf
+
+
+def steep(loss: torch.Tensor) -> torch.Tensor:
+    """The same loss, whose gradient is not a number."""
+    return loss + (loss - loss.detach()).abs().sqrt()
+
+
+@pytest.mark.parametrize("spoil", [endless, steep])
 def test_steps_that_are_not_finite_are_skipped_and_counted(
-    trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trainer: MakeTrainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
     calls: list[int] = []
 
     def sometimes(*args: object) -> torch.Tensor:
         calls.append(1)
         loss = ctc_loss(*args)  # type: ignore[arg-type]
-        return loss * math.inf if len(calls) == 2 else loss
+        return spoil(loss) if len(calls) == 2 else loss
 
     monkeypatch.setattr("auris.training.loop.ctc_loss", sometimes)
     run = trainer(tmp_path, max_steps=4)
@@ -147,6 +161,34 @@ def test_epochs_count_their_steps(trainer: MakeTrainer, tmp_path: Path) -> None:
     assert run.progress.epoch == 2
     assert run.progress.step == run.steps
     assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["1", "2"]
+
+
+def test_best_is_the_epoch_of_the_lowest_error_rate(
+    trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = iter([0.9, 0.2, 0.5])
+    monkeypatch.setattr("auris.training.loop.error_rates", lambda *args: {"tones": next(rates)})
+    trainer(tmp_path, max_steps=None, epochs=3).run()
+    kept = json.loads((tmp_path / BEST / "progress.json").read_text())
+    assert kept["rates"] == {"tones": 0.2}
+    assert kept["epoch"] == 2
+    assert json.loads((tmp_path / LAST / "progress.json").read_text())["epoch"] == 3
+
+
+def test_biases_and_norms_are_not_decayed(trainer: MakeTrainer, tmp_path: Path) -> None:
+    for group in trainer(tmp_path).optimizer.param_groups:
+        assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_transcribing_is_free_of_dropout_and_leaves_the_mode(
+    trainer: MakeTrainer, clips: list[Clip], tokenizer: Tokenizer, tmp_path: Path, training: bool
+) -> None:
+    model = trainer(tmp_path, dropout=0.9).model.train(training)
+    first, second = (transcribe(model, tokenizer, clips) for _ in range(2))
+    assert first == second
+    assert len(set(first)) > 1
+    assert model.training == training
 
 
 def test_no_clips_no_training(tokenizer: Tokenizer, tiny: MakeRecipe, tmp_path: Path) -> None:

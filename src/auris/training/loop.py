@@ -168,14 +168,13 @@ class Trainer:
             logits, lengths = self.model(batch.mels)
         loss = ctc_loss(logits, lengths, batch.targets, self.model.config.blank)
         self.optimizer.zero_grad()
-        if bool(loss.isfinite()):
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
-            if bool(norm.isfinite()):
-                self.optimizer.step()
-                return float(loss.detach())
-        self.progress.skipped += 1
-        return math.nan
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
+        if not bool(loss.isfinite() and norm.isfinite()):
+            self.progress.skipped += 1
+            return math.nan
+        self.optimizer.step()
+        return float(loss.detach())
 
     def _mean_loss(self, last: int | None = None) -> float:
         losses = self.progress.losses[-last:] if last else self.progress.losses

@@ -1,0 +1,545 @@
+"""`AsrPipeline` on tiny random models: the same words whatever the batch, and honest ends."""
+
+from __future__ import annotations
+
+import json
+import threading
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from auris import AsrPipeline, AurisError, Failure, Progress, Segment, Transcript
+from auris.errors import (
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    EmptyAudio,
+    InvalidSamples,
+    LanguageError,
+    ModelNotFound,
+    TokenizerError,
+    UnreadableAudio,
+    UnsupportedOption,
+    UsageError,
+)
+from tests.tiny_models import ctc_config, qwen_config, tone_speech, write_tiny
+
+RATE = 16_000
+BUDGET = 12
+
+Array = tuple[np.ndarray, int]
+
+
+@pytest.fixture(scope="module")
+def qwen_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("models") / "qwen", seed=1)
+
+
+@pytest.fixture(scope="module")
+def ctc_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("models") / "ctc", config=ctc_config())
+
+
+@pytest.fixture(scope="module")
+def qwen(qwen_directory: Path) -> AsrPipeline:
+    return AsrPipeline.from_pretrained(qwen_directory, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def ctc(ctc_directory: Path) -> AsrPipeline:
+    return AsrPipeline.from_pretrained(ctc_directory, device="cpu")
+
+
+def clip(seconds: float, seed: int = 0) -> Array:
+    return tone_speech(seconds, seed), RATE
+
+
+def write_wav(path: Path, seconds: float, seed: int = 0) -> Path:
+    samples = (tone_speech(seconds, seed) * 20_000).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(samples.tobytes())
+    return path
+
+
+def tokens(transcript: Transcript) -> list[tuple[int, ...]]:
+    return [segment.tokens for segment in transcript.segments]
+
+
+def plain(transcript: Transcript) -> dict[str, Any]:
+    """What has to be the same in every run: all but times of work and last digits."""
+    content = transcript.to_dict()
+    content.pop("timings")
+    confidence = content.pop("confidence")
+    assert confidence is None or 0.0 <= confidence <= 1.0
+    for segment in content["segments"]:
+        segment.pop("avg_logprob")
+    return content
+
+
+# What a transcript says --------------------------------------------------------------------------
+
+
+def test_one_recording(qwen: AsrPipeline) -> None:
+    result = qwen.transcribe(clip(2.5), max_new_tokens=BUDGET)
+    assert isinstance(result, Transcript)
+    (segment,) = result.segments
+    assert (segment.start, segment.end) == (0.0, 2.5)
+    assert result.text == segment.text
+    assert result.seconds == 2.5
+    assert result.finish_reason == segment.finish_reason
+    assert result.confidence == pytest.approx(np.exp(np.mean(segment.logprobs)))
+    assert set(result.timings) == {"audio", "mel", "encode", "prefill", "decode"}
+    assert all(seconds >= 0 for seconds in result.timings.values())
+    again = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert again["segments"][0]["tokens"] == list(segment.tokens)
+
+
+def test_a_file_is_its_samples(qwen: AsrPipeline, tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav", 2.0)
+    stored = (tone_speech(2.0) * 20_000).astype("<i2")
+    wanted = plain(qwen.transcribe((stored, RATE), max_new_tokens=BUDGET))
+    for source in (str(path), path, path.read_bytes()):
+        assert plain(qwen.transcribe(source, max_new_tokens=BUDGET)) == wanted
+    with path.open("rb") as file:
+        assert plain(qwen.transcribe(file, max_new_tokens=BUDGET)) == wanted
+
+
+@pytest.mark.parametrize("kind", ["qwen", "ctc"])
+def test_every_batch_size_says_the_same(kind: str, request: pytest.FixtureRequest) -> None:
+    pipeline: AsrPipeline = request.getfixturevalue(kind)
+    options: dict[str, Any] = {"chunk_seconds": 1.5}
+    if kind == "qwen":
+        options["max_new_tokens"] = BUDGET
+    clips = [clip(seconds, seed) for seed, seconds in enumerate((0.3, 4.1, 2.0, 6.4, 1.0))]
+    single = [plain(pipeline.transcribe(one, **options)) for one in clips]
+    assert len({json.dumps(one["segments"]) for one in single}) == len(clips)
+    assert len(single[3]["segments"]) > 2
+    for size in (1, 2, 3, 4):
+        together = pipeline.transcribe(list(clips), batch_size=size, **options)
+        assert [plain(one) for one in together] == single, f"batch_size {size}"
+
+
+def test_segments_follow_each_other_without_a_gap(qwen: AsrPipeline) -> None:
+    result = qwen.transcribe(clip(9.3), chunk_seconds=2, max_new_tokens=3, batch_size=3)
+    assert len(result.segments) > 3
+    assert result.segments[0].start == 0.0
+    assert result.segments[-1].end == pytest.approx(9.3)
+    for before, after in zip(result.segments, result.segments[1:], strict=False):
+        assert before.end == pytest.approx(after.start)
+    assert result.seconds == pytest.approx(9.3)
+
+
+def test_a_span_is_placed_in_its_source(qwen: AsrPipeline) -> None:
+    samples, _ = clip(8.0)
+    span = qwen.transcribe(
+        (samples, RATE), start=1.25, duration=4.5, chunk_seconds=1.5, max_new_tokens=BUDGET
+    )
+    assert span.segments[0].start == 1.25
+    assert span.segments[-1].end == pytest.approx(5.75)
+    assert span.seconds == pytest.approx(4.5)
+    cut = samples[round(1.25 * RATE) : round(5.75 * RATE)]
+    alone = qwen.transcribe((cut, RATE), chunk_seconds=1.5, max_new_tokens=BUDGET)
+    assert tokens(span) == tokens(alone)
+    assert [s.start - 1.25 for s in span.segments] == pytest.approx([s.start for s in alone.segments])
+
+
+def test_silence_and_the_shortest_clip(qwen: AsrPipeline, ctc: AsrPipeline) -> None:
+    for pipeline in (qwen, ctc):
+        for samples in (np.zeros(RATE, np.float32), np.full(1, 0.5, np.float32)):
+            result = pipeline.transcribe((samples, RATE))
+            assert result.seconds == len(samples) / RATE
+            assert result.finish_reason in ("stop", "length")
+
+
+def test_a_cut_text_says_so(qwen: AsrPipeline) -> None:
+    result = qwen.transcribe(clip(5.0), chunk_seconds=1, max_new_tokens=1)
+    assert result.finish_reason == "length"
+    assert {segment.finish_reason for segment in result.segments} == {"length"}
+    assert all(len(segment.tokens) == 1 for segment in result.segments)
+
+
+def test_a_forced_language(qwen: AsrPipeline, ctc: AsrPipeline) -> None:
+    for name in ("de", "German", "GERMAN", " german "):
+        assert qwen.transcribe(clip(1.0), name, max_new_tokens=3).language == "German"
+    free, forced = (qwen.transcribe(clip(1.0), name, max_new_tokens=9) for name in (None, "de"))
+    assert tokens(free) != tokens(forced)
+    assert ctc.transcribe(clip(1.0), "en").language in ("English", None)
+
+
+def test_a_context_is_heard(qwen: AsrPipeline) -> None:
+    with_names, without = (
+        qwen.transcribe(clip(1.0), context=text, max_new_tokens=BUDGET)
+        for text in ("kitchen fox lights", "")
+    )
+    assert [s.logprobs for s in with_names.segments] != [s.logprobs for s in without.segments]
+
+
+def test_draws_are_repeatable(qwen: AsrPipeline) -> None:
+    options: dict[str, Any] = {"temperature": 1.0, "max_new_tokens": BUDGET, "chunk_seconds": 1}
+    first, again, other = (
+        tokens(qwen.transcribe(clip(3.0), seed=seed, batch_size=size, **options))
+        for seed, size in ((1, 1), (1, 3), (2, 1))
+    )
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["qwen", "ctc"])
+def test_every_dtype_runs(dtype: str, kind: str, request: pytest.FixtureRequest) -> None:
+    directory = request.getfixturevalue(f"{kind}_directory")
+    pipeline = AsrPipeline.from_pretrained(directory, device="cpu", dtype=dtype)
+    assert pipeline.backend.dtype == getattr(torch, dtype)
+    options: Any = {"max_new_tokens": 4} if kind == "qwen" else {}
+    result = pipeline.transcribe(clip(2.0), **options)
+    assert result.segments[0].tokens
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+# Several recordings ------------------------------------------------------------------------------
+
+
+def test_bad_recordings_among_good_ones(qwen: AsrPipeline, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.wav"
+    empty.write_bytes(b"")
+    text = tmp_path / "text.wav"
+    text.write_text("no audio at all\n" * 50)
+    nan = np.full(RATE, np.nan, np.float32)
+    sources = [
+        clip(1.0, 1),
+        str(tmp_path / "missing.wav"),
+        str(empty),
+        clip(1.0, 2),
+        str(text),
+        (nan, RATE),
+        (np.empty(0, np.float32), RATE),
+        str(tmp_path),
+        3.5,
+        clip(1.0, 3),
+    ]
+    kinds = {
+        1: UnreadableAudio,
+        2: UnreadableAudio,
+        4: UnreadableAudio,
+        5: InvalidSamples,
+        6: EmptyAudio,
+        7: UnreadableAudio,
+        8: UsageError,
+    }
+    good = {n: qwen.transcribe(sources[n], max_new_tokens=BUDGET) for n in (0, 3, 9)}  # type: ignore[arg-type]
+    for size in (1, 3):
+        found = dict(qwen.results(sources, batch_size=size, max_new_tokens=BUDGET))  # type: ignore[arg-type]
+        assert sorted(found) == list(range(10))
+        for number, result in found.items():
+            if number in kinds:
+                assert isinstance(result, Failure)
+                assert isinstance(result.error, kinds[number])
+            else:
+                assert isinstance(result, Transcript)
+                assert plain(result) == plain(good[number])
+    with pytest.raises(AurisError):
+        qwen.transcribe(sources, max_new_tokens=BUDGET)  # type: ignore[arg-type]
+
+
+def test_a_recording_that_breaks_off_is_no_transcript(qwen: AsrPipeline, tmp_path: Path) -> None:
+    whole = write_wav(tmp_path / "whole.wav", 6.0).read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) * 2 // 3])
+    sources = [str(tmp_path / "cut.wav"), str(tmp_path / "whole.wav")]
+    found = dict(qwen.results(sources, chunk_seconds=1, max_new_tokens=2))
+    assert isinstance(found[0], Failure)
+    assert isinstance(found[0].error, UnreadableAudio)
+    assert isinstance(found[1], Transcript)
+
+
+def test_no_recordings(qwen: AsrPipeline) -> None:
+    assert qwen.transcribe([]) == []
+    assert list(qwen.results([])) == []
+
+
+def test_a_recording_is_read_when_its_turn_comes(qwen: AsrPipeline) -> None:
+    opened: list[int] = []
+
+    def sources() -> Iterator[Array]:
+        for number in range(4):
+            opened.append(number)
+            yield clip(1.0, number)
+
+    results = qwen.results(sources(), max_new_tokens=2)
+    assert opened == []
+    assert next(results)[0] == 0
+    assert opened == [0]
+    assert [number for number, _ in results] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", [str, Path, bytes])
+def test_one_source_is_no_list_of_sources(qwen: AsrPipeline, kind: Any) -> None:
+    source = b"RIFF" if kind is bytes else kind("a.wav")
+    with pytest.raises(UsageError, match="put it into a list"):
+        qwen.results(source)
+
+
+# Watching and stopping ---------------------------------------------------------------------------
+
+
+def test_segments_come_one_by_one_in_order(qwen: AsrPipeline) -> None:
+    whole = qwen.transcribe(clip(7.0), chunk_seconds=1, max_new_tokens=BUDGET)
+    for size in (1, 4):
+        parts = qwen.segments(clip(7.0), chunk_seconds=1, max_new_tokens=BUDGET, batch_size=size)
+        first = next(parts)
+        assert isinstance(first, Segment)
+        rest = list(parts)
+        assert [s.tokens for s in (first, *rest)] == tokens(whole)
+        assert [s.start for s in (first, *rest)] == [s.start for s in whole.segments]
+
+
+def test_segments_of_a_bad_recording(qwen: AsrPipeline, tmp_path: Path) -> None:
+    parts = qwen.segments(str(tmp_path / "missing.wav"))
+    with pytest.raises(UnreadableAudio):
+        next(parts)
+
+
+def test_no_longer_iterating_stops_the_work(qwen: AsrPipeline) -> None:
+    seen: list[Progress] = []
+    parts = qwen.segments(clip(7.0), chunk_seconds=1, max_new_tokens=2, progress=seen.append)
+    next(parts)
+    parts.close()  # type: ignore[attr-defined]
+    assert len(seen) == 1
+
+
+def test_progress_counts_what_is_done(qwen: AsrPipeline) -> None:
+    seen: list[Progress] = []
+    sources = [clip(3.0), "missing.wav", clip(1.0)]
+    list(qwen.results(sources, chunk_seconds=1, max_new_tokens=2, progress=seen.append))
+    last = seen[-1]
+    assert (last.recordings, last.seconds) == (3, pytest.approx(4.0))
+    assert last.segments >= 3
+    for before, after in zip(seen, seen[1:], strict=False):
+        assert before.seconds <= after.seconds
+        done = (after.segments + after.recordings) - (before.segments + before.recordings)
+        assert done == 1
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("kind", ["qwen", "ctc"])
+def test_cancelling_in_the_middle(kind: str, size: int, request: pytest.FixtureRequest) -> None:
+    pipeline: AsrPipeline = request.getfixturevalue(kind)
+    cancel = threading.Event()
+    options: Any = {"max_new_tokens": 40} if kind == "qwen" else {}
+
+    def report(progress: Progress) -> None:
+        if progress.segments == 2:
+            cancel.set()
+
+    sources = [clip(6.0), clip(3.0), clip(2.0)]
+    results = pipeline.transcribe(
+        sources, chunk_seconds=1, batch_size=size, cancel=cancel, progress=report, **options
+    )
+    assert len(results) == 3
+    assert [result.finish_reason for result in results] == ["cancelled"] * 3
+    assert len(results[0].segments) >= 2
+    assert results[2].segments == ()
+    assert results[2].text == ""
+    json.dumps([result.to_dict() for result in results])
+
+
+def test_cancelling_from_another_thread(qwen: AsrPipeline) -> None:
+    cancel = threading.Event()
+    timer = threading.Timer(0.05, cancel.set)
+    timer.start()
+    result = qwen.transcribe(clip(1.0), max_new_tokens=1_000_000, cancel=cancel, temperature=50.0)
+    timer.join()
+    assert result.finish_reason in ("cancelled", "stop")
+
+
+def test_cancelled_before_it_begins(qwen: AsrPipeline, ctc: AsrPipeline) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    for pipeline in (qwen, ctc):
+        single = pipeline.transcribe("never-read.wav", cancel=cancel)
+        assert (single.finish_reason, single.text, single.segments) == ("cancelled", "", ())
+        assert [r.finish_reason for r in pipeline.transcribe(["a", "b"], cancel=cancel)] == [
+            "cancelled"
+        ] * 2
+        assert list(pipeline.results(["a"], cancel=cancel)) == []
+        assert list(pipeline.segments("a", cancel=cancel)) == []
+
+
+# Wrong calls -------------------------------------------------------------------------------------
+
+WRONG: list[tuple[dict[str, Any], type[AurisError], str]] = [
+    ({"batch_size": 0}, UsageError, "batch_size has to be a whole number of at least 1"),
+    ({"batch_size": 1.5}, UsageError, "batch_size"),
+    ({"batch_size": "2"}, UsageError, "batch_size"),
+    ({"chunk_seconds": 0.5}, UsageError, "1 to 1200 seconds"),
+    ({"chunk_seconds": float("nan")}, UsageError, "1 to 1200 seconds"),
+    ({"start": -1.0}, UsageError, "start has to be"),
+    ({"start": float("nan")}, UsageError, "start has to be"),
+    ({"start": "1"}, UsageError, "start has to be"),
+    ({"duration": 0.0}, UsageError, "duration has to be"),
+    ({"duration": float("inf")}, UsageError, "duration has to be"),
+    ({"max_new_tokens": 0}, UsageError, "max_new_tokens"),
+    ({"temperature": -0.1}, UsageError, "temperature"),
+    ({"temperature": float("nan")}, UsageError, "temperature"),
+    ({"seed": -1}, UsageError, "seed"),
+    ({"seed": 1 << 63}, UsageError, "seed"),
+    ({"seed": 0.5}, UsageError, "seed"),
+    ({"language": "Klingon"}, LanguageError, "Klingon"),
+    ({"batchsize": 2}, UsageError, "there is also batchsize"),
+]
+
+
+@pytest.mark.parametrize(("options", "kind", "message"), WRONG)
+def test_wrong_calls_are_refused_before_anything_is_read(
+    qwen: AsrPipeline, options: dict[str, Any], kind: type[AurisError], message: str
+) -> None:
+    def sources() -> Iterator[str]:
+        raise AssertionError("a source was asked for")
+        yield ""
+
+    with pytest.raises(kind, match=message):
+        qwen.results(sources(), **options)
+    with pytest.raises(kind, match=message):
+        qwen.transcribe("never-read.wav", **options)
+    with pytest.raises(kind, match=message):
+        qwen.segments("never-read.wav", **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"context": "fox"}, {"max_new_tokens": 5}, {"temperature": 0.5}, {"language": "French"}],
+)
+def test_a_ctc_model_refuses_what_it_cannot_honour(
+    ctc: AsrPipeline, options: dict[str, Any]
+) -> None:
+    with pytest.raises(UnsupportedOption):
+        ctc.results(iter(()), **options)
+
+
+def test_the_ends_of_the_ranges_are_in_them(qwen: AsrPipeline) -> None:
+    for options in ({"temperature": 100.0}, {"temperature": 1e-300}, {"seed": (1 << 63) - 1}):
+        qwen.transcribe(clip(0.5), max_new_tokens=2, **options)  # type: ignore[call-overload]
+
+
+# Loading -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["published", "hf", "native"])
+def test_every_layout_says_the_same(layout: Any, qwen: AsrPipeline, tmp_path: Path) -> None:
+    directory = write_tiny(tmp_path / "m", layout, seed=1, shard_bytes=100_000)
+    pipeline = AsrPipeline.from_pretrained(str(directory), copy=True)
+    ours = pipeline.transcribe(clip(2.0), max_new_tokens=BUDGET)
+    assert plain(ours) == plain(qwen.transcribe(clip(2.0), max_new_tokens=BUDGET))
+
+
+def test_models_and_devices_from_the_environment(
+    qwen_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AURIS_MODEL", str(qwen_directory))
+    monkeypatch.setenv("AURIS_DEVICE", "cpu")
+    assert AsrPipeline.from_pretrained().model.directory == qwen_directory
+    monkeypatch.setenv("AURIS_DEVICE", "toaster")
+    with pytest.raises(DeviceError, match="toaster"):
+        AsrPipeline.from_pretrained()
+    assert AsrPipeline.from_pretrained(device="cpu").backend.device.type == "cpu"
+    monkeypatch.setenv("AURIS_MODEL", str(qwen_directory / "nothing-here"))
+    with pytest.raises(ModelNotFound):
+        AsrPipeline.from_pretrained(device="cpu", local_files_only=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"device": "toaster"}, DeviceError),
+        ({"device": "cuda:77"}, DeviceError),
+        ({"dtype": "int7"}, DeviceError),
+        ({"kernel": "magic"}, UnsupportedOption),
+        ({"threads": 0}, UsageError),
+        ({"threads": 1.5}, UsageError),
+    ],
+)
+def test_impossible_machines_are_refused(
+    qwen_directory: Path, options: dict[str, Any], kind: type[AurisError]
+) -> None:
+    with pytest.raises(kind):
+        AsrPipeline.from_pretrained(qwen_directory, **{"device": "cpu", **options})
+
+
+@pytest.mark.parametrize("kernel", ["auto", "flash", "efficient", "math"])
+def test_every_kernel_says_the_same(qwen: AsrPipeline, qwen_directory: Path, kernel: Any) -> None:
+    pipeline = AsrPipeline.from_pretrained(qwen_directory, device="cpu", kernel=kernel)
+    wanted = qwen.transcribe(clip(3.0), max_new_tokens=BUDGET)
+    assert tokens(pipeline.transcribe(clip(3.0), max_new_tokens=BUDGET)) == tokens(wanted)
+
+
+def test_threads_are_set(qwen_directory: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        AsrPipeline.from_pretrained(qwen_directory, device="cpu", threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("config.json", None, CheckpointError),
+        ("config.json", "{", CheckpointError),
+        ("config.json", "[]", CheckpointError),
+        ("config.json", '{"model_type": "whisper"}', ConfigError),
+        ("model.safetensors", None, CheckpointError),
+        ("model.safetensors", "not weights", CheckpointError),
+        ("model.safetensors", "", CheckpointError),
+        ("tokenizer.json", None, TokenizerError),
+        ("tokenizer.json", "{}", TokenizerError),
+        ("generation_config.json", '{"eos_token_id": "two"}', ConfigError),
+        ("generation_config.json", '{"eos_token_id": []}', ConfigError),
+        ("generation_config.json", '{"eos_token_id": [true]}', ConfigError),
+        ("generation_config.json", "{", CheckpointError),
+    ],
+)
+def test_directories_that_are_no_checkpoint(
+    tmp_path: Path, name: str, content: str | None, kind: type[AurisError]
+) -> None:
+    directory = write_tiny(tmp_path / "m")
+    (directory / name).unlink()
+    if content is not None:
+        (directory / name).write_text(content)
+    with pytest.raises(kind):
+        AsrPipeline.from_pretrained(directory, device="cpu")
+
+
+def test_stop_ids_come_from_the_generation_config(qwen: AsrPipeline, tmp_path: Path) -> None:
+    said = qwen.transcribe(clip(2.0), max_new_tokens=BUDGET).segments[0].tokens
+    stop = said[-1]
+    for ids in (stop, [stop, 0]):
+        directory = write_tiny(tmp_path / f"m{isinstance(ids, list)}", seed=1)
+        (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+        pipeline = AsrPipeline.from_pretrained(directory, device="cpu")
+        (segment,) = pipeline.transcribe(clip(2.0), max_new_tokens=BUDGET).segments
+        assert segment.tokens == said[: said.index(stop)]
+        assert segment.finish_reason == "stop"
+
+
+def test_a_tokenizer_of_another_model(tmp_path: Path, ctc_directory: Path) -> None:
+    from tests.tiny_models import tiny_tokenizer
+
+    content = json.loads(tiny_tokenizer().to_json())
+    content["added_tokens"] = content["added_tokens"][:-1]
+    directory = write_tiny(tmp_path / "ctc", config=ctc_config())
+    (directory / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="one class for every unit"):
+        AsrPipeline.from_pretrained(directory, device="cpu")
+    content["added_tokens"] = content["added_tokens"][:2]
+    other = write_tiny(tmp_path / "qwen", config=qwen_config())
+    (other / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(TokenizerError):
+        AsrPipeline.from_pretrained(other, device="cpu")

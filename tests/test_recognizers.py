@@ -1,0 +1,262 @@
+"""Pieces to segments, with scripted scores for the words and tiny models for the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from auris.backends.fake import FakeBackend
+from auris.backends.torch import TorchBackend
+from auris.decoding.sampling import Sampling
+from auris.errors import CheckpointError, ConfigError, TokenizerError, UnsupportedOption
+from auris.recognizers import CtcRecognizer, Options, Piece, QwenRecognizer, Recognized
+from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END
+from auris.text.tokenizer import Tokenizer
+from auris.types import Chunk, Segment
+from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, tone_speech
+
+RATE = 16_000
+TOKENIZER = tiny_tokenizer()
+STOP = TOKENIZER.id(TURN_END)
+TAG = TOKENIZER.id(TEXT_TAG)
+
+
+class Scripted(FakeBackend):
+    """Answers the n-th request with the n-th script, whatever its prompt."""
+
+    def __init__(self, scripts: Sequence[Sequence[int]]) -> None:
+        super().__init__(dict(enumerate(scripts)), qwen_config().decoder.vocab, STOP)
+        self.prompts: list[list[int]] = []
+
+    def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
+        """The number of the request stands for its prompt."""
+        self.prompts.append(list(ids))
+        return torch.tensor([[float(len(self.prompts) - 1)]])
+
+
+def reply(language: str, text: str) -> list[int]:
+    return [*TOKENIZER.encode(f"language {language}"), TAG, *TOKENIZER.encode(text)]
+
+
+def piece(key: int = 0, seconds: float = 1.0, start: float = 0.0, **options: object) -> Piece:
+    chunk = Chunk(round(start * RATE), tone_speech(seconds, key))
+    return Piece(key, chunk, Options(**options))  # type: ignore[arg-type]
+
+
+def recognizer(scripts: Sequence[Sequence[int]]) -> QwenRecognizer:
+    return QwenRecognizer(Scripted(scripts), qwen_config(), TOKENIZER)
+
+
+def run(scripts: Sequence[Sequence[int]], pieces: Iterable[Piece], rows: int = 1) -> list[Segment]:
+    done = list(recognizer(scripts).recognize(pieces, rows, lambda: False))
+    return [one.segment for one in sorted(done, key=lambda one: one.key)]
+
+
+def test_a_reply_becomes_a_segment() -> None:
+    script = reply("English", "turn on the lights")
+    (segment,) = run([script], [piece(seconds=2.5, start=7.25)])
+    assert (segment.text, segment.language) == ("turn on the lights", "English")
+    assert (segment.start, segment.end) == (7.25, 9.75)
+    assert segment.tokens == tuple(script)
+    assert len(segment.logprobs) == len(script)
+    assert segment.finish_reason == "stop"
+
+
+def test_a_forced_language_opens_the_reply() -> None:
+    runner = recognizer([TOKENIZER.encode("guten tag")])
+    (done,) = runner.recognize([piece(language="German", context="fox")], 1, lambda: False)
+    assert (done.segment.text, done.segment.language) == ("guten tag", "German")
+    (prompt,) = runner.backend.prompts  # type: ignore[attr-defined]
+    assert prompt[-1] == TAG
+    assert "fox" in TOKENIZER.decode(prompt)
+    assert prompt.count(TOKENIZER.id(AUDIO_PAD)) == 100  # One state a frame on this backend.
+
+
+def test_no_speech() -> None:
+    (segment,) = run([reply("None", "")], [piece()])
+    assert (segment.text, segment.language, segment.finish_reason) == ("", None, "stop")
+    assert segment.tokens
+
+
+def test_a_model_that_says_nothing_at_all() -> None:
+    (segment,) = run([[]], [piece()])
+    assert (segment.text, segment.language, segment.tokens) == ("", None, ())
+    assert segment.avg_logprob is None
+
+
+def test_repeats_are_collapsed_in_the_text_and_kept_in_the_tokens() -> None:
+    (segment,) = run([reply("English", "ha" * 30)], [piece(max_new_tokens=500)])
+    assert segment.text == "ha"
+    assert TOKENIZER.decode(segment.tokens).endswith("ha" * 30)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 3.0, 10.0])
+def test_the_usual_budget_follows_the_length(seconds: float) -> None:
+    (segment,) = run([[65] * 1000], [piece(seconds=seconds)])
+    assert segment.finish_reason == "length"
+    assert len(segment.tokens) == 64 + int(16 * seconds)
+
+
+def test_the_budget_is_told_from_the_end() -> None:
+    scripts = [[65] * 6, [65] * 7]
+    exact, cut = run(scripts, [piece(0, max_new_tokens=6), piece(1, max_new_tokens=6)])
+    assert (exact.finish_reason, cut.finish_reason) == ("stop", "length")
+    assert exact.tokens == cut.tokens == (65,) * 6
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 8])
+def test_pieces_keep_their_results_in_any_batch(rows: int) -> None:
+    texts = ["one", "", "three three", "the quick brown fox", "five"]
+    scripts = [reply("English", text) for text in texts]
+    segments = run(scripts, [piece(key, start=key) for key in range(5)], rows)
+    assert [segment.text for segment in segments] == texts
+    assert [segment.start for segment in segments] == [0, 1, 2, 3, 4]
+
+
+def test_work_is_booked_to_its_stage() -> None:
+    (done,) = recognizer([[65]]).recognize([piece()], 1, lambda: False)
+    assert set(done.timings) == {"mel", "encode", "prefill", "decode"}
+    assert all(seconds >= 0 for seconds in done.timings.values())
+
+
+def test_cancelled_pieces_end_as_they_are_and_no_other_begins() -> None:
+    taken: list[int] = []
+    done: list[Recognized] = []
+
+    def pieces() -> Iterator[Piece]:
+        for key in range(6):
+            taken.append(key)
+            yield piece(key)
+
+    scripts = [[65, 66], [67] * 50, [68] * 50, [69], [70], [71]]
+    stop = [False]
+    for one in recognizer(scripts).recognize(pieces(), 3, lambda: stop[0]):
+        done.append(one)
+        stop[0] = True
+    reasons = {one.key: one.segment.finish_reason for one in done}
+    assert reasons == {0: "stop", 1: "cancelled", 2: "cancelled"}
+    assert taken == [0, 1, 2]
+    assert all(0 < len(one.segment.tokens) < 50 for one in done)
+
+
+def test_cancelled_before_the_first_piece() -> None:
+    def pieces() -> Iterator[Piece]:
+        raise AssertionError("a piece was asked for")
+        yield
+
+    assert list(recognizer([]).recognize(pieces(), 2, lambda: True)) == []
+    ctc = CtcRecognizer(TorchBackend(tiny_model(ctc_config())), ctc_config(), TOKENIZER)
+    assert list(ctc.recognize(pieces(), 2, lambda: True)) == []
+
+
+def test_the_models_own_stop_ids() -> None:
+    by_name = recognizer([])
+    assert by_name.stops == {TOKENIZER.id(END_OF_TEXT), STOP}
+    runner = QwenRecognizer(Scripted([[65, 66, 67]]), qwen_config(), TOKENIZER, stops=[66])
+    (done,) = runner.recognize([piece()], 1, lambda: False)
+    assert done.segment.tokens == (65,)
+
+
+def without(token: str) -> Tokenizer:
+    return Tokenizer(TOKENIZER.core, {k: v for k, v in TOKENIZER.added.items() if k != token})
+
+
+@pytest.mark.parametrize("token", [TEXT_TAG, END_OF_TEXT, TURN_END, AUDIO_PAD])
+def test_a_vocabulary_without_a_control_token(token: str) -> None:
+    with pytest.raises(TokenizerError, match="has to know the token"):
+        QwenRecognizer(Scripted([]), qwen_config(), without(token))
+
+
+def test_configs_and_vocabularies_have_to_belong_together() -> None:
+    config = qwen_config()
+    other = replace(config, audio_token_id=config.audio_token_id - 1)
+    with pytest.raises(ConfigError, match="audio_token_id"):
+        QwenRecognizer(Scripted([]), other, TOKENIZER)
+    small = replace(config, decoder=replace(config.decoder, vocab=TOKENIZER.size - 1))
+    with pytest.raises(ConfigError, match="row in the embedding"):
+        QwenRecognizer(Scripted([]), small, TOKENIZER)
+    backend = TorchBackend(tiny_model(ctc_config()))
+    for units in (TOKENIZER.size - 1, TOKENIZER.size + 1):
+        with pytest.raises(ConfigError, match="one class for every unit"):
+            CtcRecognizer(backend, replace(ctc_config(), units=units), TOKENIZER)
+
+
+@pytest.fixture(scope="module")
+def ctc() -> CtcRecognizer:
+    return CtcRecognizer(TorchBackend(tiny_model(ctc_config())), ctc_config(), TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (Options(context="fox"), "--context"),
+        (Options(max_new_tokens=9), "--max-new-tokens"),
+        (Options(sampling=Sampling(0.5)), "--temperature"),
+        (Options(language="French"), "English only"),
+    ],
+)
+def test_what_a_ctc_model_cannot_honour_is_refused(
+    ctc: CtcRecognizer, options: Options, named: str
+) -> None:
+    with pytest.raises(UnsupportedOption, match=named):
+        ctc.check(options)
+    recognizer([]).check(options)
+
+
+def test_what_a_ctc_model_can_honour(ctc: CtcRecognizer) -> None:
+    ctc.check(Options())
+    ctc.check(Options(language="English"))
+
+
+def test_a_ctc_piece_is_one_pass_and_never_depends_on_others(ctc: CtcRecognizer) -> None:
+    pieces = [piece(key, 0.4 + key, start=key) for key in range(3)]
+    together = list(ctc.recognize(pieces, 4, lambda: False))
+    for one, source in zip(together, pieces, strict=True):
+        (single,) = ctc.recognize([source], 1, lambda: False)
+        assert one.segment == single.segment
+        assert one.segment.finish_reason == "stop"
+        assert len(one.segment.tokens) == len(one.segment.logprobs) > 0
+        assert one.segment.text == TOKENIZER.decode(one.segment.tokens).strip()
+        assert one.segment.start == one.key
+        assert set(one.timings) == {"mel", "encode", "decode"}
+
+
+def test_a_ctc_model_that_hears_only_blanks() -> None:
+    model = tiny_model(ctc_config())
+    model.head.bias.data[ctc_config().blank] = 1e3
+    runner = CtcRecognizer(TorchBackend(model), ctc_config(), TOKENIZER)
+    (done,) = runner.recognize([piece()], 1, lambda: False)
+    segment = done.segment
+    assert (segment.text, segment.language, segment.tokens) == ("", None, ())
+
+
+@pytest.mark.parametrize("kind", ["qwen", "ctc"])
+def test_scores_that_are_no_numbers_are_an_error(kind: str) -> None:
+    """Damaged weights, or weights too large for float16, give NaN and never a text."""
+    config = qwen_config() if kind == "qwen" else ctc_config()
+    model = tiny_model(config)
+    next(model.encoder.parameters()).data.fill_(float("nan"))
+    make = QwenRecognizer if kind == "qwen" else CtcRecognizer
+    runner = make(TorchBackend(model), config, TOKENIZER)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="NaN"):
+        list(runner.recognize([piece(max_new_tokens=3) if kind == "qwen" else piece()], 1, bool))
+
+
+def test_spare_rows_of_the_embedding_say_nothing() -> None:
+    spare = qwen_config().decoder.vocab - 1
+    assert spare >= TOKENIZER.size
+    (segment,) = run([[*reply("English", "a"), spare, *TOKENIZER.encode("b")]], [piece()])
+    assert segment.text == "ab"
+    assert spare in segment.tokens
+
+
+def test_samples_of_a_piece_are_left_alone() -> None:
+    source = piece()
+    before = source.chunk.samples.copy()
+    run([[65]], [source])
+    assert np.array_equal(source.chunk.samples, before)
