@@ -46,7 +46,9 @@ class Counting:
             if not held:
                 return
             stop = cancelled()
-            for piece in held if stop else [held.pop(self.order[turn % len(self.order)] % len(held))]:
+            for piece in (
+                held if stop else [held.pop(self.order[turn % len(self.order)] % len(held))]
+            ):
                 yield self._done(piece, "cancelled" if stop else "stop")
             turn += 1
             if stop:

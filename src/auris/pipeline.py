@@ -18,7 +18,7 @@ from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
 from auris.checkpoints.configs import read_json
 from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
-from auris.config import AutCtcConfig
+from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.decoding.sampling import Sampling
 from auris.errors import ConfigError, UsageError
 from auris.models.attention import Kernel
@@ -249,19 +249,20 @@ def make_recognizer(
     config = checkpoint.config
     if isinstance(config, AutCtcConfig):
         return CtcRecognizer(backend, config, tokenizer)
-    return QwenRecognizer(backend, config, tokenizer, _stops(checkpoint))
+    return QwenRecognizer(backend, config, tokenizer, _stops(checkpoint.directory, config))
 
 
-def _stops(checkpoint: Checkpoint) -> list[int] | None:
+def _stops(directory: Path, config: QwenAsrConfig) -> list[int] | None:
     """Stop ids of generation_config.json; None leaves them to the tokenizer."""
-    path = checkpoint.directory / "generation_config.json"
+    path = directory / "generation_config.json"
     ids = read_json(path).get("eos_token_id") if path.exists() else None
     if ids is None:
         return None
     listed = ids if isinstance(ids, list) else [ids]
-    if not listed or not all(isinstance(number, int) for number in listed):
+    vocabulary = range(config.decoder.vocab)
+    if not listed or not all(type(number) is int and number in vocabulary for number in listed):
         raise ConfigError(
-            "eos_token_id in generation_config.json has to be an id or a list of ids",
+            "eos_token_id in generation_config.json has to be an id of the vocabulary, or several",
             f"it is {ids!r}",
             "use the generation_config.json that belongs to the weights",
         )

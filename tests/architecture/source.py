@@ -51,9 +51,10 @@ class Module:
         """String constants that are no docstrings, with their lines."""
         documentation = set(docstrings(self.tree))
         for node in ast.walk(self.tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if id(node) not in documentation:
-                    yield node.lineno, node.value
+            if id(node) in documentation or not isinstance(node, ast.Constant):
+                continue
+            if isinstance(node.value, str):
+                yield node.lineno, node.value
 
     def names(self) -> Iterator[tuple[int, str]]:
         """Dotted names as they are written, the longest of each expression, with their lines."""

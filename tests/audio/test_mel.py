@@ -12,11 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tiny_models import tone_speech
 
 from auris.audio.io import load
 from auris.audio.mel import log_mel, log_mels, mel_filters, mel_frames
 from auris.errors import EmptyAudio
-from tests.tiny_models import tone_speech
 
 RATE = 16_000
 TOLERANCE = 1e-10

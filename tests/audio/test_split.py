@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tiny_models import tone_speech
 
 from auris.audio.split import CHUNK_SECONDS, split
 from auris.errors import UsageError
 from auris.types import Chunk
-from tests.tiny_models import tone_speech
 
 RATE = 16_000
 

@@ -29,10 +29,10 @@ def test_it_is_a_backend() -> None:
 def test_rows_say_their_scripts_and_then_stop() -> None:
     backend = new()
     cache = backend.new_cache(2, 9)
-    assert backend.admit(cache, 2) == range(0, 2)
+    assert backend.admit(cache, 2) == range(2)
     assert best(backend.extend(cache, [[1], [2]])) == [[5], [7]]
     assert best(backend.extend(cache, [[5], [7]])) == [[6], [STOP]]
-    assert best(backend.extend(cache, [[6]], range(0, 1))) == [[STOP]]
+    assert best(backend.extend(cache, [[6]], range(1))) == [[STOP]]
     assert list(cache.lengths) == [3, 2]
     assert backend.passes == [[1, 1], [1, 1], [1]]
 
@@ -56,6 +56,6 @@ def test_rollback_and_dropping() -> None:
     assert cache.rows == [[1], [2]]
     backend.extend(cache, [[5, 6], [7]])
     backend.truncate(cache, 0, 1)
-    assert best(backend.extend(cache, [[5]], range(0, 1))) == [[6]]
+    assert best(backend.extend(cache, [[5]], range(1))) == [[6]]
     backend.drop(cache, 1)
     assert cache.rows == [[1, 5]]

@@ -20,11 +20,23 @@ def test_the_cpu_is_always_there_and_last() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:99", "cuda:x", "cuda:1e3", "cuda:" + "9" * 30]
-    + ["meta", "xpu", "cpu:0:0", " cpu", "auto:1", "auto,cpu", "\0"],
+    [
+        *(
+            "",
+            "gpu",
+            "CPU",
+            "cuda:",
+            "cuda:-1",
+            "cuda:99",
+            "cuda:x",
+            "cuda:1e3",
+            "cuda:" + "9" * 30,
+        ),
+        *("meta", "xpu", "cpu:0:0", " cpu", "auto:1", "auto,cpu", "\0"),
+    ],
 )
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(DeviceError, match="machine has|index of a CUDA"):
+    with pytest.raises(DeviceError, match=r"machine has|index of a CUDA"):
         pick_device(name)
 
 

@@ -197,6 +197,17 @@ class TestVariants:
         assert config.decoder.tied is tied
 
     @pytest.mark.parametrize("layout", FOREIGN)
+    def test_null_gives_way_to_a_variant(self, layout: str) -> None:
+        content = config_json(layout)
+        text, audio = (part(content, layout, name) for name in ("text_config", "audio_config"))
+        text.update(rope_theta=None, rope_scaling=None, rope_parameters={"rope_theta": 1e6})
+        text.update(layer_types=None, sliding_window=None)
+        audio.update(num_attention_heads=audio.pop("encoder_attention_heads"))
+        audio.update(encoder_attention_heads=None)
+        content.update(num_labels=None, classify_num=None, architectures=None)
+        assert from_json(content) == (layout, qwen_config())
+
+    @pytest.mark.parametrize("layout", FOREIGN)
     def test_audio_token_index(self, layout: str) -> None:
         content = config_json(layout)
         outer = part(content, layout)

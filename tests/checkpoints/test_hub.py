@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -228,6 +229,26 @@ class TestHub:
         assert pull("me/mine") == new
         with pytest.raises(ModelNotFound):
             pull("me/mine", revision="none")
+
+    def test_pickled_weights_are_never_fetched(
+        self, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import huggingface_hub
+        from huggingface_hub.utils import filter_repo_objects
+
+        asked: dict[str, Any] = {}
+
+        def fetch(name: str, **options: Any) -> str:
+            asked.update(options, name=name)
+            return str(tmp_path)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+        assert pull("me/mine", revision="v1") == tmp_path
+        assert (asked["name"], asked["revision"]) == ("me/mine", "v1")
+        needed = ["config.json", "merges.txt", "model-00001-of-00002.safetensors", "vocab.json"]
+        spare = ["README.md", "model.pt", "pytorch_model.bin", "optimizer.pkl", "code.py"]
+        kept = filter_repo_objects([*needed, *spare], allow_patterns=asked["allow_patterns"])
+        assert [*kept] == needed
 
     def test_another_cache(self, cache: Path, written: dict[str, Path], tmp_path: Path) -> None:
         snapshot = put(tmp_path / "other", "me/mine", written["hf"])

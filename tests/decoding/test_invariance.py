@@ -1,4 +1,4 @@
-"""Requests with audio through the one loop: any batch and kernel gives each request's own tokens."""
+"""Requests with audio through the one loop: each says the same in any batch."""
 
 from __future__ import annotations
 

@@ -105,9 +105,7 @@ def test_requests_are_prepared_only_when_a_row_is_free() -> None:
 
     steps = decode(backend_of([[5, 6, 7], [5], [8], []]), source(), {STOP}, rows=2)
     assert taken == []
-    seen = []
-    for step in steps:
-        seen.append((step.key, step.token, step.finish, tuple(taken)))
+    seen = [(step.key, step.token, step.finish, tuple(taken)) for step in steps]
     assert seen == [
         (0, 5, None, (0,)),
         (1, 5, None, (0, 1)),

@@ -44,7 +44,7 @@ def held(cache: KVCache, row: int, layer: int = 1) -> list[float]:
 def test_rows_begin_empty_and_are_counted() -> None:
     cache = new()
     assert (cache.room, cache.capacity, cache.lengths) == (3, 4, [])
-    assert cache.admit(2) == range(0, 2)
+    assert cache.admit(2) == range(2)
     assert cache.admit() == range(2, 3)
     assert (cache.room, cache.lengths) == (0, [0, 0, 0])
 
@@ -61,7 +61,7 @@ def test_too_many_rows_are_refused_and_nothing_changes() -> None:
 def test_only_rows_in_use_can_be_dropped(row: int) -> None:
     cache = new()
     cache.admit(2)
-    write(cache, range(0, 2), [[1.0], [2.0]])
+    write(cache, range(2), [[1.0], [2.0]])
     with pytest.raises(ValueError, match="not among the 2 in use"):
         cache.drop(row)
     assert [held(cache, 0), held(cache, 1)] == [[1.0], [2.0]]
@@ -71,7 +71,7 @@ def test_only_rows_in_use_can_be_dropped(row: int) -> None:
 def test_a_row_is_not_truncated_beyond_its_ends(length: int) -> None:
     cache = new()
     cache.admit()
-    write(cache, range(0, 1), [[1.0, 2.0]])
+    write(cache, range(1), [[1.0, 2.0]])
     with pytest.raises(ValueError, match=f"row 0 holds 2 positions, not {length}"):
         cache.truncate(0, length)
 
@@ -79,7 +79,7 @@ def test_a_row_is_not_truncated_beyond_its_ends(length: int) -> None:
 def test_reserve_keeps_what_is_there_and_never_shrinks() -> None:
     cache = new()
     cache.admit(2)
-    write(cache, range(0, 2), [[1.0, 2.0], [3.0]])
+    write(cache, range(2), [[1.0, 2.0], [3.0]])
     cache.reserve(2)
     assert cache.capacity == 4
     cache.reserve(9)
@@ -92,7 +92,7 @@ def test_growing_token_by_token_copies_rarely() -> None:
     cache.admit()
     storages = set()
     for number in range(300):
-        write(cache, range(0, 1), [[float(number)]])
+        write(cache, range(1), [[float(number)]])
         storages.add(cache.keys.data_ptr())
     assert held(cache, 0) == [float(number) for number in range(300)]
     assert len(storages) < 25
@@ -102,8 +102,8 @@ def test_nothing_in_the_storage_is_ever_nan() -> None:
     """A masked key is multiplied by zero, and zero times NaN would be NaN."""
     cache = new()
     cache.admit(3)
-    write(cache, range(0, 3), [[1.0], [2.0, 3.0, 4.0], [5.0]])
-    write(cache, range(0, 3), [[1.0] * 9, [2.0], [5.0]])
+    write(cache, range(3), [[1.0], [2.0, 3.0, 4.0], [5.0]])
+    write(cache, range(3), [[1.0] * 9, [2.0], [5.0]])
     assert not cache.keys.isnan().any()
     assert not cache.values.isnan().any()
 

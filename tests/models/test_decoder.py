@@ -106,7 +106,9 @@ def test_any_history_gives_the_logits_of_the_row_alone(
             group = range(first, len(rows)) if seed % 3 else range(len(rows))
             # Equal widths take other paths (no mask) than ragged ones.
             counts = [widths[0] if seed % 2 else widths[row] for row in group]
-            given_ids = [some_ids(seed + row, count) for row, count in zip(group, counts)]
+            given_ids = [
+                some_ids(seed + row, count) for row, count in zip(group, counts, strict=True)
+            ]
             whole = runner.extend(
                 memory, given_ids, None if len(group) == len(rows) else group, "all"
             )
@@ -178,7 +180,7 @@ def test_a_loud_neighbour_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "rows"), [([[1]], None), ([[1], []], None), ([], None), ([[1], [2]], range(0, 1))]
+    ("inputs", "rows"), [([[1]], None), ([[1], []], None), ([], None), ([[1], [2]], range(1))]
 )
 def test_a_pass_needs_one_input_a_row(inputs: list[list[int]], rows: range | None) -> None:
     memory = backend().new_cache(2, 4)

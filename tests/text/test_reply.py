@@ -58,7 +58,7 @@ def reference() -> Any:
 
 
 class TestAgainstTheReference:
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=400)
     @given(text=REPLIES | TAGGED)
     @example("language None\nmore<asr_text>x")
     @example("language \u3000<asr_text>x")
@@ -69,7 +69,7 @@ class TestAgainstTheReference:
         expected = reference._parse_single_output(text)
         assert parse_reply(text) == Reply(expected["language"], expected["transcription"])
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=400)
     @given(text=st.lists(REPEATS | st.text("ab ", max_size=4), max_size=5).map("".join))
     def test_repeats(self, reference: Any, text: str) -> None:
         assert collapse_repeats(text) == reference._detect_and_fix_repetitions(text)
@@ -85,7 +85,6 @@ class TestAgainstTheReference:
         text = around[0] + pattern * count + around[1]
         assert collapse_repeats(text) == reference._detect_and_fix_repetitions(text)
 
-    @settings(deadline=None)
     @given(text=REPLIES, forced=st.sampled_from([*LANGUAGES.values()]))
     def test_a_forced_language_stays(self, reference: Any, text: str, forced: str) -> None:
         """The prompt has named it; the text is that of the reference."""

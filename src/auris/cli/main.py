@@ -88,3 +88,13 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         sys.stderr.write(f"auris: {error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if debug:
+            raise
+        reason = error.strerror or str(error)
+        sys.stderr.write(
+            "auris: The system has to let files and streams be read and written, but "
+            f"{error.filename or 'one'} could not be ({reason}): "
+            "check space and permissions, or run with --debug to see where.\n"
+        )
+        sys.exit(1)

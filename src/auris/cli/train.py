@@ -33,6 +33,9 @@ def ctc(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that prepare batches ahead; 1 is enough.")
+    ] = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Processor threads; by default torch decides.")
     ] = None,
@@ -50,7 +53,7 @@ def ctc(
     if threads is not None:
         torch.set_num_threads(threads)
     sources = Sources(data=data, dev=dev or [], texts=text or [])
-    train_ctc(Recipe.read(config), sources, out, resume=resume, report=typer.echo)
+    train_ctc(Recipe.read(config), sources, out, resume=resume, report=typer.echo, workers=workers)
 
 
 @app.command()

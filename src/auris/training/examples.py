@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from auris.audio.mel import log_mel, mel_frames
 from auris.config import AutCtcConfig, audio_tokens
@@ -103,6 +105,43 @@ def make_batch(
         mels.append(augment.mask(mel, rng) if augmented else mel)
         targets.append(ids)
     return Batch(mels, targets)
+
+
+class Batches(Dataset[Batch]):
+    """The batches of an epoch by index, for torch's loader."""
+
+    def __init__(
+        self, clips: Sequence[Clip], recipe: Recipe, config: AutCtcConfig, plan: EpochPlan
+    ) -> None:
+        self._make = functools.partial(make_batch, clips, recipe, config, plan)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self._make(index)
+
+
+def load_batches(
+    clips: Sequence[Clip],
+    recipe: Recipe,
+    config: AutCtcConfig,
+    plan: EpochPlan,
+    first: int,
+    workers: int,
+) -> Iterator[Batch]:
+    """The batches of an epoch from `first` on.
+
+    Args:
+        workers: processes that prepare batches ahead; 0 prepares each when it is asked for. The
+            batches are the same. Processes rather than threads, whose pools would quarrel with
+            the trainer's for the processors; they share the clips' memory with it.
+    """
+    loader = DataLoader(
+        Batches(clips, recipe, config, plan),
+        batch_size=None,
+        sampler=range(first, len(plan.batches)),
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+    )
+    return iter(loader)
 
 
 def dropout_seed(seed: int, step: int) -> int:

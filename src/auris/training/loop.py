@@ -21,7 +21,7 @@ from torch import nn
 from auris.errors import TrainingError
 from auris.models.aut_ctc import AutCtc
 from auris.training.data import Clip
-from auris.training.examples import Batch, EpochPlan, dropout_seed, make_batch, plan_epoch
+from auris.training.examples import Batch, EpochPlan, dropout_seed, load_batches, plan_epoch
 from auris.training.losses import ctc_loss
 from auris.training.recipes import Recipe
 from auris.training.score import error_rates
@@ -81,6 +81,7 @@ class Trainer:
         dev: development clips by the name of their set.
         out: the run's folder; checkpoints and the log are written there.
         report: called with a line of text for every epoch and every `report_steps`.
+        workers: processes that prepare batches ahead, see `load_batches`.
     """
 
     report_steps = 50
@@ -93,6 +94,7 @@ class Trainer:
         tokenizer: Tokenizer,
         out: Path,
         report: Callable[[str], None] = print,
+        workers: int = 0,
     ) -> None:
         if not clips:
             raise TrainingError(
@@ -100,6 +102,7 @@ class Trainer:
             )
         self.recipe, self.clips, self.dev = recipe, clips, dev
         self.tokenizer, self.out, self.report = tokenizer, out, report
+        self.workers = workers
         self.model = new_model(recipe)
         self.optimizer = _optimizer(self.model, recipe)
         self.progress = Progress(data=self._fingerprint())
@@ -141,14 +144,17 @@ class Trainer:
     def _epoch(self) -> None:
         progress = self.progress
         plan = self._plan(progress.epoch)
-        for index in range(progress.batch, len(plan.batches)):
-            started = time.perf_counter()
-            # Not prepared ahead by a thread: on two cores the threads of both would quarrel.
-            batch = make_batch(self.clips, self.recipe, self.model.config, plan, index)
+        config = self.model.config
+        started = time.perf_counter()
+        for batch in load_batches(
+            self.clips, self.recipe, config, plan, progress.batch, self.workers
+        ):
             progress.losses.append(self.step(batch))
             progress.batch += 1
             progress.step += 1
-            progress.seconds += time.perf_counter() - started
+            now = time.perf_counter()
+            progress.seconds += now - started
+            started = now
             if progress.step % self.report_steps == 0:
                 self._report_step(len(plan.batches))
             if progress.step % self.recipe.checkpoint_steps == 0:

@@ -46,6 +46,7 @@ def train_ctc(
     out: Path,
     resume: bool = False,
     report: Callable[[str], None] = print,
+    workers: int = 0,
 ) -> Trainer:
     """Train an AuT encoder with CTC.
 
@@ -69,7 +70,7 @@ def train_ctc(
     report(found.describe())
     (out / REPORT).write_text(found.describe(names=len(clips)) + "\n", encoding="utf-8")
     dev = {path.stem.removesuffix("_dev"): _dev_set(path, report) for path in sources.dev}
-    trainer = Trainer(recipe, clips, dev, tokenizer, out, report)
+    trainer = Trainer(recipe, clips, dev, tokenizer, out, report, workers)
     (out / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
     if resume:
         trainer.resume()

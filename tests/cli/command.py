@@ -1,0 +1,72 @@
+"""Runs the command line inside the test's process, and as a program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import auris
+from auris.cli.main import main
+
+PROGRAM = [sys.executable, "-c", "from auris.cli.main import main; main()"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Auris:
+    """Calls `auris` in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: object) -> Outcome:
+        self.capsys.readouterr()
+        code: object = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+        out, err = self.capsys.readouterr()
+        assert code is None or isinstance(code, int)
+        assert "Traceback" not in err or "--debug" in arguments
+        return Outcome(code or 0, out, err)
+
+
+def program(
+    *arguments: object, stdin: bytes = b"", environment: dict[str, str] | None = None
+) -> Outcome:
+    """Calls `auris` as a program of its own."""
+    source = str(Path(auris.__file__).parents[1])
+    inherited = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [*PROGRAM, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": inherited, **(environment or {})},
+        timeout=100,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def is_one_sentence(message: str, *parts: str) -> None:
+    """Rule, finding and remedy on one line, without a traceback."""
+    assert message.startswith("auris: "), message
+    assert message.endswith(".\n"), message
+    assert message.count("\n") == 1, message
+    assert ", but " in message, message
+    assert ": " in message.partition(", but ")[2], message
+    for part in parts:
+        assert part in message, f"{part!r} is not said in {message!r}"

@@ -1,0 +1,199 @@
+"""Everything that can be wrong: one sentence with rule, finding and remedy, and the right code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auris.errors import LanguageError, ModelNotFound
+from tests.cli.command import Auris, Outcome, is_one_sentence, program
+
+BAD = {
+    "missing.wav": "there is no",
+    "empty.wav": "is empty",
+    "text.wav": "format",
+    "truncated.wav": "break",
+    "zero.wav": "holds none",
+    "nan.wav": "has nan at 0.000 s",
+    "directory.wav": "is a directory",
+}
+"""Recordings that cannot be transcribed, and a word of why."""
+
+FEW = ("--max-new-tokens", 3)
+
+
+@pytest.mark.parametrize(("name", "why"), BAD.items())
+@pytest.mark.parametrize("model", ["qwen", "ctc"])
+def test_a_bad_recording(
+    auris: Auris, recordings: Path, models: Path, model: str, name: str, why: str
+) -> None:
+    done = auris("transcribe", recordings / name, "-m", models / model)
+    assert (done.code, done.out) == (1, "")
+    is_one_sentence(done.err, str(recordings / name), why)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_bad_recordings_among_good_ones(
+    auris: Auris, recordings: Path, tmp_path: Path, size: int
+) -> None:
+    names = ["a.wav", *BAD, "silence.wav", "b.wav"]
+    files = [recordings / name for name in names]
+    done = auris("transcribe", *files, "--batch-size", size, *FEW)
+    assert done.code == 1
+    good = [line.partition(": ")[0] for line in done.out.splitlines()]
+    assert good == [str(recordings / name) for name in ("a.wav", "silence.wav", "b.wav")]
+    bad = [line for line in done.err.splitlines(keepends=True) if "token budget" not in line]
+    assert len(bad) == len(BAD)
+    for line, (name, why) in zip(bad, BAD.items(), strict=True):
+        is_one_sentence(line, str(recordings / name), why)
+    done = auris("transcribe", *files, "-o", tmp_path, *FEW)
+    assert (done.code, done.out) == (1, "")
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "b", "silence"]
+
+
+@pytest.mark.parametrize("model", ["qwen", "ctc"])
+def test_silence_is_a_recording_like_others(
+    auris: Auris, recordings: Path, models: Path, model: str
+) -> None:
+    done = auris("transcribe", recordings / "silence.wav", "-m", models / model)
+    assert done.code == 0
+    assert done.out.count("\n") == 1
+
+
+def failed(done: Outcome, code: int, *parts: str) -> None:
+    assert (done.code, done.out) == (code, "")
+    is_one_sentence(done.err, *parts)
+
+
+def test_models_that_are_none(auris: Auris, recordings: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
+    file = recordings / "a.wav"
+    failed(auris("transcribe", file, "-m", recordings), 1, "config.json", str(recordings))
+    failed(auris("transcribe", file, "-m", tmp_path), 1, "Qwen3-ASR", "whisper")
+    failed(auris("transcribe", file, "-m", file), 1, "has to be a directory")
+    failed(auris("transcribe", file, "-m", "no-such-model"), 1, "'no-such-model' is none of these")
+    failed(auris("transcribe", file, "-m", "a\0b"), 1, "'a\\x00b'")
+
+
+def test_devices_and_dtypes_that_are_not_there(auris: Auris, recordings: Path) -> None:
+    file = recordings / "a.wav"
+    for name in ("toaster", "cuda:99", "meta", ""):
+        if name:
+            failed(auris("transcribe", file, "--device", name), 1, repr(name))
+    failed(auris("transcribe", file, "--dtype", "int7"), 1, "'int7'", "float32")
+
+
+def test_unknown_languages(auris: Auris, recordings: Path, models: Path) -> None:
+    file = recordings / "a.wav"
+    failed(auris("transcribe", file, "--language", "Klingon"), 1, "'Klingon'", "en (English)")
+    failed(auris("transcribe", file, "-l", "xx", "-m", models / "ctc"), 1, "'xx'")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--context", "names"),
+        ("--max-new-tokens", 5),
+        ("--temperature", 0.5),
+        ("--language", "French"),
+    ],
+)
+def test_what_a_ctc_model_cannot_honour(
+    auris: Auris, recordings: Path, models: Path, options: tuple[str, object]
+) -> None:
+    named = "French" if options[0] == "--language" else options[0]
+    file = recordings / "a.wav"
+    failed(auris("transcribe", file, "-m", models / "ctc", *options), 1, str(named))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("-f", "srtx"), "'srtx'"),
+        (("--output_format", "text"), "'text'"),
+        (("--chunk-seconds", 0.1), "1 to 1200 seconds"),
+        (("--chunk-seconds", "nan"), "1 to 1200 seconds"),
+        (("--start", -1), "start has to be"),
+        (("--duration", 0), "duration has to be"),
+        (("--temperature", -1), "temperature"),
+        (("--seed", -1), "seed"),
+    ],
+)
+def test_impossible_values_are_wrong_usage(
+    auris: Auris, recordings: Path, options: tuple[str, object], named: str
+) -> None:
+    failed(auris("transcribe", recordings / "a.wav", *options), 2, named)
+
+
+def test_no_recording_is_wrong_usage(auris: Auris) -> None:
+    failed(auris("transcribe"), 2, "none was named", "name a FILE")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("transcribe", "a.wav", "--nonsense"),
+        ("transcribe", "a.wav", "--batch-size", "0"),
+        ("transcribe", "a.wav", "--batch-size", "many"),
+        ("transcribe", "a.wav", "--max_new_tokens", "0"),
+        ("transcribe", "a.wav", "--threads", "0"),
+        ("transcribe", "a.wav", "--start", "soon"),
+        ("nonsense",),
+        ("convert",),
+        ("convert", "in"),
+        ("pull",),
+        ("models", "too-many"),
+    ],
+)
+def test_wrong_command_lines(auris: Auris, arguments: tuple[str, ...]) -> None:
+    done = auris(*arguments)
+    assert done.code == 2
+    assert "Usage:" in done.err
+    assert done.out == ""
+
+
+def test_a_span_outside_the_recording(auris: Auris, recordings: Path) -> None:
+    failed(auris("transcribe", recordings / "a.wav", "--start", 99), 1, "start", "99")
+
+
+def test_debug_shows_where_an_error_came_from(auris: Auris, recordings: Path) -> None:
+    for arguments in (
+        ("--debug", "transcribe", recordings / "a.wav", "-l", "xx"),
+        ("transcribe", recordings / "a.wav", "-l", "xx", "--debug"),
+    ):
+        with pytest.raises(LanguageError):
+            auris(*arguments)
+    with pytest.raises(ModelNotFound):
+        auris("transcribe", recordings / "a.wav", "-m", "none", "--debug")
+
+
+def test_debug_shows_where_a_recordings_error_came_from(auris: Auris, recordings: Path) -> None:
+    done = auris("transcribe", recordings / "missing.wav", recordings / "a.wav", "--debug", *FEW)
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert "UnreadableAudio" in done.err
+    assert done.out.startswith(str(recordings / "a.wav"))
+
+
+def test_behind_two_dashes_all_are_files(
+    auris: Auris, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("--debug", "--a_b"):
+        Path(name).write_bytes((recordings / "a.wav").read_bytes())
+    done = auris("transcribe", *FEW, "--", "--debug", "--a_b")
+    assert done.code == 0
+    assert [line.partition(": ")[0] for line in done.out.splitlines()] == ["--debug", "--a_b"]
+
+
+def test_as_a_program(models: Path, recordings: Path) -> None:
+    options = ("-m", models / "ctc", "--device", "cpu")
+    done = program("transcribe", recordings / "a.wav", *options, "--context", "x")
+    failed(done, 1, "--context")
+    done = program("transcribe", recordings / "a.wav", *options, "--context", "x", "--debug")
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert "UnsupportedOption" in done.err
+    done = program("transcribe", *options)
+    failed(done, 2, "none was named")

@@ -1,0 +1,175 @@
+"""The other commands, their help, and how the program presents itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import auris as package
+from auris.checkpoints import hub
+from auris.cli.main import app
+from tests.cli.command import Auris, is_one_sentence, program
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*path, name))
+
+
+ALL = list(commands(typer.main.get_command(app)))
+
+
+def test_the_commands_are_there() -> None:
+    named = {path[0] for path in ALL if path}
+    assert {"transcribe", "models", "pull", "convert", "doctor", "train"} <= named
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_help(auris: Auris, path: tuple[str, ...]) -> None:
+    done = auris(*path, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert "Usage:" in done.out
+    assert "--help" in done.out
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    def check(group: Any, path: str) -> None:
+        assert (group.help or "").strip(), f"{path} has no help"
+        for parameter in group.params:
+            text = getattr(parameter, "help", None)
+            assert text, f"{path} {parameter.name} has no help"
+        for name, command in getattr(group, "commands", {}).items():
+            check(command, f"{path} {name}")
+
+    check(typer.main.get_command(app), "auris")
+
+
+def test_version(auris: Auris) -> None:
+    done = auris("--version")
+    assert (done.code, done.out) == (0, package.__version__ + "\n")
+
+
+def test_nothing_asked_shows_the_help(auris: Auris) -> None:
+    done = auris()
+    assert "Usage:" in done.out + done.err
+
+
+def test_models(
+    auris: Auris, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {hub.DEFAULT_MODEL: models / "ctc", "broken": tmp_path}
+    monkeypatch.setattr(hub, "bundled_models", lambda: found)
+    monkeypatch.setattr(hub, "cached_models", lambda: {"Someone/Qwen": models / "qwen"})
+    done = auris("models")
+    assert done.code == 0
+    first, second = done.out.splitlines()
+    assert first.startswith(f"{hub.DEFAULT_MODEL}  AutCtc, native layout, ")
+    assert first.endswith("(default)")
+    assert second.startswith("Someone/Qwen  QwenAsr, native layout, ")
+    assert done.err.startswith("broken: ")
+
+
+def test_no_models(auris: Auris, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "bundled_models", dict)
+    monkeypatch.setattr(hub, "cached_models", dict)
+    done = auris("models")
+    assert (done.code, done.out) == (0, "")
+    assert "auris pull" in done.err
+
+
+def test_convert_there_and_back(
+    auris: Auris, models: Path, recordings: Path, tmp_path: Path
+) -> None:
+    wanted = auris("transcribe", recordings / "b.wav", "--max-new-tokens", 9).out
+    source = models / "qwen"
+    for place, layout in enumerate(("hf", "published", "native")):
+        out = tmp_path / f"{place}_{layout}"
+        done = auris("convert", source, out, "--layout", layout, "--shard-gb", 1e-4)
+        assert (done.code, done.out) == (0, f"{out}\n")
+        done = auris("transcribe", recordings / "b.wav", "-m", out, "--max-new-tokens", 9)
+        assert done.out == wanted
+        source = out
+    for name in ("config.json", "tokenizer.json", "generation_config.json"):
+        assert (source / name).read_text() == (models / "qwen" / name).read_text()
+
+
+def test_convert_to_half_precision(auris: Auris, models: Path, tmp_path: Path) -> None:
+    size = {}
+    for dtype in ("float32", "bfloat16"):
+        out = tmp_path / dtype
+        assert auris("convert", models / "ctc", out, "--dtype", dtype).code == 0
+        size[dtype] = (out / "model.safetensors").stat().st_size
+    assert size["bfloat16"] < 0.6 * size["float32"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "named"),
+    [
+        (("--layout", "keras"), 2, "'keras'"),
+        (("--dtype", "int8"), 2, "'int8'"),
+        (("--shard-gb", 0), 2, "shard-gb"),
+        (("--shard-gb", "nan"), 2, "shard-gb"),
+        (("--shard-gb", "inf"), 2, "shard-gb"),
+        (("--layout", "hf"), 1, "CTC head"),
+        (("--layout", "published"), 1, "CTC head"),
+    ],
+)
+def test_impossible_conversions(
+    auris: Auris,
+    models: Path,
+    tmp_path: Path,
+    options: tuple[str, object],
+    code: int,
+    named: str,
+) -> None:
+    done = auris("convert", models / "ctc", tmp_path / "out", *options)
+    assert (done.code, done.out) == (code, "")
+    is_one_sentence(done.err, named)
+    assert list(tmp_path.iterdir()) == [], "something is left behind"
+
+
+def test_convert_overwrites_nothing(auris: Auris, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").write_text("kept")
+    (tmp_path / "file").write_text("kept")
+    for out in ("full", "file", "file/below", "full/kept/below"):
+        done = auris("convert", models / "ctc", tmp_path / out)
+        assert (done.code, done.out) == (2, "")
+        is_one_sentence(done.err, str(tmp_path / out))
+    assert (tmp_path / "full" / "kept").read_text() == (tmp_path / "file").read_text() == "kept"
+    done = auris("convert", tmp_path / "full", tmp_path / "out")
+    assert done.code == 1
+    is_one_sentence(done.err, "config.json")
+
+
+def test_pull(auris: Auris, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    asked: list[tuple[str, object]] = []
+
+    def fetch(name: str, revision: object = None, **options: object) -> str:
+        asked.append((name, revision))
+        assert "*.safetensors" in options["allow_patterns"]  # type: ignore[operator]
+        assert not any("bin" in str(p) or "pt" in str(p) for p in options["allow_patterns"])  # type: ignore[attr-defined]
+        return str(models / "qwen")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    done = auris("pull", "Someone/Model", "--revision", "main")
+    assert (done.code, done.out) == (0, f"{models / 'qwen'}\n")
+    assert asked == [("Someone/Model", "main")]
+
+
+def test_without_a_network(tmp_path: Path, recordings: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    for arguments in (
+        ("pull", "Someone/Model"),
+        ("transcribe", recordings / "a.wav", "-m", "Someone/Model"),
+    ):
+        done = program(*arguments, environment=offline)
+        assert (done.code, done.out) == (1, "")
+        is_one_sentence(done.err, "'Someone/Model' could not be fetched", "cache")
