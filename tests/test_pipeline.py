@@ -28,6 +28,7 @@ from auris.errors import (
     UnsupportedOption,
     UsageError,
 )
+from tests.test_batching import Counting
 from tests.tiny_models import ctc_config, qwen_config, tone_speech, write_tiny
 
 RATE = 16_000
@@ -301,6 +302,19 @@ def test_segments_come_one_by_one_in_order(qwen: AsrPipeline) -> None:
         rest = list(parts)
         assert [s.tokens for s in (first, *rest)] == tokens(whole)
         assert [s.start for s in (first, *rest)] == [s.start for s in whole.segments]
+
+
+def test_a_segment_is_given_as_soon_as_those_before_it_are_there() -> None:
+    recognizer = Counting([1, 0])
+    pipeline = AsrPipeline(recognizer, None, None)  # type: ignore[arg-type]
+    parts = pipeline.segments(clip(9.0), chunk_seconds=1, batch_size=2)
+    starts, taken = [], []
+    for part in parts:
+        starts.append(part.start)
+        taken.append(recognizer.taken)
+    assert starts == sorted(starts)
+    # The second piece was done first: it waits for the first, and comes right behind it.
+    assert taken[0] == taken[1] == 3
 
 
 def test_segments_of_a_bad_recording(qwen: AsrPipeline, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from auris.backends.base import Backend
@@ -45,6 +46,14 @@ def test_all_positions_of_ids_and_of_embeddings() -> None:
     assert logits.shape == (2, 3, 10)
     assert best(logits[0]) == [5, 6, STOP]
     assert best(logits[1, :1]) == [7]
+
+
+def test_no_more_rows_than_there_is_room_for() -> None:
+    backend = new()
+    cache = backend.new_cache(2, 9)
+    backend.admit(cache)
+    with pytest.raises(ValueError, match="room for 1 more rows, not 2"):
+        backend.admit(cache, 2)
 
 
 def test_rollback_and_dropping() -> None:

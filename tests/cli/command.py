@@ -45,20 +45,25 @@ class Auris:
 
 
 def program(
-    *arguments: object, stdin: bytes = b"", environment: dict[str, str] | None = None
+    *arguments: object,
+    stdin: bytes = b"",
+    stdout: str | None = None,
+    environment: dict[str, str] | None = None,
 ) -> Outcome:
-    """Calls `auris` as a program of its own."""
+    """Calls `auris` as a program of its own; `stdout` names a file to write to instead."""
     source = str(Path(auris.__file__).parents[1])
     inherited = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [*PROGRAM, *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": inherited, **(environment or {})},
-        timeout=100,
-        check=False,
-    )
-    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+    with open(stdout or os.devnull, "wb") as file:
+        done = subprocess.run(
+            [*PROGRAM, *map(str, arguments)],
+            input=stdin,
+            stdout=file if stdout else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": inherited, **(environment or {})},
+            timeout=100,
+            check=False,
+        )
+    return Outcome(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
 
 
 def is_one_sentence(message: str, *parts: str) -> None:

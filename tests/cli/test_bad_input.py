@@ -187,6 +187,13 @@ def test_behind_two_dashes_all_are_files(
     assert [line.partition(": ")[0] for line in done.out.splitlines()] == ["--debug", "--a_b"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_disk(models: Path, recordings: Path) -> None:
+    options = ("-m", models / "ctc", "--device", "cpu")
+    done = program("transcribe", recordings / "a.wav", *options, stdout="/dev/full")
+    failed(done, 1, "No space left on device")
+
+
 def test_as_a_program(models: Path, recordings: Path) -> None:
     options = ("-m", models / "ctc", "--device", "cpu")
     done = program("transcribe", recordings / "a.wav", *options, "--context", "x")

@@ -192,7 +192,7 @@ def test_a_pass_needs_one_input_a_row(inputs: list[list[int]], rows: range | Non
 
 def test_slots_and_states_have_to_match() -> None:
     slot = model("tied").config.audio_token_id
-    states = torch.zeros(3, 32)
+    states = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="2 audio slots for 3 states"):
         backend().embed([1, slot, slot, 2], states)
     with pytest.raises(ValueError, match="1 audio slots for 0 states"):

@@ -19,6 +19,11 @@ MAX_CHANNELS = 64
 
 
 def array_pieces(array: object, rate: object) -> Generator[Piece, None, None]:
+    """Pieces of one second of an array as `auris.audio.io.Source` describes it.
+
+    Raises:
+        InvalidSamples: its type, shape or rate is impossible.
+    """
     hertz = check_rate(rate)
     rows = _rows(array)
     for at in range(0, rows.shape[1], hertz):

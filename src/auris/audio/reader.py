@@ -58,9 +58,11 @@ class Reader:
         )
 
     def seekable(self) -> bool:
+        """Whether the source can be entered anywhere."""
         return self._origin is not None
 
     def read(self, size: int) -> bytes:
+        """The next bytes; b"" at the end."""
         try:
             data = self._pending or self._checked(self._file.read(size))
         except Exception as error:
@@ -72,10 +74,12 @@ class Reader:
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to an offset, counted from where the source stood when it was given."""
         origin = self._origin or 0
         return self._file.seek(offset + (origin if whence == io.SEEK_SET else 0), whence) - origin
 
     def tell(self) -> int:
+        """The present offset."""
         return self._file.tell() - (self._origin or 0)
 
     def peek(self, offset: int, size: int) -> bytes:
@@ -95,6 +99,11 @@ class Reader:
 
 
 def open_file(source: object, name: str, stack: ExitStack) -> IO[bytes]:
+    """The file object of a path, bytes, "-" or a file object; closed with `stack` if opened here.
+
+    Raises:
+        UnreadableAudio: there is no such file, or it cannot be opened.
+    """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return io.BytesIO(source)
     if not isinstance(source, (str, os.PathLike)):
@@ -125,8 +134,10 @@ def _standard_input() -> IO[bytes]:
 
 
 def unreadable(rule: str, found: str, remedy: str) -> NoReturn:
+    """Raise UnreadableAudio, without the error that led to it."""
     raise UnreadableAudio(rule, found, remedy) from None
 
 
 def reason(error: Exception) -> str:
+    """What an error of another package says, in short."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__)

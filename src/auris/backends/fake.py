@@ -63,8 +63,10 @@ class FakeBackend:
 
     def admit(self, cache: Cache, count: int = 1) -> range:
         """See `Backend.admit`."""
-        rows = cast(FakeCache, cache).rows
+        rows, limit = cast(FakeCache, cache).rows, cast(FakeCache, cache).limit
         first = len(rows)
+        if first + count > limit:
+            raise ValueError(f"the cache has room for {limit - first} more rows, not {count}")
         rows.extend([] for _ in range(count))
         return range(first, first + count)
 
