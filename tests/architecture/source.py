@@ -40,6 +40,8 @@ class Module:
     @property
     def room(self) -> str:
         """The room of DESIGN's table that the file lies in."""
+        if self.path == "__main__.py":
+            return "cli"
         first, _, rest = self.path.partition("/")
         return first if rest else room_of(first.removesuffix(".py"))
 
