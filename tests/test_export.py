@@ -16,7 +16,14 @@ from safetensors import safe_open
 
 from auris import export as package
 from auris.checkpoints.load import load_weights, open_checkpoint
-from auris.errors import AurisError, ConfigError, TensorError, TokenizerError, UsageError
+from auris.errors import (
+    AurisError,
+    ConfigError,
+    OutputError,
+    TensorError,
+    TokenizerError,
+    UsageError,
+)
 from auris.export import convert, export, export_native
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import AUDIO_PAD, CHAT_TEMPLATE, CONTROL_TOKENS, TEXT_TAG
@@ -31,7 +38,14 @@ from tests.tiny_models import (
 
 LAYOUTS = ("native", "hf", "published")
 FILES = {
-    "native": {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"},
+    "native": {
+        "config.json",
+        "generation_config.json",
+        "merges.txt",
+        "model.safetensors",
+        "tokenizer_config.json",
+        "vocab.json",
+    },
     "hf": {
         "chat_template.jinja",
         "config.json",
@@ -77,9 +91,20 @@ class TestContent:
 
     def test_ctc_files(self, tmp_path: Path) -> None:
         out = write_tiny(tmp_path / "out", "native", ctc_config())
-        assert names(out) == {"config.json", "model.safetensors", "tokenizer.json"}
+        assert names(out) == FILES["native"] - {"generation_config.json"}
         checkpoint = open_checkpoint(out)
         assert (checkpoint.layout, checkpoint.config) == ("native", ctc_config())
+
+    def test_units_that_are_no_qwen2_vocabulary(self, tmp_path: Path) -> None:
+        content = json.loads(tiny_tokenizer().to_json())
+        content["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": True}
+        content["pre_tokenizer"] |= {"trim_offsets": True, "use_regex": True}
+        tokenizer = Tokenizer.from_json(json.dumps(content))
+        out = export(tiny_model(), qwen_config(), tokenizer, tmp_path / "native")
+        assert names(out) >= {"tokenizer.json"}
+        assert Tokenizer.from_directory(out).encode("a b") == tokenizer.encode("a b")
+        with pytest.raises(ConfigError, match="cuts text in another way"):
+            export(tiny_model(), qwen_config(), tokenizer, tmp_path / "out", layout="published")
 
     def test_generation_ends_at_the_stop_tokens(self, tmp_path: Path, layout: Any) -> None:
         out = write_tiny(tmp_path / "out", layout)
@@ -185,7 +210,7 @@ class TestContent:
 
 class TestTarget:
     def refuse(self, target: Path, match: str, **options: Any) -> None:
-        with pytest.raises(UsageError, match=match):
+        with pytest.raises((UsageError, OutputError), match=match):
             export(tiny_model(), qwen_config(), tiny_tokenizer(), target, **options)
 
     def test_not_empty(self, tmp_path: Path, layout: Any) -> None:
@@ -291,7 +316,7 @@ class TestFailures:
     def test_no_space(self, target: Path, layout: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         failing = _after_some_shards(self.NO_SPACE)
         monkeypatch.setattr("auris.checkpoints.save.save_file", failing)
-        with pytest.raises(UsageError, match="No space left on device") as caught:
+        with pytest.raises(OutputError, match="No space left on device") as caught:
             self.write(target, layout=layout, shard_bytes=50_000)
         assert str(target) in str(caught.value)
 
@@ -306,26 +331,26 @@ class TestFailures:
 
     def test_the_last_step(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Path, "rename", _raise(PermissionError(13, "Permission denied")))
-        with pytest.raises(UsageError, match="Permission denied"):
+        with pytest.raises(OutputError, match="Permission denied"):
             self.write(target)
 
     @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
     def test_read_only_folder(self, tmp_path: Path) -> None:
         folder = tmp_path / "locked"
         folder.mkdir(mode=0o555)
-        with pytest.raises(UsageError, match="can be written"):
+        with pytest.raises(OutputError, match="can be written"):
             self.write(folder / "out")
         assert names(folder) == set()
 
     @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
     def test_a_place_without_files(self) -> None:
-        with pytest.raises(UsageError, match="can be written"):
+        with pytest.raises(OutputError, match="can be written"):
             self.write(Path("/proc/self/out"))
 
     def test_a_dead_tokenizer(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Tokenizer, "to_json", _raise(ValueError("broken")))
         with pytest.raises(ValueError, match="broken"):
-            self.write(target)
+            self.write(target, layout="hf")
 
 
 class TestConvert:
@@ -345,13 +370,13 @@ class TestConvert:
         assert names(tmp_path) == {"source"}
 
     def test_tokenizer_of_another_model(self, tmp_path: Path) -> None:
-        source = write_tiny(tmp_path / "source", "native")
+        source = write_tiny(tmp_path / "source", "hf")
         content = read(source, "tokenizer.json")
         for token in content["added_tokens"]:
             token["id"] += 1
         (source / "tokenizer.json").write_text(json.dumps(content))
         with pytest.raises(ConfigError, match=r"audio_token_id .*, but they are 345 and 346"):
-            convert(source, tmp_path / "out", "hf")
+            convert(source, tmp_path / "out", "native")
         assert names(tmp_path) == {"source"}
 
     @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])

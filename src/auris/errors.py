@@ -14,6 +14,7 @@
     ├── DeviceError             a device or dtype that this machine does not have
     ├── LanguageError           a language that the model does not know
     ├── UnsupportedOption       an option that the chosen model cannot honour
+    ├── OutputError             a result cannot be written
     ├── TrainingError           training data or a recipe that cannot be used
     └── MissingExtra            an optional package is needed and not installed
 
@@ -33,6 +34,7 @@ __all__ = [
     "LanguageError",
     "MissingExtra",
     "ModelNotFound",
+    "OutputError",
     "TensorError",
     "TokenizerError",
     "TrainingError",
@@ -115,6 +117,10 @@ class LanguageError(AurisError):
 
 class UnsupportedOption(AurisError):
     """An option that the chosen model cannot honour."""
+
+
+class OutputError(AurisError):
+    """A result cannot be written: no permission, no room, no such place."""
 
 
 class TrainingError(AurisError):

@@ -22,7 +22,7 @@ from auris.checkpoints.layouts import LayoutName
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.config import CHUNK_FRAMES, ModelConfig, QwenAsrConfig
-from auris.errors import ConfigError, UsageError
+from auris.errors import ConfigError, OutputError, UsageError
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import (
     AUDIO_END,
@@ -115,8 +115,32 @@ def _tokenizer_config(tokenizer: Tokenizer, processor: str) -> dict[str, Any]:
     }
 
 
+def _write_vocabulary(out: Path, tokenizer: Tokenizer) -> None:
+    """vocab.json, merges.txt and tokenizer_config.json; parsed in a third of tokenizer.json's time.
+
+    Raises:
+        ConfigError: these files have no words for how the tokenizer cuts text.
+    """
+    if not tokenizer.cuts_like_qwen2:
+        raise ConfigError(
+            "vocab.json and merges.txt hold a Qwen2 vocabulary only",
+            "this tokenizer cuts text in another way",
+            "write the hf or native layout",
+        )
+    model = json.loads(tokenizer.core.to_str())["model"]
+    (out / "vocab.json").write_text(
+        json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8"
+    )
+    merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    (out / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    _write_json(out / "tokenizer_config.json", _tokenizer_config(tokenizer, "Qwen3ASRProcessor"))
+
+
 def _write_native(out: Path, parts: _Parts) -> None:
-    (out / "tokenizer.json").write_text(parts.tokenizer.to_json(), encoding="utf-8")
+    if parts.tokenizer.cuts_like_qwen2:
+        _write_vocabulary(out, parts.tokenizer)
+    else:
+        (out / "tokenizer.json").write_text(parts.tokenizer.to_json(), encoding="utf-8")
 
 
 def _write_hf(out: Path, parts: _Parts) -> None:
@@ -136,15 +160,7 @@ def _write_hf(out: Path, parts: _Parts) -> None:
 
 
 def _write_published(out: Path, parts: _Parts) -> None:
-    model = json.loads(parts.tokenizer.core.to_str())["model"]
-    (out / "vocab.json").write_text(
-        json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8"
-    )
-    merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
-    (out / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-    _write_json(
-        out / "tokenizer_config.json", _tokenizer_config(parts.tokenizer, "Qwen3ASRProcessor")
-    )
+    _write_vocabulary(out, parts.tokenizer)
     _write_json(
         out / "preprocessor_config.json",
         {
@@ -193,7 +209,7 @@ def _draft(target: Path) -> Iterator[Path]:
             target.rmdir()  # Elsewhere an empty directory gives way by itself.
         draft.rename(target)
     except (OSError, SafetensorError) as error:
-        raise UsageError(
+        raise OutputError(
             "The output has to be a directory that can be written",
             f"writing {str(target)!r} failed ({error})",
             "name another, or make room there",

@@ -20,7 +20,9 @@ def convert(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to make.")],
     layout: Annotated[
         str,
-        typer.Option(help="published (qwen-asr), hf (transformers) or native (loads fastest)."),
+        typer.Option(
+            help="published (qwen-asr), hf (transformers) or native (loads fastest)."
+        ),
     ] = "native",
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16; as stored by default.")
@@ -45,18 +47,11 @@ def convert(
             f"The dtype has to be {', '.join(DTYPES)}", f"{dtype!r} was asked", "choose one"
         )
     found = resolve(source).directory
-    try:
-        directory = write(
-            found,
-            out,
-            layout,  # type: ignore[arg-type]
-            dtype=None if dtype is None else DTYPES[dtype],
-            shard_bytes=int(shard_gb * 1e9),
-        )
-    except OSError as error:
-        raise UsageError(
-            "OUT has to be a directory that can be made and written",
-            f"{str(out)!r} is not ({error.strerror or error})",
-            "name another",
-        ) from None
+    directory = write(
+        found,
+        out,
+        layout,  # type: ignore[arg-type]
+        dtype=None if dtype is None else DTYPES[dtype],
+        shard_bytes=int(shard_gb * 1e9),
+    )
     typer.echo(str(directory))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auris.cli.options import Device, Dtype, Model, Threads
-from auris.errors import UsageError
+from auris.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +127,7 @@ def _targets(sources: list[str], output_format: str, directory: Path | None) -> 
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(
+        raise OutputError(
             "--output-dir has to be a directory that can be written",
             f"{str(directory)!r} cannot be made ({error.strerror})",
             "name another",
@@ -184,7 +184,7 @@ def _write_one(
     try:
         target.write_text(content, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise UsageError(
+        raise OutputError(
             "--output-dir has to be a directory that can be written",
             f"{str(target)!r} cannot be ({error.strerror})",
             "name another",

@@ -157,6 +157,11 @@ class Tokenizer:
         vocabulary = self.core.get_vocab(with_added_tokens=False)
         return max([-1, *vocabulary.values(), *self._of_id]) + 1
 
+    @property
+    def cuts_like_qwen2(self) -> bool:
+        """Whether text becomes ids as with `qwen2_core`: what vocab.json and merges.txt imply."""
+        return _cutting(self.core) == _cutting(qwen2_core(models.BPE()))
+
     def id(self, token: str) -> int:
         """The id of a control token.
 
@@ -245,6 +250,19 @@ class TextDecoder:
 
     def _finish(self) -> str:
         return self._utf8.decode(b"", final=True)
+
+
+def _cutting(core: Core) -> dict[str, Any]:
+    """How a vocabulary normalizes and cuts text, without what only concerns offsets."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: plain(part[key]) for key in sorted(part) if key != "trim_offsets"}
+        return [plain(item) for item in part] if isinstance(part, list) else part
+
+    content = json.loads(core.to_str())
+    kept = {part: plain(content[part]) for part in ("normalizer", "pre_tokenizer")}
+    return {**kept, "decoder": (content["decoder"] or {}).get("type")}
 
 
 def qwen2_core(model: models.Model) -> Core:
