@@ -1,0 +1,42 @@
+"""The examples of the repository run, with the model that ships inside the package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from auris.checkpoints.hub import DEFAULT_MODEL, bundled_models
+from auris.cli.main import main
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+CLIP = EXAMPLES / "flashlight.flac"
+SAID = "turn on the flashlight"
+
+
+def test_the_demo_reads_the_clip(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["transcribe", str(CLIP)])
+    assert not end.value.code
+    assert capsys.readouterr().out == SAID + "\n"
+
+
+def test_the_python_example() -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "transcribe.py"), str(CLIP), "missing.wav"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.endswith(f"  {SAID}\n")
+    assert "missing.wav" in done.stderr
+    assert done.returncode == 1
+
+
+def test_the_bundled_model_is_small_and_has_a_card() -> None:
+    folder = bundled_models()[DEFAULT_MODEL]
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for source in ("speechocean762", "LibriSpeech", "Common Voice", "fsdd", "CC BY"):
+        assert source.lower() in card.lower()
