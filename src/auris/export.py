@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from auris.audio.mel import HOP, MIN_SAMPLES, WINDOW
-from auris.checkpoints.configs import read_json, to_json
+from auris.checkpoints.config_writer import to_json
+from auris.checkpoints.configs import read_json
 from auris.checkpoints.layouts import LayoutName
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights

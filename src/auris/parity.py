@@ -161,7 +161,7 @@ class Parity:
         except ImportError:
             raise MissingExtra(
                 "Comparing with the reference needs transformers 5.23 or newer",
-                "it is not installed",
+                "it is not installed, or older",
                 "run pip install 'auris-asr[reference]'",
             ) from None
         checkpoint = open_checkpoint(directory)

@@ -56,7 +56,7 @@ class CallOptions(TypedDict, total=False):
         batch_size: most pieces in one batch of the decoder (1).
         chunk_seconds: target length of the pieces that a recording is cut into (30).
         start, duration: the span of every recording to transcribe, in seconds (all of it).
-        max_new_tokens: token budget of a piece (16 a second and never under 64).
+        max_new_tokens: token budget of a piece (64, and 16 more for each second).
         temperature: 0 takes the best token; above it, tokens are drawn (0).
         seed: of the draws (0).
         progress: called after every piece and every recording.
@@ -122,8 +122,10 @@ class AsrPipeline:
             CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the
                 machine.
         """
-        found = resolve(model or os.environ.get("AURIS_MODEL") or DEFAULT_MODEL, local_files_only)
-        place = pick_device(device or os.environ.get("AURIS_DEVICE") or "auto")
+        default_model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
+        found = resolve(default_model if model is None else model, local_files_only)
+        default_device = os.environ.get("AURIS_DEVICE") or "auto"
+        place = pick_device(default_device if device is None else device)
         if threads is not None:
             _at_least_one("threads", threads)
             torch.set_num_threads(threads)
@@ -303,6 +305,8 @@ def _check_given(sources: Iterable[Source], given: CallOptions) -> None:
 
 
 def _options(language: str | None, context: str, given: CallOptions) -> Options:
+    _is_text("language", language or "")
+    _is_text("context", context)
     budget = given.get("max_new_tokens")
     temperature = given.get("temperature", 0.0)
     if budget is not None:
@@ -318,6 +322,13 @@ def _options(language: str | None, context: str, given: CallOptions) -> Options:
         )
     sampling = Sampling(temperature, seed)
     return Options(language_name(language), context, budget, sampling)
+
+
+def _is_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise UsageError(
+            f"{name} has to be a string", f"it is a {type(value).__name__}", "pass its text"
+        )
 
 
 def _at_least_one(name: str, number: int) -> None:

@@ -27,10 +27,10 @@ from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment
 __all__ = ["CtcRecognizer", "Options", "Piece", "QwenRecognizer", "Recognized", "Recognizer"]
 
 TOKENS_PER_SECOND = 16
-"""Token budget per second of audio, about three times the fastest speech."""
+"""Token budget for every second of audio, about three times the fastest speech."""
 
-TOKENS_AT_LEAST = 64
-"""Token budget of the shortest piece."""
+TOKENS_BESIDES = 64
+"""Token budget beside that: for the language tag, and for the shortest pieces."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class QwenRecognizer:
         seconds = len(piece.chunk.samples) / SAMPLE_RATE
         budget = options.max_new_tokens
         if budget is None:
-            budget = TOKENS_AT_LEAST + int(TOKENS_PER_SECOND * seconds)
+            budget = TOKENS_BESIDES + int(TOKENS_PER_SECOND * seconds)
         return Request(piece.key, prompt, budget, options.sampling)
 
     def _finish(self, draft: _Draft, reason: FinishReason) -> Recognized:

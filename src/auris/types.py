@@ -123,11 +123,12 @@ class Transcript:
 
     Attributes:
         text: the whole text.
-        language: English name, or None for no speech or not known.
+        language: English name, or None for no speech or not known; where pieces differ, their
+            names in the order of time, joined by commas.
         segments: the pieces, in the order of time.
         confidence: geometric mean of the token probabilities, 0..1; None without tokens.
         finish_reason: "stop" when every piece ended by itself, else the first other reason.
-        seconds: length of the recording.
+        seconds: length of what was transcribed.
         timings: seconds of work per stage (audio, mel, encode, prefill, decode).
     """
 

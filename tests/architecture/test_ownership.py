@@ -43,7 +43,7 @@ def test_foreign_weight_names_only_in_layouts(module: Module) -> None:
 @every_file
 def test_chat_turns_only_in_the_prompt(module: Module) -> None:
     """Only config keys that name a token's id (`audio_start_token_id`) spell tokens elsewhere."""
-    if module.path == "checkpoints/configs.py":
+    if module.path == "checkpoints/config_writer.py":
         _only_in(PROMPT, module, re.compile(r"<\|im_start\|>|<asr_text>|assistant"))
     else:
         _only_in(PROMPT, module, CONTROL)

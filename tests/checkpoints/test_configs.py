@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from auris.checkpoints.configs import from_json, read_config, to_json
+from auris.checkpoints.config_writer import to_json
+from auris.checkpoints.configs import from_json, read_config
 from auris.config import AutCtcConfig, ProjectorConfig, QwenAsrConfig
 from auris.errors import CheckpointError, ConfigError
 from tests.checkpoints.files import FOREIGN, LAYOUTS

@@ -73,15 +73,20 @@ def test_models_that_are_none(auris: Auris, recordings: Path, tmp_path: Path) ->
     failed(auris("transcribe", file, "-m", tmp_path), 1, "Qwen3-ASR", "whisper")
     failed(auris("transcribe", file, "-m", file), 1, "has to be a directory")
     failed(auris("transcribe", file, "-m", "no-such-model"), 1, "'no-such-model' is none of these")
+    failed(auris("transcribe", file, "-m", ""), 1, "'' is none of these")
     failed(auris("transcribe", file, "-m", "a\0b"), 1, "'a\\x00b'")
 
 
 def test_devices_and_dtypes_that_are_not_there(auris: Auris, recordings: Path) -> None:
     file = recordings / "a.wav"
     for name in ("toaster", "cuda:99", "meta", ""):
-        if name:
-            failed(auris("transcribe", file, "--device", name), 1, repr(name))
+        failed(auris("transcribe", file, "--device", name), 1, repr(name))
     failed(auris("transcribe", file, "--dtype", "int7"), 1, "'int7'", "float32")
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--max-new-tokens"])
+def test_more_than_memory_holds(auris: Auris, recordings: Path, option: str) -> None:
+    failed(auris("transcribe", recordings / "a.wav", option, 10**13), 1, "memory", str(10**13)[:4])
 
 
 def test_unknown_languages(auris: Auris, recordings: Path, models: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Auris, is_one_sentence, program
+from tests.cli.command import PROGRAM, Auris, is_one_sentence, program
 
 FEW = ("--max-new-tokens", 5)
 
@@ -156,7 +158,7 @@ def test_a_cut_text_is_reported(auris: Auris, recordings: Path) -> None:
 
 def test_letters_that_the_terminal_lacks(models: Path, recordings: Path, tmp_path: Path) -> None:
     """Names that are no UTF-8 and terminals without the letters are no errors; as a program."""
-    name = tmp_path / "m\udce4rz 好.wav"
+    name = tmp_path / "m\udce4rz é 好 😀.wav"
     try:
         name.write_bytes((recordings / "a.wav").read_bytes())
     except (OSError, UnicodeError):
@@ -179,6 +181,23 @@ def test_letters_that_the_terminal_lacks(models: Path, recordings: Path, tmp_pat
         str(name),
         str(recordings / "b.wav"),
     ]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+def test_text_goes_to_standard_output_beside_a_progress_bar(
+    models: Path, recordings: Path, tmp_path: Path
+) -> None:
+    terminal, end = os.openpty()
+    arguments = ["transcribe", recordings / "a.wav", "-m", models / "qwen", "--device", "cpu", *FEW]
+    with (tmp_path / "out.txt").open("wb") as out:
+        environment = {**os.environ, "TERM": "xterm"}
+        command = [*PROGRAM, *map(str, arguments)]
+        subprocess.run(command, stdout=out, stderr=end, env=environment, check=True)
+    os.close(end)
+    shown = os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert b"files" in shown
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8").count("\n") == 1
 
 
 def test_as_a_program(models: Path, recordings: Path) -> None:

@@ -87,3 +87,13 @@ def test_temperature_zero_needs_no_chance() -> None:
     assert GREEDY.generator() is None
     assert Sampling(0.0, seed=9).generator() is None
     assert Sampling(0.1).generator() is not None
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_scores_that_are_no_numbers_are_told_by_their_logprob(bad: float) -> None:
+    logits = torch.full((2, 4), bad)
+    logits[1] = torch.arange(4.0)
+    sampling = Sampling(0.5)
+    choices = choose(logits, [0.5, 0.5], [sampling.generator(), sampling.generator()])
+    assert math.isnan(choices[0].logprob)
+    assert not math.isnan(choices[1].logprob)

@@ -93,8 +93,10 @@ def pick_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.dt
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 matrices natively."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether torch multiplies bfloat16 matrices by oneDNN here; builds without it emulate them."""
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 class TorchBackend:
@@ -153,8 +155,16 @@ class TorchBackend:
 
     def new_cache(self, rows: int, capacity: int) -> KVCache:
         """See `Backend.new_cache`."""
-        with torch.inference_mode():
-            return KVCache(self._decoding.config.decoder, rows, capacity, self.dtype, self.device)
+        config = self._decoding.config.decoder
+        try:
+            with torch.inference_mode():
+                return KVCache(config, rows, capacity, self.dtype, self.device)
+        except RuntimeError as error:  # Every device has its own kind for want of memory.
+            raise DeviceError(
+                "The rows of a batch have to fit into memory",
+                f"there is no room for {rows} of {capacity} positions on {self.device}",
+                "choose a smaller --batch-size, --max-new-tokens or --chunk-seconds",
+            ) from error
 
     @torch.inference_mode()
     def admit(self, cache: Cache, count: int = 1) -> range:

@@ -1,4 +1,4 @@
-"""config.json in every layout, read into our own terms and written back.
+"""config.json in every layout, read into our own terms; `config_writer` writes it back.
 
 Keys come in variants; each is accepted, and a missing key is refused by name, never replaced
 by a default.
@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from auris.checkpoints.layouts import LayoutName
 from auris.config import (
     CHUNK_FRAMES,
+    CHUNK_TOKENS,
     AutConfig,
     AutCtcConfig,
     DecoderConfig,
@@ -26,7 +27,7 @@ from auris.config import (
 )
 from auris.errors import CheckpointError, ConfigError
 
-__all__ = ["from_json", "read_config", "read_json", "to_json"]
+__all__ = ["ENCODER_NORM_EPS", "FORMAT", "FORMAT_VERSION", "from_json", "read_config", "read_json"]
 
 FORMAT = "auris"
 FORMAT_VERSION = 1
@@ -161,7 +162,12 @@ class _Keys:
 def _encoder(keys: _Keys) -> AutConfig:
     keys.expect("activation_function", "gelu")
     if keys.number("n_window") * 2 != CHUNK_FRAMES:
-        keys.expect("n_window", CHUNK_FRAMES // 2)
+        raise ConfigError(
+            f"n_window in {keys.where} of config.json has to be {CHUNK_FRAMES // 2}, since "
+            f"{CHUNK_TOKENS} tokens for a chunk of twice as many frames are built into the model",
+            f"it is {keys.number('n_window')}",
+            "use the config.json that belongs to the weights",
+        )
     return AutConfig(
         mel_bins=keys.number("num_mel_bins"),
         layers=keys.number("encoder_layers", "num_hidden_layers"),
@@ -317,133 +323,3 @@ def from_json(content: dict[str, Any]) -> tuple[LayoutName, ModelConfig]:
 def read_config(directory: Path) -> tuple[LayoutName, ModelConfig]:
     """Layout and config of a model directory; errors as in `from_json`."""
     return from_json(read_json(directory / "config.json"))
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    return dataclasses.asdict(config)
-
-
-def _foreign_json(config: QwenAsrConfig) -> dict[str, Any]:
-    encoder, decoder = config.encoder, config.decoder
-    return {
-        "audio_config": {
-            "model_type": "qwen3_asr_audio_encoder",
-            "activation_dropout": 0.0,
-            "activation_function": "gelu",
-            "attention_dropout": 0.0,
-            "d_model": encoder.d_model,
-            "downsample_hidden_size": encoder.conv_channels,
-            "dropout": 0.0,
-            "encoder_attention_heads": encoder.heads,
-            "encoder_ffn_dim": encoder.ffn,
-            "encoder_layers": encoder.layers,
-            "n_window": CHUNK_FRAMES // 2,
-            "n_window_infer": encoder.window_frames,
-            "num_hidden_layers": encoder.layers,
-            "num_mel_bins": encoder.mel_bins,
-            "output_dim": config.projector.out,
-            "scale_embedding": False,
-        },
-        "text_config": {
-            "model_type": "qwen3",
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "head_dim": decoder.head_dim,
-            "hidden_act": "silu",
-            "hidden_size": decoder.hidden,
-            "intermediate_size": decoder.ffn,
-            "max_position_embeddings": 65536,
-            "num_attention_heads": decoder.heads,
-            "num_hidden_layers": decoder.layers,
-            "num_key_value_heads": decoder.kv_heads,
-            "rms_norm_eps": decoder.rms_eps,
-            "rope_theta": decoder.rope_theta,
-            "tie_word_embeddings": decoder.tied,
-            "use_cache": True,
-            "use_sliding_window": False,
-            "vocab_size": decoder.vocab,
-        },
-        "audio_token_id": config.audio_token_id,
-    }
-
-
-def _official(config: ModelConfig) -> QwenAsrConfig:
-    """Refuse what the official layouts have no words for."""
-    found = None
-    if isinstance(config, AutCtcConfig):
-        found = "this one is an AuT encoder with a CTC head"
-    elif config.projector != ProjectorConfig(config.decoder.hidden, config.encoder.d_model):
-        found = "this one has another projector than two linear layers of the encoder's width"
-    elif config.encoder.norm != "layer" or config.frontend != "slaney400":
-        found = f"this one has {config.encoder.norm} norms and the {config.frontend} frontend"
-    elif config.encoder.norm_eps != ENCODER_NORM_EPS:
-        found = f"this one's encoder norms have epsilon {config.encoder.norm_eps}"
-    if found or isinstance(config, AutCtcConfig):
-        raise ConfigError(
-            "The published and hf layouts hold Qwen3-ASR models only",
-            found or "",
-            "write the native layout",
-        )
-    return config
-
-
-def to_json(
-    config: ModelConfig, layout: LayoutName, dtype: str, token_ids: Mapping[str, int]
-) -> dict[str, Any]:
-    """config.json of a layout.
-
-    Args:
-        config: what to write.
-        layout: how to write it.
-        dtype: name of the weights' dtype.
-        token_ids: ids by special token, for the keys that name them.
-
-    Raises:
-        ConfigError: the layout has no words for this model.
-    """
-    if layout == "native":
-        architecture = "aut_ctc" if isinstance(config, AutCtcConfig) else "qwen_asr"
-        head = {"format": FORMAT, "format_version": FORMAT_VERSION, "architecture": architecture}
-        return {**head, "dtype": dtype, **_plain(config)}
-    body = _foreign_json(_official(config))
-    names = {
-        "audio_start_token_id": "<|audio_start|>",
-        "audio_end_token_id": "<|audio_end|>",
-    }
-    ids = {key: token_ids[token] for key, token in names.items() if token in token_ids}
-    stops = [token_ids[t] for t in ("<|endoftext|>", "<|im_end|>") if t in token_ids]
-    if layout == "published":
-        half = body["text_config"]["head_dim"] // 2
-        side = half * 5 // 16
-        sections = [half - 2 * side, side, side]
-        rope = {"mrope_interleaved": True, "mrope_section": sections, "rope_type": "default"}
-        body["text_config"] = {**body["text_config"], "rope_scaling": rope}
-        thinker = {"model_type": "qwen3_asr", **body, **ids, "dtype": dtype}
-        return {
-            "architectures": ["Qwen3ASRForConditionalGeneration"],
-            "model_type": "qwen3_asr",
-            "thinker_config": thinker,
-            "dtype": dtype,
-        }
-    theta = body["text_config"].pop("rope_theta")
-    body["text_config"]["rope_parameters"] = {"rope_type": "default", "rope_theta": theta}
-    body["audio_config"] = {
-        **body["audio_config"],
-        "model_type": "qwen3_asr_encoder",
-        "max_position_embeddings": 13,
-    }
-    del body["audio_config"]["num_hidden_layers"]
-    hf = {
-        "architectures": ["Qwen3ASRForConditionalGeneration"],
-        "model_type": "qwen3_asr",
-        **body,
-        "dtype": dtype,
-        "eos_token_id": stops,
-        "tie_word_embeddings": body["text_config"]["tie_word_embeddings"],
-        "token_classification_bias": False,
-    }
-    if stops:
-        hf["pad_token_id"] = stops[-1]
-    if "<timestamp>" in token_ids:
-        hf["timestamp_token_id"] = token_ids["<timestamp>"]
-    return hf

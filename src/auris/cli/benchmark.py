@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from auris.cli.options import Device, Threads
+from auris.cli.options import Device, Dtype, Model, Threads
 
 app = typer.Typer(name="benchmark", help="Measure; the last line is JSON.", no_args_is_help=True)
 
@@ -47,3 +47,51 @@ def load(
         )
     typer.echo(f"auris --help: {answer:.2f} s")
     typer.echo(json.dumps({"help_seconds": answer, "models": [asdict(row) for row in rows]}))
+
+
+@app.command()
+def wer(
+    test_set: Annotated[
+        list[str],
+        typer.Option(help="CSV with the columns wav and text, or a folder. Repeatable."),
+    ],
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most pieces decoded at once.")] = 1,
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst clips to show.")] = 3,
+) -> None:
+    """Word and character error rates, after the standard English normalizer."""
+    import json
+
+    from auris.evaluation.loading import peak_gb
+    from auris.evaluation.wer import read_set, score_set
+    from auris.pipeline import AsrPipeline
+
+    sets = {source: read_set(source) for source in test_set}
+    pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    scores = [score_set(pipeline, s, clips, batch_size=batch_size) for s, clips in sets.items()]
+    typer.echo(
+        f"{'WER %':>7} {'CER %':>7} {'sub':>6} {'ins':>6} {'del':>6} {'words':>7} {'RTF':>7}  set"
+    )
+    for score in scores:
+        rates = "".join(
+            f"{'-' if rate is None else format(100 * rate, '.2f'):>7} "
+            for rate in (score.wer, score.cer)
+        )
+        typer.echo(
+            f"{rates}{score.substitutions:>6} {score.insertions:>6} {score.deletions:>6} "
+            f"{score.words:>7} {score.rtf:>7.4f}  {score.name}"
+        )
+        for file, reason in score.failed.items():
+            typer.echo(f"not scored: {file}: {reason}", err=True)
+        for clip in score.worst[:worst]:
+            typer.echo(f"    {clip.edits}/{clip.words} {clip.file}")
+            typer.echo(f"      said {clip.reference!r}, read {clip.hypothesis!r}")
+    summary = {
+        "model": pipeline.model.name,
+        "peak_gb": peak_gb(),
+        "sets": [score.to_dict() for score in scores],
+    }
+    typer.echo(json.dumps(summary))

@@ -20,9 +20,7 @@ def convert(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to make.")],
     layout: Annotated[
         str,
-        typer.Option(
-            help="published (qwen-asr), hf (transformers) or native (loads fastest)."
-        ),
+        typer.Option(help="published (qwen-asr), hf (transformers) or native (loads fastest)."),
     ] = "native",
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16; as stored by default.")

@@ -38,6 +38,10 @@ def doctor(
 
     The exit code is 1 when a check failed.
     """
+    if audio is not None and not reference:
+        raise UsageError(
+            "--audio is the recording for --reference", "that was not asked", "add --reference"
+        )
     if model is None:
         if reference:
             raise UsageError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import io
+import json
 import sys
 from typing import Annotated
 
@@ -75,12 +77,18 @@ def _spelled(arguments: list[str]) -> tuple[list[str], bool]:
     return spelled + arguments[end:], "--debug" in arguments[:end]
 
 
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Letters that the terminal's encoding lacks, written as JSON may write them, too."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit code 0, 1 for what failed, 2 for wrong usage."""
     given, debug = _spelled(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A letter that the terminal's encoding lacks is escaped, not an error.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        codecs.register_error("auris.escaped", _escaped)
+        sys.stdout.reconfigure(errors="auris.escaped")
     try:
         app(given, obj=debug)
     except AurisError as error:

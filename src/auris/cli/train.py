@@ -33,6 +33,10 @@ def ctc(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
     ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Folder of another run, to begin with its units and last weights."),
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that prepare batches ahead; 1 is enough.")
     ] = 0,
@@ -53,7 +57,15 @@ def ctc(
     if threads is not None:
         torch.set_num_threads(threads)
     sources = Sources(data=data, dev=dev or [], texts=text or [])
-    train_ctc(Recipe.read(config), sources, out, resume=resume, report=typer.echo, workers=workers)
+    train_ctc(
+        Recipe.read(config),
+        sources,
+        out,
+        resume=resume,
+        report=typer.echo,
+        workers=workers,
+        start=start,
+    )
 
 
 @app.command()

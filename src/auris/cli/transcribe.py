@@ -53,7 +53,7 @@ def transcribe(
     ] = "",
     max_new_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Token budget of a piece; by default 16 a second, at least 64."),
+        typer.Option(min=1, help="Token budget of a piece; by default 64, and 16 a second."),
     ] = None,
     chunk_seconds: Annotated[
         float, typer.Option(help="Cut longer recordings at quiet places about this far apart.")
@@ -207,6 +207,8 @@ def _progress(files: int) -> Iterator[Callable[[Progress], None] | None]:
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
+        # Lines beside the bar go to its terminal, so the text may, unless it goes elsewhere.
+        redirect_stdout=sys.stdout.isatty(),
     ) as bar:
         task = bar.add_task("", total=files, seconds=0.0)
         yield lambda p: bar.update(task, completed=p.recordings, seconds=p.seconds)

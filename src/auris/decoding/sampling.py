@@ -52,7 +52,8 @@ def choose(
     best, places = logits.topk(2, dim=-1)
     tokens = places[:, 0].tolist()
     for row, (temperature, generator) in enumerate(zip(temperatures, generators, strict=True)):
-        if generator is not None:
+        # Scores that are no numbers have no chances; their log-probability, NaN, tells.
+        if generator is not None and bool(best[row, 0].isfinite()):
             # Differences to the best in float64: no temperature is too small for them.
             below = (logits[row] - best[row, 0]).cpu().double()
             chances = torch.softmax(below / temperature, dim=-1)

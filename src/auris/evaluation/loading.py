@@ -19,7 +19,7 @@ from typing import Any
 
 from auris.errors import AurisError
 
-__all__ = ["Loading", "help_seconds", "interleaved", "measure_here"]
+__all__ = ["Loading", "help_seconds", "interleaved", "measure_here", "peak_gb"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,12 @@ def _resident_gb() -> float:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024 / 1e9
     # Elsewhere the peak stands in for the present: never too small.
-    import resource
+    return peak_gb()
+
+
+def peak_gb() -> float:
+    """Largest resident memory of this process so far."""
+    import resource  # Not on Windows.
 
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
@@ -69,6 +74,9 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
         seconds: length of the clip.
         tokens: token budget, where the model has a decoder.
         load: for `AsrPipeline.from_pretrained`.
+
+    Returns:
+        the figures of one run, by the names of `Loading`'s attributes.
     """
     began = time.perf_counter()
     import numpy as np
@@ -77,7 +85,6 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
     from auris.recognizers import QwenRecognizer
 
     imported = time.perf_counter()
-    base = _resident_gb()
     pipeline = AsrPipeline.from_pretrained(model, **load)
     ready = time.perf_counter()
     ready_gb = _resident_gb()
@@ -89,7 +96,6 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
     return {
         "weight_gb": weights / 1e9,
         "import_seconds": imported - began,
-        "import_gb": base,
         "ready_seconds": ready - imported,
         "ready_gb": ready_gb,
         "first_seconds": time.perf_counter() - clip_at,
@@ -105,9 +111,11 @@ def _fresh(model: str, seconds: float, tokens: int, load: dict[str, Any]) -> dic
     given = json.dumps({"model": model, "seconds": seconds, "tokens": tokens, **load})
     done = subprocess.run([sys.executable, "-c", code, given], capture_output=True, text=True)
     if done.returncode != 0:
+        # A process that the system killed says nothing.
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise AurisError(
             "A model has to load and transcribe to be measured",
-            f"{model!r} did not ({done.stderr.strip().splitlines()[-1]})",
+            f"{model!r} did not ({said[-1]})",
             "run auris doctor --model on it",
         )
     measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -132,7 +140,6 @@ def interleaved(
         medians = {
             key: statistics.median(run[key] for run in measured_runs) for key in measured_runs[0]
         }
-        medians.pop("import_gb")
         yield Loading(model, runs, **medians)
 
 

@@ -47,12 +47,16 @@ def train_ctc(
     resume: bool = False,
     report: Callable[[str], None] = print,
     workers: int = 0,
+    start: Path | None = None,
 ) -> Trainer:
     """Train an AuT encoder with CTC.
 
     The folder `out` receives recipe.json, units.json, data.txt (what was loaded and what was
     not), log.csv (a line an epoch), the checkpoints `last` and `best`, and at the end `model`,
     the best checkpoint as a model directory.
+
+    Args:
+        start: another run, whose units and last weights this one begins with.
 
     Raises:
         TrainingError: unusable manifests or recipe, or a folder that already holds another run.
@@ -65,6 +69,9 @@ def train_ctc(
         [row for path in sources.data for row in read_manifest(path)], recipe.batch_seconds
     )
     out.mkdir(parents=True, exist_ok=True)
+    if start is not None:
+        _same_model(recipe, start)
+        shutil.copy(start / UNITS, out / UNITS)
     tokenizer = _units(recipe, clips, sources.texts, out / UNITS)
     clips, found = with_units(clips, tokenizer, found)
     report(found.describe())
@@ -74,6 +81,8 @@ def train_ctc(
     (out / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
     if resume:
         trainer.resume()
+    elif start is not None:
+        load_weights(start / LAST, trainer.model)
     trainer.run()
     report(f"wrote {export_run(out, out / MODEL)}")
     return trainer
@@ -91,6 +100,15 @@ def _check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
     if resume and Recipe.read(path) != recipe:
         raise TrainingError(
             "a run is resumed with its own recipe", f"{path} differs", "give that file as config"
+        )
+
+
+def _same_model(recipe: Recipe, start: Path) -> None:
+    if Recipe.read(start / RECIPE).model_config() != recipe.model_config():
+        raise TrainingError(
+            "a run can start from one of the same shapes and units only",
+            f"the recipe of {start} has others",
+            "start from another run, or from nothing",
         )
 
 

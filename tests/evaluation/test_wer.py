@@ -1,0 +1,118 @@
+"""Error rates: what is counted, what is read, and what the command prints."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from auris.cli.main import main
+from auris.errors import UsageError
+from auris.evaluation.wer import SetScore, read_set, score_set
+from auris.pipeline import AsrPipeline
+from tests.tiny_models import ctc_config, tone_speech, write_tiny
+
+
+def write_wav(path: Path, seconds: float) -> Path:
+    samples = (tone_speech(seconds) * 32767).astype(np.int16)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> AsrPipeline:
+    folder = tmp_path_factory.mktemp("models") / "ctc"
+    return AsrPipeline.from_pretrained(write_tiny(folder, config=ctc_config()), device="cpu")
+
+
+def score(pipeline: AsrPipeline, clips: dict[Path, str]) -> SetScore:
+    return score_set(pipeline, "it", clips)
+
+
+def test_the_models_own_text_scores_nought(pipeline: AsrPipeline, tmp_path: Path) -> None:
+    clip = write_wav(tmp_path / "a.wav", 3.0)
+    said = pipeline.transcribe(clip).text
+    result = score(pipeline, {clip: said})
+    assert (result.wer, result.cer) == (0.0, 0.0)
+    assert (result.clips, result.words) == (1, len(result.worst[0].reference.split()))
+    assert result.seconds == pytest.approx(3.0)
+    assert set(result.stages) == {"audio", "mel", "encode", "decode"}
+
+
+def test_rates_are_over_all_words(
+    pipeline: AsrPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, c = (write_wav(tmp_path / f"{name}.wav", 0.6) for name in "abc")
+    texts = iter(["one too three four", "", "extra"])
+    real = pipeline.recognizer.tokenizer.decode  # type: ignore[attr-defined]
+    monkeypatch.setattr(pipeline.recognizer.tokenizer, "decode", lambda ids: next(texts))  # type: ignore[attr-defined]
+    result = score(pipeline, {a: "Alpha, too THREE", b: "gone now", c: ""})
+    assert real is not None
+    # "alpha" became "1" (a substitution) with an insertion, two words are gone, one is added.
+    assert result.words == 5
+    assert result.deletions == 2
+    assert result.substitutions + result.insertions == 3
+    assert result.wer == pytest.approx(5 / 5)
+    assert result.worst[-1].file == str(a)
+
+
+def test_broken_files_are_named_and_not_scored(pipeline: AsrPipeline, tmp_path: Path) -> None:
+    good = write_wav(tmp_path / "a.wav", 0.6)
+    (tmp_path / "b.wav").write_bytes(b"no sound")
+    result = score(pipeline, {good: "x", tmp_path / "b.wav": "y z"})
+    assert result.clips == 1
+    assert result.words == 1
+    assert list(result.failed) == [str(tmp_path / "b.wav")]
+
+
+def test_no_words_no_rate(pipeline: AsrPipeline, tmp_path: Path) -> None:
+    result = score(pipeline, {write_wav(tmp_path / "a.wav", 0.6): "  "})
+    assert (result.wer, result.cer) == (None, None)
+
+
+def test_sets_are_read(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", 0.1)
+    (tmp_path / "a.txt").write_text("hello")
+    (tmp_path / "b.txt").write_text("nobody spoke")
+    (tmp_path / "set.csv").write_text("\ufefftext,wav\nhi,sub/x.flac\n,y.flac\n")
+    assert read_set(tmp_path) == {tmp_path / "a.wav": "hello"}
+    wanted = {tmp_path / "sub/x.flac": "hi", tmp_path / "y.flac": ""}
+    assert read_set(tmp_path / "set.csv") == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"wav,words\nx,y\n", "no column text"),
+        (b"", "no column text or wav"),
+        (b"wav,text\n", "holds none"),
+        (b"wav,text\n\xff\xfe,x\n", "failed"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_set(tmp_path: Path, content: bytes | None, match: str) -> None:
+    path = tmp_path / "set.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=match):
+        read_set(path)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_tiny(tmp_path / "model", config=ctc_config())
+    write_wav(tmp_path / "a.wav", 0.6)
+    (tmp_path / "set.csv").write_text("wav,text\na.wav,hello\nmissing.wav,x\n")
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", "wer", "-m", str(folder), "--test_set", str(tmp_path / "set.csv")])
+    assert not end.value.code
+    out, err = capsys.readouterr()
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["sets"][0]["words"] == 1
+    assert summary["peak_gb"] > 0
+    assert "said 'hello'" in out
+    assert "missing.wav" in err
