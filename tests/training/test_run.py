@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from auris.cli.train import app
@@ -94,3 +96,30 @@ def test_unreadable_text_is_refused(
     sources = Sources([data], texts=[tmp_path / "absent.txt"])
     with pytest.raises(TrainingError, match="readable UTF-8"):
         train_ctc(tiny(), sources, tmp_path / "run")
+
+
+def test_a_run_starts_from_another(data: Path, tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
+    train_ctc(tiny(max_steps=3, seed=1), Sources([data]), tmp_path / "first")
+    still = tiny(max_steps=1, seed=2, lr=1e-12)
+    second = train_ctc(still, Sources([data]), tmp_path / "second", start=tmp_path / "first")
+    fresh = train_ctc(still, Sources([data]), tmp_path / "fresh")
+    learned = load_file(tmp_path / "first" / "last" / "model.safetensors")
+    for name, tensor in second.model.state_dict().items():
+        assert torch.allclose(tensor, learned[name], atol=1e-6), name
+    assert not torch.allclose(fresh.model.head.weight, second.model.head.weight, atol=1e-3)
+    assert (tmp_path / "second" / "units.json").read_text() == (
+        tmp_path / "first" / "units.json"
+    ).read_text()
+    with pytest.raises(TrainingError, match="same shapes"):
+        other = tiny(max_steps=1, d_ff=8)
+        train_ctc(other, Sources([data]), tmp_path / "other", start=tmp_path / "first")
+
+
+def test_batches_prepared_ahead_are_the_same(
+    data: Path, tmp_path: Path, tiny: Callable[..., Recipe]
+) -> None:
+    recipe = tiny(max_steps=4)
+    here = train_ctc(recipe, Sources([data]), tmp_path / "here")
+    ahead = train_ctc(recipe, Sources([data]), tmp_path / "ahead", workers=1)
+    for ours, theirs in zip(here.model.parameters(), ahead.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
