@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from auris.audio.io import Source
 from auris.errors import AurisError
 from auris.recognizers import Options, Piece, Recognized, Recognizer
@@ -54,6 +56,7 @@ class _Recording:
 
     number: int
     seconds: float = 0.0
+    peak: float = 0.0
     given: int = 0
     complete: bool = False
     failed: bool = False
@@ -82,6 +85,7 @@ class _Recording:
             finish_reason=reasons[0] if reasons else "stop",
             seconds=self.seconds,
             timings=dict(self.timings),
+            peak=self.peak,
         )
 
 
@@ -159,6 +163,7 @@ class Batch:
             chunk, ahead = ahead, next(chunks, None)
             recording.complete = ahead is None
             recording.seconds += len(chunk.samples) / SAMPLE_RATE
+            recording.peak = max(recording.peak, float(np.abs(chunk.samples).max(initial=0.0)))
             spent = time.perf_counter() - began
             recording.timings["audio"] = recording.timings.get("audio", 0.0) + spent
             yield chunk

@@ -18,12 +18,13 @@ from torch import nn
 
 from auris.audio.mel import HOP, MIN_SAMPLES, WINDOW
 from auris.checkpoints.config_writer import to_json
-from auris.checkpoints.configs import read_json
+from auris.checkpoints.configs import read_generation
 from auris.checkpoints.layouts import LayoutName
-from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
+from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.config import CHUNK_FRAMES, ModelConfig, QwenAsrConfig
 from auris.errors import ConfigError, OutputError, UsageError
+from auris.recognizers import check_vocabulary
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import (
     AUDIO_END,
@@ -281,11 +282,6 @@ def export_native(
     return export(model, config, Tokenizer.from_json(tokenizer_json), out, dtype=dtype)
 
 
-def _generation_of(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
-    path = checkpoint.directory / "generation_config.json"
-    return read_json(path) if path.exists() else None
-
-
 def convert(
     source: str | Path,
     out: str | Path,
@@ -308,7 +304,7 @@ def convert(
     """
     checkpoint = open_checkpoint(source)
     tokenizer = Tokenizer.from_directory(checkpoint.directory)
-    _check_ids(checkpoint.config, tokenizer)
+    check_vocabulary(checkpoint.config, tokenizer)
     model = load_weights(checkpoint, torch.device("cpu"), lambda stored: dtype or stored)
     written = next(model.parameters()).dtype
     return export(
@@ -318,16 +314,6 @@ def convert(
         out,
         layout=layout,
         dtype=written,
-        generation=_generation_of(checkpoint),
+        generation=read_generation(checkpoint.directory),
         shard_bytes=shard_bytes,
     )
-
-
-def _check_ids(config: ModelConfig, tokenizer: Tokenizer) -> None:
-    """The config and the tokenizer have to mean the same audio slot."""
-    if isinstance(config, QwenAsrConfig) and tokenizer.id(AUDIO_PAD) != config.audio_token_id:
-        raise ConfigError(
-            f"audio_token_id in config.json has to be the tokenizer's id of {AUDIO_PAD}",
-            f"they are {config.audio_token_id} and {tokenizer.id(AUDIO_PAD)}",
-            "use the tokenizer files that belong to the checkpoint",
-        )

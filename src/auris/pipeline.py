@@ -15,7 +15,7 @@ from auris.audio.io import Source, stream
 from auris.audio.split import CHUNK_SECONDS, split
 from auris.backends.torch import TorchBackend, pick_device, pick_dtype
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
-from auris.checkpoints.configs import read_json
+from auris.checkpoints.configs import read_generation
 from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
 from auris.config import AutCtcConfig, QwenAsrConfig
@@ -74,6 +74,11 @@ class CallOptions(TypedDict, total=False):
     cancel: CancelToken | None
 
 
+MOST = 1 << 20
+"""Largest batch and budget that can be asked for; more is a slip, and would fill any memory."""
+
+MOST_THREADS = 1024
+
 NOT_BEGUN = Transcript("", None, (), None, "cancelled", 0.0)
 """What is known of a recording whose turn did not come before the work was cancelled."""
 
@@ -127,7 +132,7 @@ class AsrPipeline:
         default_device = os.environ.get("AURIS_DEVICE") or "auto"
         place = pick_device(default_device if device is None else device)
         if threads is not None:
-            _at_least_one("threads", threads)
+            _counts("threads", threads, MOST_THREADS)
             torch.set_num_threads(threads)
         checkpoint = open_checkpoint(found.directory)
         # Neither waits for the other: the tokenizer parses while the weights are read.
@@ -232,7 +237,7 @@ class AsrPipeline:
         options = _options(language, context, given)
         self.recognizer.check(options)
         rows = given.get("batch_size", 1)
-        _at_least_one("batch_size", rows)
+        _counts("batch_size", rows)
         cancel = given.get("cancel")
         batch = Batch(self.recognizer, _reader(given), sources, options)
         updates = batch.run(rows, cancel.is_set if cancel else lambda: False)
@@ -256,8 +261,7 @@ def make_recognizer(
 
 def _stops(directory: Path, config: QwenAsrConfig) -> list[int] | None:
     """Stop ids of generation_config.json; None leaves them to the tokenizer."""
-    path = directory / "generation_config.json"
-    ids = read_json(path).get("eos_token_id") if path.exists() else None
+    ids = (read_generation(directory) or {}).get("eos_token_id")
     if ids is None:
         return None
     listed = ids if isinstance(ids, list) else [ids]
@@ -310,7 +314,7 @@ def _options(language: str | None, context: str, given: CallOptions) -> Options:
     budget = given.get("max_new_tokens")
     temperature = given.get("temperature", 0.0)
     if budget is not None:
-        _at_least_one("max_new_tokens", budget)
+        _counts("max_new_tokens", budget)
     if not 0.0 <= temperature <= 100.0:
         raise UsageError(
             "The temperature has to lie between 0 and 100", f"it is {temperature}", "choose 0"
@@ -331,10 +335,10 @@ def _is_text(name: str, value: object) -> None:
         )
 
 
-def _at_least_one(name: str, number: int) -> None:
-    if not isinstance(number, int) or number < 1:
+def _counts(name: str, number: int, most: int = MOST) -> None:
+    if not isinstance(number, int) or not 1 <= number <= most:
         raise UsageError(
-            f"{name} has to be a whole number of at least 1", f"it is {number!r}", "correct it"
+            f"{name} has to be a whole number from 1 to {most}", f"it is {number!r}", "correct it"
         )
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
-from auris.config import AutCtcConfig, QwenAsrConfig
+from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.decoding.ctc import greedy
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Sampling
@@ -24,7 +24,15 @@ from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment
 
-__all__ = ["CtcRecognizer", "Options", "Piece", "QwenRecognizer", "Recognized", "Recognizer"]
+__all__ = [
+    "CtcRecognizer",
+    "Options",
+    "Piece",
+    "QwenRecognizer",
+    "Recognized",
+    "Recognizer",
+    "check_vocabulary",
+]
 
 TOKENS_PER_SECOND = 16
 """Token budget for every second of audio, about three times the fastest speech."""
@@ -126,6 +134,36 @@ class _Draft:
         return Recognized(self.piece.key, segment, self.timings)
 
 
+def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
+    """A config and a tokenizer have to mean the same ids.
+
+    Raises:
+        ConfigError: they do not.
+        TokenizerError: the vocabulary lacks the audio slot.
+    """
+    remedy = "use the tokenizer files that belong to the weights"
+    if isinstance(config, AutCtcConfig):
+        if tokenizer.size != config.units:
+            raise ConfigError(
+                "A CTC head has to have one class for every unit of the tokenizer",
+                f"there are {config.units} classes for {tokenizer.size} units",
+                remedy,
+            )
+        return
+    if tokenizer.id(AUDIO_PAD) != config.audio_token_id:
+        raise ConfigError(
+            f"audio_token_id in config.json has to be the tokenizer's id of {AUDIO_PAD}",
+            f"they are {config.audio_token_id} and {tokenizer.id(AUDIO_PAD)}",
+            remedy,
+        )
+    if tokenizer.size > config.decoder.vocab:
+        raise ConfigError(
+            "Every id of the tokenizer has to have a row in the embedding",
+            f"there are ids up to {tokenizer.size - 1} and {config.decoder.vocab} rows",
+            remedy,
+        )
+
+
 class QwenRecognizer:
     """A model with a decoder that answers the official prompt.
 
@@ -153,21 +191,15 @@ class QwenRecognizer:
         tokenizer.id(TEXT_TAG)
         named = (tokenizer.id(END_OF_TEXT), tokenizer.id(TURN_END))
         self.stops = frozenset(named if stops is None else stops)
-        if tokenizer.id(AUDIO_PAD) != config.audio_token_id:
-            raise ConfigError(
-                f"audio_token_id in config.json has to be the tokenizer's id of {AUDIO_PAD}",
-                f"they are {config.audio_token_id} and {tokenizer.id(AUDIO_PAD)}",
-                "use the tokenizer files that belong to the checkpoint",
-            )
-        if tokenizer.size > config.decoder.vocab:
-            raise ConfigError(
-                "Every id of the tokenizer has to have a row in the embedding",
-                f"there are ids up to {tokenizer.size - 1} and {config.decoder.vocab} rows",
-                "use the tokenizer files that belong to the checkpoint",
-            )
+        check_vocabulary(config, tokenizer)
 
     def check(self, options: Options) -> None:
-        """See `Recognizer.check`: this kind of model honours them all."""
+        """See `Recognizer.check`: this kind of model honours them all.
+
+        Raises:
+            UsageError: the context is no text that can be encoded.
+        """
+        self.tokenizer.encode(options.context)
 
     def _request(self, piece: Piece, drafts: dict[int, _Draft]) -> Request:
         timings: dict[str, float] = {}
@@ -224,12 +256,7 @@ class CtcRecognizer:
         self.backend = backend
         self.config = config
         self.tokenizer = tokenizer
-        if tokenizer.size != config.units:
-            raise ConfigError(
-                "A CTC head has to have one class for every unit of the tokenizer",
-                f"there are {config.units} classes for {tokenizer.size} units",
-                "use the tokenizer.json that belongs to the weights",
-            )
+        check_vocabulary(config, tokenizer)
 
     def check(self, options: Options) -> None:
         """See `Recognizer.check`.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SAMPLE_RATE",
+    "SILENT_PEAK",
     "Chunk",
     "FinishReason",
     "Samples",
@@ -27,6 +28,9 @@ __all__ = [
 
 SAMPLE_RATE = 16_000
 """Samples per second of every waveform inside Auris."""
+
+SILENT_PEAK = 1 / 32768
+"""A recording that never reaches this holds no sound: one step of 16-bit audio."""
 
 Samples: TypeAlias = "NDArray[np.float32]"
 """float32 samples. A name only: importing this module loads no numpy."""
@@ -130,6 +134,7 @@ class Transcript:
         finish_reason: "stop" when every piece ended by itself, else the first other reason.
         seconds: length of what was transcribed.
         timings: seconds of work per stage (audio, mel, encode, prefill, decode).
+        peak: largest absolute sample; full scale is 1.
     """
 
     text: str
@@ -139,6 +144,12 @@ class Transcript:
     finish_reason: FinishReason
     seconds: float
     timings: Mapping[str, float] = field(default_factory=dict)
+    peak: float = 0.0
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing was recorded: not one sample reaches a step of 16-bit audio."""
+        return self.peak < SILENT_PEAK
 
     def to_dict(self) -> dict[str, Any]:
         """The transcript as plain JSON values."""
@@ -148,6 +159,7 @@ class Transcript:
             "confidence": None if self.confidence is None else round(self.confidence, 6),
             "finish_reason": self.finish_reason,
             "audio_seconds": round(self.seconds, 3),
+            "peak": round(self.peak, 6),
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
             "segments": [segment.to_dict() for segment in self.segments],
         }

@@ -43,7 +43,9 @@ def test_bad_recordings_among_good_ones(
     assert done.code == 1
     good = [line.partition(": ")[0] for line in done.out.splitlines()]
     assert good == [str(recordings / name) for name in ("a.wav", "silence.wav", "b.wav")]
-    bad = [line for line in done.err.splitlines(keepends=True) if "token budget" not in line]
+    remarks = ("token budget", "silent throughout")
+    told = done.err.splitlines(keepends=True)
+    bad = [line for line in told if not any(remark in line for remark in remarks)]
     assert len(bad) == len(BAD)
     for line, (name, why) in zip(bad, BAD.items(), strict=True):
         is_one_sentence(line, str(recordings / name), why)
@@ -53,12 +55,13 @@ def test_bad_recordings_among_good_ones(
 
 
 @pytest.mark.parametrize("model", ["qwen", "ctc"])
-def test_silence_is_a_recording_like_others(
+def test_silence_is_written_and_told(
     auris: Auris, recordings: Path, models: Path, model: str
 ) -> None:
     done = auris("transcribe", recordings / "silence.wav", "-m", models / model)
-    assert done.code == 0
+    assert done.code == 1
     assert done.out.count("\n") == 1
+    is_one_sentence(done.err, "silence.wav", "has to hold sound", "silent throughout")
 
 
 def failed(done: Outcome, code: int, *parts: str) -> None:

@@ -110,8 +110,8 @@ def test_a_run_starts_from_another(data: Path, tmp_path: Path, tiny: Callable[..
     assert (tmp_path / "second" / "units.json").read_text() == (
         tmp_path / "first" / "units.json"
     ).read_text()
+    other = tiny(max_steps=1, d_ff=8)
     with pytest.raises(TrainingError, match="same shapes"):
-        other = tiny(max_steps=1, d_ff=8)
         train_ctc(other, Sources([data]), tmp_path / "other", start=tmp_path / "first")
 
 

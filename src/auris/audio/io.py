@@ -31,10 +31,17 @@ Channels = Literal["mix", "split"]
 """Average the channels into one, or keep them apart."""
 
 Source: TypeAlias = Union[
-    str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], "tuple[NDArray[Any], float]"
+    str,
+    "os.PathLike[str]",
+    bytes,
+    bytearray,
+    memoryview,
+    IO[bytes],
+    Waveform,
+    "tuple[NDArray[Any], float]",
 ]
 """What can be loaded: a path, "-" for standard input, the bytes of an encoded file, a binary file
-object (read from its present position), or (array, rate in Hz).
+object (read from its present position), a Waveform, or (array, rate in Hz).
 
 An array is float16/32/64 (taken as it is), int16, int32 or uint8 (scaled to -1..1), of shape [S],
 [S, C] or [C, S]: the shorter axis is the channels, so a square array is refused. Of several sound
@@ -86,6 +93,8 @@ def stream(
             "channels has to be 'mix' or 'split'", f"it is {channels!r}", "choose one of the two"
         )
     span = _span(start, duration)
+    if isinstance(source, Waveform):
+        source = (source.samples, SAMPLE_RATE)
     name = _name(source)
     return _blocks(source, span, name, channels == "mix")
 

@@ -121,7 +121,7 @@ def log_mel(samples: Samples | Tensor, frontend: Frontend = "slaney400", bins: i
     Raises:
         EmptyAudio: there is not a single sample.
     """
-    wave = torch.as_tensor(samples)
+    wave = torch.as_tensor(samples, dtype=torch.float32)
     if len(wave) == 0:
         raise EmptyAudio(
             "A clip has to hold at least one sample",

@@ -27,7 +27,15 @@ from auris.config import (
 )
 from auris.errors import CheckpointError, ConfigError
 
-__all__ = ["ENCODER_NORM_EPS", "FORMAT", "FORMAT_VERSION", "from_json", "read_config", "read_json"]
+__all__ = [
+    "ENCODER_NORM_EPS",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "from_json",
+    "read_config",
+    "read_generation",
+    "read_json",
+]
 
 FORMAT = "auris"
 FORMAT_VERSION = 1
@@ -318,6 +326,12 @@ def from_json(content: dict[str, Any]) -> tuple[LayoutName, ModelConfig]:
         f"{', '.join(sorted(content)[:8]) or 'none'}",
         "choose a Qwen3-ASR checkpoint",
     )
+
+
+def read_generation(directory: Path) -> dict[str, Any] | None:
+    """The content of generation_config.json, or None where there is none."""
+    path = directory / "generation_config.json"
+    return read_json(path) if path.exists() else None
 
 
 def read_config(directory: Path) -> tuple[LayoutName, ModelConfig]:

@@ -106,3 +106,12 @@ def main(arguments: list[str] | None = None) -> None:
             "check space and permissions, or run with --debug to see where.\n"
         )
         sys.exit(1)
+    except Exception as error:  # A fault of the program: told in one sentence all the same.
+        if debug:
+            raise
+        sys.stderr.write(
+            "auris: Every fault has to be told in words of its own, but this one was not foreseen "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:300]}): "
+            "run again with --debug to see where, and report it.\n"
+        )
+        sys.exit(1)

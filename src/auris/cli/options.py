@@ -25,5 +25,5 @@ Dtype = Annotated[
     str, typer.Option(help="auto (as stored, where it is fast), float32, bfloat16 or float16.")
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
+    int | None, typer.Option(min=1, max=1024, help="CPU threads; torch's own choice by default.")
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from auris.types import Transcript
 
 FORMATS = ("txt", "json")
+LINE_BREAKING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def register(app: typer.Typer) -> None:
@@ -159,12 +162,34 @@ def _write(
                 failed += 1
                 if debug:
                     traceback.print_exception(result.error)
-                sys.stderr.write(f"auris: {name}: {result.error}\n")
+                sys.stderr.write(f"auris: {_shown(name)}: {result.error}\n")
             else:
-                heading = f"{name}: " if output_format == "txt" and len(sources) > 1 else ""
+                heading = f"{_shown(name)}: " if output_format == "txt" and len(sources) > 1 else ""
                 _write_one(result, name, heading, targets[following], output_format)
+                failed += result.silent
+                _remark(result, _shown(name))
             following += 1
     return failed
+
+
+def _remark(result: Transcript, name: str) -> None:
+    """What a reader of the text alone would not see."""
+    if result.silent:
+        sys.stderr.write(
+            f"auris: {name}: A recording has to hold sound, but this one is silent throughout: "
+            "check the microphone, the channel and the span.\n"
+        )
+    elif result.finish_reason == "length":
+        sys.stderr.write(
+            f"auris: {name}: the text is cut at the token budget; raise --max-new-tokens\n"
+        )
+    elif not result.text:
+        sys.stderr.write(f"auris: {name}: no speech was found\n")
+
+
+def _shown(name: str) -> str:
+    """A name that stays on its line: what would break it is written as in JSON."""
+    return LINE_BREAKING.sub(lambda found: json.dumps(found.group())[1:-1], name)
 
 
 def _write_one(
@@ -172,10 +197,6 @@ def _write_one(
 ) -> None:
     from auris.writers import WRITERS
 
-    if result.finish_reason == "length":
-        sys.stderr.write(
-            f"auris: {name}: the text is cut at the token budget; raise --max-new-tokens\n"
-        )
     content = WRITERS[output_format](result, name)
     if target is None:
         sys.stdout.write(heading + content)

@@ -1,7 +1,7 @@
 """Keys and values of a batch whose rows have different lengths.
 
-Storage is laid out once for a number of rows and positions. Rows 0..count-1 are in use; a row is
-admitted at the end and dropped by moving the last row into its place, so that the rows in use
+Storage is laid out for a number of positions, and for rows as they come: a row is large, and a
+batch seldom has as many as it may. Rows 0..count-1 are in use; a row is admitted at the end and dropped by moving the last row into its place, so that the rows in use
 always form one dense batch. Rolling back is forgetting: positions past a row's length are never
 looked at.
 """
@@ -23,7 +23,7 @@ class KVCache:
 
     Args:
         config: the decoder's shapes.
-        rows: how many rows there is room for; all begin unused.
+        rows: how many rows may be in use at once; none is at first.
         capacity: positions a row has room for; `reserve` makes more.
         dtype, device: of keys and values.
     """
@@ -36,7 +36,8 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        shape = (config.layers, rows, config.kv_heads, capacity, config.head_dim)
+        self._most = rows
+        shape = (config.layers, min(rows, 1), config.kv_heads, capacity, config.head_dim)
         # Zeros, not empty: a masked position is multiplied by zero, and 0 * NaN is NaN.
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
@@ -50,17 +51,21 @@ class KVCache:
     @property
     def room(self) -> int:
         """Rows that can still be admitted."""
-        return self.keys.shape[1] - len(self.lengths)
+        return self._most - len(self.lengths)
 
     def reserve(self, capacity: int) -> None:
         """Make room for at least `capacity` positions a row, keeping what is there."""
-        if capacity <= self.capacity:
-            return
-        filled = max(self.lengths, default=0)
+        if capacity > self.capacity:
+            self._move(self.keys.shape[1], capacity)
+
+    def _move(self, rows: int, capacity: int) -> None:
+        """To larger storage; of the old one only what is filled."""
+        used, filled = len(self.lengths), max(self.lengths, default=0)
         for name in ("keys", "values"):
             old: Tensor = getattr(self, name)
-            wider = old.new_zeros(*old.shape[:3], capacity, old.shape[4])
-            wider[:, :, :, :filled] = old[:, :, :, :filled]
+            layers, _, heads, _, width = old.shape
+            wider = old.new_zeros(layers, rows, heads, capacity, width)
+            wider[:, :used, :, :filled] = old[:, :used, :, :filled]
             setattr(self, name, wider)
 
     def admit(self, count: int = 1) -> range:
@@ -72,6 +77,8 @@ class KVCache:
         if count > self.room:
             raise ValueError(f"the cache has room for {self.room} more rows, {count} were asked")
         first = len(self.lengths)
+        if first + count > self.keys.shape[1]:
+            self._move(min(self._most, max(first + count, 2 * self.keys.shape[1])), self.capacity)
         self.lengths.extend([0] * count)
         return range(first, first + count)
 
