@@ -29,6 +29,13 @@ __all__ = [
 CHUNK_FRAMES = 100
 """Mel frames (10 ms each) that the convolutions see at once: one second."""
 
+LARGEST_SIZE = 1 << 20
+"""Far beyond any model, and little enough that a wrong number ends in an error at once, not in
+the building of modules without end."""
+
+LARGEST = {"layers": 1 << 10, "rope_theta": 1e30}
+"""What has a limit of its own."""
+
 MAX_WINDOW_FRAMES = 800
 """Widest attention window of the encoder, in mel frames: eight seconds."""
 
@@ -62,9 +69,10 @@ def _require(holds: bool, rule: str, found: str, remedy: str) -> None:
 
 def _require_positive(owner: str, **sizes: float) -> None:
     for name, size in sizes.items():
+        most = LARGEST.get(name, LARGEST_SIZE)
         _require(
-            size > 0,
-            f"{name} of the {owner} has to be positive",
+            0 < size <= most,
+            f"{name} of the {owner} has to be positive and at most {most}",
             f"it is {size}",
             "correct the checkpoint's config.json",
         )
@@ -200,6 +208,7 @@ class DecoderConfig:
             f"there are {self.heads} and {self.kv_heads}",
             "correct the checkpoint's config.json",
         )
+        _require_positive("decoder", **{"heads * head_dim": self.heads * self.head_dim})
         _require(
             self.head_dim % 2 == 0,
             "head_dim has to be even, since rotary positions turn pairs",

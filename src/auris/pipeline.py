@@ -13,7 +13,7 @@ import torch
 
 from auris.audio.io import Source, stream
 from auris.audio.split import CHUNK_SECONDS, split
-from auris.backends.torch import TorchBackend, pick_device, pick_dtype
+from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_memory
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
@@ -136,7 +136,7 @@ class AsrPipeline:
             torch.set_num_threads(threads)
         checkpoint = open_checkpoint(found.directory)
         # Neither waits for the other: the tokenizer parses while the weights are read.
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool, within_memory():
             tokenizer = pool.submit(Tokenizer.from_directory, found.directory)
             weights = load_weights(
                 checkpoint, place, lambda stored: pick_dtype(dtype, place, stored), copy

@@ -181,3 +181,21 @@ def test_projectors_of_every_kind(hidden: int | None, layer_norm: bool, bias: bo
         wanted = torch.nn.functional.layer_norm(wanted, (5,))
     assert torch.allclose(projector(x), wanted, atol=1e-6)
     assert any(name.endswith("out.bias") for name, _ in projector.named_parameters()) == bias
+
+
+@pytest.mark.parametrize(
+    ("shape", "millions"),
+    [((18, 896, 14, 3584), 184.65), ((24, 1024, 16, 4096), 314.33), ((32, 1280, 20, 5120), 643.66)],
+    ids=["0.6B", "1.7B", "the largest"],
+)
+def test_published_sizes_are_built_from_their_config(
+    shape: tuple[int, int, int, int], millions: float
+) -> None:
+    layers, width, heads, ffn = shape
+    with torch.device("meta"):
+        encoder = AudioEncoder(AutConfig(128, layers, width, heads, ffn, 480))
+        states, lengths = encoder([torch.zeros(128, 1000), torch.zeros(128, 300)])
+    assert lengths == [130, 39]
+    assert states.shape == (169, width)
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.05)

@@ -51,10 +51,11 @@ def failed(rows: list[Row]) -> list[Row]:
     return [row for row in rows if not row.ok]
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(
+    scope="module", params=[(name, layout) for name in CONFIGS for layout in ("published", "hf")]
+)
 def parity(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Parity:
-    name = request.param
-    layout = "published" if list(CONFIGS).index(name) % 2 else "hf"
+    name, layout = request.param
     folder = tmp_path_factory.mktemp("model") / "it"
     return Parity(write_tiny(folder, layout, qwen_config(**CONFIGS[name]), seed=len(name)))
 

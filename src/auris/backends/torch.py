@@ -5,7 +5,8 @@ The compute dtype is that of the weights; scores leave in float32 whatever it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -19,7 +20,15 @@ from auris.models.aut_ctc import AutCtc
 from auris.models.cache import KVCache
 from auris.models.qwen_asr import QwenAsr
 
-__all__ = ["DEVICES", "DTYPES", "TorchBackend", "available_devices", "pick_device", "pick_dtype"]
+__all__ = [
+    "DEVICES",
+    "DTYPES",
+    "TorchBackend",
+    "available_devices",
+    "pick_device",
+    "pick_dtype",
+    "within_memory",
+]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {
@@ -99,6 +108,26 @@ def _cpu_has_bfloat16() -> bool:
     )
 
 
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Want of memory, for which every device has a kind of its own, as an error of ours.
+
+    Raises:
+        DeviceError: the model, or the batch, does not fit.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        said = str(error).partition("\n")[0]
+        if isinstance(error, RuntimeError) and "memory" not in said:
+            raise
+        raise DeviceError(
+            "A model and the rows of its batch have to fit into memory",
+            f"there is no room ({said or 'memory is full'})",
+            "choose a smaller --batch-size, --max-new-tokens or --chunk-seconds, or another device",
+        ) from error
+
+
 class TorchBackend:
     """A model on a device, behind the `Backend` protocol.
 
@@ -133,7 +162,7 @@ class TorchBackend:
     @torch.inference_mode()
     def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """See `Backend.encode`."""
-        with kernel_choice(self.kernel):
+        with kernel_choice(self.kernel), within_memory():
             states, lengths = self.model.encoder([mel.to(self.device) for mel in mels])
         return list(states.split(lengths))
 
@@ -156,20 +185,14 @@ class TorchBackend:
     def new_cache(self, rows: int, capacity: int) -> KVCache:
         """See `Backend.new_cache`."""
         config = self._decoding.config.decoder
-        try:
-            with torch.inference_mode():
-                return KVCache(config, rows, capacity, self.dtype, self.device)
-        except RuntimeError as error:  # Every device has its own kind for want of memory.
-            raise DeviceError(
-                "The rows of a batch have to fit into memory",
-                f"there is no room for {rows} of {capacity} positions on {self.device}",
-                "choose a smaller --batch-size, --max-new-tokens or --chunk-seconds",
-            ) from error
+        with torch.inference_mode(), within_memory():
+            return KVCache(config, rows, capacity, self.dtype, self.device)
 
     @torch.inference_mode()
     def admit(self, cache: Cache, count: int = 1) -> range:
         """See `Backend.admit`."""
-        return cast(KVCache, cache).admit(count)
+        with within_memory():
+            return cast(KVCache, cache).admit(count)
 
     @torch.inference_mode()
     def drop(self, cache: Cache, row: int) -> None:
@@ -200,7 +223,7 @@ class TorchBackend:
             embedded = decoder.embed(pad_sequence(ids, batch_first=True))
         else:
             embedded = pad_sequence([self._embedded(item) for item in inputs], batch_first=True)
-        with kernel_choice(self.kernel):
+        with kernel_choice(self.kernel), within_memory():
             logits = decoder(embedded, storage.rows(rows, counts), last=positions == "last")
         return cast(Tensor, logits.float())
 

@@ -20,6 +20,9 @@ from auris.types import FinishReason
 
 __all__ = ["Request", "Step", "decode"]
 
+FIRST_ROOM = 1024
+"""Positions laid out for a text at first; the cache grows with the few that are longer."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -139,7 +142,8 @@ def decode(
                 exhausted = True
                 break
             if cache is None:
-                cache = backend.new_cache(rows, len(request.prompt) + request.max_new_tokens)
+                room = min(request.max_new_tokens, FIRST_ROOM)
+                cache = backend.new_cache(rows, len(request.prompt) + room)
             row, step = _prefill(backend, cache, request, stops)
             if step.finish is None:
                 under_way.append(row)

@@ -1,9 +1,9 @@
 """Keys and values of a batch whose rows have different lengths.
 
 Storage is laid out for a number of positions, and for rows as they come: a row is large, and a
-batch seldom has as many as it may. Rows 0..count-1 are in use; a row is admitted at the end and dropped by moving the last row into its place, so that the rows in use
-always form one dense batch. Rolling back is forgetting: positions past a row's length are never
-looked at.
+batch seldom has as many as it may. Rows 0..count-1 are in use; a row is admitted at the end and
+dropped by moving the last row into its place, so that the rows in use always form one dense batch.
+Rolling back is forgetting: positions past a row's length are never looked at.
 """
 
 from __future__ import annotations
