@@ -75,6 +75,12 @@ def test_derived_sizes() -> None:
             (DECODER, {name: 0}, f"{name} of the decoder has to be positive")
             for name in ("vocab", "hidden", "layers", "heads", "kv_heads", "head_dim", "ffn")
         ),
+        *(
+            (DECODER, {name: 10**30}, f"{name} of the decoder has to be positive and at most")
+            for name in ("vocab", "hidden", "layers", "heads", "head_dim", "ffn")
+        ),
+        (DECODER, {"heads": 1 << 14, "head_dim": 128}, "heads \\* head_dim of the decoder"),
+        (ENCODER, {"layers": 2000}, "at most 1024"),
         (DECODER, {"rope_theta": 0.0}, "rope_theta"),
         (DECODER, {"rms_eps": float("nan")}, "rms_eps"),
         (DECODER, {"kv_heads": 3}, "multiple of its key-value heads"),

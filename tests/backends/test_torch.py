@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
+from auris.backends.torch import (
+    DTYPES,
+    TorchBackend,
+    available_devices,
+    pick_device,
+    pick_dtype,
+    within_memory,
+)
 from auris.errors import DeviceError, UnsupportedOption
 from tests.tiny_models import ctc_config, tiny_model
 
@@ -115,3 +122,13 @@ def test_each_kind_of_model_refuses_the_other_kinds_work() -> None:
 def test_an_unknown_kernel_is_refused() -> None:
     with pytest.raises(UnsupportedOption, match="'fast' was asked"):
         TorchBackend(tiny_model(), "fast")  # type: ignore[arg-type]
+
+
+def test_want_of_memory_is_an_error_of_ours() -> None:
+    for error in (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()):
+        with pytest.raises(DeviceError, match="fit into memory"), within_memory():
+            raise error
+    with pytest.raises(DeviceError, match="can't allocate memory"), within_memory():
+        torch.empty(1 << 60)
+    with pytest.raises(RuntimeError, match="something else"), within_memory():
+        raise RuntimeError("something else")

@@ -89,7 +89,22 @@ def test_devices_and_dtypes_that_are_not_there(auris: Auris, recordings: Path) -
 
 @pytest.mark.parametrize("option", ["--batch-size", "--max-new-tokens"])
 def test_more_than_memory_holds(auris: Auris, recordings: Path, option: str) -> None:
-    failed(auris("transcribe", recordings / "a.wav", option, 10**13), 1, "memory", str(10**13)[:4])
+    failed(auris("transcribe", recordings / "a.wav", option, 10**13), 2, "from 1 to 1048576")
+
+
+def test_memory_is_taken_as_rows_are_needed(auris: Auris, recordings: Path) -> None:
+    assert auris("transcribe", recordings / "a.wav", *FEW, "--batch-size", 1 << 20).code == 0
+
+
+def test_a_name_with_a_line_break_stays_on_its_line(
+    auris: Auris, recordings: Path, tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "a\nb.wav", tmp_path / "c\r\u2028d.wav"
+    good.write_bytes((recordings / "a.wav").read_bytes())
+    done = auris("transcribe", "-m", "tiny-ctc", good, bad)
+    assert done.out.startswith(f"{tmp_path}/a\\nb.wav: ")
+    assert done.out.count("\n") == 1
+    is_one_sentence(done.err, "c\\r\\u2028d.wav: ")
 
 
 def test_unknown_languages(auris: Auris, recordings: Path, models: Path) -> None:

@@ -49,6 +49,17 @@ def test_rows_begin_empty_and_are_counted() -> None:
     assert (cache.room, cache.lengths) == (0, [0, 0, 0])
 
 
+def test_storage_grows_with_the_rows_in_use() -> None:
+    cache = new(rows=5)
+    sizes = []
+    for row in range(5):
+        cache.admit()
+        write(cache, range(row, row + 1), [[float(row), 10.0 + row]])
+        sizes.append(cache.keys.shape[1])
+    assert sizes == [1, 2, 4, 4, 5]
+    assert [held(cache, row) for row in range(5)] == [[row, 10.0 + row] for row in range(5)]
+
+
 def test_too_many_rows_are_refused_and_nothing_changes() -> None:
     cache = new()
     cache.admit(2)
