@@ -396,6 +396,8 @@ WRONG: list[tuple[dict[str, Any], type[AurisError], str]] = [
     ({"batch_size": 1.5}, UsageError, "batch_size"),
     ({"batch_size": "2"}, UsageError, "batch_size"),
     ({"chunk_seconds": 0.5}, UsageError, "1 to 1200 seconds"),
+    ({"chunk_seconds": "30"}, UsageError, "1 to 1200 seconds"),
+    ({"temperature": "1"}, UsageError, "temperature"),
     ({"chunk_seconds": float("nan")}, UsageError, "1 to 1200 seconds"),
     ({"start": -1.0}, UsageError, "start has to be"),
     ({"start": float("nan")}, UsageError, "start has to be"),

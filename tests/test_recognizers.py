@@ -15,7 +15,15 @@ from auris.backends.torch import TorchBackend
 from auris.decoding.sampling import Sampling
 from auris.errors import CheckpointError, ConfigError, TokenizerError, UnsupportedOption
 from auris.recognizers import CtcRecognizer, Options, Piece, QwenRecognizer, Recognized
-from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END
+from auris.text.prompt import (
+    AUDIO_END,
+    AUDIO_PAD,
+    AUDIO_START,
+    END_OF_TEXT,
+    TEXT_TAG,
+    TURN_END,
+    TURN_START,
+)
 from auris.text.tokenizer import Tokenizer
 from auris.types import Chunk, Segment
 from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, tone_speech
@@ -166,7 +174,10 @@ def without(token: str) -> Tokenizer:
     return Tokenizer(TOKENIZER.core, {k: v for k, v in TOKENIZER.added.items() if k != token})
 
 
-@pytest.mark.parametrize("token", [TEXT_TAG, END_OF_TEXT, TURN_END, AUDIO_PAD])
+@pytest.mark.parametrize(
+    "token",
+    [TEXT_TAG, END_OF_TEXT, TURN_START, TURN_END, AUDIO_START, AUDIO_PAD, AUDIO_END],
+)
 def test_a_vocabulary_without_a_control_token(token: str) -> None:
     with pytest.raises(TokenizerError, match="has to know the token"):
         QwenRecognizer(Scripted([]), qwen_config(), without(token))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -315,9 +316,10 @@ def _options(language: str | None, context: str, given: CallOptions) -> Options:
     temperature = given.get("temperature", 0.0)
     if budget is not None:
         _counts("max_new_tokens", budget)
-    if not 0.0 <= temperature <= 100.0:
+    real = isinstance(temperature, numbers.Real)
+    if not real or not 0.0 <= temperature <= 100.0:
         raise UsageError(
-            "The temperature has to lie between 0 and 100", f"it is {temperature}", "choose 0"
+            "The temperature has to lie between 0 and 100", f"it is {temperature!r}", "choose 0"
         )
     seed = given.get("seed", 0)
     if not isinstance(seed, int) or not 0 <= seed < 1 << 63:

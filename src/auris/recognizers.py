@@ -19,7 +19,7 @@ from auris.decoding.ctc import greedy
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Sampling
 from auris.errors import CheckpointError, ConfigError, UnsupportedOption
-from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
+from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TURN_END, prompt_ids
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment
@@ -139,7 +139,7 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
 
     Raises:
         ConfigError: they do not.
-        TokenizerError: the vocabulary lacks the audio slot.
+        TokenizerError: the vocabulary lacks a control token.
     """
     remedy = "use the tokenizer files that belong to the weights"
     if isinstance(config, AutCtcConfig):
@@ -150,6 +150,7 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
                 remedy,
             )
         return
+    prompt_ids(tokenizer, 1, "English")  # Names every control token that a prompt needs.
     if tokenizer.id(AUDIO_PAD) != config.audio_token_id:
         raise ConfigError(
             f"audio_token_id in config.json has to be the tokenizer's id of {AUDIO_PAD}",
@@ -188,7 +189,6 @@ class QwenRecognizer:
         self.backend = backend
         self.config = config
         self.tokenizer = tokenizer
-        tokenizer.id(TEXT_TAG)
         named = (tokenizer.id(END_OF_TEXT), tokenizer.id(TURN_END))
         self.stops = frozenset(named if stops is None else stops)
         check_vocabulary(config, tokenizer)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from media import RATE, Pipe, chirp, encode, film, pcm, picture, wav
 
 from auris.audio.io import load, load_channels, stream
+from auris.audio.reader import Reader
 from auris.errors import AurisError, EmptyAudio, InvalidSamples, UnreadableAudio, UsageError
 
 
@@ -320,6 +322,23 @@ def test_a_wav_header_that_promises_more() -> None:
     place = data.index(b"data") + 4
     data = data[:place] + struct.pack("<I", 10**8) + data[place + 4 :]
     check(UnreadableAudio, data, "only 1.00 of 3125.00 seconds")
+
+
+@pytest.mark.parametrize("codec", ["adpcm_ms", "libmp3lame"])
+def test_wav_of_other_codecs_that_breaks_off(codec: str) -> None:
+    data = encode(chirp(4.0), RATE, "wav", codec)
+    assert load(data).seconds >= 4.0
+    check(UnreadableAudio, data[: len(data) // 2], "breaks off")
+
+
+@pytest.mark.parametrize("offset", [-5, 1 << 70])
+def test_an_offset_that_is_none_is_not_raised_into_pyav(tmp_path: Path, offset: int) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 20)
+    with ExitStack() as stack:
+        for file in (io.BytesIO(b"x" * 20), stack.enter_context(open(tmp_path / "file", "rb"))):
+            reader = Reader(file, stack)
+            assert reader.seek(offset) == -1
+            assert (reader.tell(), reader.failure) == (0, None)
 
 
 # By the hundred ----------------------------------------------------------------------------------

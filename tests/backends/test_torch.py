@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def test_the_cpu_is_always_there_and_last() -> None:
     assert available_devices()[-1] == "cpu"
     assert pick_device("auto").type == available_devices()[0]
-    assert pick_device("cpu") == CPU
+    assert pick_device("cpu") == pick_device(CPU) == CPU
 
 
 @pytest.mark.parametrize(

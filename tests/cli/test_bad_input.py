@@ -96,6 +96,23 @@ def test_memory_is_taken_as_rows_are_needed(auris: Auris, recordings: Path) -> N
     assert auris("transcribe", recordings / "a.wav", *FEW, "--batch-size", 1 << 20).code == 0
 
 
+def test_one_output_that_cannot_be_written(auris: Auris, recordings: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    done = auris("transcribe", recordings / "a.wav", recordings / "b.wav", "-o", tmp_path, *FEW)
+    assert done.code == 1
+    assert (tmp_path / "b.txt").read_text()
+    said = [line for line in done.err.splitlines(keepends=True) if "token budget" not in line]
+    assert len(said) == 1
+    is_one_sentence(said[0], str(recordings / "a.wav"), "a.txt")
+
+
+def test_a_closed_standard_output(
+    auris: Auris, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    failed(auris("transcribe", recordings / "a.wav"), 1, "Standard output", "--output-dir")
+
+
 def test_a_name_with_a_line_break_stays_on_its_line(
     auris: Auris, recordings: Path, tmp_path: Path
 ) -> None:

@@ -226,6 +226,8 @@ class TestFiles:
             ("vocab.json", b'{"a": "b"}'),
             ("merges.txt", b"no such tokens\n"),
             ("merges.txt", b"\xff\xfe"),
+            ("merges.txt", b""),
+            ("merges.txt", b"#version: 0.2\n"),
             ("tokenizer_config.json", b"{"),
             ("tokenizer_config.json", b"[]"),
             ("tokenizer_config.json", b"{}"),

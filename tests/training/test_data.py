@@ -73,6 +73,23 @@ def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "absent.csv")
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["wav,text\n".encode("utf-16"), b"wav,text\na,\xff\n", b"wav,text\na," + b"x" * 200_000],
+)
+def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.csv").write_bytes(content)
+    with pytest.raises(TrainingError, match="readable CSV file in UTF-8"):
+        read_manifest(tmp_path / "bad.csv")
+
+
+def test_names_that_no_file_can_have_are_missing(tmp_path: Path, manifest: Manifest) -> None:
+    rows = [["wav", "text"], ["a" * 5000, "one"], ["a\0b", "one"]]
+    clips, report = load_clips(read_manifest(manifest("s.csv", rows)), 9)
+    assert clips == []
+    assert [len(names) for names in report.skipped.values()] == [2]
+
+
 def test_samples_survive_storage(tmp_path: Path, manifest: Manifest) -> None:
     write_wav(tmp_path / "a.wav", tones("ab"))
     clips, _ = load_clips(read_manifest(manifest("s.csv", [["wav", "text"], ["a.wav", "ab"]])), 9)

@@ -11,7 +11,7 @@ from av.container import InputContainer
 
 from auris.audio.reader import Reader
 
-__all__ = ["MP4", "TOLERANCE", "WEBM", "Claim", "claim_of", "ends_inside_page"]
+__all__ = ["MP4", "TOLERANCE", "WEBM", "Claim", "claim_of", "ends_inside_data", "ends_inside_page"]
 
 TOLERANCE = 0.1
 """Seconds by which a clock may differ from the samples: codecs pad and delay."""
@@ -61,8 +61,21 @@ def claim_of(container: InputContainer, track: AudioStream, reader: Reader) -> C
 
 
 def _wav_seconds(track: AudioStream, reader: Reader) -> float | None:
-    if not track.codec_context.name.startswith("pcm_"):
+    data = _wav_data(reader)
+    if data is None or not data.block or not track.codec_context.name.startswith("pcm_"):
         return None
+    return data.length / data.block / track.rate
+
+
+class _WavData(NamedTuple):
+    """Where the sound of a WAV file lies, its stated length, and the bytes of a block."""
+
+    place: int
+    length: int
+    block: int
+
+
+def _wav_data(reader: Reader) -> _WavData | None:
     place, block, long_size = 12, 0, None
     for _ in range(1000):
         name, size = reader.peek(place, 4), reader.peek(place + 4, 4)
@@ -75,7 +88,7 @@ def _wav_seconds(track: AudioStream, reader: Reader) -> float | None:
             # A writer that could not go back leaves 0 or one of the two largest sizes.
             elif length == 0 or length >= 0xFFFF0000 or abs(length - 0x7FFF8000) <= 0x8000:
                 return None
-            return length / block / track.rate if block else None
+            return _WavData(place + 8, length, block)
         if name == b"fmt ":
             block = int.from_bytes(reader.peek(place + 20, 2), "little")
         elif name == b"ds64":
@@ -99,6 +112,12 @@ def _mp3_seconds(track: AudioStream, reader: Reader) -> float | None:
             frames = int.from_bytes(head[place + 8 : place + 12], "big")
             return frames * (1152 if track.rate >= 32_000 else 576) / track.rate
     return None
+
+
+def ends_inside_data(reader: Reader) -> bool:
+    """Whether a WAV file ends before its stated data do, of whatever codec they are."""
+    data = _wav_data(reader) if reader.seekable() else None
+    return data is not None and reader.peek(data.place + data.length - 1, 1) == b""
 
 
 def ends_inside_page(reader: Reader) -> bool:

@@ -15,7 +15,15 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from auris.audio.arrays import as_float
-from auris.audio.claims import MP4, TOLERANCE, WEBM, Claim, claim_of, ends_inside_page
+from auris.audio.claims import (
+    MP4,
+    TOLERANCE,
+    WEBM,
+    Claim,
+    claim_of,
+    ends_inside_data,
+    ends_inside_page,
+)
 from auris.audio.reader import Reader, open_file, reason, unreadable
 from auris.audio.resample import BrokenOffError, Piece, Span, check_rate, skip
 from auris.errors import AurisError
@@ -133,6 +141,8 @@ def _timeline(
     if reader.failure is not None:
         raise BrokenOffError(reason(reader.failure), claim.seconds)
     if container.format.name == "ogg" and ends_inside_page(reader):
+        raise BrokenOffError("the file breaks off")
+    if container.format.name == "wav" and claim.seconds is None and ends_inside_data(reader):
         raise BrokenOffError("the file breaks off")
     if not claim.met(done, unknown=True):
         raise BrokenOffError("the file breaks off", claim.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -74,7 +75,18 @@ class Reader:
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to an offset, counted from where the source stood when it was given."""
+        """Go to an offset, counted from where the source stood when it was given; -1 if that is
+        none, as damaged headers have it: what is raised here, PyAV prints on its own."""
+        try:
+            return self._seek(offset, whence)
+        except (ValueError, OverflowError):
+            return -1
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return -1
+            raise
+
+    def _seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         origin = self._origin or 0
         return self._file.seek(offset + (origin if whence == io.SEEK_SET else 0), whence) - origin
 
@@ -88,10 +100,10 @@ class Reader:
             return bytes(self._head[offset : offset + size]) if offset >= 0 else b""
         try:
             place = self.tell()
-            end = self.seek(0, io.SEEK_END)
-            self.seek(offset if offset >= 0 else max(0, end + offset))
+            end = self._seek(0, io.SEEK_END)
+            self._seek(offset if offset >= 0 else max(0, end + offset))
             data = self._checked(self._file.read(size))
-            self.seek(place)
+            self._seek(place)
         except Exception as error:
             self.failure = error
             return b""

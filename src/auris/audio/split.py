@@ -7,6 +7,7 @@ arrive in.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -60,10 +61,11 @@ def split(blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS) -> It
     Raises:
         UsageError: the target is out of range.
     """
-    if not 1.0 <= chunk_seconds <= MAX_CHUNK_SECONDS:
+    real = isinstance(chunk_seconds, numbers.Real)
+    if not real or not 1.0 <= chunk_seconds <= MAX_CHUNK_SECONDS:
         raise UsageError(
             f"A piece has to be 1 to {MAX_CHUNK_SECONDS:.0f} seconds long",
-            f"{chunk_seconds} was asked",
+            f"{chunk_seconds!r} was asked",
             "choose --chunk-seconds in this range",
         )
     target = round(chunk_seconds * SAMPLE_RATE)

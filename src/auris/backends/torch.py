@@ -48,12 +48,13 @@ def available_devices() -> list[str]:
     return [*devices, "cpu"]
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str | torch.device) -> torch.device:
     """The device that `name` means here; "auto" is the fastest there is.
 
     Raises:
         DeviceError: the machine has no such device.
     """
+    name = str(name)
     present = available_devices()
     if name == "auto":
         return torch.device(present[0])

@@ -65,8 +65,8 @@ def _path(name: str | Path) -> Path:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
-    # A home of nobody, a name that is too long, a folder without permission, a zero byte.
-    except (OSError, RuntimeError, ValueError) as error:
+    # A home of nobody, a name that is too long, a folder without permission, a zero byte, no name.
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise ModelNotFound(
             "A model name has to be one that the file system can look up",
             f"{str(name)!r} is not ({error})",

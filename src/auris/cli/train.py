@@ -41,7 +41,8 @@ def ctc(
         int, typer.Option(min=0, help="Processes that prepare batches ahead; 1 is enough.")
     ] = 0,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads; by default torch decides.")
+        int | None,
+        typer.Option(min=1, max=1024, help="Processor threads; by default torch decides."),
     ] = None,
 ) -> None:
     """Train an AuT encoder with CTC on recordings and their texts.

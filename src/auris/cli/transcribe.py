@@ -117,6 +117,10 @@ def _targets(sources: list[str], output_format: str, directory: Path | None) -> 
             f"{output_format!r} was asked",
             "choose one with -f",
         )
+    if directory is None and sys.stdout is None:
+        raise OutputError(
+            "Standard output has to be open to be written", "it is closed", "name an --output-dir"
+        )
     if directory is None:
         return [None] * len(sources)
     stems = ["stdin" if name == "-" else Path(name).stem for name in sources]
@@ -165,7 +169,11 @@ def _write(
                 sys.stderr.write(f"auris: {_shown(name)}: {result.error}\n")
             else:
                 heading = f"{_shown(name)}: " if output_format == "txt" and len(sources) > 1 else ""
-                _write_one(result, name, heading, targets[following], output_format)
+                try:
+                    _write_one(result, name, heading, targets[following], output_format)
+                except OutputError as error:
+                    failed += 1
+                    sys.stderr.write(f"auris: {_shown(name)}: {error}\n")
                 failed += result.silent
                 _remark(result, _shown(name))
             following += 1

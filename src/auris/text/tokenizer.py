@@ -121,7 +121,17 @@ class Tokenizer:
     @classmethod
     def _from_vocabulary(cls, path: Path) -> Tokenizer:
         core = qwen2_core(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
-        return cls(core, _added_from_config(path / "tokenizer_config.json"))
+        added = _added_from_config(path / "tokenizer_config.json")
+        # A list of merges that was cut at a line's end is valid, and would spell words in letters.
+        lines = (path / "merges.txt").read_bytes().count(b"\n") + 1
+        wanted = core.get_vocab_size() - len(_BYTES) - len(added)
+        if lines < wanted:
+            raise TokenizerError(
+                "merges.txt has to hold the merges that make the tokens of vocab.json",
+                f"{str(path / 'merges.txt')!r} has {lines} lines for at least {wanted} tokens",
+                "fetch it anew",
+            )
+        return cls(core, added)
 
     def added_without_gaps(self) -> dict[str, AddedId]:
         """Tokens beside the vocabulary by id, with a spare special token for every unused id.

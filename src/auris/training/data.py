@@ -128,9 +128,11 @@ def read_manifest(path: Path) -> list[Row]:
                     "add the columns, with paths relative to the CSV's folder",
                 )
             return [_row(path, line) for line in reader]
-    except OSError as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         raise TrainingError(
-            "a manifest has to be a readable CSV file", f"{path}: {error}", "check the path"
+            "a manifest has to be a readable CSV file in UTF-8",
+            f"{path}: {error}",
+            "check the path",
         ) from error
 
 
@@ -151,7 +153,7 @@ def _load(row: Row) -> Clip | str:
         return UNSPOKEN
     if not text:
         return EMPTY_TEXT
-    if not row.wav.is_file():
+    if not os.path.isfile(row.wav):  # Unlike a path's own question, never an error.
         return MISSING
     try:
         samples = io.load(row.wav).samples

@@ -69,6 +69,8 @@ class Recipe:
         for name in ("wd", "warmup_steps", "join_copies", "join_shorter"):
             self._require(getattr(self, name) >= 0, f"{name} must not be negative", name)
         self._require(self.join_most > 1, "join_most has to be at least 2", "join_most")
+        self._require(self.lr < 1e30, "lr has to be below 1e30", "lr")
+        self._require(0 <= self.seed < 1 << 63, "seed has to be from 0 to 2**63 - 1", "seed")
         lengths = [length for length in (self.epochs, self.max_steps) if length is not None]
         if len(lengths) != 1 or lengths[0] <= 0:
             raise TrainingError(
@@ -91,7 +93,7 @@ class Recipe:
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise TrainingError(
                 "a recipe has to be a readable JSON file", f"{path}: {error}", "check the path"
             ) from error
