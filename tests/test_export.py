@@ -386,3 +386,10 @@ class TestConvert:
         with pytest.raises(AurisError, match=r"generation_config\.json"):
             convert(source, tmp_path / "out", "native")
         assert names(tmp_path) == {"source"}
+
+    def test_stop_ids_that_are_none(self, tmp_path: Path) -> None:
+        source = write_tiny(tmp_path / "source", "hf")
+        (source / "generation_config.json").write_text('{"eos_token_id": [5, 99999]}')
+        with pytest.raises(ConfigError, match="eos_token_id"):
+            convert(source, tmp_path / "out", "native")
+        assert names(tmp_path) == {"source"}

@@ -24,7 +24,7 @@ from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.config import CHUNK_FRAMES, ModelConfig, QwenAsrConfig
 from auris.errors import ConfigError, OutputError, UsageError
-from auris.recognizers import check_vocabulary
+from auris.recognizers import check_vocabulary, stop_ids
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import (
     AUDIO_END,
@@ -305,6 +305,9 @@ def convert(
     checkpoint = open_checkpoint(source)
     tokenizer = Tokenizer.from_directory(checkpoint.directory)
     check_vocabulary(checkpoint.config, tokenizer)
+    generation = read_generation(checkpoint.directory)
+    if isinstance(checkpoint.config, QwenAsrConfig):
+        stop_ids(checkpoint.config, generation)
     model = load_weights(checkpoint, torch.device("cpu"), lambda stored: dtype or stored)
     written = next(model.parameters()).dtype
     return export(
@@ -314,6 +317,6 @@ def convert(
         out,
         layout=layout,
         dtype=written,
-        generation=read_generation(checkpoint.directory),
+        generation=generation,
         shard_bytes=shard_bytes,
     )

@@ -19,9 +19,9 @@ from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
-from auris.config import AutCtcConfig, QwenAsrConfig
+from auris.config import AutCtcConfig
 from auris.decoding.sampling import Sampling
-from auris.errors import ConfigError, UsageError
+from auris.errors import UsageError
 from auris.models.attention import Kernel
 from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer
 from auris.text.languages import language_name
@@ -257,23 +257,9 @@ def make_recognizer(
     config = checkpoint.config
     if isinstance(config, AutCtcConfig):
         return CtcRecognizer(backend, config, tokenizer)
-    return QwenRecognizer(backend, config, tokenizer, _stops(checkpoint.directory, config))
-
-
-def _stops(directory: Path, config: QwenAsrConfig) -> list[int] | None:
-    """Stop ids of generation_config.json; None leaves them to the tokenizer."""
-    ids = (read_generation(directory) or {}).get("eos_token_id")
-    if ids is None:
-        return None
-    listed = ids if isinstance(ids, list) else [ids]
-    vocabulary = range(config.decoder.vocab)
-    if not listed or not all(type(number) is int and number in vocabulary for number in listed):
-        raise ConfigError(
-            "eos_token_id in generation_config.json has to be an id of the vocabulary, or several",
-            f"it is {ids!r}",
-            "use the generation_config.json that belongs to the weights",
-        )
-    return listed
+    return QwenRecognizer(
+        backend, config, tokenizer, stop_ids(config, read_generation(checkpoint.directory))
+    )
 
 
 def _reader(options: CallOptions) -> Callable[[Source], Iterator[Chunk]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
@@ -32,6 +32,7 @@ __all__ = [
     "Recognized",
     "Recognizer",
     "check_vocabulary",
+    "stop_ids",
 ]
 
 TOKENS_PER_SECOND = 16
@@ -163,6 +164,26 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
             f"there are ids up to {tokenizer.size - 1} and {config.decoder.vocab} rows",
             remedy,
         )
+
+
+def stop_ids(config: QwenAsrConfig, generation: Mapping[str, Any] | None) -> list[int] | None:
+    """Stop ids of a generation_config.json; None leaves them to the tokenizer.
+
+    Raises:
+        ConfigError: they are no ids of the vocabulary.
+    """
+    ids = (generation or {}).get("eos_token_id")
+    if ids is None:
+        return None
+    listed = ids if isinstance(ids, list) else [ids]
+    vocabulary = range(config.decoder.vocab)
+    if not listed or not all(type(number) is int and number in vocabulary for number in listed):
+        raise ConfigError(
+            "eos_token_id in generation_config.json has to be an id of the vocabulary, or several",
+            f"it is {ids!r}",
+            "use the generation_config.json that belongs to the weights",
+        )
+    return listed
 
 
 class QwenRecognizer:

@@ -123,3 +123,23 @@ def test_batches_prepared_ahead_are_the_same(
     ahead = train_ctc(recipe, Sources([data]), tmp_path / "ahead", workers=1)
     for ours, theirs in zip(here.model.parameters(), ahead.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_no_usable_row_is_reported_before_anything_else(
+    tmp_path: Path, manifest: Manifest, tiny: Callable[..., Recipe]
+) -> None:
+    data = manifest("none_train.csv", [["wav", "text"], ["absent.wav", "ab"]])
+    told: list[str] = []
+    with pytest.raises(TrainingError, match="at least one usable clip"):
+        train_ctc(tiny(max_steps=1), Sources([data]), tmp_path / "run", report=told.append)
+    assert "absent.wav" in told[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_units_left_by_a_failed_run_are_not_reused(
+    data: Path, tmp_path: Path, tiny: Callable[..., Recipe]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "units.json").write_text("stale")
+    train_ctc(tiny(max_steps=1), Sources([data]), tmp_path / "run")
+    assert (tmp_path / "run" / "units.json").read_text() != "stale"

@@ -68,7 +68,16 @@ def train_ctc(
     clips, found = load_clips(
         [row for path in sources.data for row in read_manifest(path)], recipe.batch_seconds
     )
+    if not clips:
+        report(found.describe())
+        raise TrainingError(
+            "Training needs at least one usable clip",
+            "there is none",
+            "see the data report above",
+        )
     out.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        (out / UNITS).unlink(missing_ok=True)  # Left by a run that ended before it began.
     if start is not None:
         _same_model(recipe, start)
         shutil.copy(start / UNITS, out / UNITS)
