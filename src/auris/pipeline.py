@@ -23,7 +23,7 @@ from auris.config import AutCtcConfig
 from auris.decoding.sampling import Sampling
 from auris.errors import UsageError
 from auris.models.attention import Kernel
-from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer
+from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer, stop_ids
 from auris.text.languages import language_name
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, Chunk, Segment, Transcript
