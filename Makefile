@@ -6,7 +6,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 .PHONY: demo test clean
 
 demo: $(VENV)/installed
-	$(VENV)/bin/auris transcribe examples/flashlight.flac
+	$(VENV)/bin/auris transcribe examples/kitchen_fan.flac
 
 test: $(VENV)/installed-dev
 	scripts/check

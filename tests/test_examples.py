@@ -12,8 +12,8 @@ from auris.checkpoints.hub import DEFAULT_MODEL, bundled_models
 from auris.cli.main import main
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-CLIP = EXAMPLES / "flashlight.flac"
-SAID = "turn on the flashlight"
+CLIP = EXAMPLES / "kitchen_fan.flac"
+SAID = "switch the kitchen fan off"
 
 
 def test_the_demo_reads_the_clip(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,10 +49,8 @@ def test_rates_are_over_all_words(
 ) -> None:
     a, b, c = (write_wav(tmp_path / f"{name}.wav", 0.6) for name in "abc")
     texts = iter(["one too three four", "", "extra"])
-    real = pipeline.recognizer.tokenizer.decode  # type: ignore[attr-defined]
     monkeypatch.setattr(pipeline.recognizer.tokenizer, "decode", lambda ids: next(texts))  # type: ignore[attr-defined]
     result = score(pipeline, {a: "Alpha, too THREE", b: "gone now", c: ""})
-    assert real is not None
     # "alpha" became "1" (a substitution) with an insertion, two words are gone, one is added.
     assert result.words == 5
     assert result.deletions == 2
@@ -68,6 +66,20 @@ def test_broken_files_are_named_and_not_scored(pipeline: AsrPipeline, tmp_path: 
     assert result.clips == 1
     assert result.words == 1
     assert list(result.failed) == [str(tmp_path / "b.wav")]
+
+
+def test_spoken_words_stay_words(
+    pipeline: AsrPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_wav(tmp_path / "a.wav", 0.6)
+    tokenizer = pipeline.recognizer.tokenizer  # type: ignore[attr-defined]
+    monkeypatch.setattr(tokenizer, "decode", lambda ids: "seven two nine")
+    spoken = score_set(pipeline, "it", {clip: "Seven, two four"}, normalizer="spoken")
+    assert (spoken.words, spoken.substitutions) == (3, 1)
+    english = score_set(pipeline, "it", {clip: "Seven, two four"})
+    assert (english.words, english.substitutions) == (1, 1)
+    with pytest.raises(UsageError, match="english or spoken"):
+        score_set(pipeline, "it", {clip: "x"}, normalizer="french")
 
 
 def test_no_words_no_rate(pipeline: AsrPipeline, tmp_path: Path) -> None:

@@ -60,9 +60,13 @@ def wer(
     dtype: Dtype = "auto",
     threads: Threads = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Most pieces decoded at once.")] = 1,
+    normalizer: Annotated[
+        str,
+        typer.Option(help="english (standard; digits become numbers) or spoken (words as said)."),
+    ] = "english",
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst clips to show.")] = 3,
 ) -> None:
-    """Word and character error rates, after the standard English normalizer."""
+    """Word and character error rates, the worst clips and the speed."""
     import json
 
     from auris.evaluation.loading import peak_gb
@@ -71,7 +75,10 @@ def wer(
 
     sets = {source: read_set(source) for source in test_set}
     pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
-    scores = [score_set(pipeline, s, clips, batch_size=batch_size) for s, clips in sets.items()]
+    scores = [
+        score_set(pipeline, name, clips, batch_size=batch_size, normalizer=normalizer)
+        for name, clips in sets.items()
+    ]
     typer.echo(
         f"{'WER %':>7} {'CER %':>7} {'sub':>6} {'ins':>6} {'del':>6} {'words':>7} {'RTF':>7}  set"
     )

@@ -1,8 +1,9 @@
 """Word and character error rates of a model on recordings with transcripts.
 
-Both texts go through the standard English normalizer (whisper-normalizer: case, punctuation,
-numbers and spellings), then jiwer aligns them. Rates are over all words of a set, not means over
-clips.
+Both texts are normalized, then jiwer aligns them. Rates are over all words of a set, not means
+over clips. The normalizer "english" is the standard one (whisper-normalizer: case, punctuation,
+numbers, spellings); it makes one number, and so one word, of a string of digits. "spoken" compares
+the words as they are said.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from typing import Any
 from auris.batching import Failure
 from auris.errors import MissingExtra, UsageError
 from auris.pipeline import AsrPipeline
+from auris.text.normalize import spoken
 from auris.types import Transcript
 
-__all__ = ["ClipScore", "SetScore", "read_set", "score_set"]
+NORMALIZERS = ("english", "spoken")
+
+__all__ = ["NORMALIZERS", "ClipScore", "SetScore", "read_set", "score_set"]
 
 
 @dataclass(frozen=True)
@@ -69,18 +73,38 @@ class SetScore:
         return content
 
 
-def _tools() -> tuple[Any, Callable[[str], str]]:
-    """jiwer, and the normalizer."""
+def _jiwer() -> Any:
     try:
         import jiwer
+    except ImportError:
+        raise _missing("jiwer") from None
+    return jiwer
+
+
+def _normalizer(name: str) -> Callable[[str], str]:
+    if name == "spoken":
+        # What has no spoken form is compared as it stands.
+        return lambda text: spoken(text) or text.lower()
+    if name != "english":
+        raise UsageError(
+            f"The normalizer has to be {' or '.join(NORMALIZERS)}",
+            f"{name!r} was asked",
+            "choose one of these",
+        )
+    try:
         from whisper_normalizer.english import EnglishTextNormalizer
     except ImportError:
-        raise MissingExtra(
-            "Scoring needs the packages jiwer and whisper-normalizer",
-            "they are not installed",
-            "run pip install 'auris-asr[train]'",
-        ) from None
-    return jiwer, EnglishTextNormalizer()
+        raise _missing("whisper-normalizer") from None
+    normalize: Callable[[str], str] = EnglishTextNormalizer()
+    return normalize
+
+
+def _missing(package: str) -> MissingExtra:
+    return MissingExtra(
+        f"Scoring needs the package {package}",
+        "it is not installed",
+        "run pip install 'auris-asr[train]'",
+    )
 
 
 def read_set(source: str | Path) -> dict[Path, str]:
@@ -137,14 +161,20 @@ def _clip(jiwer: Any, file: Path, reference: str, hypothesis: str) -> tuple[Clip
 
 
 def score_set(
-    pipeline: AsrPipeline, name: str, clips: Mapping[Path, str], *, batch_size: int = 1
+    pipeline: AsrPipeline,
+    name: str,
+    clips: Mapping[Path, str],
+    *,
+    batch_size: int = 1,
+    normalizer: str = "english",
 ) -> SetScore:
-    """Transcribe and score one set.
+    """Transcribe and score one set; `normalizer` is one of `NORMALIZERS`.
 
     Raises:
+        UsageError: there is no such normalizer.
         MissingExtra: jiwer or whisper-normalizer is not installed.
     """
-    jiwer, normalize = _tools()
+    jiwer, normalize = _jiwer(), _normalizer(normalizer)
     files = list(clips)
     began = time.perf_counter()
     results = dict(pipeline.results([str(file) for file in files], batch_size=batch_size))
