@@ -47,7 +47,7 @@ def test_segment_as_json() -> None:
 
 def test_transcript_as_json() -> None:
     transcript = Transcript(
-        "hi", "English", (SEGMENT,), 0.60653066, "length", 2.49999, {"mel": 0.123456}
+        "hi", "English", (SEGMENT,), 0.60653066, "length", 2.49999, {"mel": 0.123456}, 0.25
     )
     content = json.loads(json.dumps(transcript.to_dict(), allow_nan=False))
     assert content == {
@@ -56,8 +56,14 @@ def test_transcript_as_json() -> None:
         "confidence": 0.606531,
         "finish_reason": "length",
         "audio_seconds": 2.5,
+        "peak": 0.25,
         "timings": {"mel": 0.1235},
         "segments": [SEGMENT.to_dict()],
     }
     empty = Transcript("", None, (), None, "stop", 0.0).to_dict()
     assert (empty["confidence"], empty["segments"], empty["timings"]) == (None, [], {})
+
+
+def test_silence_is_less_than_a_step_of_16_bits() -> None:
+    assert Transcript("", None, (), None, "stop", 1.0, {}, 0.9 / 32768).silent
+    assert not Transcript("", None, (), None, "stop", 1.0, {}, 1 / 32768).silent
