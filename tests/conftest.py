@@ -1,9 +1,35 @@
-"""Settings of all tests."""
+"""Settings of all tests, and the tiny models that whole pipelines run on."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+
+from auris import AsrPipeline
+from tests.tiny_models import ctc_config, write_tiny
 
 # A busy machine is slow, which says nothing about the code.
 settings.register_profile("auris", deadline=None)
 settings.load_profile("auris")
+
+
+@pytest.fixture(scope="module")
+def qwen_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("models") / "qwen", seed=1)
+
+
+@pytest.fixture(scope="module")
+def ctc_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("models") / "ctc", config=ctc_config())
+
+
+@pytest.fixture(scope="module")
+def qwen(qwen_directory: Path) -> AsrPipeline:
+    return AsrPipeline.from_pretrained(qwen_directory, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def ctc(ctc_directory: Path) -> AsrPipeline:
+    return AsrPipeline.from_pretrained(ctc_directory, device="cpu")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import wave
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,75 +15,16 @@ import torch
 
 from auris import AsrPipeline, AurisError, Failure, Progress, Segment, Transcript
 from auris.errors import (
-    CheckpointError,
-    ConfigError,
-    DeviceError,
     EmptyAudio,
     InvalidSamples,
     LanguageError,
-    ModelNotFound,
-    TokenizerError,
     UnreadableAudio,
     UnsupportedOption,
     UsageError,
 )
+from tests.recordings import BUDGET, RATE, Array, clip, plain, tokens, write_wav
 from tests.test_batching import Counting
-from tests.tiny_models import ctc_config, qwen_config, tone_speech, write_tiny
-
-RATE = 16_000
-BUDGET = 12
-
-Array = tuple[np.ndarray, int]
-
-
-@pytest.fixture(scope="module")
-def qwen_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("models") / "qwen", seed=1)
-
-
-@pytest.fixture(scope="module")
-def ctc_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("models") / "ctc", config=ctc_config())
-
-
-@pytest.fixture(scope="module")
-def qwen(qwen_directory: Path) -> AsrPipeline:
-    return AsrPipeline.from_pretrained(qwen_directory, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def ctc(ctc_directory: Path) -> AsrPipeline:
-    return AsrPipeline.from_pretrained(ctc_directory, device="cpu")
-
-
-def clip(seconds: float, seed: int = 0) -> Array:
-    return tone_speech(seconds, seed), RATE
-
-
-def write_wav(path: Path, seconds: float, seed: int = 0) -> Path:
-    samples = (tone_speech(seconds, seed) * 20_000).astype("<i2")
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(samples.tobytes())
-    return path
-
-
-def tokens(transcript: Transcript) -> list[tuple[int, ...]]:
-    return [segment.tokens for segment in transcript.segments]
-
-
-def plain(transcript: Transcript) -> dict[str, Any]:
-    """What has to be the same in every run: all but times of work and last digits."""
-    content = transcript.to_dict()
-    content.pop("timings")
-    confidence = content.pop("confidence")
-    assert confidence is None or 0.0 <= confidence <= 1.0
-    for segment in content["segments"]:
-        segment.pop("avg_logprob")
-    return content
-
+from tests.tiny_models import tone_speech
 
 # What a transcript says --------------------------------------------------------------------------
 
@@ -445,122 +385,3 @@ def test_a_ctc_model_refuses_what_it_cannot_honour(
 def test_the_ends_of_the_ranges_are_in_them(qwen: AsrPipeline) -> None:
     for options in ({"temperature": 100.0}, {"temperature": 1e-300}, {"seed": (1 << 63) - 1}):
         qwen.transcribe(clip(0.5), max_new_tokens=2, **options)  # type: ignore[call-overload]
-
-
-# Loading -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layout", ["published", "hf", "native"])
-def test_every_layout_says_the_same(layout: Any, qwen: AsrPipeline, tmp_path: Path) -> None:
-    directory = write_tiny(tmp_path / "m", layout, seed=1, shard_bytes=100_000)
-    pipeline = AsrPipeline.from_pretrained(str(directory), copy=True)
-    ours = pipeline.transcribe(clip(2.0), max_new_tokens=BUDGET)
-    assert plain(ours) == plain(qwen.transcribe(clip(2.0), max_new_tokens=BUDGET))
-
-
-def test_models_and_devices_from_the_environment(
-    qwen_directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AURIS_MODEL", str(qwen_directory))
-    monkeypatch.setenv("AURIS_DEVICE", "cpu")
-    assert AsrPipeline.from_pretrained().model.directory == qwen_directory
-    monkeypatch.setenv("AURIS_DEVICE", "toaster")
-    with pytest.raises(DeviceError, match="toaster"):
-        AsrPipeline.from_pretrained()
-    assert AsrPipeline.from_pretrained(device="cpu").backend.device.type == "cpu"
-    monkeypatch.setenv("AURIS_MODEL", str(qwen_directory / "nothing-here"))
-    with pytest.raises(ModelNotFound):
-        AsrPipeline.from_pretrained(device="cpu", local_files_only=True)
-
-
-@pytest.mark.parametrize(
-    ("options", "kind"),
-    [
-        ({"device": "toaster"}, DeviceError),
-        ({"device": "cuda:77"}, DeviceError),
-        ({"dtype": "int7"}, DeviceError),
-        ({"kernel": "magic"}, UnsupportedOption),
-        ({"threads": 0}, UsageError),
-        ({"threads": 1.5}, UsageError),
-    ],
-)
-def test_impossible_machines_are_refused(
-    qwen_directory: Path, options: dict[str, Any], kind: type[AurisError]
-) -> None:
-    with pytest.raises(kind):
-        AsrPipeline.from_pretrained(qwen_directory, **{"device": "cpu", **options})
-
-
-@pytest.mark.parametrize("kernel", ["auto", "flash", "efficient", "math"])
-def test_every_kernel_says_the_same(qwen: AsrPipeline, qwen_directory: Path, kernel: Any) -> None:
-    pipeline = AsrPipeline.from_pretrained(qwen_directory, device="cpu", kernel=kernel)
-    wanted = qwen.transcribe(clip(3.0), max_new_tokens=BUDGET)
-    assert tokens(pipeline.transcribe(clip(3.0), max_new_tokens=BUDGET)) == tokens(wanted)
-
-
-def test_threads_are_set(qwen_directory: Path) -> None:
-    before = torch.get_num_threads()
-    try:
-        AsrPipeline.from_pretrained(qwen_directory, device="cpu", threads=2)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "kind"),
-    [
-        ("config.json", None, CheckpointError),
-        ("config.json", "{", CheckpointError),
-        ("config.json", "[]", CheckpointError),
-        ("config.json", '{"model_type": "whisper"}', ConfigError),
-        ("model.safetensors", None, CheckpointError),
-        ("model.safetensors", "not weights", CheckpointError),
-        ("model.safetensors", "", CheckpointError),
-        ("vocab.json", None, TokenizerError),
-        ("merges.txt", "three words here", TokenizerError),
-        ("tokenizer_config.json", "{}", TokenizerError),
-        ("generation_config.json", '{"eos_token_id": "two"}', ConfigError),
-        ("generation_config.json", '{"eos_token_id": []}', ConfigError),
-        ("generation_config.json", '{"eos_token_id": [true]}', ConfigError),
-        ("generation_config.json", '{"eos_token_id": [5, 99999]}', ConfigError),
-        ("generation_config.json", "{", CheckpointError),
-    ],
-)
-def test_directories_that_are_no_checkpoint(
-    tmp_path: Path, name: str, content: str | None, kind: type[AurisError]
-) -> None:
-    directory = write_tiny(tmp_path / "m")
-    (directory / name).unlink()
-    if content is not None:
-        (directory / name).write_text(content)
-    with pytest.raises(kind):
-        AsrPipeline.from_pretrained(directory, device="cpu")
-
-
-def test_stop_ids_come_from_the_generation_config(qwen: AsrPipeline, tmp_path: Path) -> None:
-    said = qwen.transcribe(clip(2.0), max_new_tokens=BUDGET).segments[0].tokens
-    stop = said[-1]
-    for ids in (stop, [1, stop]):
-        directory = write_tiny(tmp_path / f"m{isinstance(ids, list)}", seed=1)
-        (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
-        pipeline = AsrPipeline.from_pretrained(directory, device="cpu")
-        (segment,) = pipeline.transcribe(clip(2.0), max_new_tokens=BUDGET).segments
-        assert segment.tokens == said[: said.index(stop)]
-        assert segment.finish_reason == "stop"
-
-
-def test_a_tokenizer_of_another_model(tmp_path: Path, ctc_directory: Path) -> None:
-    from tests.tiny_models import tiny_tokenizer
-
-    content = json.loads(tiny_tokenizer().to_json())
-    content["added_tokens"] = content["added_tokens"][:-1]
-    directory = write_tiny(tmp_path / "ctc", config=ctc_config())
-    (directory / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match="one class for every unit"):
-        AsrPipeline.from_pretrained(directory, device="cpu")
-    content["added_tokens"] = content["added_tokens"][:2]
-    other = write_tiny(tmp_path / "qwen", config=qwen_config())
-    (other / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(TokenizerError):
-        AsrPipeline.from_pretrained(other, device="cpu")

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-import wave
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from auris.cli.main import main
 from auris.errors import UsageError
 from auris.evaluation.wer import SetScore, read_set, score_set
 from auris.pipeline import AsrPipeline
-from tests.tiny_models import ctc_config, tone_speech, write_tiny
-
-
-def write_wav(path: Path, seconds: float) -> Path:
-    samples = (tone_speech(seconds) * 32767).astype(np.int16)
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", ""))
-        file.writeframes(samples.tobytes())
-    return path
+from tests.recordings import write_wav
+from tests.tiny_models import ctc_config, write_tiny
 
 
 @pytest.fixture(scope="module")

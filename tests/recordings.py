@@ -1,0 +1,47 @@
+"""Recordings for tests of whole pipelines, and what of a transcript can be compared."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from auris import Transcript
+from tests.tiny_models import tone_speech
+
+RATE = 16_000
+BUDGET = 12
+"""Tokens a piece, so that tests are quick."""
+
+Array = tuple[np.ndarray, int]
+
+
+def clip(seconds: float, seed: int = 0) -> Array:
+    return tone_speech(seconds, seed), RATE
+
+
+def write_wav(path: Path, seconds: float, seed: int = 0) -> Path:
+    samples = (tone_speech(seconds, seed) * 20_000).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(samples.tobytes())
+    return path
+
+
+def tokens(transcript: Transcript) -> list[tuple[int, ...]]:
+    return [segment.tokens for segment in transcript.segments]
+
+
+def plain(transcript: Transcript) -> dict[str, Any]:
+    """What has to be the same in every run: all but times of work and last digits."""
+    content = transcript.to_dict()
+    content.pop("timings")
+    confidence = content.pop("confidence")
+    assert confidence is None or 0.0 <= confidence <= 1.0
+    for segment in content["segments"]:
+        segment.pop("avg_logprob")
+    return content
