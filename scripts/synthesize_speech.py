@@ -4,8 +4,8 @@
 Writes 16 kHz mono FLAC and, per kind and share, a CSV `wav,text,speaker,seconds`:
 
     synth_digits_{train,dev}.csv      strings of one to ten digits, telephone groupings
-    synth_commands_{train,dev}.csv    phrases from recipes/phrases.json
-    synth_sentences_train.csv         sentences of the given text, training voices
+    synth_commands_{train,dev}.csv    phrases from the given books of phrases
+    synth_sentences_train.csv         sentences and parts of sentences of the given text
     synth_sentences_dev.csv           other sentences, spoken by the held-out voice
     synth_voice_dev.csv               held-out digits and phrases by the held-out voice
 
@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 RATE = 16_000
 DEV_SHARE = 0.15
+BOOKS = ("phrases.json", "commands.json")
 HELD_OUT_VOICE = "flite-rms"
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -126,11 +127,12 @@ def digit_string(rng: random.Random) -> str:
     return glue.join(words)
 
 
-def phrase_maker(path: Path) -> Callable[[random.Random], str]:
-    """A function that fills a random template of the phrase book."""
-    book = json.loads(path.read_text(encoding="utf-8"))
+def phrase_maker(paths: list[Path]) -> Callable[[random.Random], str]:
+    """A function that fills a random template of a random book of phrases."""
+    books = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
     def phrase(rng: random.Random) -> str:
+        book = rng.choice(books)
         # A template of many slots has more to say than a fixed phrase, which would only repeat.
         weights = [0.4 + template.count("{") for template in book["templates"]]
         template = rng.choices(book["templates"], weights)[0]
@@ -145,6 +147,25 @@ def sentence_maker(path: Path) -> Callable[[random.Random], str]:
     lines = path.read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if 2 <= len(line.split()) <= 30 and not re.search(r"\d", line)]
     return lambda rng: rng.choice(lines)
+
+
+def part_maker(path: Path) -> Callable[[random.Random], str]:
+    """A function that draws a training sentence or, as often, 2 to 9 words in a row of one.
+
+    Parts bring rare words without the words that usually stand around them.
+    """
+    sentence = sentence_maker(path)
+
+    def part(rng: random.Random) -> str:
+        line = next(text for text in iter(lambda: sentence(rng), None) if not is_dev(plain(text)))
+        if rng.random() < 0.5:
+            return line
+        words = line.split()
+        size = min(rng.randint(2, 9), len(words))
+        first = rng.randint(0, len(words) - size)
+        return " ".join(words[first : first + size])
+
+    return part
 
 
 def plain(text: str) -> str:
@@ -280,21 +301,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for FLAC and CSV")
     parser.add_argument("--sentences", type=Path, required=True, help="text, one sentence a line")
-    parser.add_argument(
-        "--phrases", type=Path, default=Path(__file__).parents[1] / "recipes/phrases.json"
-    )
-    parser.add_argument("--digits", type=int, default=2200, help="training clips of digits")
-    parser.add_argument("--commands", type=int, default=4200, help="training clips of phrases")
-    parser.add_argument("--read", type=int, default=1600, help="training clips of sentences")
+    books = [Path(__file__).parents[1] / "recipes" / name for name in BOOKS]
+    parser.add_argument("--phrases", type=Path, nargs="+", default=books, help="books of phrases")
+    parser.add_argument("--digits", type=int, default=3000, help="training clips of digits")
+    parser.add_argument("--commands", type=int, default=8000, help="training clips of phrases")
+    parser.add_argument("--read", type=int, default=15000, help="training clips of sentences")
     parser.add_argument("--dev", type=int, default=200, help="clips of each development set")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
-    phrase, sentence = phrase_maker(args.phrases), sentence_maker(args.sentences)
+    phrase = phrase_maker(args.phrases)
+    sentence, part = sentence_maker(args.sentences), part_maker(args.sentences)
 
     def make(name: str, makers: dict[str, int], dev: bool, unheard: bool = False) -> None:
         rng = random.Random(f"{args.seed}-{name}")
-        sources = {"digits": digit_string, "commands": phrase, "sentences": sentence}
+        sentences = sentence if dev else part
+        sources = {"digits": digit_string, "commands": phrase, "sentences": sentences}
         clips = []
         for kind, count in makers.items():
             texts = draw_texts(sources[kind], dev, rng)

@@ -65,6 +65,7 @@ def test_derived_sizes() -> None:
             for frames in (0, -100, 50, 150, 799, 900, 1600)
         ),
         (ENCODER, {"norm": "batch"}, "'layer' or 'rms'"),
+        (ENCODER, {"stem": "conv3d"}, "'conv2d' or 'conv1d'"),
         (ENCODER, {"dropout": 1.0}, "dropout"),
         (ENCODER, {"dropout": -0.1}, "dropout"),
         (ENCODER, {"dropout": float("nan")}, "dropout"),

@@ -106,13 +106,14 @@ class TestContent:
         with pytest.raises(ConfigError, match="cuts text in another way"):
             export(tiny_model(), qwen_config(), tokenizer, tmp_path / "out", layout="published")
 
-    def test_generation_ends_at_the_stop_tokens(self, tmp_path: Path, layout: Any) -> None:
+    def test_generation_is_greedy_and_bounded(self, tmp_path: Path, layout: Any) -> None:
         out = write_tiny(tmp_path / "out", layout)
         end_of_text, turn_end = (tiny_tokenizer().id(t) for t in ("<|endoftext|>", "<|im_end|>"))
         assert read(out, "generation_config.json") == {
             "eos_token_id": [end_of_text, turn_end],
             "pad_token_id": turn_end,
             "do_sample": False,
+            "max_new_tokens": 64 + 16 * 30,
         }
 
     def test_generation_of_the_source_is_kept(self, tmp_path: Path, layout: Any) -> None:

@@ -123,6 +123,17 @@ def test_stop_ids_come_from_the_generation_config(qwen: AsrPipeline, tmp_path: P
         assert segment.finish_reason == "stop"
 
 
+def test_only_the_stop_ids_are_read_there(qwen: AsrPipeline, tmp_path: Path) -> None:
+    """max_new_tokens bounds programs without budgets of their own; here it would cut in silence."""
+    directory = write_tiny(tmp_path / "m", seed=1)
+    path = directory / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "max_new_tokens": 1}))
+    found = AsrPipeline.from_pretrained(directory, device="cpu").transcribe(clip(0.5))
+    wanted = qwen.transcribe(clip(0.5))
+    assert tokens(found) == tokens(wanted)
+    assert len(tokens(found)[0]) > 1
+
+
 def test_a_tokenizer_of_another_model(tmp_path: Path, ctc_directory: Path) -> None:
     from tests.tiny_models import tiny_tokenizer
 

@@ -1,14 +1,12 @@
-"""The one tie rule: tokens are identical unless the two best logits were nearly equal."""
+"""Counts the ties that excuse a difference of tokens; the rule itself is the package's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
-TIE = 2e-4
-"""Gap of the two best logits below which a difference in float32 is a tie."""
+from auris.parity import LOGIT_LIMIT, TIE_GAP, first_difference
 
-LOGITS = 1e-4
+LOGITS = LOGIT_LIMIT
 """How far logits may differ in float32, whatever the batch, kernel or chunking."""
 
 
@@ -26,11 +24,12 @@ class Ties:
         Args:
             gaps: of the first sequence's choices; one more for what ended it.
         """
-        for place, (one, other) in enumerate(zip_longest(ours, theirs)):
-            if one == other:
-                continue
-            gap = gaps[place]
-            assert gap < TIE, f"{what}: token {place} is {one} and {other} with a gap of {gap:.2g}"
-            self.count += 1
-            print(f"tie in {what}: token {place}, gap {gap:.2g}")
+        place = first_difference(ours, theirs)
+        if place is None:
             return
+        gap = gaps[place]
+        here = slice(place, place + 1)
+        parting = f"token {place} is {ours[here]} and {theirs[here]} with a gap of {gap:.2g}"
+        assert gap < TIE_GAP, f"{what}: {parting}"
+        self.count += 1
+        print(f"tie in {what}: {parting}")

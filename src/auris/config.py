@@ -44,7 +44,7 @@ Frontend = Literal["slaney400", "htk1024"]
 
 
 def _halved(length: int) -> int:
-    """Length after a convolution of kernel 3, stride 2 and padding 1."""
+    """Length after a convolution of stride 2 with a kernel of 2 * padding + 1."""
     return (length + 1) // 2
 
 
@@ -85,11 +85,16 @@ class AutConfig:
     Attributes:
         mel_bins: height of the log-mel.
         layers, d_model, heads, ffn: the transformer.
-        conv_channels: channels of each of the three stride-2 convolutions.
+        conv_channels: channels of each of the three stride-2 convolutions of the conv2d stem;
+            conv1d has widths of its own and does not use it.
         window_frames: attention window in mel frames, a multiple of 100 from 100 to 800.
         norm: "layer" (LayerNorm, the published family) or "rms" (RMSNorm, AuT-Tiny).
         norm_eps: epsilon of the norms.
         dropout: applied in training only.
+        stem: "conv2d" (over time and frequency, the published one) or "conv1d" (over time only,
+            cheaper); both yield the tokens of `audio_tokens`.
+        batch_norm: whether a batch norm follows each convolution of the stem; in training only,
+            since files hold models with batch norms folded (`auris.models.folding`).
     """
 
     mel_bins: int
@@ -102,6 +107,8 @@ class AutConfig:
     norm: Literal["layer", "rms"] = "layer"
     norm_eps: float = 1e-5
     dropout: float = 0.0
+    stem: Literal["conv2d", "conv1d"] = "conv2d"
+    batch_norm: bool = False
 
     def __post_init__(self) -> None:
         _require_positive(
@@ -140,6 +147,12 @@ class AutConfig:
             f"it is {self.dropout}",
             "correct the config",
         )
+        _require(
+            self.stem in ("conv2d", "conv1d"),
+            "the encoder's stem has to be 'conv2d' or 'conv1d'",
+            f"it is {self.stem!r}",
+            "correct the checkpoint's config.json",
+        )
 
     @property
     def window_tokens(self) -> int:
@@ -148,7 +161,7 @@ class AutConfig:
 
     @property
     def conv_height(self) -> int:
-        """Frequency rows left after the three convolutions."""
+        """Frequency rows left after the three convolutions of the conv2d stem."""
         return _halved(_halved(_halved(self.mel_bins)))
 
 

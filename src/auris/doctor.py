@@ -14,6 +14,7 @@ import torch
 
 from auris import __version__
 from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
+from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint, weight_files
 from auris.errors import AurisError
@@ -84,18 +85,20 @@ def check_model(directory: str | Path) -> Iterator[Finding]:
         yield Finding(stage, ", ".join(file.name for file in files), True)
         stage = "tensors"
         model = load_weights(checkpoint, torch.device("cpu"), lambda stored: stored)
-        yield Finding(stage, _tensors(model), True)
+        yield Finding(stage, _tensors(checkpoint, model), True)
         stage = "tokens"
         yield Finding(stage, _tokens(checkpoint, model), True)
     except AurisError as error:
         yield Finding(stage, str(error), False)
 
 
-def _tensors(model: QwenAsr | AutCtc) -> str:
+def _tensors(checkpoint: Checkpoint, model: QwenAsr | AutCtc) -> str:
     weights = list(model.parameters())
     count = sum(weight.numel() for weight in weights)
     dtype = str(weights[0].dtype).removeprefix("torch.")
-    return f"{len(weights)} tensors, {count / 1e6:.1f} million parameters, {dtype}"
+    head = load_ctc_head(checkpoint.directory, checkpoint.config, torch.device("cpu"))
+    besides = "" if head is None else "; a CTC head besides"
+    return f"{len(weights)} tensors, {count / 1e6:.1f} million parameters, {dtype}{besides}"
 
 
 def _tokens(checkpoint: Checkpoint, model: QwenAsr | AutCtc) -> str:

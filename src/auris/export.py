@@ -19,12 +19,13 @@ from torch import nn
 from auris.audio.mel import HOP, MIN_SAMPLES, WINDOW
 from auris.checkpoints.config_writer import to_json
 from auris.checkpoints.configs import read_generation
+from auris.checkpoints.ctc_head import load_ctc_head, save_ctc_head
 from auris.checkpoints.layouts import LayoutName
 from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.config import CHUNK_FRAMES, ModelConfig, QwenAsrConfig
 from auris.errors import ConfigError, OutputError, UsageError
-from auris.recognizers import check_vocabulary, stop_ids
+from auris.recognizers import check_vocabulary, stop_ids, token_budget
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import (
     AUDIO_END,
@@ -51,6 +52,7 @@ class _Parts:
     tokenizer: Tokenizer
     dtype: torch.dtype
     generation: Mapping[str, Any]
+    ctc_head: nn.Linear | None
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -62,10 +64,21 @@ def _ids(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def _generation(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Greedy decoding that ends at the tokenizer's stop tokens."""
+    """Greedy decoding that ends at the tokenizer's stop tokens.
+
+    Programs that do not know our token budgets would stop after 20 tokens, so the budget of the
+    longest clip that their processors are made for is written. Our own follows each piece.
+    """
     ids = _ids(tokenizer)
     stops = [ids[token] for token in (END_OF_TEXT, TURN_END) if token in ids]
-    return {"eos_token_id": stops, "pad_token_id": stops[-1], "do_sample": False} if stops else {}
+    if not stops:
+        return {}
+    return {
+        "eos_token_id": stops,
+        "pad_token_id": stops[-1],
+        "do_sample": False,
+        "max_new_tokens": token_budget(REFERENCE_CLIP_SECONDS),
+    }
 
 
 def _feature_extractor(bins: int) -> dict[str, Any]:
@@ -193,6 +206,8 @@ def _write(
     weights = save_weights(parts.model, parts.config, layout, parts.dtype, out, shard_bytes)
     _write_json(out / "config.json", config)
     _WRITERS[layout](out, parts)
+    if parts.ctc_head is not None:
+        weights.append(save_ctc_head(parts.ctc_head, parts.config, parts.dtype, out))
     if parts.generation:
         _write_json(out / "generation_config.json", parts.generation)
     # Weight files come readable by their owner only; the others have what the user's mask allows.
@@ -229,6 +244,7 @@ def export(
     layout: LayoutName = "native",
     dtype: torch.dtype = torch.float16,
     generation: Mapping[str, Any] | None = None,
+    ctc_head: nn.Linear | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
     """Write a whole model directory; it appears under its name only when it is complete.
@@ -240,12 +256,14 @@ def export(
         layout: "published", "hf" or "native".
         dtype: type of the written weights.
         generation: content of generation_config.json; greedy decoding by default.
+        ctc_head: a head on the audio embeddings of a Qwen3-ASR model; it goes into a file of its
+            own and changes no other.
         shard_bytes: largest weight file.
 
     Raises:
         UsageError: the directory exists and is not empty, or cannot be written.
-        ConfigError: the layout cannot hold this model.
-        TensorError: a weight is too large for the dtype.
+        ConfigError: the layout cannot hold this model, or the model has no place for a CTC head.
+        TensorError: a weight is too large for the dtype, or the CTC head is misshapen.
     """
     target = Path(out)
     if layout not in _WRITERS:
@@ -260,7 +278,7 @@ def export(
         )
     if generation is None:
         generation = _generation(tokenizer) if isinstance(config, QwenAsrConfig) else {}
-    parts = _Parts(model, config, tokenizer, dtype, generation)
+    parts = _Parts(model, config, tokenizer, dtype, generation, ctc_head)
     content = _config(layout, parts)
     with _draft(target) as draft:
         _write(draft, layout, parts, content, shard_bytes)
@@ -308,7 +326,8 @@ def convert(
     generation = read_generation(checkpoint.directory)
     if isinstance(checkpoint.config, QwenAsrConfig):
         stop_ids(checkpoint.config, generation)
-    model = load_weights(checkpoint, torch.device("cpu"), lambda stored: dtype or stored)
+    cpu = torch.device("cpu")
+    model = load_weights(checkpoint, cpu, lambda stored: dtype or stored)
     written = next(model.parameters()).dtype
     return export(
         model,
@@ -318,5 +337,6 @@ def convert(
         layout=layout,
         dtype=written,
         generation=generation,
+        ctc_head=load_ctc_head(checkpoint.directory, checkpoint.config, cpu),
         shard_bytes=shard_bytes,
     )

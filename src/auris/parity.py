@@ -1,7 +1,8 @@
-"""Layer by layer against transformers, the reference implementation.
+"""Layer by layer and text by text against transformers, the reference implementation.
 
-Both run the same weights in float32 on the same clip; every stage that has a counterpart is
-compared, so that a difference names the layer in which it begins.
+Both run the same weights in float32 on the same clip. `Parity.compare` compares every stage that
+has a counterpart, so that a difference names the layer in which it begins; `Parity.agree` compares
+what users see, the transcript of a whole recording.
 """
 
 from __future__ import annotations
@@ -10,30 +11,43 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from auris.audio.io import load
 from auris.audio.mel import log_mel
+from auris.audio.split import split
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.load import open_checkpoint
-from auris.config import QwenAsrConfig
 from auris.decoding.loop import Request, Step, decode
 from auris.errors import MissingExtra, UnsupportedOption
 from auris.export import convert
 from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
-from auris.recognizers import QwenRecognizer
+from auris.recognizers import QwenRecognizer, token_budget
 from auris.text.prompt import prompt_ids
-from auris.text.reply import parse_reply
-from auris.types import SAMPLE_RATE, Samples
+from auris.text.reply import Reply, parse_reply
+from auris.text.words import join_texts
+from auris.types import SAMPLE_RATE, Samples, Segment
 
-__all__ = ["LOGIT_LIMIT", "TIE_GAP", "Parity", "Row", "noise_clip", "token_difference"]
+__all__ = [
+    "LOGIT_LIMIT",
+    "TIE_GAP",
+    "Agreement",
+    "Parity",
+    "Row",
+    "Verdict",
+    "first_difference",
+    "noise_clip",
+    "token_difference",
+]
 
 LOGIT_LIMIT = 1e-4
-"""Largest difference of any state or logit in float32."""
+"""Largest difference of any state or logit in float32, whatever the batch, kernel or chunking."""
 
 COSINE_LIMIT = 0.99999
 MEL_LIMIT = 1e-5
@@ -41,6 +55,11 @@ MEL_LIMIT = 1e-5
 
 TIE_GAP = 2e-4
 """Two best logits nearer than this are a tie: rounding decides between them."""
+
+Verdict = Literal["identical", "tie", "different"]
+"""How two transcripts compare, the best first."""
+
+VERDICTS: tuple[Verdict, ...] = ("identical", "tie", "different")
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,27 @@ class Row:
     error: float
     cosine: float
     ok: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A recording's transcripts, or a piece's, by both implementations.
+
+    Attributes:
+        verdict: "identical" where tokens, language and text are; "tie" where tokens part for the
+            first time between two best logits nearer than `TIE_GAP`; else "different".
+        ours, theirs: the texts.
+        seconds: length of the audio.
+        tokens: how many tokens ours has.
+        note: where and how they part.
+    """
+
+    verdict: Verdict
+    ours: str
+    theirs: str
+    seconds: float
+    tokens: int
     note: str = ""
 
 
@@ -81,6 +121,12 @@ def noise_clip(seconds: float, seed: int = 0) -> Samples:
     return samples
 
 
+def first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
+    """Index of the first token that is not the same, the end counting as one; None for equals."""
+    pairs = enumerate(zip_longest(ours, theirs))
+    return next((place for place, (one, other) in pairs if one != other), None)
+
+
 def token_difference(steps: Sequence[Step], theirs: Sequence[int]) -> tuple[int | None, bool]:
     """Where two greedy texts first differ, and whether that is a tie.
 
@@ -92,14 +138,12 @@ def token_difference(steps: Sequence[Step], theirs: Sequence[int]) -> tuple[int 
         index of the first difference or None, and whether the two best logits there were nearer
         than `TIE_GAP`.
     """
-    ours = [step.token for step in steps if step.token is not None]
-    if ours == list(theirs):
-        return None, False
-    first = next(
-        (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
-        min(len(ours), len(theirs)),
-    )
-    return first, steps[first].gap < TIE_GAP
+    first = first_difference(_tokens(steps), theirs)
+    return first, first is not None and steps[first].gap < TIE_GAP
+
+
+def _tokens(steps: Sequence[Step]) -> list[int]:
+    return [step.token for step in steps if step.token is not None]
 
 
 @contextmanager
@@ -146,8 +190,10 @@ class Parity:
     """One checkpoint in both implementations, float32 on the CPU.
 
     Args:
-        directory: a Qwen3-ASR model in any layout. transformers reads the hf layout only, so
-            another one is converted into a temporary directory first.
+        model: a Qwen3-ASR model in any layout, named as for `AsrPipeline.from_pretrained`.
+            transformers reads the hf layout only, so another one is converted into a temporary
+            directory first.
+        threads: CPU threads of the whole process; torch's own choice by default.
 
     Raises:
         MissingExtra: transformers is not installed, or too old to know the model.
@@ -155,7 +201,7 @@ class Parity:
         AurisError: the checkpoint cannot be loaded.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, model: str | Path | None, threads: int | None = None) -> None:
         try:
             from transformers import AutoProcessor, Qwen3ASRForConditionalGeneration
         except ImportError:
@@ -164,24 +210,24 @@ class Parity:
                 "it is not installed, or older",
                 "run pip install 'auris-asr[reference]'",
             ) from None
-        checkpoint = open_checkpoint(directory)
-        if not isinstance(checkpoint.config, QwenAsrConfig):
+        self.pipeline = AsrPipeline.from_pretrained(
+            model, device="cpu", dtype="float32", threads=threads
+        )
+        if not isinstance(self.pipeline.recognizer, QwenRecognizer):
             raise UnsupportedOption(
                 "The reference knows Qwen3-ASR models only",
                 "this is an AuT model with a CTC head",
-                "check it without --reference",
+                "choose a Qwen3-ASR model",
             )
-        self.config = checkpoint.config
-        pipeline = AsrPipeline.from_pretrained(directory, device="cpu", dtype="float32")
-        assert isinstance(pipeline.recognizer, QwenRecognizer)
-        assert isinstance(pipeline.backend.model, QwenAsr)
-        self.recognizer = pipeline.recognizer
-        self.backend: TorchBackend = pipeline.backend
-        self.model: QwenAsr = pipeline.backend.model
+        self.recognizer = self.pipeline.recognizer
+        self.config = self.recognizer.config
+        self.backend: TorchBackend = self.pipeline.backend
+        assert isinstance(self.backend.model, QwenAsr)
+        self.model: QwenAsr = self.backend.model
         with tempfile.TemporaryDirectory() as scratch:
-            source = Path(directory)
-            if checkpoint.layout != "hf":
-                source = convert(directory, Path(scratch) / "hf", "hf")
+            source = self.pipeline.model.directory
+            if open_checkpoint(source).layout != "hf":
+                source = convert(source, Path(scratch) / "hf", "hf")
             self.processor = AutoProcessor.from_pretrained(source)
             loaded = Qwen3ASRForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
             self.reference = loaded.eval()
@@ -202,44 +248,115 @@ class Parity:
             context: words to expect.
             max_new_tokens: how far to follow the greedy text.
         """
-        inputs = self.processor.apply_transcription_request(
-            samples, language=language, prompt=context, sampling_rate=SAMPLE_RATE
-        )
-        mel = log_mel(samples, self.config.frontend, self.config.encoder.mel_bins)
+        inputs = self._inputs(samples, language, context)
+        mel = self._mel(samples)
         heard = int(inputs["input_features_mask"].sum())
         rows = [_row("mel", mel, inputs["input_features"][0, :, :heard], MEL_LIMIT)]
-        ours, ids, steps = self._ours(mel, language, context, max_new_tokens)
-        theirs, text_ids = self._theirs(inputs, max_new_tokens)
-        differing = sum(a != b for a, b in zip(ids, inputs["input_ids"][0].tolist(), strict=False))
-        differing += abs(len(ids) - inputs["input_ids"].shape[1])
+        with _recorded(_our_modules(self.model)) as ours:
+            ids, prompt = self._prompt(mel, language, context)
+            ours["logits"] = self._logits(prompt)
+        with _recorded(_their_modules(self.reference)) as theirs:
+            theirs["logits"] = self.reference(**inputs).logits[0]
+        differing = sum(a != b for a, b in zip_longest(ids, inputs["input_ids"][0].tolist()))
         rows.append(Row("prompt", differing, 1.0, differing == 0))
         rows += [_row(stage, ours[stage], theirs[stage]) for stage in ours]
-        return [*rows, *self._texts(steps, text_ids, language)]
+        steps = self._steps(prompt, max_new_tokens)
+        return [*rows, *self._texts(steps, self._generate(inputs, max_new_tokens), language)]
 
-    def _ours(
-        self, mel: Tensor, language: str | None, context: str, budget: int
-    ) -> tuple[dict[str, Tensor], list[int], list[Step]]:
-        backend = self.backend
-        with _recorded(_our_modules(self.model)) as outputs:
-            (states,) = backend.encode([mel])
-            ids = prompt_ids(self.recognizer.tokenizer, len(states), language, context)
-            prompt = backend.embed(ids, states)
-            cache = backend.new_cache(1, len(ids))
-            backend.admit(cache)
-            logits = backend.extend(cache, [prompt], positions="all")
-        steps = list(decode(backend, [Request(0, prompt, budget)], self.recognizer.stops))
-        return {**outputs, "logits": logits[0]}, ids, steps
+    @torch.inference_mode()
+    def agree(self, source: str | Path) -> Agreement:
+        """Both transcripts of one recording, the model choosing the language.
 
-    def _theirs(self, inputs: Any, budget: int) -> tuple[dict[str, Tensor], list[int]]:
-        with _recorded(_their_modules(self.reference)) as outputs:
-            logits = self.reference(**inputs).logits
+        Ours is made as users make it. The reference, which takes a clip as a whole, is given the
+        pieces that we cut a long recording into, one at a time, with their token budgets.
+
+        Raises:
+            AudioError: the recording cannot be read.
+        """
+        transcript = self.pipeline.transcribe(source)
+        pieces = [chunk.samples for chunk in split([load(source).samples])]
+        pairs = list(zip(pieces, transcript.segments, strict=True))
+        parts = {ours.start: self._piece(samples, ours) for samples, ours in pairs}
+        theirs = join_texts(part.theirs for part in parts.values())
+        verdict = max((part.verdict for part in parts.values()), key=VERDICTS.index)
+        notes = [f"at {start:.1f} s: {part.note}" for start, part in parts.items() if part.note]
+        if verdict == "identical" and transcript.text != theirs:
+            verdict, notes = "different", ["every piece is the same, the whole text is not"]
+        tokens = sum(part.tokens for part in parts.values())
+        return Agreement(
+            verdict, transcript.text, theirs, transcript.seconds, tokens, "; ".join(notes)
+        )
+
+    def _piece(self, samples: Samples, ours: Segment) -> Agreement:
+        """Our transcript of a piece beside the reference's."""
+        seconds = len(samples) / SAMPLE_RATE
+        theirs = self._generate(self._inputs(samples), token_budget(seconds))
+        reply = self._reply(theirs)
+        first = first_difference(ours.tokens, theirs)
+        if first is not None:
+            verdict, note = self._parting(samples, first, theirs)
+        elif (ours.text, ours.language) == (reply.text, reply.language):
+            verdict, note = "identical", ""
+        else:
+            verdict, note = "different", "the same tokens are read differently"
+        return Agreement(verdict, ours.text, reply.text, seconds, len(ours.tokens), note)
+
+    def _parting(self, samples: Samples, first: int, theirs: list[int]) -> tuple[Verdict, str]:
+        """Whether tokens part by a tie at index `first`, and what there is to say about it."""
+        # A transcript does not keep the gaps between logits, so the piece is decoded again. Where
+        # that parts elsewhere or nowhere, it is the pipeline's doing and no tie.
+        _, prompt = self._prompt(self._mel(samples))
+        steps = self._steps(prompt, token_budget(len(samples) / SAMPLE_RATE))
+        again, tie = token_difference(steps, theirs)
+        if again != first:
+            return "different", f"token {first}, by the pipeline alone"
+        return "tie" if tie else "different", f"token {first}, gap {steps[first].gap:.2g}"
+
+    def _mel(self, samples: Samples) -> Tensor:
+        return log_mel(samples, self.config.frontend, self.config.encoder.mel_bins)
+
+    def _prompt(
+        self, mel: Tensor, language: str | None = None, context: str = ""
+    ) -> tuple[list[int], Tensor]:
+        """Ids [L] of our prompt, and its embeddings [L, hidden]."""
+        (states,) = self.backend.encode([mel])
+        ids = prompt_ids(self.recognizer.tokenizer, len(states), language, context)
+        return ids, self.backend.embed(ids, states)
+
+    def _logits(self, prompt: Tensor) -> Tensor:
+        """Our scores [L, vocab] at every position of a prompt."""
+        cache = self.backend.new_cache(1, len(prompt))
+        self.backend.admit(cache)
+        return self.backend.extend(cache, [prompt], positions="all")[0]
+
+    def _steps(self, prompt: Tensor, budget: int) -> list[Step]:
+        """Our greedy continuation."""
+        return list(decode(self.backend, [Request(0, prompt, budget)], self.recognizer.stops))
+
+    def _inputs(self, samples: Samples, language: str | None = None, context: str = "") -> Any:
+        """What the reference's processor makes of a request."""
+        return self.processor.apply_transcription_request(
+            samples,
+            language=language,
+            prompt=context,
+            processor_kwargs={"sampling_rate": SAMPLE_RATE},
+        )
+
+    def _generate(self, inputs: Any, budget: int) -> list[int]:
+        """The reference's greedy continuation, without the stop token."""
         stops = sorted(self.recognizer.stops)
         generated = self.reference.generate(
             **inputs, do_sample=False, max_new_tokens=budget, eos_token_id=stops
         )
         ids: list[int] = generated[0, inputs["input_ids"].shape[1] :].tolist()
         end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
-        return {**outputs, "logits": logits[0]}, ids[:end]
+        return ids[:end]
+
+    def _reply(self, ids: list[int]) -> Reply:
+        """What the reference reads in a continuation."""
+        decoded = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+        parsed = self.processor.parse_output(decoded)
+        return Reply(parsed["language"], parsed["transcription"])
 
     def _texts(self, steps: list[Step], theirs: list[int], language: str | None) -> list[Row]:
         first, tie = token_difference(steps, theirs)
@@ -248,10 +365,8 @@ class Parity:
         if tie:
             note = tokens.note + ", where the two best logits tie"
             return [Row("tokens", tokens.error, 1.0, True, note)]
-        ours = [step.token for step in steps if step.token is not None]
-        reply = parse_reply(self.recognizer.tokenizer.decode(ours), language)
-        decoded = self.processor.tokenizer.decode(theirs, skip_special_tokens=True)
-        parsed = self.processor.parse_output(decoded)
-        same = reply.text == parsed["transcription"]
-        same = same and (language is not None or reply.language == parsed["language"])
+        ours = parse_reply(self.recognizer.tokenizer.decode(_tokens(steps)), language)
+        reply = self._reply(theirs)
+        same = ours.text == reply.text
+        same = same and (language is not None or ours.language == reply.language)
         return [tokens, Row("text", float(not same), 1.0, same)]

@@ -33,6 +33,7 @@ __all__ = [
     "Recognizer",
     "check_vocabulary",
     "stop_ids",
+    "token_budget",
 ]
 
 TOKENS_PER_SECOND = 16
@@ -186,6 +187,11 @@ def stop_ids(config: QwenAsrConfig, generation: Mapping[str, Any] | None) -> lis
     return listed
 
 
+def token_budget(seconds: float) -> int:
+    """Most tokens of a piece's text, unless a caller says otherwise."""
+    return TOKENS_BESIDES + int(TOKENS_PER_SECOND * seconds)
+
+
 class QwenRecognizer:
     """A model with a decoder that answers the official prompt.
 
@@ -237,7 +243,7 @@ class QwenRecognizer:
         seconds = len(piece.chunk.samples) / SAMPLE_RATE
         budget = options.max_new_tokens
         if budget is None:
-            budget = TOKENS_BESIDES + int(TOKENS_PER_SECOND * seconds)
+            budget = token_budget(seconds)
         return Request(piece.key, prompt, budget, options.sampling)
 
     def _finish(self, draft: _Draft, reason: FinishReason) -> Recognized:

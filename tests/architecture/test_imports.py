@@ -30,8 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     "server": GROUND | {ASSEMBLIES, ""},
     "scale": GROUND | {ASSEMBLIES, ""},
     "training": GROUND
-    | {"audio", "text", "models", "checkpoints", "backends", "decoding.ctc", "evaluation"}
-    | {"export"},
+    | {"audio", "text", "models", "checkpoints", "backends", "decoding", "evaluation"}
+    | {"export", "recognizers"},
 }
 """Rooms (or single modules of them) that a room may import beside itself. The command line has
 rules of its own, below."""

@@ -7,12 +7,13 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from auris.checkpoints.config_writer import to_json
-from auris.checkpoints.configs import from_json, read_config
+from auris.checkpoints.configs import from_json, read_config, read_json
+from auris.checkpoints.hub import DEFAULT_MODEL, bundled_models
 from auris.config import AutCtcConfig, ProjectorConfig, QwenAsrConfig
 from auris.errors import CheckpointError, ConfigError
 from tests.checkpoints.files import FOREIGN, LAYOUTS
@@ -20,6 +21,7 @@ from tests.tiny_models import ctc_config, qwen_config, tiny_tokenizer
 
 TOKEN_IDS = {text: token.id for text, token in tiny_tokenizer().added.items()}
 DELETED = object()
+AnyConfig = TypeVar("AnyConfig", QwenAsrConfig, AutCtcConfig)
 
 
 def config_json(layout: str, config: QwenAsrConfig | AutCtcConfig | None = None) -> dict[str, Any]:
@@ -46,6 +48,11 @@ def set_path(content: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     else:
         place[last] = value
     return changed
+
+
+def with_encoder(config: AnyConfig, **change: Any) -> AnyConfig:
+    """A config whose encoder is another."""
+    return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, **change))
 
 
 ENCODER_KEYS = {
@@ -92,6 +99,55 @@ def test_comes_back(layout: str, tied: bool, window: int) -> None:
 def test_ctc_comes_back() -> None:
     for config in (ctc_config(), AutCtcConfig(ctc_config().encoder, 7, None, "slaney400", "Welsh")):
         assert from_json(config_json("native", config)) == ("native", config)
+
+
+class TestStems:
+    """Keys that are younger than the format."""
+
+    @pytest.mark.parametrize("config", [qwen_config(), ctc_config()], ids=["qwen_asr", "aut_ctc"])
+    def test_conv1d_comes_back(self, config: QwenAsrConfig | AutCtcConfig) -> None:
+        config = with_encoder(config, stem="conv1d")
+        content = config_json("native", config)
+        assert content["encoder"]["stem"] == "conv1d"
+        assert from_json(content) == ("native", config)
+
+    def test_without_the_key_it_is_conv2d(self) -> None:
+        content = config_json("native")
+        assert not {"stem", "batch_norm"} & set(content["encoder"])
+        said = set_path(set_path(content, "encoder.stem", "conv2d"), "encoder.batch_norm", False)
+        assert from_json(said) == from_json(content) == ("native", qwen_config())
+
+    def test_the_bundled_config_stays_as_it_is(self) -> None:
+        content = read_json(bundled_models()[DEFAULT_MODEL] / "config.json")
+        layout, config = from_json(content)
+        assert config.encoder.stem == "conv2d"
+        assert to_json(config, layout, content["dtype"], {}) == content
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("config", [qwen_config(), ctc_config()], ids=["qwen_asr", "aut_ctc"])
+    def test_batch_norms_are_never_written(
+        self, layout: str, config: QwenAsrConfig | AutCtcConfig
+    ) -> None:
+        with pytest.raises(ConfigError, match=r"batch norms.*fold_batch_norm"):
+            config_json(layout, with_encoder(config, batch_norm=True))
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("stem", "conv3d"),
+            ("stem", 1),
+            ("stem", None),
+            ("stem", ["conv1d"]),
+            ("batch_norm", True),
+            ("batch_norm", 0),
+            ("batch_norm", None),
+            ("batch_norm", "no"),
+        ],
+    )
+    def test_values_that_cannot_be(self, key: str, value: Any) -> None:
+        for config in (qwen_config(), ctc_config()):
+            with pytest.raises(ConfigError, match=key):
+                from_json(set_path(config_json("native", config), f"encoder.{key}", value))
 
 
 class TestMissing:
@@ -409,16 +465,18 @@ class TestWriting:
             ({"frontend": "htk1024"}, "htk1024"),
             ({"encoder": {"norm": "rms"}}, "rms"),
             ({"encoder": {"norm_eps": 1e-6}}, "1e-06"),
+            ({"encoder": {"stem": "conv1d"}}, "a conv1d stem"),
         ],
     )
     def test_what_official_layouts_cannot_say(
         self, layout: str, change: dict[str, Any], found: str
     ) -> None:
-        config = qwen_config()
         if "encoder" in change:
-            change = {"encoder": dataclasses.replace(config.encoder, **change["encoder"])}
+            config = with_encoder(qwen_config(), **change["encoder"])
+        else:
+            config = dataclasses.replace(qwen_config(), **change)
         with pytest.raises(ConfigError, match=found):
-            config_json(layout, dataclasses.replace(config, **change))
+            config_json(layout, config)
 
     @pytest.mark.parametrize("layout", FOREIGN)
     def test_ctc_has_no_official_layout(self, layout: str) -> None:

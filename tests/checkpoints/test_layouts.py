@@ -18,6 +18,7 @@ from auris.checkpoints.layouts import LAYOUTS as TABLES
 from auris.checkpoints.layouts import sources
 from auris.export import convert
 from auris.models.qwen_asr import QwenAsr
+from auris.recognizers import token_budget
 from auris.text.prompt import prompt_ids
 from tests.checkpoints.files import (
     LAYOUTS,
@@ -211,13 +212,14 @@ class TestTransformers:
         )
 
     def test_generates_from_our_directory(self, written: dict[str, Path], tmp_path: Path) -> None:
-        """Token ids and stops come from generation_config.json; nothing else is asked of it."""
+        """Stops and the budget come from generation_config.json; the default would be 20 tokens."""
         model = transformers_model(written["hf"])
         tokenizer = tiny_tokenizer()
         stops = [tokenizer.id("<|endoftext|>"), tokenizer.id("<|im_end|>")]
         assert model.generation_config.eos_token_id == stops
         assert model.generation_config.pad_token_id == stops[-1]
         assert model.generation_config.do_sample is False
+        assert model.generation_config.max_new_tokens == token_budget(30)
         assert model.config.audio_token_id == tokenizer.id("<|audio_pad|>")
         assert model.config.timestamp_token_id == tokenizer.id("<timestamp>")
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from auris.training.recipes import Recipe
+from auris.training.data import Clip
+from auris.training.loop import Trainer
+from auris.training.processes import new_fabric
+from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
+from auris.training.reports import Journal, Lines
+from auris.training.tasks import Task
 
 
 @pytest.fixture(autouse=True)
@@ -22,30 +27,67 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def tiny() -> Callable[..., Recipe]:
-    """A recipe for a model of a few thousand weights, with changes."""
+SHORT: dict[str, Any] = {
+    "mel_bins": 32,
+    "d_model": 16,
+    "n_layers": 1,
+    "n_heads": 2,
+    "d_ff": 32,
+    "conv_channels": 4,
+    "warmup_steps": 2,
+    "batch_seconds": 3.0,
+    "augment_from_epoch": 2,
+    "checkpoint_steps": 2,
+    "max_steps": 9,
+    "bf16": False,
+}
 
-    def make(**changes: Any) -> Recipe:
-        values: dict[str, Any] = {
-            "mel_bins": 32,
-            "d_model": 16,
-            "n_layers": 1,
-            "n_heads": 2,
-            "d_ff": 32,
-            "conv_channels": 4,
-            "projector_dim": 8,
-            "units": 28,
-            "warmup_steps": 2,
-            "batch_seconds": 3.0,
-            "augment_from_epoch": 2,
-            "checkpoint_steps": 2,
-            "max_steps": 9,
-            "bf16": False,
-        }
-        return Recipe.of({**values, **changes})
+
+@pytest.fixture
+def tiny() -> Callable[..., CtcRecipe]:
+    """A recipe for a CTC model of a few thousand weights, with changes."""
+
+    def make(**changes: Any) -> CtcRecipe:
+        return CtcRecipe.of({**SHORT, "projector_dim": 8, "units": 28, **changes})
 
     return make
+
+
+@pytest.fixture
+def tiny_asr() -> Callable[..., AsrRecipe]:
+    """A recipe for a Qwen3-ASR model of a few thousand weights, with changes."""
+    decoder = {
+        "vocabulary": 260,
+        "mel_bins": 128,
+        "hidden": 24,
+        "decoder_layers": 1,
+        "decoder_heads": 2,
+        "kv_heads": 1,
+        "head_dim": 8,
+        "decoder_ff": 32,
+    }
+
+    def make(**changes: Any) -> AsrRecipe:
+        return AsrRecipe.of({**SHORT, **decoder, **changes})
+
+    return make
+
+
+def quiet() -> Lines:
+    """Nobody watches."""
+    return Lines(lambda line: None)
+
+
+def trainer_of(
+    recipe: Recipe,
+    task: Task,
+    clips: Sequence[Clip],
+    dev: Mapping[str, Sequence[Clip]],
+    out: Path,
+) -> Trainer:
+    """A trainer in this process."""
+    fabric = new_fabric(1, recipe.bf16, "cpu")
+    return Trainer(recipe, task, clips, dev, out, Journal(out, quiet()), fabric)
 
 
 @pytest.fixture

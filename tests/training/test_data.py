@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auris.errors import TrainingError
+from auris.text.prompt import CONTROL_TOKENS
 from auris.training import data
 from auris.training.data import DataReport, load_clips, read_manifest, with_units
-from auris.training.units import ALPHABET, frames_needed, train_units, unit_ids
+from auris.training.units import ALPHABET, frames_needed, train_units, train_vocabulary
 from tests.training.tones import tone_clip, tones, write_wav
 
 Manifest = Callable[[str, Sequence[Sequence[str]]], Path]
@@ -69,7 +71,7 @@ def test_a_manifest_without_its_columns_is_refused(manifest: Manifest, header: l
 
 
 def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="readable CSV"):
+    with pytest.raises(TrainingError, match="readable file in UTF-8"):
         read_manifest(tmp_path / "absent.csv")
 
 
@@ -79,7 +81,7 @@ def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
 )
 def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.csv").write_bytes(content)
-    with pytest.raises(TrainingError, match="readable CSV file in UTF-8"):
+    with pytest.raises(TrainingError, match="readable file in UTF-8"):
         read_manifest(tmp_path / "bad.csv")
 
 
@@ -102,7 +104,9 @@ def test_what_cannot_be_aligned_is_counted_and_named() -> None:
     fits = short.__class__("fits", short.samples, "abcdab")  # The word mark and six letters.
     repeats = short.__class__("repeats", short.samples, "abccab")  # The repeat needs a blank.
     assert fits.tokens == 7
-    kept, report = with_units([fits, repeats], letters, DataReport(skipped={data.SILENT: ["x"]}))
+    kept, report = with_units(
+        [fits, repeats], letters.encode, DataReport(skipped={data.SILENT: ["x"]})
+    )
     assert [clip.name for clip in kept] == ["fits"]
     assert report.skipped == {data.SILENT: ["x"], data.UNALIGNABLE: ["repeats"]}
     assert report.units == 7
@@ -126,12 +130,12 @@ def test_frames_needed_is_the_shortest_path_that_collapses_to_the_ids(ids: list[
 
 def test_units_write_every_word_and_read_it_back() -> None:
     tokenizer = train_units(["turn on the light", "turn off the lights", "it's on"] * 3, 40)
-    assert tokenizer.get_vocab_size() == 40
+    assert tokenizer.size == 40
     for text in ("turn on the light", "zebra's quiz", "a"):
-        ids = unit_ids(tokenizer, text)
+        ids = tokenizer.encode(text)
         assert max(ids) < 40
-        assert tokenizer.decode(ids) == text
-    assert len(unit_ids(tokenizer, "the light")) < len("the light")
+        assert tokenizer.decode(ids).strip() == text
+    assert len(tokenizer.encode("the light")) < len("the light")
 
 
 def test_texts_too_few_for_the_units_are_refused() -> None:
@@ -148,3 +152,69 @@ def test_recorded_digits_are_all_usable() -> None:
     assert len(clips) == 25
     assert not report.skipped
     assert {clip.text for clip in clips} <= DIGITS
+
+
+def test_a_vocabulary_has_qwen3_asrs_control_tokens_and_cheap_prompts() -> None:
+    texts = ["turn on the light", "what is the time", "it's late", "play the song again"] * 9
+    tokenizer = train_vocabulary(texts, 300)
+    assert tokenizer.size == 300 + len(CONTROL_TOKENS)
+    assert [tokenizer.id(token) for token in CONTROL_TOKENS] == list(range(300, tokenizer.size))
+    assert tokenizer.cuts_like_qwen2
+    for word in ("system", "user", "assistant", "language"):
+        assert len(tokenizer.encode(word)) <= 3, word
+    assert tokenizer.decode(tokenizer.encode("zebra's quiz é")) == "zebra's quiz é"
+    with pytest.raises(TrainingError, match="256 bytes"):
+        train_vocabulary(texts, 100)
+
+
+def jsonl(tmp_path: Path, *lines: object) -> Path:
+    path = tmp_path / "set.jsonl"
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_jsonl_lines_say_language_and_prompt(tmp_path: Path) -> None:
+    path = jsonl(
+        tmp_path,
+        {"audio": "a.wav", "text": "Grüß Gott!", "language": "German", "prompt": "Gott"},
+        "",
+        {"audio": "b.wav", "text": "language French<asr_text>Ça va ?"},
+        {"audio": "/c.wav", "text": "Hm", "language": None},
+    )
+    rows = read_manifest(path)
+    assert [(row.language, row.text, row.prompt) for row in rows] == [
+        ("German", "Grüß Gott!", "Gott"),
+        ("French", "Ça va ?", ""),
+        ("None", "Hm", ""),
+    ]
+    assert [row.wav for row in rows] == [tmp_path / "a.wav", tmp_path / "b.wav", Path("/c.wav")]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[1]", '{"audio": "a.wav"}', '{"audio": 5, "text": "x"}', "null", '"x"']
+)
+def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
+    path = jsonl(tmp_path, {"audio": "a.wav", "text": "x"}, line)
+    with pytest.raises(TrainingError, match="line 2"):
+        read_manifest(path)
+
+
+def test_written_texts_stay_as_they_are(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", tones("abc"))
+    rows = read_manifest(jsonl(tmp_path, {"audio": "a.wav", "text": " Room 5, please. "}))
+    clips, _ = load_clips(rows, 9.0, "written")
+    assert clips[0].text == "Room 5, please."
+    assert not load_clips(rows, 9.0)[0]
+
+
+def test_cut_clips_are_counted_and_named(tmp_path: Path, manifest: Manifest) -> None:
+    write_wav(tmp_path / "long.wav", tones("abcdabcd"))
+    write_wav(tmp_path / "short.wav", tones("abcd"))
+    path = manifest("s.csv", [["wav", "text"], ["long.wav", "ab"], ["short.wav", "ab"]])
+    clips, report = load_clips(read_manifest(path), 9.0, cut_seconds=1.5)
+    assert [clip.seconds for clip in clips] == [1.5, 1.0]
+    assert "cut 1 to max_mel_length" in report.describe()
+    assert "long.wav" in report.describe()
+    _, report = with_units(clips, lambda text: [1], report)
+    assert "long.wav" in report.describe()

@@ -11,17 +11,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer
 
-from auris.errors import TrainingError
+from auris.errors import OutputError, TrainingError
+from auris.models.aut_ctc import AutCtc
+from auris.text.tokenizer import Tokenizer
 from auris.training.data import Clip, DataReport, with_units
-from auris.training.loop import BEST, LAST, LOG, Trainer
+from auris.training.loop import BEST, LAST, Trainer
 from auris.training.losses import ctc_loss
-from auris.training.recipes import Recipe
+from auris.training.recipes import CtcRecipe
+from auris.training.reports import CURVE, LOG, STEPS
 from auris.training.score import error_rates, transcribe
-from auris.training.state import load_weights
+from auris.training.state import load_weights, save_state
+from auris.training.tasks import CtcTask
 from auris.training.units import ALPHABET, train_units
+from tests.training.conftest import trainer_of
 from tests.training.tones import tone_clip
+
+CPU = torch.device("cpu")
 
 TEXTS = ["ab", "ba", "cd", "dc", "abc", "bcd", "dcb", "cab", "abcd", "dbca"]
 
@@ -34,19 +40,25 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture(scope="module")
 def clips(tokenizer: Tokenizer) -> list[Clip]:
     raw = [tone_clip(text, "ann") for text in TEXTS]
-    return with_units(raw, tokenizer, DataReport())[0]
+    return with_units(raw, tokenizer.encode, DataReport())[0]
 
 
-MakeRecipe = Callable[..., Recipe]
+MakeRecipe = Callable[..., CtcRecipe]
 MakeTrainer = Callable[..., Trainer]
 
 
 @pytest.fixture
 def trainer(clips: list[Clip], tokenizer: Tokenizer, tiny: MakeRecipe) -> MakeTrainer:
     def make(out: Path, **changes: object) -> Trainer:
-        return Trainer(tiny(**changes), clips, {"tones": clips[:3]}, tokenizer, out, print)
+        recipe = tiny(**changes)
+        return trainer_of(recipe, task_of(recipe, tokenizer), clips, {"tones": clips[:3]}, out)
 
     return make
+
+
+def task_of(recipe: CtcRecipe, tokenizer: Tokenizer) -> CtcTask:
+    torch.manual_seed(recipe.seed)
+    return CtcTask(AutCtc(recipe.model_config()), tokenizer)
 
 
 class BreakOffError(Exception):
@@ -88,10 +100,12 @@ def test_a_resumed_run_computes_the_same_losses(
     assert record(resumed) == losses[first:]
     for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(left, right)
-    logs = [read_log(tmp_path / name / LOG) for name in ("whole", "broken")]
-    for row in (*logs[0], *logs[1]):
-        row.pop("seconds")
-    assert logs[0] == logs[1]
+    for log in (LOG, STEPS):
+        logs = [read_log(tmp_path / name / log) for name in ("whole", "broken")]
+        for row in (*logs[0], *logs[1]):
+            row.pop("seconds")
+        assert logs[0] == logs[1]
+    assert (tmp_path / "broken" / CURVE).stat().st_size > 1000
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
@@ -103,7 +117,8 @@ def test_a_run_is_not_resumed_with_other_data(
     trainer: MakeTrainer, clips: list[Clip], tokenizer: Tokenizer, tmp_path: Path, tiny: MakeRecipe
 ) -> None:
     trainer(tmp_path, max_steps=2).run()
-    other = Trainer(tiny(max_steps=2), clips[1:], {}, tokenizer, tmp_path)
+    recipe = tiny(max_steps=2)
+    other = trainer_of(recipe, task_of(recipe, tokenizer), clips[1:], {}, tmp_path)
     with pytest.raises(TrainingError, match="the data it began with"):
         other.resume()
 
@@ -146,7 +161,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(
         loss = ctc_loss(*args)  # type: ignore[arg-type]
         return spoil(loss) if len(calls) == 2 else loss
 
-    monkeypatch.setattr("auris.training.loop.ctc_loss", sometimes)
+    monkeypatch.setattr("auris.training.tasks.ctc_loss", sometimes)
     run = trainer(tmp_path, max_steps=4)
     losses = record(run)
     assert [math.isnan(loss) for loss in losses] == [False, True, False, False]
@@ -184,8 +199,9 @@ def test_biases_and_norms_are_not_decayed(trainer: MakeTrainer, tmp_path: Path) 
 def test_transcribing_is_free_of_dropout_and_leaves_the_mode(
     trainer: MakeTrainer, clips: list[Clip], tokenizer: Tokenizer, tmp_path: Path, training: bool
 ) -> None:
-    model = trainer(tmp_path, dropout=0.9).model.train(training)
-    first, second = (transcribe(model, tokenizer, clips) for _ in range(2))
+    run = trainer(tmp_path, dropout=0.9)
+    model = run.model.train(training)
+    first, second = (transcribe(run.task, clips, CPU) for _ in range(2))
     assert first == second
     assert len(set(first)) > 1
     assert model.training == training
@@ -193,7 +209,7 @@ def test_transcribing_is_free_of_dropout_and_leaves_the_mode(
 
 def test_no_clips_no_training(tokenizer: Tokenizer, tiny: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="at least one usable clip"):
-        Trainer(tiny(), [], {}, tokenizer, tmp_path)
+        trainer_of(tiny(), task_of(tiny(), tokenizer), [], {}, tmp_path)
 
 
 def test_tones_are_learned(
@@ -210,8 +226,58 @@ def test_tones_are_learned(
         dropout=0.0,
         batch_seconds=20.0,
     )
-    run = Trainer(recipe, clips, {}, tokenizer, tmp_path, lambda line: None)
+    run = trainer_of(recipe, task_of(recipe, tokenizer), clips, {}, tmp_path)
     run.run()
-    assert transcribe(run.model, tokenizer, clips) == TEXTS
-    assert error_rates(run.model, tokenizer, {"tones": clips}) == {"tones": 0.0}
+    assert transcribe(run.task, clips, CPU) == TEXTS
+    assert error_rates(run.task, {"tones": clips}, CPU) == {"tones": 0.0}
     load_weights(tmp_path / BEST, run.model)
+
+
+def test_gradients_of_several_batches_are_one_step(
+    trainer: MakeTrainer, tmp_path: Path, clips: list[Clip], tokenizer: Tokenizer, tiny: MakeRecipe
+) -> None:
+    run = trainer(tmp_path / "all", max_steps=None, epochs=2, gradient_accumulation_steps=3)
+    batches = [len(run._plan(epoch).batches) for epoch in range(2)]
+    assert run.steps == sum(math.ceil(count / 3) for count in batches)
+    losses = record(run)
+    assert run.progress.heard == sum(batches)
+    broken = {"max_steps": None, "epochs": 2, "gradient_accumulation_steps": 3}
+    record(trainer(tmp_path / "half", **broken), stop_after=3)
+    resumed = trainer(tmp_path / "half", **broken)
+    resumed.resume()
+    first = resumed.progress.step
+    assert 0 < first <= 3
+    assert record(resumed) == losses[first:]
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tmp_path, max_steps=2)
+    run.run()
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = {file.name: file.read_bytes() for file in (tmp_path / LAST).iterdir()}
+    monkeypatch.setattr("auris.training.state.save_file", full)
+    with pytest.raises(OutputError, match="No space left"):
+        save_state(tmp_path / LAST, run.model, run.optimizer, {})
+    assert {file.name: file.read_bytes() for file in (tmp_path / LAST).iterdir()} == before
+    assert not (tmp_path / (LAST + ".new")).exists()
+
+
+def test_a_step_without_a_number_in_the_first_epoch_leaves_a_best_checkpoint(
+    clips: list[Clip],
+    tokenizer: Tokenizer,
+    tiny: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("auris.training.tasks.ctc_loss", lambda *args: endless(ctc_loss(*args)))
+    recipe = tiny(max_steps=None, epochs=1)
+    run = trainer_of(recipe, task_of(recipe, tokenizer), clips, {}, tmp_path)
+    run.run()
+    assert run.progress.skipped == run.steps
+    assert (tmp_path / BEST).is_dir()
+    assert run.progress.best is None

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from auris.training.losses import ctc_loss
+from auris.training.losses import Losses, ctc_loss
 
 BLANK = 2
 
@@ -32,7 +32,7 @@ def test_packed_clips_of_different_length() -> None:
     targets = [[0, 0], [1]]
     expected = by_all_paths(logits[:4], [0, 0]) + by_all_paths(logits[4:], [1])
     found = ctc_loss(logits, [4, 3], targets, BLANK)
-    assert float(found) == pytest.approx(expected / 3, rel=1e-5)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_is_float32_whatever_the_logits() -> None:
@@ -45,3 +45,17 @@ def test_is_float32_whatever_the_logits() -> None:
 
 def test_what_does_not_fit_is_infinite() -> None:
     assert math.isinf(float(ctc_loss(torch.randn(2, 3), [2], [[0, 0]], BLANK)))
+
+
+def test_silence_asks_for_blanks_alone() -> None:
+    logits = torch.randn(5, 3)
+    expected = -float(logits.log_softmax(-1)[:, BLANK].sum())
+    assert float(ctc_loss(logits, [5], [[]], BLANK)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_total_does_not_depend_on_who_counts_what() -> None:
+    sums, counts = torch.tensor([[3.0, 8.0], [5.0, 0.0]]), torch.tensor([[2.0, 4.0], [6.0, 0.0]])
+    everything = counts.sum(0)
+    parts = sum(float(Losses(part, everything).total) for part in sums)
+    assert parts == pytest.approx(float(Losses(sums.sum(0), everything).total))
+    assert float(Losses(torch.tensor([2.0]), torch.tensor([0.0])).total) == 2.0

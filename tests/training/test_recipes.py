@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from auris.errors import TrainingError
-from auris.training.recipes import Recipe
+from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def test_the_shipped_recipe_is_the_tiny_model() -> None:
-    config = Recipe.read(RECIPES / "tiny_ctc.json").model_config()
+    config = CtcRecipe.read(RECIPES / "tiny_ctc.json").model_config()
     encoder = config.encoder
     shapes = (encoder.mel_bins, encoder.layers, encoder.d_model, encoder.heads, encoder.ffn)
     assert shapes == (128, 4, 192, 3, 768)
@@ -25,6 +25,24 @@ def test_the_shipped_recipe_is_the_tiny_model() -> None:
     assert config.projector.out == 256
     assert not config.projector.bias
     assert config.blank == config.units
+
+
+def test_the_other_shipped_recipe_is_the_tiny_qwen() -> None:
+    config = AsrRecipe.read(RECIPES / "tiny.json").model_config(776, 773)
+    assert config.encoder.norm == "layer"
+    assert config.frontend == "slaney400"
+    assert config.projector.hidden == config.encoder.d_model
+    assert config.decoder.tied
+
+
+def test_recipes_for_training_further_have_no_shapes() -> None:
+    recipe = TuneRecipe.of({"max_steps": 1, "lora_rank": 4})
+    assert recipe.text == "written"
+    with pytest.raises(TrainingError, match="it has d_model"):
+        TuneRecipe.of({"max_steps": 1, "d_model": 8})
+    for wrong in ({"text": "loud"}, {"lora_rank": -1}, {"lora_alpha": 0}, {"ctc_weight": 2}):
+        with pytest.raises(TrainingError, match=next(iter(wrong))):
+            TuneRecipe.of({"max_steps": 1, **wrong})
 
 
 def test_unknown_keys_are_refused_by_name() -> None:
@@ -42,6 +60,14 @@ def test_unknown_keys_are_refused_by_name() -> None:
         ({"max_steps": 1, "batch_seconds": 0}, "batch_seconds"),
         ({"max_steps": 1, "wd": -1}, "wd"),
         ({"max_steps": 1, "join_most": 1}, "join_most"),
+        ({"max_steps": 1, "stem": 5}, "stem"),
+        ({"max_steps": 1, "stem": "conv3d"}, "stem"),
+        ({"max_steps": 1, "downsample_time": 4}, "downsample_time has to be 8"),
+        ({"max_steps": 1, "target_hz": 25.0}, "target_hz has to be 12.5"),
+        ({"max_steps": 1, "val_split": 1.0}, "val_split"),
+        ({"max_steps": 1, "max_mel_length": 50}, "max_mel_length"),
+        ({"max_steps": 1, "use_compile": True, "batch_seconds": 10}, "max_mel_length"),
+        ({"max_steps": 1, "gradient_accumulation_steps": 0}, "gradient_accumulation_steps"),
         ({"max_steps": 1, "epochs": 1}, "exactly one of epochs and max_steps"),
         ({"max_steps": 0}, "exactly one of epochs and max_steps"),
         ({}, "exactly one of epochs and max_steps"),
@@ -50,7 +76,7 @@ def test_unknown_keys_are_refused_by_name() -> None:
 )
 def test_impossible_values_are_refused(values: Any, named: str) -> None:
     with pytest.raises(TrainingError, match=named):
-        Recipe.of(values)
+        CtcRecipe.of(values)
 
 
 def test_unreadable_recipes_are_refused(tmp_path: Path) -> None:
@@ -62,8 +88,8 @@ def test_unreadable_recipes_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_recipe_survives_json() -> None:
-    recipe = Recipe.of({"max_steps": 7, "lr": 1})
-    assert Recipe.of(recipe.to_dict()) == recipe
+    recipe = CtcRecipe.of({"max_steps": 7, "lr": 1})
+    assert CtcRecipe.of(recipe.to_dict()) == recipe
 
 
 def test_learning_rate_warms_up_and_falls_to_nothing() -> None:

@@ -15,11 +15,18 @@ from typer.testing import CliRunner
 
 from auris.cli.train import app
 from auris.errors import MissingExtra, TrainingError
-from auris.training.recipes import Recipe
-from auris.training.run import Sources, export_run, train_ctc
+from auris.training.loop import Trainer
+from auris.training.recipes import CtcRecipe, Recipe
+from auris.training.reports import Lines
+from auris.training.run import Setting, Sources, export_run, train
+from tests.training.conftest import quiet
 from tests.training.tones import tones, write_wav
 
 Manifest = Callable[[str, Sequence[Sequence[str]]], Path]
+
+
+def train_here(recipe: Recipe, sources: Sources, out: Path, **setting: Any) -> Trainer:
+    return train(recipe, sources, out, Setting(**setting), quiet())
 
 
 @pytest.fixture
@@ -31,7 +38,9 @@ def data(tmp_path: Path, manifest: Manifest) -> Path:
     return manifest("tones_train.csv", rows)
 
 
-def test_a_run_writes_its_folder(data: Path, tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
+def test_a_run_writes_its_folder(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
     config = tmp_path / "recipe.json"
     config.write_text(json.dumps(tiny(max_steps=2).to_dict()))
     (tmp_path / "more.txt").write_text("A bad cab.\nRoom 5\n")
@@ -55,11 +64,11 @@ def test_a_run_writes_its_folder(data: Path, tmp_path: Path, tiny: Callable[...,
 
 
 def test_a_run_is_resumed_with_its_own_recipe(
-    data: Path, tmp_path: Path, tiny: Callable[..., Recipe]
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
-    train_ctc(tiny(max_steps=1), Sources([data]), tmp_path / "run")
-    with pytest.raises(TrainingError, match="its own recipe"):
-        train_ctc(tiny(max_steps=2), Sources([data]), tmp_path / "run", resume=True)
+    train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
+    with pytest.raises(TrainingError, match="its own recipe and model"):
+        train_here(tiny(max_steps=2), Sources([data]), tmp_path / "run", resume=True)
 
 
 def test_only_kept_checkpoints_are_exported(tmp_path: Path) -> None:
@@ -68,7 +77,7 @@ def test_only_kept_checkpoints_are_exported(tmp_path: Path) -> None:
 
 
 def test_without_jiwer_development_sets_are_refused_at_once(
-    data: Path, tmp_path: Path, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = builtins.__import__
 
@@ -79,67 +88,71 @@ def test_without_jiwer_development_sets_are_refused_at_once(
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtra, match=r"auris-asr\[train\]"):
-        train_ctc(tiny(), Sources([data], [data]), tmp_path / "run")
+        train_here(tiny(), Sources([data], [data]), tmp_path / "run")
 
 
 def test_an_empty_development_set_is_refused(
-    data: Path, tmp_path: Path, tiny: Callable[..., Recipe], manifest: Manifest
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], manifest: Manifest
 ) -> None:
     empty = manifest("empty.csv", [["wav", "text"]])
     with pytest.raises(TrainingError, match="at least one usable clip"):
-        train_ctc(tiny(), Sources([data], [empty]), tmp_path / "run")
+        train_here(tiny(), Sources([data], [empty]), tmp_path / "run")
 
 
 def test_unreadable_text_is_refused(
-    data: Path, tmp_path: Path, tiny: Callable[..., Recipe]
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     sources = Sources([data], texts=[tmp_path / "absent.txt"])
     with pytest.raises(TrainingError, match="readable UTF-8"):
-        train_ctc(tiny(), sources, tmp_path / "run")
+        train_here(tiny(), sources, tmp_path / "run")
 
 
-def test_a_run_starts_from_another(data: Path, tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
-    train_ctc(tiny(max_steps=3, seed=1), Sources([data]), tmp_path / "first")
+def test_a_run_starts_from_another(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
+    train_here(tiny(max_steps=3, seed=1), Sources([data]), tmp_path / "first")
     still = tiny(max_steps=1, seed=2, lr=1e-12)
-    second = train_ctc(still, Sources([data]), tmp_path / "second", start=tmp_path / "first")
-    fresh = train_ctc(still, Sources([data]), tmp_path / "fresh")
+    second = train_here(still, Sources([data]), tmp_path / "second", start=tmp_path / "first")
+    fresh = train_here(still, Sources([data]), tmp_path / "fresh")
     learned = load_file(tmp_path / "first" / "last" / "model.safetensors")
     for name, tensor in second.model.state_dict().items():
         assert torch.allclose(tensor, learned[name], atol=1e-6), name
-    assert not torch.allclose(fresh.model.head.weight, second.model.head.weight, atol=1e-3)
+    assert not torch.allclose(
+        fresh.model.model.head.weight, second.model.model.head.weight, atol=1e-3
+    )
     assert (tmp_path / "second" / "units.json").read_text() == (
         tmp_path / "first" / "units.json"
     ).read_text()
     other = tiny(max_steps=1, d_ff=8)
     with pytest.raises(TrainingError, match="same shapes"):
-        train_ctc(other, Sources([data]), tmp_path / "other", start=tmp_path / "first")
+        train_here(other, Sources([data]), tmp_path / "other", start=tmp_path / "first")
 
 
 def test_batches_prepared_ahead_are_the_same(
-    data: Path, tmp_path: Path, tiny: Callable[..., Recipe]
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     recipe = tiny(max_steps=4)
-    here = train_ctc(recipe, Sources([data]), tmp_path / "here")
-    ahead = train_ctc(recipe, Sources([data]), tmp_path / "ahead", workers=1)
+    here = train_here(recipe, Sources([data]), tmp_path / "here")
+    ahead = train_here(recipe, Sources([data]), tmp_path / "ahead", workers=1)
     for ours, theirs in zip(here.model.parameters(), ahead.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
 def test_no_usable_row_is_reported_before_anything_else(
-    tmp_path: Path, manifest: Manifest, tiny: Callable[..., Recipe]
+    tmp_path: Path, manifest: Manifest, tiny: Callable[..., CtcRecipe]
 ) -> None:
     data = manifest("none_train.csv", [["wav", "text"], ["absent.wav", "ab"]])
     told: list[str] = []
     with pytest.raises(TrainingError, match="at least one usable clip"):
-        train_ctc(tiny(max_steps=1), Sources([data]), tmp_path / "run", report=told.append)
+        train(tiny(max_steps=1), Sources([data]), tmp_path / "run", teller=Lines(told.append))
     assert "absent.wav" in told[0]
     assert not (tmp_path / "run").exists()
 
 
 def test_units_left_by_a_failed_run_are_not_reused(
-    data: Path, tmp_path: Path, tiny: Callable[..., Recipe]
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "units.json").write_text("stale")
-    train_ctc(tiny(max_steps=1), Sources([data]), tmp_path / "run")
+    train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
     assert (tmp_path / "run" / "units.json").read_text() != "stale"

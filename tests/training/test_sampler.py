@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auris.training.sampler import batches, by_length, examples
+from auris.training.sampler import batches, by_length, long_rows, short_rows
 from tests.training.tones import tone_clip
 
 
@@ -44,9 +44,7 @@ def test_by_length_keeps_the_order_of_length() -> None:
 def test_short_clips_of_one_speaker_are_joined() -> None:
     clips = [tone_clip("a", "ann"), tone_clip("b", "ann"), tone_clip("c", "ann")]
     clips += [tone_clip("d", "bob"), tone_clip("a"), tone_clip("b"), tone_clip("abcdabcd", "ann")]
-    found = examples(clips, np.random.default_rng(0), 1.0, 3, 4)
-    singles, joined = found[: len(clips)], found[len(clips) :]
-    assert singles == [(i,) for i in range(len(clips))]
+    joined = short_rows(clips, np.random.default_rng(0), 1.0, 3, 4)
     assert joined
     assert all(2 <= len(row) <= 3 and set(row) <= {0, 1, 2} for row in joined)
 
@@ -54,7 +52,30 @@ def test_short_clips_of_one_speaker_are_joined() -> None:
 @pytest.mark.parametrize("copies", [0, 1])
 def test_copies_bound_the_joins(copies: int) -> None:
     clips = [tone_clip("a", "ann") for _ in range(20)]
-    joined = examples(clips, np.random.default_rng(0), 1.0, 4, copies)[20:]
+    joined = short_rows(clips, np.random.default_rng(0), 1.0, 4, copies)
     heard = [i for row in joined for i in row]
     assert len(heard) == len(set(heard))
     assert 19 * copies <= len(heard) <= 20 * copies
+
+
+@given(
+    st.lists(st.floats(0.2, 15.0), max_size=60),
+    st.floats(0.0, 1.0),
+    st.floats(5.0, 40.0),
+    st.integers(0, 9),
+)
+def test_long_rows_hold_a_share_of_the_clips_within_the_bound(
+    seconds: list[float], share: float, most: float, seed: int
+) -> None:
+    rows = long_rows(seconds, np.random.default_rng(seed), share, most)
+    heard = [i for row in rows for i in row]
+    assert len(heard) == len(set(heard)) <= share * len(seconds)
+    for row in rows:
+        assert len(row) > 1
+        assert sum(seconds[i] for i in row) <= most + 1e-9
+
+
+def test_long_rows_use_their_share() -> None:
+    rows = long_rows([3.0] * 200, np.random.default_rng(0), 0.5, 40.0)
+    assert 90 <= sum(map(len, rows)) <= 100
+    assert max(3.0 * len(row) for row in rows) > 30

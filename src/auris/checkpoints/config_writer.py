@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from auris.checkpoints.configs import ENCODER_NORM_EPS, FORMAT, FORMAT_VERSION
+from auris.checkpoints.configs import ENCODER_NORM_EPS, FORMAT, FORMAT_VERSION, IMPLIED
 from auris.checkpoints.layouts import LayoutName
 from auris.config import (
     CHUNK_FRAMES,
@@ -75,6 +75,8 @@ def _official(config: ModelConfig) -> QwenAsrConfig:
         found = f"this one has {config.encoder.norm} norms and the {config.frontend} frontend"
     elif config.encoder.norm_eps != ENCODER_NORM_EPS:
         found = f"this one's encoder norms have epsilon {config.encoder.norm_eps}"
+    elif config.encoder.stem != "conv2d":
+        found = f"this one's encoder begins with a {config.encoder.stem} stem"
     if found or isinstance(config, AutCtcConfig):
         raise ConfigError(
             "The published and hf layouts hold Qwen3-ASR models only",
@@ -82,6 +84,16 @@ def _official(config: ModelConfig) -> QwenAsrConfig:
             "write the native layout",
         )
     return config
+
+
+def _native_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
+    architecture = "aut_ctc" if isinstance(config, AutCtcConfig) else "qwen_asr"
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "architecture": architecture}
+    body = dataclasses.asdict(config)
+    for key, implied in IMPLIED.items():
+        if body["encoder"][key] == implied:
+            del body["encoder"][key]
+    return {**head, "dtype": dtype, **body}
 
 
 def to_json(
@@ -96,12 +108,16 @@ def to_json(
         token_ids: ids by special token, for the keys that name them.
 
     Raises:
-        ConfigError: the layout has no words for this model.
+        ConfigError: the layout has no words for this model, or it has batch norms.
     """
+    if config.encoder.batch_norm:
+        raise ConfigError(
+            "A model has to be written without batch norms",
+            "this one's stem has them",
+            "write what auris.models.folding.fold_batch_norm makes of it",
+        )
     if layout == "native":
-        architecture = "aut_ctc" if isinstance(config, AutCtcConfig) else "qwen_asr"
-        head = {"format": FORMAT, "format_version": FORMAT_VERSION, "architecture": architecture}
-        return {**head, "dtype": dtype, **dataclasses.asdict(config)}
+        return _native_json(config, dtype)
     body = _foreign_json(_official(config))
     names = {
         "audio_start_token_id": "<|audio_start|>",

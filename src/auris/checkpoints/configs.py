@@ -1,7 +1,7 @@
 """config.json in every layout, read into our own terms; `config_writer` writes it back.
 
 Keys come in variants; each is accepted, and a missing key is refused by name, never replaced
-by a default.
+by a default. The native layout has one exception, `IMPLIED`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = [
     "ENCODER_NORM_EPS",
     "FORMAT",
     "FORMAT_VERSION",
+    "IMPLIED",
     "from_json",
     "read_config",
     "read_generation",
@@ -39,6 +40,11 @@ __all__ = [
 
 FORMAT = "auris"
 FORMAT_VERSION = 1
+
+IMPLIED = {"stem": AutConfig.stem, "batch_norm": AutConfig.batch_norm}
+"""Keys of the native encoder that are younger than the format, with what their absence says. They
+are written only where they say otherwise, so that other files stay the same in every version."""
+
 LARGEST_REAL = 1e30
 ROPE_THETA = ("rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta")
 ENCODER_NORM_EPS = 1e-5
@@ -263,6 +269,7 @@ def _native(content: dict[str, Any]) -> ModelConfig:
     keys = _Keys(content, "the top level")
     keys.number("format_version")
     keys.expect("format_version", FORMAT_VERSION)
+    _Keys(content.get("encoder"), "encoder").expect("batch_norm", False)
     encoder = _dataclass(AutConfig, content, "encoder")
     architecture = content.get("architecture")
     if architecture == "aut_ctc":
@@ -292,7 +299,7 @@ def _native(content: dict[str, Any]) -> ModelConfig:
 
 
 def _dataclass(kind: Any, content: dict[str, Any], name: str) -> Any:
-    """One of our configs from its JSON object: every field present, none unknown."""
+    """One of our configs from its JSON object: every field but `IMPLIED` present, none unknown."""
     keys = _Keys(content.get(name), name)
     fields = {field.name for field in dataclasses.fields(kind)}
     unknown = sorted(set(keys.content) - fields)
@@ -303,7 +310,8 @@ def _dataclass(kind: Any, content: dict[str, Any], name: str) -> Any:
             "remove what is unknown",
         )
     types = get_type_hints(kind)
-    return kind(**{key: keys.typed(key, types[key]) for key in sorted(fields)})
+    given = fields - (set(IMPLIED) - set(keys.content))
+    return kind(**{key: keys.typed(key, types[key]) for key in sorted(given)})
 
 
 def from_json(content: dict[str, Any]) -> tuple[LayoutName, ModelConfig]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,7 +28,16 @@ from auris.errors import CheckpointError, TensorError
 from auris.models.aut_ctc import AutCtc
 from auris.models.qwen_asr import QwenAsr
 
-__all__ = ["Checkpoint", "build", "load_weights", "open_checkpoint", "weight_files"]
+__all__ = [
+    "Checkpoint",
+    "Files",
+    "build",
+    "check_tensors",
+    "hollow",
+    "load_weights",
+    "open_checkpoint",
+    "weight_files",
+]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -38,6 +47,8 @@ EMBEDDING = "decoder.embed.weight"
 
 TIED_ROWS = 256
 """Rows, about, that are compared with a repeated tied head."""
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 _FLOATS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
@@ -110,11 +121,23 @@ def open_checkpoint(directory: str | Path) -> Checkpoint:
     return Checkpoint(path, layout, config)
 
 
-class _Files:
-    """The open safetensors files of a checkpoint, as one mapping of names."""
+class Files:
+    """Open safetensors files as one mapping of names.
+
+    Args:
+        stack: closes the files.
+        files: what to open.
+
+    Attributes:
+        where: the open file of every tensor.
+
+    Raises:
+        CheckpointError: a file is broken, or two hold one tensor.
+    """
 
     def __init__(self, stack: ExitStack, files: list[Path]) -> None:
         self.where: dict[str, Any] = {}
+        self._named: dict[str, str] = {}
         for file in files:
             try:
                 handle = stack.enter_context(safe_open(str(file), framework="pt"))
@@ -132,14 +155,22 @@ class _Files:
                         "remove the spare file or fetch the checkpoint anew",
                     )
                 self.where[name] = handle
+                self._named[name] = file.name
+
+    def file(self, name: str) -> str:
+        """Name of the file that a tensor lies in."""
+        return self._named[name]
 
     def shape(self, name: str) -> list[int]:
+        """Shape of a tensor, which is not read."""
         return list(self.where[name].get_slice(name).get_shape())
 
     def dtype(self, name: str) -> str:
+        """Type of a tensor in safetensors' words, such as "F16"."""
         return str(self.where[name].get_slice(name).get_dtype())
 
     def tensor(self, name: str) -> Tensor:
+        """A tensor, mapped."""
         tensor: Tensor = self.where[name].get_tensor(name)
         return tensor
 
@@ -150,30 +181,46 @@ def _expected_shapes(shape: torch.Size, source: Source) -> Iterator[tuple[str, l
         yield name, [source.rows[index] if source.rows else shape[0], *rest]
 
 
-def _check(
-    checkpoint: Checkpoint, files: _Files, plan: dict[str, Source], model: nn.Module
-) -> None:
-    """Compare names, shapes and dtypes of the files with the model; report all of a kind."""
+def _check(checkpoint: Checkpoint, files: Files, plan: dict[str, Source], model: nn.Module) -> None:
+    """Compare names, shapes and dtypes of the files with the model."""
     wanted: dict[str, list[int]] = {}
     for ours, parameter in model.named_parameters():
         wanted.update(_expected_shapes(parameter.shape, plan[ours]))
-    spare = set(files.where) - set(wanted)
-    layout = LAYOUTS[checkpoint.layout]
-    repeated = None
-    if isinstance(checkpoint.config, QwenAsrConfig) and checkpoint.config.decoder.tied and layout:
-        repeated = layout.tied_head if layout.tied_head in spare else None
-        spare.discard(layout.tied_head)
+    layout, config = LAYOUTS[checkpoint.layout], checkpoint.config
+    tied = isinstance(config, QwenAsrConfig) and config.decoder.tied
+    repeated = layout.tied_head if layout and tied and layout.tied_head in files.where else None
+    holder = f"A checkpoint in the {checkpoint.layout} layout"
+    check_tensors(files, wanted, holder, spared=repeated)
+    if repeated is not None:
+        (embedding,) = plan[EMBEDDING].names
+        _check_tied(files, repeated, embedding)
+
+
+def check_tensors(
+    files: Files, wanted: Mapping[str, list[int]], holder: str, spared: str | None = None
+) -> None:
+    """Compare names, shapes and dtypes with those wanted; report all of a kind.
+
+    Args:
+        files: what is there.
+        wanted: shapes by name.
+        holder: what holds the tensors, for the message.
+        spared: a tensor that may be there besides.
+
+    Raises:
+        TensorError: a tensor is missing, unknown, misshapen or wrongly typed.
+    """
+    spare = sorted(set(files.where) - set(wanted) - {spared})
     missing = sorted(set(wanted) - set(files.where))
     remedy = "use the weights and the config.json of one and the same checkpoint"
     if missing or spare:
         parts = [
             f"{len(names)} {word} ({_some(names)})"
-            for names, word in ((missing, "missing"), (sorted(spare), "unknown"))
+            for names, word in ((missing, "missing"), (spare, "unknown"))
             if names
         ]
         raise TensorError(
-            f"A checkpoint in the {checkpoint.layout} layout has to hold exactly the tensors that "
-            "its config asks for",
+            f"{holder} has to hold exactly the tensors that its config asks for",
             "there are " + " and ".join(parts),
             remedy,
         )
@@ -182,7 +229,7 @@ def _check(
         name = misshapen[0]
         raise TensorError(
             f"Tensor {name} has to have the shape {wanted[name]}",
-            f"it has {files.shape(name)}" + _more(misshapen),
+            f"it has {files.shape(name)} in {files.file(name)}" + _more(misshapen),
             remedy,
         )
     mistyped = [n for n in wanted if files.dtype(n) not in _FLOATS]
@@ -190,15 +237,12 @@ def _check(
         name = mistyped[0]
         raise TensorError(
             f"Tensor {name} has to be of type {', '.join(_FLOATS)}",
-            f"it is {files.dtype(name)}" + _more(mistyped),
+            f"it is {files.dtype(name)} in {files.file(name)}" + _more(mistyped),
             "use a checkpoint in a floating-point type",
         )
-    if repeated is not None:
-        (embedding,) = plan[EMBEDDING].names
-        _check_tied(files, repeated, embedding)
 
 
-def _check_tied(files: _Files, head: str, embedding: str) -> None:
+def _check_tied(files: Files, head: str, embedding: str) -> None:
     """Refuse a head of its own in a checkpoint that says it is tied; some rows of it are read."""
     same = files.shape(head) == files.shape(embedding) and files.dtype(head) == files.dtype(
         embedding
@@ -245,7 +289,7 @@ def _madvise() -> Callable[..., int] | None:
 
 
 def _assemble(
-    files: _Files, source: Source, dtype: torch.dtype, device: torch.device, copy: bool
+    files: Files, source: Source, dtype: torch.dtype, device: torch.device, copy: bool
 ) -> Tensor:
     """One tensor of ours: as mapped where that will do, else copied and its source released."""
     if len(source.names) == 1:
@@ -263,7 +307,7 @@ def _assemble(
     return fused
 
 
-def stored_dtype(files: _Files) -> torch.dtype:
+def stored_dtype(files: Files) -> torch.dtype:
     """The dtype of the largest share of the tensors' names."""
     kinds = Counter(files.dtype(name) for name in sorted(files.where))
     return _FLOATS.get(kinds.most_common(1)[0][0], torch.float32)
@@ -285,6 +329,12 @@ class _Uninitialized(TorchFunctionMode):
         return func(*args, **given)
 
 
+def hollow(make: Callable[[], AnyModule]) -> AnyModule:
+    """A module with shapes and without memory, to be filled with `load_state_dict(assign=True)`."""
+    with torch.device("meta"), _Uninitialized():
+        return make()
+
+
 def load_weights(
     checkpoint: Checkpoint,
     device: torch.device,
@@ -303,14 +353,13 @@ def load_weights(
         CheckpointError: a tensor is missing, unknown, misshapen or wrongly typed, or a file
             is broken.
     """
-    with torch.device("meta"), _Uninitialized():
-        model = build(checkpoint.config)
+    model = hollow(lambda: build(checkpoint.config))
     plan = {
         ours: sources(checkpoint.config, checkpoint.layout, ours)
         for ours, _ in model.named_parameters()
     }
     with ExitStack() as stack:
-        files = _Files(stack, weight_files(checkpoint.directory))
+        files = Files(stack, weight_files(checkpoint.directory))
         _check(checkpoint, files, plan, model)
         dtype = pick_dtype(stored_dtype(files))
         state = {

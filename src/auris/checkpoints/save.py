@@ -14,7 +14,7 @@ from auris.checkpoints.load import INDEX, SINGLE
 from auris.config import ModelConfig
 from auris.errors import TensorError
 
-__all__ = ["SHARD_BYTES", "save_weights"]
+__all__ = ["SHARD_BYTES", "converted", "save_weights"]
 
 SHARD_BYTES = 5_000_000_000
 """Largest weight file; a bigger model is written in shards."""
@@ -43,7 +43,7 @@ def _shards(named: dict[str, Tensor], limit: int, size: int) -> list[dict[str, T
     return shards
 
 
-def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """A tensor in the dtype of the file.
 
     Raises:
@@ -91,8 +91,8 @@ def save_weights(
         else [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
     )
     for name, shard in zip(names, shards, strict=True):
-        converted = {key: _converted(key, tensor, dtype) for key, tensor in shard.items()}
-        save_file(converted, str(directory / name), metadata={"format": "pt"})
+        written = {key: converted(key, tensor, dtype) for key, tensor in shard.items()}
+        save_file(written, str(directory / name), metadata={"format": "pt"})
     if len(shards) > 1:
         places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
         total = sum(tensor.numel() for tensor in named.values()) * dtype.itemsize

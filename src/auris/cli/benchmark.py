@@ -8,6 +8,10 @@ import typer
 
 from auris.cli.options import Device, Dtype, Model, Threads
 
+TestSets = Annotated[
+    list[str], typer.Option(help="CSV with the columns wav and text, or a folder. Repeatable.")
+]
+
 app = typer.Typer(name="benchmark", help="Measure; the last line is JSON.", no_args_is_help=True)
 
 
@@ -51,10 +55,7 @@ def load(
 
 @app.command()
 def wer(
-    test_set: Annotated[
-        list[str],
-        typer.Option(help="CSV with the columns wav and text, or a folder. Repeatable."),
-    ],
+    test_set: TestSets,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = "auto",
@@ -102,3 +103,51 @@ def wer(
         "sets": [score.to_dict() for score in scores],
     }
     typer.echo(json.dumps(summary))
+
+
+@app.command()
+def parity(
+    test_set: TestSets,
+    model: Model = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many clips of each set.")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Our texts beside those of transformers (float32, CPU).
+
+    The exit code is 1 when a text differs by more than a tie, or a clip could not be compared.
+    """
+    import json
+
+    from auris.evaluation.agreement import compare_set
+    from auris.evaluation.wer import read_set
+    from auris.parity import TIE_GAP, Parity
+
+    sets = {source: read_set(source) for source in test_set}
+    both = Parity(model, threads)
+    typer.echo(
+        f"{'clips':>6} {'identical':>9} {'ties':>5} {'different':>9} {'tokens':>8} "
+        f"{'minutes':>8}  set"
+    )
+    scores = []
+    for name, clips in sets.items():
+        score = compare_set(both, name, list(clips)[:limit])
+        scores.append(score)
+        typer.echo(
+            f"{score.clips:>6} {score.identical:>9} {score.ties:>5} {score.different:>9} "
+            f"{score.tokens:>8} {score.seconds / 60:>8.1f}  {name}"
+        )
+        for file, found in score.differences.items():
+            typer.echo(f"    {found.verdict}: {file} {found.note}")
+            typer.echo(f"      auris {found.ours!r}, transformers {found.theirs!r}")
+        for file, reason in score.failed.items():
+            typer.echo(f"not compared: {file}: {reason}", err=True)
+    summary = {
+        "model": both.pipeline.model.name,
+        "tie_gap": TIE_GAP,
+        "sets": [score.to_dict() for score in scores],
+    }
+    typer.echo(json.dumps(summary))
+    if any(score.different or score.failed for score in scores):
+        raise typer.Exit(1)

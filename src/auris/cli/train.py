@@ -1,49 +1,91 @@
-"""`auris train`: train a small AuT model on one's own recordings."""
+"""`auris train`: train small AuT models, and Qwen3-ASR checkpoints further, on one's recordings."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from auris.training.reports import Teller
+
 app = typer.Typer(
     name="train",
-    help="Train a small speech recognizer and write it as a model directory.",
+    help="Train a speech recognizer and write it as a model directory.",
     no_args_is_help=True,
 )
 
-CONFIG_HELP = "Recipe: a JSON file with the model's shapes and how to train it."
-DATA_HELP = (
-    "Training manifest: a CSV with the columns wav (relative to the CSV's folder) and text, and "
-    "perhaps speaker. Repeat the option for several; one given twice is heard twice an epoch."
-)
-DEV_HELP = "Development manifest, scored after every epoch and never trained on. Repeatable."
-TEXT_HELP = "Text file, a sentence a line, that helps to choose the text units. Repeatable."
-OUT_HELP = "Folder of the run: log.csv, data.txt, the checkpoints, and at the end the model."
+Config = Annotated[
+    Path, typer.Option(help="Recipe: a JSON file with the model's shapes and how to train it.")
+]
+Data = Annotated[
+    list[Path],
+    typer.Option(
+        help="Training manifest: a CSV with the columns wav (relative to the CSV's folder) and "
+        "text, and perhaps speaker; or a .jsonl file with audio and text on every line, and "
+        "perhaps language and prompt. Repeatable; one given twice is heard twice an epoch."
+    ),
+]
+Dev = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Development manifest, scored after every epoch and never trained on. Repeatable."
+    ),
+]
+Text = Annotated[
+    list[Path] | None,
+    typer.Option(help="Text file, a sentence a line, that helps to choose the units. Repeatable."),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of the run: log.csv, curve.png, data.txt, the checkpoints, and at the end "
+        "the model."
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
+]
+Start = Annotated[
+    Path | None,
+    typer.Option(help="Folder of another run, to begin with its units and last weights."),
+]
+Workers = Annotated[
+    int,
+    typer.Option(min=0, help="Processes that prepare batches ahead, for every training process."),
+]
+Processes = Annotated[
+    int,
+    typer.Option(min=1, help="Training processes, which share every batch; or use torchrun."),
+]
+Accelerator = Annotated[str, typer.Option(help="Where to train: cpu, cuda, mps or auto.")]
+TrainThreads = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Processor threads; by default torch decides."),
+]
+
+
+def _teller() -> Teller:
+    from auris.training.reports import Bar, Lines
+
+    return Bar() if sys.stdout.isatty() else Lines(typer.echo)
 
 
 @app.command()
 def ctc(
-    config: Annotated[Path, typer.Option(help=CONFIG_HELP)],
-    data: Annotated[list[Path], typer.Option(help=DATA_HELP)],
-    out: Annotated[Path, typer.Option(help=OUT_HELP)],
-    dev: Annotated[list[Path] | None, typer.Option(help=DEV_HELP)] = None,
-    text: Annotated[list[Path] | None, typer.Option(help=TEXT_HELP)] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
-    ] = False,
-    start: Annotated[
-        Path | None,
-        typer.Option(help="Folder of another run, to begin with its units and last weights."),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that prepare batches ahead; 1 is enough.")
-    ] = 0,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, max=1024, help="Processor threads; by default torch decides."),
-    ] = None,
+    config: Config,
+    data: Data,
+    out: Out,
+    dev: Dev = None,
+    text: Text = None,
+    resume: Resume = False,
+    start: Start = None,
+    workers: Workers = 0,
+    processes: Processes = 1,
+    device: Accelerator = "cpu",
+    threads: TrainThreads = None,
 ) -> None:
     """Train an AuT encoder with CTC on recordings and their texts.
 
@@ -52,21 +94,50 @@ def ctc(
     """
     import torch
 
-    from auris.training.recipes import Recipe
-    from auris.training.run import Sources, train_ctc
+    from auris.training.recipes import CtcRecipe
+    from auris.training.run import Setting, Sources, train
 
     if threads is not None:
         torch.set_num_threads(threads)
     sources = Sources(data=data, dev=dev or [], texts=text or [])
-    train_ctc(
-        Recipe.read(config),
-        sources,
-        out,
-        resume=resume,
-        report=typer.echo,
-        workers=workers,
-        start=start,
-    )
+    setting = Setting(resume, start, workers, processes, device)
+    train(CtcRecipe.read(config), sources, out, setting, _teller())
+
+
+@app.command()
+def asr(
+    config: Config,
+    data: Data,
+    out: Out,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="Directory of a Qwen3-ASR checkpoint to train further."),
+    ] = None,
+    dev: Dev = None,
+    text: Text = None,
+    resume: Resume = False,
+    start: Start = None,
+    workers: Workers = 0,
+    processes: Processes = 1,
+    device: Accelerator = "cpu",
+    threads: TrainThreads = None,
+) -> None:
+    """Train a Qwen3-ASR model: a small one from nothing, or a checkpoint further.
+
+    With --model the recipe has no shapes: all weights of the checkpoint are trained, or adapters
+    on its decoder with lora_rank. Texts are then kept as they are written.
+    """
+    import torch
+
+    from auris.training.recipes import AsrRecipe, TuneRecipe
+    from auris.training.run import Setting, Sources, train
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    sources = Sources(data=data, dev=dev or [], texts=text or [], model=model)
+    setting = Setting(resume, start, workers, processes, device)
+    kind = AsrRecipe if model is None else TuneRecipe
+    train(kind.read(config), sources, out, setting, _teller())
 
 
 @app.command()

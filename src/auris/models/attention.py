@@ -75,6 +75,20 @@ class Windows:
         return cls(tuple(groups))
 
 
+def _products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention without a mask as two matrix products, shapes as in `windowed_attention`'s dense
+    batches. On a CPU its backward pass takes a quarter of the fused kernel's time on windows as
+    short as the encoder's."""
+    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return torch.matmul(scores.softmax(-1), v)
+
+
+def _dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.requires_grad and not q.is_cuda:
+        return _products(q, k, v)
+    return scaled_dot_product_attention(q, k, v)
+
+
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, windows: Windows) -> Tensor:
     """Attention inside windows.
 
@@ -89,11 +103,11 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, windows: Windows) -> Ten
     """
     if len(windows.groups) == 1 and windows.groups[0][0] == len(q):
         q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
-        return scaled_dot_product_attention(q, k, v)[0].transpose(0, 1)
+        return _dense(q, k, v)[0].transpose(0, 1)
     result = torch.empty_like(q)
     for size, places in windows.groups:
         q_w, k_w, v_w = (t[places].unflatten(0, (-1, size)).transpose(1, 2) for t in (q, k, v))
-        attended = scaled_dot_product_attention(q_w, k_w, v_w)
+        attended = _dense(q_w, k_w, v_w).to(q.dtype)
         result[places] = attended.transpose(1, 2).flatten(0, 1)
     return result
 

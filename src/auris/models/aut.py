@@ -1,8 +1,8 @@
 """The AuT audio encoder and its projector: mel in, 12.5 tokens a second out.
 
 Both families are one architecture: three stride-2 convolutions over chunks of one second,
-positions that begin anew in every chunk, and pre-norm transformer blocks that attend inside
-windows of at most eight seconds. The published family norms with LayerNorm, AuT-Tiny with
+positions that begin anew in every chunk (`stems`), and pre-norm transformer blocks that attend
+inside windows of at most eight seconds. The published family norms with LayerNorm, AuT-Tiny with
 RMSNorm.
 
 Source: Qwen3-ASR technical report (arXiv 2601.21337) and the `qwen3_asr` model of transformers.
@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from auris.config import CHUNK_FRAMES, CHUNK_TOKENS, AutConfig, ProjectorConfig, audio_tokens
 from auris.models.attention import Windows, windowed_attention
-from auris.models.layers import RMSNorm, sinusoids
+from auris.models.layers import RMSNorm
+from auris.models.stems import make_stem
 
-__all__ = ["AudioEncoder", "EncoderLayer", "Projector", "Stem", "pack_chunks"]
+__all__ = ["AudioEncoder", "EncoderLayer", "Projector", "pack_chunks"]
 
 STEM_CHUNKS = 8
 """Chunks convolved at once when not training; bounds the memory of the widest activations."""
@@ -57,28 +58,6 @@ def make_norm(config: AutConfig) -> nn.Module:
     return nn.LayerNorm(config.d_model, eps=config.norm_eps)
 
 
-class Stem(nn.Module):
-    """[C, 1, bins, 100] -> [C, 13, d_model]: convolutions, projection, chunk positions."""
-
-    def __init__(self, config: AutConfig) -> None:
-        super().__init__()
-        channels = config.conv_channels
-        self.conv1 = nn.Conv2d(1, channels, 3, stride=2, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.conv3 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.out = nn.Linear(channels * config.conv_height, config.d_model, bias=False)
-
-    def forward(self, chunks: Tensor) -> Tensor:
-        """Convolve whole chunks; which tokens are valid is the caller's knowledge."""
-        x = F.gelu(self.conv1(chunks))
-        x = F.gelu(self.conv2(x))
-        x = F.gelu(self.conv3(x))
-        # Channel-major over (channel, frequency), one row per time step.
-        tokens: Tensor = self.out(x.permute(0, 3, 1, 2).flatten(2))
-        positions = sinusoids(tokens.shape[1], tokens.shape[2], tokens.device)
-        return tokens + positions.to(tokens.dtype)
-
-
 class EncoderLayer(nn.Module):
     """Pre-norm block: windowed self-attention, then a GELU feed-forward, both with biases."""
 
@@ -100,7 +79,7 @@ class EncoderLayer(nn.Module):
         q, k, v = qkv.unbind(1)
         attended = windowed_attention(q, k, v, windows).flatten(1)
         x = x + F.dropout(self.out(attended), self.dropout, self.training)
-        inner = F.dropout(F.gelu(self.up(self.ffn_norm(x))), self.dropout, self.training)
+        inner = F.gelu(self.up(self.ffn_norm(x)))
         x = x + F.dropout(self.down(inner), self.dropout, self.training)
         if x.dtype == torch.float16:
             x = x.clamp(-FLOAT16_LIMIT, FLOAT16_LIMIT)
@@ -113,7 +92,7 @@ class AudioEncoder(nn.Module):
     def __init__(self, config: AutConfig) -> None:
         super().__init__()
         self.config = config
-        self.stem = Stem(config)
+        self.stem = make_stem(config)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         self.norm = make_norm(config)
 

@@ -8,14 +8,42 @@ Rolling back is forgetting: positions past a row's length are never looked at.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from auris.config import DecoderConfig
 
-__all__ = ["CacheRows", "KVCache"]
+__all__ = ["CacheRows", "KVCache", "Rows", "WholeRows"]
+
+
+class Rows(Protocol):
+    """What a decoder asks of the rows that it extends; see `CacheRows`."""
+
+    @property
+    def positions(self) -> Tensor:
+        """int64 [B, T]."""
+
+    @property
+    def mask(self) -> Tensor | None:
+        """bool [B, 1, T, S], or None."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether query i looks at keys 0..i and no mask is needed."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """New positions of each row."""
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer with the new ones."""
+
+    def commit(self) -> None:
+        """After the last layer."""
 
 
 class KVCache:
@@ -179,3 +207,47 @@ class CacheRows:
         """After the last layer: the new positions count."""
         for row, count in zip(self.rows, self.counts, strict=True):
             self.cache.lengths[row] += count
+
+
+@dataclass(frozen=True)
+class WholeRows:
+    """A pass over whole sequences that keeps nothing, as in training.
+
+    Attributes: as of `CacheRows`.
+    """
+
+    counts: list[int]
+    positions: Tensor
+    mask: Tensor | None
+    causal: bool
+
+    @classmethod
+    def of(
+        cls, counts: list[int], side: Literal["left", "right"], device: torch.device
+    ) -> WholeRows:
+        """Rows of counts[i] positions, padded on `side` to the longest.
+
+        With padding on the right, causality already hides it from everything that counts.
+        """
+        width = max(counts)
+        steps = torch.arange(width, device=device)
+        if side == "right":
+            return cls(counts, steps.expand(len(counts), -1), None, causal=True)
+        pads = width - torch.tensor(counts, device=device)[:, None]
+        heard = (steps >= pads)[:, None, None]  # Keys that are no padding.
+        # A padded query looks at itself, since a softmax over nothing is NaN.
+        itself = torch.eye(width, dtype=torch.bool, device=device)
+        mask = heard & (steps <= steps[:, None]) | itself
+        return cls(counts, (steps - pads).clamp(min=0), mask, causal=False)
+
+    def to(self, device: torch.device) -> WholeRows:
+        """The same on a device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return WholeRows(self.counts, self.positions.to(device), mask, self.causal)
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values themselves: there is nothing before them."""
+        return k, v
+
+    def commit(self) -> None:
+        """Nothing is kept."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from auris.config import DecoderConfig
 from auris.models.attention import cached_attention
-from auris.models.cache import CacheRows
+from auris.models.cache import Rows
 from auris.models.layers import RMSNorm, rope_tables, rotate
 
 __all__ = ["Decoder", "DecoderLayer"]
@@ -33,7 +33,7 @@ class DecoderLayer(nn.Module):
         self.gate_up = nn.Linear(width, 2 * config.ffn, bias=False)
         self.down = nn.Linear(config.ffn, width, bias=False)
 
-    def attend(self, x: Tensor, layer: int, rope: tuple[Tensor, Tensor], rows: CacheRows) -> Tensor:
+    def attend(self, x: Tensor, layer: int, rope: tuple[Tensor, Tensor], rows: Rows) -> Tensor:
         """Self-attention of normed x [B, T, hidden] over the rows' keys."""
         sizes = [self.config.heads, self.config.kv_heads, self.config.kv_heads]
         qkv = self.qkv(x).unflatten(-1, (-1, self.config.head_dim))
@@ -45,9 +45,7 @@ class DecoderLayer(nn.Module):
         out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return out
 
-    def forward(
-        self, x: Tensor, layer: int, rope: tuple[Tensor, Tensor], rows: CacheRows
-    ) -> Tensor:
+    def forward(self, x: Tensor, layer: int, rope: tuple[Tensor, Tensor], rows: Rows) -> Tensor:
         """x: [B, T, hidden]."""
         x = x + self.attend(self.attention_norm(x), layer, rope, rows)
         gate, up = self.gate_up(self.ffn_norm(x)).chunk(2, dim=-1)
@@ -67,7 +65,7 @@ class Decoder(nn.Module):
         if not config.tied:
             self.head = nn.Linear(config.hidden, config.vocab, bias=False)
 
-    def states(self, x: Tensor, rows: CacheRows) -> Tensor:
+    def states(self, x: Tensor, rows: Rows) -> Tensor:
         """Normed states [B, T, hidden] of embeddings x [B, T, hidden]; the rows grow."""
         cos, sin = rope_tables(rows.positions, self.config.head_dim, self.config.rope_theta)
         rope = cos[:, None].to(x.dtype), sin[:, None].to(x.dtype)
@@ -82,7 +80,7 @@ class Decoder(nn.Module):
         weight = self.embed.weight if self.config.tied else self.head.weight
         return F.linear(states, weight)
 
-    def forward(self, x: Tensor, rows: CacheRows, last: bool = True) -> Tensor:
+    def forward(self, x: Tensor, rows: Rows, last: bool = True) -> Tensor:
         """Extend rows by embeddings.
 
         Args:

@@ -34,12 +34,16 @@ class QwenAsr(nn.Module):
         Raises:
             ValueError: the number of slots is not the number of states.
         """
+        return self.embed_projected(ids, None if states is None else self.projector(states))
+
+    def embed_projected(self, ids: Sequence[int], audio: Tensor | None) -> Tensor:
+        """As `embed`, of audio embeddings [N, hidden] that the projector has already made."""
         tokens = torch.tensor(ids, device=self.decoder.embed.weight.device)
         embedded: Tensor = self.decoder.embed(tokens)
         slots = tokens == self.config.audio_token_id
-        audio = 0 if states is None else len(states)
-        if int(slots.sum()) != audio:
-            raise ValueError(f"the prompt has {int(slots.sum())} audio slots for {audio} states")
-        if states is not None:
-            embedded[slots] = self.projector(states).to(embedded.dtype)
+        given = 0 if audio is None else len(audio)
+        if int(slots.sum()) != given:
+            raise ValueError(f"the prompt has {int(slots.sum())} audio slots for {given} states")
+        if audio is not None:
+            embedded[slots] = audio.to(embedded.dtype)
         return embedded

@@ -16,16 +16,21 @@ from torch import Tensor
 
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["join", "mask", "vary"]
+__all__ = ["join", "mask", "vary", "without_speech"]
 
-SPEEDS = (0.9, 1.1)
+SPEEDS = (0.88, 1.14)
+"""Played faster or slower, so that the voice changes with the tempo."""
+
 GAINS_DB = (-18.0, 6.0)
-NOISE_CHANCE = 0.5
-SNR_DB = (5.0, 35.0)
-ROOM_CHANCE = 0.2
+NOISE_CHANCE = 0.25
+SNR_DB = (8.0, 40.0)
+ROOM_CHANCE = 0.1
 ROOM_SECONDS = (0.08, 0.4)
 PAD_SECONDS = 0.4
 GAP_SECONDS = (0.03, 0.35)
+PAUSE_SECONDS = (0.1, 1.0)
+"""Between speakers."""
+
 HUSH_DB = (-90.0, -50.0)
 """Level of the noise in pads and gaps: digital silence is rare in recordings."""
 
@@ -50,11 +55,15 @@ def _hush(rng: np.random.Generator, samples: int) -> Samples:
     return np.asarray(level * rng.standard_normal(samples), dtype=np.float32)
 
 
-def join(pieces: Sequence[Samples], rng: np.random.Generator) -> Samples:
-    """Several recordings in a row, with short pauses between."""
+def join(
+    pieces: Sequence[Samples],
+    rng: np.random.Generator,
+    pauses: tuple[float, float] = GAP_SECONDS,
+) -> Samples:
+    """Several recordings in a row, with pauses of so many seconds between."""
     parts = [pieces[0]]
     for piece in pieces[1:]:
-        parts += [_hush(rng, int(_uniform(rng, GAP_SECONDS) * SAMPLE_RATE)), piece]
+        parts += [_hush(rng, int(_uniform(rng, pauses) * SAMPLE_RATE)), piece]
     return np.concatenate(parts)
 
 
@@ -78,6 +87,66 @@ def _reverberate(samples: Samples, rng: np.random.Generator) -> Samples:
     size = 1 << (len(samples) + len(tail)).bit_length()
     wave = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(tail, size), size)
     return wave[: len(samples)].astype(np.float32)
+
+
+def _hum(rng: np.random.Generator, samples: int) -> Samples:
+    """Mains hum or a motor: a low tone with harmonics."""
+    base = rng.choice([50.0, 60.0, _uniform(rng, (70.0, 300.0))])
+    times = np.arange(samples) / SAMPLE_RATE
+    wave = np.zeros(samples)
+    for harmonic in range(1, 9):
+        strength = rng.random() / harmonic
+        wave += strength * np.sin(2 * np.pi * (base * harmonic * times + rng.random()))
+    return wave.astype(np.float32)
+
+
+def _music(rng: np.random.Generator, samples: int) -> Samples:
+    """Chords and melody of decaying harmonic tones over a beat."""
+    wave = np.zeros(samples)
+    beat = _uniform(rng, (0.15, 0.6))
+    root = _uniform(rng, (80.0, 400.0))
+    scale = rng.choice([(0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)])
+    bright = _uniform(rng, (0.8, 2.0))
+    for place in range(0, samples, max(1, int(beat * SAMPLE_RATE))):
+        for _ in range(int(rng.integers(0, 4))):
+            length = min(samples - place, int(_uniform(rng, (0.2, 1.5)) * SAMPLE_RATE))
+            pitch = root * 2.0 ** ((rng.choice(scale) + 12 * rng.integers(0, 3)) / 12.0)
+            times = np.arange(length) / SAMPLE_RATE
+            decay = np.exp(-times * _uniform(rng, (1.0, 8.0)))
+            for harmonic in range(1, 7):
+                if pitch * harmonic < SAMPLE_RATE / 2:
+                    tone = np.sin(2 * np.pi * pitch * harmonic * times)
+                    wave[place : place + length] += harmonic**-bright * decay * tone
+        if rng.random() < 0.5:  # A drum.
+            length = min(samples - place, SAMPLE_RATE // 10)
+            knock = np.exp(-np.arange(length) / (0.02 * SAMPLE_RATE))
+            wave[place : place + length] += knock * rng.standard_normal(length)
+    return wave.astype(np.float32)
+
+
+def without_speech(rng: np.random.Generator, seconds: float) -> Samples:
+    """Silence, noise, hum, clicks or music: float32 at 16 kHz."""
+    samples = int(seconds * SAMPLE_RATE)
+    kind = rng.choice(["nothing", "hush", "noise", "hum", "clicks", "music", "music"])
+    if kind == "nothing":
+        return np.zeros(samples, dtype=np.float32)
+    if kind == "hush":
+        return _hush(rng, samples)
+    make = {"hum": _hum, "music": _music}.get(str(kind), _noise)
+    wave = make(rng, samples)
+    if kind == "clicks":
+        wave = wave * (rng.random(samples) < 2.0 / SAMPLE_RATE) * 20.0 + 0.01 * wave
+    elif kind == "noise" and rng.random() < 0.5:  # Wind or traffic, which swells and falls.
+        swell = np.interp(
+            np.arange(samples),
+            np.linspace(0, samples, 2 + int(seconds)),
+            rng.random(2 + int(seconds)),
+        )
+        wave = (wave * swell).astype(np.float32)
+    if rng.random() < 0.3:
+        wave = wave + 0.1 * _noise(rng, samples)
+    peak = max(float(np.abs(wave).max()), 1e-9)
+    return np.asarray(wave * (10.0 ** (_uniform(rng, (-50.0, 0.0)) / 20.0) / peak), np.float32)
 
 
 def vary(samples: Samples, rng: np.random.Generator) -> Samples:

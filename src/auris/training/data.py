@@ -1,27 +1,34 @@
-"""Training data: CSV manifests to clips in memory, with an account of every row left out."""
+"""Training data: manifests to clips in memory, with an account of every row left out or cut."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
+import functools
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from auris.audio import io
 from auris.audio.mel import mel_frames
 from auris.config import audio_tokens
 from auris.errors import AudioError, TrainingError
 from auris.text.normalize import spoken
-from auris.training.units import frames_needed, unit_ids
+from auris.text.prompt import TEXT_TAG
+from auris.training.units import frames_needed
 from auris.types import SAMPLE_RATE
 
-__all__ = ["Clip", "DataReport", "Row", "load_clips", "read_manifest", "with_units"]
+__all__ = ["Clip", "DataReport", "Row", "TextForm", "load_clips", "read_manifest", "with_units"]
+
+TextForm = Literal["spoken", "written"]
+"""Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
 
 QUIETEST_PEAK = 0.01
 """A recording that never exceeds this (-40 dB of full scale) holds no usable speech."""
@@ -35,13 +42,26 @@ TOO_LONG = "the clip is longer than a batch"
 UNALIGNABLE = "the text has more units than the clip has frames"
 
 
+JSONL_KEYS = {"audio", "text", "speaker", "language", "prompt"}
+
+
 @dataclass(frozen=True)
 class Row:
-    """A line of a manifest, before anything is checked."""
+    """A line of a manifest, before anything is checked.
+
+    Attributes:
+        wav: the recording.
+        text: its transcript.
+        speaker: set and speaker, "" where not known.
+        language: English name, "None" where the manifest does not say, as in the official format.
+        prompt: context that the model is given.
+    """
 
     wav: Path
     text: str
-    speaker: str
+    speaker: str = ""
+    language: str = "None"
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,8 +71,8 @@ class Clip:
     Attributes:
         name: path of the recording as it will appear in reports.
         samples: int16 [S] at 16 kHz, which is half of float32's memory.
-        text: spoken text.
-        speaker: set and speaker, "" where not known.
+        text: in the run's form.
+        speaker, language, prompt: see `Row`.
         ids: units of the text; empty until `with_units`.
     """
 
@@ -61,6 +81,8 @@ class Clip:
     text: str
     speaker: str = ""
     ids: tuple[int, ...] = ()
+    language: str = "English"
+    prompt: str = ""
 
     @property
     def seconds(self) -> float:
@@ -82,12 +104,14 @@ class DataReport:
         speakers: distinct known speakers.
         units: total units of the texts, 0 before `with_units`.
         skipped: names of the rows left out, by reason.
+        cut: names of the clips whose end was cut off.
     """
 
     lengths: list[float] = field(default_factory=list)
     speakers: set[str] = field(default_factory=set)
     units: int = 0
     skipped: dict[str, list[str]] = field(default_factory=dict)
+    cut: list[str] = field(default_factory=list)
 
     def skip(self, reason: str, name: str) -> None:
         """Account for one row that is left out."""
@@ -103,52 +127,94 @@ class DataReport:
             f"(shortest / median / longest), {self.units} units"
         ]
         for reason, skipped in sorted(self.skipped.items()):
-            shown = ", ".join(skipped[:names]) + (", ..." if len(skipped) > names else "")
-            lines.append(f"skipped {len(skipped)}: {reason}: {shown}")
+            lines.append(f"skipped {len(skipped)}: {reason}: {_some(skipped, names)}")
+        if self.cut:
+            lines.append(f"cut {len(self.cut)} to max_mel_length: {_some(self.cut, names)}")
         return "\n".join(lines)
 
 
-def read_manifest(path: Path) -> list[Row]:
-    """Rows of a CSV with the columns `wav` (relative to its folder) and `text`.
+def _some(found: Sequence[str], names: int) -> str:
+    return ", ".join(found[:names]) + (", ..." if len(found) > names else "")
 
-    A column `speaker` is used where there is one; others are ignored.
+
+def read_manifest(path: Path) -> list[Row]:
+    """Rows of a manifest; paths in it are relative to its folder.
+
+    A CSV has the columns `wav` and `text`, and perhaps `speaker`, `language` (by default English)
+    and `prompt`; others are ignored. A file whose name ends in .jsonl has on every line an object
+    with `audio` and `text`, and perhaps `speaker`, `language` (by default None) and `prompt`; a
+    text may also begin with the language, as in "language English<asr_text>...".
 
     Raises:
-        TrainingError: the file is missing, or lacks a column.
+        TrainingError: the file is missing or cannot be read, or lacks a column.
     """
+    read = _jsonl if path.suffix == ".jsonl" else _csv
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            absent = [column for column in ("wav", "text") if column not in columns]
-            if absent:
-                raise TrainingError(
-                    "a manifest has to have the columns wav and text",
-                    f"{path} lacks {' and '.join(absent)}",
-                    "add the columns, with paths relative to the CSV's folder",
-                )
-            return [_row(path, line) for line in reader]
+        return [_row(path, line) for line in read(path)]
     except (OSError, UnicodeError, csv.Error) as error:
         raise TrainingError(
-            "a manifest has to be a readable CSV file in UTF-8",
-            f"{path}: {error}",
-            "check the path",
+            "a manifest has to be a readable file in UTF-8", f"{path}: {error}", "check the path"
         ) from error
 
 
-def _row(manifest: Path, line: Mapping[str, str | None]) -> Row:
-    speaker = line.get("speaker") or ""
+def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        absent = [column for column in ("wav", "text") if column not in columns]
+        if absent:
+            raise TrainingError(
+                "a manifest has to have the columns wav and text",
+                f"{path} lacks {' and '.join(absent)}",
+                "add the columns, with paths relative to the CSV's folder",
+            )
+        for line in reader:
+            yield {"language": "English", **{k: v for k, v in line.items() if v}}
+
+
+def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            content = str(error)
+        if not isinstance(content, dict) or not {"audio", "text"} <= set(content):
+            raise TrainingError(
+                "a line of a JSONL manifest has to be an object with audio and text",
+                f"line {number} of {path} is not ({str(content)[:60]})",
+                "correct the line",
+            )
+        wrong = [k for k in JSONL_KEYS & set(content) if not isinstance(content[k], str | None)]
+        if wrong:
+            raise TrainingError(
+                f"{', '.join(sorted(wrong))} in a JSONL manifest has to be text",
+                f"it is not on line {number} of {path}",
+                "correct the line",
+            )
+        yield {"wav": content["audio"], **{k: v for k, v in content.items() if v}}
+
+
+def _row(manifest: Path, line: Mapping[str, Any]) -> Row:
+    speaker = line.get("speaker", "")
+    language, text = line.get("language", "None"), line.get("text", "")
+    if TEXT_TAG in text:
+        opening, _, text = text.partition(TEXT_TAG)
+        language = opening.strip().removeprefix("language").strip() or language
     known = speaker not in ("", "unknown")
     return Row(
-        wav=manifest.parent / (line["wav"] or ""),
-        text=line["text"] or "",
+        wav=manifest.parent / (line.get("wav") or ""),
+        text=text,
         speaker=f"{manifest.stem}/{speaker}" if known else "",
+        language=language,
+        prompt=line.get("prompt", ""),
     )
 
 
-def _load(row: Row) -> Clip | str:
+def _load(row: Row, form: TextForm) -> Clip | str:
     """The row's clip, or why there is none."""
-    text = spoken(row.text)
+    text = row.text.strip() if form == "written" else spoken(row.text)
     if text is None:
         return UNSPOKEN
     if not text:
@@ -162,14 +228,21 @@ def _load(row: Row) -> Clip | str:
     if np.abs(samples).max() < QUIETEST_PEAK:
         return SILENT
     scaled = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    return Clip(str(row.wav), scaled, text, row.speaker)
+    return Clip(str(row.wav), scaled, text, row.speaker, language=row.language, prompt=row.prompt)
 
 
-def load_clips(rows: Sequence[Row], longest: float) -> tuple[list[Clip], DataReport]:
+def load_clips(
+    rows: Sequence[Row],
+    longest: float,
+    form: TextForm = "spoken",
+    cut_seconds: float = float("inf"),
+) -> tuple[list[Clip], DataReport]:
     """Read every row's recording.
 
     Args:
         longest: clips over this many seconds are left out.
+        form: what texts are brought to.
+        cut_seconds: clips are cut to this length, and named in the report.
 
     Returns:
         The usable clips in the order of the rows, and the account of the others.
@@ -177,7 +250,12 @@ def load_clips(rows: Sequence[Row], longest: float) -> tuple[list[Clip], DataRep
     report = DataReport()
     clips = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row, clip in zip(rows, pool.map(_load, rows), strict=True):
+        loaded = pool.map(functools.partial(_load, form=form), rows)
+        for row, clip in zip(rows, loaded, strict=True):
+            if isinstance(clip, Clip) and clip.seconds > cut_seconds:
+                report.cut.append(clip.name)
+                kept = clip.samples[: int(cut_seconds * SAMPLE_RATE)]
+                clip = dataclasses.replace(clip, samples=kept)
             if isinstance(clip, Clip) and clip.seconds > longest:
                 clip = TOO_LONG
             if isinstance(clip, str):
@@ -189,20 +267,24 @@ def load_clips(rows: Sequence[Row], longest: float) -> tuple[list[Clip], DataRep
 
 
 def with_units(
-    clips: Iterable[Clip], tokenizer: Tokenizer, report: DataReport
+    clips: Iterable[Clip],
+    spell: Callable[[str], Sequence[int]],
+    report: DataReport,
+    aligned: bool = True,
 ) -> tuple[list[Clip], DataReport]:
-    """Clips with their units, without those whose text cannot be aligned to their frames.
+    """Clips with their units, `aligned` without those whose text CTC cannot align to their frames.
 
     The report is a new one that also counts what `report` already left out.
     """
-    result = DataReport(skipped={reason: list(names) for reason, names in report.skipped.items()})
+    skipped = {reason: list(names) for reason, names in report.skipped.items()}
+    result = DataReport(skipped=skipped, cut=list(report.cut))
     kept = []
     for clip in clips:
-        ids = tuple(unit_ids(tokenizer, clip.text))
-        if frames_needed(ids) > clip.tokens:
+        ids = tuple(spell(clip.text))
+        if aligned and frames_needed(ids) > clip.tokens:
             result.skip(UNALIGNABLE, clip.name)
         else:
-            kept.append(Clip(clip.name, clip.samples, clip.text, clip.speaker, ids))
+            kept.append(dataclasses.replace(clip, ids=ids))
     _count(kept, result)
     return kept, result
 

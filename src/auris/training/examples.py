@@ -2,48 +2,103 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from auris.audio.mel import log_mel, mel_frames
-from auris.config import AutCtcConfig, audio_tokens
+from auris.audio.mel import HOP, log_mel, mel_frames
+from auris.config import Frontend, audio_tokens
 from auris.training import augment
+from auris.training.augment import GAP_SECONDS, PAUSE_SECONDS
 from auris.training.data import Clip
 from auris.training.recipes import Recipe
-from auris.training.sampler import batches, examples
+from auris.training.sampler import batches, long_rows, short_rows
 from auris.training.units import frames_needed
 from auris.types import Samples
 
-__all__ = ["Batch", "EpochPlan", "make_batch", "plan_epoch"]
+__all__ = ["Batch", "EpochPlan", "Hearing", "Share", "load_batches", "make_batch", "plan_epoch"]
+
+HUSH_SECONDS = (1.0, 15.0)
+"""Lengths of examples in which nobody speaks."""
 
 PLAN, AUDIO, DROPOUT = range(3)
 """What a generator is for: each purpose has its own stream of chances."""
 
 
-@dataclass(frozen=True)
+@dataclass  # Not frozen, since Fabric writes the types of its precision into a copy.
 class Batch:
     """Inputs and targets of one step.
 
     Attributes:
         mels: [bins, T_i] of each example.
-        targets: unit ids of each example.
+        targets: unit ids of each example; none where nobody speaks.
+        languages: English name of each example's language, "None" where nobody speaks.
+        contexts: what the prompt of each example holds beside its audio.
+        counted: whether the losses count; a process without an example of its own computes with
+            one that does not, since all processes have to take every step.
     """
 
     mels: list[Tensor]
     targets: list[tuple[int, ...]]
+    languages: list[str]
+    contexts: list[str]
+    counted: bool = True
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch with its mels on a device."""
+        return dataclasses.replace(self, mels=[mel.to(device) for mel in self.mels])
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How a model hears and spells.
+
+    Attributes:
+        frontend, mel_bins: of the log-mel.
+        spell: unit ids of a text.
+        frames: length that every mel is padded to with silence, or None for its own.
+        aligned: whether CTC has to align texts to audio, so that a text may be too long.
+    """
+
+    frontend: Frontend
+    mel_bins: int
+    spell: Callable[[str], list[int]]
+    frames: int | None = None
+    aligned: bool = True
+
+    def mel(self, samples: Samples) -> Tensor:
+        """[bins, T] of samples."""
+        if self.frames is not None:
+            samples = np.pad(samples, (0, max(0, self.frames * HOP - len(samples))))
+        return log_mel(samples, self.frontend, self.mel_bins)
+
+    def fits(self, samples: Samples, ids: Sequence[int]) -> bool:
+        """Whether all samples are heard, and CTC can align the units to them if it has to."""
+        if self.frames is not None and len(samples) > self.frames * HOP:
+            return False
+        return not self.aligned or frames_needed(ids) <= audio_tokens(mel_frames(len(samples)))
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """Which examples an epoch hears, in which batches."""
+    """Which examples an epoch hears, in which batches.
+
+    Attributes:
+        epoch: from 0.
+        examples: clips of each example; none stands for one without speech.
+        seconds: length of each example.
+        batches: examples of each batch.
+    """
 
     epoch: int
     examples: list[tuple[int, ...]]
+    seconds: list[float]
     batches: list[list[int]]
 
 
@@ -55,12 +110,29 @@ def generator(*words: int) -> np.random.Generator:
 def plan_epoch(clips: Sequence[Clip], recipe: Recipe, epoch: int) -> EpochPlan:
     """The plan of an epoch, counted from 0."""
     rng = generator(recipe.seed, PLAN, epoch)
-    copies = recipe.join_copies if _augments(recipe, epoch) else 0
-    rows = examples(clips, rng, recipe.join_shorter, recipe.join_most, copies)
-    seconds = [sum(clips[i].seconds for i in row) for row in rows]
+    lengths = [clip.seconds for clip in clips]
+    rows: list[tuple[int, ...]] = [(i,) for i in range(len(clips))]
+    hush: list[float] = []
+    if _augments(recipe, epoch):
+        rows += short_rows(clips, rng, recipe.join_shorter, recipe.join_most, recipe.join_copies)
+        paused = [length + PAUSE_SECONDS[1] for length in lengths]
+        longest = min(recipe.long_seconds, recipe.longest_seconds)
+        rows += [
+            row
+            for row in long_rows(paused, rng, recipe.long_share, longest)
+            if len({(clips[i].language, clips[i].prompt) for i in row}) == 1
+        ]
+        hush = rng.uniform(*HUSH_SECONDS, int(recipe.hush_share * len(clips))).tolist()
     # A clip under half a second costs as much as one of half a second.
-    seconds = [max(length, 0.5) for length in seconds]
-    return EpochPlan(epoch, rows, batches(seconds, recipe.batch_seconds, rng))
+    seconds = [max(sum(lengths[i] for i in row), 0.5) for row in rows] + hush
+    rows += [()] * len(hush)
+    if not recipe.use_compile:
+        return EpochPlan(epoch, rows, seconds, batches(seconds, recipe.batch_seconds, rng))
+    size = int(recipe.batch_seconds / recipe.longest_seconds)
+    missing = -len(rows) % size
+    rows, seconds = rows + [()] * missing, seconds + [1.0] * missing
+    order = rng.permutation(len(rows)).reshape(-1, size)
+    return EpochPlan(epoch, rows, seconds, order.tolist())
 
 
 def _augments(recipe: Recipe, epoch: int) -> bool:
@@ -72,48 +144,70 @@ def floats(clip: Clip) -> Samples:
     return clip.samples.astype(np.float32) / 32768.0
 
 
-def _fits(samples: Samples, ids: Sequence[int]) -> bool:
-    return frames_needed(ids) <= audio_tokens(mel_frames(len(samples)))
-
-
 def _example(
-    members: Sequence[Clip], rng: np.random.Generator, augmented: bool
+    members: Sequence[Clip], hearing: Hearing, rng: np.random.Generator, augmented: bool
 ) -> tuple[Samples, tuple[int, ...]]:
     """Audio and units; what cannot be aligned once varied is heard as it was recorded."""
-    ids = tuple(unit for clip in members for unit in clip.ids)
     if augmented:
-        joined = augment.join([floats(clip) for clip in members], rng)
+        ids = tuple(hearing.spell(" ".join(clip.text for clip in members)))
+        one_voice = len({clip.speaker for clip in members}) == 1
+        pauses = GAP_SECONDS if one_voice else PAUSE_SECONDS
+        joined = augment.join([floats(clip) for clip in members], rng, pauses)
         varied = augment.vary(joined, rng)
-        if _fits(varied, ids):
+        if hearing.fits(varied, ids):
             return varied, ids
-        if _fits(joined, ids):
+        if hearing.fits(joined, ids):
             return joined, ids
     return floats(members[0]), members[0].ids
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which of `of` equal parts of every batch a process takes."""
+
+    rank: int = 0
+    of: int = 1
+
+    def take(self, rows: Sequence[int]) -> Sequence[int]:
+        """Its rows of a batch; perhaps none."""
+        return rows[self.rank :: self.of]
+
+
 def make_batch(
-    clips: Sequence[Clip], recipe: Recipe, config: AutCtcConfig, plan: EpochPlan, index: int
+    clips: Sequence[Clip],
+    recipe: Recipe,
+    hearing: Hearing,
+    plan: EpochPlan,
+    share: Share,
+    index: int,
 ) -> Batch:
-    """Batch `index` of an epoch: a function of its arguments alone."""
+    """A process's share of batch `index` of an epoch: a function of its arguments alone."""
     augmented = _augments(recipe, plan.epoch)
-    mels, targets = [], []
-    for row in plan.batches[index]:
+    batch = Batch([], [], [], [])
+    rows = share.take(plan.batches[index])
+    if not rows:
+        rows, batch = plan.batches[index][:1], dataclasses.replace(batch, counted=False)
+    for row in rows:
         rng = generator(recipe.seed, AUDIO, plan.epoch, row)
         members = [clips[i] for i in plan.examples[row]]
-        samples, ids = _example(members, rng, augmented)
-        mel = log_mel(samples, config.frontend, config.encoder.mel_bins)
-        mels.append(augment.mask(mel, rng) if augmented else mel)
-        targets.append(ids)
-    return Batch(mels, targets)
+        samples, ids = (
+            _example(members, hearing, rng, augmented)
+            if members
+            else (augment.without_speech(rng, plan.seconds[row]), ())
+        )
+        mel = hearing.mel(samples)
+        batch.mels.append(augment.mask(mel, rng) if augmented and members else mel)
+        batch.targets.append(ids)
+        batch.languages.append(members[0].language if members else "None")
+        batch.contexts.append(members[0].prompt if members else "")
+    return batch
 
 
 class Batches(Dataset[Batch]):
-    """The batches of an epoch by index, for torch's loader."""
+    """Batches by index, for torch's loader."""
 
-    def __init__(
-        self, clips: Sequence[Clip], recipe: Recipe, config: AutCtcConfig, plan: EpochPlan
-    ) -> None:
-        self._make = functools.partial(make_batch, clips, recipe, config, plan)
+    def __init__(self, make: Callable[[int], Batch]) -> None:
+        self._make = make
 
     def __getitem__(self, index: int) -> Batch:
         return self._make(index)
@@ -122,8 +216,9 @@ class Batches(Dataset[Batch]):
 def load_batches(
     clips: Sequence[Clip],
     recipe: Recipe,
-    config: AutCtcConfig,
+    hearing: Hearing,
     plan: EpochPlan,
+    share: Share,
     first: int,
     workers: int,
 ) -> Iterator[Batch]:
@@ -135,7 +230,7 @@ def load_batches(
             the trainer's for the processors; they share the clips' memory with it.
     """
     loader = DataLoader(
-        Batches(clips, recipe, config, plan),
+        Batches(functools.partial(make_batch, clips, recipe, hearing, plan, share)),
         batch_size=None,
         sampler=range(first, len(plan.batches)),
         num_workers=workers,
@@ -144,6 +239,7 @@ def load_batches(
     return iter(loader)
 
 
-def dropout_seed(seed: int, step: int) -> int:
-    """Seed of torch's generator for one step."""
-    return int(generator(seed, DROPOUT, step).integers(2**62))
+def dropout_seed(seed: int, batch: int, rank: int = 0) -> int:
+    """Seed of torch's generator for one batch of the run, counted over all epochs."""
+    words = (seed, DROPOUT, batch, rank) if rank else (seed, DROPOUT, batch)
+    return int(generator(*words).integers(2**62))

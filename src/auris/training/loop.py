@@ -1,53 +1,55 @@
-"""The training loop: plain torch, exactly resumable.
+"""The training loop: Lightning Fabric around plain torch, exactly resumable.
 
-Everything random in a step follows from the seed and the step's number, so a run that was
-interrupted and resumed computes the same losses, bit for bit, as one that was not.
+Everything random in a step follows from the seed and the batch's number, so a run that was
+interrupted and resumed computes the same losses, bit for bit, as one that was not. Processes
+share every batch by examples and divide by the units of the whole batch, so that several compute
+the same losses as one, up to the order of floating-point sums (and to dropout, whose masks differ).
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
-from torch import nn
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from auris.errors import TrainingError
-from auris.models.aut_ctc import AutCtc
 from auris.training.data import Clip
-from auris.training.examples import Batch, EpochPlan, dropout_seed, load_batches, plan_epoch
-from auris.training.losses import ctc_loss
+from auris.training.examples import (
+    Batch,
+    EpochPlan,
+    Share,
+    dropout_seed,
+    load_batches,
+    plan_epoch,
+)
+from auris.training.losses import Losses
 from auris.training.recipes import Recipe
+from auris.training.reports import Journal
 from auris.training.score import error_rates
 from auris.training.state import load_state, save_state
+from auris.training.tasks import Task
 
-__all__ = ["BEST", "LAST", "LOG", "Progress", "Trainer", "new_model"]
+__all__ = ["BEST", "LAST", "Progress", "Trainer"]
 
-LAST, BEST, LOG = "last", "best", "log.csv"
-
-
-def new_model(recipe: Recipe) -> AutCtc:
-    """A model with fresh weights; the seed alone decides them."""
-    torch.manual_seed(recipe.seed)
-    return AutCtc(recipe.model_config())
+LAST, BEST = "last", "best"
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW; biases and norms are not decayed, since their size is no measure of complexity."""
-    parameters = list(model.parameters())
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
+    parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": matrices, "weight_decay": recipe.wd},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.wd},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
 
 
 @dataclass
@@ -56,7 +58,8 @@ class Progress:
 
     Attributes:
         epoch, batch, step: the next epoch and batch of it, and the steps done, all from 0.
-        losses: losses of the epoch so far.
+        heard: batches of the whole run so far.
+        losses: losses of the epoch's steps so far.
         skipped: steps of the run whose loss or gradient was not finite.
         best: lowest mean word error rate so far (or loss, without development sets).
         data: fingerprint of the clips.
@@ -66,47 +69,67 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    heard: int = 0
     losses: list[float] = field(default_factory=list)
     skipped: int = 0
     best: float | None = None
     data: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
+    @property
+    def loss(self) -> float:
+        """Mean of the epoch's finite losses."""
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        return math.fsum(finite) / len(finite) if finite else math.nan
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch, self.batch, self.losses, self.seconds = self.epoch + 1, 0, [], 0.0
+
 
 class Trainer:
     """One run over clips in memory.
 
     Args:
+        recipe: how to train.
+        task: what to train.
         clips: training clips with units.
         dev: development clips by the name of their set.
-        out: the run's folder; checkpoints and the log are written there.
-        report: called with a line of text for every epoch and every `report_steps`.
+        out: the run's folder, for checkpoints.
+        journal: keeps the logs.
+        fabric: the processes and the device, launched; by default this process on the CPU.
         workers: processes that prepare batches ahead, see `load_batches`.
     """
-
-    report_steps = 50
 
     def __init__(
         self,
         recipe: Recipe,
+        task: Task,
         clips: Sequence[Clip],
         dev: Mapping[str, Sequence[Clip]],
-        tokenizer: Tokenizer,
         out: Path,
-        report: Callable[[str], None] = print,
+        journal: Journal,
+        fabric: Fabric,
         workers: int = 0,
     ) -> None:
         if not clips:
             raise TrainingError(
                 "training needs at least one usable clip", "there is none", "see the data report"
             )
-        self.recipe, self.clips, self.dev = recipe, clips, dev
-        self.tokenizer, self.out, self.report = tokenizer, out, report
-        self.workers = workers
-        self.model = new_model(recipe)
-        self.optimizer = _optimizer(self.model, recipe)
+        self.recipe, self.task, self.clips, self.dev = recipe, task, clips, dev
+        self.out, self.journal, self.fabric, self.workers = out, journal, fabric, workers
+        self.share = Share(fabric.global_rank, fabric.world_size)
+        self.model = task.module
+        if recipe.use_compile:
+            task.compile()
+        self._wrapped, self.optimizer = fabric.setup(self.model, _optimizer(self.model, recipe))
         self.progress = Progress(data=self._fingerprint())
         self.steps = self._count_steps()
+
+    @property
+    def _leads(self) -> bool:
+        """Whether this process writes and scores."""
+        return self.fabric.global_rank == 0
 
     def _fingerprint(self) -> list[int]:
         units = sum(len(clip.ids) for clip in self.clips)
@@ -115,8 +138,9 @@ class Trainer:
     def _count_steps(self) -> int:
         if self.recipe.max_steps is not None:
             return self.recipe.max_steps
+        every = self.recipe.gradient_accumulation_steps
         epochs = range(self.recipe.epochs or 0)
-        return sum(len(self._plan(epoch).batches) for epoch in epochs)
+        return sum(math.ceil(len(self._plan(epoch).batches) / every) for epoch in epochs)
 
     def _plan(self, epoch: int) -> EpochPlan:
         return plan_epoch(self.clips, self.recipe, epoch)
@@ -135,101 +159,117 @@ class Trainer:
                 "give the same manifests, or start a new run",
             )
         self.progress = progress
+        if self._leads:
+            self.journal.rewind(progress.step, progress.epoch)
 
     def run(self) -> None:
         """Train to the end of the recipe."""
-        while self.progress.step < self.steps:
-            self._epoch()
+        with self.journal.open(self.progress.step, self.steps):
+            while self.progress.step < self.steps:
+                self._epoch()
 
     def _epoch(self) -> None:
-        progress = self.progress
+        progress, recipe = self.progress, self.recipe
         plan = self._plan(progress.epoch)
-        config = self.model.config
+        hearing, workers = self.task.hearing, self.workers
+        loaded = load_batches(
+            self.clips, recipe, hearing, plan, self.share, progress.batch, workers
+        )
         started = time.perf_counter()
-        for batch in load_batches(
-            self.clips, self.recipe, config, plan, progress.batch, self.workers
-        ):
-            progress.losses.append(self.step(batch))
-            progress.batch += 1
+        for batches in _groups(loaded, recipe.gradient_accumulation_steps):
+            loss = self.step(batches)
+            progress.losses.append(loss)
+            progress.batch += len(batches)
+            progress.heard += len(batches)
             progress.step += 1
             now = time.perf_counter()
             progress.seconds += now - started
+            if self._leads:
+                rate = recipe.learning_rate(progress.step - 1, self.steps)
+                self.journal.step(progress.step, progress.epoch + 1, loss, rate, now - started)
             started = now
-            if progress.step % self.report_steps == 0:
-                self._report_step(len(plan.batches))
-            if progress.step % self.recipe.checkpoint_steps == 0:
-                save_state(self.out / LAST, self.model, self.optimizer, asdict(progress))
+            if progress.step % recipe.checkpoint_steps == 0:
+                self._save(LAST)
             if progress.step == self.steps:
                 break
         self._end_epoch()
 
-    def step(self, batch: Batch) -> float:
+    def step(self, batches: Sequence[Batch]) -> float:
         """One update; the loss per unit, which is not finite when the update was skipped."""
-        step, recipe = self.progress.step, self.recipe
-        self.model.train()
-        torch.manual_seed(dropout_seed(recipe.seed, step))
+        step, recipe, fabric = self.progress.step, self.recipe, self.fabric
+        self._wrapped.train()
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate(step, self.steps)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
-            logits, lengths = self.model(batch.mels)
-        loss = ctc_loss(logits, lengths, batch.targets, self.model.config.blank)
         self.optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
-        if not bool(loss.isfinite() and norm.isfinite()):
+        loss = 0.0
+        for place, batch in enumerate(batches):
+            heard = self.progress.heard + place
+            torch.manual_seed(dropout_seed(recipe.seed, heard, self.share.rank))
+            last = place == len(batches) - 1
+            with fabric.no_backward_sync(self._wrapped, enabled=not last):
+                part = self._backward(batch, 1.0 / len(batches))
+            loss += part
+        norm = fabric.clip_gradients(
+            self._wrapped,
+            self.optimizer,
+            max_norm=recipe.max_grad_norm,
+            error_if_nonfinite=False,
+        )
+        if not (math.isfinite(loss) and bool(norm is None or norm.isfinite())):
             self.progress.skipped += 1
             return math.nan
         self.optimizer.step()
-        return float(loss.detach())
+        return loss
 
-    def _mean_loss(self, last: int | None = None) -> float:
-        losses = self.progress.losses[-last:] if last else self.progress.losses
-        finite = [loss for loss in losses if math.isfinite(loss)]
-        return math.fsum(finite) / len(finite) if finite else math.nan
+    def _backward(self, batch: Batch, weight: float) -> float:
+        """Gradients of one batch; its loss over all processes, times `weight`."""
+        whole = self.task.whole(self.progress.step)
+        sums, counts = self._wrapped(batch.to(self.fabric.device), whole)
+        if not batch.counted:
+            sums, counts = 0.0 * sums, 0.0 * counts
+        given = Losses(sums, self._over_all(counts.detach()))
+        # Gradients are averaged over the processes, and the loss is a sum over them.
+        self.fabric.backward(given.total * (weight * self.share.of))
+        return weight * float(self._over_all(given.total.detach()))
 
-    def _report_step(self, batches: int) -> None:
-        progress = self.progress
-        self.report(
-            f"epoch {progress.epoch + 1} batch {progress.batch}/{batches} "
-            f"step {progress.step}/{self.steps} loss {self._mean_loss(self.report_steps):.4f} "
-            f"{progress.seconds / max(1, progress.batch):.3f} s a step"
-        )
+    def _over_all(self, values: Tensor) -> Tensor:
+        if self.share.of == 1:
+            return values
+        total = self.fabric.all_reduce(values, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total
+
+    def _save(self, name: str, **beside: Any) -> None:
+        """A checkpoint, by the one process that writes, with what else its progress should say."""
+        if self._leads:
+            optimizer = self.optimizer if name == LAST else None
+            save_state(self.out / name, self.model, optimizer, {**beside, **asdict(self.progress)})
 
     def _end_epoch(self) -> None:
-        progress = self.progress
-        loss = self._mean_loss()
-        rates = error_rates(self.model, self.tokenizer, self.dev, self.recipe.bf16)
-        score = sum(rates.values()) / len(rates) if rates else loss
-        self._log(loss, rates)
-        better = progress.best is None or score < progress.best
+        rates = self._score() if self._leads else {}
+        score = sum(rates.values()) / len(rates) if rates else self.progress.loss
+        best = self.progress.best
+        better = not math.isnan(score) and (best is None or score <= best)
         if better:
-            progress.best = score
-        progress.epoch, progress.batch, progress.losses, progress.seconds = (
-            progress.epoch + 1,
-            0,
-            [],
-            0.0,
-        )
-        if better:
-            save_state(self.out / BEST, self.model, None, {"rates": rates, **asdict(progress)})
-        save_state(self.out / LAST, self.model, self.optimizer, asdict(progress))
+            self.progress.best = score
+        self.progress.next_epoch()
+        # A first epoch without a single loss that is a number leaves a checkpoint all the same.
+        if better or not (self.out / BEST).exists():
+            self._save(BEST, rates=rates)
+        self._save(LAST)
+        self.fabric.barrier()
 
-    def _log(self, loss: float, rates: Mapping[str, float]) -> None:
-        progress = self.progress
-        row: dict[str, Any] = {
-            "epoch": progress.epoch + 1,
-            "step": progress.step,
-            "lr": f"{self.recipe.learning_rate(progress.step - 1, self.steps):.3e}",
-            "loss": f"{loss:.4f}",
-            "skipped": progress.skipped,
-            "seconds": f"{progress.seconds:.1f}",
-            **{name: f"{rate:.4f}" for name, rate in rates.items()},
-        }
-        path = self.out / LOG
-        fresh = not path.exists()
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
-        self.report(" ".join(f"{name} {value}" for name, value in row.items()))
+    def _score(self) -> dict[str, float]:
+        """Word error rates after an epoch, written to the logs."""
+        progress, recipe = self.progress, self.recipe
+        whole = self.task.whole(progress.step - 1)
+        rates = error_rates(self.task, self.dev, self.fabric.device, recipe.bf16, whole)
+        rate = recipe.learning_rate(progress.step - 1, self.steps)
+        self.journal.epoch(asdict(progress), progress.loss, rate, rates)
+        return rates
+
+
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """Batches in groups of `size`, the last perhaps smaller."""
+    while group := list(islice(batches, size)):
+        yield group

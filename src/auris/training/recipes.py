@@ -7,67 +7,89 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from auris.config import AutConfig, AutCtcConfig, ProjectorConfig
+from auris.config import AutConfig, AutCtcConfig, DecoderConfig, ProjectorConfig, QwenAsrConfig
 from auris.errors import TrainingError
 
-__all__ = ["Recipe"]
+__all__ = ["AsrRecipe", "CtcRecipe", "Recipe", "TuneRecipe"]
+
+AnyRecipe = TypeVar("AnyRecipe", bound="Recipe")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A run of CTC training.
+    """What every run has: how long and on what a model is trained.
 
     Attributes:
-        mel_bins, d_model, n_layers, n_heads, d_ff, conv_channels, projector_dim, dropout: the
-            encoder, of the RMSNorm family; the projector is kept for joining it to a decoder.
-        units: size of the text vocabulary.
         lr, wd, warmup_steps: AdamW with linear warm-up, then half a cosine down to 0.
         epochs, max_steps: length of the run; exactly one of them.
-        batch_seconds: audio in a batch.
+        batch_seconds: audio in a batch, over all processes together.
+        gradient_accumulation_steps: batches whose gradients are averaged in one step.
         max_grad_norm: gradients are scaled down to this norm.
         seed: of weights, order, dropout and augmentation.
-        augment_from_epoch: first epoch (from 1) with speed, room, noise, gain and SpecAugment;
-            a model that has not found the alignment yet rarely finds it through noise.
-        join_shorter, join_most, join_copies: see `auris.training.sampler.examples`.
+        val_split: share of the clips that is kept from training and scored as the set `val`.
+        use_compile: compile the network; every batch then has one shape: as many rows of
+            max_mel_length as batch_seconds allows, padded with silence.
+        max_mel_length: longest clip of a compiled run in mel frames of 10 ms; longer ones are cut
+            and named in the data report.
+        augment_from_epoch: first epoch (from 1) with speed, room, noise, gain and SpecAugment,
+            with joined clips and with clips without speech; a model that has not found the
+            alignment yet rarely finds it through noise.
+        join_shorter, join_most, join_copies: see `auris.training.sampler.short_rows`.
+        long_share: share of the clips that an epoch also hears joined, up to `long_seconds`, one
+            speaker after another.
+        long_seconds: longest such row.
+        hush_share: examples without speech (silence, noise, music), as a share of the clips.
         checkpoint_steps: steps between checkpoints; one is also written after every epoch.
         bf16: compute in bfloat16 where torch's autocast does; weights stay float32.
     """
 
-    mel_bins: int = 128
-    d_model: int = 192
-    n_layers: int = 4
-    n_heads: int = 3
-    d_ff: int = 768
-    conv_channels: int = 64
-    projector_dim: int = 256
-    dropout: float = 0.1
-    units: int = 384
     lr: float = 1e-3
     wd: float = 0.01
     warmup_steps: int = 400
     epochs: int | None = None
     max_steps: int | None = None
     batch_seconds: float = 50.0
+    gradient_accumulation_steps: int = 1
     max_grad_norm: float = 1.0
     seed: int = 1
+    val_split: float = 0.0
+    use_compile: bool = False
+    max_mel_length: int = 2048
     augment_from_epoch: int = 4
     join_shorter: float = 1.2
     join_most: int = 6
     join_copies: int = 2
+    long_share: float = 0.0
+    long_seconds: float = 40.0
+    hush_share: float = 0.0
     checkpoint_steps: int = 250
     bf16: bool = True
 
+    @property
+    def longest_seconds(self) -> float:
+        """Longest clip that a compiled run hears; without a bound elsewhere."""
+        return self.max_mel_length / 100 if self.use_compile else math.inf
+
     def __post_init__(self) -> None:
-        positive = (
-            "units lr batch_seconds max_grad_norm augment_from_epoch checkpoint_steps join_most "
-            "projector_dim"
+        self._require_positive(
+            "lr batch_seconds max_grad_norm augment_from_epoch checkpoint_steps join_most "
+            "long_seconds gradient_accumulation_steps"
         )
-        for name in positive.split():
-            self._require(getattr(self, name) > 0, f"{name} has to be positive", name)
-        for name in ("wd", "warmup_steps", "join_copies", "join_shorter"):
+        for name in ("wd", "warmup_steps", "join_copies", "join_shorter", "hush_share"):
             self._require(getattr(self, name) >= 0, f"{name} must not be negative", name)
+        self._require(0 <= self.val_split < 1, "val_split has to lie in [0, 1)", "val_split")
+        self._require(
+            self.max_mel_length >= 100, "max_mel_length has to be at least 100", "max_mel_length"
+        )
+        if self.use_compile:
+            self._require(
+                100 * self.batch_seconds >= self.max_mel_length,
+                f"batch_seconds has to hold a row of max_mel_length ({self.max_mel_length} frames)",
+                "batch_seconds",
+            )
+        self._require(0 <= self.long_share <= 1, "long_share has to lie in 0..1", "long_share")
         self._require(self.join_most > 1, "join_most has to be at least 2", "join_most")
         self._require(self.lr < 1e30, "lr has to be below 1e30", "lr")
         self._require(0 <= self.seed < 1 << 63, "seed has to be from 0 to 2**63 - 1", "seed")
@@ -79,13 +101,17 @@ class Recipe:
                 "correct the recipe",
             )
 
+    def _require_positive(self, names: str) -> None:
+        for name in names.split():
+            self._require(getattr(self, name) > 0, f"{name} has to be positive", name)
+
     def _require(self, holds: bool, rule: str, name: str) -> None:
         if not holds:
             found = f"it is {getattr(self, name)}"
             raise TrainingError(f"in a recipe {rule}", found, "correct the recipe")
 
     @classmethod
-    def read(cls, path: Path) -> Recipe:
+    def read(cls: type[AnyRecipe], path: Path) -> AnyRecipe:
         """The recipe of a JSON file.
 
         Raises:
@@ -100,7 +126,7 @@ class Recipe:
         return cls.of(values)
 
     @classmethod
-    def of(cls, values: Any) -> Recipe:
+    def of(cls: type[AnyRecipe], values: Any) -> AnyRecipe:
         """The recipe of a JSON object; absent keys have the defaults above.
 
         Raises:
@@ -126,25 +152,6 @@ class Recipe:
         """Every key with its value, as plain JSON."""
         return dataclasses.asdict(self)
 
-    def model_config(self) -> AutCtcConfig:
-        """Shapes of the model."""
-        encoder = AutConfig(
-            mel_bins=self.mel_bins,
-            layers=self.n_layers,
-            d_model=self.d_model,
-            heads=self.n_heads,
-            ffn=self.d_ff,
-            conv_channels=self.conv_channels,
-            norm="rms",
-            dropout=self.dropout,
-        )
-        return AutCtcConfig(
-            encoder=encoder,
-            units=self.units,
-            projector=ProjectorConfig(self.projector_dim, bias=False),
-            frontend="htk1024",
-        )
-
     def learning_rate(self, step: int, steps: int) -> float:
         """Rate of step `step` (from 0) of `steps`."""
         if step < self.warmup_steps:
@@ -153,10 +160,161 @@ class Recipe:
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShapedRecipe(Recipe):
+    """A run that begins with fresh weights, and so says what shapes they have.
+
+    Attributes:
+        mel_bins, d_model, n_layers, n_heads, d_ff, conv_channels, dropout: the encoder.
+        downsample_time, target_hz: mel frames to a token, and tokens a second. AuT has one pair
+            of them, 8 and 12.5; any other is refused.
+    """
+
+    mel_bins: int = 128
+    downsample_time: int = 8
+    target_hz: float = 12.5
+    d_model: int = 192
+    n_layers: int = 4
+    n_heads: int = 3
+    d_ff: int = 768
+    conv_channels: int = 64
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.downsample_time == 8, "downsample_time has to be 8", "downsample_time")
+        self._require(self.target_hz == 12.5, "target_hz has to be 12.5", "target_hz")
+
+    def encoder_config(self, **family: Any) -> AutConfig:
+        """Shapes of the encoder, with what distinguishes its family."""
+        return AutConfig(
+            mel_bins=self.mel_bins,
+            layers=self.n_layers,
+            d_model=self.d_model,
+            heads=self.n_heads,
+            ffn=self.d_ff,
+            conv_channels=self.conv_channels,
+            dropout=self.dropout,
+            **family,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CtcRecipe(ShapedRecipe):
+    """A run of `auris train ctc`: AuT-Tiny, of the RMSNorm family.
+
+    Attributes:
+        stem: "conv2d" (AuT's own, of conv_channels) or "conv1d" (a ninth of its arithmetic at 64 channels).
+        batch_norm: norm the stem's convolutions over the batch; folded into them on export.
+        units: size of the text vocabulary.
+        projector_dim: width of the projector, kept for joining the encoder to a decoder.
+    """
+
+    stem: Literal["conv2d", "conv1d"] = "conv2d"
+    batch_norm: bool = False
+    units: int = 384
+    projector_dim: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.stem in ("conv2d", "conv1d"), "stem is conv2d or conv1d", "stem")
+        self._require_positive("units projector_dim")
+
+    def model_config(self) -> AutCtcConfig:
+        """Shapes of the model."""
+        return AutCtcConfig(
+            encoder=self.encoder_config(norm="rms", stem=self.stem, batch_norm=self.batch_norm),
+            units=self.units,
+            projector=ProjectorConfig(self.projector_dim, bias=False),
+            frontend="htk1024",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsrRecipe(ShapedRecipe):
+    """A run of `auris train asr`: a Qwen3-ASR model in the official architecture.
+
+    Attributes:
+        vocabulary: tokens of the byte-level BPE, without the control tokens.
+        hidden, decoder_layers, decoder_heads, kv_heads, head_dim, decoder_ff: the decoder.
+        decoder_from_step: first step (from 0) that also trains the decoder. Before it, the CTC
+            loss alone shapes the encoder: a decoder learns nothing from states that say nothing.
+        ctc_weight: share of the CTC loss once the decoder is trained, in 0..1.
+    """
+
+    vocabulary: int = 768
+    hidden: int = 256
+    decoder_layers: int = 4
+    decoder_heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 64
+    decoder_ff: int = 768
+    decoder_from_step: int = 0
+    ctc_weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_positive(
+            "vocabulary hidden decoder_layers decoder_heads kv_heads head_dim decoder_ff"
+        )
+        self._require(self.decoder_from_step >= 0, "steps are not negative", "decoder_from_step")
+        self._require(0 <= self.ctc_weight <= 1, "ctc_weight has to lie in 0..1", "ctc_weight")
+
+    def model_config(self, vocabulary: int, audio_token_id: int) -> QwenAsrConfig:
+        """Shapes of the model.
+
+        Args:
+            vocabulary: tokens with the control tokens.
+            audio_token_id: id of an audio slot.
+        """
+        return QwenAsrConfig(
+            encoder=self.encoder_config(),
+            projector=ProjectorConfig(out=self.hidden, hidden=self.d_model),
+            decoder=DecoderConfig(
+                vocab=vocabulary,
+                hidden=self.hidden,
+                layers=self.decoder_layers,
+                heads=self.decoder_heads,
+                kv_heads=self.kv_heads,
+                head_dim=self.head_dim,
+                ffn=self.decoder_ff,
+                rope_theta=1e6,
+            ),
+            audio_token_id=audio_token_id,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneRecipe(Recipe):
+    """A run of `auris train asr --model`: a whole checkpoint, trained further.
+
+    Attributes:
+        text: "written" keeps the transcripts as they are; "spoken" brings them to lower-case words.
+        ctc_weight: share of the CTC loss, for checkpoints that have a CTC head.
+        lora_rank: rank of low-rank adapters on every linear layer of the decoder; the rest of the
+            model then stays as it is. 0 trains all weights.
+        lora_alpha: adapters are scaled by lora_alpha / lora_rank.
+    """
+
+    lr: float = 2e-5
+    warmup_steps: int = 20
+    augment_from_epoch: int = 1_000_000
+    text: Literal["spoken", "written"] = "written"
+    ctc_weight: float = 0.0
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.text in ("spoken", "written"), "text is spoken or written", "text")
+        self._require(0 <= self.ctc_weight <= 1, "ctc_weight has to lie in 0..1", "ctc_weight")
+        self._require(self.lora_rank >= 0, "lora_rank must not be negative", "lora_rank")
+        self._require_positive("lora_alpha")
+
+
 def _require_type(name: str, annotation: str, value: Any) -> None:
-    allowed: tuple[type, ...] = (bool,) if annotation == "bool" else (int,)
-    if annotation == "float":
-        allowed = (int, float)
+    kinds: dict[str, tuple[type, ...]] = {"bool": (bool,), "float": (int, float)}
+    allowed = (str,) if annotation.startswith("Literal") else kinds.get(annotation, (int,))
     wrong_bool = isinstance(value, bool) and annotation != "bool"
     optional = "None" in annotation and value is None
     if not optional and (wrong_bool or not isinstance(value, allowed)):

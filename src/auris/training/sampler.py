@@ -8,41 +8,71 @@ import numpy as np
 
 from auris.training.data import Clip
 
-__all__ = ["batches", "by_length", "examples"]
+__all__ = ["batches", "by_length", "long_rows", "short_rows"]
 
 LENGTH_JITTER = 0.25
 """Lengths are compared with this much noise, so that neighbours change from epoch to epoch."""
 
+SHORTEST_ROW = 8.0
+"""Seconds that a row of clips of different speakers has at least to aim at."""
 
-def examples(
+
+def short_rows(
     clips: Sequence[Clip],
     rng: np.random.Generator,
-    join_shorter: float,
-    join_most: int,
-    join_copies: int,
+    shorter: float,
+    most: int,
+    copies: int,
 ) -> list[tuple[int, ...]]:
-    """What an epoch hears: every clip by itself, and short clips of one speaker in a row.
+    """Rows of short clips of one speaker, as when somebody dictates single words.
 
     Args:
-        join_shorter: clips under this many seconds are joined, where the speaker is known.
-        join_most: most clips in a row.
-        join_copies: in how many rows each short clip appears; 0 joins nothing.
+        shorter: clips under this many seconds are joined, where the speaker is known.
+        most: most clips in a row.
+        copies: in how many rows each short clip appears; 0 joins nothing.
 
     Returns:
-        Indices of the clips of each example.
+        Indices of the clips of each row.
     """
-    result: list[tuple[int, ...]] = [(i,) for i in range(len(clips))]
+    result: list[tuple[int, ...]] = []
     by_speaker: dict[str, list[int]] = {}
     for i, clip in enumerate(clips):
-        if clip.speaker and clip.seconds < join_shorter:
+        if clip.speaker and clip.seconds < shorter:
             by_speaker.setdefault(clip.speaker, []).append(i)
     for members in by_speaker.values():
-        for _ in range(join_copies):
+        for _ in range(copies):
             order = rng.permutation(members).tolist()
             while len(order) > 1:
-                size = int(rng.integers(2, join_most + 1))
+                size = int(rng.integers(2, most + 1))
                 result.append(tuple(order[:size]))
                 del order[:size]
+    return result
+
+
+def long_rows(
+    seconds: Sequence[float], rng: np.random.Generator, share: float, most_seconds: float
+) -> list[tuple[int, ...]]:
+    """Rows of clips of any speakers, of random lengths up to `most_seconds`.
+
+    Args:
+        seconds: length of each clip, with the pause that follows it.
+        share: part of the clips that is drawn into rows, 0..1.
+        most_seconds: longest row.
+
+    Returns:
+        Indices of the clips of each row.
+    """
+    order = rng.permutation(len(seconds))[: int(share * len(seconds))].tolist()
+    result = []
+    while order:
+        aim = rng.uniform(min(SHORTEST_ROW, most_seconds), most_seconds)
+        row = [order.pop()]
+        total = seconds[row[0]]
+        while order and total + seconds[order[-1]] <= aim:
+            row.append(order.pop())
+            total += seconds[row[-1]]
+        if len(row) > 1:
+            result.append(tuple(row))
     return result
 
 

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 
-from auris.audio.mel import log_mel
-from auris.decoding.ctc import greedy
 from auris.errors import MissingExtra
-from auris.models.aut_ctc import AutCtc
+from auris.text.normalize import spoken
 from auris.training.data import Clip
 from auris.training.examples import floats
 from auris.training.sampler import by_length
+from auris.training.tasks import Task
 
 __all__ = ["error_rates", "require_jiwer", "transcribe"]
 
@@ -40,32 +38,43 @@ def require_jiwer() -> Any:
 
 @torch.inference_mode()
 def transcribe(
-    model: AutCtc, tokenizer: Tokenizer, clips: Sequence[Clip], bf16: bool = False
+    task: Task,
+    clips: Sequence[Clip],
+    device: torch.device,
+    bf16: bool = False,
+    whole: bool = True,
 ) -> list[str]:
     """Greedy transcripts of clips, in their order; the model's mode is left as it was."""
-    training = model.training
-    model.eval()
-    config = model.config
+    training = task.module.training
+    task.module.eval()
     texts = [""] * len(clips)
     for batch in by_length([clip.seconds for clip in clips], BATCH_SECONDS):
-        mels = [log_mel(floats(clips[i]), config.frontend, config.encoder.mel_bins) for i in batch]
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits, lengths = model(mels)
-        for i, rows in zip(batch, torch.split(logits, lengths), strict=True):
-            path = greedy(rows, config.blank)
-            texts[i] = tokenizer.decode(list(path.ids), skip_special_tokens=False).strip()
-    model.train(training)
+        mels = [task.hearing.mel(floats(clips[i])).to(device) for i in batch]
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            written = task.write(mels, whole)
+        for i, text in zip(batch, written, strict=True):
+            texts[i] = text
+    task.module.train(training)
     return texts
 
 
 def error_rates(
-    model: AutCtc, tokenizer: Tokenizer, sets: Mapping[str, Sequence[Clip]], bf16: bool = False
+    task: Task,
+    sets: Mapping[str, Sequence[Clip]],
+    device: torch.device,
+    bf16: bool = False,
+    whole: bool = True,
 ) -> dict[str, float]:
     """Word error rate of every set, as a fraction of its words."""
     jiwer = require_jiwer()
-    return {
-        name: float(
-            jiwer.wer([clip.text for clip in clips], transcribe(model, tokenizer, clips, bf16))
-        )
-        for name, clips in sets.items()
-    }
+    rates = {}
+    for name, clips in sets.items():
+        said = [_compared(clip.text) for clip in clips]
+        read = [_compared(text) for text in transcribe(task, clips, device, bf16, whole)]
+        rates[name] = float(jiwer.wer(said, read))
+    return rates
+
+
+def _compared(text: str) -> str:
+    """Words as spoken; a text without a spoken form as it stands."""
+    return spoken(text) or text.lower()

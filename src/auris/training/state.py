@@ -1,4 +1,4 @@
-"""Checkpoints of a run: weights, optimizer and progress, in safetensors and JSON."""
+"""Checkpoints of a run: trained weights, optimizer and progress, in safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -12,36 +12,58 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from auris.errors import TrainingError
+from auris.errors import OutputError, TrainingError
 
 __all__ = ["load_state", "load_weights", "save_state"]
 
 WEIGHTS, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
 
 
+def _trained(model: nn.Module) -> dict[str, Tensor]:
+    """Everything of a model that training changes: frozen weights come from elsewhere."""
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    return {name: t for name, t in model.state_dict().items() if name not in frozen}
+
+
 def save_state(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, progress: Any
 ) -> None:
-    """Write a checkpoint folder, replacing an older one only when the new one is whole."""
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    save_file({name: p.contiguous() for name, p in model.state_dict().items()}, fresh / WEIGHTS)
-    if optimizer is not None:
-        save_file(_moments(model, optimizer), fresh / OPTIMIZER)
-    (fresh / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
+    """Write a checkpoint folder, replacing an older one only when the new one is whole.
+
+    Raises:
+        OutputError: it cannot be written; the older one stays.
+    """
+    fresh, old = (folder.with_name(folder.name + end) for end in (".new", ".old"))
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        save_file({name: t.contiguous() for name, t in _trained(model).items()}, fresh / WEIGHTS)
+        if optimizer is not None:
+            save_file(_moments(model, optimizer), fresh / OPTIMIZER)
+        (fresh / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise OutputError(
+            "A checkpoint has to be written whole",
+            f"writing {str(folder)!r} failed ({error}); the one before it is kept",
+            "make room, then resume the run",
+        ) from error
     shutil.rmtree(old, ignore_errors=True)
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
-    """Read the weights of a checkpoint into a model of the same shapes."""
+    """Read the trained weights of a checkpoint into a model of the same shapes."""
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        stored = load_file(folder / WEIGHTS)
+        wanted = _trained(model).keys()
+        if stored.keys() != wanted:
+            odd = sorted(stored.keys() ^ wanted)
+            raise RuntimeError(f"{len(odd)} weights are not in both, such as {odd[0]}")
+        model.load_state_dict(stored, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise TrainingError(
             "a checkpoint has to hold the weights of this model",
@@ -69,7 +91,10 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         ) from error
     for key, value in moments.items():
         name, _, part = key.rpartition("/")
-        optimizer.state[model.get_parameter(name)][part] = value
+        parameter = model.get_parameter(name)
+        # A counter of steps stays where it is kept; the moments lie beside their weight.
+        place = value if value.ndim == 0 else value.to(parameter.device)
+        optimizer.state[parameter][part] = place
     return progress
 
 

@@ -1,4 +1,4 @@
-"""Text units of a CTC model: byte-pair pieces of spoken text.
+"""Text units: byte-pair pieces of spoken text, for a CTC model or as a Qwen3-ASR vocabulary.
 
 Source: Sennrich, Haddow and Birch, "Neural machine translation of rare words with subword units"
 (2016), in the form of the `tokenizers` library with the word mark of SentencePiece.
@@ -10,11 +10,16 @@ import itertools
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Core
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from auris.errors import TrainingError
+from auris.text.prompt import CONTROL_TOKENS
+from auris.text.tokenizer import AddedId, Tokenizer, qwen2_core
 
-__all__ = ["ALPHABET", "frames_needed", "train_units", "unit_ids"]
+__all__ = ["ALPHABET", "frames_needed", "train_units", "train_vocabulary"]
+
+PROMPT_WORDS = "system user assistant language English language None"
 
 WORD_MARK = "\u2581"
 ALPHABET = [WORD_MARK, "'", *ascii_lowercase]
@@ -37,26 +42,50 @@ def train_units(texts: Iterable[str], count: int) -> Tokenizer:
             f"{count} units were asked for",
             "raise units in the recipe",
         )
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(WORD_MARK, prepend_scheme="always")
-    tokenizer.decoder = decoders.Metaspace(WORD_MARK, prepend_scheme="always")
+    core = Core(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Metaspace(WORD_MARK, prepend_scheme="always")
+    core.decoder = decoders.Metaspace(WORD_MARK, prepend_scheme="always")
+    _learn(core, texts, count, ALPHABET)
+    return Tokenizer(core, {})
+
+
+def train_vocabulary(texts: Sequence[str], count: int) -> Tokenizer:
+    """Learn a byte-level vocabulary of `count` tokens in Qwen2's manner, with Qwen3-ASR's control
+    tokens after them.
+
+    The words of the prompt get tokens of their own, so that it costs little.
+
+    Raises:
+        TrainingError: the texts are too few for so many tokens, or `count` is too small.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if count < len(alphabet):
+        raise TrainingError(
+            f"a byte-level vocabulary has to include the {len(alphabet)} bytes",
+            f"{count} tokens were asked for",
+            "raise vocabulary in the recipe",
+        )
+    core = qwen2_core(models.BPE())
+    prompts = [PROMPT_WORDS] * (1 + len(texts) // 4)
+    _learn(core, itertools.chain(texts, prompts), count, alphabet)
+    added = {
+        token: AddedId(count + place, special)
+        for place, (token, special) in enumerate(CONTROL_TOKENS.items())
+    }
+    return Tokenizer(core, added)
+
+
+def _learn(core: Core, texts: Iterable[str], count: int, alphabet: list[str]) -> None:
     trainer = trainers.BpeTrainer(
-        vocab_size=count, initial_alphabet=ALPHABET, show_progress=False, special_tokens=[]
+        vocab_size=count, initial_alphabet=alphabet, show_progress=False, special_tokens=[]
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    if tokenizer.get_vocab_size() != count:
+    core.train_from_iterator(texts, trainer)
+    if core.get_vocab_size() != count:
         raise TrainingError(
             f"the training texts have to yield {count} units",
-            f"they yield {tokenizer.get_vocab_size()}",
-            "lower units in the recipe or add text",
+            f"they yield {core.get_vocab_size()}",
+            "ask for fewer in the recipe, or add text",
         )
-    return tokenizer
-
-
-def unit_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of a spoken text."""
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
 
 
 def frames_needed(ids: Sequence[int]) -> int:

@@ -1,0 +1,108 @@
+"""The CTC head of a Qwen3-ASR model, in a file of its own beside the weights.
+
+The head scores the audio embeddings, the projector's output: a class for every row of the decoder's
+vocabulary and one more, the last, for the blank. The official layouts have no place for it, so
+their own files stay exactly what they are without it, and programs that do not know it load the
+model all the same.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from auris.checkpoints.load import Files, check_tensors, hollow
+from auris.checkpoints.save import converted
+from auris.config import ModelConfig, QwenAsrConfig
+from auris.errors import ConfigError, TensorError
+
+__all__ = ["CTC_HEAD", "load_ctc_head", "save_ctc_head"]
+
+CTC_HEAD = "ctc_head.safetensors"
+
+
+def _shapes(config: ModelConfig) -> dict[str, list[int]]:
+    """Shapes of the head's tensors.
+
+    Raises:
+        ConfigError: the model has no audio embeddings.
+    """
+    if not isinstance(config, QwenAsrConfig):
+        raise ConfigError(
+            f"{CTC_HEAD} belongs beside a Qwen3-ASR model",
+            "this is an AuT encoder, whose CTC head is among its weights",
+            "leave the file out",
+        )
+    classes = config.decoder.vocab + 1
+    return {"weight": [classes, config.decoder.hidden], "bias": [classes]}
+
+
+def save_ctc_head(
+    head: nn.Linear, config: ModelConfig, dtype: torch.dtype, directory: Path
+) -> Path:
+    """Write a head beside its model's weights.
+
+    Args:
+        head: from audio embeddings to vocab + 1 classes, with a bias.
+        config: of the model.
+        dtype: type of the written tensors.
+        directory: an existing directory.
+
+    Returns:
+        the file.
+
+    Raises:
+        ConfigError: the model is of a kind that has no such head.
+        TensorError: the head does not fit the config, or a value is too large for the dtype.
+    """
+    wanted = _shapes(config)
+    state = head.state_dict()
+    found = {name: list(tensor.shape) for name, tensor in state.items()}
+    if found != wanted:
+        raise TensorError(
+            f"The CTC head of this model has to hold {wanted}",
+            f"it holds {found}",
+            "make it with a bias, a class for every row of the vocabulary and one for the blank",
+        )
+    written = {name: converted(f"ctc_head.{name}", state[name], dtype) for name in wanted}
+    path = directory / CTC_HEAD
+    save_file(written, str(path), metadata={"format": "pt"})
+    return path
+
+
+def load_ctc_head(
+    directory: Path,
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+) -> nn.Linear | None:
+    """The CTC head that lies beside a model's weights.
+
+    Args:
+        directory: of the model.
+        config: of the model.
+        device: where the head will live.
+        dtype: to compute in, by default as stored.
+
+    Returns:
+        the head, or None where the directory has none.
+
+    Raises:
+        CheckpointError: the file is broken or belongs to another model.
+    """
+    path = directory / CTC_HEAD
+    if not path.exists():
+        return None
+    wanted = _shapes(config)
+    classes, width = wanted["weight"]
+    head = hollow(lambda: nn.Linear(width, classes))
+    with ExitStack() as stack:
+        files = Files(stack, [path])
+        check_tensors(files, wanted, CTC_HEAD)
+        state = {name: files.tensor(name).to(device=device, dtype=dtype) for name in wanted}
+    head.load_state_dict(state, assign=True)
+    return head.requires_grad_(False).eval()

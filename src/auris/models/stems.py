@@ -1,0 +1,109 @@
+"""The convolutions in front of the encoder: chunks of one second in, 13 tokens each out.
+
+Two stems that a caller cannot tell apart. "conv2d" is the published one: it convolves over time
+and frequency and projects what is left of the frequencies. "conv1d" convolves over time only,
+with the mel bins as channels (as in Whisper, Radford et al., 2022): at AuT-Tiny's width a ninth
+of the multiplications.
+
+Batch norms (Ioffe & Szegedy, 2015) are for training. Their statistics include the zeros that
+fill a clip's last chunk, which is acceptable: in inference they are constants, so a clip's states
+still depend on the clip alone. `Stem.fold` moves them into the convolutions, and files hold
+folded stems only.
+
+Source of conv2d: the `qwen3_asr` model of transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import fuse_conv_bn_weights
+
+from auris.config import AutConfig
+from auris.models.layers import sinusoids
+
+__all__ = ["Stem", "Stem1d", "Stem2d", "make_stem"]
+
+CHANNELS_1D = (64, 128)
+"""Output channels of the first two convolutions over time; the third has the encoder's width."""
+
+
+class Stem(nn.Module):
+    """What both stems share: three convolutions that halve the time, each followed by GELU.
+
+    Args:
+        convs: of stride 2, with kernels of 2 * padding + 1, so that lengths halve upwards.
+        norm: makes the norm behind a convolution from its number of channels.
+    """
+
+    def __init__(
+        self, convs: Sequence[nn.Conv1d | nn.Conv2d], norm: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = convs
+        self.norms = nn.ModuleList(norm(conv.out_channels) for conv in convs)
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """[C, ..., 100] -> [C, channels, ..., 13]."""
+        for conv, norm in zip(self._convs(), self.norms, strict=True):
+            x = F.gelu(norm(conv(x)))
+        return x
+
+    def fold(self) -> None:
+        """Give the running statistics of the batch norms to the convolutions, in place."""
+        for place, (conv, norm) in enumerate(zip(self._convs(), self.norms, strict=True)):
+            if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                mean, variance = norm.running_mean, norm.running_var
+                assert mean is not None  # Batch norms of ours always track them.
+                assert variance is not None
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
+                )
+                self.norms[place] = nn.Identity()
+
+    def _convs(self) -> tuple[nn.Conv1d | nn.Conv2d, ...]:
+        return self.conv1, self.conv2, self.conv3
+
+
+class Stem2d(Stem):
+    """[C, 1, bins, 100] -> [C, 13, d_model]: convolutions over both axes, then a projection."""
+
+    def __init__(self, config: AutConfig) -> None:
+        channels = config.conv_channels
+        convs = [nn.Conv2d(n, channels, 3, stride=2, padding=1) for n in (1, channels, channels)]
+        super().__init__(convs, nn.BatchNorm2d if config.batch_norm else nn.Identity)
+        self.out = nn.Linear(channels * config.conv_height, config.d_model, bias=False)
+
+    def forward(self, chunks: Tensor) -> Tensor:
+        """Convolve whole chunks; which tokens are valid is the caller's knowledge."""
+        # Channel-major over (channel, frequency), one row per time step.
+        return _positioned(self.out(self.convolve(chunks).permute(0, 3, 1, 2).flatten(2)))
+
+
+class Stem1d(Stem):
+    """[C, 1, bins, 100] -> [C, 13, d_model]: convolutions over time, the bins as channels."""
+
+    def __init__(self, config: AutConfig) -> None:
+        widths = (config.mel_bins, *CHANNELS_1D, config.d_model)
+        convs = [
+            nn.Conv1d(before, after, 5, stride=2, padding=2) for before, after in pairwise(widths)
+        ]
+        super().__init__(convs, nn.BatchNorm1d if config.batch_norm else nn.Identity)
+
+    def forward(self, chunks: Tensor) -> Tensor:
+        """As of `Stem2d`."""
+        return _positioned(self.convolve(chunks.squeeze(1)).transpose(1, 2))
+
+
+def _positioned(tokens: Tensor) -> Tensor:
+    """Tokens [C, 13, d_model] with positions that begin anew in every chunk."""
+    positions = sinusoids(tokens.shape[1], tokens.shape[2], tokens.device)
+    return tokens + positions.to(tokens.dtype)
+
+
+def make_stem(config: AutConfig) -> Stem:
+    """The stem of the config."""
+    return Stem1d(config) if config.stem == "conv1d" else Stem2d(config)

@@ -1,0 +1,254 @@
+"""Training of Qwen3-ASR models: the official prompt, the reply as target, CTC as a second loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from auris.backends.torch import TorchBackend
+from auris.decoding.loop import Request, decode
+from auris.decoding.sampling import Sampling
+from auris.export import export
+from auris.models.cache import WholeRows
+from auris.models.qwen_asr import QwenAsr
+from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
+from auris.text.reply import parse_reply
+from auris.text.tokenizer import Tokenizer
+from auris.training.adapters import merged
+from auris.training.examples import Batch, Hearing
+from auris.training.losses import ctc_loss
+from auris.training.recipes import AsrRecipe
+from auris.training.tasks import best_path
+
+__all__ = ["IGNORED", "AsrObjective", "AsrTask", "Dialogues", "dialogues", "fresh_objective"]
+
+IGNORED = -100
+"""Label of what is not learned: prompt and padding."""
+
+TOKENS_BESIDES = 16
+"""Tokens of a reply that are no text."""
+
+Side = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """Prompts with their replies, as one padded batch.
+
+    Attributes:
+        ids: int64 [B, T].
+        labels: int64 [B, T], the reply's ids where they stand, else `IGNORED`.
+        rows: lengths, positions and mask of the batch.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    rows: WholeRows
+
+    def to(self, device: torch.device) -> Dialogues:
+        """The same on a device."""
+        return Dialogues(self.ids.to(device), self.labels.to(device), self.rows.to(device))
+
+
+def dialogues(
+    prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], pad: int, side: Side
+) -> Dialogues:
+    """Join every prompt with its reply and pad on `side`; exactly the replies are labelled."""
+    counts = [len(p) + len(r) for p, r in zip(prompts, replies, strict=True)]
+    width = max(counts)
+    ids = torch.full((len(counts), width), pad)
+    labels = torch.full((len(counts), width), IGNORED)
+    for row, (prompt, reply, count) in enumerate(zip(prompts, replies, counts, strict=True)):
+        first = width - count if side == "left" else 0
+        middle, last = first + len(prompt), first + count
+        ids[row, first:middle] = torch.tensor(prompt)
+        ids[row, middle:last] = labels[row, middle:last] = torch.tensor(reply)
+    return Dialogues(ids, labels, WholeRows.of(counts, side, ids.device))
+
+
+def reply_ids(tokenizer: Tokenizer, language: str, text: Sequence[int]) -> list[int]:
+    """Ids of the whole reply: the language, the tag, the text's ids, the end of the turn."""
+    opening = tokenizer.encode(f"language {language}")
+    return [*opening, tokenizer.id(TEXT_TAG), *text, tokenizer.id(TURN_END)]
+
+
+class AsrObjective(nn.Module):
+    """The losses of a Qwen3-ASR model, perhaps with a CTC head on its audio embeddings.
+
+    Args:
+        model: the model.
+        tokenizer: its vocabulary.
+        head: classes of the vocabulary and a blank, the last, from audio embeddings.
+        ctc_weight: share of the CTC loss where the decoder is trained too.
+    """
+
+    def __init__(
+        self, model: QwenAsr, tokenizer: Tokenizer, head: nn.Linear | None, ctc_weight: float
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.head = head
+        self.tokenizer = tokenizer
+        self.ctc_weight = ctc_weight
+
+    def hear(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+        """Audio embeddings [N, hidden] of all clips, and each clip's length."""
+        states, lengths = self.model.encoder(mels)
+        return self.model.projector(states), lengths
+
+    def ctc_logits(self, audio: Tensor) -> tuple[Tensor, int]:
+        """Scores [N, classes] of audio embeddings, and the blank's class.
+
+        Raises:
+            ValueError: there is no head.
+        """
+        if self.head is None:
+            raise ValueError("the model has no CTC head")
+        return self.head(audio), self.head.out_features - 1
+
+    def forward(self, batch: Batch, whole: bool = True) -> tuple[Tensor, Tensor]:
+        """Sums [2] and counts [2]: CTC by unit and, with `whole`, the reply by token."""
+        audio, lengths = self.hear(batch.mels)
+        nothing = audio.new_zeros((), dtype=torch.float32)
+        ctc, reply, tokens = nothing, nothing, nothing
+        if self.head is not None:
+            ctc = ctc_loss(*self._aligned(audio, lengths, batch))
+        if whole:
+            reply, tokens = self.reply_loss(audio, lengths, batch)
+            ctc, reply = self.ctc_weight * ctc, (1.0 - self.ctc_weight) * reply
+        units = nothing + float(sum(map(len, batch.targets)))
+        return torch.stack([ctc, reply]), torch.stack([units, tokens])
+
+    def _aligned(
+        self, audio: Tensor, lengths: list[int], batch: Batch
+    ) -> tuple[Tensor, list[int], list[tuple[int, ...]], int]:
+        logits, blank = self.ctc_logits(audio)
+        return logits, lengths, batch.targets, blank
+
+    def dialogues(self, lengths: Sequence[int], batch: Batch, side: Side = "right") -> Dialogues:
+        """The official prompt of every example and the reply it should get."""
+        tokenizer = self.tokenizer
+        prompts = [
+            prompt_ids(tokenizer, length, context=context)
+            for length, context in zip(lengths, batch.contexts, strict=True)
+        ]
+        replies = [
+            reply_ids(tokenizer, language, target)
+            for language, target in zip(batch.languages, batch.targets, strict=True)
+        ]
+        return dialogues(prompts, replies, tokenizer.id(TURN_END), side)
+
+    def reply_loss(
+        self, audio: Tensor, lengths: Sequence[int], batch: Batch, side: Side = "right"
+    ) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy of the replies, and how many tokens they have."""
+        talk = self.dialogues(lengths, batch, side).to(audio.device)
+        decoder = self.model.decoder
+        slots = talk.ids == self.model.config.audio_token_id
+        embedded = decoder.embed(talk.ids)
+        embedded = embedded.masked_scatter(slots[..., None], audio.to(embedded.dtype))
+        states = decoder.states(embedded, talk.rows)
+        labels = talk.labels[:, 1:]
+        learned = labels != IGNORED
+        logits = decoder.logits(states[:, :-1][learned])
+        loss = F.cross_entropy(logits.float(), labels[learned], reduction="sum")
+        return loss, learned.sum().float()
+
+
+class AsrTask:
+    """Training of a Qwen3-ASR model; see `Task`.
+
+    Args:
+        objective: the model with its losses.
+        decoder_from_step: first step (from 0) that trains the decoder too.
+        frames: see `Hearing`.
+        generation: content of the generation_config.json to write; greedy by default.
+    """
+
+    def __init__(
+        self,
+        objective: AsrObjective,
+        decoder_from_step: int = 0,
+        frames: int | None = None,
+        generation: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.objective = objective
+        self.model = objective.model
+        self.tokenizer = objective.tokenizer
+        self.decoder_from_step = decoder_from_step
+        self.generation = generation
+        config = self.model.config
+        bins = config.encoder.mel_bins
+        aligned = objective.head is not None and objective.ctc_weight > 0
+        self.hearing = Hearing(config.frontend, bins, self.tokenizer.encode, frames, aligned)
+
+    @property
+    def module(self) -> nn.Module:
+        """See `Task`."""
+        return self.objective
+
+    def whole(self, step: int) -> bool:
+        """From the decoder's first step on."""
+        return step >= self.decoder_from_step
+
+    def compile(self) -> None:
+        """The encoder, whose inputs have one shape; texts differ in length."""
+        self.model.encoder.compile(dynamic=False)
+
+    def write(self, mels: Sequence[Tensor], whole: bool) -> list[str]:
+        """The decoder's text, or the CTC head's while the decoder is not trained."""
+        audio, lengths = self.objective.hear(mels)
+        if not whole:
+            logits, blank = self.objective.ctc_logits(audio)
+            return [best_path(rows, blank, self.tokenizer) for rows in logits.split(lengths)]
+        # The cache has the weights' type, so keys must not come in another.
+        with torch.autocast(audio.device.type, enabled=False):
+            replies = self._replies(audio.float(), lengths)
+        return [parse_reply(text, None).text for text in replies]
+
+    def _replies(self, audio: Tensor, lengths: list[int]) -> list[str]:
+        """Greedy replies, by the engine's own loop."""
+        backend = TorchBackend(self.model)
+        requests = [
+            Request(
+                key,
+                self.model.embed_projected(prompt_ids(self.tokenizer, len(clip)), clip),
+                TOKENS_BESIDES + 2 * len(clip),
+                Sampling(),
+            )
+            for key, clip in enumerate(audio.split(lengths))
+        ]
+        tokens: list[list[int]] = [[] for _ in lengths]
+        stops = frozenset([self.tokenizer.id(TURN_END), self.tokenizer.id(END_OF_TEXT)])
+        for step in decode(backend, requests, stops, len(requests)):
+            if step.token is not None:
+                tokens[step.key].append(step.token)
+        return [self.tokenizer.decode(ids) for ids in tokens]
+
+    def export(self, out: Path, dtype: torch.dtype) -> Path:
+        """In the layout of transformers, adapters merged; the CTC head in its own file."""
+        return export(
+            merged(self.model),
+            self.model.config,
+            self.tokenizer,
+            out,
+            layout="hf",
+            dtype=dtype,
+            generation=self.generation,
+            ctc_head=self.objective.head,
+        )
+
+
+def fresh_objective(recipe: AsrRecipe, tokenizer: Tokenizer) -> AsrObjective:
+    """A model of a recipe's shapes, with fresh weights and a CTC head."""
+    model = QwenAsr(recipe.model_config(tokenizer.size, tokenizer.id(AUDIO_PAD)))
+    # The embedding is the output layer too: at torch's own scale its first scores are far too sure.
+    nn.init.normal_(model.decoder.embed.weight, std=recipe.hidden**-0.5)
+    head = nn.Linear(recipe.hidden, tokenizer.size + 1)
+    return AsrObjective(model, tokenizer, head, recipe.ctc_weight)

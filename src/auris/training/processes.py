@@ -1,0 +1,51 @@
+"""One process, several, or several machines: Lightning Fabric, set up in one place."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+
+from auris.errors import UsageError
+
+__all__ = ["new_fabric"]
+
+
+def new_fabric(processes: int, bf16: bool, device: str = "auto") -> Fabric:
+    """The processes of a run, launched.
+
+    Under torchrun they are those that it started, on however many machines; otherwise
+    `processes` on this machine, which run the same command again.
+
+    Args:
+        processes: how many, outside torchrun.
+        bf16: compute in bfloat16 where autocast does.
+        device: "auto" or a device that Fabric knows as an accelerator, such as "cpu" or "cuda".
+
+    Raises:
+        UsageError: there is no such device, or not so many of it.
+    """
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # It greets every run.
+    nodes = 1
+    if "LOCAL_WORLD_SIZE" in os.environ:  # Set by torchrun for every process that it starts.
+        processes = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // processes
+    try:
+        fabric = Fabric(
+            accelerator=device,
+            devices=processes,
+            num_nodes=nodes,
+            # While only the CTC loss is trained, the decoder's weights get no gradient.
+            strategy=DDPStrategy(find_unused_parameters=True) if processes * nodes > 1 else "auto",
+            precision="bf16-mixed" if bf16 else "32-true",
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(
+            "Training needs a device that this machine has, once for every process",
+            f"{processes} of {device} were asked ({error})",
+            "choose --device cpu, or fewer --processes",
+        ) from error
+    fabric.launch()
+    return fabric

@@ -1,0 +1,257 @@
+"""What a run tells: lines or a bar while it goes on, log files, TensorBoard, and a plot."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from auris.errors import OutputError
+
+__all__ = ["CURVE", "LOG", "STEPS", "Bar", "Journal", "Lines", "Teller"]
+
+LOG, STEPS, CURVE, TENSORBOARD = "log.csv", "steps.csv", "curve.png", "tensorboard"
+"""Files of a run: a line an epoch, a line a step, the plot of both, and TensorBoard's folder."""
+
+SECONDS_BETWEEN_PLOTS = 20.0
+
+STEP_COLUMNS = ("step", "epoch", "loss", "lr", "seconds")
+
+
+class Teller(Protocol):
+    """Who watches a run."""
+
+    def say(self, line: str) -> None:
+        """A line of text."""
+
+    def begin(self, done: int, steps: int) -> None:
+        """The run stands at `done` of `steps`."""
+
+    def step(self, done: int, loss: float) -> None:
+        """One more step."""
+
+    def end(self) -> None:
+        """The run is over."""
+
+
+class Lines:
+    """A line every so many steps, with the time left; for files and pipes.
+
+    Args:
+        write: takes a line.
+        every: steps between lines.
+    """
+
+    def __init__(self, write: Callable[[str], None] = print, every: int = 50) -> None:
+        self.say = write
+        self.every = every
+        self._losses: list[float] = []
+
+    def begin(self, done: int, steps: int) -> None:
+        """See `Teller`."""
+        self._first, self._steps, self._began = done, steps, time.monotonic()
+
+    def step(self, done: int, loss: float) -> None:
+        """See `Teller`."""
+        self._losses.append(loss)
+        if done % self.every:
+            return
+        pace = (time.monotonic() - self._began) / (done - self._first)
+        left = _clock(pace * (self._steps - done))
+        finite = [loss for loss in self._losses if math.isfinite(loss)]
+        mean = math.fsum(finite) / len(finite) if finite else math.nan
+        self.say(f"step {done}/{self._steps} loss {mean:.4f} {pace:.3f} s a step, {left} left")
+        self._losses.clear()
+
+    def end(self) -> None:
+        """Nothing is left open."""
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+class Bar:
+    """A progress bar with the loss and the time left; for terminals."""
+
+    def begin(self, done: int, steps: int) -> None:
+        """See `Teller`."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), "{task.description}", TimeRemainingColumn())
+        self._bar = Progress(*columns)
+        self._task = self._bar.add_task("", total=steps, completed=done)
+        self._bar.start()
+
+    def say(self, line: str) -> None:
+        """See `Teller`."""
+        from rich.console import Console
+
+        bar = getattr(self, "_bar", None)
+        console = bar.console if bar is not None else Console()
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, done: int, loss: float) -> None:
+        """See `Teller`."""
+        self._bar.update(self._task, completed=done, description=f"loss {loss:.4f}")
+
+    def end(self) -> None:
+        """See `Teller`."""
+        self._bar.stop()
+
+
+class Journal:
+    """The logs of a run in its folder.
+
+    Args:
+        out: the run's folder.
+        teller: who watches.
+    """
+
+    def __init__(self, out: Path, teller: Teller) -> None:
+        self.out = out
+        self.teller = teller
+        self._board: Any = None
+        self._drawn = -math.inf
+
+    @contextmanager
+    def open(self, done: int, steps: int) -> Iterator[None]:
+        """While the run goes on from step `done`."""
+        self._board = _tensorboard(self.out / TENSORBOARD, done)
+        self.teller.begin(done, steps)
+        try:
+            yield
+        finally:
+            self.teller.end()
+            draw(self.out)
+            if self._board is not None:
+                self._board.close()
+
+    def rewind(self, step: int, epoch: int) -> None:
+        """Forget what was logged after a checkpoint: that many steps and epochs are done."""
+        _keep(self.out / STEPS, "step", step)
+        _keep(self.out / LOG, "epoch", epoch)
+
+    def step(self, step: int, epoch: int, loss: float, lr: float, seconds: float) -> None:
+        """One step, counted from 1."""
+        row = (step, epoch, f"{loss:.5f}", f"{lr:.3e}", f"{seconds:.3f}")
+        self._append(STEPS, dict(zip(STEP_COLUMNS, row, strict=True)))
+        if self._board is not None:
+            self._board.add_scalar("loss", loss, step)
+            self._board.add_scalar("lr", lr, step)
+        self.teller.step(step, loss)
+
+    def epoch(
+        self, progress: Mapping[str, Any], loss: float, lr: float, rates: Mapping[str, float]
+    ) -> None:
+        """The epoch that `progress` stands at the end of, and the word error rates after it."""
+        row = {
+            "epoch": progress["epoch"] + 1,
+            "step": progress["step"],
+            "lr": f"{lr:.3e}",
+            "loss": f"{loss:.4f}",
+            "skipped": progress["skipped"],
+            "seconds": f"{progress['seconds']:.1f}",
+            **{name: f"{rate:.4f}" for name, rate in rates.items()},
+        }
+        self._append(LOG, row)
+        if self._board is not None:
+            for name, rate in rates.items():
+                self._board.add_scalar(f"wer/{name}", rate, progress["step"])
+        self.teller.say(" ".join(f"{name} {value}" for name, value in row.items()))
+        now = time.monotonic()
+        if now - self._drawn > SECONDS_BETWEEN_PLOTS:  # Toy runs have many epochs a second.
+            self._drawn = now
+            draw(self.out)
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        path = self.out / name
+        try:
+            fresh = not path.exists()
+            with open(path, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(row))
+                if fresh:
+                    writer.writeheader()
+                writer.writerow(row)
+        except OSError as error:
+            raise OutputError(
+                "The logs of a run have to be writable",
+                f"{path}: {error}",
+                "make room, then resume the run",
+            ) from error
+
+
+def _tensorboard(folder: Path, done: int) -> Any:
+    """A writer for TensorBoard, which forgets what it saw after step `done`; None without it."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=done + 1)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _keep(path: Path, column: str, last: int) -> None:
+    rows = [row for row in _rows(path) if int(row[column]) <= last]
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw(out: Path) -> Path | None:
+    """Plot the loss of every step and the word error rates of every epoch as curve.png.
+
+    Returns:
+        its path, or None where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, 1, sharex=True)
+    steps = _rows(out / STEPS)
+    losses = [float(row["loss"]) for row in steps]
+    places = [int(row["step"]) for row in steps]
+    above.plot(places, losses, color="0.85", linewidth=0.5)
+    above.plot(places, _smooth(losses), color="C0")
+    above.set_ylabel("loss")
+    above.set_yscale("log")
+    epochs = _rows(out / LOG)
+    known = {"epoch", "step", "lr", "loss", "skipped", "seconds"}
+    for name in [name for name in (epochs[0] if epochs else {}) if name not in known]:
+        at = [int(row["step"]) for row in epochs]
+        below.plot(at, [100 * float(row[name]) for row in epochs], marker="o", label=name)
+    below.set_ylabel("word error rate, %")
+    below.set_xlabel("step")
+    below.set_ylim(0, 105)
+    if below.has_data():
+        below.legend(loc="upper right", ncols=2)
+    figure.savefig(out / CURVE, dpi=110)
+    return out / CURVE
+
+
+def _smooth(values: Sequence[float], keep: float = 0.98) -> list[float]:
+    """An exponential mean that starts at the first value and passes over what is not finite."""
+    smoothed: list[float] = []
+    for value in values:
+        before = smoothed[-1] if smoothed else value
+        smoothed.append(keep * before + (1 - keep) * value if math.isfinite(value) else before)
+    return smoothed

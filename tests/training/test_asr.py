@@ -1,0 +1,270 @@
+"""Training of Qwen3-ASR models: labels, padding, both losses, adapters, whole checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auris.checkpoints.ctc_head import CTC_HEAD
+from auris.errors import ConfigError, TrainingError
+from auris.models.qwen_asr import QwenAsr
+from auris.pipeline import AsrPipeline
+from auris.text.prompt import AUDIO_PAD, TEXT_TAG, TURN_END
+from auris.training.adapters import merged
+from auris.training.asr import IGNORED, AsrObjective, AsrTask, dialogues, fresh_objective
+from auris.training.examples import Batch
+from auris.training.recipes import AsrRecipe, TuneRecipe
+from auris.training.run import Setting, Sources, export_run, train
+from auris.training.tuning import checkpoint_task
+from auris.training.units import train_vocabulary
+from tests.tiny_models import ctc_config, qwen_config, tiny_tokenizer, write_tiny
+from tests.training.conftest import quiet
+from tests.training.tones import tones, write_wav
+
+ids = st.lists(st.integers(0, 99), min_size=1, max_size=9)
+
+
+@given(st.lists(st.tuples(ids, ids), min_size=1, max_size=5), st.sampled_from(["left", "right"]))
+def test_labels_mask_exactly_the_prompt_on_whichever_side_padding_lies(
+    pairs: list[tuple[list[int], list[int]]], side: str
+) -> None:
+    talk = dialogues([p for p, _ in pairs], [r for _, r in pairs], 999, side)  # type: ignore[arg-type]
+    for row, (prompt, reply) in enumerate(pairs):
+        kept = talk.ids[row] != 999
+        assert talk.ids[row][kept].tolist() == prompt + reply
+        assert talk.labels[row][kept].tolist() == [IGNORED] * len(prompt) + reply
+        assert set(talk.labels[row][~kept].tolist()) <= {IGNORED}
+        padded = talk.ids.shape[1] - len(prompt) - len(reply)
+        assert kept[-1 if side == "left" else 0]
+        assert int((~kept).sum()) == padded
+
+
+def random_batch(seed: int, sizes: list[int]) -> Batch:
+    rng = np.random.default_rng(seed)
+    mels = [torch.from_numpy(rng.normal(size=(128, n)).astype(np.float32)) for n in sizes]
+    targets = [tuple(rng.integers(0, 200, max(0, n // 40)).tolist()) for n in sizes]
+    names = ["English" if target else "None" for target in targets]
+    return Batch(mels, targets, names, ["names" * (n % 2) for n in sizes])
+
+
+def tiny_objective(seed: int = 0) -> AsrObjective:
+    torch.manual_seed(seed)
+    model = QwenAsr(qwen_config()).eval()
+    tokenizer = tiny_tokenizer()
+    classes = model.config.decoder.vocab + 1
+    head = torch.nn.Linear(model.config.decoder.hidden, classes)
+    return AsrObjective(model, tokenizer, head, 0.3)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(20, 250), min_size=1, max_size=4), st.integers(0, 99))
+def test_the_loss_does_not_depend_on_the_side_of_the_padding(sizes: list[int], seed: int) -> None:
+    objective, batch = tiny_objective(), random_batch(seed, sizes)
+    with torch.no_grad():
+        audio, lengths = objective.hear(batch.mels)
+        left, right = (
+            objective.reply_loss(audio, lengths, batch, side)  # type: ignore[arg-type]
+            for side in ("left", "right")
+        )
+    assert int(left[1]) == int(right[1])
+    assert float(left[0]) == pytest.approx(float(right[0]), rel=1e-5)
+
+
+def test_the_loss_of_a_batch_is_that_of_its_examples() -> None:
+    objective, batch = tiny_objective(), random_batch(3, [60, 200, 130])
+    with torch.no_grad():
+        sums, counts = objective(batch)
+        parts = [
+            objective(Batch([m], [t], [n], [c]))
+            for m, t, n, c in zip(
+                batch.mels, batch.targets, batch.languages, batch.contexts, strict=True
+            )
+        ]
+    assert torch.allclose(sums, sum(p[0] for p in parts), rtol=1e-4)
+    assert torch.equal(counts, sum(p[1] for p in parts))
+
+
+def test_a_dialogue_is_the_official_prompt_and_reply() -> None:
+    objective, batch = tiny_objective(), random_batch(0, [200])
+    talk = objective.dialogues([26], batch)
+    tokenizer = objective.tokenizer
+    text = tokenizer.decode(t for t in talk.ids[0].tolist() if t != tokenizer.id(AUDIO_PAD))
+    said = tokenizer.decode(batch.targets[0])
+    assert text == f"system\n\nuser\n\nassistant\nlanguage English{TEXT_TAG}{said}"
+    labelled = talk.ids[0][talk.labels[0] != IGNORED].tolist()
+    assert tokenizer.decode(labelled) == f"language English{TEXT_TAG}{said}"
+    assert labelled[-1] == tokenizer.id(TURN_END)
+    silent = objective.dialogues([13], Batch(batch.mels, [()], ["None"], [""]))
+    labelled = silent.ids[0][silent.labels[0] != IGNORED].tolist()
+    assert tokenizer.decode(labelled) == f"language None{TEXT_TAG}"
+
+
+TEXTS = ["ab", "ba", "cd", "dc", "abc", "bcd", "dcb", "cab"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = ["wav,text"]
+    for text in TEXTS:
+        write_wav(tmp_path / f"{text}.wav", tones(text))
+        rows.append(f"{text}.wav,{' '.join(text)}")
+    (tmp_path / "tones_train.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "tones_train.csv"
+
+
+def test_a_small_model_learns_tones_and_reads_them_back(
+    data: Path, tmp_path: Path, tiny_asr: Callable[..., AsrRecipe]
+) -> None:
+    recipe = tiny_asr(
+        max_steps=260,
+        decoder_from_step=60,
+        lr=0.01,
+        warmup_steps=20,
+        d_model=32,
+        hidden=32,
+        head_dim=16,
+        decoder_layers=2,
+        batch_seconds=20.0,
+        augment_from_epoch=999,
+        checkpoint_steps=999,
+        dropout=0.0,
+    )
+    run = train(recipe, Sources([data], [data]), tmp_path / "run", teller=quiet())
+    assert (run.progress.best or 0.0) < 0.1
+    pipeline = AsrPipeline.from_pretrained(tmp_path / "run" / "model", dtype="float32")
+    read = [pipeline.transcribe(tmp_path / f"{text}.wav").text for text in TEXTS]
+    right = sum(text == " ".join(said) for text, said in zip(read, TEXTS, strict=True))
+    assert right >= len(TEXTS) - 1
+    assert (tmp_path / "run" / "model" / CTC_HEAD).is_file()
+
+
+def test_before_its_step_the_decoder_stays_as_it_is(
+    data: Path, tmp_path: Path, tiny_asr: Callable[..., AsrRecipe]
+) -> None:
+    recipe = tiny_asr(max_steps=4, decoder_from_step=2)
+    fresh = fresh_objective(recipe, train_vocabulary(["a b"], 256))
+    assert isinstance(fresh.model, QwenAsr)
+    early = train(tiny_asr(max_steps=2, decoder_from_step=2), Sources([data]), tmp_path / "early",
+                  teller=quiet())  # fmt: skip
+    late = train(recipe, Sources([data]), tmp_path / "late", teller=quiet())
+    torch.manual_seed(recipe.seed)
+    before = fresh_objective(recipe, early.task.tokenizer).model.decoder.state_dict()
+    now = {k: v for k, v in early.model.state_dict().items() if k.startswith("model.decoder.")}
+    assert all(torch.equal(now[f"model.decoder.{name}"], t) for name, t in before.items())
+    moved = late.model.state_dict()["model.decoder.layers.0.qkv.weight"]
+    assert not torch.equal(moved, before["layers.0.qkv.weight"])
+
+
+def tune_data(tmp_path: Path) -> Path:
+    lines = []
+    for text in TEXTS:
+        write_wav(tmp_path / f"{text}.wav", tones(text))
+        line = {"audio": f"{text}.wav", "text": f"The Fox, {text}!", "language": "English"}
+        lines.append(json.dumps({**line, "prompt": "fox"}))
+    (tmp_path / "tune.jsonl").write_text("\n".join(lines))
+    return tmp_path / "tune.jsonl"
+
+
+def tune(tmp_path: Path, model: Path, **changes: object) -> tuple[float, float, Path]:
+    """The first and last loss of a run over a checkpoint, and the model it wrote."""
+    values = {"max_steps": 30, "lr": 3e-3, "warmup_steps": 2, "bf16": False, **changes}
+    recipe = TuneRecipe.of(values)
+    out = tmp_path / f"tuned{len(changes)}"
+    run = train(recipe, Sources([tune_data(tmp_path)], model=model), out, teller=quiet())
+    rows = (out / "steps.csv").read_text().splitlines()[1:]
+    losses = [float(row.split(",")[2]) for row in rows]
+    assert run.progress.step == 30
+    return losses[0], losses[-1], out / "model"
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_a_checkpoint_is_trained_further(tmp_path: Path, lora_rank: int) -> None:
+    source = write_tiny(tmp_path / "source", "hf")
+    first, last, written = tune(tmp_path, source, lora_rank=lora_rank, max_steps=30)
+    assert last < 0.7 * first
+    before = AsrPipeline.from_pretrained(source, dtype="float32")
+    after = AsrPipeline.from_pretrained(written, dtype="float32")
+    assert not (written / CTC_HEAD).exists()
+    assert (written / "chat_template.jinja").is_file()
+    generation = json.loads((written / "generation_config.json").read_text())
+    assert generation == json.loads((source / "generation_config.json").read_text())
+    models = [pipeline.recognizer.backend.model for pipeline in (before, after)]  # type: ignore[attr-defined]
+    same = [
+        torch.allclose(left, right, atol=2e-3)
+        for left, right in zip(
+            models[0].encoder.parameters(), models[1].encoder.parameters(), strict=True
+        )
+    ]
+    assert all(same) == bool(lora_rank)  # Adapters leave the encoder alone.
+    resumed = export_run(written.parent, tmp_path / "again", "last", torch.float32)
+    assert (resumed / "model.safetensors").is_file()
+
+
+def test_merged_adapters_compute_the_same(tmp_path: Path) -> None:
+    source = write_tiny(tmp_path / "source", "hf")
+    task = checkpoint_task(source, TuneRecipe.of({"max_steps": 1, "lora_rank": 3}))
+    torch.manual_seed(0)
+    for name, parameter in task.model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    assert sum(p.requires_grad for p in task.model.parameters()) == 2 * 4 * 2
+    batch = random_batch(1, [150, 90])
+    whole = merged(task.model)
+    assert not any("lora_" in name for name, _ in whole.named_parameters())
+    for_merged = AsrObjective(whole, task.tokenizer, None, 0.0)
+    with torch.no_grad():
+        (_, adapted), _ = task.objective.eval()(batch)
+        (_, plain), _ = for_merged.eval()(batch)
+    assert float(adapted) == pytest.approx(float(plain), rel=1e-4)
+    assert any("lora_" in name for name, _ in task.model.named_parameters())
+
+
+def test_a_resumed_tuning_computes_the_same(tmp_path: Path) -> None:
+    source = write_tiny(tmp_path / "source", "hf")
+    sources = Sources([tune_data(tmp_path)], model=source)
+    values = {"lr": 1e-3, "bf16": False, "checkpoint_steps": 2, "lora_rank": 2, "batch_seconds": 2}
+    whole = TuneRecipe.of({**values, "max_steps": 6})
+    train(whole, sources, tmp_path / "whole", teller=quiet())
+    part = tmp_path / "part"
+    train(TuneRecipe.of({**values, "max_steps": 6}), sources, part, teller=quiet())
+    with pytest.raises(TrainingError, match="its own recipe and model"):
+        train(whole, Sources(sources.data, model=tmp_path), part, Setting(resume=True), quiet())
+    again = train(whole, sources, part, Setting(resume=True), quiet())
+    assert again.progress.step == 6
+    logs = [(tmp_path / run / "steps.csv").read_text() for run in ("whole", "part")]
+    losses = [[row.split(",")[2] for row in log.splitlines()] for log in logs]
+    assert losses[0] == losses[1]
+
+
+def test_other_architectures_and_vocabularies_are_refused(tmp_path: Path) -> None:
+    recipe = TuneRecipe.of({"max_steps": 1})
+    other = write_tiny(tmp_path / "ctc", config=ctc_config())
+    with pytest.raises(TrainingError, match="encoder with a CTC head only"):
+        checkpoint_task(other, recipe)
+    source = write_tiny(tmp_path / "source", "hf")
+    with pytest.raises(TrainingError, match="CTC loss needs a checkpoint with a CTC head"):
+        checkpoint_task(source, TuneRecipe.of({"max_steps": 1, "ctc_weight": 0.3}))
+    content = json.loads((source / "tokenizer.json").read_text())
+    for token in content["added_tokens"]:
+        token["id"] += 500
+    (source / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="audio_token_id"):
+        checkpoint_task(source, recipe)
+    with pytest.raises(TrainingError, match="needs a checkpoint"):
+        train(recipe, Sources([tune_data(tmp_path)]), tmp_path / "run", teller=quiet())
+
+
+def test_tasks_write_with_the_head_and_with_the_decoder() -> None:
+    task = AsrTask(tiny_objective())
+    batch = random_batch(5, [120, 80, 300])
+    for whole in (False, True):
+        together = task.write(batch.mels, whole)
+        alone = [text for mel in batch.mels for text in task.write([mel], whole)]
+        assert together == alone
