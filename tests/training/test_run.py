@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,67 @@ def test_units_left_by_a_failed_run_are_not_reused(
     (tmp_path / "run" / "units.json").write_text("stale")
     train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
     assert (tmp_path / "run" / "units.json").read_text() != "stale"
+
+
+def read_losses(run: Path) -> list[float]:
+    return [float(line.split(",")[2]) for line in (run / "steps.csv").read_text().splitlines()[1:]]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Of dynamo itself.
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_a_compiled_run_computes_the_same(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(use_compile=True, max_mel_length=110, batch_seconds=2.5, max_steps=3, dropout=0.0)
+    write_wav(tmp_path / "abcdabcd.wav", tones("abcdabcd"))
+    with open(data, "a", encoding="utf-8") as file:
+        file.write("abcdabcd.wav,ab\n")
+    compiled: list[object] = []
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **how: compiled.append(f) or real(f, **how))
+    train_here(recipe, Sources([data]), tmp_path / "compiled")
+    assert compiled
+    monkeypatch.setattr(torch, "compile", lambda f, **how: f)
+    train_here(recipe, Sources([data]), tmp_path / "plain")
+    plain = read_losses(tmp_path / "plain")
+    assert len(plain) == 3
+    assert read_losses(tmp_path / "compiled") == pytest.approx(plain, rel=1e-4)
+    assert "cut 1 to max_mel_length" in (tmp_path / "plain" / "data.txt").read_text()
+
+
+def test_a_set_with_broken_files_trains_to_its_end_and_names_them(
+    tmp_path: Path, manifest: Manifest, tiny: Callable[..., CtcRecipe]
+) -> None:
+    rows = [["wav", "text"]]
+    for n in range(60):
+        path = tmp_path / f"clip{n}.wav"
+        write_wav(path, tones("abcd"[n % 4] + "ab"))
+        rows.append([path.name, "abcd"[n % 4] + "ab"])
+    broken = {3: b"", 20: b"no audio", 41: path.read_bytes()[:30]}
+    for n, content in broken.items():
+        (tmp_path / f"clip{n}.wav").write_bytes(content)
+    data = manifest("some_train.csv", rows)
+    run = train_here(tiny(max_steps=3), Sources([data]), tmp_path / "run")
+    assert run.progress.step == 3
+    report = (tmp_path / "run" / "data.txt").read_text()
+    assert "57 clips" in report
+    assert "skipped 3" in report
+    assert all(f"clip{n}.wav" in report for n in broken)
+
+
+def test_held_out_clips_are_scored_and_not_trained_on(
+    tmp_path: Path, manifest: Manifest, tiny: Callable[..., CtcRecipe]
+) -> None:
+    rows = [["wav", "text"]]
+    for n in range(40):
+        write_wav(tmp_path / f"clip{n}.wav", tones("abcd"[n % 4] + "ab"))
+        rows += [[f"clip{n}.wav", "abcd"[n % 4] + "ab"]] * 2
+    data = manifest("some_train.csv", rows)
+    run = train_here(tiny(max_steps=2, val_split=0.25), Sources([data]), tmp_path / "run")
+    held = {clip.name for clip in run.dev["val"]}
+    kept = {clip.name for clip in run.clips}
+    assert 4 <= len(held) <= 18
+    assert not held & kept
+    assert len(run.dev["val"]) == len(held)
+    assert len(held | kept) == 40
+    assert ",val" in (tmp_path / "run" / "log.csv").read_text().splitlines()[0]

@@ -96,10 +96,12 @@ class AsrObjective(nn.Module):
         self.head = head
         self.tokenizer = tokenizer
         self.ctc_weight = ctc_weight
+        self.encode = model.encoder.forward
 
     def hear(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Audio embeddings [N, hidden] of all clips, and each clip's length."""
-        states, lengths = self.model.encoder(mels)
+        encode = self.encode if self.training else self.model.encoder
+        states, lengths = encode(mels)
         return self.model.projector(states), lengths
 
     def ctc_logits(self, audio: Tensor) -> tuple[Tensor, int]:
@@ -198,8 +200,8 @@ class AsrTask:
         return step >= self.decoder_from_step
 
     def compile(self) -> None:
-        """The encoder, whose inputs have one shape; texts differ in length."""
-        self.model.encoder.compile(dynamic=False)
+        """The encoder in training, where its inputs have one shape; texts differ in length."""
+        self.objective.encode = torch.compile(self.model.encoder.forward, dynamic=False)
 
     def write(self, mels: Sequence[Tensor], whole: bool) -> list[str]:
         """The decoder's text, or the CTC head's while the decoder is not trained."""

@@ -55,10 +55,11 @@ class CtcObjective(nn.Module):
     def __init__(self, model: AutCtc) -> None:
         super().__init__()
         self.model = model
+        self.network = model.forward
 
     def forward(self, batch: Batch, whole: bool = True) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood [1], and units [1]."""
-        logits, lengths = self.model(batch.mels)
+        logits, lengths = self.network(batch.mels)
         loss = ctc_loss(logits, lengths, batch.targets, self.model.config.blank)
         return loss[None], loss.new_tensor([float(sum(map(len, batch.targets)))])
 
@@ -84,8 +85,9 @@ class CtcTask:
         return True
 
     def compile(self) -> None:
-        """The whole network; the loss is torch's own kernel."""
-        self.model.compile(dynamic=False)
+        """The whole network in training; the loss is torch's own kernel, and clips that are
+        only scored have many shapes."""
+        self.objective.network = torch.compile(self.model.forward, dynamic=False)
 
     def write(self, mels: Sequence[Tensor], whole: bool) -> list[str]:
         """Best paths."""

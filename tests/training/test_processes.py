@@ -1,0 +1,82 @@
+"""Several processes compute what one computes: started by the command, or by torchrun."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from auris.errors import UsageError
+from auris.training.processes import new_fabric
+from auris.training.recipes import AsrRecipe, CtcRecipe
+from tests.training.tones import tones, write_wav
+
+TEXTS = ["ab", "ba", "cd", "dc", "abc", "bcd", "dcb"]
+
+TOLERANCE = 1e-4
+"""Relative difference of the losses: sums of float32 in another order, over a few steps."""
+
+
+def manifest(folder: Path) -> Path:
+    rows = ["wav,text"]
+    for text in TEXTS:
+        write_wav(folder / f"{text}.wav", tones(text))
+        rows.append(f"{text}.wav,{text}")
+    (folder / "tones_train.csv").write_text("\n".join(rows) + "\n")
+    return folder / "tones_train.csv"
+
+
+def losses(run: Path) -> list[float]:
+    with open(run / "steps.csv", newline="", encoding="utf-8") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def command(kind: str, folder: Path, out: str) -> list[str]:
+    data = folder / "tones_train.csv"
+    return ["auris", "train", kind, "--config", str(folder / "recipe.json"), "--data", str(data),
+            "--dev", str(data), "--out", str(folder / out), "--threads", "1"]  # fmt: skip
+
+
+def run(call: list[str]) -> None:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(call, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("starter", ["processes", "torchrun"])
+def test_two_processes_train_to_the_losses_of_one(
+    tmp_path: Path,
+    tiny: Callable[..., CtcRecipe],
+    tiny_asr: Callable[..., AsrRecipe],
+    starter: str,
+) -> None:
+    manifest(tmp_path)
+    kind = "ctc" if starter == "processes" else "asr"
+    make = tiny if kind == "ctc" else tiny_asr
+    late = {} if kind == "ctc" else {"decoder_from_step": 3}
+    recipe = make(dropout=0.0, max_steps=8, batch_seconds=2.2, hush_share=0.3, **late)
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    here = [sys.executable, "-m"]
+    run([*here, *command(kind, tmp_path, "one")])
+    two = command(kind, tmp_path, "two")
+    if starter == "torchrun":
+        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+        run([*here, *torchrun, *two])
+    else:
+        run([*here, *two, "--processes", "2"])
+    one, both = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == len(both) == 8
+    assert both == pytest.approx(one, rel=TOLERANCE)
+    assert len(set(one)) == 8
+    assert (tmp_path / "two" / "model" / "config.json").is_file()
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    with pytest.raises(UsageError, match="device that this machine has"):
+        new_fabric(1, bf16=False, device="steam")
