@@ -204,7 +204,8 @@ class CtcRecipe(ShapedRecipe):
     """A run of `auris train ctc`: AuT-Tiny, of the RMSNorm family.
 
     Attributes:
-        stem: "conv2d" (AuT's own, of conv_channels) or "conv1d" (a ninth of its arithmetic at 64 channels).
+        stem: "conv2d" (AuT's own, of conv_channels) or "conv1d" (over time only, a ninth of its
+            arithmetic at 64 channels).
         batch_norm: norm the stem's convolutions over the batch; folded into them on export.
         units: size of the text vocabulary.
         projector_dim: width of the projector, kept for joining the encoder to a decoder.
