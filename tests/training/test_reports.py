@@ -1,0 +1,112 @@
+"""What a run tells: lines with the time left, a bar, log files that can go back, a plot."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from auris.errors import OutputError
+from auris.training import reports
+from auris.training.reports import CURVE, LOG, STEPS, Bar, Journal, Lines, draw
+from tests.training.conftest import quiet
+
+
+def write_run(out: Path, epochs: int = 3, steps: int = 4) -> Journal:
+    journal = Journal(out, quiet())
+    with journal.open(0, epochs * steps):
+        for epoch in range(epochs):
+            for step in range(steps):
+                loss = math.nan if step == 1 else 5.0 / (1 + epoch)
+                journal.step(epoch * steps + step + 1, epoch + 1, loss, 1e-3, 0.1)
+            at = {"epoch": epoch, "step": (epoch + 1) * steps, "skipped": 1, "seconds": 2.0}
+            journal.epoch(at, 1.0, 1e-3, {"fsdd": 0.5 / (1 + epoch)})
+    return journal
+
+
+def column(path: Path, name: str) -> list[str]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
+def test_a_run_leaves_logs_and_a_plot(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert column(tmp_path / STEPS, "step") == [str(n) for n in range(1, 13)]
+    assert column(tmp_path / LOG, "fsdd") == ["0.5000", "0.2500", "0.1667"]
+    assert (tmp_path / CURVE).read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_logs_go_back_to_a_checkpoint(tmp_path: Path) -> None:
+    journal = write_run(tmp_path)
+    journal.rewind(step=6, epoch=1)
+    assert column(tmp_path / STEPS, "step") == [str(n) for n in range(1, 7)]
+    assert column(tmp_path / LOG, "epoch") == ["1"]
+    journal.rewind(step=0, epoch=0)
+    assert not (tmp_path / STEPS).exists()
+
+
+def test_lines_tell_the_mean_loss_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 20.0, 60.0])
+    monkeypatch.setattr(reports.time, "monotonic", lambda: next(clock))
+    told: list[str] = []
+    lines = Lines(told.append, every=2)
+    lines.begin(0, 7204)
+    for done, loss in enumerate([2.0, 4.0, math.nan, 1.0], 1):
+        lines.step(done, loss)
+    assert told == [
+        "step 2/7204 loss 3.0000 10.000 s a step, 20:00:20 left",
+        "step 4/7204 loss 1.0000 15.000 s a step, 30:00:00 left",
+    ]
+
+
+def test_a_bar_shows_loss_and_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=90)
+    monkeypatch.setattr("rich.progress.get_console", lambda: console)
+    monkeypatch.setattr("rich.console.Console", lambda: console)
+    bar = Bar()
+    bar.say("38 clips [not markup]")
+    bar.begin(5, 10)
+    bar.step(6, 1.25)
+    bar.say("epoch 1")
+    bar.end()
+    text = shown.getvalue()
+    for wanted in ("38 clips [not markup]", "6/10", "loss 1.2500", "epoch 1"):
+        assert wanted in text
+
+
+@pytest.mark.parametrize("absent", ["matplotlib", "tensorboard"])
+def test_what_is_not_installed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith((absent, f"torch.utils.{absent}")):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    write_run(tmp_path)
+    assert (tmp_path / CURVE).exists() == (absent != "matplotlib")
+    assert (tmp_path / "tensorboard").exists() == (absent != "tensorboard")
+    assert (tmp_path / STEPS).exists()
+
+
+def test_logs_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
+    journal = write_run(tmp_path)
+    (tmp_path / STEPS).unlink()
+    (tmp_path / STEPS).mkdir()
+    with pytest.raises(OutputError, match="logs of a run"):
+        journal.step(1, 1, 1.0, 1e-3, 0.1)
+
+
+def test_an_empty_run_is_drawn_too(tmp_path: Path) -> None:
+    assert draw(tmp_path) == tmp_path / CURVE
