@@ -34,9 +34,18 @@ def test_the_python_example() -> None:
     assert done.returncode == 1
 
 
-def test_the_bundled_model_is_small_and_has_a_card() -> None:
-    folder = bundled_models()[DEFAULT_MODEL]
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
+LARGEST = {"tiny": 40e6, "tiny-ctc": 5e6}
+"""Bytes."""
+
+
+def test_the_default_is_bundled() -> None:
+    assert DEFAULT_MODEL in bundled_models()
+
+
+@pytest.mark.parametrize("name", sorted(bundled_models()))
+def test_a_bundled_model_is_small_and_has_a_card(name: str) -> None:
+    folder = bundled_models()[name]
+    assert sum(path.stat().st_size for path in folder.iterdir()) < LARGEST[name]
     card = (folder / "README.md").read_text(encoding="utf-8")
     for source in ("speechocean762", "LibriSpeech", "Common Voice", "fsdd", "CC BY"):
         assert source.lower() in card.lower()

@@ -13,7 +13,7 @@ import pytest
 
 from auris.checkpoints.config_writer import to_json
 from auris.checkpoints.configs import from_json, read_config, read_json
-from auris.checkpoints.hub import DEFAULT_MODEL, bundled_models
+from auris.checkpoints.hub import bundled_models
 from auris.config import AutCtcConfig, ProjectorConfig, QwenAsrConfig
 from auris.errors import CheckpointError, ConfigError
 from tests.checkpoints.files import FOREIGN, LAYOUTS
@@ -118,7 +118,7 @@ class TestStems:
         assert from_json(said) == from_json(content) == ("native", qwen_config())
 
     def test_the_bundled_config_stays_as_it_is(self) -> None:
-        content = read_json(bundled_models()[DEFAULT_MODEL] / "config.json")
+        content = read_json(bundled_models()["tiny-ctc"] / "config.json")
         layout, config = from_json(content)
         assert config.encoder.stem == "conv2d"
         assert to_json(config, layout, content["dtype"], {}) == content

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from torch.utils.flop_counter import FlopCounterMode
 
 from auris.checkpoints.configs import read_json
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.hub import bundled_models
-from auris.checkpoints.load import open_checkpoint
+from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.evaluation.wer import read_set
 from auris.parity import Parity
 from auris.recognizers import token_budget
@@ -149,6 +150,15 @@ def test_processor_and_chat_template(directory: Path, tokenizer: Tokenizer, proc
         ids = request["input_ids"][0].tolist()
         slots = ids.count(tokenizer.id("<|audio_pad|>"))
         assert ids == prompt_ids(tokenizer, slots, language, context)
+
+
+def test_the_encoder_is_cheap(directory: Path) -> None:
+    model = load_weights(open_checkpoint(directory), torch.device("cpu"), lambda _: torch.float32)
+    seconds = 8
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        states, _ = model.encoder([torch.zeros(128, 100 * seconds)])
+        model.projector(states)
+    assert counter.get_total_flops() / seconds <= 0.3e9
 
 
 def test_ctc_head(directory: Path) -> None:
