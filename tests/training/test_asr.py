@@ -11,9 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from auris.checkpoints.ctc_head import CTC_HEAD
 from auris.errors import ConfigError, TrainingError
+from auris.export import export
 from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.text.prompt import AUDIO_PAD, TEXT_TAG, TURN_END
@@ -24,7 +26,7 @@ from auris.training.recipes import AsrRecipe, TuneRecipe
 from auris.training.run import Setting, Sources, export_run, train
 from auris.training.tuning import checkpoint_task
 from auris.training.units import train_vocabulary
-from tests.tiny_models import ctc_config, qwen_config, tiny_tokenizer, write_tiny
+from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, write_tiny
 from tests.training.conftest import quiet
 from tests.training.tones import tones, write_wav
 
@@ -265,6 +267,20 @@ def test_tasks_write_with_the_head_and_with_the_decoder() -> None:
     task = AsrTask(tiny_objective())
     batch = random_batch(5, [120, 80, 300])
     for whole in (False, True):
-        together = task.write(batch.mels, whole)
-        alone = [text for mel in batch.mels for text in task.write([mel], whole)]
+        together = task.write(batch.mels, batch.contexts, whole)
+        alone = [
+            task.write([mel], [context], whole)[0]
+            for mel, context in zip(batch.mels, batch.contexts, strict=True)
+        ]
         assert together == alone
+
+
+def test_a_head_without_a_loss_stays_as_it_is(tmp_path: Path) -> None:
+    config, tokenizer = qwen_config(), tiny_tokenizer()
+    head = torch.nn.Linear(config.decoder.hidden, config.decoder.vocab + 1)
+    source = export(tiny_model(), config, tokenizer, tmp_path / "source", layout="hf",
+                    dtype=torch.float32, ctc_head=head)  # fmt: skip
+    _, last, written = tune(tmp_path, source, max_steps=30, lr=1e-3)
+    assert last == last  # Texts that CTC could not align make no loss infinite.
+    kept = load_file(written / CTC_HEAD)
+    assert torch.allclose(kept["weight"].float(), head.weight, atol=1e-3)

@@ -218,3 +218,15 @@ def test_cut_clips_are_counted_and_named(tmp_path: Path, manifest: Manifest) -> 
     assert "long.wav" in report.describe()
     _, report = with_units(clips, lambda text: [1], report)
     assert "long.wav" in report.describe()
+
+
+def test_languages_are_named_as_qwen3_asr_does(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", tones("abc"))
+    lines = [
+        {"audio": "a.wav", "text": "abc", "language": said}
+        for said in ("de", "german", "German", "Klingon", "None", "English<asr_text>")
+    ]
+    clips, report = load_clips(read_manifest(jsonl(tmp_path, *lines)), 9.0)
+    assert [clip.language for clip in clips] == ["German", "German", "German", "None"]
+    assert len(report.skipped[data.NO_LANGUAGE]) == 2
+    assert "skipped 2" in report.describe(names=None)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from auris.errors import OutputError
+from auris.errors import OutputError, TrainingError
 from auris.training import reports
 from auris.training.reports import CURVE, LOG, STEPS, Bar, Journal, Lines, draw
 from tests.training.conftest import quiet
@@ -45,10 +45,12 @@ def test_a_run_leaves_logs_and_a_plot(tmp_path: Path) -> None:
 
 def test_logs_go_back_to_a_checkpoint(tmp_path: Path) -> None:
     journal = write_run(tmp_path)
-    journal.rewind(step=6, epoch=1)
+    with pytest.raises(TrainingError, match="development sets it began with"):
+        journal.rewind(step=6, epoch=1, sets=["fsdd", "more"])
+    journal.rewind(step=6, epoch=1, sets=["fsdd"])
     assert column(tmp_path / STEPS, "step") == [str(n) for n in range(1, 7)]
     assert column(tmp_path / LOG, "epoch") == ["1"]
-    journal.rewind(step=0, epoch=0)
+    journal.rewind(step=0, epoch=0, sets=["fsdd"])
     assert not (tmp_path / STEPS).exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from auris.cli.train import app
-from auris.errors import MissingExtra, TrainingError
+from auris.errors import MissingExtra, TrainingError, UsageError
 from auris.training.loop import Trainer
-from auris.training.recipes import CtcRecipe, Recipe
+from auris.training.recipes import CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import Lines
 from auris.training.run import Setting, Sources, export_run, train
 from tests.training.conftest import quiet
@@ -221,3 +222,43 @@ def test_held_out_clips_are_scored_and_not_trained_on(
     assert len(run.dev["val"]) == len(held)
     assert len(held | kept) == 40
     assert ",val" in (tmp_path / "run" / "log.csv").read_text().splitlines()[0]
+
+
+def test_what_would_have_no_effect_is_refused(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
+    tune = TuneRecipe.of({"max_steps": 1})
+    sources = Sources([data], texts=[data], model=tmp_path)
+    with pytest.raises(UsageError, match="further text"):
+        train_here(tune, sources, tmp_path / "run")
+    with pytest.raises(UsageError, match="another run to start from"):
+        train_here(tiny(), Sources([data]), tmp_path / "run", resume=True, start=tmp_path)
+    for name in ("val_dev", "loss"):
+        path = tmp_path / f"{name}.csv"
+        path.write_text(data.read_text())
+        with pytest.raises(TrainingError, match="names of their own"):
+            train_here(tiny(), Sources([data], [path]), tmp_path / "run")
+    with pytest.raises(TrainingError, match="names of their own"):
+        train_here(tiny(), Sources([data], [data, data]), tmp_path / "run")
+
+
+def test_a_folder_that_is_no_model_is_not_replaced(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
+    train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="new or empty"):
+        export_run(tmp_path / "run", other)
+    assert (other / "config.json").read_text() == "{}"
+    assert export_run(tmp_path / "run", tmp_path / "run" / "model") == tmp_path / "run" / "model"
+    assert not list((tmp_path / "run").glob(".model*"))
+
+
+def test_without_fabric_training_says_what_to_install(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    with pytest.raises(MissingExtra, match=r"auris-asr\[train\]"):
+        train_here(tiny(), Sources([data]), tmp_path / "run")

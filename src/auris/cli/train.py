@@ -92,15 +92,11 @@ def ctc(
     Before training starts, the run reports how much it loaded, and every recording that it left
     out with the reason. Texts have to be written as spoken: "twenty two", not "22".
     """
-    import torch
-
     from auris.training.recipes import CtcRecipe
     from auris.training.run import Setting, Sources, train
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     sources = Sources(data=data, dev=dev or [], texts=text or [])
-    setting = Setting(resume, start, workers, processes, device)
+    setting = Setting(resume, start, workers, processes, device, threads)
     train(CtcRecipe.read(config), sources, out, setting, _teller())
 
 
@@ -127,15 +123,11 @@ def asr(
     With --model the recipe has no shapes: all weights of the checkpoint are trained, or adapters
     on its decoder with lora_rank. Texts are then kept as they are written.
     """
-    import torch
-
     from auris.training.recipes import AsrRecipe, TuneRecipe
     from auris.training.run import Setting, Sources, train
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     sources = Sources(data=data, dev=dev or [], texts=text or [], model=model)
-    setting = Setting(resume, start, workers, processes, device)
+    setting = Setting(resume, start, workers, processes, device, threads)
     kind = AsrRecipe if model is None else TuneRecipe
     train(kind.read(config), sources, out, setting, _teller())
 

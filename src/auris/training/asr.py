@@ -119,7 +119,8 @@ class AsrObjective(nn.Module):
         audio, lengths = self.hear(batch.mels)
         nothing = audio.new_zeros((), dtype=torch.float32)
         ctc, reply, tokens = nothing, nothing, nothing
-        if self.head is not None:
+        # With no weight it is not computed: an infinite loss times 0 is not a number.
+        if self.head is not None and (self.ctc_weight > 0 or not whole):
             ctc = ctc_loss(*self._aligned(audio, lengths, batch))
         if whole:
             reply, tokens = self.reply_loss(audio, lengths, batch)
@@ -187,7 +188,7 @@ class AsrTask:
         self.generation = generation
         config = self.model.config
         bins = config.encoder.mel_bins
-        aligned = objective.head is not None and objective.ctc_weight > 0
+        aligned = objective.head is not None and (objective.ctc_weight > 0 or decoder_from_step > 0)
         self.hearing = Hearing(config.frontend, bins, self.tokenizer.encode, frames, aligned)
 
     @property
@@ -203,7 +204,7 @@ class AsrTask:
         """The encoder in training, where its inputs have one shape; texts differ in length."""
         self.objective.encode = torch.compile(self.model.encoder.forward, dynamic=False)
 
-    def write(self, mels: Sequence[Tensor], whole: bool) -> list[str]:
+    def write(self, mels: Sequence[Tensor], contexts: Sequence[str], whole: bool) -> list[str]:
         """The decoder's text, or the CTC head's while the decoder is not trained."""
         audio, lengths = self.objective.hear(mels)
         if not whole:
@@ -211,21 +212,18 @@ class AsrTask:
             return [best_path(rows, blank, self.tokenizer) for rows in logits.split(lengths)]
         # The cache has the weights' type, so keys must not come in another.
         with torch.autocast(audio.device.type, enabled=False):
-            replies = self._replies(audio.float(), lengths)
+            replies = self._replies(audio.float(), lengths, contexts)
         return [parse_reply(text, None).text for text in replies]
 
-    def _replies(self, audio: Tensor, lengths: list[int]) -> list[str]:
+    def _replies(self, audio: Tensor, lengths: list[int], contexts: Sequence[str]) -> list[str]:
         """Greedy replies, by the engine's own loop."""
         backend = TorchBackend(self.model)
-        requests = [
-            Request(
-                key,
-                self.model.embed_projected(prompt_ids(self.tokenizer, len(clip)), clip),
-                TOKENS_BESIDES + 2 * len(clip),
-                Sampling(),
-            )
-            for key, clip in enumerate(audio.split(lengths))
-        ]
+        requests: list[Request] = []
+        for clip, context in zip(audio.split(lengths), contexts, strict=True):
+            ids = prompt_ids(self.tokenizer, len(clip), context=context)
+            prompt = self.model.embed_projected(ids, clip)
+            budget = TOKENS_BESIDES + 2 * len(clip)
+            requests.append(Request(len(requests), prompt, budget, Sampling()))
         tokens: list[list[int]] = [[] for _ in lengths]
         stops = frozenset([self.tokenizer.id(TURN_END), self.tokenizer.id(END_OF_TEXT)])
         for step in decode(backend, requests, stops, len(requests)):

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from auris.audio import io
 from auris.audio.mel import mel_frames
 from auris.config import audio_tokens
-from auris.errors import AudioError, TrainingError
+from auris.errors import AudioError, LanguageError, TrainingError
+from auris.text.languages import language_name
 from auris.text.normalize import spoken
 from auris.text.prompt import TEXT_TAG
 from auris.training.units import frames_needed
@@ -39,8 +40,12 @@ SILENT = f"the peak is under {QUIETEST_PEAK}"
 EMPTY_TEXT = "the text has no words"
 UNSPOKEN = "the text does not say how it is spoken (digits or symbols)"
 TOO_LONG = "the clip is longer than a batch"
+NO_LANGUAGE = "the language is none that Qwen3-ASR names"
 UNALIGNABLE = "the text has more units than the clip has frames"
 
+
+NOT_SAID = "None"
+"""Language of a text whose manifest does not name it, as in the official format."""
 
 JSONL_KEYS = {"audio", "text", "speaker", "language", "prompt"}
 
@@ -60,7 +65,7 @@ class Row:
     wav: Path
     text: str
     speaker: str = ""
-    language: str = "None"
+    language: str = NOT_SAID
     prompt: str = ""
 
 
@@ -72,7 +77,8 @@ class Clip:
         name: path of the recording as it will appear in reports.
         samples: int16 [S] at 16 kHz, which is half of float32's memory.
         text: in the run's form.
-        speaker, language, prompt: see `Row`.
+        speaker, prompt: see `Row`.
+        language: English name, or "None".
         ids: units of the text; empty until `with_units`.
     """
 
@@ -117,8 +123,8 @@ class DataReport:
         """Account for one row that is left out."""
         self.skipped.setdefault(reason, []).append(name)
 
-    def describe(self, names: int = 5) -> str:
-        """Some lines for people; of each reason's rows the first `names` by name."""
+    def describe(self, names: int | None = 5) -> str:
+        """Some lines for people; of each reason's rows the first `names` by name, or all."""
         lengths = sorted(self.lengths) or [0.0]
         lines = [
             f"{len(self.lengths)} clips, {sum(lengths) / 3600:.2f} hours, "
@@ -133,8 +139,9 @@ class DataReport:
         return "\n".join(lines)
 
 
-def _some(found: Sequence[str], names: int) -> str:
-    return ", ".join(found[:names]) + (", ..." if len(found) > names else "")
+def _some(found: Sequence[str], names: int | None) -> str:
+    shown = found[:names]
+    return ", ".join(shown) + (", ..." if len(found) > len(shown) else "")
 
 
 def read_manifest(path: Path) -> list[Row]:
@@ -193,12 +200,12 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
                 f"it is not on line {number} of {path}",
                 "correct the line",
             )
-        yield {"wav": content["audio"], **{k: v for k, v in content.items() if v}}
+        yield {**{k: content[k] for k in JSONL_KEYS if content.get(k)}, "wav": content["audio"]}
 
 
 def _row(manifest: Path, line: Mapping[str, Any]) -> Row:
     speaker = line.get("speaker", "")
-    language, text = line.get("language", "None"), line.get("text", "")
+    language, text = line.get("language", NOT_SAID), line.get("text", "")
     if TEXT_TAG in text:
         opening, _, text = text.partition(TEXT_TAG)
         language = opening.strip().removeprefix("language").strip() or language
@@ -214,6 +221,10 @@ def _row(manifest: Path, line: Mapping[str, Any]) -> Row:
 
 def _load(row: Row, form: TextForm) -> Clip | str:
     """The row's clip, or why there is none."""
+    try:
+        language = NOT_SAID if row.language == NOT_SAID else language_name(row.language)
+    except LanguageError:
+        return NO_LANGUAGE
     text = row.text.strip() if form == "written" else spoken(row.text)
     if text is None:
         return UNSPOKEN
@@ -228,7 +239,9 @@ def _load(row: Row, form: TextForm) -> Clip | str:
     if np.abs(samples).max() < QUIETEST_PEAK:
         return SILENT
     scaled = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    return Clip(str(row.wav), scaled, text, row.speaker, language=row.language, prompt=row.prompt)
+    return Clip(
+        str(row.wav), scaled, text, row.speaker, language=language or NOT_SAID, prompt=row.prompt
+    )
 
 
 def load_clips(

@@ -114,15 +114,13 @@ def plan_epoch(clips: Sequence[Clip], recipe: Recipe, epoch: int) -> EpochPlan:
     rows: list[tuple[int, ...]] = [(i,) for i in range(len(clips))]
     hush: list[float] = []
     if _augments(recipe, epoch):
-        rows += short_rows(clips, rng, recipe.join_shorter, recipe.join_most, recipe.join_copies)
+        joined = short_rows(clips, rng, recipe.join_shorter, recipe.join_most, recipe.join_copies)
         paused = [length + PAUSE_SECONDS[1] for length in lengths]
         longest = min(recipe.long_seconds, recipe.longest_seconds)
-        rows += [
-            row
-            for row in long_rows(paused, rng, recipe.long_share, longest)
-            if len({(clips[i].language, clips[i].prompt) for i in row}) == 1
-        ]
-        hush = rng.uniform(*HUSH_SECONDS, int(recipe.hush_share * len(clips))).tolist()
+        joined += long_rows(paused, rng, recipe.long_share, longest)
+        rows += [r for r in joined if len({(clips[i].language, clips[i].prompt) for i in r}) == 1]
+        drawn = rng.uniform(*HUSH_SECONDS, int(recipe.hush_share * len(clips)))
+        hush = drawn.clip(max=recipe.longest_seconds).tolist()
     # A clip under half a second costs as much as one of half a second.
     seconds = [max(sum(lengths[i] for i in row), 0.5) for row in rows] + hush
     rows += [()] * len(hush)

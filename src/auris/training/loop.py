@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from auris.errors import TrainingError
@@ -36,6 +36,9 @@ from auris.training.reports import Journal
 from auris.training.score import error_rates
 from auris.training.state import load_state, save_state
 from auris.training.tasks import Task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["BEST", "LAST", "Progress", "Trainer"]
 
@@ -62,6 +65,7 @@ class Progress:
         losses: losses of the epoch's steps so far.
         skipped: steps of the run whose loss or gradient was not finite.
         best: lowest mean word error rate so far (or loss, without development sets).
+        whole: whether that was with every part of the model in training.
         data: fingerprint of the clips.
         seconds: time spent in the epoch so far.
     """
@@ -73,6 +77,7 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     skipped: int = 0
     best: float | None = None
+    whole: bool = False
     data: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -160,11 +165,12 @@ class Trainer:
             )
         self.progress = progress
         if self._leads:
-            self.journal.rewind(progress.step, progress.epoch)
+            self.journal.rewind(progress.step, progress.epoch, list(self.dev))
 
     def run(self) -> None:
         """Train to the end of the recipe."""
-        with self.journal.open(self.progress.step, self.steps):
+        opened = self.journal.open(self.progress.step, self.steps) if self._leads else nullcontext()
+        with opened:
             while self.progress.step < self.steps:
                 self._epoch()
 
@@ -246,9 +252,12 @@ class Trainer:
             save_state(self.out / name, self.model, optimizer, {**beside, **asdict(self.progress)})
 
     def _end_epoch(self) -> None:
-        rates = self._score() if self._leads else {}
+        whole = self.task.whole(self.progress.step - 1)
+        rates = self._score(whole) if self._leads else {}
         score = sum(rates.values()) / len(rates) if rates else self.progress.loss
-        best = self.progress.best
+        # What a part of the model could do is no measure for the whole.
+        best = self.progress.best if self.progress.whole == whole else None
+        self.progress.whole = whole
         better = not math.isnan(score) and (best is None or score <= best)
         if better:
             self.progress.best = score
@@ -259,10 +268,9 @@ class Trainer:
         self._save(LAST)
         self.fabric.barrier()
 
-    def _score(self) -> dict[str, float]:
+    def _score(self, whole: bool) -> dict[str, float]:
         """Word error rates after an epoch, written to the logs."""
         progress, recipe = self.progress, self.recipe
-        whole = self.task.whole(progress.step - 1)
         rates = error_rates(self.task, self.dev, self.fabric.device, recipe.bf16, whole)
         rate = recipe.learning_rate(progress.step - 1, self.steps)
         self.journal.epoch(asdict(progress), progress.loss, rate, rates)

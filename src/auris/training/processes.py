@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import TYPE_CHECKING
 
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
+from auris.errors import MissingExtra, UsageError
 
-from auris.errors import UsageError
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["new_fabric"]
 
 
-def new_fabric(processes: int, bf16: bool, device: str = "auto") -> Fabric:
+def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = False) -> Fabric:
     """The processes of a run, launched.
 
     Under torchrun they are those that it started, on however many machines; otherwise
@@ -22,11 +23,22 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto") -> Fabric:
     Args:
         processes: how many, outside torchrun.
         bf16: compute in bfloat16 where autocast does.
+        idle: whether some weights get no gradient in some steps.
         device: "auto" or a device that Fabric knows as an accelerator, such as "cpu" or "cuda".
 
     Raises:
         UsageError: there is no such device, or not so many of it.
+        MissingExtra: Lightning Fabric is not installed.
     """
+    try:
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies.ddp import DDPStrategy
+    except ImportError as error:
+        raise MissingExtra(
+            "training needs Lightning Fabric",
+            "it is not installed",
+            "run `pip install auris-asr[train]`",
+        ) from error
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # It greets every run.
     nodes = 1
     if "LOCAL_WORLD_SIZE" in os.environ:  # Set by torchrun for every process that it starts.
@@ -37,8 +49,7 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto") -> Fabric:
             accelerator=device,
             devices=processes,
             num_nodes=nodes,
-            # While only the CTC loss is trained, the decoder's weights get no gradient.
-            strategy=DDPStrategy(find_unused_parameters=True) if processes * nodes > 1 else "auto",
+            strategy=DDPStrategy(find_unused_parameters=idle) if processes * nodes > 1 else "auto",
             precision="bf16-mixed" if bf16 else "32-true",
         )
     except (ValueError, RuntimeError) as error:

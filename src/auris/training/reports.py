@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from auris.errors import OutputError
+from auris.errors import OutputError, TrainingError
 
-__all__ = ["CURVE", "LOG", "STEPS", "Bar", "Journal", "Lines", "Teller"]
+__all__ = ["CURVE", "EPOCH_COLUMNS", "LOG", "STEPS", "Bar", "Journal", "Lines", "Teller"]
 
 LOG, STEPS, CURVE, TENSORBOARD = "log.csv", "steps.csv", "curve.png", "tensorboard"
 """Files of a run: a line an epoch, a line a step, the plot of both, and TensorBoard's folder."""
+
+EPOCH_COLUMNS = ("epoch", "step", "lr", "loss", "skipped", "seconds")
+"""Columns of log.csv besides the development sets."""
 
 SECONDS_BETWEEN_PLOTS = 20.0
 
@@ -132,8 +135,22 @@ class Journal:
             if self._board is not None:
                 self._board.close()
 
-    def rewind(self, step: int, epoch: int) -> None:
-        """Forget what was logged after a checkpoint: that many steps and epochs are done."""
+    def rewind(self, step: int, epoch: int, sets: Sequence[str]) -> None:
+        """Forget what was logged after a checkpoint: that many steps and epochs are done.
+
+        Args:
+            sets: development sets that will be logged.
+
+        Raises:
+            TrainingError: others were logged before.
+        """
+        logged = [name for name in _columns(self.out / LOG) if name not in EPOCH_COLUMNS]
+        if _columns(self.out / LOG) and logged != list(sets):
+            raise TrainingError(
+                "a run is resumed with the development sets it began with",
+                f"these were {', '.join(logged) or 'none'}, not {', '.join(sets) or 'none'}",
+                "give the same --dev files in the same order",
+            )
         _keep(self.out / STEPS, "step", step)
         _keep(self.out / LOG, "epoch", epoch)
 
@@ -202,6 +219,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def _columns(path: Path) -> list[str]:
+    return list(row) if (row := next(iter(_rows(path)), None)) else []
+
+
 def _keep(path: Path, column: str, last: int) -> None:
     rows = [row for row in _rows(path) if int(row[column]) <= last]
     if not rows:
@@ -235,8 +256,7 @@ def draw(out: Path) -> Path | None:
     above.set_ylabel("loss")
     above.set_yscale("log")
     epochs = _rows(out / LOG)
-    known = {"epoch", "step", "lr", "loss", "skipped", "seconds"}
-    for name in [name for name in (epochs[0] if epochs else {}) if name not in known]:
+    for name in [name for name in _columns(out / LOG) if name not in EPOCH_COLUMNS]:
         at = [int(row["step"]) for row in epochs]
         below.plot(at, [100 * float(row[name]) for row in epochs], marker="o", label=name)
     below.set_ylabel("word error rate, %")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from auris.errors import TrainingError
+from auris.errors import TrainingError, UsageError
 from auris.models.aut_ctc import AutCtc
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
@@ -21,7 +21,7 @@ from auris.training.data import Clip, DataReport, load_clips, read_manifest, wit
 from auris.training.loop import BEST, LAST, Trainer
 from auris.training.processes import new_fabric
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
-from auris.training.reports import Journal, Lines, Teller
+from auris.training.reports import EPOCH_COLUMNS, Journal, Lines, Teller
 from auris.training.score import require_jiwer
 from auris.training.state import load_weights
 from auris.training.tasks import CtcTask, Task
@@ -29,6 +29,9 @@ from auris.training.tuning import checkpoint_task
 from auris.training.units import train_units, train_vocabulary
 
 __all__ = ["MODEL", "RECIPES", "Setting", "Sources", "export_run", "train"]
+
+VAL = "val"
+"""Name of the development set that is split off the training clips."""
 
 UNITS, RECIPE, RUN, REPORT, MODEL = "units.json", "recipe.json", "run.json", "data.txt", "model"
 
@@ -63,6 +66,7 @@ class Setting:
         workers: processes of each training process that prepare batches ahead.
         processes: training processes on this machine; under torchrun, those that it started.
         device: accelerator, see `auris.training.processes.new_fabric`.
+        threads: processor threads of each process; by default torch decides.
     """
 
     resume: bool = False
@@ -70,6 +74,7 @@ class Setting:
     workers: int = 0
     processes: int = 1
     device: str = "cpu"
+    threads: int | None = None
 
 
 def train(
@@ -93,9 +98,12 @@ def train(
         OutputError: the folder cannot be written.
     """
     setting = setting or Setting()
-    if sources.dev:
-        require_jiwer()
-    fabric = new_fabric(setting.processes, recipe.bf16, setting.device)
+    _check_sources(recipe, sources, setting)
+    # CTC training never uses the projector; another run its decoder, perhaps, not at first.
+    idle = isinstance(recipe, CtcRecipe) or getattr(recipe, "decoder_from_step", 0) > 0
+    fabric = new_fabric(setting.processes, recipe.bf16, setting.device, idle)
+    if setting.threads is not None:  # After Fabric, which chooses a number itself.
+        torch.set_num_threads(setting.threads)
     leads = fabric.global_rank == 0
     teller = (teller or Lines()) if leads else Lines(lambda line: None)
     if leads:
@@ -116,12 +124,12 @@ def train(
     clips, found = with_units(clips, task.hearing.spell, found, task.hearing.aligned)
     clips, held = _split(clips, recipe)
     teller.say(found.describe())
-    dev = {path.stem.removesuffix("_dev"): _dev_set(path, recipe, teller) for path in sources.dev}
+    dev = {_set_name(path): _dev_set(path, recipe, teller) for path in sources.dev}
     if held:
-        dev["val"] = held
+        dev[VAL] = held
     trainer = Trainer(recipe, task, clips, dev, out, Journal(out, teller), fabric, setting.workers)
     if leads:
-        report = found.describe(names=len(clips) + len(found.cut)) + "\n"
+        report = found.describe(names=None) + "\n"
         (out / REPORT).write_text(report, encoding="utf-8")
         (out / RECIPE).write_text(_json(recipe.to_dict()), encoding="utf-8")
     if setting.resume:
@@ -162,6 +170,34 @@ def _split(clips: Sequence[Clip], recipe: Recipe) -> tuple[list[Clip], list[Clip
     return kept, list(held.values())
 
 
+def _check_sources(recipe: Recipe, sources: Sources, setting: Setting) -> None:
+    """What can be told before anything is loaded."""
+    if sources.dev or recipe.val_split:
+        require_jiwer()
+    names = [_set_name(path) for path in sources.dev]
+    taken = [n for n in names if names.count(n) > 1 or n in (*EPOCH_COLUMNS, VAL)]
+    if taken:
+        raise TrainingError(
+            f"development sets need names of their own, not {VAL} or {', '.join(EPOCH_COLUMNS)}",
+            f"{taken[0]} is given twice or is one of these",
+            "rename the file",
+        )
+    ignored = {
+        "further text for the units of a checkpoint": sources.texts
+        and isinstance(recipe, TuneRecipe),
+        "another run to start from while one is resumed": setting.resume and setting.start,
+    }
+    for what, given in ignored.items():
+        if given:
+            raise UsageError(
+                "Every option has to have an effect", f"there is none for {what}", "leave it out"
+            )
+
+
+def _set_name(path: Path) -> str:
+    return path.stem.removesuffix("_dev")
+
+
 def _check_folder(recipe: Recipe, sources: Sources, out: Path, setting: Setting) -> None:
     """A new run needs a folder without one, a resumed run its own recipe and checkpoint."""
     path = out / RECIPE
@@ -171,7 +207,8 @@ def _check_folder(recipe: Recipe, sources: Sources, out: Path, setting: Setting)
             f"{out} holds a run",
             "resume it or choose another folder",
         )
-    if setting.resume and _read_run(out) != (recipe, sources.model):
+    model = sources.model.resolve() if sources.model else None
+    if setting.resume and _read_run(out) != (recipe, model):
         raise TrainingError(
             "a run is resumed with its own recipe and model",
             f"those of {out} differ",
@@ -244,7 +281,7 @@ def _task(recipe: Recipe, model: Path | None, run: Path) -> Task:
                 "a recipe for training further needs a checkpoint", "none is given", "name --model"
             )
         torch.manual_seed(recipe.seed)
-        return checkpoint_task(model, recipe)
+        return checkpoint_task(model, recipe, frames)
     tokenizer = Tokenizer.from_json((run / UNITS).read_text(encoding="utf-8"))
     torch.manual_seed(recipe.seed)
     if isinstance(recipe, AsrRecipe):
@@ -295,6 +332,11 @@ def export_run(run: Path, out: Path, which: str = BEST, dtype: torch.dtype = tor
         )
     task = _task(*_read_run(run), run)
     load_weights(run / which, task.module)
-    if (out / "config.json").is_file():
-        shutil.rmtree(out)
-    return task.export(out, dtype)
+    if not (out / "config.json").is_file() or not (out / "model.safetensors").is_file():
+        return task.export(out, dtype)
+    # The new one is whole before the old one goes.
+    fresh = out.with_name(f".{out.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    task.export(fresh, dtype)
+    shutil.rmtree(out)
+    return fresh.rename(out)

@@ -51,7 +51,7 @@ def transcribe(
     for batch in by_length([clip.seconds for clip in clips], BATCH_SECONDS):
         mels = [task.hearing.mel(floats(clips[i])).to(device) for i in batch]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            written = task.write(mels, whole)
+            written = task.write(mels, [clips[i].prompt for i in batch], whole)
         for i, text in zip(batch, written, strict=True):
             texts[i] = text
     task.module.train(training)
@@ -66,6 +66,8 @@ def error_rates(
     whole: bool = True,
 ) -> dict[str, float]:
     """Word error rate of every set, as a fraction of its words."""
+    if not sets:
+        return {}
     jiwer = require_jiwer()
     rates = {}
     for name, clips in sets.items():

@@ -42,8 +42,8 @@ class Task(Protocol):
     def compile(self) -> None:
         """Compile what can be compiled."""
 
-    def write(self, mels: Sequence[Tensor], whole: bool) -> list[str]:
-        """Texts of clips; `whole` as in training."""
+    def write(self, mels: Sequence[Tensor], contexts: Sequence[str], whole: bool) -> list[str]:
+        """Texts of clips with their prompts' contexts; `whole` as in training."""
 
     def export(self, out: Path, dtype: torch.dtype) -> Path:
         """Write the model as a model directory."""
@@ -89,7 +89,7 @@ class CtcTask:
         only scored have many shapes."""
         self.objective.network = torch.compile(self.model.forward, dynamic=False)
 
-    def write(self, mels: Sequence[Tensor], whole: bool) -> list[str]:
+    def write(self, mels: Sequence[Tensor], contexts: Sequence[str], whole: bool) -> list[str]:
         """Best paths."""
         logits, lengths = self.model(mels)
         blank = self.model.config.blank

@@ -21,7 +21,7 @@ from auris.training.recipes import TuneRecipe
 __all__ = ["checkpoint_task"]
 
 
-def checkpoint_task(directory: Path, recipe: TuneRecipe) -> AsrTask:
+def checkpoint_task(directory: Path, recipe: TuneRecipe, frames: int | None = None) -> AsrTask:
     """The model of a checkpoint in float32 with its CTC head, where it has one.
 
     Raises:
@@ -51,12 +51,12 @@ def checkpoint_task(directory: Path, recipe: TuneRecipe) -> AsrTask:
             f"{directory} has none, and ctc_weight is {recipe.ctc_weight}",
             "set ctc_weight to 0",
         )
-    for part in (model, head):
-        if part is not None:
-            part.requires_grad_(True)
+    model.requires_grad_(True)
+    if head is not None:  # Without a loss of its own it stays as it is.
+        head.requires_grad_(recipe.ctc_weight > 0)
     objective = AsrObjective(model, tokenizer, head, recipe.ctc_weight)
     if recipe.lora_rank:
         objective.requires_grad_(False)
         adapt(model, recipe.lora_rank, recipe.lora_alpha)
     generation = read_generation(checkpoint.directory)
-    return AsrTask(objective, generation=generation)
+    return AsrTask(objective, frames=frames, generation=generation)
