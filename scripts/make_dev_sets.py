@@ -4,9 +4,8 @@
     joined_SET_dev.csv  the clips of a given set in rows of up to 30 seconds, with short pauses
     hush_dev.csv        ten minutes of silence, noise and music in clips of 30 seconds, without text
 
-The audio without speech is made in other ways than what training hears (plucked strings, sweeps,
-swelling and crackling noise), so that a model does not know it already. The same seed writes the
-same files.
+Plucked strings and sweeps are sounds of kinds that training never hears; silence, swelling noise
+and crackle are like some that it does. The same seed writes the same files.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ Writes 16 kHz mono FLAC and, per kind and share, a CSV `wav,text,speaker,seconds
     synth_sentences_dev.csv           other sentences, spoken by the held-out voice
     synth_voice_dev.csv               held-out digits and phrases by the held-out voice
 
-A text belongs to training or development by a hash of its words, so no development text ever
-occurs in training, and the held-out voice speaks development texts only. The same seed writes
+A text belongs to training or development by a hash of its letters, so no text of development is,
+as it stands, a text of training, and the held-out voice speaks development texts only. The same seed writes
 the same clips. Debian packages: flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k
 festvox-us-slt-hts.
 """

@@ -24,7 +24,7 @@ from auris.errors import (
     TokenizerError,
     UsageError,
 )
-from auris.export import convert, export, export_native
+from auris.export import convert, export
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import AUDIO_PAD, CHAT_TEMPLATE, CONTROL_TOKENS, TEXT_TAG
 from auris.text.tokenizer import AddedId, Tokenizer
@@ -198,11 +198,9 @@ class TestContent:
                 export(model, qwen_config(), tiny_tokenizer(), out, dtype=dtype)
             assert not out.exists()
 
-    def test_export_native(self, tmp_path: Path) -> None:
+    def test_a_ctc_model(self, tmp_path: Path) -> None:
         model, tokenizer = tiny_model(ctc_config()), tiny_tokenizer()
-        out = export_native(
-            model, ctc_config(), tokenizer.to_json(), tmp_path / "out", torch.float32
-        )
+        out = export(model, ctc_config(), tokenizer, tmp_path / "out", dtype=torch.float32)
         assert Tokenizer.from_directory(out).added == tokenizer.added
         found = load_weights(open_checkpoint(out), torch.device("cpu"), lambda stored: stored)
         for name, tensor in model.state_dict().items():

@@ -38,7 +38,7 @@ from auris.text.prompt import (
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE
 
-__all__ = ["convert", "export", "export_native"]
+__all__ = ["convert", "export"]
 
 REFERENCE_CLIP_SECONDS = 30
 
@@ -283,21 +283,6 @@ def export(
     with _draft(target) as draft:
         _write(draft, layout, parts, content, shard_bytes)
     return target
-
-
-def export_native(
-    model: nn.Module,
-    config: ModelConfig,
-    tokenizer_json: str,
-    out: str | Path,
-    dtype: torch.dtype = torch.float16,
-) -> Path:
-    """Write a trained model in the native layout; errors as in `export`.
-
-    Args:
-        tokenizer_json: content of its tokenizer.json.
-    """
-    return export(model, config, Tokenizer.from_json(tokenizer_json), out, dtype=dtype)
 
 
 def convert(

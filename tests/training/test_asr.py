@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from auris.checkpoints.ctc_head import CTC_HEAD
-from auris.errors import ConfigError, TrainingError
+from auris.errors import ConfigError, TrainingError, UsageError
 from auris.export import export
 from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
@@ -22,10 +24,11 @@ from auris.text.prompt import AUDIO_PAD, TEXT_TAG, TURN_END
 from auris.training.adapters import merged
 from auris.training.asr import IGNORED, AsrObjective, AsrTask, dialogues, fresh_objective
 from auris.training.examples import Batch
-from auris.training.recipes import AsrRecipe, TuneRecipe
+from auris.training.folder import RunFolder
+from auris.training.loop import Trainer
+from auris.training.recipes import AsrRecipe, Recipe, TuneRecipe
 from auris.training.run import Setting, Sources, export_run, train
 from auris.training.tuning import checkpoint_task
-from auris.training.units import train_vocabulary
 from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, write_tiny
 from tests.training.conftest import quiet
 from tests.training.tones import tones, write_wav
@@ -148,20 +151,21 @@ def test_a_small_model_learns_tones_and_reads_them_back(
 
 
 def test_before_its_step_the_decoder_stays_as_it_is(
-    data: Path, tmp_path: Path, tiny_asr: Callable[..., AsrRecipe]
+    data: Path,
+    tmp_path: Path,
+    tiny_asr: Callable[..., AsrRecipe],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recipe = tiny_asr(max_steps=4, decoder_from_step=2)
-    fresh = fresh_objective(recipe, train_vocabulary(["a b"], 256))
-    assert isinstance(fresh.model, QwenAsr)
-    early = train(tiny_asr(max_steps=2, decoder_from_step=2), Sources([data]), tmp_path / "early",
-                  teller=quiet())  # fmt: skip
-    late = train(recipe, Sources([data]), tmp_path / "late", teller=quiet())
+    out = tmp_path / "run"
+    broken_off(monkeypatch, 2, lambda: train(recipe, Sources([data]), out, teller=quiet()))
+    early = load_file(out / "last" / "model.safetensors")
     torch.manual_seed(recipe.seed)
-    before = fresh_objective(recipe, early.task.tokenizer).model.decoder.state_dict()
-    now = {k: v for k, v in early.model.state_dict().items() if k.startswith("model.decoder.")}
-    assert all(torch.equal(now[f"model.decoder.{name}"], t) for name, t in before.items())
-    moved = late.model.state_dict()["model.decoder.layers.0.qkv.weight"]
-    assert not torch.equal(moved, before["layers.0.qkv.weight"])
+    fresh = fresh_objective(recipe, RunFolder(out).units()).model.decoder.state_dict()
+    assert all(torch.equal(early[f"model.decoder.{name}"], t) for name, t in fresh.items())
+    late = train(recipe, Sources([data]), out, Setting(resume=True), quiet()).model.state_dict()
+    moved = "model.decoder.layers.0.qkv.weight"
+    assert not torch.equal(late[moved], early[moved])
 
 
 def tune_data(tmp_path: Path) -> Path:
@@ -228,21 +232,89 @@ def test_merged_adapters_compute_the_same(tmp_path: Path) -> None:
     assert any("lora_" in name for name, _ in task.model.named_parameters())
 
 
-def test_a_resumed_tuning_computes_the_same(tmp_path: Path) -> None:
-    source = write_tiny(tmp_path / "source", "hf")
-    sources = Sources([tune_data(tmp_path)], model=source)
-    values = {"lr": 1e-3, "bf16": False, "checkpoint_steps": 2, "lora_rank": 2, "batch_seconds": 2}
-    whole = TuneRecipe.of({**values, "max_steps": 6})
-    train(whole, sources, tmp_path / "whole", teller=quiet())
-    part = tmp_path / "part"
-    train(TuneRecipe.of({**values, "max_steps": 6}), sources, part, teller=quiet())
-    with pytest.raises(TrainingError, match="its own recipe and model"):
-        train(whole, Sources(sources.data, model=tmp_path), part, Setting(resume=True), quiet())
-    again = train(whole, sources, part, Setting(resume=True), quiet())
+class BreakOffError(Exception):
+    pass
+
+
+def broken_off(monkeypatch: pytest.MonkeyPatch, after: int, run: Callable[[], object]) -> None:
+    """Run, and break off before step `after` (from 0)."""
+    step = Trainer.step
+
+    def limited(trainer: Trainer, batches: Sequence[Batch]) -> float:
+        if trainer.progress.step == after:
+            raise BreakOffError
+        return step(trainer, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", limited)
+        with pytest.raises(BreakOffError):
+            run()
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+@pytest.mark.parametrize("kind", ["adapters", "all weights", "from nothing"])
+def test_a_resumed_run_computes_the_same(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_asr: Callable[..., AsrRecipe],
+    kind: str,
+    after: int,
+) -> None:
+    sources = Sources([tune_data(tmp_path)])
+    recipe: Recipe = tiny_asr(max_steps=6, decoder_from_step=4, batch_seconds=2)
+    if kind != "from nothing":
+        values = {"lr": 1e-3, "bf16": False, "checkpoint_steps": 2, "batch_seconds": 2}
+        rank = 2 if kind == "adapters" else 0
+        recipe = TuneRecipe.of({**values, "max_steps": 6, "lora_rank": rank})
+        sources = replace(sources, model=write_tiny(tmp_path / "source", "hf"))
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    train(recipe, sources, whole, teller=quiet())
+    broken_off(monkeypatch, after, lambda: train(recipe, sources, part, teller=quiet()))
+    again = train(recipe, sources, part, Setting(resume=True), quiet())
     assert again.progress.step == 6
-    logs = [(tmp_path / run / "steps.csv").read_text() for run in ("whole", "part")]
+    logs = [(run / "steps.csv").read_text() for run in (whole, part)]
     losses = [[row.split(",")[2] for row in log.splitlines()] for log in logs]
+    assert len(losses[0]) == 7
     assert losses[0] == losses[1]
+
+
+def test_a_run_is_resumed_with_its_own_checkpoint(tmp_path: Path) -> None:
+    sources = Sources([tune_data(tmp_path)], model=write_tiny(tmp_path / "source", "hf"))
+    recipe = TuneRecipe.of({"max_steps": 1, "bf16": False})
+    train(recipe, sources, tmp_path / "run", teller=quiet())
+    other = replace(sources, model=tmp_path)
+    with pytest.raises(TrainingError, match="its own recipe and model"):
+        train(recipe, other, tmp_path / "run", Setting(resume=True), quiet())
+    assert sources.model is not None
+    with pytest.raises(UsageError, match="model that it began with"):
+        export_run(tmp_path / "run", sources.model)
+
+
+def test_the_whole_model_alone_can_be_the_best(
+    data: Path,
+    tmp_path: Path,
+    tiny_asr: Callable[..., AsrRecipe],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = iter([0.1, 0.2, 0.9, 0.8, 0.85])
+    monkeypatch.setattr("auris.training.loop.error_rates", lambda *args: {"a": next(rates)})
+    recipe = tiny_asr(epochs=5, max_steps=None, batch_seconds=20, decoder_from_step=2,
+                      augment_from_epoch=99)  # fmt: skip
+    train(recipe, Sources([data], [data]), tmp_path / "run", teller=quiet())
+    kept = json.loads((tmp_path / "run" / "best" / "progress.json").read_text())
+    assert kept["rates"] == {"a": 0.8}
+
+
+def test_clips_without_speech_are_learned_from(tmp_path: Path) -> None:
+    write_wav(tmp_path / "silence.wav", np.zeros(16000, np.float32))
+    line = {"audio": "silence.wav", "text": "language None<asr_text>"}
+    (tmp_path / "tune.jsonl").write_text(json.dumps(line))
+    source = write_tiny(tmp_path / "source", "hf")
+    recipe = TuneRecipe.of({"max_steps": 2, "bf16": False})
+    sources = Sources([tmp_path / "tune.jsonl"], model=source)
+    run = train(recipe, sources, tmp_path / "run", teller=quiet())
+    assert [(clip.ids, clip.language) for clip in run.clips] == [((), "None")]
+    assert all(map(np.isfinite, [run.progress.best]))
 
 
 def test_other_architectures_and_vocabularies_are_refused(tmp_path: Path) -> None:
@@ -280,7 +352,8 @@ def test_a_head_without_a_loss_stays_as_it_is(tmp_path: Path) -> None:
     head = torch.nn.Linear(config.decoder.hidden, config.decoder.vocab + 1)
     source = export(tiny_model(), config, tokenizer, tmp_path / "source", layout="hf",
                     dtype=torch.float32, ctc_head=head)  # fmt: skip
-    _, last, written = tune(tmp_path, source, max_steps=30, lr=1e-3)
-    assert last == last  # Texts that CTC could not align make no loss infinite.
+    # Texts that CTC could not align make no loss infinite.
+    first, last, written = tune(tmp_path, source, max_steps=30, lr=1e-3)
+    assert math.isfinite(first + last)
     kept = load_file(written / CTC_HEAD)
     assert torch.allclose(kept["weight"].float(), head.weight, atol=1e-3)

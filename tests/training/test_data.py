@@ -169,7 +169,9 @@ def test_a_vocabulary_has_qwen3_asrs_control_tokens_and_cheap_prompts() -> None:
 
 def jsonl(tmp_path: Path, *lines: object) -> Path:
     path = tmp_path / "set.jsonl"
-    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    text = "\n".join(
+        line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines
+    )
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -180,13 +182,13 @@ def test_jsonl_lines_say_language_and_prompt(tmp_path: Path) -> None:
         {"audio": "a.wav", "text": "Grüß Gott!", "language": "German", "prompt": "Gott"},
         "",
         {"audio": "b.wav", "text": "language French<asr_text>Ça va ?"},
-        {"audio": "/c.wav", "text": "Hm", "language": None},
+        {"audio": "/c.wav", "text": "H\u2028m", "language": None},
     )
     rows = read_manifest(path)
     assert [(row.language, row.text, row.prompt) for row in rows] == [
         ("German", "Grüß Gott!", "Gott"),
         ("French", "Ça va ?", ""),
-        ("None", "Hm", ""),
+        ("None", "H\u2028m", ""),
     ]
     assert [row.wav for row in rows] == [tmp_path / "a.wav", tmp_path / "b.wav", Path("/c.wav")]
 

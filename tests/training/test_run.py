@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import json
 import shutil
 import sys
@@ -27,7 +28,10 @@ from tests.training.tones import tones, write_wav
 Manifest = Callable[[str, Sequence[Sequence[str]]], Path]
 
 
-def train_here(recipe: Recipe, sources: Sources, out: Path, **setting: Any) -> Trainer:
+def train_here(
+    recipe: Recipe, sources: Sources, out: Path, start: Path | None = None, **setting: Any
+) -> Trainer:
+    sources = dataclasses.replace(sources, start=start)
     return train(recipe, sources, out, Setting(**setting), quiet())
 
 
@@ -89,7 +93,7 @@ def test_without_jiwer_development_sets_are_refused_at_once(
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtra, match=r"auris-asr\[train\]"):
+    with pytest.raises(MissingExtra, match=r"auris-asr\[score\]"):
         train_here(tiny(), Sources([data], [data]), tmp_path / "run")
 
 

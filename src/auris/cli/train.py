@@ -95,8 +95,8 @@ def ctc(
     from auris.training.recipes import CtcRecipe
     from auris.training.run import Setting, Sources, train
 
-    sources = Sources(data=data, dev=dev or [], texts=text or [])
-    setting = Setting(resume, start, workers, processes, device, threads)
+    sources = Sources(data, dev or [], text or [], start=start)
+    setting = Setting(resume, workers, processes, device, threads)
     train(CtcRecipe.read(config), sources, out, setting, _teller())
 
 
@@ -126,8 +126,8 @@ def asr(
     from auris.training.recipes import AsrRecipe, TuneRecipe
     from auris.training.run import Setting, Sources, train
 
-    sources = Sources(data=data, dev=dev or [], texts=text or [], model=model)
-    setting = Setting(resume, start, workers, processes, device, threads)
+    sources = Sources(data, dev or [], text or [], model, start)
+    setting = Setting(resume, workers, processes, device, threads)
     kind = AsrRecipe if model is None else TuneRecipe
     train(kind.read(config), sources, out, setting, _teller())
 

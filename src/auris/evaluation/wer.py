@@ -23,7 +23,15 @@ from auris.types import Transcript
 
 NORMALIZERS = ("english", "spoken")
 
-__all__ = ["NORMALIZERS", "ClipScore", "SetScore", "read_set", "score_set"]
+__all__ = [
+    "NORMALIZERS",
+    "ClipScore",
+    "SetScore",
+    "normalizer_named",
+    "read_set",
+    "require_jiwer",
+    "score_set",
+]
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,12 @@ class SetScore:
         return content
 
 
-def _jiwer() -> Any:
+def require_jiwer() -> Any:
+    """The module jiwer.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     try:
         import jiwer
     except ImportError:
@@ -81,7 +94,13 @@ def _jiwer() -> Any:
     return jiwer
 
 
-def _normalizer(name: str) -> Callable[[str], str]:
+def normalizer_named(name: str) -> Callable[[str], str]:
+    """One of `NORMALIZERS`.
+
+    Raises:
+        UsageError: there is no such normalizer.
+        MissingExtra: whisper-normalizer is not installed.
+    """
     if name == "spoken":
         # What has no spoken form is compared as it stands.
         return lambda text: spoken(text) or text.lower()
@@ -103,7 +122,7 @@ def _missing(package: str) -> MissingExtra:
     return MissingExtra(
         f"Scoring needs the package {package}",
         "it is not installed",
-        "run pip install 'auris-asr[train]'",
+        "run pip install 'auris-asr[score]'",
     )
 
 
@@ -174,7 +193,7 @@ def score_set(
         UsageError: there is no such normalizer.
         MissingExtra: jiwer or whisper-normalizer is not installed.
     """
-    jiwer, normalize = _jiwer(), _normalizer(normalizer)
+    jiwer, normalize = require_jiwer(), normalizer_named(normalizer)
     files = list(clips)
     began = time.perf_counter()
     results = dict(pipeline.results([str(file) for file in files], batch_size=batch_size))

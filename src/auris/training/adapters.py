@@ -54,6 +54,6 @@ def _peft() -> Any:
         raise MissingExtra(
             "low-rank adapters need peft",
             "it is not installed",
-            "run `pip install auris-asr[train]`, or set lora_rank to 0",
+            "run `pip install auris-asr[lora]`, or set lora_rank to 0",
         ) from error
     return peft

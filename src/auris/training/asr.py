@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auris.backends.torch import TorchBackend
+from auris.config import CHUNK_TOKENS
 from auris.decoding.loop import Request, decode
 from auris.decoding.sampling import Sampling
 from auris.export import export
 from auris.models.cache import WholeRows
 from auris.models.qwen_asr import QwenAsr
+from auris.recognizers import token_budget
 from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
@@ -30,9 +32,6 @@ __all__ = ["IGNORED", "AsrObjective", "AsrTask", "Dialogues", "dialogues", "fres
 
 IGNORED = -100
 """Label of what is not learned: prompt and padding."""
-
-TOKENS_BESIDES = 16
-"""Tokens of a reply that are no text."""
 
 Side = Literal["left", "right"]
 
@@ -222,7 +221,7 @@ class AsrTask:
         for clip, context in zip(audio.split(lengths), contexts, strict=True):
             ids = prompt_ids(self.tokenizer, len(clip), context=context)
             prompt = self.model.embed_projected(ids, clip)
-            budget = TOKENS_BESIDES + 2 * len(clip)
+            budget = token_budget(len(clip) / CHUNK_TOKENS)
             requests.append(Request(len(requests), prompt, budget, Sampling()))
         tokens: list[list[int]] = [[] for _ in lengths]
         stops = frozenset([self.tokenizer.id(TURN_END), self.tokenizer.id(END_OF_TEXT)])
@@ -250,5 +249,5 @@ def fresh_objective(recipe: AsrRecipe, tokenizer: Tokenizer) -> AsrObjective:
     model = QwenAsr(recipe.model_config(tokenizer.size, tokenizer.id(AUDIO_PAD)))
     # The embedding is the output layer too: at torch's own scale its first scores are far too sure.
     nn.init.normal_(model.decoder.embed.weight, std=recipe.hidden**-0.5)
-    head = nn.Linear(recipe.hidden, tokenizer.size + 1)
+    head = nn.Linear(recipe.hidden, tokenizer.size + 1) if recipe.with_head else None
     return AsrObjective(model, tokenizer, head, recipe.ctc_weight)

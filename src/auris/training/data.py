@@ -6,12 +6,13 @@ import csv
 import dataclasses
 import functools
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,12 @@ from auris.errors import AudioError, LanguageError, TrainingError
 from auris.text.languages import language_name
 from auris.text.normalize import spoken
 from auris.text.prompt import TEXT_TAG
+from auris.training.recipes import TextForm
 from auris.training.units import frames_needed
 from auris.types import SAMPLE_RATE
 
-__all__ = ["Clip", "DataReport", "Row", "TextForm", "load_clips", "read_manifest", "with_units"]
+__all__ = ["Clip", "DataReport", "Row", "load_clips", "read_manifest", "with_units"]
 
-TextForm = Literal["spoken", "written"]
-"""Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
 
 QUIETEST_PEAK = 0.01
 """A recording that never exceeds this (-40 dB of full scale) holds no usable speech."""
@@ -60,6 +60,7 @@ class Row:
         speaker: set and speaker, "" where not known.
         language: English name, "None" where the manifest does not say, as in the official format.
         prompt: context that the model is given.
+        speechless: whether the manifest says that nobody speaks: language None and no text.
     """
 
     wav: Path
@@ -67,6 +68,7 @@ class Row:
     speaker: str = ""
     language: str = NOT_SAID
     prompt: str = ""
+    speechless: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def read_manifest(path: Path) -> list[Row]:
     A CSV has the columns `wav` and `text`, and perhaps `speaker`, `language` (by default English)
     and `prompt`; others are ignored. A file whose name ends in .jsonl has on every line an object
     with `audio` and `text`, and perhaps `speaker`, `language` (by default None) and `prompt`; a
-    text may also begin with the language, as in "language English<asr_text>...".
+    text may also begin with the language, as in "language English<asr_text>...", and be nothing
+    else where nobody speaks: "language None<asr_text>".
 
     Raises:
         TrainingError: the file is missing or cannot be read, or lacks a column.
@@ -180,7 +183,8 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    # Not splitlines, which also cuts at separators that JSON strings may hold.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -206,9 +210,11 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
 def _row(manifest: Path, line: Mapping[str, Any]) -> Row:
     speaker = line.get("speaker", "")
     language, text = line.get("language", NOT_SAID), line.get("text", "")
+    speechless = False
     if TEXT_TAG in text:
         opening, _, text = text.partition(TEXT_TAG)
         language = opening.strip().removeprefix("language").strip() or language
+        speechless = language == NOT_SAID and not text.strip()
     known = speaker not in ("", "unknown")
     return Row(
         wav=manifest.parent / (line.get("wav") or ""),
@@ -216,19 +222,20 @@ def _row(manifest: Path, line: Mapping[str, Any]) -> Row:
         speaker=f"{manifest.stem}/{speaker}" if known else "",
         language=language,
         prompt=line.get("prompt", ""),
+        speechless=speechless,
     )
 
 
-def _load(row: Row, form: TextForm) -> Clip | str:
+def _load(row: Row, form: TextForm, replies: bool) -> Clip | str:
     """The row's clip, or why there is none."""
-    try:
-        language = NOT_SAID if row.language == NOT_SAID else language_name(row.language)
-    except LanguageError:
+    language = _language(row.language) if replies else NOT_SAID
+    if language is None:
         return NO_LANGUAGE
     text = row.text.strip() if form == "written" else spoken(row.text)
     if text is None:
         return UNSPOKEN
-    if not text:
+    speechless = replies and not text and row.speechless
+    if not text and not speechless:
         return EMPTY_TEXT
     if not os.path.isfile(row.wav):  # Unlike a path's own question, never an error.
         return MISSING
@@ -236,19 +243,26 @@ def _load(row: Row, form: TextForm) -> Clip | str:
         samples = io.load(row.wav).samples
     except AudioError:
         return UNREADABLE
-    if np.abs(samples).max() < QUIETEST_PEAK:
+    if np.abs(samples).max() < QUIETEST_PEAK and not speechless:
         return SILENT
     scaled = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    return Clip(
-        str(row.wav), scaled, text, row.speaker, language=language or NOT_SAID, prompt=row.prompt
-    )
+    return Clip(str(row.wav), scaled, text, row.speaker, language=language, prompt=row.prompt)
+
+
+def _language(said: str) -> str | None:
+    """English name of a language, "None" where none is said, None for one that is unknown."""
+    try:
+        return NOT_SAID if said == NOT_SAID else language_name(said) or NOT_SAID
+    except LanguageError:
+        return None
 
 
 def load_clips(
     rows: Sequence[Row],
     longest: float,
     form: TextForm = "spoken",
-    cut_seconds: float = float("inf"),
+    cut_seconds: float = math.inf,
+    replies: bool = True,
 ) -> tuple[list[Clip], DataReport]:
     """Read every row's recording.
 
@@ -256,6 +270,7 @@ def load_clips(
         longest: clips over this many seconds are left out.
         form: what texts are brought to.
         cut_seconds: clips are cut to this length, and named in the report.
+        replies: whether the model names the language and says when nobody speaks.
 
     Returns:
         The usable clips in the order of the rows, and the account of the others.
@@ -263,7 +278,7 @@ def load_clips(
     report = DataReport()
     clips = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        loaded = pool.map(functools.partial(_load, form=form), rows)
+        loaded = pool.map(functools.partial(_load, form=form, replies=replies), rows)
         for row, clip in zip(rows, loaded, strict=True):
             if isinstance(clip, Clip) and clip.seconds > cut_seconds:
                 report.cut.append(clip.name)

@@ -116,9 +116,9 @@ def plan_epoch(clips: Sequence[Clip], recipe: Recipe, epoch: int) -> EpochPlan:
     if _augments(recipe, epoch):
         joined = short_rows(clips, rng, recipe.join_shorter, recipe.join_most, recipe.join_copies)
         paused = [length + PAUSE_SECONDS[1] for length in lengths]
-        longest = min(recipe.long_seconds, recipe.longest_seconds)
+        longest = min(recipe.long_seconds, recipe.longest_seconds, recipe.batch_seconds)
         joined += long_rows(paused, rng, recipe.long_share, longest)
-        rows += [r for r in joined if len({(clips[i].language, clips[i].prompt) for i in r}) == 1]
+        rows += [row for row in joined if _alike([clips[i] for i in row])]
         drawn = rng.uniform(*HUSH_SECONDS, int(recipe.hush_share * len(clips)))
         hush = drawn.clip(max=recipe.longest_seconds).tolist()
     # A clip under half a second costs as much as one of half a second.
@@ -126,11 +126,16 @@ def plan_epoch(clips: Sequence[Clip], recipe: Recipe, epoch: int) -> EpochPlan:
     rows += [()] * len(hush)
     if not recipe.use_compile:
         return EpochPlan(epoch, rows, seconds, batches(seconds, recipe.batch_seconds, rng))
-    size = int(recipe.batch_seconds / recipe.longest_seconds)
-    missing = -len(rows) % size
-    rows, seconds = rows + [()] * missing, seconds + [1.0] * missing
-    order = rng.permutation(len(rows)).reshape(-1, size)
-    return EpochPlan(epoch, rows, seconds, order.tolist())
+    # The last batch is filled up with examples that are heard twice.
+    order = rng.permutation(len(rows))
+    filled = np.resize(order, -(-len(rows) // recipe.rows) * recipe.rows)
+    return EpochPlan(epoch, rows, seconds, filled.reshape(-1, recipe.rows).tolist())
+
+
+def _alike(members: Sequence[Clip]) -> bool:
+    """Whether clips may stand in a row: all with words, of one language and one prompt."""
+    kinds = {(clip.language, clip.prompt) for clip in members}
+    return len(kinds) == 1 and all(clip.ids for clip in members)
 
 
 def _augments(recipe: Recipe, epoch: int) -> bool:

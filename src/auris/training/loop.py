@@ -1,13 +1,15 @@
 """The training loop: Lightning Fabric around plain torch, exactly resumable.
 
 Everything random in a step follows from the seed and the batch's number, so a run that was
-interrupted and resumed computes the same losses, bit for bit, as one that was not. Processes
+interrupted and resumed computes the same losses, bit for bit, as one that was not: on a CPU, with
+as many processes and threads. (Some of CUDA's backward kernels add in no fixed order.) Processes
 share every batch by examples and divide by the units of the whole batch, so that several compute
 the same losses as one, up to the order of floating-point sums (and to dropout, whose masks differ).
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +68,7 @@ class Progress:
         skipped: steps of the run whose loss or gradient was not finite.
         best: lowest mean word error rate so far (or loss, without development sets).
         whole: whether that was with every part of the model in training.
-        data: fingerprint of the clips.
+        data: fingerprint of the clips in their order.
         seconds: time spent in the epoch so far.
     """
 
@@ -78,7 +80,7 @@ class Progress:
     skipped: int = 0
     best: float | None = None
     whole: bool = False
-    data: list[int] = field(default_factory=list)
+    data: str = ""
     seconds: float = 0.0
 
     @property
@@ -102,7 +104,7 @@ class Trainer:
         dev: development clips by the name of their set.
         out: the run's folder, for checkpoints.
         journal: keeps the logs.
-        fabric: the processes and the device, launched; by default this process on the CPU.
+        fabric: the processes and the device, launched.
         workers: processes that prepare batches ahead, see `load_batches`.
     """
 
@@ -136,9 +138,11 @@ class Trainer:
         """Whether this process writes and scores."""
         return self.fabric.global_rank == 0
 
-    def _fingerprint(self) -> list[int]:
-        units = sum(len(clip.ids) for clip in self.clips)
-        return [len(self.clips), sum(len(clip.samples) for clip in self.clips), units]
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for clip in self.clips:
+            digest.update(repr((clip.name, len(clip.samples), clip.ids)).encode())
+        return digest.hexdigest()
 
     def _count_steps(self) -> int:
         if self.recipe.max_steps is not None:
@@ -160,8 +164,8 @@ class Trainer:
         if progress.data != self.progress.data:
             raise TrainingError(
                 "a run is resumed with the data it began with",
-                f"clips, samples and units are {self.progress.data}, not {progress.data}",
-                "give the same manifests, or start a new run",
+                "clips, their order or their texts differ",
+                "give the same manifests in the same order, or start a new run",
             )
         self.progress = progress
         if self._leads:
@@ -171,6 +175,8 @@ class Trainer:
         """Train to the end of the recipe."""
         opened = self.journal.open(self.progress.step, self.steps) if self._leads else nullcontext()
         with opened:
+            if self.progress.step == 0:
+                self._save(LAST)  # So that a run can be resumed whenever it breaks off.
             while self.progress.step < self.steps:
                 self._epoch()
 
@@ -255,9 +261,10 @@ class Trainer:
         whole = self.task.whole(self.progress.step - 1)
         rates = self._score(whole) if self._leads else {}
         score = sum(rates.values()) / len(rates) if rates else self.progress.loss
-        # What a part of the model could do is no measure for the whole.
-        best = self.progress.best if self.progress.whole == whole else None
-        self.progress.whole = whole
+        if self.progress.whole != whole:
+            # What a part of the model could do is no measure for the whole.
+            self.progress.whole, self.progress.best = whole, None
+        best = self.progress.best
         better = not math.isnan(score) and (best is None or score <= best)
         if better:
             self.progress.best = score

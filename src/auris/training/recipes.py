@@ -7,12 +7,15 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from auris.config import AutConfig, AutCtcConfig, DecoderConfig, ProjectorConfig, QwenAsrConfig
 from auris.errors import TrainingError
 
-__all__ = ["AsrRecipe", "CtcRecipe", "Recipe", "TuneRecipe"]
+__all__ = ["AsrRecipe", "CtcRecipe", "Recipe", "TextForm", "TuneRecipe"]
+
+TextForm = Literal["spoken", "written"]
+"""Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
 
 AnyRecipe = TypeVar("AnyRecipe", bound="Recipe")
 
@@ -72,6 +75,21 @@ class Recipe:
         """Longest clip that a compiled run hears; without a bound elsewhere."""
         return self.max_mel_length / 100 if self.use_compile else math.inf
 
+    @property
+    def rows(self) -> int:
+        """Clips in a batch of a compiled run."""
+        return round(100 * self.batch_seconds) // self.max_mel_length
+
+    @property
+    def idle_weights(self) -> bool:
+        """Whether some weights get no gradient in some steps."""
+        return False
+
+    @property
+    def text_form(self) -> TextForm:
+        """What transcripts are brought to."""
+        return "spoken"
+
     def __post_init__(self) -> None:
         self._require_positive(
             "lr batch_seconds max_grad_norm augment_from_epoch checkpoint_steps join_most "
@@ -85,7 +103,7 @@ class Recipe:
         )
         if self.use_compile:
             self._require(
-                100 * self.batch_seconds >= self.max_mel_length,
+                self.rows > 0,
                 f"batch_seconds has to hold a row of max_mel_length ({self.max_mel_length} frames)",
                 "batch_seconds",
             )
@@ -221,6 +239,11 @@ class CtcRecipe(ShapedRecipe):
         self._require(self.stem in ("conv2d", "conv1d"), "stem is conv2d or conv1d", "stem")
         self._require_positive("units projector_dim")
 
+    @property
+    def idle_weights(self) -> bool:
+        """The projector takes no part in CTC."""
+        return True
+
     def model_config(self) -> AutCtcConfig:
         """Shapes of the model."""
         return AutCtcConfig(
@@ -259,7 +282,22 @@ class AsrRecipe(ShapedRecipe):
             "vocabulary hidden decoder_layers decoder_heads kv_heads head_dim decoder_ff"
         )
         self._require(self.decoder_from_step >= 0, "steps are not negative", "decoder_from_step")
+        self._require(
+            self.max_steps is None or self.decoder_from_step < self.max_steps,
+            "decoder_from_step has to come before max_steps",
+            "decoder_from_step",
+        )
         self._require(0 <= self.ctc_weight <= 1, "ctc_weight has to lie in 0..1", "ctc_weight")
+
+    @property
+    def with_head(self) -> bool:
+        """Whether CTC has a part in the run."""
+        return self.ctc_weight > 0 or self.decoder_from_step > 0
+
+    @property
+    def idle_weights(self) -> bool:
+        """The decoder, before its step."""
+        return self.decoder_from_step > 0
 
     def model_config(self, vocabulary: int, audio_token_id: int) -> QwenAsrConfig:
         """Shapes of the model.
@@ -300,22 +338,29 @@ class TuneRecipe(Recipe):
     lr: float = 2e-5
     warmup_steps: int = 20
     augment_from_epoch: int = 1_000_000
-    text: Literal["spoken", "written"] = "written"
+    text: TextForm = "written"
     ctc_weight: float = 0.0
     lora_rank: int = 0
     lora_alpha: float = 16.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(self.text in ("spoken", "written"), "text is spoken or written", "text")
+        self._require(self.text in get_args(TextForm), "text is spoken or written", "text")
         self._require(0 <= self.ctc_weight <= 1, "ctc_weight has to lie in 0..1", "ctc_weight")
         self._require(self.lora_rank >= 0, "lora_rank must not be negative", "lora_rank")
         self._require_positive("lora_alpha")
 
+    @property
+    def text_form(self) -> TextForm:
+        """As the recipe says."""
+        return self.text
+
 
 def _require_type(name: str, annotation: str, value: Any) -> None:
     kinds: dict[str, tuple[type, ...]] = {"bool": (bool,), "float": (int, float)}
-    allowed = (str,) if annotation.startswith("Literal") else kinds.get(annotation, (int,))
+    allowed = (
+        (str,) if annotation.startswith(("Literal", "TextForm")) else kinds.get(annotation, (int,))
+    )
     wrong_bool = isinstance(value, bool) and annotation != "bool"
     optional = "None" in annotation and value is None
     if not optional and (wrong_bool or not isinstance(value, allowed)):

@@ -129,9 +129,9 @@ class Journal:
         self.teller.begin(done, steps)
         try:
             yield
+            draw(self.out)
         finally:
             self.teller.end()
-            draw(self.out)
             if self._board is not None:
                 self._board.close()
 
@@ -228,10 +228,12 @@ def _keep(path: Path, column: str, last: int) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    fresh = path.with_name(path.name + ".new")
+    with open(fresh, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    fresh.replace(path)
 
 
 def draw(out: Path) -> Path | None:

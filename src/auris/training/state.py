@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from auris.errors import OutputError, TrainingError
 
 __all__ = ["load_state", "load_weights", "save_state"]
+
+NEW, OLD = ".new", ".old"
+"""What a checkpoint's name ends with while it is written, and when it is about to go."""
 
 WEIGHTS, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
 
@@ -33,7 +37,7 @@ def save_state(
     Raises:
         OutputError: it cannot be written; the older one stays.
     """
-    fresh, old = (folder.with_name(folder.name + end) for end in (".new", ".old"))
+    fresh, old = (folder.with_name(folder.name + end) for end in (NEW, OLD))
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
@@ -41,6 +45,9 @@ def save_state(
         if optimizer is not None:
             save_file(_moments(model, optimizer), fresh / OPTIMIZER)
         (fresh / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
+        for file in fresh.iterdir():  # On the disk before the older one goes.
+            with open(file, "rb") as written:
+                os.fsync(written.fileno())
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)
@@ -57,6 +64,7 @@ def save_state(
 
 def load_weights(folder: Path, model: nn.Module) -> None:
     """Read the trained weights of a checkpoint into a model of the same shapes."""
+    folder = _whole(folder)
     try:
         stored = load_file(folder / WEIGHTS)
         wanted = _trained(model).keys()
@@ -68,7 +76,7 @@ def load_weights(folder: Path, model: nn.Module) -> None:
         raise TrainingError(
             "a checkpoint has to hold the weights of this model",
             f"{folder}: {error}",
-            "resume with the recipe and the folder of the run",
+            "use the recipe and the folder of one run",
         ) from error
 
 
@@ -78,9 +86,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     Raises:
         TrainingError: there is no whole checkpoint of this model.
     """
-    if not folder.exists() and folder.with_name(folder.name + ".old").exists():
-        # The run ended between the two renames of `save_state`.
-        folder.with_name(folder.name + ".old").rename(folder)
+    folder = _whole(folder)
     load_weights(folder, model)
     try:
         moments = load_file(folder / OPTIMIZER)
@@ -92,10 +98,14 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     for key, value in moments.items():
         name, _, part = key.rpartition("/")
         parameter = model.get_parameter(name)
-        # A counter of steps stays where it is kept; the moments lie beside their weight.
-        place = value if value.ndim == 0 else value.to(parameter.device)
-        optimizer.state[parameter][part] = place
+        optimizer.state[parameter][part] = value.to(parameter.device)
     return progress
+
+
+def _whole(folder: Path) -> Path:
+    """The checkpoint, or the one before it where a run ended between the renames that write one."""
+    old = folder.with_name(folder.name + OLD)
+    return old if old.exists() and not folder.exists() else folder
 
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -37,12 +37,12 @@ def checkpoint_task(directory: Path, recipe: TuneRecipe, frames: int | None = No
         raise TrainingError(
             "auris train asr trains Qwen3-ASR models",
             f"{directory} holds an encoder with a CTC head only",
-            "name a checkpoint with a decoder, or use auris train ctc --start",
+            "name a checkpoint with a decoder",
         )
     tokenizer = Tokenizer.from_directory(checkpoint.directory)
     check_vocabulary(config, tokenizer)
     cpu = torch.device("cpu")
-    model = load_weights(checkpoint, cpu, lambda stored: torch.float32)
+    model = load_weights(checkpoint, cpu, lambda stored: torch.float32, copy=True)
     assert isinstance(model, QwenAsr)
     head = load_ctc_head(checkpoint.directory, config, cpu, torch.float32)
     if head is None and recipe.ctc_weight > 0:
