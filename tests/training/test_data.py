@@ -64,6 +64,21 @@ def test_broken_rows_are_named_by_reason(tmp_path: Path, manifest: Manifest) -> 
     assert f"skipped 2: {data.MISSING}: {tmp_path / 'absent.wav'}, ..." in text
 
 
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("wav,text\na.wav,one, two\n", "line 2"),
+        ('wav,text\na.wav,"one\nb.wav,two\n', "readable file"),
+    ],
+)
+def test_lines_that_would_be_read_wrong_are_refused(
+    tmp_path: Path, content: str, named: str
+) -> None:
+    (tmp_path / "bad.csv").write_text(content)
+    with pytest.raises(TrainingError, match=named):
+        read_manifest(tmp_path / "bad.csv")
+
+
 @pytest.mark.parametrize("header", [["wav", "words"], ["text"], []])
 def test_a_manifest_without_its_columns_is_refused(manifest: Manifest, header: list[str]) -> None:
     with pytest.raises(TrainingError, match="columns wav and text"):
@@ -194,7 +209,16 @@ def test_jsonl_lines_say_language_and_prompt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[1]", '{"audio": "a.wav"}', '{"audio": 5, "text": "x"}', "null", '"x"']
+    "line",
+    [
+        '{"audio": "a.wav", "text": "\\ud800"}',
+        "{",
+        "[1]",
+        '{"audio": "a.wav"}',
+        '{"audio": 5, "text": "x"}',
+        "null",
+        '"x"',
+    ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
     path = jsonl(tmp_path, {"audio": "a.wav", "text": "x"}, line)

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from auris.errors import OutputError, TrainingError
 from auris.models.aut_ctc import AutCtc
 from auris.text.tokenizer import Tokenizer
 from auris.training.data import Clip, DataReport, with_units
-from auris.training.loop import BEST, LAST, Trainer
+from auris.training.loop import Trainer
 from auris.training.losses import ctc_loss
 from auris.training.recipes import CtcRecipe
-from auris.training.reports import CURVE, LOG, STEPS
+from auris.training.reports import CURVE, LOG, STEPS, Lines
 from auris.training.score import error_rates, transcribe
-from auris.training.state import load_weights, save_state
+from auris.training.state import BEST, LAST, load_weights, save_state
 from auris.training.tasks import CtcTask
 from auris.training.units import ALPHABET, train_units
 from tests.training.conftest import trainer_of
@@ -267,6 +268,58 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     assert not (tmp_path / (LAST + ".new")).exists()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["drop", "shape", "dtype", "unknown", "not whole", "list", "step", "negative", "extra", "{}"],
+)
+def test_a_damaged_checkpoint_is_refused(trainer: MakeTrainer, tmp_path: Path, damage: str) -> None:
+    trainer(tmp_path, max_steps=2).run()
+    moments = load_file(tmp_path / LAST / "optimizer.safetensors")
+    progress = json.loads((tmp_path / LAST / "progress.json").read_text())
+    key = "model.head.weight/exp_avg"
+    match damage:
+        case "drop":
+            del moments[key]
+        case "shape":
+            moments[key] = moments[key][:3].clone()
+        case "dtype":
+            moments[key] = moments[key].half()
+        case "unknown":
+            moments["other/exp_avg"] = moments[key].clone()
+        case "list":
+            progress = [progress]
+        case "step":
+            progress["step"] = "2"
+        case "negative":
+            progress["batch"] = -3
+        case "extra":
+            progress["more"] = 1
+        case "{}":
+            progress = {}
+    save_file(moments, tmp_path / LAST / "optimizer.safetensors")
+    (tmp_path / LAST / "progress.json").write_text(
+        "{" if damage == "not whole" else json.dumps(progress)
+    )
+    with pytest.raises(TrainingError, match=r"checkpoint"):
+        trainer(tmp_path, max_steps=2).resume()
+
+
+def test_stopping_a_run_says_how_to_go_on(
+    trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tmp_path)
+    told: list[str] = []
+    run.journal.teller = Lines(told.append)
+
+    def stop(batches: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert "stopped at step 0; --resume continues" in told[-1]
+
+
 def test_a_step_without_a_number_in_the_first_epoch_leaves_a_best_checkpoint(
     clips: list[Clip],
     tokenizer: Tokenizer,
@@ -277,7 +330,8 @@ def test_a_step_without_a_number_in_the_first_epoch_leaves_a_best_checkpoint(
     monkeypatch.setattr("auris.training.tasks.ctc_loss", lambda *args: endless(ctc_loss(*args)))
     recipe = tiny(max_steps=None, epochs=1)
     run = trainer_of(recipe, task_of(recipe, tokenizer), clips, {}, tmp_path)
-    run.run()
+    with pytest.raises(TrainingError, match="at least one step whose loss is a number"):
+        run.run()
     assert run.progress.skipped == run.steps
     assert (tmp_path / BEST).is_dir()
     assert run.progress.best is None

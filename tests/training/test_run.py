@@ -6,6 +6,7 @@ import builtins
 import dataclasses
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from auris.cli.train import app
@@ -215,7 +216,7 @@ def test_held_out_clips_are_scored_and_not_trained_on(
 ) -> None:
     rows = [["wav", "text"]]
     for n in range(40):
-        write_wav(tmp_path / f"clip{n}.wav", tones("abcd"[n % 4] + "ab"))
+        write_wav(tmp_path / f"clip{n}.wav", tones("abcd"[n % 4] + "ab") * (1 - n / 99))
         rows += [[f"clip{n}.wav", "abcd"[n % 4] + "ab"]] * 2
     data = manifest("some_train.csv", rows)
     run = train_here(tiny(max_steps=2, val_split=0.25), Sources([data]), tmp_path / "run")
@@ -266,3 +267,78 @@ def test_without_fabric_training_says_what_to_install(
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     with pytest.raises(MissingExtra, match=r"auris-asr\[train\]"):
         train_here(tiny(), Sources([data]), tmp_path / "run")
+
+
+def test_a_run_that_never_began_does_not_block_its_folder(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
+    out = tmp_path / "run"
+    run = train_here(tiny(max_steps=2), Sources([data]), out)
+    shutil.rmtree(out / "last")
+    (out / "best" / "progress.json").write_text("stale")
+    with pytest.raises(TrainingError, match="folder without a model"):
+        train_here(tiny(max_steps=2), Sources([data]), out)
+    shutil.rmtree(out / "model")
+    again = train_here(tiny(max_steps=2), Sources([data]), out)
+    assert again.progress == dataclasses.replace(run.progress, seconds=again.progress.seconds)
+    assert len(read_losses(out)) == 2
+
+
+@pytest.mark.parametrize("file", ["units.json", "run.json", "recipe.json"])
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff\xfe"])
+def test_a_damaged_folder_is_told(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], file: str, content: bytes | None
+) -> None:
+    out = tmp_path / "run"
+    train_here(tiny(max_steps=1), Sources([data]), out)
+    if content is None:
+        (out / file).unlink()
+    else:
+        (out / file).write_bytes(content)
+    with pytest.raises(TrainingError):
+        export_run(out, tmp_path / "model")
+    with pytest.raises(TrainingError):
+        train_here(tiny(max_steps=1), Sources([data]), out, resume=True)
+
+
+def test_weights_that_are_no_numbers_are_not_written(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
+    out = tmp_path / "run"
+    train_here(tiny(max_steps=1), Sources([data]), out)
+    weights = load_file(out / "best" / "model.safetensors")
+    weights["model.head.bias"][0] = float("nan")
+    save_file(weights, out / "best" / "model.safetensors")
+    with pytest.raises(TrainingError, match="have to be numbers"):
+        export_run(out, tmp_path / "model")
+
+
+def test_the_same_clips_by_another_path_are_the_same_run(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(max_steps=2, val_split=0.3)
+    run = train_here(recipe, Sources([data]), tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    again = train_here(recipe, Sources([Path(data.name)]), tmp_path / "run", resume=True)
+    assert again.progress.data == run.progress.data
+
+
+def test_what_one_process_finds_ends_all_with_the_same_words(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
+    train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
+    (tmp_path / "recipe.json").write_text(json.dumps(tiny(max_steps=1).to_dict()))
+    call = [
+        sys.executable,
+        "-m",
+        "auris",
+        "train",
+        "ctc",
+        "--config",
+        str(tmp_path / "recipe.json"),
+    ]
+    call += ["--data", str(data), "--out", str(tmp_path / "run"), "--processes", "2"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "folder of its own" in done.stderr
+    assert "not foreseen" not in done.stderr

@@ -169,7 +169,8 @@ def read_manifest(path: Path) -> list[Row]:
 
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
     with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+        # Strict, since an open quote would otherwise swallow the lines after it.
+        reader = csv.DictReader(file, strict=True)
         columns = reader.fieldnames or []
         absent = [column for column in ("wav", "text") if column not in columns]
         if absent:
@@ -179,6 +180,12 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
                 "add the columns, with paths relative to the CSV's folder",
             )
         for line in reader:
+            if None in line:
+                raise TrainingError(
+                    "a line of a manifest has to have as many fields as there are columns",
+                    f"line {reader.line_num} of {path} has more",
+                    "put quotes around texts that hold commas",
+                )
             yield {"language": "English", **{k: v for k, v in line.items() if v}}
 
 
@@ -197,14 +204,22 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
                 f"line {number} of {path} is not ({str(content)[:60]})",
                 "correct the line",
             )
-        wrong = [k for k in JSONL_KEYS & set(content) if not isinstance(content[k], str | None)]
+        wrong = [k for k in sorted(JSONL_KEYS & set(content)) if not _is_text(content[k])]
         if wrong:
             raise TrainingError(
-                f"{', '.join(sorted(wrong))} in a JSONL manifest has to be text",
+                f"{', '.join(wrong)} in a JSONL manifest has to be text in valid Unicode",
                 f"it is not on line {number} of {path}",
                 "correct the line",
             )
         yield {**{k: content[k] for k in JSONL_KEYS if content.get(k)}, "wav": content["audio"]}
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is text or null; half a surrogate pair is no text."""
+    try:
+        return value is None or bool(value.encode()) or value == ""
+    except (AttributeError, UnicodeEncodeError):
+        return False
 
 
 def _row(manifest: Path, line: Mapping[str, Any]) -> Row:

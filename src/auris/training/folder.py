@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Any
 from auris.errors import OutputError, TrainingError
 from auris.text.tokenizer import Tokenizer
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
+from auris.training.reports import CURVE, LOG, STEPS, TENSORBOARD
+from auris.training.state import BEST, LAST, NEW, OLD
 
 __all__ = ["RECIPES", "RunFolder"]
 
@@ -51,28 +54,40 @@ class RunFolder:
         Raises:
             TrainingError: the folder holds no run.
         """
+        about = self._said()
+        return RECIPES[about["kind"]].read(self._recipe), about["model"]
+
+    def _said(self) -> dict[str, Any]:
+        """The content of run.json."""
         try:
             about = json.loads(self._about.read_text(encoding="utf-8"))
-            kind, model = RECIPES[about["kind"]], about["model"]
+            model = about["model"]
+            return {**about, "kind": _known(about["kind"]), "model": Path(model) if model else None}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 "a run's folder has to hold the files of a run",
                 f"{self.path}: {error}",
                 "check the path",
             ) from error
-        return kind.read(self._recipe), Path(model) if model else None
 
     def check_new(self) -> None:
-        """A new run needs a folder without one.
+        """A new run needs a folder without one; one that never saved a checkpoint does not count.
 
         Raises:
-            TrainingError: there is one.
+            TrainingError: there is one, or a model.
         """
-        if self._recipe.exists():
+        found = [name for name in (LAST, LAST + OLD) if (self.path / name).exists()]
+        if found:
             raise TrainingError(
                 "a new run needs a folder of its own",
                 f"{self.path} holds a run",
                 "resume it or choose another folder",
+            )
+        if self.model.exists() and any(self.model.iterdir()):
+            raise TrainingError(
+                "a new run needs a folder without a model",
+                f"{self.model} holds something",
+                "choose another folder",
             )
 
     def check_same(self, recipe: Recipe, model: Path | None) -> None:
@@ -86,6 +101,21 @@ class RunFolder:
                 "a run is resumed with its own recipe and model",
                 f"those of {self.path} differ",
                 f"give {self._recipe} as config",
+            )
+        self.check_model()
+
+    def check_model(self) -> None:
+        """The checkpoint that is trained further has to be as it was.
+
+        Raises:
+            TrainingError: its weights have changed.
+        """
+        _, model = self.read()
+        if model is not None and self._said().get("weights") != _digest(model):
+            raise TrainingError(
+                "a run needs the weights that it began with",
+                f"those in {model} are others now",
+                "put them back, or begin a new run",
             )
 
     def check_shapes(self, recipe: Recipe) -> None:
@@ -109,16 +139,28 @@ class RunFolder:
             OutputError: it cannot be written.
         """
         kind = next(name for name, known in RECIPES.items() if isinstance(recipe, known))
-        about = {"kind": kind, "model": str(model.resolve()) if model else None}
+        about: dict[str, Any] = {"kind": kind, "model": None}
+        if model is not None:
+            about = {"kind": kind, "model": str(model.resolve()), "weights": _digest(model)}
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
+            self._clear()
             self._about.write_text(_json(about), encoding="utf-8")
             self._recipe.write_text(_json(recipe.to_dict()), encoding="utf-8")
+
+    def _clear(self) -> None:
+        """Forget a run that never saved a checkpoint."""
+        for name in (STEPS, LOG, CURVE):
+            (self.path / name).unlink(missing_ok=True)
+        for name in (LAST + NEW, BEST, BEST + NEW, BEST + OLD, TENSORBOARD):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def write_report(self, text: str) -> None:
         """Keep what was loaded and what was not; errors as of `begin`."""
         with self._writing():
-            (self.path / "data.txt").write_text(text + "\n", encoding="utf-8")
+            # Names of files may hold bytes that are no text.
+            content = (text + "\n").encode("utf-8", "backslashreplace")
+            (self.path / "data.txt").write_bytes(content)
 
     def write_units(self, tokenizer: Tokenizer) -> None:
         """Keep the text units; errors as of `begin`."""
@@ -138,9 +180,12 @@ class RunFolder:
         """
         try:
             return Tokenizer.from_json(self._units.read_text(encoding="utf-8"))
-        except OSError as error:
+        # The tokenizers package raises plain Exception for whatever it cannot parse.
+        except Exception as error:
             raise TrainingError(
-                "a run's folder has to hold its text units", str(error), "start the run anew"
+                "a run's folder has to hold its text units",
+                f"{self._units}: {error}",
+                "put them back, or start the run anew",
             ) from error
 
     @contextmanager
@@ -153,6 +198,22 @@ class RunFolder:
                 f"writing in {str(self.path)!r} failed ({error})",
                 "name another, or make room there",
             ) from error
+
+
+def _known(kind: Any) -> str:
+    if kind not in RECIPES:
+        raise ValueError(f"{kind!r} is no kind of run")
+    return str(kind)
+
+
+def _digest(model: Path) -> str:
+    """What tells the weights of one checkpoint from another's."""
+    digest = hashlib.sha256()
+    for path in sorted(model.glob("*.safetensors")):
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _json(content: Any) -> str:

@@ -36,15 +36,13 @@ from auris.training.losses import Losses
 from auris.training.recipes import Recipe
 from auris.training.reports import Journal
 from auris.training.score import error_rates
-from auris.training.state import load_state, save_state
+from auris.training.state import BEST, LAST, load_state, save_state
 from auris.training.tasks import Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["BEST", "LAST", "Progress", "Trainer"]
-
-LAST, BEST = "last", "best"
+__all__ = ["Progress", "Trainer"]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
@@ -88,6 +86,33 @@ class Progress:
         """Mean of the epoch's finite losses."""
         finite = [loss for loss in self.losses if math.isfinite(loss)]
         return math.fsum(finite) / len(finite) if finite else math.nan
+
+    @classmethod
+    def of(cls, values: Any) -> Progress:
+        """From a checkpoint's JSON.
+
+        Raises:
+            TrainingError: it is not what a checkpoint says.
+        """
+        try:
+            progress = cls(**values)
+            counts = (progress.epoch, progress.batch, progress.step, progress.heard)
+            numbers = [*counts, progress.skipped, progress.seconds, progress.best or 0.0]
+            numbers += progress.losses
+            sound = all(isinstance(number, (int, float)) for number in numbers) and (
+                all(isinstance(n, int) and n >= 0 for n in counts)
+                and set(asdict(progress)) == set(values)
+                and isinstance(progress.data, str)
+            )
+        except TypeError:
+            sound = False
+        if not sound:
+            raise TrainingError(
+                "progress.json of a checkpoint has to be as a run of this version wrote it",
+                "it is not",
+                "start the run anew",
+            )
+        return progress
 
     def next_epoch(self) -> None:
         """Begin the next epoch."""
@@ -139,9 +164,11 @@ class Trainer:
         return self.fabric.global_rank == 0
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
+        digest = hashlib.blake2b()
         for clip in self.clips:
-            digest.update(repr((clip.name, len(clip.samples), clip.ids)).encode())
+            said = (clip.ids, clip.speaker, clip.language, clip.prompt, len(clip.samples))
+            digest.update(repr(said).encode("utf-8", "backslashreplace"))
+            digest.update(clip.samples.tobytes())
         return digest.hexdigest()
 
     def _count_steps(self) -> int:
@@ -160,7 +187,7 @@ class Trainer:
         Raises:
             TrainingError: there is none, or the data are not those of the run.
         """
-        progress = Progress(**load_state(self.out / LAST, self.model, self.optimizer))
+        progress = Progress.of(load_state(self.out / LAST, self.model, self.optimizer))
         if progress.data != self.progress.data:
             raise TrainingError(
                 "a run is resumed with the data it began with",
@@ -177,8 +204,15 @@ class Trainer:
         with opened:
             if self.progress.step == 0:
                 self._save(LAST)  # So that a run can be resumed whenever it breaks off.
-            while self.progress.step < self.steps:
-                self._epoch()
+            try:
+                while self.progress.step < self.steps:
+                    self._epoch()
+            except KeyboardInterrupt:
+                self.journal.teller.say(
+                    f"stopped at step {self.progress.step}; --resume continues from the last "
+                    "checkpoint"
+                )
+                raise
 
     def _epoch(self) -> None:
         progress, recipe = self.progress, self.recipe
@@ -268,12 +302,19 @@ class Trainer:
         better = not math.isnan(score) and (best is None or score <= best)
         if better:
             self.progress.best = score
+        losses = self.progress.losses
         self.progress.next_epoch()
         # A first epoch without a single loss that is a number leaves a checkpoint all the same.
         if better or not (self.out / BEST).exists():
             self._save(BEST, rates=rates)
         self._save(LAST)
         self.fabric.barrier()
+        if not any(map(math.isfinite, losses)):
+            raise TrainingError(
+                "an epoch needs at least one step whose loss is a number",
+                f"none of {len(losses)} was",
+                "lower lr, or look at the weights and data it began with",
+            )
 
     def _score(self, whole: bool) -> dict[str, float]:
         """Word error rates after an epoch, written to the logs."""

@@ -52,7 +52,7 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = Fa
             strategy=DDPStrategy(find_unused_parameters=idle) if processes * nodes > 1 else "auto",
             precision="bf16-mixed" if bf16 else "32-true",
         )
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ImportError) as error:
         raise UsageError(
             "Training needs a device that this machine has, once for every process",
             f"{processes} of {device} were asked ({error})",

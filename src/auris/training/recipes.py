@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from auris.config import AutConfig, AutCtcConfig, DecoderConfig, ProjectorConfig, QwenAsrConfig
-from auris.errors import TrainingError
+from auris.errors import ConfigError, TrainingError
 
 __all__ = ["AsrRecipe", "CtcRecipe", "Recipe", "TextForm", "TuneRecipe"]
+
+LARGEST = 1e9
+"""Far beyond any recipe, and little enough that a wrong number ends in an error at once."""
+
+MOST_HUSH, MOST_EPOCHS, MOST_RANK = 10, 10_000, 1 << 12
 
 TextForm = Literal["spoken", "written"]
 """Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
@@ -95,6 +101,9 @@ class Recipe:
             "lr batch_seconds max_grad_norm augment_from_epoch checkpoint_steps join_most "
             "long_seconds gradient_accumulation_steps"
         )
+        self._require(
+            self.hush_share <= MOST_HUSH, f"hush_share is at most {MOST_HUSH}", "hush_share"
+        )
         for name in ("wd", "warmup_steps", "join_copies", "join_shorter", "hush_share"):
             self._require(getattr(self, name) >= 0, f"{name} must not be negative", name)
         self._require(0 <= self.val_split < 1, "val_split has to lie in [0, 1)", "val_split")
@@ -109,8 +118,10 @@ class Recipe:
             )
         self._require(0 <= self.long_share <= 1, "long_share has to lie in 0..1", "long_share")
         self._require(self.join_most > 1, "join_most has to be at least 2", "join_most")
-        self._require(self.lr < 1e30, "lr has to be below 1e30", "lr")
         self._require(0 <= self.seed < 1 << 63, "seed has to be from 0 to 2**63 - 1", "seed")
+        self._require(
+            (self.epochs or 0) <= MOST_EPOCHS, f"epochs are at most {MOST_EPOCHS}", "epochs"
+        )
         lengths = [length for length in (self.epochs, self.max_steps) if length is not None]
         if len(lengths) != 1 or lengths[0] <= 0:
             raise TrainingError(
@@ -136,7 +147,7 @@ class Recipe:
             TrainingError: it is no JSON object, has unknown keys, or impossible values.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
             raise TrainingError(
                 "a recipe has to be a readable JSON file", f"{path}: {error}", "check the path"
@@ -203,6 +214,12 @@ class ShapedRecipe(Recipe):
         self._require(self.downsample_time == 8, "downsample_time has to be 8", "downsample_time")
         self._require(self.target_hz == 12.5, "target_hz has to be 12.5", "target_hz")
 
+    def _check_shapes(self, build: Callable[[], object]) -> None:
+        try:
+            build()
+        except ConfigError as error:
+            raise TrainingError(error.rule, error.found, "correct the recipe") from error
+
     def encoder_config(self, **family: Any) -> AutConfig:
         """Shapes of the encoder, with what distinguishes its family."""
         return AutConfig(
@@ -238,6 +255,7 @@ class CtcRecipe(ShapedRecipe):
         super().__post_init__()
         self._require(self.stem in ("conv2d", "conv1d"), "stem is conv2d or conv1d", "stem")
         self._require_positive("units projector_dim")
+        self._check_shapes(self.model_config)
 
     @property
     def idle_weights(self) -> bool:
@@ -288,6 +306,7 @@ class AsrRecipe(ShapedRecipe):
             "decoder_from_step",
         )
         self._require(0 <= self.ctc_weight <= 1, "ctc_weight has to lie in 0..1", "ctc_weight")
+        self._check_shapes(lambda: self.model_config(self.vocabulary, 0))
 
     @property
     def with_head(self) -> bool:
@@ -347,7 +366,9 @@ class TuneRecipe(Recipe):
         super().__post_init__()
         self._require(self.text in get_args(TextForm), "text is spoken or written", "text")
         self._require(0 <= self.ctc_weight <= 1, "ctc_weight has to lie in 0..1", "ctc_weight")
-        self._require(self.lora_rank >= 0, "lora_rank must not be negative", "lora_rank")
+        self._require(
+            0 <= self.lora_rank <= MOST_RANK, f"lora_rank has to lie in 0..{MOST_RANK}", "lora_rank"
+        )
         self._require_positive("lora_alpha")
 
     @property
@@ -367,5 +388,11 @@ def _require_type(name: str, annotation: str, value: Any) -> None:
         raise TrainingError(
             f"in a recipe {name} has to be of type {annotation}",
             f"it is {value!r}",
+            "correct the recipe",
+        )
+    if isinstance(value, (int, float)) and not abs(value) <= LARGEST and name != "seed":
+        raise TrainingError(
+            f"in a recipe {name} has to be a number of at most {LARGEST:.0e}",
+            f"it is {value}",
             "correct the recipe",
         )

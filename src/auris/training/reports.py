@@ -213,10 +213,18 @@ def _tensorboard(folder: Path, done: int) -> Any:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a log; what was torn while it was written is no row."""
     if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        return [row for row in csv.DictReader(file) if _sound(row)]
+
+
+def _sound(row: Mapping[str | None, Any]) -> bool:
+    try:
+        return None not in row and all(float(cell) is not None for cell in row.values())
+    except (TypeError, ValueError):
+        return False
 
 
 def _columns(path: Path) -> list[str]:

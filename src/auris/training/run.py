@@ -20,11 +20,11 @@ from auris.text.tokenizer import Tokenizer
 from auris.training.asr import AsrTask, fresh_objective
 from auris.training.data import Clip, DataReport, load_clips, read_manifest, with_units
 from auris.training.folder import RunFolder
-from auris.training.loop import BEST, LAST, Trainer
+from auris.training.loop import Trainer
 from auris.training.processes import new_fabric
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import EPOCH_COLUMNS, Journal, Lines, Teller
-from auris.training.state import load_weights
+from auris.training.state import BEST, LAST, load_weights
 from auris.training.tasks import CtcTask, Task
 from auris.training.tuning import checkpoint_task
 from auris.training.units import train_units, train_vocabulary
@@ -214,21 +214,25 @@ def _load(
 
 
 def _split(clips: Sequence[Clip], recipe: Recipe) -> tuple[list[Clip], list[Clip]]:
-    """Clips to train on and clips to score: a recording's name and the seed decide, so that one
-    which is listed twice is on one side.
+    """Clips to train on and clips to score: a recording's samples and the seed decide, so that
+    one which is listed twice is on one side.
 
     Raises:
         TrainingError: a share is asked for and holds no clip.
     """
     kept: list[Clip] = []
-    held: dict[str, Clip] = {}
-    for clip in clips:
-        digest = hashlib.sha256(f"{recipe.seed} {clip.name}".encode()).digest()
+    held: dict[bytes, Clip] = {}
+    for clip in clips if recipe.val_split else ():
+        digest = hashlib.blake2b(
+            clip.samples.tobytes(), salt=str(recipe.seed).encode()[:16]
+        ).digest()
         if int.from_bytes(digest[:4], "big") < recipe.val_split * 2**32:
-            held[clip.name] = clip
+            held[digest] = clip
         else:
             kept.append(clip)
-    if recipe.val_split and not held and kept:
+    if not recipe.val_split:
+        return list(clips), []
+    if not held and kept:
         raise TrainingError(
             "val_split has to hold back at least one clip",
             f"{recipe.val_split} of {len(kept)} clips is none",
@@ -314,8 +318,16 @@ def export_run(run: Path, out: Path, which: str = BEST, dtype: torch.dtype = tor
             f"that is {str(out)!r}",
             "name another directory",
         )
+    folder.check_model()
     task = _task(recipe, model, folder)
     load_weights(run / which, task.module)
+    if not all(bool(p.isfinite().all()) for p in task.module.parameters()):
+        raise TrainingError(
+            "the weights of a model have to be numbers",
+            f"the checkpoint {which} of {run} holds others",
+            "export another checkpoint, or train with a lower rate",
+        )
+    out = out.resolve()
     if not (out / "config.json").is_file() or not any(out.glob("model*.safetensors")):
         return task.export(out, dtype)
     fresh = out.with_name(f".{out.name}.new")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from torch import Tensor, nn
 
 from auris.errors import OutputError, TrainingError
 
-__all__ = ["load_state", "load_weights", "save_state"]
+__all__ = ["BEST", "LAST", "NEW", "OLD", "load_state", "load_weights", "save_state"]
+
+LAST, BEST = "last", "best"
+"""Checkpoints of a run."""
 
 NEW, OLD = ".new", ".old"
 """What a checkpoint's name ends with while it is written, and when it is about to go."""
@@ -56,7 +60,8 @@ def save_state(
         shutil.rmtree(fresh, ignore_errors=True)
         raise OutputError(
             "A checkpoint has to be written whole",
-            f"writing {str(folder)!r} failed ({error}); the one before it is kept",
+            f"writing {str(folder)!r} failed ({error})"
+            + ("; the one before it is kept" if _whole(folder).exists() else ""),
             "make room, then resume the run",
         ) from error
     shutil.rmtree(old, ignore_errors=True)
@@ -75,7 +80,7 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise TrainingError(
             "a checkpoint has to hold the weights of this model",
-            f"{folder}: {error}",
+            f"{folder}: {_first_line(error)}",
             "use the recipe and the folder of one run",
         ) from error
 
@@ -91,6 +96,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     try:
         moments = load_file(folder / OPTIMIZER)
         progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        _check_moments(moments, model)
     except (OSError, SafetensorError, ValueError) as error:
         raise TrainingError(
             "a run is resumed from a whole checkpoint", f"{folder}: {error}", "start it anew"
@@ -106,6 +112,26 @@ def _whole(folder: Path) -> Path:
     """The checkpoint, or the one before it where a run ended between the renames that write one."""
     old = folder.with_name(folder.name + OLD)
     return old if old.exists() and not folder.exists() else folder
+
+
+def _check_moments(moments: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Moments belong to weights of their shape, and come in threes.
+
+    Raises:
+        ValueError: they do not.
+    """
+    shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+    for key, value in moments.items():
+        name, _, part = key.rpartition("/")
+        wanted = {"step": torch.Size(), "exp_avg": shapes.get(name), "exp_avg_sq": shapes.get(name)}
+        if name not in shapes or value.shape != wanted.get(part) or value.dtype != torch.float32:
+            raise ValueError(f"{key} does not belong to the model")
+        if any(f"{name}/{other}" not in moments for other in wanted):
+            raise ValueError(f"{name} has no moments")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
