@@ -1,0 +1,119 @@
+"""`auris batch`: folders and lists, continued after any end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.audio.media import wav
+from tests.cli.command import PROGRAM, Auris
+from tests.tiny_models import tone_speech
+
+KILLS = int(os.environ.get("AURIS_TEST_KILLS", "5"))
+
+
+def contents(path: Path) -> dict[str, dict[str, Any]]:
+    """Results by name, without what depends on the clock."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    assert len({line["file"] for line in lines}) == len(lines)
+    for line in lines:
+        line.pop("timings", None)
+    return {line["file"]: line for line in lines}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twenty short recordings in two folders, one that is none and one that is broken."""
+    root = tmp_path / "in"
+    (root / "more").mkdir(parents=True)
+    for n in range(20):
+        place = root / "more" if n % 2 else root
+        seconds = 0.5 + n % 4
+        (place / f"clip{n:02d}.wav").write_bytes(wav(tone_speech(seconds, n)[None]))
+    (root / "broken.wav").write_text("no sound")
+    (root / "notes.txt").write_text("no recording")
+    return root
+
+
+def test_a_folder(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    done = auris("batch", "--input-dir", folder, "--output", out, "-m", models / "ctc")
+    assert done.code == 1
+    assert "1 files are no recordings" in done.err
+    assert "20 of 21 recordings are transcribed" in done.err
+    assert "auris: broken.wav: " in done.err
+    found = contents(out)
+    assert len(found) == 21
+    assert set(found["broken.wav"]) == {"file", "error", "kind"}
+    again = auris("batch", "--input-dir", folder, "--output", out, "-m", models / "ctc")
+    assert again.code == 1
+    assert contents(out) == found
+    (folder / "broken.wav").write_bytes((folder / "clip00.wav").read_bytes())
+    call = ("batch", "--input-dir", folder, "--output", out, "-m", models / "ctc", "--retry")
+    assert auris(*call).code == 0
+    assert contents(out)["broken.wav"]["text"] == found["clip00.wav"]["text"]
+
+
+def test_a_list(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> None:
+    names = [str(folder / "clip00.wav"), str(folder / "more" / "clip01.wav")]
+    (tmp_path / "list.txt").write_text("\n".join([*names, "", names[0]]))
+    out = tmp_path / "results.jsonl"
+    call = ("batch", "--files", tmp_path / "list.txt", "--output", out, "-m", models / "ctc")
+    assert auris(*call).code == 0
+    assert list(contents(out)) == names
+    other = auris(*call, "--chunk-seconds", 5)
+    assert other.code == 2
+    assert "chunk_seconds differ" in other.err
+
+
+def test_input_that_is_missing_or_empty(auris: Auris, tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list").write_text("\n \n")
+    for call, said in (
+        ((), "neither is given"),
+        (("--input-dir", tmp_path, "--files", "x"), "both are given"),
+        (("--input-dir", tmp_path / "empty"), "none was found"),
+        (("--files", tmp_path / "list"), "none was found"),
+        (("--files", tmp_path / "absent"), "No such file"),
+        (("--input-dir", tmp_path / "absent"), "is none"),
+    ):
+        done = auris("batch", *call, "--output", out)
+        assert done.code == 2
+        assert said in done.err
+    assert not out.exists()
+
+
+def test_killed_at_any_moment_it_continues(
+    auris: Auris, folder: Path, models: Path, tmp_path: Path
+) -> None:
+    for n in range(20, 120):
+        (folder / f"clip{n}.wav").write_bytes(wav(tone_speech(1.0, n)[None]))
+    model = ("-m", str(models / "qwen"), "--chunk-seconds", "1")
+    unbroken, out = tmp_path / "unbroken.jsonl", tmp_path / "results.jsonl"
+    auris("batch", "--input-dir", folder, "--output", unbroken, *model)
+    call = [*PROGRAM, "batch", "--input-dir", str(folder), "--output", str(out), *model]
+    rng = random.Random(1)
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for _ in range(KILLS):
+        process = subprocess.Popen(call, env=env, stderr=subprocess.DEVNULL)
+        before = out.stat().st_size if out.exists() else 0
+        while process.poll() is None and (not out.exists() or out.stat().st_size <= before):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(call, env=env, capture_output=True).returncode == 1
+    # Rounding differs with the company that a piece had in its batch; texts do not.
+    ours, whole = contents(out), contents(unbroken)
+    assert {name: line.get("text") for name, line in ours.items()} == {
+        name: line.get("text") for name, line in whole.items()
+    }
