@@ -24,6 +24,8 @@ __all__ = [
     "ProjectorConfig",
     "QwenAsrConfig",
     "audio_tokens",
+    "token_border",
+    "token_centre",
 ]
 
 CHUNK_FRAMES = 100
@@ -60,6 +62,26 @@ def audio_tokens(frames: int) -> int:
 
 CHUNK_TOKENS = _halved(_halved(_halved(CHUNK_FRAMES)))
 """Tokens of a full chunk: 13."""
+
+FRAME_SECONDS = 0.01
+TOKEN_FRAMES = 8
+"""Mel frames from one token to the next inside a chunk: three convolutions of stride 2."""
+
+
+def token_centre(index: int) -> float:
+    """Seconds from the beginning of a clip to the middle of what encoder token `index` hears.
+
+    Kernels are centred, so token j of a chunk stands on its mel frame 8 j. The last token of a
+    chunk and the first of the next are 40 ms apart, all others 80 ms.
+    """
+    chunk, place = divmod(index, CHUNK_TOKENS)
+    return FRAME_SECONDS * (chunk * CHUNK_FRAMES + place * TOKEN_FRAMES)
+
+
+def token_border(index: int) -> float:
+    """Seconds from the beginning of a clip to the border between tokens `index` - 1 and `index`,
+    midway between their centres."""
+    return (token_centre(index - 1) + token_centre(index)) / 2 if index > 0 else 0.0
 
 
 def _require(holds: bool, rule: str, found: str, remedy: str) -> None:

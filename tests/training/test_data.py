@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auris.decoding.ctc import frames_needed
 from auris.errors import TrainingError
 from auris.text.prompt import CONTROL_TOKENS
 from auris.training import data
 from auris.training.data import DataReport, load_clips, read_manifest, with_units
-from auris.training.units import ALPHABET, frames_needed, train_units, train_vocabulary
+from auris.training.units import ALPHABET, train_units, train_vocabulary
 from tests.training.tones import tone_clip, tones, write_wav
 
 Manifest = Callable[[str, Sequence[Sequence[str]]], Path]
