@@ -31,6 +31,7 @@ __all__ = [
     "QwenRecognizer",
     "Recognized",
     "Recognizer",
+    "check_language",
     "check_vocabulary",
     "stop_ids",
     "token_budget",
@@ -80,6 +81,14 @@ class Recognized:
 
 class Recognizer(Protocol):
     """What a pipeline asks of a model of any kind."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shapes."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its vocabulary."""
 
     def check(self, options: Options) -> None:
         """Refuse options that the model cannot honour, before any work."""
@@ -164,6 +173,20 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
             "Every id of the tokenizer has to have a row in the embedding",
             f"there are ids up to {tokenizer.size - 1} and {config.decoder.vocab} rows",
             remedy,
+        )
+
+
+def check_language(config: AutCtcConfig, language: str | None) -> None:
+    """Refuse a language that a CTC model does not write.
+
+    Raises:
+        UnsupportedOption: it writes another.
+    """
+    if language not in (None, config.language):
+        raise UnsupportedOption(
+            f"This model writes {config.language} only",
+            f"{language} was asked",
+            "leave --language out, or choose a model that knows the language",
         )
 
 
@@ -303,12 +326,7 @@ class CtcRecognizer:
                     "this model has a CTC head only",
                     "leave the option out, or choose a Qwen3-ASR model",
                 )
-        if options.language not in (None, self.config.language):
-            raise UnsupportedOption(
-                f"This model writes {self.config.language} only",
-                f"{options.language} was asked",
-                "leave --language out, or choose a model that knows the language",
-            )
+        check_language(self.config, options.language)
 
     def recognize(
         self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]

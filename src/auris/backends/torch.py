@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Positions
@@ -135,9 +135,12 @@ class TorchBackend:
     Args:
         model: weights in their compute dtype, on their device.
         kernel: attention kernel, see `auris.models.attention.KERNELS`.
+        ctc_head: a CTC head on the audio embeddings of a model with a decoder.
     """
 
-    def __init__(self, model: QwenAsr | AutCtc, kernel: Kernel = "auto") -> None:
+    def __init__(
+        self, model: QwenAsr | AutCtc, kernel: Kernel = "auto", ctc_head: nn.Linear | None = None
+    ) -> None:
         if kernel != "auto" and kernel not in KERNELS:
             raise UnsupportedOption(
                 f"The attention kernel has to be auto, {', '.join(KERNELS)}",
@@ -146,6 +149,7 @@ class TorchBackend:
             )
         self.model = model.eval()
         self.kernel = kernel
+        self.ctc_head = ctc_head
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = weight.dtype
@@ -170,13 +174,15 @@ class TorchBackend:
     @torch.inference_mode()
     def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
         """See `Backend.ctc_logits`."""
-        if not isinstance(self.model, AutCtc):
+        if isinstance(self.model, AutCtc):
+            return [self.model.head(clip).float() for clip in states]
+        if self.ctc_head is None:
             raise UnsupportedOption(
                 "CTC scores need a model with a CTC head",
                 "this one has none",
                 "decode token by token, or use another model",
             )
-        return [self.model.head(clip).float() for clip in states]
+        return [self.ctc_head(self.model.projector(clip)).float() for clip in states]
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:

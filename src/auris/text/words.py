@@ -115,7 +115,7 @@ def _spaced(text: str) -> list[Span]:
     for place, letter in _shown(text):
         # A space between two kept letters parts them; other letters left out do not.
         parted = word and any(map(str.isspace, text[end:place]))
-        if parted or (word and (_is_ideograph(letter) or _is_ideograph(word))):
+        if parted or (word and (_is_ideograph(letter) or _is_ideograph(word[0]))):
             spans.append(Span(word, start, end))
             word = ""
         if not word:
