@@ -256,7 +256,8 @@ def _words(spelling: Spelling, path: CtcPath, frames: _Frames) -> list[Word]:
         if not sharers:
             continue
         begin, end = frames.begins[path.first[unit]], frames.ends[path.last[unit]]
-        steps = [begin + (end - begin) * n / len(sharers) for n in range(len(sharers) + 1)]
+        step = (end - begin) / len(sharers)
+        steps = [*(begin + n * step for n in range(len(sharers))), end]
         for word, span in zip(sharers, pairwise(steps), strict=True):
             drafts[word].spans.append(span)
             drafts[word].logprobs.append(path.logprobs[unit])

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from auris.decoding.ctc import frames_needed
 from auris.errors import TrainingError
 from auris.text.prompt import CONTROL_TOKENS
 from auris.training import data
@@ -116,17 +113,6 @@ def test_what_cannot_be_aligned_is_counted_and_named() -> None:
 
 def test_a_clip_under_half_a_second_has_seven_frames() -> None:
     assert tone_clip("a").tokens == 7
-
-
-@given(st.lists(st.integers(0, 2), max_size=6))
-def test_frames_needed_is_the_shortest_path_that_collapses_to_the_ids(ids: list[int]) -> None:
-    blank = 9
-    path: list[int] = []
-    for unit in ids:
-        if path and path[-1] == unit:
-            path.append(blank)
-        path.append(unit)
-    assert frames_needed(ids) == len(path)
 
 
 def test_units_write_every_word_and_read_it_back() -> None:

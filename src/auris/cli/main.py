@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from auris.cli import benchmark, convert, doctor, models, pull, train, transcribe
+from auris.cli import align, benchmark, convert, doctor, models, pull, train, transcribe
 from auris.errors import AurisError
 
 __all__ = ["app", "main"]
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 
 transcribe.register(app)
+align.register(app)
 models.register(app)
 pull.register(app)
 convert.register(app)
