@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from auris.audio.io import Source, load
 from auris.backends.torch import TorchBackend
-from auris.config import AutCtcConfig, ModelConfig
+from auris.config import AlignerConfig, AutCtcConfig, QwenAsrConfig
 from auris.ctc_alignment import CtcAlignment
 from auris.errors import AlignmentError, LanguageError, UnsupportedOption, UsageError
+from auris.forced_alignment import MarkAlignment
 from auris.loading import LoadOptions, load_model, with_ctc_head
 from auris.recognizers import Options, Piece, Recognized, Recognizer, check_vocabulary
 from auris.text.languages import language_name
@@ -61,7 +62,7 @@ class ForcedAligner:
     def from_pretrained(
         cls, model: str | Path | None = None, **options: Unpack[LoadOptions]
     ) -> ForcedAligner:
-        """Load a model that can align: one with a CTC head.
+        """Load a model that can align: a forced aligner, or one with a CTC head.
 
         Args:
             model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from
@@ -75,7 +76,11 @@ class ForcedAligner:
         """
         loaded = load_model(model, **options)
         config = loaded.checkpoint.config
-        return cls(ctc_alignment(loaded.backend, config, loaded.tokenizer, loaded.found.directory))
+        backend, tokenizer = loaded.backend, loaded.tokenizer
+        if isinstance(config, AlignerConfig):
+            check_vocabulary(config, tokenizer)
+            return cls(MarkAlignment(backend, config, tokenizer))
+        return cls(ctc_alignment(backend, config, tokenizer, loaded.found.directory))
 
     def align(
         self,
@@ -133,7 +138,10 @@ class ForcedAligner:
 
 
 def ctc_alignment(
-    backend: TorchBackend, config: ModelConfig, tokenizer: Tokenizer, directory: Path
+    backend: TorchBackend,
+    config: AutCtcConfig | QwenAsrConfig,
+    tokenizer: Tokenizer,
+    directory: Path,
 ) -> CtcAlignment:
     """Alignment by a model's own CTC head.
 
@@ -153,9 +161,9 @@ def ctc_alignment(
     scoring = with_ctc_head(backend, directory)
     if scoring is None:
         raise UnsupportedOption(
-            "Times of words need a model with a CTC head",
-            "this one has none",
-            "choose a model with a CTC head, such as tiny-ctc",
+            "Times of words need a forced aligner or a model with a CTC head",
+            "this model is neither",
+            "name an aligner (--aligner when transcribing)",
         )
     return CtcAlignment(scoring, config, tokenizer)
 

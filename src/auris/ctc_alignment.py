@@ -19,8 +19,8 @@ from auris.audio.split import split
 from auris.backends.base import Backend
 from auris.config import AutCtcConfig, QwenAsrConfig, token_border
 from auris.decoding.ctc import CtcPath, forced, frames_needed
-from auris.errors import AlignmentError, CheckpointError
-from auris.recognizers import check_language
+from auris.errors import AlignmentError
+from auris.recognizers import check_language, check_scores
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import Span, split_words
@@ -208,6 +208,7 @@ class CtcAlignment:
                 f"{len(frames.logprobs)}",
                 "check that text and recording belong together",
             )
+        check_scores(path.logprobs)
         return _words(spelling, path, frames)
 
     def _hear(self, samples: Samples, classes: Sequence[int]) -> _Frames:
@@ -222,14 +223,7 @@ class CtcAlignment:
             begins += [start + border for border in borders]
             # The last frame reaches to the end, since nothing follows it.
             ends += [start + border for border in [*borders[1:], seconds]]
-        scores = torch.cat(logprobs)
-        if bool(scores.isnan().any()):
-            raise CheckpointError(
-                "A model's scores have to be numbers",
-                "they are NaN: the weights are damaged, or too large for this dtype",
-                "choose --dtype float32, or fetch the checkpoint anew",
-            )
-        return _Frames(scores, begins, ends)
+        return _Frames(torch.cat(logprobs), begins, ends)
 
 
 @dataclass

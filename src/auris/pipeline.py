@@ -18,9 +18,9 @@ from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.hub import FoundModel
 from auris.checkpoints.load import Checkpoint
-from auris.config import AutCtcConfig
+from auris.config import AlignerConfig, AutCtcConfig
 from auris.decoding.sampling import Sampling
-from auris.errors import UsageError
+from auris.errors import ConfigError, UsageError
 from auris.loading import LoadOptions, check_count, load_model
 from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer, stop_ids
 from auris.text.languages import language_name
@@ -237,6 +237,12 @@ def make_recognizer(
         ConfigError, TokenizerError: config, weights and tokenizer do not belong together.
     """
     config = checkpoint.config
+    if isinstance(config, AlignerConfig):
+        raise ConfigError(
+            "Transcribing needs a model that writes text",
+            "this checkpoint is a forced aligner, whose head scores timestamps",
+            "choose a Qwen3-ASR checkpoint, or name this one with --aligner",
+        )
     if isinstance(config, AutCtcConfig):
         return CtcRecognizer(backend, config, tokenizer)
     return QwenRecognizer(

@@ -14,12 +14,19 @@ from typing import Any, Protocol
 
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
-from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
+from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.decoding.ctc import greedy
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Sampling
 from auris.errors import CheckpointError, ConfigError, UnsupportedOption
-from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TURN_END, prompt_ids
+from auris.text.prompt import (
+    AUDIO_PAD,
+    END_OF_TEXT,
+    TIMESTAMP,
+    TURN_END,
+    alignment_ids,
+    prompt_ids,
+)
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment
@@ -32,6 +39,7 @@ __all__ = [
     "Recognized",
     "Recognizer",
     "check_language",
+    "check_scores",
     "check_vocabulary",
     "stop_ids",
     "token_budget",
@@ -83,7 +91,7 @@ class Recognizer(Protocol):
     """What a pipeline asks of a model of any kind."""
 
     @property
-    def config(self) -> ModelConfig:
+    def config(self) -> AutCtcConfig | QwenAsrConfig:
         """The model's shapes."""
 
     @property
@@ -126,12 +134,7 @@ class _Draft:
             self.logprobs.append(step.logprob)
 
     def finish(self, language: str | None, text: str, reason: FinishReason) -> Recognized:
-        if any(math.isnan(logprob) for logprob in self.logprobs):
-            raise CheckpointError(
-                "A model's scores have to be numbers",
-                "they are NaN: the weights are damaged, or too large for this dtype",
-                "choose --dtype float32, or fetch the checkpoint anew",
-            )
+        check_scores(self.logprobs)
         start = self.piece.chunk.start / SAMPLE_RATE
         segment = Segment(
             start=start,
@@ -143,6 +146,20 @@ class _Draft:
             finish_reason=reason,
         )
         return Recognized(self.piece.key, segment, self.timings)
+
+
+def check_scores(logprobs: Iterable[float]) -> None:
+    """Log-probabilities have to be numbers.
+
+    Raises:
+        CheckpointError: one is NaN.
+    """
+    if any(map(math.isnan, logprobs)):
+        raise CheckpointError(
+            "A model's scores have to be numbers",
+            "they are NaN: the weights are damaged, or too large for this dtype",
+            "choose --dtype float32, or fetch the checkpoint anew",
+        )
 
 
 def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
@@ -161,7 +178,16 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
                 remedy,
             )
         return
-    prompt_ids(tokenizer, 1, "English")  # Names every control token that a prompt needs.
+    if isinstance(config, AlignerConfig):
+        alignment_ids(tokenizer, 1, ["a"])  # Names every control token that a prompt needs.
+        if tokenizer.id(TIMESTAMP) != config.timestamp_token_id:
+            raise ConfigError(
+                f"timestamp_token_id in config.json has to be the tokenizer's id of {TIMESTAMP}",
+                f"they are {config.timestamp_token_id} and {tokenizer.id(TIMESTAMP)}",
+                remedy,
+            )
+    else:
+        prompt_ids(tokenizer, 1, "English")
     if tokenizer.id(AUDIO_PAD) != config.audio_token_id:
         raise ConfigError(
             f"audio_token_id in config.json has to be the tokenizer's id of {AUDIO_PAD}",

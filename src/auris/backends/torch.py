@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Positions
+from auris.checkpoints.load import Model
 from auris.errors import DeviceError, UnsupportedOption
+from auris.models.aligner import Aligner
 from auris.models.attention import KERNELS, Kernel, kernel_choice
 from auris.models.aut_ctc import AutCtc
 from auris.models.cache import KVCache
@@ -139,7 +141,7 @@ class TorchBackend:
     """
 
     def __init__(
-        self, model: QwenAsr | AutCtc, kernel: Kernel = "auto", ctc_head: nn.Linear | None = None
+        self, model: Model, kernel: Kernel = "auto", ctc_head: nn.Linear | None = None
     ) -> None:
         if kernel != "auto" and kernel not in KERNELS:
             raise UnsupportedOption(
@@ -159,8 +161,8 @@ class TorchBackend:
         if not isinstance(self.model, QwenAsr):
             raise UnsupportedOption(
                 "Token by token decoding needs a model with a decoder",
-                "this one has a CTC head only",
-                "use ctc_logits, or another model",
+                "this one has another head",
+                "use ctc_logits or mark_logits, or another model",
             )
         return self.model
 
@@ -182,7 +184,20 @@ class TorchBackend:
                 "this one has none",
                 "decode token by token, or use another model",
             )
-        return [self.ctc_head(self.model.projector(clip)).float() for clip in states]
+        return [self.ctc_head(self._decoding.projector(clip)).float() for clip in states]
+
+    @torch.inference_mode()
+    def mark_logits(self, ids: Sequence[int], states: Tensor) -> Tensor:
+        """See `MarkBackend.mark_logits`."""
+        if not isinstance(self.model, Aligner):
+            raise UnsupportedOption(
+                "Scores of times need a forced aligner",
+                "this is another model",
+                "use ctc_logits, or another model",
+            )
+        with kernel_choice(self.kernel), within_memory():
+            scores: Tensor = self.model(ids, states)
+        return scores.float()
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
