@@ -200,6 +200,7 @@ class CtcAlignment:
         classes = sorted(set(spelling.ids))
         columns = {unit: column for column, unit in enumerate(classes)}
         frames = self._hear(samples, [*classes, self.blank])
+        check_scores([float(frames.logprobs.sum())])
         path = forced(frames.logprobs, [columns[unit] for unit in spelling.ids], len(classes))
         if path is None:
             raise AlignmentError(
@@ -208,7 +209,6 @@ class CtcAlignment:
                 f"{len(frames.logprobs)}",
                 "check that text and recording belong together",
             )
-        check_scores(path.logprobs)
         return _words(spelling, path, frames)
 
     def _hear(self, samples: Samples, classes: Sequence[int]) -> _Frames:

@@ -53,6 +53,8 @@ ENCODER_NORM_EPS = 1e-5
 
 CLASSES = ("classify_num", "num_labels", "text_config.classify_num")
 SEGMENT_MS = "timestamp_segment_time"
+HF_SEGMENT_MS = 80.0
+"""What the hf layout means where its processor does not say it."""
 
 _MISSING = object()
 
@@ -226,7 +228,8 @@ def _decoder(keys: _Keys, tied: bool) -> DecoderConfig:
 
 def _is_aligner(thinker: _Keys, outer: _Keys) -> bool:
     # What transformers writes: the class of the model, and a name for every class of its head.
-    named = str(outer.content.get("architectures")), str(outer.content.get("model_type"))
+    named = [str(outer.content.get("architectures"))]
+    named += [str(keys.content.get("model_type")) for keys in (thinker, outer)]
     return any(keys.find(*CLASSES) is not _MISSING for keys in (thinker, outer)) or any(
         mark in name.lower() for name in named for mark in ("tokenclassification", "aligner")
     )
@@ -259,10 +262,12 @@ def _times(thinker: _Keys, outer: _Keys) -> dict[str, Any]:
     named = outer.find("id2label")
     counted = any(keys.find(*CLASSES) is not _MISSING for keys in (thinker, outer))
     listed = isinstance(named, Mapping) and not counted
+    unsaid = thinker is outer and outer.find(SEGMENT_MS) is _MISSING
+    step = HF_SEGMENT_MS if unsaid else place(SEGMENT_MS).real(SEGMENT_MS)
     return {
         "classes": len(named) if listed else place(*CLASSES).number(*CLASSES),
         "timestamp_token_id": place("timestamp_token_id").number("timestamp_token_id"),
-        "segment_ms": place(SEGMENT_MS).real(SEGMENT_MS),
+        "segment_ms": step,
         "head_bias": outer.find("token_classification_bias") is True,
     }
 
