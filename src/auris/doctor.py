@@ -27,7 +27,7 @@ from auris.text.tokenizer import Tokenizer
 __all__ = ["Finding", "check_model", "environment"]
 
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soxr")
-EXTRAS = ("huggingface_hub", "transformers", "jiwer", "whisper-normalizer")
+EXTRAS = ("huggingface_hub", "transformers", "jiwer", "whisper-normalizer", "nagisa", "soynlp")
 
 
 @dataclass(frozen=True)

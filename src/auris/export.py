@@ -205,7 +205,7 @@ _WRITERS = {"native": _write_native, "hf": _write_hf, "published": _write_publis
 def _config(layout: LayoutName, parts: _Parts) -> dict[str, Any]:
     dtype = str(parts.dtype).removeprefix("torch.")
     config = to_json(parts.config, layout, dtype, _ids(parts.tokenizer))
-    if layout == "published":
+    if layout == "published" and isinstance(parts.config, QwenAsrConfig):
         config["support_languages"] = list(LANGUAGES.values())
     return config
 
