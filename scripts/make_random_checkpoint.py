@@ -16,9 +16,16 @@ import torch
 from tokenizers import models, pre_tokenizers
 
 from auris.checkpoints.load import build
-from auris.config import AutConfig, DecoderConfig, ProjectorConfig, QwenAsrConfig
+from auris.config import (
+    AlignerConfig,
+    AutConfig,
+    DecoderConfig,
+    ModelConfig,
+    ProjectorConfig,
+    QwenAsrConfig,
+)
 from auris.export import export
-from auris.text.prompt import AUDIO_PAD, CONTROL_TOKENS
+from auris.text.prompt import AUDIO_PAD, CONTROL_TOKENS, TIMESTAMP
 from auris.text.tokenizer import AddedId, Tokenizer, qwen2_core
 
 IDS = (151643, 151644, 151645, 151669, 151670, 151676, 151704, 151705)
@@ -26,10 +33,21 @@ IDS = (151643, 151644, 151645, 151669, 151670, 151676, 151704, 151705)
 
 OFFICIAL = dict(zip(CONTROL_TOKENS, IDS, strict=True))
 VOCAB = 151936
+ALIGNER_VOCAB = 152064
 
 
-def size(name: str) -> QwenAsrConfig:
+def size(name: str) -> QwenAsrConfig | AlignerConfig:
     """Shapes of a published size."""
+    if name == "aligner":
+        return AlignerConfig(
+            encoder=AutConfig(128, 24, 1024, 16, 4096, 480),
+            projector=ProjectorConfig(out=1024, hidden=1024),
+            decoder=DecoderConfig(ALIGNER_VOCAB, 1024, 28, 16, 8, 128, 3072, rope_theta=1e6),
+            audio_token_id=OFFICIAL[AUDIO_PAD],
+            classes=5000,
+            timestamp_token_id=OFFICIAL[TIMESTAMP],
+            segment_ms=80.0,
+        )
     encoder, hidden, ffn = {
         "0.6b": (AutConfig(128, 18, 896, 14, 3584, 480), 1024, 3072),
         "1.7b": (AutConfig(128, 24, 1024, 16, 4096, 480), 2048, 6144),
@@ -60,7 +78,7 @@ def tokenizer(folder: Path | None) -> Tokenizer:
     return Tokenizer(core, {added[t]: t for t in sorted(added, key=lambda token: token.id)})
 
 
-def random_model(config: QwenAsrConfig, seed: int) -> torch.nn.Module:
+def random_model(config: ModelConfig, seed: int) -> torch.nn.Module:
     """Normal weights of the usual scale, in bfloat16."""
     with torch.device("meta"):
         model = build(config)
@@ -78,7 +96,7 @@ def random_model(config: QwenAsrConfig, seed: int) -> torch.nn.Module:
 def main() -> None:
     """Parse arguments and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("size", choices=["0.6b", "1.7b"])
+    parser.add_argument("size", choices=["0.6b", "1.7b", "aligner"])
     parser.add_argument("layout", choices=["published", "hf", "native"])
     parser.add_argument("out", type=Path)
     parser.add_argument("--tokenizer", type=Path)

@@ -16,6 +16,8 @@ from auris.config import (
     ProjectorConfig,
     QwenAsrConfig,
     audio_tokens,
+    token_border,
+    token_centre,
 )
 from auris.errors import ConfigError
 
@@ -24,6 +26,16 @@ DECODER = DecoderConfig(
     vocab=100, hidden=48, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=96, rope_theta=1e6
 )
 MODEL = QwenAsrConfig(ENCODER, ProjectorConfig(out=48, hidden=32), DECODER, audio_token_id=99)
+
+
+def test_tokens_stand_on_their_frames() -> None:
+    """Eight frames apart in a chunk of 100, so that the last and the next first are nearer."""
+    assert [token_centre(n) for n in (0, 1, 12, 13, 14, 130)] == pytest.approx(
+        [0.0, 0.08, 0.96, 1.0, 1.08, 10.0]
+    )
+    assert [token_border(n) for n in (0, 1, 12, 13, 14)] == pytest.approx(
+        [0.0, 0.04, 0.92, 0.98, 1.04]
+    )
 
 
 def test_tokens_of_whole_seconds() -> None:

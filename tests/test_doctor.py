@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from auris.cli.main import main
 from auris.doctor import check_model, environment
-from tests.tiny_models import ctc_config, write_tiny
+from tests.tiny_models import aligner_config, ctc_config, write_tiny
 
 
 def test_the_environment_names_devices_and_versions() -> None:
@@ -29,6 +29,13 @@ def test_a_sound_model_passes(tmp_path: Path, layout: str) -> None:
 def test_a_ctc_model_passes(tmp_path: Path) -> None:
     findings = list(check_model(write_tiny(tmp_path / "it", config=ctc_config())))
     assert all(finding.ok for finding in findings)
+
+
+@pytest.mark.parametrize("layout", ["native", "hf", "published"])
+def test_an_aligner_passes(tmp_path: Path, layout: str) -> None:
+    findings = list(check_model(write_tiny(tmp_path / "it", layout, aligner_config())))  # type: ignore[arg-type]
+    assert [finding.ok for finding in findings] == [True] * 4
+    assert "<timestamp> 347" in findings[3].found
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:

@@ -26,9 +26,11 @@ from auris.errors import (
 )
 from auris.export import convert, export
 from auris.text.languages import LANGUAGES
-from auris.text.prompt import AUDIO_PAD, CHAT_TEMPLATE, CONTROL_TOKENS, TEXT_TAG
+from auris.text.prompt import ALIGNER_TEMPLATE, AUDIO_PAD, CHAT_TEMPLATE, CONTROL_TOKENS, TEXT_TAG
 from auris.text.tokenizer import AddedId, Tokenizer
+from tests.checkpoints.files import assert_same_tensors
 from tests.tiny_models import (
+    aligner_config,
     ctc_config,
     qwen_config,
     tiny_model,
@@ -392,3 +394,30 @@ class TestConvert:
         with pytest.raises(ConfigError, match="eos_token_id"):
             convert(source, tmp_path / "out", "native")
         assert names(tmp_path) == {"source"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_aligner_goes_through_every_layout(layout: Any, tmp_path: Path) -> None:
+    config = aligner_config(head_bias=True)
+    first = write_tiny(tmp_path / "first", layout, config)
+    assert {path.name for path in first.iterdir()} == FILES[layout] - {"generation_config.json"}
+    if layout == "hf":
+        template = (first / "chat_template.jinja").read_text(encoding="utf-8")
+        assert template == ALIGNER_TEMPLATE
+        processor = json.loads((first / "processor_config.json").read_text(encoding="utf-8"))
+        assert processor["timestamp_segment_time"] == 80.0
+    for other in LAYOUTS:
+        again = convert(first, tmp_path / other, other)  # type: ignore[arg-type]
+        checkpoint = open_checkpoint(again)
+        assert checkpoint.config == config
+        model = load_weights(checkpoint, torch.device("cpu"), lambda stored: stored)
+        assert_same_tensors(model.state_dict(), tiny_model(config).state_dict())
+
+
+def test_an_aligner_needs_its_mark(tmp_path: Path) -> None:
+    directory = write_tiny(tmp_path / "it", "hf", aligner_config())
+    path = directory / "config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "timestamp_token_id": 5}))
+    with pytest.raises(ConfigError, match="<timestamp>"):
+        convert(directory, tmp_path / "out", "native")

@@ -67,3 +67,28 @@ def test_transcript_as_json() -> None:
 def test_silence_is_less_than_a_step_of_16_bits() -> None:
     assert Transcript("", None, (), None, "stop", 1.0, {}, 0.9 / 32768).silent
     assert not Transcript("", None, (), None, "stop", 1.0, {}, 1 / 32768).silent
+
+
+def test_words_as_json() -> None:
+    word = Word("hi", 1.00049, 1.5, 0.25, repaired=True).moved(1.0)
+    assert word.to_dict() == {
+        "text": "hi",
+        "start": 2.0,
+        "end": 2.5,
+        "confidence": 0.25,
+        "repaired": True,
+    }
+    unknown = Word("hi", None, None).moved(1.0)
+    assert (unknown.start, unknown.end, unknown.to_dict()["start"]) == (None, None, None)
+    assert "words" not in SEGMENT.to_dict()
+    segment = dataclasses.replace(SEGMENT, words=(word,))
+    assert segment.to_dict()["words"] == [word.to_dict()]
+
+
+def test_words_of_a_transcript_are_those_of_its_segments() -> None:
+    hi, there = Word("hi", 0.0, 1.0), Word("there", 1.0, 2.0)
+    segments = [dataclasses.replace(SEGMENT, words=words) for words in ((hi,), (), (there,))]
+    transcript = Transcript("hi there", None, tuple(segments), None, "stop", 1.0)
+    assert transcript.words == (hi, there)
+    assert dataclasses.replace(transcript, segments=(SEGMENT,)).words is None
+    assert dataclasses.replace(transcript, segments=()).words == ()

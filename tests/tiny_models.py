@@ -11,12 +11,18 @@ import torch
 from tokenizers import models, pre_tokenizers, trainers
 
 from auris.checkpoints.layouts import LayoutName
-from auris.checkpoints.load import build
-from auris.config import AutConfig, AutCtcConfig, DecoderConfig, ProjectorConfig, QwenAsrConfig
+from auris.checkpoints.load import Model, build
+from auris.config import (
+    AlignerConfig,
+    AutConfig,
+    AutCtcConfig,
+    DecoderConfig,
+    ModelConfig,
+    ProjectorConfig,
+    QwenAsrConfig,
+)
 from auris.export import export
-from auris.models.aut_ctc import AutCtc
-from auris.models.qwen_asr import QwenAsr
-from auris.text.prompt import AUDIO_PAD, CONTROL_TOKENS
+from auris.text.prompt import AUDIO_PAD, CONTROL_TOKENS, TIMESTAMP
 from auris.text.tokenizer import Tokenizer, qwen2_core
 
 TEXTS = [
@@ -95,6 +101,21 @@ def qwen_config(
     )
 
 
+def aligner_config(classes: int = 40, head_bias: bool = False, **shapes: int) -> AlignerConfig:
+    """The official forced aligner in miniature; shapes as of `qwen_config`."""
+    config = qwen_config(**shapes)
+    return AlignerConfig(
+        encoder=config.encoder,
+        projector=config.projector,
+        decoder=config.decoder,
+        audio_token_id=config.audio_token_id,
+        classes=classes,
+        timestamp_token_id=tiny_tokenizer().id(TIMESTAMP),
+        segment_ms=80.0,
+        head_bias=head_bias,
+    )
+
+
 def ctc_config() -> AutCtcConfig:
     """AuT-Tiny in miniature."""
     return AutCtcConfig(
@@ -119,9 +140,7 @@ def randomize(model: torch.nn.Module, seed: int = 0) -> None:
                 parameter.copy_(1.5 * noise / parameter[0].numel() ** 0.5)
 
 
-def tiny_model(
-    config: QwenAsrConfig | AutCtcConfig | None = None, seed: int = 0
-) -> QwenAsr | AutCtc:
+def tiny_model(config: ModelConfig | None = None, seed: int = 0) -> Model:
     """A random model of a config, by default `qwen_config()`."""
     model = build(qwen_config() if config is None else config)
     randomize(model, seed)
@@ -131,7 +150,7 @@ def tiny_model(
 def write_tiny(
     out: Path,
     layout: LayoutName = "native",
-    config: QwenAsrConfig | AutCtcConfig | None = None,
+    config: ModelConfig | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     shard_bytes: int = 5_000_000_000,

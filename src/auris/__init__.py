@@ -17,6 +17,7 @@ from auris.errors import AurisError
 from auris.types import Chunk, Segment, Transcript, Waveform, Word
 
 if TYPE_CHECKING:
+    from auris.align import ForcedAligner
     from auris.batching import Failure
     from auris.pipeline import AsrPipeline, Progress
 
@@ -27,6 +28,7 @@ __all__ = [
     "AurisError",
     "Chunk",
     "Failure",
+    "ForcedAligner",
     "Progress",
     "Segment",
     "Transcript",
@@ -38,6 +40,7 @@ __all__ = [
 _LAZY = {
     "AsrPipeline": "auris.pipeline",
     "Failure": "auris.batching",
+    "ForcedAligner": "auris.align",
     "Progress": "auris.pipeline",
 }
 

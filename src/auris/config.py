@@ -16,14 +16,18 @@ __all__ = [
     "CHUNK_FRAMES",
     "CHUNK_TOKENS",
     "MAX_WINDOW_FRAMES",
+    "AlignerConfig",
     "AutConfig",
     "AutCtcConfig",
     "DecoderConfig",
     "Frontend",
     "ModelConfig",
     "ProjectorConfig",
+    "PromptedConfig",
     "QwenAsrConfig",
     "audio_tokens",
+    "token_border",
+    "token_centre",
 ]
 
 CHUNK_FRAMES = 100
@@ -60,6 +64,26 @@ def audio_tokens(frames: int) -> int:
 
 CHUNK_TOKENS = _halved(_halved(_halved(CHUNK_FRAMES)))
 """Tokens of a full chunk: 13."""
+
+FRAME_SECONDS = 0.01
+TOKEN_FRAMES = 8
+"""Mel frames from one token to the next inside a chunk: three convolutions of stride 2."""
+
+
+def token_centre(index: int) -> float:
+    """Seconds from the beginning of a clip to the middle of what encoder token `index` hears.
+
+    Kernels are centred, so token j of a chunk stands on its mel frame 8 j. The last token of a
+    chunk and the first of the next are 40 ms apart, all others 80 ms.
+    """
+    chunk, place = divmod(index, CHUNK_TOKENS)
+    return FRAME_SECONDS * (chunk * CHUNK_FRAMES + place * TOKEN_FRAMES)
+
+
+def token_border(index: int) -> float:
+    """Seconds from the beginning of a clip to the border between tokens `index` - 1 and `index`,
+    midway between their centres."""
+    return (token_centre(index - 1) + token_centre(index)) / 2 if index > 0 else 0.0
 
 
 def _require(holds: bool, rule: str, found: str, remedy: str) -> None:
@@ -231,8 +255,8 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
-class QwenAsrConfig:
-    """A Qwen3-ASR model: encoder, projector, decoder, and the id of an audio slot."""
+class PromptedConfig:
+    """What hears a recording inside a prompt: encoder, projector, decoder, the id of a slot."""
 
     encoder: AutConfig
     projector: ProjectorConfig
@@ -251,6 +275,44 @@ class QwenAsrConfig:
             0 <= self.audio_token_id < self.decoder.vocab,
             "audio_token_id has to lie inside the vocabulary",
             f"it is {self.audio_token_id} of {self.decoder.vocab}",
+            "correct the checkpoint's config.json",
+        )
+
+
+@dataclass(frozen=True)
+class QwenAsrConfig(PromptedConfig):
+    """A Qwen3-ASR model, which continues a prompt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignerConfig(PromptedConfig):
+    """A forced aligner, whose head scores times at the marks in a prompt; it has no other head.
+
+    Attributes:
+        classes: times that can be told, from 0 on.
+        timestamp_token_id: the mark.
+        segment_ms: milliseconds from one time to the next.
+        head_bias: whether the head has a bias.
+    """
+
+    classes: int
+    timestamp_token_id: int
+    segment_ms: float
+    head_bias: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_positive("aligner", classes=self.classes, segment_ms=self.segment_ms)
+        _require(
+            0 <= self.timestamp_token_id < self.decoder.vocab,
+            "timestamp_token_id has to lie inside the vocabulary",
+            f"it is {self.timestamp_token_id} of {self.decoder.vocab}",
+            "correct the checkpoint's config.json",
+        )
+        _require(
+            self.decoder.tied,
+            "the decoder of an aligner has to have no vocabulary head of its own",
+            "it has one",
             "correct the checkpoint's config.json",
         )
 
@@ -280,4 +342,4 @@ class AutCtcConfig:
         return self.units
 
 
-ModelConfig = QwenAsrConfig | AutCtcConfig
+ModelConfig = QwenAsrConfig | AutCtcConfig | AlignerConfig

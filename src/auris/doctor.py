@@ -16,19 +16,18 @@ from auris import __version__
 from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.hub import bundled_models
-from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint, weight_files
+from auris.checkpoints.load import Checkpoint, Model, load_weights, open_checkpoint, weight_files
+from auris.config import AlignerConfig, AutCtcConfig
 from auris.errors import AurisError
-from auris.models.aut_ctc import AutCtc
-from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import make_recognizer
-from auris.recognizers import QwenRecognizer
+from auris.recognizers import QwenRecognizer, check_vocabulary
 from auris.text.prompt import CONTROL_TOKENS
 from auris.text.tokenizer import Tokenizer
 
 __all__ = ["Finding", "check_model", "environment"]
 
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soxr")
-EXTRAS = ("huggingface_hub", "transformers", "jiwer", "whisper-normalizer")
+EXTRAS = ("huggingface_hub", "transformers", "jiwer", "whisper-normalizer", "nagisa", "soynlp")
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def check_model(directory: str | Path) -> Iterator[Finding]:
         yield Finding(stage, str(error), False)
 
 
-def _tensors(checkpoint: Checkpoint, model: QwenAsr | AutCtc) -> str:
+def _tensors(checkpoint: Checkpoint, model: Model) -> str:
     weights = list(model.parameters())
     count = sum(weight.numel() for weight in weights)
     dtype = str(weights[0].dtype).removeprefix("torch.")
@@ -101,11 +100,15 @@ def _tensors(checkpoint: Checkpoint, model: QwenAsr | AutCtc) -> str:
     return f"{len(weights)} tensors, {count / 1e6:.1f} million parameters, {dtype}{besides}"
 
 
-def _tokens(checkpoint: Checkpoint, model: QwenAsr | AutCtc) -> str:
+def _tokens(checkpoint: Checkpoint, model: Model) -> str:
     tokenizer = Tokenizer.from_directory(checkpoint.directory)
-    recognizer = make_recognizer(TorchBackend(model), checkpoint, tokenizer)
-    if not isinstance(recognizer, QwenRecognizer):
+    check_vocabulary(checkpoint.config, tokenizer)
+    if isinstance(checkpoint.config, AutCtcConfig):
         return f"{tokenizer.size} units"
     ids = ", ".join(f"{t} {tokenizer.added[t].id}" for t in CONTROL_TOKENS if t in tokenizer.added)
+    if isinstance(checkpoint.config, AlignerConfig):
+        return ids
+    recognizer = make_recognizer(TorchBackend(model), checkpoint, tokenizer)
+    assert isinstance(recognizer, QwenRecognizer)
     stops = ", ".join(str(stop) for stop in sorted(recognizer.stops))
     return f"{ids}; stops at {stops}"

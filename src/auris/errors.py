@@ -14,6 +14,7 @@
     ├── DeviceError             a device or dtype that this machine does not have
     ├── LanguageError           a language that the model does not know
     ├── UnsupportedOption       an option that the chosen model cannot honour
+    ├── AlignmentError          a text cannot be placed in its recording
     ├── OutputError             a result cannot be written
     ├── TrainingError           training data or a recipe that cannot be used
     └── MissingExtra            an optional package is needed and not installed
@@ -24,6 +25,7 @@ Every message is one sentence with the rule, what was found, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "AlignmentError",
     "AudioError",
     "AurisError",
     "CheckpointError",
@@ -117,6 +119,10 @@ class LanguageError(AurisError):
 
 class UnsupportedOption(AurisError):
     """An option that the chosen model cannot honour."""
+
+
+class AlignmentError(AurisError):
+    """A text cannot be placed in its recording."""
 
 
 class OutputError(AurisError):

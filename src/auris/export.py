@@ -23,11 +23,12 @@ from auris.checkpoints.ctc_head import load_ctc_head, save_ctc_head
 from auris.checkpoints.layouts import LayoutName
 from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights
-from auris.config import CHUNK_FRAMES, ModelConfig, QwenAsrConfig
+from auris.config import CHUNK_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig
 from auris.errors import ConfigError, OutputError, UsageError
 from auris.recognizers import check_vocabulary, stop_ids, token_budget
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import (
+    ALIGNER_TEMPLATE,
     AUDIO_END,
     AUDIO_PAD,
     AUDIO_START,
@@ -158,9 +159,13 @@ def _write_native(out: Path, parts: _Parts) -> None:
         (out / "tokenizer.json").write_text(parts.tokenizer.to_json(), encoding="utf-8")
 
 
+def _template(config: ModelConfig) -> str:
+    return ALIGNER_TEMPLATE if isinstance(config, AlignerConfig) else CHAT_TEMPLATE
+
+
 def _write_hf(out: Path, parts: _Parts) -> None:
     (out / "tokenizer.json").write_text(parts.tokenizer.to_json(), encoding="utf-8")
-    (out / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    (out / "chat_template.jinja").write_text(_template(parts.config), encoding="utf-8")
     _write_json(
         out / "tokenizer_config.json", _tokenizer_config(parts.tokenizer, "Qwen3ASRProcessor")
     )
@@ -170,7 +175,12 @@ def _write_hf(out: Path, parts: _Parts) -> None:
         "min_length": MIN_SAMPLES,
         "n_window": CHUNK_FRAMES // 2,
     }
-    processor = {"feature_extractor": extractor, "processor_class": "Qwen3ASRProcessor"}
+    processor: dict[str, Any] = {
+        "feature_extractor": extractor,
+        "processor_class": "Qwen3ASRProcessor",
+    }
+    if isinstance(parts.config, AlignerConfig):
+        processor["timestamp_segment_time"] = parts.config.segment_ms
     _write_json(out / "processor_config.json", processor)
 
 
@@ -186,7 +196,7 @@ def _write_published(out: Path, parts: _Parts) -> None:
             "processor_class": "Qwen3ASRProcessor",
         },
     )
-    _write_json(out / "chat_template.json", {"chat_template": CHAT_TEMPLATE})
+    _write_json(out / "chat_template.json", {"chat_template": _template(parts.config)})
 
 
 _WRITERS = {"native": _write_native, "hf": _write_hf, "published": _write_published}
@@ -195,7 +205,7 @@ _WRITERS = {"native": _write_native, "hf": _write_hf, "published": _write_publis
 def _config(layout: LayoutName, parts: _Parts) -> dict[str, Any]:
     dtype = str(parts.dtype).removeprefix("torch.")
     config = to_json(parts.config, layout, dtype, _ids(parts.tokenizer))
-    if layout == "published":
+    if layout == "published" and isinstance(parts.config, QwenAsrConfig):
         config["support_languages"] = list(LANGUAGES.values())
     return config
 

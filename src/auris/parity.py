@@ -26,7 +26,7 @@ from auris.checkpoints.load import open_checkpoint
 from auris.decoding.loop import Request, Step, decode
 from auris.errors import MissingExtra, UnsupportedOption
 from auris.export import convert
-from auris.models.qwen_asr import QwenAsr
+from auris.models.qwen_asr import Prompted, QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.recognizers import QwenRecognizer, token_budget
 from auris.text.prompt import prompt_ids
@@ -164,7 +164,7 @@ def _recorded(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
         yield outputs
 
 
-def _our_modules(model: QwenAsr) -> dict[str, nn.Module]:
+def _our_modules(model: Prompted) -> dict[str, nn.Module]:
     encoder, decoder = model.encoder, model.decoder
     return {
         **{f"encoder layer {i}": layer for i, layer in enumerate(encoder.layers)},

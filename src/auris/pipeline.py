@@ -5,24 +5,23 @@ from __future__ import annotations
 import numbers
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, overload
 
-import torch
-
+from auris.align import AligningRecognizer, ForcedAligner, ctc_alignment
 from auris.audio.io import Source, stream
 from auris.audio.split import CHUNK_SECONDS, split
-from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_memory
+from auris.backends.torch import TorchBackend
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
 from auris.checkpoints.configs import read_generation
-from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
-from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
-from auris.config import AutCtcConfig
+from auris.checkpoints.hub import FoundModel
+from auris.checkpoints.load import Checkpoint
+from auris.config import AlignerConfig, AutCtcConfig
 from auris.decoding.sampling import Sampling
-from auris.errors import UsageError
-from auris.models.attention import Kernel
+from auris.errors import ConfigError, UsageError
+from auris.loading import LoadOptions, check_count, load_model
 from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer, stop_ids
 from auris.text.languages import language_name
 from auris.text.tokenizer import Tokenizer
@@ -62,6 +61,8 @@ class CallOptions(TypedDict, total=False):
         seed: of the draws (0).
         progress: called after every piece and every recording.
         cancel: when set, pieces under way end as they are, with what they have.
+        word_timestamps: place every word in time (False).
+        aligner: what places them; by default the model's own CTC head.
     """
 
     batch_size: int
@@ -73,12 +74,9 @@ class CallOptions(TypedDict, total=False):
     seed: int
     progress: Callable[[Progress], None] | None
     cancel: CancelToken | None
+    word_timestamps: bool
+    aligner: ForcedAligner | None
 
-
-MOST = 1 << 20
-"""Largest batch and budget that can be asked for; more is a slip, and would fill any memory."""
-
-MOST_THREADS = 1024
 
 NOT_BEGUN = Transcript("", None, (), None, "cancelled", 0.0)
 """What is known of a recording whose turn did not come before the work was cancelled."""
@@ -100,51 +98,22 @@ class AsrPipeline:
 
     @classmethod
     def from_pretrained(
-        cls,
-        model: str | Path | None = None,
-        *,
-        device: str | None = None,
-        dtype: str = "auto",
-        threads: int | None = None,
-        kernel: Kernel = "auto",
-        local_files_only: bool = False,
-        copy: bool = False,
+        cls, model: str | Path | None = None, **options: Unpack[LoadOptions]
     ) -> AsrPipeline:
         """Load a model.
 
         Args:
             model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from
                 the environment, or the bundled default.
-            device: "auto", "cpu", "cuda", "cuda:N" or "mps"; by default AURIS_DEVICE from the
-                environment, or "auto".
-            dtype: "auto" (as stored, where the device computes in it), "float32", "bfloat16" or
-                "float16".
-            threads: CPU threads of the whole process; torch's own choice by default.
-            kernel: attention kernel: "auto", "flash", "efficient" or "math".
-            local_files_only: never use the network.
-            copy: hold the weights in memory instead of mapping the files.
+            options: see `LoadOptions`.
 
         Raises:
             CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the
                 machine.
         """
-        default_model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
-        found = resolve(default_model if model is None else model, local_files_only)
-        default_device = os.environ.get("AURIS_DEVICE") or "auto"
-        place = pick_device(default_device if device is None else device)
-        if threads is not None:
-            _counts("threads", threads, MOST_THREADS)
-            torch.set_num_threads(threads)
-        checkpoint = open_checkpoint(found.directory)
-        # Neither waits for the other: the tokenizer parses while the weights are read.
-        with ThreadPoolExecutor(1) as pool, within_memory():
-            tokenizer = pool.submit(Tokenizer.from_directory, found.directory)
-            weights = load_weights(
-                checkpoint, place, lambda stored: pick_dtype(dtype, place, stored), copy
-            )
-            backend = TorchBackend(weights, kernel)
-            recognizer = make_recognizer(backend, checkpoint, tokenizer.result())
-        return cls(recognizer, found, backend)
+        loaded = load_model(model, **options)
+        recognizer = make_recognizer(loaded.backend, loaded.checkpoint, loaded.tokenizer)
+        return cls(recognizer, loaded.found, loaded.backend)
 
     @overload
     def transcribe(
@@ -236,14 +205,27 @@ class AsrPipeline:
     ) -> Iterator[Update]:
         _check_given(sources, given)
         options = _options(language, context, given)
-        self.recognizer.check(options)
+        recognizer = self._recognizer(given)
+        recognizer.check(options)
         rows = given.get("batch_size", 1)
-        _counts("batch_size", rows)
+        check_count("batch_size", rows)
         cancel = given.get("cancel")
-        batch = Batch(self.recognizer, _reader(given), sources, options)
+        batch = Batch(recognizer, _reader(given), sources, options)
         updates = batch.run(rows, cancel.is_set if cancel else lambda: False)
         report = given.get("progress")
         return _watched(updates, report) if report else updates
+
+    def _recognizer(self, given: CallOptions) -> Recognizer:
+        """The recognizer, with an aligner behind it where times of words are asked for."""
+        if not given.get("word_timestamps", False):
+            return self.recognizer
+        return AligningRecognizer(self.recognizer, given.get("aligner") or self._own_aligner)
+
+    @cached_property
+    def _own_aligner(self) -> ForcedAligner:
+        """The model's CTC head as an aligner."""
+        config, tokenizer = self.recognizer.config, self.recognizer.tokenizer
+        return ForcedAligner(ctc_alignment(self.backend, config, tokenizer, self.model.directory))
 
 
 def make_recognizer(
@@ -255,6 +237,12 @@ def make_recognizer(
         ConfigError, TokenizerError: config, weights and tokenizer do not belong together.
     """
     config = checkpoint.config
+    if isinstance(config, AlignerConfig):
+        raise ConfigError(
+            "Transcribing needs a model that writes text",
+            "this checkpoint is a forced aligner, whose head scores timestamps",
+            "choose a Qwen3-ASR checkpoint, or name this one with --aligner",
+        )
     if isinstance(config, AutCtcConfig):
         return CtcRecognizer(backend, config, tokenizer)
     return QwenRecognizer(
@@ -301,7 +289,7 @@ def _options(language: str | None, context: str, given: CallOptions) -> Options:
     budget = given.get("max_new_tokens")
     temperature = given.get("temperature", 0.0)
     if budget is not None:
-        _counts("max_new_tokens", budget)
+        check_count("max_new_tokens", budget)
     real = isinstance(temperature, numbers.Real)
     if not real or not 0.0 <= temperature <= 100.0:
         raise UsageError(
@@ -320,13 +308,6 @@ def _is_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise UsageError(
             f"{name} has to be a string", f"it is a {type(value).__name__}", "pass its text"
-        )
-
-
-def _counts(name: str, number: int, most: int = MOST) -> None:
-    if not isinstance(number, int) or not 1 <= number <= most:
-        raise UsageError(
-            f"{name} has to be a whole number from 1 to {most}", f"it is {number!r}", "correct it"
         )
 
 

@@ -14,12 +14,19 @@ from typing import Any, Protocol
 
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
-from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
+from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.decoding.ctc import greedy
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Sampling
 from auris.errors import CheckpointError, ConfigError, UnsupportedOption
-from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TURN_END, prompt_ids
+from auris.text.prompt import (
+    AUDIO_PAD,
+    END_OF_TEXT,
+    TIMESTAMP,
+    TURN_END,
+    alignment_ids,
+    prompt_ids,
+)
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment
@@ -31,6 +38,8 @@ __all__ = [
     "QwenRecognizer",
     "Recognized",
     "Recognizer",
+    "check_language",
+    "check_scores",
     "check_vocabulary",
     "stop_ids",
     "token_budget",
@@ -81,6 +90,14 @@ class Recognized:
 class Recognizer(Protocol):
     """What a pipeline asks of a model of any kind."""
 
+    @property
+    def config(self) -> AutCtcConfig | QwenAsrConfig:
+        """The model's shapes."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its vocabulary."""
+
     def check(self, options: Options) -> None:
         """Refuse options that the model cannot honour, before any work."""
 
@@ -117,12 +134,7 @@ class _Draft:
             self.logprobs.append(step.logprob)
 
     def finish(self, language: str | None, text: str, reason: FinishReason) -> Recognized:
-        if any(math.isnan(logprob) for logprob in self.logprobs):
-            raise CheckpointError(
-                "A model's scores have to be numbers",
-                "they are NaN: the weights are damaged, or too large for this dtype",
-                "choose --dtype float32, or fetch the checkpoint anew",
-            )
+        check_scores(self.logprobs)
         start = self.piece.chunk.start / SAMPLE_RATE
         segment = Segment(
             start=start,
@@ -134,6 +146,20 @@ class _Draft:
             finish_reason=reason,
         )
         return Recognized(self.piece.key, segment, self.timings)
+
+
+def check_scores(logprobs: Iterable[float]) -> None:
+    """Log-probabilities have to be numbers.
+
+    Raises:
+        CheckpointError: one is NaN.
+    """
+    if any(map(math.isnan, logprobs)):
+        raise CheckpointError(
+            "A model's scores have to be numbers",
+            "they are NaN: the weights are damaged, or too large for this dtype",
+            "choose --dtype float32, or fetch the checkpoint anew",
+        )
 
 
 def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
@@ -152,7 +178,16 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
                 remedy,
             )
         return
-    prompt_ids(tokenizer, 1, "English")  # Names every control token that a prompt needs.
+    if isinstance(config, AlignerConfig):
+        alignment_ids(tokenizer, 1, ["a"])  # Names every control token that a prompt needs.
+        if tokenizer.id(TIMESTAMP) != config.timestamp_token_id:
+            raise ConfigError(
+                f"timestamp_token_id in config.json has to be the tokenizer's id of {TIMESTAMP}",
+                f"they are {config.timestamp_token_id} and {tokenizer.id(TIMESTAMP)}",
+                remedy,
+            )
+    else:
+        prompt_ids(tokenizer, 1, "English")
     if tokenizer.id(AUDIO_PAD) != config.audio_token_id:
         raise ConfigError(
             f"audio_token_id in config.json has to be the tokenizer's id of {AUDIO_PAD}",
@@ -164,6 +199,20 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
             "Every id of the tokenizer has to have a row in the embedding",
             f"there are ids up to {tokenizer.size - 1} and {config.decoder.vocab} rows",
             remedy,
+        )
+
+
+def check_language(config: AutCtcConfig, language: str | None) -> None:
+    """Refuse a language that a CTC model does not write.
+
+    Raises:
+        UnsupportedOption: it writes another.
+    """
+    if language not in (None, config.language):
+        raise UnsupportedOption(
+            f"This model writes {config.language} only",
+            f"{language} was asked",
+            "leave --language out, or choose a model that knows the language",
         )
 
 
@@ -303,12 +352,7 @@ class CtcRecognizer:
                     "this model has a CTC head only",
                     "leave the option out, or choose a Qwen3-ASR model",
                 )
-        if options.language not in (None, self.config.language):
-            raise UnsupportedOption(
-                f"This model writes {self.config.language} only",
-                f"{options.language} was asked",
-                "leave --language out, or choose a model that knows the language",
-            )
+        check_language(self.config, options.language)
 
     def recognize(
         self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -74,12 +74,41 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its place in time; `start` and `end` are None where they are not known."""
+    """A word with its place in time.
+
+    Attributes:
+        text: the word without punctuation, or one character of Chinese.
+        start, end: seconds of the source; both None where they are not known.
+        confidence: geometric mean of the probabilities of its units, 0..1; None where the model
+            gives none.
+        repaired: whether a time was inferred from neighbours instead of being heard.
+    """
 
     text: str
     start: float | None
     end: float | None
     confidence: float | None = None
+    repaired: bool = False
+
+    def moved(self, seconds: float) -> Word:
+        """The same word later by `seconds`."""
+        if self.start is None or self.end is None:
+            return self
+        return replace(self, start=self.start + seconds, end=self.end + seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The word as plain JSON values."""
+        return {
+            "text": self.text,
+            "start": _rounded(self.start, 3),
+            "end": _rounded(self.end, 3),
+            "confidence": _rounded(self.confidence, 6),
+            "repaired": self.repaired,
+        }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 @dataclass(frozen=True)
@@ -93,6 +122,7 @@ class Segment:
         tokens: ids exactly as decoded, before any clean-up, without the stop token.
         logprobs: natural-log probability of each of `tokens`.
         finish_reason: why the decoding of this piece ended.
+        words: the words of the text, where their times were asked for; else None.
     """
 
     start: float
@@ -102,6 +132,7 @@ class Segment:
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
+    words: tuple[Word, ...] | None = None
 
     @property
     def avg_logprob(self) -> float | None:
@@ -109,15 +140,17 @@ class Segment:
         return math.fsum(self.logprobs) / len(self.logprobs) if self.logprobs else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The segment as plain JSON values."""
+        """The segment as plain JSON values; `words` only where their times were asked for."""
+        words = {} if self.words is None else {"words": [word.to_dict() for word in self.words]}
         return {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "text": self.text,
             "language": self.language,
             "tokens": list(self.tokens),
-            "avg_logprob": None if self.avg_logprob is None else round(self.avg_logprob, 6),
+            "avg_logprob": _rounded(self.avg_logprob, 6),
             "finish_reason": self.finish_reason,
+            **words,
         }
 
 
@@ -151,12 +184,19 @@ class Transcript:
         """Whether nothing was recorded: not one sample reaches a step of 16-bit audio."""
         return self.peak < SILENT_PEAK
 
+    @property
+    def words(self) -> tuple[Word, ...] | None:
+        """The words of all segments, where their times were asked for; else None."""
+        if any(segment.words is None for segment in self.segments):
+            return None
+        return tuple(word for segment in self.segments for word in segment.words or ())
+
     def to_dict(self) -> dict[str, Any]:
         """The transcript as plain JSON values."""
         return {
             "text": self.text,
             "language": self.language,
-            "confidence": None if self.confidence is None else round(self.confidence, 6),
+            "confidence": _rounded(self.confidence, 6),
             "finish_reason": self.finish_reason,
             "audio_seconds": round(self.seconds, 3),
             "peak": round(self.peak, 6),

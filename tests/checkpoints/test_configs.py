@@ -13,17 +13,17 @@ import pytest
 
 from auris.checkpoints.config_writer import to_json
 from auris.checkpoints.configs import from_json, read_config
-from auris.config import AutCtcConfig, ProjectorConfig, QwenAsrConfig
+from auris.config import AutCtcConfig, ModelConfig, ProjectorConfig, QwenAsrConfig
 from auris.errors import CheckpointError, ConfigError
 from tests.checkpoints.files import FOREIGN, LAYOUTS
-from tests.tiny_models import ctc_config, qwen_config, tiny_tokenizer
+from tests.tiny_models import aligner_config, ctc_config, qwen_config, tiny_tokenizer
 
 TOKEN_IDS = {text: token.id for text, token in tiny_tokenizer().added.items()}
 DELETED = object()
 AnyConfig = TypeVar("AnyConfig", QwenAsrConfig, AutCtcConfig)
 
 
-def config_json(layout: str, config: QwenAsrConfig | AutCtcConfig | None = None) -> dict[str, Any]:
+def config_json(layout: str, config: ModelConfig | None = None) -> dict[str, Any]:
     content = to_json(config or qwen_config(), layout, "float32", TOKEN_IDS)  # type: ignore[arg-type]
     parsed: dict[str, Any] = json.loads(json.dumps(content))
     return parsed
@@ -339,32 +339,63 @@ class TestImpossible:
             from_json(set_path(config_json("native"), path, value))
 
 
-class TestOtherModels:
-    @pytest.mark.parametrize(
-        ("path", "value"),
-        [
-            ("thinker_config.classify_num", 5000),
-            ("thinker_config.text_config.classify_num", 5000),
-            ("num_labels", 5000),
-            ("architectures", ["Qwen3ASRForTokenClassification"]),
-            ("model_type", "qwen3_forced_aligner"),
-        ],
-    )
-    def test_aligner(self, path: str, value: Any) -> None:
-        for layout in FOREIGN:
-            name = path if layout == "published" else path.removeprefix("thinker_config.")
-            with pytest.raises(ConfigError, match="forced aligner"):
-                from_json(set_path(config_json(layout), name, value))
+class TestAligner:
+    """The forced aligner is told from the other models by any of its marks."""
 
-    def test_aligner_written_by_transformers(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("bias", [False, True])
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_it_is_read_as_it_was_written(self, layout: str, bias: bool) -> None:
+        config = aligner_config(head_bias=bias)
+        assert from_json(config_json(layout, config)) == (layout, config)
+
+    @pytest.mark.parametrize("name", ["num_labels", "text_config.classify_num", "classify_num"])
+    @pytest.mark.parametrize("layout", FOREIGN)
+    def test_places_of_the_number_of_classes(self, layout: str, name: str) -> None:
+        content = config_json(layout, aligner_config())
+        inner = part(content, layout)
+        inner.pop("num_labels" if layout == "hf" else "classify_num")
+        *parents, last = name.split(".")
+        (inner[parents[0]] if parents else inner)[last] = 40
+        assert from_json(content) == (layout, aligner_config())
+
+    @pytest.mark.parametrize("layout", FOREIGN)
+    def test_missing_keys(self, layout: str) -> None:
+        content = config_json(layout, aligner_config())
+        names = {
+            "hf": ["timestamp_token_id", "num_labels"],
+            "published": [
+                "timestamp_token_id",
+                "timestamp_segment_time",
+                "thinker_config.classify_num",
+            ],
+        }
+        for name in names[layout]:
+            with pytest.raises(ConfigError, match=name.rpartition(".")[2]):
+                from_json(set_path(content, name, DELETED))
+
+    @pytest.mark.parametrize(
+        "change", [{"classes": 0}, {"segment_ms": -1.0}, {"timestamp_token_id": 10**6}]
+    )
+    def test_impossible_values(self, change: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError):
+            dataclasses.replace(aligner_config(), **change)
+        untied = dataclasses.replace(aligner_config().decoder, tied=False)
+        with pytest.raises(ConfigError, match="head of its own"):
+            dataclasses.replace(aligner_config(), decoder=untied)
+
+    def test_written_by_transformers(self, tmp_path: Path) -> None:
         transformers = pytest.importorskip("transformers", minversion="5.23")
-        kept = ("audio_config", "text_config", "audio_token_id")
+        kept = ("audio_config", "text_config", "audio_token_id", "timestamp_token_id")
         content = {key: value for key, value in config_json("hf").items() if key in kept}
         config = transformers.Qwen3ASRConfig(**content, num_labels=40)
         transformers.Qwen3ASRForTokenClassification(config).save_pretrained(tmp_path)
-        with pytest.raises(ConfigError, match="forced aligner"):
-            read_config(tmp_path)
+        assert read_config(tmp_path) == ("hf", aligner_config())
+        (tmp_path / "processor_config.json").write_text('{"timestamp_segment_time": 40}')
+        expected = dataclasses.replace(aligner_config(), segment_ms=40.0)
+        assert read_config(tmp_path) == ("hf", expected)
 
+
+class TestOtherModels:
     @pytest.mark.parametrize(
         "content",
         [

@@ -1,7 +1,8 @@
-"""Greedy CTC against its definition, written out frame by frame."""
+"""CTC paths against their definitions, written out frame by frame."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auris.decoding.ctc import CtcPath, greedy
+from auris.decoding.ctc import CtcPath, forced, frames_needed, greedy
 
 
 def by_definition(logits: list[list[float]], blank: int) -> CtcPath:
@@ -69,3 +70,61 @@ def test_reads_any_floating_type() -> None:
 
 def test_no_frames_no_units() -> None:
     assert greedy(torch.empty(0, 5), blank=4) == CtcPath((), (), (), ())
+
+
+@given(st.lists(st.integers(0, 2), max_size=6))
+def test_frames_needed_is_the_shortest_path_that_collapses_to_the_ids(ids: list[int]) -> None:
+    blank = 9
+    path: list[int] = []
+    for unit in ids:
+        if path and path[-1] == unit:
+            path.append(blank)
+        path.append(unit)
+    assert frames_needed(ids) == len(path)
+
+
+def collapsed(path: tuple[int, ...], blank: int) -> list[int]:
+    return [unit for unit, _ in itertools.groupby(path) if unit != blank]
+
+
+@given(st.data(), st.integers(0, 7), st.lists(st.integers(0, 1), min_size=1, max_size=4))
+def test_the_forced_path_is_the_best_that_says_the_units(
+    data: st.DataObject, frames: int, ids: list[int]
+) -> None:
+    blank = 2
+    score = st.lists(st.floats(-9, 0, width=16), min_size=3, max_size=3)
+    logprobs = torch.tensor([data.draw(score) for _ in range(frames)]).reshape(frames, 3)
+    total = {
+        path: sum(float(logprobs[frame, unit]) for frame, unit in enumerate(path))
+        for path in itertools.product(range(3), repeat=frames)
+        if collapsed(path, blank) == ids
+    }
+    found = forced(logprobs, ids, blank)
+    if not total:
+        assert found is None
+        return
+    assert found is not None
+    path = [blank] * frames
+    for unit, first, last in zip(found.ids, found.first, found.last, strict=True):
+        path[first : last + 1] = [unit] * (last + 1 - first)
+    assert found.ids == tuple(ids)
+    assert total[tuple(path)] == pytest.approx(max(total.values()), abs=1e-4)
+    for unit, first, last, logprob in zip(
+        found.ids, found.first, found.last, found.logprobs, strict=True
+    ):
+        assert logprob == float(logprobs[first : last + 1, unit].max())
+
+
+@given(st.integers(1, 300), st.integers(0, 99))
+def test_what_the_best_path_says_is_forced_onto_it(frames: int, seed: int) -> None:
+    """At every length, so that totals are kept and moves computed again at all of its places."""
+    logits = 3 * torch.randn(frames, 5, generator=torch.Generator().manual_seed(seed))
+    best = greedy(logits, blank=4)
+    assert forced(logits.log_softmax(-1), best.ids, blank=4) == CtcPath(
+        best.ids, pytest.approx(best.logprobs, abs=1e-5), best.first, best.last
+    )
+
+
+def test_no_units_are_said_by_any_clip() -> None:
+    assert forced(torch.empty(0, 5), [], blank=4) == CtcPath((), (), (), ())
+    assert forced(torch.zeros(3, 5), [], blank=4) == CtcPath((), (), (), ())

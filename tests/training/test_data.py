@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from auris.errors import TrainingError
 from auris.text.prompt import CONTROL_TOKENS
 from auris.training import data
 from auris.training.data import DataReport, load_clips, read_manifest, with_units
-from auris.training.units import ALPHABET, frames_needed, train_units, train_vocabulary
+from auris.training.units import ALPHABET, train_units, train_vocabulary
 from tests.training.tones import tone_clip, tones, write_wav
 
 Manifest = Callable[[str, Sequence[Sequence[str]]], Path]
@@ -130,17 +128,6 @@ def test_what_cannot_be_aligned_is_counted_and_named() -> None:
 
 def test_a_clip_under_half_a_second_has_seven_frames() -> None:
     assert tone_clip("a").tokens == 7
-
-
-@given(st.lists(st.integers(0, 2), max_size=6))
-def test_frames_needed_is_the_shortest_path_that_collapses_to_the_ids(ids: list[int]) -> None:
-    blank = 9
-    path: list[int] = []
-    for unit in ids:
-        if path and path[-1] == unit:
-            path.append(blank)
-        path.append(unit)
-    assert frames_needed(ids) == len(path)
 
 
 def test_units_write_every_word_and_read_it_back() -> None:

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from auris.config import audio_tokens
+from auris.decoding.ctc import frames_needed
 from auris.text.tokenizer import Tokenizer
 from auris.training import augment
 from auris.training.data import Clip, DataReport, with_units
 from auris.training.examples import Batch, EpochPlan, Hearing, Share, make_batch, plan_epoch
 from auris.training.recipes import CtcRecipe, Recipe
-from auris.training.units import ALPHABET, frames_needed, train_units
+from auris.training.units import ALPHABET, train_units
 from tests.training.tones import tone_clip
 
 TOKENIZER: Tokenizer = train_units(["abcd"], len(ALPHABET))

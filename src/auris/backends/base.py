@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-__all__ = ["Backend", "Cache", "Positions"]
+__all__ = ["Backend", "Cache", "MarkBackend", "Positions"]
 
 Positions = Literal["last", "all"]
 
@@ -66,4 +66,19 @@ class Backend(Protocol):
         Returns:
             float32 logits [rows, 1, vocab] or [rows, max T_i, vocab]; rows with fewer than
             max T_i inputs hold nothing of meaning behind their own.
+        """
+
+
+class MarkBackend(Protocol):
+    """Runs a forced aligner on some device in some dtype."""
+
+    def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """As of `Backend`."""
+
+    def mark_logits(self, ids: Sequence[int], states: Tensor) -> Tensor:
+        """Float32 scores [marks, classes] of every time at the marks of a prompt.
+
+        Args:
+            ids: token ids, with as many audio slots as there are states.
+            states: encoder states [N, d_model].
         """

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Positions
+from auris.checkpoints.load import Model
 from auris.errors import DeviceError, UnsupportedOption
+from auris.models.aligner import Aligner
 from auris.models.attention import KERNELS, Kernel, kernel_choice
 from auris.models.aut_ctc import AutCtc
 from auris.models.cache import KVCache
@@ -135,9 +137,12 @@ class TorchBackend:
     Args:
         model: weights in their compute dtype, on their device.
         kernel: attention kernel, see `auris.models.attention.KERNELS`.
+        ctc_head: a CTC head on the audio embeddings of a model with a decoder.
     """
 
-    def __init__(self, model: QwenAsr | AutCtc, kernel: Kernel = "auto") -> None:
+    def __init__(
+        self, model: Model, kernel: Kernel = "auto", ctc_head: nn.Linear | None = None
+    ) -> None:
         if kernel != "auto" and kernel not in KERNELS:
             raise UnsupportedOption(
                 f"The attention kernel has to be auto, {', '.join(KERNELS)}",
@@ -146,6 +151,7 @@ class TorchBackend:
             )
         self.model = model.eval()
         self.kernel = kernel
+        self.ctc_head = ctc_head
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = weight.dtype
@@ -155,8 +161,8 @@ class TorchBackend:
         if not isinstance(self.model, QwenAsr):
             raise UnsupportedOption(
                 "Token by token decoding needs a model with a decoder",
-                "this one has a CTC head only",
-                "use ctc_logits, or another model",
+                "this one has another head",
+                "use ctc_logits or mark_logits, or another model",
             )
         return self.model
 
@@ -170,13 +176,28 @@ class TorchBackend:
     @torch.inference_mode()
     def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
         """See `Backend.ctc_logits`."""
-        if not isinstance(self.model, AutCtc):
+        if isinstance(self.model, AutCtc):
+            return [self.model.head(clip).float() for clip in states]
+        if self.ctc_head is None:
             raise UnsupportedOption(
                 "CTC scores need a model with a CTC head",
                 "this one has none",
                 "decode token by token, or use another model",
             )
-        return [self.model.head(clip).float() for clip in states]
+        return [self.ctc_head(self._decoding.projector(clip)).float() for clip in states]
+
+    @torch.inference_mode()
+    def mark_logits(self, ids: Sequence[int], states: Tensor) -> Tensor:
+        """See `MarkBackend.mark_logits`."""
+        if not isinstance(self.model, Aligner):
+            raise UnsupportedOption(
+                "Scores of times need a forced aligner",
+                "this is another model",
+                "use ctc_logits, or another model",
+            )
+        with kernel_choice(self.kernel), within_memory():
+            scores: Tensor = self.model(ids, states)
+        return scores.float()
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:

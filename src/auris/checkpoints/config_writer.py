@@ -10,17 +10,26 @@ from auris.checkpoints.configs import ENCODER_NORM_EPS, FORMAT, FORMAT_VERSION, 
 from auris.checkpoints.layouts import LayoutName
 from auris.config import (
     CHUNK_FRAMES,
+    AlignerConfig,
     AutCtcConfig,
     ModelConfig,
     ProjectorConfig,
+    PromptedConfig,
     QwenAsrConfig,
 )
 from auris.errors import ConfigError
 
 __all__ = ["to_json"]
 
+ARCHITECTURES = {
+    QwenAsrConfig: "qwen_asr",
+    AutCtcConfig: "aut_ctc",
+    AlignerConfig: "forced_aligner",
+}
+"""Kinds of models in the native layout."""
 
-def _foreign_json(config: QwenAsrConfig) -> dict[str, Any]:
+
+def _foreign_json(config: PromptedConfig) -> dict[str, Any]:
     encoder, decoder = config.encoder, config.decoder
     return {
         "audio_config": {
@@ -64,7 +73,7 @@ def _foreign_json(config: QwenAsrConfig) -> dict[str, Any]:
     }
 
 
-def _official(config: ModelConfig) -> QwenAsrConfig:
+def _official(config: ModelConfig) -> QwenAsrConfig | AlignerConfig:
     """Refuse what the official layouts have no words for."""
     found = None
     if isinstance(config, AutCtcConfig):
@@ -87,7 +96,7 @@ def _official(config: ModelConfig) -> QwenAsrConfig:
 
 
 def _native_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
-    architecture = "aut_ctc" if isinstance(config, AutCtcConfig) else "qwen_asr"
+    architecture = ARCHITECTURES[type(config)]
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "architecture": architecture}
     body = dataclasses.asdict(config)
     for key, implied in IMPLIED.items():
@@ -118,26 +127,38 @@ def to_json(
         )
     if layout == "native":
         return _native_json(config, dtype)
-    body = _foreign_json(_official(config))
-    names = {
-        "audio_start_token_id": "<|audio_start|>",
-        "audio_end_token_id": "<|audio_end|>",
+    official = _official(config)
+    write = _published_json if layout == "published" else _hf_json
+    body = {**_foreign_json(official), "dtype": dtype}
+    return {**write(official, body, token_ids), "dtype": dtype}
+
+
+def _published_json(
+    config: QwenAsrConfig | AlignerConfig, body: dict[str, Any], token_ids: Mapping[str, int]
+) -> dict[str, Any]:
+    half = config.decoder.head_dim // 2
+    side = half * 5 // 16
+    sections = [half - 2 * side, side, side]
+    rope = {"mrope_interleaved": True, "mrope_section": sections, "rope_type": "default"}
+    body["text_config"] = {**body["text_config"], "rope_scaling": rope}
+    thinker: dict[str, Any] = {"model_type": "qwen3_asr", **body, **_audio_ids(token_ids)}
+    outer: dict[str, Any] = {
+        "architectures": ["Qwen3ASRForConditionalGeneration"],
+        "model_type": "qwen3_asr",
+        "thinker_config": thinker,
     }
-    ids = {key: token_ids[token] for key, token in names.items() if token in token_ids}
-    stops = [token_ids[t] for t in ("<|endoftext|>", "<|im_end|>") if t in token_ids]
-    if layout == "published":
-        half = body["text_config"]["head_dim"] // 2
-        side = half * 5 // 16
-        sections = [half - 2 * side, side, side]
-        rope = {"mrope_interleaved": True, "mrope_section": sections, "rope_type": "default"}
-        body["text_config"] = {**body["text_config"], "rope_scaling": rope}
-        thinker = {"model_type": "qwen3_asr", **body, **ids, "dtype": dtype}
-        return {
-            "architectures": ["Qwen3ASRForConditionalGeneration"],
-            "model_type": "qwen3_asr",
-            "thinker_config": thinker,
-            "dtype": dtype,
-        }
+    if isinstance(config, AlignerConfig):
+        thinker.update(model_type="qwen3_forced_aligner", classify_num=config.classes)
+        outer["timestamp_token_id"] = config.timestamp_token_id
+        outer["timestamp_segment_time"] = config.segment_ms
+        if config.head_bias:
+            outer["token_classification_bias"] = True
+    return outer
+
+
+def _hf_json(
+    config: QwenAsrConfig | AlignerConfig, body: dict[str, Any], token_ids: Mapping[str, int]
+) -> dict[str, Any]:
     theta = body["text_config"].pop("rope_theta")
     body["text_config"]["rope_parameters"] = {"rope_type": "default", "rope_theta": theta}
     body["audio_config"] = {
@@ -146,17 +167,30 @@ def to_json(
         "max_position_embeddings": 13,
     }
     del body["audio_config"]["num_hidden_layers"]
+    stops = [token_ids[t] for t in ("<|endoftext|>", "<|im_end|>") if t in token_ids]
     hf = {
         "architectures": ["Qwen3ASRForConditionalGeneration"],
         "model_type": "qwen3_asr",
         **body,
-        "dtype": dtype,
         "eos_token_id": stops,
-        "tie_word_embeddings": body["text_config"]["tie_word_embeddings"],
+        "tie_word_embeddings": config.decoder.tied,
         "token_classification_bias": False,
     }
     if stops:
         hf["pad_token_id"] = stops[-1]
     if "<timestamp>" in token_ids:
         hf["timestamp_token_id"] = token_ids["<timestamp>"]
+    if isinstance(config, AlignerConfig):
+        hf["architectures"] = ["Qwen3ASRForTokenClassification"]
+        hf["token_classification_bias"] = config.head_bias
+        hf["timestamp_token_id"] = config.timestamp_token_id
+        hf["num_labels"] = config.classes
     return hf
+
+
+def _audio_ids(token_ids: Mapping[str, int]) -> dict[str, int]:
+    names = {
+        "audio_start_token_id": "<|audio_start|>",
+        "audio_end_token_id": "<|audio_end|>",
+    }
+    return {key: token_ids[token] for key, token in names.items() if token in token_ids}

@@ -17,6 +17,7 @@ from auris.checkpoints.layouts import LayoutName
 from auris.config import (
     CHUNK_FRAMES,
     CHUNK_TOKENS,
+    AlignerConfig,
     AutConfig,
     AutCtcConfig,
     DecoderConfig,
@@ -49,6 +50,11 @@ LARGEST_REAL = 1e30
 ROPE_THETA = ("rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta")
 ENCODER_NORM_EPS = 1e-5
 """The only one that the official layouts know; their configs do not write it."""
+
+CLASSES = ("classify_num", "num_labels", "text_config.classify_num")
+SEGMENT_MS = "timestamp_segment_time"
+HF_SEGMENT_MS = 80.0
+"""What the hf layout means where its processor does not say it."""
 
 _MISSING = object()
 
@@ -221,33 +227,49 @@ def _decoder(keys: _Keys, tied: bool) -> DecoderConfig:
 
 
 def _is_aligner(thinker: _Keys, outer: _Keys) -> bool:
-    classes = ("classify_num", "num_labels", "text_config.classify_num")
     # What transformers writes: the class of the model, and a name for every class of its head.
-    named = str(outer.content.get("architectures")), str(outer.content.get("model_type"))
-    return any(keys.find(*classes) is not _MISSING for keys in (thinker, outer)) or any(
+    named = [str(outer.content.get("architectures"))]
+    named += [str(keys.content.get("model_type")) for keys in (thinker, outer)]
+    return any(keys.find(*CLASSES) is not _MISSING for keys in (thinker, outer)) or any(
         mark in name.lower() for name in named for mark in ("tokenclassification", "aligner")
     )
 
 
-def _foreign(thinker: _Keys, outer: _Keys) -> QwenAsrConfig:
-    if _is_aligner(thinker, outer):
-        raise ConfigError(
-            "Transcribing needs a model with a vocabulary head",
-            "this checkpoint is a forced aligner, whose head scores timestamps",
-            "choose a Qwen3-ASR checkpoint",
-        )
+def _foreign(thinker: _Keys, outer: _Keys) -> QwenAsrConfig | AlignerConfig:
     audio = _Keys(thinker.content.get("audio_config"), "audio_config")
     text = _Keys(thinker.content.get("text_config"), "text_config")
+    encoder = _encoder(audio)
+    parts: dict[str, Any] = {
+        "encoder": encoder,
+        "projector": ProjectorConfig(out=audio.number("output_dim"), hidden=encoder.d_model),
+        "audio_token_id": thinker.number("audio_token_id", "audio_token_index"),
+    }
+    if _is_aligner(thinker, outer):
+        # Its only head is the classifier, so that nothing can be tied.
+        return AlignerConfig(**parts, decoder=_decoder(text, True), **_times(thinker, outer))
     # In the hf layout the top level decides and text_config may say otherwise; in the published
     # one the decoder's own config does.
     tied = (text, thinker, outer) if thinker is not outer else (outer, text)
-    encoder = _encoder(audio)
-    return QwenAsrConfig(
-        encoder=encoder,
-        projector=ProjectorConfig(out=audio.number("output_dim"), hidden=encoder.d_model),
-        decoder=_decoder(text, _first_truth("tie_word_embeddings", tied)),
-        audio_token_id=thinker.number("audio_token_id", "audio_token_index"),
-    )
+    return QwenAsrConfig(**parts, decoder=_decoder(text, _first_truth("tie_word_embeddings", tied)))
+
+
+def _times(thinker: _Keys, outer: _Keys) -> dict[str, Any]:
+    """What an aligner's config says about its head, in the first place that says it."""
+
+    def place(*names: str) -> _Keys:
+        return thinker if thinker.find(*names) is not _MISSING else outer
+
+    named = outer.find("id2label")
+    counted = any(keys.find(*CLASSES) is not _MISSING for keys in (thinker, outer))
+    listed = isinstance(named, Mapping) and not counted
+    unsaid = thinker is outer and outer.find(SEGMENT_MS) is _MISSING
+    step = HF_SEGMENT_MS if unsaid else place(SEGMENT_MS).real(SEGMENT_MS)
+    return {
+        "classes": len(named) if listed else place(*CLASSES).number(*CLASSES),
+        "timestamp_token_id": place("timestamp_token_id").number("timestamp_token_id"),
+        "segment_ms": step,
+        "head_bias": outer.find("token_classification_bias") is True,
+    }
 
 
 def _first_truth(name: str, places: tuple[_Keys, ...]) -> bool:
@@ -291,8 +313,20 @@ def _native(content: dict[str, Any]) -> ModelConfig:
             audio_token_id=keys.number("audio_token_id"),
             frontend=keys.typed("frontend", Frontend),
         )
+    if architecture == "forced_aligner":
+        return AlignerConfig(
+            encoder=encoder,
+            projector=_dataclass(ProjectorConfig, content, "projector"),
+            decoder=_dataclass(DecoderConfig, content, "decoder"),
+            audio_token_id=keys.number("audio_token_id"),
+            frontend=keys.typed("frontend", Frontend),
+            classes=keys.number("classes"),
+            timestamp_token_id=keys.number("timestamp_token_id"),
+            segment_ms=keys.real("segment_ms"),
+            head_bias=keys.typed("head_bias", bool),
+        )
     raise ConfigError(
-        "architecture in config.json has to be 'qwen_asr' or 'aut_ctc'",
+        "architecture in config.json has to be 'qwen_asr', 'aut_ctc' or 'forced_aligner'",
         f"it is {architecture!r}",
         "use a directory that this version of auris can read",
     )
@@ -343,5 +377,13 @@ def read_generation(directory: Path) -> dict[str, Any] | None:
 
 
 def read_config(directory: Path) -> tuple[LayoutName, ModelConfig]:
-    """Layout and config of a model directory; errors as in `from_json`."""
-    return from_json(read_json(directory / "config.json"))
+    """Layout and config of a model directory; errors as in `from_json`.
+
+    The hf layout keeps an aligner's time step with its processor.
+    """
+    content = read_json(directory / "config.json")
+    processor = directory / "processor_config.json"
+    keys = _Keys(content, "the top level")
+    if "audio_config" in content and _is_aligner(keys, keys) and processor.exists():
+        content = {SEGMENT_MS: read_json(processor).get(SEGMENT_MS), **content}
+    return from_json(content)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
+from auris.config import AutCtcConfig, ModelConfig, PromptedConfig
 
 __all__ = ["LAYOUTS", "Layout", "LayoutName", "Source", "sources"]
 
@@ -55,6 +55,7 @@ _PUBLISHED = Layout(
         "projector_out": "thinker.audio_tower.proj2",
         "decoder": "thinker.model",
         "head": "thinker.lm_head",
+        "classes": "thinker.lm_head",
     },
     tied_head="thinker.lm_head.weight",
 )
@@ -67,6 +68,7 @@ _HF = Layout(
         "projector_out": "model.multi_modal_projector.linear_2",
         "decoder": "model.language_model",
         "head": "lm_head",
+        "classes": "score",
     },
     tied_head="lm_head.weight",
 )
@@ -110,10 +112,11 @@ _RULES: dict[str, tuple[str, ...]] = {
     "decoder.layers.#.down": ("{decoder}.layers.#.mlp.down_proj",),
     "decoder.norm": ("{decoder}.norm",),
     "decoder.head": ("{head}",),
+    "head": ("{classes}",),
 }
 
 
-def _rows(config: QwenAsrConfig, module: str) -> tuple[int, ...]:
+def _rows(config: PromptedConfig, module: str) -> tuple[int, ...]:
     """First-axis lengths of the parts of a fused module."""
     if module.startswith("encoder."):
         return (config.encoder.d_model,) * 3

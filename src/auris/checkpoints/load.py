@@ -23,14 +23,16 @@ from torch.overrides import TorchFunctionMode
 
 from auris.checkpoints.configs import read_config, read_json
 from auris.checkpoints.layouts import LAYOUTS, LayoutName, Source, sources
-from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
+from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.errors import CheckpointError, TensorError
+from auris.models.aligner import Aligner
 from auris.models.aut_ctc import AutCtc
 from auris.models.qwen_asr import QwenAsr
 
 __all__ = [
     "Checkpoint",
     "Files",
+    "Model",
     "build",
     "check_tensors",
     "hollow",
@@ -48,14 +50,19 @@ EMBEDDING = "decoder.embed.weight"
 TIED_ROWS = 256
 """Rows, about, that are compared with a repeated tied head."""
 
+Model = QwenAsr | AutCtc | Aligner
+"""Every kind of module that a config can mean."""
+
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 _FLOATS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
-def build(config: ModelConfig) -> QwenAsr | AutCtc:
+def build(config: ModelConfig) -> Model:
     """The module of a config; under `torch.device("meta")` it has shapes and no memory."""
-    return AutCtc(config) if isinstance(config, AutCtcConfig) else QwenAsr(config)
+    if isinstance(config, AutCtcConfig):
+        return AutCtc(config)
+    return Aligner(config) if isinstance(config, AlignerConfig) else QwenAsr(config)
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -340,7 +347,7 @@ def load_weights(
     device: torch.device,
     pick_dtype: Callable[[torch.dtype], torch.dtype],
     copy: bool = False,
-) -> QwenAsr | AutCtc:
+) -> Model:
     """Build a checkpoint's module and fill it.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from auris.cli import batch, benchmark, convert, doctor, models, pull, train, transcribe
+from auris.cli import align, batch, benchmark, convert, doctor, models, pull, train, transcribe
 from auris.errors import AurisError
 
 __all__ = ["app", "main"]
@@ -31,6 +31,7 @@ app = typer.Typer(
 
 transcribe.register(app)
 batch.register(app)
+align.register(app)
 models.register(app)
 pull.register(app)
 convert.register(app)

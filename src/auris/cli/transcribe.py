@@ -65,6 +65,13 @@ def transcribe(
     duration: Annotated[float | None, typer.Option(help="Seconds to transcribe.")] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the best token, above it draws.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    word_timestamps: Annotated[
+        bool, typer.Option("--word-timestamps", help="Give every word its times; with -f json.")
+    ] = False,
+    aligner: Annotated[
+        str | None,
+        typer.Option(help="Model that places the words; the model's own CTC head by default."),
+    ] = None,
     output_format: Annotated[
         str, typer.Option("--output-format", "-f", help="txt or json.")
     ] = "txt",
@@ -81,9 +88,16 @@ def transcribe(
     """
     sources = [*(files or []), *(audio or [])]
     targets = _targets(sources, output_format, output_dir)
+    _check_words(word_timestamps, aligner, output_format)
+    from auris.align import ForcedAligner
     from auris.pipeline import AsrPipeline
 
     pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    placing = (
+        None
+        if aligner is None
+        else ForcedAligner.from_pretrained(aligner, device=device, dtype=dtype)
+    )
     with _progress(len(sources)) as progress:
         results = pipeline.results(
             list(sources),
@@ -96,11 +110,28 @@ def transcribe(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
+            word_timestamps=word_timestamps,
+            aligner=placing,
             progress=progress,
         )
         failed = _write(results, sources, targets, output_format, debug=bool(call.obj))
     if failed:
         raise typer.Exit(1)
+
+
+def _check_words(asked: bool, aligner: str | None, output_format: str) -> None:
+    if asked and output_format == "txt":
+        raise UsageError(
+            "--word-timestamps need a format that holds times",
+            "txt holds the text alone",
+            "add -f json",
+        )
+    if aligner is not None and not asked:
+        raise UsageError(
+            "--aligner is the model for --word-timestamps",
+            "these were not asked",
+            "add --word-timestamps",
+        )
 
 
 def _targets(sources: list[str], output_format: str, directory: Path | None) -> list[Path | None]:

@@ -1,4 +1,4 @@
-"""Qwen3-ASR: AuT encoder, projector and Qwen3 decoder in one module."""
+"""Qwen3-ASR: AuT encoder, projector and Qwen3 decoder in one module, and its audio prompts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from auris.config import QwenAsrConfig
+from auris.config import PromptedConfig, QwenAsrConfig
 from auris.models.aut import AudioEncoder, Projector
 from auris.models.qwen3 import Decoder
 
-__all__ = ["QwenAsr"]
+__all__ = ["Prompted", "QwenAsr"]
 
 
-class QwenAsr(nn.Module):
-    """The parts of a Qwen3-ASR model; how they are run is a backend's matter."""
+class Prompted(nn.Module):
+    """What hears a recording inside a prompt; how its parts are run is for others to say."""
 
-    def __init__(self, config: QwenAsrConfig) -> None:
+    def __init__(self, config: PromptedConfig) -> None:
         super().__init__()
-        self.config = config
+        self.audio_token_id = config.audio_token_id
         self.encoder = AudioEncoder(config.encoder)
         self.projector = Projector(config.encoder.d_model, config.projector)
         self.decoder = Decoder(config.decoder)
@@ -40,10 +40,18 @@ class QwenAsr(nn.Module):
         """As `embed`, of audio embeddings [N, hidden] that the projector has already made."""
         tokens = torch.tensor(ids, device=self.decoder.embed.weight.device)
         embedded: Tensor = self.decoder.embed(tokens)
-        slots = tokens == self.config.audio_token_id
+        slots = tokens == self.audio_token_id
         given = 0 if audio is None else len(audio)
         if int(slots.sum()) != given:
             raise ValueError(f"the prompt has {int(slots.sum())} audio slots for {given} states")
         if audio is not None:
             embedded[slots] = audio.to(embedded.dtype)
         return embedded
+
+
+class QwenAsr(Prompted):
+    """The parts of a Qwen3-ASR model; how they are run is a backend's matter."""
+
+    def __init__(self, config: QwenAsrConfig) -> None:
+        super().__init__(config)
+        self.config = config

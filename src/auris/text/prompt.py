@@ -1,13 +1,17 @@
-"""The chat template of Qwen3-ASR: the only place that knows it.
+"""The chat template of Qwen3-ASR and the prompt of its aligner: the only place that knows them.
 
 The user's context is plain text, so nothing typed there can close the turn it stands in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from auris.text.tokenizer import Tokenizer
+from auris.text.words import reference_spelling
 
 __all__ = [
+    "ALIGNER_TEMPLATE",
     "AUDIO_END",
     "AUDIO_PAD",
     "AUDIO_START",
@@ -15,8 +19,10 @@ __all__ = [
     "CONTROL_TOKENS",
     "END_OF_TEXT",
     "TEXT_TAG",
+    "TIMESTAMP",
     "TURN_END",
     "TURN_START",
+    "alignment_ids",
     "prompt_ids",
 ]
 
@@ -77,6 +83,20 @@ CHAT_TEMPLATE = """\
 """The same template for programs that read chat_template.jinja, such as transformers."""
 
 
+ALIGNER_TEMPLATE = """\
+{%- for message in messages -%}
+  {%- for item in message.content -%}
+    {%- if item.type == 'audio' -%}
+      {{- '<|audio_start|><|audio_pad|><|audio_end|>' -}}
+    {%- elif item.type == 'text' -%}
+      {{- item.text + '<timestamp><timestamp>' -}}
+    {%- endif -%}
+  {%- endfor -%}
+{%- endfor -%}
+"""
+"""The prompt of `alignment_ids` for programs that read chat_template.jinja."""
+
+
 def prompt_ids(
     tokenizer: Tokenizer, audio_tokens: int, language: str | None = None, context: str = ""
 ) -> list[int]:
@@ -93,11 +113,33 @@ def prompt_ids(
     """
     turn, end = tokenizer.id(TURN_START), tokenizer.id(TURN_END)
     newline = tokenizer.encode("\n")
-    slots = [tokenizer.id(AUDIO_PAD)] * audio_tokens
-    audio = [tokenizer.id(AUDIO_START), *slots, tokenizer.id(AUDIO_END)]
+    audio = _audio_ids(tokenizer, audio_tokens)
     system = [turn, *tokenizer.encode(f"system\n{context}"), end, *newline]
     user = [turn, *tokenizer.encode("user\n"), *audio, end, *newline]
     if language is None:
         return [*system, *user, turn, *tokenizer.encode("assistant\n")]
     opening = tokenizer.encode(f"assistant\nlanguage {language}")
     return [*system, *user, turn, *opening, tokenizer.id(TEXT_TAG)]
+
+
+def alignment_ids(tokenizer: Tokenizer, audio_tokens: int, words: Iterable[str]) -> list[int]:
+    """Ids of an alignment request: the audio, then every word with marks for its start and end.
+
+    Args:
+        tokenizer: the model's.
+        audio_tokens: slots to leave for the audio.
+        words: as `auris.text.words.split_words` cuts them; spelled as the reference does.
+
+    Raises:
+        TokenizerError: the vocabulary lacks a control token.
+    """
+    marks = [tokenizer.id(TIMESTAMP)] * 2
+    ids = _audio_ids(tokenizer, audio_tokens)
+    for word in words:
+        ids += [*tokenizer.encode(reference_spelling(word)), *marks]
+    return ids
+
+
+def _audio_ids(tokenizer: Tokenizer, count: int) -> list[int]:
+    slots = [tokenizer.id(AUDIO_PAD)] * count
+    return [tokenizer.id(AUDIO_START), *slots, tokenizer.id(AUDIO_END)]

@@ -186,8 +186,8 @@ class Tokenizer:
             )
         return self.added[token].id
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of plain text: nothing in it becomes a control token.
+    def normalized(self, text: str) -> str:
+        """Text as the vocabulary spells it (NFC in Qwen's).
 
         Raises:
             UsageError: the text holds half of a surrogate pair, which is no character.
@@ -200,8 +200,16 @@ class Tokenizer:
                 f"character {error.start + 1} of it is half of a surrogate pair",
                 "write it as UTF-8",
             ) from None
-        if self.core.normalizer is not None:
-            text = self.core.normalizer.normalize_str(text)
+        normalizer = self.core.normalizer
+        return text if normalizer is None else str(normalizer.normalize_str(text))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text: nothing in it becomes a control token.
+
+        Raises:
+            UsageError: the text holds half of a surrogate pair, which is no character.
+        """
+        text = self.normalized(text)
         cutter = self.core.pre_tokenizer
         pieces = [piece for piece, _ in cutter.pre_tokenize_str(text)] if cutter else [text]
         return [token.id for piece in pieces for token in self.core.model.tokenize(piece)]

@@ -1,11 +1,43 @@
-"""How texts of neighbouring pieces are joined."""
+"""Words of a text: where they lie in it, and how texts of neighbouring pieces are joined.
+
+Source of the splitting: the `qwen3_asr` processor of transformers, itself after qwen-asr.
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-__all__ = ["join_texts"]
+from auris.errors import MissingExtra
+
+__all__ = ["Span", "join_texts", "reference_spelling", "split_words"]
+
+IDEOGRAPHS = (
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F),
+    (0x2B820, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
+"""Ranges of the CJK ideographs, each of which is a word."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A word of a text.
+
+    Attributes:
+        text: the word as it is shown, without punctuation.
+        start, end: its characters in the text; equal where it is not known which they are.
+    """
+
+    text: str
+    start: int
+    end: int
 
 
 def _spaceless(letter: str) -> bool:
@@ -23,3 +55,115 @@ def join_texts(texts: Iterable[str]) -> str:
             joined += " "
         joined += text
     return joined
+
+
+def _is_ideograph(letter: str) -> bool:
+    return any(first <= ord(letter) <= last for first, last in IDEOGRAPHS)
+
+
+def _is_kept(letter: str) -> bool:
+    """What the reference keeps: letters, numbers and the apostrophe."""
+    return letter == "'" or unicodedata.category(letter)[0] in "LN" or _is_ideograph(letter)
+
+
+def reference_spelling(word: str) -> str:
+    """A word as the reference spells it: without the combining marks that `split_words` keeps."""
+    return "".join(letter for letter in word if _is_kept(letter))
+
+
+def _shown(text: str) -> Iterator[tuple[int, str]]:
+    """Places and characters that words are made of: what the reference keeps, and the marks of
+    its letters, without which many scripts cannot be read."""
+    marked = False
+    for place, letter in enumerate(text):
+        category = unicodedata.category(letter)
+        mark = category in ("Mn", "Mc") and marked
+        marked = mark or (category[0] == "L" and not _is_ideograph(letter))
+        if mark or _is_kept(letter):
+            yield place, letter
+
+
+def split_words(text: str, language: str | None = None) -> list[Span]:
+    """Cut a text into the words that are given times.
+
+    Words are cut at spaces, and each CJK ideograph is a word; punctuation is left out and joins
+    what it stands between (`don't-stop` is `don'tstop`). Japanese is cut by nagisa, Korean by
+    soynlp.
+
+    Args:
+        text: plain text.
+        language: English name, or None for one that is not known.
+
+    Returns:
+        its words; none of a text without letters and numbers.
+
+    Raises:
+        MissingExtra: the language needs a package that is not installed.
+    """
+    if not text.strip():
+        return []
+    if language == "Japanese":
+        return _located(text, _japanese(text.strip()))
+    if language == "Korean":
+        return _located(text, _korean(text.strip()))
+    return _spaced(text)
+
+
+def _spaced(text: str) -> list[Span]:
+    spans: list[Span] = []
+    word, start, end = "", 0, 0
+    for place, letter in _shown(text):
+        # A space between two kept letters parts them; other letters left out do not.
+        parted = word and any(map(str.isspace, text[end:place]))
+        if parted or (word and (_is_ideograph(letter) or _is_ideograph(word[0]))):
+            spans.append(Span(word, start, end))
+            word = ""
+        if not word:
+            start = place
+        word, end = word + letter, place + 1
+    if word:
+        spans.append(Span(word, start, end))
+    return spans
+
+
+def _located(text: str, tokens: Iterable[str]) -> list[Span]:
+    """Tokens that another program cut a text into, cleaned, with their places.
+
+    A token that the program respelled, and that is not found where it should be, has no place.
+    """
+    spans: list[Span] = []
+    cursor = 0
+    for token in tokens:
+        place = text.find(token, cursor, cursor + 2 * len(token) + 8)
+        start, end = (place, place + len(token)) if place >= 0 else (cursor, cursor)
+        cursor = end if place >= 0 else min(cursor + len(token), len(text))
+        word = "".join(letter for _, letter in _shown(token))
+        if word:
+            spans.append(Span(word, start, end))
+    return spans
+
+
+def _japanese(text: str) -> list[str]:
+    try:
+        import nagisa
+    except ImportError:
+        raise _missing("Japanese", "nagisa", "ja") from None
+    words: list[str] = nagisa.tagging(text).words
+    return words
+
+
+def _korean(text: str) -> list[str]:
+    try:
+        from soynlp.tokenizer import LTokenizer
+    except ImportError:
+        raise _missing("Korean", "soynlp", "ko") from None
+    tokenize: Callable[[str], list[str]] = LTokenizer().tokenize
+    return tokenize(text)
+
+
+def _missing(language: str, package: str, extra: str) -> MissingExtra:
+    return MissingExtra(
+        f"Words of {language} need the package {package}",
+        "it is not installed",
+        f"run pip install 'auris-asr[{extra}]'",
+    )

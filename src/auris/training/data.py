@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from auris.audio import io
 from auris.audio.mel import mel_frames
 from auris.config import audio_tokens
+from auris.decoding.ctc import frames_needed
 from auris.errors import AudioError, LanguageError, TrainingError
 from auris.text.languages import language_name
 from auris.text.normalize import spoken
 from auris.text.prompt import TEXT_TAG
 from auris.training.recipes import TextForm
-from auris.training.units import frames_needed
 from auris.types import SAMPLE_RATE
 
 __all__ = ["Clip", "DataReport", "Row", "load_clips", "read_manifest", "with_units"]

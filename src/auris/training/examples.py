@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from auris.audio.mel import HOP, log_mel, mel_frames
 from auris.config import Frontend, audio_tokens
+from auris.decoding.ctc import frames_needed
 from auris.training import augment
 from auris.training.augment import GAP_SECONDS, PAUSE_SECONDS
 from auris.training.data import Clip
 from auris.training.recipes import Recipe
 from auris.training.sampler import batches, long_rows, short_rows
-from auris.training.units import frames_needed
 from auris.types import Samples
 
 __all__ = ["Batch", "EpochPlan", "Hearing", "Share", "load_batches", "make_batch", "plan_epoch"]

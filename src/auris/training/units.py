@@ -17,7 +17,7 @@ from auris.errors import TrainingError
 from auris.text.prompt import CONTROL_TOKENS
 from auris.text.tokenizer import AddedId, Tokenizer, qwen2_core
 
-__all__ = ["ALPHABET", "frames_needed", "train_units", "train_vocabulary"]
+__all__ = ["ALPHABET", "train_units", "train_vocabulary"]
 
 PROMPT_WORDS = "system user assistant language English language None"
 
@@ -86,9 +86,3 @@ def _learn(core: Core, texts: Iterable[str], count: int, alphabet: list[str]) ->
             f"they yield {core.get_vocab_size()}",
             "ask for fewer in the recipe, or add text",
         )
-
-
-def frames_needed(ids: Sequence[int]) -> int:
-    """Fewest encoder frames that CTC can align `ids` to: a repeat needs a blank between."""
-    repeats = sum(left == right for left, right in itertools.pairwise(ids))
-    return len(ids) + repeats

@@ -1,0 +1,205 @@
+"""`ForcedAligner`: words placed in a recording; and the words of transcripts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from auris.audio.io import Source, load
+from auris.backends.torch import TorchBackend
+from auris.config import AlignerConfig, AutCtcConfig, QwenAsrConfig
+from auris.ctc_alignment import CtcAlignment
+from auris.errors import AlignmentError, LanguageError, UnsupportedOption, UsageError
+from auris.forced_alignment import MarkAlignment
+from auris.loading import LoadOptions, load_model, with_ctc_head
+from auris.recognizers import Options, Piece, Recognized, Recognizer, check_vocabulary
+from auris.text.languages import language_name
+from auris.text.tokenizer import Tokenizer
+from auris.text.words import split_words
+from auris.types import Samples, Segment, Word
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["AligningRecognizer", "Alignment", "ForcedAligner", "ctc_alignment"]
+
+
+class Alignment(Protocol):
+    """How words are placed: by a CTC head or by a forced aligner's marks."""
+
+    def check(self, language: str | None) -> None:
+        """Refuse a language that the model does not know.
+
+        Raises:
+            UnsupportedOption, LanguageError: it does not.
+        """
+
+    def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
+        """Words of a text with their times in the samples, in the order of the text.
+
+        Raises:
+            AlignmentError: the text cannot be placed.
+        """
+
+    def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
+        """Words of a piece that was transcribed."""
+
+
+class ForcedAligner:
+    """Places the words of a text that is known. Build one with `from_pretrained`.
+
+    Args:
+        alignment: how it is done.
+    """
+
+    def __init__(self, alignment: Alignment) -> None:
+        self.alignment = alignment
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str | Path | None = None, **options: Unpack[LoadOptions]
+    ) -> ForcedAligner:
+        """Load a model that can align: a forced aligner, or one with a CTC head.
+
+        Args:
+            model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from
+                the environment, or the bundled default.
+            options: see `LoadOptions`.
+
+        Raises:
+            UnsupportedOption: the model cannot align.
+            CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the
+                machine.
+        """
+        loaded = load_model(model, **options)
+        config = loaded.checkpoint.config
+        backend, tokenizer = loaded.backend, loaded.tokenizer
+        if isinstance(config, AlignerConfig):
+            check_vocabulary(config, tokenizer)
+            return cls(MarkAlignment(backend, config, tokenizer))
+        return cls(ctc_alignment(backend, config, tokenizer, loaded.found.directory))
+
+    def align(
+        self,
+        audio: Source,
+        text: str,
+        language: str | None = None,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+    ) -> list[Word]:
+        """Place the words of a text in the recording in which it is said.
+
+        Args:
+            audio: a path, "-" (standard input), bytes, a binary file or (array, rate).
+            text: what is said; none gives no words.
+            language: code or English name; None or "auto" where it is not known.
+            start, duration: the span of the recording, in seconds (all of it).
+
+        Returns:
+            words in the order of the text, with times in seconds of the source that never go
+            back; a word that could not be placed has None for both.
+
+        Raises:
+            AudioError: the recording cannot be read.
+            LanguageError, UnsupportedOption: the model does not know the language.
+            AlignmentError: the text cannot be placed in the recording.
+            MissingExtra: the language's words need a package that is not installed.
+        """
+        if not isinstance(text, str):
+            raise UsageError(
+                "text has to be a string", f"it is a {type(text).__name__}", "pass its text"
+            )
+        name = language_name(language)
+        self.alignment.check(name)
+        waveform = load(audio, start=start, duration=duration)
+        words = self.alignment.words(waveform.samples, text, name)
+        return [word.moved(waveform.start) for word in words]
+
+    def with_words(self, segment: Segment, samples: Samples) -> Segment:
+        """A transcribed piece with its words; those of a text that cannot be placed have no times.
+
+        Args:
+            segment: of the piece.
+            samples: float32 [S] of the piece.
+
+        Raises:
+            MissingExtra: the language's words need a package that is not installed.
+        """
+        try:
+            words = self.alignment.segment_words(samples, segment)
+        except (AlignmentError, LanguageError):
+            spans = split_words(segment.text, segment.language)
+            words = [Word(span.text, None, None) for span in spans]
+        return replace(segment, words=tuple(word.moved(segment.start) for word in words))
+
+
+def ctc_alignment(
+    backend: TorchBackend,
+    config: AutCtcConfig | QwenAsrConfig,
+    tokenizer: Tokenizer,
+    directory: Path,
+) -> CtcAlignment:
+    """Alignment by a model's own CTC head.
+
+    Args:
+        backend: runs the model.
+        config: its shapes.
+        tokenizer: its vocabulary.
+        directory: where a Qwen3-ASR model may have a head beside its weights.
+
+    Raises:
+        UnsupportedOption: the model has no CTC head.
+        ConfigError: tokenizer and config do not belong together.
+    """
+    check_vocabulary(config, tokenizer)
+    if isinstance(config, AutCtcConfig):
+        return CtcAlignment(backend, config, tokenizer)
+    scoring = with_ctc_head(backend, directory)
+    if scoring is None:
+        raise UnsupportedOption(
+            "Times of words need a forced aligner or a model with a CTC head",
+            "this model is neither",
+            "name an aligner (--aligner when transcribing)",
+        )
+    return CtcAlignment(scoring, config, tokenizer)
+
+
+class AligningRecognizer:
+    """A recognizer whose segments have words with times.
+
+    Args:
+        recognizer: writes the text.
+        aligner: places its words.
+    """
+
+    def __init__(self, recognizer: Recognizer, aligner: ForcedAligner) -> None:
+        self.recognizer = recognizer
+        self.aligner = aligner
+        self.config = recognizer.config
+        self.tokenizer = recognizer.tokenizer
+
+    def check(self, options: Options) -> None:
+        """See `Recognizer.check`; the aligner has to know a forced language, too."""
+        self.recognizer.check(options)
+        self.aligner.alignment.check(options.language)
+
+    def recognize(
+        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Recognized]:
+        """See `Recognizer.recognize`."""
+        heard: dict[int, Samples] = {}
+
+        def remembered() -> Iterator[Piece]:
+            for piece in pieces:
+                heard[piece.key] = piece.chunk.samples
+                yield piece
+
+        for done in self.recognizer.recognize(remembered(), rows, cancelled):
+            began = time.perf_counter()
+            segment = self.aligner.with_words(done.segment, heard.pop(done.key))
+            timings = {**done.timings, "align": time.perf_counter() - began}
+            yield Recognized(done.key, segment, timings)

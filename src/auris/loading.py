@@ -1,0 +1,121 @@
+"""A named model, found, loaded and placed on a device, with its vocabulary."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+
+from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_memory
+from auris.checkpoints.ctc_head import load_ctc_head
+from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
+from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
+from auris.errors import UsageError
+from auris.models.attention import Kernel
+from auris.text.tokenizer import Tokenizer
+
+__all__ = ["LoadOptions", "Loaded", "check_count", "load_model", "with_ctc_head"]
+
+MOST = 1 << 20
+"""Largest number of anything that can be asked for; more is a slip, and would fill any memory."""
+
+MOST_THREADS = 1024
+
+
+class LoadOptions(TypedDict, total=False):
+    """How a model is loaded.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps"; by default AURIS_DEVICE from the
+            environment, or "auto".
+        dtype: "auto" (as stored, where the device computes in it), "float32", "bfloat16" or
+            "float16".
+        threads: CPU threads of the whole process; torch's own choice by default.
+        kernel: attention kernel: "auto", "flash", "efficient" or "math".
+        local_files_only: never use the network.
+        copy: hold the weights in memory instead of mapping the files.
+    """
+
+    device: str | None
+    dtype: str
+    threads: int | None
+    kernel: Kernel
+    local_files_only: bool
+    copy: bool
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that can be run: where it was found, what it is, what runs it, and its vocabulary."""
+
+    found: FoundModel
+    checkpoint: Checkpoint
+    backend: TorchBackend
+    tokenizer: Tokenizer
+
+
+def check_count(name: str, number: int, most: int = MOST) -> None:
+    """Refuse what is no whole number from 1 to `most`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(number, int) or not 1 <= number <= most:
+        raise UsageError(
+            f"{name} has to be a whole number from 1 to {most}", f"it is {number!r}", "correct it"
+        )
+
+
+def load_model(
+    model: str | Path | None = None,
+    *,
+    device: str | None = None,
+    dtype: str = "auto",
+    threads: int | None = None,
+    kernel: Kernel = "auto",
+    local_files_only: bool = False,
+    copy: bool = False,
+) -> Loaded:
+    """Find and load a model.
+
+    Args:
+        model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from the
+            environment, or the bundled default.
+        device, dtype, threads, kernel, local_files_only, copy: see `LoadOptions`.
+
+    Raises:
+        CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the machine.
+    """
+    default_model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
+    found = resolve(default_model if model is None else model, local_files_only)
+    default_device = os.environ.get("AURIS_DEVICE") or "auto"
+    place = pick_device(default_device if device is None else device)
+    if threads is not None:
+        check_count("threads", threads, MOST_THREADS)
+        torch.set_num_threads(threads)
+    checkpoint = open_checkpoint(found.directory)
+    # Neither waits for the other: the tokenizer parses while the weights are read.
+    with ThreadPoolExecutor(1) as pool, within_memory():
+        tokenizer = pool.submit(Tokenizer.from_directory, found.directory)
+        weights = load_weights(
+            checkpoint, place, lambda stored: pick_dtype(dtype, place, stored), copy
+        )
+        return Loaded(found, checkpoint, TorchBackend(weights, kernel), tokenizer.result())
+
+
+def with_ctc_head(backend: TorchBackend, directory: Path) -> TorchBackend | None:
+    """The backend of a Qwen3-ASR model with the CTC head that lies beside its weights.
+
+    Returns:
+        a backend of the same weights, or None where the directory has no head.
+
+    Raises:
+        CheckpointError: the head is broken or belongs to another model.
+    """
+    with within_memory():
+        head = load_ctc_head(directory, backend.model.config, backend.device, backend.dtype)
+    return None if head is None else TorchBackend(backend.model, backend.kernel, head)
