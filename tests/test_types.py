@@ -45,6 +45,15 @@ def test_segment_as_json() -> None:
     }
 
 
+def test_words_as_json() -> None:
+    words = (Word("hi", 1.00049, None, 0.12345678),)
+    content = dataclasses.replace(SEGMENT, words=words).to_dict()
+    assert content.pop("words") == [
+        {"text": "hi", "start": 1.0, "end": None, "confidence": 0.123457}
+    ]
+    assert content == SEGMENT.to_dict()
+
+
 def test_transcript_as_json() -> None:
     transcript = Transcript(
         "hi", "English", (SEGMENT,), 0.60653066, "length", 2.49999, {"mel": 0.123456}, 0.25

@@ -72,6 +72,10 @@ class Chunk:
     samples: Samples
 
 
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
 @dataclass(frozen=True)
 class Word:
     """A word with its place in time; `start` and `end` are None where they are not known."""
@@ -80,6 +84,15 @@ class Word:
     start: float | None
     end: float | None
     confidence: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The word as plain JSON values."""
+        return {
+            "text": self.text,
+            "start": _rounded(self.start, 3),
+            "end": _rounded(self.end, 3),
+            "confidence": _rounded(self.confidence, 6),
+        }
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,7 @@ class Segment:
         tokens: ids exactly as decoded, before any clean-up, without the stop token.
         logprobs: natural-log probability of each of `tokens`.
         finish_reason: why the decoding of this piece ended.
+        words: the words of the text with their times, or None where they were not asked for.
     """
 
     start: float
@@ -102,6 +116,7 @@ class Segment:
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
+    words: tuple[Word, ...] | None = None
 
     @property
     def avg_logprob(self) -> float | None:
@@ -109,16 +124,19 @@ class Segment:
         return math.fsum(self.logprobs) / len(self.logprobs) if self.logprobs else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The segment as plain JSON values."""
-        return {
+        """The segment as plain JSON values; words only where there are such."""
+        content: dict[str, Any] = {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "text": self.text,
             "language": self.language,
             "tokens": list(self.tokens),
-            "avg_logprob": None if self.avg_logprob is None else round(self.avg_logprob, 6),
+            "avg_logprob": _rounded(self.avg_logprob, 6),
             "finish_reason": self.finish_reason,
         }
+        if self.words is not None:
+            content["words"] = [word.to_dict() for word in self.words]
+        return content
 
 
 @dataclass(frozen=True)
@@ -156,7 +174,7 @@ class Transcript:
         return {
             "text": self.text,
             "language": self.language,
-            "confidence": None if self.confidence is None else round(self.confidence, 6),
+            "confidence": _rounded(self.confidence, 6),
             "finish_reason": self.finish_reason,
             "audio_seconds": round(self.seconds, 3),
             "peak": round(self.peak, 6),

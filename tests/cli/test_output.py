@@ -1,0 +1,82 @@
+"""`auris transcribe`: several formats, subtitles, and where they may go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auris.writers import WRITERS
+from tests.cli.command import Auris, is_one_sentence
+
+FEW = ("--max-new-tokens", 40)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_several_formats_at_once(auris: Auris, recordings: Path, tmp_path: Path) -> None:
+    files = [recordings / "a.wav", recordings / "b.wav"]
+    wanted = ["a.json", "a.srt", "b.json", "b.srt"]
+    for place, asked in enumerate((["-f", "srt,json"], ["-f", "srt", "-f", "json"])):
+        out = tmp_path / str(place)
+        done = auris("transcribe", *files, *asked, "-o", out, *FEW)
+        assert (done.code, done.out) == (0, "")
+        assert names(out) == wanted
+    assert (tmp_path / "0" / "a.srt").read_bytes() == (tmp_path / "1" / "a.srt").read_bytes()
+
+
+def test_all_formats(auris: Auris, recordings: Path, tmp_path: Path) -> None:
+    done = auris("transcribe", recordings / "a.wav", "-f", "all", "-f", "txt", "-o", tmp_path, *FEW)
+    assert done.code == 0
+    assert names(tmp_path) == sorted(f"a.{form}" for form in WRITERS)
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt", "tsv", "lrc", "jsonl"])
+def test_one_recording_on_standard_output(auris: Auris, recordings: Path, form: str) -> None:
+    done = auris("transcribe", recordings / "a.wav", "-f", form, *FEW)
+    assert done.code == 0
+    assert done.out.endswith("\n")
+
+
+def test_the_width_of_lines(auris: Auris, recordings: Path) -> None:
+    options = ("-f", "srt", "--max-line-width", 10, "--max-line-count", 1)
+    done = auris("transcribe", recordings / "a.wav", *options, *FEW)
+    assert done.code == 0
+    blocks = done.out.strip().split("\n\n")
+    assert len(blocks) > 1
+    assert all(len(block.split("\n")) == 3 for block in blocks)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["-f", "srt,json"], ["one format", "--output-dir"]),
+        (["-f", "doc"], ["'doc'", "srt"]),
+        (["-f", ""], ["''"]),
+        (["-f", "srt,"], ["''"]),
+        (["--max-line-width", "40"], ["--max-line-width belong to", "the format is txt"]),
+        (["-f", "lrc", "--max-line-count", "1"], ["--max-line-count", "srt, vtt"]),
+        (["-f", "srt", "--max-line-width", "3"], ["from 10 to 1000", "3"]),
+        (["-f", "srt", "--max-line-count", "0"], ["from 1 to 10"]),
+    ],
+)
+def test_what_does_not_go_together(
+    auris: Auris, recordings: Path, options: list[str], parts: list[str]
+) -> None:
+    done = auris("transcribe", recordings / "a.wav", *options)
+    assert (done.code, done.out) == (2, "")
+    is_one_sentence(done.err, *parts)
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt", "tsv", "lrc"])
+def test_files_that_cannot_follow_each_other(auris: Auris, recordings: Path, form: str) -> None:
+    done = auris("transcribe", recordings / "a.wav", recordings / "b.wav", "-f", form)
+    assert (done.code, done.out) == (2, "")
+    is_one_sentence(done.err, f"the {form} of one recording", "there are 2")
+
+
+def test_segments_of_several_recordings_follow_each_other(auris: Auris, recordings: Path) -> None:
+    done = auris("transcribe", recordings / "a.wav", recordings / "b.wav", "-f", "jsonl", *FEW)
+    assert (done.code, done.out.count("\n")) == (0, 2)
