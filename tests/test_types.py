@@ -52,6 +52,8 @@ def test_words_as_json() -> None:
         {"text": "hi", "start": 1.0, "end": None, "confidence": 0.123457}
     ]
     assert content == SEGMENT.to_dict()
+    named = dataclasses.replace(SEGMENT, speaker="Zoë").to_dict()
+    assert named == {**SEGMENT.to_dict(), "speaker": "Zoë"}
 
 
 def test_transcript_as_json() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 
 import av
 import pytest
@@ -110,6 +111,55 @@ def test_lyrics_end_where_nothing_is_shown() -> None:
 )
 def test_nothing_was_said(form: str, content: str) -> None:
     assert WRITERS[form](transcript(""), "a.wav", STYLE) == content
+
+
+def conversation() -> Transcript:
+    """Two voices, of which one begins with two segments, and a silent piece."""
+    said = spoken("Hello.", "It is me.", "Oh & <hi>!", "", each=10.0)
+    names = ("Al\tice", "Al\tice", "B<o>b", "B<o>b")
+    segments = tuple(
+        replace(segment, speaker=name) for segment, name in zip(said.segments, names, strict=True)
+    )
+    return replace(said, segments=segments)
+
+
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        ("txt", "Al ice: Hello. It is me.\nB<o>b: Oh & <hi>!\n"),
+        (
+            "tsv",
+            "start\tend\ttext\tspeaker\n0\t10000\tHello.\tAl ice\n10000\t20000\tIt is me.\tAl ice\n"
+            "20000\t30000\tOh & <hi>!\tB<o>b\n30000\t40000\t\tB<o>b\n",
+        ),
+        (
+            "srt",
+            "1\n00:00:00,000 --> 00:00:10,000\nAl ice: Hello.\n\n"
+            "2\n00:00:10,000 --> 00:00:20,000\nAl ice: It is me.\n\n"
+            "3\n00:00:20,000 --> 00:00:30,000\nB‹o>b: Oh & ‹hi>!\n",
+        ),
+        (
+            "vtt",
+            "WEBVTT\n\n00:00:00.000 --> 00:00:10.000\n<v Al ice>Hello.\n\n"
+            "00:00:10.000 --> 00:00:20.000\n<v Al ice>It is me.\n\n"
+            "00:00:20.000 --> 00:00:30.000\n<v B&lt;o&gt;b>Oh &amp; &lt;hi&gt;!\n",
+        ),
+        (
+            "lrc",
+            "[00:00.00]Al ice: Hello.\n[00:10.00]Al ice: It is me.\n"
+            "[00:20.00]B‹o›b: Oh & ‹hi›!\n[00:30.00]\n",
+        ),
+    ],
+)
+def test_speakers(form: str, content: str) -> None:
+    assert WRITERS[form](conversation(), "", STYLE) == content
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_speakers_in_json(form: str) -> None:
+    content = [json.loads(line) for line in WRITERS[form](conversation(), "", STYLE).splitlines()]
+    segments = content[0]["segments"] if form == "json" else content
+    assert [segment["speaker"] for segment in segments] == ["Al\tice"] * 2 + ["B<o>b"] * 2
 
 
 TRAPS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, overload
 
 import torch
 
-from auris.audio.io import Source, stream
-from auris.audio.split import CHUNK_SECONDS, split
+from auris.audio.io import Channels, Source
+from auris.audio.split import CHUNK_SECONDS
 from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_memory
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
 from auris.checkpoints.configs import read_generation
@@ -23,10 +23,11 @@ from auris.config import AutCtcConfig
 from auris.decoding.sampling import Sampling
 from auris.errors import UsageError
 from auris.models.attention import Kernel
+from auris.reading import Reading
 from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer, stop_ids
 from auris.text.languages import language_name
 from auris.text.tokenizer import Tokenizer
-from auris.types import SAMPLE_RATE, Chunk, Segment, Transcript
+from auris.types import Segment, Transcript
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -57,6 +58,9 @@ class CallOptions(TypedDict, total=False):
         batch_size: most pieces in one batch of the decoder (1).
         chunk_seconds: target length of the pieces that a recording is cut into (30).
         start, duration: the span of every recording to transcribe, in seconds (all of it).
+        channels: "mix" averages a recording's channels, "split" transcribes each by itself and
+            puts the segments together by time, with the names of the speakers ("mix").
+        speakers: their names, one for each channel ("channel 1", "channel 2", ...).
         max_new_tokens: token budget of a piece (64, and 16 more for each second).
         temperature: 0 takes the best token; above it, tokens are drawn (0).
         seed: of the draws (0).
@@ -68,6 +72,8 @@ class CallOptions(TypedDict, total=False):
     chunk_seconds: float
     start: float
     duration: float | None
+    channels: Channels
+    speakers: Sequence[str] | None
     max_new_tokens: int | None
     temperature: float
     seed: int
@@ -240,7 +246,7 @@ class AsrPipeline:
         rows = given.get("batch_size", 1)
         _counts("batch_size", rows)
         cancel = given.get("cancel")
-        batch = Batch(self.recognizer, _reader(given), sources, options)
+        batch = Batch(self.recognizer, _reading(given).pieces, sources, options)
         updates = batch.run(rows, cancel.is_set if cancel else lambda: False)
         report = given.get("progress")
         return _watched(updates, report) if report else updates
@@ -262,21 +268,14 @@ def make_recognizer(
     )
 
 
-def _reader(options: CallOptions) -> Callable[[Source], Iterator[Chunk]]:
-    """Opens a source at the asked span and cuts it into pieces, placed in the whole source."""
-    seconds = options.get("chunk_seconds", CHUNK_SECONDS)
-    start, duration = options.get("start", 0.0), options.get("duration")
-    # Neither reads anything yet, and both refuse what is out of range.
-    split([], seconds)
-    stream(b"", start=start, duration=duration)
-
-    def read(source: Source) -> Iterator[Chunk]:
-        blocks = (block[0] for block in stream(source, start=start, duration=duration))
-        offset = round(start * SAMPLE_RATE)
-        for chunk in split(blocks, seconds):
-            yield Chunk(offset + chunk.start, chunk.samples)
-
-    return read
+def _reading(given: CallOptions) -> Reading:
+    return Reading(
+        given.get("chunk_seconds", CHUNK_SECONDS),
+        given.get("start", 0.0),
+        given.get("duration"),
+        given.get("channels", "mix"),
+        given.get("speakers"),
+    )
 
 
 def _check_given(sources: Iterable[Source], given: CallOptions) -> None:

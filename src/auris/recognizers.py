@@ -132,6 +132,7 @@ class _Draft:
             tokens=tuple(self.tokens),
             logprobs=tuple(self.logprobs),
             finish_reason=reason,
+            speaker=self.piece.chunk.speaker,
         )
         return Recognized(self.piece.key, segment, self.timings)
 

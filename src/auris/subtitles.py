@@ -7,7 +7,7 @@ segment letter by letter, which is only roughly when it was said.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auris.errors import UsageError
 from auris.text.wrap import Break, Unit, columns, one_line, rows, units, wrap
@@ -63,6 +63,7 @@ class Cue:
     start: int
     end: int
     lines: tuple[str, ...]
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _drafts(segment: Segment, style: CueStyle) -> Iterator[Cue]:
         if segment.words:
             end = min(end, start + MOST_SECONDS)
         lines = wrap([one.unit for one in piece], style.max_line_width)
-        yield Cue(_ms(start), _ms(end), tuple(lines))
+        yield Cue(_ms(start), _ms(end), tuple(lines), segment.speaker)
 
 
 def _timed(parts: Sequence[Unit], text: str, segment: Segment) -> list[_Spoken]:
@@ -240,6 +241,6 @@ def _placed(drafts: Sequence[Cue], end: int) -> list[Cue]:
         starts[index] = min(starts[index], limit - wanted[index])
         limit = starts[index]
     return [
-        Cue(start, min(max(draft.end, start + least), following), draft.lines)
+        replace(draft, start=start, end=min(max(draft.end, start + least), following))
         for start, following, draft in zip(starts, [*starts[1:], end], drafts, strict=True)
     ]

@@ -66,10 +66,12 @@ class Chunk:
     Attributes:
         start: offset of the piece in its source, in samples at 16 kHz.
         samples: float32 [S].
+        speaker: who speaks on the channel, or None where channels were mixed down.
     """
 
     start: int
     samples: Samples
+    speaker: str | None = None
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
@@ -107,6 +109,7 @@ class Segment:
         logprobs: natural-log probability of each of `tokens`.
         finish_reason: why the decoding of this piece ended.
         words: the words of the text with their times, or None where they were not asked for.
+        speaker: who speaks on the piece's channel, or None where channels were mixed down.
     """
 
     start: float
@@ -117,6 +120,7 @@ class Segment:
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
     words: tuple[Word, ...] | None = None
+    speaker: str | None = None
 
     @property
     def avg_logprob(self) -> float | None:
@@ -124,7 +128,7 @@ class Segment:
         return math.fsum(self.logprobs) / len(self.logprobs) if self.logprobs else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The segment as plain JSON values; words only where there are such."""
+        """The segment as plain JSON values; words and speaker only where known."""
         content: dict[str, Any] = {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
@@ -136,6 +140,8 @@ class Segment:
         }
         if self.words is not None:
             content["words"] = [word.to_dict() for word in self.words]
+        if self.speaker is not None:
+            content["speaker"] = self.speaker
         return content
 
 
@@ -147,7 +153,7 @@ class Transcript:
         text: the whole text.
         language: English name, or None for no speech or not known; where pieces differ, their
             names in the order of time, joined by commas.
-        segments: the pieces, in the order of time.
+        segments: the pieces, in the order of time; where channels are kept apart, by their starts.
         confidence: geometric mean of the token probabilities, 0..1; None without tokens.
         finish_reason: "stop" when every piece ended by itself, else the first other reason.
         seconds: length of what was transcribed.

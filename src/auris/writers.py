@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from auris.subtitles import Cue, CueStyle, cues
+from auris.text.words import join_texts
 from auris.text.wrap import one_line
 from auris.types import Transcript
 
@@ -36,8 +37,26 @@ TAG = re.compile(r"<(?=[/a-zA-Z!])")
 
 
 def to_text(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """The text alone, on one line: where a model writes line breaks, spaces stand."""
-    return " ".join(transcript.text.splitlines()) + "\n"
+    """The text alone, on one line: where a model writes line breaks, spaces stand.
+
+    Where speakers are known, each turn has a line, which begins with the speaker's name.
+    """
+    if not _has_speakers(transcript):
+        return " ".join(transcript.text.splitlines()) + "\n"
+    said = [segment for segment in transcript.segments if segment.text.strip()]
+    turns = (
+        _named(speaker, one_line(join_texts(segment.text for segment in turn)))
+        for speaker, turn in groupby(said, key=lambda segment: segment.speaker)
+    )
+    return "".join(f"{turn}\n" for turn in turns) or "\n"
+
+
+def _has_speakers(transcript: Transcript) -> bool:
+    return any(segment.speaker is not None for segment in transcript.segments)
+
+
+def _named(speaker: str | None, text: str) -> str:
+    return text if speaker is None else f"{one_line(speaker)}: {text}"
 
 
 def to_json(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
@@ -57,12 +76,15 @@ def _json(content: Mapping[str, object]) -> str:
 def to_tsv(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
     """A table of segments with a heading: times in milliseconds, fields apart by tabs.
 
-    Tabs and line breaks inside a text become spaces; nothing is quoted.
+    Tabs and line breaks inside a text become spaces; nothing is quoted. Where speakers are known,
+    they are a fourth column.
     """
-    table = [("start", "end", "text")]
+    width = 4 if _has_speakers(transcript) else 3
+    table = [("start", "end", "text", "speaker")[:width]]
     for segment in transcript.segments:
         start, end = round(segment.start * 1000), round(segment.end * 1000)
-        table.append((str(start), str(end), one_line(segment.text)))
+        speaker = one_line(segment.speaker or "")
+        table.append((str(start), str(end), one_line(segment.text), speaker)[:width])
     return "".join("\t".join(row) + "\n" for row in table)
 
 
@@ -74,7 +96,8 @@ def to_srt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
     """
     blocks = []
     for number, cue in enumerate(cues(transcript, style), 1):
-        lines = "\n".join(map(_srt_line, cue.lines))
+        first, *rest = cue.lines
+        lines = "\n".join(map(_srt_line, [_named(cue.speaker, first), *rest]))
         blocks.append(f"{number}\n{_span(cue, ',')}\n{lines}\n")
     return "\n".join(blocks)
 
@@ -88,7 +111,8 @@ def to_vtt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
     blocks = ["WEBVTT\n"]
     for cue in cues(transcript, style):
         lines = "\n".join(map(_vtt_line, cue.lines))
-        blocks.append(f"{_span(cue, '.')}\n{lines}\n")
+        voice = "" if cue.speaker is None else f"<v {_vtt_line(one_line(cue.speaker))}>"
+        blocks.append(f"{_span(cue, '.')}\n{voice}{lines}\n")
     return "\n".join(blocks)
 
 
@@ -113,7 +137,7 @@ def to_lrc(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
     The format has no escapes, so brackets, which would read as times, become others.
     """
     shown = cues(transcript, CueStyle(style.max_line_width, 1))
-    lines = [(cue.start, cue.lines[0].translate(LRC_MARKS)) for cue in shown]
+    lines = [(c.start, _named(c.speaker, c.lines[0]).translate(LRC_MARKS)) for c in shown]
     lines += [(cue.end, "") for cue, after in pairwise(shown) if cue.end < after.start]
     lines += [(cue.end, "") for cue in shown[-1:]]
     return "".join(f"[{_lyric_time(start)}]{text}\n" for start, text in sorted(lines))

@@ -80,3 +80,34 @@ def test_files_that_cannot_follow_each_other(auris: Auris, recordings: Path, for
 def test_segments_of_several_recordings_follow_each_other(auris: Auris, recordings: Path) -> None:
     done = auris("transcribe", recordings / "a.wav", recordings / "b.wav", "-f", "jsonl", *FEW)
     assert (done.code, done.out.count("\n")) == (0, 2)
+
+
+def test_the_voices_of_a_call(auris: Auris, recordings: Path) -> None:
+    file = recordings / "call.wav"
+    done = auris("transcribe", file, "--channels", "split", *FEW)
+    heads = [line.partition(": ")[0] for line in done.out.splitlines()]
+    assert (done.code, heads) == (0, ["channel 1", "channel 2"])
+    options = ("--channels", "split", "--speakers", "Alice,Bob", *FEW)
+    done = auris("transcribe", file, file, *options)
+    heads = [line.split(": ")[1] for line in done.out.splitlines()]
+    assert (done.code, heads) == (0, ["Alice", "Bob"] * 2)
+    assert all(line.startswith(f"{file}: ") for line in done.out.splitlines())
+    mixed = auris("transcribe", file, "--channels", "mix", *FEW)
+    assert mixed.out == auris("transcribe", file, *FEW).out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "parts"),
+    [
+        (["--channels", "apart"], 2, ["'mix' or 'split'", "'apart'"]),
+        (["--speakers", "a,b"], 2, ["where channels are split", "mixed"]),
+        (["--channels", "split", "--speakers", "a"], 1, ["one speaker for each channel", "for 2"]),
+        (["--channels", "split", "--speakers", "a,"], 2, ["none empty"]),
+    ],
+)
+def test_wrong_channels(
+    auris: Auris, recordings: Path, options: list[str], code: int, parts: list[str]
+) -> None:
+    done = auris("transcribe", recordings / "call.wav", *options)
+    assert (done.code, done.out) == (code, "")
+    is_one_sentence(done.err, *parts)

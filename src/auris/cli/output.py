@@ -116,8 +116,10 @@ class Output:
         source = self.sources[number]
         content = WRITERS[form](result, source, self.style)
         if self.stems is None:
-            named = form == "txt" and len(self.sources) > 1
-            sys.stdout.write(f"{_shown(source)}: {content}" if named else content)
+            if form == "txt" and len(self.sources) > 1:
+                lines = content.removesuffix("\n").split("\n")
+                content = "".join(f"{_shown(source)}: {line}\n" for line in lines)
+            sys.stdout.write(content)
             sys.stdout.flush()
             return
         # Not with_suffix: a stem may itself contain a point.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,6 +16,7 @@ from auris.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from auris.audio.io import Channels
     from auris.pipeline import Progress
 
 
@@ -55,6 +56,15 @@ def transcribe(
     ] = 30.0,
     start: Annotated[float, typer.Option(help="First second to transcribe.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds to transcribe.")] = None,
+    channels: Annotated[
+        str, typer.Option(help="mix, or split to transcribe each by itself, with speakers.")
+    ] = "mix",
+    speakers: Annotated[
+        str | None,
+        typer.Option(
+            help="Names for split channels, by commas.", show_default="channel 1,channel 2"
+        ),
+    ] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the best token, above it draws.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     output_format: Annotated[
@@ -101,6 +111,8 @@ def transcribe(
             chunk_seconds=chunk_seconds,
             start=start,
             duration=duration,
+            channels=cast("Channels", channels),
+            speakers=None if speakers is None else speakers.split(","),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
