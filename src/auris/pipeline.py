@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, overload
 
 import torch
 
-from auris.audio.io import Channels, Source
+from auris.audio.io import WEB, Channels, Source, WebLimits
 from auris.audio.split import CHUNK_SECONDS
 from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_memory
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
@@ -61,6 +61,7 @@ class CallOptions(TypedDict, total=False):
         channels: "mix" averages a recording's channels, "split" transcribes each by itself and
             puts the segments together by time, with the names of the speakers ("mix").
         speakers: their names, one for each channel ("channel 1", "channel 2", ...).
+        urls: what fetching a recording from the web may cost; None refuses addresses.
         max_new_tokens: token budget of a piece (64, and 16 more for each second).
         temperature: 0 takes the best token; above it, tokens are drawn (0).
         seed: of the draws (0).
@@ -74,6 +75,7 @@ class CallOptions(TypedDict, total=False):
     duration: float | None
     channels: Channels
     speakers: Sequence[str] | None
+    urls: WebLimits | None
     max_new_tokens: int | None
     temperature: float
     seed: int
@@ -180,8 +182,8 @@ class AsrPipeline:
         """Transcribe one recording, or a list of them.
 
         Args:
-            audio: a path, "-" (standard input), bytes, a binary file or (array, rate); or a list
-                of these.
+            audio: a path, an http or https address, a data URI, "-" (standard input), bytes, a
+                binary file or (array, rate); or a list of these.
             language: code or English name to force; None or "auto" for the model's choice.
             context: words and names to expect.
             options: see `CallOptions`.
@@ -275,6 +277,7 @@ def _reading(given: CallOptions) -> Reading:
         given.get("duration"),
         given.get("channels", "mix"),
         given.get("speakers"),
+        given.get("urls", WEB),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import chain, tee
 
-from auris.audio.io import Channels, Source, stream
+from auris.audio.io import WEB, Channels, Source, WebLimits, stream
 from auris.audio.split import CHUNK_SECONDS, split
 from auris.errors import UsageError
 from auris.text.wrap import one_line
@@ -27,6 +27,7 @@ class Reading:
         start, duration: the span of every source, in seconds.
         channels: "mix" or "split".
         speakers: one name for each split channel; by default "channel 1" and so on.
+        urls: what fetching from the web may cost; None refuses addresses.
 
     Raises:
         UsageError: one of these is impossible.
@@ -39,6 +40,7 @@ class Reading:
         duration: float | None = None,
         channels: Channels = "mix",
         speakers: Sequence[str] | None = None,
+        urls: WebLimits | None = WEB,
     ) -> None:
         # Neither reads anything yet, and both refuse what is out of range.
         split([], chunk_seconds)
@@ -50,15 +52,23 @@ class Reading:
         self.duration = duration
         self.channels = channels
         self.speakers = speakers
+        self.urls = urls
 
     def pieces(self, source: Source) -> Iterator[Chunk]:
         """The pieces of a source, placed in the whole of it.
 
         Raises:
             AudioError: the source cannot be read, when the piece that it concerns is asked for.
-            UsageError: it has more or fewer channels than there are speakers.
+            UsageError: it is an address and those are refused, or it has more or fewer channels
+                than there are speakers.
         """
-        blocks = stream(source, start=self.start, duration=self.duration, channels=self.channels)
+        blocks = stream(
+            source,
+            start=self.start,
+            duration=self.duration,
+            channels=self.channels,
+            urls=self.urls,
+        )
         if self.channels == "mix":
             return self._cut(blocks, 0, None)
         return self._apart(blocks)

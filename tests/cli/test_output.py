@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -111,3 +117,32 @@ def test_wrong_channels(
     done = auris("transcribe", recordings / "call.wav", *options)
     assert (done.code, done.out) == (code, "")
     is_one_sentence(done.err, *parts)
+
+
+@pytest.fixture
+def address(recordings: Path) -> Iterator[str]:
+    """The recordings, at an address of this machine."""
+    handler = partial(SimpleHTTPRequestHandler, directory=recordings)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_recordings_from_the_web_and_inside_text(
+    auris: Auris, recordings: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    here = auris("transcribe", recordings / "a.wav", *FEW)
+    data = "data:audio/wav;base64," + b64encode((recordings / "a.wav").read_bytes()).decode()
+    away = auris("transcribe", f"{address}/%61.wav?key=1", data, "-f", "txt,json", "-o", tmp_path)
+    assert (away.code, away.out) == (0, "")
+    assert names(tmp_path) == ["a.json", "a.txt", "data.json", "data.txt"]
+    assert json.loads((tmp_path / "data.json").read_text())["file"] == "data:audio/wav;base64"
+    assert auris("transcribe", f"{address}/a.wav", *FEW).out == here.out
+    missing = auris("transcribe", f"{address}/none.wav")
+    assert (missing.code, missing.out) == (1, "")
+    is_one_sentence(missing.err.splitlines(keepends=True)[-1], "404")
+    assert address in missing.err

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from auris.errors import OutputError, UsageError
 
@@ -114,7 +115,7 @@ class Output:
         from auris.writers import WRITERS
 
         source = self.sources[number]
-        content = WRITERS[form](result, source, self.style)
+        content = WRITERS[form](result, _titled(source), self.style)
         if self.stems is None:
             if form == "txt" and len(self.sources) > 1:
                 lines = content.removesuffix("\n").split("\n")
@@ -185,7 +186,7 @@ def _fit_for_standard_output(sources: Sequence[str], formats: Sequence[str]) -> 
 
 
 def _stems(sources: Sequence[str]) -> list[str]:
-    stems = ["stdin" if name == "-" else Path(name).stem for name in sources]
+    stems = [_stem(name) for name in sources]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise UsageError(
@@ -194,6 +195,20 @@ def _stems(sources: Sequence[str]) -> list[str]:
             "transcribe them in separate calls or rename them",
         )
     return stems
+
+
+def _stem(source: str) -> str:
+    from auris.audio.encoded import is_data_uri
+    from auris.audio.remote import is_url
+
+    if source == "-":
+        return "stdin"
+    if is_data_uri(source):
+        return "data"
+    if is_url(source):
+        address = urlsplit(source)
+        return LINE_BREAKING.sub("_", Path(unquote(address.path)).stem) or address.netloc
+    return Path(source).stem
 
 
 def _unwritable(found: str) -> OutputError:
@@ -217,6 +232,14 @@ def _remark(result: Transcript, name: str) -> None:
         sys.stderr.write(f"auris: {name}: no speech was found\n")
 
 
-def _shown(name: str) -> str:
+def _titled(source: str) -> str:
+    """The source as results name it: of a data URI only what comes before the data."""
+    from auris.audio.encoded import is_data_uri
+
+    return source.partition(",")[0] if is_data_uri(source) else source
+
+
+def _shown(source: str) -> str:
     """A name that stays on its line: what would break it is written as in JSON."""
+    name = _titled(source)
     return LINE_BREAKING.sub(lambda found: json.dumps(found.group())[1:-1], name)

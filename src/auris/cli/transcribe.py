@@ -29,7 +29,9 @@ def transcribe(
     call: typer.Context,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE]...", help="Recordings; - is standard input."),
+        typer.Argument(
+            metavar="[FILE]...", help="Recordings, also http addresses; - is standard input."
+        ),
     ] = None,
     audio: Annotated[
         list[str] | None, typer.Option("--audio", help="A recording, like FILE. Repeatable.")
