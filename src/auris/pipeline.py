@@ -25,6 +25,7 @@ from auris.errors import UsageError
 from auris.models.attention import Kernel
 from auris.reading import Reading
 from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer, stop_ids
+from auris.text.cleanup import check_steps
 from auris.text.languages import language_name
 from auris.text.tokenizer import Tokenizer
 from auris.types import Segment, Transcript
@@ -65,6 +66,7 @@ class CallOptions(TypedDict, total=False):
         max_new_tokens: token budget of a piece (64, and 16 more for each second).
         temperature: 0 takes the best token; above it, tokens are drawn (0).
         seed: of the draws (0).
+        clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
         progress: called after every piece and every recording.
         cancel: when set, pieces under way end as they are, with what they have.
     """
@@ -79,6 +81,7 @@ class CallOptions(TypedDict, total=False):
     max_new_tokens: int | None
     temperature: float
     seed: int
+    clean: Sequence[str]
     progress: Callable[[Progress], None] | None
     cancel: CancelToken | None
 
@@ -315,7 +318,8 @@ def _options(language: str | None, context: str, given: CallOptions) -> Options:
             "The seed has to be a whole number from 0 to 2**63 - 1", f"it is {seed!r}", "choose one"
         )
     sampling = Sampling(temperature, seed)
-    return Options(language_name(language), context, budget, sampling)
+    name = language_name(language)
+    return Options(name, context, budget, sampling, check_steps(given.get("clean", ()), name))
 
 
 def _is_text(name: str, value: object) -> None:

@@ -119,6 +119,15 @@ def test_wrong_channels(
     is_one_sentence(done.err, *parts)
 
 
+def test_clean_up(auris: Auris, recordings: Path) -> None:
+    done = auris("transcribe", recordings / "a.wav", "--clean", "numbers, punctuation", *FEW)
+    assert done.code == 0
+    for steps in ("spelling", "", "numbers,"):
+        done = auris("transcribe", recordings / "a.wav", "--clean", steps)
+        assert (done.code, done.out) == (2, "")
+        is_one_sentence(done.err, "numbers and punctuation")
+
+
 @pytest.fixture
 def address(recordings: Path) -> Iterator[str]:
     """The recordings, at an address of this machine."""

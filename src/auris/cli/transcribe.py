@@ -69,6 +69,10 @@ def transcribe(
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the best token, above it draws.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    clean: Annotated[
+        str | None,
+        typer.Option(help="Clean-up of texts: numbers (English, in digits), punctuation."),
+    ] = None,
     output_format: Annotated[
         list[str] | None,
         typer.Option(
@@ -118,6 +122,7 @@ def transcribe(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
+            clean=[] if clean is None else [step.strip() for step in clean.split(",")],
             progress=progress,
         )
         failed = output.write(results, debug=bool(call.obj))
