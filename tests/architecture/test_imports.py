@@ -26,6 +26,9 @@ ALLOWED: dict[str, set[str]] = {
     "backends": {"models", "checkpoints", "config", "errors"},
     "decoding": {"backends.base", "types", "errors"},
     ASSEMBLIES: INNER | {ASSEMBLIES, ""},
+    "compat": GROUND
+    | {ASSEMBLIES, "", "audio.io", "audio.encoded", "audio.remote", "audio.split"}
+    | {"text.languages", "text.words"},
     "evaluation": GROUND | {ASSEMBLIES, "", "text.normalize"},
     "server": GROUND | {ASSEMBLIES, ""},
     "scale": GROUND | {ASSEMBLIES, ""},
