@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from auris.errors import UsageError
-from auris.text.wrap import Break, Unit, columns, one_line, rows, units, wrap
+from auris.text.wrap import Break, Unit, one_line, rows, units, wrap
 from auris.types import Segment, Transcript
 
 __all__ = ["Cue", "CueStyle", "cues"]
@@ -175,8 +175,10 @@ def _sentences(spoken: Sequence[_Spoken]) -> Iterator[list[_Spoken]]:
 def _fitting(part: list[_Spoken], style: CueStyle) -> Iterator[list[_Spoken]]:
     """Parts of a sentence that fit into one cue each."""
     while part:
-        most = _longest(part, style)
-        cut = len(part) if most == len(part) else _best_cut(part, most)
+        # What lies further ahead than a few cues decides nothing, and long texts stay quick.
+        near = part[: 4 * style.max_line_width * style.max_line_count]
+        most = _longest(near, style)
+        cut = most if most == len(part) else _best_cut(near, most)
         yield part[:cut]
         part = part[cut:]
 
@@ -193,7 +195,7 @@ def _best_cut(part: Sequence[_Spoken], most: int) -> int:
     """Where to cut a text that does not fit: behind a clause, or so that the cues are even."""
     widths, done = [], 0
     for one in part:
-        done += columns(one.unit.text) + one.unit.spaced
+        done += one.unit.width + one.unit.spaced
         widths.append(done)
     room = widths[most - 1]
     target = done / -(-done // room)

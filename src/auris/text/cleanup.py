@@ -29,8 +29,8 @@ PLAIN = str.maketrans(
 
 REPEATED = re.compile(r"([!?,;:])\1+")
 DOTS = re.compile(r"\.{4,}|(?<!\.)\.\.(?!\.)")
-GAP_BEFORE = re.compile(r"[ \t]+([,.;:!?]+)(?=[\s\"')\]]|$)")
-FRENCH_GAP_BEFORE = re.compile(r"[ \t]+([,.]+)(?=[\s\"')\]]|$)")
+GAP_BEFORE = re.compile(r" ([,.;:!?]+)(?=[ \"')\]]|$)")
+FRENCH_GAP_BEFORE = re.compile(r" ([,.]+)(?=[ \"')\]]|$)")
 NO_GAP_AFTER = re.compile(r"([,;!?])([^\W\d_])")
 
 
@@ -81,12 +81,11 @@ def plain_punctuation(text: str, language: str | None = None) -> str:
     Typographic quotes, dashes and ellipses become plain ones. French keeps its spaces before the
     marks that have them; where a script writes no spaces, none is put behind a mark.
     """
-    text = text.translate(PLAIN)
-    text = REPEATED.sub(r"\1", text)
-    text = DOTS.sub(lambda dots: "..." if len(dots.group()) > 2 else ".", text)
-    text = (FRENCH_GAP_BEFORE if language == "French" else GAP_BEFORE).sub(r"\1", text)
+    text = " ".join(text.translate(PLAIN).split())
     text = NO_GAP_AFTER.sub(_with_gap, text)
-    return " ".join(text.split())
+    text = (FRENCH_GAP_BEFORE if language == "French" else GAP_BEFORE).sub(r"\1", text)
+    text = REPEATED.sub(r"\1", text)
+    return DOTS.sub(lambda dots: "..." if len(dots.group()) > 2 else ".", text)
 
 
 def _with_gap(found: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from auris.text.words import spaceless
 
@@ -48,12 +49,14 @@ class Unit:
     Attributes:
         text: without spaces.
         start: offset of its first letter in the text.
+        width: its columns.
         spaced: whether a space stands before it, unless it begins a line.
         after: what ends behind it.
     """
 
     text: str
     start: int
+    width: int
     spaced: bool
     after: Break
 
@@ -68,6 +71,7 @@ def columns(text: str) -> int:
     return sum(_letter_columns(letter) for letter in text)
 
 
+@lru_cache(maxsize=4096)
 def _letter_columns(letter: str) -> int:
     if unicodedata.category(letter) in ("Mn", "Me", "Cf"):
         return 0
@@ -95,7 +99,7 @@ def units(text: str, width: int) -> list[Unit]:
         ]
         for place, (start, piece) in enumerate(pieces):
             spaced = place == 0 and word.start() > 0
-            found.append(Unit(piece, start, spaced, _break_after(piece)))
+            found.append(Unit(piece, start, columns(piece), spaced, _break_after(piece)))
     return found
 
 
@@ -141,13 +145,12 @@ def rows(parts: Sequence[Unit], width: int) -> list[list[Unit]]:
     lines: list[list[Unit]] = []
     used = 0
     for unit in parts:
-        wide = columns(unit.text)
-        if lines and used + unit.spaced + wide <= width:
+        if lines and used + unit.spaced + unit.width <= width:
             lines[-1].append(unit)
-            used += unit.spaced + wide
+            used += unit.spaced + unit.width
         else:
             lines.append([unit])
-            used = wide
+            used = unit.width
     return lines
 
 
