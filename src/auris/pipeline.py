@@ -45,7 +45,10 @@ class CancelToken(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a call has come: seconds of audio, pieces and recordings that are done."""
+    """How far a call has come: seconds of audio, pieces and recordings that are done.
+
+    Where channels are kept apart, the seconds of each count.
+    """
 
     seconds: float
     segments: int
