@@ -10,9 +10,9 @@ Writes 16 kHz mono FLAC and, per kind and share, a CSV `wav,text,speaker,seconds
     synth_voice_dev.csv               held-out digits and phrases by the held-out voice
 
 A text belongs to training or development by a hash of its letters, so no text of development is,
-as it stands, a text of training, and the held-out voice speaks development texts only. The same seed writes
-the same clips. Debian packages: flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k
-festvox-us-slt-hts.
+as it stands, a text of training, and the held-out voice speaks development texts only. The same
+seed writes the same clips. Debian packages: flite espeak-ng festival festvox-kallpc16k
+festvox-kdlpc16k festvox-us-slt-hts.
 """
 
 from __future__ import annotations

@@ -34,6 +34,18 @@ def test_the_python_example() -> None:
     assert done.returncode == 1
 
 
+def test_the_subtitles_example(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.flac"
+    clip.write_bytes(CLIP.read_bytes())
+    command = [sys.executable, str(EXAMPLES / "subtitles.py")]
+    subprocess.run([*command, str(clip)], check=True, capture_output=True)
+    number, span, text = (tmp_path / "clip.srt").read_text(encoding="utf-8").splitlines()
+    assert (number, text) == ("1", SAID)
+    assert span.startswith("00:00:00,000 --> 00:00:0")
+    done = subprocess.run([*command, "missing.wav"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
 LARGEST = {"tiny": 40e6, "tiny-ctc": 5e6}
 """Bytes."""
 

@@ -385,3 +385,21 @@ def test_a_ctc_model_refuses_what_it_cannot_honour(
 def test_the_ends_of_the_ranges_are_in_them(qwen: AsrPipeline) -> None:
     for options in ({"temperature": 100.0}, {"temperature": 1e-300}, {"seed": (1 << 63) - 1}):
         qwen.transcribe(clip(0.5), max_new_tokens=2, **options)  # type: ignore[call-overload]
+
+
+# Clean-up of texts -------------------------------------------------------------------------------
+
+
+def test_clean_up_is_asked_for(qwen: AsrPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qwen.recognizer.tokenizer, "decode", lambda ids: "twenty two , no !")
+    options: dict[str, Any] = {"language": "en", "max_new_tokens": 3}
+    assert qwen.transcribe(clip(1.0), **options).text == "twenty two , no !"
+    cleaned = qwen.transcribe(clip(1.0), clean=["punctuation", "numbers"], **options)
+    assert cleaned.text == cleaned.segments[0].text == "22, no!"
+    assert cleaned.segments[0].tokens == qwen.transcribe(clip(1.0), **options).segments[0].tokens
+    german = qwen.transcribe(clip(1.0), "de", clean=["punctuation"], max_new_tokens=3)
+    assert german.text == "twenty two, no!"
+    with pytest.raises(UnsupportedOption, match="German"):
+        qwen.transcribe(clip(1.0), "de", clean=["numbers"])
+    with pytest.raises(UsageError, match="numbers and punctuation"):
+        qwen.transcribe(clip(1.0), clean=["spelling"])

@@ -45,6 +45,11 @@ def test_segment_as_json() -> None:
     }
 
 
+def test_speakers_as_json() -> None:
+    named = dataclasses.replace(SEGMENT, speaker="Zoë").to_dict()
+    assert named == {**SEGMENT.to_dict(), "speaker": "Zoë"}
+
+
 def test_transcript_as_json() -> None:
     transcript = Transcript(
         "hi", "English", (SEGMENT,), 0.60653066, "length", 2.49999, {"mel": 0.123456}, 0.25

@@ -55,21 +55,27 @@ class _Recording:
     """A recording under way: its pieces are done in any order."""
 
     number: int
-    seconds: float = 0.0
     peak: float = 0.0
     given: int = 0
     complete: bool = False
     failed: bool = False
     timings: dict[str, float] = field(default_factory=dict)
-    done: list[Segment] = field(default_factory=list)
+    heard: dict[str | None, float] = field(default_factory=dict)
+    done: dict[int, Segment] = field(default_factory=dict)
 
-    def take(self, result: Recognized) -> None:
-        self.done.append(result.segment)
+    def hear(self, chunk: Chunk) -> None:
+        """Count a piece that was read; the channels of a recording run beside each other."""
+        before = self.heard.get(chunk.speaker, 0.0)
+        self.heard[chunk.speaker] = before + len(chunk.samples) / SAMPLE_RATE
+        self.peak = max(self.peak, float(np.abs(chunk.samples).max(initial=0.0)))
+
+    def take(self, index: int, result: Recognized) -> None:
+        self.done[index] = result.segment
         for stage, seconds in result.timings.items():
             self.timings[stage] = self.timings.get(stage, 0.0) + seconds
 
     def transcript(self) -> Transcript:
-        segments = tuple(sorted(self.done, key=lambda segment: segment.start))
+        segments = tuple(self.done[index] for index in sorted(self.done))
         logprobs = [logprob for segment in segments for logprob in segment.logprobs]
         languages = dict.fromkeys(s.language for s in segments if s.language)
         reasons: list[FinishReason] = [
@@ -83,7 +89,7 @@ class _Recording:
             segments=segments,
             confidence=math.exp(math.fsum(logprobs) / len(logprobs)) if logprobs else None,
             finish_reason=reasons[0] if reasons else "stop",
-            seconds=self.seconds,
+            seconds=max(self.heard.values(), default=0.0),
             timings=dict(self.timings),
             peak=self.peak,
         )
@@ -123,7 +129,7 @@ class Batch:
         for result in self._recognizer.recognize(self._pieces(), rows, cancelled):
             recording, index = self._owners.pop(result.key)
             if not recording.failed:
-                recording.take(result)
+                recording.take(index, result)
                 yield PieceDone(recording.number, index, result.segment)
                 if recording.complete and len(recording.done) == recording.given:
                     self._finish(recording)
@@ -162,8 +168,7 @@ class Batch:
         while ahead is not None:
             chunk, ahead = ahead, next(chunks, None)
             recording.complete = ahead is None
-            recording.seconds += len(chunk.samples) / SAMPLE_RATE
-            recording.peak = max(recording.peak, float(np.abs(chunk.samples).max(initial=0.0)))
+            recording.hear(chunk)
             spent = time.perf_counter() - began
             recording.timings["audio"] = recording.timings.get("audio", 0.0) + spent
             yield chunk

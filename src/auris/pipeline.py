@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, overload
 
 from auris.align import AligningRecognizer, ForcedAligner, ctc_alignment
-from auris.audio.io import Source, stream
-from auris.audio.split import CHUNK_SECONDS, split
+from auris.audio.io import WEB, Channels, Source, WebLimits
+from auris.audio.split import CHUNK_SECONDS
 from auris.backends.torch import TorchBackend
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
 from auris.checkpoints.configs import read_generation
@@ -22,10 +22,12 @@ from auris.config import AlignerConfig, AutCtcConfig
 from auris.decoding.sampling import Sampling
 from auris.errors import ConfigError, UsageError
 from auris.loading import LoadOptions, check_count, load_model
+from auris.reading import Reading
 from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer, stop_ids
+from auris.text.cleanup import check_steps
 from auris.text.languages import language_name
 from auris.text.tokenizer import Tokenizer
-from auris.types import SAMPLE_RATE, Chunk, Segment, Transcript
+from auris.types import Segment, Transcript
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -42,7 +44,10 @@ class CancelToken(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a call has come: seconds of audio, pieces and recordings that are done."""
+    """How far a call has come: seconds of audio, pieces and recordings that are done.
+
+    Where channels are kept apart, the seconds of each count.
+    """
 
     seconds: float
     segments: int
@@ -56,9 +61,14 @@ class CallOptions(TypedDict, total=False):
         batch_size: most pieces in one batch of the decoder (1).
         chunk_seconds: target length of the pieces that a recording is cut into (30).
         start, duration: the span of every recording to transcribe, in seconds (all of it).
+        channels: "mix" averages a recording's channels, "split" transcribes each by itself and
+            puts the segments together by time, with the names of the speakers ("mix").
+        speakers: their names, one for each channel ("channel 1", "channel 2", ...).
+        urls: what fetching a recording from the web may cost; None refuses addresses.
         max_new_tokens: token budget of a piece (64, and 16 more for each second).
         temperature: 0 takes the best token; above it, tokens are drawn (0).
         seed: of the draws (0).
+        clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
         progress: called after every piece and every recording.
         cancel: when set, pieces under way end as they are, with what they have.
         word_timestamps: place every word in time (False).
@@ -69,9 +79,13 @@ class CallOptions(TypedDict, total=False):
     chunk_seconds: float
     start: float
     duration: float | None
+    channels: Channels
+    speakers: Sequence[str] | None
+    urls: WebLimits | None
     max_new_tokens: int | None
     temperature: float
     seed: int
+    clean: Sequence[str]
     progress: Callable[[Progress], None] | None
     cancel: CancelToken | None
     word_timestamps: bool
@@ -143,8 +157,8 @@ class AsrPipeline:
         """Transcribe one recording, or a list of them.
 
         Args:
-            audio: a path, "-" (standard input), bytes, a binary file or (array, rate); or a list
-                of these.
+            audio: a path, an http or https address, a data URI, "-" (standard input), bytes, a
+                binary file or (array, rate); or a list of these.
             language: code or English name to force; None or "auto" for the model's choice.
             context: words and names to expect.
             options: see `CallOptions`.
@@ -210,7 +224,7 @@ class AsrPipeline:
         rows = given.get("batch_size", 1)
         check_count("batch_size", rows)
         cancel = given.get("cancel")
-        batch = Batch(recognizer, _reader(given), sources, options)
+        batch = Batch(recognizer, _reading(given).pieces, sources, options)
         updates = batch.run(rows, cancel.is_set if cancel else lambda: False)
         report = given.get("progress")
         return _watched(updates, report) if report else updates
@@ -250,21 +264,15 @@ def make_recognizer(
     )
 
 
-def _reader(options: CallOptions) -> Callable[[Source], Iterator[Chunk]]:
-    """Opens a source at the asked span and cuts it into pieces, placed in the whole source."""
-    seconds = options.get("chunk_seconds", CHUNK_SECONDS)
-    start, duration = options.get("start", 0.0), options.get("duration")
-    # Neither reads anything yet, and both refuse what is out of range.
-    split([], seconds)
-    stream(b"", start=start, duration=duration)
-
-    def read(source: Source) -> Iterator[Chunk]:
-        blocks = (block[0] for block in stream(source, start=start, duration=duration))
-        offset = round(start * SAMPLE_RATE)
-        for chunk in split(blocks, seconds):
-            yield Chunk(offset + chunk.start, chunk.samples)
-
-    return read
+def _reading(given: CallOptions) -> Reading:
+    return Reading(
+        given.get("chunk_seconds", CHUNK_SECONDS),
+        given.get("start", 0.0),
+        given.get("duration"),
+        given.get("channels", "mix"),
+        given.get("speakers"),
+        given.get("urls", WEB),
+    )
 
 
 def _check_given(sources: Iterable[Source], given: CallOptions) -> None:
@@ -301,7 +309,8 @@ def _options(language: str | None, context: str, given: CallOptions) -> Options:
             "The seed has to be a whole number from 0 to 2**63 - 1", f"it is {seed!r}", "choose one"
         )
     sampling = Sampling(temperature, seed)
-    return Options(language_name(language), context, budget, sampling)
+    name = language_name(language)
+    return Options(name, context, budget, sampling, check_steps(given.get("clean", ()), name))
 
 
 def _is_text(name: str, value: object) -> None:

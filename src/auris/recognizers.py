@@ -19,6 +19,7 @@ from auris.decoding.ctc import greedy
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Sampling
 from auris.errors import CheckpointError, ConfigError, UnsupportedOption
+from auris.text.cleanup import clean
 from auris.text.prompt import (
     AUDIO_PAD,
     END_OF_TEXT,
@@ -61,12 +62,14 @@ class Options:
         context: words and names to expect.
         max_new_tokens: token budget of a piece, or None for one that follows its length.
         sampling: how tokens are chosen.
+        clean: clean-up of the text, see `auris.text.cleanup`.
     """
 
     language: str | None = None
     context: str = ""
     max_new_tokens: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    clean: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,11 +142,12 @@ class _Draft:
         segment = Segment(
             start=start,
             end=start + len(self.piece.chunk.samples) / SAMPLE_RATE,
-            text=text,
+            text=clean(text, self.piece.options.clean, language),
             language=language,
             tokens=tuple(self.tokens),
             logprobs=tuple(self.logprobs),
             finish_reason=reason,
+            speaker=self.piece.chunk.speaker,
         )
         return Recognized(self.piece.key, segment, self.timings)
 

@@ -66,10 +66,16 @@ class Chunk:
     Attributes:
         start: offset of the piece in its source, in samples at 16 kHz.
         samples: float32 [S].
+        speaker: who speaks on the channel, or None where channels were mixed down.
     """
 
     start: int
     samples: Samples
+    speaker: str | None = None
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,6 @@ class Word:
         }
 
 
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
-
-
 @dataclass(frozen=True)
 class Segment:
     """What was said in one piece of a recording.
@@ -122,7 +124,8 @@ class Segment:
         tokens: ids exactly as decoded, before any clean-up, without the stop token.
         logprobs: natural-log probability of each of `tokens`.
         finish_reason: why the decoding of this piece ended.
-        words: the words of the text, where their times were asked for; else None.
+        words: the words of the text with their times, or None where they were not asked for.
+        speaker: who speaks on the piece's channel, or None where channels were mixed down.
     """
 
     start: float
@@ -133,6 +136,7 @@ class Segment:
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
     words: tuple[Word, ...] | None = None
+    speaker: str | None = None
 
     @property
     def avg_logprob(self) -> float | None:
@@ -140,9 +144,8 @@ class Segment:
         return math.fsum(self.logprobs) / len(self.logprobs) if self.logprobs else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The segment as plain JSON values; `words` only where their times were asked for."""
-        words = {} if self.words is None else {"words": [word.to_dict() for word in self.words]}
-        return {
+        """The segment as plain JSON values; words and speaker only where known."""
+        content: dict[str, Any] = {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "text": self.text,
@@ -150,8 +153,12 @@ class Segment:
             "tokens": list(self.tokens),
             "avg_logprob": _rounded(self.avg_logprob, 6),
             "finish_reason": self.finish_reason,
-            **words,
         }
+        if self.words is not None:
+            content["words"] = [word.to_dict() for word in self.words]
+        if self.speaker is not None:
+            content["speaker"] = self.speaker
+        return content
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ class Transcript:
         text: the whole text.
         language: English name, or None for no speech or not known; where pieces differ, their
             names in the order of time, joined by commas.
-        segments: the pieces, in the order of time.
+        segments: the pieces, in the order of time; where channels are kept apart, by their starts.
         confidence: geometric mean of the token probabilities, 0..1; None without tokens.
         finish_reason: "stop" when every piece ended by itself, else the first other reason.
         seconds: length of what was transcribed.

@@ -24,11 +24,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a.wav, b.wav, c.wav and long.wav, silence, and every kind of bad file."""
+    """A directory with a.wav, b.wav, c.wav and long.wav, call.wav of two channels, silence, and
+    every kind of bad file."""
     root = tmp_path_factory.mktemp("recordings")
     for name, seconds in (("a", 1.0), ("b", 2.0), ("c", 1.5), ("long", 5.0)):
         samples = tone_speech(seconds, ord(name[0]))[None]
         (root / f"{name}.wav").write_bytes(wav(samples))
+    call = np.stack([tone_speech(2.0, seed) for seed in range(2)])
+    (root / "call.wav").write_bytes(wav(call))
     whole = (root / "long.wav").read_bytes()
     (root / "silence.wav").write_bytes(wav(np.zeros((1, 16_000), np.float32)))
     (root / "empty.wav").write_bytes(b"")

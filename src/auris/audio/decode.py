@@ -25,6 +25,7 @@ from auris.audio.claims import (
     ends_inside_page,
 )
 from auris.audio.reader import Reader, open_file, reason, unreadable
+from auris.audio.remote import WebLimits
 from auris.audio.resample import BrokenOffError, Piece, Span, check_rate, skip
 from auris.errors import AurisError
 from auris.types import SAMPLE_RATE, Samples
@@ -39,11 +40,13 @@ _SEEKABLE = {"wav", "flac"}  # Landing is exact, and decoding does not depend on
 _LOG = logging.getLogger(__name__)
 
 
-def decoded(source: object, span: Span, name: str) -> Generator[Piece, None, None]:
+def decoded(
+    source: object, span: Span, name: str, urls: WebLimits | None
+) -> Generator[Piece, None, None]:
     """Decode a file; the pieces begin no later than the span demands."""
     with ExitStack() as stack:
         try:
-            reader = Reader(open_file(source, name, stack), stack)
+            reader = Reader(open_file(source, name, stack, urls), stack)
             container = stack.enter_context(_open_container(reader, name))
         except AurisError:
             raise

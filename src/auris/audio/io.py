@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from auris.audio.arrays import array_pieces
 from auris.audio.decode import decoded
-from auris.audio.resample import Span, render
+from auris.audio.encoded import is_data_uri
+from auris.audio.remote import WebLimits, is_url, shown_url
+from auris.audio.resample import Piece, Span, render
 from auris.errors import EmptyAudio, UsageError
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
-__all__ = ["Channels", "Source", "load", "load_channels", "stream"]
+__all__ = ["WEB", "Channels", "Source", "WebLimits", "load", "load_channels", "stream"]
 
 Channels = Literal["mix", "split"]
 """Average the channels into one, or keep them apart."""
@@ -40,37 +42,53 @@ Source: TypeAlias = Union[
     Waveform,
     "tuple[NDArray[Any], float]",
 ]
-"""What can be loaded: a path, "-" for standard input, the bytes of an encoded file, a binary file
-object (read from its present position), a Waveform, or (array, rate in Hz).
+"""What can be loaded: a path, an http or https address, a data URI, "-" for standard input, the
+bytes of an encoded file, a binary file object (read from its present position), a Waveform, or
+(array, rate in Hz). Only strings are addresses or data URIs; "./" before one makes it a path.
 
 An array is float16/32/64 (taken as it is), int16, int32 or uint8 (scaled to -1..1), of shape [S],
 [S, C] or [C, S]: the shorter axis is the channels, so a square array is refused. Of several sound
 tracks the container's default one is taken."""
 
 
-def load(source: Source, *, start: float = 0.0, duration: float | None = None) -> Waveform:
+WEB = WebLimits()
+"""What fetching may cost unless a caller says otherwise."""
+
+
+def load(
+    source: Source,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    urls: WebLimits | None = WEB,
+) -> Waveform:
     """Load a recording as 16 kHz mono, its channels averaged.
 
     Args:
         source: see `Source`.
         start: first second to load, rounded to the nearest sample at 16 kHz.
         duration: seconds to load at most; None loads to the end.
+        urls: what fetching from the web may cost; None refuses addresses, as servers should.
 
     Raises:
-        UsageError: the source is of no known kind, or start or duration is impossible.
+        UsageError: the source is of no known kind or refused, or start or duration is impossible.
         UnreadableAudio: the source is missing, is not audio, or is damaged before the span's end.
         EmptyAudio: the span holds no sample.
         InvalidSamples: samples are NaN or infinite, or the array or its rate is impossible.
     """
-    (samples,) = _collect(stream(source, start=start, duration=duration))
+    (samples,) = _collect(stream(source, start=start, duration=duration, urls=urls))
     return Waveform(samples, start=float(start))
 
 
 def load_channels(
-    source: Source, *, start: float = 0.0, duration: float | None = None
+    source: Source,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    urls: WebLimits | None = WEB,
 ) -> tuple[Waveform, ...]:
     """Load every channel of a recording as a waveform of its own; otherwise like `load`."""
-    rows = _collect(stream(source, start=start, duration=duration, channels="split"))
+    rows = _collect(stream(source, start=start, duration=duration, channels="split", urls=urls))
     return tuple(
         Waveform(samples, start=float(start), channel=index) for index, samples in enumerate(rows)
     )
@@ -82,6 +100,7 @@ def stream(
     start: float = 0.0,
     duration: float | None = None,
     channels: Channels = "mix",
+    urls: WebLimits | None = WEB,
 ) -> Iterator[Samples]:
     """Yield a recording as 16 kHz float32 blocks [C, n] with n > 0; C is 1 when mixed.
 
@@ -92,15 +111,22 @@ def stream(
         raise UsageError(
             "channels has to be 'mix' or 'split'", f"it is {channels!r}", "choose one of the two"
         )
+    if urls is not None and not isinstance(urls, WebLimits):
+        raise UsageError(
+            "urls has to be a WebLimits or None", f"it is {urls!r}", "pass None to refuse addresses"
+        )
     span = _span(start, duration)
     if isinstance(source, Waveform):
         source = (source.samples, SAMPLE_RATE)
     name = _name(source)
-    return _blocks(source, span, name, channels == "mix")
+    if isinstance(source, tuple):
+        return _blocks(array_pieces(*source), span, name, channels == "mix")
+    return _blocks(decoded(source, span, name, urls), span, name, channels == "mix")
 
 
-def _blocks(source: Source, span: Span, name: str, mix: bool) -> Generator[Samples, None, None]:
-    pieces = array_pieces(*source) if isinstance(source, tuple) else decoded(source, span, name)
+def _blocks(
+    pieces: Generator[Piece, None, None], span: Span, name: str, mix: bool
+) -> Generator[Samples, None, None]:
     made, reached = yield from render(pieces, span, name, mix)
     if made == 0:
         raise _empty(reached, span, name)
@@ -152,6 +178,10 @@ def _name(source: object) -> str:
     """What messages call the source."""
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
+        if isinstance(path, str) and is_data_uri(path):
+            return "the data URI"
+        if isinstance(path, str) and is_url(path):
+            return repr(shown_url(path))
         return "standard input" if path == "-" else repr(path)
     if isinstance(source, tuple) and len(source) == 2:
         return "the array"
@@ -160,7 +190,7 @@ def _name(source: object) -> str:
     if hasattr(source, "read"):
         return "the file object"
     raise UsageError(
-        "An audio source has to be a path, '-', bytes, a binary file object or (array, rate)",
+        "An audio source has to be a path, an address, '-', bytes, a binary file or (array, rate)",
         f"its type is {type(source).__name__}",
         "pass one of these",
     )

@@ -11,6 +11,8 @@ import tempfile
 from contextlib import ExitStack
 from typing import IO, NoReturn, cast
 
+from auris.audio.encoded import from_data_uri, is_data_uri
+from auris.audio.remote import WebLimits, fetched, is_url
 from auris.errors import UnreadableAudio, UsageError
 
 __all__ = ["Reader", "open_file", "reason", "unreadable"]
@@ -110,14 +112,19 @@ class Reader:
         return data
 
 
-def open_file(source: object, name: str, stack: ExitStack) -> IO[bytes]:
-    """The file object of a path, bytes, "-" or a file object; closed with `stack` if opened here.
+def open_file(source: object, name: str, stack: ExitStack, urls: WebLimits | None) -> IO[bytes]:
+    """The file object of a source that is no array; closed with `stack` if opened here.
 
     Raises:
-        UnreadableAudio: there is no such file, or it cannot be opened.
+        UnreadableAudio: there is no such file, or it cannot be opened or fetched.
+        UsageError: it is an address, and `urls` is None.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return io.BytesIO(source)
+    if isinstance(source, str) and is_url(source):
+        return fetched(source, name, urls, stack)
+    if isinstance(source, str) and is_data_uri(source):
+        return io.BytesIO(from_data_uri(source))
     if not isinstance(source, (str, os.PathLike)):
         return source  # type: ignore[return-value]
     if os.fspath(source) == "-":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from auris.errors import MissingExtra
 
-__all__ = ["Span", "join_texts", "reference_spelling", "split_words"]
+__all__ = ["Span", "join_texts", "reference_spelling", "spaceless", "split_words"]
 
 IDEOGRAPHS = (
     (0x4E00, 0x9FFF),
@@ -40,7 +40,7 @@ class Span:
     end: int
 
 
-def _spaceless(letter: str) -> bool:
+def spaceless(letter: str) -> bool:
     """Whether a letter belongs to a script that writes no spaces between words."""
     if unicodedata.east_asian_width(letter) not in "WF":
         return False
@@ -51,7 +51,7 @@ def join_texts(texts: Iterable[str]) -> str:
     """Join texts with a space, except between letters of Chinese and Japanese."""
     joined = ""
     for text in (text.strip() for text in texts):
-        if joined and text and not (_spaceless(joined[-1]) and _spaceless(text[0])):
+        if joined and text and not (spaceless(joined[-1]) and spaceless(text[0])):
             joined += " "
         joined += text
     return joined

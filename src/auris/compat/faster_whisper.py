@@ -1,0 +1,296 @@
+"""`WhisperModel`, as the package faster-whisper has it (1.x), running the models of Auris.
+
+from auris.compat.faster_whisper import WhisperModel
+
+segments, info = WhisperModel("Qwen/Qwen3-ASR-0.6B").transcribe("talk.mp3")
+for segment in segments:
+    print(f"[{segment.start:.2f}s -> {segment.end:.2f}s] {segment.text}")
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from auris import types
+from auris.audio.io import load
+from auris.audio.split import CHUNK_SECONDS
+from auris.compat.refusal import refuse, refuse_unless_neutral
+from auris.pipeline import AsrPipeline
+from auris.text.languages import LANGUAGES, language_name
+from auris.text.words import spaceless
+from auris.types import SAMPLE_RATE
+
+__all__ = ["Segment", "TranscriptionInfo", "WhisperModel"]
+
+FRAMES_PER_SECOND = 100
+"""Unit of `Segment.seek`."""
+
+CODES = {name: code for code, name in LANGUAGES.items()}
+
+DTYPES = {"default": "auto", "auto": "auto"} | {
+    name: name for name in ("float32", "float16", "bfloat16")
+}
+
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "task": ("transcribe",),
+    "log_progress": (False,),
+    "beam_size": (1,),
+    "best_of": (1,),
+    "patience": (1,),
+    "length_penalty": (1,),
+    "repetition_penalty": (1,),
+    "no_repeat_ngram_size": (0,),
+    "compression_ratio_threshold": (None,),
+    "log_prob_threshold": (None,),
+    "log_prob_low_threshold": (None,),
+    "no_speech_threshold": (None,),
+    "condition_on_previous_text": (False,),
+    "prompt_reset_on_temperature": (),
+    "prefix": (None,),
+    "suppress_blank": (False,),
+    "suppress_tokens": (None, []),
+    "without_timestamps": (True,),
+    "max_initial_timestamp": (),
+    "word_timestamps": (False,),
+    "prepend_punctuations": (),
+    "append_punctuations": (),
+    "multilingual": (True,),
+    "output_language": (None,),
+    "vad_filter": (False,),
+    "vad_parameters": (None,),
+    "hallucination_silence_threshold": (None,),
+    "language_detection_threshold": (None,),
+    "language_detection_segments": (1,),
+}
+"""Options of `transcribe` that change nothing with these values."""
+
+LOADING: dict[str, tuple[object, ...]] = {
+    "num_workers": (1,),
+    "download_root": (None,),
+    "files": (None,),
+    "revision": (None,),
+    "use_auth_token": (None,),
+}
+"""The same of loading a model."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a recording.
+
+    Attributes:
+        id: counted from 1.
+        seek: where the piece begins, in hundredths of a second.
+        start, end: its span in seconds.
+        text: begins with a space in scripts that have spaces, so that texts can be joined.
+        tokens: ids as decoded.
+        avg_logprob: mean log-probability of the tokens; NaN without tokens.
+        compression_ratio: length of the text over its compressed length.
+        no_speech_prob: NaN, since these models do not say.
+        words: None.
+        temperature: that of the call.
+    """
+
+    id: int
+    seek: int
+    start: float
+    end: float
+    text: str
+    tokens: list[int]
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+    words: None
+    temperature: float
+
+
+@dataclass(frozen=True)
+class TranscriptionInfo:
+    """What is known of a recording before its segments.
+
+    Attributes:
+        language: code of the language that was forced, or of the first piece; None where that
+            holds no speech.
+        language_probability: 1 when forced, else NaN, since these models do not say.
+        duration, duration_after_vad: seconds of the whole recording.
+        all_language_probs, vad_options: None.
+        transcription_options: the options of the call that were given.
+    """
+
+    language: str | None
+    language_probability: float
+    duration: float
+    duration_after_vad: float
+    all_language_probs: None
+    transcription_options: Mapping[str, Any]
+    vad_options: None
+
+
+class WhisperModel:
+    """A loaded model.
+
+    Args:
+        model_size_or_path: directory, bundled model or hub id of a model that Auris runs.
+        device: "auto", "cpu", or another that `AsrPipeline.from_pretrained` knows.
+        device_index: which of several.
+        compute_type: "default", "auto", "float32", "float16" or "bfloat16".
+        cpu_threads: 0 leaves the choice to torch.
+        local_files_only: never use the network.
+        options: others only where they change nothing.
+
+    Raises:
+        UnsupportedOption: an option cannot be honoured.
+        CheckpointError, DeviceError: see `AsrPipeline.from_pretrained`.
+    """
+
+    def __init__(
+        self,
+        model_size_or_path: str | Path,
+        device: str = "auto",
+        device_index: int = 0,
+        compute_type: str = "default",
+        cpu_threads: int = 0,
+        *,
+        local_files_only: bool = False,
+        **options: Any,
+    ) -> None:
+        refuse_unless_neutral(options, LOADING)
+        if compute_type not in DTYPES:
+            raise refuse("compute_type", compute_type, f"choose one of {', '.join(DTYPES)}")
+        if type(device_index) is not int or (device_index and device == "auto"):
+            raise refuse("device_index", device_index, "name one device")
+        self.pipeline = AsrPipeline.from_pretrained(
+            model_size_or_path,
+            device=f"{device}:{device_index}" if device_index else device,
+            dtype=DTYPES[compute_type],
+            threads=cpu_threads or None,
+            local_files_only=local_files_only,
+        )
+
+    @property
+    def supported_languages(self) -> list[str]:
+        """Codes of the languages."""
+        return list(LANGUAGES)
+
+    def transcribe(
+        self,
+        audio: Any,
+        language: str | None = None,
+        task: str = "transcribe",
+        *,
+        temperature: float | list[float] | tuple[float, ...] = 0.0,
+        initial_prompt: str | None = None,
+        hotwords: str | None = None,
+        max_new_tokens: int | None = None,
+        chunk_length: float | None = None,
+        clip_timestamps: str | list[float] = "0",
+        **options: Any,
+    ) -> tuple[Iterator[Segment], TranscriptionInfo]:
+        """Transcribe a recording; the first piece at once, the others as they are asked for.
+
+        Args:
+            audio: a path, an address, a binary file, or samples at 16 kHz.
+            language: code or English name to force.
+            task: "transcribe".
+            temperature: 0 takes the best token; above it, tokens are drawn. Only one.
+            initial_prompt, hotwords: words and names to expect.
+            max_new_tokens: token budget of a piece.
+            chunk_length: target length of the pieces in seconds.
+            clip_timestamps: the span to transcribe: its start, or start and end.
+            options: others only where they change nothing. The other package's defaults, such as
+                five beams, are not ours: see `NEUTRAL`.
+
+        Returns:
+            the segments that hold text, and what is known before them.
+
+        Raises:
+            UnsupportedOption: an option cannot be honoured.
+            AurisError: see `AsrPipeline.transcribe`.
+        """
+        refuse_unless_neutral({"task": task, **options}, NEUTRAL)
+        heat = _one_temperature(temperature)
+        start, duration = _clip(clip_timestamps)
+        waveform = load((audio, SAMPLE_RATE) if isinstance(audio, np.ndarray) else audio)
+        pieces = self.pipeline.segments(
+            waveform,
+            language,
+            _context(initial_prompt, hotwords),
+            start=start,
+            duration=duration,
+            temperature=heat,
+            max_new_tokens=max_new_tokens,
+            chunk_seconds=CHUNK_SECONDS if chunk_length is None else chunk_length,
+        )
+        first = next(pieces, None)
+        forced = language_name(language)
+        spoken = forced or (first.language if first else None)
+        info = TranscriptionInfo(
+            language=None if spoken is None else CODES.get(spoken, spoken),
+            language_probability=1.0 if forced else math.nan,
+            duration=waveform.seconds,
+            duration_after_vad=waveform.seconds,
+            all_language_probs=None,
+            transcription_options={
+                "temperature": heat,
+                "initial_prompt": initial_prompt,
+                "hotwords": hotwords,
+                "max_new_tokens": max_new_tokens,
+                "clip_timestamps": clip_timestamps,
+                **options,
+            },
+            vad_options=None,
+        )
+        return _segments(chain([first] if first else [], pieces), heat), info
+
+
+def _segments(pieces: Iterable[types.Segment], temperature: float) -> Iterator[Segment]:
+    spoken = (piece for piece in pieces if piece.text)
+    for number, piece in enumerate(spoken, 1):
+        text = piece.text if spaceless(piece.text[0]) else f" {piece.text}"
+        data = text.encode("utf-8", "surrogatepass")
+        yield Segment(
+            id=number,
+            seek=round(piece.start * FRAMES_PER_SECOND),
+            start=piece.start,
+            end=piece.end,
+            text=text,
+            tokens=list(piece.tokens),
+            avg_logprob=math.nan if piece.avg_logprob is None else piece.avg_logprob,
+            compression_ratio=len(data) / len(zlib.compress(data)),
+            no_speech_prob=math.nan,
+            words=None,
+            temperature=temperature,
+        )
+
+
+def _one_temperature(given: Any) -> float:
+    listed = list(given) if isinstance(given, (list, tuple)) else [given]
+    if len(listed) != 1:
+        raise refuse("temperature", given, "pass one; nothing is decoded a second time")
+    temperature: float = listed[0]
+    return temperature
+
+
+def _context(initial_prompt: object, hotwords: str | None) -> str:
+    if not isinstance(initial_prompt, (str, type(None))):
+        raise refuse("initial_prompt", initial_prompt, "pass its text")
+    return " ".join(filter(None, [initial_prompt, hotwords]))
+
+
+def _clip(given: str | list[float]) -> tuple[float, float | None]:
+    """Start and duration of a single clip."""
+    try:
+        times = [float(time) for time in (given.split(",") if isinstance(given, str) else given)]
+    except (TypeError, ValueError):
+        times = []
+    if len(times) not in (1, 2):
+        raise refuse("clip_timestamps", given, "pass the start, or start and end, of one clip")
+    return times[0], times[1] - times[0] if len(times) == 2 else None

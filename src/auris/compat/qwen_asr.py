@@ -1,0 +1,192 @@
+"""`Qwen3ASRModel`, as the package qwen-asr has it (0.0.6).
+
+from auris.compat.qwen_asr import Qwen3ASRModel
+
+model = Qwen3ASRModel.from_pretrained("Qwen/Qwen3-ASR-0.6B", dtype="bfloat16")
+print(model.transcribe(audio="talk.mp3", language="English")[0].text)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from auris.audio.encoded import from_base64, is_data_uri
+from auris.audio.io import Source
+from auris.audio.remote import is_url
+from auris.compat.refusal import refuse, refuse_unless_neutral
+from auris.errors import UsageError
+from auris.pipeline import AsrPipeline
+from auris.text.languages import LANGUAGES
+
+__all__ = ["ASRTranscription", "Qwen3ASRModel"]
+
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "attn_implementation": (None, "sdpa"),
+    "trust_remote_code": (None, False),
+    "low_cpu_mem_usage": (None, True, False),
+    "use_safetensors": (None, True),
+    "revision": (None,),
+    "cache_dir": (None,),
+    "token": (None,),
+    "quantization_config": (None,),
+}
+"""Options of `from_pretrained` that change nothing with these values."""
+
+LONGEST_NAME = 256
+"""A longer string without a point, which names of files have, is base64."""
+
+
+@dataclass(frozen=True)
+class ASRTranscription:
+    """A result: `language` is "" where it is not known; `time_stamps` is always None."""
+
+    language: str
+    text: str
+    time_stamps: Any = None
+
+
+class Qwen3ASRModel:
+    """A loaded model; build one with `from_pretrained`.
+
+    Args:
+        pipeline: what transcribes.
+        max_inference_batch_size: most pieces at once; below 0, as many as there are recordings.
+        max_new_tokens: token budget of a piece, or None for one that follows its length.
+    """
+
+    def __init__(
+        self,
+        pipeline: AsrPipeline,
+        max_inference_batch_size: int = 32,
+        max_new_tokens: int | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.max_inference_batch_size = max_inference_batch_size
+        self.max_new_tokens = max_new_tokens
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        forced_aligner: object = None,
+        forced_aligner_kwargs: object = None,
+        max_inference_batch_size: int = 32,
+        max_new_tokens: int | None = None,
+        **options: Any,
+    ) -> Qwen3ASRModel:
+        """Load a model.
+
+        Args:
+            pretrained_model_name_or_path: directory, bundled model or hub id.
+            forced_aligner, forced_aligner_kwargs: not supported.
+            max_inference_batch_size, max_new_tokens: see the class. The other package's budget is
+                512 tokens unless told otherwise.
+            options: `dtype` (or `torch_dtype`), `device_map` (one device) and `local_files_only`;
+                others only where they change nothing.
+
+        Raises:
+            UnsupportedOption: an option cannot be honoured.
+            CheckpointError, DeviceError: see `AsrPipeline.from_pretrained`.
+        """
+        if forced_aligner is not None:
+            raise refuse("forced_aligner", forced_aligner)
+        if forced_aligner_kwargs is not None:
+            raise refuse("forced_aligner_kwargs", forced_aligner_kwargs)
+        device = options.pop("device_map", None)
+        if isinstance(device, dict):
+            raise refuse("device_map", device, "name one device")
+        dtype = options.pop("dtype", options.pop("torch_dtype", None))
+        local = options.pop("local_files_only", False)
+        refuse_unless_neutral(options, NEUTRAL)
+        pipeline = AsrPipeline.from_pretrained(
+            pretrained_model_name_or_path,
+            device=None if device is None else str(device),
+            dtype="auto" if dtype is None else str(dtype).removeprefix("torch."),
+            local_files_only=local,
+        )
+        return cls(pipeline, max_inference_batch_size, max_new_tokens)
+
+    @classmethod
+    def LLM(cls, *_: Any, **__: Any) -> Qwen3ASRModel:  # noqa: N802
+        """Not supported: it loads another engine.
+
+        Raises:
+            UnsupportedOption: always.
+        """
+        raise refuse("The backend", "vLLM", "call from_pretrained")
+
+    def get_supported_languages(self) -> list[str]:
+        """English names of the languages."""
+        return list(LANGUAGES.values())
+
+    def transcribe(
+        self,
+        audio: Any,
+        context: str | list[str] = "",
+        language: str | list[str | None] | None = None,
+        return_time_stamps: bool = False,
+    ) -> list[ASRTranscription]:
+        """Transcribe one recording or a list of them.
+
+        Args:
+            audio: a path, an address, a data URI, base64 or (array, rate); or a list of these.
+            context: words and names to expect, one for all or one for each.
+            language: code or English name to force, one for all or one for each.
+            return_time_stamps: not supported.
+
+        Returns:
+            one result for each recording, in their order.
+
+        Raises:
+            UnsupportedOption: time stamps were asked for.
+            UsageError: there are not as many contexts or languages as recordings.
+            AurisError: of the first recording that failed.
+        """
+        if return_time_stamps:
+            raise refuse("return_time_stamps", return_time_stamps)
+        sources = [_source(one) for one in (audio if isinstance(audio, list) else [audio])]
+        contexts = _for_each("context", context, len(sources))
+        languages = _for_each("language", language, len(sources))
+        # A call of the pipeline has one language and one context, so alike recordings go together.
+        alike: dict[tuple[str | None, str], list[int]] = {}
+        for number, pair in enumerate(zip(languages, contexts, strict=True)):
+            alike.setdefault((pair[0], pair[1] or ""), []).append(number)
+        found: dict[int, ASRTranscription] = {}
+        for (name, words), numbers in alike.items():
+            transcripts = self.pipeline.transcribe(
+                [sources[number] for number in numbers],
+                name,
+                words,
+                batch_size=self._rows(len(numbers)),
+                max_new_tokens=self.max_new_tokens,
+            )
+            for number, transcript in zip(numbers, transcripts, strict=True):
+                found[number] = ASRTranscription(transcript.language or "", transcript.text)
+        return [found[number] for number in range(len(sources))]
+
+    def _rows(self, recordings: int) -> int:
+        most = self.max_inference_batch_size
+        return recordings if most < 0 else most
+
+
+def _source(audio: Any) -> Source:
+    plain = isinstance(audio, str) and not is_data_uri(audio) and not is_url(audio)
+    if plain and len(audio) > LONGEST_NAME and "." not in audio:
+        return from_base64(audio)
+    source: Source = audio
+    return source
+
+
+def _for_each(name: str, given: Any, recordings: int) -> list[Any]:
+    values = given if isinstance(given, list) else [given]
+    if len(values) == 1:
+        return values * recordings
+    if len(values) != recordings:
+        raise UsageError(
+            f"{name} has to be one for all recordings, or one for each",
+            f"there are {len(values)} for {recordings}",
+            "correct the list",
+        )
+    return values

@@ -1,0 +1,248 @@
+"""Cues: a transcript as short texts with times, for the screen.
+
+Times follow the words where a segment has them. Where it has none, its text is spread over the
+segment letter by letter, which is only roughly when it was said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from auris.errors import UsageError
+from auris.text.wrap import Break, Unit, one_line, rows, units, wrap
+from auris.types import Segment, Transcript
+
+__all__ = ["Cue", "CueStyle", "cues"]
+
+LEAST_SECONDS = 1.0
+"""A cue stays at least this long where the next one leaves room."""
+
+MOST_SECONDS = 7.0
+"""A cue that stays longer is cut, down to one line; by the words' times, it ends then."""
+
+PAUSE_SECONDS = 1.0
+"""A silence between two words at which a cue ends."""
+
+WIDTHS, COUNTS = (10, 1000), (1, 10)
+"""Widths of a line and numbers of lines that can be asked for."""
+
+
+@dataclass(frozen=True)
+class CueStyle:
+    """How much text a cue holds.
+
+    Attributes:
+        max_line_width: columns of a line, 10 to 1000; East Asian wide letters take two.
+        max_line_count: lines of a cue, 1 to 10.
+
+    Raises:
+        UsageError: one is out of range.
+    """
+
+    max_line_width: int = 42
+    max_line_count: int = 2
+
+    def __post_init__(self) -> None:
+        for name, value, (least, most) in (
+            ("max_line_width", self.max_line_width, WIDTHS),
+            ("max_line_count", self.max_line_count, COUNTS),
+        ):
+            if type(value) is not int or not least <= value <= most:
+                raise UsageError(
+                    f"{name} has to be a whole number from {least} to {most}",
+                    f"it is {value!r}",
+                    "correct it",
+                )
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Text that is shown together; `start` and `end` are whole milliseconds."""
+
+    start: int
+    end: int
+    lines: tuple[str, ...]
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class _Spoken:
+    """A unit of text and its time in seconds."""
+
+    unit: Unit
+    start: float
+    end: float
+
+
+def cues(transcript: Transcript, style: CueStyle) -> list[Cue]:
+    """The cues of a transcript: none is empty, and none overlaps the next.
+
+    They end at the ends of sentences, else of clauses, else between words; never inside a word
+    that is not wider than a line.
+    """
+    drafts = [draft for segment in transcript.segments for draft in _drafts(segment, style)]
+    drafts.sort(key=lambda draft: draft.start)
+    return _placed(drafts, max((_ms(s.end) for s in transcript.segments), default=0))
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _drafts(segment: Segment, style: CueStyle) -> Iterator[Cue]:
+    text = one_line(segment.text)
+    spoken = _timed(units(text, style.max_line_width), text, segment)
+    pieces = [piece for part in _sentences(spoken) for piece in _fitting(part, style)]
+    for piece in _without_slivers(pieces, style):
+        start, end = piece[0].start, piece[-1].end
+        if segment.words:
+            end = min(end, start + MOST_SECONDS)
+        lines = wrap([one.unit for one in piece], style.max_line_width)
+        yield Cue(_ms(start), _ms(end), tuple(lines), segment.speaker)
+
+
+def _timed(parts: Sequence[Unit], text: str, segment: Segment) -> list[_Spoken]:
+    """Units with their times: those of their words, or shares of the time between such."""
+    known = _known_times(parts, text, segment)
+    spoken: list[_Spoken] = []
+    place, before = 0, segment.start
+    while place < len(parts):
+        found = known[place]
+        if found is not None:
+            spoken.append(_Spoken(parts[place], *found))
+            place += 1
+        else:
+            stop = next((i for i in range(place, len(parts)) if known[i]), len(parts))
+            following = known[stop] if stop < len(parts) else None
+            until = following[0] if following else max(segment.end, before)
+            spoken += _spread(parts[place:stop], before, until)
+            place = stop
+        before = spoken[-1].end
+    return spoken
+
+
+def _known_times(
+    parts: Sequence[Unit], text: str, segment: Segment
+) -> list[tuple[float, float] | None]:
+    """For each unit the span of the words that it shares letters with, in rising order."""
+    known: list[tuple[float, float] | None] = [None] * len(parts)
+    offset, place, latest = 0, 0, segment.start
+    for word in segment.words or ():
+        letters = one_line(word.text)
+        at = text.find(letters, offset)
+        if at < 0 or not letters or word.start is None or word.end is None:
+            continue
+        offset = at + len(letters)
+        start = max(word.start, latest)
+        latest = max(word.end, start)
+        while parts[place].end <= at:
+            place += 1
+        for index in range(place, len(parts)):
+            if parts[index].start >= offset:
+                break
+            already = known[index]
+            known[index] = (already[0] if already else start, latest)
+    return known
+
+
+def _spread(parts: Sequence[Unit], start: float, end: float) -> list[_Spoken]:
+    """Share a span out among units by their letters."""
+    total = sum(len(unit.text) for unit in parts)
+    spoken, done = [], 0
+    for unit in parts:
+        begin = start + (end - start) * done / total
+        done += len(unit.text)
+        spoken.append(_Spoken(unit, begin, start + (end - start) * done / total))
+    return spoken
+
+
+def _sentences(spoken: Sequence[_Spoken]) -> Iterator[list[_Spoken]]:
+    """Parts that end with a sentence or before a pause."""
+    part: list[_Spoken] = []
+    for one in spoken:
+        if part and one.start - part[-1].end >= PAUSE_SECONDS:
+            yield part
+            part = []
+        part.append(one)
+        if one.unit.after is Break.SENTENCE:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _fitting(part: list[_Spoken], style: CueStyle) -> Iterator[list[_Spoken]]:
+    """Parts of a sentence that fit into one cue each."""
+    while part:
+        # What lies further ahead than a few cues decides nothing, and long texts stay quick.
+        near = part[: 4 * style.max_line_width * style.max_line_count]
+        most = _longest(near, style)
+        cut = most if most == len(part) else _best_cut(near, most)
+        yield part[:cut]
+        part = part[cut:]
+
+
+def _longest(part: Sequence[_Spoken], style: CueStyle) -> int:
+    """How many units fit into a cue, by its lines and its time."""
+    lines = rows([one.unit for one in part], style.max_line_width)
+    fit = sum(len(line) for line in lines[: style.max_line_count])
+    in_time = sum(one.end - part[0].start <= MOST_SECONDS for one in part)
+    return min(fit, max(in_time, len(lines[0])))
+
+
+def _best_cut(part: Sequence[_Spoken], most: int) -> int:
+    """Where to cut a text that does not fit: behind a clause, or so that the cues are even."""
+    widths, done = [], 0
+    for one in part:
+        done += one.unit.width + one.unit.spaced
+        widths.append(done)
+    room = widths[most - 1]
+    target = done / -(-done // room)
+    late = [cut for cut in range(1, most + 1) if 2 * widths[cut - 1] >= room]
+    return max(late, key=lambda cut: (part[cut - 1].unit.after, -abs(widths[cut - 1] - target)))
+
+
+def _without_slivers(pieces: Sequence[list[_Spoken]], style: CueStyle) -> Iterator[list[_Spoken]]:
+    """Join a piece that is over too soon with the next one, where a cue holds both."""
+    held: list[_Spoken] = []
+    for piece in pieces:
+        both = [*held, *piece]
+        short = bool(held) and held[-1].end - held[0].start < LEAST_SECONDS
+        near = bool(held) and piece[0].start - held[-1].end < PAUSE_SECONDS
+        if short and near and _longest(both, style) == len(both):
+            held = both
+            continue
+        if held:
+            yield held
+        held = piece
+    if held:
+        yield held
+
+
+def _placed(drafts: Sequence[Cue], end: int) -> list[Cue]:
+    """Fit cues to each other: every one has time of its own, and they end by `end`.
+
+    Where voices overlap, the later cue waits until the earlier one was shown for a second.
+    """
+    if not drafts:
+        return []
+    least = round(LEAST_SECONDS * 1000)
+    first = drafts[0].start
+    end = max(end, first + len(drafts))
+    wanted = [max(1, min(least, draft.end - draft.start)) for draft in drafts]
+    if sum(wanted) > end - first:
+        wanted = [min(time, (end - first) // len(drafts)) for time in wanted]
+    starts = []
+    free = first
+    for draft, time in zip(drafts, wanted, strict=True):
+        starts.append(max(draft.start, free))
+        free = starts[-1] + time
+    limit = end
+    for index in reversed(range(len(drafts))):
+        starts[index] = min(starts[index], limit - wanted[index])
+        limit = starts[index]
+    return [
+        replace(draft, start=start, end=min(max(draft.end, start + least), following))
+        for start, following, draft in zip(starts, [*starts[1:], end], drafts, strict=True)
+    ]

@@ -1,0 +1,93 @@
+"""Text as it is nicer to read, or easier to compare: numbers in digits, plain punctuation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from auris.errors import UnsupportedOption, UsageError
+from auris.text.numbers import in_digits
+from auris.text.words import spaceless
+
+__all__ = ["STEPS", "check_steps", "clean", "plain_punctuation"]
+
+STEPS = ("numbers", "punctuation")
+"""What can be asked for, in the order in which it is done."""
+
+PLAIN = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u2032\u0060\u00b4", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013", "-"),
+        **dict.fromkeys("\u2014\u2015", " - "),
+        "\u2026": "...",
+        "\u00a0": " ",
+        "\u202f": " ",
+    }
+)
+"""Typographic marks and what stands for them on every keyboard."""
+
+REPEATED = re.compile(r"([!?,;:])\1+")
+DOTS = re.compile(r"\.{4,}|(?<!\.)\.\.(?!\.)")
+GAP_BEFORE = re.compile(r" ([,.;:!?]+)(?=[ \"')\]]|$)")
+FRENCH_GAP_BEFORE = re.compile(r" ([,.]+)(?=[ \"')\]]|$)")
+NO_GAP_AFTER = re.compile(r"([,;!?])([^\W\d_])")
+
+
+def check_steps(steps: Sequence[str], language: str | None) -> tuple[str, ...]:
+    """The steps of a clean-up, if there are such.
+
+    Args:
+        steps: some of `STEPS`.
+        language: English name of a language that is forced, or None.
+
+    Raises:
+        UsageError: a step is unknown.
+        UnsupportedOption: numbers are asked in another language than English.
+    """
+    if isinstance(steps, str) or not all(step in STEPS for step in steps):
+        raise UsageError(
+            f"A clean-up has to be a list of {' and '.join(STEPS)}",
+            f"it is {steps!r}",
+            "choose among these",
+        )
+    if "numbers" in steps and language not in (None, "English"):
+        raise UnsupportedOption(
+            "Numbers can be written in digits in English",
+            f"{language} was asked",
+            "leave numbers out of the clean-up",
+        )
+    return tuple(steps)
+
+
+def clean(text: str, steps: Sequence[str], language: str | None) -> str:
+    """Clean a text up.
+
+    Args:
+        text: in any language.
+        steps: some of `STEPS`; none change nothing.
+        language: English name; numbers are written in digits in English only.
+    """
+    if "numbers" in steps and language == "English":
+        text = in_digits(text)
+    if "punctuation" in steps:
+        text = plain_punctuation(text, language)
+    return text
+
+
+def plain_punctuation(text: str, language: str | None = None) -> str:
+    """Marks of one kind, once each, and spaces where they belong.
+
+    Typographic quotes, dashes and ellipses become plain ones. French keeps its spaces before the
+    marks that have them; where a script writes no spaces, none is put behind a mark.
+    """
+    text = " ".join(text.translate(PLAIN).split())
+    text = NO_GAP_AFTER.sub(_with_gap, text)
+    text = (FRENCH_GAP_BEFORE if language == "French" else GAP_BEFORE).sub(r"\1", text)
+    text = REPEATED.sub(r"\1", text)
+    return DOTS.sub(lambda dots: "..." if len(dots.group()) > 2 else ".", text)
+
+
+def _with_gap(found: re.Match[str]) -> str:
+    mark, letter = found.groups()
+    return mark + letter if spaceless(letter) else f"{mark} {letter}"

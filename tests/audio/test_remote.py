@@ -1,0 +1,213 @@
+"""Recordings at addresses, from a server of this machine."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.audio.media import RATE, chirp, encode, pcm, wav
+
+from auris.audio.io import load, load_channels, stream
+from auris.audio.remote import WebLimits, is_url, shown_url
+from auris.errors import AurisError, UnreadableAudio, UsageError
+
+SOUND = wav(pcm(chirp(2.0, channels=2)))
+MP4 = encode(chirp(1.0), RATE, "mp4", "aac")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Each path is a way to answer, good or bad."""
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+    def _send(self, data: bytes, kind: str = "audio/wav", length: int | None = None) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        if length != -1:
+            self.send_header("Content-Length", str(len(data) if length is None else length))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _redirect(self, place: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", place)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        """Answer."""
+        path = self.path.partition("?")[0]
+        if path in ("/a.wav", "/a%20b%C3%A9.wav"):
+            self._send(SOUND)
+        elif path == "/a.m4a":
+            self._send(MP4, "audio/mp4")
+        elif path == "/endless":
+            self._send(SOUND, length=-1)
+        elif path == "/chunked":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for part in (SOUND[:1000], SOUND[1000:], b""):
+                self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        elif path == "/page":
+            self._send(b"<html>", "text/html; charset=utf-8")
+        elif path == "/words":
+            self._send(b"these are words and no sound\n" * 99, "text/plain")
+        elif path == "/empty":
+            self._send(b"")
+        elif path == "/broken":
+            self._send(SOUND[: len(SOUND) // 2], length=len(SOUND))
+        elif path == "/silent":
+            self.send_response(200)
+            self.end_headers()
+            time.sleep(1.5)
+        elif path == "/slow":
+            self.send_response(200)
+            self.end_headers()
+            for place in range(30):
+                self.wfile.write(SOUND[place : place + 1])
+                time.sleep(0.1)
+        elif path == "/moved":
+            self._redirect("/a.wav")
+        elif path == "/to-a-file":
+            self._redirect("file:///etc/passwd")
+        elif path == "/to-ftp":
+            self._redirect("ftp://127.0.0.1/a.wav")
+        elif path == "/round":
+            self._redirect("/round")
+        elif path == "/nonsense":
+            self.wfile.write(b"this is no http\r\n\r\n")
+        else:
+            self.send_error(503 if path == "/busy" else 404)
+
+
+class Server(ThreadingHTTPServer):
+    """Quiet where a client leaves early."""
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "*")
+    yield
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["/a.wav", "/a bé.wav?x=1", "/endless", "/chunked", "/moved"])
+def test_a_recording_at_an_address(site: str, path: str) -> None:
+    np.testing.assert_array_equal(load(site + path).samples, load(SOUND).samples)
+
+
+def test_spans_channels_and_containers(site: str) -> None:
+    part = load(f"{site}/a.wav", start=0.5, duration=1.0)
+    np.testing.assert_array_equal(part.samples, load(SOUND, start=0.5, duration=1.0).samples)
+    assert len(load_channels(f"{site}/a.wav")) == 2
+    assert load(f"HTTP{site[4:]}/a.m4a").seconds == pytest.approx(1.0, abs=0.1)
+
+
+def test_reading_may_stop_early(site: str) -> None:
+    blocks = stream(f"{site}/a.wav")
+    next(blocks)
+    blocks.close()  # type: ignore[attr-defined]
+
+
+SHORT = WebLimits(silent_seconds=0.3, total_seconds=0.8)
+
+
+@pytest.mark.parametrize(
+    ("path", "limits", "found"),
+    [
+        ("/missing", SHORT, r"/missing' the server answers 404 \(Not Found\)"),
+        ("/busy", SHORT, "503"),
+        ("/page", SHORT, "is a web page"),
+        ("/words", SHORT, "format that ffmpeg knows"),
+        ("/empty", SHORT, "is empty"),
+        ("/broken", SHORT, f"breaks off after {len(SOUND) // 2} of {len(SOUND)} bytes"),
+        ("/silent", SHORT, r"nothing of .*/silent' came for 0.3 s"),
+        ("/slow", SHORT, "was not there after 0.8 s"),
+        ("/a.wav", WebLimits(most_bytes=1000), "at most 1000 bytes"),
+        ("/endless", WebLimits(most_bytes=1000), "at most 1000 bytes"),
+        ("/chunked", WebLimits(most_bytes=1000), "at most 1000 bytes"),
+        ("/to-a-file", SHORT, "redirects in a circle, or to something else"),
+        ("/to-ftp", SHORT, "redirects in a circle, or to something else"),
+        ("/round", SHORT, "redirects in a circle"),
+        ("/nonsense", SHORT, "failed"),
+        ("/missing?token=secret", SHORT, "/missing' the server"),
+    ],
+)
+def test_what_cannot_be_fetched(site: str, path: str, limits: WebLimits, found: str) -> None:
+    with pytest.raises(UnreadableAudio, match=found) as caught:
+        load(site + path, urls=limits)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://", "http://[/a.wav", "http://127.0.0.1:port/", "http://127.0.0.1:1/a", "https://a b/"],
+)
+def test_addresses_that_lead_nowhere(url: str) -> None:
+    with pytest.raises(UnreadableAudio):
+        load(url, urls=SHORT)
+
+
+def test_no_https_here(site: str) -> None:
+    with pytest.raises(UnreadableAudio, match="failed"):
+        load(f"https{site[4:]}/a.wav", urls=SHORT)
+
+
+def test_addresses_switched_off(site: str) -> None:
+    with pytest.raises(UsageError, match="switched off"):
+        load(f"{site}/a.wav", urls=None)
+    with pytest.raises(UsageError, match="WebLimits or None"):
+        load(f"{site}/a.wav", urls=False)  # type: ignore[arg-type]
+
+
+def test_passwords_are_not_sent() -> None:
+    with pytest.raises(UsageError, match="user name and password") as caught:
+        load("http://me:secret@127.0.0.1:9/a.wav")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "1", None])
+def test_impossible_limits(value: Any) -> None:
+    with pytest.raises(AurisError, match="most_bytes has to be a number above 0"):
+        WebLimits(most_bytes=value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://u:p@host:8/a/b.mp3?t=1#x", "https://host:8/a/b.mp3"),
+        ("http://host?x", "http://host"),
+        ("http://host/a@b", "http://host/a@b"),
+    ],
+)
+def test_addresses_in_messages(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+    assert is_url(url)
+
+
+@pytest.mark.parametrize("name", ["http:/a", "./http://a", "ftp://a", "https.wav", "-", ""])
+def test_what_is_no_address(name: str) -> None:
+    assert not is_url(name)
