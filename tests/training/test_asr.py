@@ -357,3 +357,22 @@ def test_a_head_without_a_loss_stays_as_it_is(tmp_path: Path) -> None:
     assert math.isfinite(first + last)
     kept = load_file(written / CTC_HEAD)
     assert torch.allclose(kept["weight"].float(), head.weight, atol=1e-3)
+
+
+def test_a_layer_in_the_middle_has_its_share_of_the_ctc_loss() -> None:
+    whole = tiny_objective()
+    parts = [AsrObjective(whole.model, whole.tokenizer, whole.head, 0.3, {n: 1.0}) for n in (1, 2)]
+    both = AsrObjective(whole.model, whole.tokenizer, whole.head, 0.3, {1: 0.25, 2: 0.75})
+    batch = random_batch(2, [150, 90])
+    with torch.no_grad():
+        first, last = (part.eval()(batch, whole=False)[0][0] for part in parts)
+        mixed = both.eval()(batch, whole=False)[0][0]
+        assert float(last) == float(whole.eval()(batch, whole=False)[0][0])
+    assert float(first) != float(last)
+    assert float(mixed) == pytest.approx(0.25 * float(first) + 0.75 * float(last), rel=1e-5)
+
+
+def test_the_middle_lies_inside_the_encoder(tiny_asr: Callable[..., AsrRecipe]) -> None:
+    assert tiny_asr(n_layers=3, middle_layer=1).depths == {1: 0.3, 3: 0.7}
+    with pytest.raises(TrainingError, match="middle_layer has to lie below"):
+        tiny_asr(n_layers=2, middle_layer=2)

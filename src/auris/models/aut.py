@@ -121,12 +121,22 @@ class AudioEncoder(nn.Module):
         Returns:
             normed states [N, d_model] of all clips one after the other, and each clip's length.
         """
+        (states,), lengths = self.states(mels, [len(self.layers)])
+        return states, lengths
+
+    def states(
+        self, mels: Sequence[Tensor], depths: Sequence[int]
+    ) -> tuple[list[Tensor], list[int]]:
+        """As `forward`, with the normed states after each of some numbers of layers."""
         x, lengths = self.tokens(mels)
         x = F.dropout(x, self.config.dropout, self.training)
         windows = Windows.of(lengths, self.config.window_tokens, x.device)
-        for layer in self.layers:
+        found = []
+        for depth, layer in enumerate(self.layers, 1):
             x = layer(x, windows)
-        return self.norm(x), lengths
+            if depth in depths:
+                found.append(self.norm(x))
+        return found, lengths
 
 
 class Projector(nn.Module):

@@ -85,22 +85,29 @@ class AsrObjective(nn.Module):
         tokenizer: its vocabulary.
         head: classes of the vocabulary and a blank, the last, from audio embeddings.
         ctc_weight: share of the CTC loss where the decoder is trained too.
+        depths: numbers of encoder layers whose states the head scores, and their shares in the CTC
+            loss; by default all layers.
     """
 
     def __init__(
-        self, model: QwenAsr, tokenizer: Tokenizer, head: nn.Linear | None, ctc_weight: float
+        self,
+        model: QwenAsr,
+        tokenizer: Tokenizer,
+        head: nn.Linear | None,
+        ctc_weight: float,
+        depths: Mapping[int, float] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.head = head
         self.tokenizer = tokenizer
         self.ctc_weight = ctc_weight
-        self.encode = model.encoder.forward
+        self.depths = dict(depths or {model.config.encoder.layers: 1.0})
+        self.encode = model.encoder.states
 
     def hear(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Audio embeddings [N, hidden] of all clips, and each clip's length."""
-        encode = self.encode if self.training else self.model.encoder
-        states, lengths = encode(mels)
+        states, lengths = self.model.encoder(mels)
         return self.model.projector(states), lengths
 
     def ctc_logits(self, audio: Tensor) -> tuple[Tensor, int]:
@@ -115,23 +122,21 @@ class AsrObjective(nn.Module):
 
     def forward(self, batch: Batch, whole: bool = True) -> tuple[Tensor, Tensor]:
         """Sums [2] and counts [2]: CTC by unit and, with `whole`, the reply by token."""
-        audio, lengths = self.hear(batch.mels)
+        found, lengths = self.encode(batch.mels, list(self.depths))
+        heard = [self.model.projector(states) for states in found]
+        audio = heard[-1]
         nothing = audio.new_zeros((), dtype=torch.float32)
         ctc, reply, tokens = nothing, nothing, nothing
         # With no weight it is not computed: an infinite loss times 0 is not a number.
         if self.head is not None and (self.ctc_weight > 0 or not whole):
-            ctc = ctc_loss(*self._aligned(audio, lengths, batch))
+            for states, share in zip(heard, self.depths.values(), strict=True):
+                logits, blank = self.ctc_logits(states)
+                ctc = ctc + share * ctc_loss(logits, lengths, batch.targets, blank)
         if whole:
             reply, tokens = self.reply_loss(audio, lengths, batch)
             ctc, reply = self.ctc_weight * ctc, (1.0 - self.ctc_weight) * reply
         units = nothing + float(sum(map(len, batch.targets)))
         return torch.stack([ctc, reply]), torch.stack([units, tokens])
-
-    def _aligned(
-        self, audio: Tensor, lengths: list[int], batch: Batch
-    ) -> tuple[Tensor, list[int], list[tuple[int, ...]], int]:
-        logits, blank = self.ctc_logits(audio)
-        return logits, lengths, batch.targets, blank
 
     def dialogues(self, lengths: Sequence[int], batch: Batch, side: Side = "right") -> Dialogues:
         """The official prompt of every example and the reply it should get."""
@@ -201,7 +206,7 @@ class AsrTask:
 
     def compile(self) -> None:
         """The encoder in training, where its inputs have one shape; texts differ in length."""
-        self.objective.encode = torch.compile(self.model.encoder.forward, dynamic=False)
+        self.objective.encode = torch.compile(self.model.encoder.states, dynamic=False)
 
     def write(self, mels: Sequence[Tensor], contexts: Sequence[str], whole: bool) -> list[str]:
         """The decoder's text, or the CTC head's while the decoder is not trained."""
@@ -250,4 +255,4 @@ def fresh_objective(recipe: AsrRecipe, tokenizer: Tokenizer) -> AsrObjective:
     # The embedding is the output layer too: at torch's own scale its first scores are far too sure.
     nn.init.normal_(model.decoder.embed.weight, std=recipe.hidden**-0.5)
     head = nn.Linear(recipe.hidden, tokenizer.size + 1) if recipe.with_head else None
-    return AsrObjective(model, tokenizer, head, recipe.ctc_weight)
+    return AsrObjective(model, tokenizer, head, recipe.ctc_weight, recipe.depths)

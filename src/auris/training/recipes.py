@@ -195,6 +195,9 @@ class ShapedRecipe(Recipe):
 
     Attributes:
         mel_bins, d_model, n_layers, n_heads, d_ff, conv_channels, dropout: the encoder.
+        middle_layer, middle_weight: layer whose states the CTC head scores too, 0 for none, and the
+            share of that loss in the CTC loss. Lee and Watanabe, "Intermediate loss
+            regularization for CTC-based speech recognition" (2021).
         downsample_time, target_hz: mel frames to a token, and tokens a second. AuT has one pair
             of them, 8 and 12.5; any other is refused.
     """
@@ -208,9 +211,19 @@ class ShapedRecipe(Recipe):
     d_ff: int = 768
     conv_channels: int = 64
     dropout: float = 0.1
+    middle_layer: int = 0
+    middle_weight: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._require(
+            0 <= self.middle_layer < max(self.n_layers, 1),
+            "middle_layer has to lie below n_layers",
+            "middle_layer",
+        )
+        self._require(
+            0 <= self.middle_weight < 1, "middle_weight has to lie in [0, 1)", "middle_weight"
+        )
         self._require(self.downsample_time == 8, "downsample_time has to be 8", "downsample_time")
         self._require(self.target_hz == 12.5, "target_hz has to be 12.5", "target_hz")
 
@@ -219,6 +232,13 @@ class ShapedRecipe(Recipe):
             build()
         except ConfigError as error:
             raise TrainingError(error.rule, error.found, "correct the recipe") from error
+
+    @property
+    def depths(self) -> dict[int, float]:
+        """Layers whose states the CTC head scores, and the share of each in the loss."""
+        if self.middle_layer == 0:
+            return {self.n_layers: 1.0}
+        return {self.middle_layer: self.middle_weight, self.n_layers: 1.0 - self.middle_weight}
 
     def encoder_config(self, **family: Any) -> AutConfig:
         """Shapes of the encoder, with what distinguishes its family."""

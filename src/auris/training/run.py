@@ -261,7 +261,7 @@ def _task(recipe: Recipe, model: Path | None, folder: RunFolder) -> Task:
         objective = fresh_objective(recipe, tokenizer)
         return AsrTask(objective, recipe.decoder_from_step, frames=frames)
     assert isinstance(recipe, CtcRecipe)
-    return CtcTask(AutCtc(recipe.model_config()), tokenizer, frames)
+    return CtcTask(AutCtc(recipe.model_config()), tokenizer, frames, recipe.depths)
 
 
 def _sentences(path: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -50,27 +50,44 @@ class Task(Protocol):
 
 
 class CtcObjective(nn.Module):
-    """The loss of an encoder with a CTC head."""
+    """The loss of an encoder with a CTC head.
 
-    def __init__(self, model: AutCtc) -> None:
+    Args:
+        model: the model.
+        depths: numbers of layers whose states the head scores, and their shares in the loss.
+    """
+
+    def __init__(self, model: AutCtc, depths: Mapping[int, float]) -> None:
         super().__init__()
         self.model = model
-        self.network = model.forward
+        self.depths = dict(depths)
+        self.encode = model.encoder.states
 
     def forward(self, batch: Batch, whole: bool = True) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood [1], and units [1]."""
-        logits, lengths = self.network(batch.mels)
-        loss = ctc_loss(logits, lengths, batch.targets, self.model.config.blank)
-        return loss[None], loss.new_tensor([float(sum(map(len, batch.targets)))])
+        found, lengths = self.encode(batch.mels, list(self.depths))
+        blank = self.model.config.blank
+        losses = [
+            share * ctc_loss(self.model.head(states), lengths, batch.targets, blank)
+            for states, share in zip(found, self.depths.values(), strict=True)
+        ]
+        units = float(sum(map(len, batch.targets)))
+        return torch.stack([sum(losses[1:], losses[0])]), losses[0].new_tensor([units])
 
 
 class CtcTask:
     """Training of an `AutCtc`; see `Task`."""
 
-    def __init__(self, model: AutCtc, tokenizer: Tokenizer, frames: int | None = None) -> None:
+    def __init__(
+        self,
+        model: AutCtc,
+        tokenizer: Tokenizer,
+        frames: int | None = None,
+        depths: Mapping[int, float] | None = None,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.objective = CtcObjective(model)
+        self.objective = CtcObjective(model, depths or {model.config.encoder.layers: 1.0})
         config = model.config
         bins = config.encoder.mel_bins
         self.hearing = Hearing(config.frontend, bins, tokenizer.encode, frames)
@@ -85,9 +102,8 @@ class CtcTask:
         return True
 
     def compile(self) -> None:
-        """The whole network in training; the loss is torch's own kernel, and clips that are
-        only scored have many shapes."""
-        self.objective.network = torch.compile(self.model.forward, dynamic=False)
+        """The encoder in training; clips that are only scored have many shapes."""
+        self.objective.encode = torch.compile(self.model.encoder.states, dynamic=False)
 
     def write(self, mels: Sequence[Tensor], contexts: Sequence[str], whole: bool) -> list[str]:
         """Best paths."""
