@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auris import AsrPipeline, ForcedAligner
@@ -139,6 +139,7 @@ class TestPieces:
         st.lists(st.tuples(st.floats(0, 400), st.floats(0, 400)), max_size=30),
         st.integers(185, 400),
     )
+    @example([(1.0, 1.0), (0.0, 0.0), (1.78125, 121.0), (0.0, 0.0)], 185)
     def test_words_are_sound(self, times: list[tuple[float, float]], seconds: int) -> None:
         words, _ = placed(times, seconds)
         assert len(words) == len(times)

@@ -208,7 +208,8 @@ class MarkAlignment:
             sure = [n for n, word in enumerate(found) if word.end is not None and word.end <= limit]
             if sure:
                 placed += found[: sure[-1] + 1]
-                start = max(start, round((placed[-1].end or 0.0) * SAMPLE_RATE))
+                # Not before its end, by however little: words do not overlap.
+                start = max(start, math.ceil((placed[-1].end or 0.0) * SAMPLE_RATE))
             else:
                 start += trusted
         return placed
