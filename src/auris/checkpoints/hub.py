@@ -12,7 +12,7 @@ from auris.errors import MissingExtra, ModelNotFound
 
 __all__ = ["DEFAULT_MODEL", "FoundModel", "bundled_models", "cached_models", "pull", "resolve"]
 
-DEFAULT_MODEL = "tiny-ctc"
+DEFAULT_MODEL = "tiny"
 """The bundled model that is used when none is named."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
