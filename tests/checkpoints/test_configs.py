@@ -13,7 +13,7 @@ import pytest
 
 from auris.checkpoints.config_writer import to_json
 from auris.checkpoints.configs import from_json, read_config
-from auris.config import AutCtcConfig, ModelConfig, ProjectorConfig, QwenAsrConfig
+from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.errors import CheckpointError, ConfigError
 from tests.checkpoints.files import FOREIGN, LAYOUTS
 from tests.tiny_models import aligner_config, ctc_config, qwen_config, tiny_tokenizer
@@ -433,41 +433,3 @@ class TestFiles:
         (tmp_path / "config.json").mkdir()
         with pytest.raises(CheckpointError, match=r"config\.json"):
             read_config(tmp_path)
-
-
-class TestWriting:
-    @pytest.mark.parametrize("layout", FOREIGN)
-    @pytest.mark.parametrize(
-        ("change", "found"),
-        [
-            ({"projector": ProjectorConfig(48)}, "another projector"),
-            ({"projector": ProjectorConfig(48, 32, bias=False)}, "another projector"),
-            ({"projector": ProjectorConfig(48, 32, layer_norm=True)}, "another projector"),
-            ({"frontend": "htk1024"}, "htk1024"),
-            ({"encoder": {"norm": "rms"}}, "rms"),
-            ({"encoder": {"norm_eps": 1e-6}}, "1e-06"),
-            ({"encoder": {"stem": "conv1d"}}, "a conv1d stem"),
-        ],
-    )
-    def test_what_official_layouts_cannot_say(
-        self, layout: str, change: dict[str, Any], found: str
-    ) -> None:
-        if "encoder" in change:
-            config = with_encoder(qwen_config(), **change["encoder"])
-        else:
-            config = dataclasses.replace(qwen_config(), **change)
-        with pytest.raises(ConfigError, match=found):
-            config_json(layout, config)
-
-    @pytest.mark.parametrize("layout", FOREIGN)
-    def test_ctc_has_no_official_layout(self, layout: str) -> None:
-        with pytest.raises(ConfigError, match="CTC head"):
-            config_json(layout, ctc_config())
-
-    def test_published_sections_of_the_real_head(self) -> None:
-        config = qwen_config()
-        config = dataclasses.replace(
-            config, decoder=dataclasses.replace(config.decoder, head_dim=128)
-        )
-        text = config_json("published", config)["thinker_config"]["text_config"]
-        assert text["rope_scaling"]["mrope_section"] == [24, 20, 20]

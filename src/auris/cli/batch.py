@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auris.cli.options import Device, Dtype, Model, Threads
+from auris.cli.options import (
+    BatchSize,
+    ChunkSeconds,
+    Context,
+    Device,
+    Dtype,
+    Language,
+    Model,
+    Threads,
+)
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,18 +50,10 @@ def batch(
     device: Device = None,
     dtype: Dtype = "auto",
     threads: Threads = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Most pieces decoded at once, over all files.")
-    ] = 8,
-    language: Annotated[
-        str, typer.Option("--language", "-l", help="auto, or a code or English name to force.")
-    ] = "auto",
-    context: Annotated[
-        str, typer.Option(help="Names and words to expect; models with a decoder only.")
-    ] = "",
-    chunk_seconds: Annotated[
-        float, typer.Option(help="Cut longer recordings at quiet places about this far apart.")
-    ] = 30.0,
+    batch_size: BatchSize = 8,
+    language: Language = "auto",
+    context: Context = "",
+    chunk_seconds: ChunkSeconds = 30.0,
     retry: Annotated[
         bool, typer.Option("--retry", help="Try again what failed in an earlier run.")
     ] = False,

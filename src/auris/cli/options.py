@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Device", "Dtype", "Model", "Threads"]
+__all__ = [
+    "BatchSize",
+    "ChunkSeconds",
+    "Context",
+    "Device",
+    "Dtype",
+    "Language",
+    "Model",
+    "Threads",
+]
 
 Model = Annotated[
     str | None,
@@ -26,4 +35,14 @@ Dtype = Annotated[
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=1024, help="CPU threads; torch's own choice by default.")
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Most pieces decoded at once, over all files.")]
+Language = Annotated[
+    str, typer.Option("--language", "-l", help="auto, or a code or English name to force.")
+]
+Context = Annotated[
+    str, typer.Option(help="Names and words to expect; models with a decoder only.")
+]
+ChunkSeconds = Annotated[
+    float, typer.Option(help="Cut longer recordings at quiet places about this far apart.")
 ]

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from auris.cli.options import Device, Dtype, Model, Threads
+from auris.cli.options import (
+    BatchSize,
+    ChunkSeconds,
+    Context,
+    Device,
+    Dtype,
+    Language,
+    Model,
+    Threads,
+)
 from auris.cli.output import Output
 from auris.errors import UsageError
 
@@ -41,22 +50,14 @@ def transcribe(
     device: Device = None,
     dtype: Dtype = "auto",
     threads: Threads = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Most pieces decoded at once, over all files.")
-    ] = 1,
-    language: Annotated[
-        str, typer.Option("--language", "-l", help="auto, or a code or English name to force.")
-    ] = "auto",
-    context: Annotated[
-        str, typer.Option(help="Names and words to expect; models with a decoder only.")
-    ] = "",
+    batch_size: BatchSize = 1,
+    language: Language = "auto",
+    context: Context = "",
     max_new_tokens: Annotated[
         int | None,
         typer.Option(min=1, help="Token budget of a piece; by default 64, and 16 a second."),
     ] = None,
-    chunk_seconds: Annotated[
-        float, typer.Option(help="Cut longer recordings at quiet places about this far apart.")
-    ] = 30.0,
+    chunk_seconds: ChunkSeconds = 30.0,
     start: Annotated[float, typer.Option(help="First second to transcribe.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds to transcribe.")] = None,
     channels: Annotated[
