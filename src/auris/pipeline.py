@@ -60,6 +60,7 @@ class CallOptions(TypedDict, total=False):
     Attributes:
         batch_size: most pieces in one batch of the decoder (1).
         chunk_seconds: target length of the pieces that a recording is cut into (30).
+        vad: cut where nobody speaks, and leave long silence out (False).
         start, duration: the span of every recording to transcribe, in seconds (all of it).
         channels: "mix" averages a recording's channels, "split" transcribes each by itself and
             puts the segments together by time, with the names of the speakers ("mix").
@@ -77,6 +78,7 @@ class CallOptions(TypedDict, total=False):
 
     batch_size: int
     chunk_seconds: float
+    vad: bool
     start: float
     duration: float | None
     channels: Channels
@@ -272,6 +274,7 @@ def _reading(given: CallOptions) -> Reading:
         given.get("channels", "mix"),
         given.get("speakers"),
         given.get("urls", WEB),
+        given.get("vad", False),
     )
 
 

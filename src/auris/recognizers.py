@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from auris.audio.mel import log_mel
@@ -42,6 +42,7 @@ __all__ = [
     "check_language",
     "check_scores",
     "check_vocabulary",
+    "cleaned",
     "stop_ids",
     "token_budget",
 ]
@@ -142,7 +143,7 @@ class _Draft:
         segment = Segment(
             start=start,
             end=start + len(self.piece.chunk.samples) / SAMPLE_RATE,
-            text=clean(text, self.piece.options.clean, language),
+            text=text,
             language=language,
             tokens=tuple(self.tokens),
             logprobs=tuple(self.logprobs),
@@ -150,6 +151,14 @@ class _Draft:
             speaker=self.piece.chunk.speaker,
         )
         return Recognized(self.piece.key, segment, self.timings)
+
+
+def cleaned(segment: Segment, options: Options) -> Segment:
+    """A segment with its text cleaned up as asked: the last step, since words with times are those
+    of the model's own text."""
+    if not options.clean:
+        return segment
+    return replace(segment, text=clean(segment.text, options.clean, segment.language))
 
 
 def check_scores(logprobs: Iterable[float]) -> None:

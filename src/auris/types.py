@@ -65,13 +65,17 @@ class Chunk:
 
     Attributes:
         start: offset of the piece in its source, in samples at 16 kHz.
-        samples: float32 [S].
+        samples: float32 [S]; none of a silence that is left out.
         speaker: who speaks on the channel, or None where channels were mixed down.
+        skipped: samples of silence that are left out, from `start` on; 0 of a piece to recognize.
+        peak: largest absolute sample of that silence.
     """
 
     start: int
     samples: Samples
     speaker: str | None = None
+    skipped: int = 0
+    peak: float = 0.0
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
@@ -124,8 +128,11 @@ class Segment:
         tokens: ids exactly as decoded, before any clean-up, without the stop token.
         logprobs: natural-log probability of each of `tokens`.
         finish_reason: why the decoding of this piece ended.
-        words: the words of the text with their times, or None where they were not asked for.
+        words: the words of the model's own text, before any clean-up, with their times; None where
+            they were not asked for.
         speaker: who speaks on the piece's channel, or None where channels were mixed down.
+        skipped: seconds that were left out because nobody speaks: all of a piece, which then has
+            no text, or none of it.
     """
 
     start: float
@@ -137,6 +144,12 @@ class Segment:
     finish_reason: FinishReason
     words: tuple[Word, ...] | None = None
     speaker: str | None = None
+    skipped: float = 0.0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the text ends where its token budget ran out."""
+        return self.finish_reason == "length"
 
     @property
     def avg_logprob(self) -> float | None:
@@ -153,6 +166,8 @@ class Segment:
             "tokens": list(self.tokens),
             "avg_logprob": _rounded(self.avg_logprob, 6),
             "finish_reason": self.finish_reason,
+            "truncated": self.truncated,
+            "skipped": round(self.skipped, 3),
         }
         if self.words is not None:
             content["words"] = [word.to_dict() for word in self.words]
@@ -172,7 +187,7 @@ class Transcript:
         segments: the pieces, in the order of time; where channels are kept apart, by their starts.
         confidence: geometric mean of the token probabilities, 0..1; None without tokens.
         finish_reason: "stop" when every piece ended by itself, else the first other reason.
-        seconds: length of what was transcribed.
+        seconds: length of the span that was asked for, with what was skipped.
         timings: seconds of work per stage (audio, mel, encode, prefill, decode).
         peak: largest absolute sample; full scale is 1.
     """
@@ -192,9 +207,19 @@ class Transcript:
         return self.peak < SILENT_PEAK
 
     @property
+    def truncated(self) -> bool:
+        """Whether the text of any piece ends where its token budget ran out."""
+        return any(segment.truncated for segment in self.segments)
+
+    @property
+    def skipped(self) -> float:
+        """Seconds that were left out because nobody speaks, of all channels that are apart."""
+        return math.fsum(segment.skipped for segment in self.segments)
+
+    @property
     def words(self) -> tuple[Word, ...] | None:
         """The words of all segments, where their times were asked for; else None."""
-        if any(segment.words is None for segment in self.segments):
+        if any(segment.words is None for segment in self.segments if not segment.skipped):
             return None
         return tuple(word for segment in self.segments for word in segment.words or ())
 
@@ -205,7 +230,9 @@ class Transcript:
             "language": self.language,
             "confidence": _rounded(self.confidence, 6),
             "finish_reason": self.finish_reason,
+            "truncated": self.truncated,
             "audio_seconds": round(self.seconds, 3),
+            "skipped": round(self.skipped, 3),
             "peak": round(self.peak, 6),
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
             "segments": [segment.to_dict() for segment in self.segments],
