@@ -16,7 +16,7 @@ import numpy as np
 
 from auris.audio.io import Source
 from auris.errors import AurisError
-from auris.recognizers import Options, Piece, Recognized, Recognizer, cleaned
+from auris.recognizers import Options, Piece, Recognizer, cleaned
 from auris.text.words import join_texts
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment, Transcript
 

@@ -26,6 +26,7 @@ from auris.text.prompt import (
     TIMESTAMP,
     TURN_END,
     alignment_ids,
+    opening_ids,
     prompt_ids,
 )
 from auris.text.reply import parse_reply
@@ -64,6 +65,9 @@ class Options:
         max_new_tokens: token budget of a piece, or None for one that follows its length.
         sampling: how tokens are chosen.
         clean: clean-up of the text, see `auris.text.cleanup`.
+        languages: English names of those that the model may choose from, beside saying that nobody
+            speaks; None leaves its choice free.
+        batch_seconds: most seconds of audio in one batch; a longer piece is alone in its.
     """
 
     language: str | None = None
@@ -71,6 +75,8 @@ class Options:
     max_new_tokens: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
     clean: tuple[str, ...] = ()
+    languages: tuple[str, ...] | None = None
+    batch_seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -306,7 +312,11 @@ class QwenRecognizer:
         budget = options.max_new_tokens
         if budget is None:
             budget = token_budget(seconds)
-        return Request(piece.key, prompt, budget, options.sampling)
+        openings, none = None, opening_ids(self.tokenizer, None)
+        if options.languages is not None:
+            openings = tuple(opening_ids(self.tokenizer, name) for name in options.languages)
+        share = seconds / options.batch_seconds
+        return Request(piece.key, prompt, budget, options.sampling, openings, (none,), share)
 
     def _finish(self, draft: _Draft, reason: FinishReason) -> Recognized:
         text = self.tokenizer.decode(draft.tokens)
@@ -365,7 +375,9 @@ class CtcRecognizer:
                     "this model has a CTC head only",
                     "leave the option out, or choose a Qwen3-ASR model",
                 )
-        check_language(self.config, options.language)
+        if options.languages is None or self.config.language not in options.languages:
+            for language in options.languages or [options.language]:
+                check_language(self.config, language)
 
     def recognize(
         self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]

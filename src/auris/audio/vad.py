@@ -129,7 +129,8 @@ class SpeechDetector:
         frames = np.concatenate([halves[:-1], halves[1:]], axis=1) * self._window
         spectrum = np.square(np.abs(np.fft.rfft(frames, axis=1)))
         scale = 2.0 / (2 * HOP * np.square(self._window).sum())
-        return scale * np.stack([spectrum[:, band].sum(1) for band in self._bands], axis=1)
+        bands = [spectrum[:, band].sum(1) for band in self._bands]
+        return np.asarray(scale * np.stack(bands, axis=1))
 
     def _smoothed(self, powers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean of each frame and the ones before it, across the border of the blocks."""
