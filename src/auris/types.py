@@ -35,8 +35,9 @@ SILENT_PEAK = 1 / 32768
 Samples: TypeAlias = "NDArray[np.float32]"
 """float32 samples. A name only: importing this module loads no numpy."""
 
-FinishReason = Literal["stop", "length", "cancelled"]
-"""Why a text ends: the model said so, its token budget ran out, or the caller stopped it."""
+FinishReason = Literal["stop", "length", "loop", "cancelled"]
+"""Why a text ends: the model said so, its token budget ran out, it said the same again and again, or
+the caller stopped it."""
 
 
 @dataclass(frozen=True)
