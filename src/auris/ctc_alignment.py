@@ -14,13 +14,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from auris.attempts import check_scores
 from auris.audio.mel import log_mel
 from auris.audio.split import split
 from auris.backends.base import Backend
+from auris.belonging import check_language
 from auris.config import AutCtcConfig, QwenAsrConfig, token_border
 from auris.decoding.ctc import CtcPath, forced, frames_needed
 from auris.errors import AlignmentError
-from auris.recognizers import check_language, check_scores
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import Span, split_words

@@ -55,7 +55,7 @@ class Step:
         finish: why the request ended, or None while it goes on.
         seconds: this request's share of the pass that gave the token.
         prefill: whether that pass read the prompt.
-        probed: natural-log probability that the request's probe asked for, in the step of its place.
+        probed: the natural-log probability that the request's probe asks for, at its place.
     """
 
     key: int
