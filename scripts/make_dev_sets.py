@@ -2,10 +2,10 @@
 """Make development sets from others: clips in a row, and audio in which nobody speaks.
 
     joined_SET_dev.csv  the clips of a given set in rows of up to 30 seconds, with short pauses
-    hush_dev.csv        ten minutes of silence, noise and music in clips of 30 seconds, without text
+    hush_dev.csv        twelve minutes of silence, noise and music in clips of 30 s, without text
 
-Plucked strings and sweeps are sounds of kinds that training never hears; silence, swelling noise
-and crackle are like some that it does. The same seed writes the same files.
+Plucked strings and bells are sounds of kinds that training never hears; silence, swelling noise,
+crackle and sweeps are like some that it does. The same seed writes the same files.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
+from flac_file import write_flac
 from numpy.typing import NDArray
 
 from auris.audio import io
@@ -24,21 +24,9 @@ from auris.audio import io
 RATE = 16_000
 ROW_SECONDS = 30.0
 PAUSE_SECONDS = (0.2, 0.8)
-HUSH_CLIPS = 20
+HUSH_CLIPS = 24
 
 Wave = NDArray[np.float32]
-
-
-def write_flac(path: Path, samples: Wave) -> None:
-    """16-bit FLAC at 16 kHz."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    integers = np.clip(np.round(samples * 32767.0), -32768, 32767).astype(np.int16)
-    with av.open(str(path), "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=RATE, layout="mono", format="s16")
-        frame = av.AudioFrame.from_ndarray(integers[None], format="s16", layout="mono")
-        frame.sample_rate = RATE
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def read_rows(path: Path) -> list[tuple[Path, str]]:
@@ -121,12 +109,25 @@ def plucked_strings(rng: np.random.Generator, length: int) -> Wave:
     return wave.astype(np.float32)
 
 
+def bells(rng: np.random.Generator, length: int) -> Wave:
+    """Bells: partials that are no multiples of each other, as on a church tower."""
+    wave = np.zeros(length)
+    for place in range(0, length, int(rng.uniform(0.3, 1.5) * RATE)):
+        times = np.arange(min(length - place, 3 * RATE)) / RATE
+        pitch = rng.uniform(150.0, 900.0)
+        for ratio in (0.5, 1.0, 1.19, 1.56, 2.0, 2.51, 3.01):
+            tone = np.sin(2 * np.pi * pitch * ratio * times + rng.uniform(0, 6))
+            wave[place : place + len(times)] += tone * np.exp(-times * ratio * 1.5) / ratio
+    return wave.astype(np.float32)
+
+
 MAKERS: tuple[Callable[[np.random.Generator, int], Wave], ...] = (
     silence,
     swelling_noise,
     crackle,
     sweeps,
     plucked_strings,
+    bells,
 )
 
 
