@@ -3,6 +3,7 @@
 
     joined_SET_dev.csv  the clips of a given set in rows of up to 30 seconds, with short pauses
     hush_dev.csv        twelve minutes of silence, noise and music in clips of 30 s, without text
+    hush_short_dev.csv  the same in 120 clips of half a second to eight
 
 Plucked strings and bells are sounds of kinds that training never hears; silence, swelling noise,
 crackle and sweeps are like some that it does. The same seed writes the same files.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ RATE = 16_000
 ROW_SECONDS = 30.0
 PAUSE_SECONDS = (0.2, 0.8)
 HUSH_CLIPS = 24
+SHORT_SECONDS = (0.5, 8.0)
+SHORT_CLIPS = 120
 
 Wave = NDArray[np.float32]
 
@@ -131,16 +134,18 @@ MAKERS: tuple[Callable[[np.random.Generator, int], Wave], ...] = (
 )
 
 
-def hush_set(out: Path, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Clips without speech; names and empty texts."""
+def hush_set(
+    out: Path, rng: np.random.Generator, folder: str, lengths: Sequence[float]
+) -> list[tuple[str, str]]:
+    """Clips without speech, of some seconds each; names and empty texts."""
     rows = []
-    for n in range(HUSH_CLIPS):
+    for n, seconds in enumerate(lengths):
         make = MAKERS[n % len(MAKERS)]
-        wave = make(rng, int(ROW_SECONDS * RATE))
+        wave = make(rng, int(seconds * RATE))
         peak = float(np.abs(wave).max())
         if make is not silence:
             wave = wave * np.float32(10 ** (rng.uniform(-40, -1) / 20) / peak)
-        name = f"hush/{n:02d}_{make.__name__}.flac"
+        name = f"{folder}/{n:02d}_{make.__name__}.flac"
         write_flac(out / name, wave)
         rows.append((name, ""))
     return rows
@@ -165,7 +170,11 @@ def main() -> None:
     for path in args.set:
         name = path.stem.removesuffix("_dev")
         write_manifest(args.out / f"joined_{name}_dev.csv", join_set(path, args.out, rng))
-    write_manifest(args.out / "hush_dev.csv", hush_set(args.out, rng))
+    write_manifest(
+        args.out / "hush_dev.csv", hush_set(args.out, rng, "hush", [ROW_SECONDS] * HUSH_CLIPS)
+    )
+    lengths = rng.uniform(*SHORT_SECONDS, SHORT_CLIPS).tolist()
+    write_manifest(args.out / "hush_short_dev.csv", hush_set(args.out, rng, "hush_short", lengths))
 
 
 if __name__ == "__main__":

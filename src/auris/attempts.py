@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TypeAlias
 
 from auris.audio.split import halves
@@ -23,6 +24,7 @@ from auris.decoding.repetition import cut_loop
 from auris.errors import CheckpointError
 from auris.pieces import Piece
 from auris.text.leak import common_run, is_said
+from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, FinishReason, Retry, RetryCause
 
 __all__ = ["DEEPEST", "Attempt", "Outcome", "Settling", "check_scores", "settle"]
@@ -50,11 +52,17 @@ class Attempt:
     reason: FinishReason
     silence_logprob: float | None = None
 
-    @property
-    def said(self) -> tuple[int, ...]:
-        """The tokens that make the text: of a loop, up to the end of its first unit."""
-        loop = cut_loop(self.tokens) if self.reason == "loop" else None
-        return self.tokens if loop is None else self.tokens[: loop[1]]
+    def said(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """The tokens that make the text: of a loop, its first unit and the word it ends in."""
+        loop = cut_loop(self.tokens) if self.reason in ("loop", "cancelled") else None
+        if loop is None:
+            return self.tokens
+        first, end, _ = loop
+        spelled = [tokenizer.piece(token) for token in self.tokens[end - 1 : 2 * end - first]]
+        for place, (before, after) in enumerate(pairwise(spelled)):
+            if before[-1:].isspace() or after[:1].isspace():
+                return self.tokens[: end + place]
+        return self.tokens[:end]
 
     def given_up(self, cause: RetryCause) -> Retry:
         """The account of an attempt that does not count."""

@@ -63,13 +63,9 @@ def _letters(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, list[tuple[
     for token in ids:
         begin = len(text)
         text += decoder.push(token)
-        spans.append((begin, len(text)))
-    text += decoder.flush()
-    for place, (begin, end) in enumerate(spans):
-        if begin == end < len(text) and tokenizer.piece(ids[place]):
-            # Bytes of a letter that later ones complete.
-            spans[place] = (begin, begin + 1)
-    return text, spans
+        # A letter whose bytes later tokens complete is the next one.
+        spans.append((begin, len(text) + decoder.pending))
+    return text + decoder.flush(), spans
 
 
 def scored_words(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> list[ScoredWord]:
@@ -166,7 +162,7 @@ def judge(
         reply: its language and text.
         calibration: the model's.
     """
-    words = scored_words(tokenizer, attempt.said, reply.text)
+    words = scored_words(tokenizer, attempt.said(tokenizer), reply.text)
     piece = piece_logprob(attempt.logprobs, words)
     no_speech, chance = _judge_speech(attempt, reply, piece, calibration)
     scorer = _Scorer(attempt.logprobs, piece, calibration)

@@ -288,7 +288,8 @@ class QwenRecognizer:
         return self._reply(attempt).text
 
     def _reply(self, attempt: Attempt) -> Reply:
-        reply = parse_reply(self.tokenizer.decode(attempt.said), attempt.piece.options.language)
+        said = self.tokenizer.decode(attempt.said(self.tokenizer))
+        reply = parse_reply(said, attempt.piece.options.language)
         # The first unit of a loop may end in half a letter.
         cut = attempt.reason == "loop"
         return replace(reply, text=reply.text.rstrip(NO_LETTER)) if cut else reply

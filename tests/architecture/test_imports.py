@@ -30,7 +30,15 @@ ALLOWED: dict[str, set[str]] = {
     | {ASSEMBLIES, "", "audio.io", "audio.encoded", "audio.remote", "audio.split"}
     | {"text.languages", "text.words"},
     "evaluation": GROUND
-    | {ASSEMBLIES, "", "checkpoints.calibration", "text.normalize", "text.tokenizer", "text.words"},
+    | {
+        ASSEMBLIES,
+        "",
+        "checkpoints.calibration",
+        "checkpoints.load",
+        "text.normalize",
+        "text.tokenizer",
+        "text.words",
+    },
     "server": GROUND | {ASSEMBLIES, ""},
     "scale": GROUND | {ASSEMBLIES, ""},
     "training": GROUND

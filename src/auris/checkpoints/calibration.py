@@ -2,7 +2,8 @@
 
 The file is ours alone; other programs load the model all the same. It holds three logistic maps
 from features that `auris.confidence` makes to chances, and what was measured when they were
-fitted. A model without the file has no calibration.
+fitted. A model without the file has no calibration. New weights need a new one: `measured` names
+the weights that it was fitted to by their hash.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A text loops when it ends in one unit of `period` tokens that stands `repeats_needed(period)` times
 in a row. The thresholds follow from how fast people speak: fluent speech needs about five tokens a
-second, so the `LOOP_TOKENS` of a loop are nine seconds of one word or phrase without any other.
+second, so the `LOOP_TOKENS` of a loop are twelve seconds of one word or phrase without any other.
 Strings of digits, laughter and "no no no no" stay far below. What does reach it, such as a
 refrain, is not lost: a piece that loops is decoded again in smaller ones, in which so many repeats
 would need speech that is faster than any.
@@ -14,14 +14,14 @@ from collections.abc import Sequence
 
 __all__ = ["LONGEST_PERIOD", "LOOP_TOKENS", "Repetition", "cut_loop", "repeats_needed"]
 
-LOOP_TOKENS = 48
+LOOP_TOKENS = 64
 """A loop is at least so many tokens long ..."""
 
 LEAST_REPEATS = 4
 """... and its unit stands at least so many times in a row."""
 
 LONGEST_PERIOD = 64
-"""Longest unit in tokens; four of them are half the budget of a piece of 30 s."""
+"""Longest unit in tokens; four of them are half of the budget of a piece of 30 s."""
 
 
 def repeats_needed(period: int) -> int:

@@ -42,6 +42,17 @@ BINS = 10
 RIDGE = 1e-2
 """Weight of the squares of the fitted weights, so that separable data have a fit."""
 
+SILENCE_COUNTS = (
+    "speech_words",
+    "right_words",
+    "suppressed_words",
+    "suppressed_right_words",
+    "silent_clips",
+    "silent_clips_with_words",
+    "silent_words",
+    "silent_words_left",
+)
+
 LEAST_THRESHOLD = 0.5
 """Speech is never suppressed while it is as likely as silence."""
 
@@ -188,8 +199,11 @@ def fit(clips: Sequence[Clip]) -> Calibration:
     """
     words = [word for clip in clips for word in clip.words]
     tokens = [token for clip in clips for token in clip.tokens]
-    pieces = [(features, not clip.speech) for clip in clips for features, _ in clip.silence]
-    silence = _logistic(*zip(*pieces, strict=True), what="pieces with and without speech")
+    silence = _logistic(
+        [features for clip in clips for features, _ in clip.silence],
+        [not clip.speech for clip in clips for _ in clip.silence],
+        "pieces with and without speech",
+    )
     suppressed = [
         silence(features)
         for clip in clips
@@ -296,11 +310,7 @@ def _clip_ece(calibration: Calibration, clips: Sequence[Clip]) -> float | None:
 def _measure_silence(calibration: Calibration, clips: Sequence[Clip]) -> dict[str, int]:
     """Words that the decision suppresses, by whether somebody speaks. Clips of several pieces
     count as a whole, suppressed where all of their pieces are."""
-    counts = dict.fromkeys(
-        ("speech_words", "right_words", "suppressed_words", "suppressed_right_words")
-        + ("silent_clips", "silent_clips_with_words", "silent_words", "silent_words_left"),
-        0,
-    )
+    counts = dict.fromkeys(SILENCE_COUNTS, 0)
     for clip in clips:
         pieces = [features for features, has_text in clip.silence if has_text]
         judged = all(calibration.silence(one) > calibration.silence_threshold for one in pieces)

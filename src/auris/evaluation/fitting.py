@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auris.checkpoints.calibration import Calibration, save_calibration
+from auris.checkpoints.load import weight_files
 from auris.errors import OutputError
 from auris.evaluation.calibration import Clip, fit, listen, measure, two_halves
 from auris.evaluation.reliability import draw
@@ -17,7 +19,9 @@ from auris.pipeline import AsrPipeline, make_recognizer
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Report", "fitted"]
+__all__ = ["Report", "fitted", "weights_hash"]
+
+HASH_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def fitted(
     }
     if write:
         measured = {
+            "weights": weights_hash(loaded.found.directory),
             "sets": [Path(name).name for name in sets],
             "fitted_clips": summary["fitted_clips"],
             "held_out": _short(held_out),
@@ -99,6 +104,16 @@ def fitted(
     if plot is not None:
         draw(held_out, f"{loaded.found.name}: {held_out['words']} words not fitted to", plot)
     return Report(tables, failed, summary)
+
+
+def weights_hash(directory: Path) -> str:
+    """SHA-256 of a model's weight files, in order: a calibration belongs to these weights alone."""
+    digest = hashlib.sha256()
+    for file in weight_files(directory):
+        with file.open("rb") as content:
+            while block := content.read(HASH_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _short(found: Mapping[str, Any]) -> dict[str, Any]:
