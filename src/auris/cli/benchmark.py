@@ -155,6 +155,46 @@ def parity(
 
 
 @app.command()
+def words(
+    test_set: Annotated[
+        list[Path], typer.Option(help="JSONL of recordings with timed words. Repeatable.")
+    ],
+    fit_set: Annotated[
+        Path | None,
+        typer.Option(help="Another such set, on which one offset of all times is fitted."),
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+) -> None:
+    """Times of aligned words beside known ones, as a synthesizer gives them."""
+    import json
+
+    from auris.align import ForcedAligner
+    from auris.evaluation.words import errors_of, fit_offset, read_timed
+
+    sets = {path: read_timed(path) for path in test_set}
+    fitting = read_timed(fit_set) if fit_set else []
+    aligner = ForcedAligner.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    offset = fit_offset(aligner, fitting)
+    typer.echo(f"offset {1000 * offset:.0f} ms")
+    typer.echo(
+        f"{'words':>6} {'missing':>7} {'start ms':>9} {'end ms':>7} {'95 %: start':>12} "
+        f"{'end':>5}  set"
+    )
+    summary = {}
+    for path, clips in sets.items():
+        errors = summary[str(path)] = errors_of(aligner, clips, offset)
+        typer.echo(
+            f"{errors.words:>6} {errors.missing:>7} {1000 * errors.start:>9.0f} "
+            f"{1000 * errors.end:>7.0f} {1000 * errors.start_95:>12.0f} "
+            f"{1000 * errors.end_95:>5.0f}  {path}"
+        )
+    typer.echo(json.dumps({"sets": {name: found.to_dict() for name, found in summary.items()}}))
+
+
+@app.command()
 def calibration(
     test_set: TestSets,
     model: Model = None,
