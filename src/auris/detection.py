@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+from auris.attempts import check_scores
 from auris.audio.io import Source, load
 from auris.audio.mel import log_mel
 from auris.decoding.openings import score_openings
 from auris.errors import UnsupportedOption
-from auris.recognizers import QwenRecognizer, Recognizer, check_scores
+from auris.recognizers import QwenRecognizer, Recognizer
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import opening_ids, prompt_ids
 

@@ -14,6 +14,7 @@ speech with pauses, in white, pink and brown noise; `auris benchmark vad` measur
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ FRAMES = 10
 
 HOP = BLOCK // FRAMES
 
-EDGES_HZ = (100, 300, 700, 1200, 2000, 3000, 4500, 7000)
+EDGES_HZ = (100, 300, 720, 1200, 2000, 3000, 4500, 7000)
 """Borders of the bands. Below lies the hum of machines, above nothing that speech needs."""
 
 PAST_BLOCKS = 40
@@ -63,7 +64,7 @@ LOOK_AHEAD = (NEXT_BLOCKS + AROUND_BLOCKS) * BLOCK
 
 def _bands() -> tuple[slice, ...]:
     edges = [round(edge * 2 * HOP / SAMPLE_RATE) for edge in EDGES_HZ]
-    return tuple(slice(low, high) for low, high in zip(edges, edges[1:], strict=False))
+    return tuple(slice(low, high) for low, high in pairwise(edges))
 
 
 class SpeechDetector:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from auris.backends.base import Backend, Cache
 from auris.decoding.openings import Opening, choose_opening, given_choice, score_openings
-from auris.decoding.sampling import Choice, Sampling, choose
+from auris.decoding.repetition import Repetition
+from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
 from auris.types import FinishReason
 
 __all__ = ["Request", "Step", "decode"]
@@ -39,6 +40,7 @@ class Request:
             likeliest of `openings`.
         share: how much of a batch the request takes; those in one batch add up to at most 1, unless
             it is one alone.
+        probe: what to ask the scores by the way.
     """
 
     key: int
@@ -48,11 +50,12 @@ class Request:
     openings: tuple[tuple[int, ...], ...] | None = None
     kept_openings: tuple[tuple[int, ...], ...] = ()
     share: float = 0.0
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """One token of one request, or its end.
+    """One token of one request, or its end; a loop ends with the token that gives it away.
 
     Attributes:
         key: whose step this is.
@@ -61,6 +64,7 @@ class Step:
         finish: why the request ended, or None while it goes on.
         seconds: this request's share of the pass that gave the token.
         prefill: whether that pass read the prompt.
+        probed: the natural-log probability that the request's probe asks for, at its place.
     """
 
     key: int
@@ -70,6 +74,7 @@ class Step:
     finish: FinishReason | None
     seconds: float
     prefill: bool
+    probed: float | None = None
 
 
 @dataclass
@@ -80,19 +85,29 @@ class _Row:
     generator: torch.Generator | None
     tokens: int = 0
     last: int = -1
+    repetition: Repetition = field(default_factory=Repetition)
 
-    def take(self, choice: Choice, stops: Collection[int], seconds: float, prefill: bool) -> Step:
-        """Record a choice and say what it means."""
+    def take(
+        self, logits: Tensor, choice: Choice, stops: Collection[int], seconds: float, prefill: bool
+    ) -> Step:
+        """Record a choice and say what it means; logits are float32 [vocab]."""
+        probe, probed = self.request.probe, None
+        if probe is not None and probe.place == self.tokens:
+            probed = chance(logits, probe.ids)
+        token, finish = self._judge(choice.token, stops)
         key = self.request.key
-        if choice.token in stops:
-            return Step(key, None, choice.logprob, choice.gap, "stop", seconds, prefill)
+        return Step(key, token, choice.logprob, choice.gap, finish, seconds, prefill, probed)
+
+    def _judge(self, token: int, stops: Collection[int]) -> tuple[int | None, FinishReason | None]:
+        if token in stops:
+            return None, "stop"
         if self.tokens == self.request.max_new_tokens:
             # The budget is judged one pass later than it is spent: had the model stopped here,
             # nothing would be missing, and "length" would accuse it of a cut.
-            return Step(key, None, choice.logprob, choice.gap, "length", seconds, prefill)
+            return None, "length"
         self.tokens += 1
-        self.last = choice.token
-        return Step(key, choice.token, choice.logprob, choice.gap, None, seconds, prefill)
+        self.last = token
+        return token, "loop" if self.repetition.take(token) else None
 
 
 def _prefill(
@@ -107,12 +122,12 @@ def _prefill(
         opening = _opening(backend, cache, rows[0], logits[0], request)
         (scores,) = backend.extend(cache, [opening.ids], rows, "all")
         for token, before in zip(opening.ids, [logits[0], *scores], strict=False):
-            steps.append(row.take(given_choice(before, token), stops, 0.0, True))
+            steps.append(row.take(before, given_choice(before, token), stops, 0.0, True))
             if steps[-1].finish is not None:
                 return row, steps
         logits = scores[-1:]
     (choice,) = choose(logits, [request.sampling.temperature], [row.generator])
-    return row, [*steps, row.take(choice, stops, time.perf_counter() - began, True)]
+    return row, [*steps, row.take(logits[0], choice, stops, time.perf_counter() - began, True)]
 
 
 def _opening(backend: Backend, cache: Cache, row: int, logits: Tensor, request: Request) -> Opening:
@@ -134,7 +149,8 @@ def _advance(
     )
     share = (time.perf_counter() - began) / len(rows)
     return [
-        row.take(choice, stops, share, False) for row, choice in zip(rows, choices, strict=True)
+        row.take(scores, choice, stops, share, False)
+        for row, scores, choice in zip(rows, logits, choices, strict=True)
     ]
 
 
