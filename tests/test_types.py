@@ -40,10 +40,16 @@ def test_segment_as_json() -> None:
         "text": "hi",
         "language": "English",
         "tokens": [5, 6],
+        "token_confidences": [],
         "avg_logprob": -0.5,
+        "confidence": None,
+        "calibrated": False,
+        "no_speech": False,
+        "no_speech_probability": None,
         "finish_reason": "stop",
         "truncated": False,
         "skipped": 0.0,
+        "word_confidences": [],
     }
 
 
@@ -61,6 +67,7 @@ def test_transcript_as_json() -> None:
         "text": "hi",
         "language": "English",
         "confidence": 0.606531,
+        "calibrated": False,
         "finish_reason": "length",
         "truncated": False,
         "audio_seconds": 2.5,

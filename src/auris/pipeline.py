@@ -27,6 +27,7 @@ from auris.detection import DETECT_SECONDS, language_chances
 from auris.errors import ConfigError, UsageError
 from auris.loading import LoadOptions, check_count, load_model
 from auris.reading import Reading
+from auris.reading_ahead import ReadAhead
 from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer
 from auris.text.cleanup import check_steps
 from auris.text.languages import language_name, language_names
@@ -77,6 +78,7 @@ class CallOptions(TypedDict, total=False):
         seed: of the draws (0).
         clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
         progress: called after every piece and every recording.
+        workers: processes that read recordings ahead (0: none, they are read in line).
         cancel: when set, pieces under way end as they are, with what they have.
         word_timestamps: place every word in time (False).
         aligner: what places them; by default the model's own CTC head.
@@ -98,6 +100,7 @@ class CallOptions(TypedDict, total=False):
     clean: Sequence[str]
     progress: Callable[[Progress], None] | None
     cancel: CancelToken | None
+    workers: int
     word_timestamps: bool
     aligner: ForcedAligner | None
 
@@ -257,8 +260,15 @@ class AsrPipeline:
         rows = given.get("batch_size", 1)
         check_count("batch_size", rows)
         cancel = given.get("cancel")
-        batch = Batch(recognizer, _reading(given).pieces, sources, options)
-        updates = batch.run(rows, cancel.is_set if cancel else lambda: False)
+        cancelled = cancel.is_set if cancel else lambda: False
+        reading, workers = _reading(given), given.get("workers", 0)
+        if workers:
+            check_count("workers", workers)
+            updates = _read_ahead(
+                recognizer, ReadAhead(reading, workers), sources, options, rows, cancelled
+            )
+        else:
+            updates = Batch(recognizer, reading.pieces, sources, options).run(rows, cancelled)
         report = given.get("progress")
         return _watched(updates, report) if report else updates
 
@@ -371,6 +381,19 @@ def _batch_seconds(given: object) -> float:
         f"it is {given!r}",
         "choose one, or leave it out",
     )
+
+
+def _read_ahead(
+    recognizer: Recognizer,
+    ahead: ReadAhead,
+    sources: Iterable[Source],
+    options: Options,
+    rows: int,
+    cancelled: Callable[[], bool],
+) -> Iterator[Update]:
+    with ahead:
+        batch = Batch(recognizer, ahead.pieces, ahead.sources(sources), options)
+        yield from batch.run(rows, cancelled)
 
 
 def _is_text(name: str, value: object) -> None:
