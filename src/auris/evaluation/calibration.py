@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auris.batching import Failure
 from auris.checkpoints.calibration import Calibration, Logistic
@@ -224,7 +225,7 @@ def _logistic(
     right: Sequence[bool],
     what: str = "words that are right and words that are wrong",
 ) -> Logistic:
-    """Logistic regression by Newton's method."""
+    """Logistic regression by Newton's method, its steps halved until they lead downwards."""
     if len(set(right)) < 2:
         raise UsageError(
             f"A calibration is fitted to {what}", "the test sets lack one of these", "add a set"
@@ -233,12 +234,20 @@ def _logistic(
     y = np.array(right, dtype=np.float64)
     ridge = RIDGE * np.eye(x.shape[1])
     ridge[0, 0] = 1e-9
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        scores = x @ weights
+        return float((np.logaddexp(0.0, scores) - y * scores).sum() + weights @ ridge @ weights / 2)
+
     weights = np.zeros(x.shape[1])
     for _ in range(100):
         chance = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -50.0, 50.0)))
         slope = x.T @ (chance - y) + ridge @ weights
         bend = (x * (chance * (1.0 - chance))[:, None]).T @ x + ridge
         step = np.linalg.solve(bend, slope)
+        before = loss(weights)
+        while loss(weights - step) > before and np.abs(step).max() > 1e-9:
+            step = step / 2
         weights = weights - step
         if np.abs(step).max() < 1e-9:
             break
