@@ -54,6 +54,9 @@ SILENCE_COUNTS = (
     "silent_words_left",
 )
 
+MARGIN = 1.0
+"""By how much in log-odds the threshold of silence lies above all speech that was fitted to."""
+
 LEAST_THRESHOLD = 0.5
 """Speech is never suppressed while it is as likely as silence."""
 
@@ -205,7 +208,7 @@ def fit(clips: Sequence[Clip]) -> Calibration:
         [not clip.speech for clip in clips for _ in clip.silence],
         "pieces with and without speech",
     )
-    suppressed = [
+    heard = [
         silence(features)
         for clip in clips
         if clip.speech and any(word.right for word in clip.words)
@@ -216,8 +219,19 @@ def fit(clips: Sequence[Clip]) -> Calibration:
         token=_logistic([t.features for t in tokens], [t.right for t in tokens]),
         word=_logistic([w.features for w in words], [w.right for w in words]),
         silence=silence,
-        silence_threshold=max(LEAST_THRESHOLD, *suppressed),
+        silence_threshold=_threshold(heard),
     )
+
+
+def _threshold(heard: Iterable[float]) -> float:
+    """A chance of silence that speech does not reach.
+
+    Args:
+        heard: the chances of pieces in which some words are right.
+    """
+    most = min(max(heard, default=0.0), 1.0 - 1e-9)
+    odds = most / (1.0 - most) * math.exp(MARGIN)
+    return max(LEAST_THRESHOLD, odds / (1.0 + odds))
 
 
 def _logistic(
