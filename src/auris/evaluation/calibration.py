@@ -40,7 +40,7 @@ __all__ = ["BINS", "Clip", "Scored", "bins", "ece", "fit", "listen", "measure", 
 
 BINS = 10
 
-RIDGE = 1e-2
+RIDGE = 0.1
 """Weight of the squares of the fitted weights, so that separable data have a fit."""
 
 SILENCE_COUNTS = (
