@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 MOST_ODDS, LEAST_ODDS = 10.0, -20.0
-"""Log-odds beyond them weigh no more: of chances near 1 float32 does not tell more, and what is less
-likely than 1 in 500 million never is."""
+"""Log-odds beyond them weigh no more: of chances near 1 float32 does not tell more, and one in 500
+million is none."""
 
 
 @dataclass(frozen=True)
