@@ -82,16 +82,8 @@ def test_context_temperature_and_clips(
 
 def test_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = iter(["one two", "三", "", "four", ""])
-    said: dict[int, str] = {}
-
-    def text(start: int) -> str:
-        if start not in said:
-            said[start] = next(texts)
-        return said[start]
-
     monkeypatch.setattr(
-        "auris.recognizers.QwenRecognizer._reply",
-        lambda self, attempt: Reply("English", text(attempt.piece.chunk.start)),
+        "auris.recognizers.parse_reply", lambda text, forced: Reply("English", next(texts))
     )
     segments, info = model.transcribe(
         np.concatenate([clip(1.5)[0]] * 3), chunk_length=1, max_new_tokens=1
