@@ -14,6 +14,7 @@ from auris.cli import (
     align,
     batch,
     benchmark,
+    benchmark_long,
     convert,
     detect_language,
     doctor,
@@ -49,6 +50,7 @@ pull.register(app)
 convert.register(app)
 doctor.register(app)
 app.add_typer(train.app)
+benchmark_long.register(benchmark.app)
 app.add_typer(benchmark.app)
 
 
