@@ -16,7 +16,7 @@ from auris.audio.mel import log_mel
 from auris.backends.base import Backend
 from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.decoding.ctc import greedy
-from auris.decoding.loop import Request, Step, decode
+from auris.decoding.loop import Request, Step, decode, never
 from auris.decoding.sampling import Sampling
 from auris.errors import CheckpointError, ConfigError, UnsupportedOption
 from auris.text.cleanup import clean
@@ -74,11 +74,19 @@ class Options:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of audio to recognize; `key` names it in the results."""
+    """A piece of audio to recognize.
+
+    Attributes:
+        key: names it in the results.
+        chunk: the audio.
+        options: how it is transcribed.
+        cancelled: says whether nobody waits for it any more; then it ends as it is.
+    """
 
     key: int
     chunk: Chunk
     options: Options
+    cancelled: Callable[[], bool] = never
 
 
 @dataclass(frozen=True)
@@ -105,11 +113,13 @@ class Recognizer(Protocol):
         """Refuse options that the model cannot honour, before any work."""
 
     def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """Recognize pieces, up to `rows` at once, until told to stop.
 
-        After `cancelled` says true, pieces under way end as they are and no other begins.
+        Pieces that are still fed are None where none is at hand: those under way go on, and the
+        iterator is asked again. After `cancelled` says true, pieces under way end as they are and
+        no other begins.
         """
 
 
@@ -297,7 +307,7 @@ class QwenRecognizer:
         budget = options.max_new_tokens
         if budget is None:
             budget = token_budget(seconds)
-        return Request(piece.key, prompt, budget, options.sampling)
+        return Request(piece.key, prompt, budget, options.sampling, piece.cancelled)
 
     def _finish(self, draft: _Draft, reason: FinishReason) -> Recognized:
         text = self.tokenizer.decode(draft.tokens)
@@ -305,11 +315,11 @@ class QwenRecognizer:
         return draft.finish(reply.language, reply.text, reason)
 
     def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """See `Recognizer.recognize`."""
         drafts: dict[int, _Draft] = {}
-        requests = (self._request(p, drafts) for p in _until(pieces, cancelled))
+        requests = (p if p is None else self._request(p, drafts) for p in _until(pieces, cancelled))
         for step in decode(self.backend, requests, self.stops, rows):
             drafts[step.key].take(step)
             if step.finish is not None:
@@ -359,10 +369,12 @@ class CtcRecognizer:
         check_language(self.config, options.language)
 
     def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """See `Recognizer.recognize`; rows do not matter, since a piece is one pass."""
         for piece in _until(pieces, cancelled):
+            if piece is None:
+                continue
             timings: dict[str, float] = {}
             now = time.perf_counter()
             config = self.config
@@ -378,11 +390,11 @@ class CtcRecognizer:
             yield draft.finish(config.language if text else None, text, "stop")
 
 
-def _until(pieces: Iterable[Piece], cancelled: Callable[[], bool]) -> Iterator[Piece]:
+def _until(pieces: Iterable[Piece | None], cancelled: Callable[[], bool]) -> Iterator[Piece | None]:
     """Pieces until told to stop; asked before every piece, so that none is read in vain."""
     source = iter(pieces)
     while not cancelled():
-        piece = next(source, None)
-        if piece is None:
+        try:
+            yield next(source)
+        except StopIteration:
             return
-        yield piece

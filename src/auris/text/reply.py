@@ -6,11 +6,13 @@ Source: the reply parsing of the `qwen3_asr` processor in transformers, itself a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auris.text.prompt import TEXT_TAG
+from auris.text.tokenizer import Tokenizer
 
-__all__ = ["REPEATS", "Reply", "collapse_repeats", "parse_reply"]
+__all__ = ["REPEATS", "Reply", "collapse_repeats", "parse_reply", "text_begins"]
 
 REPEATS = 20
 """More repeats of one character, or as many of a longer pattern, are collapsed to one."""
@@ -84,3 +86,9 @@ def parse_reply(text: str, forced: str | None = None) -> Reply:
     if not tag:
         return Reply(forced, text.strip())
     return Reply(forced or _language(prefix), rest.strip())
+
+
+def text_begins(ids: Sequence[int], tokenizer: Tokenizer) -> int:
+    """Index of the first token of the text in a reply: behind the tag, or 0 where there is none."""
+    tag = tokenizer.id(TEXT_TAG)
+    return ids.index(tag) + 1 if tag in ids else 0
