@@ -17,7 +17,7 @@ from auris.audio.io import load
 from auris.server.app import create_app
 from auris.server.settings import Settings
 from auris.server.state import Server
-from tests.audio.media import wav
+from tests.audio.media import encode, pcm
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
 SAID = "switch the kitchen fan off"
@@ -77,4 +77,4 @@ def speech(repeats: int, pause: float = 0.6, channels: int = 1) -> bytes:
     samples = load(EXAMPLE).samples
     gap = np.zeros(round(pause * 16_000), np.float32)
     said = np.concatenate([part for _ in range(repeats) for part in (samples, gap)])
-    return wav(np.stack([said] * channels))
+    return encode(pcm(np.stack([said] * channels)), 16_000, "wav", "pcm_s16le")
