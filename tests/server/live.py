@@ -46,7 +46,11 @@ class Live:
 def running(settings: Settings) -> Iterator[Live]:
     server = Server.load(settings)
     config = uvicorn.Config(
-        create_app(server), port=0, log_config=None, access_log=False, ws="none",
+        create_app(server),
+        port=0,
+        log_config=None,
+        access_log=False,
+        ws="none",
         timeout_graceful_shutdown=20,
     )
     program = uvicorn.Server(config)

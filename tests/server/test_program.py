@@ -72,11 +72,13 @@ def serving(
             text=True,
             env={**os.environ, "PYTHONPATH": inherited, "PYTHONUNBUFFERED": "1", **environment},
         )
+    started: Program | None = None
     try:
         started = Program(process, log)
         yield started
-        started.client.close()
     finally:
+        if started is not None:
+            started.client.close()
         process.terminate()
         try:
             process.wait(30)
@@ -151,7 +153,7 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
     room again."""
     disk = tmp_path / "state"
     disk.mkdir()
-    mounted = f'mount -t tmpfs -o size=3m none "{disk}" && exec "$@"'
+    mounted = f'mount -t tmpfs -o size=8m none "{disk}" && exec "$@"'
     command = ["unshare", "-rm", "sh", "-c", mounted, "sh", *SERVE]
     with serving(tmp_path, command=command, TMPDIR=str(disk)) as running:
         inside = Path(f"/proc/{running.process.pid}/root{disk}")
