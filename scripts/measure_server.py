@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import itertools
 import json
 import statistics
 import sys
@@ -205,10 +207,8 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
 
     async def leave(data: bytes) -> None:
         connection = Connection(arguments.url)
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(connection.send(data), 0.05)
-        except asyncio.TimeoutError:
-            pass
         connection.close()
 
     async def call() -> None:
@@ -252,12 +252,10 @@ def malformed(arguments: argparse.Namespace) -> dict[str, Any]:
 
     async def call() -> None:
         nonlocal before
-        made = requests(arguments.seed, arguments.requests)
-        for _, warm in zip(range(200), ask_one(made), strict=False):
-            await ask(iter([warm]))
+        made = requests(arguments.seed, arguments.requests, arguments.key)
+        await ask(itertools.islice(made, 200))
         before = resident_mb(arguments.pid)
-        shared = iter(made)
-        await asyncio.gather(*(ask(shared) for _ in range(arguments.clients)))
+        await asyncio.gather(*(ask(made) for _ in range(arguments.clients)))
 
     asyncio.run(call())
     return {
@@ -268,11 +266,6 @@ def malformed(arguments: argparse.Namespace) -> dict[str, Any]:
         "mb_after_200": round(before, 1),
         "mb_at_the_end": round(resident_mb(arguments.pid), 1),
     }
-
-
-def ask_one(made: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """The same requests, one by one."""
-    yield from made
 
 
 def main() -> None:

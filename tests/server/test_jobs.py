@@ -21,7 +21,7 @@ from auris.server.jobs import JobStore
 from auris.server.serving import Serving
 from auris.server.settings import Settings
 from auris.server.work import Workers
-from tests.recordings import plain
+from tests.server.test_engine import said
 from tests.server.live import Live, speech, until
 
 ASKED = Asked("tiny")
@@ -263,6 +263,6 @@ def test_a_job_goes_on_where_it_was(tmp_path: Path, offline: AsrPipeline) -> Non
         more = serving.pick("tiny").engine.load().audio_seconds - heard
         assert more < offline.transcribe(data).seconds - before[0].end + 1
     result = again.result(name)
-    assert plain(result) == plain(offline.transcribe(data, chunk_seconds=5.0))
+    assert said(result) == said(offline.transcribe(data, chunk_seconds=5.0))
     again.close()
     serving.stop()

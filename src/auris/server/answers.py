@@ -16,7 +16,7 @@ from auris.recognizers import Recognizer
 from auris.server.form import Asked
 from auris.subtitles import CueStyle
 from auris.text.languages import LANGUAGES
-from auris.text.reply import text_begins
+from auris.text.reply import text_places
 from auris.text.words import join_texts
 from auris.types import Segment, Transcript, Word
 from auris.writers import to_srt, to_text, to_vtt
@@ -96,13 +96,16 @@ def _logprobs(segments: Iterable[Segment], recognizer: Recognizer) -> list[dict[
 
 def _token_logprobs(segment: Segment, recognizer: Recognizer) -> Iterator[dict[str, Any]]:
     """The text's tokens; those that name its language are not among them."""
-    first = 0
+    if not segment.text:
+        return
+    places: Sequence[int] = range(len(segment.tokens))
     if isinstance(recognizer.config, QwenAsrConfig):
-        first = text_begins(segment.tokens, recognizer.tokenizer)
-    for token, logprob in zip(segment.tokens[first:], segment.logprobs[first:], strict=True):
-        piece = recognizer.tokenizer.piece(token)
+        places = text_places(segment.tokens, recognizer.tokenizer)
+    for place in places:
+        piece = recognizer.tokenizer.piece(segment.tokens[place])
         raw = piece.encode() if isinstance(piece, str) else piece
-        yield {"token": raw.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(raw)}
+        token = raw.decode("utf-8", "replace")
+        yield {"token": token, "logprob": segment.logprobs[place], "bytes": list(raw)}
 
 
 def _verbose(transcript: Transcript, asked: Asked) -> dict[str, Any]:
@@ -126,6 +129,9 @@ def _verbose(transcript: Transcript, asked: Asked) -> dict[str, Any]:
 
 
 def _segment(number: int, segment: Segment, temperature: float) -> dict[str, Any]:
+    silence = segment.no_speech_probability
+    if silence is None:
+        silence = float(segment.no_speech)
     return {
         "id": number,
         "seek": round(segment.start / FRAME_SECONDS),
@@ -136,8 +142,7 @@ def _segment(number: int, segment: Segment, temperature: float) -> dict[str, Any
         "temperature": temperature,
         "avg_logprob": round(segment.avg_logprob or 0.0, 6),
         "compression_ratio": _compression(segment.text),
-        # The models say "no speech" or not, and give no probability of it.
-        "no_speech_prob": 0.0 if segment.text else 1.0,
+        "no_speech_prob": round(silence, 6),
     }
 
 

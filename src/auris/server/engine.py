@@ -16,9 +16,11 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from queue import Empty, SimpleQueue
 
+from auris.attempts import Attempt
 from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.errors import AurisError, EngineError
-from auris.recognizers import Options, Piece, Recognized, Recognizer
+from auris.pieces import Options, Piece, Recognized
+from auris.recognizers import Recognizer
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE
 
@@ -270,6 +272,10 @@ class SharedRecognizer:
                 yield result
         finally:
             left.set()
+
+    def commit(self, attempt: Attempt) -> Recognized:
+        """See `Recognizer.commit`; it is done in the caller's own thread."""
+        return self.engine.recognizer.commit(attempt)
 
     def _awaited(
         self,

@@ -24,7 +24,7 @@ from typing import IO, Any, Literal
 from auris.errors import OutputError
 from auris.server.failures import ApiError
 from auris.server.form import Asked
-from auris.types import Segment, Transcript, Word
+from auris.types import Retry, Segment, Transcript, Word
 
 __all__ = ["LEASE_SECONDS", "Job", "JobStore"]
 
@@ -96,11 +96,20 @@ def _job(row: tuple[Any, ...]) -> Job:
     return Job(name, owner, created, status, request, seconds, done, finished, told)
 
 
+def _frozen(value: Any) -> Any:
+    """Lists of JSON as the tuples that they were."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
 def _segment(content: Mapping[str, Any]) -> Segment:
-    words = content["words"]
-    known = None if words is None else tuple(Word(**word) for word in words)
-    lists = {name: tuple(content[name]) for name in ("tokens", "logprobs")}
-    return Segment(**{**content, **lists, "words": known})
+    fields = {name: _frozen(value) for name, value in content.items()}
+    if fields["words"] is not None:
+        fields["words"] = tuple(Word(**word) for word in fields["words"])
+    fields["retries"] = tuple(
+        Retry(**{name: _frozen(value) for name, value in retry.items()})
+        for retry in fields["retries"]
+    )
+    return Segment(**fields)
 
 
 def _transcript(content: Mapping[str, Any]) -> Transcript:

@@ -8,10 +8,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from auris.attempts import Attempt
 from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.errors import AurisError, EngineError
+from auris.pieces import Options, Piece, Recognized
 from auris.pipeline import AsrPipeline
-from auris.recognizers import Options, Piece, Recognized, Recognizer
+from auris.recognizers import Recognizer
 from auris.server.calls import Call, Gone
 from auris.server.engine import Priority
 from auris.server.failures import ApiError, as_api_error, is_full_disk
@@ -77,6 +79,10 @@ class _Continued:
                 yield ready.popleft()
             yield result
         yield from ready
+
+    def commit(self, attempt: Attempt) -> Recognized:
+        """See `Recognizer.commit`."""
+        return self._recognizer.commit(attempt)
 
 
 class Workers:
