@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,9 @@ class Options:
         max_new_tokens: token budget of a piece, or None for one that follows its length.
         sampling: how tokens are chosen.
         clean: clean-up of the text, see `auris.text.cleanup`.
+        languages: English names of those that the model may choose from, beside saying that nobody
+            speaks; None leaves its choice free.
+        batch_seconds: most seconds of audio in one batch; a longer piece is alone in its.
     """
 
     language: str | None = None
@@ -29,6 +33,8 @@ class Options:
     max_new_tokens: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
     clean: tuple[str, ...] = ()
+    languages: tuple[str, ...] | None = None
+    batch_seconds: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from auris.decoding.sampling import Probe
 from auris.errors import UnsupportedOption
 from auris.pieces import Options, Piece, Recognized
 from auris.segments import SegmentWriter
-from auris.text.prompt import END_OF_TEXT, TURN_END, prompt_ids
+from auris.text.prompt import END_OF_TEXT, TURN_END, opening_ids, prompt_ids
 from auris.text.reply import Reply, parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, FinishReason
@@ -245,8 +245,22 @@ class QwenRecognizer:
         budget = options.max_new_tokens
         if budget is None:
             budget = token_budget(len(samples) / SAMPLE_RATE)
+        openings, none = None, opening_ids(self.tokenizer, None)
+        if options.languages is not None:
+            openings = tuple(opening_ids(self.tokenizer, name) for name in options.languages)
+        share = len(samples) / SAMPLE_RATE / options.batch_seconds
         probe = self._probe(options)
-        return Request(key, prompt, budget, options.sampling, probe, task.piece.cancelled)
+        return Request(
+            key,
+            prompt,
+            budget,
+            options.sampling,
+            openings,
+            (none,),
+            share,
+            probe,
+            task.piece.cancelled,
+        )
 
     def _probe(self, options: Options) -> Probe:
         """Where the model says that there is no speech: it names the language "None", or ends a
@@ -346,7 +360,9 @@ class CtcRecognizer:
                     "this model has a CTC head only",
                     "leave the option out, or choose a Qwen3-ASR model",
                 )
-        check_language(self.config, options.language)
+        if options.languages is None or self.config.language not in options.languages:
+            for language in options.languages or [options.language]:
+                check_language(self.config, language)
 
     def recognize(
         self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]

@@ -21,8 +21,8 @@ from auris.server.jobs import JobStore
 from auris.server.serving import Serving
 from auris.server.settings import Settings
 from auris.server.work import Workers
-from tests.server.test_engine import said
 from tests.server.live import Live, speech, until
+from tests.server.test_engine import said
 
 ASKED = Asked("tiny")
 SEGMENT = Segment(

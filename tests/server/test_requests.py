@@ -22,7 +22,7 @@ def _error(response: httpx.Response, status: int, param: str | None) -> dict[str
 
 REFUSED: list[tuple[Fields, str]] = [
     ({"language": "xx"}, "language"),
-    ({"languages[]": ["en", "de"]}, "languages[]"),
+    ({"languages[]": ["en", "xx"]}, "languages[]"),
     ({"language": "en", "languages[]": ["de"]}, "languages[]"),
     ({"temperature": "1.5"}, "temperature"),
     ({"temperature": "nan"}, "temperature"),
@@ -55,6 +55,7 @@ REFUSED: list[tuple[Fields, str]] = [
     ({"model": "tiny-ctc", "keywords[]": "Zoë"}, "prompt"),
     ({"model": "tiny-ctc", "temperature": "0.5"}, "temperature"),
     ({"model": "tiny-ctc", "language": "de"}, "language"),
+    ({"model": "tiny-ctc", "languages[]": ["de", "fr"]}, "language"),
 ]
 
 
@@ -73,6 +74,8 @@ HONOURED: list[Fields] = [
     {"model": "whisper-1"},
     {"language": "en"},
     {"languages[]": "en"},
+    {"languages[]": ["en", "de"]},
+    {"language": "en", "languages[]": ["English"]},
     {"languages": "English"},
     {"prompt": "kitchen fan"},
     {"keywords[]": ["kitchen", "fan"]},

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache
+from auris.decoding.openings import Opening, choose_opening, given_choice, score_openings
 from auris.decoding.repetition import Repetition
 from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
 from auris.types import FinishReason
@@ -41,6 +42,11 @@ class Request:
         prompt: token ids, or embeddings [L, hidden].
         max_new_tokens: most tokens to add, at least 1; the stop token does not count.
         sampling: how tokens are chosen.
+        openings: what the text may begin with, each a row of ids; None leaves it free. The model's
+            own beginning is kept if it is one of them or of `kept_openings`, else it is the
+            likeliest of `openings`.
+        share: how much of a batch the request takes; those in one batch add up to at most 1, unless
+            it is one alone.
         probe: what to ask the scores by the way.
         cancelled: asked before every pass; once it says true, the request ends as it is.
     """
@@ -49,6 +55,9 @@ class Request:
     prompt: Sequence[int] | Tensor
     max_new_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
+    openings: tuple[tuple[int, ...], ...] | None = None
+    kept_openings: tuple[tuple[int, ...], ...] = ()
+    share: float = 0.0
     probe: Probe | None = None
     cancelled: Callable[[], bool] = never
 
@@ -113,13 +122,31 @@ class _Row:
 
 def _prefill(
     backend: Backend, cache: Cache, request: Request, stops: Collection[int]
-) -> tuple[_Row, Step]:
+) -> tuple[_Row, list[Step]]:
     began = time.perf_counter()
     rows = backend.admit(cache)
     row = _Row(request, request.sampling.generator())
     logits = backend.extend(cache, [request.prompt], rows)[:, -1]
+    steps: list[Step] = []
+    if request.openings is not None:
+        opening = _opening(backend, cache, rows[0], logits[0], request)
+        (scores,) = backend.extend(cache, [opening.ids], rows, "all")
+        for token, before in zip(opening.ids, [logits[0], *scores], strict=False):
+            steps.append(row.take(before, given_choice(before, token), stops, 0.0, True))
+            if steps[-1].finish is not None:
+                return row, steps
+        logits = scores[-1:]
     (choice,) = choose(logits, [request.sampling.temperature], [row.generator])
-    return row, row.take(logits[0], choice, stops, time.perf_counter() - began, True)
+    return row, [*steps, row.take(logits[0], choice, stops, time.perf_counter() - began, True)]
+
+
+def _opening(backend: Backend, cache: Cache, row: int, logits: Tensor, request: Request) -> Opening:
+    """What a request's text begins with."""
+    chosen, kept = (
+        score_openings(backend, cache, row, logits, openings)
+        for openings in (request.openings or (), request.kept_openings)
+    )
+    return choose_opening(chosen, kept)
 
 
 def _advance(
@@ -157,6 +184,11 @@ def _leave(backend: Backend, cache: Cache, rows: list[_Row], index: int) -> None
         rows[index] = last
 
 
+def _fits(request: Request, rows: Iterable[_Row]) -> bool:
+    """Whether a batch has room for one more request."""
+    return request.share + sum(row.request.share for row in rows) <= 1.0 + 1e-9
+
+
 def decode(
     backend: Backend, requests: Iterable[Request | None], stops: Collection[int], rows: int = 1
 ) -> Iterator[Step]:
@@ -182,24 +214,27 @@ def decode(
     cache: Cache | None = None
     under_way: list[_Row] = []
     exhausted = False
+    held: Request | None = None
     while True:
         while not exhausted and len(under_way) < rows:
-            try:
-                request = next(waiting)
-            except StopIteration:
-                exhausted = True
+            if held is None:
+                try:
+                    held = next(waiting)
+                except StopIteration:
+                    exhausted = True
+                    break
+            if held is None or (under_way and not _fits(held, under_way)):
                 break
-            if request is None:
-                break
+            request, held = held, None
             if cache is None:
                 room = min(request.max_new_tokens, FIRST_ROOM)
                 cache = backend.new_cache(rows, len(request.prompt) + room)
-            row, step = _prefill(backend, cache, request, stops)
-            if step.finish is None:
+            row, steps = _prefill(backend, cache, request, stops)
+            if steps[-1].finish is None:
                 under_way.append(row)
             else:
                 backend.drop(cache, len(under_way))
-            yield step
+            yield from steps
         if cache is not None:
             yield from _without_cancelled(backend, cache, under_way)
         if not under_way or cache is None:

@@ -62,7 +62,12 @@ def speakers_of(asked: Asked, channels: int) -> tuple[str, ...]:
 
 
 def _options(served: Served, asked: Asked) -> CallOptions:
-    options: CallOptions = {"temperature": asked.temperature, "urls": None}
+    options: CallOptions = {
+        "temperature": asked.temperature,
+        "languages": asked.languages or None,
+        "vad": asked.vad,
+        "urls": None,
+    }
     if asked.words:
         options["word_timestamps"] = True
         options["aligner"] = served.aligner

@@ -26,6 +26,7 @@ SERVER = "server_error"
 PARAMETERS = {
     "--context": "prompt",
     "--temperature": "temperature",
+    "--languages": "languages[]",
     "--language": "language",
     "--word-timestamps": "timestamp_granularities[]",
 }

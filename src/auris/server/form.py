@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from starlette.datastructures import FormData, UploadFile
 
+from auris.errors import LanguageError
 from auris.server.failures import ApiError
+from auris.text.languages import language_name
 
 __all__ = ["FORMATS", "Asked", "asked_of", "translation_of"]
 
@@ -50,8 +52,10 @@ class Asked:
 
     Attributes:
         model: a served name.
-        language: code or English name to force, or None.
+        language: English name of the language to force, or None.
+        languages: English names of those to choose from; none for all.
         context: prompt and keywords.
+        vad: whether to cut where nobody speaks, and leave long silence out.
         response_format: one of `FORMATS`.
         temperature: 0 to 1.
         words: whether words get times.
@@ -64,7 +68,9 @@ class Asked:
 
     model: str
     language: str | None = None
+    languages: tuple[str, ...] = ()
     context: str = ""
+    vad: bool = False
     response_format: str = "json"
     temperature: float = 0.0
     words: bool = False
@@ -81,7 +87,8 @@ class Asked:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Asked:
         """What `to_dict` gave."""
-        return cls(**{**content, "speakers": tuple(content["speakers"])})
+        lists = {name: tuple(content[name]) for name in ("speakers", "languages")}
+        return cls(**{**content, **lists})
 
 
 class _Fields:
@@ -138,10 +145,12 @@ def asked_of(form: FormData, prompt_letters: int) -> tuple[Asked, UploadFile | N
     stream = fields.one("stream", _truth, False)
     if stream and answer not in STREAMED:
         raise _unsupported("stream", f"{answer} comes whole; {', '.join(STREAMED)} can be streamed")
-    fields.one("chunking_strategy", _strategy, "auto")
+    language, languages = _languages(fields)
     asked = Asked(
         model=_model(fields),
-        language=_language(fields),
+        language=language,
+        languages=languages,
+        vad=fields.one("chunking_strategy", _strategy, "") == "auto",
         context=_context(fields, prompt_letters),
         response_format=answer,
         temperature=fields.one("temperature", _temperature, 0.0),
@@ -223,18 +232,32 @@ def _temperature(value: str) -> float:
 
 def _strategy(value: str) -> str:
     if value != "auto":
-        raise ValueError("auto is the strategy there is: recordings are cut at quiet places")
+        raise ValueError("auto is the strategy there is; its voice detection has no settings")
     return value
 
 
-def _language(fields: _Fields) -> str | None:
-    one = fields.one("language", str, None)
-    several = fields.many("languages")
-    if len(several) > 1:
-        raise _unsupported("languages[]", "one language can be forced, or none")
-    if one and several and several != [one]:
+def _languages(fields: _Fields) -> tuple[str | None, tuple[str, ...]]:
+    """The one to force, and those to choose from: at most one of the two."""
+    one = fields.one("language", _language, None)
+    named = (_listed_language(name) for name in fields.many("languages"))
+    several = tuple(dict.fromkeys(name for name in named if name))
+    if one and several and several != (one,):
         raise _invalid("languages[]", "it contradicts 'language'")
-    return one or (several[0] if several else None)
+    return one, () if one else several
+
+
+def _language(name: str) -> str | None:
+    try:
+        return language_name(name)
+    except LanguageError as error:
+        raise ValueError(error.found) from None
+
+
+def _listed_language(name: str) -> str | None:
+    try:
+        return _language(name)
+    except ValueError as error:
+        raise _invalid("languages[]", str(error)) from None
 
 
 def _context(fields: _Fields, most: int) -> str:

@@ -159,7 +159,7 @@ FIELDS: dict[str, Schema] = {
     "url": {"type": "string", "description": "Where it is, where the server fetches addresses."},
     "model": {"type": "string", "description": "One of /v1/models."},
     "language": {"type": "string", "description": "Code or English name of the one to force."},
-    "languages[]": {**_list(STRING), "maxItems": 1},
+    "languages[]": _list(STRING),
     "prompt": {"type": "string", "description": "Words and names to expect."},
     "keywords[]": _list(STRING),
     "response_format": {"type": "string", "enum": list(FORMATS), "default": "json"},
