@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -21,8 +23,12 @@ __all__ = ["Access", "owner_of"]
 OPEN = frozenset({"/health"})
 """Paths that need no key."""
 
-DRAINED = 1 << 20
-"""Bytes of a refused request that are read, so that its sender comes to read the answer."""
+DRAINED, DRAINED_SECONDS = 1 << 20, 0.5
+"""Bytes of a refused request that are read, and for how long, so that its sender comes to read the
+answer."""
+
+SILENT_SECONDS = 30.0
+"""Longest wait for more of a request."""
 
 _LOG = logging.getLogger("auris.access")
 
@@ -86,7 +92,8 @@ class Access:
             scope.setdefault("state", {})["owner"] = self._admitted(scope["path"], headers)
             body.announced(headers.get("content-length"))
         except ApiError as error:
-            await body.drain()
+            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(body.drain(), DRAINED_SECONDS)
             response = JSONResponse(error.body(), error.status, error.headers)
             await response(scope, body.receive, send)
             return
@@ -139,8 +146,15 @@ class _Body:
             raise self._too_large()
 
     async def receive(self) -> Message:
-        """The next part."""
-        message = await self._receive()
+        """The next part; behind the last one, the end of the connection."""
+        if not self._more:
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), SILENT_SECONDS)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise ApiError(
+                408, f"Nothing of the request came for {SILENT_SECONDS:g} s.", code="timeout"
+            ) from None
         if message["type"] == "http.request":
             self._more = message.get("more_body", False)
             self._taken += len(message.get("body", b""))

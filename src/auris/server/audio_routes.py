@@ -20,14 +20,12 @@ from auris.server.intake import fetch, measured
 from auris.server.schema import KEY, TRANSCRIPTION, TRANSLATION
 from auris.server.serving import Served
 from auris.server.state import Server
+from auris.server.upload import form_of
 from auris.types import Transcript
 
 __all__ = ["opened", "rendered", "router"]
 
 router = APIRouter(prefix="/v1/audio", tags=["audio"], dependencies=[KEY])
-
-FORM = {"max_files": 1, "max_fields": 200, "max_part_size": 1 << 20}
-"""What a form may hold besides its file."""
 
 
 @router.post("/transcriptions", **TRANSCRIPTION)
@@ -36,7 +34,7 @@ async def transcriptions(request: Request) -> Response:
     server: Server = request.app.state.server
     server.gate.check()
     async with AsyncExitStack() as held:
-        form = await held.enter_async_context(request.form(**FORM))
+        form = await held.enter_async_context(form_of(request))
         asked, upload = asked_of(form, server.settings.most_prompt_letters)
         call = await _call(server, asked, upload, held)
         if asked.stream:
@@ -50,7 +48,7 @@ async def transcriptions(request: Request) -> Response:
 async def translations(request: Request) -> Response:
     """Translate a recording into English: no model here can, so this says so."""
     server: Server = request.app.state.server
-    async with request.form(**FORM) as form:
+    async with form_of(request) as form:
         served = server.serving.pick(translation_of(form))
     raise ApiError(
         400,

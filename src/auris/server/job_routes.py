@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from auris.server.access import owner_of
-from auris.server.audio_routes import FORM, opened, rendered
+from auris.server.audio_routes import opened, rendered
 from auris.server.calls import DIARIZED, check_options, speakers_of
 from auris.server.failures import ApiError
 from auris.server.form import asked_of
@@ -18,6 +18,7 @@ from auris.server.intake import checked
 from auris.server.jobs import Job
 from auris.server.schema import JOB, JOB_DELETED, JOB_LIST, JOB_RESULT, KEY, NEW_JOB
 from auris.server.state import Server
+from auris.server.upload import form_of
 
 __all__ = ["router"]
 
@@ -29,7 +30,7 @@ async def create(request: Request) -> Response:
     """Hand in a recording; the fields are those of a transcription, without `stream`."""
     server: Server = request.app.state.server
     async with AsyncExitStack() as held:
-        form = await held.enter_async_context(request.form(**FORM))
+        form = await held.enter_async_context(form_of(request))
         asked, upload = asked_of(form, server.settings.most_prompt_letters)
         if asked.stream:
             raise ApiError(

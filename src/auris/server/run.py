@@ -29,8 +29,14 @@ LOGS: dict[str, Any] = {
         }
     },
     "loggers": {
-        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
-        for name in ("auris", "uvicorn", "uvicorn.error")
+        name: {"handlers": ["stderr"], "level": level, "propagate": False}
+        for name, level in (
+            ("auris", "INFO"),
+            ("uvicorn", "INFO"),
+            ("uvicorn.error", "INFO"),
+            # It quotes bytes of broken forms.
+            ("python_multipart", "CRITICAL"),
+        )
     },
 }
 """uvicorn's own log of requests is off: it writes whole addresses."""

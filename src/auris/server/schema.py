@@ -62,6 +62,7 @@ def _refusals(*statuses: int) -> dict[int | str, Schema]:
         403: "Without keys, only this machine is answered.",
         404: "There is no such thing.",
         405: "The method is another.",
+        408: "The request did not come to its end.",
         409: "There is no result, or none yet.",
         413: "The request or the recording is too large.",
         429: "There is no room now; Retry-After says when to ask again.",
@@ -210,7 +211,7 @@ MODEL_SHOWN = _object(
     {"id": STRING, "object": {"const": "model"}, "created": COUNT, "owned_by": STRING}
 )
 
-WORK = (404, 413, 429, 499, 503, 507)
+WORK = (404, 408, 413, 429, 499, 503, 507)
 """Refusals of what takes a recording."""
 
 TRANSCRIPTION: dict[str, Any] = {
