@@ -161,6 +161,19 @@ class AsrPipeline:
         """
         return _in_order(self._updates([audio], language, context, options))
 
+    def updates(
+        self,
+        sources: Iterable[Source],
+        language: str | None = None,
+        context: str = "",
+        **options: Unpack[CallOptions],
+    ) -> Iterator[Update]:
+        """Transcribe recordings and give every piece and every recording as soon as it is done.
+
+        Arguments as in `transcribe`; wrong ones are refused at once.
+        """
+        return self._updates(sources, language, context, options)
+
     def detect_language(
         self,
         audio: Source,

@@ -39,7 +39,9 @@ ALLOWED: dict[str, set[str]] = {
         "text.tokenizer",
         "text.words",
     },
-    "server": GROUND | {ASSEMBLIES, ""},
+    "server": GROUND
+    | {ASSEMBLIES, "", "audio.io", "audio.remote"}
+    | {"text.languages", "text.reply", "text.tokenizer", "text.words"},
     "scale": GROUND | {ASSEMBLIES, ""},
     "training": GROUND
     | {"audio", "text", "models", "checkpoints", "backends", "decoding", "evaluation"}

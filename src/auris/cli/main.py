@@ -20,6 +20,7 @@ from auris.cli import (
     doctor,
     models,
     pull,
+    serve,
     train,
     transcribe,
 )
@@ -45,6 +46,7 @@ transcribe.register(app)
 batch.register(app)
 align.register(app)
 detect_language.register(app)
+serve.register(app)
 models.register(app)
 pull.register(app)
 convert.register(app)
