@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "scale": GROUND | {ASSEMBLIES, ""},
     "training": GROUND
     | {"audio", "text", "models", "checkpoints", "backends", "decoding", "evaluation"}
-    | {"export", "recognizers"},
+    | {"belonging", "export", "recognizers"},
 }
 """Rooms (or single modules of them) that a room may import beside itself. The command line has
 rules of its own, below."""

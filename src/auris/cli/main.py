@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from auris.cli import align, batch, benchmark, convert, doctor, models, pull, train, transcribe
+from auris.cli import (
+    align,
+    batch,
+    benchmark,
+    convert,
+    detect_language,
+    doctor,
+    models,
+    pull,
+    train,
+    transcribe,
+)
 from auris.errors import AurisError
 
 __all__ = ["app", "main"]
@@ -32,6 +43,7 @@ app = typer.Typer(
 transcribe.register(app)
 batch.register(app)
 align.register(app)
+detect_language.register(app)
 models.register(app)
 pull.register(app)
 convert.register(app)
