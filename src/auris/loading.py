@@ -18,7 +18,7 @@ from auris.errors import UsageError
 from auris.models.attention import Kernel
 from auris.text.tokenizer import Tokenizer
 
-__all__ = ["LoadOptions", "Loaded", "check_count", "load_model", "with_ctc_head"]
+__all__ = ["LoadOptions", "Loaded", "check_count", "load_model", "use_threads", "with_ctc_head"]
 
 MOST = 1 << 20
 """Largest number of anything that can be asked for; more is a slip, and would fill any memory."""
@@ -70,6 +70,17 @@ def check_count(name: str, number: int, most: int = MOST) -> None:
         )
 
 
+def use_threads(threads: int | None) -> None:
+    """Set the CPU threads of the whole process; None leaves torch's own choice.
+
+    Raises:
+        UsageError: it is no number of threads.
+    """
+    if threads is not None:
+        check_count("threads", threads, MOST_THREADS)
+        torch.set_num_threads(threads)
+
+
 def load_model(
     model: str | Path | None = None,
     *,
@@ -94,9 +105,7 @@ def load_model(
     found = resolve(default_model if model is None else model, local_files_only)
     default_device = os.environ.get("AURIS_DEVICE") or "auto"
     place = pick_device(default_device if device is None else device)
-    if threads is not None:
-        check_count("threads", threads, MOST_THREADS)
-        torch.set_num_threads(threads)
+    use_threads(threads)
     checkpoint = open_checkpoint(found.directory)
     # Neither waits for the other: the tokenizer parses while the weights are read.
     with ThreadPoolExecutor(1) as pool, within_memory():
