@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Positions
+from auris.backends.quant import PackedEmbedding
 from auris.checkpoints.load import Model
+from auris.checkpoints.quantization import PACKED_DTYPES
 from auris.errors import DeviceError, UnsupportedOption
 from auris.models.aligner import Aligner
 from auris.models.attention import KERNELS, Kernel, kernel_choice
@@ -97,7 +99,7 @@ def pick_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.dt
         return stored
     if name not in DTYPES:
         raise DeviceError(
-            f"The dtype has to be auto, {', '.join(DTYPES)}",
+            f"The dtype has to be auto, {', '.join([*DTYPES, *PACKED_DTYPES])}",
             f"{name!r} was asked",
             "choose one of these with --dtype",
         )
@@ -135,7 +137,8 @@ class TorchBackend:
     """A model on a device, behind the `Backend` protocol.
 
     Args:
-        model: weights in their compute dtype, on their device.
+        model: weights in their compute dtype, on their device; where a decoder's are packed, its
+            cache is in bfloat16.
         kernel: attention kernel, see `auris.models.attention.KERNELS`.
         ctc_head: a CTC head on the audio embeddings of a model with a decoder.
     """
@@ -155,6 +158,7 @@ class TorchBackend:
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = weight.dtype
+        self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
 
     @property
     def _decoding(self) -> QwenAsr:
@@ -207,8 +211,9 @@ class TorchBackend:
     def new_cache(self, rows: int, capacity: int) -> KVCache:
         """See `Backend.new_cache`."""
         config = self._decoding.config.decoder
+        dtype = torch.bfloat16 if self.quantized else self.dtype
         with torch.inference_mode(), within_memory():
-            return KVCache(config, rows, capacity, self.dtype, self.device)
+            return KVCache(config, rows, capacity, dtype, self.device)
 
     @torch.inference_mode()
     def admit(self, cache: Cache, count: int = 1) -> range:
@@ -251,5 +256,5 @@ class TorchBackend:
 
     def _embedded(self, item: Sequence[int] | Tensor) -> Tensor:
         if isinstance(item, Tensor):
-            return item.to(self.device, self.dtype)
+            return item.to(self.device, self._decoding.decoder.norm.weight.dtype)
         return cast(Tensor, self._decoding.decoder.embed(torch.tensor(item, device=self.device)))

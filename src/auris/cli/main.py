@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from auris.cli import align, batch, benchmark, convert, doctor, models, pull, train, transcribe
+from auris.cli import (
+    align,
+    batch,
+    benchmark,
+    convert,
+    doctor,
+    models,
+    pull,
+    quantize,
+    train,
+    transcribe,
+)
 from auris.errors import AurisError
 
 __all__ = ["app", "main"]
@@ -35,6 +46,7 @@ align.register(app)
 models.register(app)
 pull.register(app)
 convert.register(app)
+quantize.register(app)
 doctor.register(app)
 app.add_typer(train.app)
 app.add_typer(benchmark.app)

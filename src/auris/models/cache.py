@@ -186,7 +186,8 @@ class CacheRows:
         """Store new keys and values [B, kv_heads, T, head_dim] of one layer.
 
         Returns:
-            keys and values [B, kv_heads, S, head_dim] up to the longest row's new end.
+            keys and values [B, kv_heads, S, head_dim] up to the longest row's new end, in the
+            dtype of the new ones.
         """
         lengths = self.cache.lengths
         span = max(lengths[row] + count for row, count in zip(self.rows, self.counts, strict=True))
@@ -194,14 +195,14 @@ class CacheRows:
         values = self.cache.values[layer, self.rows.start : self.rows.stop]
         if max(self.counts) == 1 and min(self.counts) == 1:
             index = torch.arange(len(self.rows), device=keys.device)
-            keys[index, :, self.positions[:, 0]] = k[:, :, 0]
-            values[index, :, self.positions[:, 0]] = v[:, :, 0]
+            keys[index, :, self.positions[:, 0]] = k[:, :, 0].to(keys.dtype)
+            values[index, :, self.positions[:, 0]] = v[:, :, 0].to(values.dtype)
         else:
             for i, (row, count) in enumerate(zip(self.rows, self.counts, strict=True)):
                 place = slice(lengths[row], lengths[row] + count)
                 keys[i, :, place] = k[i, :, :count]
                 values[i, :, place] = v[i, :, :count]
-        return keys[:, :, :span], values[:, :, :span]
+        return keys[:, :, :span].to(k.dtype), values[:, :, :span].to(v.dtype)
 
     def commit(self) -> None:
         """After the last layer: the new positions count."""
