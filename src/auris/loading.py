@@ -126,7 +126,7 @@ def _quantization(dtype: str, checkpoint: Checkpoint) -> Quantization | None:
     """
     stored = checkpoint.quantization
     if stored is None:
-        return Quantization(dtype) if dtype in PACKED_DTYPES else None
+        return next((Quantization(packed) for packed in PACKED_DTYPES if packed == dtype), None)
     if dtype not in ("auto", stored.dtype):
         raise DeviceError(
             f"A checkpoint that was quantized to {stored.dtype} computes in it",

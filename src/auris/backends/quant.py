@@ -65,7 +65,7 @@ class _Packed(nn.Module):
             whole = self.integers
             codes = F.pad(codes, (0, whole.shape[1] - self.width))
             found = torch._int_mm(codes, whole.t()).float() * (scales * self.scale)
-        return found.to(x.dtype).unflatten(0, x.shape[:-1])
+        return found.to(x.dtype).reshape(*x.shape[:-1], self.rows)
 
 
 class PackedLinear(_Packed):
@@ -78,7 +78,7 @@ class PackedLinear(_Packed):
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., rows]."""
         found = self.products(x)
-        return found if self.bias is None else found + self.bias
+        return found if self.bias is None else found.add_(self.bias)
 
 
 class PackedEmbedding(_Packed):
@@ -91,7 +91,8 @@ class PackedEmbedding(_Packed):
         """Float32 vectors [..., width] of ids."""
         steps = None if self.steps is None else self.steps[ids.flatten()]
         whole = integers(self.weight[ids.flatten()], steps)[:, : self.width]
-        return (whole.float() * self.scale[ids.flatten(), None]).unflatten(0, ids.shape)
+        vectors = whole.float() * self.scale[ids.flatten(), None]
+        return vectors.reshape(*ids.shape, self.width)
 
     def scores(self, states: Tensor) -> Tensor:
         """As of `TokenEmbedding`."""

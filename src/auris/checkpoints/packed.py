@@ -69,7 +69,7 @@ def _tensors(
         if packed is None:
             tensors[name] = dtype, list(parameter.shape)
         else:
-            shapes = packed_shapes(*parameter.shape, packed)
+            shapes = packed_shapes(parameter.shape[0], parameter.shape[1], packed)
             tensors.update({f"{module}.{part}": shape for part, shape in shapes.items()})
     return tensors
 
@@ -195,7 +195,7 @@ def save_packed(checkpoint: Checkpoint, quantization: Quantization, path: Path) 
                 dtype, _ = tensors[name]
                 out.seek(offsets[name])
                 # numpy has no bfloat16; bytes are bytes.
-                out.write(memoryview(tensor.to(dtype).contiguous().view(torch.uint8).numpy()))
+                out.write(tensor.to(dtype).contiguous().view(torch.uint8).numpy().data)
     return stored
 
 

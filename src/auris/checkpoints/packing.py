@@ -101,7 +101,8 @@ def pack(weight: Tensor, packing: Packing) -> dict[str, Tensor]:
 
 def _scale(largest: Tensor, reach: int) -> Tensor:
     """Scales [N] at which `largest` [N, 1] becomes `reach`; a row of zeros has scale 1."""
-    return torch.where(largest > 0, largest / reach, 1.0)[:, 0]
+    scale: Tensor = torch.where(largest > 0, largest / reach, 1.0)
+    return scale[:, 0]
 
 
 def _int8(weight: Tensor) -> dict[str, Tensor]:
@@ -143,4 +144,5 @@ def integers(weight: Tensor, steps: Tensor | None) -> Tensor:
     blocks = weight.unflatten(1, (-1, BLOCK["int4"] // 2))
     halves = torch.stack([blocks & 15, blocks >> 4], 2).to(torch.int8) - 8
     codes = halves.flatten(1).unflatten(1, (steps.shape[1], -1))
-    return (codes * steps[:, :, None].to(torch.int8)).flatten(1)
+    whole: Tensor = (codes * steps[:, :, None].to(torch.int8)).flatten(1)
+    return whole
