@@ -31,7 +31,9 @@ def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
         int8 [M, K] in -127..127, and scales [M, 1]; a row of zeros has scale 0.
     """
     largest = x.abs().amax(1, keepdim=True)
-    codes = (x * torch.where(largest > 0, LARGEST / largest, 0.0)).round()
+    # A number over a tensor would be its reciprocal, rounded, times the number.
+    inverse = torch.full_like(largest, LARGEST) / largest
+    codes = (x * torch.where(largest > 0, inverse, 0.0)).round()
     return codes.to(torch.int8), largest / LARGEST
 
 
@@ -55,11 +57,16 @@ class _Packed(nn.Module):
         """int8 [rows, columns]."""
         return integers(self.weight, self.steps)
 
+    @property
+    def matrix(self) -> native.Matrix:
+        """The same tensors for the native code."""
+        return native.Matrix(self.weight, self.steps, self.scale, self.width)
+
     def products(self, x: Tensor) -> Tensor:
         """Products [..., rows] of x [..., width] with the matrix, in x's dtype."""
         rows = x.reshape(-1, self.width).float()
         if native.available():
-            found = native.products(rows.contiguous(), self.weight, self.steps, self.scale)
+            found = native.products(rows.contiguous(), self.matrix)
         else:
             codes, scales = quantize_rows(rows)
             whole = self.integers

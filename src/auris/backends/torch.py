@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Positions
+from auris.backends.native_step import NativeStep
 from auris.backends.quant import PackedEmbedding
 from auris.checkpoints.load import Model
 from auris.checkpoints.quantization import PACKED_DTYPES
@@ -159,6 +160,8 @@ class TorchBackend:
         self.device = weight.device
         self.dtype = weight.dtype
         self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
+        native = isinstance(model, QwenAsr) and NativeStep.runs(model.decoder)
+        self.native_step = NativeStep(model.decoder) if native else None
 
     @property
     def _decoding(self) -> QwenAsr:
@@ -245,16 +248,27 @@ class TorchBackend:
         counts = [len(item) for item in inputs]
         if len(counts) != len(rows) or min(counts, default=0) < 1:
             raise ValueError(f"{len(rows)} rows need as many inputs of length >= 1, got {counts}")
-        if all(not isinstance(item, Tensor) for item in inputs):
-            ids = [torch.tensor(item, device=self.device) for item in inputs]
-            embedded = decoder.embed(pad_sequence(ids, batch_first=True))
-        else:
-            embedded = pad_sequence([self._embedded(item) for item in inputs], batch_first=True)
+        embedded = self._embedded(inputs)
+        last = positions == "last"
         with kernel_choice(self.kernel), within_memory():
-            logits = decoder(embedded, storage.rows(rows, counts), last=positions == "last")
+            if self.native_step is not None:
+                states = self.native_step.extend(storage, embedded, rows, every=not last)
+                logits = decoder.logits(pad_sequence(states, batch_first=True))
+            else:
+                padded = pad_sequence(embedded, batch_first=True)
+                logits = decoder(padded, storage.rows(rows, counts), last=last)
         return cast(Tensor, logits.float())
 
-    def _embedded(self, item: Sequence[int] | Tensor) -> Tensor:
-        if isinstance(item, Tensor):
-            return item.to(self.device, self._decoding.decoder.norm.weight.dtype)
-        return cast(Tensor, self._decoding.decoder.embed(torch.tensor(item, device=self.device)))
+    def _embedded(self, inputs: Sequence[Sequence[int] | Tensor]) -> list[Tensor]:
+        """Embeddings [T_i, hidden] of token ids, all looked up at once, and of embeddings."""
+        decoder = self._decoding.decoder
+        ids = [token for item in inputs if not isinstance(item, Tensor) for token in item]
+        looked_up = decoder.embed(torch.tensor(ids, dtype=torch.int64, device=self.device))
+        embedded, used = [], 0
+        for item in inputs:
+            if isinstance(item, Tensor):
+                embedded.append(item.to(self.device, decoder.norm.weight.dtype))
+            else:
+                embedded.append(looked_up[used : used + len(item)])
+                used += len(item)
+        return embedded

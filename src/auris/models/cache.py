@@ -136,6 +136,20 @@ class KVCache:
             raise ValueError(f"row {row} holds {self.lengths[row]} positions, not {length}")
         self.lengths[row] = length
 
+    def make_room(self, rows: range, counts: Sequence[int]) -> list[int]:
+        """Reserve counts[i] more positions for rows[i]; returns where each row's new ones begin."""
+        starts = [self.lengths[row] for row in rows]
+        span = max(start + count for start, count in zip(starts, counts, strict=True))
+        if span > self.capacity:
+            # In leaps, so that a row that grows token by token is not copied for every one.
+            self.reserve(max(span, self.capacity * 3 // 2))
+        return starts
+
+    def grow(self, rows: range, counts: Sequence[int]) -> None:
+        """The new positions of rows have been filled and count."""
+        for row, count in zip(rows, counts, strict=True):
+            self.lengths[row] += count
+
     def rows(self, rows: range, counts: list[int]) -> CacheRows:
         """Prepare `rows` to take counts[i] new positions each."""
         return CacheRows.of(self, rows, counts)
@@ -166,12 +180,9 @@ class CacheRows:
     def of(cls, cache: KVCache, rows: range, counts: list[int]) -> CacheRows:
         """Prepare a pass in which rows[i] takes counts[i] >= 1 new positions."""
         device = cache.keys.device
-        starts = [cache.lengths[row] for row in rows]
+        starts = cache.make_room(rows, counts)
         width = max(counts)
         span = max(start + count for start, count in zip(starts, counts, strict=True))
-        if span > cache.capacity:
-            # In leaps, so that a row that grows token by token is not copied for every one.
-            cache.reserve(max(span, cache.capacity * 3 // 2))
         positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
             width, device=device
         )
@@ -206,8 +217,7 @@ class CacheRows:
 
     def commit(self) -> None:
         """After the last layer: the new positions count."""
-        for row, count in zip(self.rows, self.counts, strict=True):
-            self.cache.lengths[row] += count
+        self.cache.grow(self.rows, self.counts)
 
 
 @dataclass(frozen=True)
