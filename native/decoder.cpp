@@ -57,12 +57,14 @@ void each(int threads, int64_t count, const Work& work) {
 }
 
 void quantize(const auris_matrix& matrix, int64_t count, int64_t i, const float* x) {
-  kernels->quantize(x, matrix.width, matrix.columns, activations.codes.of(count * matrix.columns) + i * matrix.columns,
+  const int64_t stride = padded(matrix.columns);
+  kernels->quantize(x, matrix.width, matrix.columns,
+                    activations.codes.of(count * stride) + i * stride,
                     activations.scales.of(count) + i, activations.sums.of(count) + i);
 }
 
 void reserve(const auris_matrix& matrix, int64_t count) {
-  activations.codes.of(count * matrix.columns);
+  activations.codes.of(count * padded(matrix.columns));
   activations.scales.of(count);
   activations.sums.of(count);
 }
@@ -71,10 +73,10 @@ void reserve(const auris_matrix& matrix, int64_t count) {
 void multiply(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads) {
   const int64_t row_bytes = matrix.steps == nullptr ? matrix.columns : matrix.columns / 2;
   int64_t chunk = kRowBlock;
-  if (count <= 16) {
+  if (count <= kSomeRows) {
     chunk = kChunkBytes / row_bytes;
     if (chunk > matrix.rows / (4 * threads)) chunk = matrix.rows / (4 * threads);
-    if (chunk < 4) chunk = 4;
+    if (chunk < 8) chunk = 8;
   }
   const int64_t chunks = (matrix.rows + chunk - 1) / chunk;
   const int64_t bytes = scratch_bytes(matrix);

@@ -12,8 +12,8 @@ struct Kernels {
                    int32_t* sum);
 
   // Output rows first..last of x [count] times the matrix, to out [count, stride]; added to what is
-  // there where `add`. codes [count, columns], scales [count] and sums [count] are of `quantize`;
-  // scratch holds `scratch_bytes`.
+  // there where `add`. codes [count, padded(columns)], scales [count] and sums [count] are of
+  // `quantize`; scratch holds `scratch_bytes`.
   void (*products)(const auris_matrix* matrix, const int8_t* codes, const float* scales,
                    const int32_t* sums, int64_t count, int first, int last, float* out,
                    int64_t stride, bool add, int8_t* scratch);
@@ -39,11 +39,17 @@ struct Kernels {
 
 constexpr int kQueries = 4;
 constexpr int kLanes = 16;
+constexpr int kFewRows = 4;    // From so many on, arithmetic takes longer than memory.
+constexpr int kSomeRows = 16;  // Up to so many, blocks of weights are small.
 constexpr int kRowBlock = 32;  // Output rows that a chunk of a large product has.
+
+// Distance of rows of bytes that are read side by side: at powers of two they would share a few
+// places of the cache.
+inline int64_t padded(int64_t columns) { return columns + 64; }
 
 // Bytes that `products` needs as scratch: a block of unpacked rows.
 inline int64_t scratch_bytes(const auris_matrix& matrix) {
-  return static_cast<int64_t>(kRowBlock) * matrix.columns;
+  return kRowBlock * padded(matrix.columns);
 }
 
 // Null where the machine or the compiler lacks the instructions.

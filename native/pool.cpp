@@ -56,9 +56,9 @@ void Pool::grow(int threads) {
   }
 }
 
-void Pool::share(int worker) {
+void Pool::share(const Work& work, int worker) {
   for (int64_t chunk = next_.fetch_add(1); chunk < chunks_; chunk = next_.fetch_add(1)) {
-    (*work_)(chunk, worker);
+    work(chunk, worker);
   }
 }
 
@@ -72,16 +72,16 @@ void Pool::serve(int worker) {
     // Whoever comes late, since the machine is busy, finds the round closed and is not waited for.
     std::unique_lock<std::mutex> lock(mutex_);
     seen = round_.load(std::memory_order_acquire);
-    const bool joins = worker < active_ && work_ != nullptr;
-    if (joins) busy_.fetch_add(1);
+    const Work* work = worker < active_ ? work_ : nullptr;
+    if (work != nullptr) busy_.fetch_add(1);
     lock.unlock();
-    if (!joins) continue;
-    share(worker);
+    if (work == nullptr) continue;
+    share(*work, worker);
     busy_.fetch_sub(1, std::memory_order_release);
   }
 }
 
-void Pool::run(int threads, int64_t chunks, const std::function<void(int64_t, int)>& work) {
+void Pool::run(int threads, int64_t chunks, const Work& work) {
   if (threads > chunks) threads = static_cast<int>(chunks);
   if (threads <= 1) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) work(chunk, 0);
@@ -97,7 +97,7 @@ void Pool::run(int threads, int64_t chunks, const std::function<void(int64_t, in
     round_.fetch_add(1, std::memory_order_release);
   }
   wake_.notify_all();
-  share(0);
+  share(work, 0);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     work_ = nullptr;

@@ -12,8 +12,10 @@
 
 class Pool {
  public:
+  using Work = std::function<void(int64_t, int)>;
+
   // Calls work(chunk, worker) for every chunk, on `threads` threads with this one among them.
-  void run(int threads, int64_t chunks, const std::function<void(int64_t, int)>& work);
+  void run(int threads, int64_t chunks, const Work& work);
 
   // The pool of this process; a forked child has one of its own.
   static Pool& instance();
@@ -21,7 +23,7 @@ class Pool {
  private:
   void grow(int threads);
   void serve(int worker);
-  void share(int worker);
+  void share(const Work& work, int worker);
 
   std::vector<std::thread> workers_;
   std::mutex mutex_;
@@ -31,5 +33,5 @@ class Pool {
   std::atomic<int> busy_{0};
   int64_t chunks_ = 0;
   int active_ = 0;
-  const std::function<void(int64_t, int)>* work_ = nullptr;
+  const Work* work_ = nullptr;
 };

@@ -75,9 +75,20 @@ def _library() -> ctypes.CDLL | None:
             library = ctypes.CDLL(str(path))
             library.auris_instructions.restype = c_char_p
             library.auris_use.argtypes = [c_char_p]
-            library.auris_products.argtypes = [POINTER(_Matrix), c_void_p, c_int64, c_void_p, c_int32]
+            library.auris_products.argtypes = [
+                POINTER(_Matrix),
+                c_void_p,
+                c_int64,
+                c_void_p,
+                c_int32,
+            ]
             library.auris_products.restype = None
-            library.auris_extend.argtypes = [POINTER(_Decoder), POINTER(_Cache), POINTER(_Pass), c_int32]
+            library.auris_extend.argtypes = [
+                POINTER(_Decoder),
+                POINTER(_Cache),
+                POINTER(_Pass),
+                c_int32,
+            ]
             library.auris_extend.restype = None
             return library
     return None

@@ -87,9 +87,7 @@ class NativeStep:
 
     def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines [positions, head_dim / 2]; both halves of a head turn alike."""
-        tables = rope_tables(
-            torch.arange(positions), self.config.head_dim, self.config.rope_theta
-        )
+        tables = rope_tables(torch.arange(positions), self.config.head_dim, self.config.rope_theta)
         half = self.config.head_dim // 2
         cosines, sines = (table[:, :half].contiguous() for table in tables)
         return cosines, sines
