@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from auris import AsrPipeline
 from auris.align import ForcedAligner
+from auris.backends import native
 from auris.checkpoints import packed as files
 from auris.doctor import check_model
 from auris.errors import CheckpointError, ConfigError, DeviceError, OutputError, UsageError
@@ -105,6 +106,13 @@ def test_a_ctc_head_comes_along(tmp_path: Path) -> None:
     found = pipeline.transcribe("examples/kitchen_fan.flac", word_timestamps=True)
     assert found.text == "switch the kitchen fan off"
     assert len(found.words or ()) == 5
+
+
+def test_it_runs_without_native_code(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "available", lambda: False)
+    pipeline = AsrPipeline.from_pretrained(small)
+    assert pipeline.backend.native_step is None
+    assert pipeline.transcribe(clip(2.0), max_new_tokens=BUDGET).segments[0].tokens
 
 
 def test_what_is_quantized_is_not_quantized_or_converted_again(

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from auris import __version__
+from auris.backends import native
 from auris.backends.quant import swap
 from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
 from auris.checkpoints.ctc_head import load_ctc_head
@@ -75,7 +76,15 @@ def environment() -> Iterator[Finding]:
     yield Finding(
         "cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"
     )
+    yield Finding("int8 and int4", _step())
     yield Finding("bundled models", ", ".join(bundled_models()) or "none")
+
+
+def _step() -> str:
+    """What runs packed models here."""
+    if native.available():
+        return f"native step, {native.instructions()}"
+    return "PyTorch step (the package was built without a C++ compiler; it is slower)"
 
 
 def check_model(directory: str | Path) -> Iterator[Finding]:
