@@ -40,8 +40,16 @@ def test_segment_as_json() -> None:
         "text": "hi",
         "language": "English",
         "tokens": [5, 6],
+        "token_confidences": [],
         "avg_logprob": -0.5,
+        "confidence": None,
+        "calibrated": False,
+        "no_speech": False,
+        "no_speech_probability": None,
         "finish_reason": "stop",
+        "truncated": False,
+        "skipped": 0.0,
+        "word_confidences": [],
     }
 
 
@@ -59,14 +67,32 @@ def test_transcript_as_json() -> None:
         "text": "hi",
         "language": "English",
         "confidence": 0.606531,
+        "calibrated": False,
         "finish_reason": "length",
+        "truncated": False,
         "audio_seconds": 2.5,
+        "skipped": 0.0,
         "peak": 0.25,
         "timings": {"mel": 0.1235},
         "segments": [SEGMENT.to_dict()],
     }
     empty = Transcript("", None, (), None, "stop", 0.0).to_dict()
     assert (empty["confidence"], empty["segments"], empty["timings"]) == (None, [], {})
+
+
+def test_what_was_cut_and_what_was_left_out() -> None:
+    cut = dataclasses.replace(SEGMENT, finish_reason="length")
+    silence = Segment(2.5, 5.25, "", None, (), (), "stop", skipped=2.75)
+    assert [s.truncated for s in (SEGMENT, cut, silence)] == [False, True, False]
+    whole = Transcript("hi", "English", (SEGMENT, silence, silence), 0.5, "stop", 8.0)
+    assert (whole.truncated, whole.skipped) == (False, 5.5)
+    assert dataclasses.replace(whole, segments=(cut, silence)).to_dict()["truncated"] is True
+    assert whole.to_dict()["segments"][1]["skipped"] == 2.75
+    # A silence has no words to be missed.
+    word = Word("hi", 1.0, 2.0)
+    spoken = dataclasses.replace(SEGMENT, words=(word,))
+    assert dataclasses.replace(whole, segments=(spoken, silence)).words == (word,)
+    assert whole.words is None
 
 
 def test_silence_is_less_than_a_step_of_16_bits() -> None:

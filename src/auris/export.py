@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from auris.audio.mel import HOP, MIN_SAMPLES, WINDOW
+from auris.belonging import check_vocabulary, stop_ids
+from auris.checkpoints.calibration import Calibration, load_calibration, save_calibration
 from auris.checkpoints.config_writer import to_json
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head, save_ctc_head
@@ -21,7 +23,7 @@ from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.config import CHUNK_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig
 from auris.errors import ConfigError, UsageError
 from auris.new_directory import new_directory
-from auris.recognizers import check_vocabulary, stop_ids, token_budget
+from auris.recognizers import token_budget
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import (
     ALIGNER_TEMPLATE,
@@ -49,6 +51,7 @@ class Parts:
     dtype: torch.dtype
     generation: Mapping[str, Any]
     ctc_head: nn.Linear | None
+    calibration: Calibration | None
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -212,6 +215,8 @@ def write_besides(out: Path, layout: LayoutName, parts: Parts, config: Mapping[s
     _WRITERS[layout](out, parts)
     if parts.ctc_head is not None:
         save_ctc_head(parts.ctc_head, parts.config, parts.dtype, out)
+    if parts.calibration is not None:
+        save_calibration(parts.calibration, out)
     if parts.generation:
         _write_json(out / "generation_config.json", parts.generation)
     # Weight files come readable by their owner only; the others have what the user's mask allows.
@@ -229,6 +234,7 @@ def export(
     dtype: torch.dtype = torch.float16,
     generation: Mapping[str, Any] | None = None,
     ctc_head: nn.Linear | None = None,
+    calibration: Calibration | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
     """Write a whole model directory; it appears under its name only when it is complete.
@@ -242,6 +248,7 @@ def export(
         generation: content of generation_config.json; greedy decoding by default.
         ctc_head: a head on the audio embeddings of a Qwen3-ASR model; it goes into a file of its
             own and changes no other.
+        calibration: what the model's probabilities are worth, for a file of its own.
         shard_bytes: largest weight file.
 
     Raises:
@@ -255,7 +262,7 @@ def export(
         )
     if generation is None:
         generation = _generation(tokenizer) if isinstance(config, QwenAsrConfig) else {}
-    parts = Parts(config, tokenizer, dtype, generation, ctc_head)
+    parts = Parts(config, tokenizer, dtype, generation, ctc_head, calibration)
     content = config_json(layout, parts)
     with new_directory(out) as draft:
         save_weights(model, config, layout, dtype, draft, shard_bytes)
@@ -301,5 +308,6 @@ def convert(
         dtype=written,
         generation=generation,
         ctc_head=load_ctc_head(checkpoint.directory, checkpoint.config, cpu),
+        calibration=load_calibration(checkpoint.directory),
         shard_bytes=shard_bytes,
     )

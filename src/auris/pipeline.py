@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,17 +16,21 @@ from auris.audio.io import WEB, Channels, Source, WebLimits
 from auris.audio.split import CHUNK_SECONDS
 from auris.backends.torch import TorchBackend
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
+from auris.belonging import stop_ids
+from auris.checkpoints.calibration import load_calibration
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.hub import FoundModel
 from auris.checkpoints.load import Checkpoint
 from auris.config import AlignerConfig, AutCtcConfig
 from auris.decoding.sampling import Sampling
+from auris.detection import DETECT_SECONDS, language_chances
 from auris.errors import ConfigError, UsageError
 from auris.loading import LoadOptions, check_count, load_model
 from auris.reading import Reading
-from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer, stop_ids
+from auris.reading_ahead import ReadAhead
+from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer
 from auris.text.cleanup import check_steps
-from auris.text.languages import language_name
+from auris.text.languages import language_name, language_names
 from auris.text.tokenizer import Tokenizer
 from auris.types import Segment, Transcript
 
@@ -59,7 +64,10 @@ class CallOptions(TypedDict, total=False):
 
     Attributes:
         batch_size: most pieces in one batch of the decoder (1).
+        batch_seconds: most seconds of audio in it, unless a piece is longer (no limit).
+        languages: codes or names of those that the model may choose from (all).
         chunk_seconds: target length of the pieces that a recording is cut into (30).
+        vad: cut where nobody speaks, and leave long silence out (False).
         start, duration: the span of every recording to transcribe, in seconds (all of it).
         channels: "mix" averages a recording's channels, "split" transcribes each by itself and
             puts the segments together by time, with the names of the speakers ("mix").
@@ -70,13 +78,17 @@ class CallOptions(TypedDict, total=False):
         seed: of the draws (0).
         clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
         progress: called after every piece and every recording.
+        workers: processes that read recordings ahead (0: none, they are read in line).
         cancel: when set, pieces under way end as they are, with what they have.
         word_timestamps: place every word in time (False).
         aligner: what places them; by default the model's own CTC head.
     """
 
     batch_size: int
+    batch_seconds: float | None
+    languages: Sequence[str] | None
     chunk_seconds: float
+    vad: bool
     start: float
     duration: float | None
     channels: Channels
@@ -88,6 +100,7 @@ class CallOptions(TypedDict, total=False):
     clean: Sequence[str]
     progress: Callable[[Progress], None] | None
     cancel: CancelToken | None
+    workers: int
     word_timestamps: bool
     aligner: ForcedAligner | None
 
@@ -214,6 +227,29 @@ class AsrPipeline:
         """
         return _in_order(self._updates([audio], language, context, options))
 
+    def detect_language(
+        self,
+        audio: Source,
+        *,
+        start: float = 0.0,
+        duration: float | None = DETECT_SECONDS,
+    ) -> list[tuple[str | None, float]]:
+        """How likely each language is spoken in a recording, by a model with a decoder.
+
+        Args:
+            audio: see `transcribe`.
+            start, duration: the span to listen to, in seconds; by default the first 30.
+
+        Returns:
+            English names, None for no speech, and their probabilities, the likeliest first; they
+            add up to 1.
+
+        Raises:
+            UnsupportedOption: the model has a CTC head only.
+            AudioError: the recording cannot be read.
+        """
+        return language_chances(self.recognizer, audio, start, duration)
+
     def _updates(
         self, sources: Iterable[Source], language: str | None, context: str, given: CallOptions
     ) -> Iterator[Update]:
@@ -224,8 +260,15 @@ class AsrPipeline:
         rows = given.get("batch_size", 1)
         check_count("batch_size", rows)
         cancel = given.get("cancel")
-        batch = Batch(recognizer, _reading(given).pieces, sources, options)
-        updates = batch.run(rows, cancel.is_set if cancel else lambda: False)
+        cancelled = cancel.is_set if cancel else lambda: False
+        reading, workers = _reading(given), given.get("workers", 0)
+        if workers:
+            check_count("workers", workers)
+            updates = _read_ahead(
+                recognizer, ReadAhead(reading, workers), sources, options, rows, cancelled
+            )
+        else:
+            updates = Batch(recognizer, reading.pieces, sources, options).run(rows, cancelled)
         report = given.get("progress")
         return _watched(updates, report) if report else updates
 
@@ -243,12 +286,17 @@ class AsrPipeline:
 
 
 def make_recognizer(
-    backend: TorchBackend, checkpoint: Checkpoint, tokenizer: Tokenizer
+    backend: TorchBackend, checkpoint: Checkpoint, tokenizer: Tokenizer, calibrated: bool = True
 ) -> Recognizer:
     """The recognizer for a checkpoint's kind of model.
 
+    Args:
+        backend, checkpoint, tokenizer: of the model.
+        calibrated: whether to use the calibration that lies beside the weights, where there is one.
+
     Raises:
         ConfigError, TokenizerError: config, weights and tokenizer do not belong together.
+        CheckpointError: the calibration is damaged.
     """
     config = checkpoint.config
     if isinstance(config, AlignerConfig):
@@ -257,11 +305,11 @@ def make_recognizer(
             "this checkpoint is a forced aligner, whose head scores timestamps",
             "choose a Qwen3-ASR checkpoint, or name this one with --aligner",
         )
+    calibration = load_calibration(checkpoint.directory) if calibrated else None
     if isinstance(config, AutCtcConfig):
-        return CtcRecognizer(backend, config, tokenizer)
-    return QwenRecognizer(
-        backend, config, tokenizer, stop_ids(config, read_generation(checkpoint.directory))
-    )
+        return CtcRecognizer(backend, config, tokenizer, calibration)
+    stops = stop_ids(config, read_generation(checkpoint.directory))
+    return QwenRecognizer(backend, config, tokenizer, stops, calibration)
 
 
 def _reading(given: CallOptions) -> Reading:
@@ -272,6 +320,7 @@ def _reading(given: CallOptions) -> Reading:
         given.get("channels", "mix"),
         given.get("speakers"),
         given.get("urls", WEB),
+        given.get("vad", False),
     )
 
 
@@ -310,7 +359,41 @@ def _options(language: str | None, context: str, given: CallOptions) -> Options:
         )
     sampling = Sampling(temperature, seed)
     name = language_name(language)
-    return Options(name, context, budget, sampling, check_steps(given.get("clean", ()), name))
+    names = language_names(given.get("languages"))
+    if name is not None and names is not None:
+        raise UsageError(
+            "The language is forced, or chosen from languages",
+            "both were asked",
+            "leave one of them out",
+        )
+    steps = check_steps(given.get("clean", ()), name)
+    seconds = _batch_seconds(given.get("batch_seconds"))
+    return Options(name, context, budget, sampling, steps, names, seconds)
+
+
+def _batch_seconds(given: object) -> float:
+    if given is None:
+        return math.inf
+    if isinstance(given, numbers.Real) and 0.0 < float(given) < math.inf:
+        return float(given)
+    raise UsageError(
+        "batch_seconds has to be a number of seconds, more than 0",
+        f"it is {given!r}",
+        "choose one, or leave it out",
+    )
+
+
+def _read_ahead(
+    recognizer: Recognizer,
+    ahead: ReadAhead,
+    sources: Iterable[Source],
+    options: Options,
+    rows: int,
+    cancelled: Callable[[], bool],
+) -> Iterator[Update]:
+    with ahead:
+        batch = Batch(recognizer, ahead.pieces, ahead.sources(sources), options)
+        yield from batch.run(rows, cancelled)
 
 
 def _is_text(name: str, value: object) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from auris.belonging import check_vocabulary
+from auris.checkpoints.calibration import load_calibration
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.load import SINGLE, open_checkpoint
@@ -14,7 +16,6 @@ from auris.checkpoints.quantization import KEY, PACKED_DTYPES, Quantization
 from auris.errors import CheckpointError, UsageError
 from auris.export import Parts, config_json, write_besides
 from auris.new_directory import new_directory
-from auris.recognizers import check_vocabulary
 from auris.text.tokenizer import Tokenizer
 
 __all__ = ["quantize"]
@@ -56,11 +57,12 @@ def quantize(
     tokenizer = Tokenizer.from_directory(checkpoint.directory)
     check_vocabulary(config, tokenizer)
     head = load_ctc_head(checkpoint.directory, config, CPU)
+    calibration = load_calibration(checkpoint.directory)
     generation = read_generation(checkpoint.directory) or {}
     quantization = Quantization(dtype, group)
     with new_directory(out) as draft:
         rest = save_packed(checkpoint, quantization, draft / SINGLE)
-        parts = Parts(config, tokenizer, rest, generation, head)
+        parts = Parts(config, tokenizer, rest, generation, head, calibration)
         said = {**config_json("native", parts), KEY: dataclasses.asdict(quantization)}
         write_besides(draft, "native", parts, said)
     return Path(out)

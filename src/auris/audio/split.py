@@ -2,20 +2,25 @@
 
 A cut is decided from the samples around one place only, and only when all of them have been
 heard, so that a live stream and a file are cut alike, whatever the size of the blocks that they
-arrive in.
+arrive in. With voice activity detection cuts prefer places where nobody speaks, and long silence
+is left out, accounted for by chunks without samples.
 """
 
 from __future__ import annotations
 
 import numbers
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from auris.audio.vad import BLOCK, SpeechDetector
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Chunk, Samples
 
-__all__ = ["CHUNK_SECONDS", "MAX_CHUNK_SECONDS", "split"]
+__all__ = ["CHUNK_SECONDS", "MAX_CHUNK_SECONDS", "Cutter", "halves", "split"]
 
 CHUNK_SECONDS = 30.0
 """Usual length of a piece: models lose words in much longer ones."""
@@ -29,17 +34,31 @@ SEARCH_SECONDS = 5.0
 REST_SECONDS = 1.0
 """What has to be heard behind a search window, so that no sliver is left as the last piece."""
 
+SHORTEST_HALVED = 4 * SAMPLE_RATE
+"""Samples of the shortest piece that is worth cutting again."""
+
 PAUSE = SAMPLE_RATE // 10
 """Samples over which quietness is measured."""
 
 STEP = SAMPLE_RATE // 100
 """Samples between the places that are compared."""
 
+SKIPPED_BLOCKS = 2 * SAMPLE_RATE // BLOCK
+"""As many blocks without speech (2 s) are left out. The detector counts a second before and behind
+speech as speech, so pauses under 4 s stay."""
 
-def _quietest(samples: Samples) -> int:
-    """The middle of the quietest tenth of a second; of equals, the one nearest to the middle."""
+
+def _quietest(samples: Samples, allowed: NDArray[np.bool_] | None = None) -> int:
+    """The middle of the quietest tenth of a second; of equals, the one nearest to the middle.
+
+    Args:
+        samples: where to look.
+        allowed: [len(samples)] where the middle should lie, if it can.
+    """
     energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
     starts = np.arange(0, len(samples) - PAUSE + 1, STEP)
+    if allowed is not None and allowed[starts + PAUSE // 2].any():
+        starts = starts[allowed[starts + PAUSE // 2]]
     power = energy[starts + PAUSE] - energy[starts]
     # Sums of the same silence differ by rounding; what is inaudible beside full scale is equal.
     quiet = starts[power <= power.min() + 1e-9 * PAUSE]
@@ -47,47 +66,167 @@ def _quietest(samples: Samples) -> int:
     return int(middles[np.argmin(np.abs(middles - len(samples) // 2))])
 
 
-def split(blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS) -> Iterator[Chunk]:
-    """Cut a stream of samples into pieces.
+class Cutter:
+    """Cuts samples into pieces as they come.
 
     Args:
-        blocks: float32 [n] at 16 kHz, of any sizes.
         chunk_seconds: target length of a piece, 1 to 1200. A recording that ends less than a
             second behind its first search window stays one piece.
+        vad: cut where nobody speaks, if there is such a place near the target, and leave long
+            silence out: in its place comes a chunk without samples that says how much it is, at
+            least one for every `chunk_seconds`.
 
-    Yields:
-        pieces that follow each other without gap or overlap.
+    Pieces and silences follow each other without gap or overlap.
 
     Raises:
         UsageError: the target is out of range.
     """
-    real = isinstance(chunk_seconds, numbers.Real)
-    if not real or not 1.0 <= chunk_seconds <= MAX_CHUNK_SECONDS:
-        raise UsageError(
-            f"A piece has to be 1 to {MAX_CHUNK_SECONDS:.0f} seconds long",
-            f"{chunk_seconds!r} was asked",
-            "choose --chunk-seconds in this range",
-        )
-    target = round(chunk_seconds * SAMPLE_RATE)
-    reach = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
-    needed = target + reach + round(REST_SECONDS * SAMPLE_RATE)
-    return _pieces(blocks, target, reach, needed)
+
+    def __init__(self, chunk_seconds: float = CHUNK_SECONDS, vad: bool = False) -> None:
+        real = isinstance(chunk_seconds, numbers.Real)
+        if not real or not 1.0 <= chunk_seconds <= MAX_CHUNK_SECONDS:
+            raise UsageError(
+                f"A piece has to be 1 to {MAX_CHUNK_SECONDS:.0f} seconds long",
+                f"{chunk_seconds!r} was asked",
+                "choose --chunk-seconds in this range",
+            )
+        self._target = round(chunk_seconds * SAMPLE_RATE)
+        self._reach = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
+        self._needed = self._target + self._reach + round(REST_SECONDS * SAMPLE_RATE)
+        self._start = 0
+        self._waiting: list[Samples] = []
+        self._heard = 0
+        self._detector = SpeechDetector() if vad else None
+        self._speech: deque[bool] = deque()
+        self._decided = 0
+        self._quiet = 0
+        self._skipping = False
+
+    @property
+    def start(self) -> int:
+        """Where the piece under way begins: every chunk still to come starts here or later."""
+        return self._start
+
+    def feed(self, samples: Samples) -> list[Chunk]:
+        """Hear more, float32 [n] at 16 kHz; returns the pieces that are complete now."""
+        chunks: list[Chunk] = []
+        # A second at a time, so that what is held is never much more than a piece.
+        for first in range(0, len(samples), SAMPLE_RATE):
+            block = samples[first : first + SAMPLE_RATE]
+            self._waiting.append(block)
+            self._heard += len(block)
+            if self._detector is not None:
+                chunks += self._take(self._detector.feed(block))
+            else:
+                while self._heard >= self._needed:
+                    chunks.append(self._cut())
+        return chunks
+
+    def finish(self) -> list[Chunk]:
+        """Nothing more comes; returns what is left."""
+        chunks = self._take(self._detector.finish()) if self._detector is not None else []
+        if self._heard:
+            chunks.append(self._leave_out() if self._skipping else self._piece(self._heard))
+        return chunks
+
+    def _cut(self) -> Chunk:
+        """A piece that ends in the search window, all of which has been heard."""
+        first, last = self._target - self._reach, self._target + self._reach
+        window = np.concatenate(self._waiting)[first:last]
+        return self._piece(first + _quietest(window, self._free(first, last)))
+
+    def _free(self, first: int, last: int) -> NDArray[np.bool_] | None:
+        """Where nobody speaks in a span of what is held."""
+        if self._detector is None:
+            return None
+        before = self._decided - len(self._speech)
+        blocks = (self._start + np.arange(first, last)) // BLOCK - before
+        return ~np.array(self._speech)[blocks]
+
+    def _piece(self, length: int) -> Chunk:
+        """The first `length` samples of what is held."""
+        samples = np.concatenate(self._waiting)
+        chunk = Chunk(self._start, samples[:length])
+        self._forget(samples, length)
+        return chunk
+
+    def _leave_out(self, end: int | None = None) -> Chunk:
+        """The silence that is held, all of it or up to sample `end` of the recording."""
+        samples = np.concatenate(self._waiting)
+        length = len(samples) if end is None else end - self._start
+        peak = float(np.abs(samples[:length]).max(initial=0.0))
+        chunk = Chunk(self._start, samples[:0].copy(), skipped=length, peak=peak)
+        self._forget(samples, length)
+        return chunk
+
+    def _forget(self, samples: Samples, length: int) -> None:
+        self._start += length
+        # A copy, so that the piece that was given away can be freed.
+        self._waiting = [samples[length:].copy()]
+        self._heard = len(self._waiting[0])
+        while self._speech and (self._decided - len(self._speech) + 1) * BLOCK <= self._start:
+            self._speech.popleft()
+
+    def _take(self, decisions: Iterable[bool]) -> list[Chunk]:
+        """Go on by blocks of which it is known whether they could be speech."""
+        chunks: list[Chunk] = []
+        for speech in decisions:
+            begin = self._decided * BLOCK
+            self._decided += 1
+            self._speech.append(speech)
+            self._quiet = 0 if speech else self._quiet + 1
+            if self._skipping and speech:
+                chunks.append(self._leave_out(begin))
+                self._skipping = False
+            elif self._skipping and begin - self._start >= self._target:
+                chunks.append(self._leave_out(begin))
+            elif not self._skipping and self._quiet >= SKIPPED_BLOCKS:
+                self._skipping = True
+                silence = (self._decided - self._quiet) * BLOCK
+                if silence > self._start:
+                    chunks.append(self._piece(silence - self._start))
+            elif not self._skipping and self._decided * BLOCK - self._start >= self._needed:
+                chunks.append(self._cut())
+        return chunks
 
 
-def _pieces(blocks: Iterable[Samples], target: int, reach: int, needed: int) -> Iterator[Chunk]:
-    start = 0
-    waiting: list[Samples] = []
-    heard = 0
+def split(
+    blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS, vad: bool = False
+) -> Iterator[Chunk]:
+    """Cut a stream of samples into pieces.
+
+    Args:
+        blocks: float32 [n] at 16 kHz, of any sizes.
+        chunk_seconds, vad: see `Cutter`.
+
+    Yields:
+        pieces, each as soon as it is complete.
+
+    Raises:
+        UsageError: the target is out of range.
+    """
+    return _pieces(blocks, Cutter(chunk_seconds, vad))
+
+
+def _pieces(blocks: Iterable[Samples], cutter: Cutter) -> Iterator[Chunk]:
     for block in blocks:
-        waiting.append(block)
-        heard += len(block)
-        while heard >= needed:
-            samples = np.concatenate(waiting)
-            cut = target - reach + _quietest(samples[target - reach : target + reach])
-            yield Chunk(start, samples[:cut])
-            start += cut
-            # A copy, so that the piece that was given away can be freed.
-            waiting = [samples[cut:].copy()]
-            heard = len(waiting[0])
-    if heard:
-        yield Chunk(start, np.concatenate(waiting))
+        yield from cutter.feed(block)
+    yield from cutter.finish()
+
+
+def halves(chunk: Chunk) -> tuple[Chunk, Chunk] | None:
+    """A piece cut once more, at the quietest place near its middle.
+
+    The place lies at most a third of a half away from the middle, and at most five seconds.
+
+    Returns:
+        both parts, without gap or overlap; None for a piece of less than four seconds.
+    """
+    samples = chunk.samples
+    if len(samples) < SHORTEST_HALVED:
+        return None
+    middle = len(samples) // 2
+    reach = min(round(SEARCH_SECONDS * SAMPLE_RATE), middle // 3)
+    cut = middle - reach + _quietest(samples[middle - reach : middle + reach])
+    left, right = replace(chunk, samples=samples[:cut]), replace(chunk, samples=samples[cut:])
+    return left, replace(right, start=chunk.start + cut)

@@ -160,8 +160,9 @@ class TorchBackend:
         self.device = weight.device
         self.dtype = weight.dtype
         self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
-        native = isinstance(model, QwenAsr) and NativeStep.runs(model.decoder)
-        self.native_step = NativeStep(model.decoder) if native else None
+        self.native_step: NativeStep | None = None
+        if isinstance(model, QwenAsr) and NativeStep.runs(model.decoder):
+            self.native_step = NativeStep(model.decoder)
 
     @property
     def _decoding(self) -> QwenAsr:
@@ -257,7 +258,7 @@ class TorchBackend:
             else:
                 padded = pad_sequence(embedded, batch_first=True)
                 logits = decoder(padded, storage.rows(rows, counts), last=last)
-        return cast(Tensor, logits.float())
+        return logits.float()
 
     def _embedded(self, inputs: Sequence[Sequence[int] | Tensor]) -> list[Tensor]:
         """Embeddings [T_i, hidden] of token ids, all looked up at once, and of embeddings."""

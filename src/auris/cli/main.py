@@ -15,6 +15,7 @@ from auris.cli import (
     batch,
     benchmark,
     convert,
+    detect_language,
     doctor,
     models,
     pull,
@@ -43,6 +44,7 @@ app = typer.Typer(
 transcribe.register(app)
 batch.register(app)
 align.register(app)
+detect_language.register(app)
 models.register(app)
 pull.register(app)
 convert.register(app)

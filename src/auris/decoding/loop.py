@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache
-from auris.decoding.sampling import Choice, Sampling, choose
+from auris.decoding.openings import Opening, choose_opening, given_choice, score_openings
+from auris.decoding.repetition import Repetition
+from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
 from auris.types import FinishReason
 
 __all__ = ["Request", "Step", "decode"]
@@ -33,17 +35,27 @@ class Request:
         prompt: token ids, or embeddings [L, hidden].
         max_new_tokens: most tokens to add, at least 1; the stop token does not count.
         sampling: how tokens are chosen.
+        openings: what the text may begin with, each a row of ids; None leaves it free. The model's
+            own beginning is kept if it is one of them or of `kept_openings`, else it is the
+            likeliest of `openings`.
+        share: how much of a batch the request takes; those in one batch add up to at most 1, unless
+            it is one alone.
+        probe: what to ask the scores by the way.
     """
 
     key: int
     prompt: Sequence[int] | Tensor
     max_new_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
+    openings: tuple[tuple[int, ...], ...] | None = None
+    kept_openings: tuple[tuple[int, ...], ...] = ()
+    share: float = 0.0
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """One token of one request, or its end.
+    """One token of one request, or its end; a loop ends with the token that gives it away.
 
     Attributes:
         key: whose step this is.
@@ -52,6 +64,7 @@ class Step:
         finish: why the request ended, or None while it goes on.
         seconds: this request's share of the pass that gave the token.
         prefill: whether that pass read the prompt.
+        probed: the natural-log probability that the request's probe asks for, at its place.
     """
 
     key: int
@@ -61,6 +74,7 @@ class Step:
     finish: FinishReason | None
     seconds: float
     prefill: bool
+    probed: float | None = None
 
 
 @dataclass
@@ -71,30 +85,58 @@ class _Row:
     generator: torch.Generator | None
     tokens: int = 0
     last: int = -1
+    repetition: Repetition = field(default_factory=Repetition)
 
-    def take(self, choice: Choice, stops: Collection[int], seconds: float, prefill: bool) -> Step:
-        """Record a choice and say what it means."""
+    def take(
+        self, logits: Tensor, choice: Choice, stops: Collection[int], seconds: float, prefill: bool
+    ) -> Step:
+        """Record a choice and say what it means; logits are float32 [vocab]."""
+        probe, probed = self.request.probe, None
+        if probe is not None and probe.place == self.tokens:
+            probed = chance(logits, probe.ids)
+        token, finish = self._judge(choice.token, stops)
         key = self.request.key
-        if choice.token in stops:
-            return Step(key, None, choice.logprob, choice.gap, "stop", seconds, prefill)
+        return Step(key, token, choice.logprob, choice.gap, finish, seconds, prefill, probed)
+
+    def _judge(self, token: int, stops: Collection[int]) -> tuple[int | None, FinishReason | None]:
+        if token in stops:
+            return None, "stop"
         if self.tokens == self.request.max_new_tokens:
             # The budget is judged one pass later than it is spent: had the model stopped here,
             # nothing would be missing, and "length" would accuse it of a cut.
-            return Step(key, None, choice.logprob, choice.gap, "length", seconds, prefill)
+            return None, "length"
         self.tokens += 1
-        self.last = choice.token
-        return Step(key, choice.token, choice.logprob, choice.gap, None, seconds, prefill)
+        self.last = token
+        return token, "loop" if self.repetition.take(token) else None
 
 
 def _prefill(
     backend: Backend, cache: Cache, request: Request, stops: Collection[int]
-) -> tuple[_Row, Step]:
+) -> tuple[_Row, list[Step]]:
     began = time.perf_counter()
     rows = backend.admit(cache)
     row = _Row(request, request.sampling.generator())
     logits = backend.extend(cache, [request.prompt], rows)[:, -1]
+    steps: list[Step] = []
+    if request.openings is not None:
+        opening = _opening(backend, cache, rows[0], logits[0], request)
+        (scores,) = backend.extend(cache, [opening.ids], rows, "all")
+        for token, before in zip(opening.ids, [logits[0], *scores], strict=False):
+            steps.append(row.take(before, given_choice(before, token), stops, 0.0, True))
+            if steps[-1].finish is not None:
+                return row, steps
+        logits = scores[-1:]
     (choice,) = choose(logits, [request.sampling.temperature], [row.generator])
-    return row, row.take(choice, stops, time.perf_counter() - began, True)
+    return row, [*steps, row.take(logits[0], choice, stops, time.perf_counter() - began, True)]
+
+
+def _opening(backend: Backend, cache: Cache, row: int, logits: Tensor, request: Request) -> Opening:
+    """What a request's text begins with."""
+    chosen, kept = (
+        score_openings(backend, cache, row, logits, openings)
+        for openings in (request.openings or (), request.kept_openings)
+    )
+    return choose_opening(chosen, kept)
 
 
 def _advance(
@@ -107,8 +149,14 @@ def _advance(
     )
     share = (time.perf_counter() - began) / len(rows)
     return [
-        row.take(choice, stops, share, False) for row, choice in zip(rows, choices, strict=True)
+        row.take(scores, choice, stops, share, False)
+        for row, scores, choice in zip(rows, logits, choices, strict=True)
     ]
+
+
+def _fits(request: Request, rows: Iterable[_Row]) -> bool:
+    """Whether a batch has room for one more request."""
+    return request.share + sum(row.request.share for row in rows) <= 1.0 + 1e-9
 
 
 def decode(
@@ -135,21 +183,26 @@ def decode(
     cache: Cache | None = None
     under_way: list[_Row] = []
     exhausted = False
+    held: Request | None = None
     while True:
         while not exhausted and len(under_way) < rows:
-            request = next(waiting, None)
+            request = held or next(waiting, None)
             if request is None:
                 exhausted = True
                 break
+            held = request
+            if under_way and not _fits(request, under_way):
+                break
+            held = None
             if cache is None:
                 room = min(request.max_new_tokens, FIRST_ROOM)
                 cache = backend.new_cache(rows, len(request.prompt) + room)
-            row, step = _prefill(backend, cache, request, stops)
-            if step.finish is None:
+            row, steps = _prefill(backend, cache, request, stops)
+            if steps[-1].finish is None:
                 under_way.append(row)
             else:
                 backend.drop(cache, len(under_way))
-            yield step
+            yield from steps
         if not under_way or cache is None:
             return
         steps = _advance(backend, cache, under_way, stops)
