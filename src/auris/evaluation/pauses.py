@@ -75,7 +75,9 @@ def speech_frames(samples: Samples) -> NDArray[np.bool_]:
     count = len(samples) // FRAME
     power = np.square(samples[: count * FRAME].reshape(count, FRAME)).mean(1)
     level = 10 * np.log10(power + 1e-12)
-    loud = np.flatnonzero(level > np.percentile(level, 99) - RANGE_DB) if count else []
+    if not count:
+        return np.zeros(0, bool)
+    loud = np.flatnonzero(level > np.percentile(level, 99) - RANGE_DB)
     speech = np.zeros(count, bool)
     before: int | None = None
     for frame in loud:
