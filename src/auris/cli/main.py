@@ -20,6 +20,7 @@ from auris.cli import (
     doctor,
     models,
     pull,
+    quantize,
     serve,
     train,
     transcribe,
@@ -50,6 +51,7 @@ serve.register(app)
 models.register(app)
 pull.register(app)
 convert.register(app)
+quantize.register(app)
 doctor.register(app)
 app.add_typer(train.app)
 benchmark_long.register(benchmark.app)
