@@ -139,7 +139,7 @@ def keep_freed_memory() -> None:
 
     It keeps what is not larger than the largest block it has seen come and go, 32 MB at most; the
     one here is never touched, so it takes no memory. Without it every activation of the encoder's
-    stem is made of fresh pages, whose clearing takes a fifth of the encoder's time.
+    stem is made of fresh pages, whose clearing takes a fifth of the stem's time.
     """
     torch.empty(KEPT_BYTES, dtype=torch.uint8)
 
