@@ -30,7 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     | {ASSEMBLIES, "", "audio.io", "audio.encoded", "audio.remote", "audio.split"}
     | {"text.languages", "text.words"},
     "evaluation": INNER | {ASSEMBLIES, ""},
-    "server": GROUND | {ASSEMBLIES, ""},
+    "server": GROUND
+    | {ASSEMBLIES, "", "audio.io", "audio.remote"}
+    | {"text.languages", "text.reply", "text.tokenizer", "text.words"},
     "scale": GROUND | {ASSEMBLIES, ""},
     "training": GROUND
     | {"audio", "text", "models", "checkpoints", "backends", "decoding", "evaluation"}

@@ -19,7 +19,7 @@ from typing import Any
 
 from auris.errors import AurisError
 
-__all__ = ["Loading", "help_seconds", "interleaved", "measure_here", "peak_gb"]
+__all__ = ["Loading", "help_seconds", "interleaved", "measure_here", "peak_gb", "resident_gb"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _status_gb(key: str) -> float | None:
     return None
 
 
-def _resident_gb() -> float:
+def resident_gb() -> float:
     """Resident memory of this process, mapped files included."""
     resident = _status_gb("VmRSS")
     # Elsewhere the peak stands in for the present: never too small.
@@ -96,7 +96,7 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
     imported = time.perf_counter()
     pipeline = AsrPipeline.from_pretrained(model, **load)
     ready = time.perf_counter()
-    ready_gb = _resident_gb()
+    ready_gb = resident_gb()
     samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * 16000)).astype(np.float32)
     clip_at = time.perf_counter()
     budget = tokens if isinstance(pipeline.recognizer, QwenRecognizer) else None
@@ -108,7 +108,7 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
         "ready_seconds": ready - imported,
         "ready_gb": ready_gb,
         "first_seconds": time.perf_counter() - clip_at,
-        "used_gb": _resident_gb(),
+        "used_gb": resident_gb(),
     }
 
 
