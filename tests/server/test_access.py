@@ -176,6 +176,22 @@ def test_a_broken_request_does_not_end_the_server(live: Live) -> None:
     assert _ask(live, "/health").status_code == 200
 
 
+def test_addresses_are_fetched_from_public_places_only(tmp_path: Path) -> None:
+    settings = Settings(models=("tiny",), device="cpu", urls=True, state_dir=str(tmp_path))
+    with running(settings) as server, server.client() as client:
+        for url, told in (
+            ("http://127.0.0.1:1/a.wav", "private"),
+            ("http://localhost/a.wav", "private"),
+            ("file:///etc/passwd", "http or https"),
+            ("data:audio/wav;base64,AAAA", "http or https"),
+            ("/etc/passwd", "http or https"),
+        ):
+            for place in ("/v1/audio/transcriptions", "/v1/jobs"):
+                response = client.post(place, data={"model": "tiny", "url": url})
+                assert response.status_code == 400, response.text
+                assert told in response.json()["error"]["message"]
+
+
 def test_settings_are_checked() -> None:
     with pytest.raises(UsageError, match="has to have keys"):
         Settings(public=True)
