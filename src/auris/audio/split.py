@@ -15,7 +15,7 @@ import numpy as np
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Chunk, Samples
 
-__all__ = ["CHUNK_SECONDS", "MAX_CHUNK_SECONDS", "split"]
+__all__ = ["CHUNK_SECONDS", "MAX_CHUNK_SECONDS", "Cutter", "split"]
 
 CHUNK_SECONDS = 30.0
 """Usual length of a piece: models lose words in much longer ones."""
@@ -47,13 +47,69 @@ def _quietest(samples: Samples) -> int:
     return int(middles[np.argmin(np.abs(middles - len(samples) // 2))])
 
 
+class Cutter:
+    """Cuts a recording that arrives bit by bit.
+
+    Args:
+        chunk_seconds: target length of a piece, 1 to 1200. A recording that ends less than a
+            second behind its first search window stays one piece.
+
+    Raises:
+        UsageError: the target is out of range.
+    """
+
+    def __init__(self, chunk_seconds: float = CHUNK_SECONDS) -> None:
+        real = isinstance(chunk_seconds, numbers.Real)
+        if not real or not 1.0 <= chunk_seconds <= MAX_CHUNK_SECONDS:
+            raise UsageError(
+                f"A piece has to be 1 to {MAX_CHUNK_SECONDS:.0f} seconds long",
+                f"{chunk_seconds!r} was asked",
+                "choose --chunk-seconds in this range",
+            )
+        self._target = round(chunk_seconds * SAMPLE_RATE)
+        self._reach = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
+        self._needed = self._target + self._reach + round(REST_SECONDS * SAMPLE_RATE)
+        self._start = 0
+        self._waiting: list[Samples] = []
+        self._heard = 0
+
+    def feed(self, samples: Samples) -> list[Chunk]:
+        """Hear more, float32 [n] at 16 kHz, and return the pieces whose ends are now certain."""
+        self._waiting.append(samples)
+        self._heard += len(samples)
+        pieces = []
+        while self._heard >= self._needed:
+            whole = np.concatenate(self._waiting)
+            low = self._target - self._reach
+            cut = low + _quietest(whole[low : self._target + self._reach])
+            pieces.append(Chunk(self._start, whole[:cut]))
+            self._start += cut
+            # A copy, so that the piece that was given away can be freed.
+            self._waiting = [whole[cut:].copy()]
+            self._heard = len(self._waiting[0])
+        return pieces
+
+    def finish(self) -> list[Chunk]:
+        """There is no more: what is left, if anything."""
+        rest = self.unfixed()
+        self._waiting, self._heard = [], 0
+        return [] if rest is None else [rest]
+
+    def unfixed(self) -> Chunk | None:
+        """What was heard behind the last certain cut, if anything."""
+        if not self._heard:
+            return None
+        if len(self._waiting) > 1:
+            self._waiting = [np.concatenate(self._waiting)]
+        return Chunk(self._start, self._waiting[0])
+
+
 def split(blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS) -> Iterator[Chunk]:
     """Cut a stream of samples into pieces.
 
     Args:
         blocks: float32 [n] at 16 kHz, of any sizes.
-        chunk_seconds: target length of a piece, 1 to 1200. A recording that ends less than a
-            second behind its first search window stays one piece.
+        chunk_seconds: as of `Cutter`.
 
     Yields:
         pieces that follow each other without gap or overlap.
@@ -61,33 +117,10 @@ def split(blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS) -> It
     Raises:
         UsageError: the target is out of range.
     """
-    real = isinstance(chunk_seconds, numbers.Real)
-    if not real or not 1.0 <= chunk_seconds <= MAX_CHUNK_SECONDS:
-        raise UsageError(
-            f"A piece has to be 1 to {MAX_CHUNK_SECONDS:.0f} seconds long",
-            f"{chunk_seconds!r} was asked",
-            "choose --chunk-seconds in this range",
-        )
-    target = round(chunk_seconds * SAMPLE_RATE)
-    reach = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
-    needed = target + reach + round(REST_SECONDS * SAMPLE_RATE)
-    return _pieces(blocks, target, reach, needed)
+    return _pieces(blocks, Cutter(chunk_seconds))
 
 
-def _pieces(blocks: Iterable[Samples], target: int, reach: int, needed: int) -> Iterator[Chunk]:
-    start = 0
-    waiting: list[Samples] = []
-    heard = 0
+def _pieces(blocks: Iterable[Samples], cutter: Cutter) -> Iterator[Chunk]:
     for block in blocks:
-        waiting.append(block)
-        heard += len(block)
-        while heard >= needed:
-            samples = np.concatenate(waiting)
-            cut = target - reach + _quietest(samples[target - reach : target + reach])
-            yield Chunk(start, samples[:cut])
-            start += cut
-            # A copy, so that the piece that was given away can be freed.
-            waiting = [samples[cut:].copy()]
-            heard = len(waiting[0])
-    if heard:
-        yield Chunk(start, np.concatenate(waiting))
+        yield from cutter.feed(block)
+    yield from cutter.finish()
