@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
 from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
@@ -34,14 +36,17 @@ from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment
 
 __all__ = [
     "CtcRecognizer",
+    "Draft",
     "Options",
     "Piece",
     "QwenRecognizer",
     "Recognized",
     "Recognizer",
+    "budget_of",
     "check_language",
     "check_scores",
     "check_vocabulary",
+    "clock",
     "stop_ids",
     "token_budget",
 ]
@@ -113,7 +118,7 @@ class Recognizer(Protocol):
         """
 
 
-def _clock(timings: dict[str, float], stage: str, began: float) -> float:
+def clock(timings: dict[str, float], stage: str, began: float) -> float:
     """Book the time since `began` to a stage; returns now."""
     now = time.perf_counter()
     timings[stage] = timings.get(stage, 0.0) + now - began
@@ -121,8 +126,8 @@ def _clock(timings: dict[str, float], stage: str, began: float) -> float:
 
 
 @dataclass
-class _Draft:
-    """A piece under way."""
+class Draft:
+    """A piece under way: its tokens so far, and seconds of work per stage."""
 
     piece: Piece
     timings: dict[str, float]
@@ -130,6 +135,7 @@ class _Draft:
     logprobs: list[float] = field(default_factory=list)
 
     def take(self, step: Step) -> None:
+        """Book a step of the decoder."""
         stage = "prefill" if step.prefill else "decode"
         self.timings[stage] = self.timings.get(stage, 0.0) + step.seconds
         if step.token is not None:
@@ -137,6 +143,7 @@ class _Draft:
             self.logprobs.append(step.logprob)
 
     def finish(self, language: str | None, text: str, reason: FinishReason) -> Recognized:
+        """The piece's segment, once its text is known."""
         check_scores(self.logprobs)
         start = self.piece.chunk.start / SAMPLE_RATE
         segment = Segment(
@@ -245,6 +252,12 @@ def token_budget(seconds: float) -> int:
     return TOKENS_BESIDES + int(TOKENS_PER_SECOND * seconds)
 
 
+def budget_of(piece: Piece) -> int:
+    """Most tokens of a piece's text."""
+    asked = piece.options.max_new_tokens
+    return token_budget(len(piece.chunk.samples) / SAMPLE_RATE) if asked is None else asked
+
+
 class QwenRecognizer:
     """A model with a decoder that answers the official prompt.
 
@@ -281,25 +294,22 @@ class QwenRecognizer:
         """
         self.tokenizer.encode(options.context)
 
-    def _request(self, piece: Piece, drafts: dict[int, _Draft]) -> Request:
+    def _request(self, piece: Piece, drafts: dict[int, Draft]) -> Request:
         timings: dict[str, float] = {}
         options = piece.options
         now = time.perf_counter()
         mel = log_mel(piece.chunk.samples, self.config.frontend, self.config.encoder.mel_bins)
-        now = _clock(timings, "mel", now)
+        now = clock(timings, "mel", now)
         (states,) = self.backend.encode([mel])
-        now = _clock(timings, "encode", now)
+        now = clock(timings, "encode", now)
         ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
         prompt = self.backend.embed(ids, states)
-        _clock(timings, "prefill", now)
-        drafts[piece.key] = _Draft(piece, timings)
-        seconds = len(piece.chunk.samples) / SAMPLE_RATE
-        budget = options.max_new_tokens
-        if budget is None:
-            budget = token_budget(seconds)
-        return Request(piece.key, prompt, budget, options.sampling)
+        clock(timings, "prefill", now)
+        drafts[piece.key] = Draft(piece, timings)
+        return Request(piece.key, prompt, budget_of(piece), options.sampling)
 
-    def _finish(self, draft: _Draft, reason: FinishReason) -> Recognized:
+    def finish(self, draft: Draft, reason: FinishReason) -> Recognized:
+        """The segment of what was decoded."""
         text = self.tokenizer.decode(draft.tokens)
         reply = parse_reply(text, draft.piece.options.language)
         return draft.finish(reply.language, reply.text, reason)
@@ -308,16 +318,16 @@ class QwenRecognizer:
         self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """See `Recognizer.recognize`."""
-        drafts: dict[int, _Draft] = {}
+        drafts: dict[int, Draft] = {}
         requests = (self._request(p, drafts) for p in _until(pieces, cancelled))
         for step in decode(self.backend, requests, self.stops, rows):
             drafts[step.key].take(step)
             if step.finish is not None:
-                yield self._finish(drafts.pop(step.key), step.finish)
+                yield self.finish(drafts.pop(step.key), step.finish)
             if cancelled():
                 break
         for draft in drafts.values():
-            yield self._finish(draft, "cancelled")
+            yield self.finish(draft, "cancelled")
 
 
 class CtcRecognizer:
@@ -367,15 +377,20 @@ class CtcRecognizer:
             now = time.perf_counter()
             config = self.config
             mel = log_mel(piece.chunk.samples, config.frontend, config.encoder.mel_bins)
-            now = _clock(timings, "mel", now)
+            now = clock(timings, "mel", now)
             states = self.backend.encode([mel])
-            now = _clock(timings, "encode", now)
+            now = clock(timings, "encode", now)
             (logits,) = self.backend.ctc_logits(states)
-            path = greedy(logits, config.blank)
-            _clock(timings, "decode", now)
-            draft = _Draft(piece, timings, list(path.ids), list(path.logprobs))
-            text = self.tokenizer.decode(path.ids).strip()
-            yield draft.finish(config.language if text else None, text, "stop")
+            done = self.finish(piece, timings, logits)
+            clock(timings, "decode", now)
+            yield done
+
+    def finish(self, piece: Piece, timings: dict[str, float], logits: Tensor) -> Recognized:
+        """The segment of a piece from its unit scores [N, units + 1]."""
+        path = greedy(logits, self.config.blank)
+        draft = Draft(piece, timings, list(path.ids), list(path.logprobs))
+        text = self.tokenizer.decode(path.ids).strip()
+        return draft.finish(self.config.language if text else None, text, "stop")
 
 
 def _until(pieces: Iterable[Piece], cancelled: Callable[[], bool]) -> Iterator[Piece]:

@@ -111,6 +111,13 @@ def _cpu_has_bfloat16() -> bool:
     )
 
 
+def _tail(positions: Positions) -> int | None:
+    """How many of the last new positions are scored; None: all."""
+    if isinstance(positions, int):
+        return positions
+    return 1 if positions == "last" else None
+
+
 @contextmanager
 def within_memory() -> Iterator[None]:
     """Want of memory, for which every device has a kind of its own, as an error of ours.
@@ -174,6 +181,21 @@ class TorchBackend:
         return list(states.split(lengths))
 
     @torch.inference_mode()
+    def convolve(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """See `Backend.convolve`."""
+        with within_memory():
+            tokens, lengths = self.model.encoder.tokens([mel.to(self.device) for mel in mels])
+        return list(tokens.split(lengths))
+
+    @torch.inference_mode()
+    def contextualize(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """See `Backend.contextualize`."""
+        lengths = [len(clip) for clip in tokens]
+        with kernel_choice(self.kernel), within_memory():
+            states = self.model.encoder.contextualize(torch.cat(list(tokens)), lengths)
+        return list(states.split(lengths))
+
+    @torch.inference_mode()
     def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
         """See `Backend.ctc_logits`."""
         if isinstance(self.model, AutCtc):
@@ -230,7 +252,7 @@ class TorchBackend:
         self,
         cache: Cache,
         inputs: Sequence[Sequence[int] | Tensor],
-        rows: range | None = None,
+        rows: Sequence[int] | None = None,
         positions: Positions = "last",
     ) -> Tensor:
         """See `Backend.extend`."""
@@ -246,7 +268,7 @@ class TorchBackend:
         else:
             embedded = pad_sequence([self._embedded(item) for item in inputs], batch_first=True)
         with kernel_choice(self.kernel), within_memory():
-            logits = decoder(embedded, storage.rows(rows, counts), last=positions == "last")
+            logits = decoder(embedded, storage.rows(rows, counts), _tail(positions))
         return cast(Tensor, logits.float())
 
     def _embedded(self, item: Sequence[int] | Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from auris.backends.base import Backend, Cache
 from auris.decoding.sampling import Choice, Sampling, choose
 from auris.types import FinishReason
 
-__all__ = ["Request", "Step", "decode"]
+__all__ = ["Request", "Row", "Step", "advance", "decode"]
 
 FIRST_ROOM = 1024
 """Positions laid out for a text at first; the cache grows with the few that are longer."""
@@ -64,7 +64,7 @@ class Step:
 
 
 @dataclass
-class _Row:
+class Row:
     """A request under way."""
 
     request: Request
@@ -88,20 +88,29 @@ class _Row:
 
 def _prefill(
     backend: Backend, cache: Cache, request: Request, stops: Collection[int]
-) -> tuple[_Row, Step]:
+) -> tuple[Row, Step]:
     began = time.perf_counter()
     rows = backend.admit(cache)
-    row = _Row(request, request.sampling.generator())
+    row = Row(request, request.sampling.generator())
     logits = backend.extend(cache, [request.prompt], rows)[:, -1]
     (choice,) = choose(logits, [request.sampling.temperature], [row.generator])
     return row, row.take(choice, stops, time.perf_counter() - began, True)
 
 
-def _advance(
-    backend: Backend, cache: Cache, rows: list[_Row], stops: Collection[int]
+def advance(
+    backend: Backend,
+    cache: Cache,
+    rows: Sequence[Row],
+    stops: Collection[int],
+    places: Sequence[int] | None = None,
 ) -> list[Step]:
+    """One token more for each of some requests.
+
+    Args:
+        places: their rows in the cache; by default they are all that it has, in its order.
+    """
     began = time.perf_counter()
-    logits = backend.extend(cache, [[row.last] for row in rows])[:, -1]
+    logits = backend.extend(cache, [[row.last] for row in rows], places)[:, -1]
     choices = choose(
         logits, [row.request.sampling.temperature for row in rows], [row.generator for row in rows]
     )
@@ -133,7 +142,7 @@ def decode(
         raise ValueError(f"decoding needs at least one row, not {rows}")
     waiting = iter(requests)
     cache: Cache | None = None
-    under_way: list[_Row] = []
+    under_way: list[Row] = []
     exhausted = False
     while True:
         while not exhausted and len(under_way) < rows:
@@ -152,7 +161,7 @@ def decode(
             yield step
         if not under_way or cache is None:
             return
-        steps = _advance(backend, cache, under_way, stops)
+        steps = advance(backend, cache, under_way, stops)
         # From the last row to the first: a dropped row's place is taken by one already judged.
         for index in reversed(range(len(steps))):
             if steps[index].finish is not None:
