@@ -15,7 +15,7 @@ from auris.ctc_alignment import CtcAlignment
 from auris.errors import AlignmentError, LanguageError, UnsupportedOption, UsageError
 from auris.forced_alignment import MarkAlignment
 from auris.loading import LoadOptions, load_model, with_ctc_head
-from auris.recognizers import Options, Piece, Recognized, Recognizer, check_vocabulary
+from auris.recognizers import Attempt, Options, Piece, Recognized, Recognizer, check_vocabulary
 from auris.text.languages import language_name
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import split_words
@@ -186,6 +186,16 @@ class AligningRecognizer:
         """See `Recognizer.check`; the aligner has to know a forced language, too."""
         self.recognizer.check(options)
         self.aligner.alignment.check(options.language)
+
+    def provisional(self, attempt: Attempt) -> Segment:
+        """See `Recognizer.provisional`; words have no times before a piece is over."""
+        return self.recognizer.provisional(attempt)
+
+    def commit(self, attempt: Attempt) -> Recognized:
+        """See `Recognizer.commit`."""
+        done = self.recognizer.commit(attempt)
+        segment = self.aligner.with_words(done.segment, attempt.piece.chunk.samples)
+        return replace(done, segment=segment)
 
     def recognize(
         self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]

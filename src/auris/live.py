@@ -1,12 +1,11 @@
 """Pieces that are still being heard, recognized again at every step at the price of what is new.
 
-A live recognizer gives at every step what the offline one would give for the piece as far as it is
-heard, and for a piece whose end is certain the segment itself.
+A live recognizer decodes at every step what is heard of a piece, and finds what decoding all of it
+anew would find.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,21 +13,21 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from auris.backends.base import Cache
-from auris.decoding.loop import Request
+from auris.backends.base import Backend, Cache
+from auris.decoding.ctc import greedy
+from auris.decoding.loop import Request, Step
 from auris.decoding.speculative import Drafted, continued
 from auris.hearing import Heard, Hearing, hear
 from auris.recognizers import (
+    Attempt,
     CtcRecognizer,
-    Draft,
     Piece,
     QwenRecognizer,
-    Recognized,
     Recognizer,
-    budget_of,
-    clock,
+    token_budget,
 )
 from auris.text.prompt import prompt_ids
+from auris.types import SAMPLE_RATE, FinishReason
 
 __all__ = ["Cost", "LiveRecognizer", "Turn", "Voice", "live_recognizer"]
 
@@ -69,6 +68,10 @@ class Voice:
     draft: tuple[int, ...] = ()
     logits: Tensor | None = None
 
+    def turn_over(self, hearing: Hearing) -> None:
+        """Behind the end of a piece nothing of it is kept."""
+        self.hearing, self.fixed, self.draft, self.logits = hearing, 0, (), None
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -85,8 +88,27 @@ class Turn:
     ends: bool
 
 
+@dataclass
+class _Said:
+    """What was said in a turn so far."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    reason: FinishReason | None = None
+
+    def take(self, step: Step) -> None:
+        self.reason = step.finish
+        if step.token is not None:
+            self.tokens.append(step.token)
+            self.logprobs.append(step.logprob)
+
+    def attempt(self, piece: Piece) -> Attempt:
+        assert self.reason is not None
+        return Attempt(piece, tuple(self.tokens), tuple(self.logprobs), self.reason)
+
+
 class LiveRecognizer(Protocol):
-    """Recognizes pieces of several streams as they grow."""
+    """Decodes pieces of several streams as they grow."""
 
     def open(self) -> Voice:
         """Begin a stream."""
@@ -94,8 +116,8 @@ class LiveRecognizer(Protocol):
     def close(self, voice: Voice) -> None:
         """End a stream."""
 
-    def recognize(self, turns: Sequence[Turn]) -> list[tuple[Recognized, Cost]]:
-        """One step of some streams, each with its own voice, computed together."""
+    def decode(self, turns: Sequence[Turn]) -> list[tuple[Attempt, Cost]]:
+        """The first attempts of some turns, each of another voice, computed together."""
 
 
 def live_recognizer(recognizer: Recognizer, streams: int) -> LiveRecognizer:
@@ -110,30 +132,30 @@ class LiveCtc:
     """A CTC model: scores of closed windows are kept, the best path is read anew at every step."""
 
     def __init__(self, recognizer: CtcRecognizer) -> None:
-        self._recognizer = recognizer
+        self._backend = recognizer.backend
+        self._config = recognizer.config
 
     def open(self) -> Voice:
         """See `LiveRecognizer.open`."""
-        return Voice(Hearing(self._recognizer.config))
+        return Voice(Hearing(self._config))
 
     def close(self, voice: Voice) -> None:
         """See `LiveRecognizer.close`: nothing is shared."""
 
-    def recognize(self, turns: Sequence[Turn]) -> list[tuple[Recognized, Cost]]:
-        """See `LiveRecognizer.recognize`."""
-        began = time.perf_counter()
-        heard = _heard(self._recognizer, turns)
-        fresh = self._recognizer.backend.ctc_logits([one.states[one.kept :] for one in heard])
+    def decode(self, turns: Sequence[Turn]) -> list[tuple[Attempt, Cost]]:
+        """See `LiveRecognizer.decode`."""
+        heard = _heard(self._backend, turns)
+        fresh = self._backend.ctc_logits([one.states[one.kept :] for one in heard])
         done = []
         for turn, one, scores in zip(turns, heard, fresh, strict=True):
-            before = turn.voice.logits
-            logits = scores if before is None else torch.cat((before[: one.kept], scores))
-            turn.voice.logits = logits
-            timings: dict[str, float] = {}
-            clock(timings, "encode", began)
-            segment = self._recognizer.finish(turn.piece, timings, logits)
-            done.append((segment, Cost(one.frames, one.contextualized, 0)))
-            _turn_over(turn, self._recognizer)
+            voice = turn.voice
+            kept = [] if voice.logits is None else [voice.logits[: one.kept]]
+            voice.logits = torch.cat((*kept, scores))
+            path = greedy(voice.logits, self._config.blank)
+            attempt = Attempt(turn.piece, path.ids, path.logprobs, "stop")
+            done.append((attempt, Cost(one.frames, one.contextualized, 0)))
+            if turn.ends:
+                voice.turn_over(Hearing(self._config))
         return done
 
 
@@ -170,31 +192,26 @@ class LiveQwen:
             self._voices[voice.row] = last
             last.row = voice.row
 
-    def recognize(self, turns: Sequence[Turn]) -> list[tuple[Recognized, Cost]]:
-        """See `LiveRecognizer.recognize`."""
+    def decode(self, turns: Sequence[Turn]) -> list[tuple[Attempt, Cost]]:
+        """See `LiveRecognizer.decode`."""
         assert self._cache is not None
-        began = time.perf_counter()
-        heard = _heard(self._recognizer, turns)
-        share = (time.perf_counter() - began) / len(turns)
-        drafts = [Draft(turn.piece, {"encode": share}) for turn in turns]
+        heard = _heard(self._backend, turns)
         drafted = [
             self._drafted(key, turn, one)
             for key, (turn, one) in enumerate(zip(turns, heard, strict=True))
         ]
         decoded = [len(item.request.prompt) + len(item.draft) for item in drafted]
-        done: dict[int, Recognized] = {}
+        said = [_Said([], []) for _ in turns]
         for step in continued(self._backend, self._cache, drafted, self._recognizer.stops):
-            drafts[step.key].take(step)
+            said[step.key].take(step)
             decoded[step.key] += not step.prefill
-            if step.finish is not None:
-                done[step.key] = self._recognizer.finish(drafts[step.key], step.finish)
-        for turn, draft in zip(turns, drafts, strict=True):
-            turn.voice.draft = tuple(draft.tokens)
-            _turn_over(turn, self._recognizer)
-        return [
-            (done[key], Cost(one.frames, one.contextualized, decoded[key]))
-            for key, one in enumerate(heard)
-        ]
+        done = []
+        for turn, one, text, count in zip(turns, heard, said, decoded, strict=True):
+            done.append((text.attempt(turn.piece), Cost(one.frames, one.contextualized, count)))
+            turn.voice.draft = tuple(text.tokens)
+            if turn.ends:
+                turn.voice.turn_over(Hearing(self._recognizer.config))
+        return done
 
     def _drafted(self, key: int, turn: Turn, heard: Heard) -> Drafted:
         """The turn as a request: what its row does not hold yet."""
@@ -207,20 +224,15 @@ class LiveQwen:
         voice.fixed = first + len(states)
         self._backend.truncate(self._cache, voice.row, known)
         prompt = self._backend.embed(ids[known:], states[max(known - first, 0) :])
-        request = Request(key, prompt, budget_of(turn.piece), options.sampling)
-        return Drafted(request, voice.row, voice.draft)
+        budget = options.max_new_tokens
+        if budget is None:
+            budget = token_budget(len(turn.piece.chunk.samples) / SAMPLE_RATE)
+        return Drafted(Request(key, prompt, budget, options.sampling), voice.row, voice.draft)
 
 
-def _heard(recognizer: CtcRecognizer | QwenRecognizer, turns: Sequence[Turn]) -> list[Heard]:
+def _heard(backend: Backend, turns: Sequence[Turn]) -> list[Heard]:
     return hear(
-        recognizer.backend,
+        backend,
         [turn.voice.hearing for turn in turns],
         [turn.piece.chunk.samples for turn in turns],
     )
-
-
-def _turn_over(turn: Turn, recognizer: CtcRecognizer | QwenRecognizer) -> None:
-    """Behind the end of a piece nothing of it is kept."""
-    if turn.ends:
-        turn.voice.hearing = Hearing(recognizer.config)
-        turn.voice.fixed, turn.voice.draft, turn.voice.logits = 0, (), None

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
-
-from torch import Tensor
 
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
@@ -35,18 +33,16 @@ from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment
 
 __all__ = [
+    "Attempt",
     "CtcRecognizer",
-    "Draft",
     "Options",
     "Piece",
     "QwenRecognizer",
     "Recognized",
     "Recognizer",
-    "budget_of",
     "check_language",
     "check_scores",
     "check_vocabulary",
-    "clock",
     "stop_ids",
     "token_budget",
 ]
@@ -87,6 +83,23 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """What one decoding of a piece gave.
+
+    Attributes:
+        piece: what was decoded, and how.
+        tokens: without the stop token.
+        logprobs: natural-log probability of each.
+        reason: why the decoding ended.
+    """
+
+    piece: Piece
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    reason: FinishReason
+
+
+@dataclass(frozen=True)
 class Recognized:
     """A piece's segment, and seconds of work per stage."""
 
@@ -117,8 +130,17 @@ class Recognizer(Protocol):
         After `cancelled` says true, pieces under way end as they are and no other begins.
         """
 
+    def provisional(self, attempt: Attempt) -> Segment:
+        """The segment of a piece that is still being heard: of its first attempt alone."""
 
-def clock(timings: dict[str, float], stage: str, began: float) -> float:
+    def commit(self, attempt: Attempt) -> Recognized:
+        """The segment of a piece that was decoded elsewhere.
+
+        It is the segment that `recognize` gives for a piece with this first attempt.
+        """
+
+
+def _clock(timings: dict[str, float], stage: str, began: float) -> float:
     """Book the time since `began` to a stage; returns now."""
     now = time.perf_counter()
     timings[stage] = timings.get(stage, 0.0) + now - began
@@ -126,8 +148,8 @@ def clock(timings: dict[str, float], stage: str, began: float) -> float:
 
 
 @dataclass
-class Draft:
-    """A piece under way: its tokens so far, and seconds of work per stage."""
+class _Draft:
+    """A piece under way."""
 
     piece: Piece
     timings: dict[str, float]
@@ -135,28 +157,30 @@ class Draft:
     logprobs: list[float] = field(default_factory=list)
 
     def take(self, step: Step) -> None:
-        """Book a step of the decoder."""
         stage = "prefill" if step.prefill else "decode"
         self.timings[stage] = self.timings.get(stage, 0.0) + step.seconds
         if step.token is not None:
             self.tokens.append(step.token)
             self.logprobs.append(step.logprob)
 
-    def finish(self, language: str | None, text: str, reason: FinishReason) -> Recognized:
-        """The piece's segment, once its text is known."""
-        check_scores(self.logprobs)
-        start = self.piece.chunk.start / SAMPLE_RATE
-        segment = Segment(
-            start=start,
-            end=start + len(self.piece.chunk.samples) / SAMPLE_RATE,
-            text=clean(text, self.piece.options.clean, language),
-            language=language,
-            tokens=tuple(self.tokens),
-            logprobs=tuple(self.logprobs),
-            finish_reason=reason,
-            speaker=self.piece.chunk.speaker,
-        )
-        return Recognized(self.piece.key, segment, self.timings)
+    def attempt(self, reason: FinishReason) -> Attempt:
+        return Attempt(self.piece, tuple(self.tokens), tuple(self.logprobs), reason)
+
+
+def _segment(attempt: Attempt, language: str | None, text: str) -> Segment:
+    check_scores(attempt.logprobs)
+    chunk = attempt.piece.chunk
+    start = chunk.start / SAMPLE_RATE
+    return Segment(
+        start=start,
+        end=start + len(chunk.samples) / SAMPLE_RATE,
+        text=clean(text, attempt.piece.options.clean, language),
+        language=language,
+        tokens=attempt.tokens,
+        logprobs=attempt.logprobs,
+        finish_reason=attempt.reason,
+        speaker=chunk.speaker,
+    )
 
 
 def check_scores(logprobs: Iterable[float]) -> None:
@@ -252,12 +276,6 @@ def token_budget(seconds: float) -> int:
     return TOKENS_BESIDES + int(TOKENS_PER_SECOND * seconds)
 
 
-def budget_of(piece: Piece) -> int:
-    """Most tokens of a piece's text."""
-    asked = piece.options.max_new_tokens
-    return token_budget(len(piece.chunk.samples) / SAMPLE_RATE) if asked is None else asked
-
-
 class QwenRecognizer:
     """A model with a decoder that answers the official prompt.
 
@@ -294,40 +312,51 @@ class QwenRecognizer:
         """
         self.tokenizer.encode(options.context)
 
-    def _request(self, piece: Piece, drafts: dict[int, Draft]) -> Request:
+    def _request(self, piece: Piece, drafts: dict[int, _Draft]) -> Request:
         timings: dict[str, float] = {}
         options = piece.options
         now = time.perf_counter()
         mel = log_mel(piece.chunk.samples, self.config.frontend, self.config.encoder.mel_bins)
-        now = clock(timings, "mel", now)
+        now = _clock(timings, "mel", now)
         (states,) = self.backend.encode([mel])
-        now = clock(timings, "encode", now)
+        now = _clock(timings, "encode", now)
         ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
         prompt = self.backend.embed(ids, states)
-        clock(timings, "prefill", now)
-        drafts[piece.key] = Draft(piece, timings)
-        return Request(piece.key, prompt, budget_of(piece), options.sampling)
+        _clock(timings, "prefill", now)
+        drafts[piece.key] = _Draft(piece, timings)
+        seconds = len(piece.chunk.samples) / SAMPLE_RATE
+        budget = options.max_new_tokens
+        if budget is None:
+            budget = token_budget(seconds)
+        return Request(piece.key, prompt, budget, options.sampling)
 
-    def finish(self, draft: Draft, reason: FinishReason) -> Recognized:
-        """The segment of what was decoded."""
-        text = self.tokenizer.decode(draft.tokens)
-        reply = parse_reply(text, draft.piece.options.language)
-        return draft.finish(reply.language, reply.text, reason)
+    def provisional(self, attempt: Attempt) -> Segment:
+        """See `Recognizer.provisional`."""
+        text = self.tokenizer.decode(attempt.tokens)
+        reply = parse_reply(text, attempt.piece.options.language)
+        return _segment(attempt, reply.language, reply.text)
+
+    def commit(self, attempt: Attempt) -> Recognized:
+        """See `Recognizer.commit`."""
+        return Recognized(attempt.piece.key, self.provisional(attempt), {})
+
+    def _finish(self, draft: _Draft, reason: FinishReason) -> Recognized:
+        return replace(self.commit(draft.attempt(reason)), timings=draft.timings)
 
     def recognize(
         self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """See `Recognizer.recognize`."""
-        drafts: dict[int, Draft] = {}
+        drafts: dict[int, _Draft] = {}
         requests = (self._request(p, drafts) for p in _until(pieces, cancelled))
         for step in decode(self.backend, requests, self.stops, rows):
             drafts[step.key].take(step)
             if step.finish is not None:
-                yield self.finish(drafts.pop(step.key), step.finish)
+                yield self._finish(drafts.pop(step.key), step.finish)
             if cancelled():
                 break
         for draft in drafts.values():
-            yield self.finish(draft, "cancelled")
+            yield self._finish(draft, "cancelled")
 
 
 class CtcRecognizer:
@@ -377,20 +406,23 @@ class CtcRecognizer:
             now = time.perf_counter()
             config = self.config
             mel = log_mel(piece.chunk.samples, config.frontend, config.encoder.mel_bins)
-            now = clock(timings, "mel", now)
+            now = _clock(timings, "mel", now)
             states = self.backend.encode([mel])
-            now = clock(timings, "encode", now)
+            now = _clock(timings, "encode", now)
             (logits,) = self.backend.ctc_logits(states)
-            done = self.finish(piece, timings, logits)
-            clock(timings, "decode", now)
-            yield done
+            path = greedy(logits, config.blank)
+            _clock(timings, "decode", now)
+            done = self.commit(Attempt(piece, path.ids, path.logprobs, "stop"))
+            yield replace(done, timings=timings)
 
-    def finish(self, piece: Piece, timings: dict[str, float], logits: Tensor) -> Recognized:
-        """The segment of a piece from its unit scores [N, units + 1]."""
-        path = greedy(logits, self.config.blank)
-        draft = Draft(piece, timings, list(path.ids), list(path.logprobs))
-        text = self.tokenizer.decode(path.ids).strip()
-        return draft.finish(self.config.language if text else None, text, "stop")
+    def provisional(self, attempt: Attempt) -> Segment:
+        """See `Recognizer.provisional`."""
+        text = self.tokenizer.decode(attempt.tokens).strip()
+        return _segment(attempt, self.config.language if text else None, text)
+
+    def commit(self, attempt: Attempt) -> Recognized:
+        """See `Recognizer.commit`."""
+        return Recognized(attempt.piece.key, self.provisional(attempt), {})
 
 
 def _until(pieces: Iterable[Piece], cancelled: Callable[[], bool]) -> Iterator[Piece]:

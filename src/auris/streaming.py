@@ -24,7 +24,7 @@ from auris.audio.resample import LOUDEST, Resampler
 from auris.audio.split import Cutter
 from auris.errors import AurisError, InvalidSamples, UsageError
 from auris.live import Cost, Turn, Voice, live_recognizer
-from auris.recognizers import Options, Piece, Recognized, Recognizer
+from auris.recognizers import Attempt, Options, Piece, Recognizer
 from auris.types import SAMPLE_RATE, Chunk, Samples, Segment
 
 __all__ = ["Cost", "StreamPool", "StreamSession", "StreamUpdate"]
@@ -198,11 +198,10 @@ class StreamSession:
             if not self._hear_step():
                 return None
 
-    def take(self, turn: Turn, done: Recognized, cost: Cost) -> None:
+    def take(self, turn: Turn, segment: Segment, cost: Cost) -> None:
         """The result of a turn, from the stream's pool."""
-        piece = turn.piece.key
         heard = self._heard / SAMPLE_RATE
-        self._outbox.append(StreamUpdate(piece, turn.ends, done.segment, heard, cost))
+        self._outbox.append(StreamUpdate(turn.piece.key, turn.ends, segment, heard, cost))
 
     def fail(self, error: BaseException) -> None:
         """The work of a turn failed, and the stream with it."""
@@ -348,14 +347,21 @@ class StreamPool:
 
     def _round(self, turns: list[tuple[StreamSession, Turn]]) -> None:
         try:
-            results = self._live.recognize([turn for _, turn in turns])
+            for (session, turn), (attempt, cost) in zip(
+                turns, self._live.decode([turn for _, turn in turns]), strict=True
+            ):
+                session.take(turn, self._segment(turn, attempt), cost)
         except BaseException as error:
             for session, _ in turns:
                 session.fail(error)
                 self._release(session)
             raise
-        for (session, turn), (done, cost) in zip(turns, results, strict=True):
-            session.take(turn, done, cost)
+
+    def _segment(self, turn: Turn, attempt: Attempt) -> Segment:
+        """Of a piece that is over, after all that a file's piece goes through."""
+        if turn.ends:
+            return self._recognizer.commit(attempt).segment
+        return self._recognizer.provisional(attempt)
 
 
 def _step_samples(step_seconds: object) -> int:
