@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 import torch
@@ -208,7 +209,9 @@ class LiveQwen:
         done = []
         for turn, one, text, count in zip(turns, heard, said, decoded, strict=True):
             done.append((text.attempt(turn.piece), Cost(one.frames, one.contextualized, count)))
-            turn.voice.draft = tuple(text.tokens)
+            # An audio slot that the model utters stands for no audio, so it cannot be embedded.
+            slot = self._recognizer.config.audio_token_id
+            turn.voice.draft = tuple(takewhile(lambda token: token != slot, text.tokens))
             if turn.ends:
                 turn.voice.turn_over(Hearing(self._recognizer.config))
         return done
