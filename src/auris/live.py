@@ -206,11 +206,11 @@ class LiveQwen:
         for step in continued(self._backend, self._cache, drafted, self._recognizer.stops):
             said[step.key].take(step)
             decoded[step.key] += not step.prefill
+        # An audio slot that the model utters stands for no audio, so it cannot be embedded.
+        slot = self._recognizer.config.audio_token_id
         done = []
         for turn, one, text, count in zip(turns, heard, said, decoded, strict=True):
             done.append((text.attempt(turn.piece), Cost(one.frames, one.contextualized, count)))
-            # An audio slot that the model utters stands for no audio, so it cannot be embedded.
-            slot = self._recognizer.config.audio_token_id
             turn.voice.draft = tuple(takewhile(lambda token: token != slot, text.tokens))
             if turn.ends:
                 turn.voice.turn_over(Hearing(self._recognizer.config))

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, overload
 
 from auris.align import AligningRecognizer, ForcedAligner, ctc_alignment
+from auris.async_streaming import AsyncStreamSession
 from auris.audio.io import WEB, Channels, Source, WebLimits
 from auris.audio.split import CHUNK_SECONDS
 from auris.backends.torch import TorchBackend
@@ -24,6 +25,7 @@ from auris.errors import ConfigError, UsageError
 from auris.loading import LoadOptions, check_count, load_model
 from auris.reading import Reading
 from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer, stop_ids
+from auris.streaming import StreamPool, StreamSession
 from auris.text.cleanup import check_steps
 from auris.text.languages import language_name
 from auris.text.tokenizer import Tokenizer
@@ -52,6 +54,32 @@ class Progress:
     seconds: float
     segments: int
     recordings: int
+
+
+class StreamOptions(TypedDict, total=False):
+    """Options of a live stream.
+
+    Attributes:
+        rate: samples per second that it will be fed (16000).
+        chunk_seconds: target length of the pieces that it is cut into (3).
+        step_seconds: time between steps (0.5).
+        max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of `CallOptions`;
+            words have times in stable segments.
+    """
+
+    rate: int
+    chunk_seconds: float
+    step_seconds: float
+    max_new_tokens: int | None
+    temperature: float
+    seed: int
+    clean: Sequence[str]
+    word_timestamps: bool
+    aligner: ForcedAligner | None
+
+
+SESSION_OPTIONS = ("rate", "chunk_seconds", "step_seconds")
+"""Options of a stream that calls do not have, or by another default."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -214,6 +242,47 @@ class AsrPipeline:
         """
         return _in_order(self._updates([audio], language, context, options))
 
+    def streams(self, streams: int = 8) -> StreamPool:
+        """Room for live streams that share the model; steps due together are computed together."""
+        check_count("streams", streams)
+        return StreamPool(self.recognizer, streams)
+
+    def stream(
+        self,
+        language: str | None = None,
+        context: str = "",
+        pool: StreamPool | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> StreamSession:
+        """Begin a live stream.
+
+        Args:
+            language, context: as of `transcribe`.
+            pool: from `streams`, for several at once; a stream by itself needs none.
+            options: see `StreamOptions`.
+
+        Raises:
+            UsageError, LanguageError, UnsupportedOption: an option is impossible.
+            InvalidSamples: the rate is.
+        """
+        _check_names(options, StreamOptions)
+        given: dict[str, Any] = {**options}
+        own = {name: given.pop(name) for name in SESSION_OPTIONS if name in given}
+        calls = cast("CallOptions", given)
+        recognizer = self._recognizer(calls)
+        text = _options(language, context, calls)
+        return (pool or self.streams(1)).open(text, recognizer=recognizer, **own)
+
+    def astream(
+        self,
+        language: str | None = None,
+        context: str = "",
+        pool: StreamPool | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> AsyncStreamSession:
+        """As `stream`, to be awaited: work is done beside the event loop."""
+        return AsyncStreamSession(self.stream(language, context, pool, **options))
+
     def _updates(
         self, sources: Iterable[Source], language: str | None, context: str, given: CallOptions
     ) -> Iterator[Update]:
@@ -276,18 +345,23 @@ def _reading(given: CallOptions) -> Reading:
 
 
 def _check_given(sources: Iterable[Source], given: CallOptions) -> None:
-    unknown = sorted(set(given) - set(CallOptions.__annotations__))
-    if unknown:
-        raise UsageError(
-            f"The options of a call are {', '.join(CallOptions.__annotations__)}",
-            f"there is also {', '.join(unknown)}",
-            "correct the name",
-        )
+    _check_names(given, CallOptions)
     if isinstance(sources, (str, bytes, os.PathLike)):
         raise UsageError(
             "Several recordings have to be a list or another iterable of sources",
             f"a single {type(sources).__name__} was passed",
             "put it into a list",
+        )
+
+
+def _check_names(given: Iterable[str], known: type[CallOptions] | type[StreamOptions]) -> None:
+    unknown = sorted(set(given) - set(known.__annotations__))
+    if unknown:
+        what = "call" if known is CallOptions else "stream"
+        raise UsageError(
+            f"The options of a {what} are {', '.join(known.__annotations__)}",
+            f"there is also {', '.join(unknown)}",
+            "correct the name",
         )
 
 

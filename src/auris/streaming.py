@@ -12,15 +12,16 @@ from __future__ import annotations
 import numbers
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.audio.arrays import as_float
-from auris.audio.resample import LOUDEST, Resampler
+from auris.audio.arrays import live_block
+from auris.audio.resample import Resampler
 from auris.audio.split import Cutter
 from auris.errors import AurisError, InvalidSamples, UsageError
 from auris.live import Cost, Turn, Voice, live_recognizer
@@ -78,13 +79,15 @@ class StreamSession:
         self,
         pool: StreamPool,
         voice: Voice,
+        recognizer: Recognizer,
         options: Options,
         rate: int,
         chunk_seconds: float,
         step_seconds: float,
     ) -> None:
-        self._pool = pool
+        self.pool = pool
         self._voice = voice
+        self._recognizer = recognizer
         self._options = options
         self._resampler = Resampler(rate)
         self._cutter = Cutter(chunk_seconds)
@@ -124,7 +127,7 @@ class StreamSession:
             UsageError: the stream is over.
         """
         self.push(samples, rate)
-        self._pool.work()
+        self.pool.work()
         return self.updates()
 
     def finish(self) -> list[StreamUpdate]:
@@ -134,12 +137,12 @@ class StreamSession:
             the last updates; none when it had ended before, or nothing was heard.
         """
         self.push_end()
-        self._pool.work()
+        self.pool.work()
         return self.updates()
 
     def close(self) -> None:
         """End the stream without recognizing the rest; what it held is free for others."""
-        self._pool.release(self)
+        self.pool.release(self)
 
     def __enter__(self) -> StreamSession:
         return self
@@ -161,7 +164,7 @@ class StreamSession:
                 f"it is {self.rate} Hz and these samples have {rate!r}",
                 "open another stream for them",
             )
-        block = _checked(samples, self._fed, self.rate)
+        block = live_block(samples, self._fed, self.rate)
         self._fed += len(block)
         if len(block):
             self._inbox.append(self._resampler.push(block[None])[0])
@@ -198,8 +201,12 @@ class StreamSession:
             if not self._hear_step():
                 return None
 
-    def take(self, turn: Turn, segment: Segment, cost: Cost) -> None:
+    def take(self, turn: Turn, attempt: Attempt, cost: Cost) -> None:
         """The result of a turn, from the stream's pool."""
+        if turn.ends:  # All that a file's piece goes through.
+            segment = self._recognizer.commit(attempt).segment
+        else:
+            segment = self._recognizer.provisional(attempt)
         heard = self._heard / SAMPLE_RATE
         self._outbox.append(StreamUpdate(turn.piece.key, turn.ends, segment, heard, cost))
 
@@ -273,11 +280,13 @@ class StreamPool:
         self._streams = streams
         self._sessions: list[StreamSession] = []
         self._lock = threading.Lock()
+        self._worker: ThreadPoolExecutor | None = None
 
     def open(
         self,
         options: Options | None = None,
         *,
+        recognizer: Recognizer | None = None,
         rate: int = SAMPLE_RATE,
         chunk_seconds: float = LIVE_CHUNK_SECONDS,
         step_seconds: float = STEP_SECONDS,
@@ -286,6 +295,7 @@ class StreamPool:
 
         Args:
             options: how it is transcribed.
+            recognizer: what makes segments; the pool's own, or one that stands before it.
             rate: samples per second that it will be fed.
             chunk_seconds: target length of its pieces, see `auris.audio.split`.
             step_seconds: time between steps, at least 0.02.
@@ -296,7 +306,8 @@ class StreamPool:
             UnsupportedOption: the model cannot honour an option.
         """
         options = Options() if options is None else options
-        self._recognizer.check(options)
+        recognizer = self._recognizer if recognizer is None else recognizer
+        recognizer.check(options)
         with self._lock:
             if len(self._sessions) == self._streams:
                 raise UsageError(
@@ -306,7 +317,9 @@ class StreamPool:
                 )
             voice = self._live.open()
             try:
-                session = StreamSession(self, voice, options, rate, chunk_seconds, step_seconds)
+                session = StreamSession(
+                    self, voice, recognizer, options, rate, chunk_seconds, step_seconds
+                )
             except AurisError:
                 self._live.close(voice)
                 raise
@@ -334,6 +347,13 @@ class StreamPool:
             for session in [session for session in self._sessions if session.done]:
                 self._release(session)
 
+    def submit(self, job: Callable[[], None]) -> Future[None]:
+        """Do something in the pool's own thread, one thing after the other."""
+        with self._lock:
+            if self._worker is None:
+                self._worker = ThreadPoolExecutor(1, "auris-streams")
+        return self._worker.submit(job)
+
     def release(self, session: StreamSession) -> None:
         """End a stream now."""
         with self._lock:
@@ -350,18 +370,12 @@ class StreamPool:
             for (session, turn), (attempt, cost) in zip(
                 turns, self._live.decode([turn for _, turn in turns]), strict=True
             ):
-                session.take(turn, self._segment(turn, attempt), cost)
+                session.take(turn, attempt, cost)
         except BaseException as error:
             for session, _ in turns:
                 session.fail(error)
                 self._release(session)
             raise
-
-    def _segment(self, turn: Turn, attempt: Attempt) -> Segment:
-        """Of a piece that is over, after all that a file's piece goes through."""
-        if turn.ends:
-            return self._recognizer.commit(attempt).segment
-        return self._recognizer.provisional(attempt)
 
 
 def _step_samples(step_seconds: object) -> int:
@@ -373,31 +387,3 @@ def _step_samples(step_seconds: object) -> int:
             "choose --step-seconds in this range",
         )
     return round(float(step_seconds) * SAMPLE_RATE)  # type: ignore[arg-type]
-
-
-def _checked(samples: object, before: int, rate: int) -> Samples:
-    """The samples as float32 [S]."""
-    kinds = ("float16", "float32", "float64", "int16", "int32", "uint8")
-    fine = isinstance(samples, np.ndarray) and samples.dtype.name in kinds and samples.ndim == 1
-    if not fine:
-        found = f"a {type(samples).__name__}"
-        if isinstance(samples, np.ndarray):
-            found = f"of {samples.dtype} with shape {list(samples.shape)}"
-        raise InvalidSamples(
-            f"A stream has to be fed numpy arrays [S] of {', '.join(kinds[:-1])} or {kinds[-1]}",
-            f"this is {found}",
-            "convert it, one channel, floats with full scale at -1..1",
-        )
-    assert isinstance(samples, np.ndarray)
-    block = as_float(samples)
-    with np.errstate(invalid="ignore"):
-        bad = ~(np.abs(block) <= LOUDEST)  # This way round NaN is bad, too.
-    if bad.any():
-        first = int(bad.argmax())
-        raise InvalidSamples(
-            f"Samples have to be finite numbers of at most {LOUDEST:.0e}",
-            f"the stream has {float(block[first])} at {(before + first) / rate:.3f} s, number "
-            f"{first} of {len(block)} in these",
-            "leave these samples out; none of them was heard",
-        )
-    return block

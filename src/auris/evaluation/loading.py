@@ -19,7 +19,14 @@ from typing import Any
 
 from auris.errors import AurisError
 
-__all__ = ["Loading", "help_seconds", "interleaved", "measure_here", "peak_gb"]
+__all__ = [
+    "Loading",
+    "help_seconds",
+    "interleaved",
+    "measure_here",
+    "peak_gb",
+    "resident_gb",
+]
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Loading:
     used_gb: float
 
 
-def _resident_gb() -> float:
+def resident_gb() -> float:
     """Resident memory of this process, mapped files included."""
     status = Path("/proc/self/status")
     if status.exists():
@@ -87,7 +94,7 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
     imported = time.perf_counter()
     pipeline = AsrPipeline.from_pretrained(model, **load)
     ready = time.perf_counter()
-    ready_gb = _resident_gb()
+    ready_gb = resident_gb()
     samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * 16000)).astype(np.float32)
     clip_at = time.perf_counter()
     budget = tokens if isinstance(pipeline.recognizer, QwenRecognizer) else None
@@ -99,7 +106,7 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
         "ready_seconds": ready - imported,
         "ready_gb": ready_gb,
         "first_seconds": time.perf_counter() - clip_at,
-        "used_gb": _resident_gb(),
+        "used_gb": resident_gb(),
     }
 
 
