@@ -28,7 +28,7 @@ from auris.live import Cost, Turn, Voice, live_recognizer
 from auris.recognizers import Attempt, Options, Piece, Recognizer
 from auris.types import SAMPLE_RATE, Chunk, Samples, Segment
 
-__all__ = ["Cost", "StreamPool", "StreamSession", "StreamUpdate"]
+__all__ = ["LIVE_CHUNK_SECONDS", "Cost", "StreamPool", "StreamSession", "StreamUpdate"]
 
 STEP_SECONDS = 0.5
 """Usual time between steps."""

@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from auris.cli import align, batch, benchmark, convert, doctor, models, pull, train, transcribe
+from auris.cli import (
+    align,
+    batch,
+    benchmark,
+    convert,
+    doctor,
+    listen,
+    models,
+    pull,
+    train,
+    transcribe,
+)
 from auris.errors import AurisError
 
 __all__ = ["app", "main"]
@@ -31,6 +42,7 @@ app = typer.Typer(
 
 transcribe.register(app)
 batch.register(app)
+listen.register(app)
 align.register(app)
 models.register(app)
 pull.register(app)

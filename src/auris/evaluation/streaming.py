@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
+from auris.errors import UsageError
 from auris.evaluation.loading import resident_gb
 from auris.parity import TIE_GAP, Verdict, first_difference
 from auris.pipeline import AsrPipeline
-from auris.streaming import StreamUpdate
-from auris.types import SAMPLE_RATE, Segment
+from auris.reading import Reading
+from auris.streaming import LIVE_CHUNK_SECONDS, Cost, StreamUpdate
+from auris.types import SAMPLE_RATE, Chunk, Samples, Segment, Transcript
 
-__all__ = ["StreamScore", "compare_segments", "score_stream"]
+__all__ = ["StreamScore", "compare_segments", "feeds", "score_stream"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class StreamScore:
         verdict: whether stream and file say the same: "identical", "tie" or "different".
         early_seconds, late_seconds: median time of a step in the first and in the last fifth.
         ratio: late beside early.
-        early_gb, late_gb: resident memory after the first fifth and at the end.
+        early_gb, late_gb: resident memory at the end of the first fifth and at the last step.
         lag_seconds: median lag of the words; None without words.
         busy: share of the time of the recording that was spent on it.
         frames, encoded, decoded: medians of what a step computed, see `auris.live.Cost`.
@@ -86,85 +89,123 @@ def compare_segments(ours: Sequence[Segment], theirs: Sequence[Segment]) -> Verd
 
 
 def lags(updates: Sequence[StreamUpdate]) -> list[float]:
-    """The lag of every word, in seconds."""
+    """The lag of every word of stable updates, in seconds."""
     found = []
     for update in updates:
         segment = update.segment
-        words = len(segment.text.split()) if update.stable else 0
+        words = len(segment.text.split())
         for number in range(1, words + 1):
             end = segment.start + (segment.end - segment.start) * number / words
             found.append(update.heard - end)
     return found
 
 
+def feeds(given: str) -> list[float]:
+    """Seconds that are fed at once, from a list by commas.
+
+    Raises:
+        UsageError: one is no positive number.
+    """
+    try:
+        sizes = [float(size) for size in given.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or not all(0.0 < size <= 3600.0 for size in sizes):
+        raise UsageError(
+            "--feed-seconds has to be positive numbers, by commas",
+            f"it is {given!r}",
+            "write something like 0.01,5",
+        )
+    return sizes
+
+
 def score_stream(
-    pipeline: AsrPipeline,
-    name: str,
-    samples: np.ndarray,
-    feed_seconds: Sequence[float],
-    **options: Any,
+    pipeline: AsrPipeline, source: str, feed_seconds: Sequence[float], **options: Any
 ) -> StreamScore:
     """Hear a recording as a stream and as a file.
 
     Args:
         pipeline: the model.
-        name: of the recording.
-        samples: float32 [S] at 16 kHz.
+        source: path or address of the recording.
         feed_seconds: sizes of what is fed at once, one after the other and again.
-        options: of the stream, see `auris.pipeline.StreamOptions`.
+        options: of the stream, see `auris.pipeline.StreamOptions`; not its rate.
+
+    Raises:
+        AurisError: the recording cannot be read.
     """
-    chunk = options.get("chunk_seconds")
+    heard = _Hearing()
     session = pipeline.stream(**options)
-    sizes = [max(round(seconds * SAMPLE_RATE), 1) for seconds in feed_seconds]
-    updates: list[StreamUpdate] = []
-    times: list[float] = []
-    early_gb = 0.0
-    for place, block in _blocks(samples, sizes):
+    for block in _blocks(Reading().pieces(source), feed_seconds):
         began = time.perf_counter()
-        fresh = session.feed(block)
-        spent = time.perf_counter() - began
-        # A feed of several steps counts as that many of equal length.
-        steps = sum(not update.stable for update in fresh)
-        times += [spent / steps] * steps
-        updates += fresh
-        if not early_gb and place * 5 >= len(samples):
-            early_gb = resident_gb()
-    updates += session.finish()
-    late_gb = resident_gb()
-    segments = [update.segment for update in updates if update.stable]
-    given = {key: value for key, value in options.items() if key not in ("rate", "step_seconds")}
-    whole = pipeline.transcribe((samples, SAMPLE_RATE), **{**given, "chunk_seconds": chunk or 3.0})
-    fifth = max(len(times) // 5, 1)
-    early, late = _median(times[:fifth]), _median(times[-fifth:])
-    waited = lags(updates)
-    drafts = [update.cost for update in updates if not update.stable]
-    return StreamScore(
-        name=name,
-        seconds=len(samples) / SAMPLE_RATE,
-        steps=len(drafts),
-        pieces=len(segments),
-        verdict=compare_segments(segments, whole.segments),
-        early_seconds=early,
-        late_seconds=late,
-        ratio=late / early if early else 1.0,
-        early_gb=early_gb,
-        late_gb=late_gb,
-        lag_seconds=statistics.median(waited) if waited else None,
-        busy=sum(times) * SAMPLE_RATE / len(samples),
-        frames=_median([cost.frames for cost in drafts]),
-        encoded=_median([cost.encoded for cost in drafts]),
-        decoded=_median([cost.decoded for cost in drafts]),
-    )
+        updates = session.feed(block)
+        heard.take(updates, time.perf_counter() - began)
+    heard.take(session.finish(), None)
+    options.pop("step_seconds", None)
+    given = {"chunk_seconds": LIVE_CHUNK_SECONDS, **options}
+    whole = pipeline.transcribe(source, **given)
+    return heard.score(source, whole)
 
 
-def _blocks(samples: np.ndarray, sizes: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks of some sizes, and where each ends."""
-    place = number = 0
-    while place < len(samples):
-        size = sizes[number % len(sizes)]
-        block = samples[place : place + size]
-        place, number = place + len(block), number + 1
-        yield place, block
+class _Hearing:
+    """What is noted while a stream is heard."""
+
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+        self.waited: list[float] = []
+        self.times: list[float] = []
+        self.costs: list[Cost] = []
+        self.sizes: list[float] = []
+        self._spent = 0.0
+
+    def take(self, updates: Sequence[StreamUpdate], spent: float | None) -> None:
+        """Note the updates of one feed; several steps count as that many of the same length."""
+        stable = [update for update in updates if update.stable]
+        self.segments += [update.segment for update in stable]
+        self.waited += lags(stable)
+        costs = [update.cost for update in updates if not update.stable]
+        self.costs += costs
+        self._spent += spent or 0.0
+        if spent is not None and costs:
+            self.times += [self._spent / len(costs)] * len(costs)
+            self._spent = 0.0
+        self.sizes += [resident_gb()] * len(costs)
+
+    def score(self, name: str, whole: Transcript) -> StreamScore:
+        """All of it beside the transcript of the file."""
+        fifth = max(len(self.times) // 5, 1)
+        early, late = _median(self.times[:fifth]), _median(self.times[-fifth:])
+        return StreamScore(
+            name=name,
+            seconds=whole.seconds,
+            steps=len(self.costs),
+            pieces=len(self.segments),
+            verdict=compare_segments(self.segments, whole.segments),
+            early_seconds=early,
+            late_seconds=late,
+            ratio=late / early if early else 1.0,
+            early_gb=_median(self.sizes[fifth - 1 : fifth]),
+            late_gb=_median(self.sizes[-1:]),
+            lag_seconds=statistics.median(self.waited) if self.waited else None,
+            busy=sum(self.times) / whole.seconds,
+            frames=_median([cost.frames for cost in self.costs]),
+            encoded=_median([cost.encoded for cost in self.costs]),
+            decoded=_median([cost.decoded for cost in self.costs]),
+        )
+
+
+def _blocks(pieces: Iterable[Chunk], seconds: Sequence[float]) -> Iterator[Samples]:
+    """The samples of pieces that follow each other, in blocks of some lengths."""
+    sizes = cycle(max(round(length * SAMPLE_RATE), 1) for length in seconds)
+    wanted, waiting = next(sizes), np.empty(0, np.float32)
+    for piece in pieces:
+        waiting = np.concatenate((waiting, piece.samples))
+        place = 0
+        while len(waiting) - place >= wanted:
+            yield waiting[place : place + wanted]
+            place, wanted = place + wanted, next(sizes)
+        waiting = waiting[place:]
+    if len(waiting):
+        yield waiting
 
 
 def _median(values: Sequence[float]) -> float:
