@@ -13,7 +13,7 @@ from typing import Any
 from auris.errors import DeviceError, MissingExtra
 from auris.types import Samples
 
-__all__ = ["Microphone", "listening", "microphones"]
+__all__ = ["Microphone", "Sound", "listening", "microphones"]
 
 LOG = logging.getLogger(__name__)
 
@@ -54,18 +54,39 @@ def microphones() -> list[Microphone]:
     ]
 
 
+class Sound:
+    """What an open microphone hears: blocks float32 [n] without end, which wait to be taken.
+
+    Attributes:
+        rate: samples per second.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self._waiting: queue.SimpleQueue[Samples] = queue.SimpleQueue()
+
+    def put(self, block: Samples) -> None:
+        """Hear a block."""
+        self._waiting.put(block)
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Every block, as soon as it is heard."""
+        while True:
+            yield self._waiting.get()
+
+    def rest(self) -> Iterator[Samples]:
+        """The blocks that wait by now."""
+        while not self._waiting.empty():
+            yield self._waiting.get()
+
+
 @contextmanager
-def listening(
-    wanted: str | None = None, rate: int | None = None
-) -> Iterator[tuple[int, Iterator[Samples]]]:
+def listening(wanted: str | None = None, rate: int | None = None) -> Iterator[Sound]:
     """Open a microphone.
 
     Args:
         wanted: index or a part of the name; the system's default where None.
         rate: samples per second; the device's usual rate where None.
-
-    Yields:
-        the rate, and blocks float32 [n] without end; what is not taken at once waits.
 
     Raises:
         MissingExtra: as of `microphones`.
@@ -73,7 +94,7 @@ def listening(
     """
     device = _chosen(microphones(), wanted)
     rate = device.rate if rate is None else rate
-    heard: queue.SimpleQueue[Samples] = queue.SimpleQueue()
+    heard = Sound(rate)
 
     def take(block: Samples, _frames: int, _time: Any, status: Any) -> None:
         if status:
@@ -97,12 +118,7 @@ def listening(
             "close other programs that use it, or choose another with --device-in or --rate",
         ) from error
     with stream:
-        yield rate, _forever(heard)
-
-
-def _forever(heard: queue.SimpleQueue[Samples]) -> Iterator[Samples]:
-    while True:
-        yield heard.get()
+        yield heard
 
 
 def _chosen(found: list[Microphone], wanted: str | None) -> Microphone:

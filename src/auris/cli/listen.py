@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -129,16 +129,23 @@ def _microphone(
 ) -> None:
     from auris.audio.microphone import listening
 
-    with listening(wanted, rate) as (at, blocks), session(at) as stream:
+    with listening(wanted, rate) as sound, session(sound.rate) as stream:
         if sys.stderr.isatty():
             sys.stderr.write("Listening; Ctrl-C ends it.\n")
-        _follow(stream, blocks, show)
+        _follow(stream, iter(sound), show, sound.rest)
 
 
 def _follow(
-    stream: StreamSession, blocks: Iterator[NDArray[Any]], show: Callable[[StreamUpdate], None]
+    stream: StreamSession,
+    blocks: Iterator[NDArray[Any]],
+    show: Callable[[StreamUpdate], None],
+    rest: Callable[[], Iterable[NDArray[Any]]] = tuple,
 ) -> None:
-    """Feed a stream until its source ends, fails or is interrupted; what was heard is shown."""
+    """Feed a stream until its source ends, fails or is interrupted; what was heard is shown.
+
+    Args:
+        rest: what was heard by then and not given by `blocks`.
+    """
     failure: Exception | None = None
     with _interruptible() as waiting:
         try:
@@ -149,6 +156,9 @@ def _follow(
             pass
         except Exception as error:  # The rest is still to be shown.
             failure = error
+    for block in rest():
+        for update in stream.feed(block):
+            show(update)
     for update in stream.finish():
         show(update)
     if failure is not None:
