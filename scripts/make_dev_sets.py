@@ -2,21 +2,22 @@
 """Make development sets from others: clips in a row, and audio in which nobody speaks.
 
     joined_SET_dev.csv  the clips of a given set in rows of up to 30 seconds, with short pauses
-    hush_dev.csv        ten minutes of silence, noise and music in clips of 30 seconds, without text
+    hush_dev.csv        twelve minutes of silence, noise and music in clips of 30 s, without text
+    hush_short_dev.csv  the same in 120 clips of half a second to eight
 
-Plucked strings and sweeps are sounds of kinds that training never hears; silence, swelling noise
-and crackle are like some that it does. The same seed writes the same files.
+Plucked strings and bells are sounds of kinds that training never hears; silence, swelling noise,
+crackle and sweeps are like some that it does. The same seed writes the same files.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import av
 import numpy as np
+from flac_file import write_flac
 from numpy.typing import NDArray
 
 from auris.audio import io
@@ -24,21 +25,11 @@ from auris.audio import io
 RATE = 16_000
 ROW_SECONDS = 30.0
 PAUSE_SECONDS = (0.2, 0.8)
-HUSH_CLIPS = 20
+HUSH_CLIPS = 24
+SHORT_SECONDS = (0.5, 8.0)
+SHORT_CLIPS = 120
 
 Wave = NDArray[np.float32]
-
-
-def write_flac(path: Path, samples: Wave) -> None:
-    """16-bit FLAC at 16 kHz."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    integers = np.clip(np.round(samples * 32767.0), -32768, 32767).astype(np.int16)
-    with av.open(str(path), "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=RATE, layout="mono", format="s16")
-        frame = av.AudioFrame.from_ndarray(integers[None], format="s16", layout="mono")
-        frame.sample_rate = RATE
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def read_rows(path: Path) -> list[tuple[Path, str]]:
@@ -121,25 +112,40 @@ def plucked_strings(rng: np.random.Generator, length: int) -> Wave:
     return wave.astype(np.float32)
 
 
+def bells(rng: np.random.Generator, length: int) -> Wave:
+    """Bells: partials that are no multiples of each other, as on a church tower."""
+    wave = np.zeros(length)
+    for place in range(0, length, int(rng.uniform(0.3, 1.5) * RATE)):
+        times = np.arange(min(length - place, 3 * RATE)) / RATE
+        pitch = rng.uniform(150.0, 900.0)
+        for ratio in (0.5, 1.0, 1.19, 1.56, 2.0, 2.51, 3.01):
+            tone = np.sin(2 * np.pi * pitch * ratio * times + rng.uniform(0, 6))
+            wave[place : place + len(times)] += tone * np.exp(-times * ratio * 1.5) / ratio
+    return wave.astype(np.float32)
+
+
 MAKERS: tuple[Callable[[np.random.Generator, int], Wave], ...] = (
     silence,
     swelling_noise,
     crackle,
     sweeps,
     plucked_strings,
+    bells,
 )
 
 
-def hush_set(out: Path, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Clips without speech; names and empty texts."""
+def hush_set(
+    out: Path, rng: np.random.Generator, folder: str, lengths: Sequence[float]
+) -> list[tuple[str, str]]:
+    """Clips without speech, of some seconds each; names and empty texts."""
     rows = []
-    for n in range(HUSH_CLIPS):
+    for n, seconds in enumerate(lengths):
         make = MAKERS[n % len(MAKERS)]
-        wave = make(rng, int(ROW_SECONDS * RATE))
+        wave = make(rng, int(seconds * RATE))
         peak = float(np.abs(wave).max())
         if make is not silence:
             wave = wave * np.float32(10 ** (rng.uniform(-40, -1) / 20) / peak)
-        name = f"hush/{n:02d}_{make.__name__}.flac"
+        name = f"{folder}/{n:02d}_{make.__name__}.flac"
         write_flac(out / name, wave)
         rows.append((name, ""))
     return rows
@@ -164,7 +170,11 @@ def main() -> None:
     for path in args.set:
         name = path.stem.removesuffix("_dev")
         write_manifest(args.out / f"joined_{name}_dev.csv", join_set(path, args.out, rng))
-    write_manifest(args.out / "hush_dev.csv", hush_set(args.out, rng))
+    write_manifest(
+        args.out / "hush_dev.csv", hush_set(args.out, rng, "hush", [ROW_SECONDS] * HUSH_CLIPS)
+    )
+    lengths = rng.uniform(*SHORT_SECONDS, SHORT_CLIPS).tolist()
+    write_manifest(args.out / "hush_short_dev.csv", hush_set(args.out, rng, "hush_short", lengths))
 
 
 if __name__ == "__main__":

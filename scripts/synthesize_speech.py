@@ -34,6 +34,7 @@ from pathlib import Path
 import av
 import numpy as np
 import soxr
+from flac_file import write_flac
 from numpy.typing import NDArray
 
 RATE = 16_000
@@ -229,18 +230,6 @@ def read_wav(path: Path) -> NDArray[np.float32]:
         samples = np.concatenate(blocks, axis=1)[0].astype(np.float32) / 32768.0
     resampled = samples if stream.rate == RATE else soxr.resample(samples, stream.rate, RATE)
     return np.asarray(resampled, dtype=np.float32)
-
-
-def write_flac(path: Path, samples: NDArray[np.float32]) -> None:
-    """16-bit FLAC."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    integers = np.clip(np.round(samples * 32767.0), -32768, 32767).astype(np.int16)
-    with av.open(str(path), "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=RATE, layout="mono", format="s16")
-        frame = av.AudioFrame.from_ndarray(integers[None], format="s16", layout="mono")
-        frame.sample_rate = RATE
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def make_batch(clips: list[Clip], root: Path) -> list[float]:

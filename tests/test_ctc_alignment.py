@@ -14,7 +14,7 @@ from torch import Tensor
 from auris.backends.fake import FakeBackend
 from auris.backends.torch import TorchBackend
 from auris.config import audio_tokens
-from auris.ctc_alignment import CtcAlignment, spell, spell_ids
+from auris.ctc_alignment import LINGER, CtcAlignment, spell, spell_ids
 from auris.errors import AlignmentError, CheckpointError, UnsupportedOption, UsageError
 from auris.models.aut_ctc import AutCtc
 from auris.text.tokenizer import Tokenizer
@@ -69,8 +69,8 @@ def test_words_stand_where_their_units_are_heard() -> None:
     script = [None, language, language, *[None] * 4, mark, *[None] * 5, the]
     first, second = scripted(script).words(silence(2.0), "language; the", "English")
     assert (first.text, second.text) == ("language", "the")
-    assert (first.start, first.end) == pytest.approx((0.04, 0.20))
-    assert (second.start, second.end) == pytest.approx((0.98, 1.04))
+    assert (first.start, first.end) == pytest.approx((0.04, 0.20 + LINGER))
+    assert (second.start, second.end) == pytest.approx((0.98, 1.04 + LINGER))
     assert (first.repaired, second.repaired) == (False, False)
     assert first.confidence is not None
     assert first.confidence > 0.9
@@ -82,12 +82,18 @@ def test_the_last_frame_reaches_to_the_end() -> None:
     assert (word.start, word.end) == pytest.approx((0.92, 0.97))
 
 
+def test_a_word_does_not_linger_into_the_next() -> None:
+    language, _mark, the = BYTES.encode("language; the")
+    first, second = scripted([None, language, the]).words(silence(2.0), "language the", "English")
+    assert first.end == second.start == pytest.approx(0.12)
+
+
 def test_a_unit_of_several_characters_is_divided() -> None:
     (unit,) = WEATHER.encode("天气")
     words = scripted([None, unit, unit], WEATHER).words(silence(1.0), "天气", "Chinese")
     assert [(word.text, word.repaired) for word in words] == [("天", True), ("气", True)]
     assert [word.start for word in words] == pytest.approx([0.04, 0.12])
-    assert [word.end for word in words] == pytest.approx([0.12, 0.20])
+    assert [word.end for word in words] == pytest.approx([0.12, 0.20 + LINGER])
 
 
 def test_a_unit_of_more_than_three_characters_places_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +163,7 @@ def test_what_the_head_wrote_is_placed_in_its_own_units() -> None:
     letters = [unit for letter in "fox" for unit in BYTES.encode(letter)]
     assert len(BYTES.encode("fox")) < 3
     (word,) = scripted(letters).segment_words(silence(1.0), segment(letters, "fox"))
-    assert (word.text, word.start, word.end) == ("fox", 0.0, pytest.approx(0.20))
+    assert (word.text, word.start, word.end) == ("fox", 0.0, pytest.approx(0.20 + LINGER))
 
 
 def test_half_a_character_is_placed_by_its_text() -> None:

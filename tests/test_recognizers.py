@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from auris.attempts import Attempt
 from auris.backends.fake import FakeBackend
 from auris.backends.torch import TorchBackend
 from auris.decoding.sampling import Sampling
@@ -98,16 +99,138 @@ def test_a_model_that_says_nothing_at_all() -> None:
 
 
 def test_repeats_are_collapsed_in_the_text_and_kept_in_the_tokens() -> None:
-    (segment,) = run([reply("English", "ha" * 30)], [piece(max_new_tokens=500)])
-    assert segment.text == "ha"
-    assert TOKENIZER.decode(segment.tokens).endswith("ha" * 30)
+    (segment,) = run([reply("English", "ha" * 20)], [piece(max_new_tokens=500)])
+    assert (segment.text, segment.finish_reason) == ("ha", "stop")
+    assert TOKENIZER.decode(segment.tokens).endswith("ha" * 20)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 3.0, 10.0])
 def test_the_usual_budget_follows_the_length(seconds: float) -> None:
-    (segment,) = run([[65] * 1000], [piece(seconds=seconds)])
-    assert segment.finish_reason == "length"
-    assert len(segment.tokens) == 64 + int(16 * seconds)
+    chatter = [60 + n * n % 97 for n in range(1000)]
+    (segment,) = run([chatter, [65], [66]], [piece(seconds=seconds)])
+    tokens = segment.retries[0].tokens if segment.retries else segment.tokens
+    assert len(tokens) == 64 + int(16 * seconds)
+    assert segment.finish_reason == ("stop" if segment.retries else "length")
+    assert bool(segment.retries) == (seconds > 4)
+
+
+def test_a_loop_ends_at_once_and_its_piece_is_decoded_in_halves() -> None:
+    """The repeats cost 64 tokens, not the budget; other rows go on; the parts make the segment."""
+    loop = reply("English", "well then ") + TOKENIZER.encode("stop ") * 99
+    scripts = [loop, reply("English", "beside"), reply("English", "well"), reply("English", "then")]
+    runner = recognizer(scripts)
+    done = list(runner.recognize([piece(0, 8.0, start=3.0), piece(1)], 2, lambda: False))
+    beside, halved = (one.segment for one in sorted(done, key=lambda one: -one.key))
+    assert (beside.text, beside.retries) == ("beside", ())
+    assert (halved.text, halved.finish_reason, halved.language) == ("well then", "stop", "English")
+    assert (halved.start, halved.end) == (3.0, 11.0)
+    assert halved.tokens == (*scripts[2], *scripts[3])
+    assert len(halved.logprobs) == len(halved.token_confidences) == len(halved.tokens)
+    (retry,) = halved.retries
+    assert (retry.start, retry.end, retry.cause) == (3.0, 11.0, "loop")
+    assert len(retry.tokens) < len(loop) / 2
+    assert [word for word, _ in halved.word_confidences] == ["well", "then"]
+
+
+def test_what_loops_in_its_smallest_parts_keeps_one_of_the_repeats() -> None:
+    loop = reply("English", "ab") + TOKENIZER.encode("no ") * 99
+    (segment,) = run([loop] * 99, [piece(seconds=30.0)])
+    assert segment.finish_reason == "loop"
+    assert len(segment.retries) == 1 + 2 + 4
+    assert segment.text == " ".join(["abno"] * 8)
+    assert [retry.cause for retry in segment.retries] == ["loop"] * 7
+    assert (segment.start, segment.end) == (0.0, 30.0)
+
+
+def test_a_chosen_budget_is_a_wish() -> None:
+    (segment,) = run([[60 + n for n in range(40)]], [piece(seconds=20.0, max_new_tokens=9)])
+    assert (segment.finish_reason, len(segment.tokens)) == ("length", 9)
+    assert segment.retries == ()
+
+
+CONTEXT = "names to expect are Angstrom, Bohr and Celsius"
+
+
+def test_context_that_leaked_is_decoded_without_it() -> None:
+    leak = reply("English", "names to expect are angstrom bohr")
+    runner = recognizer([leak, reply("English", "what was said")])
+    (done,) = runner.recognize([piece(context=CONTEXT)], 1, lambda: False)
+    assert done.segment.text == "what was said"
+    (retry,) = done.segment.retries
+    assert (retry.cause, retry.tokens) == ("context", tuple(leak))
+    first, second = map(TOKENIZER.decode, runner.backend.prompts)  # type: ignore[attr-defined]
+    assert "Celsius" in first
+    assert "Celsius" not in second
+
+
+def test_context_that_was_said_stays() -> None:
+    said = reply("English", "names to expect are angstrom bohr")
+    heard = reply("English", "names to expect are angstrum bore")
+    (segment,) = run([said, heard], [piece(context=CONTEXT)])
+    assert segment.text == "names to expect are angstrom bohr"
+    assert segment.retries == ()
+    (name,) = run([reply("English", "angstrom bohr and")], [piece(context=CONTEXT)])
+    assert name.text == "angstrom bohr and"
+
+
+LOOP = reply("English", "x") + TOKENIZER.encode("no ") * 99
+SCRIPTS = {
+    "said": [reply("English", "turn it off")],
+    "silent": [reply("None", "")],
+    "loop": [LOOP, reply("English", "one"), LOOP, reply("English", "two"), reply("German", "drei")],
+    "leak": [reply("English", "names to expect are bohr"), reply("None", "")],
+    "length": [[60 + n * n % 97 for n in range(1000)], [65], [66]],
+}
+
+
+@pytest.mark.parametrize("case", SCRIPTS)
+def test_a_first_attempt_that_is_committed_becomes_the_same_segment(case: str) -> None:
+    """Also where whoever decoded it did not look for loops, and asked for no probability."""
+    scripts = SCRIPTS[case]
+    source = piece(seconds=9.0, context=CONTEXT)
+    (whole,) = recognizer(scripts).recognize([source], 1, lambda: False)
+    first = scripts[0][: 64 + 16 * 9]
+    full = len(first) < len(scripts[0])
+    logprobs = (-1.0,) * len(first) if whole.segment.retries else whole.segment.logprobs
+    attempt = Attempt(source, tuple(first), logprobs, "length" if full else "stop")
+    runner = recognizer(scripts)
+    silence = whole.segment.no_speech_probability
+    assert silence is not None
+    runner.backend.embed([], None)  # The first attempt was decoded elsewhere.
+    done = runner.commit(replace(attempt, silence_logprob=float(np.log(silence))))
+    assert done.segment == replace(whole.segment, no_speech_probability=pytest.approx(silence))
+
+
+def test_a_probe_that_was_not_asked_is_asked_when_a_piece_is_committed() -> None:
+    source = piece()
+    model = TorchBackend(tiny_model(qwen_config(), seed=3))
+    runner = QwenRecognizer(model, qwen_config(), TOKENIZER)
+    for one in (source, replace(source, options=Options(language="English"))):
+        (whole,) = runner.recognize([one], 1, lambda: False)
+        segment = whole.segment
+        assert segment.retries == ()
+        attempt = Attempt(one, segment.tokens, segment.logprobs, segment.finish_reason)
+        done = runner.commit(attempt)
+        assert done.segment == segment
+        assert done.key == whole.key
+        assert (segment.no_speech_probability is None) == (len(segment.tokens) < 3)
+
+
+def test_cancelled_during_a_retry() -> None:
+    done: list[Recognized] = []
+    stop = [False]
+    loop = reply("English", "so ") + TOKENIZER.encode("no ") * 99
+
+    class Stopping(Scripted):
+        def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
+            stop[0] = len(self.prompts) == 2
+            return super().embed(ids, states)
+
+    runner = QwenRecognizer(Stopping([loop] * 3), qwen_config(), TOKENIZER)
+    done += runner.recognize([piece(seconds=8.0)], 1, lambda: stop[0])
+    (one,) = done
+    assert (one.segment.text, one.segment.finish_reason) == ("so no", "cancelled")
+    assert one.segment.retries == ()
 
 
 def test_the_budget_is_told_from_the_end() -> None:

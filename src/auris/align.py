@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from auris.attempts import Attempt
 from auris.audio.io import Source, load
 from auris.backends.torch import TorchBackend
+from auris.belonging import check_vocabulary
 from auris.config import AlignerConfig, AutCtcConfig, QwenAsrConfig
 from auris.ctc_alignment import CtcAlignment
 from auris.errors import AlignmentError, LanguageError, UnsupportedOption, UsageError
 from auris.forced_alignment import MarkAlignment
 from auris.loading import LoadOptions, load_model, with_ctc_head
-from auris.recognizers import Attempt, Options, Piece, Recognized, Recognizer, check_vocabulary
+from auris.recognizers import Options, Piece, Recognized, Recognizer
 from auris.text.languages import language_name
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import split_words
@@ -134,7 +136,31 @@ class ForcedAligner:
         except (AlignmentError, LanguageError):
             spans = split_words(segment.text, segment.language)
             words = [Word(span.text, None, None) for span in spans]
-        return replace(segment, words=tuple(word.moved(segment.start) for word in words))
+        moved = [word.moved(segment.start) for word in words]
+        return replace(segment, words=tuple(_with_confidences(moved, segment)))
+
+
+def _with_confidences(words: list[Word], segment: Segment) -> list[Word]:
+    """Placed words with the chances that they are right, instead of those of their places.
+
+    Aligners may cut other words than the transcript's chances are of (Japanese and Korean); such a
+    word has the lowest chance of those that lie in it or reach into it.
+    """
+    scores = segment.word_confidences
+    if not scores:
+        return words
+    letters = [chance for text, chance in scores for _ in text]
+    spelled = "".join(text for text, _ in scores)
+    if spelled != "".join(word.text for word in words):
+        return [replace(word, confidence=None) for word in words]
+    placed, begin = [], 0
+    for word in words:
+        end = begin + len(word.text)
+        known = [chance for chance in letters[begin:end] if chance is not None]
+        sure = min(known) if len(known) == len(word.text) > 0 else None
+        placed.append(replace(word, confidence=sure))
+        begin = end
+    return placed
 
 
 def ctc_alignment(
@@ -187,16 +213,6 @@ class AligningRecognizer:
         self.recognizer.check(options)
         self.aligner.alignment.check(options.language)
 
-    def provisional(self, attempt: Attempt) -> Segment:
-        """See `Recognizer.provisional`; words have no times before a piece is over."""
-        return self.recognizer.provisional(attempt)
-
-    def commit(self, attempt: Attempt) -> Recognized:
-        """See `Recognizer.commit`."""
-        done = self.recognizer.commit(attempt)
-        segment = self.aligner.with_words(done.segment, attempt.piece.chunk.samples)
-        return replace(done, segment=segment)
-
     def recognize(
         self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
@@ -209,7 +225,18 @@ class AligningRecognizer:
                 yield piece
 
         for done in self.recognizer.recognize(remembered(), rows, cancelled):
-            began = time.perf_counter()
-            segment = self.aligner.with_words(done.segment, heard.pop(done.key))
-            timings = {**done.timings, "align": time.perf_counter() - began}
-            yield Recognized(done.key, segment, timings)
+            yield self._placed(done, heard.pop(done.key))
+
+    def provisional(self, attempt: Attempt) -> Segment:
+        """See `Recognizer.provisional`; the words of a piece have times when it is over."""
+        return self.recognizer.provisional(attempt)
+
+    def commit(self, attempt: Attempt) -> Recognized:
+        """See `Recognizer.commit`."""
+        return self._placed(self.recognizer.commit(attempt), attempt.piece.chunk.samples)
+
+    def _placed(self, done: Recognized, samples: Samples) -> Recognized:
+        began = time.perf_counter()
+        segment = self.aligner.with_words(done.segment, samples)
+        timings = {**done.timings, "align": time.perf_counter() - began}
+        return Recognized(done.key, segment, timings)

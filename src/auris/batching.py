@@ -16,7 +16,8 @@ import numpy as np
 
 from auris.audio.io import Source
 from auris.errors import AurisError
-from auris.recognizers import Options, Piece, Recognized, Recognizer
+from auris.pieces import Options, Piece, Recognized
+from auris.recognizers import Recognizer
 from auris.text.words import join_texts
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment, Transcript
 
@@ -76,7 +77,9 @@ class _Recording:
 
     def transcript(self) -> Transcript:
         segments = tuple(self.done[index] for index in sorted(self.done))
-        logprobs = [logprob for segment in segments for logprob in segment.logprobs]
+        chances = [
+            chance for s in segments for _, chance in s.word_confidences if chance is not None
+        ]
         languages = dict.fromkeys(s.language for s in segments if s.language)
         reasons: list[FinishReason] = [
             s.finish_reason for s in segments if s.finish_reason != "stop"
@@ -87,7 +90,7 @@ class _Recording:
             text=join_texts(segment.text for segment in segments),
             language=",".join(languages) or None,
             segments=segments,
-            confidence=math.exp(math.fsum(logprobs) / len(logprobs)) if logprobs else None,
+            confidence=math.fsum(chances) / len(chances) if chances else None,
             finish_reason=reasons[0] if reasons else "stop",
             seconds=max(self.heard.values(), default=0.0),
             timings=dict(self.timings),

@@ -8,28 +8,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from auris.attempts import check_scores
 from auris.audio.mel import log_mel
 from auris.audio.split import split
 from auris.backends.base import Backend
+from auris.belonging import check_language
 from auris.config import AutCtcConfig, QwenAsrConfig, token_border
 from auris.decoding.ctc import CtcPath, forced, frames_needed
 from auris.errors import AlignmentError
-from auris.recognizers import check_language, check_scores
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import Span, split_words
 from auris.types import SAMPLE_RATE, Samples, Segment, Word
 
-__all__ = ["MOST_SHARED", "CtcAlignment", "Spelling", "spell", "spell_ids"]
+__all__ = ["LINGER", "MOST_SHARED", "CtcAlignment", "Spelling", "spell", "spell_ids"]
 
 MOST_SHARED = 3
 """A unit that more words share than this places none of them."""
+
+LINGER = 0.08
+"""Seconds that a word goes on behind the frame of its last unit: the score of a unit is highest
+where it is recognized, one frame before it is over. `auris benchmark words` measures it."""
 
 
 @dataclass(frozen=True)
@@ -256,4 +261,16 @@ def _words(spelling: Spelling, path: CtcPath, frames: _Frames) -> list[Word]:
             drafts[word].spans.append(span)
             drafts[word].logprobs.append(path.logprobs[unit])
             drafts[word].shared = max(drafts[word].shared, len(sharers))
-    return [draft.finish(text) for draft, text in zip(drafts, spelling.words, strict=True)]
+    words = [draft.finish(text) for draft, text in zip(drafts, spelling.words, strict=True)]
+    return _lengthened(words, frames.ends[-1])
+
+
+def _lengthened(words: list[Word], end: float) -> list[Word]:
+    """Words that end `LINGER` later, unless the next one begins or the recording ends before."""
+    following = end
+    for place in reversed(range(len(words))):
+        word = words[place]
+        if word.start is not None and word.end is not None:
+            words[place] = replace(word, end=max(word.end, min(word.end + LINGER, following)))
+            following = word.start
+    return words

@@ -14,13 +14,14 @@ import torch
 
 from auris import __version__
 from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
+from auris.belonging import check_vocabulary
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.load import Checkpoint, Model, load_weights, open_checkpoint, weight_files
 from auris.config import AlignerConfig, AutCtcConfig
 from auris.errors import AurisError
 from auris.pipeline import make_recognizer
-from auris.recognizers import QwenRecognizer, check_vocabulary
+from auris.recognizers import QwenRecognizer
 from auris.text.prompt import CONTROL_TOKENS
 from auris.text.tokenizer import Tokenizer
 

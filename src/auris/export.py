@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from auris.audio.mel import HOP, MIN_SAMPLES, WINDOW
+from auris.belonging import check_vocabulary, stop_ids
 from auris.checkpoints.config_writer import to_json
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head, save_ctc_head
@@ -25,7 +26,7 @@ from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.config import CHUNK_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig
 from auris.errors import ConfigError, OutputError, UsageError
-from auris.recognizers import check_vocabulary, stop_ids, token_budget
+from auris.recognizers import token_budget
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import (
     ALIGNER_TEMPLATE,

@@ -12,11 +12,11 @@ from itertools import accumulate, groupby
 
 import numpy as np
 
+from auris.attempts import check_scores
 from auris.audio.mel import log_mel
 from auris.backends.base import MarkBackend
 from auris.config import AlignerConfig
 from auris.errors import LanguageError
-from auris.recognizers import check_scores
 from auris.text.prompt import alignment_ids
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import split_words

@@ -14,19 +14,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from auris.attempts import Attempt
 from auris.backends.base import Backend, Cache
-from auris.decoding.ctc import greedy
+from auris.decoding.ctc import blank_logprob, greedy
 from auris.decoding.loop import Request, Step
 from auris.decoding.speculative import Drafted, continued
 from auris.hearing import Heard, Hearing, hear
-from auris.recognizers import (
-    Attempt,
-    CtcRecognizer,
-    Piece,
-    QwenRecognizer,
-    Recognizer,
-    token_budget,
-)
+from auris.pieces import Piece
+from auris.recognizers import CtcRecognizer, QwenRecognizer, Recognizer, token_budget
 from auris.text.prompt import prompt_ids
 from auris.types import SAMPLE_RATE, FinishReason
 
@@ -96,16 +91,20 @@ class _Said:
     tokens: list[int]
     logprobs: list[float]
     reason: FinishReason | None = None
+    silence_logprob: float | None = None
 
     def take(self, step: Step) -> None:
         self.reason = step.finish
+        if step.probed is not None:
+            self.silence_logprob = step.probed
         if step.token is not None:
             self.tokens.append(step.token)
             self.logprobs.append(step.logprob)
 
     def attempt(self, piece: Piece) -> Attempt:
         assert self.reason is not None
-        return Attempt(piece, tuple(self.tokens), tuple(self.logprobs), self.reason)
+        tokens, logprobs = tuple(self.tokens), tuple(self.logprobs)
+        return Attempt(piece, tokens, logprobs, self.reason, self.silence_logprob)
 
 
 class LiveRecognizer(Protocol):
@@ -153,7 +152,8 @@ class LiveCtc:
             kept = [] if voice.logits is None else [voice.logits[: one.kept]]
             voice.logits = torch.cat((*kept, scores))
             path = greedy(voice.logits, self._config.blank)
-            attempt = Attempt(turn.piece, path.ids, path.logprobs, "stop")
+            silence = blank_logprob(voice.logits, self._config.blank)
+            attempt = Attempt(turn.piece, path.ids, path.logprobs, "stop", silence)
             done.append((attempt, Cost(one.frames, one.contextualized, 0)))
             if turn.ends:
                 voice.turn_over(Hearing(self._config))
@@ -230,7 +230,9 @@ class LiveQwen:
         budget = options.max_new_tokens
         if budget is None:
             budget = token_budget(len(turn.piece.chunk.samples) / SAMPLE_RATE)
-        return Drafted(Request(key, prompt, budget, options.sampling), voice.row, voice.draft)
+        probe = model.probe(options)
+        request = Request(key, prompt, budget, options.sampling, probe)
+        return Drafted(request, voice.row, voice.draft)
 
 
 def _heard(backend: Backend, turns: Sequence[Turn]) -> list[Heard]:

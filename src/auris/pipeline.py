@@ -16,6 +16,8 @@ from auris.audio.io import WEB, Channels, Source, WebLimits
 from auris.audio.split import CHUNK_SECONDS
 from auris.backends.torch import TorchBackend
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
+from auris.belonging import stop_ids
+from auris.checkpoints.calibration import load_calibration
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.hub import FoundModel
 from auris.checkpoints.load import Checkpoint
@@ -24,7 +26,7 @@ from auris.decoding.sampling import Sampling
 from auris.errors import ConfigError, UsageError
 from auris.loading import LoadOptions, check_count, load_model
 from auris.reading import Reading
-from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer, stop_ids
+from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer
 from auris.streaming import StreamPool, StreamSession
 from auris.text.cleanup import check_steps
 from auris.text.languages import language_name
@@ -312,12 +314,17 @@ class AsrPipeline:
 
 
 def make_recognizer(
-    backend: TorchBackend, checkpoint: Checkpoint, tokenizer: Tokenizer
+    backend: TorchBackend, checkpoint: Checkpoint, tokenizer: Tokenizer, calibrated: bool = True
 ) -> Recognizer:
     """The recognizer for a checkpoint's kind of model.
 
+    Args:
+        backend, checkpoint, tokenizer: of the model.
+        calibrated: whether to use the calibration that lies beside the weights, where there is one.
+
     Raises:
         ConfigError, TokenizerError: config, weights and tokenizer do not belong together.
+        CheckpointError: the calibration is damaged.
     """
     config = checkpoint.config
     if isinstance(config, AlignerConfig):
@@ -326,11 +333,11 @@ def make_recognizer(
             "this checkpoint is a forced aligner, whose head scores timestamps",
             "choose a Qwen3-ASR checkpoint, or name this one with --aligner",
         )
+    calibration = load_calibration(checkpoint.directory) if calibrated else None
     if isinstance(config, AutCtcConfig):
-        return CtcRecognizer(backend, config, tokenizer)
-    return QwenRecognizer(
-        backend, config, tokenizer, stop_ids(config, read_generation(checkpoint.directory))
-    )
+        return CtcRecognizer(backend, config, tokenizer, calibration)
+    stops = stop_ids(config, read_generation(checkpoint.directory))
+    return QwenRecognizer(backend, config, tokenizer, stops, calibration)
 
 
 def _reading(given: CallOptions) -> Reading:

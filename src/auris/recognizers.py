@@ -6,44 +6,37 @@ which need not be in the order of the pieces.
 
 from __future__ import annotations
 
-import math
+import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
+from auris.attempts import Attempt, Outcome, Settling, check_scores
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
-from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
-from auris.decoding.ctc import greedy
+from auris.belonging import check_language, check_vocabulary
+from auris.checkpoints.calibration import Calibration
+from auris.config import AutCtcConfig, QwenAsrConfig
+from auris.decoding.ctc import blank_logprob, greedy
 from auris.decoding.loop import Request, Step, decode
-from auris.decoding.sampling import Sampling
-from auris.errors import CheckpointError, ConfigError, UnsupportedOption
-from auris.text.cleanup import clean
-from auris.text.prompt import (
-    AUDIO_PAD,
-    END_OF_TEXT,
-    TIMESTAMP,
-    TURN_END,
-    alignment_ids,
-    prompt_ids,
-)
-from auris.text.reply import parse_reply
+from auris.decoding.sampling import Probe
+from auris.errors import UnsupportedOption
+from auris.pieces import Options, Piece, Recognized
+from auris.segments import SegmentWriter
+from auris.text.prompt import END_OF_TEXT, TURN_END, prompt_ids
+from auris.text.reply import Reply, parse_reply
 from auris.text.tokenizer import Tokenizer
-from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment
+from auris.types import SAMPLE_RATE, FinishReason, Segment
 
 __all__ = [
-    "Attempt",
     "CtcRecognizer",
     "Options",
     "Piece",
     "QwenRecognizer",
     "Recognized",
     "Recognizer",
-    "check_language",
-    "check_scores",
-    "check_vocabulary",
-    "stop_ids",
     "token_budget",
 ]
 
@@ -54,58 +47,11 @@ TOKENS_BESIDES = 64
 """Token budget beside that: for the language tag, and for the shortest pieces."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a recording is transcribed.
+COMMIT_ROWS = 2
+"""Parts of a committed piece that are decoded at once: a cut makes two."""
 
-    Attributes:
-        language: English name to force, or None for the model's choice.
-        context: words and names to expect.
-        max_new_tokens: token budget of a piece, or None for one that follows its length.
-        sampling: how tokens are chosen.
-        clean: clean-up of the text, see `auris.text.cleanup`.
-    """
-
-    language: str | None = None
-    context: str = ""
-    max_new_tokens: int | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    clean: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of audio to recognize; `key` names it in the results."""
-
-    key: int
-    chunk: Chunk
-    options: Options
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What one decoding of a piece gave.
-
-    Attributes:
-        piece: what was decoded, and how.
-        tokens: without the stop token.
-        logprobs: natural-log probability of each.
-        reason: why the decoding ended.
-    """
-
-    piece: Piece
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    reason: FinishReason
-
-
-@dataclass(frozen=True)
-class Recognized:
-    """A piece's segment, and seconds of work per stage."""
-
-    key: int
-    segment: Segment
-    timings: dict[str, float]
+NO_LETTER = "\ufffd"
+"""What bytes that are no letter become."""
 
 
 class Recognizer(Protocol):
@@ -131,12 +77,15 @@ class Recognizer(Protocol):
         """
 
     def provisional(self, attempt: Attempt) -> Segment:
-        """The segment of a piece that is still being heard: of its first attempt alone."""
+        """The segment of a first attempt alone, as of a piece that is still being heard."""
 
     def commit(self, attempt: Attempt) -> Recognized:
-        """The segment of a piece that was decoded elsewhere.
+        """The segment of a piece that was decoded elsewhere, after all retries that it needs.
 
         It is the segment that `recognize` gives for a piece with this first attempt.
+
+        Args:
+            attempt: the piece's first attempt; its `silence_logprob` is found where it is missing.
         """
 
 
@@ -148,127 +97,37 @@ def _clock(timings: dict[str, float], stage: str, began: float) -> float:
 
 
 @dataclass
-class _Draft:
-    """A piece under way."""
+class _Task:
+    """A decoding that is wanted: a piece's first attempt, or one that its settling asks for."""
 
     piece: Piece
     timings: dict[str, float]
+    settling: Settling | None = None
+    place: int = 0
+
+
+@dataclass
+class _Draft:
+    """A decoding under way."""
+
+    task: _Task
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    silence_logprob: float | None = None
 
     def take(self, step: Step) -> None:
         stage = "prefill" if step.prefill else "decode"
-        self.timings[stage] = self.timings.get(stage, 0.0) + step.seconds
+        timings = self.task.timings
+        timings[stage] = timings.get(stage, 0.0) + step.seconds
+        if step.probed is not None:
+            self.silence_logprob = step.probed
         if step.token is not None:
             self.tokens.append(step.token)
             self.logprobs.append(step.logprob)
 
     def attempt(self, reason: FinishReason) -> Attempt:
-        return Attempt(self.piece, tuple(self.tokens), tuple(self.logprobs), reason)
-
-
-def _segment(attempt: Attempt, language: str | None, text: str) -> Segment:
-    check_scores(attempt.logprobs)
-    chunk = attempt.piece.chunk
-    start = chunk.start / SAMPLE_RATE
-    return Segment(
-        start=start,
-        end=start + len(chunk.samples) / SAMPLE_RATE,
-        text=clean(text, attempt.piece.options.clean, language),
-        language=language,
-        tokens=attempt.tokens,
-        logprobs=attempt.logprobs,
-        finish_reason=attempt.reason,
-        speaker=chunk.speaker,
-    )
-
-
-def check_scores(logprobs: Iterable[float]) -> None:
-    """Log-probabilities have to be numbers.
-
-    Raises:
-        CheckpointError: one is NaN.
-    """
-    if any(map(math.isnan, logprobs)):
-        raise CheckpointError(
-            "A model's scores have to be numbers",
-            "they are NaN: the weights are damaged, or too large for this dtype",
-            "choose --dtype float32, or fetch the checkpoint anew",
-        )
-
-
-def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
-    """A config and a tokenizer have to mean the same ids.
-
-    Raises:
-        ConfigError: they do not.
-        TokenizerError: the vocabulary lacks a control token.
-    """
-    remedy = "use the tokenizer files that belong to the weights"
-    if isinstance(config, AutCtcConfig):
-        if tokenizer.size != config.units:
-            raise ConfigError(
-                "A CTC head has to have one class for every unit of the tokenizer",
-                f"there are {config.units} classes for {tokenizer.size} units",
-                remedy,
-            )
-        return
-    if isinstance(config, AlignerConfig):
-        alignment_ids(tokenizer, 1, ["a"])  # Names every control token that a prompt needs.
-        if tokenizer.id(TIMESTAMP) != config.timestamp_token_id:
-            raise ConfigError(
-                f"timestamp_token_id in config.json has to be the tokenizer's id of {TIMESTAMP}",
-                f"they are {config.timestamp_token_id} and {tokenizer.id(TIMESTAMP)}",
-                remedy,
-            )
-    else:
-        prompt_ids(tokenizer, 1, "English")
-    if tokenizer.id(AUDIO_PAD) != config.audio_token_id:
-        raise ConfigError(
-            f"audio_token_id in config.json has to be the tokenizer's id of {AUDIO_PAD}",
-            f"they are {config.audio_token_id} and {tokenizer.id(AUDIO_PAD)}",
-            remedy,
-        )
-    if tokenizer.size > config.decoder.vocab:
-        raise ConfigError(
-            "Every id of the tokenizer has to have a row in the embedding",
-            f"there are ids up to {tokenizer.size - 1} and {config.decoder.vocab} rows",
-            remedy,
-        )
-
-
-def check_language(config: AutCtcConfig, language: str | None) -> None:
-    """Refuse a language that a CTC model does not write.
-
-    Raises:
-        UnsupportedOption: it writes another.
-    """
-    if language not in (None, config.language):
-        raise UnsupportedOption(
-            f"This model writes {config.language} only",
-            f"{language} was asked",
-            "leave --language out, or choose a model that knows the language",
-        )
-
-
-def stop_ids(config: QwenAsrConfig, generation: Mapping[str, Any] | None) -> list[int] | None:
-    """Stop ids of a generation_config.json; None leaves them to the tokenizer.
-
-    Raises:
-        ConfigError: they are no ids of the vocabulary.
-    """
-    ids = (generation or {}).get("eos_token_id")
-    if ids is None:
-        return None
-    listed = ids if isinstance(ids, list) else [ids]
-    vocabulary = range(config.decoder.vocab)
-    if not listed or not all(type(number) is int and number in vocabulary for number in listed):
-        raise ConfigError(
-            "eos_token_id in generation_config.json has to be an id of the vocabulary, or several",
-            f"it is {ids!r}",
-            "use the generation_config.json that belongs to the weights",
-        )
-    return listed
+        tokens, logprobs = tuple(self.tokens), tuple(self.logprobs)
+        return Attempt(self.task.piece, tokens, logprobs, reason, self.silence_logprob)
 
 
 def token_budget(seconds: float) -> int:
@@ -284,6 +143,7 @@ class QwenRecognizer:
         config: the model's shapes.
         tokenizer: its vocabulary.
         stops: ids that end a text; by default the tokenizer's own stop tokens.
+        calibration: what the model's probabilities are worth.
 
     Raises:
         TokenizerError: the vocabulary lacks a control token.
@@ -296,6 +156,7 @@ class QwenRecognizer:
         config: QwenAsrConfig,
         tokenizer: Tokenizer,
         stops: Iterable[int] | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.backend = backend
         self.config = config
@@ -303,6 +164,8 @@ class QwenRecognizer:
         named = (tokenizer.id(END_OF_TEXT), tokenizer.id(TURN_END))
         self.stops = frozenset(named if stops is None else stops)
         check_vocabulary(config, tokenizer)
+        self._writer = SegmentWriter(tokenizer, self._reply, calibration)
+        self._none = _none_probe(tokenizer)
 
     def check(self, options: Options) -> None:
         """See `Recognizer.check`: this kind of model honours them all.
@@ -312,51 +175,131 @@ class QwenRecognizer:
         """
         self.tokenizer.encode(options.context)
 
-    def _request(self, piece: Piece, drafts: dict[int, _Draft]) -> Request:
-        timings: dict[str, float] = {}
-        options = piece.options
+    def recognize(
+        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Recognized]:
+        """See `Recognizer.recognize`."""
+        return self._work(_until(pieces, cancelled), deque(), rows, cancelled)
+
+    def provisional(self, attempt: Attempt) -> Segment:
+        """See `Recognizer.provisional`."""
+        return self._writer.segment(attempt.piece, Outcome((attempt,)))
+
+    def commit(self, attempt: Attempt) -> Recognized:
+        """See `Recognizer.commit`."""
+        retries: deque[_Task] = deque()
+        task = _Task(attempt.piece, {})
+        if attempt.silence_logprob is None:
+            attempt = replace(attempt, silence_logprob=self._silence_logprob(task))
+        done = list(self._take(task, attempt, retries))
+        done += self._work(iter(()), retries, COMMIT_ROWS, lambda: False)
+        return done[0]
+
+    def _work(
+        self,
+        pieces: Iterator[Piece],
+        retries: deque[_Task],
+        rows: int,
+        cancelled: Callable[[], bool],
+    ) -> Iterator[Recognized]:
+        """Decode pieces, and before others what becomes of those that were decoded."""
+        drafts: dict[int, _Draft] = {}
+        while True:
+            requests = self._requests(pieces, retries, drafts)
+            for step in decode(self.backend, requests, self.stops, rows):
+                draft = drafts[step.key]
+                draft.take(step)
+                if step.finish is not None:
+                    del drafts[step.key]
+                    yield from self._take(draft.task, draft.attempt(step.finish), retries)
+                if cancelled():
+                    break
+            # Pieces may have ended before the last of them asked for a retry.
+            if cancelled() or not retries:
+                break
+        yield from self._cancelled(drafts.values(), retries)
+
+    def _requests(
+        self, pieces: Iterator[Piece], retries: deque[_Task], drafts: dict[int, _Draft]
+    ) -> Iterator[Request]:
+        for key in itertools.count():
+            if retries:
+                task = retries.popleft()
+            else:
+                piece = next(pieces, None)
+                if piece is None:
+                    return
+                task = _Task(piece, {})
+            drafts[key] = _Draft(task)
+            yield self._request(key, task)
+
+    def _request(self, key: int, task: _Task) -> Request:
+        timings, options, samples = task.timings, task.piece.options, task.piece.chunk.samples
         now = time.perf_counter()
-        mel = log_mel(piece.chunk.samples, self.config.frontend, self.config.encoder.mel_bins)
+        mel = log_mel(samples, self.config.frontend, self.config.encoder.mel_bins)
         now = _clock(timings, "mel", now)
         (states,) = self.backend.encode([mel])
         now = _clock(timings, "encode", now)
         ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
         prompt = self.backend.embed(ids, states)
         _clock(timings, "prefill", now)
-        drafts[piece.key] = _Draft(piece, timings)
-        seconds = len(piece.chunk.samples) / SAMPLE_RATE
         budget = options.max_new_tokens
         if budget is None:
-            budget = token_budget(seconds)
-        return Request(piece.key, prompt, budget, options.sampling)
+            budget = token_budget(len(samples) / SAMPLE_RATE)
+        return Request(key, prompt, budget, options.sampling, self.probe(options))
 
-    def provisional(self, attempt: Attempt) -> Segment:
-        """See `Recognizer.provisional`."""
-        text = self.tokenizer.decode(attempt.tokens)
-        reply = parse_reply(text, attempt.piece.options.language)
-        return _segment(attempt, reply.language, reply.text)
+    def probe(self, options: Options) -> Probe:
+        """Where the model says that there is no speech: it names the language "None", or ends a
+        text at once whose language it was given."""
+        return self._none if options.language is None else Probe(0, tuple(sorted(self.stops)))
 
-    def commit(self, attempt: Attempt) -> Recognized:
-        """See `Recognizer.commit`."""
-        return Recognized(attempt.piece.key, self.provisional(attempt), {})
+    def _silence_logprob(self, task: _Task) -> float | None:
+        """What the probe of an attempt would have found that was decoded without one."""
+        request = self._request(0, task)
+        steps = decode(self.backend, [request], self.stops)
+        return next((step.probed for step in steps if step.probed is not None), None)
 
-    def _finish(self, draft: _Draft, reason: FinishReason) -> Recognized:
-        return replace(self.commit(draft.attempt(reason)), timings=draft.timings)
+    def _take(self, task: _Task, attempt: Attempt, retries: deque[_Task]) -> Iterator[Recognized]:
+        """An attempt came: its piece is done, or wants others."""
+        settling = task.settling
+        if settling is None:
+            settling = Settling(attempt, self._text)
+        elif not settling.take(task.place, attempt):
+            return
+        if settling.outcome is not None:
+            yield self._finish(settling, settling.outcome, task.timings)
+        for place, piece in enumerate(settling.wanted):
+            retries.append(_Task(piece, task.timings, settling, place))
 
-    def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+    def _cancelled(
+        self, drafts: Iterable[_Draft], retries: Iterable[_Task]
     ) -> Iterator[Recognized]:
-        """See `Recognizer.recognize`."""
-        drafts: dict[int, _Draft] = {}
-        requests = (self._request(p, drafts) for p in _until(pieces, cancelled))
-        for step in decode(self.backend, requests, self.stops, rows):
-            drafts[step.key].take(step)
-            if step.finish is not None:
-                yield self._finish(drafts.pop(step.key), step.finish)
-            if cancelled():
-                break
-        for draft in drafts.values():
-            yield self._finish(draft, "cancelled")
+        """Pieces that were under way, as they are."""
+        began: dict[int, tuple[Settling, dict[str, float]]] = {}
+        for draft in drafts:
+            settling = draft.task.settling or Settling(draft.attempt("cancelled"), self._text)
+            began[id(settling)] = (settling, draft.task.timings)
+        for task in retries:
+            assert task.settling is not None
+            began[id(task.settling)] = (task.settling, task.timings)
+        for settling, timings in began.values():
+            yield self._finish(settling, settling.cancel(), timings)
+
+    def _finish(
+        self, settling: Settling, outcome: Outcome, timings: dict[str, float]
+    ) -> Recognized:
+        piece = settling.first.piece
+        return Recognized(piece.key, self._writer.segment(piece, outcome), timings)
+
+    def _text(self, attempt: Attempt) -> str:
+        return self._reply(attempt).text
+
+    def _reply(self, attempt: Attempt) -> Reply:
+        said = self.tokenizer.decode(attempt.said(self.tokenizer))
+        reply = parse_reply(said, attempt.piece.options.language)
+        # The first unit of a loop may end in half a letter.
+        cut = attempt.reason == "loop"
+        return replace(reply, text=reply.text.rstrip(NO_LETTER)) if cut else reply
 
 
 class CtcRecognizer:
@@ -366,16 +309,24 @@ class CtcRecognizer:
         backend: runs the model.
         config: the model's shapes.
         tokenizer: its text units.
+        calibration: what the model's probabilities are worth.
 
     Raises:
         ConfigError: the tokenizer has another number of units than the head.
     """
 
-    def __init__(self, backend: Backend, config: AutCtcConfig, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        config: AutCtcConfig,
+        tokenizer: Tokenizer,
+        calibration: Calibration | None = None,
+    ) -> None:
         self.backend = backend
         self.config = config
         self.tokenizer = tokenizer
         check_vocabulary(config, tokenizer)
+        self._writer = SegmentWriter(tokenizer, self._reply, calibration)
 
     def check(self, options: Options) -> None:
         """See `Recognizer.check`.
@@ -412,17 +363,29 @@ class CtcRecognizer:
             (logits,) = self.backend.ctc_logits(states)
             path = greedy(logits, config.blank)
             _clock(timings, "decode", now)
-            done = self.commit(Attempt(piece, path.ids, path.logprobs, "stop"))
+            silence = blank_logprob(logits, config.blank)
+            done = self.commit(Attempt(piece, path.ids, path.logprobs, "stop", silence))
             yield replace(done, timings=timings)
 
     def provisional(self, attempt: Attempt) -> Segment:
         """See `Recognizer.provisional`."""
-        text = self.tokenizer.decode(attempt.tokens).strip()
-        return _segment(attempt, self.config.language if text else None, text)
+        return self._writer.segment(attempt.piece, Outcome((attempt,)))
 
     def commit(self, attempt: Attempt) -> Recognized:
-        """See `Recognizer.commit`."""
+        """See `Recognizer.commit`: a path has no loops, no budget and no context to tell apart."""
+        check_scores(attempt.logprobs)
         return Recognized(attempt.piece.key, self.provisional(attempt), {})
+
+    def _reply(self, attempt: Attempt) -> Reply:
+        text = self.tokenizer.decode(attempt.tokens).strip()
+        return Reply(self.config.language if text else None, text)
+
+
+def _none_probe(tokenizer: Tokenizer) -> Probe:
+    """The first token in which a reply without speech differs from one in some language."""
+    none, some = (tokenizer.encode(f"language {name}") for name in ("None", "English"))
+    place = next(n for n, (one, other) in enumerate(zip(none, some, strict=False)) if one != other)
+    return Probe(place, (none[place],))
 
 
 def _until(pieces: Iterable[Piece], cancelled: Callable[[], bool]) -> Iterator[Piece]:

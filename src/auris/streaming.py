@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auris.attempts import Attempt
 from auris.audio.arrays import live_block
 from auris.audio.resample import Resampler
 from auris.audio.split import Cutter
 from auris.errors import AurisError, InvalidSamples, UsageError
 from auris.live import Cost, Turn, Voice, live_recognizer
-from auris.recognizers import Attempt, Options, Piece, Recognizer
+from auris.pieces import Options, Piece
+from auris.recognizers import Recognizer
 from auris.types import SAMPLE_RATE, Chunk, Samples, Segment
 
 __all__ = ["LIVE_CHUNK_SECONDS", "Cost", "StreamPool", "StreamSession", "StreamUpdate"]

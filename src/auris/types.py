@@ -19,6 +19,8 @@ __all__ = [
     "SILENT_PEAK",
     "Chunk",
     "FinishReason",
+    "Retry",
+    "RetryCause",
     "Samples",
     "Segment",
     "Transcript",
@@ -35,8 +37,12 @@ SILENT_PEAK = 1 / 32768
 Samples: TypeAlias = "NDArray[np.float32]"
 """float32 samples. A name only: importing this module loads no numpy."""
 
-FinishReason = Literal["stop", "length", "cancelled"]
-"""Why a text ends: the model said so, its token budget ran out, or the caller stopped it."""
+FinishReason = Literal["stop", "length", "loop", "cancelled"]
+"""Why a text ends: the model said so, its token budget ran out, it said the same again and again,
+or the caller stopped it."""
+
+RetryCause = Literal["loop", "length", "context"]
+"""Why an attempt was given up: it looped, ran through the whole budget, or repeated the context."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,9 @@ class Word:
     Attributes:
         text: the word without punctuation, or one character of Chinese.
         start, end: seconds of the source; both None where they are not known.
-        confidence: geometric mean of the probabilities of its units, 0..1; None where the model
-            gives none.
+        confidence: 0..1, None where the model gives none. Of a word that was transcribed, how
+            likely it is right, see `Segment.calibrated`; of one of a known text, the geometric
+            mean of the probabilities of its units or marks.
         repaired: whether a time was inferred from neighbours instead of being heard.
     """
 
@@ -114,6 +121,32 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Retry:
+    """An attempt that was given up, and decoded again in another way.
+
+    Attributes:
+        start, end: the span that it heard, in seconds of the source.
+        cause: why it was given up. After "loop" and "length" the span was cut in two, after
+            "context" it was decoded without the context.
+        tokens: what it had decoded.
+    """
+
+    start: float
+    end: float
+    cause: RetryCause
+    tokens: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attempt as plain JSON values."""
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "cause": self.cause,
+            "tokens": list(self.tokens),
+        }
+
+
+@dataclass(frozen=True)
 class Segment:
     """What was said in one piece of a recording.
 
@@ -121,11 +154,23 @@ class Segment:
         start, end: the piece's span, in seconds of the source.
         text: the text after clean-up.
         language: English name of the language, or None for no speech or not known.
-        tokens: ids exactly as decoded, before any clean-up, without the stop token.
+        tokens: ids exactly as decoded, before any clean-up, without the stop token; of a piece
+            that was decoded in parts, those of all parts.
         logprobs: natural-log probability of each of `tokens`.
-        finish_reason: why the decoding of this piece ended.
+        finish_reason: why the decoding of this piece ended; of parts, the first that is no "stop".
+            Of a text that ends in a loop, the repeats are in `tokens` and only one in `text`.
         words: the words of the text with their times, or None where they were not asked for.
         speaker: who speaks on the piece's channel, or None where channels were mixed down.
+        token_confidences: for each of `tokens` how likely the words that it writes are right.
+        word_confidences: the words of the text and how likely each is right, 0..1; None where it
+            is not known which tokens write the word.
+        confidence: mean of those, the share of the words that is probably right; None without any.
+        calibrated: whether these are measured chances; else they are the model's own
+            probabilities, of a word their geometric mean over its tokens.
+        no_speech: whether nothing was said, as the model or the calibration judges; the text is
+            then empty, and `tokens` hold what was written all the same.
+        no_speech_probability: how likely nothing was said, 0..1; None where the model does not say.
+        retries: attempts that were given up, in the order in which they were.
     """
 
     start: float
@@ -137,6 +182,13 @@ class Segment:
     finish_reason: FinishReason
     words: tuple[Word, ...] | None = None
     speaker: str | None = None
+    token_confidences: tuple[float, ...] = ()
+    word_confidences: tuple[tuple[str, float | None], ...] = ()
+    confidence: float | None = None
+    calibrated: bool = False
+    no_speech: bool = False
+    no_speech_probability: float | None = None
+    retries: tuple[Retry, ...] = ()
 
     @property
     def avg_logprob(self) -> float | None:
@@ -144,16 +196,26 @@ class Segment:
         return math.fsum(self.logprobs) / len(self.logprobs) if self.logprobs else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The segment as plain JSON values; words and speaker only where known."""
+        """The segment as plain JSON values; words, speaker and retries only where there are any."""
         content: dict[str, Any] = {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "text": self.text,
             "language": self.language,
             "tokens": list(self.tokens),
+            "token_confidences": [round(chance, 4) for chance in self.token_confidences],
             "avg_logprob": _rounded(self.avg_logprob, 6),
+            "confidence": _rounded(self.confidence, 6),
+            "calibrated": self.calibrated,
+            "no_speech": self.no_speech,
+            "no_speech_probability": _rounded(self.no_speech_probability, 6),
             "finish_reason": self.finish_reason,
+            "word_confidences": [
+                [word, _rounded(chance, 4)] for word, chance in self.word_confidences
+            ],
         }
+        if self.retries:
+            content["retries"] = [retry.to_dict() for retry in self.retries]
         if self.words is not None:
             content["words"] = [word.to_dict() for word in self.words]
         if self.speaker is not None:
@@ -170,7 +232,7 @@ class Transcript:
         language: English name, or None for no speech or not known; where pieces differ, their
             names in the order of time, joined by commas.
         segments: the pieces, in the order of time; where channels are kept apart, by their starts.
-        confidence: geometric mean of the token probabilities, 0..1; None without tokens.
+        confidence: mean of the confidences of all words, 0..1; None without any.
         finish_reason: "stop" when every piece ended by itself, else the first other reason.
         seconds: length of what was transcribed.
         timings: seconds of work per stage (audio, mel, encode, prefill, decode).
@@ -192,6 +254,11 @@ class Transcript:
         return self.peak < SILENT_PEAK
 
     @property
+    def calibrated(self) -> bool:
+        """Whether confidences are measured chances, see `Segment.calibrated`."""
+        return bool(self.segments) and all(segment.calibrated for segment in self.segments)
+
+    @property
     def words(self) -> tuple[Word, ...] | None:
         """The words of all segments, where their times were asked for; else None."""
         if any(segment.words is None for segment in self.segments):
@@ -204,6 +271,7 @@ class Transcript:
             "text": self.text,
             "language": self.language,
             "confidence": _rounded(self.confidence, 6),
+            "calibrated": self.calibrated,
             "finish_reason": self.finish_reason,
             "audio_seconds": round(self.seconds, 3),
             "peak": round(self.peak, 6),

@@ -29,12 +29,21 @@ ALLOWED: dict[str, set[str]] = {
     "compat": GROUND
     | {ASSEMBLIES, "", "audio.io", "audio.encoded", "audio.remote", "audio.split"}
     | {"text.languages", "text.words"},
-    "evaluation": GROUND | {ASSEMBLIES, "", "text.normalize"},
+    "evaluation": GROUND
+    | {
+        ASSEMBLIES,
+        "",
+        "checkpoints.calibration",
+        "checkpoints.load",
+        "text.normalize",
+        "text.tokenizer",
+        "text.words",
+    },
     "server": GROUND | {ASSEMBLIES, ""},
     "scale": GROUND | {ASSEMBLIES, ""},
     "training": GROUND
     | {"audio", "text", "models", "checkpoints", "backends", "decoding", "evaluation"}
-    | {"export", "recognizers"},
+    | {"belonging", "export", "recognizers"},
 }
 """Rooms (or single modules of them) that a room may import beside itself. The command line has
 rules of its own, below."""

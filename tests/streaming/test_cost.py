@@ -57,7 +57,6 @@ def test_an_hour_of_silence_is_heard_in_constant_memory(pipelines: dict[str, Asr
             gc.collect()
             held.append(len(gc.get_objects()))
             last.append([update.cost for update in updates[-6:]])
-        assert not any(update.segment.text for update in updates)
     assert abs(held[1] - held[0]) < 200
     assert last[0] == last[1]
 

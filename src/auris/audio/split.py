@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Chunk, Samples
 
-__all__ = ["CHUNK_SECONDS", "MAX_CHUNK_SECONDS", "Cutter", "split"]
+__all__ = ["CHUNK_SECONDS", "MAX_CHUNK_SECONDS", "Cutter", "halves", "split"]
 
 CHUNK_SECONDS = 30.0
 """Usual length of a piece: models lose words in much longer ones."""
@@ -28,6 +29,9 @@ SEARCH_SECONDS = 5.0
 
 REST_SECONDS = 1.0
 """What has to be heard behind a search window, so that no sliver is left as the last piece."""
+
+SHORTEST_HALVED = 4 * SAMPLE_RATE
+"""Samples of the shortest piece that is worth cutting again."""
 
 PAUSE = SAMPLE_RATE // 10
 """Samples over which quietness is measured."""
@@ -124,3 +128,21 @@ def _pieces(blocks: Iterable[Samples], cutter: Cutter) -> Iterator[Chunk]:
     for block in blocks:
         yield from cutter.feed(block)
     yield from cutter.finish()
+
+
+def halves(chunk: Chunk) -> tuple[Chunk, Chunk] | None:
+    """A piece cut once more, at the quietest place near its middle.
+
+    The place lies at most a third of a half away from the middle, and at most five seconds.
+
+    Returns:
+        both parts, without gap or overlap; None for a piece of less than four seconds.
+    """
+    samples = chunk.samples
+    if len(samples) < SHORTEST_HALVED:
+        return None
+    middle = len(samples) // 2
+    reach = min(round(SEARCH_SECONDS * SAMPLE_RATE), middle // 3)
+    cut = middle - reach + _quietest(samples[middle - reach : middle + reach])
+    left, right = replace(chunk, samples=samples[:cut]), replace(chunk, samples=samples[cut:])
+    return left, replace(right, start=chunk.start + cut)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -151,6 +152,100 @@ def parity(
     typer.echo(json.dumps(summary))
     if any(score.different or score.failed for score in scores):
         raise typer.Exit(1)
+
+
+@app.command()
+def words(
+    test_set: Annotated[
+        list[Path], typer.Option(help="JSONL of recordings with timed words. Repeatable.")
+    ],
+    fit_set: Annotated[
+        Path | None,
+        typer.Option(help="Another such set, on which one offset of all times is fitted."),
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+) -> None:
+    """Times of aligned words beside known ones, as a synthesizer gives them."""
+    import json
+
+    from auris.align import ForcedAligner
+    from auris.evaluation.words import errors_of, fit_offset, read_timed
+
+    sets = {path: read_timed(path) for path in test_set}
+    fitting = read_timed(fit_set) if fit_set else []
+    aligner = ForcedAligner.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    offset = fit_offset(aligner, fitting)
+    typer.echo(f"offset {1000 * offset:.0f} ms")
+    typer.echo(
+        f"{'words':>6} {'missing':>7} {'start ms':>9} {'end ms':>7} {'95 %: start':>12} "
+        f"{'end':>5}  set"
+    )
+    summary = {}
+    for path, clips in sets.items():
+        errors = summary[str(path)] = errors_of(aligner, clips, offset)
+        typer.echo(
+            f"{errors.words:>6} {errors.missing:>7} {1000 * errors.start:>9.0f} "
+            f"{1000 * errors.end:>7.0f} {1000 * errors.start_95:>12.0f} "
+            f"{1000 * errors.end_95:>5.0f}  {path}"
+        )
+    typer.echo(json.dumps({"sets": {name: found.to_dict() for name, found in summary.items()}}))
+
+
+@app.command()
+def calibration(
+    test_set: TestSets,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most pieces decoded at once.")] = 1,
+    check_set: Annotated[
+        list[str] | None,
+        typer.Option(help="Set that is only measured, never fitted to. Repeatable."),
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write calibration.json beside the model's weights.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write the reliability plot of the other half as PNG.")
+    ] = None,
+) -> None:
+    """Fit confidences on one half of the clips, by a hash of their names; measure on the other.
+
+    Clips with an empty text are silence, noise and music: they teach when nothing is said.
+    """
+    import json
+
+    from auris.evaluation.fitting import fitted
+    from auris.evaluation.wer import read_set
+
+    sets = {source: read_set(source) for source in test_set}
+    checks = {source: read_set(source) for source in check_set or ()}
+    report = fitted(
+        model, sets, checks, batch_size, write, plot, device=device, dtype=dtype, threads=threads
+    )
+    for file, reason in report.failed.items():
+        typer.echo(f"not heard: {file}: {reason}", err=True)
+    typer.echo(
+        f"{'ECE':>6} {'before':>6} {'tokens':>6} {'clips':>6} {'words':>6} {'right %':>7}  set"
+    )
+    for name, found in report.tables.items():
+        errors = "".join(
+            f"{'-' if found[key] is None else format(found[key], '.3f'):>6} "
+            for key in ("ece", "raw_ece", "token_ece", "clip_ece")
+        )
+        share = 100 * found["right"] / found["words"] if found["words"] else 0.0
+        typer.echo(f"{errors}{found['words']:>6} {share:>7.1f}  {name}")
+    silence = report.summary["held_out"]["silence"]
+    typer.echo(
+        f"silence: {silence['silent_words_left']} of {silence['silent_words']} words left in "
+        f"{silence['silent_clips']} clips; speech: {silence['suppressed_right_words']} of "
+        f"{silence['right_words']} right words suppressed"
+    )
+    typer.echo(json.dumps(report.summary))
 
 
 @app.command()

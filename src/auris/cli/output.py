@@ -228,6 +228,10 @@ def _remark(result: Transcript, name: str) -> None:
         sys.stderr.write(
             f"auris: {name}: the text is cut at the token budget; raise --max-new-tokens\n"
         )
+    elif result.finish_reason == "loop":
+        sys.stderr.write(
+            f"auris: {name}: the model went on repeating itself, and repeats were left out\n"
+        )
     elif not result.text:
         sys.stderr.write(f"auris: {name}: no speech was found\n")
 

@@ -94,7 +94,7 @@ class Segment:
         tokens: ids as decoded.
         avg_logprob: mean log-probability of the tokens; NaN without tokens.
         compression_ratio: length of the text over its compressed length.
-        no_speech_prob: NaN, since these models do not say.
+        no_speech_prob: how likely nothing was said; NaN where the model does not say.
         words: None.
         temperature: that of the call.
     """
@@ -256,6 +256,7 @@ def _segments(pieces: Iterable[types.Segment], temperature: float) -> Iterator[S
     for number, piece in enumerate(spoken, 1):
         text = piece.text if spaceless(piece.text[0]) else f" {piece.text}"
         data = text.encode("utf-8", "surrogatepass")
+        silence = piece.no_speech_probability
         yield Segment(
             id=number,
             seek=round(piece.start * FRAMES_PER_SECOND),
@@ -265,7 +266,7 @@ def _segments(pieces: Iterable[types.Segment], temperature: float) -> Iterator[S
             tokens=list(piece.tokens),
             avg_logprob=math.nan if piece.avg_logprob is None else piece.avg_logprob,
             compression_ratio=len(data) / len(zlib.compress(data)),
-            no_speech_prob=math.nan,
+            no_speech_prob=math.nan if silence is None else silence,
             words=None,
             temperature=temperature,
         )

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["CtcPath", "forced", "frames_needed", "greedy"]
+__all__ = ["CtcPath", "blank_logprob", "forced", "frames_needed", "greedy"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,16 @@ def greedy(logits: Tensor, blank: int) -> CtcPath:
         first=tuple(start for _, start, _ in units),
         last=tuple(end - 1 for _, _, end in units),
     )
+
+
+def blank_logprob(logits: Tensor, blank: int) -> float:
+    """Natural-log probability of the blank where it is least likely; arguments as of `greedy`.
+
+    No path without units is more likely than that. 0 where there are no frames.
+    """
+    if len(logits) == 0:
+        return 0.0
+    return float(logits.float().log_softmax(-1)[:, blank].min())
 
 
 def forced(logprobs: Tensor, ids: Sequence[int], blank: int) -> CtcPath | None:

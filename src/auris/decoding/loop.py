@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache
-from auris.decoding.sampling import Choice, Sampling, choose
+from auris.decoding.repetition import Repetition
+from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
 from auris.types import FinishReason
 
 __all__ = ["Request", "Row", "Step", "advance", "decode"]
@@ -33,17 +34,19 @@ class Request:
         prompt: token ids, or embeddings [L, hidden].
         max_new_tokens: most tokens to add, at least 1; the stop token does not count.
         sampling: how tokens are chosen.
+        probe: what to ask the scores by the way.
     """
 
     key: int
     prompt: Sequence[int] | Tensor
     max_new_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """One token of one request, or its end.
+    """One token of one request, or its end; a loop ends with the token that gives it away.
 
     Attributes:
         key: whose step this is.
@@ -52,6 +55,7 @@ class Step:
         finish: why the request ended, or None while it goes on.
         seconds: this request's share of the pass that gave the token.
         prefill: whether that pass read the prompt.
+        probed: the natural-log probability that the request's probe asks for, at its place.
     """
 
     key: int
@@ -61,6 +65,7 @@ class Step:
     finish: FinishReason | None
     seconds: float
     prefill: bool
+    probed: float | None = None
 
 
 @dataclass
@@ -71,19 +76,29 @@ class Row:
     generator: torch.Generator | None
     tokens: int = 0
     last: int = -1
+    repetition: Repetition = field(default_factory=Repetition)
 
-    def take(self, choice: Choice, stops: Collection[int], seconds: float, prefill: bool) -> Step:
-        """Record a choice and say what it means."""
+    def take(
+        self, logits: Tensor, choice: Choice, stops: Collection[int], seconds: float, prefill: bool
+    ) -> Step:
+        """Record a choice and say what it means; logits are float32 [vocab]."""
+        probe, probed = self.request.probe, None
+        if probe is not None and probe.place == self.tokens:
+            probed = chance(logits, probe.ids)
+        token, finish = self._judge(choice.token, stops)
         key = self.request.key
-        if choice.token in stops:
-            return Step(key, None, choice.logprob, choice.gap, "stop", seconds, prefill)
+        return Step(key, token, choice.logprob, choice.gap, finish, seconds, prefill, probed)
+
+    def _judge(self, token: int, stops: Collection[int]) -> tuple[int | None, FinishReason | None]:
+        if token in stops:
+            return None, "stop"
         if self.tokens == self.request.max_new_tokens:
             # The budget is judged one pass later than it is spent: had the model stopped here,
             # nothing would be missing, and "length" would accuse it of a cut.
-            return Step(key, None, choice.logprob, choice.gap, "length", seconds, prefill)
+            return None, "length"
         self.tokens += 1
-        self.last = choice.token
-        return Step(key, choice.token, choice.logprob, choice.gap, None, seconds, prefill)
+        self.last = token
+        return token, "loop" if self.repetition.take(token) else None
 
 
 def _prefill(
@@ -94,7 +109,7 @@ def _prefill(
     row = Row(request, request.sampling.generator())
     logits = backend.extend(cache, [request.prompt], rows)[:, -1]
     (choice,) = choose(logits, [request.sampling.temperature], [row.generator])
-    return row, row.take(choice, stops, time.perf_counter() - began, True)
+    return row, row.take(logits[0], choice, stops, time.perf_counter() - began, True)
 
 
 def advance(
@@ -116,7 +131,8 @@ def advance(
     )
     share = (time.perf_counter() - began) / len(rows)
     return [
-        row.take(choice, stops, share, False) for row, choice in zip(rows, choices, strict=True)
+        row.take(scores, choice, stops, share, False)
+        for row, scores, choice in zip(rows, logits, choices, strict=True)
     ]
 
 

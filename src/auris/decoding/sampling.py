@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Choice", "Sampling", "choose"]
+__all__ = ["Choice", "Probe", "Sampling", "chance", "choose"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,14 @@ class Sampling:
         if self.temperature == 0.0:
             return None
         return torch.Generator().manual_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question to the scores: how likely one of `ids` is as token number `place` of a text."""
+
+    place: int
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -65,3 +73,9 @@ def choose(
         Choice(token, logprob, gap)
         for token, logprob, gap in zip(tokens, logprobs, gaps, strict=True)
     ]
+
+
+def chance(logits: Tensor, ids: tuple[int, ...]) -> float:
+    """Natural-log probability that the next token is one of `ids`; logits are float32 [vocab]."""
+    wanted = torch.logsumexp(logits[list(ids)], dim=-1)
+    return min(0.0, float(wanted - torch.logsumexp(logits, dim=-1)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -103,7 +103,7 @@ def _accepted(
 ) -> Iterator[Step]:
     """Choices from scores [len(draft) + 1, vocab], up to the first that the draft does not make."""
     for place, choice in enumerate(_choices(row, scores)):
-        step = row.take(choice, stops, 0.0, prefill=True)
+        step = row.take(scores[place], choice, stops, 0.0, prefill=True)
         yield step
         if step.finish is not None or place == len(draft) or step.token != draft[place]:
             return
@@ -121,4 +121,4 @@ def _choices(row: Row, scores: Tensor) -> Iterator[Choice]:
 
 def _timed(step: Step, seconds: float) -> Step:
     """The step with the time of the pass, which gave all of a request's first steps."""
-    return Step(step.key, step.token, step.logprob, step.gap, step.finish, seconds, step.prefill)
+    return replace(step, seconds=seconds)

@@ -262,6 +262,11 @@ class TextDecoder:
             text = text.removeprefix(" ")
         return text
 
+    @property
+    def pending(self) -> bool:
+        """Whether bytes of a character wait for the others."""
+        return bool(self._utf8.getstate()[0])
+
     def flush(self) -> str:
         """What is left at the end: bytes that never became a character, as U+FFFD."""
         return self._finish()

@@ -124,15 +124,38 @@ def _music(rng: np.random.Generator, samples: int) -> Samples:
     return wave.astype(np.float32)
 
 
+def _sweep(rng: np.random.Generator, samples: int) -> Samples:
+    """A siren, a whistle or a slow sweep: a tone with harmonics whose pitch wanders."""
+    times = np.arange(samples) / SAMPLE_RATE
+    low, high = np.sort(np.exp(rng.uniform(np.log(100.0), np.log(6000.0), 2)))
+    turns = _uniform(rng, (0.02, 4.0)) * times + rng.random()
+    shape = rng.choice(["sine", "saw", "triangle"])
+    if shape == "sine":
+        course = 0.5 + 0.5 * np.sin(2 * np.pi * turns)
+    elif shape == "saw":
+        course = turns % 1.0
+    else:
+        course = np.abs(2.0 * (turns % 1.0) - 1.0)
+    pitch = low * (high / low) ** course
+    phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
+    wave = np.sin(phase)
+    for harmonic in range(2, int(rng.integers(2, 6))):
+        audible = pitch * harmonic < SAMPLE_RATE / 2
+        wave += audible * rng.random() / harmonic * np.sin(harmonic * phase)
+    if rng.random() < 0.3:  # An alarm that is switched on and off.
+        wave *= (times * _uniform(rng, (0.5, 5.0))) % 1.0 < _uniform(rng, (0.3, 0.8))
+    return wave.astype(np.float32)
+
+
 def without_speech(rng: np.random.Generator, seconds: float) -> Samples:
-    """Silence, noise, hum, clicks or music: float32 at 16 kHz."""
+    """Silence, noise, hum, sirens, clicks or music: float32 at 16 kHz."""
     samples = int(seconds * SAMPLE_RATE)
-    kind = rng.choice(["nothing", "hush", "noise", "hum", "clicks", "music", "music"])
+    kind = rng.choice(["nothing", "hush", "noise", "hum", "sweep", "clicks", "music", "music"])
     if kind == "nothing":
         return np.zeros(samples, dtype=np.float32)
     if kind == "hush":
         return _hush(rng, samples)
-    make = {"hum": _hum, "music": _music}.get(str(kind), _noise)
+    make = {"hum": _hum, "sweep": _sweep, "music": _music}.get(str(kind), _noise)
     wave = make(rng, samples)
     if kind == "clicks":
         wave = wave * (rng.random(samples) < 2.0 / SAMPLE_RATE) * 20.0 + 0.01 * wave

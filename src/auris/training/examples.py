@@ -206,14 +206,28 @@ def make_batch(
     return batch
 
 
-class Batches(Dataset[Batch]):
+Packed = tuple[Tensor, list[int], Batch]
+"""The mels of a batch in a row [bins, sum of T_i], their lengths, and the batch without them.
+
+A worker hands every tensor over in a file of shared memory, and a process may have few open.
+"""
+
+
+class Batches(Dataset[Packed]):
     """Batches by index, for torch's loader."""
 
     def __init__(self, make: Callable[[int], Batch]) -> None:
         self._make = make
 
-    def __getitem__(self, index: int) -> Batch:
-        return self._make(index)
+    def __getitem__(self, index: int) -> Packed:
+        batch = self._make(index)
+        lengths = [mel.shape[1] for mel in batch.mels]
+        return torch.cat(batch.mels, dim=1), lengths, dataclasses.replace(batch, mels=[])
+
+
+def _unpacked(packed: Packed) -> Batch:
+    mels, lengths, batch = packed
+    return dataclasses.replace(batch, mels=list(mels.split(lengths, dim=1)))
 
 
 def load_batches(
@@ -239,7 +253,7 @@ def load_batches(
         num_workers=workers,
         multiprocessing_context="fork" if workers else None,
     )
-    return iter(loader)
+    return map(_unpacked, loader)
 
 
 def dropout_seed(seed: int, batch: int, rank: int = 0) -> int:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
+from auris.belonging import check_vocabulary
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.config import QwenAsrConfig
 from auris.errors import TrainingError
 from auris.models.qwen_asr import QwenAsr
-from auris.recognizers import check_vocabulary
 from auris.text.tokenizer import Tokenizer
 from auris.training.adapters import adapt
 from auris.training.asr import AsrObjective, AsrTask

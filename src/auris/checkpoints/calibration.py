@@ -1,0 +1,143 @@
+"""calibration.json beside a model's weights: what its probabilities are worth.
+
+The file is ours alone; other programs load the model all the same. It holds three logistic maps
+from features that `auris.confidence` makes to chances, and what was measured when they were
+fitted. A model without the file has no calibration. New weights need a new one: `measured` names
+the weights that it was fitted to by their hash.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from auris.checkpoints.configs import read_json
+from auris.errors import CheckpointError
+
+__all__ = [
+    "CALIBRATION",
+    "SILENCE_FEATURES",
+    "TOKEN_FEATURES",
+    "WORD_FEATURES",
+    "Calibration",
+    "Logistic",
+    "load_calibration",
+    "save_calibration",
+]
+
+CALIBRATION = "calibration.json"
+
+FORMAT_VERSION = 1
+
+TOKEN_FEATURES = ("own", "lowest", "piece")
+WORD_FEATURES = ("mean", "lowest", "piece", "tokens")
+SILENCE_FEATURES = ("silence", "piece", "empty")
+"""Features of each map, in order; see `auris.confidence`."""
+
+LARGEST_WEIGHT = 1e6
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """A map from features to a chance: 1 / (1 + exp(-(bias + weights · features)))."""
+
+    bias: float
+    weights: tuple[float, ...]
+
+    def __call__(self, features: Sequence[float]) -> float:
+        """The chance, 0..1; features as many as weights."""
+        parts = (w * x for w, x in zip(self.weights, features, strict=True))
+        score = self.bias + math.fsum(parts)
+        # Beyond it the chance is 0 or 1 in float64, and exp would overflow.
+        return 1.0 / (1.0 + math.exp(-min(max(score, -500.0), 500.0)))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a model's probabilities are worth.
+
+    Attributes:
+        token: chance that the words a token writes are right, of `TOKEN_FEATURES`.
+        word: chance that a word is right, of `WORD_FEATURES`.
+        silence: chance that nothing was said in a piece, of `SILENCE_FEATURES`.
+        silence_threshold: a piece with a chance above it is judged to hold no speech.
+        measured: how it was fitted and what came of it, for readers.
+    """
+
+    token: Logistic
+    word: Logistic
+    silence: Logistic
+    silence_threshold: float
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+
+MAPS = {"token": TOKEN_FEATURES, "word": WORD_FEATURES, "silence": SILENCE_FEATURES}
+
+
+def save_calibration(calibration: Calibration, directory: Path) -> Path:
+    """Write a calibration beside a model's weights; returns the file."""
+    content: dict[str, Any] = {"format_version": FORMAT_VERSION}
+    for name, features in MAPS.items():
+        fitted: Logistic = getattr(calibration, name)
+        weights = dict(zip(features, fitted.weights, strict=True))
+        content[name] = {"bias": fitted.bias, "weights": weights}
+    content["silence_threshold"] = calibration.silence_threshold
+    content["measured"] = dict(calibration.measured)
+    path = directory / CALIBRATION
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def load_calibration(directory: Path) -> Calibration | None:
+    """The calibration that lies beside a model's weights.
+
+    Returns:
+        the calibration, or None where the directory has none.
+
+    Raises:
+        CheckpointError: the file is damaged, or of another version.
+    """
+    path = directory / CALIBRATION
+    if not path.exists():
+        return None
+    content = read_json(path)
+    if content.get("format_version") != FORMAT_VERSION:
+        raise _damaged(path, f"its format_version is {content.get('format_version')!r}")
+    measured = content.get("measured", {})
+    if not isinstance(measured, dict):
+        raise _damaged(path, f"measured is {measured!r}")
+    threshold = _number(path, content.get("silence_threshold"), "silence_threshold")
+    maps = {name: _logistic(path, content.get(name), name) for name in MAPS}
+    return Calibration(silence_threshold=threshold, measured=measured, **maps)
+
+
+def _logistic(path: Path, content: Any, name: str) -> Logistic:
+    features = MAPS[name]
+    given = content if isinstance(content, dict) else {}
+    weights = given.get("weights")
+    if not isinstance(weights, dict) or set(weights) != set(features):
+        raise _damaged(path, f"{name!r} does not weigh {', '.join(features)}")
+    numbers = [weights[feature] for feature in features]
+    return Logistic(
+        _number(path, given.get("bias"), f"{name} bias"),
+        tuple(_number(path, number, f"{name} weight") for number in numbers),
+    )
+
+
+def _number(path: Path, value: Any, name: str) -> float:
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not real or not abs(value) <= LARGEST_WEIGHT:
+        raise _damaged(path, f"the {name} is {value!r}")
+    return float(value)
+
+
+def _damaged(path: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        f"{CALIBRATION} has to hold what `auris benchmark calibration` writes",
+        f"in {str(path)!r} {found}",
+        "fit it anew, or remove it for uncalibrated confidences",
+    )

@@ -1,0 +1,329 @@
+"""What a model's probabilities are worth: fitted on one half of some clips, measured on the other.
+
+A word is right where jiwer's alignment of the spoken words pairs it with an equal one. The maps are
+logistic regressions (Platt, "Probabilistic outputs for support vector machines", 1999) on the
+features of `auris.confidence`. The expected calibration error is that of Guo, Pleiss, Sun and
+Weinberger, "On calibration of modern neural networks" (2017): the mean distance of chance and share
+in ten bins of equal width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from auris.batching import Failure
+from auris.checkpoints.calibration import Calibration, Logistic
+from auris.confidence import (
+    lowest_of_words,
+    piece_logprob,
+    scored_words,
+    silence_features,
+    token_features,
+    word_features,
+)
+from auris.errors import UsageError
+from auris.evaluation.wer import normalizer_named, require_jiwer
+from auris.pipeline import AsrPipeline
+from auris.text.tokenizer import Tokenizer
+from auris.text.words import split_words
+from auris.types import Segment
+
+__all__ = ["BINS", "Clip", "Scored", "bins", "ece", "fit", "listen", "measure", "two_halves"]
+
+BINS = 10
+
+RIDGE = 1e-2
+"""Weight of the squares of the fitted weights, so that separable data have a fit."""
+
+SILENCE_COUNTS = (
+    "speech_words",
+    "right_words",
+    "suppressed_words",
+    "suppressed_right_words",
+    "silent_clips",
+    "silent_clips_with_words",
+    "silent_words",
+    "silent_words_left",
+)
+
+LEAST_THRESHOLD = 0.5
+"""Speech is never suppressed while it is as likely as silence."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A token or word: its features, the model's own probability, and whether it is right."""
+
+    features: tuple[float, ...]
+    raw: float
+    right: bool
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that was transcribed without calibration.
+
+    Attributes:
+        name: the set's name and the file's.
+        speech: whether its transcript holds words.
+        words, tokens: those whose tokens are known.
+        silence: features of each of its pieces, and whether the piece has text.
+        seconds: its length.
+    """
+
+    name: str
+    speech: bool
+    words: tuple[Scored, ...]
+    tokens: tuple[Scored, ...]
+    silence: tuple[tuple[tuple[float, ...], bool], ...]
+    seconds: float
+
+
+def listen(
+    pipeline: AsrPipeline, name: str, texts: Mapping[Path, str], batch_size: int = 1
+) -> tuple[list[Clip], dict[str, str]]:
+    """Transcribe a set.
+
+    Args:
+        pipeline: with a recognizer that has no calibration.
+        name: the set's.
+        texts: transcripts by file; an empty one says that nobody speaks.
+        batch_size: most pieces decoded at once.
+
+    Returns:
+        the clips, and why others could not be transcribed.
+
+    Raises:
+        MissingExtra: jiwer is not installed.
+    """
+    judge = _Judge(pipeline.recognizer.tokenizer, require_jiwer(), normalizer_named("spoken"))
+    files = list(texts)
+    clips, failed = [], {}
+    results = pipeline.results([str(file) for file in files], batch_size=batch_size)
+    for number, result in sorted(results, key=lambda pair: pair[0]):
+        file = files[number]
+        if isinstance(result, Failure):
+            failed[str(file)] = str(result.error)
+            continue
+        clip = judge.clip(f"{Path(name).stem}/{file.name}", texts[file], result.segments)
+        clips.append(clip)
+    return clips, failed
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Says which words and tokens of a transcript are right."""
+
+    tokenizer: Tokenizer
+    jiwer: Any
+    normalize: Callable[[str], str]
+
+    def clip(self, name: str, reference: str, segments: Sequence[Segment]) -> Clip:
+        wanted = self.normalize(reference).split()
+        shown = [
+            segment.text[span.start : span.end]
+            for segment in segments
+            for span in split_words(segment.text)
+        ]
+        right = iter(self._right(wanted, [self.normalize(word).split() for word in shown]))
+        words: list[Scored] = []
+        tokens: list[Scored] = []
+        silence = []
+        for segment in segments:
+            scored = scored_words(self.tokenizer, segment.tokens, segment.text)
+            marks = [next(right) for _ in scored]
+            piece = piece_logprob(segment.logprobs, scored)
+            told = segment.no_speech_probability
+            asked = math.log(max(told, 1e-300)) if told is not None else None
+            silence.append((silence_features(asked, piece), bool(segment.text)))
+            if piece is None or segment.retries:
+                continue  # Parts of a piece were scored apart, and here they are one.
+            words += _words(segment, [word.tokens for word in scored], marks, piece)
+            lowest = lowest_of_words(segment.logprobs, scored)
+            wrong = {n for word, m in zip(scored, marks, strict=True) if not m for n in word.tokens}
+            for place, least in lowest.items():
+                logprob = segment.logprobs[place]
+                features = token_features(logprob, least, piece)
+                tokens.append(Scored(features, math.exp(logprob), place not in wrong))
+        seconds = sum(segment.end - segment.start for segment in segments)
+        return Clip(name, bool(wanted), tuple(words), tuple(tokens), tuple(silence), seconds)
+
+    def _right(self, wanted: list[str], shown: list[list[str]]) -> list[bool]:
+        """Which words are right; one that is spoken as several is where all of them are."""
+        said = [word for words in shown for word in words]
+        # jiwer refuses an empty reference.
+        marked = self.jiwer.process_words(" ".join(["=", *wanted]), " ".join(["=", *said]))
+        equal = set()
+        for part in marked.alignments[0]:
+            if part.type == "equal":
+                equal |= {place - 1 for place in range(part.hyp_start_idx, part.hyp_end_idx)}
+        right, place = [], 0
+        for words in shown:
+            right.append(bool(words) and equal.issuperset(range(place, place + len(words))))
+            place += len(words)
+        return right
+
+
+def _words(
+    segment: Segment, places: Iterable[tuple[int, ...]], marks: Iterable[bool], piece: float
+) -> list[Scored]:
+    found = []
+    for tokens, mark in zip(places, marks, strict=True):
+        if tokens:
+            logprobs = [segment.logprobs[place] for place in tokens]
+            raw = math.exp(math.fsum(logprobs) / len(logprobs))
+            found.append(Scored(word_features(logprobs, piece), raw, mark))
+    return found
+
+
+def two_halves(clips: Iterable[Clip]) -> tuple[list[Clip], list[Clip]]:
+    """Clips to fit on and clips to measure on, by a hash of their names alone."""
+    halves: tuple[list[Clip], list[Clip]] = ([], [])
+    for clip in clips:
+        halves[hashlib.sha256(clip.name.encode()).digest()[0] % 2].append(clip)
+    return halves
+
+
+def fit(clips: Sequence[Clip]) -> Calibration:
+    """The calibration that some clips teach.
+
+    Raises:
+        UsageError: they hold too little: right and wrong words, speech and silence are needed.
+    """
+    words = [word for clip in clips for word in clip.words]
+    tokens = [token for clip in clips for token in clip.tokens]
+    silence = _logistic(
+        [features for clip in clips for features, _ in clip.silence],
+        [not clip.speech for clip in clips for _ in clip.silence],
+        "pieces with and without speech",
+    )
+    suppressed = [
+        silence(features)
+        for clip in clips
+        if clip.speech and any(word.right for word in clip.words)
+        for features, has_text in clip.silence
+        if has_text
+    ]
+    return Calibration(
+        token=_logistic([t.features for t in tokens], [t.right for t in tokens]),
+        word=_logistic([w.features for w in words], [w.right for w in words]),
+        silence=silence,
+        silence_threshold=max(LEAST_THRESHOLD, *suppressed),
+    )
+
+
+def _logistic(
+    features: Sequence[Sequence[float]],
+    right: Sequence[bool],
+    what: str = "words that are right and words that are wrong",
+) -> Logistic:
+    """Logistic regression by Newton's method."""
+    if len(set(right)) < 2:
+        raise UsageError(
+            f"A calibration is fitted to {what}", "the test sets lack one of these", "add a set"
+        )
+    x = np.column_stack([np.ones(len(features)), np.array(features, dtype=np.float64)])
+    y = np.array(right, dtype=np.float64)
+    ridge = RIDGE * np.eye(x.shape[1])
+    ridge[0, 0] = 1e-9
+    weights = np.zeros(x.shape[1])
+    for _ in range(100):
+        chance = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -50.0, 50.0)))
+        slope = x.T @ (chance - y) + ridge @ weights
+        bend = (x * (chance * (1.0 - chance))[:, None]).T @ x + ridge
+        step = np.linalg.solve(bend, slope)
+        weights = weights - step
+        if np.abs(step).max() < 1e-9:
+            break
+    bias, *rest = (round(float(weight), 6) for weight in weights)
+    return Logistic(bias, tuple(rest))
+
+
+def bins(chances: Sequence[float], shares: Sequence[float]) -> list[tuple[float, float, int]]:
+    """Mean chance, mean share and count of every bin, `BINS` of equal width; (0, 0, 0) if empty."""
+    columns: list[list[tuple[float, float]]] = [[] for _ in range(BINS)]
+    for chance, share in zip(chances, shares, strict=True):
+        columns[min(int(chance * BINS), BINS - 1)].append((chance, share))
+    return [
+        (sum(c for c, _ in one) / len(one), sum(s for _, s in one) / len(one), len(one))
+        if one
+        else (0.0, 0.0, 0)
+        for one in columns
+    ]
+
+
+def ece(chances: Sequence[float], shares: Sequence[float]) -> float | None:
+    """Expected calibration error; None of nothing."""
+    if not chances:
+        return None
+    return sum(n * abs(c - s) for c, s, n in bins(chances, shares)) / len(chances)
+
+
+def measure(calibration: Calibration, clips: Sequence[Clip]) -> dict[str, Any]:
+    """What a calibration is worth on clips: plain JSON values.
+
+    Calibration errors are by words, by tokens and by pieces (of a clip the mean confidence beside
+    the share of right words, counted once for every word). `raw` are those of the model's own
+    probabilities.
+    """
+    words = [word for clip in clips for word in clip.words]
+    tokens = [token for clip in clips for token in clip.tokens]
+    right = [float(word.right) for word in words]
+    chances = [calibration.word(word.features) for word in words]
+    return {
+        "clips": len(clips),
+        "words": len(words),
+        "right": sum(word.right for word in words),
+        "ece": ece(chances, right),
+        "raw_ece": ece([word.raw for word in words], right),
+        "token_ece": ece(
+            [calibration.token(token.features) for token in tokens],
+            [float(token.right) for token in tokens],
+        ),
+        "raw_token_ece": ece([t.raw for t in tokens], [float(t.right) for t in tokens]),
+        "clip_ece": _clip_ece(calibration, clips),
+        "bins": bins(chances, right),
+        "raw_bins": bins([word.raw for word in words], right),
+        "silence": _measure_silence(calibration, clips),
+    }
+
+
+def _clip_ece(calibration: Calibration, clips: Sequence[Clip]) -> float | None:
+    chances: list[float] = []
+    shares: list[float] = []
+    for clip in clips:
+        if clip.words:
+            mean = sum(calibration.word(word.features) for word in clip.words) / len(clip.words)
+            share = sum(word.right for word in clip.words) / len(clip.words)
+            chances += [mean] * len(clip.words)
+            shares += [share] * len(clip.words)
+    return ece(chances, shares)
+
+
+def _measure_silence(calibration: Calibration, clips: Sequence[Clip]) -> dict[str, int]:
+    """Words that the decision suppresses, by whether somebody speaks. Clips of several pieces
+    count as a whole, suppressed where all of their pieces are."""
+    counts = dict.fromkeys(SILENCE_COUNTS, 0)
+    for clip in clips:
+        pieces = [features for features, has_text in clip.silence if has_text]
+        judged = all(calibration.silence(one) > calibration.silence_threshold for one in pieces)
+        words = len(clip.words)
+        right = sum(word.right for word in clip.words)
+        if clip.speech:
+            counts["speech_words"] += words
+            counts["right_words"] += right
+            counts["suppressed_words"] += words if judged else 0
+            counts["suppressed_right_words"] += right if judged else 0
+        else:
+            counts["silent_clips"] += 1
+            counts["silent_clips_with_words"] += bool(words)
+            counts["silent_words"] += words
+            counts["silent_words_left"] += 0 if judged else words
+    return counts

@@ -1,0 +1,47 @@
+"""What travels between recordings and models: pieces with options, and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from auris.decoding.sampling import Sampling
+from auris.types import Chunk, Segment
+
+__all__ = ["Options", "Piece", "Recognized"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a recording is transcribed.
+
+    Attributes:
+        language: English name to force, or None for the model's choice.
+        context: words and names to expect.
+        max_new_tokens: token budget of a piece, or None for one that follows its length.
+        sampling: how tokens are chosen.
+        clean: clean-up of the text, see `auris.text.cleanup`.
+    """
+
+    language: str | None = None
+    context: str = ""
+    max_new_tokens: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    clean: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of audio to recognize; `key` names it in the results."""
+
+    key: int
+    chunk: Chunk
+    options: Options
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """A piece's segment, and seconds of work per stage."""
+
+    key: int
+    segment: Segment
+    timings: dict[str, float]

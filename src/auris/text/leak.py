@@ -1,0 +1,48 @@
+"""Context in the reply: whether a text repeats the words that it was only told to expect.
+
+A model that hears little may read its context aloud. A run of words that stand in the context in
+the same order is suspicious from `LEAK_WORDS` words and `LEAK_COLUMNS` columns on, so that names
+and commands of a few words never are. Whether they were said is then asked of the audio alone.
+"""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+
+from auris.text.words import split_words
+from auris.text.wrap import columns
+
+__all__ = ["LEAK_COLUMNS", "LEAK_WORDS", "common_run", "is_said"]
+
+LEAK_WORDS = 4
+"""Fewest words of a suspicious run ..."""
+
+LEAK_COLUMNS = 12
+"""... and its least width without spaces; ideographs, words of their own, are two wide."""
+
+SAID_SHARE = 0.5
+"""A run was said when the text of the audio alone has at least this share of it in one run."""
+
+
+def _words(text: str) -> list[str]:
+    # Only runs of words matter, so spaces and ideographs may part them in every language.
+    return [span.text.casefold() for span in split_words(text)]
+
+
+def _longest_run(left: list[str], right: list[str]) -> list[str]:
+    match = SequenceMatcher(None, left, right, autojunk=False).find_longest_match()
+    return left[match.a : match.a + match.size]
+
+
+def common_run(text: str, context: str) -> list[str] | None:
+    """The longest run of words that a text and the context share, where it is suspicious."""
+    if not context:
+        return None
+    run = _longest_run(_words(text), _words(context))
+    wide = sum(columns(word) for word in run)
+    return run if len(run) >= LEAK_WORDS and wide >= LEAK_COLUMNS else None
+
+
+def is_said(run: list[str], text: str) -> bool:
+    """Whether a suspicious run was said, as a text that knew no context shows."""
+    return len(_longest_run(run, _words(text))) >= SAID_SHARE * len(run)
