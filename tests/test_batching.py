@@ -65,6 +65,7 @@ class Counting:
             (number,),
             (-1.0,),
             reason,  # type: ignore[arg-type]
+            word_confidences=((f"w{number}", 0.5 + 0.1 * number), ("?", None)),
         )
         return Recognized(piece.key, segment, {"mel": 1.0})
 
@@ -195,7 +196,7 @@ def test_languages_reasons_and_confidence_of_a_whole() -> None:
     (done,) = [u for u in run([Recording(0, 3)]) if isinstance(u, RecordingDone)]
     assert isinstance(done.result, Transcript)
     assert done.result.language == "French,English"
-    assert done.result.confidence == pytest.approx(np.exp(-1.0))
+    assert done.result.confidence == pytest.approx(0.6)
     assert set(done.result.timings) == {"audio", "mel"}
 
 
@@ -211,3 +212,53 @@ def test_errors_of_other_kinds_are_not_swallowed() -> None:
     batch = Batch(Counting(), failing, [Recording(0, 1)], Options())  # type: ignore[arg-type]
     with pytest.raises(ZeroDivisionError):
         list(batch.run(1, lambda: False))
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """A source whose pieces are silence (True) or sound (False), a second each."""
+
+    plan: tuple[bool, ...]
+
+
+def read_pauses(source: Pauses) -> Iterator[Chunk]:
+    for index, silent in enumerate(source.plan):
+        if silent:
+            yield Chunk(index * SECOND, np.empty(0, np.float32), skipped=SECOND, peak=0.5)
+        else:
+            yield Chunk(index * SECOND, np.full(SECOND, index, np.float32))
+
+
+@given(
+    st.lists(st.lists(st.booleans(), max_size=6).map(tuple), max_size=4),
+    st.integers(1, 3),
+    st.lists(st.integers(0, 9), min_size=1, max_size=5),
+)
+def test_silences_are_accounted_for(
+    plans: list[tuple[bool, ...]], rows: int, order: list[int]
+) -> None:
+    sources = [Pauses(plan) for plan in plans]
+    batch = Batch(Counting(order), read_pauses, sources, Options())  # type: ignore[arg-type]
+    updates = list(batch.run(rows, lambda: False))
+    found = results(updates)
+    assert sorted(found) == list(range(len(plans)))
+    for number, plan in enumerate(plans):
+        transcript = found[number]
+        assert isinstance(transcript, Transcript)
+        assert transcript.seconds == len(plan)
+        assert transcript.skipped == sum(plan)
+        assert [s.skipped > 0 for s in transcript.segments] == list(plan)
+        assert [s.start for s in transcript.segments] == list(range(len(plan)))
+        assert transcript.finish_reason == "stop"
+        done = [u.index for u in updates if isinstance(u, PieceDone) and u.recording == number]
+        assert sorted(done) == list(range(len(plan)))
+
+
+def test_silence_alone_can_be_cancelled() -> None:
+    batch = Batch(Counting(), read_pauses, [Pauses((True,) * 9)], Options())  # type: ignore[arg-type]
+    asked = iter([False] * 4 + [True] * 99)
+    (*pieces, last) = batch.run(1, lambda: next(asked))
+    assert isinstance(last, RecordingDone)
+    assert isinstance(last.result, Transcript)
+    assert last.result.finish_reason == "cancelled"
+    assert 0 < len(pieces) < 9

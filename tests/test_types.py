@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from auris import Chunk, Segment, Transcript, Waveform, Word
+from auris.types import Retry
 
 SEGMENT = Segment(1.00049, 2.5, "hi", "English", (5, 6), (-0.25, -0.75), "stop")
 
@@ -40,9 +41,38 @@ def test_segment_as_json() -> None:
         "text": "hi",
         "language": "English",
         "tokens": [5, 6],
+        "token_confidences": [],
         "avg_logprob": -0.5,
+        "confidence": None,
+        "calibrated": False,
+        "no_speech": False,
+        "no_speech_probability": None,
         "finish_reason": "stop",
+        "truncated": False,
+        "skipped": 0.0,
+        "word_confidences": [],
     }
+
+
+def test_confidences_and_retries_as_json() -> None:
+    segment = dataclasses.replace(
+        SEGMENT,
+        token_confidences=(0.123456, 1.0),
+        word_confidences=(("hi", 0.98765), ("?", None)),
+        confidence=0.98765,
+        calibrated=True,
+        no_speech_probability=0.1,
+        retries=(Retry(1.0, 2.00001, "loop", (7, 7)),),
+    )
+    content = json.loads(json.dumps(segment.to_dict(), allow_nan=False))
+    assert content["token_confidences"] == [0.1235, 1.0]
+    assert content["word_confidences"] == [["hi", 0.9877], ["?", None]]
+    assert (content["calibrated"], content["no_speech_probability"]) == (True, 0.1)
+    assert content["retries"] == [{"start": 1.0, "end": 2.0, "cause": "loop", "tokens": [7, 7]}]
+    whole = Transcript("hi", "English", (segment,), 0.9, "stop", 2.5)
+    assert whole.calibrated
+    assert not dataclasses.replace(whole, segments=(segment, SEGMENT)).calibrated
+    assert not dataclasses.replace(whole, segments=()).calibrated
 
 
 def test_speakers_as_json() -> None:
@@ -59,14 +89,32 @@ def test_transcript_as_json() -> None:
         "text": "hi",
         "language": "English",
         "confidence": 0.606531,
+        "calibrated": False,
         "finish_reason": "length",
+        "truncated": False,
         "audio_seconds": 2.5,
+        "skipped": 0.0,
         "peak": 0.25,
         "timings": {"mel": 0.1235},
         "segments": [SEGMENT.to_dict()],
     }
     empty = Transcript("", None, (), None, "stop", 0.0).to_dict()
     assert (empty["confidence"], empty["segments"], empty["timings"]) == (None, [], {})
+
+
+def test_what_was_cut_and_what_was_left_out() -> None:
+    cut = dataclasses.replace(SEGMENT, finish_reason="length")
+    silence = Segment(2.5, 5.25, "", None, (), (), "stop", skipped=2.75)
+    assert [s.truncated for s in (SEGMENT, cut, silence)] == [False, True, False]
+    whole = Transcript("hi", "English", (SEGMENT, silence, silence), 0.5, "stop", 8.0)
+    assert (whole.truncated, whole.skipped) == (False, 5.5)
+    assert dataclasses.replace(whole, segments=(cut, silence)).to_dict()["truncated"] is True
+    assert whole.to_dict()["segments"][1]["skipped"] == 2.75
+    # A silence has no words to be missed.
+    word = Word("hi", 1.0, 2.0)
+    spoken = dataclasses.replace(SEGMENT, words=(word,))
+    assert dataclasses.replace(whole, segments=(spoken, silence)).words == (word,)
+    assert whole.words is None
 
 
 def test_silence_is_less_than_a_step_of_16_bits() -> None:

@@ -9,19 +9,20 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from auris.audio.io import Source
 from auris.errors import AurisError
-from auris.pieces import Options, Piece, Recognized
+from auris.pieces import Options, Piece
 from auris.recognizers import Recognizer
+from auris.segments import cleaned
 from auris.text.words import join_texts
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment, Transcript
 
-__all__ = ["Batch", "Failure", "PieceDone", "RecordingDone", "Update"]
+__all__ = ["Batch", "Failure", "PieceDone", "RecordingDone", "Update", "silence"]
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class _Recording:
     def hear(self, chunk: Chunk) -> None:
         """Count a piece that was read; the channels of a recording run beside each other."""
         before = self.heard.get(chunk.speaker, 0.0)
-        self.heard[chunk.speaker] = before + len(chunk.samples) / SAMPLE_RATE
-        self.peak = max(self.peak, float(np.abs(chunk.samples).max(initial=0.0)))
+        self.heard[chunk.speaker] = before + (len(chunk.samples) + chunk.skipped) / SAMPLE_RATE
+        self.peak = max(self.peak, chunk.peak, float(np.abs(chunk.samples).max(initial=0.0)))
 
-    def take(self, index: int, result: Recognized) -> None:
-        self.done[index] = result.segment
-        for stage, seconds in result.timings.items():
+    def take(self, index: int, segment: Segment, timings: Mapping[str, float]) -> None:
+        self.done[index] = segment
+        for stage, seconds in timings.items():
             self.timings[stage] = self.timings.get(stage, 0.0) + seconds
 
     def transcript(self) -> Transcript:
@@ -121,7 +122,7 @@ class Batch:
         self._options = options
         self._owners: dict[int, tuple[_Recording, int]] = {}
         self._under_way: dict[int, _Recording] = {}
-        self._over: deque[RecordingDone] = deque()
+        self._over: deque[Update] = deque()
         self._keys = 0
 
     def run(self, rows: int, cancelled: Callable[[], bool]) -> Iterator[Update]:
@@ -129,19 +130,27 @@ class Batch:
 
         When cancelled, recordings under way end with what they have; others are not begun.
         """
-        for result in self._recognizer.recognize(self._pieces(), rows, cancelled):
+        for result in self._recognizer.recognize(self._pieces(cancelled), rows, cancelled):
+            yield from self._drain()
             recording, index = self._owners.pop(result.key)
             if not recording.failed:
-                recording.take(index, result)
-                yield PieceDone(recording.number, index, result.segment)
-                if recording.complete and len(recording.done) == recording.given:
-                    self._finish(recording)
+                segment = cleaned(result.segment, self._options)
+                self._take(recording, index, segment, result.timings)
             yield from self._drain()
         for recording in list(self._under_way.values()):
             self._finish(recording)
         yield from self._drain()
 
-    def _drain(self) -> Iterator[RecordingDone]:
+    def _take(
+        self, recording: _Recording, index: int, segment: Segment, timings: Mapping[str, float]
+    ) -> None:
+        """A piece is done, and with it perhaps its recording."""
+        recording.take(index, segment, timings)
+        self._over.append(PieceDone(recording.number, index, segment))
+        if recording.complete and len(recording.done) == recording.given:
+            self._finish(recording)
+
+    def _drain(self) -> Iterator[Update]:
         while self._over:
             yield self._over.popleft()
 
@@ -150,13 +159,20 @@ class Batch:
         result = recording.transcript() if error is None else Failure(error)
         self._over.append(RecordingDone(recording.number, result))
 
-    def _pieces(self) -> Iterator[Piece]:
+    def _pieces(self, cancelled: Callable[[], bool]) -> Iterator[Piece]:
         for number, source in enumerate(self._sources):
             recording = self._under_way[number] = _Recording(number)
             try:
                 for chunk in self._chunks(source, recording):
-                    self._owners[self._keys] = (recording, recording.given)
+                    index = recording.given
                     recording.given += 1
+                    if chunk.skipped:
+                        self._take(recording, index, silence(chunk), {})
+                        # The recognizer asks before every piece, but there may be none for hours.
+                        if cancelled():
+                            return
+                        continue
+                    self._owners[self._keys] = (recording, index)
                     self._keys += 1
                     yield Piece(self._keys - 1, chunk, self._options)
             except AurisError as error:
@@ -177,3 +193,21 @@ class Batch:
             yield chunk
             began = time.perf_counter()
         recording.complete = True
+
+
+def silence(chunk: Chunk) -> Segment:
+    """The segment of a silence that is left out."""
+    seconds = chunk.skipped / SAMPLE_RATE
+    start = chunk.start / SAMPLE_RATE
+    return Segment(
+        start,
+        start + seconds,
+        "",
+        None,
+        (),
+        (),
+        "stop",
+        speaker=chunk.speaker,
+        no_speech=True,
+        skipped=seconds,
+    )

@@ -29,8 +29,9 @@ __all__ = [
     "word_features",
 ]
 
-LARGEST_ODDS = 10.0
-"""Log-odds beyond it weigh no more: float16 models do not tell more."""
+MOST_ODDS, LEAST_ODDS = 10.0, -20.0
+"""Log-odds beyond them weigh no more: of chances near 1 float32 does not tell more, and one in 500
+million is none."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ def scored_words(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> list[Sc
 
 
 def _log_odds(logprob: float) -> float:
-    """Log-odds of a natural-log probability, within the `LARGEST_ODDS` on either side."""
+    """Log-odds of a natural-log probability, from `LEAST_ODDS` to `MOST_ODDS`."""
     logprob = min(logprob, -1e-9)
     odds = logprob - math.log(-math.expm1(logprob))
-    return min(max(odds, -LARGEST_ODDS), LARGEST_ODDS)
+    return min(max(odds, LEAST_ODDS), MOST_ODDS)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -141,7 +142,7 @@ def silence_features(silence_logprob: float | None, piece: float | None) -> tupl
         silence_logprob: see `auris.attempts.Attempt`; not asked counts as unlikely.
         piece: see `word_features`; None for a piece without words.
     """
-    silence = -LARGEST_ODDS if silence_logprob is None else _log_odds(silence_logprob)
+    silence = LEAST_ODDS if silence_logprob is None else _log_odds(silence_logprob)
     return silence, 0.0 if piece is None else _log_odds(piece), float(piece is None)
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from auris.audio.mel import HOP, MIN_SAMPLES, WINDOW
 from auris.belonging import check_vocabulary, stop_ids
+from auris.checkpoints.calibration import Calibration, load_calibration, save_calibration
 from auris.checkpoints.config_writer import to_json
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head, save_ctc_head
@@ -55,6 +56,7 @@ class _Parts:
     dtype: torch.dtype
     generation: Mapping[str, Any]
     ctc_head: nn.Linear | None
+    calibration: Calibration | None
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -219,6 +221,8 @@ def _write(
     _WRITERS[layout](out, parts)
     if parts.ctc_head is not None:
         weights.append(save_ctc_head(parts.ctc_head, parts.config, parts.dtype, out))
+    if parts.calibration is not None:
+        save_calibration(parts.calibration, out)
     if parts.generation:
         _write_json(out / "generation_config.json", parts.generation)
     # Weight files come readable by their owner only; the others have what the user's mask allows.
@@ -256,6 +260,7 @@ def export(
     dtype: torch.dtype = torch.float16,
     generation: Mapping[str, Any] | None = None,
     ctc_head: nn.Linear | None = None,
+    calibration: Calibration | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
     """Write a whole model directory; it appears under its name only when it is complete.
@@ -269,6 +274,7 @@ def export(
         generation: content of generation_config.json; greedy decoding by default.
         ctc_head: a head on the audio embeddings of a Qwen3-ASR model; it goes into a file of its
             own and changes no other.
+        calibration: what the model's probabilities are worth, for a file of its own.
         shard_bytes: largest weight file.
 
     Raises:
@@ -289,7 +295,7 @@ def export(
         )
     if generation is None:
         generation = _generation(tokenizer) if isinstance(config, QwenAsrConfig) else {}
-    parts = _Parts(model, config, tokenizer, dtype, generation, ctc_head)
+    parts = _Parts(model, config, tokenizer, dtype, generation, ctc_head, calibration)
     content = _config(layout, parts)
     with _draft(target) as draft:
         _write(draft, layout, parts, content, shard_bytes)
@@ -334,5 +340,6 @@ def convert(
         dtype=written,
         generation=generation,
         ctc_head=load_ctc_head(checkpoint.directory, checkpoint.config, cpu),
+        calibration=load_calibration(checkpoint.directory),
         shard_bytes=shard_bytes,
     )

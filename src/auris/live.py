@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 
 from auris.attempts import Attempt
-from auris.backends.base import Backend, Cache
+from auris.backends.base import Cache
+from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.decoding.ctc import blank_logprob, greedy
-from auris.decoding.loop import Request, Step
+from auris.decoding.loop import Step
 from auris.decoding.speculative import Drafted, continued
 from auris.hearing import Heard, Hearing, hear
 from auris.pieces import Piece
-from auris.recognizers import CtcRecognizer, QwenRecognizer, Recognizer, token_budget
+from auris.recognizers import CtcRecognizer, QwenRecognizer, Recognizer
 from auris.text.prompt import prompt_ids
-from auris.types import SAMPLE_RATE, FinishReason
+from auris.types import FinishReason
 
 __all__ = ["Cost", "LiveRecognizer", "Turn", "Voice", "live_recognizer"]
 
@@ -52,6 +53,7 @@ class Voice:
 
     Attributes:
         hearing: its features and states.
+        start: where the piece begins in the stream, in samples.
         row: its row in the decoder's cache.
         fixed: leading positions of the row that hold prompt and audio of this piece.
         draft: what was said at the last step.
@@ -59,14 +61,17 @@ class Voice:
     """
 
     hearing: Hearing
+    start: int = 0
     row: int = 0
     fixed: int = 0
     draft: tuple[int, ...] = ()
     logits: Tensor | None = None
 
-    def turn_over(self, hearing: Hearing) -> None:
-        """Behind the end of a piece nothing of it is kept."""
-        self.hearing, self.fixed, self.draft, self.logits = hearing, 0, (), None
+    def turn_to(self, start: int, config: AutCtcConfig | QwenAsrConfig) -> None:
+        """Where another piece begins, nothing of the one before is kept."""
+        if start != self.start:
+            self.hearing, self.start = Hearing(config), start
+            self.fixed, self.draft, self.logits = 0, (), None
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Turn:
     Attributes:
         voice: what it keeps.
         piece: the piece as far as it is heard.
-        ends: whether that is all of it, so that the next turn of the voice begins another.
+        ends: whether that is all of it.
     """
 
     voice: Voice
@@ -132,6 +137,7 @@ class LiveCtc:
     """A CTC model: scores of closed windows are kept, the best path is read anew at every step."""
 
     def __init__(self, recognizer: CtcRecognizer) -> None:
+        self._recognizer = recognizer
         self._backend = recognizer.backend
         self._config = recognizer.config
 
@@ -144,7 +150,7 @@ class LiveCtc:
 
     def decode(self, turns: Sequence[Turn]) -> list[tuple[Attempt, Cost]]:
         """See `LiveRecognizer.decode`."""
-        heard = _heard(self._backend, turns)
+        heard = _heard(self._recognizer, turns)
         fresh = self._backend.ctc_logits([one.states[one.kept :] for one in heard])
         done = []
         for turn, one, scores in zip(turns, heard, fresh, strict=True):
@@ -155,8 +161,6 @@ class LiveCtc:
             silence = blank_logprob(voice.logits, self._config.blank)
             attempt = Attempt(turn.piece, path.ids, path.logprobs, "stop", silence)
             done.append((attempt, Cost(one.frames, one.contextualized, 0)))
-            if turn.ends:
-                voice.turn_over(Hearing(self._config))
         return done
 
 
@@ -196,7 +200,7 @@ class LiveQwen:
     def decode(self, turns: Sequence[Turn]) -> list[tuple[Attempt, Cost]]:
         """See `LiveRecognizer.decode`."""
         assert self._cache is not None
-        heard = _heard(self._backend, turns)
+        heard = _heard(self._recognizer, turns)
         drafted = [
             self._drafted(key, turn, one)
             for key, (turn, one) in enumerate(zip(turns, heard, strict=True))
@@ -212,8 +216,6 @@ class LiveQwen:
         for turn, one, text, count in zip(turns, heard, said, decoded, strict=True):
             done.append((text.attempt(turn.piece), Cost(one.frames, one.contextualized, count)))
             turn.voice.draft = tuple(takewhile(lambda token: token != slot, text.tokens))
-            if turn.ends:
-                turn.voice.turn_over(Hearing(self._recognizer.config))
         return done
 
     def _drafted(self, key: int, turn: Turn, heard: Heard) -> Drafted:
@@ -227,17 +229,14 @@ class LiveQwen:
         voice.fixed = first + len(states)
         self._backend.truncate(self._cache, voice.row, known)
         prompt = self._backend.embed(ids[known:], states[max(known - first, 0) :])
-        budget = options.max_new_tokens
-        if budget is None:
-            budget = token_budget(len(turn.piece.chunk.samples) / SAMPLE_RATE)
-        probe = model.probe(options)
-        request = Request(key, prompt, budget, options.sampling, probe)
-        return Drafted(request, voice.row, voice.draft)
+        return Drafted(model.request(key, turn.piece, prompt), voice.row, voice.draft)
 
 
-def _heard(backend: Backend, turns: Sequence[Turn]) -> list[Heard]:
+def _heard(recognizer: CtcRecognizer | QwenRecognizer, turns: Sequence[Turn]) -> list[Heard]:
+    for turn in turns:
+        turn.voice.turn_to(turn.piece.chunk.start, recognizer.config)
     return hear(
-        backend,
+        recognizer.backend,
         [turn.voice.hearing for turn in turns],
         [turn.piece.chunk.samples for turn in turns],
     )

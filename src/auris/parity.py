@@ -26,8 +26,9 @@ from auris.checkpoints.load import open_checkpoint
 from auris.decoding.loop import Request, Step, decode
 from auris.errors import MissingExtra, UnsupportedOption
 from auris.export import convert
+from auris.loading import load_model
 from auris.models.qwen_asr import Prompted, QwenAsr
-from auris.pipeline import AsrPipeline
+from auris.pipeline import AsrPipeline, make_recognizer
 from auris.recognizers import QwenRecognizer, token_budget
 from auris.text.prompt import prompt_ids
 from auris.text.reply import Reply, parse_reply
@@ -210,16 +211,19 @@ class Parity:
                 "it is not installed, or older",
                 "run pip install 'auris-asr[reference]'",
             ) from None
-        self.pipeline = AsrPipeline.from_pretrained(
-            model, device="cpu", dtype="float32", threads=threads
+        loaded = load_model(model, device="cpu", dtype="float32", threads=threads)
+        # The reference has no calibration by which a text could be judged no speech.
+        recognizer = make_recognizer(
+            loaded.backend, loaded.checkpoint, loaded.tokenizer, calibrated=False
         )
-        if not isinstance(self.pipeline.recognizer, QwenRecognizer):
+        self.pipeline = AsrPipeline(recognizer, loaded.found, loaded.backend)
+        if not isinstance(recognizer, QwenRecognizer):
             raise UnsupportedOption(
                 "The reference knows Qwen3-ASR models only",
                 "this is an AuT model with a CTC head",
                 "choose a Qwen3-ASR model",
             )
-        self.recognizer = self.pipeline.recognizer
+        self.recognizer = recognizer
         self.config = self.recognizer.config
         self.backend: TorchBackend = self.pipeline.backend
         assert isinstance(self.backend.model, QwenAsr)
@@ -280,7 +284,8 @@ class Parity:
         theirs = join_texts(part.theirs for part in parts.values())
         verdict = max((part.verdict for part in parts.values()), key=VERDICTS.index)
         notes = [f"at {start:.1f} s: {part.note}" for start, part in parts.items() if part.note]
-        if verdict == "identical" and transcript.text != theirs:
+        looped = any(_looped(ours) for ours in transcript.segments)
+        if verdict == "identical" and transcript.text != theirs and not looped:
             verdict, notes = "different", ["every piece is the same, the whole text is not"]
         tokens = sum(part.tokens for part in parts.values())
         return Agreement(
@@ -292,14 +297,19 @@ class Parity:
         seconds = len(samples) / SAMPLE_RATE
         theirs = self._generate(self._inputs(samples), token_budget(seconds))
         reply = self._reply(theirs)
-        first = first_difference(ours.tokens, theirs)
+        looped = _looped(ours)
+        tokens = ours.retries[0].tokens if ours.retries else ours.tokens
+        first = first_difference(tokens, theirs[: len(tokens)] if looped else theirs)
         if first is not None:
             verdict, note = self._parting(samples, first, theirs)
+        elif looped:
+            # The reference goes on to its budget; what was tried first is the same.
+            verdict, note = "identical", "a loop, which only the reference goes on with"
         elif (ours.text, ours.language) == (reply.text, reply.language):
             verdict, note = "identical", ""
         else:
             verdict, note = "different", "the same tokens are read differently"
-        return Agreement(verdict, ours.text, reply.text, seconds, len(ours.tokens), note)
+        return Agreement(verdict, ours.text, reply.text, seconds, len(tokens), note)
 
     def _parting(self, samples: Samples, first: int, theirs: list[int]) -> tuple[Verdict, str]:
         """Whether tokens part by a tie at index `first`, and what there is to say about it."""
@@ -370,3 +380,8 @@ class Parity:
         same = ours.text == reply.text
         same = same and (language is not None or ours.language == reply.language)
         return [tokens, Row("text", float(not same), 1.0, same)]
+
+
+def _looped(segment: Segment) -> bool:
+    """Whether a piece's first attempt was stopped, or given up."""
+    return segment.finish_reason == "loop" or bool(segment.retries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from auris.decoding.sampling import Sampling
@@ -20,6 +21,9 @@ class Options:
         max_new_tokens: token budget of a piece, or None for one that follows its length.
         sampling: how tokens are chosen.
         clean: clean-up of the text, see `auris.text.cleanup`.
+        languages: English names of those that the model may choose from, beside saying that nobody
+            speaks; None leaves its choice free.
+        batch_seconds: most seconds of audio in one batch; a longer piece is alone in its.
     """
 
     language: str | None = None
@@ -27,6 +31,8 @@ class Options:
     max_new_tokens: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
     clean: tuple[str, ...] = ()
+    languages: tuple[str, ...] | None = None
+    batch_seconds: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import numbers
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, overload
+from typing import TYPE_CHECKING, overload
 
 from auris.align import AligningRecognizer, ForcedAligner, ctc_alignment
 from auris.async_streaming import AsyncStreamSession
-from auris.audio.io import WEB, Channels, Source, WebLimits
-from auris.audio.split import CHUNK_SECONDS
+from auris.audio.io import Source
 from auris.backends.torch import TorchBackend
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
 from auris.belonging import stop_ids
+from auris.calls import (
+    CallOptions,
+    CancelToken,
+    Progress,
+    StreamOptions,
+    check_call,
+    options_of,
+    reading_of,
+    stream_options,
+)
 from auris.checkpoints.calibration import load_calibration
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.hub import FoundModel
 from auris.checkpoints.load import Checkpoint
 from auris.config import AlignerConfig, AutCtcConfig
-from auris.decoding.sampling import Sampling
-from auris.errors import ConfigError, UsageError
+from auris.detection import DETECT_SECONDS, language_chances
+from auris.errors import ConfigError
 from auris.loading import LoadOptions, check_count, load_model
-from auris.reading import Reading
-from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer
+from auris.pieces import Options
+from auris.reading_ahead import ReadAhead
+from auris.recognizers import CtcRecognizer, QwenRecognizer, Recognizer
 from auris.streaming import StreamPool, StreamSession
-from auris.text.cleanup import check_steps
-from auris.text.languages import language_name
 from auris.text.tokenizer import Tokenizer
 from auris.types import Segment, Transcript
 
@@ -37,89 +42,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["AsrPipeline", "CallOptions", "CancelToken", "Failure", "Progress", "make_recognizer"]
-
-
-class CancelToken(Protocol):
-    """Anything that says whether to stop, such as `threading.Event`."""
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a call has come: seconds of audio, pieces and recordings that are done.
-
-    Where channels are kept apart, the seconds of each count.
-    """
-
-    seconds: float
-    segments: int
-    recordings: int
-
-
-class StreamOptions(TypedDict, total=False):
-    """Options of a live stream.
-
-    Attributes:
-        rate: samples per second that it will be fed (16000).
-        chunk_seconds: target length of the pieces that it is cut into (3).
-        step_seconds: time between steps (0.5).
-        max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of `CallOptions`;
-            words have times in stable segments.
-    """
-
-    rate: int
-    chunk_seconds: float
-    step_seconds: float
-    max_new_tokens: int | None
-    temperature: float
-    seed: int
-    clean: Sequence[str]
-    word_timestamps: bool
-    aligner: ForcedAligner | None
-
-
-SESSION_OPTIONS = ("rate", "chunk_seconds", "step_seconds")
-"""Options of a stream that calls do not have, or by another default."""
-
-
-class CallOptions(TypedDict, total=False):
-    """Options of a call.
-
-    Attributes:
-        batch_size: most pieces in one batch of the decoder (1).
-        chunk_seconds: target length of the pieces that a recording is cut into (30).
-        start, duration: the span of every recording to transcribe, in seconds (all of it).
-        channels: "mix" averages a recording's channels, "split" transcribes each by itself and
-            puts the segments together by time, with the names of the speakers ("mix").
-        speakers: their names, one for each channel ("channel 1", "channel 2", ...).
-        urls: what fetching a recording from the web may cost; None refuses addresses.
-        max_new_tokens: token budget of a piece (64, and 16 more for each second).
-        temperature: 0 takes the best token; above it, tokens are drawn (0).
-        seed: of the draws (0).
-        clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
-        progress: called after every piece and every recording.
-        cancel: when set, pieces under way end as they are, with what they have.
-        word_timestamps: place every word in time (False).
-        aligner: what places them; by default the model's own CTC head.
-    """
-
-    batch_size: int
-    chunk_seconds: float
-    start: float
-    duration: float | None
-    channels: Channels
-    speakers: Sequence[str] | None
-    urls: WebLimits | None
-    max_new_tokens: int | None
-    temperature: float
-    seed: int
-    clean: Sequence[str]
-    progress: Callable[[Progress], None] | None
-    cancel: CancelToken | None
-    word_timestamps: bool
-    aligner: ForcedAligner | None
 
 
 NOT_BEGUN = Transcript("", None, (), None, "cancelled", 0.0)
@@ -244,6 +166,29 @@ class AsrPipeline:
         """
         return _in_order(self._updates([audio], language, context, options))
 
+    def detect_language(
+        self,
+        audio: Source,
+        *,
+        start: float = 0.0,
+        duration: float | None = DETECT_SECONDS,
+    ) -> list[tuple[str | None, float]]:
+        """How likely each language is spoken in a recording, by a model with a decoder.
+
+        Args:
+            audio: see `transcribe`.
+            start, duration: the span to listen to, in seconds; by default the first 30.
+
+        Returns:
+            English names, None for no speech, and their probabilities, the likeliest first; they
+            add up to 1.
+
+        Raises:
+            UnsupportedOption: the model has a CTC head only.
+            AudioError: the recording cannot be read.
+        """
+        return language_chances(self.recognizer, audio, start, duration)
+
     def streams(self, streams: int = 8) -> StreamPool:
         """Room for live streams that share the model; steps due together are computed together."""
         check_count("streams", streams)
@@ -267,13 +212,9 @@ class AsrPipeline:
             UsageError, LanguageError, UnsupportedOption: an option is impossible.
             InvalidSamples: the rate is.
         """
-        _check_names(options, StreamOptions)
-        given: dict[str, Any] = {**options}
-        own = {name: given.pop(name) for name in SESSION_OPTIONS if name in given}
-        calls = cast("CallOptions", given)
-        recognizer = self._recognizer(calls)
-        text = _options(language, context, calls)
-        return (pool or self.streams(1)).open(text, recognizer=recognizer, **own)
+        session, call = stream_options(options)
+        recognizer, text = self._recognizer(call), options_of(language, context, call)
+        return (pool or self.streams(1)).open(text, recognizer, **session)
 
     def astream(
         self,
@@ -288,15 +229,22 @@ class AsrPipeline:
     def _updates(
         self, sources: Iterable[Source], language: str | None, context: str, given: CallOptions
     ) -> Iterator[Update]:
-        _check_given(sources, given)
-        options = _options(language, context, given)
+        check_call(sources, given)
+        options = options_of(language, context, given)
         recognizer = self._recognizer(given)
         recognizer.check(options)
         rows = given.get("batch_size", 1)
         check_count("batch_size", rows)
         cancel = given.get("cancel")
-        batch = Batch(recognizer, _reading(given).pieces, sources, options)
-        updates = batch.run(rows, cancel.is_set if cancel else lambda: False)
+        cancelled = cancel.is_set if cancel else lambda: False
+        reading, workers = reading_of(given), given.get("workers", 0)
+        if workers:
+            check_count("workers", workers)
+            updates = _read_ahead(
+                recognizer, ReadAhead(reading, workers), sources, options, rows, cancelled
+            )
+        else:
+            updates = Batch(recognizer, reading.pieces, sources, options).run(rows, cancelled)
         report = given.get("progress")
         return _watched(updates, report) if report else updates
 
@@ -340,65 +288,17 @@ def make_recognizer(
     return QwenRecognizer(backend, config, tokenizer, stops, calibration)
 
 
-def _reading(given: CallOptions) -> Reading:
-    return Reading(
-        given.get("chunk_seconds", CHUNK_SECONDS),
-        given.get("start", 0.0),
-        given.get("duration"),
-        given.get("channels", "mix"),
-        given.get("speakers"),
-        given.get("urls", WEB),
-    )
-
-
-def _check_given(sources: Iterable[Source], given: CallOptions) -> None:
-    _check_names(given, CallOptions)
-    if isinstance(sources, (str, bytes, os.PathLike)):
-        raise UsageError(
-            "Several recordings have to be a list or another iterable of sources",
-            f"a single {type(sources).__name__} was passed",
-            "put it into a list",
-        )
-
-
-def _check_names(given: Iterable[str], known: type[CallOptions] | type[StreamOptions]) -> None:
-    unknown = sorted(set(given) - set(known.__annotations__))
-    if unknown:
-        what = "call" if known is CallOptions else "stream"
-        raise UsageError(
-            f"The options of a {what} are {', '.join(known.__annotations__)}",
-            f"there is also {', '.join(unknown)}",
-            "correct the name",
-        )
-
-
-def _options(language: str | None, context: str, given: CallOptions) -> Options:
-    _is_text("language", language or "")
-    _is_text("context", context)
-    budget = given.get("max_new_tokens")
-    temperature = given.get("temperature", 0.0)
-    if budget is not None:
-        check_count("max_new_tokens", budget)
-    real = isinstance(temperature, numbers.Real)
-    if not real or not 0.0 <= temperature <= 100.0:
-        raise UsageError(
-            "The temperature has to lie between 0 and 100", f"it is {temperature!r}", "choose 0"
-        )
-    seed = given.get("seed", 0)
-    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
-        raise UsageError(
-            "The seed has to be a whole number from 0 to 2**63 - 1", f"it is {seed!r}", "choose one"
-        )
-    sampling = Sampling(temperature, seed)
-    name = language_name(language)
-    return Options(name, context, budget, sampling, check_steps(given.get("clean", ()), name))
-
-
-def _is_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise UsageError(
-            f"{name} has to be a string", f"it is a {type(value).__name__}", "pass its text"
-        )
+def _read_ahead(
+    recognizer: Recognizer,
+    ahead: ReadAhead,
+    sources: Iterable[Source],
+    options: Options,
+    rows: int,
+    cancelled: Callable[[], bool],
+) -> Iterator[Update]:
+    with ahead:
+        batch = Batch(recognizer, ahead.pieces, ahead.sources(sources), options)
+        yield from batch.run(rows, cancelled)
 
 
 def _watched(updates: Iterator[Update], report: Callable[[Progress], None]) -> Iterator[Update]:

@@ -6,12 +6,13 @@ follow each other by their starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from heapq import merge
-from itertools import chain, tee
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from heapq import heappop, heappush
+from itertools import chain
 
 from auris.audio.io import WEB, Channels, Source, WebLimits, stream
-from auris.audio.split import CHUNK_SECONDS, split
+from auris.audio.split import CHUNK_SECONDS, Cutter, split
 from auris.errors import UsageError
 from auris.text.wrap import one_line
 from auris.types import SAMPLE_RATE, Chunk, Samples
@@ -28,6 +29,7 @@ class Reading:
         channels: "mix" or "split".
         speakers: one name for each split channel; by default "channel 1" and so on.
         urls: what fetching from the web may cost; None refuses addresses.
+        vad: cut where nobody speaks and leave long silence out.
 
     Raises:
         UsageError: one of these is impossible.
@@ -41,9 +43,10 @@ class Reading:
         channels: Channels = "mix",
         speakers: Sequence[str] | None = None,
         urls: WebLimits | None = WEB,
+        vad: bool = False,
     ) -> None:
         # Neither reads anything yet, and both refuse what is out of range.
-        split([], chunk_seconds)
+        Cutter(chunk_seconds)
         stream(b"", start=start, duration=duration, channels=channels)
         if speakers is not None:
             _check_speakers(speakers, channels)
@@ -53,6 +56,7 @@ class Reading:
         self.channels = channels
         self.speakers = speakers
         self.urls = urls
+        self.vad = vad
 
     def pieces(self, source: Source) -> Iterator[Chunk]:
         """The pieces of a source, placed in the whole of it.
@@ -70,21 +74,36 @@ class Reading:
             urls=self.urls,
         )
         if self.channels == "mix":
-            return self._cut(blocks, 0, None)
+            return self._mixed(blocks)
         return self._apart(blocks)
 
+    def _mixed(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
+        for chunk in split((block[0] for block in blocks), self.chunk_seconds, self.vad):
+            yield self._placed(chunk, None)
+
     def _apart(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
+        """Pieces of all channels by their starts; each is held until none can come before it."""
         first = next(blocks)
         names = _speakers(self.speakers, len(first))
-        # Pieces are taken in the order of time, so the copies never drift far apart.
-        copies = tee(chain([first], blocks), len(first))
-        voices = (self._cut(copy, row, names[row]) for row, copy in enumerate(copies))
-        yield from merge(*voices, key=lambda chunk: chunk.start)
+        cutters = [Cutter(self.chunk_seconds, self.vad) for _ in names]
+        held: list[tuple[int, int, Chunk]] = []
+        for block in chain([first], blocks):
+            for row, cutter in enumerate(cutters):
+                for chunk in cutter.feed(block[row]):
+                    heappush(held, (chunk.start, row, chunk))
+            begun = min((cutter.start, row) for row, cutter in enumerate(cutters))
+            while held and held[0][:2] < begun:
+                yield self._placed(held[0][2], names[heappop(held)[1]])
+        for row, cutter in enumerate(cutters):
+            for chunk in cutter.finish():
+                heappush(held, (chunk.start, row, chunk))
+        while held:
+            _, row, chunk = heappop(held)
+            yield self._placed(chunk, names[row])
 
-    def _cut(self, blocks: Iterable[Samples], row: int, speaker: str | None) -> Iterator[Chunk]:
-        offset = round(self.start * SAMPLE_RATE)
-        for chunk in split((block[row] for block in blocks), self.chunk_seconds):
-            yield Chunk(offset + chunk.start, chunk.samples, speaker)
+    def _placed(self, chunk: Chunk, speaker: str | None) -> Chunk:
+        start = round(self.start * SAMPLE_RATE) + chunk.start
+        return replace(chunk, start=start, speaker=speaker)
 
 
 def _check_speakers(speakers: Sequence[str], channels: Channels) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from torch import Tensor
+
 from auris.attempts import Attempt, Outcome, Settling, check_scores
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
@@ -25,7 +27,7 @@ from auris.decoding.sampling import Probe
 from auris.errors import UnsupportedOption
 from auris.pieces import Options, Piece, Recognized
 from auris.segments import SegmentWriter
-from auris.text.prompt import END_OF_TEXT, TURN_END, prompt_ids
+from auris.text.prompt import END_OF_TEXT, TURN_END, opening_ids, prompt_ids
 from auris.text.reply import Reply, parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, FinishReason, Segment
@@ -243,12 +245,27 @@ class QwenRecognizer:
         ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
         prompt = self.backend.embed(ids, states)
         _clock(timings, "prefill", now)
+        return self.request(key, task.piece, prompt)
+
+    def request(self, key: int, piece: Piece, prompt: Tensor) -> Request:
+        """What is asked of the decode loop for a piece.
+
+        Args:
+            prompt: embeddings [L, hidden] of its prompt, or of the end of it that a cache row
+                does not hold yet.
+        """
+        options, samples = piece.options, piece.chunk.samples
         budget = options.max_new_tokens
         if budget is None:
             budget = token_budget(len(samples) / SAMPLE_RATE)
-        return Request(key, prompt, budget, options.sampling, self.probe(options))
+        openings, none = None, opening_ids(self.tokenizer, None)
+        if options.languages is not None:
+            openings = tuple(opening_ids(self.tokenizer, name) for name in options.languages)
+        share = len(samples) / SAMPLE_RATE / options.batch_seconds
+        probe = self._probe(options)
+        return Request(key, prompt, budget, options.sampling, openings, (none,), share, probe)
 
-    def probe(self, options: Options) -> Probe:
+    def _probe(self, options: Options) -> Probe:
         """Where the model says that there is no speech: it names the language "None", or ends a
         text at once whose language it was given."""
         return self._none if options.language is None else Probe(0, tuple(sorted(self.stops)))
@@ -346,7 +363,9 @@ class CtcRecognizer:
                     "this model has a CTC head only",
                     "leave the option out, or choose a Qwen3-ASR model",
                 )
-        check_language(self.config, options.language)
+        if options.languages is None or self.config.language not in options.languages:
+            for language in options.languages or [options.language]:
+                check_language(self.config, language)
 
     def recognize(
         self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auris.attempts import Attempt, Outcome
 from auris.checkpoints.calibration import Calibration
 from auris.confidence import Judged, judge
-from auris.pieces import Piece
+from auris.pieces import Options, Piece
 from auris.text.cleanup import clean
 from auris.text.reply import Reply
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import join_texts
 from auris.types import SAMPLE_RATE, FinishReason, Segment
 
-__all__ = ["SegmentWriter"]
+__all__ = ["SegmentWriter", "cleaned"]
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,11 @@ class SegmentWriter:
         chances = [pair for part in parts for pair in part.judged.word_confidences]
         known = [chance for _, chance in chances if chance is not None]
         start = piece.chunk.start / SAMPLE_RATE
-        language = _language(parts)
         return Segment(
             start=start,
             end=start + len(piece.chunk.samples) / SAMPLE_RATE,
-            text=clean(join_texts(part.text for part in parts), piece.options.clean, language),
-            language=language,
+            text=join_texts(part.text for part in parts),
+            language=_language(parts),
             tokens=tuple(token for part in parts for token in part.attempt.tokens),
             logprobs=tuple(value for part in parts for value in part.attempt.logprobs),
             finish_reason=_reason(part.attempt.reason for part in parts),
@@ -84,6 +83,17 @@ class SegmentWriter:
     def _part(self, attempt: Attempt) -> _Part:
         reply = self._reply(attempt)
         return _Part(attempt, reply, judge(self._tokenizer, attempt, reply, self._calibration))
+
+
+def cleaned(segment: Segment, options: Options) -> Segment:
+    """A segment with its text cleaned up as asked.
+
+    This comes last, behind the times of words: these are words of the model's own text, and the
+    text that is cleaned up is for reading.
+    """
+    if not options.clean:
+        return segment
+    return replace(segment, text=clean(segment.text, options.clean, segment.language))
 
 
 def _language(parts: Iterable[_Part]) -> str | None:

@@ -24,10 +24,12 @@ from auris.attempts import Attempt
 from auris.audio.arrays import live_block
 from auris.audio.resample import Resampler
 from auris.audio.split import Cutter
+from auris.batching import silence
 from auris.errors import AurisError, InvalidSamples, UsageError
 from auris.live import Cost, Turn, Voice, live_recognizer
 from auris.pieces import Options, Piece
 from auris.recognizers import Recognizer
+from auris.segments import cleaned
 from auris.types import SAMPLE_RATE, Chunk, Samples, Segment
 
 __all__ = ["LIVE_CHUNK_SECONDS", "Cost", "StreamPool", "StreamSession", "StreamUpdate"]
@@ -84,7 +86,7 @@ class StreamSession:
         recognizer: Recognizer,
         options: Options,
         rate: int,
-        chunk_seconds: float,
+        cutter: Cutter,
         step_seconds: float,
     ) -> None:
         self.pool = pool
@@ -92,7 +94,8 @@ class StreamSession:
         self._recognizer = recognizer
         self._options = options
         self._resampler = Resampler(rate)
-        self._cutter = Cutter(chunk_seconds)
+        self._cutter = cutter
+        self._cut_off = False  # Whether the cutter has heard that there is no more.
         self._step = _step_samples(step_seconds)
         self._fed = 0  # Samples at the stream's own rate.
         self._inbox: deque[Samples] = deque()  # Of the feeding thread, not yet taken up.
@@ -194,12 +197,17 @@ class StreamSession:
         """What the stream needs to be computed next, if anything; taken by its pool alone."""
         while True:
             if self._certain:
-                return self._turn(self._certain.popleft(), ends=True)
+                chunk = self._certain.popleft()
+                if not chunk.skipped:
+                    return self._turn(chunk, ends=True)
+                self._update(self._pieces, True, silence(chunk), Cost(0, 0, 0))
+                self._pieces += 1
+                continue
             if self._step_due:
                 self._step_due = False
-                chunk = self._cutter.unfixed()
-                if chunk is not None:
-                    return self._turn(chunk, ends=False)
+                under_way = self._cutter.unfixed()
+                if under_way is not None:
+                    return self._turn(under_way, ends=False)
             if not self._hear_step():
                 return None
 
@@ -209,8 +217,7 @@ class StreamSession:
             segment = self._recognizer.commit(attempt).segment
         else:
             segment = self._recognizer.provisional(attempt)
-        heard = self._heard / SAMPLE_RATE
-        self._outbox.append(StreamUpdate(turn.piece.key, turn.ends, segment, heard, cost))
+        self._update(turn.piece.key, turn.ends, cleaned(segment, self._options), cost)
 
     def fail(self, error: BaseException) -> None:
         """The work of a turn failed, and the stream with it."""
@@ -224,9 +231,11 @@ class StreamSession:
     @property
     def done(self) -> bool:
         """Whether everything was recognized."""
-        return self._ending and not (
-            self._inbox or self._queued or self._certain or self._step_due or self._over
-        )
+        return self._cut_off and not self._certain
+
+    def _update(self, piece: int, stable: bool, segment: Segment, cost: Cost) -> None:
+        heard = self._heard / SAMPLE_RATE
+        self._outbox.append(StreamUpdate(piece, stable, segment, heard, cost))
 
     def _turn(self, chunk: Chunk, ends: bool) -> Turn:
         piece = Piece(self._pieces, chunk, self._options)
@@ -248,9 +257,11 @@ class StreamSession:
             self._certain.extend(self._cutter.feed(samples))
             self._step_due = self._heard % self._step == 0
             return True
-        rest = self._cutter.finish()
-        self._certain.extend(rest)
-        return bool(rest)
+        if self._cut_off:
+            return False
+        self._cut_off = True
+        self._certain.extend(self._cutter.finish())
+        return True
 
     def _next_samples(self, most: int) -> Samples:
         """The next samples that wait, up to `most`."""
@@ -287,11 +298,12 @@ class StreamPool:
     def open(
         self,
         options: Options | None = None,
-        *,
         recognizer: Recognizer | None = None,
+        *,
         rate: int = SAMPLE_RATE,
         chunk_seconds: float = LIVE_CHUNK_SECONDS,
         step_seconds: float = STEP_SECONDS,
+        vad: bool = False,
     ) -> StreamSession:
         """Begin a stream.
 
@@ -299,7 +311,7 @@ class StreamPool:
             options: how it is transcribed.
             recognizer: what makes segments; the pool's own, or one that stands before it.
             rate: samples per second that it will be fed.
-            chunk_seconds: target length of its pieces, see `auris.audio.split`.
+            chunk_seconds, vad: how it is cut into pieces, see `auris.audio.split`.
             step_seconds: time between steps, at least 0.02.
 
         Raises:
@@ -319,8 +331,9 @@ class StreamPool:
                 )
             voice = self._live.open()
             try:
+                cutter = Cutter(chunk_seconds, vad)
                 session = StreamSession(
-                    self, voice, recognizer, options, rate, chunk_seconds, step_seconds
+                    self, voice, recognizer, options, rate, cutter, step_seconds
                 )
             except AurisError:
                 self._live.close(voice)

@@ -71,13 +71,17 @@ class Chunk:
 
     Attributes:
         start: offset of the piece in its source, in samples at 16 kHz.
-        samples: float32 [S].
+        samples: float32 [S]; none of a silence that is left out.
         speaker: who speaks on the channel, or None where channels were mixed down.
+        skipped: samples of silence that are left out, from `start` on; 0 of a piece to recognize.
+        peak: largest absolute sample of that silence.
     """
 
     start: int
     samples: Samples
     speaker: str | None = None
+    skipped: int = 0
+    peak: float = 0.0
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
@@ -159,7 +163,8 @@ class Segment:
         logprobs: natural-log probability of each of `tokens`.
         finish_reason: why the decoding of this piece ended; of parts, the first that is no "stop".
             Of a text that ends in a loop, the repeats are in `tokens` and only one in `text`.
-        words: the words of the text with their times, or None where they were not asked for.
+        words: the words of the model's own text, before any clean-up, with their times; None where
+            they were not asked for.
         speaker: who speaks on the piece's channel, or None where channels were mixed down.
         token_confidences: for each of `tokens` how likely the words that it writes are right.
         word_confidences: the words of the text and how likely each is right, 0..1; None where it
@@ -171,6 +176,8 @@ class Segment:
             then empty, and `tokens` hold what was written all the same.
         no_speech_probability: how likely nothing was said, 0..1; None where the model does not say.
         retries: attempts that were given up, in the order in which they were.
+        skipped: seconds that were left out because nobody speaks: all of a piece, which then has
+            no text, or none of it.
     """
 
     start: float
@@ -189,6 +196,12 @@ class Segment:
     no_speech: bool = False
     no_speech_probability: float | None = None
     retries: tuple[Retry, ...] = ()
+    skipped: float = 0.0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the text ends where its token budget ran out."""
+        return self.finish_reason == "length"
 
     @property
     def avg_logprob(self) -> float | None:
@@ -210,6 +223,8 @@ class Segment:
             "no_speech": self.no_speech,
             "no_speech_probability": _rounded(self.no_speech_probability, 6),
             "finish_reason": self.finish_reason,
+            "truncated": self.truncated,
+            "skipped": round(self.skipped, 3),
             "word_confidences": [
                 [word, _rounded(chance, 4)] for word, chance in self.word_confidences
             ],
@@ -234,7 +249,7 @@ class Transcript:
         segments: the pieces, in the order of time; where channels are kept apart, by their starts.
         confidence: mean of the confidences of all words, 0..1; None without any.
         finish_reason: "stop" when every piece ended by itself, else the first other reason.
-        seconds: length of what was transcribed.
+        seconds: length of the span that was asked for, with what was skipped.
         timings: seconds of work per stage (audio, mel, encode, prefill, decode).
         peak: largest absolute sample; full scale is 1.
     """
@@ -254,14 +269,25 @@ class Transcript:
         return self.peak < SILENT_PEAK
 
     @property
+    def truncated(self) -> bool:
+        """Whether the text of any piece ends where its token budget ran out."""
+        return any(segment.truncated for segment in self.segments)
+
+    @property
+    def skipped(self) -> float:
+        """Seconds that were left out because nobody speaks, of all channels that are apart."""
+        return math.fsum(segment.skipped for segment in self.segments)
+
+    @property
     def calibrated(self) -> bool:
         """Whether confidences are measured chances, see `Segment.calibrated`."""
-        return bool(self.segments) and all(segment.calibrated for segment in self.segments)
+        heard = [segment for segment in self.segments if not segment.skipped]
+        return bool(heard) and all(segment.calibrated for segment in heard)
 
     @property
     def words(self) -> tuple[Word, ...] | None:
         """The words of all segments, where their times were asked for; else None."""
-        if any(segment.words is None for segment in self.segments):
+        if any(segment.words is None for segment in self.segments if not segment.skipped):
             return None
         return tuple(word for segment in self.segments for word in segment.words or ())
 
@@ -273,7 +299,9 @@ class Transcript:
             "confidence": _rounded(self.confidence, 6),
             "calibrated": self.calibrated,
             "finish_reason": self.finish_reason,
+            "truncated": self.truncated,
             "audio_seconds": round(self.seconds, 3),
+            "skipped": round(self.skipped, 3),
             "peak": round(self.peak, 6),
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
             "segments": [segment.to_dict() for segment in self.segments],

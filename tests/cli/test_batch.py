@@ -117,3 +117,48 @@ def test_killed_at_any_moment_it_continues(
     assert {name: line.get("text") for name, line in ours.items()} == {
         name: line.get("text") for name, line in whole.items()
     }
+
+
+def test_workers_change_nothing(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> None:
+    call = ("batch", "--input-dir", folder, "-m", models / "ctc", "--chunk-seconds", "1")
+    inline, ahead = tmp_path / "inline.jsonl", tmp_path / "ahead.jsonl"
+    assert auris(*call, "--output", inline).code == 1
+    assert auris(*call, "--output", ahead, "--workers", 2).code == 1
+    assert contents(ahead) == contents(inline)
+    assert ahead.read_text().splitlines()[0] == inline.read_text().splitlines()[0]
+
+
+def test_files_beside_the_results(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> None:
+    out, beside = tmp_path / "results.jsonl", tmp_path / "files"
+    call = ("batch", "--input-dir", folder, "--output", out, "-m", models / "ctc")
+    done = auris(*call, "-f", "txt,srt", "--output-dir", beside, "--vad", "--languages", "en")
+    assert done.code == 1
+    found = contents(out)
+    for name, line in found.items():
+        place = beside / name.removesuffix(".wav")
+        if "error" in line:
+            assert not place.with_suffix(".txt").exists()
+        else:
+            assert place.with_suffix(".txt").read_text() == line["text"] + "\n"
+            assert place.with_suffix(".srt").exists()
+    assert not list(beside.rglob("*.new"))
+    other = auris(*call, "--vad", "--languages", "en")
+    assert other.code == 2
+    assert "formats differ" in other.err
+
+
+@pytest.mark.parametrize("given", [("-f", "srt"), ("--output-dir", "x"), ("-f", "nonsense")])
+def test_files_need_a_place_and_a_format(
+    auris: Auris, folder: Path, tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    done = auris("batch", "--input-dir", folder, "--output", tmp_path / "out", *given)
+    assert done.code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_recordings_of_one_name(auris: Auris, folder: Path, tmp_path: Path) -> None:
+    (folder / "clip00.flac").write_bytes(b"")
+    beside = ("-f", "txt", "--output-dir", tmp_path / "files")
+    done = auris("batch", "--input-dir", folder, "--output", tmp_path / "out", *beside)
+    assert done.code == 2
+    assert "'clip00.flac' and 'clip00.wav' have the same" in done.err

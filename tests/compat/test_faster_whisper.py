@@ -14,6 +14,7 @@ from auris import AsrPipeline
 from auris.compat import faster_whisper
 from auris.compat.faster_whisper import NEUTRAL, WhisperModel
 from auris.errors import LanguageError, UnsupportedOption, UsageError
+from auris.text.reply import Reply
 from tests.recordings import BUDGET, RATE, clip, write_wav
 
 
@@ -80,10 +81,9 @@ def test_context_temperature_and_clips(
 
 
 def test_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = iter(["one two", "三", "", "four"])
+    texts = iter(["one two", "三", "", "four", ""])
     monkeypatch.setattr(
-        "auris.recognizers.QwenRecognizer._finish",
-        lambda self, draft, reason: draft.finish("English", next(texts), reason),
+        "auris.recognizers.parse_reply", lambda text, forced: Reply("English", next(texts))
     )
     segments, info = model.transcribe(
         np.concatenate([clip(1.5)[0]] * 3), chunk_length=1, max_new_tokens=1

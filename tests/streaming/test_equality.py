@@ -133,3 +133,26 @@ def test_other_rates_are_resampled_across_feeds(
     pipeline = pipelines["ctc"]
     ours = stable(listened(pipeline.stream(rate=rate), samples, [100, 9999]))
     same(ours, pipeline.transcribe((samples, rate), chunk_seconds=3.0).segments, f"{rate} Hz")
+
+
+@pytest.mark.parametrize("kind", ["qwen", "ctc"])
+def test_silence_that_is_left_out_is_left_out_alike(
+    pipelines: dict[str, AsrPipeline], kind: str
+) -> None:
+    """Pieces begin anew behind it, and provisional text of what turned out to be silence goes."""
+    pipeline = pipelines[kind]
+    quiet = np.zeros(7 * SAMPLE_RATE, np.float32)
+    samples = np.concatenate([quiet, tone_speech(3.0, 1), quiet, tone_speech(2.0, 2), quiet])
+    options = {"chunk_seconds": 3.0, "vad": True, **BUDGETS[kind]}
+    updates = listened(pipeline.stream(**options), samples, [7000])
+    whole = pipeline.transcribe((samples, SAMPLE_RATE), **options)
+    same(stable(updates), whole.segments, kind)
+    assert [s.skipped for s in stable(updates)] == [s.skipped for s in whole.segments]
+    assert any(s.skipped for s in whole.segments)
+
+
+def test_clean_up_is_the_files(pipelines: dict[str, AsrPipeline]) -> None:
+    pipeline, samples = pipelines["ctc"], tone_speech(2.0, 1)
+    updates = listened(pipeline.stream(clean=["punctuation"]), samples)
+    whole = pipeline.transcribe((samples, SAMPLE_RATE), clean=["punctuation"], chunk_seconds=3.0)
+    assert [s.text for s in stable(updates)] == [s.text for s in whole.segments]

@@ -2,17 +2,21 @@
 
 A cut is decided from the samples around one place only, and only when all of them have been
 heard, so that a live stream and a file are cut alike, whatever the size of the blocks that they
-arrive in.
+arrive in. With voice activity detection cuts prefer places where nobody speaks, and long silence
+is left out, accounted for by chunks without samples.
 """
 
 from __future__ import annotations
 
 import numbers
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from auris.audio.vad import BLOCK, SpeechDetector
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Chunk, Samples
 
@@ -39,11 +43,22 @@ PAUSE = SAMPLE_RATE // 10
 STEP = SAMPLE_RATE // 100
 """Samples between the places that are compared."""
 
+SKIPPED_BLOCKS = 2 * SAMPLE_RATE // BLOCK
+"""As many blocks without speech (2 s) are left out. The detector counts a second before and behind
+speech as speech, so pauses under 4 s stay."""
 
-def _quietest(samples: Samples) -> int:
-    """The middle of the quietest tenth of a second; of equals, the one nearest to the middle."""
+
+def _quietest(samples: Samples, allowed: NDArray[np.bool_] | None = None) -> int:
+    """The middle of the quietest tenth of a second; of equals, the one nearest to the middle.
+
+    Args:
+        samples: where to look.
+        allowed: [len(samples)] where the middle should lie, if it can.
+    """
     energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
     starts = np.arange(0, len(samples) - PAUSE + 1, STEP)
+    if allowed is not None and allowed[starts + PAUSE // 2].any():
+        starts = starts[allowed[starts + PAUSE // 2]]
     power = energy[starts + PAUSE] - energy[starts]
     # Sums of the same silence differ by rounding; what is inaudible beside full scale is equal.
     quiet = starts[power <= power.min() + 1e-9 * PAUSE]
@@ -52,17 +67,22 @@ def _quietest(samples: Samples) -> int:
 
 
 class Cutter:
-    """Cuts a recording that arrives bit by bit.
+    """Cuts samples into pieces as they come.
 
     Args:
         chunk_seconds: target length of a piece, 1 to 1200. A recording that ends less than a
             second behind its first search window stays one piece.
+        vad: cut where nobody speaks, if there is such a place near the target, and leave long
+            silence out: in its place comes a chunk without samples that says how much it is, at
+            least one for every `chunk_seconds`.
+
+    Pieces and silences follow each other without gap or overlap.
 
     Raises:
         UsageError: the target is out of range.
     """
 
-    def __init__(self, chunk_seconds: float = CHUNK_SECONDS) -> None:
+    def __init__(self, chunk_seconds: float = CHUNK_SECONDS, vad: bool = False) -> None:
         real = isinstance(chunk_seconds, numbers.Real)
         if not real or not 1.0 <= chunk_seconds <= MAX_CHUNK_SECONDS:
             raise UsageError(
@@ -76,52 +96,124 @@ class Cutter:
         self._start = 0
         self._waiting: list[Samples] = []
         self._heard = 0
+        self._detector = SpeechDetector() if vad else None
+        self._speech: deque[bool] = deque()
+        self._decided = 0
+        self._quiet = 0
+        self._skipping = False
+
+    @property
+    def start(self) -> int:
+        """Where the piece under way begins: every chunk still to come starts here or later."""
+        return self._start
 
     def feed(self, samples: Samples) -> list[Chunk]:
-        """Hear more, float32 [n] at 16 kHz, and return the pieces whose ends are now certain."""
-        self._waiting.append(samples)
-        self._heard += len(samples)
-        pieces = []
-        while self._heard >= self._needed:
-            whole = np.concatenate(self._waiting)
-            low = self._target - self._reach
-            cut = low + _quietest(whole[low : self._target + self._reach])
-            pieces.append(Chunk(self._start, whole[:cut]))
-            self._start += cut
-            # A copy, so that the piece that was given away can be freed.
-            self._waiting = [whole[cut:].copy()]
-            self._heard = len(self._waiting[0])
-        return pieces
+        """Hear more, float32 [n] at 16 kHz; returns the pieces that are complete now."""
+        chunks: list[Chunk] = []
+        # A second at a time, so that what is held is never much more than a piece.
+        for first in range(0, len(samples), SAMPLE_RATE):
+            block = samples[first : first + SAMPLE_RATE]
+            self._waiting.append(block)
+            self._heard += len(block)
+            if self._detector is not None:
+                chunks += self._take(self._detector.feed(block))
+            else:
+                while self._heard >= self._needed:
+                    chunks.append(self._cut())
+        return chunks
 
     def finish(self) -> list[Chunk]:
-        """There is no more: what is left, if anything."""
-        rest = self.unfixed()
-        self._waiting, self._heard = [], 0
-        return [] if rest is None else [rest]
+        """Nothing more comes; returns what is left."""
+        chunks = self._take(self._detector.finish()) if self._detector is not None else []
+        if self._heard:
+            chunks.append(self._leave_out() if self._skipping else self._piece(self._heard))
+        return chunks
 
     def unfixed(self) -> Chunk | None:
-        """What was heard behind the last certain cut, if anything."""
-        if not self._heard:
+        """The piece under way as far as it is heard; None where there is none, as in a silence
+        that is left out."""
+        if not self._heard or self._skipping:
             return None
-        if len(self._waiting) > 1:
-            self._waiting = [np.concatenate(self._waiting)]
+        self._waiting = [np.concatenate(self._waiting)]
         return Chunk(self._start, self._waiting[0])
 
+    def _cut(self) -> Chunk:
+        """A piece that ends in the search window, all of which has been heard."""
+        first, last = self._target - self._reach, self._target + self._reach
+        window = np.concatenate(self._waiting)[first:last]
+        return self._piece(first + _quietest(window, self._free(first, last)))
 
-def split(blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS) -> Iterator[Chunk]:
+    def _free(self, first: int, last: int) -> NDArray[np.bool_] | None:
+        """Where nobody speaks in a span of what is held."""
+        if self._detector is None:
+            return None
+        before = self._decided - len(self._speech)
+        blocks = (self._start + np.arange(first, last)) // BLOCK - before
+        return ~np.array(self._speech)[blocks]
+
+    def _piece(self, length: int) -> Chunk:
+        """The first `length` samples of what is held."""
+        samples = np.concatenate(self._waiting)
+        chunk = Chunk(self._start, samples[:length])
+        self._forget(samples, length)
+        return chunk
+
+    def _leave_out(self, end: int | None = None) -> Chunk:
+        """The silence that is held, all of it or up to sample `end` of the recording."""
+        samples = np.concatenate(self._waiting)
+        length = len(samples) if end is None else end - self._start
+        peak = float(np.abs(samples[:length]).max(initial=0.0))
+        chunk = Chunk(self._start, samples[:0].copy(), skipped=length, peak=peak)
+        self._forget(samples, length)
+        return chunk
+
+    def _forget(self, samples: Samples, length: int) -> None:
+        self._start += length
+        # A copy, so that the piece that was given away can be freed.
+        self._waiting = [samples[length:].copy()]
+        self._heard = len(self._waiting[0])
+        while self._speech and (self._decided - len(self._speech) + 1) * BLOCK <= self._start:
+            self._speech.popleft()
+
+    def _take(self, decisions: Iterable[bool]) -> list[Chunk]:
+        """Go on by blocks of which it is known whether they could be speech."""
+        chunks: list[Chunk] = []
+        for speech in decisions:
+            begin = self._decided * BLOCK
+            self._decided += 1
+            self._speech.append(speech)
+            self._quiet = 0 if speech else self._quiet + 1
+            if self._skipping and speech:
+                chunks.append(self._leave_out(begin))
+                self._skipping = False
+            elif self._skipping and begin - self._start >= self._target:
+                chunks.append(self._leave_out(begin))
+            elif not self._skipping and self._quiet >= SKIPPED_BLOCKS:
+                self._skipping = True
+                silence = (self._decided - self._quiet) * BLOCK
+                if silence > self._start:
+                    chunks.append(self._piece(silence - self._start))
+            elif not self._skipping and self._decided * BLOCK - self._start >= self._needed:
+                chunks.append(self._cut())
+        return chunks
+
+
+def split(
+    blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS, vad: bool = False
+) -> Iterator[Chunk]:
     """Cut a stream of samples into pieces.
 
     Args:
         blocks: float32 [n] at 16 kHz, of any sizes.
-        chunk_seconds: as of `Cutter`.
+        chunk_seconds, vad: see `Cutter`.
 
     Yields:
-        pieces that follow each other without gap or overlap.
+        pieces, each as soon as it is complete.
 
     Raises:
         UsageError: the target is out of range.
     """
-    return _pieces(blocks, Cutter(chunk_seconds))
+    return _pieces(blocks, Cutter(chunk_seconds, vad))
 
 
 def _pieces(blocks: Iterable[Samples], cutter: Cutter) -> Iterator[Chunk]:

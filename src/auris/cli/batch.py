@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auris.cli.options import (
+    BatchSeconds,
     BatchSize,
     ChunkSeconds,
     Context,
     Device,
     Dtype,
     Language,
+    Languages,
     Model,
     Threads,
+    Vad,
+    listed,
 )
+from auris.cli.output import chosen_formats, file_stem
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
     from auris.bulk import Found, ResultsFile
     from auris.pipeline import Progress
+    from auris.transcript_files import TranscriptFiles
 
 MOST_SHOWN = 20
 """Failures that are told at the end; all are in the results file."""
@@ -51,9 +57,27 @@ def batch(
     dtype: Dtype = "auto",
     threads: Threads = None,
     batch_size: BatchSize = 8,
+    batch_seconds: BatchSeconds = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that read recordings ahead; results are the same.")
+    ] = 0,
     language: Language = "auto",
+    languages: Languages = None,
     context: Context = "",
     chunk_seconds: ChunkSeconds = 30.0,
+    vad: Vad = False,
+    output_format: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output-format",
+            "-f",
+            help="Also write NAME.srt and so on to --output-dir, in these formats. Repeatable.",
+            show_default="none",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", "-o", help="Where -f writes.")
+    ] = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Try again what failed in an earlier run.")
     ] = False,
@@ -64,6 +88,9 @@ def batch(
     kept once, the others are done. The exit code is 1 when a recording failed.
     """
     found = _found(input_dir, files)
+    formats = sorted(chosen_formats(output_format or []))
+    beside = _beside(output_dir, formats, found, input_dir is not None)
+    from auris.batching import Failure
     from auris.bulk import Outcome, ResultsFile, source_of
     from auris.pipeline import AsrPipeline
 
@@ -77,6 +104,9 @@ def batch(
         "context": context,
         "chunk_seconds": chunk_seconds,
     }
+    # Only what is asked, so that results of runs without these can be continued.
+    asked = {"languages": listed(languages), "vad": vad, "formats": formats}
+    run |= {name: value for name, value in asked.items() if value}
     with ResultsFile(output, run) as results:
         if retry:
             results.forget_failures()
@@ -88,9 +118,16 @@ def batch(
                 language,
                 context,
                 batch_size=batch_size,
+                batch_seconds=batch_seconds,
+                workers=min(workers, len(sources)),
+                languages=listed(languages),
                 chunk_seconds=chunk_seconds,
+                vad=vad,
                 progress=progress,
             ):
+                # Files come first: what the results name as done has its files.
+                if beside is not None and not isinstance(result, Failure):
+                    beside.write(names[number], result)
                 results.append(Outcome(names[number], result))
         failed = {name: results.failed[name] for name in found.names if name in results.failed}
         sys.stderr.write(
@@ -128,6 +165,24 @@ def _found(folder: Path | None, files: str | None) -> Found:
             "There has to be a recording to transcribe", "none was found", "check the input"
         )
     return found
+
+
+def _beside(
+    directory: Path | None, formats: list[str], found: Found, folder: bool
+) -> TranscriptFiles | None:
+    """Files beside the results, if any are asked."""
+    if (directory is None) != (not formats):
+        raise UsageError(
+            "-f and --output-dir belong together",
+            "one of them is given",
+            "give both, or neither for the results file alone",
+        )
+    if directory is None:
+        return None
+    from auris.transcript_files import TranscriptFiles, names_in_folder
+
+    places = names_in_folder(found.names) if folder else {n: file_stem(n) for n in found.names}
+    return TranscriptFiles(directory, formats, places)
 
 
 def _tell(failed: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auris.cli.options import Context, Device, Dtype, Language, Model, Threads
+from auris.cli.options import Context, Device, Dtype, Language, Model, Threads, Vad
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE
 
@@ -63,6 +63,7 @@ def listen(
     step_seconds: Annotated[
         float, typer.Option(help="Seconds between looks at what was said last.")
     ] = 0.5,
+    vad: Vad = False,
     output_format: Annotated[
         str, typer.Option("--output-format", "-f", help="txt or json.")
     ] = "txt",
@@ -88,7 +89,12 @@ def listen(
 
     def session(at: int) -> StreamSession:
         return pipeline.stream(
-            language, context, rate=at, chunk_seconds=chunk_seconds, step_seconds=step_seconds
+            language,
+            context,
+            rate=at,
+            chunk_seconds=chunk_seconds,
+            step_seconds=step_seconds,
+            vad=vad,
         )
 
     show = _json if output_format == "json" else _Lines(sys.stdout.isatty()).show

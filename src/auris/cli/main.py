@@ -15,6 +15,7 @@ from auris.cli import (
     batch,
     benchmark,
     convert,
+    detect_language,
     doctor,
     listen,
     models,
@@ -44,6 +45,7 @@ transcribe.register(app)
 batch.register(app)
 listen.register(app)
 align.register(app)
+detect_language.register(app)
 models.register(app)
 pull.register(app)
 convert.register(app)

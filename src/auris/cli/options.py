@@ -7,14 +7,18 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "BatchSeconds",
     "BatchSize",
     "ChunkSeconds",
     "Context",
     "Device",
     "Dtype",
     "Language",
+    "Languages",
     "Model",
     "Threads",
+    "Vad",
+    "listed",
 ]
 
 Model = Annotated[
@@ -37,6 +41,10 @@ Threads = Annotated[
     int | None, typer.Option(min=1, max=1024, help="CPU threads; torch's own choice by default.")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Most pieces decoded at once, over all files.")]
+BatchSeconds = Annotated[
+    float | None,
+    typer.Option(help="Most seconds of audio decoded at once.", show_default="no limit"),
+]
 Language = Annotated[
     str, typer.Option("--language", "-l", help="auto, or a code or English name to force.")
 ]
@@ -46,3 +54,16 @@ Context = Annotated[
 ChunkSeconds = Annotated[
     float, typer.Option(help="Cut longer recordings at quiet places about this far apart.")
 ]
+Languages = Annotated[
+    str | None,
+    typer.Option(help="Languages to choose from, as en,zh.", show_default="all of the model's"),
+]
+Vad = Annotated[
+    bool,
+    typer.Option("--vad", help="Cut where nobody speaks and leave long silence out."),
+]
+
+
+def listed(given: str | None) -> list[str] | None:
+    """The parts of an option's value that commas separate."""
+    return None if given is None else [part.strip() for part in given.split(",")]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from auris.subtitles import CueStyle
     from auris.types import Transcript
 
-__all__ = ["Output"]
+__all__ = ["Output", "chosen_formats", "file_stem"]
 
 LINE_BREAKING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -63,7 +63,7 @@ class Output:
                 "none was named",
                 "name a FILE, or - for standard input",
             )
-        chosen = _formats(formats)
+        chosen = chosen_formats(formats)
         style = _style(chosen, max_line_width, max_line_count)
         if directory is None:
             _fit_for_standard_output(sources, chosen)
@@ -131,7 +131,7 @@ class Output:
             raise _unwritable(f"{str(target)!r} cannot be ({error.strerror})") from None
 
 
-def _formats(asked: Iterable[str]) -> list[str]:
+def chosen_formats(asked: Iterable[str]) -> list[str]:
     """The formats that are asked, each once; "all" is every one."""
     from auris.writers import WRITERS
 
@@ -186,7 +186,7 @@ def _fit_for_standard_output(sources: Sequence[str], formats: Sequence[str]) -> 
 
 
 def _stems(sources: Sequence[str]) -> list[str]:
-    stems = [_stem(name) for name in sources]
+    stems = [file_stem(name) for name in sources]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise UsageError(
@@ -197,7 +197,8 @@ def _stems(sources: Sequence[str]) -> list[str]:
     return stems
 
 
-def _stem(source: str) -> str:
+def file_stem(source: str) -> str:
+    """What the files of a recording are called, without suffix."""
     from auris.audio.encoded import is_data_uri
     from auris.audio.remote import is_url
 

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from auris.cli.options import (
+    BatchSeconds,
     BatchSize,
     ChunkSeconds,
     Context,
     Device,
     Dtype,
     Language,
+    Languages,
     Model,
     Threads,
+    Vad,
+    listed,
 )
 from auris.cli.output import Output
 from auris.errors import UsageError
@@ -51,13 +55,16 @@ def transcribe(
     dtype: Dtype = "auto",
     threads: Threads = None,
     batch_size: BatchSize = 1,
+    batch_seconds: BatchSeconds = None,
     language: Language = "auto",
+    languages: Languages = None,
     context: Context = "",
     max_new_tokens: Annotated[
         int | None,
         typer.Option(min=1, help="Token budget of a piece; by default 64, and 16 a second."),
     ] = None,
     chunk_seconds: ChunkSeconds = 30.0,
+    vad: Vad = False,
     start: Annotated[float, typer.Option(help="First second to transcribe.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds to transcribe.")] = None,
     channels: Annotated[
@@ -131,17 +138,20 @@ def transcribe(
             language,
             context,
             batch_size=batch_size,
+            batch_seconds=batch_seconds,
+            languages=listed(languages),
             chunk_seconds=chunk_seconds,
+            vad=vad,
             start=start,
             duration=duration,
             channels=cast("Channels", channels),
-            speakers=None if speakers is None else speakers.split(","),
+            speakers=listed(speakers),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
             word_timestamps=word_timestamps,
             aligner=placing,
-            clean=[] if clean is None else [step.strip() for step in clean.split(",")],
+            clean=listed(clean) or [],
             progress=progress,
         )
         failed = output.write(results, debug=bool(call.obj))

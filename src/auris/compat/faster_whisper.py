@@ -275,7 +275,7 @@ def _segments(pieces: Iterable[types.Segment], temperature: float) -> Iterator[S
 def _one_temperature(given: Any) -> float:
     listed = list(given) if isinstance(given, (list, tuple)) else [given]
     if len(listed) != 1:
-        raise refuse("temperature", given, "pass one; nothing is decoded a second time")
+        raise refuse("temperature", given, "pass one; retries keep it")
     temperature: float = listed[0]
     return temperature
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache
+from auris.decoding.openings import Opening, choose_opening, given_choice, score_openings
 from auris.decoding.repetition import Repetition
 from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
 from auris.types import FinishReason
@@ -34,6 +35,11 @@ class Request:
         prompt: token ids, or embeddings [L, hidden].
         max_new_tokens: most tokens to add, at least 1; the stop token does not count.
         sampling: how tokens are chosen.
+        openings: what the text may begin with, each a row of ids; None leaves it free. The model's
+            own beginning is kept if it is one of them or of `kept_openings`, else it is the
+            likeliest of `openings`.
+        share: how much of a batch the request takes; those in one batch add up to at most 1, unless
+            it is one alone.
         probe: what to ask the scores by the way.
     """
 
@@ -41,6 +47,9 @@ class Request:
     prompt: Sequence[int] | Tensor
     max_new_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
+    openings: tuple[tuple[int, ...], ...] | None = None
+    kept_openings: tuple[tuple[int, ...], ...] = ()
+    share: float = 0.0
     probe: Probe | None = None
 
 
@@ -103,13 +112,31 @@ class Row:
 
 def _prefill(
     backend: Backend, cache: Cache, request: Request, stops: Collection[int]
-) -> tuple[Row, Step]:
+) -> tuple[Row, list[Step]]:
     began = time.perf_counter()
     rows = backend.admit(cache)
     row = Row(request, request.sampling.generator())
     logits = backend.extend(cache, [request.prompt], rows)[:, -1]
+    steps: list[Step] = []
+    if request.openings is not None:
+        opening = _opening(backend, cache, rows[0], logits[0], request)
+        (scores,) = backend.extend(cache, [opening.ids], rows, "all")
+        for token, before in zip(opening.ids, [logits[0], *scores], strict=False):
+            steps.append(row.take(before, given_choice(before, token), stops, 0.0, True))
+            if steps[-1].finish is not None:
+                return row, steps
+        logits = scores[-1:]
     (choice,) = choose(logits, [request.sampling.temperature], [row.generator])
-    return row, row.take(logits[0], choice, stops, time.perf_counter() - began, True)
+    return row, [*steps, row.take(logits[0], choice, stops, time.perf_counter() - began, True)]
+
+
+def _opening(backend: Backend, cache: Cache, row: int, logits: Tensor, request: Request) -> Opening:
+    """What a request's text begins with."""
+    chosen, kept = (
+        score_openings(backend, cache, row, logits, openings)
+        for openings in (request.openings or (), request.kept_openings)
+    )
+    return choose_opening(chosen, kept)
 
 
 def advance(
@@ -136,6 +163,11 @@ def advance(
     ]
 
 
+def _fits(request: Request, rows: Iterable[Row]) -> bool:
+    """Whether a batch has room for one more request."""
+    return request.share + sum(row.request.share for row in rows) <= 1.0 + 1e-9
+
+
 def decode(
     backend: Backend, requests: Iterable[Request], stops: Collection[int], rows: int = 1
 ) -> Iterator[Step]:
@@ -160,21 +192,26 @@ def decode(
     cache: Cache | None = None
     under_way: list[Row] = []
     exhausted = False
+    held: Request | None = None
     while True:
         while not exhausted and len(under_way) < rows:
-            request = next(waiting, None)
+            request = held or next(waiting, None)
             if request is None:
                 exhausted = True
                 break
+            held = request
+            if under_way and not _fits(request, under_way):
+                break
+            held = None
             if cache is None:
                 room = min(request.max_new_tokens, FIRST_ROOM)
                 cache = backend.new_cache(rows, len(request.prompt) + room)
-            row, step = _prefill(backend, cache, request, stops)
-            if step.finish is None:
+            row, steps = _prefill(backend, cache, request, stops)
+            if steps[-1].finish is None:
                 under_way.append(row)
             else:
                 backend.drop(cache, len(under_way))
-            yield step
+            yield from steps
         if not under_way or cache is None:
             return
         steps = advance(backend, cache, under_way, stops)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auris.batching import Failure
 from auris.checkpoints.calibration import Calibration, Logistic
@@ -39,7 +40,7 @@ __all__ = ["BINS", "Clip", "Scored", "bins", "ece", "fit", "listen", "measure", 
 
 BINS = 10
 
-RIDGE = 1e-2
+RIDGE = 0.1
 """Weight of the squares of the fitted weights, so that separable data have a fit."""
 
 SILENCE_COUNTS = (
@@ -52,6 +53,9 @@ SILENCE_COUNTS = (
     "silent_words",
     "silent_words_left",
 )
+
+MARGIN = 1.0
+"""By how much in log-odds the threshold of silence lies above all speech that was fitted to."""
 
 LEAST_THRESHOLD = 0.5
 """Speech is never suppressed while it is as likely as silence."""
@@ -204,7 +208,7 @@ def fit(clips: Sequence[Clip]) -> Calibration:
         [not clip.speech for clip in clips for _ in clip.silence],
         "pieces with and without speech",
     )
-    suppressed = [
+    heard = [
         silence(features)
         for clip in clips
         if clip.speech and any(word.right for word in clip.words)
@@ -215,8 +219,19 @@ def fit(clips: Sequence[Clip]) -> Calibration:
         token=_logistic([t.features for t in tokens], [t.right for t in tokens]),
         word=_logistic([w.features for w in words], [w.right for w in words]),
         silence=silence,
-        silence_threshold=max(LEAST_THRESHOLD, *suppressed),
+        silence_threshold=_threshold(heard),
     )
+
+
+def _threshold(heard: Iterable[float]) -> float:
+    """A chance of silence that speech does not reach.
+
+    Args:
+        heard: the chances of pieces in which some words are right.
+    """
+    most = min(max(heard, default=0.0), 1.0 - 1e-9)
+    odds = most / (1.0 - most) * math.exp(MARGIN)
+    return max(LEAST_THRESHOLD, odds / (1.0 + odds))
 
 
 def _logistic(
@@ -224,7 +239,7 @@ def _logistic(
     right: Sequence[bool],
     what: str = "words that are right and words that are wrong",
 ) -> Logistic:
-    """Logistic regression by Newton's method."""
+    """Logistic regression by Newton's method, its steps halved until they lead downwards."""
     if len(set(right)) < 2:
         raise UsageError(
             f"A calibration is fitted to {what}", "the test sets lack one of these", "add a set"
@@ -233,12 +248,20 @@ def _logistic(
     y = np.array(right, dtype=np.float64)
     ridge = RIDGE * np.eye(x.shape[1])
     ridge[0, 0] = 1e-9
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        scores = x @ weights
+        return float((np.logaddexp(0.0, scores) - y * scores).sum() + weights @ ridge @ weights / 2)
+
     weights = np.zeros(x.shape[1])
     for _ in range(100):
         chance = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -50.0, 50.0)))
         slope = x.T @ (chance - y) + ridge @ weights
         bend = (x * (chance * (1.0 - chance))[:, None]).T @ x + ridge
         step = np.linalg.solve(bend, slope)
+        before = loss(weights)
+        while loss(weights - step) > before and np.abs(step).max() > 1e-9:
+            step = step / 2
         weights = weights - step
         if np.abs(step).max() < 1e-9:
             break

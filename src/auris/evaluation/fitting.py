@@ -101,7 +101,7 @@ def fitted(
             "held_out": _short(held_out),
         }
         _save(replace(calibration, measured=measured), loaded.found.directory)
-    if plot is not None:
+    if plot is not None and held_out["words"]:
         draw(held_out, f"{loaded.found.name}: {held_out['words']} words not fitted to", plot)
     return Report(tables, failed, summary)
 

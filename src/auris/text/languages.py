@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from auris.errors import LanguageError
+from collections.abc import Iterable
 
-__all__ = ["LANGUAGES", "language_name"]
+from auris.errors import LanguageError, UsageError
+
+__all__ = ["LANGUAGES", "language_name", "language_names"]
 
 LANGUAGES = {
     "ar": "Arabic",
@@ -66,3 +68,23 @@ def language_name(language: str | None) -> str | None:
             f"choose one of {', '.join(f'{code} ({name})' for code, name in LANGUAGES.items())}",
         )
     return name
+
+
+def language_names(languages: Iterable[str] | None) -> tuple[str, ...] | None:
+    """English names of languages to choose from, each once; None leaves the choice free.
+
+    Raises:
+        LanguageError: one is no language.
+        UsageError: there is none, or one is "auto".
+    """
+    if languages is None:
+        return None
+    given = [languages] if isinstance(languages, str) else list(languages)
+    names = dict.fromkeys(language_name(language) for language in given)
+    if not names or None in names:
+        raise UsageError(
+            "languages has to list the languages to choose from",
+            f"it is {given!r}",
+            "name some, such as en and zh, or leave it out",
+        )
+    return tuple(name for name in names if name is not None)

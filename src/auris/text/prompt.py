@@ -23,6 +23,7 @@ __all__ = [
     "TURN_END",
     "TURN_START",
     "alignment_ids",
+    "opening_ids",
     "prompt_ids",
 ]
 
@@ -120,6 +121,15 @@ def prompt_ids(
         return [*system, *user, turn, *tokenizer.encode("assistant\n")]
     opening = tokenizer.encode(f"assistant\nlanguage {language}")
     return [*system, *user, turn, *opening, tokenizer.id(TEXT_TAG)]
+
+
+def opening_ids(tokenizer: Tokenizer, language: str | None) -> tuple[int, ...]:
+    """Ids with which a reply in a language begins; None is how a model says that nobody speaks.
+
+    Raises:
+        TokenizerError: the vocabulary lacks a control token.
+    """
+    return (*tokenizer.encode(f"language {language}"), tokenizer.id(TEXT_TAG))
 
 
 def alignment_ids(tokenizer: Tokenizer, audio_tokens: int, words: Iterable[str]) -> list[int]:
