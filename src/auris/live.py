@@ -184,7 +184,7 @@ class LiveQwen:
         if self._cache is None:
             self._cache = self._backend.new_cache(self._streams, FIRST_POSITIONS)
         (row,) = self._backend.admit(self._cache)
-        voice = Voice(Hearing(self._recognizer.config), row)
+        voice = Voice(Hearing(self._recognizer.config), row=row)
         self._voices.append(voice)
         return voice
 
