@@ -14,7 +14,7 @@ test: $(VENV)/installed-dev
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard native/*) | $(VENV)/bin/python
 	$(PIP) torch
 	$(PIP) -e .
 	@touch $@
@@ -24,4 +24,4 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist src/*.egg-info src/auris/_native* .coverage* .pytest_cache .mypy_cache .ruff_cache

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from auris.backends import native
 from auris.cli.main import main
 from auris.doctor import check_model, environment
 from tests.tiny_models import aligner_config, ctc_config, write_tiny
@@ -17,6 +18,16 @@ def test_the_environment_names_devices_and_versions() -> None:
     assert "cpu" in found["devices"]
     assert "torch 2" in found["packages"]
     assert {"cpu float32", "cpu bfloat16", "cpu float16"} <= set(found)
+
+
+def test_the_environment_says_what_runs_packed_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step() -> str:
+        return {finding.what: finding.found for finding in environment()}["int8 and int4"]
+
+    if native.available():
+        assert step() == f"native step, {native.instructions()}"
+    monkeypatch.setattr(native, "available", lambda: False)
+    assert "PyTorch step" in step()
 
 
 @pytest.mark.parametrize("layout", ["native", "hf", "published"])

@@ -72,6 +72,7 @@ def qwen_config(
     decoder_heads: int = 4,
     head_dim: int = 16,
     hidden: int = 48,
+    decoder_layers: int = 2,
 ) -> QwenAsrConfig:
     """Official architecture in miniature."""
     tokenizer = tiny_tokenizer()
@@ -89,7 +90,7 @@ def qwen_config(
         decoder=DecoderConfig(
             vocab=tokenizer.size + 8,
             hidden=hidden,
-            layers=2,
+            layers=decoder_layers,
             heads=decoder_heads,
             kv_heads=kv_heads,
             head_dim=head_dim,

@@ -1,4 +1,4 @@
-"""Options of calls and of live streams, and what they mean."""
+"""What calls and live streams may ask for, and how that is checked and taken apart."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypedDict, cast
+from typing import Protocol, TypedDict, cast
 
+from auris.align import ForcedAligner
 from auris.audio.io import WEB, Channels, Source, WebLimits
 from auris.audio.split import CHUNK_SECONDS
 from auris.decoding.sampling import Sampling
@@ -19,9 +20,6 @@ from auris.reading import Reading
 from auris.text.cleanup import check_steps
 from auris.text.languages import language_name, language_names
 
-if TYPE_CHECKING:
-    from auris.align import ForcedAligner
-
 __all__ = [
     "CallOptions",
     "CancelToken",
@@ -29,9 +27,9 @@ __all__ = [
     "SessionOptions",
     "StreamOptions",
     "check_call",
-    "options_of",
     "reading_of",
     "stream_options",
+    "text_options",
 ]
 
 
@@ -133,7 +131,7 @@ class SessionOptions(TypedDict, total=False):
 
 
 def reading_of(given: CallOptions) -> Reading:
-    """How a call reads its sources.
+    """How the recordings of a call are read.
 
     Raises:
         UsageError: an option is impossible.
@@ -150,10 +148,10 @@ def reading_of(given: CallOptions) -> Reading:
 
 
 def check_call(sources: Iterable[Source], given: CallOptions) -> None:
-    """Refuse unknown names, and one source where several belong.
+    """Refuse unknown options, and a single source in the place of several.
 
     Raises:
-        UsageError: there are such.
+        UsageError: there is one.
     """
     _check_names(given, CallOptions)
     if isinstance(sources, (str, bytes, os.PathLike)):
@@ -187,8 +185,8 @@ def _check_names(given: Iterable[str], known: type[CallOptions] | type[StreamOpt
         )
 
 
-def options_of(language: str | None, context: str, given: CallOptions) -> Options:
-    """How pieces are transcribed.
+def text_options(language: str | None, context: str, given: CallOptions) -> Options:
+    """How the pieces of a call are transcribed.
 
     Raises:
         UsageError, LanguageError: an option is impossible.

@@ -13,11 +13,22 @@ from pathlib import Path
 import torch
 
 from auris import __version__
+from auris.backends import native
+from auris.backends.quant import swap
 from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
 from auris.belonging import check_vocabulary
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.hub import bundled_models
-from auris.checkpoints.load import Checkpoint, Model, load_weights, open_checkpoint, weight_files
+from auris.checkpoints.load import (
+    Checkpoint,
+    Model,
+    build,
+    hollow,
+    load_weights,
+    open_checkpoint,
+    weight_files,
+)
+from auris.checkpoints.packed import load_packed
 from auris.config import AlignerConfig, AutCtcConfig
 from auris.errors import AurisError
 from auris.pipeline import make_recognizer
@@ -66,7 +77,15 @@ def environment() -> Iterator[Finding]:
     yield Finding(
         "cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"
     )
+    yield Finding("int8 and int4", _step())
     yield Finding("bundled models", ", ".join(bundled_models()) or "none")
+
+
+def _step() -> str:
+    """What runs packed models here."""
+    if native.available():
+        return f"native step, {native.instructions()}"
+    return "PyTorch step (the package was built without a C++ compiler; it is slower)"
 
 
 def check_model(directory: str | Path) -> Iterator[Finding]:
@@ -84,7 +103,7 @@ def check_model(directory: str | Path) -> Iterator[Finding]:
         files = weight_files(checkpoint.directory)
         yield Finding(stage, ", ".join(file.name for file in files), True)
         stage = "tensors"
-        model = load_weights(checkpoint, torch.device("cpu"), lambda stored: stored)
+        model = _as_stored(checkpoint)
         yield Finding(stage, _tensors(checkpoint, model), True)
         stage = "tokens"
         yield Finding(stage, _tokens(checkpoint, model), True)
@@ -92,10 +111,19 @@ def check_model(directory: str | Path) -> Iterator[Finding]:
         yield Finding(stage, str(error), False)
 
 
+def _as_stored(checkpoint: Checkpoint) -> Model:
+    cpu = torch.device("cpu")
+    if checkpoint.quantization is None:
+        return load_weights(checkpoint, cpu, lambda stored: stored)
+    return load_packed(checkpoint, checkpoint.quantization, lambda stored: stored, swap)
+
+
 def _tensors(checkpoint: Checkpoint, model: Model) -> str:
     weights = list(model.parameters())
-    count = sum(weight.numel() for weight in weights)
-    dtype = str(weights[0].dtype).removeprefix("torch.")
+    count = sum(weight.numel() for weight in hollow(lambda: build(checkpoint.config)).parameters())
+    quantization = checkpoint.quantization
+    kind = str(weights[0].dtype).removeprefix("torch.")
+    dtype = kind if quantization is None else f"{quantization.dtype}, the rest {kind}"
     head = load_ctc_head(checkpoint.directory, checkpoint.config, torch.device("cpu"))
     besides = "" if head is None else "; a CTC head besides"
     return f"{len(weights)} tensors, {count / 1e6:.1f} million parameters, {dtype}{besides}"

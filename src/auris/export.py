@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from auris.audio.mel import HOP, MIN_SAMPLES, WINDOW
@@ -26,7 +21,8 @@ from auris.checkpoints.layouts import LayoutName
 from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.config import CHUNK_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig
-from auris.errors import ConfigError, OutputError, UsageError
+from auris.errors import ConfigError, UsageError
+from auris.new_directory import new_directory
 from auris.recognizers import token_budget
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import (
@@ -41,16 +37,15 @@ from auris.text.prompt import (
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE
 
-__all__ = ["convert", "export"]
+__all__ = ["Parts", "config_json", "convert", "export", "write_besides"]
 
 REFERENCE_CLIP_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """What a directory is written from."""
+class Parts:
+    """What a directory is written from, besides its weights; `dtype` is theirs."""
 
-    model: nn.Module
     config: ModelConfig
     tokenizer: Tokenizer
     dtype: torch.dtype
@@ -155,7 +150,7 @@ def _write_vocabulary(out: Path, tokenizer: Tokenizer) -> None:
     _write_json(out / "tokenizer_config.json", _tokenizer_config(tokenizer, "Qwen3ASRProcessor"))
 
 
-def _write_native(out: Path, parts: _Parts) -> None:
+def _write_native(out: Path, parts: Parts) -> None:
     if parts.tokenizer.cuts_like_qwen2:
         _write_vocabulary(out, parts.tokenizer)
     else:
@@ -166,7 +161,7 @@ def _template(config: ModelConfig) -> str:
     return ALIGNER_TEMPLATE if isinstance(config, AlignerConfig) else CHAT_TEMPLATE
 
 
-def _write_hf(out: Path, parts: _Parts) -> None:
+def _write_hf(out: Path, parts: Parts) -> None:
     (out / "tokenizer.json").write_text(parts.tokenizer.to_json(), encoding="utf-8")
     (out / "chat_template.jinja").write_text(_template(parts.config), encoding="utf-8")
     _write_json(
@@ -187,7 +182,7 @@ def _write_hf(out: Path, parts: _Parts) -> None:
     _write_json(out / "processor_config.json", processor)
 
 
-def _write_published(out: Path, parts: _Parts) -> None:
+def _write_published(out: Path, parts: Parts) -> None:
     _write_vocabulary(out, parts.tokenizer)
     _write_json(
         out / "preprocessor_config.json",
@@ -205,7 +200,8 @@ def _write_published(out: Path, parts: _Parts) -> None:
 _WRITERS = {"native": _write_native, "hf": _write_hf, "published": _write_published}
 
 
-def _config(layout: LayoutName, parts: _Parts) -> dict[str, Any]:
+def config_json(layout: LayoutName, parts: Parts) -> dict[str, Any]:
+    """config.json of a directory."""
     dtype = str(parts.dtype).removeprefix("torch.")
     config = to_json(parts.config, layout, dtype, _ids(parts.tokenizer))
     if layout == "published" and isinstance(parts.config, QwenAsrConfig):
@@ -213,41 +209,19 @@ def _config(layout: LayoutName, parts: _Parts) -> dict[str, Any]:
     return config
 
 
-def _write(
-    out: Path, layout: LayoutName, parts: _Parts, config: Mapping[str, Any], shard_bytes: int
-) -> None:
-    weights = save_weights(parts.model, parts.config, layout, parts.dtype, out, shard_bytes)
+def write_besides(out: Path, layout: LayoutName, parts: Parts, config: Mapping[str, Any]) -> None:
+    """Everything of a model directory but its weights."""
     _write_json(out / "config.json", config)
     _WRITERS[layout](out, parts)
     if parts.ctc_head is not None:
-        weights.append(save_ctc_head(parts.ctc_head, parts.config, parts.dtype, out))
+        save_ctc_head(parts.ctc_head, parts.config, parts.dtype, out)
     if parts.calibration is not None:
         save_calibration(parts.calibration, out)
     if parts.generation:
         _write_json(out / "generation_config.json", parts.generation)
     # Weight files come readable by their owner only; the others have what the user's mask allows.
-    for path in weights:
+    for path in out.glob("*.safetensors"):
         path.chmod((out / "config.json").stat().st_mode)
-
-
-@contextmanager
-def _draft(target: Path) -> Iterator[Path]:
-    """A new directory beside the target, which takes its place when all has gone well."""
-    draft = target.parent / f".{target.name}.{uuid4().hex[:8]}"
-    try:
-        draft.mkdir(parents=True)
-        yield draft
-        if os.name == "nt" and target.exists():
-            target.rmdir()  # Elsewhere an empty directory gives way by itself.
-        draft.rename(target)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(
-            "The output has to be a directory that can be written",
-            f"writing {str(target)!r} failed ({error})",
-            "name another, or make room there",
-        ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def export(
@@ -282,24 +256,18 @@ def export(
         ConfigError: the layout cannot hold this model, or the model has no place for a CTC head.
         TensorError: a weight is too large for the dtype, or the CTC head is misshapen.
     """
-    target = Path(out)
     if layout not in _WRITERS:
         raise UsageError(
             f"The layout has to be {', '.join(_WRITERS)}", f"{layout!r} was asked", "choose one"
         )
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(
-            "The output has to be a new or empty directory",
-            f"{str(target)!r} is not",
-            "name another, or remove it first",
-        )
     if generation is None:
         generation = _generation(tokenizer) if isinstance(config, QwenAsrConfig) else {}
-    parts = _Parts(model, config, tokenizer, dtype, generation, ctc_head, calibration)
-    content = _config(layout, parts)
-    with _draft(target) as draft:
-        _write(draft, layout, parts, content, shard_bytes)
-    return target
+    parts = Parts(config, tokenizer, dtype, generation, ctc_head, calibration)
+    content = config_json(layout, parts)
+    with new_directory(out) as draft:
+        save_weights(model, config, layout, dtype, draft, shard_bytes)
+        write_besides(draft, layout, parts, content)
+    return Path(out)
 
 
 def convert(

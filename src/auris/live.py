@@ -20,6 +20,7 @@ from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.decoding.ctc import blank_logprob, greedy
 from auris.decoding.loop import Step
 from auris.decoding.speculative import Drafted, continued
+from auris.errors import UnsupportedOption
 from auris.hearing import Heard, Hearing, hear
 from auris.pieces import Piece
 from auris.recognizers import CtcRecognizer, QwenRecognizer, Recognizer
@@ -129,8 +130,13 @@ def live_recognizer(recognizer: Recognizer, streams: int) -> LiveRecognizer:
     """The live form of a recognizer, for up to `streams` streams at once."""
     if isinstance(recognizer, QwenRecognizer):
         return LiveQwen(recognizer, streams)
-    assert isinstance(recognizer, CtcRecognizer)
-    return LiveCtc(recognizer)
+    if isinstance(recognizer, CtcRecognizer):
+        return LiveCtc(recognizer)
+    raise UnsupportedOption(
+        "Live streams need a model of their own",
+        f"this one is shared through a {type(recognizer).__name__}",
+        "load it with AsrPipeline.from_pretrained",
+    )
 
 
 class LiveCtc:

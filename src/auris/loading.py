@@ -10,15 +10,18 @@ from typing import TypedDict
 
 import torch
 
+from auris.backends.quant import swap
 from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_memory
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
-from auris.errors import UsageError
+from auris.checkpoints.packed import load_packed
+from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
+from auris.errors import DeviceError, UsageError
 from auris.models.attention import Kernel
 from auris.text.tokenizer import Tokenizer
 
-__all__ = ["LoadOptions", "Loaded", "check_count", "load_model", "with_ctc_head"]
+__all__ = ["LoadOptions", "Loaded", "check_count", "load_model", "use_threads", "with_ctc_head"]
 
 MOST = 1 << 20
 """Largest number of anything that can be asked for; more is a slip, and would fill any memory."""
@@ -33,7 +36,8 @@ class LoadOptions(TypedDict, total=False):
         device: "auto", "cpu", "cuda", "cuda:N" or "mps"; by default AURIS_DEVICE from the
             environment, or "auto".
         dtype: "auto" (as stored, where the device computes in it), "float32", "bfloat16" or
-            "float16".
+            "float16"; "int8" or "int4", on the CPU, for a checkpoint in them or to quantize
+            another one while it is loaded.
         threads: CPU threads of the whole process; torch's own choice by default.
         kernel: attention kernel: "auto", "flash", "efficient" or "math".
         local_files_only: never use the network.
@@ -70,6 +74,17 @@ def check_count(name: str, number: int, most: int = MOST) -> None:
         )
 
 
+def use_threads(threads: int | None) -> None:
+    """Set the CPU threads of the whole process; None leaves torch's own choice.
+
+    Raises:
+        UsageError: it is no number of threads.
+    """
+    if threads is not None:
+        check_count("threads", threads, MOST_THREADS)
+        torch.set_num_threads(threads)
+
+
 def load_model(
     model: str | Path | None = None,
     *,
@@ -93,18 +108,56 @@ def load_model(
     default_model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
     found = resolve(default_model if model is None else model, local_files_only)
     default_device = os.environ.get("AURIS_DEVICE") or "auto"
-    place = pick_device(default_device if device is None else device)
-    if threads is not None:
-        check_count("threads", threads, MOST_THREADS)
-        torch.set_num_threads(threads)
+    use_threads(threads)
+    asked_device = default_device if device is None else device
     checkpoint = open_checkpoint(found.directory)
+    quantization = _quantization(dtype, checkpoint)
+    place = pick_device(asked_device) if quantization is None else _packed_device(asked_device)
     # Neither waits for the other: the tokenizer parses while the weights are read.
     with ThreadPoolExecutor(1) as pool, within_memory():
         tokenizer = pool.submit(Tokenizer.from_directory, found.directory)
-        weights = load_weights(
-            checkpoint, place, lambda stored: pick_dtype(dtype, place, stored), copy
-        )
+        if quantization is None:
+            weights = load_weights(
+                checkpoint, place, lambda stored: pick_dtype(dtype, place, stored), copy
+            )
+        else:
+            weights = load_packed(
+                checkpoint, quantization, lambda s: pick_dtype("auto", place, s), swap, copy
+            )
         return Loaded(found, checkpoint, TorchBackend(weights, kernel), tokenizer.result())
+
+
+def _quantization(dtype: str, checkpoint: Checkpoint) -> Quantization | None:
+    """How the weights will be packed; None for weights in floating point.
+
+    Raises:
+        DeviceError: the checkpoint is quantized, and another dtype is asked.
+    """
+    stored = checkpoint.quantization
+    if stored is None:
+        return next((Quantization(packed) for packed in PACKED_DTYPES if packed == dtype), None)
+    if dtype not in ("auto", stored.dtype):
+        raise DeviceError(
+            f"A checkpoint that was quantized to {stored.dtype} computes in it",
+            f"{dtype!r} was asked",
+            "choose --dtype auto, or the checkpoint that it was made from",
+        )
+    return stored
+
+
+def _packed_device(name: str | torch.device) -> torch.device:
+    """The CPU, where "auto" is asked, too: packed weights run nowhere else.
+
+    Raises:
+        DeviceError: another device is asked.
+    """
+    if str(name) != "auto" and pick_device(name).type != "cpu":
+        raise DeviceError(
+            "Weights in int8 and int4 run on the CPU",
+            f"the device {str(name)!r} was asked",
+            "choose --device cpu, or a checkpoint and a dtype in floating point",
+        )
+    return torch.device("cpu")
 
 
 def with_ctc_head(backend: TorchBackend, directory: Path) -> TorchBackend | None:

@@ -19,9 +19,9 @@ from auris.calls import (
     Progress,
     StreamOptions,
     check_call,
-    options_of,
     reading_of,
     stream_options,
+    text_options,
 )
 from auris.checkpoints.calibration import load_calibration
 from auris.checkpoints.configs import read_generation
@@ -166,6 +166,19 @@ class AsrPipeline:
         """
         return _in_order(self._updates([audio], language, context, options))
 
+    def updates(
+        self,
+        sources: Iterable[Source],
+        language: str | None = None,
+        context: str = "",
+        **options: Unpack[CallOptions],
+    ) -> Iterator[Update]:
+        """Transcribe recordings and give every piece and every recording as soon as it is done.
+
+        Arguments as in `transcribe`; wrong ones are refused at once.
+        """
+        return self._updates(sources, language, context, options)
+
     def detect_language(
         self,
         audio: Source,
@@ -213,7 +226,7 @@ class AsrPipeline:
             InvalidSamples: the rate is.
         """
         session, call = stream_options(options)
-        recognizer, text = self._recognizer(call), options_of(language, context, call)
+        recognizer, text = self._recognizer(call), text_options(language, context, call)
         return (pool or self.streams(1)).open(text, recognizer, **session)
 
     def astream(
@@ -230,7 +243,7 @@ class AsrPipeline:
         self, sources: Iterable[Source], language: str | None, context: str, given: CallOptions
     ) -> Iterator[Update]:
         check_call(sources, given)
-        options = options_of(language, context, given)
+        options = text_options(language, context, given)
         recognizer = self._recognizer(given)
         recognizer.check(options)
         rows = given.get("batch_size", 1)

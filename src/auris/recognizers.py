@@ -71,11 +71,13 @@ class Recognizer(Protocol):
         """Refuse options that the model cannot honour, before any work."""
 
     def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """Recognize pieces, up to `rows` at once, until told to stop.
 
-        After `cancelled` says true, pieces under way end as they are and no other begins.
+        Pieces that are still fed are None where none is at hand: those under way go on, and the
+        iterator is asked again. After `cancelled` says true, pieces under way end as they are and
+        no other begins.
         """
 
     def provisional(self, attempt: Attempt) -> Segment:
@@ -178,7 +180,7 @@ class QwenRecognizer:
         self.tokenizer.encode(options.context)
 
     def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """See `Recognizer.recognize`."""
         return self._work(_until(pieces, cancelled), deque(), rows, cancelled)
@@ -199,7 +201,7 @@ class QwenRecognizer:
 
     def _work(
         self,
-        pieces: Iterator[Piece],
+        pieces: Iterator[Piece | None],
         retries: deque[_Task],
         rows: int,
         cancelled: Callable[[], bool],
@@ -222,15 +224,19 @@ class QwenRecognizer:
         yield from self._cancelled(drafts.values(), retries)
 
     def _requests(
-        self, pieces: Iterator[Piece], retries: deque[_Task], drafts: dict[int, _Draft]
-    ) -> Iterator[Request]:
+        self, pieces: Iterator[Piece | None], retries: deque[_Task], drafts: dict[int, _Draft]
+    ) -> Iterator[Request | None]:
         for key in itertools.count():
             if retries:
                 task = retries.popleft()
             else:
-                piece = next(pieces, None)
-                if piece is None:
+                try:
+                    piece = next(pieces)
+                except StopIteration:
                     return
+                if piece is None:
+                    yield None
+                    continue
                 task = _Task(piece, {})
             drafts[key] = _Draft(task)
             yield self._request(key, task)
@@ -263,7 +269,17 @@ class QwenRecognizer:
             openings = tuple(opening_ids(self.tokenizer, name) for name in options.languages)
         share = len(samples) / SAMPLE_RATE / options.batch_seconds
         probe = self._probe(options)
-        return Request(key, prompt, budget, options.sampling, openings, (none,), share, probe)
+        return Request(
+            key,
+            prompt,
+            budget,
+            options.sampling,
+            openings,
+            (none,),
+            share,
+            probe,
+            piece.cancelled,
+        )
 
     def _probe(self, options: Options) -> Probe:
         """Where the model says that there is no speech: it names the language "None", or ends a
@@ -368,10 +384,12 @@ class CtcRecognizer:
                 check_language(self.config, language)
 
     def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """See `Recognizer.recognize`; rows do not matter, since a piece is one pass."""
         for piece in _until(pieces, cancelled):
+            if piece is None:
+                continue
             timings: dict[str, float] = {}
             now = time.perf_counter()
             config = self.config
@@ -407,11 +425,11 @@ def _none_probe(tokenizer: Tokenizer) -> Probe:
     return Probe(place, (none[place],))
 
 
-def _until(pieces: Iterable[Piece], cancelled: Callable[[], bool]) -> Iterator[Piece]:
+def _until(pieces: Iterable[Piece | None], cancelled: Callable[[], bool]) -> Iterator[Piece | None]:
     """Pieces until told to stop; asked before every piece, so that none is read in vain."""
     source = iter(pieces)
     while not cancelled():
-        piece = next(source, None)
-        if piece is None:
+        try:
+            yield next(source)
+        except StopIteration:
             return
-        yield piece

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from auris.backends.fake import FakeBackend
 from auris.decoding.loop import Request, Step, decode
+from auris.decoding.sampling import Probe
 
 VOCAB = 64
 STOP = 0
@@ -195,3 +197,20 @@ def test_an_error_in_the_source_reaches_the_caller() -> None:
     assert next(steps).token == 5
     with pytest.raises(RuntimeError, match="no more"):
         next(steps)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_probes_are_answered_at_their_place_and_nowhere_else(rows: int) -> None:
+    scripts = [[5, 6, 7, 8], [9], [6, 6, 6]]
+    probes = [Probe(2, (7,)), Probe(3, (1,)), None]
+    requests = [
+        Request(key, [FIRST_PROMPT + key], 9, probe=probe) for key, probe in enumerate(probes)
+    ]
+    told: dict[int, list[float | None]] = {}
+    for step in decode(backend_of(scripts), requests, {STOP}, rows):
+        told.setdefault(step.key, []).append(step.probed)
+    assert [value is None for value in told[0]] == [True, True, False, True, True]
+    # The scripted token scores 1 and all others 0.
+    assert told[0][2] == pytest.approx(math.log(math.e / (math.e + VOCAB - 1)), abs=1e-5)
+    assert told[1] == [None, None]
+    assert set(told[2]) == {None}

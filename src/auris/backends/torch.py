@@ -11,10 +11,14 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Positions
+from auris.backends.native_step import NativeStep
+from auris.backends.quant import PackedEmbedding
 from auris.checkpoints.load import Model
+from auris.checkpoints.quantization import PACKED_DTYPES
 from auris.errors import DeviceError, UnsupportedOption
 from auris.models.aligner import Aligner
 from auris.models.attention import KERNELS, Kernel, kernel_choice
@@ -97,7 +101,7 @@ def pick_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.dt
         return stored
     if name not in DTYPES:
         raise DeviceError(
-            f"The dtype has to be auto, {', '.join(DTYPES)}",
+            f"The dtype has to be auto, {', '.join([*DTYPES, *PACKED_DTYPES])}",
             f"{name!r} was asked",
             "choose one of these with --dtype",
         )
@@ -116,6 +120,14 @@ def _tail(positions: Positions) -> int | None:
     if isinstance(positions, int):
         return positions
     return 1 if positions == "last" else None
+
+
+def _ends(states: Sequence[Tensor], tail: int | None) -> Tensor:
+    """States [T_i, hidden] as one batch: all of them, or the last `tail` of each on the right."""
+    if tail is None:
+        return pad_sequence(list(states), batch_first=True)
+    ends = [row[-tail:] for row in states]
+    return torch.stack([pad(row, (0, 0, tail - len(row), 0)) for row in ends])
 
 
 @contextmanager
@@ -142,7 +154,8 @@ class TorchBackend:
     """A model on a device, behind the `Backend` protocol.
 
     Args:
-        model: weights in their compute dtype, on their device.
+        model: weights in their compute dtype, on their device; where a decoder's are packed, its
+            cache is in bfloat16.
         kernel: attention kernel, see `auris.models.attention.KERNELS`.
         ctc_head: a CTC head on the audio embeddings of a model with a decoder.
     """
@@ -162,6 +175,10 @@ class TorchBackend:
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = weight.dtype
+        self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
+        self.native_step: NativeStep | None = None
+        if isinstance(model, QwenAsr) and NativeStep.runs(model.decoder):
+            self.native_step = NativeStep(model.decoder)
 
     @property
     def _decoding(self) -> QwenAsr:
@@ -229,8 +246,9 @@ class TorchBackend:
     def new_cache(self, rows: int, capacity: int) -> KVCache:
         """See `Backend.new_cache`."""
         config = self._decoding.config.decoder
+        dtype = torch.bfloat16 if self.quantized else self.dtype
         with torch.inference_mode(), within_memory():
-            return KVCache(config, rows, capacity, self.dtype, self.device)
+            return KVCache(config, rows, capacity, dtype, self.device)
 
     @torch.inference_mode()
     def admit(self, cache: Cache, count: int = 1) -> range:
@@ -262,16 +280,27 @@ class TorchBackend:
         counts = [len(item) for item in inputs]
         if len(counts) != len(rows) or min(counts, default=0) < 1:
             raise ValueError(f"{len(rows)} rows need as many inputs of length >= 1, got {counts}")
-        if all(not isinstance(item, Tensor) for item in inputs):
-            ids = [torch.tensor(item, device=self.device) for item in inputs]
-            embedded = decoder.embed(pad_sequence(ids, batch_first=True))
-        else:
-            embedded = pad_sequence([self._embedded(item) for item in inputs], batch_first=True)
+        embedded = self._embedded(inputs)
+        tail = _tail(positions)
         with kernel_choice(self.kernel), within_memory():
-            logits = decoder(embedded, storage.rows(rows, counts), _tail(positions))
-        return cast(Tensor, logits.float())
+            if self.native_step is not None:
+                states = self.native_step.extend(storage, embedded, rows, every=tail != 1)
+                logits = decoder.logits(_ends(states, tail))
+            else:
+                padded = pad_sequence(embedded, batch_first=True)
+                logits = decoder(padded, storage.rows(rows, counts), tail)
+        return logits.float()
 
-    def _embedded(self, item: Sequence[int] | Tensor) -> Tensor:
-        if isinstance(item, Tensor):
-            return item.to(self.device, self.dtype)
-        return cast(Tensor, self._decoding.decoder.embed(torch.tensor(item, device=self.device)))
+    def _embedded(self, inputs: Sequence[Sequence[int] | Tensor]) -> list[Tensor]:
+        """Embeddings [T_i, hidden] of token ids, all looked up at once, and of embeddings."""
+        decoder = self._decoding.decoder
+        ids = [token for item in inputs if not isinstance(item, Tensor) for token in item]
+        looked_up = decoder.embed(torch.tensor(ids, dtype=torch.int64, device=self.device))
+        embedded, used = [], 0
+        for item in inputs:
+            if isinstance(item, Tensor):
+                embedded.append(item.to(self.device, decoder.norm.weight.dtype))
+            else:
+                embedded.append(looked_up[used : used + len(item)])
+                used += len(item)
+        return embedded

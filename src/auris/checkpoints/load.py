@@ -7,10 +7,8 @@ so that memory never holds the model twice.
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,8 @@ from torch.overrides import TorchFunctionMode
 
 from auris.checkpoints.configs import read_config, read_json
 from auris.checkpoints.layouts import LAYOUTS, LayoutName, Source, sources
+from auris.checkpoints.paging import release_pages
+from auris.checkpoints.quantization import Quantization, read_quantization
 from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.errors import CheckpointError, TensorError
 from auris.models.aligner import Aligner
@@ -33,11 +33,14 @@ __all__ = [
     "Checkpoint",
     "Files",
     "Model",
+    "assemble",
     "build",
+    "check_plan",
     "check_tensors",
     "hollow",
     "load_weights",
     "open_checkpoint",
+    "stored_dtype",
     "weight_files",
 ]
 
@@ -110,11 +113,13 @@ class Checkpoint:
         directory: where it lies.
         layout: how its weights are named.
         config: shapes.
+        quantization: how its weights are packed, or None where they are in floating point.
     """
 
     directory: Path
     layout: LayoutName
     config: ModelConfig
+    quantization: Quantization | None = None
 
 
 def open_checkpoint(directory: str | Path) -> Checkpoint:
@@ -125,7 +130,7 @@ def open_checkpoint(directory: str | Path) -> Checkpoint:
     """
     path = Path(directory)
     layout, config = read_config(path)
-    return Checkpoint(path, layout, config)
+    return Checkpoint(path, layout, config, read_quantization(path))
 
 
 class Files:
@@ -188,8 +193,14 @@ def _expected_shapes(shape: torch.Size, source: Source) -> Iterator[tuple[str, l
         yield name, [source.rows[index] if source.rows else shape[0], *rest]
 
 
-def _check(checkpoint: Checkpoint, files: Files, plan: dict[str, Source], model: nn.Module) -> None:
-    """Compare names, shapes and dtypes of the files with the model."""
+def check_plan(
+    checkpoint: Checkpoint, files: Files, plan: dict[str, Source], model: nn.Module
+) -> None:
+    """Compare names, shapes and dtypes of the files with the model.
+
+    Raises:
+        TensorError: they do not match.
+    """
     wanted: dict[str, list[int]] = {}
     for ours, parameter in model.named_parameters():
         wanted.update(_expected_shapes(parameter.shape, plan[ours]))
@@ -204,7 +215,11 @@ def _check(checkpoint: Checkpoint, files: Files, plan: dict[str, Source], model:
 
 
 def check_tensors(
-    files: Files, wanted: Mapping[str, list[int]], holder: str, spared: str | None = None
+    files: Files,
+    wanted: Mapping[str, list[int]],
+    holder: str,
+    spared: str | None = None,
+    types: Mapping[str, str] | None = None,
 ) -> None:
     """Compare names, shapes and dtypes with those wanted; report all of a kind.
 
@@ -213,6 +228,8 @@ def check_tensors(
         wanted: shapes by name.
         holder: what holds the tensors, for the message.
         spared: a tensor that may be there besides.
+        types: of those that have to be of one type, in safetensors' words; the others are
+            floating-point.
 
     Raises:
         TensorError: a tensor is missing, unknown, misshapen or wrongly typed.
@@ -239,11 +256,12 @@ def check_tensors(
             f"it has {files.shape(name)} in {files.file(name)}" + _more(misshapen),
             remedy,
         )
-    mistyped = [n for n in wanted if files.dtype(n) not in _FLOATS]
+    allowed = {name: [(types or {})[name]] if name in (types or {}) else _FLOATS for name in wanted}
+    mistyped = [n for n in wanted if files.dtype(n) not in allowed[n]]
     if mistyped:
         name = mistyped[0]
         raise TensorError(
-            f"Tensor {name} has to be of type {', '.join(_FLOATS)}",
+            f"Tensor {name} has to be of type {', '.join(allowed[name])}",
             f"it is {files.dtype(name)} in {files.file(name)}" + _more(mistyped),
             "use a checkpoint in a floating-point type",
         )
@@ -271,52 +289,35 @@ def _more(names: list[str]) -> str:
     return f", and {len(names) - 1} more are wrong too" if len(names) > 1 else ""
 
 
-def _release(tensor: Tensor) -> None:
-    """Give the pages of a mapped tensor back to the system; reading them again maps them anew.
-
-    Only whole pages inside the tensor are touched. Mappings are private and never written, so
-    nothing can be lost. Where the system has no madvise, the pages stay until it wants them.
-    """
-    advise = _madvise()
-    size = tensor.numel() * tensor.element_size()
-    first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    last = (tensor.data_ptr() + size) // mmap.PAGESIZE * mmap.PAGESIZE
-    if advise is not None and last > first:
-        advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
-
-
-def _madvise() -> Callable[..., int] | None:
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return None
-    try:
-        function: Callable[..., int] = ctypes.CDLL(None).madvise
-    except (AttributeError, OSError, TypeError):
-        return None
-    return function
-
-
-def _assemble(
+def assemble(
     files: Files, source: Source, dtype: torch.dtype, device: torch.device, copy: bool
 ) -> Tensor:
-    """One tensor of ours: as mapped where that will do, else copied and its source released."""
+    """One tensor of ours: as mapped where that will do, else copied and its source released.
+
+    Args:
+        files: where its parts lie.
+        source: which they are.
+        dtype, device: of the result.
+        copy: never as mapped.
+    """
     if len(source.names) == 1:
         mapped = files.tensor(source.names[0])
         if mapped.dtype == dtype and device.type == "cpu" and not copy:
             return mapped
         moved = mapped.to(device=device, dtype=dtype, copy=True)
-        _release(mapped)
+        release_pages(mapped)
         return moved
     parts = [files.tensor(name) for name in source.names]
     fused = torch.empty(sum(source.rows), *parts[0].shape[1:], dtype=dtype, device=device)
     for place, part in zip(fused.split(list(source.rows)), parts, strict=True):
         place.copy_(part)
-        _release(part)
+        release_pages(part)
     return fused
 
 
-def stored_dtype(files: Files) -> torch.dtype:
-    """The dtype of the largest share of the tensors' names."""
-    kinds = Counter(files.dtype(name) for name in sorted(files.where))
+def stored_dtype(files: Files, names: Iterable[str] | None = None) -> torch.dtype:
+    """The dtype of most of the tensors, or of most of those named."""
+    kinds = Counter(files.dtype(name) for name in sorted(files.where if names is None else names))
     return _FLOATS.get(kinds.most_common(1)[0][0], torch.float32)
 
 
@@ -360,6 +361,12 @@ def load_weights(
         CheckpointError: a tensor is missing, unknown, misshapen or wrongly typed, or a file
             is broken.
     """
+    if checkpoint.quantization is not None:
+        raise CheckpointError(
+            "Weights have to be in floating point for this",
+            f"those in {str(checkpoint.directory)!r} are {checkpoint.quantization.dtype}",
+            "name the checkpoint that they were made from",
+        )
     model = hollow(lambda: build(checkpoint.config))
     plan = {
         ours: sources(checkpoint.config, checkpoint.layout, ours)
@@ -367,10 +374,10 @@ def load_weights(
     }
     with ExitStack() as stack:
         files = Files(stack, weight_files(checkpoint.directory))
-        _check(checkpoint, files, plan, model)
+        check_plan(checkpoint, files, plan, model)
         dtype = pick_dtype(stored_dtype(files))
         state = {
-            ours: _assemble(files, source, dtype, device, copy) for ours, source in plan.items()
+            ours: assemble(files, source, dtype, device, copy) for ours, source in plan.items()
         }
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()

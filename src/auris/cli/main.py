@@ -14,12 +14,15 @@ from auris.cli import (
     align,
     batch,
     benchmark,
+    benchmark_long,
     convert,
     detect_language,
     doctor,
     listen,
     models,
     pull,
+    quantize,
+    serve,
     train,
     transcribe,
 )
@@ -46,11 +49,14 @@ batch.register(app)
 listen.register(app)
 align.register(app)
 detect_language.register(app)
+serve.register(app)
 models.register(app)
 pull.register(app)
 convert.register(app)
+quantize.register(app)
 doctor.register(app)
 app.add_typer(train.app)
+benchmark_long.register(benchmark.app)
 app.add_typer(benchmark.app)
 
 

@@ -35,7 +35,10 @@ Device = Annotated[
     typer.Option(help="auto, cpu, cuda, cuda:N or mps; AURIS_DEVICE or auto.", show_default=False),
 ]
 Dtype = Annotated[
-    str, typer.Option(help="auto (as stored, where it is fast), float32, bfloat16 or float16.")
+    str,
+    typer.Option(
+        help="auto (as stored, where it is fast), float32, bfloat16, float16, int8 or int4."
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=1024, help="CPU threads; torch's own choice by default.")

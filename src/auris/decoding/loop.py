@@ -1,14 +1,16 @@
 """The one autoregressive loop: for one request and for many, offline and live.
 
 Requests come from an iterator and are taken up as rows become free, so preparing a request
-(reading, encoding) happens when its turn comes. A finished row leaves at once. The loop is a
-generator of steps; whoever stops iterating stops the work.
+(reading, encoding) happens when its turn comes. An iterator that is still fed gives None where
+nothing is at hand: rows under way go on, and it is asked again. A finished row leaves at once, and
+so does one that nobody waits for any more. The loop is a generator of steps; whoever stops
+iterating stops the work.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,10 +22,15 @@ from auris.decoding.repetition import Repetition
 from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
 from auris.types import FinishReason
 
-__all__ = ["Request", "Row", "Step", "advance", "decode"]
+__all__ = ["Request", "Row", "Step", "advance", "decode", "never"]
 
 FIRST_ROOM = 1024
 """Positions laid out for a text at first; the cache grows with the few that are longer."""
+
+
+def never() -> bool:
+    """What is not cancelled."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Request:
         share: how much of a batch the request takes; those in one batch add up to at most 1, unless
             it is one alone.
         probe: what to ask the scores by the way.
+        cancelled: asked before every pass; once it says true, the request ends as it is.
     """
 
     key: int
@@ -51,6 +59,7 @@ class Request:
     kept_openings: tuple[tuple[int, ...], ...] = ()
     share: float = 0.0
     probe: Probe | None = None
+    cancelled: Callable[[], bool] = never
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,8 @@ class Step:
     Attributes:
         key: whose step this is.
         token: the token, or None when the text ended without one more.
-        logprob, gap: of the chosen token, see `Choice`; of the stop token at a stop.
+        logprob, gap: of the chosen token, see `Choice`; of the stop token at a stop; 0 where the
+            request was cancelled.
         finish: why the request ended, or None while it goes on.
         seconds: this request's share of the pass that gave the token.
         prefill: whether that pass read the prompt.
@@ -163,19 +173,40 @@ def advance(
     ]
 
 
+def _without_cancelled(backend: Backend, cache: Cache, rows: list[Row]) -> list[Step]:
+    """Take cancelled rows out of the batch; returns their last steps."""
+    steps = []
+    for index in reversed(range(len(rows))):
+        if rows[index].request.cancelled():
+            steps.append(
+                Step(rows[index].request.key, None, 0.0, 0.0, "cancelled", 0.0, prefill=False)
+            )
+            _leave(backend, cache, rows, index)
+    return steps
+
+
+def _leave(backend: Backend, cache: Cache, rows: list[Row], index: int) -> None:
+    """Drop a row; the last one takes its place."""
+    backend.drop(cache, index)
+    last = rows.pop()
+    if index < len(rows):
+        rows[index] = last
+
+
 def _fits(request: Request, rows: Iterable[Row]) -> bool:
     """Whether a batch has room for one more request."""
     return request.share + sum(row.request.share for row in rows) <= 1.0 + 1e-9
 
 
 def decode(
-    backend: Backend, requests: Iterable[Request], stops: Collection[int], rows: int = 1
+    backend: Backend, requests: Iterable[Request | None], stops: Collection[int], rows: int = 1
 ) -> Iterator[Step]:
     """Continue requests, up to `rows` of them at once.
 
     Args:
         backend: runs the model.
-        requests: taken one by one as rows become free.
+        requests: taken one by one as rows become free; None where none is at hand yet, which
+            is for an iterator to give only while a row is under way.
         stops: ids that end a text.
         rows: most requests in one batch, at least 1.
 
@@ -195,14 +226,15 @@ def decode(
     held: Request | None = None
     while True:
         while not exhausted and len(under_way) < rows:
-            request = held or next(waiting, None)
-            if request is None:
-                exhausted = True
+            if held is None:
+                try:
+                    held = next(waiting)
+                except StopIteration:
+                    exhausted = True
+                    break
+            if held is None or (under_way and not _fits(held, under_way)):
                 break
-            held = request
-            if under_way and not _fits(request, under_way):
-                break
-            held = None
+            request, held = held, None
             if cache is None:
                 room = min(request.max_new_tokens, FIRST_ROOM)
                 cache = backend.new_cache(rows, len(request.prompt) + room)
@@ -212,14 +244,15 @@ def decode(
             else:
                 backend.drop(cache, len(under_way))
             yield from steps
+        if cache is not None:
+            yield from _without_cancelled(backend, cache, under_way)
         if not under_way or cache is None:
-            return
+            if exhausted:
+                return
+            continue
         steps = advance(backend, cache, under_way, stops)
         # From the last row to the first: a dropped row's place is taken by one already judged.
         for index in reversed(range(len(steps))):
             if steps[index].finish is not None:
-                backend.drop(cache, index)
-                last = under_way.pop()
-                if index < len(under_way):
-                    under_way[index] = last
+                _leave(backend, cache, under_way, index)
         yield from steps

@@ -136,6 +136,20 @@ class KVCache:
             raise ValueError(f"row {row} holds {self.lengths[row]} positions, not {length}")
         self.lengths[row] = length
 
+    def make_room(self, rows: Sequence[int], counts: Sequence[int]) -> list[int]:
+        """Reserve counts[i] more positions for rows[i]; returns where each row's new ones begin."""
+        starts = [self.lengths[row] for row in rows]
+        span = max(start + count for start, count in zip(starts, counts, strict=True))
+        if span > self.capacity:
+            # In leaps, so that a row that grows token by token is not copied for every one.
+            self.reserve(max(span, self.capacity * 3 // 2))
+        return starts
+
+    def grow(self, rows: Sequence[int], counts: Sequence[int]) -> None:
+        """The new positions of rows have been filled and count."""
+        for row, count in zip(rows, counts, strict=True):
+            self.lengths[row] += count
+
     def rows(self, rows: Sequence[int], counts: list[int]) -> CacheRows:
         """Prepare `rows`, distinct and in any order, to take counts[i] new positions each."""
         return CacheRows.of(self, rows, counts)
@@ -166,12 +180,9 @@ class CacheRows:
     def of(cls, cache: KVCache, rows: Sequence[int], counts: list[int]) -> CacheRows:
         """Prepare a pass in which rows[i] takes counts[i] >= 1 new positions."""
         device = cache.keys.device
-        starts = [cache.lengths[row] for row in rows]
+        starts = cache.make_room(rows, counts)
         width = max(counts)
         span = max(start + count for start, count in zip(starts, counts, strict=True))
-        if span > cache.capacity:
-            # In leaps, so that a row that grows token by token is not copied for every one.
-            cache.reserve(max(span, cache.capacity * 3 // 2))
         positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
             width, device=device
         )
@@ -186,15 +197,16 @@ class CacheRows:
         """Store new keys and values [B, kv_heads, T, head_dim] of one layer.
 
         Returns:
-            keys and values [B, kv_heads, S, head_dim] up to the longest row's new end.
+            keys and values [B, kv_heads, S, head_dim] up to the longest row's new end, in the
+            dtype of the new ones.
         """
         lengths = self.cache.lengths
         span = max(lengths[row] + count for row, count in zip(self.rows, self.counts, strict=True))
         keys, values = self.cache.keys[layer], self.cache.values[layer]
         if max(self.counts) == 1 and min(self.counts) == 1:
             index = torch.tensor(self.rows, device=keys.device)
-            keys[index, :, self.positions[:, 0]] = k[:, :, 0]
-            values[index, :, self.positions[:, 0]] = v[:, :, 0]
+            keys[index, :, self.positions[:, 0]] = k[:, :, 0].to(keys.dtype)
+            values[index, :, self.positions[:, 0]] = v[:, :, 0].to(values.dtype)
         else:
             for i, (row, count) in enumerate(zip(self.rows, self.counts, strict=True)):
                 place = slice(lengths[row], lengths[row] + count)
@@ -203,13 +215,12 @@ class CacheRows:
         first, rows = self.rows[0], list(self.rows)
         if rows == list(range(first, first + len(rows))):
             together = slice(first, first + len(rows))
-            return keys[together, :, :span], values[together, :, :span]
-        return keys[rows, :, :span], values[rows, :, :span]
+            return keys[together, :, :span].to(k.dtype), values[together, :, :span].to(v.dtype)
+        return keys[rows, :, :span].to(k.dtype), values[rows, :, :span].to(v.dtype)
 
     def commit(self) -> None:
         """After the last layer: the new positions count."""
-        for row, count in zip(self.rows, self.counts, strict=True):
-            self.cache.lengths[row] += count
+        self.cache.grow(self.rows, self.counts)
 
 
 @dataclass(frozen=True)

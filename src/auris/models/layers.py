@@ -6,8 +6,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["RMSNorm", "rope_tables", "rotate", "sinusoids"]
+__all__ = ["RMSNorm", "TokenEmbedding", "rope_tables", "rotate", "sinusoids"]
 
 
 class RMSNorm(nn.Module):
@@ -23,6 +24,14 @@ class RMSNorm(nn.Module):
         wide = x.float()
         normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * normed.to(x.dtype)
+
+
+class TokenEmbedding(nn.Embedding):
+    """Vectors of tokens, which score the next token as well where the two are tied."""
+
+    def scores(self, states: Tensor) -> Tensor:
+        """Products [..., vocab] of states [..., hidden] with every token's vector."""
+        return F.linear(states, self.weight)
 
 
 def sinusoids(length: int, width: int, device: torch.device | None = None) -> Tensor:

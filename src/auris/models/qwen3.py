@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from auris.config import DecoderConfig
 from auris.models.attention import cached_attention
 from auris.models.cache import Rows
-from auris.models.layers import RMSNorm, rope_tables, rotate
+from auris.models.layers import RMSNorm, TokenEmbedding, rope_tables, rotate
 
 __all__ = ["Decoder", "DecoderLayer"]
 
@@ -59,7 +59,7 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab, config.hidden)
+        self.embed = TokenEmbedding(config.vocab, config.hidden)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.hidden, config.rms_eps)
         if not config.tied:
@@ -77,8 +77,8 @@ class Decoder(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """Vocabulary scores of normed states."""
-        weight = self.embed.weight if self.config.tied else self.head.weight
-        return F.linear(states, weight)
+        scores: Tensor = self.embed.scores(states) if self.config.tied else self.head(states)
+        return scores
 
     def forward(self, x: Tensor, rows: Rows, tail: int | None = 1) -> Tensor:
         """Extend rows by embeddings.

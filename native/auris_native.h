@@ -1,0 +1,77 @@
+// The native step: packed matrix products, and a whole pass of a Qwen3 decoder in one call.
+//
+// A plain C interface: pointers and sizes, no Python and no torch. Every number of a token is
+// computed in an order that does not depend on the other tokens of a pass, so a token gives the
+// same bits alone, in any batch and at any place of a prompt.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define AURIS_API extern "C" __declspec(dllexport)
+#else
+#define AURIS_API extern "C" __attribute__((visibility("default")))
+#endif
+
+// integers [rows, columns] * scale [rows]; the columns beyond `width` are zeros.
+// int8 (steps is null): the integers themselves; columns are a multiple of 64.
+// int4: blocks of 128 columns in 64 bytes. Byte j holds column j in its low half and column
+// 64 + j in its high half, each plus 8; a group of columns multiplies them by its step.
+struct auris_matrix {
+  const void* codes;
+  const uint8_t* steps;
+  const float* scale;
+  int32_t rows, width, columns, group;
+};
+
+struct auris_layer {
+  const float* attention_norm;
+  const float* q_norm;
+  const float* k_norm;
+  const float* ffn_norm;
+  auris_matrix qkv, out, gate_up, down;
+};
+
+struct auris_decoder {
+  const auris_layer* layers;
+  const float* norm;
+  int32_t layer_count, hidden, heads, kv_heads, head_dim, ffn;
+  float eps;
+};
+
+// Keys and values [layers, rows, kv_heads, capacity, head_dim] in bfloat16 or float32; strides
+// count elements.
+struct auris_cache {
+  void* keys;
+  void* values;
+  int64_t layer_stride, row_stride, head_stride;
+  int32_t bfloat16;
+};
+
+// One pass: `tokens` embeddings x [tokens, hidden], which it changes. Token i extends row[i] at
+// position[i]; tokens of a row stand together in the order of their positions. cosines and sines
+// are tables [positions, head_dim / 2]. The normed states of the tokens listed in `wanted` go to
+// states [wanted_count, hidden].
+struct auris_pass {
+  float* x;
+  const int32_t* row;
+  const int32_t* position;
+  const float* cosines;
+  const float* sines;
+  const int32_t* wanted;
+  float* states;
+  int32_t tokens, wanted_count;
+};
+
+// Names the instructions in use: "avx512", "avx2", "neon" or "portable".
+AURIS_API const char* auris_instructions();
+
+// Uses other instructions that this machine has, for tests. Returns whether it has them.
+AURIS_API int32_t auris_use(const char* name);
+
+// out [count, rows] = x [count, width] times the matrix, the activations of each row in 8 bits.
+AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_t count, float* out,
+                              int32_t threads);
+
+AURIS_API void auris_extend(const auris_decoder* decoder, const auris_cache* cache,
+                            const auris_pass* pass, int32_t threads);

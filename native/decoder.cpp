@@ -1,0 +1,288 @@
+// The passes: products of packed matrices, and all layers of a decoder.
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "auris_native.h"
+#include "kernels.h"
+#include "pool.h"
+
+namespace {
+
+constexpr int64_t kChunkBytes = 1 << 16;  // Of weights, that a thread takes at a time in a step.
+constexpr int64_t kFewTokens = 8;         // Below, small work is not worth a second thread.
+
+const Kernels* best() {
+  for (const Kernels* found : {avx512_kernels(), avx2_kernels(), neon_kernels()})
+    if (found != nullptr) return found;
+  return portable_kernels();
+}
+
+const Kernels* kernels = best();
+
+// One pass at a time: its memory and threads are those of the process.
+std::mutex turn;
+
+// Memory that only grows, so that a step allocates nothing once its first one has run.
+template <typename T>
+class Memory {
+ public:
+  T* of(int64_t count) {
+    if (static_cast<int64_t>(held_.size()) < count) held_.resize(count);
+    return held_.data();
+  }
+
+ private:
+  std::vector<T> held_;
+};
+
+struct Activations {
+  Memory<int8_t> codes;
+  Memory<float> scales;
+  Memory<int32_t> sums;
+};
+
+Activations activations;
+Memory<int8_t> scratch;
+
+// Work on every token, shared out where there are many.
+template <typename Work>
+void each(int threads, int64_t count, const Work& work) {
+  const int64_t chunk = count <= kFewTokens ? count : 8;
+  const int64_t chunks = count == 0 ? 0 : (count + chunk - 1) / chunk;
+  Pool::instance().run(threads, chunks, [&](int64_t index, int) {
+    const int64_t end = (index + 1) * chunk < count ? (index + 1) * chunk : count;
+    for (int64_t i = index * chunk; i < end; ++i) work(i);
+  });
+}
+
+void quantize(const auris_matrix& matrix, int64_t count, int64_t i, const float* x) {
+  const int64_t stride = padded(matrix.columns);
+  kernels->quantize(x, matrix.width, matrix.columns,
+                    activations.codes.of(count * stride) + i * stride,
+                    activations.scales.of(count) + i, activations.sums.of(count) + i);
+}
+
+void reserve(const auris_matrix& matrix, int64_t count) {
+  activations.codes.of(count * padded(matrix.columns));
+  activations.scales.of(count);
+  activations.sums.of(count);
+}
+
+// The quantized activations times a matrix.
+void multiply(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads) {
+  const int64_t row_bytes = matrix.steps == nullptr ? matrix.columns : matrix.columns / 2;
+  int64_t chunk = kRowBlock;
+  if (count <= kSomeRows) {
+    chunk = kChunkBytes / row_bytes;
+    if (chunk > matrix.rows / (4 * threads)) chunk = matrix.rows / (4 * threads);
+    if (chunk < 8) chunk = 8;
+  }
+  const int64_t chunks = (matrix.rows + chunk - 1) / chunk;
+  const int64_t bytes = scratch_bytes(matrix);
+  int8_t* room = scratch.of(bytes * threads);
+  Pool::instance().run(threads, chunks, [&](int64_t index, int worker) {
+    const int64_t end = (index + 1) * chunk;
+    kernels->products(&matrix, activations.codes.of(0), activations.scales.of(0),
+                      activations.sums.of(0), count, static_cast<int>(index * chunk),
+                      static_cast<int>(end < matrix.rows ? end : matrix.rows), out, matrix.rows,
+                      add, room + bytes * worker);
+  });
+}
+
+// Queries of one key-value head that are worked on together.
+struct Block {
+  int64_t token;
+  int tokens;
+};
+
+class Pass {
+ public:
+  Pass(const auris_decoder& decoder, const auris_cache& cache, const auris_pass& pass, int threads)
+      : d_(decoder), cache_(cache), pass_(pass), threads_(threads) {
+    const int64_t tokens = pass.tokens;
+    qkv_width_ = (d_.heads + 2 * d_.kv_heads) * d_.head_dim;
+    normed_ = normed_memory.of(tokens * d_.hidden);
+    qkv_ = qkv_memory.of(tokens * qkv_width_);
+    attended_ = attended_memory.of(tokens * d_.heads * d_.head_dim);
+    inner_ = inner_memory.of(tokens * 2 * d_.ffn);
+    gated_ = gated_memory.of(tokens * d_.ffn);
+    for (int i = 0; i < pass.tokens; ++i)
+      longest_ = pass.position[i] + 1 > longest_ ? pass.position[i] + 1 : longest_;
+    score_room_ = static_cast<int64_t>(kQueries) * (longest_ + kLanes);
+    scores_ = score_memory.of(score_room_ * threads);
+    cut_blocks();
+  }
+
+  void run() {
+    for (int index = 0; index < d_.layer_count; ++index) layer(d_.layers[index], index);
+    each(threads_, pass_.wanted_count, [&](int64_t i) {
+      kernels->norm(pass_.x + static_cast<int64_t>(pass_.wanted[i]) * d_.hidden, d_.norm, d_.hidden,
+                    d_.eps, pass_.states + i * d_.hidden);
+    });
+  }
+
+ private:
+  void cut_blocks() {
+    const int group = d_.heads / d_.kv_heads;
+    const int most = group >= kQueries ? 1 : kQueries / group;
+    blocks.clear();
+    for (int i = 0; i < pass_.tokens; ++i) {
+      const bool joins = !blocks.empty() && blocks.back().tokens < most &&
+                         pass_.row[i] == pass_.row[blocks.back().token];
+      if (joins)
+        ++blocks.back().tokens;
+      else
+        blocks.push_back({i, 1});
+    }
+  }
+
+  void normed_codes(const float* weight, const auris_matrix& matrix) {
+    reserve(matrix, pass_.tokens);
+    each(threads_, pass_.tokens, [&](int64_t i) {
+      float* place = normed_ + i * d_.hidden;
+      kernels->norm(pass_.x + i * d_.hidden, weight, d_.hidden, d_.eps, place);
+      quantize(matrix, pass_.tokens, i, place);
+    });
+  }
+
+  void codes(const float* x, const auris_matrix& matrix) {
+    reserve(matrix, pass_.tokens);
+    each(threads_, pass_.tokens,
+         [&](int64_t i) { quantize(matrix, pass_.tokens, i, x + i * matrix.width); });
+  }
+
+  void layer(const auris_layer& l, int index) {
+    normed_codes(l.attention_norm, l.qkv);
+    multiply(l.qkv, pass_.tokens, qkv_, false, threads_);
+    each(threads_, pass_.tokens, [&](int64_t i) { place(l, index, i); });
+    attend(index);
+    codes(attended_, l.out);
+    multiply(l.out, pass_.tokens, pass_.x, true, threads_);
+    normed_codes(l.ffn_norm, l.gate_up);
+    multiply(l.gate_up, pass_.tokens, inner_, false, threads_);
+    reserve(l.down, pass_.tokens);
+    each(threads_, pass_.tokens, [&](int64_t i) {
+      const float* inner = inner_ + i * 2 * d_.ffn;
+      kernels->swiglu(inner, inner + d_.ffn, d_.ffn, gated_ + i * d_.ffn);
+      quantize(l.down, pass_.tokens, i, gated_ + i * d_.ffn);
+    });
+    multiply(l.down, pass_.tokens, pass_.x, true, threads_);
+  }
+
+  int64_t cache_place(int index, int row, int head) const {
+    return index * cache_.layer_stride + row * cache_.row_stride + head * cache_.head_stride;
+  }
+
+  void keep(void* storage, int64_t place, const float* x) const {
+    if (cache_.bfloat16)
+      kernels->narrow(x, d_.head_dim, static_cast<uint16_t*>(storage) + place);
+    else
+      std::memcpy(static_cast<float*>(storage) + place, x, sizeof(float) * d_.head_dim);
+  }
+
+  // Norms and turns a token's queries and keys, and puts its keys and values into the cache.
+  void place(const auris_layer& l, int index, int64_t i) {
+    const int half = d_.head_dim / 2;
+    const int64_t turn_at = static_cast<int64_t>(pass_.position[i]) * half;
+    float* x = qkv_ + i * qkv_width_;
+    const float reach = 1.f / __builtin_sqrtf(static_cast<float>(d_.head_dim));
+    for (int head = 0; head < d_.heads + d_.kv_heads; ++head) {
+      const bool query = head < d_.heads;
+      float* one = x + static_cast<int64_t>(head) * d_.head_dim;
+      kernels->norm(one, query ? l.q_norm : l.k_norm, d_.head_dim, d_.eps, one);
+      kernels->rotate(one, pass_.cosines + turn_at, pass_.sines + turn_at, half);
+      if (query)
+        for (int k = 0; k < d_.head_dim; ++k) one[k] *= reach;
+    }
+    for (int head = 0; head < d_.kv_heads; ++head) {
+      const int64_t at = cache_place(index, pass_.row[i], head) +
+                         static_cast<int64_t>(pass_.position[i]) * d_.head_dim;
+      keep(cache_.keys, at, x + static_cast<int64_t>(d_.heads + head) * d_.head_dim);
+      keep(cache_.values, at,
+           x + static_cast<int64_t>(d_.heads + d_.kv_heads + head) * d_.head_dim);
+    }
+  }
+
+  void attend(int index) {
+    const int64_t count = static_cast<int64_t>(blocks.size());
+    Pool::instance().run(threads_, count * d_.kv_heads, [&](int64_t chunk, int worker) {
+      // From the longest rows' ends on, so that the last chunks are short ones.
+      attend_block(index, blocks[count - 1 - chunk / d_.kv_heads],
+                   static_cast<int>(chunk % d_.kv_heads), scores_ + score_room_ * worker);
+    });
+  }
+
+  void attend_block(int index, const Block& block, int kv_head, float* scores) const {
+    const int64_t at = cache_place(index, pass_.row[block.token], kv_head);
+    const int64_t bytes = at * (cache_.bfloat16 ? 2 : 4);
+    const void* keys = static_cast<const char*>(cache_.keys) + bytes;
+    const void* values = static_cast<const char*>(cache_.values) + bytes;
+    const float* queries[kQueries];
+    float* out[kQueries];
+    int lengths[kQueries];
+    int held = 0;
+    const int group = d_.heads / d_.kv_heads;
+    for (int t = 0; t < block.tokens; ++t) {
+      const int64_t token = block.token + t;
+      for (int g = 0; g < group; ++g) {
+        const int64_t head = static_cast<int64_t>(kv_head) * group + g;
+        queries[held] = qkv_ + token * qkv_width_ + head * d_.head_dim;
+        out[held] = attended_ + (token * d_.heads + head) * d_.head_dim;
+        lengths[held] = pass_.position[token] + 1;
+        const bool last = t == block.tokens - 1 && g == group - 1;
+        if (++held == kQueries || last) {
+          kernels->attend(keys, values, cache_.bfloat16 != 0, d_.head_dim, queries, out, lengths,
+                          held, scores);
+          held = 0;
+        }
+      }
+    }
+  }
+
+  static Memory<float> normed_memory, qkv_memory, attended_memory, inner_memory, gated_memory,
+      score_memory;
+  static std::vector<Block> blocks;
+
+  const auris_decoder& d_;
+  const auris_cache& cache_;
+  const auris_pass& pass_;
+  const int threads_;
+  int64_t qkv_width_ = 0, score_room_ = 0;
+  int longest_ = 0;
+  float *normed_, *qkv_, *attended_, *inner_, *gated_, *scores_;
+};
+
+Memory<float> Pass::normed_memory, Pass::qkv_memory, Pass::attended_memory, Pass::inner_memory,
+    Pass::gated_memory, Pass::score_memory;
+std::vector<Block> Pass::blocks;
+
+}  // namespace
+
+AURIS_API const char* auris_instructions() { return kernels->name; }
+
+AURIS_API int32_t auris_use(const char* name) {
+  const std::lock_guard<std::mutex> lock(turn);
+  for (const Kernels* found :
+       {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()}) {
+    if (found != nullptr && std::strcmp(found->name, name) == 0) {
+      kernels = found;
+      return 1;
+    }
+  }
+  return 0;
+}
+
+AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_t count, float* out,
+                              int32_t threads) {
+  const std::lock_guard<std::mutex> lock(turn);
+  reserve(*matrix, count);
+  each(threads, count, [&](int64_t i) { quantize(*matrix, count, i, x + i * matrix->width); });
+  multiply(*matrix, count, out, false, threads);
+}
+
+AURIS_API void auris_extend(const auris_decoder* decoder, const auris_cache* cache,
+                            const auris_pass* pass, int32_t threads) {
+  const std::lock_guard<std::mutex> lock(turn);
+  Pass(*decoder, *cache, *pass, threads).run();
+}

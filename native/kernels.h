@@ -1,0 +1,59 @@
+// What differs between instruction sets, as a table of functions. `kernels.inc` writes them once in
+// terms of a few primitives; every instruction set compiles it in a file of its own.
+#pragma once
+
+#include "auris_native.h"
+
+struct Kernels {
+  const char* name;
+
+  // x [width] in 8 bits: codes [columns], zeros behind, and its scale; sum of the codes.
+  void (*quantize)(const float* x, int width, int columns, int8_t* codes, float* scale,
+                   int32_t* sum);
+
+  // Output rows first..last of x [count] times the matrix, to out [count, stride]; added to what is
+  // there where `add`. codes [count, padded(columns)], scales [count] and sums [count] are of
+  // `quantize`; scratch holds `scratch_bytes`.
+  void (*products)(const auris_matrix* matrix, const int8_t* codes, const float* scales,
+                   const int32_t* sums, int64_t count, int first, int last, float* out,
+                   int64_t stride, bool add, int8_t* scratch);
+
+  // out [width] = x / rms(x) * weight.
+  void (*norm)(const float* x, const float* weight, int width, float eps, float* out);
+
+  // x [2 half] turned by the angles of cosines and sines [half], in place.
+  void (*rotate)(float* x, const float* cosines, const float* sines, int half);
+
+  // x [count] to bfloat16, to the nearest.
+  void (*narrow)(const float* x, int count, uint16_t* out);
+
+  // gate [count] = silu(gate) * up.
+  void (*swiglu)(const float* gate, const float* up, int count, float* out);
+
+  // Up to kQueries queries over one head's keys and values [longest, head_dim]: query i looks at
+  // the first lengths[i] of them. scores holds kQueries * (longest + kLanes) floats.
+  void (*attend)(const void* keys, const void* values, bool bfloat16, int head_dim,
+                 const float* const* queries, float* const* out, const int* lengths, int count,
+                 float* scores);
+};
+
+constexpr int kQueries = 4;
+constexpr int kLanes = 16;
+constexpr int kFewRows = 4;    // From so many on, arithmetic takes longer than memory.
+constexpr int kSomeRows = 16;  // Up to so many, blocks of weights are small.
+constexpr int kRowBlock = 32;  // Output rows that a chunk of a large product has.
+
+// Distance of rows of bytes that are read side by side: at powers of two they would share a few
+// places of the cache.
+inline int64_t padded(int64_t columns) { return columns + 64; }
+
+// Bytes that `products` needs as scratch: a block of unpacked rows.
+inline int64_t scratch_bytes(const auris_matrix& matrix) {
+  return kRowBlock * padded(matrix.columns);
+}
+
+// Null where the machine or the compiler lacks the instructions.
+const Kernels* avx512_kernels();
+const Kernels* avx2_kernels();
+const Kernels* neon_kernels();
+const Kernels* portable_kernels();

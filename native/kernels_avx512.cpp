@@ -1,0 +1,127 @@
+// AVX-512 with VNNI: one instruction multiplies 64 unsigned by 64 signed bytes, so weights are read
+// plus 128, and 128 times the sum of the activations is taken off again.
+#include "kernels.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include "vectors.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")
+#endif
+
+namespace {
+namespace avx512 {
+
+constexpr char kName[] = "avx512";
+constexpr int kBytes = 64, kOffset = 128, kTileRows = 6;
+typedef __m512i Sums;
+typedef __m512i Weights;
+
+#define PRIMITIVE static inline __attribute__((always_inline))
+
+PRIMITIVE Sums zero() { return _mm512_setzero_si512(); }
+PRIMITIVE Weights load_weights(const int8_t* p) {
+  return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(0x80)));
+}
+// In assembly, since GCC moves the sums of the intrinsic through memory where there are many.
+PRIMITIVE Sums dot(Sums sums, Weights w, const int8_t* x) {
+  const __m512i codes = _mm512_loadu_si512(x);
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(w), "v"(codes));
+  return sums;
+}
+PRIMITIVE Sums plus(Sums a, Sums b) { return _mm512_add_epi32(a, b); }
+PRIMITIVE int32_t total(Sums sums) {
+  const __m256i half =
+      _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1));
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+  return _mm_cvtsi128_si32(four);
+}
+
+PRIMITIVE void totals(Sums a, Sums b, Sums c, Sums d, int32_t* out) {
+  const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  const __m512i all =
+      _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  const __m256i half =
+      _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+  const __m128i four =
+      _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), four);
+}
+
+PRIMITIVE v16 fma(v16 a, v16 b, v16 c) {
+  return (v16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+
+// Steps of the four 32-column parts of a block.
+PRIMITIVE uint32_t part_steps(const uint8_t* steps, int block, int group) {
+  if (group == 32) {
+    uint32_t four;
+    __builtin_memcpy(&four, steps + 4 * block, sizeof four);
+    return four;
+  }
+  if (group == 64) return 0x101u * steps[2 * block] | 0x1010000u * steps[2 * block + 1];
+  return 0x1010101u * steps[block];
+}
+
+// A step's products with all 16 codes, looked up for 32 columns at a time.
+PRIMITIVE void expand(const uint8_t* codes, const uint8_t* steps, int columns, int group,
+                      int8_t* out) {
+  const __m512i low = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8);
+  // Word lanes that take the step of their 32 columns from a broadcast of all four.
+  const __m512i first = _mm512_inserti64x4(_mm512_set1_epi16(static_cast<short>(0x8000)),
+                                           _mm256_set1_epi16(static_cast<short>(0x8001)), 1);
+  const __m512i second = _mm512_inserti64x4(_mm512_set1_epi16(static_cast<short>(0x8002)),
+                                            _mm256_set1_epi16(static_cast<short>(0x8003)), 1);
+  const __m512i even = _mm512_set1_epi16(0x00ff);
+  for (int k = 0, block = 0; k < columns; k += 128, ++block) {
+    const __m512i both = _mm512_loadu_si512(codes + k / 2);
+    const __m512i all = _mm512_set1_epi32(static_cast<int>(part_steps(steps, block, group)));
+    const __m512i halves[2] = {_mm512_and_si512(both, low),
+                               _mm512_and_si512(_mm512_srli_epi16(both, 4), low)};
+    const __m512i words[2] = {_mm512_shuffle_epi8(all, first), _mm512_shuffle_epi8(all, second)};
+    for (int h = 0; h < 2; ++h) {
+      const __m512i code = _mm512_sub_epi8(halves[h], eight);
+      // Low bytes of 16-bit products are those of 8-bit ones, and all of them fit.
+      const __m512i evens = _mm512_mullo_epi16(code, words[h]);
+      const __m512i odds = _mm512_mullo_epi16(_mm512_srli_epi16(code, 8), words[h]);
+      constexpr int kWhereFirst = 0xca;  // The second where the first is set, else the third.
+      const __m512i whole =
+          _mm512_ternarylogic_epi32(even, evens, _mm512_slli_epi16(odds, 8), kWhereFirst);
+      _mm512_storeu_si512(out + k + 64 * h, whole);
+    }
+  }
+}
+
+#include "kernels.inc"
+
+}  // namespace avx512
+}  // namespace
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+const Kernels* avx512_kernels() {
+  __builtin_cpu_init();
+  const bool able = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+  return able ? &avx512::kKernels : nullptr;
+}
+
+#else
+
+const Kernels* avx512_kernels() { return nullptr; }
+
+#endif

@@ -1,0 +1,76 @@
+// NEON, with the dot product instructions of ARMv8.2.
+#include "kernels.h"
+
+#if defined(__aarch64__) && !defined(_MSC_VER)
+
+#include <arm_neon.h>
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+#include "vectors.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("arch=armv8.2-a+dotprod")
+#endif
+
+namespace {
+namespace neon {
+
+constexpr char kName[] = "neon";
+constexpr int kBytes = 16, kOffset = 0, kTileRows = 4;
+typedef int32x4_t Sums;
+typedef int8x16_t Weights;
+
+#define PRIMITIVE static inline __attribute__((always_inline))
+
+PRIMITIVE Sums zero() { return vdupq_n_s32(0); }
+PRIMITIVE Weights load_weights(const int8_t* p) { return vld1q_s8(p); }
+PRIMITIVE Sums dot(Sums sums, Weights w, const int8_t* x) {
+  return vdotq_s32(sums, w, vld1q_s8(x));
+}
+PRIMITIVE Sums plus(Sums a, Sums b) { return vaddq_s32(a, b); }
+PRIMITIVE int32_t total(Sums sums) { return vaddvq_s32(sums); }
+PRIMITIVE void totals(Sums a, Sums b, Sums c, Sums d, int32_t* out) {
+  vst1q_s32(out, vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)));
+}
+PRIMITIVE v16 fma(v16 a, v16 b, v16 c) {
+  float32x4_t x[4], y[4], z[4];
+  __builtin_memcpy(x, &a, sizeof a);
+  __builtin_memcpy(y, &b, sizeof b);
+  __builtin_memcpy(z, &c, sizeof c);
+  for (int i = 0; i < 4; ++i) z[i] = vfmaq_f32(z[i], x[i], y[i]);
+  __builtin_memcpy(&c, z, sizeof c);
+  return c;
+}
+
+#include "expand.inc"
+#include "kernels.inc"
+
+}  // namespace neon
+}  // namespace
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+const Kernels* neon_kernels() {
+#if defined(__linux__)
+  constexpr unsigned long kDotProducts = 1ul << 20;  // HWCAP_ASIMDDP
+  if ((getauxval(AT_HWCAP) & kDotProducts) == 0) return nullptr;
+#elif !defined(__APPLE__)
+  return nullptr;
+#endif
+  return &neon::kKernels;
+}
+
+#else
+
+const Kernels* neon_kernels() { return nullptr; }
+
+#endif

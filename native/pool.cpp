@@ -1,0 +1,108 @@
+#include "pool.h"
+
+#include <chrono>
+
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
+
+namespace {
+
+constexpr auto kAwake = std::chrono::microseconds(100);
+constexpr int kSpins = 64;
+
+inline void pause_processor() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+// Waits until `ready`, awake for a while; returns whether it came.
+template <typename Ready>
+bool await(const Ready& ready) {
+  const auto until = std::chrono::steady_clock::now() + kAwake;
+  do {
+    for (int i = 0; i < kSpins; ++i) {
+      if (ready()) return true;
+      pause_processor();
+    }
+  } while (std::chrono::steady_clock::now() < until);
+  return ready();
+}
+
+}  // namespace
+
+Pool& Pool::instance() {
+#if defined(_WIN32)
+  static Pool* pool = new Pool;
+#else
+  static Pool* pool = new Pool;
+  static pid_t owner = getpid();
+  if (owner != getpid()) {  // Threads do not survive a fork.
+    pool = new Pool;
+    owner = getpid();
+  }
+#endif
+  return *pool;
+}
+
+void Pool::grow(int threads) {
+  while (static_cast<int>(workers_.size()) < threads - 1) {
+    const int worker = static_cast<int>(workers_.size()) + 1;
+    workers_.emplace_back([this, worker] { serve(worker); });
+    workers_.back().detach();
+  }
+}
+
+void Pool::share(const Work& work, int worker) {
+  for (int64_t chunk = next_.fetch_add(1); chunk < chunks_; chunk = next_.fetch_add(1)) {
+    work(chunk, worker);
+  }
+}
+
+void Pool::serve(int worker) {
+  uint64_t seen = 0;
+  for (;;) {
+    if (!await([&] { return round_.load(std::memory_order_acquire) != seen; })) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != seen; });
+    }
+    // Whoever comes late, since the machine is busy, finds the round closed and is not waited for.
+    std::unique_lock<std::mutex> lock(mutex_);
+    seen = round_.load(std::memory_order_acquire);
+    const Work* work = worker < active_ ? work_ : nullptr;
+    if (work != nullptr) busy_.fetch_add(1);
+    lock.unlock();
+    if (work == nullptr) continue;
+    share(*work, worker);
+    busy_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+void Pool::run(int threads, int64_t chunks, const Work& work) {
+  if (threads > chunks) threads = static_cast<int>(chunks);
+  if (threads <= 1) {
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) work(chunk, 0);
+    return;
+  }
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    grow(threads);
+    chunks_ = chunks;
+    active_ = threads;
+    work_ = &work;
+    next_.store(0);
+    round_.fetch_add(1, std::memory_order_release);
+  }
+  wake_.notify_all();
+  share(work, 0);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    work_ = nullptr;
+  }
+  while (!await([&] { return busy_.load(std::memory_order_acquire) == 0; })) {
+    std::this_thread::yield();
+  }
+}

@@ -1,0 +1,204 @@
+"""The native code (`native/` in the sources), where the package was built with a compiler.
+
+One library without Python or torch inside, called with plain pointers. Its products are the same
+bits as PyTorch's integer ones; its passes of a decoder are the same for a token whatever else is
+in the pass.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_void_p
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+__all__ = ["Decoding", "Matrix", "available", "instructions", "products", "use"]
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [
+        ("codes", c_void_p),
+        ("steps", c_void_p),
+        ("scale", c_void_p),
+        ("rows", c_int32),
+        ("width", c_int32),
+        ("columns", c_int32),
+        ("group", c_int32),
+    ]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("attention_norm", "q_norm", "k_norm", "ffn_norm")),
+        *((name, _Matrix) for name in ("qkv", "out", "gate_up", "down")),
+    ]
+
+
+class _Decoder(ctypes.Structure):
+    _fields_ = [
+        ("layers", POINTER(_Layer)),
+        ("norm", c_void_p),
+        *((n, c_int32) for n in ("layer_count", "hidden", "heads", "kv_heads", "head_dim", "ffn")),
+        ("eps", c_float),
+    ]
+
+
+class _Cache(ctypes.Structure):
+    _fields_ = [
+        ("keys", c_void_p),
+        ("values", c_void_p),
+        *((name, c_int64) for name in ("layer_stride", "row_stride", "head_stride")),
+        ("bfloat16", c_int32),
+    ]
+
+
+class _Pass(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "row", "position", "cosines", "sines")),
+        *((name, c_void_p) for name in ("wanted", "states")),
+        ("tokens", c_int32),
+        ("wanted_count", c_int32),
+    ]
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    root = Path(__file__).parents[1]
+    for suffix in EXTENSION_SUFFIXES:
+        path = root / f"_native{suffix}"
+        if path.exists():
+            library = ctypes.CDLL(str(path))
+            library.auris_instructions.restype = c_char_p
+            library.auris_use.argtypes = [c_char_p]
+            library.auris_products.argtypes = [
+                POINTER(_Matrix),
+                c_void_p,
+                c_int64,
+                c_void_p,
+                c_int32,
+            ]
+            library.auris_products.restype = None
+            library.auris_extend.argtypes = [
+                POINTER(_Decoder),
+                POINTER(_Cache),
+                POINTER(_Pass),
+                c_int32,
+            ]
+            library.auris_extend.restype = None
+            return library
+    return None
+
+
+def available() -> bool:
+    """Whether the package was built with the native code."""
+    return _library() is not None
+
+
+def _built() -> ctypes.CDLL:
+    library = _library()
+    assert library is not None, "the package was built without native code"
+    return library
+
+
+def instructions() -> str:
+    """The instructions in use: "avx512", "avx2", "neon" or "portable"."""
+    return str(_built().auris_instructions().decode())
+
+
+def use(name: str) -> bool:
+    """Use other instructions, where the machine has them; returns whether it has."""
+    return bool(_built().auris_use(name.encode()))
+
+
+class Matrix:
+    """A packed matrix as the native code sees it, which lives as long as its tensors here."""
+
+    def __init__(self, weight: Tensor, steps: Tensor | None, scale: Tensor, width: int) -> None:
+        tensors = (weight, scale) if steps is None else (weight, scale, steps)
+        assert all(t.is_contiguous() and t.device.type == "cpu" for t in tensors)
+        rows, stored = weight.shape
+        columns = stored if steps is None else 2 * stored
+        group = 0 if steps is None else columns // steps.shape[1]
+        place = None if steps is None else steps.data_ptr()
+        self.held = tensors
+        self.struct = _Matrix(
+            weight.data_ptr(), place, scale.data_ptr(), rows, width, columns, group
+        )
+
+
+def products(x: Tensor, matrix: Matrix) -> Tensor:
+    """Float32 products [M, rows] of contiguous float32 x [M, width] with a packed matrix."""
+    out = torch.empty(len(x), matrix.struct.rows)
+    _built().auris_products(
+        matrix.struct, x.data_ptr(), len(x), out.data_ptr(), torch.get_num_threads()
+    )
+    return out
+
+
+class Decoding:
+    """All layers of a packed decoder.
+
+    Args:
+        layers: of each layer its attention norm, query norm, key norm and feed-forward norm,
+            contiguous float32, and its matrices: queries, keys and values; out; gate and up; down.
+        norm: behind the last layer.
+        heads, kv_heads, head_dim, ffn, eps: shapes; head_dim is a multiple of 16.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[Sequence[Tensor], Sequence[Matrix]]],
+        norm: Tensor,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        ffn: int,
+        eps: float,
+    ) -> None:
+        self.held = layers, norm
+        structs = [
+            _Layer(*(n.data_ptr() for n in norms), *(matrix.struct for matrix in matrices))
+            for norms, matrices in layers
+        ]
+        self.hidden = len(norm)
+        self.layers = (_Layer * len(structs))(*structs)
+        shapes = (len(structs), self.hidden, heads, kv_heads, head_dim, ffn)
+        self.struct = _Decoder(self.layers, norm.data_ptr(), *shapes, eps)
+
+    def extend(
+        self,
+        x: Tensor,
+        places: Sequence[tuple[int, int]],
+        rope: tuple[Tensor, Tensor],
+        keys: Tensor,
+        values: Tensor,
+        wanted: Sequence[int],
+    ) -> Tensor:
+        """Run tokens through all layers and put their keys and values into a cache.
+
+        Args:
+            x: contiguous float32 embeddings [T, hidden], which are used up.
+            places: row and position of every token; those of a row stand together, in order.
+            rope: cosines and sines [positions, head_dim / 2], contiguous float32.
+            keys, values: [layers, rows, kv_heads, capacity, head_dim], contiguous, in bfloat16
+                or float32.
+            wanted: tokens whose states are asked for.
+
+        Returns:
+            normed states [len(wanted), hidden].
+        """
+        states = torch.empty(len(wanted), self.hidden)
+        index = torch.tensor([*zip(*places, strict=True)], dtype=torch.int32)
+        ends = torch.tensor(wanted, dtype=torch.int32)
+        bfloat16 = keys.dtype == torch.bfloat16
+        cache = _Cache(keys.data_ptr(), values.data_ptr(), *keys.stride()[:3], bfloat16)
+        given = (x, index[0], index[1], *rope, ends, states)
+        pointers = (tensor.data_ptr() for tensor in given)
+        native_pass = _Pass(*pointers, len(x), len(wanted))
+        _built().auris_extend(self.struct, cache, native_pass, torch.get_num_threads())
+        return states

@@ -1,0 +1,126 @@
+"""Modules of packed weights, and their places in a model.
+
+The activations of every row (a token) are quantized to 8 bits by the row's own largest value, so
+that a row never depends on its neighbours. Sums of products are whole numbers, hence exact: the
+native code and PyTorch give the same bits for the same input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from auris.backends import native
+from auris.checkpoints.packing import Packing, integers, packed_shapes
+
+__all__ = ["PackedEmbedding", "PackedLinear", "quantize_rows", "swap"]
+
+LARGEST = 127.0
+
+
+def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows as integers with a scale each.
+
+    Args:
+        x: float32 [M, K].
+
+    Returns:
+        int8 [M, K] in -127..127, and scales [M, 1]; a row of zeros has scale 0.
+    """
+    largest = x.abs().amax(1, keepdim=True)
+    # A number over a tensor would be its reciprocal, rounded, times the number.
+    inverse = torch.full_like(largest, LARGEST) / largest
+    codes = (x * torch.where(largest > 0, inverse, 0.0)).round()
+    return codes.to(torch.int8), largest / LARGEST
+
+
+class _Packed(nn.Module):
+    """A packed matrix [rows, width]; see `auris.checkpoints.packing`."""
+
+    def __init__(self, rows: int, width: int, packing: Packing) -> None:
+        super().__init__()
+        self.rows, self.width, self.packing = rows, width, packing
+        self.register_parameter("steps", None)
+        for name, (dtype, shape) in packed_shapes(rows, width, packing).items():
+            empty = torch.empty(shape, dtype=dtype, device="meta")
+            self.register_parameter(name, nn.Parameter(empty, requires_grad=False))
+
+    weight: Tensor
+    scale: Tensor
+    steps: Tensor | None
+
+    @property
+    def integers(self) -> Tensor:
+        """int8 [rows, columns]."""
+        return integers(self.weight, self.steps)
+
+    @property
+    def matrix(self) -> native.Matrix:
+        """The same tensors for the native code."""
+        return native.Matrix(self.weight, self.steps, self.scale, self.width)
+
+    def products(self, x: Tensor) -> Tensor:
+        """Products [..., rows] of x [..., width] with the matrix, in x's dtype."""
+        rows = x.reshape(-1, self.width).float()
+        if native.available():
+            found = native.products(rows.contiguous(), self.matrix)
+        else:
+            codes, scales = quantize_rows(rows)
+            whole = self.integers
+            codes = F.pad(codes, (0, whole.shape[1] - self.width))
+            found = torch._int_mm(codes, whole.t()).float() * (scales * self.scale)
+        return found.to(x.dtype).reshape(*x.shape[:-1], self.rows)
+
+
+class PackedLinear(_Packed):
+    """`nn.Linear` of a packed matrix."""
+
+    def __init__(self, linear: nn.Linear, packing: Packing) -> None:
+        super().__init__(linear.out_features, linear.in_features, packing)
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> [..., rows]."""
+        found = self.products(x)
+        return found if self.bias is None else found.add_(self.bias)
+
+
+class PackedEmbedding(_Packed):
+    """`auris.models.layers.TokenEmbedding` of a packed matrix."""
+
+    def __init__(self, embedding: nn.Embedding, packing: Packing) -> None:
+        super().__init__(embedding.num_embeddings, embedding.embedding_dim, packing)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Float32 vectors [..., width] of ids."""
+        steps = None if self.steps is None else self.steps[ids.flatten()]
+        whole = integers(self.weight[ids.flatten()], steps)[:, : self.width]
+        vectors = whole.float() * self.scale[ids.flatten(), None]
+        return vectors.reshape(*ids.shape, self.width)
+
+    def scores(self, states: Tensor) -> Tensor:
+        """As of `TokenEmbedding`."""
+        return self.products(states)
+
+
+def swap(model: nn.Module, packing: Callable[[str], Packing | None]) -> None:
+    """Replace the modules whose weights are packed by modules without memory, to be filled.
+
+    Args:
+        model: changed in place.
+        packing: of a module by its name, or None where it stays.
+    """
+    for name, module in list(model.named_modules()):
+        packed = packing(name)
+        if packed is None:
+            continue
+        parent, _, child = name.rpartition(".")
+        if isinstance(module, nn.Embedding):
+            new: nn.Module = PackedEmbedding(module, packed)
+        else:
+            assert isinstance(module, nn.Linear), f"{name} cannot be packed"
+            new = PackedLinear(module, packed)
+        setattr(model.get_submodule(parent), child, new)

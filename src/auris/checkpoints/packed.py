@@ -1,0 +1,227 @@
+"""Checkpoints in 8 or 4 bits: what is packed how, as it is loaded and as it lies in a directory.
+
+A quantized directory is one in the native layout whose config.json says `quantization`. Its
+tensors lie in one safetensors file at multiples of 64 bytes where their sizes allow it, and are
+used where they lie. A checkpoint in floating point is packed tensor by tensor while it is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from auris.checkpoints.layouts import Source, sources
+from auris.checkpoints.load import (
+    Checkpoint,
+    Files,
+    Model,
+    assemble,
+    build,
+    check_plan,
+    check_tensors,
+    hollow,
+    stored_dtype,
+    weight_files,
+)
+from auris.checkpoints.packing import Packing, pack, packed_shapes
+from auris.checkpoints.quantization import Quantization
+from auris.config import ModelConfig, PromptedConfig
+from auris.errors import CheckpointError
+
+__all__ = ["Swap", "load_packed", "save_packed"]
+
+CPU = torch.device("cpu")
+
+ST_TYPES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+}
+"""Types in safetensors' words."""
+
+ALIGNMENT = 64
+
+
+Swap = Callable[[Model, Callable[[str], Packing | None]], None]
+"""Puts modules of packed weights into a model, given the packing of every module by name."""
+
+
+def _packings(config: ModelConfig, quantization: Quantization) -> Callable[[str], Packing | None]:
+    return lambda module: quantization.packing(module, config)
+
+
+def _tensors(
+    model: Model, packing: Callable[[str], Packing | None], dtype: torch.dtype
+) -> dict[str, tuple[torch.dtype, list[int]]]:
+    """Types and shapes of a packed model's tensors; what is not packed has `dtype`."""
+    tensors: dict[str, tuple[torch.dtype, list[int]]] = {}
+    for name, parameter in model.named_parameters():
+        module, _, kind = name.rpartition(".")
+        packed = packing(module) if kind == "weight" else None
+        if packed is None:
+            tensors[name] = dtype, list(parameter.shape)
+        else:
+            shapes = packed_shapes(parameter.shape[0], parameter.shape[1], packed)
+            tensors.update({f"{module}.{part}": shape for part, shape in shapes.items()})
+    return tensors
+
+
+def _packed(
+    files: Files, plan: Mapping[str, Source], packing: Callable[[str], Packing | None]
+) -> Iterator[tuple[str, Tensor]]:
+    """A checkpoint's tensors, packed one at a time; the others as they are stored."""
+    for ours, source in plan.items():
+        module, _, kind = ours.rpartition(".")
+        packed = packing(module) if kind == "weight" else None
+        stored = files.tensor(source.names[0]).dtype
+        tensor = assemble(files, source, stored, CPU, copy=True)
+        if packed is None:
+            yield ours, tensor
+            continue
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                "Weights to be quantized have to be finite numbers",
+                f"{ours} holds others",
+                "use a checkpoint that is whole",
+            )
+        for part, values in pack(tensor, packed).items():
+            yield f"{module}.{part}", values
+
+
+def _computed(name: str, tensor: Tensor, dtype: torch.dtype, config: ModelConfig) -> Tensor:
+    """A tensor in the type it is computed in: float32 in the decoder, `dtype` elsewhere."""
+    if not tensor.is_floating_point() or name.endswith(".scale"):
+        return tensor
+    within = isinstance(config, PromptedConfig) and name.startswith(("decoder.", "head."))
+    return tensor.to(torch.float32 if within else dtype)
+
+
+def load_packed(
+    checkpoint: Checkpoint,
+    quantization: Quantization,
+    pick_dtype: Callable[[torch.dtype], torch.dtype],
+    swap: Swap,
+    copy: bool = False,
+) -> Model:
+    """Build a checkpoint's module with packed weights and fill it, on the CPU.
+
+    Args:
+        checkpoint: what to load; where it is quantized itself, as `quantization` says.
+        quantization: how to pack what is not packed yet.
+        pick_dtype: the compute dtype of the encoder for the stored one; a decoder computes in
+            float32 between its integer products.
+        swap: puts the modules of packed weights in.
+        copy: hold the weights in memory of their own instead of mapping the files.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, misshapen or wrongly typed, or a file
+            is broken.
+    """
+    config = checkpoint.config
+    model = hollow(lambda: build(config))
+    packing = _packings(config, quantization)
+    with ExitStack() as stack:
+        files = Files(stack, weight_files(checkpoint.directory))
+        if checkpoint.quantization is None:
+            dtype = pick_dtype(stored_dtype(files))
+            tensors = _packed(files, _plan(checkpoint, files, model), packing)
+        else:
+            wanted = _tensors(model, packing, torch.float32)
+            _check_packed(files, wanted)
+            floats = [name for name in wanted if wanted[name][0].is_floating_point]
+            dtype = pick_dtype(
+                stored_dtype(files, [name for name in floats if not name.endswith(".scale")])
+            )
+            held = ((name, files.tensor(name)) for name in wanted)
+            tensors = ((name, t.clone() if copy else t) for name, t in held)
+        state = {name: _computed(name, tensor, dtype, config) for name, tensor in tensors}
+    swap(model, packing)
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def _plan(checkpoint: Checkpoint, files: Files, model: Model) -> dict[str, Source]:
+    plan = {
+        ours: sources(checkpoint.config, checkpoint.layout, ours)
+        for ours, _ in model.named_parameters()
+    }
+    check_plan(checkpoint, files, plan, model)
+    return plan
+
+
+def _check_packed(files: Files, wanted: Mapping[str, tuple[torch.dtype, list[int]]]) -> None:
+    shapes = {name: shape for name, (_, shape) in wanted.items()}
+    types = {
+        name: ST_TYPES[dtype]
+        for name, (dtype, _) in wanted.items()
+        if not dtype.is_floating_point or name.endswith(".scale")
+    }
+    check_tensors(files, shapes, "A quantized checkpoint", types=types)
+
+
+def save_packed(checkpoint: Checkpoint, quantization: Quantization, path: Path) -> torch.dtype:
+    """Write a checkpoint's weights packed, holding one tensor at a time.
+
+    Args:
+        checkpoint: in floating point.
+        path: the safetensors file to write.
+
+    Returns:
+        type of the tensors that are not packed.
+
+    Raises:
+        CheckpointError: the checkpoint is broken.
+        OSError: the file cannot be written.
+    """
+    config = checkpoint.config
+    model = hollow(lambda: build(config))
+    packing = _packings(config, quantization)
+    with ExitStack() as stack:
+        files = Files(stack, weight_files(checkpoint.directory))
+        plan = _plan(checkpoint, files, model)
+        stored = stored_dtype(files)
+        tensors = _tensors(model, packing, stored)
+        offsets = _write_header(path, tensors)
+        with path.open("r+b") as out:
+            for name, tensor in _packed(files, plan, packing):
+                dtype, _ = tensors[name]
+                out.seek(offsets[name])
+                # numpy has no bfloat16; bytes are bytes.
+                out.write(tensor.to(dtype).contiguous().view(torch.uint8).numpy().data)
+    return stored
+
+
+def _write_header(
+    path: Path, tensors: Mapping[str, tuple[torch.dtype, list[int]]]
+) -> dict[str, int]:
+    """Begin a safetensors file; the places of its tensors, those of whole blocks first.
+
+    Source of the format: https://github.com/huggingface/safetensors#format.
+    """
+
+    def size(name: str) -> int:
+        dtype, shape = tensors[name]
+        return dtype.itemsize * torch.Size(shape).numel()
+
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    # Nothing may lie between tensors, so the odd sizes come last.
+    for name in sorted(tensors, key=lambda name: size(name) % ALIGNMENT != 0):
+        dtype, shape = tensors[name]
+        places = [end, end := end + size(name)]
+        header[name] = {"dtype": ST_TYPES[dtype], "shape": shape, "data_offsets": places}
+    text = json.dumps(header).encode()
+    text += b" " * (-(len(text) + 8) % ALIGNMENT)
+    with path.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        out.truncate(8 + len(text) + end)
+    begin = 8 + len(text)
+    return {n: begin + header[n]["data_offsets"][0] for n in tensors}

@@ -1,0 +1,72 @@
+"""Which weights of a model are packed how, and what config.json says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from auris.checkpoints.configs import read_json
+from auris.checkpoints.packing import GROUPS, PackedDtype, Packing
+from auris.config import ModelConfig, PromptedConfig
+from auris.errors import ConfigError
+
+__all__ = ["KEY", "PACKED_DTYPES", "Quantization", "read_quantization"]
+
+PACKED_DTYPES = get_args(PackedDtype)
+
+KEY = "quantization"
+"""Of config.json."""
+
+_MATRIX = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(qkv|out|up|gate_up|down)")
+_VOCABULARY = ("decoder.embed", "decoder.head")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a whole model is quantized.
+
+    Attributes:
+        dtype: "int8" packs the matrices of all layers and the vocabulary; "int4" packs those of
+            the decoder's layers in 4 bits, except the first and the last one's, which stay in 8
+            as everything else. Convolutions, norms, biases, projector and CTC heads stay as they
+            are.
+        group: columns that share a step in int4.
+    """
+
+    dtype: PackedDtype
+    group: int = 32
+
+    def packing(self, module: str, config: ModelConfig) -> Packing | None:
+        """How the weight of one of our modules is packed, or None for one that is not."""
+        if module in _VOCABULARY:
+            return Packing("int8")
+        found = _MATRIX.fullmatch(module)
+        if found is None:
+            return None
+        if self.dtype == "int4" and found[1] == "decoder" and isinstance(config, PromptedConfig):
+            inner = 0 < int(found[2]) < config.decoder.layers - 1
+            return Packing("int4", self.group) if inner else Packing("int8")
+        return Packing("int8")
+
+
+def read_quantization(directory: Path) -> Quantization | None:
+    """What config.json says of quantization; None for a checkpoint in floating point.
+
+    Raises:
+        ConfigError: it says what this version does not know.
+    """
+    said = read_json(directory / "config.json").get(KEY)
+    if said is None:
+        return None
+    known = isinstance(said, Mapping) and set(said) == {"dtype", "group"}
+    if not known or said["dtype"] not in PACKED_DTYPES or said["group"] not in GROUPS:
+        raise ConfigError(
+            f"{KEY} in config.json has to name dtype ({' or '.join(PACKED_DTYPES)}) and group "
+            f"({', '.join(map(str, GROUPS))})",
+            f"it is {said!r}",
+            "quantize the original checkpoint anew with auris quantize",
+        )
+    return Quantization(said["dtype"], said["group"])

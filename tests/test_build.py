@@ -1,0 +1,37 @@
+"""The package builds with and without a compiler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import auris
+
+ROOT = Path(auris.__file__).parents[2]
+
+
+@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="an installed package")
+def test_without_a_compiler_the_native_code_is_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools")
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "native", tmp_path / "native")
+    (tmp_path / "src" / "auris").mkdir(parents=True)
+    shutil.copy(ROOT / "src" / "auris" / "__init__.py", tmp_path / "src" / "auris")
+    nowhere = str(tmp_path / "no-such-compiler")
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--inplace"],
+        cwd=tmp_path,
+        env={**os.environ, "CC": nowhere, "CXX": nowhere},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "auris._native" in done.stderr + done.stdout
+    assert not list(tmp_path.rglob("_native*"))
