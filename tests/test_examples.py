@@ -46,6 +46,16 @@ def test_the_subtitles_example(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
+def test_the_streaming_example() -> None:
+    command = [sys.executable, str(EXAMPLES / "stream.py")]
+    done = subprocess.run([*command, str(CLIP)], check=True, capture_output=True, text=True)
+    *before, last = done.stdout.splitlines()
+    assert last == f"   0.00  {SAID}"
+    assert len(before) == 3
+    assert all(line.startswith("    ...  ") for line in before)
+    assert subprocess.run([*command, "missing.wav"], capture_output=True).returncode == 1
+
+
 LARGEST = {"tiny": 40e6, "tiny-ctc": 5e6}
 """Bytes."""
 

@@ -18,19 +18,25 @@ from auris.types import Chunk, Segment, Transcript, Waveform, Word
 
 if TYPE_CHECKING:
     from auris.align import ForcedAligner
+    from auris.async_streaming import AsyncStreamSession
     from auris.batching import Failure
     from auris.pipeline import AsrPipeline, Progress
+    from auris.streaming import StreamPool, StreamSession, StreamUpdate
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsrPipeline",
+    "AsyncStreamSession",
     "AurisError",
     "Chunk",
     "Failure",
     "ForcedAligner",
     "Progress",
     "Segment",
+    "StreamPool",
+    "StreamSession",
+    "StreamUpdate",
     "Transcript",
     "Waveform",
     "Word",
@@ -39,9 +45,13 @@ __all__ = [
 
 _LAZY = {
     "AsrPipeline": "auris.pipeline",
+    "AsyncStreamSession": "auris.async_streaming",
     "Failure": "auris.batching",
     "ForcedAligner": "auris.align",
     "Progress": "auris.pipeline",
+    "StreamPool": "auris.streaming",
+    "StreamSession": "auris.streaming",
+    "StreamUpdate": "auris.streaming",
 }
 
 

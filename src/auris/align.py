@@ -228,6 +228,10 @@ class AligningRecognizer:
         for done in self.recognizer.recognize(remembered(), rows, cancelled):
             yield self._placed(done, heard.pop(done.key))
 
+    def provisional(self, attempt: Attempt) -> Segment:
+        """See `Recognizer.provisional`; the words of a piece have times when it is over."""
+        return self.recognizer.provisional(attempt)
+
     def commit(self, attempt: Attempt) -> Recognized:
         """See `Recognizer.commit`."""
         return self._placed(self.recognizer.commit(attempt), attempt.piece.chunk.samples)

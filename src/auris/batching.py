@@ -22,7 +22,7 @@ from auris.segments import cleaned
 from auris.text.words import join_texts
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment, Transcript
 
-__all__ = ["Batch", "Failure", "PieceDone", "RecordingDone", "Update"]
+__all__ = ["Batch", "Failure", "PieceDone", "RecordingDone", "Update", "silence"]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Batch:
                     index = recording.given
                     recording.given += 1
                     if chunk.skipped:
-                        self._take(recording, index, _silence(chunk), {})
+                        self._take(recording, index, silence(chunk), {})
                         # The recognizer asks before every piece, but there may be none for hours.
                         if cancelled():
                             return
@@ -195,7 +195,7 @@ class Batch:
         recording.complete = True
 
 
-def _silence(chunk: Chunk) -> Segment:
+def silence(chunk: Chunk) -> Segment:
     """The segment of a silence that is left out."""
     seconds = chunk.skipped / SAMPLE_RATE
     start = chunk.start / SAMPLE_RATE

@@ -1,4 +1,4 @@
-"""What a call of the pipeline may ask for, and how that is checked and taken apart."""
+"""What calls and live streams may ask for, and how that is checked and taken apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, cast
 
 from auris.align import ForcedAligner
 from auris.audio.io import WEB, Channels, Source, WebLimits
@@ -20,7 +20,17 @@ from auris.reading import Reading
 from auris.text.cleanup import check_steps
 from auris.text.languages import language_name, language_names
 
-__all__ = ["CallOptions", "CancelToken", "Progress", "check_call", "reading_of", "text_options"]
+__all__ = [
+    "CallOptions",
+    "CancelToken",
+    "Progress",
+    "SessionOptions",
+    "StreamOptions",
+    "check_call",
+    "reading_of",
+    "stream_options",
+    "text_options",
+]
 
 
 class CancelToken(Protocol):
@@ -88,6 +98,38 @@ class CallOptions(TypedDict, total=False):
     aligner: ForcedAligner | None
 
 
+class StreamOptions(TypedDict, total=False):
+    """Options of a live stream.
+
+    Attributes:
+        rate: samples per second that it will be fed (16000).
+        chunk_seconds: target length of the pieces that it is cut into (3).
+        step_seconds: time between steps (0.5).
+        vad, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
+            `CallOptions`; words have times in stable segments.
+    """
+
+    rate: int
+    chunk_seconds: float
+    step_seconds: float
+    vad: bool
+    max_new_tokens: int | None
+    temperature: float
+    seed: int
+    clean: Sequence[str]
+    word_timestamps: bool
+    aligner: ForcedAligner | None
+
+
+class SessionOptions(TypedDict, total=False):
+    """What of `StreamOptions` is about the stream, not about its pieces."""
+
+    rate: int
+    chunk_seconds: float
+    step_seconds: float
+    vad: bool
+
+
 def reading_of(given: CallOptions) -> Reading:
     """How the recordings of a call are read.
 
@@ -111,18 +153,35 @@ def check_call(sources: Iterable[Source], given: CallOptions) -> None:
     Raises:
         UsageError: there is one.
     """
-    unknown = sorted(set(given) - set(CallOptions.__annotations__))
-    if unknown:
-        raise UsageError(
-            f"The options of a call are {', '.join(CallOptions.__annotations__)}",
-            f"there is also {', '.join(unknown)}",
-            "correct the name",
-        )
+    _check_names(given, CallOptions)
     if isinstance(sources, (str, bytes, os.PathLike)):
         raise UsageError(
             "Several recordings have to be a list or another iterable of sources",
             f"a single {type(sources).__name__} was passed",
             "put it into a list",
+        )
+
+
+def stream_options(given: StreamOptions) -> tuple[SessionOptions, CallOptions]:
+    """Options of a stream: those of its session, and those that calls have, too.
+
+    Raises:
+        UsageError: there are others.
+    """
+    _check_names(given, StreamOptions)
+    session = {name: given[name] for name in SessionOptions.__annotations__ if name in given}  # type: ignore[literal-required]
+    call = {name: value for name, value in given.items() if name not in session}
+    return cast("SessionOptions", session), cast("CallOptions", call)
+
+
+def _check_names(given: Iterable[str], known: type[CallOptions] | type[StreamOptions]) -> None:
+    unknown = sorted(set(given) - set(known.__annotations__))
+    if unknown:
+        what = "call" if known is CallOptions else "stream"
+        raise UsageError(
+            f"The options of a {what} are {', '.join(known.__annotations__)}",
+            f"there is also {', '.join(unknown)}",
+            "correct the name",
         )
 
 

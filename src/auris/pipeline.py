@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from auris.align import AligningRecognizer, ForcedAligner, ctc_alignment
+from auris.async_streaming import AsyncStreamSession
 from auris.audio.io import Source
 from auris.backends.torch import TorchBackend
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
@@ -16,8 +17,10 @@ from auris.calls import (
     CallOptions,
     CancelToken,
     Progress,
+    StreamOptions,
     check_call,
     reading_of,
+    stream_options,
     text_options,
 )
 from auris.checkpoints.calibration import load_calibration
@@ -28,8 +31,10 @@ from auris.config import AlignerConfig, AutCtcConfig
 from auris.detection import DETECT_SECONDS, language_chances
 from auris.errors import ConfigError
 from auris.loading import LoadOptions, check_count, drafting_backend, load_model
+from auris.pieces import Options
 from auris.reading_ahead import ReadAhead
-from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer
+from auris.recognizers import CtcRecognizer, QwenRecognizer, Recognizer
+from auris.streaming import StreamPool, StreamSession
 from auris.text.tokenizer import Tokenizer
 from auris.types import Segment, Transcript
 
@@ -206,6 +211,43 @@ class AsrPipeline:
             AudioError: the recording cannot be read.
         """
         return language_chances(self.recognizer, audio, start, duration)
+
+    def streams(self, streams: int = 8) -> StreamPool:
+        """Room for live streams that share the model; steps due together are computed together."""
+        check_count("streams", streams)
+        return StreamPool(self.recognizer, streams)
+
+    def stream(
+        self,
+        language: str | None = None,
+        context: str = "",
+        pool: StreamPool | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> StreamSession:
+        """Begin a live stream.
+
+        Args:
+            language, context: as of `transcribe`.
+            pool: from `streams`, for several at once; a stream by itself needs none.
+            options: see `StreamOptions`.
+
+        Raises:
+            UsageError, LanguageError, UnsupportedOption: an option is impossible.
+            InvalidSamples: the rate is.
+        """
+        session, call = stream_options(options)
+        recognizer, text = self._recognizer(call), text_options(language, context, call)
+        return (pool or self.streams(1)).open(text, recognizer, **session)
+
+    def astream(
+        self,
+        language: str | None = None,
+        context: str = "",
+        pool: StreamPool | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> AsyncStreamSession:
+        """As `stream`, to be awaited: work is done beside the event loop."""
+        return AsyncStreamSession(self.stream(language, context, pool, **options))
 
     def _updates(
         self, sources: Iterable[Source], language: str | None, context: str, given: CallOptions

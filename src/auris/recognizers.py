@@ -30,7 +30,7 @@ from auris.segments import SegmentWriter
 from auris.text.prompt import END_OF_TEXT, TURN_END, opening_ids, prompt_ids
 from auris.text.reply import Reply, parse_reply
 from auris.text.tokenizer import Tokenizer
-from auris.types import SAMPLE_RATE, FinishReason
+from auris.types import SAMPLE_RATE, FinishReason, Segment
 
 __all__ = [
     "CtcRecognizer",
@@ -82,6 +82,9 @@ class Recognizer(Protocol):
         iterator is asked again. After `cancelled` says true, pieces under way end as they are and
         no other begins.
         """
+
+    def provisional(self, attempt: Attempt) -> Segment:
+        """The segment of a first attempt alone, as of a piece that is still being heard."""
 
     def commit(self, attempt: Attempt) -> Recognized:
         """The segment of a piece that was decoded elsewhere, after all retries that it needs.
@@ -189,6 +192,10 @@ class QwenRecognizer:
         """See `Recognizer.recognize`."""
         return self._work(_until(pieces, cancelled), deque(), rows, cancelled)
 
+    def provisional(self, attempt: Attempt) -> Segment:
+        """See `Recognizer.provisional`."""
+        return self._writer.segment(attempt.piece, Outcome((attempt,)))
+
     def commit(self, attempt: Attempt) -> Recognized:
         """See `Recognizer.commit`."""
         retries: deque[_Task] = deque()
@@ -252,6 +259,19 @@ class QwenRecognizer:
         prompt = self.backend.embed(ids, states)
         draft = self._draft(states, options)
         _clock(timings, "prefill", now)
+        return self.request(key, task.piece, prompt, draft)
+
+    def request(
+        self, key: int, piece: Piece, prompt: Tensor, draft: tuple[int, ...] = ()
+    ) -> Request:
+        """What is asked of the decode loop for a piece.
+
+        Args:
+            prompt: embeddings [L, hidden] of its prompt, or of the end of it that a cache row
+                does not hold yet.
+            draft: ids that may follow.
+        """
+        options, samples = piece.options, piece.chunk.samples
         budget = options.max_new_tokens
         if budget is None:
             budget = token_budget(len(samples) / SAMPLE_RATE)
@@ -269,7 +289,7 @@ class QwenRecognizer:
             (none,),
             share,
             probe,
-            task.piece.cancelled,
+            piece.cancelled,
             draft,
         )
 
@@ -405,11 +425,14 @@ class CtcRecognizer:
             done = self.commit(Attempt(piece, path.ids, path.logprobs, "stop", silence))
             yield replace(done, timings=timings)
 
+    def provisional(self, attempt: Attempt) -> Segment:
+        """See `Recognizer.provisional`."""
+        return self._writer.segment(attempt.piece, Outcome((attempt,)))
+
     def commit(self, attempt: Attempt) -> Recognized:
         """See `Recognizer.commit`: a path has no loops, no budget and no context to tell apart."""
         check_scores(attempt.logprobs)
-        segment = self._writer.segment(attempt.piece, Outcome((attempt,)))
-        return Recognized(attempt.piece.key, segment, {})
+        return Recognized(attempt.piece.key, self.provisional(attempt), {})
 
     def _reply(self, attempt: Attempt) -> Reply:
         text = self.tokenizer.decode(attempt.tokens).strip()

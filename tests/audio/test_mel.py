@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.tiny_models import tone_speech
 
 from auris.audio.io import load
-from auris.audio.mel import log_mel, log_mels, mel_filters, mel_frames
+from auris.audio.mel import LiveMel, log_mel, log_mels, mel_filters, mel_frames
 from auris.errors import EmptyAudio
 
 RATE = 16_000
@@ -184,3 +184,30 @@ def test_arrays_and_tensors_give_the_same_and_are_left_alone() -> None:
     before = wave.copy()
     assert torch.equal(log_mel(wave), log_mel(torch.from_numpy(wave)))
     assert np.array_equal(wave, before)
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(["slaney400", "htk1024"]),
+    st.sampled_from(["speech", "chirp", "silence", "clicks"]),
+    st.lists(st.integers(1, 30_000), min_size=1, max_size=8),
+    st.booleans(),
+)
+def test_a_clip_that_is_still_heard_has_the_mel_of_what_is_heard(
+    frontend: Any, kind: str, lengths: list[int], louder: bool
+) -> None:
+    """Whatever the order of lengths: it may turn out to end earlier than it was heard."""
+    whole = signal(kind, 30_000)
+    if louder:
+        whole = whole * np.geomspace(1e-4, 2.0, len(whole)).astype(np.float32)
+    live = LiveMel(frontend)
+    for length in lengths:
+        expected = log_mel(whole[:length], frontend)
+        torch.testing.assert_close(live.hear(whole[:length]), expected, atol=1e-6, rtol=0)
+
+
+def test_final_frames_stay_the_same_bits() -> None:
+    """So that what was computed from them can be kept."""
+    samples, live = signal("speech", 40_000), LiveMel()
+    before = live.hear(samples[:16_000])[:, :99]
+    assert torch.equal(live.hear(samples[:24_123])[:, :99], before)

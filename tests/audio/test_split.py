@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tiny_models import tone_speech
 
-from auris.audio.split import CHUNK_SECONDS, halves, split
+from auris.audio.split import CHUNK_SECONDS, Cutter, halves, split
 from auris.errors import UsageError
 from auris.types import Chunk
 
@@ -151,6 +151,22 @@ def test_targets_out_of_range_are_refused_at_once(seconds: float) -> None:
 @pytest.mark.parametrize("seconds", [1, 1.0, 1200, 1200.0])
 def test_the_ends_of_the_range_are_in_it(seconds: float) -> None:
     assert len(list(split([noise(1.0)], seconds))) == 1
+
+
+@pytest.mark.parametrize("block", [1000, 16_000, 100_000])
+def test_a_cutter_says_what_it_has_heard_behind_the_last_cut(block: int) -> None:
+    samples = tone_speech(9.0, 2)
+    cutter = Cutter(2.0)
+    assert cutter.unfixed() is None
+    chunks: list[Chunk] = []
+    for first in range(0, len(samples), block):
+        chunks += cutter.feed(samples[first : first + block])
+        open_piece = cutter.unfixed()
+        known = [*chunks, open_piece] if open_piece is not None else chunks
+        whole(known, samples[: first + block])
+    assert [open_piece.start] == [chunk.start for chunk in cutter.finish()]
+    assert cutter.unfixed() is None
+    assert cutter.finish() == []
 
 
 @settings(max_examples=40, deadline=None)

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.audio.resample import Piece, check_rate
+from auris.audio.resample import LOUDEST, Piece, check_rate
 from auris.errors import InvalidSamples
 from auris.types import Samples
 
-__all__ = ["MAX_CHANNELS", "array_pieces", "as_float"]
+__all__ = ["MAX_CHANNELS", "array_pieces", "as_float", "live_block"]
 
 MAX_CHANNELS = 64
 """Most channels that an array may have; more is a mistaken axis."""
+
+KINDS = ("float16", "float32", "float64", "int16", "int32", "uint8")
+"""Types of samples: floats with full scale at -1..1, integers with all their range."""
 
 
 def array_pieces(array: object, rate: object) -> Generator[Piece, None, None]:
@@ -32,13 +35,12 @@ def array_pieces(array: object, rate: object) -> Generator[Piece, None, None]:
 
 def _rows(array: object) -> NDArray[Any]:
     """The array as [C, S], not copied."""
-    kinds = ("float16", "float32", "float64", "int16", "int32", "uint8")
-    if not isinstance(array, np.ndarray) or array.dtype.name not in kinds:
+    if not isinstance(array, np.ndarray) or array.dtype.name not in KINDS:
         found = f"a {type(array).__name__}"
         if isinstance(array, np.ndarray):
             found = f"of {array.dtype}"
         raise InvalidSamples(
-            f"An audio array has to be a numpy array of {', '.join(kinds[:-1])} or {kinds[-1]}",
+            f"An audio array has to be a numpy array of {', '.join(KINDS[:-1])} or {KINDS[-1]}",
             f"it is {found}",
             "convert it, floats with full scale at -1..1",
         )
@@ -66,3 +68,39 @@ def as_float(samples: NDArray[Any]) -> Samples:
     scale = np.float32(2.0 ** (1 - 8 * samples.dtype.itemsize))
     scaled: Samples = (samples.astype(np.float32) - np.float32(middle)) * scale
     return scaled
+
+
+def live_block(array: object, before: int, rate: int) -> Samples:
+    """A part of one channel of live sound as float32 [S], always a copy.
+
+    Args:
+        array: [S] of one of `KINDS`.
+        before: samples of the stream that came before.
+        rate: of the stream.
+
+    Raises:
+        InvalidSamples: its type or shape is impossible, or a sample is NaN, infinite or beyond
+            1e30; the message says where.
+    """
+    known = isinstance(array, np.ndarray) and array.dtype.name in KINDS
+    if not isinstance(array, np.ndarray) or not known or array.ndim != 1:
+        found = f"a {type(array).__name__}"
+        if isinstance(array, np.ndarray):
+            found = f"of {array.dtype} with the shape {list(array.shape)}"
+        raise InvalidSamples(
+            f"A stream has to be fed numpy arrays [S] of {', '.join(KINDS[:-1])} or {KINDS[-1]}",
+            f"this is {found}",
+            "convert it: one channel, floats with full scale at -1..1",
+        )
+    block = as_float(array)
+    with np.errstate(invalid="ignore"):
+        bad = ~(np.abs(block) <= LOUDEST)  # This way round NaN is bad, too.
+    if bad.any():
+        first = int(bad.argmax())
+        raise InvalidSamples(
+            f"Samples have to be finite numbers of at most {LOUDEST:.0e}",
+            f"the stream has {float(block[first])} at {(before + first) / rate:.3f} s, "
+            f"number {first} of these {len(block)}",
+            "leave these samples out, none of which was heard",
+        )
+    return block

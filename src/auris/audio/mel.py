@@ -20,7 +20,7 @@ from auris.config import CHUNK_FRAMES, Frontend
 from auris.errors import EmptyAudio
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["HOP", "MIN_SAMPLES", "WINDOW", "LogMel", "log_mel", "log_mels", "mel_frames"]
+__all__ = ["HOP", "MIN_SAMPLES", "WINDOW", "LiveMel", "LogMel", "log_mel", "log_mels", "mel_frames"]
 
 HOP = SAMPLE_RATE // 100
 """Samples between frames: 10 ms."""
@@ -91,12 +91,12 @@ def mel_filters(n_fft: int, bins: int, scale: str) -> Tensor:
     return torch.from_numpy(filters.astype(np.float32))
 
 
-def _log_power(samples: Tensor, frontend: LogMel, bins: int) -> Tensor:
-    """log10 of the mel power of every frame, [bins, frames], before floor and scaling."""
+def _frame_powers(samples: Tensor, frontend: LogMel, bins: int) -> Tensor:
+    """log10 of the mel power of every frame that lies in the samples whole, [bins, frames],
+    before floor and scaling; the first frame begins at the first sample."""
     window = torch.hann_window(WINDOW, periodic=True, device=samples.device)
     filters = mel_filters(frontend.n_fft, bins, frontend.scale).to(samples.device)
-    padded = torch.nn.functional.pad(samples[None], (WINDOW // 2, WINDOW // 2), mode="reflect")[0]
-    frames = padded.unfold(0, WINDOW, HOP)[: len(samples) // HOP]
+    frames = samples.unfold(0, WINDOW, HOP)
     rows = torch.empty(bins, len(frames), device=samples.device)
     for first in range(0, len(frames), BLOCK_FRAMES):
         block = frames[first : first + BLOCK_FRAMES] * window
@@ -105,6 +105,44 @@ def _log_power(samples: Tensor, frontend: LogMel, bins: int) -> Tensor:
         mel = filters @ power.T
         rows[:, first : first + len(block)] = mel.clamp(min=POWER_FLOOR).log10()
     return rows
+
+
+def _log_power(wave: Tensor, frontend: LogMel, bins: int, known: int = 0) -> Tensor:
+    """Log powers [bins, frames] of the frames of a clip from frame number `known` on.
+
+    Args:
+        wave: float32 [S], S a clip's length, at least `MIN_SAMPLES`.
+    """
+    reach = WINDOW // 2
+    total = len(wave) // HOP
+    if known == total:
+        return torch.empty(bins, 0, device=wave.device)
+    # Reflected on both sides only where the frames asked for reach beyond the clip.
+    first, end = known * HOP - reach, (total - 1) * HOP + reach
+    left, right = max(-first, 0), max(end - len(wave), 0)
+    within = wave[max(first, 0) : min(end, len(wave))]
+    padded = torch.nn.functional.pad(within[None], (left, right), mode="reflect")[0]
+    return _frame_powers(padded, frontend, bins)
+
+
+def _heard(samples: Samples | Tensor) -> Tensor:
+    """The clip as it is heard: float32 [S] of at least half a second."""
+    wave = torch.as_tensor(samples, dtype=torch.float32)
+    if len(wave) == 0:
+        raise EmptyAudio(
+            "A clip has to hold at least one sample",
+            "this one holds none",
+            "check the recording and the span asked for",
+        )
+    if len(wave) < MIN_SAMPLES:
+        wave = torch.nn.functional.pad(wave, (0, MIN_SAMPLES - len(wave)))
+    return wave
+
+
+def _scaled(log_power: Tensor) -> Tensor:
+    """The features of a clip from all its log powers."""
+    floor = log_power.max() - DECADES_BELOW_MAXIMUM
+    return torch.maximum(log_power, floor).add_(4.0).div_(4.0)
 
 
 def log_mel(samples: Samples | Tensor, frontend: Frontend = "slaney400", bins: int = 128) -> Tensor:
@@ -121,18 +159,7 @@ def log_mel(samples: Samples | Tensor, frontend: Frontend = "slaney400", bins: i
     Raises:
         EmptyAudio: there is not a single sample.
     """
-    wave = torch.as_tensor(samples, dtype=torch.float32)
-    if len(wave) == 0:
-        raise EmptyAudio(
-            "A clip has to hold at least one sample",
-            "this one holds none",
-            "check the recording and the span asked for",
-        )
-    if len(wave) < MIN_SAMPLES:
-        wave = torch.nn.functional.pad(wave, (0, MIN_SAMPLES - len(wave)))
-    log_power = _log_power(wave, FRONTENDS[frontend], bins)
-    floor = log_power.max() - DECADES_BELOW_MAXIMUM
-    return torch.maximum(log_power, floor).add_(4.0).div_(4.0)
+    return _scaled(_log_power(_heard(samples), FRONTENDS[frontend], bins))
 
 
 def log_mels(
@@ -140,3 +167,34 @@ def log_mels(
 ) -> list[Tensor]:
     """`log_mel` of every clip; a clip's result never depends on its neighbours."""
     return [log_mel(clip, frontend, bins) for clip in clips]
+
+
+class LiveMel:
+    """`log_mel` of a clip that is still being heard, where each call transforms only new frames.
+
+    A frame is final when the 200 samples right of its centre are heard; its power is kept. The
+    frame behind the final ones, which reflects what is heard, and the floor, which follows the
+    maximum, belong to one call.
+
+    Args:
+        frontend, bins: as of `log_mel`.
+    """
+
+    def __init__(self, frontend: Frontend = "slaney400", bins: int = 128) -> None:
+        self._frontend = FRONTENDS[frontend]
+        self._bins = bins
+        self._final = torch.empty(bins, 0)
+
+    def hear(self, samples: Samples) -> Tensor:
+        """`log_mel` of the clip so far.
+
+        Args:
+            samples: float32 [S], all of the clip; what an earlier call heard has to be its
+                beginning, or it the beginning of that (a clip may turn out to end earlier).
+        """
+        final = max((len(samples) - WINDOW // 2) // HOP + 1, 0)
+        kept = self._final[:, :final]
+        new = _log_power(_heard(samples), self._frontend, self._bins, known=kept.shape[1])
+        rows = torch.cat((kept, new), dim=1)
+        self._final = rows[:, :final]
+        return _scaled(rows)

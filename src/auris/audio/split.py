@@ -129,6 +129,14 @@ class Cutter:
             chunks.append(self._leave_out() if self._skipping else self._piece(self._heard))
         return chunks
 
+    def unfixed(self) -> Chunk | None:
+        """The piece under way as far as it is heard; None where there is none, as in a silence
+        that is left out."""
+        if not self._heard or self._skipping:
+            return None
+        self._waiting = [np.concatenate(self._waiting)]
+        return Chunk(self._start, self._waiting[0])
+
     def _cut(self) -> Chunk:
         """A piece that ends in the search window, all of which has been heard."""
         first, last = self._target - self._reach, self._target + self._reach

@@ -13,7 +13,8 @@ from torch import Tensor
 
 __all__ = ["Backend", "Cache", "MarkBackend", "Positions"]
 
-Positions = Literal["last", "all"]
+Positions = Literal["last", "all"] | int
+"""Which new positions are scored: the last of every row, all of them, or the last so many."""
 
 
 class Cache(Protocol):
@@ -29,6 +30,14 @@ class Backend(Protocol):
 
     def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """Encoder states [N_i, d_model] of log-mels [bins, T_i]."""
+
+    def convolve(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """Tokens [N_i, d_model] of log-mels, before the encoder's layers; those of a whole second
+        do not depend on what follows it."""
+
+    def contextualize(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """Encoder states [N_i, d_model] of tokens; those of a whole attention window do not depend
+        on what follows it. `encode` is `convolve` and `contextualize`."""
 
     def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
         """Unit scores [N_i, units + 1] of encoder states, blank last."""
@@ -52,7 +61,7 @@ class Backend(Protocol):
         self,
         cache: Cache,
         inputs: Sequence[Sequence[int] | Tensor],
-        rows: range | None = None,
+        rows: Sequence[int] | None = None,
         positions: Positions = "last",
     ) -> Tensor:
         """Append to rows and score what could follow.
@@ -60,12 +69,14 @@ class Backend(Protocol):
         Args:
             cache: grows by the inputs' lengths.
             inputs: per row its token ids, or embeddings [T_i, hidden]; at least one each.
-            rows: consecutive rows that the inputs belong to; all rows in use by default.
-            positions: score after the last new position only, or after every one.
+            rows: distinct rows that the inputs belong to; all rows in use by default.
+            positions: score after the last new position only, after every one, or after the last
+                n of every row.
 
         Returns:
-            float32 logits [rows, 1, vocab] or [rows, max T_i, vocab]; rows with fewer than
-            max T_i inputs hold nothing of meaning behind their own.
+            float32 logits [rows, 1 or n, vocab], those of a row's last position at the end; or
+            [rows, max T_i, vocab], those of its first at the beginning. A row with fewer inputs
+            than there are places holds nothing of meaning in the others.
         """
 
 

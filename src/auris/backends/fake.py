@@ -49,6 +49,14 @@ class FakeBackend:
         """One state per mel frame."""
         return [mel.T for mel in mels]
 
+    def convolve(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """One token per mel frame."""
+        return [mel.T for mel in mels]
+
+    def contextualize(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """The tokens themselves."""
+        return list(tokens)
+
     def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
         """The states themselves."""
         return list(states)
@@ -85,22 +93,23 @@ class FakeBackend:
         self,
         cache: Cache,
         inputs: Sequence[Sequence[int] | Tensor],
-        rows: range | None = None,
+        rows: Sequence[int] | None = None,
         positions: Positions = "last",
     ) -> Tensor:
         """See `Backend.extend`; the wanted id scores 1, all others 0."""
         held = cast(FakeCache, cache).rows
         rows = range(len(held)) if rows is None else rows
         self.passes.append([len(item) for item in inputs])
-        width = 1 if positions == "last" else max(len(item) for item in inputs)
+        tail = 1 if positions == "last" else positions
+        width = max(len(item) for item in inputs) if tail == "all" else tail
         logits = torch.zeros(len(inputs), width, self.vocab)
         for i, (row, item) in enumerate(zip(rows, inputs, strict=True)):
             ids = item.flatten().long().tolist() if isinstance(item, Tensor) else list(item)
             for place, token in enumerate(ids):
                 held[row].append(token)
-                column = 0 if positions == "last" else place
-                logits[i, column] = 0.0
-                logits[i, column, self._next(held[row])] = 1.0
+                column = place if tail == "all" else width - len(ids) + place
+                if column >= 0:
+                    logits[i, column, self._next(held[row])] = 1.0
         return logits
 
     def _next(self, row: list[int]) -> int:

@@ -55,7 +55,7 @@ class NativeStep:
         return packed and native.available() and decoder.config.head_dim % LANES == 0
 
     def extend(
-        self, cache: KVCache, inputs: Sequence[Tensor], rows: range, every: bool
+        self, cache: KVCache, inputs: Sequence[Tensor], rows: Sequence[int], every: bool
     ) -> list[Tensor]:
         """Append to rows.
 

@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Positions
@@ -117,6 +118,21 @@ def _cpu_has_bfloat16() -> bool:
 KEPT_BYTES = 31 << 20
 
 
+def _tail(positions: Positions) -> int | None:
+    """How many of the last new positions are scored; None: all."""
+    if isinstance(positions, int):
+        return positions
+    return 1 if positions == "last" else None
+
+
+def _ends(states: Sequence[Tensor], tail: int | None) -> Tensor:
+    """States [T_i, hidden] as one batch: all of them, or the last `tail` of each on the right."""
+    if tail is None:
+        return pad_sequence(list(states), batch_first=True)
+    ends = [row[-tail:] for row in states]
+    return torch.stack([pad(row, (0, 0, tail - len(row), 0)) for row in ends])
+
+
 @contextmanager
 def within_memory() -> Iterator[None]:
     """Want of memory, for which every device has a kind of its own, as an error of ours.
@@ -197,6 +213,21 @@ class TorchBackend:
         return list(states.split(lengths))
 
     @torch.inference_mode()
+    def convolve(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """See `Backend.convolve`."""
+        with within_memory():
+            tokens, lengths = self.model.encoder.tokens([mel.to(self.device) for mel in mels])
+        return list(tokens.split(lengths))
+
+    @torch.inference_mode()
+    def contextualize(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """See `Backend.contextualize`."""
+        lengths = [len(clip) for clip in tokens]
+        with kernel_choice(self.kernel), within_memory():
+            states = self.model.encoder.contextualize(torch.cat(list(tokens)), lengths)
+        return list(states.split(lengths))
+
+    @torch.inference_mode()
     def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
         """See `Backend.ctc_logits`."""
         if isinstance(self.model, AutCtc):
@@ -254,7 +285,7 @@ class TorchBackend:
         self,
         cache: Cache,
         inputs: Sequence[Sequence[int] | Tensor],
-        rows: range | None = None,
+        rows: Sequence[int] | None = None,
         positions: Positions = "last",
     ) -> Tensor:
         """See `Backend.extend`."""
@@ -265,14 +296,14 @@ class TorchBackend:
         if len(counts) != len(rows) or min(counts, default=0) < 1:
             raise ValueError(f"{len(rows)} rows need as many inputs of length >= 1, got {counts}")
         embedded = self._embedded(inputs)
-        last = positions == "last"
+        tail = _tail(positions)
         with kernel_choice(self.kernel), within_memory():
             if self.native_step is not None:
-                states = self.native_step.extend(storage, embedded, rows, every=not last)
-                logits = decoder.logits(pad_sequence(states, batch_first=True))
+                states = self.native_step.extend(storage, embedded, rows, every=tail != 1)
+                logits = decoder.logits(_ends(states, tail))
             else:
                 padded = pad_sequence(embedded, batch_first=True)
-                logits = decoder(padded, storage.rows(rows, counts), last=last)
+                logits = decoder(padded, storage.rows(rows, counts), tail)
         return logits.float()
 
     def _embedded(self, inputs: Sequence[Sequence[int] | Tensor]) -> list[Tensor]:

@@ -320,3 +320,51 @@ def calibration(
         f"{silence['right_words']} right words suppressed"
     )
     typer.echo(json.dumps(report.summary))
+
+
+@app.command()
+def stream(
+    audio: Annotated[list[str], typer.Option("--audio", help="Recording. Repeatable.")],
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    chunk_seconds: Annotated[float, typer.Option(help="As for listen.")] = 3.0,
+    step_seconds: Annotated[float, typer.Option(help="As for listen.")] = 0.5,
+    feed_seconds: Annotated[
+        str, typer.Option(help="What is fed at once, by commas, one after the other and again.")
+    ] = "0.1",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Token budget of a piece, as for transcribe.")
+    ] = None,
+) -> None:
+    """Recordings as live streams: whether the text is the file's, time of a step early and late,
+    memory, and how far stable text trails the voice. The exit code is 1 where a text differs."""
+    import json
+
+    from auris.evaluation.streaming import feeds, score_stream
+    from auris.pipeline import AsrPipeline
+
+    sizes = feeds(feed_seconds)
+    pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    options: dict[str, float] = {"chunk_seconds": chunk_seconds, "step_seconds": step_seconds}
+    if max_new_tokens is not None:
+        options["max_new_tokens"] = max_new_tokens
+    scores = []
+    typer.echo(
+        f"{'seconds':>8} {'steps':>6} {'text':>10} {'early ms':>9} {'late ms':>8} {'ratio':>6} "
+        f"{'early GB':>9} {'late GB':>8} {'lag s':>6} {'busy':>6}  audio"
+    )
+    for name in audio:
+        score = score_stream(pipeline, name, sizes, **options)
+        scores.append(score)
+        lag = "-" if score.lag_seconds is None else format(score.lag_seconds, ".2f")
+        typer.echo(
+            f"{score.seconds:>8.1f} {score.steps:>6} {score.verdict:>10} "
+            f"{1000 * score.early_seconds:>9.1f} {1000 * score.late_seconds:>8.1f} "
+            f"{score.ratio:>6.2f} {score.early_gb:>9.3f} {score.late_gb:>8.3f} {lag:>6} "
+            f"{score.busy:>6.3f}  {score.name}"
+        )
+    typer.echo(json.dumps({**options, "recordings": [score.to_dict() for score in scores]}))
+    if any(score.verdict == "different" for score in scores):
+        raise typer.Exit(1)

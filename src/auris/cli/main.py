@@ -18,6 +18,7 @@ from auris.cli import (
     convert,
     detect_language,
     doctor,
+    listen,
     models,
     pull,
     quantize,
@@ -45,6 +46,7 @@ app = typer.Typer(
 
 transcribe.register(app)
 batch.register(app)
+listen.register(app)
 align.register(app)
 detect_language.register(app)
 serve.register(app)

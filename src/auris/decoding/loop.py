@@ -23,7 +23,7 @@ from auris.decoding.repetition import Repetition
 from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
 from auris.types import FinishReason
 
-__all__ = ["Request", "Step", "decode", "never"]
+__all__ = ["Request", "Row", "Step", "advance", "decode", "never"]
 
 FIRST_ROOM = 1024
 """Positions laid out for a text at first; the cache grows with the few that are longer."""
@@ -92,7 +92,7 @@ class Step:
 
 
 @dataclass
-class _Row:
+class Row:
     """A request under way."""
 
     request: Request
@@ -132,10 +132,10 @@ class _Row:
 
 def _prefill(
     backend: Backend, cache: Cache, request: Request, stops: Collection[int]
-) -> tuple[_Row, list[Step]]:
+) -> tuple[Row, list[Step]]:
     began = time.perf_counter()
     rows = backend.admit(cache)
-    row = _Row(request, request.sampling.generator())
+    row = Row(request, request.sampling.generator())
     logits = backend.extend(cache, [request.prompt], rows)[:, -1]
     steps: list[Step] = []
     if request.openings is not None:
@@ -159,15 +159,24 @@ def _opening(backend: Backend, cache: Cache, row: int, logits: Tensor, request: 
     return choose_opening(chosen, kept)
 
 
-def _advance(
-    backend: Backend, cache: Cache, rows: list[_Row], stops: Collection[int]
+def advance(
+    backend: Backend,
+    cache: Cache,
+    rows: Sequence[Row],
+    stops: Collection[int],
+    places: Sequence[int] | None = None,
 ) -> list[list[Step]]:
-    """One pass over all rows: a step of each, and more where a draft was right."""
+    """One pass over some requests: a step of each, and more where a draft was right.
+
+    Args:
+        places: their rows in the cache; by default they are all that it has, in its order.
+    """
     began = time.perf_counter()
     drafts = [row.draft.ahead() for row in rows]
-    starts = list(cache.lengths)
+    places = range(len(rows)) if places is None else places
+    starts = [cache.lengths[place] for place in places]
     inputs = [[row.last, *draft] for row, draft in zip(rows, drafts, strict=True)]
-    logits = backend.extend(cache, inputs, positions="all" if any(drafts) else "last")
+    logits = backend.extend(cache, inputs, places, "all" if any(drafts) else "last")
     choices = choose(
         logits[:, 0],
         [row.request.sampling.temperature for row in rows],
@@ -175,18 +184,18 @@ def _advance(
     )
     share = (time.perf_counter() - began) / len(rows)
     taken = []
-    for place, (row, choice, draft) in enumerate(zip(rows, choices, drafts, strict=True)):
-        steps = [row.take(logits[place, 0], choice, stops, share, False)]
+    for index, (row, choice, draft) in enumerate(zip(rows, choices, drafts, strict=True)):
+        steps = [row.take(logits[index, 0], choice, stops, share, False)]
         if draft:
-            steps += _accepted(row, steps[0], draft, logits[place, 1:], stops)
+            steps += _accepted(row, steps[0], draft, logits[index, 1:], stops)
             # What was guessed wrong is forgotten; the last choice is not in the row yet.
-            backend.truncate(cache, place, starts[place] + len(steps))
+            backend.truncate(cache, places[index], starts[index] + len(steps))
         taken.append(steps)
     return taken
 
 
 def _accepted(
-    row: _Row, step: Step, draft: Sequence[int], scores: Tensor, stops: Collection[int]
+    row: Row, step: Step, draft: Sequence[int], scores: Tensor, stops: Collection[int]
 ) -> Iterator[Step]:
     """Steps that a draft allows beyond the first.
 
@@ -206,7 +215,7 @@ def _accepted(
         yield step
 
 
-def _without_cancelled(backend: Backend, cache: Cache, rows: list[_Row]) -> list[Step]:
+def _without_cancelled(backend: Backend, cache: Cache, rows: list[Row]) -> list[Step]:
     """Take cancelled rows out of the batch; returns their last steps."""
     steps = []
     for index in reversed(range(len(rows))):
@@ -218,7 +227,7 @@ def _without_cancelled(backend: Backend, cache: Cache, rows: list[_Row]) -> list
     return steps
 
 
-def _leave(backend: Backend, cache: Cache, rows: list[_Row], index: int) -> None:
+def _leave(backend: Backend, cache: Cache, rows: list[Row], index: int) -> None:
     """Drop a row; the last one takes its place."""
     backend.drop(cache, index)
     last = rows.pop()
@@ -226,7 +235,7 @@ def _leave(backend: Backend, cache: Cache, rows: list[_Row], index: int) -> None
         rows[index] = last
 
 
-def _fits(request: Request, rows: Iterable[_Row]) -> bool:
+def _fits(request: Request, rows: Iterable[Row]) -> bool:
     """Whether a batch has room for one more request."""
     return request.share + sum(row.request.share for row in rows) <= 1.0 + 1e-9
 
@@ -254,7 +263,7 @@ def decode(
         raise ValueError(f"decoding needs at least one row, not {rows}")
     waiting = iter(requests)
     cache: Cache | None = None
-    under_way: list[_Row] = []
+    under_way: list[Row] = []
     exhausted = False
     held: Request | None = None
     while True:
@@ -283,7 +292,7 @@ def decode(
             if exhausted:
                 return
             continue
-        taken = _advance(backend, cache, under_way, stops)
+        taken = advance(backend, cache, under_way, stops)
         # From the last row to the first: a dropped row's place is taken by one already judged.
         for index in reversed(range(len(taken))):
             if taken[index][-1].finish is not None:

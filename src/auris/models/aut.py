@@ -146,6 +146,14 @@ class AudioEncoder(nn.Module):
     ) -> tuple[list[Tensor], list[int]]:
         """As `forward`, with the normed states after each of some numbers of layers."""
         x, lengths = self.tokens(mels)
+        return self._layered(x, lengths, depths), lengths
+
+    def contextualize(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Normed states [N, d_model] of what `tokens` returned."""
+        (states,) = self._layered(tokens, lengths, [len(self.layers)])
+        return states
+
+    def _layered(self, x: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> list[Tensor]:
         x = F.dropout(x, self.config.dropout, self.training)
         windows = Windows.of(lengths, self.config.window_tokens, x.device)
         found = []
@@ -153,7 +161,7 @@ class AudioEncoder(nn.Module):
             x = layer(x, windows)
             if depth in depths:
                 found.append(self.norm(x))
-        return found, lengths
+        return found
 
 
 class Projector(nn.Module):

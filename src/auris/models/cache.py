@@ -136,7 +136,7 @@ class KVCache:
             raise ValueError(f"row {row} holds {self.lengths[row]} positions, not {length}")
         self.lengths[row] = length
 
-    def make_room(self, rows: range, counts: Sequence[int]) -> list[int]:
+    def make_room(self, rows: Sequence[int], counts: Sequence[int]) -> list[int]:
         """Reserve counts[i] more positions for rows[i]; returns where each row's new ones begin."""
         starts = [self.lengths[row] for row in rows]
         span = max(start + count for start, count in zip(starts, counts, strict=True))
@@ -145,13 +145,13 @@ class KVCache:
             self.reserve(max(span, self.capacity * 3 // 2))
         return starts
 
-    def grow(self, rows: range, counts: Sequence[int]) -> None:
+    def grow(self, rows: Sequence[int], counts: Sequence[int]) -> None:
         """The new positions of rows have been filled and count."""
         for row, count in zip(rows, counts, strict=True):
             self.lengths[row] += count
 
-    def rows(self, rows: range, counts: list[int]) -> CacheRows:
-        """Prepare `rows` to take counts[i] new positions each."""
+    def rows(self, rows: Sequence[int], counts: list[int]) -> CacheRows:
+        """Prepare `rows`, distinct and in any order, to take counts[i] new positions each."""
         return CacheRows.of(self, rows, counts)
 
 
@@ -161,7 +161,7 @@ class CacheRows:
 
     Attributes:
         cache: the storage.
-        rows: consecutive row indices [B].
+        rows: row indices [B]; consecutive ones are viewed in place, others copied for attention.
         counts: new positions per row; the pass is padded on the right to the largest, T.
         positions: int64 [B, T], the position of every token in its row.
         mask: bool [B, 1, T, S] of keys a query may look at; None where `causal` says it all or
@@ -170,14 +170,14 @@ class CacheRows:
     """
 
     cache: KVCache
-    rows: range
+    rows: Sequence[int]
     counts: list[int]
     positions: Tensor
     mask: Tensor | None
     causal: bool
 
     @classmethod
-    def of(cls, cache: KVCache, rows: range, counts: list[int]) -> CacheRows:
+    def of(cls, cache: KVCache, rows: Sequence[int], counts: list[int]) -> CacheRows:
         """Prepare a pass in which rows[i] takes counts[i] >= 1 new positions."""
         device = cache.keys.device
         starts = cache.make_room(rows, counts)
@@ -202,18 +202,21 @@ class CacheRows:
         """
         lengths = self.cache.lengths
         span = max(lengths[row] + count for row, count in zip(self.rows, self.counts, strict=True))
-        keys = self.cache.keys[layer, self.rows.start : self.rows.stop]
-        values = self.cache.values[layer, self.rows.start : self.rows.stop]
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
         if max(self.counts) == 1 and min(self.counts) == 1:
-            index = torch.arange(len(self.rows), device=keys.device)
+            index = torch.tensor(self.rows, device=keys.device)
             keys[index, :, self.positions[:, 0]] = k[:, :, 0].to(keys.dtype)
             values[index, :, self.positions[:, 0]] = v[:, :, 0].to(values.dtype)
         else:
             for i, (row, count) in enumerate(zip(self.rows, self.counts, strict=True)):
                 place = slice(lengths[row], lengths[row] + count)
-                keys[i, :, place] = k[i, :, :count]
-                values[i, :, place] = v[i, :, :count]
-        return keys[:, :, :span].to(k.dtype), values[:, :, :span].to(v.dtype)
+                keys[row, :, place] = k[i, :, :count]
+                values[row, :, place] = v[i, :, :count]
+        first, rows = self.rows[0], list(self.rows)
+        if rows == list(range(first, first + len(rows))):
+            together = slice(first, first + len(rows))
+            return keys[together, :, :span].to(k.dtype), values[together, :, :span].to(v.dtype)
+        return keys[rows, :, :span].to(k.dtype), values[rows, :, :span].to(v.dtype)
 
     def commit(self) -> None:
         """After the last layer: the new positions count."""

@@ -80,19 +80,21 @@ class Decoder(nn.Module):
         scores: Tensor = self.embed.scores(states) if self.config.tied else self.head(states)
         return scores
 
-    def forward(self, x: Tensor, rows: Rows, last: bool = True) -> Tensor:
+    def forward(self, x: Tensor, rows: Rows, tail: int | None = 1) -> Tensor:
         """Extend rows by embeddings.
 
         Args:
             x: [B, T, hidden], padded on the right where rows.counts are smaller than T.
             rows: the cache rows that grow.
-            last: only the last new position of every row.
+            tail: how many of the last new positions of every row are scored; None: all.
 
         Returns:
-            logits [B, 1 or T, vocab]; what stands at padded positions means nothing.
+            logits [B, tail, vocab], the last position of every row at the end; or [B, T, vocab],
+            the first one at the beginning. What stands beyond a row's own means nothing.
         """
         states = self.states(x, rows)
-        if last:
-            ends = torch.tensor(rows.counts, device=x.device) - 1
-            states = states[torch.arange(len(ends), device=x.device), ends][:, None]
+        if tail is not None:
+            ends = torch.tensor(rows.counts, device=x.device)[:, None]
+            places = (ends - tail + torch.arange(tail, device=x.device)).clamp(min=0)
+            states = states[torch.arange(len(ends), device=x.device)[:, None], places]
         return self.logits(states)

@@ -22,7 +22,7 @@ from auris.errors import AurisError, EngineError
 from auris.pieces import Options, Piece, Recognized
 from auris.recognizers import Recognizer
 from auris.text.tokenizer import Tokenizer
-from auris.types import SAMPLE_RATE
+from auris.types import SAMPLE_RATE, Segment
 
 __all__ = ["Engine", "Load", "Priority", "SharedRecognizer"]
 
@@ -272,6 +272,10 @@ class SharedRecognizer:
                 yield result
         finally:
             left.set()
+
+    def provisional(self, attempt: Attempt) -> Segment:
+        """See `Recognizer.provisional`; it is done in the caller's own thread."""
+        return self.engine.recognizer.provisional(attempt)
 
     def commit(self, attempt: Attempt) -> Recognized:
         """See `Recognizer.commit`; it is done in the caller's own thread."""

@@ -80,6 +80,10 @@ class _Continued:
             yield result
         yield from ready
 
+    def provisional(self, attempt: Attempt) -> Segment:
+        """See `Recognizer.provisional`."""
+        return self._recognizer.provisional(attempt)
+
     def commit(self, attempt: Attempt) -> Recognized:
         """See `Recognizer.commit`."""
         return self._recognizer.commit(attempt)

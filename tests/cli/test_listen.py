@@ -1,0 +1,261 @@
+"""auris listen: standard input, microphones, and what ends it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from auris.cli import listen
+from tests.audio.media import wav
+from tests.cli.command import PROGRAM, Auris, is_one_sentence
+from tests.tiny_models import tone_speech
+
+RATE = 16_000
+
+
+def pcm(seconds: float, seed: int = 0) -> bytes:
+    return (tone_speech(seconds, seed) * 32767).astype("<i2").tobytes()
+
+
+@pytest.fixture
+def ctc(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
+    monkeypatch.setenv("AURIS_MODEL", str(models / "ctc"))
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets standard input."""
+
+    def put(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+
+    return put
+
+
+@pytest.mark.usefixtures("ctc")
+def test_raw_samples_and_a_file_are_the_same_text(auris: Auris, said: Any, tmp_path: Path) -> None:
+    said(pcm(4.0))
+    raw = auris("listen", "-", "--rate", RATE)
+    recording = tmp_path / "clip.wav"
+    recording.write_bytes(wav(np.frombuffer(pcm(4.0), "<i2")[None] / np.float32(32768)))
+    said(recording.read_bytes())
+    assert auris("listen", "-") == raw
+    whole = auris("transcribe", recording, "--chunk-seconds", 3)
+    assert (raw.code, raw.err) == (0, "")
+    assert raw.out.split() == whole.out.split()
+
+
+def test_json_lines_of_every_update(auris: Auris, said: Any) -> None:
+    said(pcm(1.2))
+    done = auris("listen", "-", "--rate", RATE, "-f", "json", "--step-seconds", 0.4)
+    updates = [json.loads(line) for line in done.out.splitlines()]
+    assert [update["stable"] for update in updates] == [False, False, False, True]
+    assert [update["heard"] for update in updates] == [0.4, 0.8, 1.2, 1.2]
+    assert {update["piece"] for update in updates} == {0}
+    assert updates[-1]["end"] == 1.2
+
+
+@pytest.mark.usefixtures("ctc")
+def test_half_a_sample_at_the_end_is_told(auris: Auris, said: Any) -> None:
+    said(pcm(1.0) + b"x")
+    done = auris("listen", "-", "--rate", RATE)
+    assert (done.code, "half a sample" in done.err) == (0, True)
+
+
+@pytest.mark.usefixtures("ctc")
+@pytest.mark.parametrize("options", [[], ["--rate", RATE]])
+def test_nothing_to_hear(auris: Auris, said: Any, options: list) -> None:
+    said(b"")
+    done = auris("listen", "-", *options)
+    assert done.out == ""
+    assert done.code == (0 if options else 1)
+
+
+@pytest.mark.usefixtures("ctc")
+def test_what_was_heard_before_damage_is_written(auris: Auris, said: Any) -> None:
+    """Standard input may break off in the middle of a word and of a file."""
+    said(wav(tone_speech(6.0)[None])[:100_000])
+    done = auris("listen", "-", "-f", "json")
+    assert done.code == 1
+    assert json.loads(done.out.splitlines()[-1])["stable"]
+    is_one_sentence(done.err, "can be read")
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["clip.wav"], "auris transcribe"),
+        (["-", "--device-in", "1"], "--device-in"),
+        (["-", "-f", "srt"], "txt or json"),
+        (["-", "--rate", "5"], "sample rate"),
+        (["-", "--step-seconds", "0"], "--step-seconds"),
+        (["-", "--chunk-seconds", "0"], "--chunk-seconds"),
+    ],
+)
+def test_wrong_usage(auris: Auris, said: Any, options: list[str], rule: str) -> None:
+    said(pcm(1.0))
+    done = auris("listen", *options)
+    assert done.code != 0
+    is_one_sentence(done.err, rule)
+
+
+def test_on_a_terminal_provisional_text_stands_in_its_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "12")
+    lines = listen._Lines(terminal=True)
+    for stable, text in [(False, "what was said last"), (False, "你好世界你好世界"), (True, "a b")]:
+        lines.show(SimpleNamespace(stable=stable, segment=SimpleNamespace(text=text)))  # type: ignore[arg-type]
+    first, second, third = capsys.readouterr().out.split("\r\x1b[K")[1:]
+    assert (first, second, third) == ("s said last", "世界你好世界"[1:], "a b\n")
+
+
+def test_ctrl_c_ends_the_listening_and_writes_the_rest(models: Path) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "listen", "-", "--rate", str(RATE), "-f", "json", "-m", str(models / "ctc")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "AURIS_DEVICE": "cpu"},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(pcm(0.7))
+    process.stdin.flush()
+    first = process.stdout.readline()
+    time.sleep(0.2)  # It waits for more now.
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    last = json.loads((first + rest).splitlines()[-1])
+    assert (last["stable"], last["end"]) == (True, 0.7)
+
+
+class Port(ModuleType):
+    """Stands in for sounddevice: the machine of the tests has no microphone."""
+
+    class PortAudioError(Exception):
+        """As the package has it."""
+
+    def __init__(self, names: list[str], samples: np.ndarray) -> None:
+        super().__init__("sounddevice")
+        self.default = SimpleNamespace(device=(1, 0))
+        self.names = names
+        self.samples = samples
+        self.opened: dict[str, Any] = {}
+
+    def query_devices(self) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "max_input_channels": int(name != "speaker"), "default_samplerate": 8e3}
+            for name in self.names
+        ]
+
+    def InputStream(self, callback: Any, **given: Any) -> Any:  # noqa: N802
+        if given["samplerate"] == 96_000:
+            raise Port.PortAudioError("Invalid sample rate")
+        self.opened = given
+        port = self
+
+        class Stream:
+            def __enter__(self) -> None:
+                for place in range(0, len(port.samples), 800):
+                    block = port.samples[place : place + 800, None]
+                    callback(block, len(block), None, "overflow" if place == 0 else "")
+                # The user has had enough.
+                signal.setitimer(signal.ITIMER_REAL, 0.5)
+
+            def __exit__(self, *_: object) -> None:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
+        return Stream()
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Port:
+    found = Port(["speaker", "desk microphone", "headset microphone"], tone_speech(0.8))
+    monkeypatch.setitem(sys.modules, "sounddevice", found)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    return found
+
+
+@pytest.mark.usefixtures("ctc")
+def test_a_microphone_is_heard_until_ctrl_c(
+    auris: Auris, port: Port, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = auris("listen", "-f", "json")
+    assert (done.code, done.err) == (0, "")
+    last = json.loads(done.out.splitlines()[-1])
+    assert (last["stable"], last["end"]) == (True, 1.6)
+    assert (port.opened["device"], port.opened["samplerate"]) == (1, 8000)
+    assert "overflow" in caplog.text
+
+
+@pytest.mark.parametrize("wanted", ["2", "Headset"])
+@pytest.mark.usefixtures("ctc")
+def test_a_microphone_is_chosen(auris: Auris, port: Port, wanted: str) -> None:
+    assert auris("listen", "--device-in", wanted, "--rate", RATE).code == 0
+    assert (port.opened["device"], port.opened["samplerate"]) == (2, RATE)
+
+
+def test_microphones_are_listed(auris: Auris, port: Port) -> None:
+    done = auris("listen", "--list-devices")
+    assert done.out == "1\tdesk microphone\t8000 Hz*\n2\theadset microphone\t8000 Hz\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--device-in", "microphone"], "means 2 of 1: desk microphone"),
+        (["--device-in", "0"], "means 0"),
+        (["--device-in", "telephone"], "means 0"),
+        (["--rate", "96000"], "Invalid sample rate"),
+    ],
+)
+@pytest.mark.usefixtures("ctc", "port")
+def test_microphones_that_are_not_there(auris: Auris, options: list[str], said: str) -> None:
+    done = auris("listen", *options)
+    assert done.code == 1
+    is_one_sentence(done.err, said)
+
+
+@pytest.mark.usefixtures("ctc")
+def test_a_machine_without_a_microphone(auris: Auris, port: Port) -> None:
+    port.names = ["speaker"]
+    done = auris("listen")
+    assert done.code == 1
+    is_one_sentence(done.err, "has none", "auris listen -")
+    assert auris("listen", "--list-devices").out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ImportError("no module"), "auris-asr[mic]"),
+        (OSError("PortAudio not found"), "libportaudio"),
+    ],
+)
+@pytest.mark.usefixtures("ctc")
+def test_a_machine_without_the_package(
+    auris: Auris, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    class Missing:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "sounddevice":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+    done = auris("listen")
+    assert done.code == 1
+    is_one_sentence(done.err, said)

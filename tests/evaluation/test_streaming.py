@@ -1,0 +1,71 @@
+"""The benchmark of streams: what it compares, and that it ends in one line of JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from auris import AsrPipeline
+from auris.cli.main import main
+from auris.errors import UsageError
+from auris.evaluation.streaming import compare_segments, feeds, lags, score_stream
+from auris.live import Cost
+from auris.streaming import StreamUpdate
+from auris.types import Segment
+from tests.recordings import write_wav
+
+SEGMENT = Segment(1.0, 3.0, "one two", "English", (5, 6), (-0.1, -0.7), "stop")
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"),
+    [
+        (SEGMENT, "identical"),
+        (replace(SEGMENT, tokens=(5, 7), logprobs=(-0.1, -0.7001)), "tie"),
+        (replace(SEGMENT, tokens=(5, 7), logprobs=(-0.1, -0.71)), "different"),
+        (replace(SEGMENT, tokens=(5,), logprobs=(-0.1,)), "different"),
+        (replace(SEGMENT, text="one"), "different"),
+        (replace(SEGMENT, language=None), "different"),
+        (replace(SEGMENT, end=2.9), "different"),
+    ],
+)
+def test_segments_are_compared_under_the_tie_rule(other: Segment, verdict: str) -> None:
+    assert compare_segments([SEGMENT, SEGMENT], [SEGMENT, other]) == verdict
+    assert compare_segments([SEGMENT], []) == "different"
+
+
+def test_words_are_spread_over_their_piece() -> None:
+    update = StreamUpdate(0, True, SEGMENT, 5.0, Cost(1, 1, 1))
+    assert lags([update]) == [3.0, 2.0]
+    assert lags([replace(update, segment=replace(SEGMENT, text=""))]) == []
+
+
+@pytest.mark.parametrize("given", ["", "a", "0.1,,2", "0", "-1", "nan", "inf"])
+def test_impossible_feeds_are_refused(given: str) -> None:
+    with pytest.raises(UsageError, match="--feed-seconds"):
+        feeds(given)
+
+
+def test_a_stream_is_scored_beside_its_file(ctc: AsrPipeline, tmp_path: Path) -> None:
+    recording = write_wav(tmp_path / "clip.wav", 7.3)
+    score = score_stream(ctc, str(recording), feeds("0.01,5,0.3"), step_seconds=0.5)
+    assert (score.seconds, score.steps, score.verdict) == (7.3, 14, "identical")
+    assert score.pieces == 2
+    assert score.late_gb >= score.early_gb * 0.9 > 0.0
+    assert score.busy > 0.0
+
+
+def test_the_command_ends_in_json(
+    qwen_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = str(write_wav(tmp_path / "clip.wav", 2.0))
+    options = ["--model", str(qwen_directory), "--device", "cpu", "--max-new-tokens", "4"]
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", "stream", "--audio", recording, *options])
+    assert not end.value.code
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["recordings"][0]["name"] == recording
+    assert result["recordings"][0]["verdict"] == "identical"

@@ -1,0 +1,29 @@
+"""Random models whose attention windows are shorter than a piece, beside the usual ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auris import AsrPipeline
+from tests.tiny_models import ctc_config, qwen_config, write_tiny
+
+KINDS = ("qwen", "windows", "ctc")
+
+
+@pytest.fixture(scope="session")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, AsrPipeline]:
+    """By name: a model with a decoder, one with windows of a second, and one with a CTC head."""
+    root: Path = tmp_path_factory.mktemp("models")
+    configs = {
+        "qwen": qwen_config(),
+        "windows": qwen_config(window_frames=100),
+        "ctc": ctc_config(),
+    }
+    return {
+        name: AsrPipeline.from_pretrained(
+            write_tiny(root / name, config=config, seed=1), device="cpu"
+        )
+        for name, config in configs.items()
+    }

@@ -1,0 +1,66 @@
+"""Streams of the models that ship inside the package."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from auris import AsrPipeline
+from auris.audio.io import load
+from auris.types import SAMPLE_RATE
+from tests.streaming.live import listened, same, stable
+
+CLIP = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
+NAMES = ("tiny", "tiny-ctc")
+
+
+@cache
+def pipeline(name: str) -> AsrPipeline:
+    return AsrPipeline.from_pretrained(name, device="cpu")
+
+
+@cache
+def clip() -> np.ndarray:
+    return load(CLIP).samples
+
+
+def sentences(number: int) -> np.ndarray:
+    """The clip again and again, each stream's with pauses and loudness of its own."""
+    pause = np.zeros(SAMPLE_RATE // 5 * (1 + number), np.float32)
+    return np.concatenate([pause, clip() / (1 + number), pause, clip()])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [160, 80_000])
+def test_the_clip_is_the_files_text(name: str, size: int) -> None:
+    updates = listened(pipeline(name).stream(), clip(), [size])
+    whole = pipeline(name).transcribe(CLIP, chunk_seconds=3.0)
+    same(stable(updates), whole.segments, f"{name} in blocks of {size}")
+    assert [segment.text for segment in stable(updates)] == ["switch the kitchen fan off"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_eight_streams_at_once_are_the_files_texts(name: str) -> None:
+    pool = pipeline(name).streams(8)
+    streams = [pipeline(name).stream(pool=pool) for _ in range(8)]
+    waiting = {stream: sentences(number) for number, stream in enumerate(streams)}
+    updates = {stream: [] for stream in streams}
+    while any(len(samples) for samples in waiting.values()):
+        blocks = {stream: samples[:4800] for stream, samples in waiting.items()}
+        waiting = {stream: samples[4800:] for stream, samples in waiting.items()}
+        for stream, found in pool.feed(blocks).items():
+            updates[stream] += found
+    for number, stream in enumerate(streams):
+        updates[stream] += stream.finish()
+        whole = pipeline(name).transcribe((sentences(number), SAMPLE_RATE), chunk_seconds=3.0)
+        same(stable(updates[stream]), whole.segments, f"{name}, stream {number}")
+
+
+def test_silence_has_no_text() -> None:
+    stream = pipeline("tiny-ctc").stream()
+    updates = [*stream.feed(np.zeros(20 * SAMPLE_RATE, np.float32)), *stream.finish()]
+    assert not any(update.segment.text for update in updates)
+    assert stable(updates)[-1].end == 20.0

@@ -1,0 +1,75 @@
+"""What a step costs depends on where it lies in its piece, never on how long the stream is."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+from auris import AsrPipeline
+from auris.live import Cost
+from auris.types import SAMPLE_RATE
+from tests.tiny_models import tone_speech
+
+PERIOD = 3
+"""Seconds after which the sound, and with it every cut, comes again."""
+
+
+def pattern() -> np.ndarray:
+    """Sound that is cut at the same place every time: a pause in the middle of each search."""
+    samples = tone_speech(PERIOD, 3)
+    samples[-1600:] = 0.0
+    samples[:1600] = 0.0
+    return samples
+
+
+def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, list[Cost]]:
+    """Costs of the steps of every minute, in their order."""
+    samples = pattern()
+    stream = pipeline.stream(chunk_seconds=float(PERIOD), step_seconds=1.5, **options)  # type: ignore[arg-type]
+    found: dict[int, list[Cost]] = {}
+    for _ in range(minutes * 60 // PERIOD):
+        for update in stream.feed(samples):
+            found.setdefault(int((update.heard - 1e-6) // 60), []).append(update.cost)
+    return found
+
+
+@pytest.mark.parametrize(("kind", "minutes"), [("ctc", 60), ("qwen", 4)])
+def test_the_last_minute_costs_what_the_second_did(
+    pipelines: dict[str, AsrPipeline], kind: str, minutes: int
+) -> None:
+    options = {} if kind == "ctc" else {"max_new_tokens": 3}
+    found = costs(pipelines[kind], minutes, **options)
+    assert len(found[1]) == 60
+    assert found[minutes - 1] == found[1]
+    assert (kind == "qwen") == any(cost.decoded for cost in found[1])
+
+
+def test_an_hour_of_silence_is_heard_in_constant_memory(pipelines: dict[str, AsrPipeline]) -> None:
+    """Nothing that a stream holds grows: neither samples nor objects."""
+    stream = pipelines["ctc"].stream(step_seconds=3.0)
+    silence = np.zeros(60 * SAMPLE_RATE, np.float32)
+    held, last = [], []
+    for minute in range(60):
+        updates = stream.feed(silence)
+        if minute in (2, 59):
+            gc.collect()
+            held.append(len(gc.get_objects()))
+            last.append([update.cost for update in updates[-6:]])
+    assert abs(held[1] - held[0]) < 200
+    assert last[0] == last[1]
+
+
+def test_a_row_of_the_cache_does_not_grow_with_the_stream(
+    pipelines: dict[str, AsrPipeline],
+) -> None:
+    pipeline = pipelines["qwen"]
+    pool = pipeline.streams(1)
+    given = {"chunk_seconds": 2.0, "max_new_tokens": 3, "step_seconds": 1.0}
+    stream = pipeline.stream(pool=pool, **given)
+    sizes = []
+    for _ in range(5):
+        stream.feed(tone_speech(12.0, 1))
+        sizes.append(pool._live._cache.capacity)  # type: ignore[attr-defined]
+    assert len(set(sizes)) == 1

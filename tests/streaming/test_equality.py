@@ -1,0 +1,158 @@
+"""A stream says what a file says: at its end, and at every step what a shorter file would say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auris import AsrPipeline
+from auris.types import SAMPLE_RATE
+from tests.streaming.conftest import KINDS
+from tests.streaming.live import listened, same, stable
+from tests.tiny_models import tone_speech
+
+FEEDS = st.lists(st.integers(160, 80_000), min_size=1, max_size=4)
+"""From 10 ms to 5 s."""
+
+
+BUDGETS = {"qwen": {"max_new_tokens": 15}, "windows": {"max_new_tokens": 15}, "ctc": {}}
+"""Few tokens, so that tests are quick."""
+
+
+def louder(seconds: float, seed: int) -> np.ndarray:
+    """A recording whose loudest sound comes late, so that the floor of its features rises."""
+    samples = tone_speech(seconds, seed)
+    return samples * np.geomspace(1e-4, 3.0, len(samples)).astype(np.float32)
+
+
+def prefix(pipeline: AsrPipeline, samples: np.ndarray, heard: float, **options: object) -> list:
+    """The segments of a file that ends where a step was."""
+    end = round(heard * SAMPLE_RATE)
+    found = pipeline.transcribe((samples[:end], SAMPLE_RATE), **options)  # type: ignore[call-overload]
+    return list(found.segments)
+
+
+@settings(max_examples=25)
+@given(
+    st.sampled_from(KINDS),
+    st.floats(0.005, 5.0),
+    FEEDS,
+    st.sampled_from([1.0, 2.0, 30.0]),
+    st.sampled_from([0.3, 0.5, 1.7]),
+    st.booleans(),
+    st.integers(0, 5),
+)
+def test_a_stream_ends_with_the_text_of_the_file(
+    pipelines: dict[str, AsrPipeline],
+    kind: str,
+    seconds: float,
+    feeds: list[int],
+    chunk: float,
+    step: float,
+    late: bool,
+    seed: int,
+) -> None:
+    pipeline = pipelines[kind]
+    samples = (louder if late else tone_speech)(seconds, seed)
+    options = {"chunk_seconds": chunk, **BUDGETS[kind]}
+    updates = listened(pipeline.stream(step_seconds=step, **options), samples, feeds)
+    whole = pipeline.transcribe((samples, SAMPLE_RATE), **options)
+    same(stable(updates), whole.segments, f"{kind} in blocks of {feeds}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("late", [False, True])
+def test_every_step_says_what_a_file_that_ended_there_would(
+    pipelines: dict[str, AsrPipeline], kind: str, late: bool
+) -> None:
+    pipeline = pipelines[kind]
+    samples = (louder if late else tone_speech)(5.2, 3)
+    options = {"chunk_seconds": 3.0, **BUDGETS[kind]}
+    updates = listened(pipeline.stream(**options), samples, [5000])
+    assert sum(not update.stable for update in updates) == 10
+    for place, update in enumerate(updates):
+        known = [*stable(updates[:place]), update.segment]
+        if not update.stable:
+            at = prefix(pipeline, samples, update.heard, **options)
+            same(known, at, f"{kind} at {update.heard} s")
+
+
+def test_windows_that_close_are_kept_and_change_nothing(pipelines: dict[str, AsrPipeline]) -> None:
+    """Windows of one second close within a piece; a later loud sound opens them again."""
+    pipeline = pipelines["windows"]
+    samples = tone_speech(6.0, 8)
+    samples[: 4 * SAMPLE_RATE] *= 1e-3
+    options = {"chunk_seconds": 30.0, "max_new_tokens": 8}
+    updates = listened(pipeline.stream(**options), samples)
+    costs = {update.heard: update.cost for update in updates if not update.stable}
+    assert costs[4.5].frames == 450  # The loud part begins: all that was quiet is heard anew.
+    assert costs[5.5].frames <= 150  # The last frame of the second before was not final.
+    assert costs[5.5].encoded <= 20
+    for update in updates[1:-1:2]:
+        heard = update.heard
+        same([update.segment], prefix(pipeline, samples, heard, **options), f"{heard} s")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_updates_do_not_depend_on_the_sizes_of_feeds(
+    pipelines: dict[str, AsrPipeline], kind: str
+) -> None:
+    samples = tone_speech(4.3, 1)
+    runs = [
+        listened(pipelines[kind].stream(chunk_seconds=2.0, **BUDGETS[kind]), samples, sizes)
+        for sizes in ([160], [80_000], [7, 30_000, 1])
+    ]
+    for run in runs[1:]:
+        assert [(u.piece, u.stable, u.heard, u.segment.tokens) for u in run] == [
+            (u.piece, u.stable, u.heard, u.segment.tokens) for u in runs[0]
+        ]
+
+
+@pytest.mark.parametrize("language", [None, "German"])
+def test_options_reach_the_model(pipelines: dict[str, AsrPipeline], language: str | None) -> None:
+    options = {"max_new_tokens": 5, "temperature": 0.8, "seed": 4}
+    pipeline, samples = pipelines["qwen"], tone_speech(3.0, 2)
+    session = pipeline.stream(language, "fox", chunk_seconds=2.0, **options)  # type: ignore[arg-type]
+    ours = stable(listened(session, samples))
+    theirs = pipeline.transcribe(
+        (samples, SAMPLE_RATE), language, "fox", chunk_seconds=2.0, **options
+    )
+    same(ours, theirs.segments, "drawn tokens")
+    assert all(len(segment.tokens) <= 5 for segment in ours)
+
+
+@pytest.mark.parametrize("rate", [8000, 44_100])
+def test_other_rates_are_resampled_across_feeds(
+    pipelines: dict[str, AsrPipeline], rate: int
+) -> None:
+    samples = np.interp(
+        np.arange(round(3.3 * rate)) / rate, np.arange(52_800) / SAMPLE_RATE, tone_speech(3.3, 2)
+    ).astype(np.float32)
+    pipeline = pipelines["ctc"]
+    ours = stable(listened(pipeline.stream(rate=rate), samples, [100, 9999]))
+    same(ours, pipeline.transcribe((samples, rate), chunk_seconds=3.0).segments, f"{rate} Hz")
+
+
+@pytest.mark.parametrize("kind", ["qwen", "ctc"])
+def test_silence_that_is_left_out_is_left_out_alike(
+    pipelines: dict[str, AsrPipeline], kind: str
+) -> None:
+    """Pieces begin anew behind it, and provisional text of what turned out to be silence goes."""
+    pipeline = pipelines[kind]
+    quiet = np.zeros(7 * SAMPLE_RATE, np.float32)
+    samples = np.concatenate([quiet, tone_speech(3.0, 1), quiet, tone_speech(2.0, 2), quiet])
+    options = {"chunk_seconds": 3.0, "vad": True, **BUDGETS[kind]}
+    updates = listened(pipeline.stream(**options), samples, [7000])
+    whole = pipeline.transcribe((samples, SAMPLE_RATE), **options)
+    same(stable(updates), whole.segments, kind)
+    assert [s.skipped for s in stable(updates)] == [s.skipped for s in whole.segments]
+    assert any(s.skipped for s in whole.segments)
+
+
+def test_clean_up_is_the_files(pipelines: dict[str, AsrPipeline]) -> None:
+    pipeline, samples = pipelines["ctc"], tone_speech(2.0, 1)
+    updates = listened(pipeline.stream(clean=["punctuation"]), samples)
+    whole = pipeline.transcribe((samples, SAMPLE_RATE), clean=["punctuation"], chunk_seconds=3.0)
+    assert [s.text for s in stable(updates)] == [s.text for s in whole.segments]
