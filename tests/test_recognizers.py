@@ -13,9 +13,10 @@ from torch import Tensor
 from auris.attempts import Attempt
 from auris.backends.fake import FakeBackend
 from auris.backends.torch import TorchBackend
+from auris.ctc_recognizer import CtcRecognizer
 from auris.decoding.sampling import Sampling
 from auris.errors import CheckpointError, ConfigError, TokenizerError, UnsupportedOption
-from auris.recognizers import CtcRecognizer, Options, Piece, QwenRecognizer, Recognized
+from auris.recognizers import Options, Piece, QwenRecognizer, Recognized
 from auris.text.prompt import (
     AUDIO_END,
     AUDIO_PAD,

@@ -17,13 +17,14 @@ from torch import Tensor
 from auris.attempts import Attempt
 from auris.backends.base import Cache
 from auris.config import AutCtcConfig, QwenAsrConfig
+from auris.ctc_recognizer import CtcRecognizer
 from auris.decoding.ctc import blank_logprob, greedy
 from auris.decoding.loop import Step
 from auris.decoding.speculative import Drafted, continued
 from auris.errors import UnsupportedOption
 from auris.hearing import Heard, Hearing, hear
 from auris.pieces import Piece
-from auris.recognizers import CtcRecognizer, QwenRecognizer, Recognizer
+from auris.recognizers import QwenRecognizer, Recognizer
 from auris.text.prompt import prompt_ids
 from auris.types import FinishReason
 

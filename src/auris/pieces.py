@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from auris.decoding.loop import never
 from auris.decoding.sampling import Sampling
 from auris.types import Chunk, Segment
 
-__all__ = ["Options", "Piece", "Recognized"]
+__all__ = ["Options", "Piece", "Recognized", "clock", "until"]
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,20 @@ class Recognized:
     key: int
     segment: Segment
     timings: dict[str, float]
+
+
+def clock(timings: dict[str, float], stage: str, began: float) -> float:
+    """Book the time since `began` to a stage; returns now."""
+    now = time.perf_counter()
+    timings[stage] = timings.get(stage, 0.0) + now - began
+    return now
+
+
+def until(pieces: Iterable[Piece | None], cancelled: Callable[[], bool]) -> Iterator[Piece | None]:
+    """Pieces until told to stop; asked before every piece, so that none is read in vain."""
+    source = iter(pieces)
+    while not cancelled():
+        try:
+            yield next(source)
+        except StopIteration:
+            return

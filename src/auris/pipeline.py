@@ -28,12 +28,13 @@ from auris.checkpoints.configs import read_generation
 from auris.checkpoints.hub import FoundModel
 from auris.checkpoints.load import Checkpoint
 from auris.config import AlignerConfig, AutCtcConfig
+from auris.ctc_recognizer import CtcRecognizer
 from auris.detection import DETECT_SECONDS, language_chances
 from auris.errors import ConfigError
 from auris.loading import LoadOptions, check_count, drafting_backend, load_model
 from auris.pieces import Options
 from auris.reading_ahead import ReadAhead
-from auris.recognizers import CtcRecognizer, QwenRecognizer, Recognizer
+from auris.recognizers import QwenRecognizer, Recognizer
 from auris.streaming import StreamPool, StreamSession
 from auris.text.tokenizer import Tokenizer
 from auris.types import Segment, Transcript

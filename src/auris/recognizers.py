@@ -15,17 +15,16 @@ from typing import Protocol
 
 from torch import Tensor
 
-from auris.attempts import Attempt, Outcome, Settling, check_scores
+from auris.attempts import Attempt, Outcome, Settling
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
-from auris.belonging import check_language, check_vocabulary
+from auris.belonging import check_vocabulary
 from auris.checkpoints.calibration import Calibration
 from auris.config import AutCtcConfig, QwenAsrConfig
-from auris.decoding.ctc import blank_logprob, greedy
+from auris.decoding.ctc import greedy
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Probe
-from auris.errors import UnsupportedOption
-from auris.pieces import Options, Piece, Recognized
+from auris.pieces import Options, Piece, Recognized, clock, until
 from auris.segments import SegmentWriter
 from auris.text.prompt import END_OF_TEXT, TURN_END, opening_ids, prompt_ids
 from auris.text.reply import Reply, parse_reply
@@ -33,7 +32,6 @@ from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, FinishReason, Segment
 
 __all__ = [
-    "CtcRecognizer",
     "Options",
     "Piece",
     "QwenRecognizer",
@@ -94,13 +92,6 @@ class Recognizer(Protocol):
         Args:
             attempt: the piece's first attempt; its `silence_logprob` is found where it is missing.
         """
-
-
-def _clock(timings: dict[str, float], stage: str, began: float) -> float:
-    """Book the time since `began` to a stage; returns now."""
-    now = time.perf_counter()
-    timings[stage] = timings.get(stage, 0.0) + now - began
-    return now
 
 
 @dataclass
@@ -190,7 +181,7 @@ class QwenRecognizer:
         self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """See `Recognizer.recognize`."""
-        return self._work(_until(pieces, cancelled), deque(), rows, cancelled)
+        return self._work(until(pieces, cancelled), deque(), rows, cancelled)
 
     def provisional(self, attempt: Attempt) -> Segment:
         """See `Recognizer.provisional`."""
@@ -252,13 +243,13 @@ class QwenRecognizer:
         timings, options, samples = task.timings, task.piece.options, task.piece.chunk.samples
         now = time.perf_counter()
         mel = log_mel(samples, self.config.frontend, self.config.encoder.mel_bins)
-        now = _clock(timings, "mel", now)
+        now = clock(timings, "mel", now)
         (states,) = self.backend.encode([mel])
-        now = _clock(timings, "encode", now)
+        now = clock(timings, "encode", now)
         ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
         prompt = self.backend.embed(ids, states)
         draft = self._draft(states, options)
-        _clock(timings, "prefill", now)
+        clock(timings, "prefill", now)
         return self.request(key, task.piece, prompt, draft)
 
     def request(
@@ -356,101 +347,8 @@ class QwenRecognizer:
         return replace(reply, text=reply.text.rstrip(NO_LETTER)) if cut else reply
 
 
-class CtcRecognizer:
-    """An encoder with a CTC head: every piece is one pass.
-
-    Args:
-        backend: runs the model.
-        config: the model's shapes.
-        tokenizer: its text units.
-        calibration: what the model's probabilities are worth.
-
-    Raises:
-        ConfigError: the tokenizer has another number of units than the head.
-    """
-
-    def __init__(
-        self,
-        backend: Backend,
-        config: AutCtcConfig,
-        tokenizer: Tokenizer,
-        calibration: Calibration | None = None,
-    ) -> None:
-        self.backend = backend
-        self.config = config
-        self.tokenizer = tokenizer
-        check_vocabulary(config, tokenizer)
-        self._writer = SegmentWriter(tokenizer, self._reply, calibration)
-
-    def check(self, options: Options) -> None:
-        """See `Recognizer.check`.
-
-        Raises:
-            UnsupportedOption: a context, a budget, a temperature or another language was asked.
-        """
-        asked = {
-            "--context": options.context != "",
-            "--max-new-tokens": options.max_new_tokens is not None,
-            "--temperature": options.sampling.temperature != 0.0,
-        }
-        for option, given in asked.items():
-            if given:
-                raise UnsupportedOption(
-                    f"{option} needs a model with a decoder",
-                    "this model has a CTC head only",
-                    "leave the option out, or choose a Qwen3-ASR model",
-                )
-        if options.languages is None or self.config.language not in options.languages:
-            for language in options.languages or [options.language]:
-                check_language(self.config, language)
-
-    def recognize(
-        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
-    ) -> Iterator[Recognized]:
-        """See `Recognizer.recognize`; rows do not matter, since a piece is one pass."""
-        for piece in _until(pieces, cancelled):
-            if piece is None:
-                continue
-            timings: dict[str, float] = {}
-            now = time.perf_counter()
-            config = self.config
-            mel = log_mel(piece.chunk.samples, config.frontend, config.encoder.mel_bins)
-            now = _clock(timings, "mel", now)
-            states = self.backend.encode([mel])
-            now = _clock(timings, "encode", now)
-            (logits,) = self.backend.ctc_logits(states)
-            path = greedy(logits, config.blank)
-            _clock(timings, "decode", now)
-            silence = blank_logprob(logits, config.blank)
-            done = self.commit(Attempt(piece, path.ids, path.logprobs, "stop", silence))
-            yield replace(done, timings=timings)
-
-    def provisional(self, attempt: Attempt) -> Segment:
-        """See `Recognizer.provisional`."""
-        return self._writer.segment(attempt.piece, Outcome((attempt,)))
-
-    def commit(self, attempt: Attempt) -> Recognized:
-        """See `Recognizer.commit`: a path has no loops, no budget and no context to tell apart."""
-        check_scores(attempt.logprobs)
-        return Recognized(attempt.piece.key, self.provisional(attempt), {})
-
-    def _reply(self, attempt: Attempt) -> Reply:
-        text = self.tokenizer.decode(attempt.tokens).strip()
-        return Reply(self.config.language if text else None, text)
-
-
 def _none_probe(tokenizer: Tokenizer) -> Probe:
     """The first token in which a reply without speech differs from one in some language."""
     none, some = (tokenizer.encode(f"language {name}") for name in ("None", "English"))
     place = next(n for n, (one, other) in enumerate(zip(none, some, strict=False)) if one != other)
     return Probe(place, (none[place],))
-
-
-def _until(pieces: Iterable[Piece | None], cancelled: Callable[[], bool]) -> Iterator[Piece | None]:
-    """Pieces until told to stop; asked before every piece, so that none is read in vain."""
-    source = iter(pieces)
-    while not cancelled():
-        try:
-            yield next(source)
-        except StopIteration:
-            return

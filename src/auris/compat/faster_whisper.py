@@ -23,10 +23,10 @@ from auris import types
 from auris.audio.io import load
 from auris.audio.split import CHUNK_SECONDS
 from auris.compat.refusal import refuse, refuse_unless_neutral
+from auris.ctc_recognizer import CtcRecognizer
 from auris.detection import DETECT_SECONDS
 from auris.pipeline import AsrPipeline
 from auris.reading import Reading
-from auris.recognizers import CtcRecognizer
 from auris.text.languages import LANGUAGES, language_name
 from auris.text.words import spaceless
 from auris.types import SAMPLE_RATE
