@@ -27,7 +27,7 @@ from auris.checkpoints.load import Checkpoint
 from auris.config import AlignerConfig, AutCtcConfig
 from auris.detection import DETECT_SECONDS, language_chances
 from auris.errors import ConfigError
-from auris.loading import LoadOptions, check_count, load_model
+from auris.loading import LoadOptions, check_count, drafting_backend, load_model
 from auris.reading_ahead import ReadAhead
 from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer
 from auris.text.tokenizer import Tokenizer
@@ -59,21 +59,31 @@ class AsrPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path | None = None, **options: Unpack[LoadOptions]
+        cls,
+        model: str | Path | None = None,
+        *,
+        speculate: str = "none",
+        **options: Unpack[LoadOptions],
     ) -> AsrPipeline:
         """Load a model.
 
         Args:
             model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from
                 the environment, or the bundled default.
+            speculate: "ctc" lets the CTC head beside the weights guess texts, which the decoder
+                verifies several tokens at a time; texts stay the same.
             options: see `LoadOptions`.
 
         Raises:
             CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the
                 machine.
+            UnsupportedOption: the model has no CTC head to guess with.
         """
         loaded = load_model(model, **options)
         recognizer = make_recognizer(loaded.backend, loaded.checkpoint, loaded.tokenizer)
+        drafting = drafting_backend(loaded, speculate)
+        if isinstance(recognizer, QwenRecognizer):
+            recognizer.drafting = drafting
         return cls(recognizer, loaded.found, loaded.backend)
 
     @overload

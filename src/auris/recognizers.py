@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from torch import Tensor
+
 from auris.attempts import Attempt, Outcome, Settling, check_scores
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
@@ -39,6 +41,9 @@ __all__ = [
     "Recognizer",
     "token_budget",
 ]
+
+DRAFTED_LANGUAGE = "English"
+"""Of drafts where the model chooses the language: CTC heads so far write no other."""
 
 TOKENS_PER_SECOND = 16
 """Token budget for every second of audio, about three times the fastest speech."""
@@ -143,6 +148,8 @@ class QwenRecognizer:
         tokenizer: its vocabulary.
         stops: ids that end a text; by default the tokenizer's own stop tokens.
         calibration: what the model's probabilities are worth.
+        drafting: scores units by a CTC head over the same encoder, to guess texts that the decoder
+            then verifies, see `auris.decoding.drafts`; None guesses nothing.
 
     Raises:
         TokenizerError: the vocabulary lacks a control token.
@@ -156,8 +163,10 @@ class QwenRecognizer:
         tokenizer: Tokenizer,
         stops: Iterable[int] | None = None,
         calibration: Calibration | None = None,
+        drafting: Backend | None = None,
     ) -> None:
         self.backend = backend
+        self.drafting = drafting
         self.config = config
         self.tokenizer = tokenizer
         named = (tokenizer.id(END_OF_TEXT), tokenizer.id(TURN_END))
@@ -241,6 +250,7 @@ class QwenRecognizer:
         now = _clock(timings, "encode", now)
         ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
         prompt = self.backend.embed(ids, states)
+        draft = self._draft(states, options)
         _clock(timings, "prefill", now)
         budget = options.max_new_tokens
         if budget is None:
@@ -260,7 +270,17 @@ class QwenRecognizer:
             share,
             probe,
             task.piece.cancelled,
+            draft,
         )
+
+    def _draft(self, states: Tensor, options: Options) -> tuple[int, ...]:
+        """What the CTC head hears; its units are the decoder's tokens."""
+        if self.drafting is None or options.sampling.temperature:
+            return ()
+        (logits,) = self.drafting.ctc_logits([states])
+        # No head tells the language; a wrong guess of it costs nothing but the guess.
+        opening = () if options.language else opening_ids(self.tokenizer, DRAFTED_LANGUAGE)
+        return (*opening, *greedy(logits, self.config.decoder.vocab).ids)
 
     def _probe(self, options: Options) -> Probe:
         """Where the model says that there is no speech: it names the language "None", or ends a

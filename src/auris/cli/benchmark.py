@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from auris.cli.options import Device, Dtype, Model, Threads
+from auris.cli.options import Device, Dtype, Model, Speculate, Threads
 from auris.errors import UsageError
 
 Value = TypeVar("Value")
@@ -132,6 +132,7 @@ def wer(
     device: Device = None,
     dtype: Dtype = "auto",
     threads: Threads = None,
+    speculate: Speculate = "none",
     batch_size: Annotated[int, typer.Option(min=1, help="Most pieces decoded at once.")] = 1,
     normalizer: Annotated[
         str,
@@ -147,7 +148,9 @@ def wer(
     from auris.pipeline import AsrPipeline
 
     sets = {source: read_set(source) for source in test_set}
-    pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    pipeline = AsrPipeline.from_pretrained(
+        model, device=device, dtype=dtype, threads=threads, speculate=speculate
+    )
     scores = [
         score_set(pipeline, name, clips, batch_size=batch_size, normalizer=normalizer)
         for name, clips in sets.items()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache
+from auris.decoding.drafts import Draft
 from auris.decoding.openings import Opening, choose_opening, given_choice, score_openings
 from auris.decoding.repetition import Repetition
 from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
@@ -48,6 +49,8 @@ class Request:
         share: how much of a batch the request takes; those in one batch add up to at most 1, unless
             it is one alone.
         probe: what to ask the scores by the way.
+        draft: a guess at the text, which saves passes and never changes it; not heeded where tokens
+            are drawn.
         cancelled: asked before every pass; once it says true, the request ends as it is.
     """
 
@@ -60,6 +63,7 @@ class Request:
     share: float = 0.0
     probe: Probe | None = None
     cancelled: Callable[[], bool] = never
+    draft: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,11 @@ class _Row:
     tokens: int = 0
     last: int = -1
     repetition: Repetition = field(default_factory=Repetition)
+    draft: Draft = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A draw behind the accepted text would be missing later.
+        self.draft = Draft(() if self.generator else self.request.draft)
 
     def take(
         self, logits: Tensor, choice: Choice, stops: Collection[int], seconds: float, prefill: bool
@@ -117,6 +126,7 @@ class _Row:
             return None, "length"
         self.tokens += 1
         self.last = token
+        self.draft.take(token)
         return token, "loop" if self.repetition.take(token) else None
 
 
@@ -151,17 +161,49 @@ def _opening(backend: Backend, cache: Cache, row: int, logits: Tensor, request: 
 
 def _advance(
     backend: Backend, cache: Cache, rows: list[_Row], stops: Collection[int]
-) -> list[Step]:
+) -> list[list[Step]]:
+    """One pass over all rows: a step of each, and more where a draft was right."""
     began = time.perf_counter()
-    logits = backend.extend(cache, [[row.last] for row in rows])[:, -1]
+    drafts = [row.draft.ahead() for row in rows]
+    starts = list(cache.lengths)
+    inputs = [[row.last, *draft] for row, draft in zip(rows, drafts, strict=True)]
+    logits = backend.extend(cache, inputs, positions="all" if any(drafts) else "last")
     choices = choose(
-        logits, [row.request.sampling.temperature for row in rows], [row.generator for row in rows]
+        logits[:, 0],
+        [row.request.sampling.temperature for row in rows],
+        [row.generator for row in rows],
     )
     share = (time.perf_counter() - began) / len(rows)
-    return [
-        row.take(scores, choice, stops, share, False)
-        for row, scores, choice in zip(rows, logits, choices, strict=True)
-    ]
+    taken = []
+    for place, (row, choice, draft) in enumerate(zip(rows, choices, drafts, strict=True)):
+        steps = [row.take(logits[place, 0], choice, stops, share, False)]
+        if draft:
+            steps += _accepted(row, steps[0], draft, logits[place, 1:], stops)
+            # What was guessed wrong is forgotten; the last choice is not in the row yet.
+            backend.truncate(cache, place, starts[place] + len(steps))
+        taken.append(steps)
+    return taken
+
+
+def _accepted(
+    row: _Row, step: Step, draft: Sequence[int], scores: Tensor, stops: Collection[int]
+) -> Iterator[Step]:
+    """Steps that a draft allows beyond the first.
+
+    Args:
+        row: whose draft it is.
+        step: the choice that draft[0] guessed.
+        draft: ids that were scored.
+        scores: float32 [>= len(draft), vocab], behind each of them.
+        stops: ids that end a text.
+    """
+    free: list[torch.Generator | None] = [None] * len(draft)
+    choices = choose(scores[: len(draft)], [0.0] * len(draft), free)
+    for guess, behind, choice in zip(draft, scores, choices, strict=False):
+        if step.finish is not None or step.token != guess:
+            return
+        step = row.take(behind, choice, stops, 0.0, False)
+        yield step
 
 
 def _without_cancelled(backend: Backend, cache: Cache, rows: list[_Row]) -> list[Step]:
@@ -241,9 +283,10 @@ def decode(
             if exhausted:
                 return
             continue
-        steps = _advance(backend, cache, under_way, stops)
+        taken = _advance(backend, cache, under_way, stops)
         # From the last row to the first: a dropped row's place is taken by one already judged.
-        for index in reversed(range(len(steps))):
-            if steps[index].finish is not None:
+        for index in reversed(range(len(taken))):
+            if taken[index][-1].finish is not None:
                 _leave(backend, cache, under_way, index)
-        yield from steps
+        for steps in taken:
+            yield from steps

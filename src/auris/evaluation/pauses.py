@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,12 @@ def speech_frames(samples: Samples) -> NDArray[np.bool_]:
     count = len(samples) // FRAME
     power = np.square(samples[: count * FRAME].reshape(count, FRAME)).mean(1)
     level = 10 * np.log10(power + 1e-12)
-    if not count:
-        return np.zeros(0, bool)
-    loud = np.flatnonzero(level > np.percentile(level, 99) - RANGE_DB)
     speech = np.zeros(count, bool)
-    before: int | None = None
-    for frame in loud:
-        joins = before is not None and frame - before <= BRIDGED
-        speech[before if joins else frame : frame + 1] = True
-        before = int(frame)
+    if count == 0 or not power.any():
+        return speech
+    loud = np.flatnonzero(level > np.percentile(level, 99) - RANGE_DB).tolist()
+    for before, frame in pairwise([loud[0], *loud]):
+        speech[before if frame - before <= BRIDGED else frame : frame + 1] = True
     return speech
 
 
@@ -103,7 +101,7 @@ def joined(files: Iterable[Path], seed: int) -> tuple[Samples, NDArray[np.bool_]
         if not speech.any():
             continue
         level = np.sqrt(np.square(samples.reshape(-1, FRAME)[speech]).mean())
-        gain = LEVEL / level * rng.uniform(0.5, 1.0) if level else 0.0
+        gain = LEVEL / level * rng.uniform(0.5, 1.0)
         pause = round(float(rng.choice(PAUSES)) * SAMPLE_RATE) // FRAME
         parts += [(gain * samples).astype(np.float32), np.zeros(pause * FRAME, np.float32)]
         marks += [speech, np.zeros(pause, bool)]
