@@ -65,7 +65,7 @@ class Counting:
             (number,),
             (-1.0,),
             reason,  # type: ignore[arg-type]
-            word_confidences=((f"w{number}", 0.25),),
+            word_confidences=((f"w{number}", 0.5 + 0.1 * number), ("?", None)),
         )
         return Recognized(piece.key, segment, {"mel": 1.0})
 
@@ -196,7 +196,7 @@ def test_languages_reasons_and_confidence_of_a_whole() -> None:
     (done,) = [u for u in run([Recording(0, 3)]) if isinstance(u, RecordingDone)]
     assert isinstance(done.result, Transcript)
     assert done.result.language == "French,English"
-    assert done.result.confidence == 0.25
+    assert done.result.confidence == pytest.approx(0.6)
     assert set(done.result.timings) == {"audio", "mel"}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from auris import Chunk, Segment, Transcript, Waveform, Word
+from auris.types import Retry
 
 SEGMENT = Segment(1.00049, 2.5, "hi", "English", (5, 6), (-0.25, -0.75), "stop")
 
@@ -51,6 +52,27 @@ def test_segment_as_json() -> None:
         "skipped": 0.0,
         "word_confidences": [],
     }
+
+
+def test_confidences_and_retries_as_json() -> None:
+    segment = dataclasses.replace(
+        SEGMENT,
+        token_confidences=(0.123456, 1.0),
+        word_confidences=(("hi", 0.98765), ("?", None)),
+        confidence=0.98765,
+        calibrated=True,
+        no_speech_probability=0.1,
+        retries=(Retry(1.0, 2.00001, "loop", (7, 7)),),
+    )
+    content = json.loads(json.dumps(segment.to_dict(), allow_nan=False))
+    assert content["token_confidences"] == [0.1235, 1.0]
+    assert content["word_confidences"] == [["hi", 0.9877], ["?", None]]
+    assert (content["calibrated"], content["no_speech_probability"]) == (True, 0.1)
+    assert content["retries"] == [{"start": 1.0, "end": 2.0, "cause": "loop", "tokens": [7, 7]}]
+    whole = Transcript("hi", "English", (segment,), 0.9, "stop", 2.5)
+    assert whole.calibrated
+    assert not dataclasses.replace(whole, segments=(segment, SEGMENT)).calibrated
+    assert not dataclasses.replace(whole, segments=()).calibrated
 
 
 def test_speakers_as_json() -> None:

@@ -214,14 +214,15 @@ class AligningRecognizer:
         self.aligner.alignment.check(options.language)
 
     def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """See `Recognizer.recognize`."""
         heard: dict[int, Samples] = {}
 
-        def remembered() -> Iterator[Piece]:
+        def remembered() -> Iterator[Piece | None]:
             for piece in pieces:
-                heard[piece.key] = piece.chunk.samples
+                if piece is not None:
+                    heard[piece.key] = piece.chunk.samples
                 yield piece
 
         for done in self.recognizer.recognize(remembered(), rows, cancelled):

@@ -112,9 +112,10 @@ def settle(first: Attempt, text_of: Callable[[Attempt], str], depth: int = 0) ->
     retries: tuple[Retry, ...] = ()
     if attempt.reason == "cancelled":
         return Outcome((attempt,))
-    run = common_run(text_of(attempt), attempt.piece.options.context)
+    piece = attempt.piece
+    context = piece.options.context
+    run = common_run(text_of(attempt), context) if context else None
     if run is not None:
-        piece = attempt.piece
         (again,) = yield [replace(piece, options=replace(piece.options, context=""))]
         if not is_said(run, text_of(again)):
             retries, attempt = (attempt.given_up("context"),), _stopped_at_loop(again)

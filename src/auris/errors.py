@@ -16,6 +16,7 @@
     ├── UnsupportedOption       an option that the chosen model cannot honour
     ├── AlignmentError          a text cannot be placed in its recording
     ├── OutputError             a result cannot be written
+    ├── EngineError             the engine of a server failed or has stopped
     ├── TrainingError           training data or a recipe that cannot be used
     └── MissingExtra            an optional package is needed and not installed
 
@@ -32,6 +33,7 @@ __all__ = [
     "ConfigError",
     "DeviceError",
     "EmptyAudio",
+    "EngineError",
     "InvalidSamples",
     "LanguageError",
     "MissingExtra",
@@ -127,6 +129,10 @@ class AlignmentError(AurisError):
 
 class OutputError(AurisError):
     """A result cannot be written: no permission, no room, no such place."""
+
+
+class EngineError(AurisError):
+    """The engine of a server met a fault of the program, or has stopped."""
 
 
 class TrainingError(AurisError):

@@ -17,11 +17,20 @@ from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
 from auris.checkpoints.packed import load_packed
 from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
-from auris.errors import DeviceError, UsageError
+from auris.config import QwenAsrConfig
+from auris.errors import DeviceError, UnsupportedOption, UsageError
 from auris.models.attention import Kernel
 from auris.text.tokenizer import Tokenizer
 
-__all__ = ["LoadOptions", "Loaded", "check_count", "load_model", "with_ctc_head"]
+__all__ = [
+    "LoadOptions",
+    "Loaded",
+    "check_count",
+    "drafting_backend",
+    "load_model",
+    "use_threads",
+    "with_ctc_head",
+]
 
 MOST = 1 << 20
 """Largest number of anything that can be asked for; more is a slip, and would fill any memory."""
@@ -74,6 +83,17 @@ def check_count(name: str, number: int, most: int = MOST) -> None:
         )
 
 
+def use_threads(threads: int | None) -> None:
+    """Set the CPU threads of the whole process; None leaves torch's own choice.
+
+    Raises:
+        UsageError: it is no number of threads.
+    """
+    if threads is not None:
+        check_count("threads", threads, MOST_THREADS)
+        torch.set_num_threads(threads)
+
+
 def load_model(
     model: str | Path | None = None,
     *,
@@ -97,10 +117,8 @@ def load_model(
     default_model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
     found = resolve(default_model if model is None else model, local_files_only)
     default_device = os.environ.get("AURIS_DEVICE") or "auto"
+    use_threads(threads)
     asked_device = default_device if device is None else device
-    if threads is not None:
-        check_count("threads", threads, MOST_THREADS)
-        torch.set_num_threads(threads)
     checkpoint = open_checkpoint(found.directory)
     quantization = _quantization(dtype, checkpoint)
     place = pick_device(asked_device) if quantization is None else _packed_device(asked_device)
@@ -163,3 +181,31 @@ def with_ctc_head(backend: TorchBackend, directory: Path) -> TorchBackend | None
     with within_memory():
         head = load_ctc_head(directory, backend.model.config, backend.device, backend.dtype)
     return None if head is None else TorchBackend(backend.model, backend.kernel, head)
+
+
+def drafting_backend(loaded: Loaded, speculate: str) -> TorchBackend | None:
+    """What guesses texts for the decoder to verify.
+
+    Args:
+        loaded: the model.
+        speculate: "none", or "ctc" for the CTC head beside the weights.
+
+    Raises:
+        UnsupportedOption: the model has no such head, or no decoder.
+        UsageError: nothing of that name guesses.
+    """
+    if speculate == "none":
+        return None
+    if speculate != "ctc":
+        raise UsageError(
+            "What guesses texts has to be none or ctc", f"{speculate!r} was asked", "choose one"
+        )
+    has_decoder = isinstance(loaded.checkpoint.config, QwenAsrConfig)
+    drafting = with_ctc_head(loaded.backend, loaded.found.directory) if has_decoder else None
+    if drafting is None:
+        raise UnsupportedOption(
+            "Guesses of a CTC head need a Qwen3-ASR model with ctc_head.safetensors",
+            "this model is none" if not has_decoder else "this one has none",
+            "leave --speculate out, or choose another model",
+        )
+    return drafting

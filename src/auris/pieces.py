@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from auris.decoding.loop import never
 from auris.decoding.sampling import Sampling
 from auris.types import Chunk, Segment
 
@@ -37,11 +39,19 @@ class Options:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of audio to recognize; `key` names it in the results."""
+    """A piece of audio to recognize.
+
+    Attributes:
+        key: names it in the results.
+        chunk: the audio.
+        options: how it is transcribed.
+        cancelled: says whether nobody waits for it any more; then it ends as it is.
+    """
 
     key: int
     chunk: Chunk
     options: Options
+    cancelled: Callable[[], bool] = never
 
 
 @dataclass(frozen=True)

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import math
-import numbers
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypedDict, overload
+from typing import TYPE_CHECKING, overload
 
 from auris.align import AligningRecognizer, ForcedAligner, ctc_alignment
-from auris.audio.io import WEB, Channels, Source, WebLimits
-from auris.audio.split import CHUNK_SECONDS
+from auris.audio.io import Source
 from auris.backends.torch import TorchBackend
 from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
 from auris.belonging import stop_ids
+from auris.calls import (
+    CallOptions,
+    CancelToken,
+    Progress,
+    check_call,
+    reading_of,
+    text_options,
+)
 from auris.checkpoints.calibration import load_calibration
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.hub import FoundModel
 from auris.checkpoints.load import Checkpoint
 from auris.config import AlignerConfig, AutCtcConfig
-from auris.decoding.sampling import Sampling
 from auris.detection import DETECT_SECONDS, language_chances
-from auris.errors import ConfigError, UsageError
-from auris.loading import LoadOptions, check_count, load_model
-from auris.reading import Reading
+from auris.errors import ConfigError
+from auris.loading import LoadOptions, check_count, drafting_backend, load_model
 from auris.reading_ahead import ReadAhead
 from auris.recognizers import CtcRecognizer, Options, QwenRecognizer, Recognizer
-from auris.text.cleanup import check_steps
-from auris.text.languages import language_name, language_names
 from auris.text.tokenizer import Tokenizer
 from auris.types import Segment, Transcript
 
@@ -38,71 +37,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["AsrPipeline", "CallOptions", "CancelToken", "Failure", "Progress", "make_recognizer"]
-
-
-class CancelToken(Protocol):
-    """Anything that says whether to stop, such as `threading.Event`."""
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a call has come: seconds of audio, pieces and recordings that are done.
-
-    Where channels are kept apart, the seconds of each count.
-    """
-
-    seconds: float
-    segments: int
-    recordings: int
-
-
-class CallOptions(TypedDict, total=False):
-    """Options of a call.
-
-    Attributes:
-        batch_size: most pieces in one batch of the decoder (1).
-        batch_seconds: most seconds of audio in it, unless a piece is longer (no limit).
-        languages: codes or names of those that the model may choose from (all).
-        chunk_seconds: target length of the pieces that a recording is cut into (30).
-        vad: cut where nobody speaks, and leave long silence out (False).
-        start, duration: the span of every recording to transcribe, in seconds (all of it).
-        channels: "mix" averages a recording's channels, "split" transcribes each by itself and
-            puts the segments together by time, with the names of the speakers ("mix").
-        speakers: their names, one for each channel ("channel 1", "channel 2", ...).
-        urls: what fetching a recording from the web may cost; None refuses addresses.
-        max_new_tokens: token budget of a piece (64, and 16 more for each second).
-        temperature: 0 takes the best token; above it, tokens are drawn (0).
-        seed: of the draws (0).
-        clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
-        progress: called after every piece and every recording.
-        workers: processes that read recordings ahead (0: none, they are read in line).
-        cancel: when set, pieces under way end as they are, with what they have.
-        word_timestamps: place every word in time (False).
-        aligner: what places them; by default the model's own CTC head.
-    """
-
-    batch_size: int
-    batch_seconds: float | None
-    languages: Sequence[str] | None
-    chunk_seconds: float
-    vad: bool
-    start: float
-    duration: float | None
-    channels: Channels
-    speakers: Sequence[str] | None
-    urls: WebLimits | None
-    max_new_tokens: int | None
-    temperature: float
-    seed: int
-    clean: Sequence[str]
-    progress: Callable[[Progress], None] | None
-    cancel: CancelToken | None
-    workers: int
-    word_timestamps: bool
-    aligner: ForcedAligner | None
 
 
 NOT_BEGUN = Transcript("", None, (), None, "cancelled", 0.0)
@@ -125,21 +59,31 @@ class AsrPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path | None = None, **options: Unpack[LoadOptions]
+        cls,
+        model: str | Path | None = None,
+        *,
+        speculate: str = "none",
+        **options: Unpack[LoadOptions],
     ) -> AsrPipeline:
         """Load a model.
 
         Args:
             model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from
                 the environment, or the bundled default.
+            speculate: "ctc" lets the CTC head beside the weights guess texts, which the decoder
+                verifies several tokens at a time; texts stay the same.
             options: see `LoadOptions`.
 
         Raises:
             CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the
                 machine.
+            UnsupportedOption: the model has no CTC head to guess with.
         """
         loaded = load_model(model, **options)
         recognizer = make_recognizer(loaded.backend, loaded.checkpoint, loaded.tokenizer)
+        drafting = drafting_backend(loaded, speculate)
+        if isinstance(recognizer, QwenRecognizer):
+            recognizer.drafting = drafting
         return cls(recognizer, loaded.found, loaded.backend)
 
     @overload
@@ -227,6 +171,19 @@ class AsrPipeline:
         """
         return _in_order(self._updates([audio], language, context, options))
 
+    def updates(
+        self,
+        sources: Iterable[Source],
+        language: str | None = None,
+        context: str = "",
+        **options: Unpack[CallOptions],
+    ) -> Iterator[Update]:
+        """Transcribe recordings and give every piece and every recording as soon as it is done.
+
+        Arguments as in `transcribe`; wrong ones are refused at once.
+        """
+        return self._updates(sources, language, context, options)
+
     def detect_language(
         self,
         audio: Source,
@@ -253,15 +210,15 @@ class AsrPipeline:
     def _updates(
         self, sources: Iterable[Source], language: str | None, context: str, given: CallOptions
     ) -> Iterator[Update]:
-        _check_given(sources, given)
-        options = _options(language, context, given)
+        check_call(sources, given)
+        options = text_options(language, context, given)
         recognizer = self._recognizer(given)
         recognizer.check(options)
         rows = given.get("batch_size", 1)
         check_count("batch_size", rows)
         cancel = given.get("cancel")
         cancelled = cancel.is_set if cancel else lambda: False
-        reading, workers = _reading(given), given.get("workers", 0)
+        reading, workers = reading_of(given), given.get("workers", 0)
         if workers:
             check_count("workers", workers)
             updates = _read_ahead(
@@ -312,77 +269,6 @@ def make_recognizer(
     return QwenRecognizer(backend, config, tokenizer, stops, calibration)
 
 
-def _reading(given: CallOptions) -> Reading:
-    return Reading(
-        given.get("chunk_seconds", CHUNK_SECONDS),
-        given.get("start", 0.0),
-        given.get("duration"),
-        given.get("channels", "mix"),
-        given.get("speakers"),
-        given.get("urls", WEB),
-        given.get("vad", False),
-    )
-
-
-def _check_given(sources: Iterable[Source], given: CallOptions) -> None:
-    unknown = sorted(set(given) - set(CallOptions.__annotations__))
-    if unknown:
-        raise UsageError(
-            f"The options of a call are {', '.join(CallOptions.__annotations__)}",
-            f"there is also {', '.join(unknown)}",
-            "correct the name",
-        )
-    if isinstance(sources, (str, bytes, os.PathLike)):
-        raise UsageError(
-            "Several recordings have to be a list or another iterable of sources",
-            f"a single {type(sources).__name__} was passed",
-            "put it into a list",
-        )
-
-
-def _options(language: str | None, context: str, given: CallOptions) -> Options:
-    _is_text("language", language or "")
-    _is_text("context", context)
-    budget = given.get("max_new_tokens")
-    temperature = given.get("temperature", 0.0)
-    if budget is not None:
-        check_count("max_new_tokens", budget)
-    real = isinstance(temperature, numbers.Real)
-    if not real or not 0.0 <= temperature <= 100.0:
-        raise UsageError(
-            "The temperature has to lie between 0 and 100", f"it is {temperature!r}", "choose 0"
-        )
-    seed = given.get("seed", 0)
-    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
-        raise UsageError(
-            "The seed has to be a whole number from 0 to 2**63 - 1", f"it is {seed!r}", "choose one"
-        )
-    sampling = Sampling(temperature, seed)
-    name = language_name(language)
-    names = language_names(given.get("languages"))
-    if name is not None and names is not None:
-        raise UsageError(
-            "The language is forced, or chosen from languages",
-            "both were asked",
-            "leave one of them out",
-        )
-    steps = check_steps(given.get("clean", ()), name)
-    seconds = _batch_seconds(given.get("batch_seconds"))
-    return Options(name, context, budget, sampling, steps, names, seconds)
-
-
-def _batch_seconds(given: object) -> float:
-    if given is None:
-        return math.inf
-    if isinstance(given, numbers.Real) and 0.0 < float(given) < math.inf:
-        return float(given)
-    raise UsageError(
-        "batch_seconds has to be a number of seconds, more than 0",
-        f"it is {given!r}",
-        "choose one, or leave it out",
-    )
-
-
 def _read_ahead(
     recognizer: Recognizer,
     ahead: ReadAhead,
@@ -394,13 +280,6 @@ def _read_ahead(
     with ahead:
         batch = Batch(recognizer, ahead.pieces, ahead.sources(sources), options)
         yield from batch.run(rows, cancelled)
-
-
-def _is_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise UsageError(
-            f"{name} has to be a string", f"it is a {type(value).__name__}", "pass its text"
-        )
 
 
 def _watched(updates: Iterator[Update], report: Callable[[Progress], None]) -> Iterator[Update]:

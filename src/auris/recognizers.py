@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from torch import Tensor
+
 from auris.attempts import Attempt, Outcome, Settling, check_scores
 from auris.audio.mel import log_mel
 from auris.backends.base import Backend
@@ -39,6 +41,9 @@ __all__ = [
     "Recognizer",
     "token_budget",
 ]
+
+DRAFTED_LANGUAGE = "English"
+"""Of drafts where the model chooses the language: CTC heads so far write no other."""
 
 TOKENS_PER_SECOND = 16
 """Token budget for every second of audio, about three times the fastest speech."""
@@ -69,11 +74,13 @@ class Recognizer(Protocol):
         """Refuse options that the model cannot honour, before any work."""
 
     def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """Recognize pieces, up to `rows` at once, until told to stop.
 
-        After `cancelled` says true, pieces under way end as they are and no other begins.
+        Pieces that are still fed are None where none is at hand: those under way go on, and the
+        iterator is asked again. After `cancelled` says true, pieces under way end as they are and
+        no other begins.
         """
 
     def commit(self, attempt: Attempt) -> Recognized:
@@ -141,6 +148,8 @@ class QwenRecognizer:
         tokenizer: its vocabulary.
         stops: ids that end a text; by default the tokenizer's own stop tokens.
         calibration: what the model's probabilities are worth.
+        drafting: scores units by a CTC head over the same encoder, to guess texts that the decoder
+            then verifies, see `auris.decoding.drafts`; None guesses nothing.
 
     Raises:
         TokenizerError: the vocabulary lacks a control token.
@@ -154,8 +163,10 @@ class QwenRecognizer:
         tokenizer: Tokenizer,
         stops: Iterable[int] | None = None,
         calibration: Calibration | None = None,
+        drafting: Backend | None = None,
     ) -> None:
         self.backend = backend
+        self.drafting = drafting
         self.config = config
         self.tokenizer = tokenizer
         named = (tokenizer.id(END_OF_TEXT), tokenizer.id(TURN_END))
@@ -173,7 +184,7 @@ class QwenRecognizer:
         self.tokenizer.encode(options.context)
 
     def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """See `Recognizer.recognize`."""
         return self._work(_until(pieces, cancelled), deque(), rows, cancelled)
@@ -190,7 +201,7 @@ class QwenRecognizer:
 
     def _work(
         self,
-        pieces: Iterator[Piece],
+        pieces: Iterator[Piece | None],
         retries: deque[_Task],
         rows: int,
         cancelled: Callable[[], bool],
@@ -213,15 +224,19 @@ class QwenRecognizer:
         yield from self._cancelled(drafts.values(), retries)
 
     def _requests(
-        self, pieces: Iterator[Piece], retries: deque[_Task], drafts: dict[int, _Draft]
-    ) -> Iterator[Request]:
+        self, pieces: Iterator[Piece | None], retries: deque[_Task], drafts: dict[int, _Draft]
+    ) -> Iterator[Request | None]:
         for key in itertools.count():
             if retries:
                 task = retries.popleft()
             else:
-                piece = next(pieces, None)
-                if piece is None:
+                try:
+                    piece = next(pieces)
+                except StopIteration:
                     return
+                if piece is None:
+                    yield None
+                    continue
                 task = _Task(piece, {})
             drafts[key] = _Draft(task)
             yield self._request(key, task)
@@ -235,6 +250,7 @@ class QwenRecognizer:
         now = _clock(timings, "encode", now)
         ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
         prompt = self.backend.embed(ids, states)
+        draft = self._draft(states, options)
         _clock(timings, "prefill", now)
         budget = options.max_new_tokens
         if budget is None:
@@ -244,7 +260,27 @@ class QwenRecognizer:
             openings = tuple(opening_ids(self.tokenizer, name) for name in options.languages)
         share = len(samples) / SAMPLE_RATE / options.batch_seconds
         probe = self._probe(options)
-        return Request(key, prompt, budget, options.sampling, openings, (none,), share, probe)
+        return Request(
+            key,
+            prompt,
+            budget,
+            options.sampling,
+            openings,
+            (none,),
+            share,
+            probe,
+            task.piece.cancelled,
+            draft,
+        )
+
+    def _draft(self, states: Tensor, options: Options) -> tuple[int, ...]:
+        """What the CTC head hears; its units are the decoder's tokens."""
+        if self.drafting is None or options.sampling.temperature:
+            return ()
+        (logits,) = self.drafting.ctc_logits([states])
+        # No head tells the language; a wrong guess of it costs nothing but the guess.
+        opening = () if options.language else opening_ids(self.tokenizer, DRAFTED_LANGUAGE)
+        return (*opening, *greedy(logits, self.config.decoder.vocab).ids)
 
     def _probe(self, options: Options) -> Probe:
         """Where the model says that there is no speech: it names the language "None", or ends a
@@ -349,10 +385,12 @@ class CtcRecognizer:
                 check_language(self.config, language)
 
     def recognize(
-        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
     ) -> Iterator[Recognized]:
         """See `Recognizer.recognize`; rows do not matter, since a piece is one pass."""
         for piece in _until(pieces, cancelled):
+            if piece is None:
+                continue
             timings: dict[str, float] = {}
             now = time.perf_counter()
             config = self.config
@@ -385,11 +423,11 @@ def _none_probe(tokenizer: Tokenizer) -> Probe:
     return Probe(place, (none[place],))
 
 
-def _until(pieces: Iterable[Piece], cancelled: Callable[[], bool]) -> Iterator[Piece]:
+def _until(pieces: Iterable[Piece | None], cancelled: Callable[[], bool]) -> Iterator[Piece | None]:
     """Pieces until told to stop; asked before every piece, so that none is read in vain."""
     source = iter(pieces)
     while not cancelled():
-        piece = next(source, None)
-        if piece is None:
+        try:
+            yield next(source)
+        except StopIteration:
             return
-        yield piece

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from media import RATE, Pipe, chirp, encode, film, pcm, wav
 
-from auris.audio.io import load, load_channels, stream
+from auris.audio.io import load, load_channels, look, stream
 from auris.audio.resample import output_length, resample
+from auris.errors import UnreadableAudio
 
 LOSSLESS = [
     ("wav", "pcm_s16le"),
@@ -51,6 +52,16 @@ def test_lossless_files_equal_the_array(container: str, codec: str) -> None:
     assert made.start == 0.0
     assert made.channel is None
     np.testing.assert_array_equal(made.samples, samples[0].astype(np.float32) / 32768)
+
+
+def test_a_look_tells_what_a_header_says() -> None:
+    for container, codec, rate in (("wav", "pcm_s16le", 44_100), ("flac", "flac", 48_000)):
+        made = encode(pcm(chirp(1.5, rate, channels=2)), rate, container, codec)
+        header = look(io.BytesIO(made))
+        assert (header.rate, header.channels) == (rate, 2)
+        assert header.seconds == pytest.approx(1.5, abs=0.01)
+    with pytest.raises(UnreadableAudio, match="the file object is empty"):
+        look(io.BytesIO(b""))
 
 
 @settings(max_examples=30, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
 import time
@@ -80,6 +81,8 @@ class Handler(BaseHTTPRequestHandler):
             self._redirect("file:///etc/passwd")
         elif path == "/to-ftp":
             self._redirect("ftp://127.0.0.1/a.wav")
+        elif path == "/to-here":
+            self._redirect(f"http://127.0.0.1:{self.server.server_address[1]}/a.wav")
         elif path == "/round":
             self._redirect("/round")
         elif path == "/nonsense":
@@ -211,3 +214,69 @@ def test_addresses_in_messages(url: str, shown: str) -> None:
 @pytest.mark.parametrize("name", ["http:/a", "./http://a", "ftp://a", "https.wav", "-", ""])
 def test_what_is_no_address(name: str) -> None:
     assert not is_url(name)
+
+
+PUBLIC = WebLimits(public_only=True)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.0.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "100.64.0.1",
+        "[::ffff:127.0.0.1]",
+        "[fe80::1]",
+        "[fd00::1]",
+        "2130706433",
+        "0x7f.1",
+    ],
+)
+@pytest.mark.parametrize("protocol", ["http", "https"])
+def test_private_addresses_are_refused_where_asked(protocol: str, host: str) -> None:
+    with pytest.raises(UsageError, match="public internet"):
+        load(f"{protocol}://{host}:1/a.wav", urls=PUBLIC)
+
+
+def test_a_public_name_that_leads_here_is_refused(
+    monkeypatch: pytest.MonkeyPatch, site: str
+) -> None:
+    """One private address among public ones is enough: the answer could be turned over."""
+    port = int(site.rpartition(":")[2])
+
+    def answers(*_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, ("93.184.216.34", port)), (*kind, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answers)
+    with pytest.raises(UsageError, match="private"):
+        load(f"http://public.example:{port}/a.wav", urls=PUBLIC)
+
+
+def test_a_redirection_to_a_private_address_is_refused(
+    monkeypatch: pytest.MonkeyPatch, site: str
+) -> None:
+    """The first host passes for a public one; where it leads is looked at again."""
+    port = int(site.rpartition(":")[2])
+    look_up, connect = socket.getaddrinfo, socket.create_connection
+
+    def answers(host: Any, *rest: Any, **options: Any) -> Any:
+        if host == "public.example":
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", port))]
+        return look_up(host, *rest, **options)
+
+    def connected(address: tuple[str, int], *rest: Any, **options: Any) -> socket.socket:
+        assert address[0] in ("93.184.216.34", "127.0.0.1")
+        return connect(("127.0.0.1", address[1]), *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answers)
+    monkeypatch.setattr(socket, "create_connection", connected)
+    assert load(f"http://public.example:{port}/a.wav", urls=PUBLIC).seconds == 2.0
+    with pytest.raises(UsageError, match="public internet"):
+        load(f"http://public.example:{port}/to-here", urls=PUBLIC)

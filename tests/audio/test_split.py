@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tiny_models import tone_speech
 
-from auris.audio.split import CHUNK_SECONDS, split
+from auris.audio.split import CHUNK_SECONDS, halves, split
 from auris.errors import UsageError
 from auris.types import Chunk
 
@@ -151,3 +151,28 @@ def test_targets_out_of_range_are_refused_at_once(seconds: float) -> None:
 @pytest.mark.parametrize("seconds", [1, 1.0, 1200, 1200.0])
 def test_the_ends_of_the_range_are_in_it(seconds: float) -> None:
     assert len(list(split([noise(1.0)], seconds))) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.01, 40.0), st.integers(0, 10**6), st.integers(0, 3))
+def test_halves_are_a_piece(seconds: float, start: int, seed: int) -> None:
+    chunk = Chunk(start, tone_speech(seconds, seed), "Zoë")
+    parts = halves(chunk)
+    if len(chunk.samples) < 4 * RATE:
+        assert parts is None
+        return
+    assert parts is not None
+    left, right = parts
+    assert (left.start, right.start) == (start, start + len(left.samples))
+    assert left.speaker == right.speaker == "Zoë"
+    assert np.array_equal(np.concatenate([left.samples, right.samples]), chunk.samples)
+    off = abs(len(left.samples) - len(chunk.samples) / 2)
+    assert off <= min(5 * RATE, len(chunk.samples) / 6) + 1
+
+
+def test_halves_are_cut_where_it_is_quiet() -> None:
+    samples = noise(20.0)
+    samples[11 * RATE : 11 * RATE + RATE // 4] = 0.0
+    parts = halves(Chunk(0, samples))
+    assert parts is not None
+    assert 11 * RATE <= len(parts[0].samples) <= 11 * RATE + RATE // 4

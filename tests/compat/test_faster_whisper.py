@@ -14,6 +14,7 @@ from auris import AsrPipeline
 from auris.compat import faster_whisper
 from auris.compat.faster_whisper import NEUTRAL, WhisperModel
 from auris.errors import LanguageError, UnsupportedOption, UsageError
+from auris.text.reply import Reply
 from tests.recordings import BUDGET, RATE, clip, write_wav
 
 
@@ -39,8 +40,13 @@ def test_segments_and_info(model: WhisperModel, qwen: AsrPipeline, tmp_path: Pat
         assert 0.0 <= segment.no_speech_prob <= 1.0
         assert (segment.words, segment.temperature) == (None, 0.0)
     assert (info.duration, info.duration_after_vad) == (5.0, 5.0)
-    assert math.isnan(info.language_probability)
-    assert "probability nan" in "probability %f" % info.language_probability  # noqa: UP031
+    assert info.all_language_probs is not None
+    chances = dict(info.all_language_probs)
+    assert "probability %f" % info.language_probability  # noqa: UP031
+    if info.language in chances:
+        assert info.language_probability == chances[info.language]
+    assert 0.0 <= sum(chances.values()) <= 1.0 + 1e-6
+    assert list(chances.values()) == sorted(chances.values(), reverse=True)
     assert info.transcription_options["max_new_tokens"] == BUDGET
 
 
@@ -80,10 +86,9 @@ def test_context_temperature_and_clips(
 
 
 def test_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = iter(["one two", "三", "", "four"])
+    texts = iter(["one two", "三", "", "four", ""])
     monkeypatch.setattr(
-        "auris.recognizers.QwenRecognizer._finish",
-        lambda self, draft, reason: draft.finish("English", next(texts), reason),
+        "auris.recognizers.parse_reply", lambda text, forced: Reply("English", next(texts))
     )
     segments, info = model.transcribe(
         np.concatenate([clip(1.5)[0]] * 3), chunk_length=1, max_new_tokens=1
@@ -101,8 +106,7 @@ def test_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.MonkeyPatc
         {"beam_size": 5},
         {"best_of": 5},
         {"temperature": [0.0, 0.2]},
-        {"vad_filter": True},
-        {"word_timestamps": True},
+        {"vad_parameters": {"threshold": 0.5}},
         {"condition_on_previous_text": True},
         {"initial_prompt": [1, 2]},
         {"suppress_tokens": [-1]},
@@ -154,6 +158,26 @@ def test_a_ctc_model(ctc_directory: Path) -> None:
     assert all(segment.text for segment in segments)
     with pytest.raises(UnsupportedOption, match="context"):
         model.transcribe(clip(1.0)[0], hotwords="fox")
+
+
+def test_words_and_silence(ctc_directory: Path) -> None:
+    model = WhisperModel(ctc_directory, "cpu")
+    sound = np.concatenate([clip(4.0)[0], np.zeros(20 * RATE, np.float32), clip(4.0)[0]])
+    segments, info = model.transcribe(sound, word_timestamps=True, vad_filter=True)
+    assert math.isnan(info.language_probability)
+    assert info.all_language_probs is None
+    assert info.duration == 28.0
+    assert 8.0 < info.duration_after_vad < 16.0
+    told = list(segments)
+    for segment in told:
+        assert segment.words is not None
+        for word in segment.words:
+            assert segment.start <= word.start <= word.end <= segment.end + 1e-6
+            assert 0.0 <= word.probability <= 1.0
+    assert {segment.start >= 20.0 for segment in told} <= {True, False}
+    plain, whole = model.transcribe(sound)
+    assert all(segment.words is None for segment in plain)
+    assert whole.duration_after_vad == 28.0
 
 
 def test_languages(model: WhisperModel) -> None:

@@ -35,8 +35,7 @@ def test_loading(qwen_directory: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"forced_aligner": "aligner"},
-        {"forced_aligner_kwargs": {}},
+        {"forced_aligner_kwargs": {"dtype": "float32"}},
         {"device_map": {"": 0}},
         {"attn_implementation": "flash_attention_2"},
         {"quantization_config": object()},
@@ -95,7 +94,8 @@ def test_base64(model: Qwen3ASRModel) -> None:
 
 
 def test_what_is_refused(model: Qwen3ASRModel) -> None:
-    with pytest.raises(UnsupportedOption, match="return_time_stamps"):
+    # This model has no CTC head, and no aligner was named.
+    with pytest.raises(UnsupportedOption, match="Times of words need"):
         model.transcribe(clip(1.0), return_time_stamps=True)
     for option in ("context", "language"):
         with pytest.raises(UsageError, match=f"{option} has to be .* there are 2 for 1"):
@@ -106,3 +106,23 @@ def test_what_is_refused(model: Qwen3ASRModel) -> None:
 
 def test_languages(model: Qwen3ASRModel) -> None:
     assert "English" in model.get_supported_languages()
+
+
+def test_time_stamps(qwen_directory: Path, ctc_directory: Path) -> None:
+    model = Qwen3ASRModel.from_pretrained(
+        qwen_directory,
+        forced_aligner=ctc_directory,
+        forced_aligner_kwargs={"device_map": "cpu", "dtype": "float32"},
+        max_new_tokens=BUDGET,
+    )
+    (result,) = model.transcribe(clip(3.0), return_time_stamps=True)
+    transcript = model.pipeline.transcribe(
+        clip(3.0), word_timestamps=True, aligner=model.aligner, max_new_tokens=BUDGET
+    )
+    assert transcript.words is not None
+    assert result.time_stamps is not None
+    assert [(i.text, i.start_time, i.end_time) for i in result.time_stamps] == [
+        (word.text, word.start, word.end) for word in transcript.words
+    ]
+    (plain,) = model.transcribe(clip(3.0))
+    assert (plain.text, plain.time_stamps) == (result.text, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris.backends.fake import FakeBackend
-from auris.decoding.loop import Request, Step, decode
+from auris.decoding.loop import Request, Step, decode, never
+from auris.decoding.sampling import Probe
 
 VOCAB = 64
 STOP = 0
@@ -195,3 +197,69 @@ def test_an_error_in_the_source_reaches_the_caller() -> None:
     assert next(steps).token == 5
     with pytest.raises(RuntimeError, match="no more"):
         next(steps)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_probes_are_answered_at_their_place_and_nowhere_else(rows: int) -> None:
+    scripts = [[5, 6, 7, 8], [9], [6, 6, 6]]
+    probes = [Probe(2, (7,)), Probe(3, (1,)), None]
+    requests = [
+        Request(key, [FIRST_PROMPT + key], 9, probe=probe) for key, probe in enumerate(probes)
+    ]
+    told: dict[int, list[float | None]] = {}
+    for step in decode(backend_of(scripts), requests, {STOP}, rows):
+        told.setdefault(step.key, []).append(step.probed)
+    assert [value is None for value in told[0]] == [True, True, False, True, True]
+    # The scripted token scores 1 and all others 0.
+    assert told[0][2] == pytest.approx(math.log(math.e / (math.e + VOCAB - 1)), abs=1e-5)
+    assert told[1] == [None, None]
+    assert set(told[2]) == {None}
+
+
+def test_an_iterator_that_is_fed_holds_nobody_up() -> None:
+    """None lets the rows under way go on; what comes later joins them."""
+    first, second = requests_of([9, 9])
+    waits = 3
+
+    def fed() -> Iterator[Request | None]:
+        yield first
+        for _ in range(waits):
+            yield None
+        yield second
+
+    scripts = [[5] * 6 + [STOP], [7, 8, STOP]]
+    steps = list(decode(backend_of(scripts), fed(), [STOP], rows=2))
+    told = gather(iter(steps))
+    assert [told[key].tokens for key in (0, 1)] == [[5] * 6, [7, 8]]
+    before = [step.key for step in steps].index(1)
+    assert before == 1 + waits, "one pass for each None"
+    assert any(step.key == 0 for step in steps[before:])
+
+
+@given(leaving=st.sets(st.integers(0, 3)), after=st.integers(1, 5))
+def test_who_is_cancelled_leaves_and_nobody_else_notices(leaving: set[int], after: int) -> None:
+    scripts = [[10 + key, 20 + key, 30 + key, 40 + key, 50 + key, STOP] for key in range(4)]
+    taken = 0
+
+    def cancelled() -> bool:
+        return taken > after
+
+    requests = [
+        Request(key, [FIRST_PROMPT + key], 9, cancelled=cancelled if key in leaving else never)
+        for key in range(4)
+    ]
+    told: dict[int, Told] = {}
+    for step in decode(backend_of(scripts), requests, [STOP], rows=3):
+        taken += 1
+        one = told.setdefault(step.key, Told())
+        assert one.finish is None
+        if step.token is not None:
+            one.tokens.append(step.token)
+        one.finish = step.finish
+    for key, script in enumerate(scripts):
+        whole = script[:-1]
+        if told[key].finish == "cancelled":
+            assert key in leaving
+            assert told[key].tokens == whole[: len(told[key].tokens)]
+        else:
+            assert (told[key].tokens, told[key].finish) == (whole, "stop")

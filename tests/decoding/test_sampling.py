@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.decoding.sampling import Sampling, choose
+from auris.decoding.sampling import Sampling, chance, choose
 
 GREEDY = Sampling()
 
@@ -73,8 +73,8 @@ def test_frequencies_follow_the_temperature(temperature: float) -> None:
     count = 3000
     seen = torch.bincount(torch.tensor(draws(logits, Sampling(temperature, 3), count)), minlength=4)
     # Five standard deviations: never by chance.
-    for chance, number in zip(chances.tolist(), seen.tolist(), strict=True):
-        assert abs(number - count * chance) < 5 * math.sqrt(count * chance * (1 - chance))
+    for share, number in zip(chances.tolist(), seen.tolist(), strict=True):
+        assert abs(number - count * share) < 5 * math.sqrt(count * share * (1 - share))
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-45, 5e-324])
@@ -97,3 +97,12 @@ def test_scores_that_are_no_numbers_are_told_by_their_logprob(bad: float) -> Non
     choices = choose(logits, [0.5, 0.5], [sampling.generator(), sampling.generator()])
     assert math.isnan(choices[0].logprob)
     assert not math.isnan(choices[1].logprob)
+
+
+@given(st.integers(0, 10_000), st.sets(st.integers(0, 19), min_size=1))
+def test_the_chance_of_some_tokens_is_the_sum_of_theirs(seed: int, ids: set[int]) -> None:
+    logits = 5 * torch.randn(20, generator=torch.Generator().manual_seed(seed))
+    exact = torch.softmax(logits.double(), -1)[sorted(ids)].sum()
+    found = chance(logits, tuple(sorted(ids)))
+    assert found <= 0.0
+    assert math.exp(found) == pytest.approx(float(exact), abs=1e-5)

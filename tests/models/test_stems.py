@@ -14,7 +14,7 @@ from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.config import AutConfig, AutCtcConfig, audio_tokens
 from auris.errors import ConfigError
 from auris.export import export
-from auris.models.aut import AudioEncoder
+from auris.models.aut import STEM_CHUNKS_CPU, AudioEncoder
 from auris.models.aut_ctc import AutCtc
 from auris.models.folding import fold_batch_norm
 from auris.models.layers import sinusoids
@@ -103,6 +103,33 @@ def test_every_length_yields_the_tokens_of_the_rule(stem: StemName) -> None:
     lengths = range(1, 301)
     found = tokens(encoder, [clip(frames) for frames in lengths])
     assert [len(rows) for rows in found] == [audio_tokens(frames) for frames in lengths]
+
+
+@every_stem
+def test_what_the_tokens_of_a_chunk_hear_and_what_not(stem: StemName) -> None:
+    """Whatever lies beyond their reach changes nothing, not even by being left out."""
+    convolve = ctc_model(stem).encoder.stem
+    for count in range(1, 14):
+        reach = convolve.reach(count)
+        noisy = clip(100)
+        noisy[:, reach:] = 1e3
+        wanted = convolve(clip(100)[None, None])[:, :count]
+        for chunk in (noisy, clip(100)[:, :reach]):
+            assert (convolve(chunk[None, None])[:, :count] - wanted).abs().max() < FOLDED
+        if reach < 100:
+            nearer = clip(100)
+            nearer[:, reach - 1 :] = 1e3
+            assert (convolve(nearer[None, None])[:, :count] - wanted).abs().max() > 1.0
+    assert convolve.reach(13) == 100
+
+
+@every_stem
+def test_a_clip_of_more_chunks_than_a_block(stem: StemName) -> None:
+    encoder = ctc_model(stem).encoder
+    frames = (2 * STEM_CHUNKS_CPU + 1) * 100 + 37
+    (found,) = tokens(encoder, [clip(frames)])
+    parts = [clip(frames)[:, first : first + 100] for first in range(0, frames, 100)]
+    assert (found - torch.cat(tokens(encoder, parts))).abs().max() < FOLDED
 
 
 @every_stem

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from auris.text.languages import LANGUAGES
-from auris.text.reply import Reply, collapse_repeats, parse_reply
+from auris.text.reply import Reply, collapse_repeats, parse_reply, text_places
+from tests.tiny_models import tiny_tokenizer
 
 COUNTS = st.sampled_from([1, 2, 19, 20, 21, 22, 39, 40, 41, 42, 45])
 PATTERNS = st.sampled_from(["a", " ", "\n", "ab", "ha ", "aab", "aaab", "你好", "x" * 19 + "y"])
@@ -117,3 +118,19 @@ def test_a_long_loop_is_quick() -> None:
     """The reference recurses once per collapsed pattern; here nothing does."""
     text = "".join(f"{chr(0x4E00 + n)}{chr(0x5E00 + n)}" * 20 for n in range(1500))
     assert len(collapse_repeats(text)) == 3000
+
+
+def test_the_text_s_tokens_are_told_from_the_language_s() -> None:
+    """Also where replies to parts of a piece follow each other."""
+    tokenizer = tiny_tokenizer()
+    head = [*tokenizer.encode("language English"), tokenizer.id("<asr_text>")]
+    first, second = tokenizer.encode("the lazy dog"), tokenizer.encode("my language is")
+    for ids, written in (
+        (first, "the lazy dog"),
+        ([*head, *first], "the lazy dog"),
+        ([*head, *first, *head, *second], "the lazy dogmy language is"),
+    ):
+        places = text_places(ids, tokenizer)
+        assert tokenizer.decode(ids[place] for place in places) == written
+    assert text_places(head, tokenizer) == []
+    assert text_places([], tokenizer) == []

@@ -30,7 +30,7 @@ from auris.text.words import Span, join_texts, reference_spelling, split_words
         (["안녕하세요", "세계"], "안녕하세요 세계"),
         (["漢字", "한글"], "漢字 한글"),
         (["Привет", "мир"], "Привет мир"),
-        (["สวัสดี", "โลก"], "สวัสดี โลก"),
+        (["สวัสดี", "โลก"], "สวัสดีโลก"),
         (["你", "", "好"], "你好"),
     ],
 )
@@ -138,3 +138,20 @@ def test_words_of_the_packages_are_those_of_the_reference(language: str, text: s
     processor = pytest.importorskip("transformers").Qwen3ASRProcessor
     expected = processor.split_words_for_alignment(None, text, language)
     assert [span.text for span in split_words(text, language)] == expected
+
+
+@pytest.mark.parametrize(
+    ("texts", "joined"),
+    [
+        (["one", "two"], "one two"),
+        (["สวัสดี", "ครับ"], "สวัสดีครับ"),
+        (["ສະບາຍດີ", "ເຈົ້າ"], "ສະບາຍດີເຈົ້າ"),
+        (["你好", "世界"], "你好世界"),
+        (["안녕", "하세요"], "안녕 하세요"),
+        (["नमस्ते", "दुनिया"], "नमस्ते दुनिया"),
+        (["สวัสดี", "hello", "ครับ"], "สวัสดี hello ครับ"),
+        (["one ", "", " two"], "one two"),
+    ],
+)
+def test_texts_are_joined_as_their_scripts_do(texts: list[str], joined: str) -> None:
+    assert join_texts(texts) == joined

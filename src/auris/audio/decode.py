@@ -6,7 +6,7 @@ import itertools
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from typing import NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias
 
 import av
 import numpy as np
@@ -30,7 +30,7 @@ from auris.audio.resample import BrokenOffError, Piece, Span, check_rate, skip
 from auris.errors import AurisError
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["decoded"]
+__all__ = ["Header", "decoded", "header"]
 
 _BLOCKS_PER_SECOND = 4  # Decoded frames are gathered into blocks before they are processed.
 _MAX_HOLE = 600.0  # Longest hole in a container's clock that is believed, in seconds.
@@ -40,24 +40,57 @@ _SEEKABLE = {"wav", "flac"}  # Landing is exact, and decoding does not depend on
 _LOG = logging.getLogger(__name__)
 
 
+class Header(NamedTuple):
+    """What a file says of itself; it need not be true.
+
+    Attributes:
+        rate: in Hz.
+        channels: how many there are.
+        seconds: how long it is; None where it does not say.
+    """
+
+    rate: int
+    channels: int
+    seconds: float | None
+
+
+def header(source: object, name: str, urls: WebLimits | None) -> Header:
+    """What a file says of itself, without decoding it.
+
+    Raises:
+        UnreadableAudio: it is no audio file.
+        InvalidSamples: its rate is impossible.
+    """
+    with ExitStack() as stack:
+        container, track, reader = _opened(source, name, urls, stack)
+        claim = claim_of(container, track, reader)
+        return Header(check_rate(track.rate), track.channels, claim.seconds)
+
+
 def decoded(
     source: object, span: Span, name: str, urls: WebLimits | None
 ) -> Generator[Piece, None, None]:
     """Decode a file; the pieces begin no later than the span demands."""
     with ExitStack() as stack:
-        try:
-            reader = Reader(open_file(source, name, stack, urls), stack)
-            container = stack.enter_context(_open_container(reader, name))
-        except AurisError:
-            raise
-        except Exception as error:  # Whatever a file object of the caller's raises.
-            unreadable(
-                "An audio source has to be readable",
-                f"reading {name} failed ({reason(error)})",
-                "check the source",
-            )
-        track = _track(container, name)
+        container, track, reader = _opened(source, name, urls, stack)
         yield from _gathered(_timeline(container, track, reader, span, name))
+
+
+def _opened(
+    source: object, name: str, urls: WebLimits | None, stack: ExitStack
+) -> tuple[InputContainer, AudioStream, Reader]:
+    try:
+        reader = Reader(open_file(source, name, stack, urls), stack)
+        container = stack.enter_context(_open_container(reader, name))
+    except AurisError:
+        raise
+    except Exception as error:  # Whatever a file object of the caller's raises.
+        unreadable(
+            "An audio source has to be readable",
+            f"reading {name} failed ({reason(error)})",
+            "check the source",
+        )
+    return container, _track(container, name), reader
 
 
 def _open_container(reader: Reader, name: str) -> InputContainer:

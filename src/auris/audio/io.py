@@ -20,14 +20,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auris.audio.arrays import array_pieces
-from auris.audio.decode import decoded
+from auris.audio.decode import Header, decoded, header
 from auris.audio.encoded import is_data_uri
 from auris.audio.remote import WebLimits, is_url, shown_url
 from auris.audio.resample import Piece, Span, render
 from auris.errors import EmptyAudio, UsageError
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
-__all__ = ["WEB", "Channels", "Source", "WebLimits", "load", "load_channels", "stream"]
+__all__ = [
+    "WEB",
+    "Channels",
+    "Header",
+    "Source",
+    "WebLimits",
+    "load",
+    "load_channels",
+    "look",
+    "stream",
+]
 
 Channels = Literal["mix", "split"]
 """Average the channels into one, or keep them apart."""
@@ -92,6 +102,19 @@ def load_channels(
     return tuple(
         Waveform(samples, start=float(start), channel=index) for index, samples in enumerate(rows)
     )
+
+
+def look(file: IO[bytes]) -> Header:
+    """What an encoded file says of itself, without decoding it.
+
+    Args:
+        file: read from its present position, and left somewhere else.
+
+    Raises:
+        UnreadableAudio: it is no audio file.
+        InvalidSamples: its rate is impossible.
+    """
+    return header(file, _name(file), None)
 
 
 def stream(

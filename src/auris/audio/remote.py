@@ -7,6 +7,8 @@ that others could open where the system allows that, and is gone as soon as it w
 from __future__ import annotations
 
 import http.client
+import ipaddress
+import socket
 import ssl
 import string
 import tempfile
@@ -34,6 +36,8 @@ class WebLimits:
         most_bytes: largest file.
         silent_seconds: longest wait for the next bytes.
         total_seconds: longest time for the whole file.
+        public_only: whether only hosts of the public internet are asked, and not those of this
+            machine or its networks; proxies are not used then.
 
     Raises:
         UsageError: a limit is not above 0.
@@ -42,9 +46,11 @@ class WebLimits:
     most_bytes: int = 1 << 31
     silent_seconds: float = 30.0
     total_seconds: float = 3600.0
+    public_only: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("most_bytes", "silent_seconds", "total_seconds"):
+            value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 < value < 1e15:
                 raise UsageError(
                     f"{name} has to be a number above 0", f"it is {value!r}", "correct it"
@@ -112,6 +118,53 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+def _public_socket(host: str, port: int, timeout: float | None) -> socket.socket:
+    """Connect to a host of the public internet.
+
+    The address that is judged is the one that is connected to, so a name cannot lead elsewhere the
+    second time it is looked up.
+
+    Raises:
+        UsageError: one of its addresses is not public.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for *_, place in found:
+        if not ipaddress.ip_address(str(place[0]).partition("%")[0]).is_global:
+            raise UsageError(
+                "A recording on the web has to be on the public internet",
+                "its address is a private one",
+                "send the file itself",
+            )
+    return socket.create_connection((str(found[0][4][0]), port), timeout)
+
+
+class _PublicHttp(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = _public_socket(self.host, self.port, self.timeout)
+
+
+class _PublicHttps(http.client.HTTPSConnection):
+    def connect(self) -> None:
+        plain = _public_socket(self.host, self.port, self.timeout)
+        self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+
+
+class _PublicHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Opens both protocols, and every redirection, through connections that look where they go."""
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_PublicHttp, req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_PublicHttps, req)
+
+
+_PUBLIC: list[urllib.request.BaseHandler | type[urllib.request.BaseHandler]] = [
+    _PublicHandler,
+    urllib.request.ProxyHandler({}),
+]
+
+
 def _opened(url: str, limits: WebLimits) -> http.client.HTTPResponse:
     if "@" in urllib.parse.urlsplit(url).netloc:
         raise UsageError(
@@ -122,7 +175,8 @@ def _opened(url: str, limits: WebLimits) -> http.client.HTTPResponse:
     # Spaces and letters outside ASCII, as people copy them from a browser.
     address = urllib.parse.quote(url, safe=string.punctuation)
     request = urllib.request.Request(address, headers={"User-Agent": "auris"})
-    opener = urllib.request.build_opener(_WebOnly)
+    handlers = _PUBLIC if limits.public_only else []
+    opener = urllib.request.build_opener(_WebOnly, *handlers)
     response: http.client.HTTPResponse = opener.open(request, timeout=limits.silent_seconds)
     return response
 

@@ -114,6 +114,9 @@ def _cpu_has_bfloat16() -> bool:
     )
 
 
+KEPT_BYTES = 31 << 20
+
+
 @contextmanager
 def within_memory() -> Iterator[None]:
     """Want of memory, for which every device has a kind of its own, as an error of ours.
@@ -132,6 +135,16 @@ def within_memory() -> Iterator[None]:
             f"there is no room ({said or 'memory is full'})",
             "choose a smaller --batch-size, --max-new-tokens or --chunk-seconds, or another device",
         ) from error
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep blocks of up to 31 MB for the next ones, instead of giving them back.
+
+    It keeps what is not larger than the largest block it has seen come and go, 32 MB at most; the
+    one here is never touched, so it takes no memory. Without it every activation of the encoder's
+    stem is made of fresh pages, whose clearing takes a fifth of the stem's time.
+    """
+    torch.empty(KEPT_BYTES, dtype=torch.uint8)
 
 
 class TorchBackend:
@@ -159,6 +172,8 @@ class TorchBackend:
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = weight.dtype
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
         self.native_step: NativeStep | None = None
         if isinstance(model, QwenAsr) and NativeStep.runs(model.decoder):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from auris.cli.options import Device, Dtype, Model, Threads
+from auris.cli.options import Device, Dtype, Model, Speculate, Threads
+from auris.errors import UsageError
+
+Value = TypeVar("Value")
 
 TestSets = Annotated[
     list[str], typer.Option(help="CSV with the columns wav and text, or a folder. Repeatable.")
@@ -55,12 +59,80 @@ def load(
 
 
 @app.command()
+def speed(
+    model: Model = None,
+    seconds: Annotated[str, typer.Option(help="Lengths of the clips, by commas.")] = "10,30,60",
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens to decode of every clip.")] = 100,
+    dtype: Annotated[
+        str, typer.Option(help="As for transcribe; several by commas are interleaved.")
+    ] = "auto",
+    peers: Annotated[
+        str, typer.Option(help="Other programs on the same weights, by commas: transformers.")
+    ] = "",
+    batch: Annotated[
+        str, typer.Option(help="Rows decoded at once, by commas, of the shortest clip.")
+    ] = "1,4,16",
+    runs: Annotated[int, typer.Option(min=1, help="Counted runs of each, after one more.")] = 5,
+    threads: Threads = None,
+    clock: Annotated[
+        str,
+        typer.Option(help="wall; or processor, of one thread, where other programs are running."),
+    ] = "wall",
+) -> None:
+    """Time of every stage on the CPU, beside what the machine could do and what peers take.
+
+    Stages apart, cold start, memory and batches of a Qwen3-ASR model; any weights will do, since
+    decoding goes on for a fixed number of tokens. Each stage is shown as a multiple of its limit:
+    its multiplications or its bytes at the best rates that this machine reached in the same run.
+    The last line is JSON.
+    """
+    import json
+    import os
+
+    from auris.checkpoints.hub import DEFAULT_MODEL
+    from auris.evaluation.speed_report import SpeedPlan, measure
+
+    plan = SpeedPlan(
+        model or os.environ.get("AURIS_MODEL") or DEFAULT_MODEL,
+        _listed("--seconds", seconds, float),
+        tokens,
+        _listed("--dtype", dtype, str),
+        _listed("--peers", peers, str),
+        _listed("--batch", batch, int),
+        runs,
+        threads,
+        clock,
+    )
+    summary: dict[str, Any] = {}
+    for line in measure(plan, summary):
+        typer.echo(line)
+    typer.echo(json.dumps(summary))
+
+
+def _listed(option: str, text: str, kind: Callable[[str], Value]) -> list[Value]:
+    """Values of an option that takes several by commas; numbers have to lie from 1 to 1200."""
+    try:
+        values = [kind(part.strip()) for part in text.split(",") if part.strip()]
+    except ValueError:
+        values = []
+    sound = all(not isinstance(value, (int, float)) or 1 <= value <= 1200 for value in values)
+    if not sound or (not values and text.strip()):
+        raise UsageError(
+            f"{option} takes numbers from 1 to 1200, or names, by commas",
+            f"it is {text!r}",
+            "correct it",
+        )
+    return values
+
+
+@app.command()
 def wer(
     test_set: TestSets,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = "auto",
     threads: Threads = None,
+    speculate: Speculate = "none",
     batch_size: Annotated[int, typer.Option(min=1, help="Most pieces decoded at once.")] = 1,
     normalizer: Annotated[
         str,
@@ -76,7 +148,9 @@ def wer(
     from auris.pipeline import AsrPipeline
 
     sets = {source: read_set(source) for source in test_set}
-    pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    pipeline = AsrPipeline.from_pretrained(
+        model, device=device, dtype=dtype, threads=threads, speculate=speculate
+    )
     scores = [
         score_set(pipeline, name, clips, batch_size=batch_size, normalizer=normalizer)
         for name, clips in sets.items()

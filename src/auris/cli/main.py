@@ -14,12 +14,14 @@ from auris.cli import (
     align,
     batch,
     benchmark,
+    benchmark_long,
     convert,
     detect_language,
     doctor,
     models,
     pull,
     quantize,
+    serve,
     train,
     transcribe,
 )
@@ -45,12 +47,14 @@ transcribe.register(app)
 batch.register(app)
 align.register(app)
 detect_language.register(app)
+serve.register(app)
 models.register(app)
 pull.register(app)
 convert.register(app)
 quantize.register(app)
 doctor.register(app)
 app.add_typer(train.app)
+benchmark_long.register(benchmark.app)
 app.add_typer(benchmark.app)
 
 

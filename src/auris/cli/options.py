@@ -16,6 +16,7 @@ __all__ = [
     "Language",
     "Languages",
     "Model",
+    "Speculate",
     "Threads",
     "Vad",
     "listed",
@@ -42,6 +43,10 @@ Dtype = Annotated[
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=1024, help="CPU threads; torch's own choice by default.")
+]
+Speculate = Annotated[
+    str,
+    typer.Option(help="none, or ctc: the model's CTC head guesses what the decoder verifies."),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Most pieces decoded at once, over all files.")]
 BatchSeconds = Annotated[

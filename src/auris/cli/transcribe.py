@@ -20,6 +20,7 @@ from auris.cli.options import (
     Language,
     Languages,
     Model,
+    Speculate,
     Threads,
     Vad,
     listed,
@@ -54,6 +55,7 @@ def transcribe(
     device: Device = None,
     dtype: Dtype = "auto",
     threads: Threads = None,
+    speculate: Speculate = "none",
     batch_size: BatchSize = 1,
     batch_seconds: BatchSeconds = None,
     language: Language = "auto",
@@ -126,7 +128,9 @@ def transcribe(
     from auris.align import ForcedAligner
     from auris.pipeline import AsrPipeline
 
-    pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    pipeline = AsrPipeline.from_pretrained(
+        model, device=device, dtype=dtype, threads=threads, speculate=speculate
+    )
     placing = (
         None
         if aligner is None

@@ -23,12 +23,15 @@ from auris import types
 from auris.audio.io import load
 from auris.audio.split import CHUNK_SECONDS
 from auris.compat.refusal import refuse, refuse_unless_neutral
+from auris.detection import DETECT_SECONDS
 from auris.pipeline import AsrPipeline
+from auris.reading import Reading
+from auris.recognizers import CtcRecognizer
 from auris.text.languages import LANGUAGES, language_name
 from auris.text.words import spaceless
 from auris.types import SAMPLE_RATE
 
-__all__ = ["Segment", "TranscriptionInfo", "WhisperModel"]
+__all__ = ["Segment", "TranscriptionInfo", "WhisperModel", "Word"]
 
 FRAMES_PER_SECOND = 100
 """Unit of `Segment.seek`."""
@@ -59,12 +62,10 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "suppress_tokens": (None, []),
     "without_timestamps": (True,),
     "max_initial_timestamp": (),
-    "word_timestamps": (False,),
     "prepend_punctuations": (),
     "append_punctuations": (),
     "multilingual": (True,),
     "output_language": (None,),
-    "vad_filter": (False,),
     "vad_parameters": (None,),
     "hallucination_silence_threshold": (None,),
     "language_detection_threshold": (None,),
@@ -83,6 +84,17 @@ LOADING: dict[str, tuple[object, ...]] = {
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word; `word` begins with a space in scripts that have spaces, `probability` is its
+    confidence, NaN where the aligner gives none."""
+
+    start: float
+    end: float
+    word: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class Segment:
     """A piece of a recording.
 
@@ -95,7 +107,7 @@ class Segment:
         avg_logprob: mean log-probability of the tokens; NaN without tokens.
         compression_ratio: length of the text over its compressed length.
         no_speech_prob: how likely nothing was said; NaN where the model does not say.
-        words: None.
+        words: with their times, where asked for; those whose times are not known are left out.
         temperature: that of the call.
     """
 
@@ -108,7 +120,7 @@ class Segment:
     avg_logprob: float
     compression_ratio: float
     no_speech_prob: float
-    words: None
+    words: list[Word] | None
     temperature: float
 
 
@@ -119,9 +131,13 @@ class TranscriptionInfo:
     Attributes:
         language: code of the language that was forced, or of the first piece; None where that
             holds no speech.
-        language_probability: 1 when forced, else NaN, since these models do not say.
-        duration, duration_after_vad: seconds of the whole recording.
-        all_language_probs, vad_options: None.
+        language_probability: 1 when forced; else as the decoder has it for the first 30 seconds,
+            NaN for a model without one.
+        duration: seconds of the whole recording.
+        duration_after_vad: those that `vad_filter` leaves.
+        all_language_probs: codes with their probabilities, the likeliest first; None where the
+            language is forced or the model does not say.
+        vad_options: None.
         transcription_options: the options of the call that were given.
     """
 
@@ -129,7 +145,7 @@ class TranscriptionInfo:
     language_probability: float
     duration: float
     duration_after_vad: float
-    all_language_probs: None
+    all_language_probs: list[tuple[str, float]] | None
     transcription_options: Mapping[str, Any]
     vad_options: None
 
@@ -192,6 +208,8 @@ class WhisperModel:
         max_new_tokens: int | None = None,
         chunk_length: float | None = None,
         clip_timestamps: str | list[float] = "0",
+        word_timestamps: bool = False,
+        vad_filter: bool = False,
         **options: Any,
     ) -> tuple[Iterator[Segment], TranscriptionInfo]:
         """Transcribe a recording; the first piece at once, the others as they are asked for.
@@ -205,6 +223,8 @@ class WhisperModel:
             max_new_tokens: token budget of a piece.
             chunk_length: target length of the pieces in seconds.
             clip_timestamps: the span to transcribe: its start, or start and end.
+            word_timestamps: give segments their words, by the model's CTC head.
+            vad_filter: leave long silence out, by our detector and not by Silero's.
             options: others only where they change nothing. The other package's defaults, such as
                 five beams, are not ours: see `NEUTRAL`.
 
@@ -228,27 +248,70 @@ class WhisperModel:
             temperature=heat,
             max_new_tokens=max_new_tokens,
             chunk_seconds=CHUNK_SECONDS if chunk_length is None else chunk_length,
+            word_timestamps=word_timestamps,
+            vad=vad_filter,
         )
-        first = next(pieces, None)
+        heard = (piece for piece in pieces if not piece.skipped)
+        first = next(heard, None)
         forced = language_name(language)
         spoken = forced or (first.language if first else None)
+        chances = None if forced or not first else self._chances(waveform, first)
         info = TranscriptionInfo(
             language=None if spoken is None else CODES.get(spoken, spoken),
-            language_probability=1.0 if forced else math.nan,
+            language_probability=1.0 if forced else (chances or {}).get(spoken, math.nan),
             duration=waveform.seconds,
-            duration_after_vad=waveform.seconds,
-            all_language_probs=None,
+            duration_after_vad=_seconds(waveform) if vad_filter else waveform.seconds,
+            all_language_probs=_coded(chances),
             transcription_options={
                 "temperature": heat,
                 "initial_prompt": initial_prompt,
                 "hotwords": hotwords,
                 "max_new_tokens": max_new_tokens,
                 "clip_timestamps": clip_timestamps,
+                "word_timestamps": word_timestamps,
+                "vad_filter": vad_filter,
                 **options,
             },
             vad_options=None,
         )
-        return _segments(chain([first] if first else [], pieces), heat), info
+        return _segments(chain([first] if first else [], heard), heat), info
+
+    def _chances(
+        self, waveform: types.Waveform, first: types.Segment
+    ) -> dict[str | None, float] | None:
+        """Chances of the languages in the first piece; None of a model that does not say."""
+        if isinstance(self.pipeline.recognizer, CtcRecognizer):
+            return None
+        span = min(first.end - first.start, DETECT_SECONDS)
+        found = self.pipeline.detect_language(waveform, start=first.start, duration=span)
+        return dict(found)
+
+
+def _seconds(waveform: types.Waveform) -> float:
+    """Seconds that are left without long silence."""
+    chunks = Reading(vad=True).pieces(waveform)
+    return sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE
+
+
+def _coded(chances: dict[str | None, float] | None) -> list[tuple[str, float]] | None:
+    if chances is None:
+        return None
+    return [(CODES[name], chance) for name, chance in chances.items() if name is not None]
+
+
+def _words(piece: types.Segment) -> list[Word] | None:
+    if piece.words is None:
+        return None
+    return [
+        Word(
+            word.start,
+            word.end,
+            word.text if spaceless(word.text[0]) else f" {word.text}",
+            math.nan if word.confidence is None else word.confidence,
+        )
+        for word in piece.words
+        if word.start is not None and word.end is not None
+    ]
 
 
 def _segments(pieces: Iterable[types.Segment], temperature: float) -> Iterator[Segment]:
@@ -267,7 +330,7 @@ def _segments(pieces: Iterable[types.Segment], temperature: float) -> Iterator[S
             avg_logprob=math.nan if piece.avg_logprob is None else piece.avg_logprob,
             compression_ratio=len(data) / len(zlib.compress(data)),
             no_speech_prob=math.nan if silence is None else silence,
-            words=None,
+            words=_words(piece),
             temperature=temperature,
         )
 
@@ -275,7 +338,7 @@ def _segments(pieces: Iterable[types.Segment], temperature: float) -> Iterator[S
 def _one_temperature(given: Any) -> float:
     listed = list(given) if isinstance(given, (list, tuple)) else [given]
     if len(listed) != 1:
-        raise refuse("temperature", given, "pass one; nothing is decoded a second time")
+        raise refuse("temperature", given, "pass one; retries keep it")
     temperature: float = listed[0]
     return temperature
 

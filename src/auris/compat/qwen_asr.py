@@ -8,19 +8,23 @@ print(model.transcribe(audio="talk.mp3", language="English")[0].text)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from auris.align import ForcedAligner
 from auris.audio.encoded import from_base64, is_data_uri
 from auris.audio.io import Source
 from auris.audio.remote import is_url
 from auris.compat.refusal import refuse, refuse_unless_neutral
 from auris.errors import UsageError
+from auris.loading import LoadOptions
 from auris.pipeline import AsrPipeline
 from auris.text.languages import LANGUAGES
+from auris.types import Transcript
 
-__all__ = ["ASRTranscription", "Qwen3ASRModel"]
+__all__ = ["ASRTranscription", "ForcedAlignItem", "Qwen3ASRModel"]
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "attn_implementation": (None, "sdpa"),
@@ -39,12 +43,22 @@ LONGEST_NAME = 256
 
 
 @dataclass(frozen=True)
+class ForcedAlignItem:
+    """A word with its times in seconds; both None where they are not known."""
+
+    text: str
+    start_time: float | None
+    end_time: float | None
+
+
+@dataclass(frozen=True)
 class ASRTranscription:
-    """A result: `language` is "" where it is not known; `time_stamps` is always None."""
+    """A result: `language` is "" where it is not known; `time_stamps` holds the words where they
+    were asked for, else None."""
 
     language: str
     text: str
-    time_stamps: Any = None
+    time_stamps: list[ForcedAlignItem] | None = None
 
 
 class Qwen3ASRModel:
@@ -54,6 +68,7 @@ class Qwen3ASRModel:
         pipeline: what transcribes.
         max_inference_batch_size: most pieces at once; below 0, as many as there are recordings.
         max_new_tokens: token budget of a piece, or None for one that follows its length.
+        aligner: what places words; None leaves it to the model's own CTC head.
     """
 
     def __init__(
@@ -61,8 +76,10 @@ class Qwen3ASRModel:
         pipeline: AsrPipeline,
         max_inference_batch_size: int = 32,
         max_new_tokens: int | None = None,
+        aligner: ForcedAligner | None = None,
     ) -> None:
         self.pipeline = pipeline
+        self.aligner = aligner
         self.max_inference_batch_size = max_inference_batch_size
         self.max_new_tokens = max_new_tokens
 
@@ -70,8 +87,8 @@ class Qwen3ASRModel:
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
-        forced_aligner: object = None,
-        forced_aligner_kwargs: object = None,
+        forced_aligner: str | Path | None = None,
+        forced_aligner_kwargs: Mapping[str, Any] | None = None,
         max_inference_batch_size: int = 32,
         max_new_tokens: int | None = None,
         **options: Any,
@@ -80,7 +97,9 @@ class Qwen3ASRModel:
 
         Args:
             pretrained_model_name_or_path: directory, bundled model or hub id.
-            forced_aligner, forced_aligner_kwargs: not supported.
+            forced_aligner: a model that places words, named like the other; without one, the
+                model's own CTC head does, if it has one.
+            forced_aligner_kwargs: its `dtype`, `device_map` and so on.
             max_inference_batch_size, max_new_tokens: see the class. The other package's budget is
                 512 tokens unless told otherwise.
             options: `dtype` (or `torch_dtype`), `device_map` (one device) and `local_files_only`;
@@ -90,23 +109,14 @@ class Qwen3ASRModel:
             UnsupportedOption: an option cannot be honoured.
             CheckpointError, DeviceError: see `AsrPipeline.from_pretrained`.
         """
+        pipeline = AsrPipeline.from_pretrained(pretrained_model_name_or_path, **_loading(options))
+        aligner = None
         if forced_aligner is not None:
-            raise refuse("forced_aligner", forced_aligner)
-        if forced_aligner_kwargs is not None:
-            raise refuse("forced_aligner_kwargs", forced_aligner_kwargs)
-        device = options.pop("device_map", None)
-        if isinstance(device, dict):
-            raise refuse("device_map", device, "name one device")
-        dtype = options.pop("dtype", options.pop("torch_dtype", None))
-        local = options.pop("local_files_only", False)
-        refuse_unless_neutral(options, NEUTRAL)
-        pipeline = AsrPipeline.from_pretrained(
-            pretrained_model_name_or_path,
-            device=None if device is None else str(device),
-            dtype="auto" if dtype is None else str(dtype).removeprefix("torch."),
-            local_files_only=local,
-        )
-        return cls(pipeline, max_inference_batch_size, max_new_tokens)
+            given = _loading(dict(forced_aligner_kwargs or {}))
+            aligner = ForcedAligner.from_pretrained(forced_aligner, **given)
+        elif forced_aligner_kwargs:
+            raise refuse("forced_aligner_kwargs", forced_aligner_kwargs, "name a forced_aligner")
+        return cls(pipeline, max_inference_batch_size, max_new_tokens, aligner)
 
     @classmethod
     def LLM(cls, *_: Any, **__: Any) -> Qwen3ASRModel:  # noqa: N802
@@ -134,18 +144,16 @@ class Qwen3ASRModel:
             audio: a path, an address, a data URI, base64 or (array, rate); or a list of these.
             context: words and names to expect, one for all or one for each.
             language: code or English name to force, one for all or one for each.
-            return_time_stamps: not supported.
+            return_time_stamps: give every result its words with their times.
 
         Returns:
             one result for each recording, in their order.
 
         Raises:
-            UnsupportedOption: time stamps were asked for.
+            UnsupportedOption: time stamps were asked for, and there is no aligner.
             UsageError: there are not as many contexts or languages as recordings.
             AurisError: of the first recording that failed.
         """
-        if return_time_stamps:
-            raise refuse("return_time_stamps", return_time_stamps)
         sources = [_source(one) for one in (audio if isinstance(audio, list) else [audio])]
         contexts = _for_each("context", context, len(sources))
         languages = _for_each("language", language, len(sources))
@@ -161,14 +169,37 @@ class Qwen3ASRModel:
                 words,
                 batch_size=self._rows(len(numbers)),
                 max_new_tokens=self.max_new_tokens,
+                word_timestamps=return_time_stamps,
+                aligner=self.aligner,
             )
             for number, transcript in zip(numbers, transcripts, strict=True):
-                found[number] = ASRTranscription(transcript.language or "", transcript.text)
+                found[number] = _result(transcript)
         return [found[number] for number in range(len(sources))]
 
     def _rows(self, recordings: int) -> int:
         most = self.max_inference_batch_size
         return recordings if most < 0 else most
+
+
+def _loading(options: dict[str, Any]) -> LoadOptions:
+    """Options of transformers as ours."""
+    device = options.pop("device_map", None)
+    if isinstance(device, dict):
+        raise refuse("device_map", device, "name one device")
+    dtype = options.pop("dtype", options.pop("torch_dtype", None))
+    local = options.pop("local_files_only", False)
+    refuse_unless_neutral(options, NEUTRAL)
+    return LoadOptions(
+        device=None if device is None else str(device),
+        dtype="auto" if dtype is None else str(dtype).removeprefix("torch."),
+        local_files_only=local,
+    )
+
+
+def _result(transcript: Transcript) -> ASRTranscription:
+    words = transcript.words
+    stamps = None if words is None else [ForcedAlignItem(w.text, w.start, w.end) for w in words]
+    return ASRTranscription(transcript.language or "", transcript.text, stamps)
 
 
 def _source(audio: Any) -> Source:

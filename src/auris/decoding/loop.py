@@ -1,29 +1,37 @@
 """The one autoregressive loop: for one request and for many, offline and live.
 
 Requests come from an iterator and are taken up as rows become free, so preparing a request
-(reading, encoding) happens when its turn comes. A finished row leaves at once. The loop is a
-generator of steps; whoever stops iterating stops the work.
+(reading, encoding) happens when its turn comes. An iterator that is still fed gives None where
+nothing is at hand: rows under way go on, and it is asked again. A finished row leaves at once, and
+so does one that nobody waits for any more. The loop is a generator of steps; whoever stops
+iterating stops the work.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache
+from auris.decoding.drafts import Draft
 from auris.decoding.openings import Opening, choose_opening, given_choice, score_openings
 from auris.decoding.repetition import Repetition
 from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
 from auris.types import FinishReason
 
-__all__ = ["Request", "Step", "decode"]
+__all__ = ["Request", "Step", "decode", "never"]
 
 FIRST_ROOM = 1024
 """Positions laid out for a text at first; the cache grows with the few that are longer."""
+
+
+def never() -> bool:
+    """What is not cancelled."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,9 @@ class Request:
         share: how much of a batch the request takes; those in one batch add up to at most 1, unless
             it is one alone.
         probe: what to ask the scores by the way.
+        draft: a guess at the text, which saves passes and never changes it; not heeded where tokens
+            are drawn.
+        cancelled: asked before every pass; once it says true, the request ends as it is.
     """
 
     key: int
@@ -51,6 +62,8 @@ class Request:
     kept_openings: tuple[tuple[int, ...], ...] = ()
     share: float = 0.0
     probe: Probe | None = None
+    cancelled: Callable[[], bool] = never
+    draft: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,8 @@ class Step:
     Attributes:
         key: whose step this is.
         token: the token, or None when the text ended without one more.
-        logprob, gap: of the chosen token, see `Choice`; of the stop token at a stop.
+        logprob, gap: of the chosen token, see `Choice`; of the stop token at a stop; 0 where the
+            request was cancelled.
         finish: why the request ended, or None while it goes on.
         seconds: this request's share of the pass that gave the token.
         prefill: whether that pass read the prompt.
@@ -86,6 +100,11 @@ class _Row:
     tokens: int = 0
     last: int = -1
     repetition: Repetition = field(default_factory=Repetition)
+    draft: Draft = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A draw behind the accepted text would be missing later.
+        self.draft = Draft(() if self.generator else self.request.draft)
 
     def take(
         self, logits: Tensor, choice: Choice, stops: Collection[int], seconds: float, prefill: bool
@@ -107,6 +126,7 @@ class _Row:
             return None, "length"
         self.tokens += 1
         self.last = token
+        self.draft.take(token)
         return token, "loop" if self.repetition.take(token) else None
 
 
@@ -141,17 +161,69 @@ def _opening(backend: Backend, cache: Cache, row: int, logits: Tensor, request: 
 
 def _advance(
     backend: Backend, cache: Cache, rows: list[_Row], stops: Collection[int]
-) -> list[Step]:
+) -> list[list[Step]]:
+    """One pass over all rows: a step of each, and more where a draft was right."""
     began = time.perf_counter()
-    logits = backend.extend(cache, [[row.last] for row in rows])[:, -1]
+    drafts = [row.draft.ahead() for row in rows]
+    starts = list(cache.lengths)
+    inputs = [[row.last, *draft] for row, draft in zip(rows, drafts, strict=True)]
+    logits = backend.extend(cache, inputs, positions="all" if any(drafts) else "last")
     choices = choose(
-        logits, [row.request.sampling.temperature for row in rows], [row.generator for row in rows]
+        logits[:, 0],
+        [row.request.sampling.temperature for row in rows],
+        [row.generator for row in rows],
     )
     share = (time.perf_counter() - began) / len(rows)
-    return [
-        row.take(scores, choice, stops, share, False)
-        for row, scores, choice in zip(rows, logits, choices, strict=True)
-    ]
+    taken = []
+    for place, (row, choice, draft) in enumerate(zip(rows, choices, drafts, strict=True)):
+        steps = [row.take(logits[place, 0], choice, stops, share, False)]
+        if draft:
+            steps += _accepted(row, steps[0], draft, logits[place, 1:], stops)
+            # What was guessed wrong is forgotten; the last choice is not in the row yet.
+            backend.truncate(cache, place, starts[place] + len(steps))
+        taken.append(steps)
+    return taken
+
+
+def _accepted(
+    row: _Row, step: Step, draft: Sequence[int], scores: Tensor, stops: Collection[int]
+) -> Iterator[Step]:
+    """Steps that a draft allows beyond the first.
+
+    Args:
+        row: whose draft it is.
+        step: the choice that draft[0] guessed.
+        draft: ids that were scored.
+        scores: float32 [>= len(draft), vocab], behind each of them.
+        stops: ids that end a text.
+    """
+    free: list[torch.Generator | None] = [None] * len(draft)
+    choices = choose(scores[: len(draft)], [0.0] * len(draft), free)
+    for guess, behind, choice in zip(draft, scores, choices, strict=False):
+        if step.finish is not None or step.token != guess:
+            return
+        step = row.take(behind, choice, stops, 0.0, False)
+        yield step
+
+
+def _without_cancelled(backend: Backend, cache: Cache, rows: list[_Row]) -> list[Step]:
+    """Take cancelled rows out of the batch; returns their last steps."""
+    steps = []
+    for index in reversed(range(len(rows))):
+        if rows[index].request.cancelled():
+            steps.append(
+                Step(rows[index].request.key, None, 0.0, 0.0, "cancelled", 0.0, prefill=False)
+            )
+            _leave(backend, cache, rows, index)
+    return steps
+
+
+def _leave(backend: Backend, cache: Cache, rows: list[_Row], index: int) -> None:
+    """Drop a row; the last one takes its place."""
+    backend.drop(cache, index)
+    last = rows.pop()
+    if index < len(rows):
+        rows[index] = last
 
 
 def _fits(request: Request, rows: Iterable[_Row]) -> bool:
@@ -160,13 +232,14 @@ def _fits(request: Request, rows: Iterable[_Row]) -> bool:
 
 
 def decode(
-    backend: Backend, requests: Iterable[Request], stops: Collection[int], rows: int = 1
+    backend: Backend, requests: Iterable[Request | None], stops: Collection[int], rows: int = 1
 ) -> Iterator[Step]:
     """Continue requests, up to `rows` of them at once.
 
     Args:
         backend: runs the model.
-        requests: taken one by one as rows become free.
+        requests: taken one by one as rows become free; None where none is at hand yet, which
+            is for an iterator to give only while a row is under way.
         stops: ids that end a text.
         rows: most requests in one batch, at least 1.
 
@@ -186,14 +259,15 @@ def decode(
     held: Request | None = None
     while True:
         while not exhausted and len(under_way) < rows:
-            request = held or next(waiting, None)
-            if request is None:
-                exhausted = True
+            if held is None:
+                try:
+                    held = next(waiting)
+                except StopIteration:
+                    exhausted = True
+                    break
+            if held is None or (under_way and not _fits(held, under_way)):
                 break
-            held = request
-            if under_way and not _fits(request, under_way):
-                break
-            held = None
+            request, held = held, None
             if cache is None:
                 room = min(request.max_new_tokens, FIRST_ROOM)
                 cache = backend.new_cache(rows, len(request.prompt) + room)
@@ -203,14 +277,16 @@ def decode(
             else:
                 backend.drop(cache, len(under_way))
             yield from steps
+        if cache is not None:
+            yield from _without_cancelled(backend, cache, under_way)
         if not under_way or cache is None:
-            return
-        steps = _advance(backend, cache, under_way, stops)
+            if exhausted:
+                return
+            continue
+        taken = _advance(backend, cache, under_way, stops)
         # From the last row to the first: a dropped row's place is taken by one already judged.
-        for index in reversed(range(len(steps))):
-            if steps[index].finish is not None:
-                backend.drop(cache, index)
-                last = under_way.pop()
-                if index < len(under_way):
-                    under_way[index] = last
-        yield from steps
+        for index in reversed(range(len(taken))):
+            if taken[index][-1].finish is not None:
+                _leave(backend, cache, under_way, index)
+        for steps in taken:
+            yield from steps

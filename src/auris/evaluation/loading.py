@@ -19,7 +19,7 @@ from typing import Any
 
 from auris.errors import AurisError
 
-__all__ = ["Loading", "help_seconds", "interleaved", "measure_here", "peak_gb"]
+__all__ = ["Loading", "help_seconds", "interleaved", "measure_here", "peak_gb", "resident_gb"]
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,28 @@ class Loading:
     used_gb: float
 
 
-def _resident_gb() -> float:
-    """Resident memory of this process, mapped files included."""
+def _status_gb(key: str) -> float | None:
+    """A size that Linux tells of this process; None elsewhere."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(key + ":"):
                 return int(line.split()[1]) * 1024 / 1e9
+    return None
+
+
+def resident_gb() -> float:
+    """Resident memory of this process, mapped files included."""
+    resident = _status_gb("VmRSS")
     # Elsewhere the peak stands in for the present: never too small.
-    return peak_gb()
+    return peak_gb() if resident is None else resident
 
 
 def peak_gb() -> float:
     """Largest resident memory of this process so far."""
+    peak = _status_gb("VmHWM")
+    if peak is not None:  # Linux counts what the parent held into the other figure.
+        return peak
     import resource  # Not on Windows.
 
     scale = 1 if sys.platform == "darwin" else 1024
@@ -87,7 +96,7 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
     imported = time.perf_counter()
     pipeline = AsrPipeline.from_pretrained(model, **load)
     ready = time.perf_counter()
-    ready_gb = _resident_gb()
+    ready_gb = resident_gb()
     samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * 16000)).astype(np.float32)
     clip_at = time.perf_counter()
     budget = tokens if isinstance(pipeline.recognizer, QwenRecognizer) else None
@@ -99,7 +108,7 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
         "ready_seconds": ready - imported,
         "ready_gb": ready_gb,
         "first_seconds": time.perf_counter() - clip_at,
-        "used_gb": _resident_gb(),
+        "used_gb": resident_gb(),
     }
 
 

@@ -51,11 +51,11 @@ class Windows:
     """How a packed sequence falls into attention windows, grouped by equal length.
 
     Attributes:
-        groups: for every distinct length the window length and the packed positions
-            [windows * length] of its windows, one after the other.
+        groups: for every distinct length the window length and where its windows lie, one after
+            the other: packed positions [windows * length], or the span that they are.
     """
 
-    groups: tuple[tuple[int, Tensor], ...]
+    groups: tuple[tuple[int, Tensor | slice], ...]
 
     @classmethod
     def of(cls, lengths: Sequence[int], window: int, device: torch.device) -> Windows:
@@ -66,8 +66,13 @@ class Windows:
             for first in range(0, length, window):
                 starts.setdefault(min(window, length - first), []).append(offset + first)
             offset += length
-        groups = []
+        groups: list[tuple[int, Tensor | slice]] = []
         for size, firsts in starts.items():
+            end = firsts[0] + size * len(firsts)
+            if firsts == list(range(firsts[0], end, size)):
+                # Side by side, as those of one clip are: nothing has to be gathered.
+                groups.append((size, slice(firsts[0], end)))
+                continue
             places = torch.tensor(firsts, device=device)[:, None] + torch.arange(
                 size, device=device
             )

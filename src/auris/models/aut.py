@@ -10,7 +10,8 @@ Source: Qwen3-ASR technical report (arXiv 2601.21337) and the `qwen3_asr` model 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,12 @@ from auris.models.stems import make_stem
 
 __all__ = ["AudioEncoder", "EncoderLayer", "Projector", "pack_chunks"]
 
-STEM_CHUNKS = 8
+STEM_CHUNKS = 64
 """Chunks convolved at once when not training; bounds the memory of the widest activations."""
+
+STEM_CHUNKS_CPU = 4
+"""The same on a CPU: activations of the published width stay under the 32 MB above which glibc
+maps fresh pages for every block, and clearing those costs more than smaller blocks do."""
 
 FLOAT16_LIMIT = torch.finfo(torch.float16).max - 1000
 """The residual stream is clamped to this in float16, as the reference does."""
@@ -100,17 +105,29 @@ class AudioEncoder(nn.Module):
         """The stem's valid tokens, packed [N, d_model], and the number of each clip's."""
         chunks, counts = pack_chunks(mels)
         chunks = chunks.to(self.stem.conv1.weight.dtype)
-        blocks = [chunks] if self.training else chunks.split(STEM_CHUNKS)
-        x = torch.cat([self.stem(block) for block in blocks])
         flat = [count for clip in counts for count in clip]
-        if any(count != CHUNK_TOKENS for count in flat):
-            heard = torch.arange(CHUNK_TOKENS, device=x.device) < torch.tensor(
-                flat, device=x.device
-            ).unsqueeze(1)
-            x = x[heard]
-        else:
-            x = x.flatten(0, 1)
+        runs = [(count, len(list(run))) for count, run in groupby(flat)]
+        x = torch.cat(list(self._heard(chunks, runs)))
         return x, [sum(clip) for clip in counts]
+
+    def _heard(self, chunks: Tensor, runs: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
+        """Valid tokens [n, d_model], run by run of chunks that yield the same number of tokens.
+
+        Args:
+            chunks: [C, 1, bins, 100].
+            runs: tokens of each chunk of a run, and how many chunks it has.
+        """
+        sizes = [size for _, size in runs]
+        if self.training:
+            # Statistics of batch norms are those of whole chunks, all at once.
+            for (count, _), tokens in zip(runs, self.stem(chunks).split(sizes), strict=True):
+                yield tokens[:, :count].flatten(0, 1)
+            return
+        most = STEM_CHUNKS_CPU if chunks.device.type == "cpu" else STEM_CHUNKS
+        for (count, _), run in zip(runs, chunks.split(sizes), strict=True):
+            # What no token of a run hears is not convolved.
+            for block in run[..., : self.stem.reach(count)].split(most):
+                yield self.stem(block)[:, :count].flatten(0, 1)
 
     def forward(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Encode clips.

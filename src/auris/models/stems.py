@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_weights
 
-from auris.config import AutConfig
+from auris.config import CHUNK_FRAMES, AutConfig
 from auris.models.layers import sinusoids
 
 __all__ = ["Stem", "Stem1d", "Stem2d", "make_stem"]
@@ -52,6 +52,13 @@ class Stem(nn.Module):
             x = F.gelu(norm(conv(x)))
         return x
 
+    def reach(self, tokens: int) -> int:
+        """Frames of a chunk that its first `tokens` tokens hear; the rest changes none of them."""
+        last = tokens - 1
+        for conv in reversed(self._convs()):
+            last = 2 * last + int(conv.padding[0])
+        return min(last + 1, CHUNK_FRAMES)
+
     def fold(self) -> None:
         """Give the running statistics of the batch norms to the convolutions, in place."""
         for place, (conv, norm) in enumerate(zip(self._convs(), self.norms, strict=True)):
@@ -69,7 +76,10 @@ class Stem(nn.Module):
 
 
 class Stem2d(Stem):
-    """[C, 1, bins, 100] -> [C, 13, d_model]: convolutions over both axes, then a projection."""
+    """[C, 1, bins, 100] -> [C, 13, d_model]: convolutions over both axes, then a projection.
+
+    Narrower chunks yield fewer tokens, one for every eight frames begun.
+    """
 
     def __init__(self, config: AutConfig) -> None:
         channels = config.conv_channels
@@ -79,8 +89,10 @@ class Stem2d(Stem):
 
     def forward(self, chunks: Tensor) -> Tensor:
         """Convolve whole chunks; which tokens are valid is the caller's knowledge."""
-        # Channel-major over (channel, frequency), one row per time step.
-        return _positioned(self.out(self.convolve(chunks).permute(0, 3, 1, 2).flatten(2)))
+        # Channel-major over (channel, frequency), one row per time step. Rows that lie apart in
+        # memory make the product many times slower in bfloat16 than the copy.
+        rows = self.convolve(chunks).permute(0, 3, 1, 2).flatten(2).contiguous()
+        return _positioned(self.out(rows))
 
 
 class Stem1d(Stem):
@@ -99,7 +111,7 @@ class Stem1d(Stem):
 
 
 def _positioned(tokens: Tensor) -> Tensor:
-    """Tokens [C, 13, d_model] with positions that begin anew in every chunk."""
+    """Tokens [C, <= 13, d_model] with positions that begin anew in every chunk."""
     positions = sinusoids(tokens.shape[1], tokens.shape[2], tokens.device)
     return tokens + positions.to(tokens.dtype)
 

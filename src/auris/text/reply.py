@@ -6,17 +6,21 @@ Source: the reply parsing of the `qwen3_asr` processor in transformers, itself a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auris.text.prompt import TEXT_TAG
+from auris.text.tokenizer import Tokenizer
 
-__all__ = ["REPEATS", "Reply", "collapse_repeats", "parse_reply"]
+__all__ = ["REPEATS", "Reply", "collapse_repeats", "parse_reply", "text_places"]
 
 REPEATS = 20
 """More repeats of one character, or as many of a longer pattern, are collapsed to one."""
 
 LONGEST_PATTERN = 20
 ANSWER = "assistant\n"
+NAMING = "language "
+"""How a reply begins that names its language."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +88,22 @@ def parse_reply(text: str, forced: str | None = None) -> Reply:
     if not tag:
         return Reply(forced, text.strip())
     return Reply(forced or _language(prefix), rest.strip())
+
+
+def text_places(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """Places of the tokens that write the text of a reply: all but "language ..." and the tag.
+
+    Replies to parts of a piece may follow each other.
+    """
+    tag = tokenizer.id(TEXT_TAG)
+    places: list[int] = []
+    tagged = False
+    for place, token in enumerate(ids):
+        if token != tag:
+            places.append(place)
+        elif not tagged:
+            places, tagged = [], True
+        else:
+            while places and not tokenizer.decode(ids[places.pop() : place]).startswith(NAMING):
+                pass
+    return places

@@ -26,6 +26,10 @@ IDEOGRAPHS = (
 """Ranges of the CJK ideographs, each of which is a word."""
 
 
+UNSPACED_SCRIPTS = ("THAI ", "LAO ", "KHMER ", "MYANMAR ")
+"""How the names of letters begin whose scripts have spaces between phrases only."""
+
+
 @dataclass(frozen=True)
 class Span:
     """A word of a text.
@@ -47,11 +51,19 @@ def spaceless(letter: str) -> bool:
     return not unicodedata.name(letter, "").startswith("HANGUL")
 
 
+def _unspaced(letter: str) -> bool:
+    """Whether a script puts no space between the words that this letter stands in."""
+    if spaceless(letter):
+        return True
+    return unicodedata.name(letter, "").startswith(UNSPACED_SCRIPTS)
+
+
 def join_texts(texts: Iterable[str]) -> str:
-    """Join texts with a space, except between letters of Chinese and Japanese."""
+    """Join texts with a space, except between letters of scripts that have none between words:
+    Chinese, Japanese, Thai, Lao, Khmer and Burmese."""
     joined = ""
     for text in (text.strip() for text in texts):
-        if joined and text and not (spaceless(joined[-1]) and spaceless(text[0])):
+        if joined and text and not (_unspaced(joined[-1]) and _unspaced(text[0])):
             joined += " "
         joined += text
     return joined

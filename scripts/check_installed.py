@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Transcribes a recording with the installed package: by the command line and by the server.
+
+    scripts/check_installed.py examples/kitchen_fan.flac
+
+It uses nothing but the standard library, so that it runs in an empty environment.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+PORT = 8917
+
+
+def served(recording: Path) -> str:
+    """The text that a server gives."""
+    boundary = "boundary"
+    parts = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\ntiny\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    )
+    body = parts.encode() + recording.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{PORT}/v1/audio/transcriptions",
+        body,
+        {"Content-Type": f"multipart/form-data; boundary={boundary}"},
+    )
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as state:
+        command = [sys.executable, "-m", "auris", "serve", "--port", str(PORT)]
+        server = subprocess.Popen([*command, "--model", "tiny", "--state-dir", state])
+        try:
+            for _ in range(120):
+                try:
+                    with urllib.request.urlopen(request, timeout=60) as response:
+                        return str(json.loads(response.read())["text"])
+                except urllib.error.URLError as error:
+                    if isinstance(error, urllib.error.HTTPError):
+                        raise
+                    time.sleep(1)
+            raise TimeoutError("the server did not come up")
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def main() -> None:
+    """Compare the two texts."""
+    recording = Path(sys.argv[1])
+    command = [sys.executable, "-m", "auris", "transcribe", "--model", "tiny", str(recording)]
+    written = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    answered = served(recording)
+    assert written, "the command line gave no text"
+    assert written == answered, f"{written!r} is not {answered!r}"
+    print(written)
+
+
+if __name__ == "__main__":
+    main()

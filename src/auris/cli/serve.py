@@ -1,0 +1,126 @@
+"""`auris serve`: the engine behind the OpenAI audio API."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auris.cli.options import ChunkSeconds, Device, Dtype, Threads
+from auris.errors import MissingExtra
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(serve)
+
+
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Directory, bundled model or hub id; AURIS_MODEL or the bundled default. "
+            "Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name of the first model, such as whisper-1. Repeatable."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; others than this machine's need keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes, each an engine.")] = 1,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most pieces decoded at once.")] = 16,
+    chunk_seconds: ChunkSeconds = 30.0,
+    aligner: Annotated[
+        str | None,
+        typer.Option(help="Model that places words; the model's own CTC head by default."),
+    ] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(help="A key that callers show. Others see it; better AURIS_API_KEYS."),
+    ] = None,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MB.")] = 256,
+    max_audio_seconds: Annotated[float, typer.Option(help="Longest recording.")] = 14400.0,
+    max_sample_rate: Annotated[int, typer.Option(help="Highest rate of a recording.")] = 192_000,
+    max_seconds_in_flight: Annotated[
+        float, typer.Option(help="Audio of all calls under way; beyond it, 429.")
+    ] = 3600.0,
+    max_jobs: Annotated[int, typer.Option(help="Open jobs of a key.")] = 100,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", help="Fetch recordings from public web addresses.")
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Web page's origin that may call, or *. Repeatable."),
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where jobs are kept.", show_default="~/.local/state/auris"),
+    ] = None,
+    stop_seconds: Annotated[
+        int, typer.Option(min=1, help="What calls under way get to finish when stopping.")
+    ] = 30,
+    ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate, for https.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+) -> None:
+    """Serve the OpenAI audio API.
+
+    Listens on this machine only, unless told otherwise. Keys come from the file that
+    AURIS_API_KEYS names, one a line. SIGTERM ends it when the calls under way are done.
+    """
+    _require_extra()
+    from auris.server.run import Listening, run
+    from auris.server.settings import Settings, is_loopback, read_keys
+
+    settings = Settings(
+        models=tuple(model or ()),
+        aliases=tuple(alias or ()),
+        device=device,
+        dtype=dtype,
+        threads=_threads(threads, workers),
+        aligner=aligner,
+        batch_size=batch_size,
+        chunk_seconds=chunk_seconds,
+        keys=read_keys(api_key or [], os.environ.get("AURIS_API_KEYS")),
+        most_upload_bytes=max_upload_mb << 20,
+        most_audio_seconds=max_audio_seconds,
+        most_sample_rate=max_sample_rate,
+        most_seconds_in_flight=max_seconds_in_flight,
+        most_jobs=max_jobs,
+        urls=allow_urls,
+        origins=tuple(cors_origin or ()),
+        state_dir=str(state_dir or ""),
+        public=not is_loopback(host),
+    )
+    run(settings, Listening(host, port, workers, stop_seconds, ssl_certfile, ssl_keyfile))
+
+
+def _require_extra() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(
+            "auris serve needs fastapi, uvicorn and python-multipart",
+            f"{error.name} is not installed",
+            "run pip install 'auris-asr[serve]'",
+        ) from None
+
+
+def _threads(threads: int | None, workers: int) -> int | None:
+    """Several processes share the processors, unless told otherwise."""
+    if threads is not None or workers == 1:
+        return threads
+    return max(1, (os.cpu_count() or 1) // workers)

@@ -1,0 +1,183 @@
+"""Voice activity detection measured: clips in a row with pauses and noise whose places are known.
+
+What counts as speech is decided on the clips before noise is added: 10 ms within 30 dB of the
+loudest ones of a clip, and what lies between two such that are less than 0.3 s apart. Breath and
+noise of a recording itself may be that loud; then they count as speech, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auris.errors import UsageError
+from auris.reading import Reading
+from auris.types import SAMPLE_RATE, Samples
+
+__all__ = ["NOISES", "VadScore", "joined", "score_vad", "speech_frames", "with_noise"]
+
+FRAME = SAMPLE_RATE // 100
+"""Samples that are speech or not."""
+
+RANGE_DB = 30.0
+"""How far below the loudest of a clip speech goes."""
+
+BRIDGED = 30
+"""Frames without sound that are still speech, between others that are."""
+
+PAUSES = (0.0, 0.5, 1.5, 4.0, 8.0, 15.0)
+"""Seconds behind a clip."""
+
+LEVEL = 0.05
+"""Root mean square of the speech of a clip; half of it for the softest."""
+
+PERIOD = 1 << 20
+"""Samples (65 s) after which the noise repeats itself."""
+
+NOISES = {"white": 0.0, "pink": 0.5, "brown": 1.0}
+"""By how much the amplitude of a noise falls with frequency."""
+
+
+@dataclass(frozen=True)
+class VadScore:
+    """What was left out of one recording.
+
+    Attributes:
+        noise, snr: kind of the noise, and by how many dB speech is louder; None without noise.
+        seconds, speech, pauses: length of all, of speech and of the rest.
+        missed: share of the seconds of speech that was left out.
+        skipped: share of the other seconds that was left out.
+        cuts, cuts_in_speech: cuts between two pieces, and how many of them lie in speech.
+    """
+
+    noise: str | None
+    snr: float | None
+    seconds: float
+    speech: float
+    pauses: float
+    missed: float
+    skipped: float
+    cuts: int
+    cuts_in_speech: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def speech_frames(samples: Samples) -> NDArray[np.bool_]:
+    """Which frames of a clip without noise are speech, [len(samples) // FRAME]."""
+    count = len(samples) // FRAME
+    power = np.square(samples[: count * FRAME].reshape(count, FRAME)).mean(1)
+    level = 10 * np.log10(power + 1e-12)
+    speech = np.zeros(count, bool)
+    if count == 0 or not power.any():
+        return speech
+    loud = np.flatnonzero(level > np.percentile(level, 99) - RANGE_DB).tolist()
+    for before, frame in pairwise([loud[0], *loud]):
+        speech[before if frame - before <= BRIDGED else frame : frame + 1] = True
+    return speech
+
+
+def joined(files: Iterable[Path], seed: int) -> tuple[Samples, NDArray[np.bool_]]:
+    """Clips in a row, alike loud, with pauses; and which frames are speech.
+
+    Raises:
+        UsageError: no clip holds any sound.
+    """
+    rng = np.random.default_rng(seed)
+    parts: list[Samples] = []
+    marks: list[NDArray[np.bool_]] = []
+    for file in files:
+        samples = np.concatenate([chunk.samples for chunk in Reading().pieces(str(file))])
+        speech = speech_frames(samples)
+        samples = samples[: len(speech) * FRAME]
+        if not speech.any():
+            continue
+        level = np.sqrt(np.square(samples.reshape(-1, FRAME)[speech]).mean())
+        gain = LEVEL / level * rng.uniform(0.5, 1.0)
+        pause = round(float(rng.choice(PAUSES)) * SAMPLE_RATE) // FRAME
+        parts += [(gain * samples).astype(np.float32), np.zeros(pause * FRAME, np.float32)]
+        marks += [speech, np.zeros(pause, bool)]
+    if not parts:
+        raise UsageError("A test set has to hold clips with sound", "none has any", "check it")
+    return np.concatenate(parts), np.concatenate(marks)
+
+
+def with_noise(
+    samples: Samples, speech: NDArray[np.bool_], noise: str, snr: float, seed: int
+) -> Samples:
+    """A recording with steady noise of one of the kinds of `NOISES`, `snr` dB below its speech."""
+    rng = np.random.default_rng(seed)
+    spectrum = np.fft.rfft(rng.standard_normal(PERIOD))
+    lowest = 20.0 * PERIOD / SAMPLE_RATE
+    spectrum /= np.maximum(np.arange(len(spectrum)), lowest) ** NOISES[noise]
+    wave = np.resize(np.fft.irfft(spectrum, PERIOD), len(samples))
+    loud = np.square(samples[: len(speech) * FRAME].reshape(-1, FRAME)[speech]).mean()
+    wave *= np.sqrt(loud / np.square(wave).mean()) * 10 ** (-snr / 20)
+    return (samples + wave).astype(np.float32)
+
+
+def score_vad(
+    files: Sequence[Path],
+    noises: Iterable[str],
+    snrs: Iterable[float],
+    seed: int = 1,
+    chunk_seconds: float = 30.0,
+) -> Iterator[VadScore]:
+    """Measure one recording without noise and with each noise at each level.
+
+    Raises:
+        UsageError: there is no such noise, or no clip.
+    """
+    kinds = list(noises)
+    for kind in kinds:
+        if kind not in NOISES:
+            raise UsageError(
+                f"The noise has to be {', '.join(NOISES)}", f"{kind!r} was asked", "choose these"
+            )
+    reading = Reading(chunk_seconds, vad=True)
+    samples, speech = joined(files, seed)
+    yield _score(reading, samples, speech, None, None)
+    for snr in snrs:
+        for kind in kinds:
+            yield _score(reading, with_noise(samples, speech, kind, snr, seed), speech, kind, snr)
+
+
+def _score(
+    reading: Reading,
+    samples: Samples,
+    speech: NDArray[np.bool_],
+    noise: str | None,
+    snr: float | None,
+) -> VadScore:
+    left_out = np.zeros(len(speech), bool)
+    cuts = inside = 0
+    before = False
+    for chunk in reading.pieces((samples, SAMPLE_RATE)):
+        first = chunk.start // FRAME
+        if chunk.skipped:
+            left_out[first : (chunk.start + chunk.skipped) // FRAME] = True
+        elif before:
+            cuts += 1
+            inside += bool(speech[first])
+        before = not chunk.skipped
+    seconds = len(speech) * FRAME / SAMPLE_RATE
+    said = float(speech.mean()) * seconds
+    return VadScore(
+        noise=noise,
+        snr=snr,
+        seconds=seconds,
+        speech=said,
+        pauses=seconds - said,
+        missed=float(left_out[speech].mean()) if speech.any() else 0.0,
+        skipped=float(left_out[~speech].mean()) if not speech.all() else 0.0,
+        cuts=cuts,
+        cuts_in_speech=inside,
+    )

@@ -1,0 +1,281 @@
+"""Where the time goes, stage by stage, beside what the machine could do and what peers take.
+
+Every run goes the whole way from the bytes of a file to tokens; runs of all models, peers and
+lengths are interleaved, so that a machine whose speed wanders slows all of them alike, and figures
+are medians. Decoding goes on for a fixed number of tokens whatever they are, so that a model with
+random weights of a published size measures as well as a trained one.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from auris.audio.mel import log_mel, mel_frames
+from auris.backends.torch import TorchBackend
+from auris.config import audio_tokens
+from auris.errors import UnsupportedOption
+from auris.evaluation.limits import Machine, stage_work, step_work
+from auris.evaluation.peers import Peer, load_peer
+from auris.models.qwen_asr import QwenAsr
+from auris.parity import noise_clip
+from auris.pipeline import AsrPipeline
+from auris.reading import Reading
+from auris.recognizers import QwenRecognizer
+from auris.text.prompt import prompt_ids
+from auris.types import SAMPLE_RATE, Samples
+
+__all__ = ["BatchSpeed", "Engine", "Stage", "batches", "compare", "wav_bytes"]
+
+STAGES = ("audio", "mel", "stem", "layers", "encode", "prefill", "token", "total")
+"""In the order of a run; "encode" is stem, layers and projector together."""
+
+
+LONGEST = 1200.0
+"""Seconds of the longest clip."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Median time of one stage.
+
+    Attributes:
+        model: whose it is, with its dtype.
+        clip: seconds of audio.
+        stage: one of `STAGES`.
+        seconds: median over the runs; for "token" over all tokens of all runs.
+        limit: least seconds by the machine's measured rates, or None where no rate bounds it.
+    """
+
+    model: str
+    clip: float
+    stage: str
+    seconds: float
+    limit: float | None
+
+    @property
+    def multiple(self) -> float | None:
+        """Of the limit."""
+        return None if self.limit is None else self.seconds / self.limit
+
+
+@dataclass(frozen=True)
+class BatchSpeed:
+    """Decoding of several rows at once.
+
+    Attributes:
+        model: whose it is, with its dtype.
+        rows: how many.
+        position: positions that each row holds.
+        tokens_per_second: of all rows together.
+        limit: the same by the machine's measured rates.
+    """
+
+    model: str
+    rows: int
+    position: int
+    tokens_per_second: float
+    limit: float
+
+
+def wav_bytes(samples: Samples) -> bytes:
+    """A 16-bit WAV file of mono samples at 16 kHz."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+class Engine:
+    """A Qwen3-ASR model of ours, its stages apart.
+
+    Raises:
+        UnsupportedOption: the model has no decoder.
+        AurisError: it cannot be loaded.
+    """
+
+    def __init__(self, model: str, dtype: str, **load: Any) -> None:
+        pipeline = AsrPipeline.from_pretrained(model, dtype=dtype, **load)
+        recognizer = pipeline.recognizer
+        if not isinstance(recognizer, QwenRecognizer):
+            raise UnsupportedOption(
+                "The benchmark of speed takes stages of Qwen3-ASR models apart",
+                "this model has a CTC head only",
+                "choose a Qwen3-ASR model",
+            )
+        self.directory = pipeline.model.directory
+        self.recognizer = recognizer
+        self.backend: TorchBackend = pipeline.backend
+        self.config = recognizer.config
+        computed = str(self.backend.dtype).removeprefix("torch.")
+        self.dtype = dtype if dtype in ("int8", "int4") else computed
+        self.name = f"{Path(pipeline.model.name).name} {self.dtype}"
+
+    def prompt(self, states: torch.Tensor) -> torch.Tensor:
+        """Embeddings [L, hidden] of the prompt."""
+        return self.backend.embed(prompt_ids(self.recognizer.tokenizer, len(states)), states)
+
+    def run(
+        self, samples: Samples, tokens: int, now: Callable[[], float]
+    ) -> dict[str, list[float]]:
+        """See `Peer.run`; besides "audio", "stem" and "layers"."""
+        file, frontend = wav_bytes(samples), self.config.frontend
+        bins = self.config.encoder.mel_bins
+        clock = [now()]
+
+        def tick() -> float:
+            clock.append(now())
+            return clock[-1] - clock[-2]
+
+        # One piece whatever the length: its stages are measured, not the cutting into pieces.
+        (piece,) = Reading(chunk_seconds=LONGEST).pieces(file)
+        audio = tick()
+        mel = log_mel(piece.samples, frontend, bins)
+        mel_at = tick()
+        (states,) = self.backend.encode([mel])
+        prompt = self.prompt(states)
+        _settle(prompt)
+        encode = tick()
+        cache = self.backend.new_cache(1, len(prompt) + tokens)
+        self.backend.admit(cache)
+        best = int(self.backend.extend(cache, [prompt])[0, -1].argmax())
+        prefill = tick()
+        steps = []
+        for _ in range(tokens - 1):
+            best = int(self.backend.extend(cache, [[best]])[0, -1].argmax())
+            steps.append(tick())
+        total = clock[-1] - clock[0]
+        stem = self._stem(mel, now)
+        return {
+            "audio": [audio],
+            "mel": [mel_at],
+            "stem": [stem],
+            "layers": [encode - stem],
+            "encode": [encode],
+            "prefill": [prefill],
+            "token": steps,
+            "total": [total],
+        }
+
+    @torch.inference_mode()
+    def _stem(self, mel: torch.Tensor, now: Callable[[], float]) -> float:
+        """Seconds of the stem alone, once more: it has no end of its own inside the encoder."""
+        model = self.backend.model
+        assert isinstance(model, QwenAsr)
+        mel = mel.to(self.backend.device)
+        began = now()
+        _settle(model.encoder.tokens([mel])[0])
+        return now() - began
+
+    def limits(self, samples: int, tokens: int, machine: Machine) -> dict[str, float]:
+        """Least seconds by stage, where a rate bounds it."""
+        frames = mel_frames(samples)
+        prompt = len(prompt_ids(self.recognizer.tokenizer, audio_tokens(frames)))
+        work = stage_work(self.config, frames, prompt, self.dtype)
+        limits = {stage: machine.seconds(one, self.dtype) for stage, one in work.items()}
+        limits["encode"] = limits["stem"] + limits["layers"]
+        step = step_work(self.config.decoder, 1, prompt + tokens // 2, self.dtype)
+        limits["token"] = machine.seconds(step, self.dtype)
+        limits["total"] = limits["encode"] + limits["prefill"] + (tokens - 1) * limits["token"]
+        return limits
+
+
+def _settle(tensor: torch.Tensor) -> None:
+    """Wait for the device: a number of the result is asked for."""
+    tensor.flatten()[:1].tolist()
+
+
+def compare(
+    model: str,
+    seconds: Sequence[float],
+    tokens: int,
+    runs: int,
+    machine: Machine,
+    dtypes: Sequence[str] = ("auto",),
+    peers: Sequence[str] = (),
+    **load: Any,
+) -> Iterator[Stage]:
+    """Measure a model in some dtypes, and peers on the same weights, interleaved.
+
+    Args:
+        model: directory, name or hub id of a Qwen3-ASR model.
+        seconds: lengths of the clips of noise.
+        tokens: to decode, at least 2.
+        runs: counted runs of each, after one that warms up.
+        machine: measured between the runs.
+        dtypes: of ours, as for `AsrPipeline.from_pretrained`.
+        peers: names of `auris.evaluation.peers.PEERS`; they compute in bfloat16.
+        load: for `AsrPipeline.from_pretrained`.
+
+    Yields:
+        the stages of each model and clip.
+    """
+    engines = [Engine(model, dtype, **load) for dtype in dtypes]
+    runners: list[Engine | Peer] = [*engines]
+    runners += [load_peer(peer, engines[0].directory, "bfloat16") for peer in peers]
+    for clip in seconds:
+        samples = noise_clip(clip)
+        taken: dict[str, dict[str, list[float]]] = {runner.name: {} for runner in runners}
+        for turn in range(runs + 1):
+            machine.measure()
+            for runner in runners:
+                measured = runner.run(samples, tokens, machine.now)
+                if turn:
+                    for stage, times in measured.items():
+                        taken[runner.name].setdefault(stage, []).extend(times)
+        limits = engines[0].limits(len(samples), tokens, machine)
+        for runner in runners:
+            if isinstance(runner, Engine):
+                limits = runner.limits(len(samples), tokens, machine)
+            for stage in STAGES:
+                if stage in taken[runner.name]:
+                    median = statistics.median(taken[runner.name][stage])
+                    yield Stage(runner.name, clip, stage, median, limits.get(stage))
+
+
+def batches(
+    model: str,
+    rows: Sequence[int],
+    seconds: float,
+    tokens: int,
+    machine: Machine,
+    dtype: str = "auto",
+    **load: Any,
+) -> Iterator[BatchSpeed]:
+    """Tokens a second of batches of clips of one length; prompts are read before the clock runs.
+
+    Arguments as of `compare`.
+    """
+    engine = Engine(model, dtype, **load)
+    samples = noise_clip(seconds)
+    mel = log_mel(samples, engine.config.frontend, engine.config.encoder.mel_bins)
+    (states,) = engine.backend.encode([mel])
+    prompt = engine.prompt(states)
+    for count in rows:
+        cache = engine.backend.new_cache(count, len(prompt) + tokens)
+        for _ in range(count):
+            row = engine.backend.admit(cache)
+            engine.backend.extend(cache, [prompt], row)
+        steps, best = [], [[0]] * count
+        for _ in range(tokens):
+            began = machine.now()
+            best = engine.backend.extend(cache, best)[:, -1].argmax(-1, keepdim=True).tolist()
+            steps.append(machine.now() - began)
+        position = len(prompt) + tokens // 2
+        limit = machine.seconds(
+            step_work(engine.config.decoder, count, position, engine.dtype), engine.dtype
+        )
+        yield BatchSpeed(
+            engine.name, count, position, count / statistics.median(steps), count / limit
+        )

@@ -1,0 +1,1 @@
+"""`auris serve`: the engine behind the OpenAI audio API."""

@@ -1,0 +1,177 @@
+"""Who may call, and how large a request may be: before anything reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import logging
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from auris.server.failures import ApiError
+from auris.server.metrics import Metrics
+from auris.server.settings import Settings, is_loopback
+
+__all__ = ["Access", "owner_of"]
+
+OPEN = frozenset({"/health"})
+"""Paths that need no key."""
+
+DRAINED, DRAINED_SECONDS = 1 << 20, 0.5
+"""Bytes of a refused request that are read, and for how long, so that its sender comes to read the
+answer."""
+
+SILENT_SECONDS = 30.0
+"""Longest wait for more of a request."""
+
+_LOG = logging.getLogger("auris.access")
+
+
+def owner_of(scope: Scope) -> str:
+    """Whose call this is: a name for the key, from which the key does not follow."""
+    owner: str = scope["state"]["owner"]
+    return owner
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+class Access:
+    """Checks keys, hosts and sizes, counts requests and logs them without their content.
+
+    Without keys, only programs on this machine are answered, and no web page that a browser shows
+    there: a page of another place would name that place as its origin, or as the host when a name
+    of its own leads to this machine.
+
+    Args:
+        app: what is guarded.
+        settings: keys and limits.
+        metrics: where requests are counted.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._keys = [_digest(key) for key in settings.keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or refuse a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        body = _Body(receive, self._settings.most_upload_bytes)
+        try:
+            await self._answer(scope, body, sending)
+        finally:
+            seconds = time.perf_counter() - began
+            # The route's pattern: a path itself could name anything.
+            place = getattr(scope.get("route"), "path", "other")
+            self._metrics.count_request(scope["method"], place, status, seconds)
+            _LOG.info("%s %s %d %.3f s", scope["method"], place, status, seconds)
+
+    async def _answer(self, scope: Scope, body: _Body, send: Send) -> None:
+        headers = Headers(scope=scope)
+        try:
+            scope.setdefault("state", {})["owner"] = self._admitted(scope["path"], headers)
+            body.announced(headers.get("content-length"))
+        except ApiError as error:
+            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(body.drain(), DRAINED_SECONDS)
+            response = JSONResponse(error.body(), error.status, error.headers)
+            await response(scope, body.receive, send)
+            return
+        await self._app(scope, body.receive, send)
+
+    def _admitted(self, path: str, headers: Headers) -> str:
+        if path in OPEN:
+            return ""
+        if not self._keys:
+            self._refuse_pages(headers)
+            return ""
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        given = _digest(key.strip())
+        # Every key is compared, whole: how long it takes says nothing.
+        matches = [hmac.compare_digest(given, known) for known in self._keys]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise ApiError(
+                401,
+                "Incorrect API key provided: send it as 'Authorization: Bearer KEY'.",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return given.hex()[:32]
+
+    def _refuse_pages(self, headers: Headers) -> None:
+        host = urlsplit("//" + headers.get("host", "localhost")).hostname or ""
+        origin = headers.get("origin")
+        at_home = origin is None or is_loopback(urlsplit(origin).hostname or "")
+        allowed = {"*", origin} & set(self._settings.origins)
+        if not is_loopback(host) or not (at_home or allowed):
+            raise ApiError(
+                403,
+                "Without keys, this server answers programs on its own machine only.",
+                code="forbidden_origin",
+            )
+
+
+class _Body:
+    """The body of a request, up to a limit."""
+
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive = receive
+        self._most = most
+        self._taken = 0
+        self._more = True
+
+    def announced(self, length: str | None) -> None:
+        """Refuse what says that it is too long."""
+        if length is not None and length.isdecimal() and int(length) > self._most:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """The next part; behind the last one, the end of the connection."""
+        if not self._more:
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), SILENT_SECONDS)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise ApiError(
+                408, f"Nothing of the request came for {SILENT_SECONDS:g} s.", code="timeout"
+            ) from None
+        if message["type"] == "http.request":
+            self._more = message.get("more_body", False)
+            self._taken += len(message.get("body", b""))
+            if self._taken > self._most:
+                raise self._too_large()
+        return message
+
+    async def drain(self) -> None:
+        """Read a little of what is not wanted."""
+        while self._more and self._taken < DRAINED:
+            message = await self._receive()
+            self._more = message.get("more_body", False)
+            self._taken += len(message.get("body", b""))
+
+    def _too_large(self) -> ApiError:
+        return ApiError(
+            413,
+            f"The request is larger than {self._most} bytes, the most that this server takes.",
+            code="request_too_large",
+        )

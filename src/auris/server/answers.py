@@ -1,0 +1,232 @@
+"""Transcripts in the shapes of the API.
+
+The shapes are those of the types in the `openai` package (`openai.types.audio`); docs/server.md
+names the version. What Auris has no number for is said there, too.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from auris.config import FRAME_SECONDS, QwenAsrConfig, audio_tokens
+from auris.recognizers import Recognizer
+from auris.server.form import Asked
+from auris.subtitles import CueStyle
+from auris.text.languages import LANGUAGES
+from auris.text.reply import text_places
+from auris.text.words import join_texts
+from auris.types import Segment, Transcript, Word
+from auris.writers import to_srt, to_text, to_vtt
+
+__all__ = ["CONTENT_TYPES", "Deltas", "answer", "diarized_segment", "done_event", "tokens_used"]
+
+CODES = {name: code for code, name in LANGUAGES.items()}
+
+CONTENT_TYPES = {
+    "text": "text/plain; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+}
+"""Of the formats that are no JSON."""
+
+TEXTS = {"text": to_text, "srt": to_srt, "vtt": to_vtt}
+
+
+def answer(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any] | str:
+    """The body of a response: JSON values, or text for the formats in `CONTENT_TYPES`."""
+    form = asked.response_format
+    if form in TEXTS:
+        return TEXTS[form](transcript, "", CueStyle())
+    if form == "verbose_json":
+        return _verbose(transcript, asked)
+    if form == "diarized_json":
+        return _diarized(transcript, asked, recognizer)
+    return _plain(transcript, asked, recognizer)
+
+
+def _plain(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any]:
+    content: dict[str, Any] = {"text": transcript.text, "languages": _languages(transcript)}
+    if asked.logprobs:
+        content["logprobs"] = _logprobs(transcript.segments, recognizer)
+    content["usage"] = _usage(transcript, asked, recognizer)
+    return content
+
+
+def _languages(transcript: Transcript) -> list[dict[str, str]]:
+    names = (transcript.language or "").split(",")
+    return [{"code": CODES.get(name, name.lower())} for name in names if name]
+
+
+def _usage(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any]:
+    used = tokens_used(transcript.segments, asked, recognizer)
+    return used or _duration(transcript)
+
+
+def _duration(transcript: Transcript) -> dict[str, Any]:
+    return {"type": "duration", "seconds": math.ceil(transcript.seconds)}
+
+
+def tokens_used(
+    segments: Sequence[Segment], asked: Asked, recognizer: Recognizer
+) -> dict[str, Any] | None:
+    """Tokens of audio, prompt and text; None for a model that does not count in tokens.
+
+    Every piece of a recording hears the caller's prompt.
+    """
+    if not isinstance(recognizer.config, QwenAsrConfig):
+        return None
+    heard = sum(audio_tokens(round((s.end - s.start) / FRAME_SECONDS)) for s in segments)
+    told = len(segments) * len(recognizer.tokenizer.encode(asked.context))
+    written = sum(len(segment.tokens) for segment in segments)
+    return {
+        "type": "tokens",
+        "input_tokens": heard + told,
+        "input_token_details": {"audio_tokens": heard, "text_tokens": told},
+        "output_tokens": written,
+        "total_tokens": heard + told + written,
+    }
+
+
+def _logprobs(segments: Iterable[Segment], recognizer: Recognizer) -> list[dict[str, Any]]:
+    return [entry for segment in segments for entry in _token_logprobs(segment, recognizer)]
+
+
+def _token_logprobs(segment: Segment, recognizer: Recognizer) -> Iterator[dict[str, Any]]:
+    """The text's tokens; those that name its language are not among them."""
+    if not segment.text:
+        return
+    places: Sequence[int] = range(len(segment.tokens))
+    if isinstance(recognizer.config, QwenAsrConfig):
+        places = text_places(segment.tokens, recognizer.tokenizer)
+    for place in places:
+        piece = recognizer.tokenizer.piece(segment.tokens[place])
+        raw = piece.encode() if isinstance(piece, str) else piece
+        token = raw.decode("utf-8", "replace")
+        yield {"token": token, "logprob": segment.logprobs[place], "bytes": list(raw)}
+
+
+def _verbose(transcript: Transcript, asked: Asked) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "task": "transcribe",
+        "language": (transcript.language or "").lower(),
+        "duration": round(transcript.seconds, 3),
+        "text": transcript.text,
+        "usage": _duration(transcript),
+    }
+    if asked.segments:
+        content["segments"] = [
+            _segment(number, segment, asked.temperature)
+            for number, segment in enumerate(transcript.segments)
+        ]
+    if asked.words:
+        content["words"] = [
+            _word(word, segment) for segment in transcript.segments for word in segment.words or ()
+        ]
+    return content
+
+
+def _segment(number: int, segment: Segment, temperature: float) -> dict[str, Any]:
+    silence = segment.no_speech_probability
+    if silence is None:
+        silence = float(segment.no_speech)
+    return {
+        "id": number,
+        "seek": round(segment.start / FRAME_SECONDS),
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "text": segment.text,
+        "tokens": list(segment.tokens),
+        "temperature": temperature,
+        "avg_logprob": round(segment.avg_logprob or 0.0, 6),
+        "compression_ratio": _compression(segment.text),
+        "no_speech_prob": round(silence, 6),
+    }
+
+
+def _compression(text: str) -> float:
+    raw = text.encode("utf-8", "replace")
+    return round(len(raw) / len(zlib.compress(raw)), 4)
+
+
+def _word(word: Word, segment: Segment) -> dict[str, Any]:
+    """A word; one that could not be placed lies somewhere in its segment."""
+    known = word.start is not None and word.end is not None
+    start, end = (word.start, word.end) if known else (segment.start, segment.end)
+    assert start is not None
+    assert end is not None
+    return {"word": word.text, "start": round(start, 3), "end": round(end, 3)}
+
+
+def _diarized(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any]:
+    said = [segment for segment in transcript.segments if segment.text]
+    return {
+        "task": "transcribe",
+        "duration": round(transcript.seconds, 3),
+        "text": transcript.text,
+        "segments": [diarized_segment(number, segment) for number, segment in enumerate(said)],
+        "usage": _usage(transcript, asked, recognizer),
+    }
+
+
+def diarized_segment(number: int, segment: Segment) -> dict[str, Any]:
+    """A segment with its speaker, in an answer and as an event alike."""
+    return {
+        "type": "transcript.text.segment",
+        "id": f"seg_{number:03}",
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "text": segment.text,
+        "speaker": segment.speaker or "",
+    }
+
+
+class Deltas:
+    """The events of a text that arrives piece by piece.
+
+    Args:
+        asked: the request.
+        recognizer: whose tokens they are.
+    """
+
+    def __init__(self, asked: Asked, recognizer: Recognizer) -> None:
+        self._asked = asked
+        self._recognizer = recognizer
+        self._text = ""
+        self._segments = 0
+
+    def take(self, segment: Segment) -> list[dict[str, Any]]:
+        """The events of one more piece; none for a piece without text."""
+        before = self._text
+        self._text = join_texts([before, segment.text])
+        if self._text == before:
+            return []
+        event: dict[str, Any] = {
+            "type": "transcript.text.delta",
+            "delta": self._text[len(before) :],
+        }
+        if self._asked.logprobs:
+            event["logprobs"] = _logprobs([segment], self._recognizer)
+        if self._asked.response_format != "diarized_json":
+            return [event]
+        whole = diarized_segment(self._segments, segment)
+        event["segment_id"] = whole["id"]
+        self._segments += 1
+        return [event, whole]
+
+
+def done_event(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any]:
+    """The last event of a text."""
+    content: dict[str, Any] = {
+        "type": "transcript.text.done",
+        "text": transcript.text,
+        "languages": _languages(transcript),
+    }
+    if asked.logprobs:
+        content["logprobs"] = _logprobs(transcript.segments, recognizer)
+    used = tokens_used(transcript.segments, asked, recognizer)
+    if used is not None:
+        content["usage"] = used
+    return content

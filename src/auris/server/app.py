@@ -1,0 +1,115 @@
+"""The program that uvicorn runs: routes, guards, and what becomes of errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from auris import __version__
+from auris.errors import AurisError
+from auris.server import audio_routes, job_routes, status_routes
+from auris.server.access import Access
+from auris.server.calls import Gone
+from auris.server.failures import ApiError, as_api_error, is_full_disk
+from auris.server.settings import Settings
+from auris.server.state import Server
+
+__all__ = ["SETTINGS", "create_app", "from_environment"]
+
+SETTINGS = "AURIS_SERVE_SETTINGS"
+"""Environment variable in which worker processes find their settings."""
+
+LEFT = 499
+"""Status of an answer that nobody is there to read."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def from_environment() -> FastAPI:
+    """The program of a worker process."""
+    return create_app(Server.load(Settings.from_json(os.environ[SETTINGS])))
+
+
+def create_app(server: Server) -> FastAPI:
+    """The program around a server's state; it works while the program's lifespan lasts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with server.running():
+            yield
+
+    app = FastAPI(
+        title="Auris",
+        version=__version__,
+        summary="Speech recognition behind the OpenAI audio API.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.server = server
+    for routes in (audio_routes, job_routes, status_routes):
+        app.include_router(routes.router)
+    for kind in (
+        ApiError,
+        AurisError,
+        HTTPException,
+        RequestValidationError,
+        OSError,
+        sqlite3.OperationalError,
+        Gone,
+    ):
+        app.add_exception_handler(kind, _told)
+    app.add_exception_handler(Exception, _unforeseen)
+    app.add_middleware(Access, settings=server.settings, metrics=server.metrics)
+    if server.settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(server.settings.origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+        )
+    return app
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    """The answer for an error that was foreseen."""
+    if isinstance(error, Gone):
+        return Response(status_code=LEFT)
+    told = _as_told(error)
+    if told.status >= 500:
+        _LOG.error("%d %s", told.status, type(error).__name__)
+    return JSONResponse(told.body(), told.status, told.headers)
+
+
+def _as_told(error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, AurisError):
+        return as_api_error(error)
+    if isinstance(error, HTTPException):
+        return ApiError(error.status_code, str(error.detail), headers=error.headers)
+    if isinstance(error, RequestValidationError):
+        return ApiError(400, "; ".join(_fault(fault) for fault in error.errors()))
+    if is_full_disk(error):
+        return ApiError(507, "The server's disk is full.", code="insufficient_storage")
+    return ApiError(500, "The server could not read or write a file.", code="storage_failed")
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    """The answer for a fault of the program; its traceback goes to the log."""
+    return JSONResponse(ApiError(500, "The program failed.").body(), 500)

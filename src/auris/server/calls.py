@@ -1,0 +1,154 @@
+"""One recording being transcribed for one caller."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from auris.batching import Failure, PieceDone
+from auris.errors import EngineError
+from auris.pipeline import AsrPipeline, CallOptions
+from auris.server.engine import Priority
+from auris.server.failures import ApiError
+from auris.server.form import Asked
+from auris.server.intake import Recording
+from auris.server.serving import Served
+from auris.types import Segment, Transcript
+
+__all__ = ["DIARIZED", "Call", "Gone", "check_options", "speakers_of"]
+
+DIARIZED = "diarized_json"
+
+
+class Gone(Exception):
+    """The caller has left, so there is no answer."""
+
+
+def check_options(served: Served, asked: Asked) -> None:
+    """Refuse what a model cannot do, before its recording is looked at.
+
+    Raises:
+        AurisError: it cannot.
+    """
+    pipeline = served.pipelines[Priority.FILE]
+    # The sources are none, so that this only asks.
+    for _ in pipeline.updates([], asked.language, asked.context, **_options(served, asked)):
+        raise AssertionError
+
+
+def speakers_of(asked: Asked, channels: int) -> tuple[str, ...]:
+    """Names of the speakers, one a channel: those that were given, or A, B and so on.
+
+    Raises:
+        ApiError: the recording has one channel, or not as many as there are names.
+    """
+    if channels < 2:
+        raise ApiError(
+            400,
+            "Unsupported 'response_format': diarized_json tells speakers apart by their channels, "
+            "and this recording has one.",
+            param="response_format",
+            code="unsupported_parameter",
+        )
+    if asked.speakers and len(asked.speakers) != channels:
+        raise ApiError(
+            400,
+            f"Invalid 'known_speaker_names[]': the recording has {channels} channels.",
+            param="known_speaker_names[]",
+            code="invalid_value",
+        )
+    return asked.speakers or tuple(chr(ord("A") + index) for index in range(channels))
+
+
+def _options(served: Served, asked: Asked) -> CallOptions:
+    options: CallOptions = {
+        "temperature": asked.temperature,
+        "languages": asked.languages or None,
+        "vad": asked.vad,
+        "urls": None,
+    }
+    if asked.words:
+        options["word_timestamps"] = True
+        options["aligner"] = served.aligner
+    return options
+
+
+@dataclass
+class Call:
+    """A recording and what is asked of it.
+
+    Attributes:
+        served: the model.
+        asked: the request.
+        recording: what is transcribed.
+        priority: whose turn comes first.
+        chunk_seconds: target length of the pieces.
+        cancelled: set when the caller leaves.
+    """
+
+    served: Served
+    asked: Asked
+    recording: Recording
+    priority: Priority
+    chunk_seconds: float
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def run(
+        self,
+        report: Callable[[Segment], None] = lambda segment: None,
+        pipeline: AsrPipeline | None = None,
+    ) -> Transcript:
+        """Transcribe.
+
+        Args:
+            report: called with every piece, in the order of time.
+            pipeline: another one than the served model's own.
+
+        Raises:
+            AurisError: the recording or the engine failed.
+            Gone: the caller has left.
+        """
+        pipeline = pipeline or self.served.pipelines[self.priority]
+        options = _options(self.served, self.asked)
+        options["batch_size"] = self.served.engine.rows
+        options["chunk_seconds"] = self.chunk_seconds
+        options["cancel"] = self.cancelled
+        if self.asked.response_format == DIARIZED:
+            options["channels"] = "split"
+            options["speakers"] = speakers_of(self.asked, self.recording.channels)
+        order = _InOrder(report)
+        for update in pipeline.updates(
+            [self.recording.again()], self.asked.language, self.asked.context, **options
+        ):
+            if isinstance(update, PieceDone):
+                order.take(update)
+            elif isinstance(update.result, Failure):
+                raise update.result.error
+            else:
+                return self._whole(update.result)
+        raise Gone
+
+    def _whole(self, transcript: Transcript) -> Transcript:
+        if transcript.finish_reason != "cancelled":
+            return transcript
+        if self.cancelled.is_set():
+            raise Gone
+        raise EngineError(
+            "A transcript has to be whole", "the server is stopping", "send the recording again"
+        )
+
+
+class _InOrder:
+    """Reports pieces in the order of time, though they are done in any."""
+
+    def __init__(self, report: Callable[[Segment], None]) -> None:
+        self._report = report
+        self._waiting: dict[int, Segment] = {}
+        self._following = 0
+
+    def take(self, done: PieceDone) -> None:
+        self._waiting[done.index] = done.segment
+        while self._following in self._waiting:
+            self._report(self._waiting.pop(self._following))
+            self._following += 1

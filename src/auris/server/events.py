@@ -1,0 +1,91 @@
+"""Transcripts as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from auris.errors import AurisError
+from auris.server.answers import Deltas, done_event
+from auris.server.calls import Call, Gone
+from auris.server.failures import ApiError, as_api_error
+from auris.server.state import Server, until_left
+from auris.types import Segment
+
+__all__ = ["EventStream"]
+
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class EventStream(Response):
+    """The events of a call, sent as its pieces are done.
+
+    Args:
+        server: where the call runs.
+        call: what is transcribed.
+        held: what the call needs, closed at its end.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, server: Server, call: Call, held: AsyncExitStack) -> None:
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+        self._server = server
+        self._call = call
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        async with self._held:
+            leaving = asyncio.create_task(until_left(receive))
+            leaving.add_done_callback(lambda _: self._call.cancelled.set())
+            try:
+                await self._send_all(send)
+            finally:
+                leaving.cancel()
+
+    async def _send_all(self, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+        def tell(event: dict[str, Any] | None) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+        work = asyncio.ensure_future(self._server.streamed(lambda: self._run(tell)))
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        try:
+            while (event := await events.get()) is not None:
+                body = f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        finally:
+            self._call.cancelled.set()
+            await asyncio.shield(work)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _run(self, tell: Any) -> None:
+        """Transcribe, in a thread; whatever goes wrong now is an event, too."""
+        call = self._call
+        recognizer = call.served.engine.recognizer
+        deltas = Deltas(call.asked, recognizer)
+
+        def report(segment: Segment) -> None:
+            for event in deltas.take(segment):
+                tell(event)
+
+        try:
+            tell(done_event(call.run(report), call.asked, recognizer))
+        except Gone:
+            pass
+        except AurisError as error:
+            tell(as_api_error(error).body())
+        except Exception:
+            tell(ApiError(500, "The program failed.", code="engine_failed").body())
+            raise
+        finally:
+            tell(None)

@@ -1,0 +1,116 @@
+"""`/v1/jobs`: recordings too long to wait for."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from auris.server.access import owner_of
+from auris.server.audio_routes import opened, rendered
+from auris.server.calls import DIARIZED, check_options, speakers_of
+from auris.server.failures import ApiError
+from auris.server.form import asked_of
+from auris.server.intake import checked
+from auris.server.jobs import Job
+from auris.server.schema import JOB, JOB_DELETED, JOB_LIST, JOB_RESULT, KEY, NEW_JOB
+from auris.server.state import Server
+from auris.server.upload import form_of
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[KEY])
+
+
+@router.post("", **NEW_JOB)
+async def create(request: Request) -> Response:
+    """Hand in a recording; the fields are those of a transcription, without `stream`."""
+    server: Server = request.app.state.server
+    async with AsyncExitStack() as held:
+        form = await held.enter_async_context(form_of(request))
+        asked, upload = asked_of(form, server.settings.most_prompt_letters)
+        if asked.stream:
+            raise ApiError(
+                400,
+                "Unsupported 'stream': the result of a job comes whole.",
+                param="stream",
+                code="unsupported_parameter",
+            )
+        served = server.serving.pick(asked.model)
+        await server.look(lambda: check_options(served, asked))
+        file = await opened(server, asked, upload, held)
+        channels = await server.look(lambda: checked(file, server.settings))
+        if asked.response_format == DIARIZED:
+            speakers_of(asked, channels)
+        owner, most = owner_of(request.scope), server.settings.most_jobs
+        job = await server.look(lambda: server.store.accept(owner, asked, file, most))
+    server.jobs.look()
+    server.metrics.count("jobs_accepted")
+    return JSONResponse(job.to_dict(), 202)
+
+
+@router.get("", **JOB_LIST)
+async def listed(
+    request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> dict[str, Any]:
+    """The caller's jobs, the newest first."""
+    server: Server = request.app.state.server
+    owner = owner_of(request.scope)
+    found = await server.look(lambda: server.store.listed(owner, limit))
+    return {"object": "list", "data": [job.to_dict() for job in found]}
+
+
+@router.get("/{job_id}", **JOB)
+async def status(request: Request, job_id: str) -> dict[str, Any]:
+    """How far a job is."""
+    return (await _found(request, job_id)).to_dict()
+
+
+@router.get("/{job_id}/result", **JOB_RESULT)
+async def result(request: Request, job_id: str) -> Response:
+    """The result of a job, as a transcription would have answered."""
+    server: Server = request.app.state.server
+    job = await _found(request, job_id)
+    if job.status == "failed":
+        error = job.error or {}
+        raise ApiError(
+            409, str(error.get("message")), param=error.get("param"), code=error.get("code")
+        )
+    if job.status != "succeeded":
+        raise ApiError(409, f"The job has no result: it is {job.status}.", code="job_not_done")
+    served = server.serving.pick(job.asked.model)
+    transcript = await server.look(lambda: server.store.result(job.id))
+    return rendered(transcript, job.asked, served)
+
+
+@router.post("/{job_id}/cancel", **JOB)
+async def cancel(request: Request, job_id: str) -> dict[str, Any]:
+    """End a job; one that is over stays as it is."""
+    server: Server = request.app.state.server
+    job = await _found(request, job_id)
+    await server.look(lambda: server.store.cancel(job.id))
+    server.jobs.leave(job.id)
+    return (await _found(request, job_id)).to_dict()
+
+
+@router.delete("/{job_id}", **JOB_DELETED)
+async def delete(request: Request, job_id: str) -> dict[str, Any]:
+    """Remove a job, its recording and its result."""
+    server: Server = request.app.state.server
+    job = await _found(request, job_id)
+    await server.look(lambda: server.store.delete(job.id))
+    server.jobs.leave(job.id)
+    return {"id": job.id, "object": "transcription.job.deleted", "deleted": True}
+
+
+async def _found(request: Request, job_id: str) -> Job:
+    """The caller's job of that name; others' are not there for it."""
+    server: Server = request.app.state.server
+    owner = owner_of(request.scope)
+    job = await server.look(lambda: server.store.find(job_id, owner))
+    if job is None:
+        raise ApiError(404, "There is no such job.", param="job_id", code="job_not_found")
+    return job

@@ -1,0 +1,95 @@
+"""Running the program: in this process, or in several that share a port."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from auris.errors import UsageError
+from auris.server.app import SETTINGS, create_app
+from auris.server.settings import Settings
+from auris.server.state import Server
+
+__all__ = ["Listening", "run"]
+
+LOGS: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "plain",
+            "stream": "ext://sys.stderr",
+        }
+    },
+    "loggers": {
+        name: {"handlers": ["stderr"], "level": level, "propagate": False}
+        for name, level in (
+            ("auris", "INFO"),
+            ("uvicorn", "INFO"),
+            ("uvicorn.error", "INFO"),
+            # It quotes bytes of broken forms.
+            ("python_multipart", "CRITICAL"),
+        )
+    },
+}
+"""uvicorn's own log of requests is off: it writes whole addresses."""
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a server listens, and with how many processes.
+
+    Attributes:
+        host, port: the address.
+        workers: processes.
+        stop_seconds: what calls under way get to finish when stopping.
+        certificate, key: files for https.
+    """
+
+    host: str
+    port: int
+    workers: int
+    stop_seconds: int
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def run(settings: Settings, listening: Listening) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        AurisError: a model cannot be loaded, or the settings are wrong.
+    """
+    options: dict[str, Any] = {
+        "host": listening.host,
+        "port": listening.port,
+        "timeout_graceful_shutdown": listening.stop_seconds,
+        "log_config": LOGS,
+        "access_log": False,
+        "server_header": False,
+        "ws": "none",
+    }
+    if (listening.certificate is None) != (listening.key is None):
+        raise UsageError(
+            "https needs a certificate and its key", "one is missing", "give both or neither"
+        )
+    if listening.certificate is not None:
+        options["ssl_certfile"] = str(listening.certificate)
+        options["ssl_keyfile"] = str(listening.key)
+    if listening.workers == 1:
+        server = uvicorn.Server(uvicorn.Config(create_app(Server.load(settings)), **options))
+        server.run()
+        if not server.started:
+            sys.exit(1)
+        return
+    os.environ[SETTINGS] = settings.to_json()
+    uvicorn.run(
+        "auris.server.app:from_environment", factory=True, workers=listening.workers, **options
+    )

@@ -1,0 +1,118 @@
+"""The served models, each with its engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from auris.align import ForcedAligner
+from auris.pipeline import AsrPipeline
+from auris.server.engine import Engine, Priority, SharedRecognizer
+from auris.server.failures import ApiError
+from auris.server.settings import Settings
+
+__all__ = ["Served", "Serving"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that is served.
+
+    Attributes:
+        name: what callers ask for.
+        engine: runs it.
+        pipelines: over the engine, for each kind of caller.
+        aligner: places words, where the model's own CTC head does not.
+        since: when it was loaded, in seconds since 1970.
+    """
+
+    name: str
+    engine: Engine
+    pipelines: dict[Priority, AsrPipeline]
+    aligner: ForcedAligner | None
+    since: int
+
+    @classmethod
+    def load(cls, model: str | None, settings: Settings, aligner: ForcedAligner | None) -> Served:
+        """Load a model.
+
+        Raises:
+            AurisError: it cannot be loaded.
+        """
+        loaded = AsrPipeline.from_pretrained(
+            model, device=settings.device, dtype=settings.dtype, threads=settings.threads
+        )
+        engine = Engine(loaded.recognizer, settings.batch_size)
+        pipelines = {
+            kind: AsrPipeline(SharedRecognizer(engine, kind), loaded.model, loaded.backend)
+            for kind in Priority
+        }
+        name = loaded.model.name
+        if loaded.model.origin == "directory":
+            name = Path(name).resolve().name  # Where it lies is nobody else's business.
+        return cls(name, engine, pipelines, aligner, int(time.time()))
+
+
+class Serving:
+    """All served models, by name.
+
+    Args:
+        models: the first one also answers to the aliases.
+        aliases: further names of the first.
+    """
+
+    def __init__(self, models: list[Served], aliases: tuple[str, ...] = ()) -> None:
+        self._models = {model.name: model for model in models}
+        self._aliases = dict.fromkeys(aliases, models[0])
+
+    @classmethod
+    def load(cls, settings: Settings) -> Serving:
+        """Load all models of the settings.
+
+        Raises:
+            AurisError: one cannot be loaded.
+        """
+        aligner = None
+        if settings.aligner is not None:
+            aligner = ForcedAligner.from_pretrained(
+                settings.aligner, device=settings.device, dtype=settings.dtype
+            )
+        models = [Served.load(name, settings, aligner) for name in settings.models or (None,)]
+        return cls(models, settings.aliases)
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._models.values())
+
+    def names(self) -> Iterator[tuple[str, Served]]:
+        """Every name that can be asked for, and its model."""
+        yield from self._models.items()
+        yield from self._aliases.items()
+
+    def pick(self, name: str) -> Served:
+        """The model of a name.
+
+        Raises:
+            ApiError: there is none.
+        """
+        found = self._models.get(name) or self._aliases.get(name)
+        if found is None:
+            raise ApiError(
+                404,
+                f"The model {name[:100]!r} does not exist here; there is "
+                f"{', '.join(repr(known) for known, _ in self.names())}.",
+                param="model",
+                code="model_not_found",
+            )
+        return found
+
+    def start(self) -> None:
+        """Start all engines."""
+        for model in self:
+            model.engine.start()
+
+    def stop(self) -> None:
+        """Stop all engines."""
+        for model in self:
+            model.engine.stop()

@@ -1,0 +1,155 @@
+"""What a server is told: models, limits, keys. Plain values, so that worker processes get them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from auris.errors import UsageError
+
+__all__ = ["Settings", "default_state_dir", "is_loopback", "read_keys"]
+
+SHORTEST_KEY = 16
+"""Fewest characters of a key: shorter ones can be guessed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server is set up.
+
+    Attributes:
+        models: what is served: directories, bundled models or hub ids; none for the default.
+        aliases: further names of the first model, for programs that ask for one of their own.
+        device, dtype, threads: see `auris.loading.LoadOptions`.
+        aligner: model that places words; by default the served model's own CTC head.
+        batch_size: most pieces in one batch.
+        chunk_seconds: target length of the pieces of a recording.
+        keys: what callers have to show one of; none where everyone on this machine may call.
+        most_upload_bytes: largest body of a request.
+        most_audio_seconds: longest recording.
+        most_sample_rate, most_channels: of a recording.
+        most_seconds_in_flight: audio of all calls under way together.
+        most_jobs: of one key that are waiting or running.
+        most_prompt_letters: longest prompt, keywords included.
+        urls: whether recordings are fetched from the public web.
+        origins: web pages of other places that may call ("*": all).
+        state_dir: where jobs are kept.
+        public: whether others than this machine can reach the server.
+    """
+
+    models: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    device: str | None = None
+    dtype: str = "auto"
+    threads: int | None = None
+    aligner: str | None = None
+    batch_size: int = 16
+    chunk_seconds: float = 30.0
+    keys: tuple[str, ...] = ()
+    most_upload_bytes: int = 256 << 20
+    most_audio_seconds: float = 4 * 3600.0
+    most_sample_rate: int = 192_000
+    most_channels: int = 8
+    most_seconds_in_flight: float = 3600.0
+    most_jobs: int = 100
+    most_prompt_letters: int = 4096
+    urls: bool = False
+    origins: tuple[str, ...] = ()
+    state_dir: str = ""
+    public: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (
+            "batch_size",
+            "chunk_seconds",
+            "most_upload_bytes",
+            "most_audio_seconds",
+            "most_sample_rate",
+            "most_channels",
+            "most_seconds_in_flight",
+            "most_jobs",
+        ):
+            if not 0 < getattr(self, name) < 1e15:
+                raise UsageError(
+                    f"{name} has to be a number above 0",
+                    f"it is {getattr(self, name)}",
+                    "correct it",
+                )
+        if any(len(key) < SHORTEST_KEY for key in self.keys):
+            raise UsageError(
+                f"A key has to have {SHORTEST_KEY} characters or more",
+                "one is shorter",
+                "make keys with: openssl rand -hex 24",
+            )
+        if self.public and not self.keys:
+            raise UsageError(
+                "A server that other machines can reach has to have keys",
+                "there is none",
+                "name a file of keys in AURIS_API_KEYS, or leave --host out",
+            )
+
+    def to_json(self) -> str:
+        """For worker processes."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """What `to_json` wrote."""
+        given: dict[str, Any] = json.loads(text)
+        lists = {f.name for f in fields(cls) if isinstance(given.get(f.name), list)}
+        given |= {name: tuple(given[name]) for name in lists}
+        return cls(**given)
+
+
+def read_keys(given: Sequence[str], file: str | None) -> tuple[str, ...]:
+    """Keys from the command line and from a file with one a line; # begins a comment.
+
+    Raises:
+        UsageError: the file cannot be read, or a key cannot stand in a header.
+    """
+    keys = list(given)
+    if file:
+        try:
+            lines = Path(file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                "AURIS_API_KEYS has to name a text file with a key a line",
+                f"it cannot be read ({error})",
+                "correct the path",
+            ) from None
+        keys += [line for line in map(str.strip, lines) if line and not line.startswith("#")]
+        if not keys:
+            raise UsageError(
+                "AURIS_API_KEYS has to name a file with keys", "it has none", "add one"
+            )
+    if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
+        raise UsageError(
+            "Keys have to be of ASCII letters, digits and signs, without spaces",
+            "one is not",
+            "make keys with: openssl rand -hex 24",
+        )
+    return tuple(dict.fromkeys(keys))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens at `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def default_state_dir() -> Path:
+    """Where programs of this system keep what they have to remember."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "auris"
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local/state") / "auris"

@@ -1,0 +1,66 @@
+"""Forms as they arrive: files go to the disk, and a form that breaks off is none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from auris.server.failures import ApiError
+
+__all__ = ["form_of"]
+
+MOST_FILES, MOST_FIELDS, MOST_FIELD_BYTES = 1, 200, 1 << 20
+"""What a form may hold; the limit of its file is that of the request."""
+
+
+class _WholeForm(MultiPartParser):
+    """A parser that notices whether a form came to its end."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+    async def whole(self) -> FormData:
+        """The form.
+
+        Raises:
+            MultiPartException: it is none, or breaks off.
+        """
+        form = await self.parse()
+        if not self.ended:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("The form breaks off before its end.")
+        return form
+
+
+@asynccontextmanager
+async def form_of(request: Request) -> AsyncIterator[FormData]:
+    """The form of a request; its files are gone when the block ends.
+
+    Raises:
+        ApiError: it is no form.
+    """
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        parser = _WholeForm(
+            request.headers,
+            request.stream(),
+            max_files=MOST_FILES,
+            max_fields=MOST_FIELDS,
+            max_part_size=MOST_FIELD_BYTES,
+        )
+        try:
+            form = await parser.whole()
+        except MultiPartException as error:
+            raise ApiError(400, error.message, code="invalid_form") from None
+    else:
+        form = await request.form(max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES)
+    try:
+        yield form
+    finally:
+        await form.close()

@@ -1,0 +1,84 @@
+"""A server on a port of its own, inside the test's process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import uvicorn
+
+from auris.audio.io import load
+from auris.server.app import create_app
+from auris.server.settings import Settings
+from auris.server.state import Server
+from tests.audio.media import encode, pcm
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
+SAID = "switch the kitchen fan off"
+
+
+@dataclass(frozen=True)
+class Live:
+    """A running server: where it is, and its inside."""
+
+    url: str
+    server: Server
+
+    def client(self, **headers: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60.0, headers=headers)
+
+    def transcribe(self, data: bytes, **fields: object) -> httpx.Response:
+        with self.client() as client:
+            return client.post(
+                "/v1/audio/transcriptions",
+                files={"file": ("a.wav", data)},
+                data={"model": "tiny", **fields},
+            )
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Live]:
+    server = Server.load(settings)
+    config = uvicorn.Config(
+        create_app(server),
+        port=0,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        timeout_graceful_shutdown=20,
+    )
+    program = uvicorn.Server(config)
+    thread = threading.Thread(target=program.run, daemon=True)
+    thread.start()
+    while not program.started:
+        assert thread.is_alive(), "the server ended before it had begun"
+        time.sleep(0.01)
+    port = program.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Live(f"http://127.0.0.1:{port}", server)
+    finally:
+        program.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+def until(true: object, seconds: float = 30.0) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(0.02)
+
+
+def speech(repeats: int, pause: float = 0.6, channels: int = 1) -> bytes:
+    """The example said several times, as a WAV file."""
+    samples = load(EXAMPLE).samples
+    gap = np.zeros(round(pause * 16_000), np.float32)
+    said = np.concatenate([part for _ in range(repeats) for part in (samples, gap)])
+    return encode(pcm(np.stack([said] * channels)), 16_000, "wav", "pcm_s16le")

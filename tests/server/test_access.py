@@ -1,0 +1,229 @@
+"""Closed by default: keys, hosts, origins, sizes, and logs without content."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from auris.errors import UsageError
+from auris.server.settings import Settings, default_state_dir, is_loopback, read_keys
+from tests.audio.media import encode, wav
+from tests.server.live import SAID, Live, running
+
+KEYS = ("a-key-of-some-length", "another-key-as-long")
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    settings = Settings(
+        models=("tiny",),
+        device="cpu",
+        keys=KEYS,
+        origins=("https://page.example",),
+        state_dir=str(tmp_path_factory.mktemp("state")),
+        most_jobs=2,
+        public=True,
+    )
+    with running(settings) as server:
+        yield server
+
+
+def _ask(live: Live, path: str = "/v1/models", **headers: str) -> httpx.Response:
+    with live.client() as client:
+        return client.get(path, headers=headers)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer wrong",
+        f"Basic {KEYS[0]}",
+        f"Bearer {KEYS[0]}x",
+        f"Bearer {KEYS[0][:-1]}",
+        KEYS[0],
+    ],
+)
+def test_a_wrong_key_is_refused(closed: Live, header: str) -> None:
+    given = {"Authorization": header} if header else {}
+    for path in ("/v1/models", "/metrics", "/v1/jobs", "/openapi.json", "/nothing"):
+        response = _ask(closed, path, **given)
+        assert response.status_code == 401
+        assert response.json()["error"]["code"] == "invalid_api_key"
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_every_key_opens(closed: Live) -> None:
+    for key in KEYS:
+        assert _ask(closed, Authorization=f"Bearer {key}").status_code == 200
+    assert _ask(closed, "/health").json() == {"status": "ok"}
+
+
+def test_jobs_are_their_key_s_own(closed: Live, example: bytes) -> None:
+    ours, theirs = ({"Authorization": f"Bearer {key}"} for key in KEYS)
+    with closed.client() as client:
+        job = client.post(
+            "/v1/jobs",
+            files={"file": ("a.flac", example)},
+            data={"model": "tiny"},
+            headers=ours,
+        ).json()
+        place = f"/v1/jobs/{job['id']}"
+        assert client.get(place, headers=ours).status_code == 200
+        for method, path in (("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("DELETE", "")):
+            assert client.request(method, place + path, headers=theirs).status_code == 404
+        assert client.get("/v1/jobs", headers=theirs).json()["data"] == []
+
+
+def test_pages_of_other_places_are_told_apart(closed: Live) -> None:
+    given = {"Authorization": f"Bearer {KEYS[0]}"}
+    allowed = _ask(closed, Origin="https://page.example", **given)
+    assert allowed.headers["access-control-allow-origin"] == "https://page.example"
+    other = _ask(closed, Origin="https://evil.example", **given)
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_without_keys_only_this_machine_is_answered(live: Live) -> None:
+    for host in ("127.0.0.1", "localhost:8000", "[::1]:8000"):
+        assert _ask(live, Host=host).status_code == 200
+    assert _ask(live, Host="rebound.example").status_code == 403
+    assert _ask(live, Origin="https://evil.example").status_code == 403
+    assert _ask(live, Origin="null").status_code == 403
+    here = _ask(live, Origin="http://localhost:3000")
+    assert here.status_code == 200
+    assert "access-control-allow-origin" not in here.headers
+
+
+def test_large_requests_are_refused(live: Live) -> None:
+    """Before they are read where they say how large they are, and as they grow where not."""
+    large = b"x" * (5 << 20)
+    response = live.transcribe(large)
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "request_too_large"
+
+    def parts() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(5):
+            yield b"x" * (1 << 20)
+
+    with live.client() as client:
+        response = client.post(
+            "/v1/audio/transcriptions",
+            content=parts(),
+            headers={"Content-Type": "multipart/form-data; boundary=b"},
+        )
+    assert response.status_code == 413
+
+
+def test_recordings_beyond_the_limits_are_refused(live: Live) -> None:
+    bomb = encode(np.zeros((1, 130 * 16_000), np.int16), 16_000, "flac", "flac")
+    assert len(bomb) < 1 << 17
+    response = live.transcribe(bomb)
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "audio_too_long"
+    # A file that says nothing of its length is measured.
+    assert live.transcribe(bomb[:26] + bytes(16) + bomb[42:]).status_code in (400, 413)
+    fast = live.transcribe(wav(np.zeros((1, 4000), np.float32), 400_000))
+    assert fast.status_code == 400
+    assert "sample rate" in fast.json()["error"]["message"]
+    wide = encode(np.zeros((6, 16_000), np.int16), 16_000, "wav", "pcm_s16le")
+    assert live.transcribe(wide).status_code == 200
+    many = bytearray(wide)
+    many[22:24] = (12).to_bytes(2, "little")
+    many[32:34] = (24).to_bytes(2, "little")
+    assert live.transcribe(bytes(many)).status_code == 400
+
+
+def test_logs_and_counters_hold_no_content(
+    live: Live, example: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "auris")
+    response = live.transcribe(example, prompt="a secret word")
+    assert response.json()["text"] == SAID
+    with live.client() as client:
+        client.get("/v1/secret/place?secret=1")
+        counted = client.get("/metrics").text
+    told = caplog.text + counted
+    assert "POST /v1/audio/transcriptions 200" in caplog.text
+    for content in ("secret", "a.wav", "kitchen"):
+        assert content not in told
+    assert 'auris_requests_total{method="POST",route="/v1/audio/transcriptions"' in counted
+    assert "auris_engine_audio_seconds_total" in counted
+
+
+def test_a_broken_request_does_not_end_the_server(live: Live) -> None:
+    host, port = live.url.removeprefix("http://").split(":")
+    for sent in (
+        b"\x00\xff" * 100,
+        b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+    ):
+        with socket.create_connection((host, int(port)), 5) as connection:
+            try:
+                connection.sendall(sent)
+                connection.shutdown(socket.SHUT_WR)
+                answer = connection.recv(100)
+            except ConnectionError:
+                answer = b""
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
+    assert _ask(live, "/health").status_code == 200
+
+
+def test_addresses_are_fetched_from_public_places_only(tmp_path: Path) -> None:
+    settings = Settings(models=("tiny",), device="cpu", urls=True, state_dir=str(tmp_path))
+    with running(settings) as server, server.client() as client:
+        for url, told in (
+            ("http://127.0.0.1:1/a.wav", "private"),
+            ("http://localhost/a.wav", "private"),
+            ("file:///etc/passwd", "http or https"),
+            ("data:audio/wav;base64,AAAA", "http or https"),
+            ("/etc/passwd", "http or https"),
+        ):
+            for place in ("/v1/audio/transcriptions", "/v1/jobs"):
+                response = client.post(place, data={"model": "tiny", "url": url})
+                assert response.status_code == 400, response.text
+                assert told in response.json()["error"]["message"]
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(UsageError, match="has to have keys"):
+        Settings(public=True)
+    with pytest.raises(UsageError, match="16 characters"):
+        Settings(keys=("short",))
+    with pytest.raises(UsageError, match="most_jobs"):
+        Settings(most_jobs=0)
+    settings = Settings(models=("a", "b"), keys=KEYS, state_dir="x", threads=2)
+    assert Settings.from_json(settings.to_json()) == settings
+
+
+def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# ours\n{KEYS[0]}\n\n{KEYS[1]}  \n{KEYS[0]}\n")
+    assert read_keys([], str(file)) == KEYS
+    assert read_keys(["one-on-the-command-line"], None) == ("one-on-the-command-line",)
+    file.write_text("# none\n")
+    with pytest.raises(UsageError, match="it has none"):
+        read_keys([], str(file))
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_keys([], str(tmp_path / "missing"))
+    with pytest.raises(UsageError, match="without spaces"):
+        read_keys(["with spaces in it, too"], None)
+
+
+def test_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert is_loopback("127.0.0.1")
+    assert is_loopback("::1")
+    assert not is_loopback("0.0.0.0")
+    assert not is_loopback("example.org")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert default_state_dir() == tmp_path / "auris"
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert default_state_dir() == tmp_path / "local" / "auris"

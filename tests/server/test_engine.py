@@ -1,0 +1,263 @@
+"""Many callers, one engine: the same texts, the right order, and nobody waits for nobody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from auris import AsrPipeline, Transcript
+from auris.errors import DeviceError, EngineError
+from auris.recognizers import Options, Piece, Recognized, Recognizer
+from auris.server.engine import Engine, Priority, SharedRecognizer
+from auris.types import Chunk
+from tests.recordings import BUDGET, clip
+from tests.server.live import until
+from tests.tiny_models import tone_speech
+
+
+@pytest.fixture
+def engine(qwen: AsrPipeline) -> Iterator[Engine]:
+    engine = Engine(qwen.recognizer, rows=3)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+def _over(engine: Engine, model: AsrPipeline, priority: Priority = Priority.FILE) -> AsrPipeline:
+    return AsrPipeline(SharedRecognizer(engine, priority), model.model, model.backend)
+
+
+def _piece(seconds: float = 1.0, cancelled: Callable[[], bool] = lambda: False) -> Piece:
+    return Piece(0, Chunk(0, tone_speech(seconds)), Options(max_new_tokens=BUDGET), cancelled)
+
+
+def said(transcript: Transcript) -> list[object]:
+    """What does not depend on company, to the last bit."""
+    return [(s.start, s.end, s.text, s.tokens, s.finish_reason) for s in transcript.segments]
+
+
+class Scripted:
+    """A recognizer under the test's control, around a real one."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.config = recognizer.config
+        self.tokenizer = recognizer.tokenizer
+        self.check = recognizer.check
+        self._recognizer = recognizer
+        self.asked = 0
+        self.begun = 0
+        self.order: list[float] = []
+        self.fault: Callable[[list[Piece]], None] = lambda pieces: None
+
+    def recognize(
+        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Recognized]:
+        self.begun += 1
+        taken: list[Piece] = []
+
+        def watched() -> Iterator[Piece | None]:
+            for piece in pieces:
+                self.asked += 1
+                if piece is not None:
+                    taken.append(piece)
+                    self.order.append(piece.chunk.start)
+                    self.fault(taken)
+                yield piece
+
+        return self._recognizer.recognize(watched(), rows, cancelled)
+
+
+def test_texts_are_those_of_the_pipeline_alone(qwen: AsrPipeline, engine: Engine) -> None:
+    shared = _over(engine, qwen)
+    clips = [clip(0.5 + 0.7 * (number % 4), number) for number in range(12)]
+    given = {"max_new_tokens": BUDGET, "chunk_seconds": 1.0}
+    with ThreadPoolExecutor(12) as callers:
+        ours = list(callers.map(lambda one: shared.transcribe(one, **given), clips))
+    assert list(map(said, ours)) == [said(qwen.transcribe(one, **given)) for one in clips]
+
+
+def test_a_ctc_model_serves_many_too(ctc: AsrPipeline) -> None:
+    engine = Engine(ctc.recognizer, rows=2)
+    engine.start()
+    shared = _over(engine, ctc)
+    clips = [clip(1.0 + number / 4, number) for number in range(6)]
+    with ThreadPoolExecutor(6) as callers:
+        ours = list(callers.map(shared.transcribe, clips))
+    assert list(map(said, ours)) == [said(ctc.transcribe(one)) for one in clips]
+    engine.stop()
+
+
+def test_a_piece_joins_a_batch_under_way(qwen: AsrPipeline) -> None:
+    """The second piece is submitted when the first is under way, and both are in one run."""
+    scripted = Scripted(qwen.recognizer)
+    engine = Engine(scripted, rows=2)
+    done: list[object] = []
+
+    def submit_another(taken: list[Piece]) -> None:
+        if len(taken) == 1:
+            engine.submit(_piece(), Priority.FILE, done.append)
+
+    scripted.fault = submit_another
+    engine.start()
+    engine.submit(_piece(), Priority.FILE, done.append)
+    until(lambda: len(done) == 2)
+    assert scripted.begun == 1
+    engine.stop()
+
+
+def test_nothing_is_asked_while_nothing_is_to_do(qwen: AsrPipeline) -> None:
+    scripted = Scripted(qwen.recognizer)
+    engine = Engine(scripted, rows=2)
+    engine.start()
+    done: list[object] = []
+    engine.submit(_piece(), Priority.FILE, done.append)
+    until(lambda: done and engine.load().under_way == 0)
+    begun, asked = scripted.begun, scripted.asked
+    time.sleep(0.2)
+    assert (scripted.begun, scripted.asked) == (begun, asked)
+    engine.stop()
+
+
+def test_streams_go_before_files_and_files_before_jobs(qwen: AsrPipeline) -> None:
+    scripted = Scripted(qwen.recognizer)
+    engine = Engine(scripted, rows=1)
+    done: list[object] = []
+    first = threading.Event()
+
+    def wait(taken: list[Piece]) -> None:
+        if len(taken) == 1 and not done:
+            first.wait(10)
+
+    scripted.fault = wait
+    engine.start()
+    given = [Priority.FILE, Priority.JOB, Priority.JOB, Priority.FILE, Priority.LIVE]
+    for number, priority in enumerate(given):
+        piece = Piece(0, Chunk(number, tone_speech(0.5)), Options(max_new_tokens=3))
+        engine.submit(piece, priority, done.append)
+        until(lambda: bool(scripted.order))
+    first.set()
+    until(lambda: len(done) == len(given))
+    assert scripted.order == [0, 4, 3, 1, 2]
+    engine.stop()
+
+
+def test_a_live_piece_has_a_row_of_its_own(qwen: AsrPipeline) -> None:
+    """While files hold all their rows, a live piece enters the batch."""
+    scripted = Scripted(qwen.recognizer)
+    engine = Engine(scripted, rows=1)
+    done: list[str] = []
+
+    def submit_others(taken: list[Piece]) -> None:
+        if len(taken) == 1:
+            engine.submit(_piece(0.3), Priority.FILE, lambda _: done.append("file"))
+            engine.submit(_piece(0.3), Priority.LIVE, lambda _: done.append("live"))
+
+    scripted.fault = submit_others
+    engine.start()
+    long = Piece(0, Chunk(0, tone_speech(1.0)), Options(max_new_tokens=200))
+    engine.submit(long, Priority.FILE, lambda _: done.append("long"))
+    until(lambda: len(done) == 3)
+    assert done.index("live") < done.index("file")
+    engine.stop()
+
+
+def test_who_leaves_frees_the_row_at_once(qwen: AsrPipeline, engine: Engine) -> None:
+    """A text without end is given up as soon as nobody waits for it."""
+    shared = _over(engine, qwen)
+    gone = threading.Event()
+    ended: list[object] = []
+
+    def call() -> None:
+        ended.append(shared.transcribe(clip(2.0), max_new_tokens=1 << 19, cancel=gone))
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    until(lambda: engine.load().under_way == 1)
+    gone.set()
+    until(lambda: engine.load().under_way == 0)
+    caller.join(10)
+    assert not caller.is_alive()
+    assert shared.transcribe(clip(1.0), max_new_tokens=BUDGET).finish_reason != "cancelled"
+
+
+def test_who_no_longer_iterates_has_left(qwen: AsrPipeline, engine: Engine) -> None:
+    shared = SharedRecognizer(engine, Priority.FILE)
+    options = Options(max_new_tokens=1 << 19)
+    pieces = [_piece(0.4), Piece(1, Chunk(0, tone_speech(1.0)), options)]
+    results = shared.recognize(pieces, 2, lambda: False)
+    assert next(results).key == 0
+    results.close()  # type: ignore[attr-defined]
+    until(lambda: engine.load().under_way == 0)
+
+
+def test_a_piece_that_is_cancelled_before_its_turn_is_not_begun(qwen: AsrPipeline) -> None:
+    scripted = Scripted(qwen.recognizer)
+    engine = Engine(scripted, rows=1)
+    engine.start()
+    done: list[object] = []
+    engine.submit(_piece(cancelled=lambda: True), Priority.FILE, done.append)
+    until(lambda: bool(done))
+    assert done == [None]
+    assert scripted.order == []
+    engine.stop()
+
+
+def test_only_the_cause_of_a_failure_fails(qwen: AsrPipeline) -> None:
+    scripted = Scripted(qwen.recognizer)
+
+    def fault(taken: list[Piece]) -> None:
+        if any(piece.chunk.start == 7 for piece in taken):
+            raise DeviceError("Memory has to suffice", "it does not", "buy more")
+
+    scripted.fault = fault
+    engine = Engine(scripted, rows=3)
+    done: dict[int, object] = {}
+    engine.start()
+    for number in (3, 5, 7):
+        piece = Piece(0, Chunk(number, tone_speech(0.5)), Options(max_new_tokens=BUDGET))
+        engine.submit(piece, Priority.FILE, lambda got, number=number: done.update({number: got}))
+    until(lambda: len(done) == 3)
+    assert isinstance(done[7], DeviceError)
+    assert isinstance(done[3], Recognized)
+    assert isinstance(done[5], Recognized)
+    assert done[3].segment.tokens == done[5].segment.tokens
+    engine.stop()
+
+
+def test_a_fault_of_the_program_is_told_as_one(qwen: AsrPipeline) -> None:
+    scripted = Scripted(qwen.recognizer)
+
+    def fault(taken: list[Piece]) -> None:
+        raise ZeroDivisionError
+
+    scripted.fault = fault
+    engine = Engine(scripted, rows=2)
+    engine.start()
+    with pytest.raises(EngineError, match="ZeroDivisionError"):
+        _over(engine, qwen).transcribe(clip(0.5))
+    scripted.fault = lambda pieces: None
+    assert _over(engine, qwen).transcribe(clip(0.5), max_new_tokens=3) is not None
+    engine.stop()
+
+
+def test_a_stopped_engine_says_so(qwen: AsrPipeline) -> None:
+    engine = Engine(qwen.recognizer, rows=2)
+    engine.start()
+    shared = _over(engine, qwen)
+    outcome: list[object] = []
+
+    def call() -> None:
+        outcome.append(shared.transcribe(clip(2.0), max_new_tokens=1 << 19))
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    until(lambda: engine.load().under_way == 1)
+    engine.stop()
+    caller.join(10)
+    assert [result.finish_reason for result in outcome] == ["cancelled"]  # type: ignore[attr-defined]
+    with pytest.raises(EngineError, match="stopped"):
+        shared.transcribe(clip(0.5))

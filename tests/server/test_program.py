@@ -1,0 +1,192 @@
+"""`auris serve` as a program: how it begins, and how it ends, well or badly."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+import auris
+from tests.cli.command import program
+from tests.server.live import EXAMPLE, SAID, speech, until
+
+SERVE = [sys.executable, "-m", "auris", "serve", "--model", "tiny", "--device", "cpu"]
+POSIX = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
+
+
+class Program:
+    """A running `auris serve`."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process = process
+        self._log = log
+        until(lambda: self._address() or process.poll() is not None, 60)
+        assert process.poll() is None, log.read_text()
+        address = self._address()
+        assert address is not None
+        self.url = address.group(1)
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+        until(self._answers, 60)
+
+    def _address(self) -> re.Match[str] | None:
+        return re.search(r"running on (http://[\w.:]+)", self._log.read_text())
+
+    def _answers(self) -> bool:
+        try:
+            return self.client.get("/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def transcribe(self, data: bytes) -> httpx.Response:
+        return self.client.post(
+            "/v1/audio/transcriptions", files={"file": ("a.wav", data)}, data={"model": "tiny"}
+        )
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@contextmanager
+def serving(
+    tmp_path: Path, *options: str, command: list[str] = SERVE, **environment: str
+) -> Iterator[Program]:
+    log = tmp_path / "log"
+    source = str(Path(auris.__file__).parents[1])
+    inherited = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            [*command, "--port", "0", "--state-dir", str(tmp_path / "state"), *options],
+            stdout=file,
+            stderr=file,
+            text=True,
+            env={**os.environ, "PYTHONPATH": inherited, "PYTHONUNBUFFERED": "1", **environment},
+        )
+    started: Program | None = None
+    try:
+        started = Program(process, log)
+        yield started
+    finally:
+        if started is not None:
+            started.client.close()
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@POSIX
+def test_sigterm_lets_calls_finish(tmp_path: Path) -> None:
+    with serving(tmp_path) as running, ThreadPoolExecutor(4) as callers:
+        calls = [callers.submit(running.transcribe, speech(12)) for _ in range(4)]
+        until(lambda: "auris_pieces_under_way" in running.client.get("/metrics").text)
+        time.sleep(0.1)
+        running.process.send_signal(signal.SIGTERM)
+        answers = [call.result() for call in calls]
+        assert running.process.wait(30) == -signal.SIGTERM or running.process.returncode == 0
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert all(answer.json()["text"].count("kitchen") > 5 for answer in answers)
+    assert "Traceback" not in running.log()
+
+
+@POSIX
+def test_a_killed_server_loses_no_job(tmp_path: Path) -> None:
+    """kill -9 while jobs wait and run; the next one does them all, to the same texts."""
+    with serving(tmp_path, "--chunk-seconds", "5") as running:
+        expected = running.transcribe(speech(15)).json()["text"]
+        jobs = [
+            running.client.post(
+                "/v1/jobs", files={"file": ("a.wav", speech(15))}, data={"model": "tiny"}
+            ).json()["id"]
+            for _ in range(6)
+        ]
+        running.process.kill()
+        running.process.wait()
+    with serving(tmp_path, "--chunk-seconds", "5") as again:
+        for job in jobs:
+            place = f"/v1/jobs/{job}"
+            until(lambda place=place: again.client.get(place).json()["finished_at"], 60)
+            assert again.client.get(f"{place}/result").json()["text"] == expected
+    assert list((tmp_path / "state" / "recordings").iterdir()) == []
+
+
+@POSIX
+def test_workers_share_a_port_and_their_jobs(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "2") as running:
+        found = set()
+        for _ in range(10):
+            with httpx.Client(base_url=running.url, timeout=60) as client:
+                job = client.post(
+                    "/v1/jobs", files={"file": EXAMPLE.read_bytes()}, data={"model": "tiny"}
+                ).json()
+            found.add(job["id"])
+        for name in found:
+            place = f"/v1/jobs/{name}"
+            until(lambda place=place: running.client.get(place).json()["finished_at"])
+            assert running.client.get(f"{place}/result").json()["text"] == SAID
+
+
+def _can_mount() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    tried = subprocess.run(
+        ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
+    )
+    return tried.returncode == 0
+
+
+@pytest.mark.skipif(not _can_mount(), reason="needs a file system of its own to fill")
+def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
+    """Uploads and jobs meet 507, small requests work on, and so does everything once there is
+    room again."""
+    disk = tmp_path / "state"
+    disk.mkdir()
+    mounted = f'mount -t tmpfs -o size=8m none "{disk}" && exec "$@"'
+    command = ["unshare", "-rm", "sh", "-c", mounted, "sh", *SERVE]
+    with serving(tmp_path, command=command, TMPDIR=str(disk)) as running:
+        inside = Path(f"/proc/{running.process.pid}/root{disk}")
+        large = speech(60)
+        assert running.transcribe(large).status_code == 200
+        filler = inside / "filler"
+        with open(filler, "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(1 << 16))
+            except OSError:
+                pass
+        response = running.transcribe(large)
+        assert response.status_code == 507, response.text
+        assert response.json()["error"]["code"] == "insufficient_storage"
+        for data in (large, EXAMPLE.read_bytes()):
+            job = running.client.post(
+                "/v1/jobs", files={"file": ("a.wav", data)}, data={"model": "tiny"}
+            )
+            assert job.status_code == 507, job.text
+        assert running.transcribe(EXAMPLE.read_bytes()).json()["text"] == SAID
+        filler.unlink()
+        assert running.transcribe(large).status_code == 200
+        assert running.client.get("/v1/jobs").json()["data"] == []
+
+
+def test_wrong_usage_is_told_in_a_sentence(tmp_path: Path) -> None:
+    done = program("serve", "--host", "0.0.0.0")
+    assert done.code == 2
+    assert "has to have keys" in done.err
+    done = program("serve", "--ssl-keyfile", "key.pem", "--state-dir", tmp_path)
+    assert done.code == 2
+    assert "certificate" in done.err
+    done = program("serve", "--model", "nothing-like-this", "--state-dir", tmp_path)
+    assert done.code == 1
+    assert "Traceback" not in done.err

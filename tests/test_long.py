@@ -1,0 +1,155 @@
+"""Long recordings: no word is lost at a cut, and memory follows the piece, not the recording."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+import wave
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auris import AsrPipeline
+from auris.batching import Batch, RecordingDone
+from auris.pieces import Options, Piece, Recognized
+from auris.reading import Reading
+from auris.types import Segment, Transcript
+from tests.recordings import RATE, clip, write_wav
+
+WORD = round(0.3 * RATE)
+LEVELS = 50
+
+
+class Bursts:
+    """Hears words that are bursts of sound, each with a loudness of its own."""
+
+    def recognize(
+        self, pieces: Iterable[Piece], rows: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Recognized]:
+        """See `Recognizer.recognize`."""
+        for piece in pieces:
+            samples = piece.chunk.samples
+            loud = np.concatenate([[False], np.abs(samples) > 0.01, [False]])
+            edges = np.flatnonzero(loud[1:] != loud[:-1]).reshape(-1, 2)
+            words = [f"w{round(LEVELS * float(samples[a:b].max()))}:{b - a}" for a, b in edges]
+            start = piece.chunk.start / RATE
+            segment = Segment(
+                start, start + len(samples) / RATE, " ".join(words), "English", (), (), "stop"
+            )
+            yield Recognized(piece.key, segment, {})
+
+
+def spoken(words: list[int], pauses: list[float]) -> np.ndarray:
+    """Bursts of the given loudness behind pauses of the given seconds."""
+    parts = []
+    for number, level in enumerate(words):
+        silence = np.zeros(round(pauses[number % len(pauses)] * RATE), np.float32)
+        parts += [silence, np.full(WORD, level / LEVELS, np.float32)]
+    return np.concatenate([*parts, np.zeros(RATE // 10, np.float32)])
+
+
+def transcribed(source: Any, reading: Reading) -> Transcript:
+    batch = Batch(Bursts(), reading.pieces, [source], Options())  # type: ignore[arg-type]
+    *_, done = batch.run(1, lambda: False)
+    assert isinstance(done, RecordingDone)
+    assert isinstance(done.result, Transcript)
+    return done.result
+
+
+CUTS = [0]
+"""Cuts that the next test has looked at."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, LEVELS), min_size=1, max_size=60),
+    st.lists(st.sampled_from([0.12, 0.3, 0.7, 6.0]), min_size=1, max_size=7),
+    st.floats(2.0, 8.0),
+    st.booleans(),
+)
+def test_no_word_is_glued_doubled_or_dropped_at_a_cut(
+    words: list[int], pauses: list[float], target: float, vad: bool
+) -> None:
+    result = transcribed((spoken(words, pauses), RATE), Reading(target, vad=vad))
+    assert result.text.split() == [f"w{level}:{WORD}" for level in words]
+    CUTS[0] += len(result.segments) - 1
+
+
+def test_there_were_cuts() -> None:
+    assert CUTS[0] > 50
+
+
+def write_long(path: Path, minutes: int) -> Path:
+    """A recording of bursts and pauses, a minute at a time."""
+    minute = spoken(list(range(1, 41)), [0.5, 0.9, 2.0])
+    integers = np.clip(minute * 32767, -32768, 32767).astype("<i2").tobytes()
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(RATE)
+        for _ in range(minutes):
+            out.writeframes(integers)
+    return path
+
+
+@pytest.mark.parametrize("channels", ["mix", "split"])
+@pytest.mark.parametrize("vad", [False, True])
+def test_memory_does_not_grow_with_the_recording(tmp_path: Path, channels: Any, vad: bool) -> None:
+    peaks = []
+    for minutes in (1, 1, 6):
+        path = write_long(tmp_path / "long.wav", minutes)
+        tracemalloc.start()
+        transcribed(str(path), Reading(5.0, channels=channels, vad=vad))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # Segments stay, samples do not: five more minutes of samples would be 19 MB.
+    assert peaks[2] < peaks[1] + 300_000
+
+
+def test_channels_that_differ_are_not_held_back(tmp_path: Path) -> None:
+    """One channel is silent for long, while the other is full of words."""
+    voice = np.concatenate([spoken(list(range(1, 41)), [0.5])] * 8)
+    both = np.stack([voice, np.zeros_like(voice)])
+    reading = Reading(5.0, channels="split", vad=True)
+    given = [chunk.start / RATE for chunk in reading.pieces((both, RATE))]
+    assert given == sorted(given)
+    pieces = reading.pieces((both, RATE))
+    tracemalloc.start()
+    for _ in pieces:
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * RATE * 4 * 2
+
+
+@pytest.mark.parametrize("word_timestamps", [False, True])
+def test_nothing_stays_of_files_that_are_done(
+    ctc_directory: Path, tmp_path: Path, word_timestamps: bool
+) -> None:
+    pipeline = AsrPipeline.from_pretrained(ctc_directory, device="cpu")
+    path = str(write_wav(tmp_path / "a.wav", 1.5))
+    counts = []
+    results = pipeline.results([path] * 60, word_timestamps=word_timestamps)
+    for number, _ in enumerate(results):
+        if number in (20, 59):
+            gc.collect()
+            counts.append(len(gc.get_objects()))
+    assert counts[1] <= counts[0] + 30
+
+
+def test_arrays_are_not_kept(qwen: AsrPipeline) -> None:
+    """A piece's samples are gone once its segment is there."""
+    list(qwen.segments(clip(4.0), chunk_seconds=1.0, max_new_tokens=2))
+    gc.collect()
+    held = [o for o in gc.get_objects() if isinstance(o, np.ndarray) and o.size >= RATE // 2]
+    before = len(held)
+    for _ in range(3):
+        list(qwen.segments(clip(4.0), chunk_seconds=1.0, max_new_tokens=2))
+    gc.collect()
+    held = [o for o in gc.get_objects() if isinstance(o, np.ndarray) and o.size >= RATE // 2]
+    assert len(held) <= before

@@ -1,0 +1,35 @@
+"""The bundled model's CTC head as a guesser: the same texts, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auris import AsrPipeline
+from auris.errors import UnsupportedOption, UsageError
+from tests.ties import Ties
+from tests.tiny_models import tone_speech
+
+
+def test_the_bundled_models_texts_are_the_same() -> None:
+    plain = AsrPipeline.from_pretrained("tiny", device="cpu")
+    guessing = AsrPipeline.from_pretrained("tiny", device="cpu", speculate="ctc")
+    ties = Ties()
+    for seed in range(4):
+        clip = (tone_speech(1.0 + 2.5 * seed, seed), 16000)
+        for language in (None, "English"):
+            one, other = (p.transcribe(clip, language) for p in (plain, guessing))
+            pairs = zip(one.segments, other.segments, strict=True)
+            for ours, theirs in pairs:
+                # Gaps are not kept in segments: these clips have no ties.
+                ties.same(ours.tokens, theirs.tokens, [1.0] * (len(ours.tokens) + 1), str(seed))
+    assert ties.count == 0
+
+
+def test_models_that_cannot_guess_are_refused(qwen_directory: Path, ctc_directory: Path) -> None:
+    for model, why in ((qwen_directory, "this one has none"), (ctc_directory, "model is none")):
+        with pytest.raises(UnsupportedOption, match=why):
+            AsrPipeline.from_pretrained(model, device="cpu", speculate="ctc")
+    with pytest.raises(UsageError, match="'dice' was asked"):
+        AsrPipeline.from_pretrained(qwen_directory, device="cpu", speculate="dice")
