@@ -43,6 +43,10 @@ constexpr int kFewRows = 4;    // From so many on, arithmetic takes longer than 
 constexpr int kSomeRows = 16;  // Up to so many, blocks of weights are small.
 constexpr int kRowBlock = 32;  // Output rows that a chunk of a large product has.
 
+// Bytes that weights are fetched ahead in a step: processors that do so by themselves stop at the
+// end of a page.
+constexpr int kAhead = 4096;
+
 // Distance of rows of bytes that are read side by side: at powers of two they would share a few
 // places of the cache.
 inline int64_t padded(int64_t columns) { return columns + 64; }

@@ -72,22 +72,26 @@ PRIMITIVE uint32_t part_steps(const uint8_t* steps, int block, int group) {
   return 0x1010101u * steps[block];
 }
 
-// A step's products with all 16 codes, looked up for 32 columns at a time.
+// Word lanes that take the step of their 32 columns from a broadcast of all four.
+PRIMITIVE __m512i parts(int low, int high) {
+  return _mm512_inserti64x4(_mm512_set1_epi16(static_cast<short>(0x8000 + low)),
+                            _mm256_set1_epi16(static_cast<short>(0x8000 + high)), 1);
+}
+PRIMITIVE __m512i first_parts() { return parts(0, 1); }
+PRIMITIVE __m512i second_parts() { return parts(2, 3); }
+
+// Codes less 8 times steps: byte products as the low halves of 16-bit ones.
 PRIMITIVE void expand(const uint8_t* codes, const uint8_t* steps, int columns, int group,
                       int8_t* out) {
   const __m512i low = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8);
-  // Word lanes that take the step of their 32 columns from a broadcast of all four.
-  const __m512i first = _mm512_inserti64x4(_mm512_set1_epi16(static_cast<short>(0x8000)),
-                                           _mm256_set1_epi16(static_cast<short>(0x8001)), 1);
-  const __m512i second = _mm512_inserti64x4(_mm512_set1_epi16(static_cast<short>(0x8002)),
-                                            _mm256_set1_epi16(static_cast<short>(0x8003)), 1);
   const __m512i even = _mm512_set1_epi16(0x00ff);
   for (int k = 0, block = 0; k < columns; k += 128, ++block) {
     const __m512i both = _mm512_loadu_si512(codes + k / 2);
     const __m512i all = _mm512_set1_epi32(static_cast<int>(part_steps(steps, block, group)));
     const __m512i halves[2] = {_mm512_and_si512(both, low),
                                _mm512_and_si512(_mm512_srli_epi16(both, 4), low)};
-    const __m512i words[2] = {_mm512_shuffle_epi8(all, first), _mm512_shuffle_epi8(all, second)};
+    const __m512i words[2] = {_mm512_shuffle_epi8(all, first_parts()),
+                              _mm512_shuffle_epi8(all, second_parts())};
     for (int h = 0; h < 2; ++h) {
       const __m512i code = _mm512_sub_epi8(halves[h], eight);
       // Low bytes of 16-bit products are those of 8-bit ones, and all of them fit.
@@ -99,6 +103,30 @@ PRIMITIVE void expand(const uint8_t* codes, const uint8_t* steps, int columns, i
       _mm512_storeu_si512(out + k + 64 * h, whole);
     }
   }
+}
+
+// Pairs of products fit into 16 bits, and steps multiply them there: the offset of the codes is
+// taken off before.
+PRIMITIVE int32_t packed_dot(const uint8_t* codes, const uint8_t* steps, int columns, int group,
+                             const int8_t* x) {
+  const __m512i low = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8);
+  __m512i sums[2] = {zero(), zero()};
+  for (int k = 0, block = 0; k < columns; k += 128, ++block) {
+    __builtin_prefetch(codes + k / 2 + kAhead);
+    const __m512i both = _mm512_loadu_si512(codes + k / 2);
+    const __m512i all = _mm512_set1_epi32(static_cast<int>(part_steps(steps, block, group)));
+    const __m512i halves[2] = {_mm512_and_si512(both, low),
+                               _mm512_and_si512(_mm512_srli_epi16(both, 4), low)};
+    const __m512i words[2] = {_mm512_shuffle_epi8(all, first_parts()),
+                              _mm512_shuffle_epi8(all, second_parts())};
+    for (int h = 0; h < 2; ++h) {
+      const __m512i activations = _mm512_loadu_si512(x + k + 64 * h);
+      const __m512i pairs = _mm512_sub_epi16(_mm512_maddubs_epi16(halves[h], activations),
+                                             _mm512_maddubs_epi16(eight, activations));
+      sums[h] = _mm512_dpwssd_epi32(sums[h], pairs, words[h]);
+    }
+  }
+  return total(plus(sums[0], sums[1]));
 }
 
 #include "kernels.inc"
