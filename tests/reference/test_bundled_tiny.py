@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
+from auris.checkpoints.calibration import CALIBRATION
 from auris.checkpoints.configs import read_json
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.hub import bundled_models
@@ -39,7 +40,7 @@ OFFICIAL_FILES = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
-OUR_FILES = {"README.md", CTC_HEAD}
+OUR_FILES = {"README.md", CTC_HEAD, CALIBRATION}
 
 DEFAULTS = {"initializer_range", "dtype", "transformers_version", "layer_types", "bos_token_id"}
 DEFAULTS |= {"eos_token_id", "pad_token_id", "max_window_layers", "sliding_window"}

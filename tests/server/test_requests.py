@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import httpx
+import numpy as np
 import pytest
 
-from tests.server.live import SAID, Live, speech
+from auris.audio.io import load
+from tests.audio.media import encode, pcm
+from tests.server.live import EXAMPLE, SAID, Live, speech
 
 Fields = dict[str, object]
 
@@ -94,8 +97,9 @@ def test_what_can_be_done_is_done(live: Live, example: bytes, fields: Fields) ->
 
 
 def test_a_temperature_draws(live: Live) -> None:
-    """Drawn texts differ from the best one somewhere in a few sentences, and repeat themselves."""
-    data = speech(4, pause=0.2)
+    """Drawn texts differ from the best one where the model is unsure, and repeat themselves."""
+    backwards = load(EXAMPLE).samples[::-1]
+    data = encode(pcm(np.tile(backwards, 4)[None]), 16_000, "wav", "pcm_s16le")
     best = live.transcribe(data, prompt="zzz zzz zzz").json()["text"]
     drawn = [live.transcribe(data, temperature="1", prompt="zzz zzz zzz").json() for _ in "ab"]
     assert drawn[0] == drawn[1]
