@@ -30,7 +30,7 @@ from auris.checkpoints.load import Checkpoint
 from auris.config import AlignerConfig, AutCtcConfig
 from auris.ctc_recognizer import CtcRecognizer
 from auris.detection import DETECT_SECONDS, language_chances
-from auris.errors import ConfigError
+from auris.errors import ConfigError, UsageError
 from auris.loading import LoadOptions, check_count, drafting_backend, load_model
 from auris.pieces import Options
 from auris.reading_ahead import ReadAhead
@@ -238,7 +238,14 @@ class AsrPipeline:
         """
         session, call = stream_options(options)
         recognizer, text = self._recognizer(call), text_options(language, context, call)
-        return (pool or self.streams(1)).open(text, recognizer, **session)
+        pool = self.streams(1) if pool is None else pool
+        if pool.recognizer is not self.recognizer:
+            raise UsageError(
+                "A pool serves the pipeline that made it",
+                "this is another's",
+                "use its own streams()",
+            )
+        return pool.open(text, recognizer, **session)
 
     def astream(
         self,

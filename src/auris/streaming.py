@@ -127,7 +127,7 @@ class StreamSession:
             the updates, in order; none where no step was due.
 
         Raises:
-            InvalidSamples: wrong type, shape or rate, or a sample is NaN, infinite or beyond 1e30.
+            InvalidSamples: wrong type, shape or rate, or a sample is NaN, infinite or beyond 1e15.
                 Nothing of these samples is heard, and the stream can go on.
             UsageError: the stream is over.
         """
@@ -157,6 +157,10 @@ class StreamSession:
 
     def push(self, samples: NDArray[Any], rate: int | None = None) -> None:
         """Accept samples for later work, see `feed`."""
+        self.accept(self.checked(samples, rate))
+
+    def checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
+        """Samples as the stream can accept them; it has not heard them yet."""
         if self._ending or self._over:
             raise UsageError(
                 "A stream can be fed until it is finished",
@@ -169,7 +173,10 @@ class StreamSession:
                 f"it is {self.rate} Hz and these samples have {rate!r}",
                 "open another stream for them",
             )
-        block = live_block(samples, self._fed, self.rate)
+        return live_block(samples, self._fed, self.rate)
+
+    def accept(self, block: Samples) -> None:
+        """Take `checked` samples in, for later work."""
         self._fed += len(block)
         if len(block):
             self._inbox.append(self._resampler.push(block[None])[0])
@@ -186,12 +193,16 @@ class StreamSession:
         Raises:
             AurisError: of the work.
         """
-        if self._error is not None:
-            raise self._error
+        self.check()
         taken = []
         while self._outbox:
             taken.append(self._outbox.popleft())
         return taken
+
+    def check(self) -> None:
+        """Raise the error that ended the stream, if one did."""
+        if self._error is not None:
+            raise self._error
 
     def next_turn(self) -> Turn | None:
         """What the stream needs to be computed next, if anything; taken by its pool alone."""
@@ -288,7 +299,7 @@ class StreamPool:
     """
 
     def __init__(self, recognizer: Recognizer, streams: int = 8) -> None:
-        self._recognizer = recognizer
+        self.recognizer = recognizer
         self._live = live_recognizer(recognizer, streams)
         self._streams = streams
         self._sessions: list[StreamSession] = []
@@ -320,7 +331,7 @@ class StreamPool:
             UnsupportedOption: the model cannot honour an option.
         """
         options = Options() if options is None else options
-        recognizer = self._recognizer if recognizer is None else recognizer
+        recognizer = self.recognizer if recognizer is None else recognizer
         recognizer.check(options)
         with self._lock:
             if len(self._sessions) == self._streams:
@@ -344,10 +355,17 @@ class StreamPool:
     def feed(
         self, samples: Mapping[StreamSession, NDArray[Any]]
     ) -> dict[StreamSession, list[StreamUpdate]]:
-        """Feed several streams and do their steps together; see `StreamSession.feed`."""
-        for session, block in samples.items():
-            session.push(block)
+        """Feed several streams and do their steps together; see `StreamSession.feed`.
+
+        Where one of the blocks is refused, none is heard. Where a stream fails, the others go on,
+        and their updates wait in `StreamSession.updates`.
+        """
+        blocks = [(session, session.checked(block)) for session, block in samples.items()]
+        for session, block in blocks:
+            session.accept(block)
         self.work()
+        for session in samples:
+            session.check()
         return {session: session.updates() for session in samples}
 
     def work(self) -> None:
@@ -382,15 +400,22 @@ class StreamPool:
 
     def _round(self, turns: list[tuple[StreamSession, Turn]]) -> None:
         try:
-            for (session, turn), (attempt, cost) in zip(
-                turns, self._live.decode([turn for _, turn in turns]), strict=True
-            ):
-                session.take(turn, attempt, cost)
+            found = list(self._live.decode([turn for _, turn in turns]))
+            for (session, turn), (attempt, cost) in zip(turns, found, strict=True):
+                self._take(session, turn, attempt, cost)
         except BaseException as error:
             for session, _ in turns:
                 session.fail(error)
                 self._release(session)
             raise
+
+    def _take(self, session: StreamSession, turn: Turn, attempt: Attempt, cost: Cost) -> None:
+        """A stream's result; what is wrong with it is no concern of the others."""
+        try:
+            session.take(turn, attempt, cost)
+        except AurisError as error:
+            session.fail(error)
+            self._release(session)
 
 
 def _step_samples(step_seconds: object) -> int:

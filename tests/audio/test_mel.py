@@ -16,6 +16,8 @@ from tests.tiny_models import tone_speech
 
 from auris.audio.io import load
 from auris.audio.mel import LiveMel, log_mel, log_mels, mel_filters, mel_frames
+from auris.audio.resample import LOUDEST
+from auris.config import Frontend
 from auris.errors import EmptyAudio
 
 RATE = 16_000
@@ -211,3 +213,10 @@ def test_final_frames_stay_the_same_bits() -> None:
     samples, live = signal("speech", 40_000), LiveMel()
     before = live.hear(samples[:16_000])[:, :99]
     assert torch.equal(live.hear(samples[:24_123])[:, :99], before)
+
+
+@pytest.mark.parametrize("frontend", ["slaney400", "htk1024"])
+def test_the_loudest_samples_that_are_accepted_have_a_spectrum(frontend: Frontend) -> None:
+    for period in (1, 2, 37):  # Constant, the highest frequency, and one between.
+        wave = LOUDEST * np.cos(2 * np.pi * np.arange(8000) / period).astype(np.float32)
+        assert log_mel(wave, frontend).isfinite().all()

@@ -68,6 +68,8 @@ def _damage(content: dict[str, Any], path: str, value: Any) -> None:
         ("format_version", KeyError),
         ("silence_threshold", None),
         ("silence_threshold", True),
+        ("silence_threshold", -0.1),
+        ("silence_threshold", 1.1),
         ("measured", []),
         ("word", KeyError),
         ("word", [1, 2]),

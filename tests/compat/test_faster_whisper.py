@@ -137,7 +137,7 @@ def test_unknown_options(model: WhisperModel) -> None:
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        ({"compute_type": "int8"}, "compute_type"),
+        ({"compute_type": "int8_float16"}, "compute_type"),
         ({"device_index": [0, 1]}, "device_index"),
         ({"device_index": 1}, "device_index"),
         ({"num_workers": 2}, "num_workers"),

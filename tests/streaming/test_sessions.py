@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 
 from auris import AsrPipeline
+from auris.attempts import Attempt
 from auris.backends.torch import TorchBackend
-from auris.errors import InvalidSamples, LanguageError, UnsupportedOption, UsageError
+from auris.errors import (
+    CheckpointError,
+    InvalidSamples,
+    LanguageError,
+    UnsupportedOption,
+    UsageError,
+)
+from auris.pieces import Recognized
 from auris.streaming import StreamPool, StreamSession, StreamUpdate
 from auris.types import SAMPLE_RATE
 from tests.streaming.conftest import KINDS
@@ -35,7 +43,7 @@ def session(
     return pipeline.stream(pool=pool, **given)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e31])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e16])
 def test_samples_that_are_no_sound_are_refused_and_the_stream_goes_on(
     pipelines: dict[str, AsrPipeline], value: float
 ) -> None:
@@ -218,6 +226,47 @@ def test_what_fails_fails_for_the_streams_that_it_concerns(
     with pytest.raises(ZeroDivisionError):
         broken.finish()
     same(stable(listened(idle, samples)), file_segments(pipeline, samples), "the other stream")
+
+
+def test_a_result_that_is_wrong_ends_its_own_stream_alone(
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = pipelines["qwen"]
+    recognizer, short, long = pipeline.recognizer, tone_speech(0.7, 1), tone_speech(1.0, 2)
+    commit = recognizer.commit
+
+    def damaged(attempt: Attempt) -> Recognized:
+        if len(attempt.piece.chunk.samples) == len(short):
+            raise CheckpointError("Scores have to be numbers", "they are NaN", "mend the weights")
+        return commit(attempt)
+
+    pool = pipeline.streams(2)
+    broken, whole = session(pipeline, pool), session(pipeline, pool)
+    pool.feed({broken: short, whole: long})
+    broken.push_end()
+    whole.push_end()
+    with monkeypatch.context() as patch:
+        patch.setattr(recognizer, "commit", damaged)
+        pool.work()
+    same(stable(whole.updates()), file_segments(pipeline, long), "the other stream")
+    with pytest.raises(CheckpointError, match="NaN"):
+        broken.updates()
+
+
+def test_a_feed_of_several_is_heard_by_all_or_none(pipelines: dict[str, AsrPipeline]) -> None:
+    pipeline, samples = pipelines["ctc"], tone_speech(1.0, 1)
+    pool = pipeline.streams(2)
+    first, second = session(pipeline, pool), session(pipeline, pool)
+    with pytest.raises(InvalidSamples):
+        pool.feed({first: samples, second: np.full(100, np.nan, np.float32)})
+    pool.feed({first: samples, second: samples})
+    for stream in (first, second):
+        same(stable(stream.finish()), file_segments(pipeline, samples), "fed once")
+
+
+def test_the_pool_of_another_pipeline_is_refused(pipelines: dict[str, AsrPipeline]) -> None:
+    with pytest.raises(UsageError, match="another's"):
+        session(pipelines["qwen"], pipelines["ctc"].streams(1))
 
 
 def test_threads_share_a_pool(pipelines: dict[str, AsrPipeline]) -> None:

@@ -39,8 +39,8 @@ MIN_RATE = 1_000
 MAX_RATE = 768_000
 """Highest source rate in Hz, that of the fastest converters on the market."""
 
-LOUDEST = 1e30
-"""Samples beyond this are nonsense, and filtering them could overflow float32."""
+LOUDEST = 1e15
+"""Samples beyond this are nonsense, and the power of their spectrum could overflow float32."""
 
 _WARM_UP = SAMPLE_RATE // 2
 """Output samples that the filter hears before the first one that is kept. Its impulse response is

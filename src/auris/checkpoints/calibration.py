@@ -111,6 +111,8 @@ def load_calibration(directory: Path) -> Calibration | None:
     if not isinstance(measured, dict):
         raise _damaged(path, f"measured is {measured!r}")
     threshold = _number(path, content.get("silence_threshold"), "silence_threshold")
+    if not 0.0 <= threshold <= 1.0:
+        raise _damaged(path, f"silence_threshold is {threshold!r}, no chance")
     maps = {name: _logistic(path, content.get(name), name) for name in MAPS}
     return Calibration(silence_threshold=threshold, measured=measured, **maps)
 

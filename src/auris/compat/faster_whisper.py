@@ -39,7 +39,7 @@ FRAMES_PER_SECOND = 100
 CODES = {name: code for code, name in LANGUAGES.items()}
 
 DTYPES = {"default": "auto", "auto": "auto"} | {
-    name: name for name in ("float32", "float16", "bfloat16")
+    name: name for name in ("float32", "float16", "bfloat16", "int8")
 }
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
@@ -157,7 +157,7 @@ class WhisperModel:
         model_size_or_path: directory, bundled model or hub id of a model that Auris runs.
         device: "auto", "cpu", or another that `AsrPipeline.from_pretrained` knows.
         device_index: which of several.
-        compute_type: "default", "auto", "float32", "float16" or "bfloat16".
+        compute_type: "default", "auto", "float32", "float16", "bfloat16" or "int8".
         cpu_threads: 0 leaves the choice to torch.
         local_files_only: never use the network.
         options: others only where they change nothing.
