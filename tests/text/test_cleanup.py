@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,8 +150,8 @@ def test_steps() -> None:
     assert check_steps(["punctuation"], "German") == ("punctuation",)
 
 
-@pytest.mark.parametrize("steps", ["numbers", ["casing"], [1]])
-def test_unknown_steps(steps: list[str]) -> None:
+@pytest.mark.parametrize("steps", ["numbers", ["casing"], [1], True, None])
+def test_unknown_steps(steps: Any) -> None:
     with pytest.raises(UsageError, match="numbers and punctuation"):
         check_steps(steps, None)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auris.errors import LanguageError
-from auris.text.languages import LANGUAGES, language_name
+from auris.errors import LanguageError, UsageError
+from auris.text.languages import LANGUAGES, language_name, language_names
 
 
 def test_the_list_is_that_of_the_reference() -> None:
@@ -43,3 +45,15 @@ def test_never_anything_but_a_name_or_a_refusal(asked: str) -> None:
     except LanguageError:
         return
     assert name is None or name in LANGUAGES.values()
+
+
+@pytest.mark.parametrize("languages", [3, [], ["en", 3], ["auto"], [None]])
+def test_languages_to_choose_from_have_to_be_listed(languages: Any) -> None:
+    with pytest.raises(UsageError, match="languages has to list"):
+        language_names(languages)
+
+
+def test_languages_to_choose_from() -> None:
+    assert language_names(None) is None
+    assert language_names("de") == ("German",)
+    assert language_names(code for code in ("zh", "English", "zh")) == ("Chinese", "English")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from auris.errors import UnsupportedOption, UsageError
 from auris.text.numbers import in_digits
@@ -45,7 +45,8 @@ def check_steps(steps: Sequence[str], language: str | None) -> tuple[str, ...]:
         UsageError: a step is unknown.
         UnsupportedOption: numbers are asked in another language than English.
     """
-    if isinstance(steps, str) or not all(step in STEPS for step in steps):
+    listed = isinstance(steps, Iterable) and not isinstance(steps, str)
+    if not listed or not all(step in STEPS for step in steps):
         raise UsageError(
             f"A clean-up has to be a list of {' and '.join(STEPS)}",
             f"it is {steps!r}",

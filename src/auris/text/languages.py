@@ -79,12 +79,15 @@ def language_names(languages: Iterable[str] | None) -> tuple[str, ...] | None:
     """
     if languages is None:
         return None
-    given = [languages] if isinstance(languages, str) else list(languages)
-    names = dict.fromkeys(language_name(language) for language in given)
+    given: list[str] = []
+    if isinstance(languages, Iterable):
+        given = [languages] if isinstance(languages, str) else list(languages)
+    named = all(isinstance(language, str) for language in given)
+    names = dict.fromkeys(map(language_name, given)) if named else {}
     if not names or None in names:
         raise UsageError(
             "languages has to list the languages to choose from",
-            f"it is {given!r}",
+            f"it is {languages!r}",
             "name some, such as en and zh, or leave it out",
         )
     return tuple(name for name in names if name is not None)
