@@ -95,6 +95,9 @@ def test_options_that_do_not_go_together(auris: Auris, recordings: Path, models:
     done = auris("transcribe", recordings / "b.wav", "--word-timestamps")
     assert done.code == 2
     is_one_sentence(done.err, "-f json")
+    done = auris("transcribe", recordings / "b.wav", "--word-timestamps", "-f", "tsv")
+    assert done.code == 2
+    is_one_sentence(done.err, "tsv would look the same")
     done = auris("transcribe", recordings / "b.wav", "--aligner", models / "ctc")
     assert done.code == 2
     is_one_sentence(done.err, "--word-timestamps")

@@ -82,7 +82,9 @@ def transcribe(
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     word_timestamps: Annotated[
         bool,
-        typer.Option("--word-timestamps", help="Give every word its times; not with -f txt."),
+        typer.Option(
+            "--word-timestamps", help="Give every word its times; not with txt or tsv alone."
+        ),
     ] = False,
     aligner: Annotated[
         str | None,
@@ -164,11 +166,11 @@ def transcribe(
 
 
 def _check_words(asked: bool, aligner: str | None, formats: Sequence[str]) -> None:
-    if asked and list(formats) == ["txt"]:
+    if asked and set(formats) <= {"txt", "tsv"}:
         raise UsageError(
-            "--word-timestamps need a format that holds times",
-            "txt holds the text alone",
-            "add -f json",
+            "--word-timestamps need a format that shows times of words",
+            f"{' and '.join(formats)} would look the same without",
+            "add -f json, jsonl, srt, vtt or lrc",
         )
     if aligner is not None and not asked:
         raise UsageError(
