@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from auris.decoding.repetition import (
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
 
-SPEECH = Path(os.environ.get("AURIS_SPEECH", "/work/shared/speech"))
+SPEECH = Path(__file__).parents[3] / "shared" / "speech"
 
 SAID = [
     "no no no no",
