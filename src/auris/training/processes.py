@@ -11,7 +11,7 @@ from auris.errors import MissingExtra, UsageError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["new_fabric"]
+__all__ = ["leave", "new_fabric"]
 
 
 def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = False) -> Fabric:
@@ -60,3 +60,15 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = Fa
         ) from error
     fabric.launch()
     return fabric
+
+
+def leave() -> None:
+    """Part from the other processes, if there are any.
+
+    Otherwise threads that wait for them are still alive when the interpreter ends, and some of the
+    ends are aborts.
+    """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

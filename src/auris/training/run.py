@@ -21,7 +21,7 @@ from auris.training.asr import AsrTask, fresh_objective
 from auris.training.data import Clip, DataReport, load_clips, read_manifest, with_units
 from auris.training.folder import RunFolder
 from auris.training.loop import Trainer
-from auris.training.processes import new_fabric
+from auris.training.processes import leave, new_fabric
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import EPOCH_COLUMNS, Journal, Lines, Teller
 from auris.training.state import BEST, LAST, load_weights
@@ -98,6 +98,23 @@ def train(
     setting = setting or Setting()
     _check_sources(recipe, sources, setting)
     fabric = new_fabric(setting.processes, recipe.bf16, setting.device, recipe.idle_weights)
+    try:
+        trainer = _train(recipe, sources, out, setting, teller, fabric)
+        fabric.barrier()
+    finally:
+        leave()
+    return trainer
+
+
+def _train(
+    recipe: Recipe,
+    sources: Sources,
+    out: Path,
+    setting: Setting,
+    teller: Teller | None,
+    fabric: Fabric,
+) -> Trainer:
+    """A whole run in one of its processes."""
     if setting.threads is not None:  # After Fabric, which chooses a number itself.
         torch.set_num_threads(setting.threads)
     leads = fabric.global_rank == 0
