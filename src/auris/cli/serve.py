@@ -57,6 +57,9 @@ def serve(
         float, typer.Option(help="Audio of all calls under way; beyond it, 429.")
     ] = 3600.0,
     max_jobs: Annotated[int, typer.Option(help="Open jobs of a key.")] = 100,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="The page for browsers, at /.")
+    ] = True,
     allow_urls: Annotated[
         bool, typer.Option("--allow-urls", help="Fetch recordings from public web addresses.")
     ] = False,
@@ -98,6 +101,7 @@ def serve(
         most_sample_rate=max_sample_rate,
         most_seconds_in_flight=max_seconds_in_flight,
         most_jobs=max_jobs,
+        page=page,
         urls=allow_urls,
         origins=tuple(cors_origin or ()),
         state_dir=str(state_dir or ""),

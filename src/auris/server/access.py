@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auris.server.failures import ApiError
 from auris.server.metrics import Metrics
+from auris.server.page_routes import PATHS
 from auris.server.settings import Settings, is_loopback
 
 __all__ = ["Access", "owner_of"]
@@ -61,6 +62,7 @@ class Access:
         self._settings = settings
         self._metrics = metrics
         self._keys = [_digest(key) for key in settings.keys]
+        self._page = PATHS if settings.page else frozenset()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse a request."""
@@ -104,6 +106,8 @@ class Access:
             return ""
         if not self._keys:
             self._refuse_pages(headers)
+            return ""
+        if path in self._page:
             return ""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         given = _digest(key.strip())

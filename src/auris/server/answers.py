@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from auris.config import FRAME_SECONDS, QwenAsrConfig, audio_tokens
@@ -21,7 +22,15 @@ from auris.text.words import join_texts
 from auris.types import Segment, Transcript, Word
 from auris.writers import to_srt, to_text, to_vtt
 
-__all__ = ["CONTENT_TYPES", "Deltas", "answer", "diarized_segment", "done_event", "tokens_used"]
+__all__ = [
+    "CONTENT_TYPES",
+    "Deltas",
+    "answer",
+    "diarized_segment",
+    "done_event",
+    "formats_event",
+    "tokens_used",
+]
 
 CODES = {name: code for code, name in LANGUAGES.items()}
 
@@ -122,10 +131,12 @@ def _verbose(transcript: Transcript, asked: Asked) -> dict[str, Any]:
             for number, segment in enumerate(transcript.segments)
         ]
     if asked.words:
-        content["words"] = [
-            _word(word, segment) for segment in transcript.segments for word in segment.words or ()
-        ]
+        content["words"] = [word for segment in transcript.segments for word in _words(segment)]
     return content
+
+
+def _words(segment: Segment) -> list[dict[str, Any]]:
+    return [_word(word, segment) for word in segment.words or ()]
 
 
 def _segment(number: int, segment: Segment, temperature: float) -> dict[str, Any]:
@@ -198,11 +209,15 @@ class Deltas:
         self._segments = 0
 
     def take(self, segment: Segment) -> list[dict[str, Any]]:
-        """The events of one more piece; none for a piece without text."""
+        """The events of one more piece: of a piece without text only what tells of time."""
         before = self._text
         self._text = join_texts([before, segment.text])
-        if self._text == before:
-            return []
+        events = [] if self._text == before else self._said(before, segment)
+        if self._asked.response_format == "verbose_json":
+            events.append(self._timed(segment))
+        return events
+
+    def _said(self, before: str, segment: Segment) -> list[dict[str, Any]]:
         event: dict[str, Any] = {
             "type": "transcript.text.delta",
             "delta": self._text[len(before) :],
@@ -215,6 +230,23 @@ class Deltas:
         event["segment_id"] = whole["id"]
         self._segments += 1
         return [event, whole]
+
+    def _timed(self, segment: Segment) -> dict[str, Any]:
+        """A segment as in verbose_json, with its words: an event of our own."""
+        shown = _segment(self._segments, segment, self._asked.temperature)
+        self._segments += 1
+        if self._asked.words:
+            shown["words"] = _words(segment)
+        return {"type": "auris.transcript.segment", "segment": shown}
+
+
+def formats_event(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any]:
+    """The transcript in further formats: an event of our own."""
+    formats = {
+        name: answer(transcript, replace(asked, response_format=name), recognizer)
+        for name in asked.formats
+    }
+    return {"type": "auris.transcript.formats", "formats": formats}
 
 
 def done_event(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any]:

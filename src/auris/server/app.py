@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from auris import __version__
 from auris.errors import AurisError
-from auris.server import audio_routes, job_routes, status_routes
+from auris.server import audio_routes, job_routes, page_routes, status_routes
 from auris.server.access import Access
 from auris.server.calls import Gone
 from auris.server.failures import ApiError, as_api_error, is_full_disk
@@ -60,6 +60,8 @@ def create_app(server: Server) -> FastAPI:
     app.state.server = server
     for routes in (audio_routes, job_routes, status_routes):
         app.include_router(routes.router)
+    if server.settings.page:
+        app.include_router(page_routes.router)
     for kind in (
         ApiError,
         AurisError,

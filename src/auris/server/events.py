@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from auris.errors import AurisError
-from auris.server.answers import Deltas, done_event
+from auris.server.answers import Deltas, done_event, formats_event
 from auris.server.calls import Call, Gone
 from auris.server.failures import ApiError, as_api_error
 from auris.server.state import Server, until_left
@@ -79,7 +79,10 @@ class EventStream(Response):
                 tell(event)
 
         try:
-            tell(done_event(call.run(report), call.asked, recognizer))
+            transcript = call.run(report)
+            if call.asked.formats:
+                tell(formats_event(transcript, call.asked, recognizer))
+            tell(done_event(transcript, call.asked, recognizer))
         except Gone:
             pass
         except AurisError as error:

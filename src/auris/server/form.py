@@ -18,7 +18,12 @@ __all__ = ["FORMATS", "Asked", "asked_of", "translation_of"]
 T = TypeVar("T")
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
-STREAMED = ("json", "text", "diarized_json")
+STREAMED = ("json", "text", "verbose_json", "diarized_json")
+TIMED = ("verbose_json", "srt", "vtt")
+"""Formats that show when words are said."""
+
+ALSO = ("text", "srt", "verbose_json", "vtt")
+"""Formats that can come with a stream."""
 
 LISTS = (
     "languages",
@@ -27,6 +32,7 @@ LISTS = (
     "include",
     "known_speaker_names",
     "known_speaker_references",
+    "formats",
 )
 """Fields that may come several times, as `name[]` or `name`."""
 
@@ -63,6 +69,7 @@ class Asked:
         logprobs: whether the answer has the tokens' log-probabilities.
         stream: whether it comes as events.
         speakers: names of the channels' speakers (diarized_json).
+        formats: further ones of the same transcript, at the end of a stream.
         url: where the recording is, when none was sent.
     """
 
@@ -78,6 +85,7 @@ class Asked:
     logprobs: bool = False
     stream: bool = False
     speakers: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
     url: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +95,8 @@ class Asked:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Asked:
         """What `to_dict` gave."""
-        lists = {name: tuple(content[name]) for name in ("speakers", "languages")}
+        names = ("speakers", "languages", "formats")
+        lists = {name: tuple(content.get(name, ())) for name in names}
         return cls(**{**content, **lists})
 
 
@@ -159,6 +168,7 @@ def asked_of(form: FormData, prompt_letters: int) -> tuple[Asked, UploadFile | N
         logprobs=_logprobs(fields, answer),
         stream=stream,
         speakers=_speakers(fields, answer),
+        formats=_formats(fields, stream),
         url=fields.one("url", str, None),
     )
     return asked, _sent(fields, asked)
@@ -272,11 +282,24 @@ def _context(fields: _Fields, most: int) -> str:
 
 def _times(fields: _Fields, answer: str) -> set[str]:
     given = fields.many("timestamp_granularities")
-    if given and answer != "verbose_json":
-        raise _invalid("timestamp_granularities[]", "it needs response_format verbose_json")
+    if given and answer not in TIMED:
+        raise _invalid(
+            "timestamp_granularities[]", f"it needs a response_format of {', '.join(TIMED)}"
+        )
     if not set(given) <= {"word", "segment"}:
         raise _invalid("timestamp_granularities[]", "it has to be word, segment or both")
+    if "segment" in given and answer != "verbose_json":
+        raise _invalid("timestamp_granularities[]", f"{answer} shows no segments, so only word")
     return set(given)
+
+
+def _formats(fields: _Fields, stream: bool) -> tuple[str, ...]:
+    given = tuple(dict.fromkeys(fields.many("formats")))
+    if not set(given) <= set(ALSO):
+        raise _invalid("formats[]", f"it has to be of {', '.join(ALSO)}")
+    if given and not stream:
+        raise _invalid("formats[]", "it needs stream; one format is asked by response_format")
+    return given
 
 
 def _logprobs(fields: _Fields, answer: str) -> bool:

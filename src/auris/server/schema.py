@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Security
 from fastapi.security import HTTPBearer
 
-from auris.server.form import FORMATS
+from auris.server.form import ALSO, FORMATS
 
 __all__ = [
     "HEALTH",
@@ -170,6 +170,7 @@ FIELDS: dict[str, Schema] = {
     "chunking_strategy": {"type": "string", "enum": ["auto"]},
     "known_speaker_names[]": {**_list(STRING), "maxItems": 4},
     "stream": {"type": "boolean", "default": False},
+    "formats[]": _list({"type": "string", "enum": list(ALSO)}),
 }
 
 
@@ -208,7 +209,10 @@ JOB_SHOWN = _object(
     }
 )
 MODEL_SHOWN = _object(
-    {"id": STRING, "object": {"const": "model"}, "created": COUNT, "owned_by": STRING}
+    {"id": STRING, "object": {"const": "model"}, "created": COUNT, "owned_by": STRING},
+    capabilities=_object(
+        {"languages": _list(STRING), "prompt": {"type": "boolean"}, "words": {"type": "boolean"}}
+    ),
 )
 
 WORK = (404, 408, 413, 429, 499, 503, 507)
@@ -224,7 +228,7 @@ TRANSLATION: dict[str, Any] = {
     "responses": {200: _answers(events=False), **_refusals(*WORK)},
     **_form(*(set(FIELDS) - {"file", "url", "model", "prompt", "response_format", "temperature"})),
 }
-NEW_JOB = {**_route(JOB_SHOWN, "The job was accepted.", *WORK, status=202), **_form("stream")}
+NEW_JOB = {**_route(JOB_SHOWN, "The job was accepted.", *WORK, status=202), **_form("stream", "formats[]")}
 JOB = _route(JOB_SHOWN, "The job.", 404, 507)
 JOB_LIST = _route(
     _object({"object": {"const": "list"}, "data": _list(JOB_SHOWN)}), "The jobs of this key.", 507

@@ -37,6 +37,7 @@ class Settings:
         most_seconds_in_flight: audio of all calls under way together.
         most_jobs: of one key that are waiting or running.
         most_prompt_letters: longest prompt, keywords included.
+        page: whether there is a page for browsers.
         urls: whether recordings are fetched from the public web.
         origins: web pages of other places that may call ("*": all).
         state_dir: where jobs are kept.
@@ -59,6 +60,7 @@ class Settings:
     most_seconds_in_flight: float = 3600.0
     most_jobs: int = 100
     most_prompt_letters: int = 4096
+    page: bool = True
     urls: bool = False
     origins: tuple[str, ...] = ()
     state_dir: str = ""

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from auris.server.capabilities import capabilities
 from auris.server.schema import HEALTH, KEY, METRICS, MODEL, MODELS
 from auris.server.serving import Served
 from auris.server.state import Server
@@ -18,14 +19,22 @@ router = APIRouter(tags=["status"])
 
 
 def _model(name: str, served: Served) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": served.since, "owned_by": "auris"}
+    return {
+        "id": name,
+        "object": "model",
+        "created": served.since,
+        "owned_by": "auris",
+        "capabilities": capabilities(served),
+    }
 
 
 @router.get("/v1/models", dependencies=[KEY], **MODELS)
 async def models(request: Request) -> dict[str, Any]:
     """The models that can be asked for."""
     server: Server = request.app.state.server
-    data = [_model(name, served) for name, served in server.serving.names()]
+    names = list(server.serving.names())
+    # The first question may load what a model keeps beside its weights.
+    data = await server.look(lambda: [_model(name, served) for name, served in names])
     return {"object": "list", "data": data}
 
 
@@ -33,7 +42,8 @@ async def models(request: Request) -> dict[str, Any]:
 async def model(request: Request, model: str) -> dict[str, Any]:
     """One of them."""
     server: Server = request.app.state.server
-    return _model(model, server.serving.pick(model))
+    served = server.serving.pick(model)
+    return await server.look(lambda: _model(model, served))
 
 
 @router.get("/health", **HEALTH)

@@ -1,0 +1,142 @@
+// Waveform and spectrogram of a part of a sound, as pictures that are kept.
+
+import { spectrum } from "./spectrum.js";
+
+export const WAVE = 88;
+export const SPECTROGRAM = 96;
+export const SCALE = 20;
+export const HEIGHT = WAVE + SPECTROGRAM + SCALE;
+
+/** Width of a picture, in CSS pixels. */
+export const TILE = 256;
+
+const FAINTEST = -35;
+const LOUDEST = 35;
+const TOP_HERTZ = 8000;
+const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600];
+
+/** Paints pictures of `sound` ({samples, rate}) at `scale` CSS pixels a second. */
+export class Painter {
+  constructor(sound, scale) {
+    this.sound = sound;
+    this.scale = scale;
+    this.sharpness = Math.min(window.devicePixelRatio || 1, 2);
+    this.colours = colours();
+    this.kept = new Map();
+  }
+
+  /** The picture from `index` * TILE on; those whose sound still grows are painted anew. */
+  tile(index) {
+    const known = this.kept.get(index);
+    const end = ((index + 1) * TILE / this.scale) * this.sound.rate;
+    if (known && (known.whole || known.heard === this.sound.samples.length)) return known.canvas;
+    const canvas = document.createElement("canvas");
+    canvas.width = TILE * this.sharpness;
+    canvas.height = HEIGHT * this.sharpness;
+    this.paint(canvas, index);
+    const heard = this.sound.samples.length;
+    this.kept.set(index, { canvas, heard, whole: heard >= end });
+    if (this.kept.size > 64) this.kept.delete(this.kept.keys().next().value);
+    return canvas;
+  }
+
+  paint(canvas, index) {
+    const to = canvas.getContext("2d", { alpha: false });
+    to.fillStyle = this.colours.css.card;
+    to.fillRect(0, 0, canvas.width, canvas.height);
+    const perColumn = this.sound.rate / (this.scale * this.sharpness);
+    const first = index * canvas.width * perColumn;
+    this.wave(to, first, perColumn);
+    this.spectra(to, first, perColumn);
+    to.setTransform(this.sharpness, 0, 0, this.sharpness, 0, 0);
+    this.seconds(to, index);
+  }
+
+  wave(to, first, perColumn) {
+    const { samples } = this.sound;
+    const middle = (WAVE * this.sharpness) / 2;
+    const least = this.sharpness / 2;
+    to.fillStyle = this.colours.css.accent;
+    for (let x = 0; x < to.canvas.width; x++) {
+      const begin = Math.round(first + x * perColumn);
+      const end = Math.min(samples.length, Math.max(begin + 1, Math.round(first + (x + 1) * perColumn)));
+      if (begin >= samples.length) return;
+      let [low, high] = [0, 0];
+      for (let i = begin; i < end; i++) {
+        if (samples[i] < low) low = samples[i];
+        else if (samples[i] > high) high = samples[i];
+      }
+      const top = Math.min(middle - least, middle - high * middle);
+      to.fillRect(x, top, 1, Math.max(2 * least, middle - low * middle - top));
+    }
+  }
+
+  spectra(to, first, perColumn) {
+    const height = Math.round(SPECTROGRAM * this.sharpness);
+    const image = to.createImageData(to.canvas.width, height);
+    const pixels = new Uint32Array(image.data.buffer);
+    const { samples, rate } = this.sound;
+    const { ramp } = this.colours;
+    const bands = this.bands(height, rate);
+    for (let x = 0; x < image.width; x++) {
+      const middle = Math.round(first + (x + 0.5) * perColumn);
+      const decibels = middle < samples.length ? spectrum(samples, middle) : null;
+      for (let y = 0; y < height; y++) {
+        const loud = decibels ? (decibels[bands[y]] - FAINTEST) / (LOUDEST - FAINTEST) : 0;
+        pixels[y * image.width + x] = ramp[Math.max(0, Math.min(255, Math.round(loud * 255)))];
+      }
+    }
+    to.putImageData(image, 0, Math.round(WAVE * this.sharpness));
+  }
+
+  // The scale of pitch of O'Shaughnessy (mel), as listeners hear it: low voices get the room.
+  bands(height, rate) {
+    const mel = (hertz) => 2595 * Math.log10(1 + hertz / 700);
+    const top = mel(Math.min(TOP_HERTZ, rate / 2));
+    return Array.from({ length: height }, (_, y) => {
+      const hertz = 700 * (10 ** ((top * (1 - (y + 0.5) / height)) / 2595) - 1);
+      return Math.min(255, Math.round((hertz / (rate / 2)) * 256));
+    });
+  }
+
+  seconds(to, index) {
+    const step = STEPS.find((seconds) => seconds * this.scale >= 70) ?? 3600;
+    to.font = "12px system-ui, sans-serif";
+    to.fillStyle = this.colours.css.soft;
+    const from = (index * TILE) / this.scale;
+    // Labels of the neighbours may reach into this picture.
+    const last = Math.ceil((from + TILE / this.scale) / step);
+    for (let n = Math.max(0, Math.floor(from / step) - 1); n <= last; n++) {
+      const x = Math.round(n * step * this.scale - index * TILE);
+      to.fillRect(x, HEIGHT - SCALE, 1, 5);
+      to.fillText(label(n * step, step), x + 4, HEIGHT - 6);
+    }
+  }
+}
+
+function label(seconds, step) {
+  const minutes = Math.floor(seconds / 60 + 1e-9);
+  const rest = Math.abs(seconds - 60 * minutes).toFixed(step < 1 ? 1 : 0);
+  return minutes ? `${minutes}:${rest.padStart(step < 1 ? 4 : 2, "0")}` : `${rest} s`;
+}
+
+/** The colours of the style sheet as they are now: names, and a ramp from quiet to loud. */
+function colours() {
+  const style = getComputedStyle(document.documentElement);
+  const css = Object.fromEntries(
+    ["card", "accent", "soft", "cold", "warm", "hot"].map((name) => [
+      name,
+      style.getPropertyValue(`--${name}`).trim(),
+    ]),
+  );
+  const strip = document.createElement("canvas");
+  [strip.width, strip.height] = [256, 1];
+  const to = strip.getContext("2d");
+  const gradient = to.createLinearGradient(0, 0, 256, 0);
+  gradient.addColorStop(0, css.cold);
+  gradient.addColorStop(0.6, css.warm);
+  gradient.addColorStop(1, css.hot);
+  to.fillStyle = gradient;
+  to.fillRect(0, 0, 256, 1);
+  return { css, ramp: new Uint32Array(to.getImageData(0, 0, 256, 1).data.buffer) };
+}

@@ -1,0 +1,182 @@
+// Live speech: samples to the server's WebSocket, text back.
+
+import { liveSocket } from "./api.js";
+import { Told } from "./errors.js";
+import { pcm16 } from "./sound.js";
+
+export const RATE = 24000;
+
+const PATIENCE = 20000;
+
+/** A session; `shown` is called with {pieces, guess, words} whenever the text has changed. */
+export class Session {
+  constructor(asked, shown, failed) {
+    this.asked = asked;
+    this.shown = shown;
+    this.failed = failed;
+    this.items = new Map();
+    this.over = false;
+    this.socket = liveSocket(asked.model);
+    this.open = new Promise((resolve, reject) => {
+      this.socket.onmessage = ({ data }) => this.take(JSON.parse(data), resolve);
+      this.socket.onclose = (event) => {
+        const error = closed(event);
+        reject(error);
+        this.left?.();
+        if (!this.over) this.failed(error);
+        this.over = true;
+      };
+    });
+    // It is waited for by who begins to speak; failures are told there.
+    this.open.catch(() => {});
+  }
+
+  /** Send samples of `RATE`. */
+  send(samples) {
+    if (this.socket.readyState !== WebSocket.OPEN) return;
+    this.say({ type: "input_audio_buffer.append", audio: base64(pcm16(samples)) });
+  }
+
+  /** Have the rest recognized; resolves when its text is there. */
+  async finish() {
+    if (this.socket.readyState === WebSocket.OPEN) {
+      if (this.unfinished().some((item) => !item.committed)) {
+        this.say({ type: "input_audio_buffer.commit" });
+      }
+      await Promise.race([
+        new Promise((resolve) => {
+          this.left = resolve;
+          this.settle();
+        }),
+        new Promise((resolve) => setTimeout(resolve, PATIENCE)),
+      ]);
+    }
+    this.end();
+  }
+
+  /** Leave. */
+  end() {
+    this.over = true;
+    this.socket.close();
+  }
+
+  say(event) {
+    this.socket.send(JSON.stringify(event));
+  }
+
+  take(event, opened) {
+    const item = event.item_id ? this.item(event.item_id) : null;
+    switch (event.type) {
+      case "session.created":
+        this.say({ type: "session.update", session: this.wished() });
+        break;
+      case "session.updated":
+        opened();
+        break;
+      case "input_audio_buffer.committed":
+        item.committed = true;
+        break;
+      case "conversation.item.input_audio_transcription.delta":
+        item.text += event.delta;
+        this.voidGuess(item);
+        break;
+      case "auris.words":
+        item.words.push(...timed(event.words));
+        break;
+      case "auris.provisional":
+        item.guess = event.text;
+        item.guessed = timed(event.words ?? [], true);
+        break;
+      case "conversation.item.input_audio_transcription.completed":
+        item.text = event.transcript;
+        this.voidGuess(item);
+        item.done = true;
+        break;
+      case "conversation.item.input_audio_transcription.failed":
+        this.voidGuess(item);
+        item.done = true;
+        this.failed(new Told(event.error.message));
+        break;
+      case "error":
+        // Nobody spoke since: there is nothing left to commit.
+        if (event.error.code === "input_audio_buffer_commit_empty") {
+          for (const open of this.unfinished()) if (!open.committed) open.done = true;
+        } else if (!this.over) this.failed(new Told(event.error.message));
+        break;
+      default:
+        return;
+    }
+    this.tell();
+    this.settle();
+  }
+
+  wished() {
+    const { model, language, prompt, words } = this.asked;
+    const transcription = { model };
+    if (language) transcription.language = language;
+    if (prompt) transcription.prompt = prompt;
+    return {
+      type: "transcription",
+      audio: { input: { format: { type: "audio/pcm", rate: RATE }, transcription } },
+      include: words ? ["auris.provisional", "auris.words"] : ["auris.provisional"],
+    };
+  }
+
+  item(id) {
+    if (!this.items.has(id)) {
+      const fresh = { text: "", guess: "", words: [], guessed: [], committed: false, done: false };
+      this.items.set(id, fresh);
+    }
+    return this.items.get(id);
+  }
+
+  voidGuess(item) {
+    [item.guess, item.guessed] = ["", []];
+  }
+
+  unfinished() {
+    return [...this.items.values()].filter((item) => !item.done);
+  }
+
+  settle() {
+    if (this.unfinished().length === 0) this.left?.();
+  }
+
+  tell() {
+    const items = [...this.items.values()];
+    this.shown({
+      text: items.map((item) => item.text).filter(Boolean).join(" "),
+      guess: items.map((item) => item.guess).join(""),
+      words: items.flatMap((item) => [...item.words, ...item.guessed]),
+    });
+  }
+}
+
+function timed(words, provisional = false) {
+  return words
+    .filter((word) => word.start_ms !== null && word.end_ms !== null)
+    .map(({ word, start_ms, end_ms }) => ({
+      word,
+      start: start_ms / 1000,
+      end: end_ms / 1000,
+      provisional,
+    }));
+}
+
+function base64(samples) {
+  const bytes = new Uint8Array(samples.buffer);
+  let letters = "";
+  for (let i = 0; i < bytes.length; i += 8192) {
+    letters += String.fromCharCode(...bytes.subarray(i, i + 8192));
+  }
+  return btoa(letters);
+}
+
+function closed({ code, reason }) {
+  if (code === 1012) return new Told("The server is stopping. Text that is shown stays true.");
+  if (code === 1008) return new Told(reason || "The server ended the session.");
+  if (code === 1006) {
+    return new Told("The live connection could not be held. The server may be full, or gone.");
+  }
+  return new Told(`The server ended the live connection (${reason || code}).`);
+}
