@@ -22,6 +22,9 @@ export class Painter {
     this.scale = scale;
     this.sharpness = Math.min(window.devicePixelRatio || 1, 2);
     this.colours = colours();
+    // A quiet recording is drawn as large as a loud one.
+    this.gain = sound.peak ? Math.min(30, 0.92 / sound.peak) : 1;
+    this.lift = 20 * Math.log10(this.gain);
     this.kept = new Map();
   }
 
@@ -66,8 +69,9 @@ export class Painter {
         if (samples[i] < low) low = samples[i];
         else if (samples[i] > high) high = samples[i];
       }
-      const top = Math.min(middle - least, middle - high * middle);
-      to.fillRect(x, top, 1, Math.max(2 * least, middle - low * middle - top));
+      const reach = middle * this.gain;
+      const top = Math.min(middle - least, middle - high * reach);
+      to.fillRect(x, top, 1, Math.max(2 * least, middle - low * reach - top));
     }
   }
 
@@ -82,7 +86,7 @@ export class Painter {
       const middle = Math.round(first + (x + 0.5) * perColumn);
       const decibels = middle < samples.length ? spectrum(samples, middle) : null;
       for (let y = 0; y < height; y++) {
-        const loud = decibels ? (decibels[bands[y]] - FAINTEST) / (LOUDEST - FAINTEST) : 0;
+        const loud = decibels ? (decibels[bands[y]] + this.lift - FAINTEST) / (LOUDEST - FAINTEST) : 0;
         pixels[y * image.width + x] = ramp[Math.max(0, Math.min(255, Math.round(loud * 255)))];
       }
     }

@@ -90,6 +90,7 @@ async function show(given, seconds) {
 async function recognize(length, keepText = false) {
   running?.abort();
   const mine = (running = new AbortController());
+  if (!options.chosen()) await begin();
   const asked = options.chosen();
   if (!asked) return;
   calm();
@@ -165,6 +166,7 @@ function idle() {
 }
 
 async function startSpeaking() {
+  if (!options.chosen()) await begin();
   const asked = options.chosen();
   if (!asked) return;
   running?.abort();

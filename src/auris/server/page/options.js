@@ -41,7 +41,7 @@ function follow() {
     .map((code) => new Option(names.of(code), code))
     .sort((one, other) => one.text.localeCompare(other.text));
   // A model of one language has nothing to recognize.
-  if (languages.length !== 1) known.unshift(new Option("Recognized by itself", ""));
+  if (languages.length !== 1) known.unshift(new Option("Detect", ""));
   language.replaceChildren(...known);
   if (languages.includes(before)) language.value = before;
   promptField.hidden = !hearsPrompt;

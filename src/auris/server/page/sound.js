@@ -4,7 +4,7 @@ const RATE = 16000;
 const MOST_SECONDS = 3600;
 const MOST_BYTES = 512 * 1024 * 1024;
 
-/** Samples of a recording, {samples, rate}; null where the browser cannot read it, or it is long. */
+/** Samples of a recording, {samples, rate, peak}; null where the browser cannot read it, or it is long. */
 export async function decoded(recording, seconds) {
   if (seconds > MOST_SECONDS || recording.size > MOST_BYTES) return null;
   try {
@@ -17,7 +17,8 @@ export async function decoded(recording, seconds) {
     if (buffer.numberOfChannels > 1) {
       for (let i = 0; i < samples.length; i++) samples[i] /= buffer.numberOfChannels;
     }
-    return { samples, rate: RATE };
+    const peak = samples.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    return { samples, rate: RATE, peak };
   } catch {
     return null;
   }

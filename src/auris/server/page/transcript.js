@@ -20,15 +20,13 @@ export function add(piece) {
   waiting.hidden = true;
   const part = document.createElement("span");
   part.textContent = piece;
-  stable.append(part);
-  follow();
+  keepingEnd(() => stable.append(part));
 }
 
 /** Show text that may still change. */
 export function guess(piece) {
   if (piece) waiting.hidden = true;
-  provisional.textContent = piece;
-  follow();
+  keepingEnd(() => (provisional.textContent = piece));
 }
 
 /** Put the whole text in the place of its parts, where they differ. */
@@ -50,6 +48,9 @@ export function current() {
   return stable.textContent;
 }
 
-function follow() {
-  text.scrollTop = text.scrollHeight;
+/** Keep the end in view, unless somebody has scrolled back to read. */
+function keepingEnd(change) {
+  const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 40;
+  change();
+  if (atEnd) text.scrollTop = text.scrollHeight;
 }

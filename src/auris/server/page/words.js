@@ -58,6 +58,8 @@ export class Words {
       word.left = Math.max(wanted, ends[row]);
       ends[row] = word.left + width + GAP;
     }
+    const rows = Math.max(0, ...this.list.map(({ row }) => row + 1));
+    this.box.style.height = `${2 * TOP + rows * ROW}px`;
     this.clear();
   }
 

@@ -1,0 +1,121 @@
+"""The page in a real browser, on a server with both bundled models."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auris.server.settings import Settings
+from tests.server.live import EXAMPLE, Live, running, speech
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+Opening = Callable[..., AbstractContextManager["Shown"]]
+
+
+def _chromium() -> str | None:
+    given = os.environ.get("AURIS_CHROMIUM")
+    return given or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+class Shown:
+    """A page that is open, and what became of it meanwhile."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.told: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", lambda message: self._say(message.type, message.text))
+        page.on("pageerror", lambda error: self.told.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.goto(url)
+
+    def _say(self, kind: str, text: str) -> None:
+        # Refused requests are in the console whatever the page makes of them.
+        if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
+            self.told.append(text)
+
+    def ready(self) -> Any:
+        """The page when it knows the models."""
+        self.page.wait_for_selector("#model option", state="attached")
+        return self.page
+
+    def recognized(self, recording: Path | dict[str, Any] = EXAMPLE) -> Any:
+        """The page with a recording and its text."""
+        page = self.ready()
+        page.set_input_files("#file", recording)
+        page.wait_for_selector("#downloads a")
+        page.wait_for_selector("#words button")
+        page.wait_for_function("document.getElementById('audio').readyState >= 3")
+        return page
+
+    def clean(self) -> None:
+        """Nothing was complained about, and nothing came from another place."""
+        assert self.told == []
+        others = [url for url in self.asked if not url.startswith((self.url, "blob:"))]
+        assert others == []
+
+
+@pytest.fixture(scope="package")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    settings = Settings(
+        models=("tiny", "tiny-ctc"),
+        device="cpu",
+        batch_size=4,
+        chunk_seconds=5.0,
+        most_upload_bytes=4 << 20,
+        state_dir=str(tmp_path_factory.mktemp("state")),
+    )
+    with running(settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a microphone hears: the example again and again, between pauses."""
+    path = tmp_path_factory.mktemp("spoken") / "spoken.wav"
+    path.write_bytes(speech(2, pause=2.0))
+    return path
+
+
+@pytest.fixture(scope="package")
+def chromium(spoken: Path) -> Iterator[Any]:
+    program = _chromium()
+    if program is None:
+        pytest.skip("no Chromium here; `make chromium` installs it, AURIS_CHROMIUM names one")
+    api = pytest.importorskip("playwright.sync_api")
+    arguments = [
+        "--no-sandbox",
+        "--autoplay-policy=no-user-gesture-required",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={spoken}",
+    ]
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium: Any, live: Live) -> Opening:
+    """Opens the page; at the end it has to be clean."""
+
+    @contextmanager
+    def opening(url: str = live.url, **options: Any) -> Iterator[Shown]:
+        context = chromium.new_context(**options)
+        context.set_default_timeout(30_000)
+        try:
+            shown = Shown(context.new_page(), url)
+            yield shown
+            shown.clean()
+        finally:
+            context.close()
+
+    return opening

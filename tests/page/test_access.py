@@ -1,0 +1,161 @@
+"""The page for everybody: by keyboard, by screen reader, on small screens, with a key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auris.server.settings import Settings
+from tests.page.conftest import Opening
+from tests.server.live import EXAMPLE, SAID, running
+
+KEY = "a-key-of-some-length"
+
+
+def _focused(page: Any) -> str:
+    return str(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+
+
+def _tab_to(page: Any, wanted: str) -> None:
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if _focused(page) == wanted:
+            return
+    raise AssertionError(f"{wanted} is not reached by the tab key")
+
+
+def test_everything_works_by_keyboard(opened: Opening) -> None:
+    with opened() as shown:
+        page = shown.ready()
+        page.keyboard.press("Tab")
+        assert _focused(page) == "Skip to the text"
+        _tab_to(page, "file")
+        outline = "getComputedStyle(document.activeElement.closest('label')).outlineStyle"
+        assert page.evaluate(outline) == "solid"
+        with page.expect_file_chooser() as choosing:
+            page.keyboard.press("Enter")
+        choosing.value.set_files(EXAMPLE)
+        page.wait_for_selector("#downloads a")
+        page.wait_for_function("document.getElementById('audio').readyState >= 3")
+        for wanted in ("speak", "model", "language", "prompt", "text", "copy", "again", "srt"):
+            _tab_to(page, wanted)
+        for wanted in ("zoom-in", "play", "position", "switch"):
+            _tab_to(page, wanted)
+        for pressed, wanted in (
+            ("ArrowRight", "the"),
+            ("ArrowRight", "kitchen"),
+            ("End", "off"),
+            ("ArrowRight", "off"),
+            ("ArrowLeft", "fan"),
+            ("Home", "switch"),
+            ("ArrowLeft", "switch"),
+            ("End", "off"),
+        ):
+            page.keyboard.press(pressed)
+            assert _focused(page) == wanted
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.getElementById('audio').currentTime >= 1.4")
+        assert page.is_visible("#marked")
+        # One stop for all words.
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.closest('#words')") is None
+        page.keyboard.press("Shift+Tab")
+        assert _focused(page) == "off"
+
+
+def test_what_a_screen_reader_is_told(opened: Opening) -> None:
+    with opened() as shown:
+        page = shown.recognized()
+        assert page.get_by_role("main").count() == 1
+        assert page.get_by_role("banner").count() == 1
+        assert page.get_by_role("heading", level=1).inner_text() == "Auris"
+        for name in ("Recording", "Text", "Sound"):
+            assert page.get_by_role("heading", name=name, exact=True, level=2).count() == 1
+        assert page.get_by_role("log", name="Recognized text").inner_text() == SAID
+        assert page.get_by_role("status").inner_text() == "Done."
+        for role, name in (
+            ("button", "Choose a file"),
+            ("button", "Speak"),
+            ("combobox", "Model"),
+            ("combobox", "Language"),
+            ("textbox", "Names and words to expect"),
+            ("button", "Play"),
+            ("slider", "Position"),
+            ("link", "Download srt"),
+            ("button", "kitchen"),
+        ):
+            assert page.get_by_role(role, name=name, exact=True).count() == 1, (role, name)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_rule_of_accessibility_is_broken(opened: Opening, scheme: str) -> None:
+    """The rules of axe-core, contrast among them, with and without a recording and an error."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    with opened(color_scheme=scheme, reduced_motion="reduce") as shown:
+        page = shown.ready()
+        for state in ("empty", "recognized", "failed"):
+            if state == "recognized":
+                shown.recognized()
+            if state == "failed":
+                page.set_input_files(
+                    "#file", {"name": "a.wav", "mimeType": "audio/wav", "buffer": b"no sound"}
+                )
+                page.wait_for_selector("#error:visible")
+            found = axe.Axe().run(page)
+            assert found.violations_count == 0, (state, found.generate_report())
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+def test_nothing_is_cut_off_on_small_screens(opened: Opening, width: int) -> None:
+    with opened(viewport={"width": width, "height": 740}, color_scheme="dark") as shown:
+        page = shown.recognized()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        wide = page.evaluate(
+            """width => [...document.querySelectorAll('main *')]
+              .filter(one => !one.closest('#scroller') && !one.closest('.unseen'))
+              .filter(one => one.getBoundingClientRect().right > width)
+              .map(one => one.id || one.tagName)""",
+            width,
+        )
+        assert wide == []
+        small = page.evaluate(
+            """() => [...document.querySelectorAll('button, a.button, select, label.button')]
+              .filter(one => one.checkVisibility() && one.getBoundingClientRect().height < 24)
+              .map(one => one.id || one.textContent)"""
+        )
+        assert small == []
+
+
+def test_who_wants_no_motion_gets_none(opened: Opening) -> None:
+    with opened(reduced_motion="reduce") as shown:
+        page = shown.recognized()
+        moving = page.evaluate(
+            "() => document.getAnimations().filter(one => one.playState === 'running').length"
+        )
+        assert moving == 0
+
+
+def test_a_key_is_asked_for_where_one_is_needed(opened: Opening, tmp_path: Path) -> None:
+    settings = Settings(models=("tiny",), device="cpu", keys=(KEY,), state_dir=str(tmp_path))
+    with running(settings) as server, opened(server.url) as shown:
+        page = shown.page
+        page.wait_for_selector("#key-form:visible")
+        assert "asks for a key" in page.inner_text("#error")
+        assert _focused(page) == "key"
+        page.fill("#key", "a-wrong-key-of-some-length")
+        page.keyboard.press("Enter")
+        page.wait_for_function(
+            "document.getElementById('error').textContent.includes('does not know')"
+        )
+        page.fill("#key", KEY)
+        page.keyboard.press("Enter")
+        shown.recognized()
+        assert page.is_hidden("#key-form")
+        assert page.is_hidden("#error")
+        assert page.inner_text("#stable") == SAID
+        page.reload()
+        shown.ready()
+        assert page.is_hidden("#key-form"), "the tab keeps it"
+        assert KEY not in "".join(shown.asked)

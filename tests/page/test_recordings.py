@@ -1,0 +1,190 @@
+"""A recording in the page: its text, words, sound and files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page.conftest import Opening
+from tests.server.live import EXAMPLE, SAID, Live, speech
+
+TIMES = {"timestamp_granularities[]": ["word", "segment"]}
+WORDS = SAID.split()
+
+
+def _said(page: Any) -> str:
+    return str(page.inner_text("#stable"))
+
+
+def _heard_at(page: Any) -> float:
+    return float(page.evaluate("document.getElementById('audio').currentTime"))
+
+
+def test_a_recording_is_recognized_and_its_words_can_be_heard(opened: Opening, live: Live) -> None:
+    times = live.transcribe(EXAMPLE.read_bytes(), response_format="verbose_json", **TIMES)
+    starts = [word["start"] for word in times.json()["words"]]
+    with opened() as shown:
+        page = shown.recognized()
+        assert _said(page) == SAID
+        assert page.inner_text("#provisional") == ""
+        assert page.get_attribute("#text", "lang") == "en"
+        assert page.locator("#words button").all_inner_texts() == WORDS
+        for index in (3, 0, 2):
+            page.evaluate("document.getElementById('audio').pause()")
+            page.locator("#words button").nth(index).click()
+            page.wait_for_function("!document.getElementById('audio').paused")
+            assert starts[index] <= _heard_at(page) < starts[index] + 0.5
+        page.wait_for_selector("#words button[aria-current]")
+        page.wait_for_function("document.getElementById('audio').ended")
+        assert page.get_attribute("#play", "aria-label") == "Play"
+
+
+def test_downloads_are_what_the_api_gives(opened: Opening, live: Live) -> None:
+    data = speech(3, pause=1.0)
+    with opened() as shown:
+        page = shown.recognized({"name": "talk.one.wav", "mimeType": "audio/wav", "buffer": data})
+        files = {}
+        for link in page.locator("#downloads a").all():
+            with page.expect_download() as downloading:
+                link.click()
+            got = downloading.value
+            files[got.suggested_filename] = Path(got.path()).read_bytes().decode()
+    assert set(files) == {f"talk.one.{kind}" for kind in ("srt", "vtt", "txt", "json")}
+    for kind in ("srt", "vtt"):
+        words = {"timestamp_granularities[]": "word"}
+        asked = live.transcribe(data, response_format=kind, **words)
+        assert files[f"talk.one.{kind}"] == asked.text
+        assert asked.text.count("-->") >= 3, "cues follow the words, so pauses part them"
+    assert files["talk.one.txt"] == live.transcribe(data, response_format="text").text
+    whole = live.transcribe(data, response_format="verbose_json", **TIMES)
+    assert json.loads(files["talk.one.json"]) == whole.json()
+
+
+def test_text_comes_piece_by_piece(opened: Opening) -> None:
+    """Pieces of 5 s: text of the first is there while the last is not."""
+    with opened() as shown:
+        page = shown.ready()
+        page.evaluate(
+            """() => {
+              window.seen = [];
+              new MutationObserver(() => seen.push(document.getElementById('stable').textContent))
+                .observe(document.getElementById('stable'), {childList: true});
+            }"""
+        )
+        buffer = speech(6, pause=1.0)
+        page.set_input_files("#file", {"name": "a.wav", "mimeType": "audio/wav", "buffer": buffer})
+        page.wait_for_selector("#downloads a")
+        seen = [text for text in page.evaluate("seen") if text]
+        assert len(set(seen)) >= 3
+        assert all(later.startswith(text) for text, later in zip(seen, seen[1:], strict=False))
+        assert seen[-1].count("kitchen") == 6
+
+
+def test_sound_is_drawn(opened: Opening) -> None:
+    """Waveform and spectrogram are dark where somebody speaks and blank where nobody does."""
+    with opened() as shown:
+        page = shown.recognized()
+        page.wait_for_function("document.getElementById('drawing').width > 300")
+        page.wait_for_timeout(100)
+        drawn = """([seconds, from, to]) => {
+            const canvas = document.getElementById('drawing');
+            const ratio = canvas.width / canvas.clientWidth;
+            const x = Math.round(seconds / 1.765 * canvas.width);
+            const size = [4, Math.round((to - from) * ratio)];
+            const data = canvas.getContext('2d').getImageData(x, from * ratio, ...size).data;
+            let ink = 0;
+            for (let i = 0; i < data.length; i += 4) ink += 255 - data[i];
+            return ink / (data.length / 4);
+        }"""
+        for top, bottom in ((0, 80), (100, 180)):
+            voice, silence = (page.evaluate(drawn, [at, top, bottom]) for at in (1.05, 0.08))
+            assert voice > silence + 15, (top, voice, silence)
+
+
+def test_only_what_a_model_can_do_is_offered(opened: Opening, live: Live) -> None:
+    with live.client() as client:
+        models = {model["id"]: model for model in client.get("/v1/models").json()["data"]}
+        assert client.get("/v1/models/tiny-ctc").json() == models["tiny-ctc"]
+    assert models["tiny-ctc"]["capabilities"] == {
+        "languages": ["en"],
+        "prompt": False,
+        "words": True,
+    }
+    with opened() as shown:
+        page = shown.ready()
+        assert page.locator("#model option").all_inner_texts() == ["tiny", "tiny-ctc"]
+        assert page.is_visible("#prompt")
+        offered = page.locator("#language option").all_inner_texts()
+        assert offered[0] == "Detect"
+        assert len(offered) == 1 + len(models["tiny"]["capabilities"]["languages"])
+        page.select_option("#language", "en")
+        page.fill("#prompt", "kitchen fan")
+        page.select_option("#model", "tiny-ctc")
+        assert page.is_hidden("#prompt")
+        assert page.locator("#language option").all_inner_texts() == ["English"]
+        page.set_input_files("#file", EXAMPLE)
+        page.wait_for_selector("#downloads a")
+        by_ctc = live.transcribe(EXAMPLE.read_bytes(), model="tiny-ctc").json()["text"]
+        assert _said(page) == by_ctc
+        page.select_option("#model", "tiny")
+        page.click("#again")
+        page.wait_for_function(f"document.getElementById('stable').textContent === {SAID!r}")
+
+
+def test_a_dropped_file_is_recognized(opened: Opening) -> None:
+    with opened() as shown:
+        page = shown.ready()
+        moved = page.evaluate_handle(
+            """bytes => {
+              const data = new DataTransfer();
+              data.items.add(new File([new Uint8Array(bytes)], 'dropped.flac'));
+              return data;
+            }""",
+            list(EXAMPLE.read_bytes()),
+        )
+        page.dispatch_event("body", "dragenter", {"dataTransfer": moved})
+        assert page.is_visible("#curtain")
+        page.dispatch_event("body", "drop", {"dataTransfer": moved})
+        assert page.is_hidden("#curtain")
+        page.wait_for_selector("#downloads a")
+        assert _said(page) == SAID
+        assert page.inner_text("#sound-name") == "dropped.flac"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("notes.wav", b"no sound at all" * 100, "no audio"),
+        ("large.wav", b"RIFF" + bytes(5 << 20), "larger than"),
+        ("empty.wav", b"", ""),
+    ],
+)
+def test_errors_are_told_in_words(opened: Opening, name: str, data: bytes, told: str) -> None:
+    with opened() as shown:
+        page = shown.ready()
+        page.set_input_files("#file", {"name": name, "mimeType": "audio/wav", "buffer": data})
+        page.wait_for_selector("#error:visible")
+        message = page.inner_text("#error")
+        assert told in message
+        assert "Error" not in message
+        assert page.is_hidden("#progress")
+        # The page works on, and the message goes.
+        page.set_input_files("#file", EXAMPLE)
+        page.wait_for_selector("#downloads a")
+        assert page.is_hidden("#error")
+        assert _said(page) == SAID
+
+
+def test_a_call_can_be_cancelled(opened: Opening, live: Live) -> None:
+    with opened() as shown:
+        page = shown.ready()
+        buffer = speech(40)
+        page.set_input_files("#file", {"name": "a.wav", "mimeType": "audio/wav", "buffer": buffer})
+        page.click("#stop")
+        page.wait_for_function("document.getElementById('status').textContent === 'Cancelled.'")
+        assert page.is_hidden("#stop")
+        page.wait_for_timeout(50)
+        assert page.is_hidden("#results")
