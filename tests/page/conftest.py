@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from auris.server.settings import Settings
-from tests.server.live import EXAMPLE, Live, running, speech
+from tests.server.live import EXAMPLE, Live, running, speech, until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -22,6 +22,11 @@ Opening = Callable[..., AbstractContextManager["Shown"]]
 def _chromium() -> str | None:
     given = os.environ.get("AURIS_CHROMIUM")
     return given or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def holds(page: Any, expression: str) -> None:
+    """Wait until a condition of the page holds; waiting inside it would break its own policy."""
+    until(lambda: page.evaluate(expression))
 
 
 class Shown:
@@ -53,7 +58,7 @@ class Shown:
         page.set_input_files("#file", recording)
         page.wait_for_selector("#downloads a")
         page.wait_for_selector("#words button")
-        page.wait_for_function("document.getElementById('audio').readyState >= 3")
+        holds(page, "document.getElementById('audio').readyState >= 3")
         return page
 
     def clean(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from auris.server.settings import Settings
-from tests.page.conftest import Opening
+from tests.page.conftest import Opening, holds
 from tests.server.live import EXAMPLE, SAID, running
 
 KEY = "a-key-of-some-length"
@@ -38,7 +38,7 @@ def test_everything_works_by_keyboard(opened: Opening) -> None:
             page.keyboard.press("Enter")
         choosing.value.set_files(EXAMPLE)
         page.wait_for_selector("#downloads a")
-        page.wait_for_function("document.getElementById('audio').readyState >= 3")
+        holds(page, "document.getElementById('audio').readyState >= 3")
         for wanted in ("speak", "model", "language", "prompt", "text", "copy", "again", "srt"):
             _tab_to(page, wanted)
         for wanted in ("zoom-in", "play", "position", "switch"):
@@ -56,7 +56,7 @@ def test_everything_works_by_keyboard(opened: Opening) -> None:
             page.keyboard.press(pressed)
             assert _focused(page) == wanted
         page.keyboard.press("Enter")
-        page.wait_for_function("document.getElementById('audio').currentTime >= 1.4")
+        holds(page, "document.getElementById('audio').currentTime >= 1.4")
         assert page.is_visible("#marked")
         # One stop for all words.
         page.keyboard.press("Tab")
@@ -146,7 +146,7 @@ def test_a_key_is_asked_for_where_one_is_needed(opened: Opening, tmp_path: Path)
         assert _focused(page) == "key"
         page.fill("#key", "a-wrong-key-of-some-length")
         page.keyboard.press("Enter")
-        page.wait_for_function(
+        holds(page, 
             "document.getElementById('error').textContent.includes('does not know')"
         )
         page.fill("#key", KEY)
