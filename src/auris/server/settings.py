@@ -37,6 +37,8 @@ class Settings:
         most_seconds_in_flight: audio of all calls under way together.
         most_jobs: of one key that are waiting or running.
         most_prompt_letters: longest prompt, keywords included.
+        most_realtime_sessions: of a process.
+        most_idle_seconds: longest silence of a realtime client.
         urls: whether recordings are fetched from the public web.
         origins: web pages of other places that may call ("*": all).
         state_dir: where jobs are kept.
@@ -59,6 +61,8 @@ class Settings:
     most_seconds_in_flight: float = 3600.0
     most_jobs: int = 100
     most_prompt_letters: int = 4096
+    most_realtime_sessions: int = 32
+    most_idle_seconds: float = 300.0
     urls: bool = False
     origins: tuple[str, ...] = ()
     state_dir: str = ""
@@ -74,6 +78,8 @@ class Settings:
             "most_channels",
             "most_seconds_in_flight",
             "most_jobs",
+            "most_realtime_sessions",
+            "most_idle_seconds",
         ):
             if not 0 < getattr(self, name) < 1e15:
                 raise UsageError(
