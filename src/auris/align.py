@@ -200,11 +200,15 @@ class AligningRecognizer:
     Args:
         recognizer: writes the text.
         aligner: places its words.
+        while_heard: whether words of a piece that is still being heard have times, too.
     """
 
-    def __init__(self, recognizer: Recognizer, aligner: ForcedAligner) -> None:
+    def __init__(
+        self, recognizer: Recognizer, aligner: ForcedAligner, while_heard: bool = False
+    ) -> None:
         self.recognizer = recognizer
         self.aligner = aligner
+        self.while_heard = while_heard
         self.config = recognizer.config
         self.tokenizer = recognizer.tokenizer
 
@@ -229,8 +233,11 @@ class AligningRecognizer:
             yield self._placed(done, heard.pop(done.key))
 
     def provisional(self, attempt: Attempt) -> Segment:
-        """See `Recognizer.provisional`; the words of a piece have times when it is over."""
-        return self.recognizer.provisional(attempt)
+        """See `Recognizer.provisional`."""
+        segment = self.recognizer.provisional(attempt)
+        if not self.while_heard:
+            return segment
+        return self.aligner.with_words(segment, attempt.piece.chunk.samples)
 
     def commit(self, attempt: Attempt) -> Recognized:
         """See `Recognizer.commit`."""

@@ -107,6 +107,8 @@ class StreamOptions(TypedDict, total=False):
         step_seconds: time between steps (0.5).
         vad, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
             `CallOptions`; words have times in stable segments.
+        provisional_words: whether words of provisional text get times, too (no); with
+            word_timestamps, at the price of an alignment a step.
     """
 
     rate: int
@@ -119,6 +121,7 @@ class StreamOptions(TypedDict, total=False):
     clean: Sequence[str]
     word_timestamps: bool
     aligner: ForcedAligner | None
+    provisional_words: bool
 
 
 class SessionOptions(TypedDict, total=False):

@@ -237,7 +237,8 @@ class AsrPipeline:
             InvalidSamples: the rate is.
         """
         session, call = stream_options(options)
-        recognizer, text = self._recognizer(call), text_options(language, context, call)
+        recognizer = self._recognizer(call, options.get("provisional_words", False))
+        text = text_options(language, context, call)
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
             raise UsageError(
@@ -279,11 +280,12 @@ class AsrPipeline:
         report = given.get("progress")
         return _watched(updates, report) if report else updates
 
-    def _recognizer(self, given: CallOptions) -> Recognizer:
+    def _recognizer(self, given: CallOptions, while_heard: bool = False) -> Recognizer:
         """The recognizer, with an aligner behind it where times of words are asked for."""
         if not given.get("word_timestamps", False):
             return self.recognizer
-        return AligningRecognizer(self.recognizer, given.get("aligner") or self._own_aligner)
+        aligner = given.get("aligner") or self._own_aligner
+        return AligningRecognizer(self.recognizer, aligner, while_heard)
 
     @cached_property
     def _own_aligner(self) -> ForcedAligner:

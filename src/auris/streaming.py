@@ -44,6 +44,10 @@ SHORTEST_STEP = 0.02
 """Shortest time between steps that can be asked for."""
 
 
+Submit = Callable[[Callable[[], None]], "Future[None]"]
+"""Has something done in a thread, one thing after the other."""
+
+
 @dataclass(frozen=True)
 class StreamUpdate:
     """What is known of a piece after a step.
@@ -296,15 +300,20 @@ class StreamPool:
     Args:
         recognizer: the model.
         streams: most streams at once.
+        submit: does work in a thread that the caller has for it, one thing after the other; by
+            default the pool has a thread of its own when it needs one.
     """
 
-    def __init__(self, recognizer: Recognizer, streams: int = 8) -> None:
+    def __init__(
+        self, recognizer: Recognizer, streams: int = 8, submit: Submit | None = None
+    ) -> None:
         self.recognizer = recognizer
         self._live = live_recognizer(recognizer, streams)
         self._streams = streams
         self._sessions: list[StreamSession] = []
         self._lock = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
+        self._submit = submit
 
     def open(
         self,
@@ -381,7 +390,9 @@ class StreamPool:
                 self._release(session)
 
     def submit(self, job: Callable[[], None]) -> Future[None]:
-        """Do something in the pool's own thread, one thing after the other."""
+        """Do something in the pool's thread, one thing after the other."""
+        if self._submit is not None:
+            return self._submit(job)
         with self._lock:
             if self._worker is None:
                 self._worker = ThreadPoolExecutor(1, "auris-streams")

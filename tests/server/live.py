@@ -15,6 +15,7 @@ import uvicorn
 
 from auris.audio.io import load
 from auris.server.app import create_app
+from auris.server.run import SOCKETS
 from auris.server.settings import Settings
 from auris.server.state import Server
 from tests.audio.media import encode, pcm
@@ -50,8 +51,8 @@ def running(settings: Settings) -> Iterator[Live]:
         port=0,
         log_config=None,
         access_log=False,
-        ws="none",
         timeout_graceful_shutdown=20,
+        **SOCKETS,
     )
     program = uvicorn.Server(config)
     thread = threading.Thread(target=program.run, daemon=True)

@@ -60,6 +60,12 @@ def serve(
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="The page for browsers, at /.")
     ] = True,
+    max_realtime_sessions: Annotated[
+        int, typer.Option(help="Realtime connections of a process; beyond it, 429.")
+    ] = 32,
+    realtime_idle_seconds: Annotated[
+        float, typer.Option(help="Longest time without a message from a realtime client.")
+    ] = 300.0,
     allow_urls: Annotated[
         bool, typer.Option("--allow-urls", help="Fetch recordings from public web addresses.")
     ] = False,
@@ -102,6 +108,8 @@ def serve(
         most_seconds_in_flight=max_seconds_in_flight,
         most_jobs=max_jobs,
         page=page,
+        most_realtime_sessions=max_realtime_sessions,
+        most_idle_seconds=realtime_idle_seconds,
         urls=allow_urls,
         origins=tuple(cors_origin or ()),
         state_dir=str(state_dir or ""),
@@ -115,9 +123,10 @@ def _require_extra() -> None:
         import fastapi  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
+        import websockets  # noqa: F401
     except ImportError as error:
         raise MissingExtra(
-            "auris serve needs fastapi, uvicorn and python-multipart",
+            "auris serve needs fastapi, uvicorn, websockets and python-multipart",
             f"{error.name} is not installed",
             "run pip install 'auris-asr[serve]'",
         ) from None

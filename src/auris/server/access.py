@@ -8,11 +8,13 @@ import hashlib
 import hmac
 import logging
 import time
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from auris.server.failures import ApiError
 from auris.server.metrics import Metrics
@@ -23,6 +25,9 @@ __all__ = ["Access", "owner_of"]
 
 OPEN = frozenset({"/health"})
 """Paths that need no key."""
+
+KEY_SUBPROTOCOL = "openai-insecure-api-key."
+"""What stands before the key in a subprotocol of a WebSocket."""
 
 DRAINED, DRAINED_SECONDS = 1 << 20, 0.5
 """Bytes of a refused request that are read, and for how long, so that its sender comes to read the
@@ -66,6 +71,9 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse a request."""
+        if scope["type"] == "websocket":
+            await self._connect(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -101,6 +109,58 @@ class Access:
             return
         await self._app(scope, body.receive, send)
 
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a WebSocket through, or refuse it before there is one."""
+        began = time.perf_counter()
+        status = code = 0
+
+        async def receiving() -> Message:
+            nonlocal code
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                code = code or message.get("code", 0)
+            return message
+
+        async def sending(message: Message) -> None:
+            nonlocal status, code
+            if message["type"] == "websocket.accept":
+                status = 101
+            elif message["type"] == "websocket.http.response.start":
+                status = message["status"]
+            elif message["type"] == "websocket.close":
+                code = message["code"]
+            await send(message)
+
+        headers = Headers(scope=scope)
+        try:
+            self._refuse_foreign_pages(headers)
+            scope.setdefault("state", {})["owner"] = self._admitted(
+                scope["path"], _with_key(headers, scope["subprotocols"])
+            )
+        except ApiError as error:
+            socket = WebSocket(scope, receiving, sending)
+            await socket.send_denial_response(
+                JSONResponse(error.body(), error.status, error.headers)
+            )
+        else:
+            await self._app(scope, receiving, sending)
+        seconds = time.perf_counter() - began
+        place = getattr(scope.get("route"), "path", "other")
+        if status != 101:
+            self._metrics.count_request("GET", place, status, seconds)
+        _LOG.info("WEBSOCKET %s %d %d %.3f s", place, status, code, seconds)
+
+    def _refuse_foreign_pages(self, headers: Headers) -> None:
+        """Browsers open WebSockets for any page without asking, so the server has to look."""
+        origin = headers.get("origin")
+        own = origin is None or urlsplit(origin).netloc == headers.get("host", "")
+        if not own and not {"*", origin} & set(self._settings.origins):
+            raise ApiError(
+                403,
+                "Web pages of other origins may not connect (--cors-origin lets one in).",
+                code="forbidden_origin",
+            )
+
     def _admitted(self, path: str, headers: Headers) -> str:
         if path in OPEN:
             return ""
@@ -133,6 +193,16 @@ class Access:
                 "Without keys, this server answers programs on its own machine only.",
                 code="forbidden_origin",
             )
+
+
+def _with_key(headers: Headers, subprotocols: Sequence[str]) -> Headers:
+    """The headers, with the key that a browser gives in place of a header."""
+    if "authorization" not in headers:
+        for name in subprotocols:
+            if name.startswith(KEY_SUBPROTOCOL):
+                key = name.removeprefix(KEY_SUBPROTOCOL)
+                return Headers({**headers, "authorization": f"Bearer {key}"})
+    return headers
 
 
 class _Body:

@@ -29,6 +29,8 @@ __all__ = [
     "diarized_segment",
     "done_event",
     "formats_event",
+    "language_codes",
+    "text_logprobs",
     "tokens_used",
 ]
 
@@ -59,13 +61,17 @@ def answer(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict
 def _plain(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any]:
     content: dict[str, Any] = {"text": transcript.text, "languages": _languages(transcript)}
     if asked.logprobs:
-        content["logprobs"] = _logprobs(transcript.segments, recognizer)
+        content["logprobs"] = text_logprobs(transcript.segments, recognizer)
     content["usage"] = _usage(transcript, asked, recognizer)
     return content
 
 
 def _languages(transcript: Transcript) -> list[dict[str, str]]:
-    names = (transcript.language or "").split(",")
+    return language_codes((transcript.language or "").split(","))
+
+
+def language_codes(names: Iterable[str]) -> list[dict[str, str]]:
+    """Languages by their codes, from their English names."""
     return [{"code": CODES.get(name, name.lower())} for name in names if name]
 
 
@@ -99,7 +105,8 @@ def tokens_used(
     }
 
 
-def _logprobs(segments: Iterable[Segment], recognizer: Recognizer) -> list[dict[str, Any]]:
+def text_logprobs(segments: Iterable[Segment], recognizer: Recognizer) -> list[dict[str, Any]]:
+    """Log-probabilities of the texts' tokens."""
     return [entry for segment in segments for entry in _token_logprobs(segment, recognizer)]
 
 
@@ -223,7 +230,7 @@ class Deltas:
             "delta": self._text[len(before) :],
         }
         if self._asked.logprobs:
-            event["logprobs"] = _logprobs([segment], self._recognizer)
+            event["logprobs"] = text_logprobs([segment], self._recognizer)
         if self._asked.response_format != "diarized_json":
             return [event]
         whole = diarized_segment(self._segments, segment)
@@ -257,7 +264,7 @@ def done_event(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> 
         "languages": _languages(transcript),
     }
     if asked.logprobs:
-        content["logprobs"] = _logprobs(transcript.segments, recognizer)
+        content["logprobs"] = text_logprobs(transcript.segments, recognizer)
     used = tokens_used(transcript.segments, asked, recognizer)
     if used is not None:
         content["usage"] = used

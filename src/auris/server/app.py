@@ -22,6 +22,7 @@ from auris.server import audio_routes, job_routes, page_routes, status_routes
 from auris.server.access import Access
 from auris.server.calls import Gone
 from auris.server.failures import ApiError, as_api_error, is_full_disk
+from auris.server.realtime import route as realtime_route
 from auris.server.settings import Settings
 from auris.server.state import Server
 
@@ -58,7 +59,7 @@ def create_app(server: Server) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.server = server
-    for routes in (audio_routes, job_routes, status_routes):
+    for routes in (audio_routes, job_routes, status_routes, realtime_route):
         app.include_router(routes.router)
     if server.settings.page:
         app.include_router(page_routes.router)

@@ -3,6 +3,9 @@
 A caller runs an ordinary pipeline in a thread of its own, over a `SharedRecognizer`. That hands its
 pieces to the one thread that runs the model, which takes them up as rows become free. So a text is
 the same as in any other batch, and whatever a pipeline does around a recognizer it does here, too.
+
+Live streams are computed in the same thread, between two steps of the batch: they have a cache of
+their own, and do not wait for files.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from queue import Empty, SimpleQueue
@@ -55,14 +59,16 @@ class Load:
     Attributes:
         waiting: pieces in the queue.
         under_way: pieces in the batch.
-        audio_seconds: audio recognized so far.
+        audio_seconds: audio of files recognized so far.
         busy_seconds: time spent on it.
+        live_seconds: time spent on live streams.
     """
 
     waiting: int
     under_way: int
     audio_seconds: float
     busy_seconds: float
+    live_seconds: float
 
 
 class Engine:
@@ -85,6 +91,8 @@ class Engine:
         self._stopping = threading.Event()
         self._audio_seconds = 0.0
         self._busy_seconds = 0.0
+        self._live: list[tuple[Callable[[], None], Future[None]]] = []
+        self._live_seconds = 0.0
         self._thread = threading.Thread(target=self._run, name="auris-engine", daemon=True)
 
     def start(self) -> None:
@@ -108,7 +116,11 @@ class Engine:
         """What there is to do, and what was done."""
         with self._change:
             return Load(
-                len(self._queue), len(self._under_way), self._audio_seconds, self._busy_seconds
+                len(self._queue),
+                len(self._under_way),
+                self._audio_seconds,
+                self._busy_seconds,
+                self._live_seconds,
             )
 
     def submit(
@@ -134,9 +146,24 @@ class Engine:
             heapq.heappush(self._queue, _Ticket(priority, next(self._numbers), piece, deliver))
             self._change.notify_all()
 
+    def between(self, job: Callable[[], None]) -> Future[None]:
+        """Do something in the engine's thread before the next step of any file.
+
+        Raises:
+            EngineError: the engine has stopped.
+        """
+        done: Future[None] = Future()
+        with self._change:
+            if not self.running:
+                raise _gone()
+            self._live.append((job, done))
+            self._change.notify_all()
+        return done
+
     def _run(self) -> None:
         while self._work_arrived():
-            began = time.perf_counter()
+            self._do_live()
+            began, live = time.perf_counter(), self._live_seconds
             try:
                 for result in self.recognizer.recognize(
                     self._at_hand(), self.rows + 1, self._stopping.is_set
@@ -145,18 +172,40 @@ class Engine:
             except Exception as error:
                 self._rescue(error)
             with self._change:
-                self._busy_seconds += time.perf_counter() - began
+                meanwhile = self._live_seconds - live
+                self._busy_seconds += time.perf_counter() - began - meanwhile
         with self._change:
-            left = [*self._under_way.values(), *self._queue]
+            left, jobs = [*self._under_way.values(), *self._queue], self._live
             self._under_way.clear()
             self._queue.clear()
+            self._live = []
         for ticket in left:
             ticket.deliver(None)
+        for _, done in jobs:
+            done.set_exception(_gone())
+
+    def _do_live(self) -> None:
+        """All that live streams want now."""
+        with self._change:
+            jobs, self._live = self._live, []
+        began = time.perf_counter()
+        for job, done in jobs:
+            if not done.set_running_or_notify_cancel():
+                continue
+            try:
+                job()
+            except Exception as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+        if jobs:
+            with self._change:
+                self._live_seconds += time.perf_counter() - began
 
     def _work_arrived(self) -> bool:
         """Wait for a piece; False at the end."""
         with self._change:
-            self._change.wait_for(lambda: self._queue or self._stopping.is_set())
+            self._change.wait_for(lambda: self._queue or self._live or self._stopping.is_set())
         return not self._stopping.is_set()
 
     def _at_hand(self) -> Iterator[Piece | None]:
@@ -165,6 +214,7 @@ class Engine:
         The end lets go of the batch's cache while there is nothing to do.
         """
         while True:
+            self._do_live()
             ticket = self._next()
             if ticket is not None:
                 yield replace(ticket.piece, key=ticket.number)

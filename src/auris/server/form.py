@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from auris.errors import LanguageError
 from auris.server.failures import ApiError
 from auris.text.languages import language_name
 
-__all__ = ["FORMATS", "Asked", "asked_of", "translation_of"]
+__all__ = ["FORMATS", "Asked", "asked_of", "joined_context", "translation_of"]
 
 T = TypeVar("T")
 
@@ -271,13 +271,18 @@ def _listed_language(name: str) -> str | None:
 
 
 def _context(fields: _Fields, most: int) -> str:
-    words = [word.strip() for word in fields.many("keywords") if word.strip()]
-    parts = [fields.one("prompt", str, ""), ", ".join(words)]
-    context = "\n".join(part for part in parts if part)
+    prompt = fields.one("prompt", str, "")
+    context = joined_context(prompt, fields.many("keywords"))
     if len(context) > most:
-        name = "prompt" if parts[0] else "keywords[]"
+        name = "prompt" if prompt else "keywords[]"
         raise _invalid(name, f"prompt and keywords may have {most} letters together")
     return context
+
+
+def joined_context(prompt: str, keywords: Iterable[str]) -> str:
+    """What a model is told to expect."""
+    words = ", ".join(word.strip() for word in keywords if word.strip())
+    return "\n".join(part for part in (prompt, words) if part)
 
 
 def _times(fields: _Fields, answer: str) -> set[str]:

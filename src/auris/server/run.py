@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -15,16 +16,26 @@ from auris.server.app import SETTINGS, create_app
 from auris.server.settings import Settings
 from auris.server.state import Server
 
-__all__ = ["Listening", "run"]
+__all__ = ["SOCKETS", "Listening", "run"]
+
+SOCKETS: dict[str, Any] = {
+    "ws": "websockets-sansio",
+    "ws_max_size": 16 << 20,
+    # Audio hardly shrinks, and what is small could unpack to what is large.
+    "ws_per_message_deflate": False,
+}
+"""uvicorn's options of WebSockets."""
 
 LOGS: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+    "filters": {"without_addresses": {"()": "auris.server.run.WithoutAddresses"}},
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": "plain",
+            "filters": ["without_addresses"],
             "stream": "ext://sys.stderr",
         }
     },
@@ -40,6 +51,14 @@ LOGS: dict[str, Any] = {
     },
 }
 """uvicorn's own log of requests is off: it writes whole addresses."""
+
+
+class WithoutAddresses(logging.Filter):
+    """Leaves out uvicorn's lines about WebSockets, which no option turns off."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is written."""
+        return '"WebSocket ' not in str(record.msg)
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,7 @@ def run(settings: Settings, listening: Listening) -> None:
         "log_config": LOGS,
         "access_log": False,
         "server_header": False,
-        "ws": "none",
+        **SOCKETS,
     }
     if (listening.certificate is None) != (listening.key is None):
         raise UsageError(

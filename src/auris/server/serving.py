@@ -12,6 +12,7 @@ from auris.pipeline import AsrPipeline
 from auris.server.engine import Engine, Priority, SharedRecognizer
 from auris.server.failures import ApiError
 from auris.server.settings import Settings
+from auris.streaming import StreamPool
 
 __all__ = ["Served", "Serving"]
 
@@ -24,6 +25,8 @@ class Served:
         name: what callers ask for.
         engine: runs it.
         pipelines: over the engine, for each kind of caller.
+        live: the pipeline of streams.
+        pool: their streams, computed in the engine's thread.
         aligner: places words, where the model's own CTC head does not.
         since: when it was loaded, in seconds since 1970.
     """
@@ -31,6 +34,8 @@ class Served:
     name: str
     engine: Engine
     pipelines: dict[Priority, AsrPipeline]
+    live: AsrPipeline
+    pool: StreamPool
     aligner: ForcedAligner | None
     since: int
 
@@ -52,7 +57,8 @@ class Served:
         name = loaded.model.name
         if loaded.model.origin == "directory":
             name = Path(name).resolve().name  # Where it lies is nobody else's business.
-        return cls(name, engine, pipelines, aligner, int(time.time()))
+        pool = StreamPool(loaded.recognizer, settings.most_realtime_sessions, engine.between)
+        return cls(name, engine, pipelines, loaded, pool, aligner, int(time.time()))
 
 
 class Serving:
@@ -84,6 +90,11 @@ class Serving:
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._models.values())
+
+    @property
+    def default(self) -> Served:
+        """The first model."""
+        return next(iter(self._models.values()))
 
     def names(self) -> Iterator[tuple[str, Served]]:
         """Every name that can be asked for, and its model."""

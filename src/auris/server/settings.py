@@ -38,6 +38,8 @@ class Settings:
         most_jobs: of one key that are waiting or running.
         most_prompt_letters: longest prompt, keywords included.
         page: whether there is a page for browsers.
+        most_realtime_sessions: of a process.
+        most_idle_seconds: longest silence of a realtime client.
         urls: whether recordings are fetched from the public web.
         origins: web pages of other places that may call ("*": all).
         state_dir: where jobs are kept.
@@ -61,6 +63,8 @@ class Settings:
     most_jobs: int = 100
     most_prompt_letters: int = 4096
     page: bool = True
+    most_realtime_sessions: int = 32
+    most_idle_seconds: float = 300.0
     urls: bool = False
     origins: tuple[str, ...] = ()
     state_dir: str = ""
@@ -76,6 +80,8 @@ class Settings:
             "most_channels",
             "most_seconds_in_flight",
             "most_jobs",
+            "most_realtime_sessions",
+            "most_idle_seconds",
         ):
             if not 0 < getattr(self, name) < 1e15:
                 raise UsageError(

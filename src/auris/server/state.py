@@ -54,6 +54,7 @@ class Server:
         self.metrics = Metrics()
         self.store = store
         self.jobs = Workers(store, serving, settings)
+        self.realtime_sessions = 0
         self.gate = Gate(settings.most_seconds_in_flight, self._speed)
         self._looking = ThreadPoolExecutor(LOOKING, "auris-look")
         self._calling = ThreadPoolExecutor(CALLS, "auris-call")
@@ -124,7 +125,8 @@ class Server:
     def gauges(self) -> list[tuple[str, dict[str, str], float]]:
         """What can be measured now."""
         found: list[tuple[str, dict[str, str], float]] = [
-            ("auris_audio_seconds_in_flight", {}, self.gate.seconds)
+            ("auris_audio_seconds_in_flight", {}, self.gate.seconds),
+            ("auris_realtime_sessions", {}, self.realtime_sessions),
         ]
         loads = {model.name: model.engine.load() for model in self.serving}
         for name, value in (
@@ -132,6 +134,7 @@ class Server:
             ("auris_pieces_under_way", "under_way"),
             ("auris_engine_audio_seconds_total", "audio_seconds"),
             ("auris_engine_busy_seconds_total", "busy_seconds"),
+            ("auris_engine_live_seconds_total", "live_seconds"),
         ):
             found += [(name, {"model": m}, getattr(load, value)) for m, load in loads.items()]
         found += [
