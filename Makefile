@@ -1,9 +1,10 @@
 # `make demo` transcribes a clip; `make test` runs every check. Both make .venv first.
+# `make chromium` installs the browser in which the page is tested; without one those tests are skipped.
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test clean
+.PHONY: demo test chromium clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/auris transcribe examples/kitchen_fan.flac
@@ -22,6 +23,11 @@ $(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard native/*) 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) -e '.[dev]'
 	@touch $@
+
+# A browser that is at hand already is used, too: by name on PATH, or by AURIS_CHROMIUM.
+chromium:
+	$(if $(filter 0,$(shell id -u)),,sudo) apt-get update -qq
+	$(if $(filter 0,$(shell id -u)),,sudo) apt-get install -y -qq --no-install-recommends chromium
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info src/auris/_native* .coverage* .pytest_cache .mypy_cache .ruff_cache

@@ -75,7 +75,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         device="cpu",
         batch_size=4,
         chunk_seconds=5.0,
-        most_upload_bytes=4 << 20,
+        most_upload_bytes=2 << 20,
         state_dir=str(tmp_path_factory.mktemp("state")),
     )
     with running(settings) as server:
@@ -84,9 +84,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture(scope="package")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a microphone hears: the example again and again, between pauses."""
+    """What a microphone hears: the example, and again after each pause."""
     path = tmp_path_factory.mktemp("spoken") / "spoken.wav"
-    path.write_bytes(speech(2, pause=2.0))
+    path.write_bytes(speech(1, pause=1.5))
     return path
 
 
@@ -113,9 +113,11 @@ def opened(chromium: Any, live: Live) -> Opening:
     """Opens the page; at the end it has to be clean."""
 
     @contextmanager
-    def opening(url: str = live.url, **options: Any) -> Iterator[Shown]:
+    def opening(url: str = live.url, microphone: bool = False, **options: Any) -> Iterator[Shown]:
         context = chromium.new_context(**options)
         context.set_default_timeout(30_000)
+        if microphone:
+            context.grant_permissions(["microphone"])
         try:
             shown = Shown(context.new_page(), url)
             yield shown

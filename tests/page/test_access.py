@@ -146,9 +146,7 @@ def test_a_key_is_asked_for_where_one_is_needed(opened: Opening, tmp_path: Path)
         assert _focused(page) == "key"
         page.fill("#key", "a-wrong-key-of-some-length")
         page.keyboard.press("Enter")
-        holds(page, 
-            "document.getElementById('error').textContent.includes('does not know')"
-        )
+        holds(page, "document.getElementById('error').textContent.includes('does not know')")
         page.fill("#key", KEY)
         page.keyboard.press("Enter")
         shown.recognized()

@@ -96,15 +96,15 @@ def test_sound_is_drawn(opened: Opening) -> None:
         page = shown.recognized()
         holds(page, "document.getElementById('drawing').width > 300")
         page.wait_for_timeout(100)
-        drawn = """([seconds, from, to]) => {
+        drawn = """([seconds, top, bottom]) => {
             const canvas = document.getElementById('drawing');
             const ratio = canvas.width / canvas.clientWidth;
             const x = Math.round(seconds / 1.765 * canvas.width);
-            const size = [4, Math.round((to - from) * ratio)];
+            const size = [4, Math.round((bottom - top) * ratio)];
             const copy = document.createElement('canvas');
             [copy.width, copy.height] = size;
             const to = copy.getContext('2d', {willReadFrequently: true});
-            to.drawImage(canvas, -x, -from * ratio);
+            to.drawImage(canvas, -x, -top * ratio);
             const data = to.getImageData(0, 0, ...size).data;
             let ink = 0;
             for (let i = 0; i < data.length; i += 4) ink += 255 - data[i];
@@ -169,7 +169,7 @@ def test_a_dropped_file_is_recognized(opened: Opening) -> None:
     ("name", "data", "told"),
     [
         ("notes.wav", b"no sound at all" * 100, "has to be in a format"),
-        ("large.wav", b"RIFF" + bytes(5 << 20), "larger than"),
+        ("large.wav", b"RIFF" + bytes(5 << 19), "larger than"),
         ("empty.wav", b"", ""),
     ],
 )
@@ -192,7 +192,7 @@ def test_errors_are_told_in_words(opened: Opening, name: str, data: bytes, told:
 def test_a_call_can_be_cancelled(opened: Opening, live: Live) -> None:
     with opened() as shown:
         page = shown.ready()
-        buffer = speech(40)
+        buffer = speech(24)
         page.set_input_files("#file", {"name": "a.wav", "mimeType": "audio/wav", "buffer": buffer})
         page.click("#stop")
         holds(page, "document.getElementById('status').textContent === 'Cancelled.'")

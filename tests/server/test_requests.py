@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
 from auris.audio.io import load
+from auris.server.settings import Settings
+from auris.text.languages import LANGUAGES
 from tests.audio.media import encode, pcm
-from tests.server.live import EXAMPLE, SAID, Live, speech
+from tests.server.live import EXAMPLE, SAID, Live, running, speech
+from tests.tiny_models import write_tiny
 
 Fields = dict[str, object]
 
@@ -34,8 +39,13 @@ REFUSED: list[tuple[Fields, str]] = [
     ({"response_format": "diarized_json"}, "response_format"),
     ({"stream": "maybe"}, "stream"),
     ({"stream": "true", "response_format": "srt"}, "stream"),
-    ({"stream": "true", "response_format": "verbose_json"}, "stream"),
+    ({"formats[]": "srt"}, "formats[]"),
+    ({"formats[]": "diarized_json", "stream": "true"}, "formats[]"),
     ({"timestamp_granularities[]": "word"}, "timestamp_granularities[]"),
+    (
+        {"timestamp_granularities[]": "segment", "response_format": "srt"},
+        "timestamp_granularities[]",
+    ),
     (
         {"timestamp_granularities[]": "letter", "response_format": "verbose_json"},
         "timestamp_granularities[]",
@@ -140,11 +150,66 @@ def test_file_and_url_exclude_each_other(live: Live, example: bytes) -> None:
         assert "does not fetch" in _error(response, 400, "url")["message"]
 
 
-def test_streams_are_events(live: Live) -> None:
-    response = live.transcribe(speech(2), stream="true")
-    assert response.headers["content-type"].startswith("text/event-stream")
+def _events(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.headers["content-type"].startswith("text/event-stream"), response.text
     lines = [line for line in response.text.split("\n\n") if line]
-    events = [json.loads(line.removeprefix("data: ")) for line in lines]
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def test_streams_can_have_times_and_further_formats(live: Live) -> None:
+    """They are what other requests for the same recording give."""
+    data, times = speech(2), {"timestamp_granularities[]": ["word", "segment"]}
+    whole = live.transcribe(data, response_format="verbose_json", **times).json()
+    formats = ["verbose_json", "srt", "vtt", "text", "srt"]
+    asked = {"response_format": "verbose_json", "stream": "true", "formats[]": formats}
+    events = _events(live.transcribe(data, **asked, **times))
+    assert [event["type"] for event in events] == [
+        "transcript.text.delta",
+        "auris.transcript.segment",
+        "auris.transcript.formats",
+        "transcript.text.done",
+    ]
+    segment = events[1]["segment"]
+    assert segment.pop("words") == whole["words"]
+    assert [segment] == whole["segments"]
+    given = events[2]["formats"]
+    assert given.pop("verbose_json") == whole
+    words = {"timestamp_granularities[]": "word"}
+    assert given == {
+        "srt": live.transcribe(data, response_format="srt", **words).text,
+        "vtt": live.transcribe(data, response_format="vtt", **words).text,
+        "text": live.transcribe(data, response_format="text").text,
+    }
+    # Without times of words a cue is a guess.
+    assert given["srt"] != live.transcribe(data, response_format="srt").text
+
+
+def test_models_say_what_they_can_be_asked(live: Live, example: bytes) -> None:
+    with live.client() as client:
+        models = client.get("/v1/models").json()["data"]
+        assert [client.get(f"/v1/models/{model['id']}").json() for model in models] == models
+    for model in models:
+        can = model["capabilities"]
+        for code, name in LANGUAGES.items():
+            if code in ("en", "de"):
+                answer = live.transcribe(example, model=model["id"], language=name)
+                assert (answer.status_code == 200) == (code in can["languages"])
+        answer = live.transcribe(example, model=model["id"], prompt="kitchen")
+        assert (answer.status_code == 200) == can["prompt"]
+        assert can["words"]
+
+
+def test_a_model_without_a_place_for_words_says_so(tmp_path: Path) -> None:
+    directory = write_tiny(tmp_path / "plain", seed=1)
+    settings = Settings(models=(str(directory),), device="cpu", state_dir=str(tmp_path / "state"))
+    with running(settings) as server, server.client() as client:
+        model = client.get("/v1/models").json()["data"][0]
+    assert model["capabilities"]["words"] is False
+    assert model["capabilities"]["prompt"] is True
+
+
+def test_streams_are_events(live: Live) -> None:
+    events = _events(live.transcribe(speech(2), stream="true"))
     kinds = [event["type"] for event in events]
     assert kinds == ["transcript.text.delta", "transcript.text.done"]
     assert events[-1]["text"] == "".join(event["delta"] for event in events[:-1])

@@ -228,7 +228,10 @@ TRANSLATION: dict[str, Any] = {
     "responses": {200: _answers(events=False), **_refusals(*WORK)},
     **_form(*(set(FIELDS) - {"file", "url", "model", "prompt", "response_format", "temperature"})),
 }
-NEW_JOB = {**_route(JOB_SHOWN, "The job was accepted.", *WORK, status=202), **_form("stream", "formats[]")}
+NEW_JOB = {
+    **_route(JOB_SHOWN, "The job was accepted.", *WORK, status=202),
+    **_form("stream", "formats[]"),
+}
 JOB = _route(JOB_SHOWN, "The job.", 404, 507)
 JOB_LIST = _route(
     _object({"object": {"const": "list"}, "data": _list(JOB_SHOWN)}), "The jobs of this key.", 507

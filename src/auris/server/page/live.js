@@ -15,6 +15,8 @@ export class Session {
     this.shown = shown;
     this.failed = failed;
     this.items = new Map();
+    this.waiting = [];
+    this.ready = false;
     this.over = false;
     this.socket = liveSocket(asked.model);
     this.open = new Promise((resolve, reject) => {
@@ -31,8 +33,12 @@ export class Session {
     this.open.catch(() => {});
   }
 
-  /** Send samples of `RATE`. */
+  /** Send samples of `RATE`, none of which is left out, since times are counted by them. */
   send(samples) {
+    if (!this.ready) {
+      this.waiting.push(samples);
+      return;
+    }
     if (this.socket.readyState !== WebSocket.OPEN) return;
     this.say({ type: "input_audio_buffer.append", audio: base64(pcm16(samples)) });
   }
@@ -71,6 +77,8 @@ export class Session {
         this.say({ type: "session.update", session: this.wished() });
         break;
       case "session.updated":
+        this.ready = true;
+        for (const samples of this.waiting.splice(0)) this.send(samples);
         opened();
         break;
       case "input_audio_buffer.committed":
@@ -78,10 +86,12 @@ export class Session {
         break;
       case "conversation.item.input_audio_transcription.delta":
         item.text += event.delta;
-        this.voidGuess(item);
+        item.guess = "";
+        // Their words come next; until then those that were guessed stand for them.
         break;
       case "auris.words":
         item.words.push(...timed(event.words));
+        item.guessed = [];
         break;
       case "auris.provisional":
         item.guess = event.text;

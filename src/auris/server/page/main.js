@@ -173,10 +173,8 @@ async function startSpeaking() {
   calm();
   const mine = (speech = { session: null, heard: new Growing(RATE), end: async () => {} });
   press(true);
-  status.textContent = "Connecting…";
+  status.textContent = "Asking for the microphone…";
   try {
-    mine.session = new Session(asked, (shown) => follow(mine, shown), (problem) => lost(mine, problem));
-    await mine.session.open;
     mine.end = await listen(
       RATE,
       (samples) => hear(mine, samples),
@@ -184,8 +182,11 @@ async function startSpeaking() {
     );
     if (speech !== mine) return await mine.end();
     prepare(mine);
+    mine.session = new Session(asked, (shown) => follow(mine, shown), (problem) => lost(mine, problem));
+    await mine.session.open;
+    status.textContent = "Listening. Text in italics may still change.";
   } catch (problem) {
-    await lost(mine, problem);
+    if (speech === mine) await lost(mine, problem);
   }
 }
 
@@ -200,7 +201,7 @@ function prepare(mine) {
   soundName.textContent = "Microphone";
   soundHint.textContent = "";
   timeline.setSound(mine.heard, 0, true);
-  status.textContent = "Listening. Text in italics may still change.";
+  status.textContent = "Connecting…";
 }
 
 function hear(mine, samples) {
@@ -264,6 +265,12 @@ async function choose(files) {
   open(files[0]);
 }
 
+file.addEventListener("keydown", (event) => {
+  // The label looks like a button, which Enter presses, too.
+  if (event.key !== "Enter") return;
+  event.preventDefault();
+  file.click();
+});
 file.addEventListener("change", async () => {
   await choose([...file.files]);
   // The same file can be chosen again.

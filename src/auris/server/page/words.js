@@ -50,7 +50,7 @@ export class Words {
     this.pen.font = `450 15px ${getComputedStyle(document.body).fontFamily}`;
     const ends = new Array(ROWS).fill(0);
     for (const word of this.list) {
-      const width = Math.ceil(this.pen.measureText(word.word).width) + 16;
+      const width = (word.width ??= Math.ceil(this.pen.measureText(word.word).width) + 16);
       const wanted = word.start * scale;
       let row = ends.findIndex((end) => end <= wanted);
       if (row < 0) row = ends.indexOf(Math.min(...ends));

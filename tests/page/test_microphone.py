@@ -1,0 +1,166 @@
+"""The microphone: live text while a file is played into it, and what is told where it fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.page.conftest import Opening, holds
+from tests.server.live import SAID
+
+NOTES = """() => {
+  window.notes = {guesses: [], provisional: 0, words: 0};
+  new MutationObserver(() => {
+    notes.guesses.push(document.getElementById('provisional').textContent);
+    notes.provisional += document.querySelectorAll('#words .provisional').length;
+    notes.words = Math.max(notes.words, document.querySelectorAll('#words button').length);
+  }).observe(document.querySelector('main'), {subtree: true, childList: true});
+}"""
+
+TEXT = "document.getElementById('stable').textContent"
+
+
+def _speaking(page: Any) -> bool:
+    return bool(page.get_attribute("#speak", "aria-pressed") == "true")
+
+
+def test_what_is_spoken_becomes_text_while_it_is_spoken(opened: Opening) -> None:
+    with opened(microphone=True) as shown:
+        page = shown.ready()
+        page.evaluate(NOTES)
+        page.click("#speak")
+        holds(page, f"{TEXT}.includes({SAID!r}) && notes.words >= {len(SAID.split())}")
+        assert _speaking(page)
+        assert page.inner_text("#speak") == "Stop"
+        notes = page.evaluate("notes")
+        assert any("kitchen" in guess for guess in notes["guesses"]), "text comes before it stays"
+        assert notes["provisional"] > 0
+        assert page.evaluate("document.getElementById('drawing').width") > 300
+        page.click("#speak")
+        assert not _speaking(page)
+        # What was heard is now a recording like any other.
+        page.wait_for_selector("#downloads a")
+        assert SAID in page.inner_text("#stable")
+        assert page.inner_text("#provisional") == ""
+        name = page.inner_text("#sound-name")
+        assert name.startswith("recording-")
+        assert page.get_attribute("#downloads a", "download") == name.replace(".wav", ".srt")
+        assert page.evaluate("document.getElementById('audio').duration") > 1.7
+        page.wait_for_selector("#words button")
+        page.locator("#words button", has_text="kitchen").first.click()
+        holds(page, "document.getElementById('audio').currentTime > 0.1")
+
+
+def test_speech_works_by_keyboard(opened: Opening) -> None:
+    with opened(microphone=True) as shown:
+        page = shown.ready()
+        page.focus("#speak")
+        page.keyboard.press("Enter")
+        holds(page, "document.getElementById('status').textContent.startsWith('Listening')")
+        page.wait_for_timeout(300)
+        page.keyboard.press("Space")
+        page.wait_for_selector("#results:visible")
+        assert not _speaking(page)
+
+
+def test_a_page_that_may_not_hear_says_so(opened: Opening) -> None:
+    with opened() as shown:
+        page = shown.ready()
+        page.click("#speak")
+        page.wait_for_selector("#error:visible")
+        assert "does not let this page hear the microphone" in page.inner_text("#error")
+        assert not _speaking(page)
+        assert not any("realtime" in url for url in shown.asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("NotFoundError", "No microphone was found"), ("NotReadableError", "in use by another")],
+)
+def test_a_missing_microphone_is_told(opened: Opening, name: str, told: str) -> None:
+    with opened() as shown:
+        page = shown.ready()
+        page.evaluate(
+            """name => navigator.mediaDevices.getUserMedia = async () => {
+              throw new DOMException('', name);
+            }""",
+            name,
+        )
+        page.click("#speak")
+        page.wait_for_selector("#error:visible")
+        assert told in page.inner_text("#error")
+
+
+def test_a_page_of_another_machine_without_https_is_told(opened: Opening) -> None:
+    """There browsers hide microphones altogether."""
+    with opened() as shown:
+        page = shown.ready()
+        page.evaluate("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})")
+        page.click("#speak")
+        page.wait_for_selector("#error:visible")
+        assert "by https" in page.inner_text("#error")
+
+
+def test_a_server_that_stops_is_told_and_nothing_is_lost(opened: Opening) -> None:
+    """What was heard until then is recognized as a recording."""
+    with opened(microphone=True) as shown:
+        page = shown.ready()
+
+        def stopping(socket: Any) -> None:
+            sent = 0
+
+            def take(message: str) -> None:
+                nonlocal sent
+                sent += "append" in message
+                if sent == 40:
+                    socket.close(code=1012)
+                else:
+                    server.send(message)
+
+            server = socket.connect_to_server()
+            socket.on_message(take)
+
+        page.route_web_socket("**/v1/realtime*", stopping)
+        page.click("#speak")
+        page.wait_for_selector("#error:visible")
+        assert "is stopping" in page.inner_text("#error")
+        assert not _speaking(page)
+        assert page.inner_text("#stable") != ""
+        assert page.locator("#downloads a").count() == 4
+
+
+RESAMPLED = """async ([from, to, sizes]) => {
+  const {Resampler} = await import('/page/resample.js');
+  const length = from / 4;
+  const tone = Float32Array.from({length}, (_, i) => Math.sin(2 * Math.PI * 1000 * i / from));
+  const high = tone.map((_, i) => Math.sin(2 * Math.PI * 15000 * i / from));
+  const through = samples => {
+    const resampler = new Resampler(from, to);
+    const out = [];
+    for (let i = 0, n = 0; i < samples.length; i += sizes[n++ % sizes.length]) {
+      out.push(...resampler.take(samples.subarray(i, i + sizes[n % sizes.length])));
+    }
+    return out;
+  };
+  return {tone: through(tone), high: through(high)};
+}"""
+
+
+@pytest.mark.parametrize("rate", [16_000, 24_000, 44_100, 48_000])
+def test_a_microphone_s_rate_becomes_the_server_s(opened: Opening, rate: int) -> None:
+    """A tone stays itself, in time and height; what the new rate cannot hold is taken out; the
+    sizes of the blocks change nothing."""
+    np = pytest.importorskip("numpy")
+    with opened() as shown:
+        page = shown.ready()
+        whole = page.evaluate(RESAMPLED, [rate, 24_000, [rate]])
+        parted = page.evaluate(RESAMPLED, [rate, 24_000, [128]])
+    tone = np.array(whole["tone"])
+    assert 6000 - 40 <= len(tone) <= 6000
+    exact = np.sin(2 * np.pi * 1000 * np.arange(len(tone)) / 24_000)
+    assert np.abs(tone - exact)[100:].max() < 0.01
+    if rate > 30_000:
+        assert np.abs(whole["high"])[100:].max() < 0.01
+    assert len(parted["tone"]) == len(tone)
+    assert np.abs(np.array(parted["tone"]) - tone).max() < 1e-6
