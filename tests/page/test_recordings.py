@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_text_comes_piece_by_piece(opened: Opening) -> None:
         page.wait_for_selector("#downloads a")
         seen = [text for text in page.evaluate("seen") if text]
         assert len(set(seen)) >= 3
-        assert all(later.startswith(text) for text, later in zip(seen, seen[1:], strict=False))
+        assert all(later.startswith(text) for text, later in pairwise(seen))
         assert seen[-1].count("kitchen") == 6
 
 
