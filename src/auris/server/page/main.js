@@ -26,6 +26,7 @@ const speak = document.getElementById("speak");
 const speakLabel = document.getElementById("speak-label");
 const keyForm = document.getElementById("key-form");
 const keyField = document.getElementById("key");
+const controls = document.getElementById("player");
 const curtain = document.getElementById("curtain");
 
 /** The recording that is shown, {file, quiet}. */
@@ -63,6 +64,7 @@ async function begin() {
 
 /** Show a recording and have it recognized. */
 async function open(given, { quiet = false, keepText = false } = {}) {
+  controls.hidden = false;
   recording = { file: given, quiet };
   timeline.clear();
   sound.hidden = false;
@@ -114,11 +116,11 @@ async function recognize(length, keepText = false) {
     await length;
     if (running === mine) timeline.setWords(words);
   } catch (problem) {
-    if (problem.name !== "AbortError") {
-      status.textContent = "";
-      if (!keepText) transcript.clear("");
-      fail(problem);
-    } else if (running === mine) status.textContent = "Cancelled.";
+    if (running !== mine) return;
+    const cancelled = problem.name === "AbortError";
+    status.textContent = cancelled ? "Cancelled." : "";
+    if (!cancelled && !keepText) transcript.clear("");
+    if (!cancelled) fail(problem);
   }
   if (running === mine) idle();
 }
@@ -170,6 +172,7 @@ async function startSpeaking() {
   const asked = options.chosen();
   if (!asked) return;
   running?.abort();
+  idle();
   calm();
   const mine = (speech = { session: null, heard: new Growing(RATE), end: async () => {} });
   press(true);
@@ -193,6 +196,7 @@ async function startSpeaking() {
 function prepare(mine) {
   recording = null;
   player.unload();
+  controls.hidden = true;
   downloads.clear();
   results.hidden = true;
   transcript.clear("Speak now.");

@@ -19,6 +19,7 @@ let painter = null;
 let seconds = 0;
 let scale = COMFORT;
 let pending = false;
+let growing = false;
 
 const words = new Words(
   document.getElementById("words"),
@@ -28,7 +29,7 @@ const words = new Words(
 
 /** Begin anew: nothing to see. */
 export function clear() {
-  [painter, seconds] = [null, 0];
+  [painter, seconds, growing] = [null, 0, false];
   words.set([]);
   mark(null);
   playhead.hidden = true;
@@ -37,7 +38,7 @@ export function clear() {
 
 /** Draw a sound: {samples, rate}, which may grow while `live`. */
 export function setSound(sound, length, live = false) {
-  seconds = length;
+  [seconds, growing] = [length, live];
   playhead.hidden = live;
   layOut(live ? COMFORT : Math.max(COMFORT, fitting()));
   painter = new Painter(sound, scale);
@@ -68,13 +69,14 @@ export function setWords(list) {
   redraw();
 }
 
+/** The scale at which everything is in view; what still grows never is for long. */
 function fitting() {
-  return seconds > 0 ? scroller.clientWidth / seconds : COMFORT;
+  return seconds > 0 && !growing ? scroller.clientWidth / seconds : COMFORT;
 }
 
 function layOut(wanted) {
   const middle = (scroller.scrollLeft + scroller.clientWidth / 2) / scale;
-  scale = Math.min(CLOSEST, Math.max(wanted, fitting() > CLOSEST ? CLOSEST : 1));
+  scale = Math.min(CLOSEST, wanted);
   if (painter) painter = new Painter(painter.sound, scale);
   words.layOut(scale);
   widen();
