@@ -26,6 +26,8 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from scripts.measure_realtime import realtime
+
 BOUNDARY = "auris-measures-this"
 
 
@@ -271,7 +273,7 @@ def malformed(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure what is asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["load", "memory", "malformed"])
+    parser.add_argument("what", choices=["load", "memory", "malformed", "realtime"])
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--key", help="a key of the server")
     parser.add_argument("--model", default="tiny")
@@ -284,8 +286,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pid", type=int, help="the server's process")
+    parser.add_argument("--streams", type=int, default=16, help="realtime streams")
+    parser.add_argument("--pause", type=float, default=0.3, help="seconds between recordings")
+    parser.add_argument("--vad", action="store_true", help="turns of the server, not one item")
+    parser.add_argument("--stable-only", action="store_true", help="do not ask for partial text")
+    parser.add_argument("--aligner", help="model that says where words end; --model by default")
     arguments = parser.parse_args()
-    measure = {"load": load, "memory": memory, "malformed": malformed}[arguments.what]
+    measures = {"load": load, "memory": memory, "malformed": malformed, "realtime": realtime}
+    measure = measures[arguments.what]
     print(json.dumps(measure(arguments)))
 
 
