@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
 import random
 import statistics
@@ -114,10 +115,9 @@ async def _stream(
         ended.clear()
         if not arguments.vad:
             await socket.send(json.dumps({"type": "input_audio_buffer.commit"}))
-        try:
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            # The last turn of the server may have ended before.
             await asyncio.wait_for(ended.wait(), 5.0 if arguments.vad else 60.0)
-        except (TimeoutError, asyncio.TimeoutError):
-            pass  # The last turn had ended before.
         listening.cancel()
     return shown, began
 
@@ -148,7 +148,7 @@ def _quantile(values: list[float], part: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(part * len(ordered)))], 3)
 
 
-def realtime(arguments: argparse.Namespace) -> dict[str, Any]:
+def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """Many streams at once, in real time."""
     import soxr
 

@@ -106,12 +106,13 @@ def test_sigterm_lets_calls_finish(tmp_path: Path) -> None:
 @POSIX
 def test_sigterm_tells_realtime_clients(tmp_path: Path) -> None:
     with serving(tmp_path) as running:
-        with pytest.raises(ConnectionClosed) as closed, talk(running.url) as session:
+        with talk(running.url) as session:
             session.update(include=("auris.provisional",))
             session.append(spoken(2))
             session.until("auris.provisional")
             running.process.send_signal(signal.SIGTERM)
-            session.until("error")
+            with pytest.raises(ConnectionClosed) as closed:
+                session.until("error")
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
         assert running.process.wait(30) == -signal.SIGTERM or running.process.returncode == 0

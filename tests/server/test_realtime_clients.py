@@ -78,18 +78,20 @@ def test_committed_by_the_client(client: openai.OpenAI) -> None:
 
 def test_turns_of_the_server_asynchronously(live: Live) -> None:
     async def speak() -> list[object]:
-        async with openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none") as client:
-            async with client.realtime.connect(model="tiny-ctc", extra_query=INTENT) as connection:
-                samples = spoken(2, pause=1.0)
-                for first in range(0, len(samples), 4800):
-                    block = audio(samples[first : first + 4800])
-                    await connection.input_audio_buffer.append(audio=block)
-                events: list[object] = []
-                async for event in connection:
-                    events.append(event)
-                    if sum(isinstance(e, Completed) for e in events) == 2:
-                        return events
-                return events
+        async with (
+            openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none") as client,
+            client.realtime.connect(model="tiny-ctc", extra_query=INTENT) as connection,
+        ):
+            samples = spoken(2, pause=1.0)
+            for first in range(0, len(samples), 4800):
+                block = audio(samples[first : first + 4800])
+                await connection.input_audio_buffer.append(audio=block)
+            events: list[object] = []
+            async for event in connection:
+                events.append(event)
+                if sum(isinstance(e, Completed) for e in events) == 2:
+                    return events
+            return events
 
     events = asyncio.run(speak())
     turns = [[], []]  # type: ignore[var-annotated]
