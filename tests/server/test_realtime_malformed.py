@@ -27,9 +27,12 @@ ANYTHING = st.recursive(
     max_leaves=8,
 )
 NAMES = st.sampled_from(
-    "type audio input format rate transcription model language languages prompt keywords delay "
-    "turn_detection threshold prefix_padding_ms noise_reduction include input_audio_format "
-    "input_audio_transcription create_response idle_timeout_ms modalities".split()
+    [
+        *("type", "audio", "input", "format", "rate", "transcription", "model", "language"),
+        *("languages", "prompt", "keywords", "delay", "turn_detection", "threshold"),
+        *("prefix_padding_ms", "noise_reduction", "include", "input_audio_format"),
+        *("input_audio_transcription", "create_response", "idle_timeout_ms", "modalities"),
+    ]
 )
 SESSIONS = st.recursive(
     ANYTHING | st.sampled_from(["transcription", "server_vad", "audio/pcm", "pcm16", "tiny"]),
