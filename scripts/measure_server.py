@@ -5,6 +5,7 @@ auris serve --max-audio-seconds 600 &
 scripts/measure_server.py load --clips DIR            # callers at once, swapped texts, speed
 scripts/measure_server.py memory --clips DIR --pid N  # growth over many requests
 scripts/measure_server.py malformed --pid N           # what is no request, or no recording
+scripts/measure_server.py realtime --clips DIR        # live text behind the voice, 16 streams
 """
 
 from __future__ import annotations
@@ -268,10 +269,17 @@ def malformed(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def realtime(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Live streams at once, see `measure_realtime`."""
+    from measure_realtime import measured
+
+    return measured(arguments)
+
+
 def main() -> None:
     """Measure what is asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["load", "memory", "malformed"])
+    parser.add_argument("what", choices=["load", "memory", "malformed", "realtime"])
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--key", help="a key of the server")
     parser.add_argument("--model", default="tiny")
@@ -284,8 +292,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pid", type=int, help="the server's process")
+    parser.add_argument("--streams", type=int, default=16, help="realtime streams")
+    parser.add_argument("--pause", type=float, default=0.3, help="seconds between recordings")
+    parser.add_argument("--vad", action="store_true", help="turns of the server, not one item")
+    parser.add_argument("--stable-only", action="store_true", help="do not ask for partial text")
+    parser.add_argument("--aligner", help="model that says where words end; --model by default")
     arguments = parser.parse_args()
-    measure = {"load": load, "memory": memory, "malformed": malformed}[arguments.what]
+    measures = {"load": load, "memory": memory, "malformed": malformed, "realtime": realtime}
+    measure = measures[arguments.what]
     print(json.dumps(measure(arguments)))
 
 

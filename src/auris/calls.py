@@ -108,6 +108,7 @@ class StreamOptions(TypedDict, total=False):
         rate: samples per second that it will be fed (16000).
         chunk_seconds: target length of the pieces that it is cut into (3).
         step_seconds: time between steps (0.5).
+        skip_late: leave out the provisional text of steps behind which another is already due (no).
         vad: cut where nobody speaks, and leave long silence out (False).
         max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of `CallOptions`;
             words have times in stable segments.
@@ -118,6 +119,7 @@ class StreamOptions(TypedDict, total=False):
     rate: int
     chunk_seconds: float
     step_seconds: float
+    skip_late: bool
     vad: bool
     max_new_tokens: int | None
     temperature: float
@@ -134,6 +136,7 @@ class SessionOptions(TypedDict, total=False):
     rate: int
     chunk_seconds: float
     step_seconds: float
+    skip_late: bool
     vad: bool
 
 

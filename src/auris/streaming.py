@@ -92,6 +92,7 @@ class StreamSession:
         rate: int,
         cutter: Cutter,
         step_seconds: float,
+        skip_late: bool,
     ) -> None:
         self.pool = pool
         self._voice = voice
@@ -101,6 +102,7 @@ class StreamSession:
         self._cutter = cutter
         self._cut_off = False  # Whether the cutter has heard that there is no more.
         self._step = _step_samples(step_seconds)
+        self._skip_late = skip_late
         self._fed = 0  # Samples at the stream's own rate.
         self._inbox: deque[Samples] = deque()  # Of the feeding thread, not yet taken up.
         self._waiting: deque[Samples] = deque()
@@ -220,6 +222,8 @@ class StreamSession:
                 continue
             if self._step_due:
                 self._step_due = False
+                if self._skip_late and self.waiting >= self._step:
+                    continue
                 under_way = self._cutter.unfixed()
                 if under_way is not None:
                     return self._turn(under_way, ends=False)
@@ -242,6 +246,18 @@ class StreamSession:
         """Nothing more will be computed; returns what the stream kept, once."""
         over, self._over = self._over, True
         return None if over else self._voice
+
+    @property
+    def waiting(self) -> int:
+        """Samples at 16 kHz that were fed and not heard yet."""
+        return self._queued + sum(map(len, tuple(self._inbox)))
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is work left for a round of the pool."""
+        if self._over or self._error is not None:
+            return False
+        return self._ending or bool(self._certain) or self.waiting >= self._step
 
     @property
     def done(self) -> bool:
@@ -323,6 +339,7 @@ class StreamPool:
         rate: int = SAMPLE_RATE,
         chunk_seconds: float = LIVE_CHUNK_SECONDS,
         step_seconds: float = STEP_SECONDS,
+        skip_late: bool = False,
         vad: bool = False,
     ) -> StreamSession:
         """Begin a stream.
@@ -333,6 +350,8 @@ class StreamPool:
             rate: samples per second that it will be fed.
             chunk_seconds, vad: how it is cut into pieces, see `auris.audio.split`.
             step_seconds: time between steps, at least 0.02.
+            skip_late: leave out the provisional text of steps behind which another one is already
+                due, so that a slow machine keeps up; stable text stays what it is.
 
         Raises:
             UsageError: an option is impossible, or the pool is full.
@@ -353,7 +372,7 @@ class StreamPool:
             try:
                 cutter = Cutter(chunk_seconds, vad)
                 session = StreamSession(
-                    self, voice, recognizer, options, rate, cutter, step_seconds
+                    self, voice, recognizer, options, rate, cutter, step_seconds, skip_late
                 )
             except AurisError:
                 self._live.close(voice)
@@ -379,15 +398,22 @@ class StreamPool:
 
     def work(self) -> None:
         """Do every step that is due in any stream, together where several streams have one."""
+        while self.work_round():
+            pass
+
+    def work_round(self) -> bool:
+        """Do the next step of every stream that has one due; whether there was any."""
         with self._lock:
-            while turns := [
+            turns = [
                 (session, turn)
                 for session in self._sessions
                 if (turn := session.next_turn()) is not None
-            ]:
+            ]
+            if turns:
                 self._round(turns)
             for session in [session for session in self._sessions if session.done]:
                 self._release(session)
+        return bool(turns)
 
     def submit(self, job: Callable[[], None]) -> Future[None]:
         """Do something in the pool's thread, one thing after the other."""

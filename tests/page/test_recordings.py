@@ -129,10 +129,6 @@ def test_only_what_a_model_can_do_is_offered(opened: Opening, live: Live) -> Non
         page = shown.ready()
         assert page.locator("#model option").all_inner_texts() == ["tiny", "tiny-ctc"]
         assert page.is_visible("#prompt")
-        offered = page.locator("#language option").all_inner_texts()
-        assert offered[0] == "Detect"
-        assert len(offered) == 1 + len(models["tiny"]["capabilities"]["languages"])
-        page.select_option("#language", "en")
         page.fill("#prompt", "kitchen fan")
         page.select_option("#model", "tiny-ctc")
         assert page.is_hidden("#prompt")
@@ -144,6 +140,20 @@ def test_only_what_a_model_can_do_is_offered(opened: Opening, live: Live) -> Non
         page.select_option("#model", "tiny")
         page.click("#again")
         holds(page, f"document.getElementById('stable').textContent === {SAID!r}")
+
+
+def test_languages_are_named(opened: Opening) -> None:
+    """A model that was made for one has nothing to detect; others are asked to, at first."""
+    model = {"id": "large", "object": "model", "created": 1, "owned_by": "auris"}
+    capabilities = {"languages": ["en", "yue", "de"], "prompt": True, "words": False}
+    answer = {"object": "list", "data": [{**model, "capabilities": capabilities}]}
+    with opened() as shown:
+        shown.page.route("**/v1/models", lambda route: route.fulfill(json=answer))
+        shown.page.reload()
+        page = shown.ready()
+        offered = page.locator("#language option").all_inner_texts()
+        assert offered == ["Detect", "Cantonese", "English", "German"]
+        assert page.input_value("#language") == ""
 
 
 def test_a_dropped_file_is_recognized(opened: Opening) -> None:

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 import auris
 from tests.cli.command import program
 from tests.server.live import EXAMPLE, SAID, speech, until
+from tests.server.talk import spoken, talk
 
 SERVE = [sys.executable, "-m", "auris", "serve", "--model", "tiny", "--device", "cpu"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
@@ -98,6 +100,24 @@ def test_sigterm_lets_calls_finish(tmp_path: Path) -> None:
         assert running.process.wait(30) == -signal.SIGTERM or running.process.returncode == 0
     assert [answer.status_code for answer in answers] == [200] * 4
     assert all(answer.json()["text"].count("kitchen") > 5 for answer in answers)
+    assert "Traceback" not in running.log()
+
+
+@POSIX
+def test_sigterm_tells_realtime_clients(tmp_path: Path) -> None:
+    with serving(tmp_path) as running:
+        with talk(running.url) as session:
+            session.update(include=("auris.provisional",))
+            session.append(spoken(2))
+            session.until("auris.provisional")
+            running.process.send_signal(signal.SIGTERM)
+            with pytest.raises(ConnectionClosed) as closed:
+                session.until("error")
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        assert running.process.wait(30) == -signal.SIGTERM or running.process.returncode == 0
+    assert "WEBSOCKET /v1/realtime 101 1012" in running.log()
+    assert "intent=" not in running.log()
     assert "Traceback" not in running.log()
 
 

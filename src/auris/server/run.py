@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import uvicorn
 
 from auris.errors import UsageError
 from auris.server.app import SETTINGS, create_app
+from auris.server.log import LOGS
 from auris.server.settings import Settings
 from auris.server.state import Server
 
@@ -25,40 +25,6 @@ SOCKETS: dict[str, Any] = {
     "ws_per_message_deflate": False,
 }
 """uvicorn's options of WebSockets."""
-
-LOGS: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-    "filters": {"without_addresses": {"()": "auris.server.run.WithoutAddresses"}},
-    "handlers": {
-        "stderr": {
-            "class": "logging.StreamHandler",
-            "formatter": "plain",
-            "filters": ["without_addresses"],
-            "stream": "ext://sys.stderr",
-        }
-    },
-    "loggers": {
-        name: {"handlers": ["stderr"], "level": level, "propagate": False}
-        for name, level in (
-            ("auris", "INFO"),
-            ("uvicorn", "INFO"),
-            ("uvicorn.error", "INFO"),
-            # It quotes bytes of broken forms.
-            ("python_multipart", "CRITICAL"),
-        )
-    },
-}
-"""uvicorn's own log of requests is off: it writes whole addresses."""
-
-
-class WithoutAddresses(logging.Filter):
-    """Leaves out uvicorn's lines about WebSockets, which no option turns off."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is written."""
-        return '"WebSocket ' not in str(record.msg)
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,7 @@ class Transcription:
             self._served.pool,
             rate=config.format.rate,
             chunk_seconds=config.piece_seconds,
+            skip_late=True,
             word_timestamps=asked.words,
             aligner=self._served.aligner,
             provisional_words=asked.words and PROVISIONAL in config.include,
@@ -245,14 +246,18 @@ class Transcription:
             stream.push(samples)
             if ended:
                 stream.push_end()
-            await self._beside(self._work)
+            again = True
+            while again and not item.dropped:
+                await self._beside(self._work)
+                # Read before the updates: what is done meanwhile belongs to the next round.
+                again = stream.behind
+                await self._send(*self._text.events(stream.updates()))
             self._took(samples)
-            await self._send(*self._text.events(stream.updates()))
 
     def _work(self) -> None:
-        """What is due in any stream; what went wrong in one is told by that one."""
+        """A step of every stream that has one due; what went wrong in one is told by that one."""
         with suppress(Exception):
-            self._served.pool.work()
+            self._served.pool.work_round()
 
     async def _beside(self, job: Callable[[], None]) -> None:
         await asyncio.wrap_future(self._served.engine.between(job))

@@ -1,0 +1,201 @@
+"""How far the text of realtime streams is behind the voice; `measure_server.py realtime` runs it.
+
+The voice of a stream is recordings behind each other, sent in blocks of 100 ms when each block has
+been spoken. A word counts as spoken at its end, where an aligner finds it in the audio when all is
+over. It counts as shown when the first event arrives behind which the text so far (deltas and,
+where asked for, the provisional text) has that word at its place. The delay is the time between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import json
+import random
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE = 24_000
+BLOCK_SECONDS = 0.1
+ENDED = "conversation.item.input_audio_transcription.completed"
+
+
+@dataclass
+class Shown:
+    """What a viewer of one stream sees: the text of items so far, and when each text came."""
+
+    items: dict[str, str] = field(default_factory=dict)
+    history: list[tuple[float, list[str]]] = field(default_factory=list)
+    stable: list[tuple[float, int]] = field(default_factory=list)
+    refused: list[Any] = field(default_factory=list)
+
+    def take(self, event: dict[str, Any], now: float) -> None:
+        """An event that came."""
+        kind, item, text = event["type"], event.get("item_id", ""), ""
+        if kind.endswith(".delta"):
+            self.items[item] = self.items.get(item, "") + event["delta"]
+        elif kind == "auris.provisional":
+            text = event["text"]
+        elif kind == "error" or kind.endswith(".failed"):
+            self.refused.append(event["error"])
+            return
+        else:
+            return
+        said = " ".join(self.items.values())
+        if not text:
+            self.stable.append((now, len(said.split())))
+        before = self.items.get(item)
+        words = (said + ("" if before else " ") + text).split()
+        self.history.append((now, words))
+
+    @property
+    def text(self) -> str:
+        """All of it, when it is over."""
+        return " ".join(self.items.values())
+
+    def first_shown(self) -> list[float | None]:
+        """When each word of the text was first shown at its place."""
+        found: list[float | None] = []
+        for place, word in enumerate(self.text.split()):
+            times = (now for now, words in self.history if words[place : place + 1] == [word])
+            found.append(next(times, None))
+        return found
+
+    def first_stable(self) -> list[float]:
+        """When each word of the text was promised."""
+        return [
+            next(now for now, count in self.stable if count > place)
+            for place in range(len(self.text.split()))
+        ]
+
+
+async def _stream(
+    arguments: argparse.Namespace, voice: NDArray[np.int16], wait: float
+) -> tuple[Shown, float]:
+    """Speak one stream; returns what was shown, and when its first sample was spoken."""
+    from websockets.asyncio.client import connect
+
+    await asyncio.sleep(wait)
+    address = arguments.url.replace("http", "ws", 1) + "/v1/realtime?intent=transcription"
+    headers = {"Authorization": f"Bearer {arguments.key}"} if arguments.key else {}
+    address += f"&model={arguments.model}"
+    shown = Shown()
+    async with connect(address, additional_headers=headers, compression=None) as socket:
+        turns = {"type": "server_vad"} if arguments.vad else None
+        include = [] if arguments.stable_only else ["auris.provisional"]
+        settings = {"type": "transcription", "include": include}
+        settings["audio"] = {"input": {"turn_detection": turns}}  # type: ignore[assignment]
+        await socket.send(json.dumps({"type": "session.update", "session": settings}))
+        began = time.monotonic()
+        ended = asyncio.Event()
+
+        async def listen() -> None:
+            async for message in socket:
+                event = json.loads(message)
+                shown.take(event, time.monotonic())
+                if event["type"] == ENDED or event["type"] == "error":
+                    ended.set()
+
+        listening = asyncio.create_task(listen())
+        size = round(RATE * BLOCK_SECONDS)
+        for place in range(0, len(voice), size):
+            block = voice[place : place + size]
+            spoken = began + (place + len(block)) / RATE
+            await asyncio.sleep(max(0.0, spoken - time.monotonic()))
+            audio = base64.b64encode(block.tobytes()).decode()
+            await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+        ended.clear()
+        if not arguments.vad:
+            await socket.send(json.dumps({"type": "input_audio_buffer.commit"}))
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            # The last turn of the server may have ended before.
+            await asyncio.wait_for(ended.wait(), 5.0 if arguments.vad else 60.0)
+        listening.cancel()
+    return shown, began
+
+
+def _voices(arguments: argparse.Namespace) -> list[NDArray[np.float32]]:
+    """A voice at 16 kHz for each stream, from recordings in another order."""
+    from auris.audio.io import load
+
+    paths = sorted(Path(arguments.clips).iterdir())
+    clips = [load(path).samples for path in paths]
+    voices = []
+    for number in range(arguments.streams):
+        order = list(range(len(clips)))
+        random.Random(number).shuffle(order)
+        parts: list[NDArray[np.float32]] = []
+        for place in order * 100:
+            parts += [clips[place], np.zeros(round(16_000 * arguments.pause), np.float32)]
+            if sum(map(len, parts)) >= 16_000 * arguments.seconds:
+                break
+        # Silence at the end, in which a turn comes to its end.
+        voice = np.concatenate(parts)[: round(16_000 * arguments.seconds)]
+        voices.append(np.concatenate((voice, np.zeros(16_000, np.float32))))
+    return voices
+
+
+def _quantile(values: list[float], part: float) -> float:
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, int(part * len(ordered)))], 3)
+
+
+def measured(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Many streams at once, in real time."""
+    import soxr
+
+    from auris import ForcedAligner
+
+    voices = _voices(arguments)
+    sent = [
+        (np.clip(soxr.resample(voice, 16_000, RATE), -1, 1) * 32767).astype("<i2")
+        for voice in voices
+    ]
+    chance = random.Random(arguments.seed)
+    waits = [chance.random() for _ in voices]
+
+    async def speak() -> list[tuple[Shown, float]]:
+        speakers = (_stream(arguments, v, w) for v, w in zip(sent, waits, strict=True))
+        return list(await asyncio.gather(*speakers))
+
+    results = asyncio.run(speak())
+    aligner = ForcedAligner.from_pretrained(arguments.aligner or arguments.model)
+    delays: list[float] = []
+    promised: list[float] = []
+    words = missing = 0
+    for (shown, began), voice in zip(results, voices, strict=True):
+        placed = aligner.align((voice, 16_000), shown.text) if shown.text else []
+        firsts, stables = shown.first_shown(), shown.first_stable()
+        assert len(placed) == len(firsts), "the aligner cuts other words"
+        for word, first, stable in zip(placed, firsts, stables, strict=True):
+            words += 1
+            if first is None or word.end is None:
+                missing += 1
+                continue
+            delays.append(first - began - word.end)
+            promised.append(stable - began - word.end)
+    if not delays:
+        raise SystemExit(f"no text came; errors: {[shown.refused for shown, _ in results]}")
+    return {
+        "streams": arguments.streams,
+        "seconds": arguments.seconds,
+        "turns": "server_vad" if arguments.vad else "manual",
+        "text": "stable" if arguments.stable_only else "provisional",
+        "words": words,
+        "words_without_delay": missing,
+        "errors": sum(len(shown.refused) for shown, _ in results),
+        "delay_p50": _quantile(delays, 0.5),
+        "delay_p95": _quantile(delays, 0.95),
+        "delay_most": round(max(delays), 3),
+        "delay_mean": round(statistics.fmean(delays), 3),
+        "stable_p50": _quantile(promised, 0.5),
+        "stable_p95": _quantile(promised, 0.95),
+    }

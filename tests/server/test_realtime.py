@@ -1,0 +1,472 @@
+"""Realtime sessions: order of events, texts, turns, settings, limits, and how they end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from auris import AsrPipeline
+from auris.parity import TIE_GAP, first_difference
+from auris.server.realtime.formats import FORMATS
+from auris.server.settings import Settings
+from auris.types import Transcript
+from tests.server.live import SAID, Live, running, speech, until
+from tests.server.talk import DELTA, DONE, PLACE, Event, Talk, audio, spoken, talk
+
+KEY = "a-key-of-some-length"
+LOGPROBS = "item.input_audio_transcription.logprobs"
+PROVISIONAL, WORDS = "auris.provisional", "auris.words"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server with a key and narrow limits."""
+    settings = Settings(
+        models=("tiny-ctc",),
+        device="cpu",
+        keys=(KEY,),
+        origins=("https://page.example",),
+        state_dir=str(tmp_path_factory.mktemp("state")),
+        most_realtime_sessions=2,
+        most_idle_seconds=1.5,
+        most_prompt_letters=50,
+    )
+    with running(settings) as server:
+        yield server
+
+
+def _kinds(events: list[Event]) -> list[str]:
+    return [event["type"].rpartition("conversation.item.")[2] for event in events]
+
+
+def _deltas(events: list[Event]) -> str:
+    return "".join(event["delta"] for event in events if event["type"] == DELTA)
+
+
+def _same(done: Event, file: Transcript) -> None:
+    """The text is the file's, but for a tie."""
+    if done["transcript"] == file.text:
+        return
+    theirs = [chance for segment in file.segments for chance in segment.logprobs]
+    ours = [entry["logprob"] for entry in done["logprobs"]]
+    place = first_difference([round(x, 3) for x in ours], [round(x, 3) for x in theirs])
+    assert place is not None
+    assert abs(ours[place] - theirs[place]) < TIE_GAP, (done["transcript"], file.text)
+    print(f"tie: {done['transcript']!r}, {file.text!r}")
+
+
+@pytest.mark.parametrize("block", [240, 2400, 1_000_000])
+def test_an_item_is_the_text_of_a_file(live: Live, offline: AsrPipeline, block: int) -> None:
+    samples = spoken(3, pause=0.4)
+    with talk(live.url) as session:
+        assert session.update(include=(LOGPROBS,))["session"]["include"] == [LOGPROBS]
+        events = session.item(samples, block)
+    file = offline.transcribe((samples, 24_000), chunk_seconds=3)
+    _same(events[-1], file)
+    assert len([kind for kind in _kinds(events) if kind.endswith(".delta")]) == len(file.segments)
+    assert _deltas(events) == events[-1]["transcript"]
+    assert len(events[-1]["logprobs"]) > 10
+    assert events[-1]["languages"] == [{"code": "en"}]
+
+
+def test_longer_delay_means_longer_pieces(live: Live, offline: AsrPipeline) -> None:
+    samples = spoken(3, pause=0.4)
+    with talk(live.url) as session:
+        session.update(include=(LOGPROBS,), transcription={"delay": "xhigh"})
+        events = session.item(samples)
+    _same(events[-1], offline.transcribe((samples, 24_000)))
+    assert sum(event["type"] == DELTA for event in events) == 1
+
+
+@pytest.mark.parametrize(("name", "codec"), [("audio/pcmu", "mulaw"), ("audio/pcma", "alaw")])
+def test_telephone_formats(live: Live, name: str, codec: str) -> None:
+    context = av.CodecContext.create(f"pcm_{codec}", "w")
+    context.sample_rate, context.layout, context.format = 8000, "mono", "s16"  # type: ignore[attr-defined]
+    samples = spoken(rate=8000)
+    frame = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
+    frame.sample_rate = 8000
+    data = b"".join(bytes(packet) for packet in context.encode(frame))  # type: ignore[attr-defined]
+    with talk(live.url) as session:
+        session.update(format={"type": name})
+        events = session.item(np.frombuffer(data, np.uint8))
+    assert events[-1]["transcript"] == SAID
+
+
+@pytest.mark.parametrize(("place", "codec"), [(1, "pcm_mulaw"), (2, "pcm_alaw")])
+def test_companded_samples_are_those_of_another_decoder(place: int, codec: str) -> None:
+    every = bytes(range(256))
+    context = av.CodecContext.create(codec, "r")
+    context.sample_rate, context.layout = 8000, "mono"  # type: ignore[attr-defined]
+    (frame,) = context.decode(av.Packet(every))  # type: ignore[attr-defined]
+    assert np.array_equal(FORMATS[place].read(every), frame.to_ndarray()[0])
+
+
+def test_provisional_text_and_words_are_for_those_that_ask(live: Live) -> None:
+    samples = spoken(3, pause=0.4)
+    with talk(live.url) as session:
+        session.update(include=(PROVISIONAL, WORDS))
+        before = session.item(samples[:24_000])
+        events = session.item(samples, 12_000)
+    shown, starts = "", []
+    for event in events:
+        if event["type"] == PROVISIONAL:
+            assert set(event) == {
+                *("type", "event_id", "item_id", "content_index", "text"),
+                *("start_ms", "end_ms", "words"),
+            }
+            assert event["text"] == "" or event["text"].startswith(" ") == bool(shown)
+            assert 1000 <= event["start_ms"] <= event["end_ms"] <= 1000 + len(samples) / 24
+            assert len(event["words"]) == len(event["text"].split())
+        elif event["type"] == DELTA:
+            shown += event["delta"]
+        elif event["type"] == WORDS:
+            starts += [word["start_ms"] for word in event["words"]]
+    assert shown == events[-1]["transcript"]
+    assert len(starts) == len(shown.split())
+    assert starts == sorted(starts)
+    # Times count from the beginning of the session, not of the item.
+    assert starts[0] >= 1000
+    assert before[-1]["type"] == DONE
+
+
+def test_order_with_turns_of_the_server(live: Live) -> None:
+    with talk(live.url, manual=False) as session:
+        session.append(spoken(1, pause=1.2), 4800)
+        events = session.until(DONE)
+    kinds = [kind for kind in _kinds(events) if not kind.endswith("delta")]
+    assert kinds == [
+        "input_audio_buffer.speech_started",
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+        "added",
+        "done",
+        "input_audio_transcription.completed",
+    ]
+    assert events[-1]["transcript"] == SAID
+
+
+def test_silence_is_no_turn_and_cannot_be_committed(live: Live) -> None:
+    quiet = np.random.default_rng(0).normal(0, 30, 48_000).astype(np.int16)
+    with talk(live.url, manual=False) as session:
+        session.append(quiet)
+        error = session.ask("input_audio_buffer.commit", event_id="mine")["error"]
+        assert error["code"] == "input_audio_buffer_commit_empty"
+        assert error["event_id"] == "mine"
+        session.append(spoken(1, pause=1.2))
+        started = session.next()
+        assert 1700 <= started["audio_start_ms"] <= 2500
+        session.until(DONE)
+
+
+def test_a_commit_ends_a_turn_at_once(live: Live) -> None:
+    with talk(live.url, manual=False) as session:
+        session.append(spoken())
+        session.until("input_audio_buffer.speech_started")
+        session.send("input_audio_buffer.commit")
+        events = session.until(DONE)
+        assert "input_audio_buffer.speech_stopped" not in _kinds(events)
+        assert events[-1]["transcript"] == SAID
+
+
+def test_what_is_cleared_is_forgotten(live: Live) -> None:
+    with talk(live.url) as session:
+        session.update(include=(PROVISIONAL,))
+        session.append(spoken(4))
+        session.send("input_audio_buffer.clear")
+        cleared = session.until("input_audio_buffer.cleared")
+        assert DONE not in _kinds(cleared)
+        error = session.ask("input_audio_buffer.commit")["error"]
+        assert error["code"] == "input_audio_buffer_commit_empty"
+        events = session.item(spoken())
+        assert events[-1]["transcript"] == SAID
+        assert {e["item_id"] for e in events if "item_id" in e} == {events[-1]["item_id"]}
+    with talk(live.url, manual=False) as session:
+        session.append(spoken())
+        session.until("input_audio_buffer.speech_started")
+        session.send("input_audio_buffer.clear")
+        session.until("input_audio_buffer.cleared")
+        assert "error" in session.ask("input_audio_buffer.commit")["type"]
+
+
+def test_too_little_is_not_committed_and_not_lost(live: Live) -> None:
+    samples = spoken()
+    with talk(live.url) as session:
+        session.append(samples[:2000])
+        error = session.ask("input_audio_buffer.commit")["error"]
+        assert error["code"] == "input_audio_buffer_commit_empty"
+        assert "83 ms" in error["message"]
+        assert session.item(samples[2000:])[-1]["transcript"] == SAID
+
+
+def test_sessions_do_not_mix(live: Live, offline: AsrPipeline) -> None:
+    """Several at once, block by block in turns, each with another text."""
+    voices = [spoken(1 + n, pause=0.3)[n * 9000 :] for n in range(4)]
+    expected = [offline.transcribe((voice, 24_000), chunk_seconds=3) for voice in voices]
+    assert len({file.text for file in expected}) > 2
+    opened = [talk(live.url) for _ in voices]
+    sessions = [one.__enter__() for one in opened]
+    for session in sessions:
+        session.update(include=(LOGPROBS,))
+    for first in range(0, max(map(len, voices)), 4800):
+        for session, voice in zip(sessions, voices, strict=True):
+            block = voice[first : first + 4800]
+            session.send("input_audio_buffer.append", audio=audio(block))
+    for session in sessions:
+        session.send("input_audio_buffer.commit")
+    for session, file in zip(sessions, expected, strict=True):
+        _same(session.until(DONE)[-1], file)
+    for one in opened:
+        one.__exit__(None, None, None)
+
+
+def test_who_leaves_in_a_word_leaves_no_trace(live: Live) -> None:
+    pool = live.server.serving.pick("tiny").pool
+    for _ in range(3):
+        socket = connect(live.url.replace("http", "ws") + PLACE)
+        session = Talk(socket)
+        session.update(turn_detection=None)
+        session.append(spoken(4)[:70_000])
+        socket.socket.close()  # Without a word of farewell.
+    until(lambda: live.server.realtime_sessions == 0)
+    until(lambda: not pool._sessions)
+    with talk(live.url) as session:
+        assert session.item(spoken())[-1]["transcript"] == SAID
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"format": {"type": "audio/opus"}}, "audio.input.format.type"),
+    ({"format": {"type": "audio/pcm", "rate": 16000}}, "audio.input.format.rate"),
+    ({"format": "pcm16"}, "audio.input.format"),
+    ({"transcription": None}, "audio.input.transcription"),
+    ({"transcription": {"model": "gpt"}}, "audio.input.transcription.model"),
+    ({"transcription": {"language": "klingon"}}, "audio.input.transcription.language"),
+    ({"transcription": {"languages": ["en", "de"]}}, "audio.input.transcription.languages"),
+    (
+        {"transcription": {"languages": ["en"], "language": "de"}},
+        "audio.input.transcription.languages",
+    ),
+    ({"transcription": {"delay": "never"}}, "audio.input.transcription.delay"),
+    ({"transcription": {"prompt": 7}}, "audio.input.transcription.prompt"),
+    ({"transcription": {"prompt": "x" * 5000}}, "audio.input.transcription.prompt"),
+    ({"transcription": {"speed": 2}}, "audio.input.transcription.speed"),
+    ({"turn_detection": {"type": "semantic_vad"}}, "audio.input.turn_detection.type"),
+    ({"turn_detection": {"threshold": 1.5}}, "audio.input.turn_detection.threshold"),
+    ({"turn_detection": {"threshold": 10**400}}, "audio.input.turn_detection.threshold"),
+    (
+        {"turn_detection": {"silence_duration_ms": 0.5}},
+        "audio.input.turn_detection.silence_duration_ms",
+    ),
+    (
+        {"turn_detection": {"create_response": True}},
+        "audio.input.turn_detection.create_response",
+    ),
+    (
+        {"turn_detection": {"idle_timeout_ms": 5000}},
+        "audio.input.turn_detection.idle_timeout_ms",
+    ),
+    ({"noise_reduction": {"type": "near_field"}}, "audio.input.noise_reduction"),
+    ({"loudness": 3}, "audio.input.loudness"),
+]
+
+
+def test_what_cannot_be_done_is_refused_by_name(live: Live) -> None:
+    with talk(live.url) as session:
+        for heard, param in REFUSED:
+            error = session.update(**heard)["error"]
+            assert error["param"] == f"session.{param}", heard
+            assert error["type"] == "invalid_request_error"
+        for body, param in (
+            ({}, "session.type"),
+            ({"type": "transcription", "include": ["nothing"]}, "session.include"),
+            ({"type": "transcription", "tools": []}, "session.tools"),
+            (7, "session"),
+        ):
+            assert session.ask("session.update", session=body)["error"]["param"] == param
+        # None of it has changed anything.
+        assert session.update()["session"]["audio"]["input"]["transcription"] == {
+            "model": "tiny",
+            "language": None,
+            "prompt": "",
+            "keywords": [],
+            "delay": "low",
+        }
+
+
+def test_the_model_s_own_limits_are_told(small: Live) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with talk(small.url, additional_headers=headers) as session:
+        for given, param in (
+            ({"prompt": "names"}, "prompt"),
+            ({"keywords": ["names"]}, "prompt"),
+            ({"language": "de"}, "language"),
+        ):
+            error = session.update(transcription=given)["error"]
+            assert error["param"] == f"session.audio.input.transcription.{param}"
+        error = session.ask(
+            "transcription_session.update",
+            session={"input_audio_transcription": {"prompt": "a name"}},
+        )["error"]
+        assert error["param"] == "session.input_audio_transcription.prompt"
+
+
+def test_settings_change_as_a_whole_and_stay(live: Live) -> None:
+    with talk(live.url, manual=False) as session:
+        heard = session.update(
+            turn_detection={"type": "server_vad", "threshold": 0.7},
+            transcription={"language": "en", "keywords": ["fan", "kitchen"]},
+        )["session"]["audio"]["input"]
+        assert heard["turn_detection"] == {
+            "type": "server_vad",
+            "threshold": 0.7,
+            "prefix_padding_ms": 300,
+            "silence_duration_ms": 500,
+        }
+        again = session.update(format={"type": "audio/pcma"})["session"]["audio"]["input"]
+        assert again["transcription"] == heard["transcription"]
+        assert again["turn_detection"] == heard["turn_detection"]
+        assert again["format"] == {"type": "audio/pcma"}
+        older = session.ask("transcription_session.update", session={"turn_detection": None})
+        assert older["type"] == "transcription_session.updated"
+        assert older["session"]["input_audio_format"] == "g711_alaw"
+        assert older["session"]["input_audio_transcription"] == heard["transcription"]
+        session.update(format={"type": "audio/pcm"})
+        session.append(spoken()[:12_000])
+        for change in ({"format": {"type": "audio/pcmu"}}, {"turn_detection": {}}):
+            assert session.update(**change)["error"]["param"] == "session"
+        assert session.update(transcription={"language": None})["type"] == "session.updated"
+
+
+def test_the_older_order(live: Live) -> None:
+    headers = {"OpenAI-Beta": "realtime=v1"}
+    with talk(live.url, manual=False, additional_headers=headers) as session:
+        updated = session.ask(
+            "transcription_session.update",
+            session={
+                "turn_detection": None,
+                "include": [LOGPROBS],
+                "input_audio_transcription": {"model": "tiny", "prompt": ""},
+            },
+        )
+        assert updated["session"]["turn_detection"] is None
+        events = session.item(spoken())
+    assert [kind for kind in _kinds(events) if not kind.endswith("delta")] == [
+        "input_audio_buffer.committed",
+        "created",
+        "input_audio_transcription.completed",
+    ]
+    assert "languages" not in events[-1]
+
+
+def test_keys(small: Live) -> None:
+    address = small.url.replace("http", "ws") + PLACE
+    for headers in ({}, {"Authorization": "Bearer wrong-and-long-enough"}):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(address, additional_headers=headers)
+        assert refused.value.response.status_code == 401
+        assert json.loads(refused.value.response.body or b"")["error"]["code"] == "invalid_api_key"
+    with pytest.raises(InvalidStatus):
+        connect(address, subprotocols=["realtime", "openai-insecure-api-key.wrong"])  # type: ignore[list-item]
+    names = ["realtime", f"openai-insecure-api-key.{KEY}", "openai-beta.realtime-v1"]
+    with connect(address, subprotocols=names) as socket:  # type: ignore[arg-type]
+        assert socket.subprotocol == "realtime"
+        assert Talk(socket).next()["type"] == "transcription_session.created"
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("https://evil.example", 403), ("null", 403), ("https://page.example", 101), ("own", 101)],
+)
+def test_origins(small: Live, origin: str, status: int) -> None:
+    address = small.url.replace("http", "ws") + PLACE
+    headers = {"Authorization": f"Bearer {KEY}"}
+    given = small.url if origin == "own" else origin
+    if status == 101:
+        connect(address, additional_headers=headers, origin=given).close()  # type: ignore[arg-type]
+        return
+    with pytest.raises(InvalidStatus) as refused:
+        connect(address, additional_headers=headers, origin=given)  # type: ignore[arg-type]
+    assert refused.value.response.status_code == status
+
+
+def test_more_sessions_than_there_is_room_for(small: Live) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    until(lambda: small.server.realtime_sessions == 0)
+    with (
+        talk(small.url, additional_headers=headers),
+        talk(small.url, additional_headers=headers),
+        pytest.raises(InvalidStatus) as refused,
+    ):
+        connect(small.url.replace("http", "ws") + PLACE, additional_headers=headers)
+    assert refused.value.response.status_code == 429
+    assert int(refused.value.response.headers["Retry-After"]) > 0
+    until(lambda: small.server.realtime_sessions == 0)
+
+
+def test_who_says_nothing_is_let_go(small: Live) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with talk(small.url, additional_headers=headers) as session:
+        assert session.next()["error"]["code"] == "session_idle"
+        with pytest.raises(ConnectionClosed) as closed:
+            session.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+
+
+def test_other_intents_and_models_are_refused(live: Live) -> None:
+    for query, status in (
+        ("intent=conversation", 400),
+        ("intent=transcription&model=gpt", 404),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(f"{live.url.replace('http', 'ws')}/v1/realtime?{query}")
+        assert refused.value.response.status_code == status
+    with talk(live.url, "/v1/realtime?model=tiny-ctc") as session:
+        assert session.item(spoken())[-1]["usage"]["type"] == "duration"
+
+
+def test_a_message_that_is_too_large_ends_the_session(live: Live) -> None:
+    with connect(live.url.replace("http", "ws") + PLACE) as socket:
+        assert Talk(socket).next()["type"] == "session.created"
+        with pytest.raises(ConnectionClosed) as closed:
+            _flood(socket)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+
+
+def _flood(socket: ClientConnection) -> None:
+    """A message that is too long; who sends it may see the end before or behind it."""
+    socket.send("x" * ((16 << 20) + 1))
+    socket.recv(timeout=60)
+
+
+def test_metrics_and_log_say_nothing_of_the_content(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"), talk(live.url, PLACE + "&model=tiny-ctc") as session:
+        session.update(transcription={"language": "en"})
+        session.item(spoken())
+        with live.client() as client:
+            told = client.get("/metrics").text
+    until(lambda: "WEBSOCKET /v1/realtime 101 1000" in caplog.text)
+    assert "auris_realtime_sessions 1" in told
+    for name in ("sessions", "audio_seconds", "items"):
+        assert f"auris_realtime_{name}_total" in told
+    assert 'auris_engine_live_seconds_total{model="tiny-ctc"}' in told
+    assert "kitchen" not in caplog.text
+
+
+def test_files_and_streams_share_an_engine(live: Live) -> None:
+    """A stream goes on while a long file is transcribed."""
+    with ThreadPoolExecutor(1) as others, talk(live.url) as session:
+        file = others.submit(live.transcribe, speech(20))
+        until(lambda: live.server.serving.pick("tiny").engine.load().under_way)
+        assert session.item(spoken())[-1]["transcript"] == SAID
+        assert file.result().json()["text"].count(SAID) >= 15

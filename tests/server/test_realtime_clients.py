@@ -1,0 +1,178 @@
+"""The realtime clients of the official `openai` package against a running server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import openai
+import pytest
+from openai.types.realtime import (
+    ConversationItemAdded,
+    ConversationItemDone,
+    InputAudioBufferCommittedEvent,
+    InputAudioBufferSpeechStartedEvent,
+    InputAudioBufferSpeechStoppedEvent,
+    RealtimeErrorEvent,
+    SessionCreatedEvent,
+    SessionUpdatedEvent,
+)
+from openai.types.realtime import (
+    ConversationItemInputAudioTranscriptionCompletedEvent as Completed,
+)
+from openai.types.realtime import (
+    ConversationItemInputAudioTranscriptionDeltaEvent as Delta,
+)
+from pydantic import BaseModel
+
+from tests.server.live import SAID, Live
+from tests.server.talk import audio, spoken
+
+INTENT = {"intent": "transcription"}
+MANUAL = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
+
+
+@pytest.fixture(scope="module")
+def client(live: Live) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{live.url}/v1", api_key="none", max_retries=0)
+
+
+def _strict(event: object, kind: type[BaseModel]) -> None:
+    """An event of a kind, with all that it needs and nothing that it does not know."""
+    assert isinstance(event, kind)
+    kind.model_validate(event.model_dump(exclude_unset=True, warnings=False))
+    assert not event.model_extra
+    required = {n for n, f in kind.model_fields.items() if f.is_required()}
+    assert required <= event.model_fields_set
+
+
+def test_committed_by_the_client(client: openai.OpenAI) -> None:
+    with client.realtime.connect(extra_query=INTENT) as connection:
+        connection.session.update(session=MANUAL)  # type: ignore[arg-type]
+        samples = spoken()
+        for first in range(0, len(samples), 2400):
+            connection.input_audio_buffer.append(audio=audio(samples[first : first + 2400]))
+        connection.input_audio_buffer.commit()
+        events = []
+        for event in connection:
+            events.append(event)
+            if isinstance(event, Completed):
+                break
+    kinds: list[type[BaseModel]] = [
+        SessionCreatedEvent,
+        SessionUpdatedEvent,
+        InputAudioBufferCommittedEvent,
+        ConversationItemAdded,
+        ConversationItemDone,
+        Delta,
+        Completed,
+    ]
+    assert len(events) == len(kinds)
+    for event, kind in zip(events, kinds, strict=True):
+        _strict(event, kind)
+    assert events[-1].transcript == SAID  # type: ignore[union-attr]
+    assert events[-1].usage.type == "tokens"  # type: ignore[union-attr]
+    assert events[-2].delta == SAID  # type: ignore[union-attr]
+    names = {event.item_id for event in events if hasattr(event, "item_id")}
+    assert names == {events[3].item.id}  # type: ignore[union-attr]
+
+
+def test_turns_of_the_server_asynchronously(live: Live) -> None:
+    async def speak() -> list[object]:
+        async with (
+            openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none") as client,
+            client.realtime.connect(model="tiny-ctc", extra_query=INTENT) as connection,
+        ):
+            samples = spoken(2, pause=1.0)
+            for first in range(0, len(samples), 4800):
+                block = audio(samples[first : first + 4800])
+                await connection.input_audio_buffer.append(audio=block)
+            events: list[object] = []
+            async for event in connection:
+                events.append(event)
+                if sum(isinstance(e, Completed) for e in events) == 2:
+                    return events
+            return events
+
+    events = asyncio.run(speak())
+    turns = [[], []]  # type: ignore[var-annotated]
+    names: list[str] = []
+    for event in events[1:]:
+        name = getattr(event, "item_id", None) or event.item.id  # type: ignore[attr-defined]
+        if name not in names:
+            names.append(name)
+        turns[names.index(name)].append(event)
+    kinds = [
+        InputAudioBufferSpeechStartedEvent,
+        InputAudioBufferSpeechStoppedEvent,
+        InputAudioBufferCommittedEvent,
+        ConversationItemAdded,
+        ConversationItemDone,
+        Delta,
+        Completed,
+    ]
+    for turn in turns:
+        assert [type(event) for event in turn] == kinds
+        for event, kind in zip(turn, kinds, strict=True):
+            _strict(event, kind)
+        assert turn[0].audio_start_ms < turn[1].audio_end_ms
+        assert turn[-1].usage.type == "duration"
+        said = turn[1].audio_end_ms - turn[0].audio_start_ms
+        assert turn[-1].usage.seconds == pytest.approx(said / 1000, abs=0.002)
+    first, second = turns
+    assert first[2].previous_item_id is None
+    assert second[2].previous_item_id == names[0]
+    assert first[1].audio_end_ms <= second[0].audio_start_ms
+    assert first[-1].transcript
+    assert second[-1].transcript
+
+
+def test_errors_are_events(client: openai.OpenAI) -> None:
+    with client.realtime.connect(extra_query=INTENT) as connection:
+        connection.recv()
+        connection.session.update(
+            session={"type": "realtime"},  # type: ignore[arg-type]
+            event_id="event_of_mine",
+        )
+        event = connection.recv()
+        _strict(event, RealtimeErrorEvent)
+        assert event.error.param == "session.type"  # type: ignore[union-attr]
+        assert event.error.event_id == "event_of_mine"  # type: ignore[union-attr]
+        connection.response.create()
+        assert connection.recv().error.param == "type"  # type: ignore[union-attr]
+
+
+def test_the_older_client(live: Live) -> None:
+    # It takes wss for granted unless it is told an address.
+    client = openai.OpenAI(
+        base_url=f"{live.url}/v1",
+        websocket_base_url=live.url.replace("http", "ws") + "/v1",
+        api_key="none",
+    )
+    with client.beta.realtime.connect(model="tiny", extra_query=INTENT) as connection:
+        created = connection.recv()
+        assert created.type == "transcription_session.created"  # type: ignore[comparison-overlap]
+        connection.transcription_session.update(
+            session={
+                "input_audio_format": "g711_ulaw",
+                "input_audio_transcription": {"model": "tiny", "language": "en"},  # type: ignore[typeddict-item]
+                "turn_detection": {"type": "server_vad", "silence_duration_ms": 300},
+            }
+        )
+        updated = connection.recv()
+        assert updated.type == "transcription_session.updated"
+        assert updated.session.input_audio_format == "g711_ulaw"
+        assert updated.session.turn_detection is not None
+        assert updated.session.turn_detection.silence_duration_ms == 300
+        assert updated.session.turn_detection.threshold == 0.5
+
+
+def test_an_unknown_model_is_an_answer(client: openai.OpenAI) -> None:
+    from websockets.exceptions import InvalidStatus
+
+    with (
+        pytest.raises(InvalidStatus) as refused,
+        client.realtime.connect(model="gpt-realtime", extra_query=INTENT),
+    ):
+        pass
+    assert refused.value.response.status_code == 404
+    assert b"model_not_found" in (refused.value.response.body or b"")
