@@ -10,7 +10,7 @@ from typing import get_args
 
 from auris.checkpoints.configs import read_json
 from auris.checkpoints.packing import GROUPS, PackedDtype, Packing
-from auris.config import ModelConfig, PromptedConfig
+from auris.config import ModelConfig, PromptedConfig, QwenAsrConfig
 from auris.errors import ConfigError
 
 __all__ = ["KEY", "PACKED_DTYPES", "Quantization", "read_quantization"]
@@ -31,8 +31,8 @@ class Quantization:
     Attributes:
         dtype: "int8" packs the matrices of all layers and the vocabulary; "int4" packs those of
             the decoder's layers in 4 bits, except the first and the last one's, which stay in 8
-            as everything else. Convolutions, norms, biases, projector and CTC heads stay as they
-            are.
+            as everything else. What scores the vocabulary lies in halves. Convolutions, norms,
+            biases, projector and CTC heads stay as they are.
         group: columns that share a step in int4.
     """
 
@@ -42,7 +42,10 @@ class Quantization:
     def packing(self, module: str, config: ModelConfig) -> Packing | None:
         """How the weight of one of our modules is packed, or None for one that is not."""
         if module in _VOCABULARY:
-            return Packing("int8")
+            scores = isinstance(config, QwenAsrConfig) and (
+                module == "decoder.head" or config.decoder.tied
+            )
+            return Packing("int8", halves=scores)
         found = _MATRIX.fullmatch(module)
         if found is None:
             return None
