@@ -18,15 +18,16 @@ struct Kernels {
                    const int32_t* sums, int64_t count, int first, int last, float* out,
                    int64_t stride, bool add, int8_t* scratch);
 
-  // Scores of rows first..last of a matrix in halves by their upper ones: for each of x [count] its
-  // scores to middle and how far they may be off to reach, both [count, matrix->rows]; norms
-  // [count] are those of the codes.
+  // Scores of rows first..last of a matrix in halves by their upper ones: for each of x [count]
+  // the whole sums of these to upper, its likely scores to middle and how far they may be off to
+  // reach, all [count, stride] from row `first` on; norms [count] are those of the codes.
   void (*estimate)(const auris_matrix* matrix, const int8_t* codes, const float* scales,
                    const int32_t* sums, const float* norms, int64_t count, int first, int last,
-                   float* middle, float* reach);
+                   int64_t stride, int32_t* upper, float* middle, float* reach);
 
-  // The exact score of one row of such a matrix for one x; the same as `products`.
-  float (*exact)(const auris_matrix* matrix, const int8_t* codes, float scale, int32_t sum, int n);
+  // The exact score of row n of such a matrix for one x, given the sum of its upper half; the same
+  // as of `products`.
+  float (*exact)(const auris_matrix* matrix, const int8_t* codes, float scale, int32_t upper, int n);
 
   // Sums of e^(middle - top), e^(middle - reach - top) and e^(middle + reach - top), to out [3].
   void (*masses)(const float* middle, const float* reach, int count, float top, float* out);

@@ -17,6 +17,7 @@ from auris.checkpoints.packing import PackedDtype, Packing, integers, pack
 from auris.checkpoints.quantization import Quantization
 from auris.config import QwenAsrConfig
 from tests.backends.test_quant import packed_model
+from tests.narrow_int4 import narrow_int4  # noqa: F401
 from tests.ties import LOGITS, Ties
 from tests.tiny_models import qwen_config
 

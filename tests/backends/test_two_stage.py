@@ -19,6 +19,7 @@ from auris.checkpoints.quantization import Quantization
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Probe, Sampling
 from tests.backends.test_quant import packed_model
+from tests.narrow_int4 import narrow_int4  # noqa: F401
 from tests.tiny_models import qwen_config
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="built without native code")
