@@ -17,9 +17,13 @@
 // int8 (steps is null): the integers themselves; columns are a multiple of 64.
 // int4: blocks of 128 columns in 64 bytes. Byte j holds column j in its low half and column
 // 64 + j in its high half, each plus 8; a group of columns multiplies them by its step.
+// int8 in halves (lower is not null): 16 times the code of such a block of `codes`, each less 8,
+// plus that of `lower`, in 0..15. lower_norm [rows] is that of the lower codes less 7.5.
 struct auris_matrix {
   const void* codes;
   const uint8_t* steps;
+  const uint8_t* lower;
+  const float* lower_norm;
   const float* scale;
   int32_t rows, width, columns, group;
 };
@@ -72,6 +76,14 @@ AURIS_API int32_t auris_use(const char* name);
 // out [count, rows] = x [count, width] times the matrix, the activations of each row in 8 bits.
 AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_t count, float* out,
                               int32_t threads);
+
+// The best rows of a matrix in halves for x [count, width]: `token` the first of the largest
+// products, `gap` what it has over the next, or at least has where that is 0.01 or more, `logprob`
+// its log of the softmax over all rows, off by 0.02 at most. Both are exact where asked. `read`
+// counts the rows whose lower halves were read.
+AURIS_API void auris_best(const auris_matrix* matrix, const float* x, int64_t count, int32_t exact,
+                          int32_t* token, float* logprob, float* gap, int32_t* read,
+                          int32_t threads);
 
 AURIS_API void auris_extend(const auris_decoder* decoder, const auris_cache* cache,
                             const auris_pass* pass, int32_t threads);

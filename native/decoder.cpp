@@ -1,4 +1,4 @@
-// The passes: products of packed matrices, and all layers of a decoder.
+// A pass through all layers of a decoder.
 #include <cstring>
 #include <mutex>
 #include <vector>
@@ -6,89 +6,9 @@
 #include "auris_native.h"
 #include "kernels.h"
 #include "pool.h"
+#include "work.h"
 
 namespace {
-
-constexpr int64_t kChunkBytes = 1 << 16;  // Of weights, that a thread takes at a time in a step.
-constexpr int64_t kFewTokens = 8;         // Below, small work is not worth a second thread.
-
-const Kernels* best() {
-  for (const Kernels* found : {avx512_kernels(), avx2_kernels(), neon_kernels()})
-    if (found != nullptr) return found;
-  return portable_kernels();
-}
-
-const Kernels* kernels = best();
-
-// One pass at a time: its memory and threads are those of the process.
-std::mutex turn;
-
-// Memory that only grows, so that a step allocates nothing once its first one has run.
-template <typename T>
-class Memory {
- public:
-  T* of(int64_t count) {
-    if (static_cast<int64_t>(held_.size()) < count) held_.resize(count);
-    return held_.data();
-  }
-
- private:
-  std::vector<T> held_;
-};
-
-struct Activations {
-  Memory<int8_t> codes;
-  Memory<float> scales;
-  Memory<int32_t> sums;
-};
-
-Activations activations;
-Memory<int8_t> scratch;
-
-// Work on every token, shared out where there are many.
-template <typename Work>
-void each(int threads, int64_t count, const Work& work) {
-  const int64_t chunk = count <= kFewTokens ? count : 8;
-  const int64_t chunks = count == 0 ? 0 : (count + chunk - 1) / chunk;
-  Pool::instance().run(threads, chunks, [&](int64_t index, int) {
-    const int64_t end = (index + 1) * chunk < count ? (index + 1) * chunk : count;
-    for (int64_t i = index * chunk; i < end; ++i) work(i);
-  });
-}
-
-void quantize(const auris_matrix& matrix, int64_t count, int64_t i, const float* x) {
-  const int64_t stride = padded(matrix.columns);
-  kernels->quantize(x, matrix.width, matrix.columns,
-                    activations.codes.of(count * stride) + i * stride,
-                    activations.scales.of(count) + i, activations.sums.of(count) + i);
-}
-
-void reserve(const auris_matrix& matrix, int64_t count) {
-  activations.codes.of(count * padded(matrix.columns));
-  activations.scales.of(count);
-  activations.sums.of(count);
-}
-
-// The quantized activations times a matrix.
-void multiply(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads) {
-  const int64_t row_bytes = matrix.steps == nullptr ? matrix.columns : matrix.columns / 2;
-  int64_t chunk = kRowBlock;
-  if (count <= kSomeRows) {
-    chunk = kChunkBytes / row_bytes;
-    if (chunk > matrix.rows / (4 * threads)) chunk = matrix.rows / (4 * threads);
-    if (chunk < 8) chunk = 8;
-  }
-  const int64_t chunks = (matrix.rows + chunk - 1) / chunk;
-  const int64_t bytes = scratch_bytes(matrix);
-  int8_t* room = scratch.of(bytes * threads);
-  Pool::instance().run(threads, chunks, [&](int64_t index, int worker) {
-    const int64_t end = (index + 1) * chunk;
-    kernels->products(&matrix, activations.codes.of(0), activations.scales.of(0),
-                      activations.sums.of(0), count, static_cast<int>(index * chunk),
-                      static_cast<int>(end < matrix.rows ? end : matrix.rows), out, matrix.rows,
-                      add, room + bytes * worker);
-  });
-}
 
 // Queries of one key-value head that are worked on together.
 struct Block {
@@ -258,28 +178,6 @@ Memory<float> Pass::normed_memory, Pass::qkv_memory, Pass::attended_memory, Pass
 std::vector<Block> Pass::blocks;
 
 }  // namespace
-
-AURIS_API const char* auris_instructions() { return kernels->name; }
-
-AURIS_API int32_t auris_use(const char* name) {
-  const std::lock_guard<std::mutex> lock(turn);
-  for (const Kernels* found :
-       {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()}) {
-    if (found != nullptr && std::strcmp(found->name, name) == 0) {
-      kernels = found;
-      return 1;
-    }
-  }
-  return 0;
-}
-
-AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_t count, float* out,
-                              int32_t threads) {
-  const std::lock_guard<std::mutex> lock(turn);
-  reserve(*matrix, count);
-  each(threads, count, [&](int64_t i) { quantize(*matrix, count, i, x + i * matrix->width); });
-  multiply(*matrix, count, out, false, threads);
-}
 
 AURIS_API void auris_extend(const auris_decoder* decoder, const auris_cache* cache,
                             const auris_pass* pass, int32_t threads) {

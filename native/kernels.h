@@ -18,6 +18,20 @@ struct Kernels {
                    const int32_t* sums, int64_t count, int first, int last, float* out,
                    int64_t stride, bool add, int8_t* scratch);
 
+  // Scores of rows first..last of a matrix in halves by their upper ones: for each of x [count]
+  // the whole sums of these to upper, its likely scores to middle and how far they may be off to
+  // reach, all [count, stride] from row `first` on; norms [count] are those of the codes.
+  void (*estimate)(const auris_matrix* matrix, const int8_t* codes, const float* scales,
+                   const int32_t* sums, const float* norms, int64_t count, int first, int last,
+                   int64_t stride, int32_t* upper, float* middle, float* reach);
+
+  // The exact score of row n of such a matrix for one x, given the sum of its upper half; the same
+  // as of `products`.
+  float (*exact)(const auris_matrix* matrix, const int8_t* codes, float scale, int32_t upper, int n);
+
+  // Sums of e^(middle - top), e^(middle - reach - top) and e^(middle + reach - top), to out [3].
+  void (*masses)(const float* middle, const float* reach, int count, float top, float* out);
+
   // out [width] = x / rms(x) * weight.
   void (*norm)(const float* x, const float* weight, int width, float eps, float* out);
 
@@ -41,6 +55,7 @@ constexpr int kQueries = 4;
 constexpr int kLanes = 16;
 constexpr int kFewRows = 4;    // From so many on, arithmetic takes longer than memory.
 constexpr int kSomeRows = 16;  // Up to so many, blocks of weights are small.
+constexpr int kSmallBlock = 8;  // Output rows that a block has then.
 constexpr int kRowBlock = 32;  // Output rows that a chunk of a large product has.
 
 // Bytes that weights are fetched ahead in a step: processors that do so by themselves stop at the
@@ -54,6 +69,16 @@ inline int64_t padded(int64_t columns) { return columns + 64; }
 // Bytes that `products` needs as scratch: a block of unpacked rows.
 inline int64_t scratch_bytes(const auris_matrix& matrix) {
   return kRowBlock * padded(matrix.columns);
+}
+
+// Whether the rows of a matrix lie as the bytes that are multiplied.
+inline bool is_plain(const auris_matrix& matrix) {
+  return matrix.steps == nullptr && matrix.lower == nullptr;
+}
+
+// Bytes of a row in memory, in each of its halves.
+inline int64_t row_bytes(const auris_matrix& matrix) {
+  return is_plain(matrix) ? matrix.columns : matrix.columns / 2;
 }
 
 // Null where the machine or the compiler lacks the instructions.

@@ -61,6 +61,18 @@ PRIMITIVE v16 fma(v16 a, v16 b, v16 c) {
   return (v16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }
 
+// Half bytes are unsigned as they are.
+PRIMITIVE Sums half_dots(Sums sums, const uint8_t* halves, const int8_t* x) {
+  const __m512i low = _mm512_set1_epi8(15);
+  const __m512i both = _mm512_loadu_si512(halves);
+  const __m512i first = _mm512_and_si512(both, low);
+  const __m512i second = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+  const __m512i codes[2] = {_mm512_loadu_si512(x), _mm512_loadu_si512(x + 64)};
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(first), "v"(codes[0]));
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(second), "v"(codes[1]));
+  return sums;
+}
+
 // Steps of the four 32-column parts of a block.
 PRIMITIVE uint32_t part_steps(const uint8_t* steps, int block, int group) {
   if (group == 32) {

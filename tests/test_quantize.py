@@ -20,6 +20,7 @@ from auris.export import convert
 from auris.quantize import quantize
 from auris.text.tokenizer import Tokenizer
 from tests.checkpoints.files import read_config, read_weights, write_config, write_weights
+from tests.narrow_int4 import narrow_int4  # noqa: F401
 from tests.recordings import BUDGET, clip, plain
 from tests.tiny_models import aligner_config, ctc_config, qwen_config, write_tiny
 

@@ -17,6 +17,7 @@ from auris.checkpoints.packing import PackedDtype, Packing, integers, pack
 from auris.checkpoints.quantization import Quantization
 from auris.config import QwenAsrConfig
 from tests.backends.test_quant import packed_model
+from tests.narrow_int4 import narrow_int4  # noqa: F401
 from tests.ties import LOGITS, Ties
 from tests.tiny_models import qwen_config
 
@@ -66,7 +67,13 @@ def prompt(length: int, shape: int, seed: int = 0) -> Tensor:
     width=st.integers(1, 400),
     outputs=st.integers(1, 75),
     seed=st.integers(0, 99),
-    packing=st.sampled_from([Packing("int8"), *(Packing("int4", n) for n in (32, 64, 128))]),
+    packing=st.sampled_from(
+        [
+            Packing("int8"),
+            Packing("int8", halves=True),
+            *(Packing("int4", n) for n in (32, 64, 128)),
+        ]
+    ),
 )
 def test_products_are_pytorchs_to_the_bit(
     rows: int, width: int, outputs: int, seed: int, packing: Packing
@@ -76,11 +83,11 @@ def test_products_are_pytorchs_to_the_bit(
     x[rows // 2] *= 1e3
     x[rows // 3] = 0
     packed = pack(torch.randn(outputs, width, generator=generator), packing)
-    whole = integers(packed["weight"], packed.get("steps"))
+    whole = integers(packed["weight"], packed.get("steps"), packed.get("lower"))
     codes, scales = quantize_rows(x)
     padded = torch.nn.functional.pad(codes, (0, whole.shape[1] - width))
     wanted = torch._int_mm(padded, whole.t()).float() * (scales * packed["scale"])
-    matrix = native.Matrix(packed["weight"], packed.get("steps"), packed["scale"], width)
+    matrix = native.Matrix(width=width, **packed)
     before = native.instructions()
     try:
         for name in filter(native.use, INSTRUCTIONS):

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from auris.backends.quant import PackedEmbedding, PackedLinear, quantize_rows, swap
 from auris.backends.torch import TorchBackend
+from auris.checkpoints import quantization
 from auris.checkpoints.load import Model
 from auris.checkpoints.packing import Packing, pack
 from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
 from auris.config import ModelConfig
 from auris.models.qwen_asr import QwenAsr
+from tests.narrow_int4 import narrow_int4  # noqa: F401
 from tests.tiny_models import ctc_config, qwen_config, tiny_model
 
 PACKINGS = [Packing("int8"), Packing("int4", 32), Packing("int4", 128)]
@@ -142,6 +144,17 @@ def test_what_is_packed_how() -> None:
     )
     assert inner == Packing("int4", 32)
     assert TorchBackend(model).new_cache(1, 4).keys.dtype == torch.bfloat16
+
+
+def test_narrow_decoders_stay_in_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantization, "LEAST_WIDTH", 512)
+    kinds = [
+        Quantization("int4").packing(
+            "decoder.layers.1.qkv", qwen_config(decoder_layers=3, hidden=hidden)
+        )
+        for hidden in (256, 511, 512)
+    ]
+    assert kinds == [Packing("int8"), Packing("int8"), Packing("int4")]
 
 
 def test_an_encoder_hears_each_clip_by_itself() -> None:

@@ -7,14 +7,39 @@ requests at different positions; each keeps its own length.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
-__all__ = ["Backend", "Cache", "MarkBackend", "Positions"]
+__all__ = ["Backend", "Cache", "Choice", "MarkBackend", "Positions", "best_of"]
 
 Positions = Literal["last", "all"] | int
 """Which new positions are scored: the last of every row, all of them, or the last so many."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen token.
+
+    Attributes:
+        token: its id.
+        logprob: its natural-log probability at temperature 1.
+        gap: by how much the best score exceeds the second best; small gaps are ties.
+    """
+
+    token: int
+    logprob: float
+    gap: float
+
+
+def best_of(logits: Tensor) -> list[Choice]:
+    """The best token of every row of float32 logits [B, vocab]."""
+    best, places = logits.topk(2, dim=-1)
+    logprobs = best[:, 0] - torch.logsumexp(logits, dim=-1)
+    found = (places[:, 0], logprobs, best[:, 0] - best[:, 1])
+    return [Choice(*one) for one in zip(*(column.tolist() for column in found), strict=True)]
 
 
 class Cache(Protocol):
@@ -77,6 +102,24 @@ class Backend(Protocol):
             float32 logits [rows, 1 or n, vocab], those of a row's last position at the end; or
             [rows, max T_i, vocab], those of its first at the beginning. A row with fewer inputs
             than there are places holds nothing of meaning in the others.
+        """
+
+    def best(
+        self,
+        cache: Cache,
+        inputs: Sequence[Sequence[int] | Tensor],
+        rows: Sequence[int] | None = None,
+    ) -> list[Choice]:
+        """Append to rows and choose the token that scores best after the last new position of each,
+        which may take less than scoring all of them.
+
+        Args:
+            cache, inputs, rows: as of `extend`.
+
+        Returns:
+            choices of the rows, each independent of the others; their log-probabilities may be
+            off by 0.02, and gaps of 0.01 or more be larger, where the backend was not asked for
+            exact ones.
         """
 
 

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from auris.backends.base import Cache, Positions
+from auris.backends.base import Cache, Choice, Positions, best_of
 
 __all__ = ["FakeBackend", "FakeCache"]
 
@@ -111,6 +111,15 @@ class FakeBackend:
                 if column >= 0:
                     logits[i, column, self._next(held[row])] = 1.0
         return logits
+
+    def best(
+        self,
+        cache: Cache,
+        inputs: Sequence[Sequence[int] | Tensor],
+        rows: Sequence[int] | None = None,
+    ) -> list[Choice]:
+        """See `Backend.best`."""
+        return best_of(self.extend(cache, inputs, rows)[:, -1])
 
     def _next(self, row: list[int]) -> int:
         script = self.scripts[row[0]]

@@ -17,13 +17,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["Decoding", "Matrix", "available", "instructions", "products", "use"]
+__all__ = ["Decoding", "Matrix", "available", "best", "instructions", "products", "use"]
 
 
 class _Matrix(ctypes.Structure):
     _fields_ = [
         ("codes", c_void_p),
         ("steps", c_void_p),
+        ("lower", c_void_p),
+        ("lower_norm", c_void_p),
         ("scale", c_void_p),
         ("rows", c_int32),
         ("width", c_int32),
@@ -83,6 +85,15 @@ def _library() -> ctypes.CDLL | None:
                 c_int32,
             ]
             library.auris_products.restype = None
+            library.auris_best.argtypes = [
+                POINTER(_Matrix),
+                c_void_p,
+                c_int64,
+                c_int32,
+                *[c_void_p] * 4,
+                c_int32,
+            ]
+            library.auris_best.restype = None
             library.auris_extend.argtypes = [
                 POINTER(_Decoder),
                 POINTER(_Cache),
@@ -118,17 +129,23 @@ def use(name: str) -> bool:
 class Matrix:
     """A packed matrix as the native code sees it, which lives as long as its tensors here."""
 
-    def __init__(self, weight: Tensor, steps: Tensor | None, scale: Tensor, width: int) -> None:
-        tensors = (weight, scale) if steps is None else (weight, scale, steps)
-        assert all(t.is_contiguous() and t.device.type == "cpu" for t in tensors)
+    def __init__(
+        self,
+        weight: Tensor,
+        scale: Tensor,
+        width: int,
+        steps: Tensor | None = None,
+        lower: Tensor | None = None,
+        lower_norm: Tensor | None = None,
+    ) -> None:
+        tensors = (weight, steps, lower, lower_norm, scale)
+        self.held = [t for t in tensors if t is not None]
+        assert all(t.is_contiguous() and t.device.type == "cpu" for t in self.held)
         rows, stored = weight.shape
-        columns = stored if steps is None else 2 * stored
+        columns = stored if weight.dtype == torch.int8 else 2 * stored
         group = 0 if steps is None else columns // steps.shape[1]
-        place = None if steps is None else steps.data_ptr()
-        self.held = tensors
-        self.struct = _Matrix(
-            weight.data_ptr(), place, scale.data_ptr(), rows, width, columns, group
-        )
+        places = (None if t is None else t.data_ptr() for t in tensors)
+        self.struct = _Matrix(*places, rows, width, columns, group)
 
 
 def products(x: Tensor, matrix: Matrix) -> Tensor:
@@ -138,6 +155,30 @@ def products(x: Tensor, matrix: Matrix) -> Tensor:
         matrix.struct, x.data_ptr(), len(x), out.data_ptr(), torch.get_num_threads()
     )
     return out
+
+
+def best(x: Tensor, matrix: Matrix, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The best rows of a matrix in halves, found in two stages.
+
+    Args:
+        x: contiguous float32 [M, width].
+        matrix: whose rows score x.
+        exact: whether log-probabilities and gaps are to be exact; else the former are off by 0.02
+            at most, and a gap of 0.01 or more may be larger.
+
+    Returns:
+        int32 rows [M] with the largest products, the first where several are; their float32
+        log-probabilities [M] among all rows; what their products exceed the next by [M]; and
+        int32 counts [M] of the rows whose products were computed exactly.
+    """
+    tokens, read = torch.empty(2, len(x), dtype=torch.int32)
+    logprobs, gaps = torch.empty(2, len(x))
+    given = (tokens, logprobs, gaps, read)
+    pointers = (tensor.data_ptr() for tensor in given)
+    _built().auris_best(
+        matrix.struct, x.data_ptr(), len(x), exact, *pointers, torch.get_num_threads()
+    )
+    return given
 
 
 class Decoding:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from auris.backends import native
-from auris.backends.quant import PackedLinear
+from auris.backends.base import Choice
+from auris.backends.quant import Packed, PackedLinear
 from auris.models.cache import KVCache
 from auris.models.layers import rope_tables
 from auris.models.qwen3 import Decoder, DecoderLayer
@@ -23,7 +24,7 @@ FIRST_POSITIONS = 1024
 
 
 class NativeStep:
-    """Runs the layers of a decoder; embeddings and vocabulary scores are the caller's.
+    """Runs the layers of a decoder; embeddings are the caller's.
 
     Args:
         decoder: all its matrices packed, its norms in float32, on the CPU; see `runs`.
@@ -33,6 +34,9 @@ class NativeStep:
         config = decoder.config
         self.config = config
         self.rope = self._angles(FIRST_POSITIONS)
+        head = decoder.embed if config.tied else decoder.head
+        self.head = head.matrix if isinstance(head, Packed) else None
+        self.has_halves = isinstance(head, Packed) and head.packing.halves
         layers = [_layer(layer) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
         self.decoding = native.Decoding(
             layers,
@@ -84,6 +88,21 @@ class NativeStep:
         )
         cache.grow(rows, counts)
         return list(states.split(counts if every else 1))
+
+    def best(
+        self, cache: KVCache, inputs: Sequence[Tensor], rows: Sequence[int], exact: bool
+    ) -> list[Choice]:
+        """Append to rows and choose the best token after each; see `native.best`.
+
+        Args:
+            cache, inputs, rows: as of `extend`.
+            exact: whether log-probabilities are to be exact.
+        """
+        assert self.head is not None
+        states = torch.cat(self.extend(cache, inputs, rows, every=False))
+        tokens, logprobs, gaps, _ = native.best(states, self.head, exact)
+        found = (tokens.tolist(), logprobs.tolist(), gaps.tolist())
+        return [Choice(*one) for one in zip(*found, strict=True)]
 
     def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines [positions, head_dim / 2]; both halves of a head turn alike."""

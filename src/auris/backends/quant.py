@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from auris.backends import native
 from auris.checkpoints.packing import Packing, integers, packed_shapes
 
-__all__ = ["PackedEmbedding", "PackedLinear", "quantize_rows", "swap"]
+__all__ = ["Packed", "PackedEmbedding", "PackedLinear", "quantize_rows", "swap"]
 
 LARGEST = 127.0
 
@@ -37,13 +37,14 @@ def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return codes.to(torch.int8), largest / LARGEST
 
 
-class _Packed(nn.Module):
+class Packed(nn.Module):
     """A packed matrix [rows, width]; see `auris.checkpoints.packing`."""
 
     def __init__(self, rows: int, width: int, packing: Packing) -> None:
         super().__init__()
         self.rows, self.width, self.packing = rows, width, packing
-        self.register_parameter("steps", None)
+        for name in ("steps", "lower", "lower_norm"):
+            self.register_parameter(name, None)
         for name, (dtype, shape) in packed_shapes(rows, width, packing).items():
             empty = torch.empty(shape, dtype=dtype, device="meta")
             self.register_parameter(name, nn.Parameter(empty, requires_grad=False))
@@ -51,16 +52,20 @@ class _Packed(nn.Module):
     weight: Tensor
     scale: Tensor
     steps: Tensor | None
+    lower: Tensor | None
+    lower_norm: Tensor | None
 
     @property
     def integers(self) -> Tensor:
         """int8 [rows, columns]."""
-        return integers(self.weight, self.steps)
+        return integers(self.weight, self.steps, self.lower)
 
     @property
     def matrix(self) -> native.Matrix:
         """The same tensors for the native code."""
-        return native.Matrix(self.weight, self.steps, self.scale, self.width)
+        return native.Matrix(
+            self.weight, self.scale, self.width, self.steps, self.lower, self.lower_norm
+        )
 
     def products(self, x: Tensor) -> Tensor:
         """Products [..., rows] of x [..., width] with the matrix, in x's dtype."""
@@ -75,7 +80,7 @@ class _Packed(nn.Module):
         return found.to(x.dtype).reshape(*x.shape[:-1], self.rows)
 
 
-class PackedLinear(_Packed):
+class PackedLinear(Packed):
     """`nn.Linear` of a packed matrix."""
 
     def __init__(self, linear: nn.Linear, packing: Packing) -> None:
@@ -88,7 +93,7 @@ class PackedLinear(_Packed):
         return found if self.bias is None else found.add_(self.bias)
 
 
-class PackedEmbedding(_Packed):
+class PackedEmbedding(Packed):
     """`auris.models.layers.TokenEmbedding` of a packed matrix."""
 
     def __init__(self, embedding: nn.Embedding, packing: Packing) -> None:
@@ -96,9 +101,10 @@ class PackedEmbedding(_Packed):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Float32 vectors [..., width] of ids."""
-        steps = None if self.steps is None else self.steps[ids.flatten()]
-        whole = integers(self.weight[ids.flatten()], steps)[:, : self.width]
-        vectors = whole.float() * self.scale[ids.flatten(), None]
+        rows = ids.flatten()
+        steps, lower = (None if t is None else t[rows] for t in (self.steps, self.lower))
+        whole = integers(self.weight[rows], steps, lower)[:, : self.width]
+        vectors = whole.float() * self.scale[rows, None]
         return vectors.reshape(*ids.shape, self.width)
 
     def scores(self, states: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from auris.backends.base import Cache, Positions
+from auris.backends.base import Cache, Choice, Positions, best_of
 from auris.backends.native_step import NativeStep
 from auris.backends.quant import PackedEmbedding
 from auris.checkpoints.load import Model
@@ -171,10 +171,15 @@ class TorchBackend:
             cache is in bfloat16.
         kernel: attention kernel, see `auris.models.attention.KERNELS`.
         ctc_head: a CTC head on the audio embeddings of a model with a decoder.
+        exact: whether `best` gives exact log-probabilities; see `Backend.best`.
     """
 
     def __init__(
-        self, model: Model, kernel: Kernel = "auto", ctc_head: nn.Linear | None = None
+        self,
+        model: Model,
+        kernel: Kernel = "auto",
+        ctc_head: nn.Linear | None = None,
+        exact: bool = False,
     ) -> None:
         if kernel != "auto" and kernel not in KERNELS:
             raise UnsupportedOption(
@@ -185,6 +190,7 @@ class TorchBackend:
         self.model = model.eval()
         self.kernel = kernel
         self.ctc_head = ctc_head
+        self.exact = exact
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = weight.dtype
@@ -291,11 +297,7 @@ class TorchBackend:
         """See `Backend.extend`."""
         decoder = self._decoding.decoder
         storage = cast(KVCache, cache)
-        rows = range(len(storage.lengths)) if rows is None else rows
-        counts = [len(item) for item in inputs]
-        if len(counts) != len(rows) or min(counts, default=0) < 1:
-            raise ValueError(f"{len(rows)} rows need as many inputs of length >= 1, got {counts}")
-        embedded = self._embedded(inputs)
+        rows, embedded = self._inputs(storage, inputs, rows)
         tail = _tail(positions)
         with kernel_choice(self.kernel), within_memory():
             if self.native_step is not None:
@@ -303,8 +305,37 @@ class TorchBackend:
                 logits = decoder.logits(_ends(states, tail))
             else:
                 padded = pad_sequence(embedded, batch_first=True)
+                counts = [len(item) for item in embedded]
                 logits = decoder(padded, storage.rows(rows, counts), tail)
         return logits.float()
+
+    @torch.inference_mode()
+    def best(
+        self,
+        cache: Cache,
+        inputs: Sequence[Sequence[int] | Tensor],
+        rows: Sequence[int] | None = None,
+    ) -> list[Choice]:
+        """See `Backend.best`; in two stages where the native step runs."""
+        if self.native_step is None or not self.native_step.has_halves:
+            return best_of(self.extend(cache, inputs, rows)[:, -1])
+        storage = cast(KVCache, cache)
+        rows, embedded = self._inputs(storage, inputs, rows)
+        with within_memory():
+            return self.native_step.best(storage, embedded, rows, self.exact)
+
+    def _inputs(
+        self,
+        cache: KVCache,
+        inputs: Sequence[Sequence[int] | Tensor],
+        rows: Sequence[int] | None,
+    ) -> tuple[Sequence[int], list[Tensor]]:
+        """Rows, and the embeddings [T_i, hidden] that extend them."""
+        rows = range(len(cache.lengths)) if rows is None else rows
+        counts = [len(item) for item in inputs]
+        if len(counts) != len(rows) or min(counts, default=0) < 1:
+            raise ValueError(f"{len(rows)} rows need as many inputs of length >= 1, got {counts}")
+        return rows, self._embedded(inputs)
 
     def _embedded(self, inputs: Sequence[Sequence[int] | Tensor]) -> list[Tensor]:
         """Embeddings [T_i, hidden] of token ids, all looked up at once, and of embeddings."""

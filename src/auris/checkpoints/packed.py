@@ -49,6 +49,9 @@ ST_TYPES = {
 
 ALIGNMENT = 64
 
+KEPT = (".scale", ".lower_norm")
+"""Tensors of packed matrices that stay in float32."""
+
 
 Swap = Callable[[Model, Callable[[str], Packing | None]], None]
 """Puts modules of packed weights into a model, given the packing of every module by name."""
@@ -98,7 +101,7 @@ def _packed(
 
 def _computed(name: str, tensor: Tensor, dtype: torch.dtype, config: ModelConfig) -> Tensor:
     """A tensor in the type it is computed in: float32 in the decoder, `dtype` elsewhere."""
-    if not tensor.is_floating_point() or name.endswith(".scale"):
+    if not tensor.is_floating_point() or name.endswith(KEPT):
         return tensor
     within = isinstance(config, PromptedConfig) and name.startswith(("decoder.", "head."))
     return tensor.to(torch.float32 if within else dtype)
@@ -138,7 +141,7 @@ def load_packed(
             _check_packed(files, wanted)
             floats = [name for name in wanted if wanted[name][0].is_floating_point]
             dtype = pick_dtype(
-                stored_dtype(files, [name for name in floats if not name.endswith(".scale")])
+                stored_dtype(files, [name for name in floats if not name.endswith(KEPT)])
             )
             held = ((name, files.tensor(name)) for name in wanted)
             tensors = ((name, t.clone() if copy else t) for name, t in held)
@@ -162,7 +165,7 @@ def _check_packed(files: Files, wanted: Mapping[str, tuple[torch.dtype, list[int
     types = {
         name: ST_TYPES[dtype]
         for name, (dtype, _) in wanted.items()
-        if not dtype.is_floating_point or name.endswith(".scale")
+        if not dtype.is_floating_point or name.endswith(KEPT)
     }
     check_tensors(files, shapes, "A quantized checkpoint", types=types)
 

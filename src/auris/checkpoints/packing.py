@@ -9,6 +9,10 @@ formats, but being a whole number it leaves one scale per channel.
 
 Columns are padded with zeros to whole blocks, 64 of them in int8 and 128 in int4. Byte j of a
 4-bit block holds column j in its low half and column 64 + j in its high half, each plus 8.
+
+A vocabulary's int8 integers lie in two halves: `weight` holds the upper four bits of each in 4-bit
+blocks, `lower` the lower four bits (0..15) in the same order, and `lower_norm` the Euclidean norm
+of every row's lower bits less 7.5. Scores of the upper halves then bound the whole ones.
 """
 
 from __future__ import annotations
@@ -46,18 +50,22 @@ class Packing:
     Attributes:
         dtype: "int8" or "int4".
         group: columns that share a step in int4; not used in int8.
+        halves: whether int8 integers lie in two halves.
     """
 
     dtype: PackedDtype
     group: int = 32
+    halves: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in get_args(PackedDtype) or self.group not in GROUPS:
             raise ValueError(f"there is no packing {self.dtype!r} in groups of {self.group}")
+        if self.halves and self.dtype != "int8":
+            raise ValueError(f"there are no halves of {self.dtype!r}")
 
     def columns(self, width: int) -> int:
         """Stored columns of a matrix `width` wide."""
-        block = BLOCK[self.dtype]
+        block = BLOCK["int4" if self.halves else self.dtype]
         return -(-width // block) * block
 
 
@@ -66,7 +74,13 @@ def packed_shapes(
 ) -> dict[str, tuple[torch.dtype, list[int]]]:
     """Types and shapes of the tensors that `pack` gives for a matrix [rows, width]."""
     columns = packing.columns(width)
-    if packing.dtype == "int8":
+    if packing.halves:
+        shapes = {
+            "weight": (torch.uint8, [rows, columns // 2]),
+            "lower": (torch.uint8, [rows, columns // 2]),
+            "lower_norm": (torch.float32, [rows]),
+        }
+    elif packing.dtype == "int8":
         shapes = {"weight": (torch.int8, [rows, columns])}
     else:
         shapes = {
@@ -94,6 +108,8 @@ def pack(weight: Tensor, packing: Packing) -> dict[str, Tensor]:
         part = weight[first : first + most].float()
         part = F.pad(part, (0, packing.columns(width) - width))
         given = _int8(part) if packing.dtype == "int8" else _int4(part, packing.group)
+        if packing.halves:
+            given = {**_halves(given["weight"], width), "scale": given["scale"]}
         for name, tensor in given.items():
             packed[name][first : first + most] = tensor
     return packed
@@ -109,6 +125,25 @@ def _int8(weight: Tensor) -> dict[str, Tensor]:
     scale = _scale(weight.abs().amax(1, keepdim=True), LARGEST)
     codes = (weight / scale[:, None]).round().clamp(-LARGEST, LARGEST)
     return {"weight": codes.to(torch.int8), "scale": scale}
+
+
+def _halves(whole: Tensor, width: int) -> dict[str, Tensor]:
+    wide = whole.to(torch.int16)
+    upper, lower = (wide >> 4) + 8, wide & 15
+    norm = (lower[:, :width].float() - 7.5).norm(dim=1)
+    return {"weight": _blocks(upper), "lower": _blocks(lower), "lower_norm": norm}
+
+
+def _blocks(codes: Tensor) -> Tensor:
+    """Codes [N, columns] in 0..15 as bytes [N, columns / 2]."""
+    halves = codes.to(torch.uint8).unflatten(1, (-1, 2, BLOCK["int4"] // 2))
+    return (halves[:, :, 0] | halves[:, :, 1] << 4).flatten(1)
+
+
+def _codes(packed: Tensor) -> Tensor:
+    """Codes int8 [N, columns] in 0..15 of `_blocks`."""
+    blocks = packed.unflatten(1, (-1, BLOCK["int4"] // 2))
+    return torch.stack([blocks & 15, blocks >> 4], 2).to(torch.int8).flatten(1)
 
 
 def _int4(weight: Tensor, group: int) -> dict[str, Tensor]:
@@ -132,17 +167,16 @@ def _int4(weight: Tensor, group: int) -> dict[str, Tensor]:
         best = torch.where(better, error, best)
         steps = torch.where(better, step, steps)
         codes = torch.where(better, code, codes)
-    halves = (codes + 8).to(torch.uint8).flatten(1).unflatten(1, (-1, 2, BLOCK["int4"] // 2))
-    nibbles = halves[:, :, 0] | halves[:, :, 1] << 4
-    return {"weight": nibbles.flatten(1), "steps": steps[:, :, 0].to(torch.uint8), "scale": scale}
+    packed = _blocks((codes + 8).flatten(1))
+    return {"weight": packed, "steps": steps[:, :, 0].to(torch.uint8), "scale": scale}
 
 
-def integers(weight: Tensor, steps: Tensor | None) -> Tensor:
-    """The int8 integers [N, columns] of a packed matrix; of an int8 one its own."""
+def integers(weight: Tensor, steps: Tensor | None = None, lower: Tensor | None = None) -> Tensor:
+    """The int8 integers [N, columns] of a packed matrix; of a plain int8 one its own."""
+    if lower is not None:
+        return (_codes(weight) - 8) * 16 + _codes(lower)
     if steps is None:
         return weight
-    blocks = weight.unflatten(1, (-1, BLOCK["int4"] // 2))
-    halves = torch.stack([blocks & 15, blocks >> 4], 2).to(torch.int8) - 8
-    codes = halves.flatten(1).unflatten(1, (steps.shape[1], -1))
+    codes = (_codes(weight) - 8).unflatten(1, (steps.shape[1], -1))
     whole: Tensor = (codes * steps[:, :, None].to(torch.int8)).flatten(1)
     return whole

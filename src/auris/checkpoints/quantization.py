@@ -10,7 +10,7 @@ from typing import get_args
 
 from auris.checkpoints.configs import read_json
 from auris.checkpoints.packing import GROUPS, PackedDtype, Packing
-from auris.config import ModelConfig, PromptedConfig
+from auris.config import ModelConfig, PromptedConfig, QwenAsrConfig
 from auris.errors import ConfigError
 
 __all__ = ["KEY", "PACKED_DTYPES", "Quantization", "read_quantization"]
@@ -19,6 +19,10 @@ PACKED_DTYPES = get_args(PackedDtype)
 
 KEY = "quantization"
 """Of config.json."""
+
+LEAST_WIDTH = 512
+"""Hidden size from which a decoder's matrices are worth 4 bits: narrower ones have few numbers to
+average errors over, and few bytes to save."""
 
 _MATRIX = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(qkv|out|up|gate_up|down)")
 _VOCABULARY = ("decoder.embed", "decoder.head")
@@ -31,8 +35,9 @@ class Quantization:
     Attributes:
         dtype: "int8" packs the matrices of all layers and the vocabulary; "int4" packs those of
             the decoder's layers in 4 bits, except the first and the last one's, which stay in 8
-            as everything else. Convolutions, norms, biases, projector and CTC heads stay as they
-            are.
+            as everything else; so do all of a decoder narrower than `LEAST_WIDTH`. What scores the
+            vocabulary lies in halves. Convolutions, norms, biases, projector and CTC heads stay as
+            they are.
         group: columns that share a step in int4.
     """
 
@@ -42,13 +47,17 @@ class Quantization:
     def packing(self, module: str, config: ModelConfig) -> Packing | None:
         """How the weight of one of our modules is packed, or None for one that is not."""
         if module in _VOCABULARY:
-            return Packing("int8")
+            scores = isinstance(config, QwenAsrConfig) and (
+                module == "decoder.head" or config.decoder.tied
+            )
+            return Packing("int8", halves=scores)
         found = _MATRIX.fullmatch(module)
         if found is None:
             return None
         if self.dtype == "int4" and found[1] == "decoder" and isinstance(config, PromptedConfig):
             inner = 0 < int(found[2]) < config.decoder.layers - 1
-            return Packing("int4", self.group) if inner else Packing("int8")
+            wide = config.decoder.hidden >= LEAST_WIDTH
+            return Packing("int4", self.group) if inner and wide else Packing("int8")
         return Packing("int8")
 
 

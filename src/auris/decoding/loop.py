@@ -106,12 +106,24 @@ class Row:
         # A draw behind the accepted text would be missing later.
         self.draft = Draft(() if self.generator else self.request.draft)
 
+    def asks(self) -> bool:
+        """Whether more of the next scores is wanted than the best one."""
+        probe = self.request.probe
+        probes = probe is not None and probe.place == self.tokens
+        return probes or self.generator is not None
+
     def take(
-        self, logits: Tensor, choice: Choice, stops: Collection[int], seconds: float, prefill: bool
+        self,
+        logits: Tensor | None,
+        choice: Choice,
+        stops: Collection[int],
+        seconds: float,
+        prefill: bool,
     ) -> Step:
-        """Record a choice and say what it means; logits are float32 [vocab]."""
+        """Record a choice and say what it means; logits are float32 [vocab], or None where no more
+        was asked of them."""
         probe, probed = self.request.probe, None
-        if probe is not None and probe.place == self.tokens:
+        if probe is not None and probe.place == self.tokens and logits is not None:
             probed = chance(logits, probe.ids)
         token, finish = self._judge(choice.token, stops)
         key = self.request.key
@@ -172,8 +184,35 @@ def advance(
         places: their rows in the cache; by default they are all that it has, in its order.
     """
     began = time.perf_counter()
-    drafts = [row.draft.ahead() for row in rows]
     places = range(len(rows)) if places is None else places
+    drafts = [row.draft.ahead() for row in rows]
+    # Apart, so that how a row is scored never depends on its neighbours.
+    asking = [row.asks() or bool(draft) for row, draft in zip(rows, drafts, strict=True)]
+    plain = [index for index, asks in enumerate(asking) if not asks]
+    scored = [index for index, asks in enumerate(asking) if asks]
+    taken: list[list[Step]] = [[] for _ in rows]
+    if plain:
+        inputs = [[rows[index].last] for index in plain]
+        choices = backend.best(cache, inputs, [places[index] for index in plain])
+        share = (time.perf_counter() - began) / len(plain)
+        for index, choice in zip(plain, choices, strict=True):
+            taken[index] = [rows[index].take(None, choice, stops, share, False)]
+    if scored:
+        group = [(rows[index], drafts[index], places[index]) for index in scored]
+        for index, steps in zip(scored, _scored(backend, cache, group, stops), strict=True):
+            taken[index] = steps
+    return taken
+
+
+def _scored(
+    backend: Backend,
+    cache: Cache,
+    group: Sequence[tuple[Row, Sequence[int], int]],
+    stops: Collection[int],
+) -> Iterator[list[Step]]:
+    """Steps of rows whose scores are wanted, each with its draft and its place in the cache."""
+    began = time.perf_counter()
+    rows, drafts, places = zip(*group, strict=True)
     starts = [cache.lengths[place] for place in places]
     inputs = [[row.last, *draft] for row, draft in zip(rows, drafts, strict=True)]
     logits = backend.extend(cache, inputs, places, "all" if any(drafts) else "last")
@@ -183,15 +222,13 @@ def advance(
         [row.generator for row in rows],
     )
     share = (time.perf_counter() - began) / len(rows)
-    taken = []
     for index, (row, choice, draft) in enumerate(zip(rows, choices, drafts, strict=True)):
         steps = [row.take(logits[index, 0], choice, stops, share, False)]
         if draft:
             steps += _accepted(row, steps[0], draft, logits[index, 1:], stops)
             # What was guessed wrong is forgotten; the last choice is not in the row yet.
             backend.truncate(cache, places[index], starts[index] + len(steps))
-        taken.append(steps)
-    return taken
+        yield steps
 
 
 def _accepted(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from auris.backends.base import Choice, best_of
+
 __all__ = ["Choice", "Probe", "Sampling", "chance", "choose"]
 
 
@@ -32,21 +34,6 @@ class Probe:
     ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A chosen token.
-
-    Attributes:
-        token: its id.
-        logprob: its natural-log probability at temperature 1.
-        gap: by how much the best score exceeds the second best; small gaps are ties.
-    """
-
-    token: int
-    logprob: float
-    gap: float
-
-
 def choose(
     logits: Tensor, temperatures: list[float], generators: list[torch.Generator | None]
 ) -> list[Choice]:
@@ -57,22 +44,27 @@ def choose(
         temperatures: per row; 0 takes the best.
         generators: per row; None where the temperature is 0.
     """
-    best, places = logits.topk(2, dim=-1)
-    tokens = places[:, 0].tolist()
-    for row, (temperature, generator) in enumerate(zip(temperatures, generators, strict=True)):
-        # Scores that are no numbers have no chances; their log-probability, NaN, tells.
-        if generator is not None and bool(best[row, 0].isfinite()):
-            # Differences to the best in float64: no temperature is too small for them.
-            below = (logits[row] - best[row, 0]).cpu().double()
-            chances = torch.softmax(below / temperature, dim=-1)
-            tokens[row] = int(torch.multinomial(chances, 1, generator=generator))
-    chosen = logits.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
-    logprobs = (chosen - torch.logsumexp(logits, dim=-1)).tolist()
-    gaps = (best[:, 0] - best[:, 1]).tolist()
+    best = best_of(logits)
     return [
-        Choice(token, logprob, gap)
-        for token, logprob, gap in zip(tokens, logprobs, gaps, strict=True)
+        choice if generator is None else _drawn(scores, choice, temperature, generator)
+        for scores, choice, temperature, generator in zip(
+            logits, best, temperatures, generators, strict=True
+        )
     ]
+
+
+def _drawn(logits: Tensor, best: Choice, temperature: float, generator: torch.Generator) -> Choice:
+    """A token drawn by its scores [vocab], instead of the best one."""
+    most = logits[best.token]
+    # Scores that are no numbers have no chances; their log-probability, NaN, tells.
+    if not bool(most.isfinite()):
+        return best
+    # Differences to the best in float64: no temperature is too small for them.
+    below = (logits - most).cpu().double()
+    chances = torch.softmax(below / temperature, dim=-1)
+    token = int(torch.multinomial(chances, 1, generator=generator))
+    logprob = float(logits[token] - torch.logsumexp(logits, dim=-1))
+    return Choice(token, logprob, best.gap)
 
 
 def chance(logits: Tensor, ids: tuple[int, ...]) -> float:

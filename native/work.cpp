@@ -1,0 +1,76 @@
+#include "work.h"
+
+#include <cstring>
+
+namespace {
+
+constexpr int64_t kChunkBytes = 1 << 16;  // Of weights, that a thread takes at a time in a step.
+
+const Kernels* best() {
+  for (const Kernels* found : {avx512_kernels(), avx2_kernels(), neon_kernels()})
+    if (found != nullptr) return found;
+  return portable_kernels();
+}
+
+Memory<int8_t> scratch;
+
+}  // namespace
+
+const Kernels* kernels = best();
+std::mutex turn;
+Activations activations;
+
+void quantize(const auris_matrix& matrix, int64_t count, int64_t i, const float* x) {
+  const int64_t stride = padded(matrix.columns);
+  kernels->quantize(x, matrix.width, matrix.columns,
+                    activations.codes.of(count * stride) + i * stride,
+                    activations.scales.of(count) + i, activations.sums.of(count) + i);
+}
+
+void reserve(const auris_matrix& matrix, int64_t count) {
+  activations.codes.of(count * padded(matrix.columns));
+  activations.scales.of(count);
+  activations.sums.of(count);
+}
+
+void multiply(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads) {
+  const int64_t bytes_each = row_bytes(matrix) * (matrix.lower == nullptr ? 1 : 2);
+  int64_t chunk = kRowBlock;
+  if (count <= kSomeRows) {
+    chunk = kChunkBytes / bytes_each;
+    if (chunk > matrix.rows / (4 * threads)) chunk = matrix.rows / (4 * threads);
+    if (chunk < 8) chunk = 8;
+  }
+  const int64_t chunks = (matrix.rows + chunk - 1) / chunk;
+  const int64_t bytes = scratch_bytes(matrix);
+  int8_t* room = scratch.of(bytes * threads);
+  Pool::instance().run(threads, chunks, [&](int64_t index, int worker) {
+    const int64_t end = (index + 1) * chunk;
+    kernels->products(&matrix, activations.codes.of(0), activations.scales.of(0),
+                      activations.sums.of(0), count, static_cast<int>(index * chunk),
+                      static_cast<int>(end < matrix.rows ? end : matrix.rows), out, matrix.rows,
+                      add, room + bytes * worker);
+  });
+}
+
+AURIS_API const char* auris_instructions() { return kernels->name; }
+
+AURIS_API int32_t auris_use(const char* name) {
+  const std::lock_guard<std::mutex> lock(turn);
+  for (const Kernels* found :
+       {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()}) {
+    if (found != nullptr && std::strcmp(found->name, name) == 0) {
+      kernels = found;
+      return 1;
+    }
+  }
+  return 0;
+}
+
+AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_t count, float* out,
+                              int32_t threads) {
+  const std::lock_guard<std::mutex> lock(turn);
+  reserve(*matrix, count);
+  each(threads, count, [&](int64_t i) { quantize(*matrix, count, i, x + i * matrix->width); });
+  multiply(*matrix, count, out, false, threads);
+}

@@ -1,0 +1,56 @@
+// What passes share: the instructions in use, memory that stays, and quantized activations.
+#pragma once
+
+#include <mutex>
+#include <vector>
+
+#include "auris_native.h"
+#include "kernels.h"
+#include "pool.h"
+
+extern const Kernels* kernels;
+
+// One pass at a time: its memory and threads are those of the process.
+extern std::mutex turn;
+
+// Memory that only grows, so that a step allocates nothing once its first one has run.
+template <typename T>
+class Memory {
+ public:
+  T* of(int64_t count) {
+    if (static_cast<int64_t>(held_.size()) < count) held_.resize(count);
+    return held_.data();
+  }
+
+ private:
+  std::vector<T> held_;
+};
+
+// Of the tokens of a pass, as the next matrix takes them.
+struct Activations {
+  Memory<int8_t> codes;
+  Memory<float> scales;
+  Memory<int32_t> sums;
+};
+
+extern Activations activations;
+
+constexpr int64_t kFewTokens = 8;  // Below, small work is not worth a second thread.
+
+// Work on every token, shared out where there are many.
+template <typename Work>
+void each(int threads, int64_t count, const Work& work) {
+  const int64_t chunk = count <= kFewTokens ? count : 8;
+  const int64_t chunks = count == 0 ? 0 : (count + chunk - 1) / chunk;
+  Pool::instance().run(threads, chunks, [&](int64_t index, int) {
+    const int64_t end = (index + 1) * chunk < count ? (index + 1) * chunk : count;
+    for (int64_t i = index * chunk; i < end; ++i) work(i);
+  });
+}
+
+// Room for the activations of `count` tokens; then token i's are made of its x.
+void reserve(const auris_matrix& matrix, int64_t count);
+void quantize(const auris_matrix& matrix, int64_t count, int64_t i, const float* x);
+
+// The quantized activations times a matrix, to out [count, rows].
+void multiply(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads);

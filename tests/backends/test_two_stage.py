@@ -1,0 +1,164 @@
+"""The best token in two stages: always that of the whole scores, whatever the numbers are."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from auris import AsrPipeline
+from auris.backends import native
+from auris.backends.base import best_of
+from auris.backends.torch import TorchBackend
+from auris.checkpoints.packing import Packing, pack
+from auris.checkpoints.quantization import Quantization
+from auris.decoding.loop import Request, Step, decode
+from auris.decoding.sampling import Probe, Sampling
+from tests.backends.test_quant import packed_model
+from tests.narrow_int4 import narrow_int4  # noqa: F401
+from tests.tiny_models import qwen_config
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="built without native code")
+
+NORMALIZER = 0.02
+HALVES = Packing("int8", halves=True)
+
+
+def head(weight: Tensor) -> native.Matrix:
+    return native.Matrix(width=weight.shape[1], **pack(weight, HALVES))
+
+
+def same_gaps(gaps: list[float], wanted: list[float], exact: bool) -> None:
+    """Equal where they are small, and never too large."""
+    for gap, real in zip(gaps, wanted, strict=True):
+        if exact or min(gap, real) < 0.01:
+            assert gap == real
+        assert gap <= real
+
+
+def check(x: Tensor, weight: Tensor, exact: bool) -> Tensor:
+    """Compares with the whole scores; returns how many rows were read exactly."""
+    matrix = head(weight)
+    scores = native.products(x, matrix)
+    tokens, logprobs, gaps, read = native.best(x, matrix, exact)
+    best = scores.topk(2).values
+    assert torch.equal(scores.gather(1, tokens[:, None].long())[:, 0], best[:, 0])
+    assert torch.equal(tokens.long(), (scores == best[:, :1]).float().argmax(1))
+    same_gaps(gaps.tolist(), (best[:, 0] - best[:, 1]).tolist(), exact)
+    wanted = best[:, 0].double() - scores.double().logsumexp(1)
+    off = (logprobs.double() - wanted).abs() / wanted.abs().clamp(min=1.0)
+    assert off.max() <= (1e-5 if exact else NORMALIZER + 1e-5)
+    return read
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    count=st.integers(1, 9),
+    width=st.integers(2, 300),
+    rows=st.integers(2, 2500),
+    loud=st.sampled_from([1e-3, 0.1, 1.0, 10.0, 1e3]),
+    toward=st.floats(0.0, 1.0),
+    exact=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_the_winner_is_that_of_the_whole_scores(
+    count: int, width: int, rows: int, loud: float, toward: float, exact: bool, seed: int
+) -> None:
+    """From states that favour no row to those that are one row."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(rows, width, generator=generator)
+    weight[rows // 2] = weight[rows // 3]  # A tie, which the first of both wins.
+    places = torch.randint(rows, (count,), generator=generator)
+    noise = torch.randn(count, width, generator=generator)
+    x = loud * (toward * weight[places] + (1 - toward) * noise)
+    before = native.instructions()
+    try:
+        found = [
+            check(x, weight, exact)
+            for name in ("avx512", "avx2", "neon", "portable")
+            if native.use(name)
+        ]
+    finally:
+        native.use(before)
+    assert all(torch.equal(read, found[0]) for read in found)
+
+
+def test_few_rows_are_read_where_one_is_clear() -> None:
+    weight = torch.randn(5000, 256, generator=torch.Generator().manual_seed(1))
+    sure = weight[[7, 4999]].contiguous()
+    assert check(sure, weight, exact=False).tolist() == [1, 1]
+    assert check(sure, weight, exact=True).tolist() == [5000, 5000]
+    vague = torch.randn(2, 256, generator=torch.Generator().manual_seed(2))
+    assert check(vague, weight, exact=False).min() > 1000
+
+
+def test_silence_and_what_is_no_number() -> None:
+    weight = torch.randn(300, 64, generator=torch.Generator().manual_seed(3))
+    x = torch.stack([torch.zeros(64), torch.full((64,), torch.nan), weight[5]])
+    tokens, logprobs, gaps, _ = native.best(x, head(weight), False)
+    assert tokens.tolist() == [0, 0, 5]
+    assert float(logprobs[0]) == pytest.approx(-math.log(300), abs=1e-5)
+    assert gaps[0] == 0.0
+    assert logprobs[1].isnan()
+    assert gaps[1].isnan()
+
+
+def decoded(backend: TorchBackend, requests: list[Request], rows: int) -> dict[int, list[Step]]:
+    steps: dict[int, list[Step]] = {}
+    for step in decode(backend, iter(requests), [3], rows):
+        steps.setdefault(step.key, []).append(step)
+    return steps
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_texts_are_those_of_whole_scores(tied: bool, dtype: str) -> None:
+    """Alone and beside rows that draw and probe."""
+    model = packed_model(
+        qwen_config(tied=tied, decoder_layers=3),
+        Quantization(dtype),  # type: ignore[arg-type]
+    )
+    backend, whole = TorchBackend(model), TorchBackend(model)
+    assert backend.native_step is not None
+    assert whole.native_step is not None
+    assert backend.native_step.has_halves
+    whole.native_step.has_halves = False
+    requests = [
+        Request(0, [5, 9, 11], 12),
+        Request(1, [8, 2], 12, Sampling(0.7, 4)),
+        Request(2, [4, 4, 4, 4], 12, probe=Probe(3, (9, 10))),
+        Request(3, [100, 7], 12, draft=(9, 9, 9)),
+    ]
+    together, wanted = decoded(backend, requests, 4), decoded(whole, requests, 4)
+    for request in requests:
+        alone = decoded(backend, [request], 1)[request.key]
+        for one, other, beside in zip(
+            together[request.key], wanted[request.key], alone, strict=True
+        ):
+            assert one.token == other.token == beside.token
+            assert one.gap == beside.gap
+            same_gaps([one.gap], [other.gap], exact=False)
+            assert one.logprob == beside.logprob
+            assert one.logprob == pytest.approx(other.logprob, abs=NORMALIZER)
+            assert one.probed == other.probed == beside.probed
+
+
+def test_exact_log_probabilities_on_request() -> None:
+    found = [
+        AsrPipeline.from_pretrained("tiny", dtype="int8", exact_logprobs=exact)
+        for exact in (True, False)
+    ]
+    assert [pipeline.backend.exact for pipeline in found] == [True, False]
+    backend = found[0].backend
+    cache = backend.new_cache(1, 9)
+    backend.admit(cache)
+    backend.extend(cache, [[1, 5, 9]])
+    (choice,) = backend.best(cache, [[7]])
+    backend.truncate(cache, 0, 3)
+    (wanted,) = best_of(backend.extend(cache, [[7]])[:, -1])
+    assert (choice.token, choice.gap) == (wanted.token, wanted.gap)
+    assert choice.logprob == pytest.approx(wanted.logprob, abs=1e-5)
