@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -69,10 +70,17 @@ def long(
     with_vad: Annotated[
         bool, typer.Option("--vad", help="Each also with voice activity detection.")
     ] = False,
-    normalizer: Annotated[str, typer.Option(help="english or spoken, as for wer.")] = "english",
+    normalizer: Annotated[
+        str,
+        typer.Option(help="As for wer; english joins the digits of neighbouring clips."),
+    ] = "spoken",
+    keep: Annotated[
+        Path | None, typer.Option(help="Write the recording to this wav file.")
+    ] = None,
     limit: Limit = None,
 ) -> None:
-    """Word errors of clips one by one and of all in a row, cut by us; and memory on the way."""
+    """Word errors of clips one by one and of all in a row, cut by us; the words beside the cuts,
+    and memory on the way."""
     from auris.evaluation.lasting import score_long
     from auris.evaluation.wer import read_set
     from auris.pipeline import AsrPipeline
@@ -85,15 +93,19 @@ def long(
         for vad in ([False, True] if with_vad else [False])
     ]
     typer.echo(
-        f"{'WER %':>7} {'clips %':>8} {'pieces':>7} {'skipped s':>10} {'first GB':>9} "
-        f"{'last GB':>8}  cut"
+        f"{'WER %':>7} {'clips %':>8} {'pieces':>7} {'skipped s':>10} {'cuts':>6} {'lost':>5} "
+        f"{'doubled':>7} {'broken':>6} {'glued':>5} {'beside %':>8} {'else %':>7} "
+        f"{'first GB':>9} {'last GB':>8}  cut"
     )
     scores = []
-    for score in score_long(pipeline, clips, hours * 3600, ways, normalizer):
+    for score in score_long(pipeline, clips, hours * 3600, ways, normalizer, keep):
+        found = score.beside
         typer.echo(
             f"{100 * score.wer:>7.2f} {100 * score.clips_wer:>8.2f} {score.pieces:>7} "
-            f"{score.skipped:>10.1f} {score.resident_gb[0]:>9.3f} {score.resident_gb[-1]:>8.3f}  "
-            f"{score.chunk_seconds:g} s{', vad' if score.vad else ''}"
+            f"{score.skipped:>10.1f} {found.cuts:>6} {found.lost:>5} {found.doubled:>7} "
+            f"{found.broken:>6} {found.glued:>5} {100 * found.beside:>8.2f} "
+            f"{100 * found.elsewhere:>7.2f} {score.resident_gb[0]:>9.3f} "
+            f"{score.resident_gb[-1]:>8.3f}  {score.chunk_seconds:g} s{', vad' * score.vad}"
         )
         scores.append(score.to_dict())
     typer.echo(json.dumps({"model": pipeline.model.name, "scores": scores}))
