@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+MOST_CONTEXT_LETTERS = 10_000
+"""Every piece reads the context anew, so a long one costs more than the speech."""
+
+
 class CancelToken(Protocol):
     """Anything that says whether to stop, such as `threading.Event`."""
 
@@ -105,13 +109,14 @@ class StreamOptions(TypedDict, total=False):
         rate: samples per second that it will be fed (16000).
         chunk_seconds: target length of the pieces that it is cut into (3).
         step_seconds: time between steps (0.5).
-        vad, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
+        languages, vad, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
             `CallOptions`; words have times in stable segments.
     """
 
     rate: int
     chunk_seconds: float
     step_seconds: float
+    languages: Sequence[str] | None
     vad: bool
     max_new_tokens: int | None
     temperature: float
@@ -145,6 +150,16 @@ def reading_of(given: CallOptions) -> Reading:
         given.get("urls", WEB),
         given.get("vad", False),
     )
+
+
+def _check_aligner(given: CallOptions) -> None:
+    aligner = given.get("aligner")
+    if aligner is not None and not isinstance(aligner, ForcedAligner):
+        raise UsageError(
+            "aligner has to be a ForcedAligner",
+            f"it is {aligner!r}",
+            "load one with ForcedAligner.from_pretrained, or leave it out",
+        )
 
 
 def check_call(sources: Iterable[Source], given: CallOptions) -> None:
@@ -191,8 +206,15 @@ def text_options(language: str | None, context: str, given: CallOptions) -> Opti
     Raises:
         UsageError, LanguageError: an option is impossible.
     """
+    _check_aligner(given)
     _is_text("language", language or "")
     _is_text("context", context)
+    if len(context) > MOST_CONTEXT_LETTERS:
+        raise UsageError(
+            f"--context has to be at most {MOST_CONTEXT_LETTERS} letters",
+            f"it has {len(context)}",
+            "keep the names and words that matter most",
+        )
     budget = given.get("max_new_tokens")
     temperature = given.get("temperature", 0.0)
     if budget is not None:

@@ -237,7 +237,7 @@ class AsrPipeline:
             InvalidSamples: the rate is.
         """
         session, call = stream_options(options)
-        recognizer, text = self._recognizer(call), text_options(language, context, call)
+        text, recognizer = text_options(language, context, call), self._recognizer(call)
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
             raise UsageError(

@@ -8,7 +8,7 @@ from auris.evaluation.cuts import CutScore, score_cuts
 
 pytest.importorskip("jiwer")
 
-SAID = "we turn off the light in the kitchen now".split()
+SAID = ["we", "turn", "off", "the", "light", "in", "the", "kitchen", "now"]
 
 
 def scored(*pieces: str) -> CutScore:

@@ -45,7 +45,7 @@ def test_words_are_spread_over_their_piece() -> None:
 
 @pytest.mark.parametrize("given", ["", "a", "0.1,,2", "0", "-1", "nan", "inf"])
 def test_impossible_feeds_are_refused(given: str) -> None:
-    with pytest.raises(UsageError, match="--feed-seconds"):
+    with pytest.raises(UsageError, match="feed_seconds"):
         feeds(given)
 
 

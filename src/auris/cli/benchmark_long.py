@@ -74,9 +74,7 @@ def long(
         str,
         typer.Option(help="As for wer; english joins the digits of neighbouring clips."),
     ] = "spoken",
-    keep: Annotated[
-        Path | None, typer.Option(help="Write the recording to this wav file.")
-    ] = None,
+    keep: Annotated[Path | None, typer.Option(help="Write the recording to this wav file.")] = None,
     limit: Limit = None,
 ) -> None:
     """Word errors of clips one by one and of all in a row, cut by us; the words beside the cuts,

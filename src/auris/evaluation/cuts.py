@@ -1,8 +1,8 @@
 """What becomes of the words beside the cuts of a long recording.
 
-The words of all pieces in a row are aligned with what was said. A cut lies between two of them; what
-is missing there, stands there twice or has other borders than the words that were said may be the
-cut's doing. A model makes such mistakes elsewhere, too, so both shares are told.
+The words of all pieces in a row are aligned with what was said. A cut lies between two of them;
+what is missing there, stands there twice or has other borders than the words that were said may be
+the cut's doing. A model makes such mistakes elsewhere, too, so both shares are told.
 """
 
 from __future__ import annotations
