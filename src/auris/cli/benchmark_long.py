@@ -1,4 +1,4 @@
-"""`auris benchmark vad`, `long` and `memory`: silence, hours and many files, measured."""
+"""`auris benchmark vad`, `long`, `memory` and `stream`: silence, hours, many files, live speech."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from auris.cli.options import Device, Dtype, Model, Threads
+from auris.errors import UsageError
 
 TestSets = Annotated[
     list[str], typer.Option(help="CSV with the columns wav and text, or a folder. Repeatable.")
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command()(vad)
     app.command()(long)
     app.command()(memory)
+    app.command()(stream)
 
 
 def vad(
@@ -33,22 +35,33 @@ def vad(
         list[float] | None,
         typer.Option(help="dB of speech over noise. Repeatable.", show_default="20, 10, 5 and 0"),
     ] = None,
+    level: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=-120.0,
+            max=0.0,
+            help="dB of speech beside full scale, as -60. Repeatable.",
+            show_default="-26",
+        ),
+    ] = None,
     chunk_seconds: Annotated[float, typer.Option(help="As for transcribe.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Of pauses, levels and noise.")] = 1,
     limit: Limit = None,
 ) -> None:
     """Seconds of speech that --vad leaves out, and of pauses; clips in a row, without a model."""
-    from auris.evaluation.pauses import NOISES, score_vad
+    from auris.evaluation.pauses import LEVEL_DB, NOISES, score_vad
     from auris.evaluation.wer import read_set
 
-    kinds, levels, sets = noise or list(NOISES), snr or [20.0, 10.0, 5.0, 0.0], []
+    noises, sets = (noise or list(NOISES), snr or [20.0, 10.0, 5.0, 0.0]), []
     for name in test_set:
         typer.echo(f"{'missed %':>9} {'skipped %':>10} {'cuts':>5} {'in speech':>10}  {name}")
         scores = []
-        for score in score_vad(list(read_set(name))[:limit], kinds, levels, seed, chunk_seconds):
+        clips = list(read_set(name))[:limit]
+        for score in score_vad(clips, *noises, level or [LEVEL_DB], seed, chunk_seconds):
             typer.echo(
                 f"{100 * score.missed:>9.2f} {100 * score.skipped:>10.1f} {score.cuts:>5} "
                 f"{score.cuts_in_speech:>10}  "
+                + (f"{score.level:g} dB, " if level else "")
                 + ("no noise" if score.noise is None else f"{score.noise}, {score.snr:g} dB")
             )
             scores.append(score.to_dict())
@@ -128,3 +141,80 @@ def memory(
     for tenth, level in enumerate(score.resident_gb, 1):
         typer.echo(f"{level:>8.4f} GB after {round(files * tenth / 10)} files")
     typer.echo(json.dumps({"model": pipeline.model.name, **score.to_dict()}))
+
+
+def stream(
+    audio: Annotated[
+        list[str] | None, typer.Option("--audio", help="Recording. Repeatable.")
+    ] = None,
+    test_set: Annotated[
+        list[str] | None,
+        typer.Option(help="Clips whose texts are only compared: a CSV or a folder. Repeatable."),
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    chunk_seconds: Annotated[float, typer.Option(help="As for listen.")] = 3.0,
+    step_seconds: Annotated[float, typer.Option(help="As for listen.")] = 0.5,
+    feed_seconds: Annotated[
+        str, typer.Option(help="What is fed at once, by commas, one after the other and again.")
+    ] = "0.1",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Token budget of a piece, as for transcribe.")
+    ] = None,
+    streams: Annotated[
+        int, typer.Option(min=1, help="Clips of a test set that are heard at once.")
+    ] = 1,
+    limit: Limit = None,
+) -> None:
+    """Recordings as live streams: whether the text is the file's, time of a step early and late,
+    memory, and how far stable text trails the voice. The exit code is 1 where a text differs."""
+    from auris.evaluation.streaming import compare_clips, feeds, score_stream
+    from auris.evaluation.wer import read_set
+    from auris.pipeline import AsrPipeline
+
+    sizes = feeds(feed_seconds)
+    sets = {name: list(read_set(name))[:limit] for name in test_set or ()}
+    if not audio and not sets:
+        raise UsageError(
+            "There has to be something to hear", "none is named", "give --audio or --test-set"
+        )
+    pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    options: dict[str, float] = {"chunk_seconds": chunk_seconds, "step_seconds": step_seconds}
+    if max_new_tokens is not None:
+        options["max_new_tokens"] = max_new_tokens
+    scores = []
+    if audio:
+        typer.echo(
+            f"{'seconds':>8} {'steps':>6} {'text':>10} {'early ms':>9} {'late ms':>8} {'ratio':>6} "
+            f"{'early GB':>9} {'late GB':>8} {'lag s':>6} {'busy':>6}  audio"
+        )
+    for name in audio or ():
+        score = score_stream(pipeline, name, sizes, **options)
+        scores.append(score)
+        lag = "-" if score.lag_seconds is None else format(score.lag_seconds, ".2f")
+        typer.echo(
+            f"{score.seconds:>8.1f} {score.steps:>6} {score.verdict:>10} "
+            f"{1000 * score.early_seconds:>9.1f} {1000 * score.late_seconds:>8.1f} "
+            f"{score.ratio:>6.2f} {score.early_gb:>9.3f} {score.late_gb:>8.3f} {lag:>6} "
+            f"{score.busy:>6.3f}  {score.name}"
+        )
+    clips = {}
+    for name, files in sets.items():
+        found = clips[name] = compare_clips(pipeline, files, sizes, streams, **options)
+        typer.echo(
+            f"{found.identical} of {found.clips} clips identical, {found.ties} ties, "
+            f"{len(found.different)} different  {name}"
+        )
+        for file in found.different:
+            typer.echo(f"    {file}")
+    summary = {
+        **options,
+        "recordings": [score.to_dict() for score in scores],
+        "sets": {name: found.to_dict() for name, found in clips.items()},
+    }
+    typer.echo(json.dumps(summary))
+    differ = any(score.verdict == "different" for score in scores)
+    if differ or any(found.different for found in clips.values()):
+        raise typer.Exit(1)
