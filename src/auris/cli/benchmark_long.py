@@ -78,10 +78,13 @@ def long(
     hours: Annotated[float, typer.Option(help="Length of the recording.")] = 2.0,
     chunk_seconds: Annotated[
         list[float] | None,
-        typer.Option(help="Target length of a piece. Repeatable.", show_default="30"),
+        typer.Option(
+            help="Target length of a piece. Repeatable.",
+            show_default="as the model hears best, with or without vad",
+        ),
     ] = None,
     with_vad: Annotated[
-        bool, typer.Option("--vad", help="Each also with voice activity detection.")
+        bool, typer.Option("--vad", help="Each length also with voice activity detection.")
     ] = False,
     normalizer: Annotated[
         str,
@@ -92,17 +95,16 @@ def long(
 ) -> None:
     """Word errors of clips one by one and of all in a row, cut by us; the words beside the cuts,
     and memory on the way."""
+    from auris.audio.split import CHUNK_SECONDS
     from auris.evaluation.lasting import score_long
     from auris.evaluation.wer import read_set
     from auris.pipeline import AsrPipeline
 
     pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
     clips = {file: text for name in test_set for file, text in list(read_set(name).items())[:limit]}
-    ways = [
-        (s, vad)
-        for s in chunk_seconds or [30.0]
-        for vad in ([False, True] if with_vad else [False])
-    ]
+    own = (pipeline.traits.chunk_seconds or CHUNK_SECONDS, pipeline.traits.vad)
+    kinds = [False, True] if with_vad else [False]
+    ways = [(length, vad) for length in chunk_seconds or () for vad in kinds] or [own]
     typer.echo(
         f"{'WER %':>7} {'clips %':>8} {'pieces':>7} {'skipped s':>10} {'cuts':>6} {'lost':>5} "
         f"{'doubled':>7} {'broken':>6} {'glued':>5} {'beside %':>8} {'else %':>7} "

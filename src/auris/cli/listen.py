@@ -19,7 +19,6 @@ from auris.cli.options import (
     Languages,
     Model,
     Threads,
-    Vad,
     listed,
 )
 from auris.errors import EmptyAudio, UnreadableAudio, UsageError
@@ -78,7 +77,9 @@ def listen(
     step_seconds: Annotated[
         float, typer.Option(help="Seconds between looks at what was said last.")
     ] = 0.5,
-    vad: Vad = False,
+    vad: Annotated[
+        bool, typer.Option("--vad", help="Cut where nobody speaks and leave long silence out.")
+    ] = False,
     output_format: Annotated[
         str, typer.Option("--output-format", "-f", help="txt or json.")
     ] = "txt",

@@ -224,7 +224,7 @@ def compare_clips(
 def _file_options(options: dict[str, Any]) -> dict[str, Any]:
     """Options of a file that is cut as a stream with these is."""
     own = {name: value for name, value in options.items() if name != "step_seconds"}
-    return {"chunk_seconds": LIVE_CHUNK_SECONDS, **own}
+    return {"chunk_seconds": LIVE_CHUNK_SECONDS, "vad": False, **own}
 
 
 class _Hearing:
