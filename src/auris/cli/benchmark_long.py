@@ -95,23 +95,23 @@ def long(
 ) -> None:
     """Word errors of clips one by one and of all in a row, cut by us; the words beside the cuts,
     and memory on the way."""
-    from auris.audio.split import CHUNK_SECONDS
-    from auris.evaluation.lasting import score_long
+    from auris.evaluation.lasting import own_cut, score_long
     from auris.evaluation.wer import read_set
     from auris.pipeline import AsrPipeline
 
     pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
     clips = {file: text for name in test_set for file, text in list(read_set(name).items())[:limit]}
-    own = (pipeline.traits.chunk_seconds or CHUNK_SECONDS, pipeline.traits.vad)
     kinds = [False, True] if with_vad else [False]
-    ways = [(length, vad) for length in chunk_seconds or () for vad in kinds] or [own]
+    ways = [(length, vad) for length in chunk_seconds or () for vad in kinds]
     typer.echo(
         f"{'WER %':>7} {'clips %':>8} {'pieces':>7} {'skipped s':>10} {'cuts':>6} {'lost':>5} "
         f"{'doubled':>7} {'broken':>6} {'glued':>5} {'beside %':>8} {'else %':>7} "
         f"{'first GB':>9} {'last GB':>8}  cut"
     )
     scores = []
-    for score in score_long(pipeline, clips, hours * 3600, ways, normalizer, keep):
+    for score in score_long(
+        pipeline, clips, hours * 3600, ways or [own_cut(pipeline)], normalizer, keep
+    ):
         found = score.beside
         typer.echo(
             f"{100 * score.wer:>7.2f} {100 * score.clips_wer:>8.2f} {score.pieces:>7} "

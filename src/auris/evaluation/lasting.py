@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from auris.audio.split import CHUNK_SECONDS
 from auris.evaluation.cuts import CutScore, score_cuts
 from auris.evaluation.loading import resident_gb
 from auris.evaluation.wer import normalizer_named, require_jiwer
@@ -19,7 +20,7 @@ from auris.pipeline import AsrPipeline
 from auris.reading import Reading
 from auris.types import SAMPLE_RATE, Samples, Transcript
 
-__all__ = ["LongScore", "MemoryScore", "measure_files", "score_long"]
+__all__ = ["LongScore", "MemoryScore", "measure_files", "own_cut", "score_long"]
 
 PAUSE_SECONDS = 0.5
 """Silence behind every clip of a long recording."""
@@ -82,6 +83,11 @@ def measure_files(pipeline: AsrPipeline, files: Sequence[Path], count: int) -> M
         if done in marks:
             levels.append(resident_gb())
     return MemoryScore(count, tuple(levels))
+
+
+def own_cut(pipeline: AsrPipeline) -> tuple[float, bool]:
+    """chunk_seconds and vad with which a model hears recordings unless something else is asked."""
+    return pipeline.traits.chunk_seconds or CHUNK_SECONDS, pipeline.traits.vad
 
 
 def score_long(
