@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from auris.calls import reading_of
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.traits import TRAITS, Traits, load_traits, save_traits
-from auris.errors import CheckpointError, UnsupportedOption
+from auris.errors import CheckpointError, LanguageError
 from auris.export import convert
 from auris.pipeline import AsrPipeline
 from auris.quantize import quantize
@@ -76,9 +76,9 @@ def test_a_language_that_the_model_does_not_know_is_refused() -> None:
     pipeline = AsrPipeline.from_pretrained("tiny")
     silence = (np.zeros(16000, dtype=np.float32), 16000)
     for asked in ({"language": "de"}, {"languages": ["en", "de"]}):
-        with pytest.raises(UnsupportedOption, match="This model knows English"):
+        with pytest.raises(LanguageError, match="This model knows English"):
             pipeline.transcribe(silence, **asked)  # type: ignore[call-overload]
-    with pytest.raises(UnsupportedOption, match="German was asked"):
+    with pytest.raises(LanguageError, match="German was asked"):
         pipeline.stream("German")
     assert pipeline.transcribe(silence, "en").text == ""
 

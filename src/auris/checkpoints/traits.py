@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from auris.checkpoints.configs import read_json
-from auris.errors import CheckpointError, UnsupportedOption
+from auris.errors import CheckpointError, LanguageError
 
 __all__ = ["TRAITS", "Traits", "load_traits", "save_traits"]
 
@@ -44,14 +44,14 @@ class Traits:
         """Refuse languages that the model does not know; None is the model's own choice.
 
         Raises:
-            UnsupportedOption: there is one.
+            LanguageError: there is one.
         """
         known = self.languages
         if known is None:
             return
         unknown = [name for name in asked if name is not None and name not in known]
         if unknown:
-            raise UnsupportedOption(
+            raise LanguageError(
                 f"This model knows {', '.join(known)}",
                 f"{', '.join(unknown)} was asked",
                 "leave the language out, or choose another model",
