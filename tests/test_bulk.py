@@ -82,7 +82,10 @@ def test_a_line_that_is_no_result_is_named(tmp_path: Path, line: bytes) -> None:
 
 def test_another_run_is_refused_by_what_differs(tmp_path: Path) -> None:
     write(tmp_path / "results.jsonl", ["a.wav"])
-    with pytest.raises(UsageError, match="language, model differ"):
+    with pytest.raises(
+        UsageError,
+        match="began with language 'auto' instead of 'de' and model 'tiny' instead of 'other'",
+    ):
         ResultsFile(tmp_path / "results.jsonl", {"model": "other", "language": "de"})
 
 
@@ -102,10 +105,10 @@ def test_failures_are_kept_or_tried_again(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="--output"):
+    with pytest.raises(OutputError, match="output has"):
         ResultsFile(tmp_path, RUN)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="--output"):
+    with pytest.raises(OutputError, match="output has"):
         ResultsFile(tmp_path / "file" / "results.jsonl", RUN)
 
 

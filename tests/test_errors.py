@@ -37,12 +37,20 @@ def test_the_tree_is_as_drawn() -> None:
     assert drawn == {kind.__name__: kind.__base__.__name__ for kind in KINDS}
 
 
+def test_python_is_told_parameters_and_the_command_line_options() -> None:
+    error = errors.UsageError(
+        "It is long", "it is 2", "choose --chunk-seconds, or -- as - it -- is"
+    )
+    assert error.sentence.endswith("choose --chunk-seconds, or -- as - it -- is.")
+    assert str(error).endswith("choose chunk_seconds, or -- as - it -- is.")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_error_says_rule_finding_and_remedy(kind: type[AurisError]) -> None:
     error = kind("The rule", "it is broken", "mend it")
     assert str(error) == "The rule, but it is broken: mend it."
     assert (error.rule, error.found, error.remedy) == ("The rule", "it is broken", "mend it")
-    assert kind.exit_code == (2 if kind is errors.UsageError else 1)
+    assert kind.exit_code == (2 if kind in (errors.UsageError, errors.LanguageError) else 1)
     assert kind.__doc__
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (kind, str(error))

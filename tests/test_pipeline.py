@@ -353,6 +353,9 @@ WRONG: list[tuple[dict[str, Any], type[AurisError], str]] = [
     ({"seed": 0.5}, UsageError, "seed"),
     ({"language": "Klingon"}, LanguageError, "Klingon"),
     ({"batchsize": 2}, UsageError, "there is also batchsize"),
+    ({"context": "a" * 10_001}, UsageError, "^context has to be at most 10000 letters"),
+    ({"word_timestamps": True, "aligner": 3}, UsageError, "aligner has to be a ForcedAligner"),
+    ({"aligner": 3}, UsageError, "it is 3"),
 ]
 
 

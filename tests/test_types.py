@@ -138,6 +138,23 @@ def test_words_as_json() -> None:
     assert segment.to_dict()["words"] == [word.to_dict()]
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "found"),
+    [
+        (0.1 + 0.2, 1.1, (0.3, 1.1)),
+        (1.00001, 1.99999, (1.001, 1.999)),
+        (3.3336, 3.3336, (3.333, 3.333)),
+    ],
+)
+def test_milliseconds_lie_inside_the_word(
+    start: float, end: float, found: tuple[float, float]
+) -> None:
+    word = Word("hi", start, end).in_milliseconds()
+    assert (word.start, word.end) == found
+    unknown = Word("hi", None, None)
+    assert unknown.in_milliseconds() == unknown
+
+
 def test_words_of_a_transcript_are_those_of_its_segments() -> None:
     hi, there = Word("hi", 0.0, 1.0), Word("there", 1.0, 2.0)
     segments = [dataclasses.replace(SEGMENT, words=words) for words in ((hi,), (), (there,))]

@@ -119,7 +119,7 @@ class ForcedAligner:
         self.alignment.check(name)
         waveform = load(audio, start=start, duration=duration)
         words = self.alignment.words(waveform.samples, text, name)
-        return [word.moved(waveform.start) for word in words]
+        return [word.moved(waveform.start).in_milliseconds() for word in words]
 
     def with_words(self, segment: Segment, samples: Samples) -> Segment:
         """A transcribed piece with its words; those of a text that cannot be placed have no times.
@@ -136,7 +136,7 @@ class ForcedAligner:
         except (AlignmentError, LanguageError):
             spans = split_words(segment.text, segment.language)
             words = [Word(span.text, None, None) for span in spans]
-        moved = [word.moved(segment.start) for word in words]
+        moved = [word.moved(segment.start).in_milliseconds() for word in words]
         return replace(segment, words=tuple(_with_confidences(moved, segment)))
 
 

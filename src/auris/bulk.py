@@ -100,7 +100,7 @@ class Outcome:
         """Plain JSON values."""
         if isinstance(self.result, Failure):
             error = self.result.error
-            return {"file": self.name, "error": str(error), "kind": type(error).__name__}
+            return {"file": self.name, "error": error.sentence, "kind": type(error).__name__}
         return {"file": self.name, **self.result.to_dict()}
 
 
@@ -186,10 +186,9 @@ class ResultsFile:
             if "error" in content:
                 self.failed[value] = str(content["error"])
         elif value != dict(run):
-            changed = sorted(k for k in {*run, *value} if run.get(k) != value.get(k))
             raise UsageError(
                 "A results file is continued with the model and the options that it began with",
-                f"{', '.join(changed)} differ from those in {str(self.path)!r}",
+                f"{str(self.path)!r} began with {_changes(value, run)}",
                 "give the same ones, or name another file",
             )
 
@@ -245,6 +244,19 @@ class ResultsFile:
     def missing(self, names: Iterable[str]) -> Iterator[str]:
         """Names that are not done yet."""
         return (name for name in names if name not in self._done)
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What a run began with, and what it is now."""
+    return " and ".join(
+        f"{name} {_given(before, name)} instead of {_given(now, name)}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    )
+
+
+def _given(run: Mapping[str, Any], name: str) -> str:
+    return repr(run[name]) if name in run else "not given"
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

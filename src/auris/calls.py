@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 
+MOST_CONTEXT_LETTERS = 10_000
+"""Every piece reads the context anew, so a long one costs more than the speech."""
+
+
 class CancelToken(Protocol):
     """Anything that says whether to stop, such as `threading.Event`."""
 
@@ -110,8 +114,8 @@ class StreamOptions(TypedDict, total=False):
         step_seconds: time between steps (0.5).
         skip_late: leave out the provisional text of steps behind which another is already due (no).
         vad: cut where nobody speaks, and leave long silence out (False).
-        max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of `CallOptions`;
-            words have times in stable segments.
+        languages, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
+            `CallOptions`; words have times in stable segments.
         provisional_words: whether words of provisional text get times, too (no); with
             word_timestamps, at the price of an alignment a step.
     """
@@ -120,6 +124,7 @@ class StreamOptions(TypedDict, total=False):
     chunk_seconds: float
     step_seconds: float
     skip_late: bool
+    languages: Sequence[str] | None
     vad: bool
     max_new_tokens: int | None
     temperature: float
@@ -158,6 +163,16 @@ def reading_of(given: CallOptions, traits: Traits) -> Reading:
         given.get("urls", WEB),
         traits.vad if vad is None else vad,
     )
+
+
+def _check_aligner(given: CallOptions) -> None:
+    aligner = given.get("aligner")
+    if aligner is not None and not isinstance(aligner, ForcedAligner):
+        raise UsageError(
+            "aligner has to be a ForcedAligner",
+            f"it is {aligner!r}",
+            "load one with ForcedAligner.from_pretrained, or leave it out",
+        )
 
 
 def check_call(sources: Iterable[Source], given: CallOptions) -> None:
@@ -204,8 +219,15 @@ def text_options(language: str | None, context: str, given: CallOptions) -> Opti
     Raises:
         UsageError, LanguageError: an option is impossible.
     """
+    _check_aligner(given)
     _is_text("language", language or "")
     _is_text("context", context)
+    if len(context) > MOST_CONTEXT_LETTERS:
+        raise UsageError(
+            f"--context has to be at most {MOST_CONTEXT_LETTERS} letters",
+            f"it has {len(context)}",
+            "keep the names and words that matter most",
+        )
     budget = given.get("max_new_tokens")
     temperature = given.get("temperature", 0.0)
     if budget is not None:

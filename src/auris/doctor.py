@@ -108,7 +108,7 @@ def check_model(directory: str | Path) -> Iterator[Finding]:
         stage = "tokens"
         yield Finding(stage, _tokens(checkpoint, model), True)
     except AurisError as error:
-        yield Finding(stage, str(error), False)
+        yield Finding(stage, error.sentence, False)
 
 
 def _as_stored(checkpoint: Checkpoint) -> Model:

@@ -12,7 +12,7 @@
     │   └── TensorError         a tensor is missing, unknown, misshapen or of a wrong type
     ├── TokenizerError          a vocabulary lacks what the prompt needs
     ├── DeviceError             a device or dtype that this machine does not have
-    ├── LanguageError           a language that the model does not know
+    ├── LanguageError           a language that the model does not know (exit code 2)
     ├── UnsupportedOption       an option that the chosen model cannot honour
     ├── AlignmentError          a text cannot be placed in its recording
     ├── OutputError             a result cannot be written
@@ -20,10 +20,13 @@
     ├── TrainingError           training data or a recipe that cannot be used
     └── MissingExtra            an optional package is needed and not installed
 
-Every message is one sentence with the rule, what was found, and what to do.
+Every message is one sentence with the rule, what was found, and what to do. Options are written as
+on the command line (`--chunk-seconds`); a message in Python names the parameter (`chunk_seconds`).
 """
 
 from __future__ import annotations
+
+import re
 
 __all__ = [
     "AlignmentError",
@@ -48,6 +51,9 @@ __all__ = [
 ]
 
 
+_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
+
+
 class AurisError(Exception):
     """Base of all errors of this package.
 
@@ -65,8 +71,13 @@ class AurisError(Exception):
         self.found = found
         self.remedy = remedy
 
-    def __str__(self) -> str:
+    @property
+    def sentence(self) -> str:
+        """The message as the command line tells it, with options."""
         return f"{self.rule}, but {self.found}: {self.remedy}."
+
+    def __str__(self) -> str:
+        return _OPTION.sub(lambda option: option[1].replace("-", "_"), self.sentence)
 
 
 class UsageError(AurisError):
@@ -117,6 +128,8 @@ class DeviceError(AurisError):
 
 class LanguageError(AurisError):
     """A language that the model does not know."""
+
+    exit_code = 2
 
 
 class UnsupportedOption(AurisError):

@@ -212,7 +212,7 @@ class LiveQwen:
             self._drafted(key, turn, one)
             for key, (turn, one) in enumerate(zip(turns, heard, strict=True))
         ]
-        decoded = [len(item.request.prompt) + len(item.draft) for item in drafted]
+        decoded = [_ahead(item) for item in drafted]
         said = [_Said([], []) for _ in turns]
         for step in continued(self._backend, self._cache, drafted, self._recognizer.stops):
             said[step.key].take(step)
@@ -237,6 +237,15 @@ class LiveQwen:
         self._backend.truncate(self._cache, voice.row, known)
         prompt = self._backend.embed(ids[known:], states[max(known - first, 0) :])
         return Drafted(model.request(key, turn.piece, prompt), voice.row, voice.draft)
+
+
+def _ahead(item: Drafted) -> int:
+    """Positions that go through the decoder before it goes on token by token."""
+    request = item.request
+    beginnings = 0
+    if request.openings is not None:
+        beginnings = sum(map(len, (*request.openings, *request.kept_openings)))
+    return len(request.prompt) + len(item.draft) + beginnings
 
 
 def _heard(recognizer: CtcRecognizer | QwenRecognizer, turns: Sequence[Turn]) -> list[Heard]:

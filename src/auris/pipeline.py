@@ -248,8 +248,8 @@ class AsrPipeline:
             InvalidSamples: the rate is.
         """
         session, call = stream_options(options)
-        recognizer = self._recognizer(call, options.get("provisional_words", False))
         text = text_options(language, context, call)
+        recognizer = self._recognizer(call, options.get("provisional_words", False))
         self.traits.check_language(text.language, *(text.languages or ()))
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:

@@ -9,7 +9,6 @@ the length of a piece, never on that of the stream, and nothing of a piece is ke
 
 from __future__ import annotations
 
-import numbers
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,20 +16,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from auris.attempts import Attempt
 from auris.audio.arrays import live_block
-from auris.audio.resample import Resampler
 from auris.audio.split import Cutter
 from auris.batching import silence
 from auris.errors import AurisError, InvalidSamples, UsageError
 from auris.live import Cost, Turn, Voice, live_recognizer
+from auris.live_steps import Due, Steps
 from auris.pieces import Options, Piece
 from auris.recognizers import Recognizer
 from auris.segments import cleaned
-from auris.types import SAMPLE_RATE, Chunk, Samples, Segment
+from auris.types import SAMPLE_RATE, Samples, Segment
 
 __all__ = ["LIVE_CHUNK_SECONDS", "Cost", "StreamPool", "StreamSession", "StreamUpdate"]
 
@@ -39,9 +37,6 @@ STEP_SECONDS = 0.5
 
 LIVE_CHUNK_SECONDS = 3.0
 """Usual length of a piece of live speech: text is stable when its piece ends."""
-
-SHORTEST_STEP = 0.02
-"""Shortest time between steps that can be asked for."""
 
 
 Submit = Callable[[Callable[[], None]], "Future[None]"]
@@ -89,29 +84,14 @@ class StreamSession:
         voice: Voice,
         recognizer: Recognizer,
         options: Options,
-        rate: int,
-        cutter: Cutter,
-        step_seconds: float,
-        skip_late: bool,
+        steps: Steps,
     ) -> None:
         self.pool = pool
         self._voice = voice
         self._recognizer = recognizer
         self._options = options
-        self._resampler = Resampler(rate)
-        self._cutter = cutter
-        self._cut_off = False  # Whether the cutter has heard that there is no more.
-        self._step = _step_samples(step_seconds)
-        self._skip_late = skip_late
-        self._fed = 0  # Samples at the stream's own rate.
-        self._inbox: deque[Samples] = deque()  # Of the feeding thread, not yet taken up.
-        self._waiting: deque[Samples] = deque()
-        self._queued = 0  # Samples in `_waiting`.
-        self._heard = 0  # Samples that the cutter has.
-        self._certain: deque[Chunk] = deque()
-        self._step_due = False
+        self._steps = steps
         self._pieces = 0
-        self._ending = False
         self._over = False
         self._error: BaseException | None = None
         self._outbox: deque[StreamUpdate] = deque()
@@ -119,7 +99,7 @@ class StreamSession:
     @property
     def rate(self) -> int:
         """Samples per second that `feed` expects."""
-        return self._resampler.rate
+        return self._steps.rate
 
     def feed(self, samples: NDArray[Any], rate: int | None = None) -> list[StreamUpdate]:
         """Hear more and do the steps that are due.
@@ -167,7 +147,7 @@ class StreamSession:
 
     def checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
         """Samples as the stream can accept them; it has not heard them yet."""
-        if self._ending or self._over:
+        if self._steps.ending or self._over:
             raise UsageError(
                 "A stream can be fed until it is finished",
                 "this one is over",
@@ -179,19 +159,16 @@ class StreamSession:
                 f"it is {self.rate} Hz and these samples have {rate!r}",
                 "open another stream for them",
             )
-        return live_block(samples, self._fed, self.rate)
+        return live_block(samples, self._steps.fed, self.rate)
 
     def accept(self, block: Samples) -> None:
         """Take `checked` samples in, for later work."""
-        self._fed += len(block)
-        if len(block):
-            self._inbox.append(self._resampler.push(block[None])[0])
+        self._steps.accept(block)
 
     def push_end(self) -> None:
         """Accept that there is no more, see `finish`."""
-        if not self._ending and not self._over:
-            self._inbox.append(self._resampler.finish()[0])
-            self._ending = True
+        if not self._over:
+            self._steps.end()
 
     def updates(self) -> list[StreamUpdate]:
         """Updates of work that is done and were not taken yet.
@@ -212,23 +189,12 @@ class StreamSession:
 
     def next_turn(self) -> Turn | None:
         """What the stream needs to be computed next, if anything; taken by its pool alone."""
-        while True:
-            if self._certain:
-                chunk = self._certain.popleft()
-                if not chunk.skipped:
-                    return self._turn(chunk, ends=True)
-                self._update(self._pieces, True, silence(chunk), Cost(0, 0, 0))
-                self._pieces += 1
-                continue
-            if self._step_due:
-                self._step_due = False
-                if self._skip_late and self.waiting >= self._step:
-                    continue
-                under_way = self._cutter.unfixed()
-                if under_way is not None:
-                    return self._turn(under_way, ends=False)
-            if not self._hear_step():
-                return None
+        while (due := self._steps.next()) is not None:
+            if not due.chunk.skipped:
+                return self._turn(due)
+            self._update(self._pieces, True, silence(due.chunk), Cost(0, 0, 0))
+            self._pieces += 1
+        return None
 
     def take(self, turn: Turn, attempt: Attempt, cost: Cost) -> None:
         """The result of a turn, from the stream's pool."""
@@ -248,64 +214,23 @@ class StreamSession:
         return None if over else self._voice
 
     @property
-    def waiting(self) -> int:
-        """Samples at 16 kHz that were fed and not heard yet."""
-        return self._queued + sum(map(len, tuple(self._inbox)))
-
-    @property
     def behind(self) -> bool:
         """Whether there is work left for a round of the pool."""
-        if self._over or self._error is not None:
-            return False
-        return self._ending or bool(self._certain) or self.waiting >= self._step
+        return not self._over and self._error is None and self._steps.behind
 
     @property
     def done(self) -> bool:
         """Whether everything was recognized."""
-        return self._cut_off and not self._certain
+        return self._steps.done
 
     def _update(self, piece: int, stable: bool, segment: Segment, cost: Cost) -> None:
-        heard = self._heard / SAMPLE_RATE
+        heard = self._steps.heard / SAMPLE_RATE
         self._outbox.append(StreamUpdate(piece, stable, segment, heard, cost))
 
-    def _turn(self, chunk: Chunk, ends: bool) -> Turn:
-        piece = Piece(self._pieces, chunk, self._options)
-        self._pieces += ends
-        return Turn(self._voice, piece, ends)
-
-    def _hear_step(self) -> bool:
-        """Give the cutter samples up to the next step; whether there was anything to give."""
-        ending = self._ending  # Read before the inbox: what came before the end is in it.
-        while self._inbox:
-            self._waiting.append(self._inbox.popleft())
-            self._queued += len(self._waiting[-1])
-        wanted = self._step - self._heard % self._step
-        if self._queued < wanted and not ending:
-            return False
-        if self._queued:
-            samples = self._next_samples(wanted)
-            self._heard += len(samples)
-            self._certain.extend(self._cutter.feed(samples))
-            self._step_due = self._heard % self._step == 0
-            return True
-        if self._cut_off:
-            return False
-        self._cut_off = True
-        self._certain.extend(self._cutter.finish())
-        return True
-
-    def _next_samples(self, most: int) -> Samples:
-        """The next samples that wait, up to `most`."""
-        parts = []
-        while most and self._waiting:
-            block = self._waiting.popleft()
-            parts.append(block[:most])
-            if len(block) > most:
-                self._waiting.appendleft(block[most:])
-            most -= len(parts[-1])
-        samples = np.concatenate(parts)
-        self._queued -= len(samples)
-        return samples
+    def _turn(self, due: Due) -> Turn:
+        piece = Piece(self._pieces, due.chunk, self._options)
+        self._pieces += due.ends
+        return Turn(self._voice, piece, due.ends)
 
 
 class StreamPool:
@@ -370,10 +295,8 @@ class StreamPool:
                 )
             voice = self._live.open()
             try:
-                cutter = Cutter(chunk_seconds, vad)
-                session = StreamSession(
-                    self, voice, recognizer, options, rate, cutter, step_seconds, skip_late
-                )
+                steps = Steps(rate, Cutter(chunk_seconds, vad), step_seconds, skip_late)
+                session = StreamSession(self, voice, recognizer, options, steps)
             except AurisError:
                 self._live.close(voice)
                 raise
@@ -453,14 +376,3 @@ class StreamPool:
         except AurisError as error:
             session.fail(error)
             self._release(session)
-
-
-def _step_samples(step_seconds: object) -> int:
-    real = isinstance(step_seconds, numbers.Real)
-    if not real or not SHORTEST_STEP <= float(step_seconds) <= 60.0:  # type: ignore[arg-type]
-        raise UsageError(
-            f"Steps have to be {SHORTEST_STEP} to 60 seconds apart",
-            f"{step_seconds!r} was asked",
-            "choose --step-seconds in this range",
-        )
-    return round(float(step_seconds) * SAMPLE_RATE)  # type: ignore[arg-type]

@@ -34,6 +34,9 @@ SAMPLE_RATE = 16_000
 SILENT_PEAK = 1 / 32768
 """A recording that never reaches this holds no sound: one step of 16-bit audio."""
 
+MILLISECOND_SLACK = 1e-6
+"""Milliseconds by which a sum of seconds may miss a whole one."""
+
 Samples: TypeAlias = "NDArray[np.float32]"
 """float32 samples. A name only: importing this module loads no numpy."""
 
@@ -94,7 +97,8 @@ class Word:
 
     Attributes:
         text: the word without punctuation, or one character of Chinese.
-        start, end: seconds of the source; both None where they are not known.
+        start, end: seconds of the source, in whole milliseconds; both None where they are not
+            known.
         confidence: 0..1, None where the model gives none. Of a word that was transcribed, how
             likely it is right, see `Segment.calibrated`; of one of a known text, the geometric
             mean of the probabilities of its units or marks.
@@ -112,6 +116,14 @@ class Word:
         if self.start is None or self.end is None:
             return self
         return replace(self, start=self.start + seconds, end=self.end + seconds)
+
+    def in_milliseconds(self) -> Word:
+        """The same word with times in whole milliseconds, none of them outside the exact ones."""
+        if self.start is None or self.end is None:
+            return self
+        end = math.floor(1000 * self.end + MILLISECOND_SLACK)
+        start = min(math.ceil(1000 * self.start - MILLISECOND_SLACK), end)
+        return replace(self, start=start / 1000, end=end / 1000)
 
     def to_dict(self) -> dict[str, Any]:
         """The word as plain JSON values."""

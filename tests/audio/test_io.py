@@ -60,7 +60,7 @@ def test_a_look_tells_what_a_header_says() -> None:
         header = look(io.BytesIO(made))
         assert (header.rate, header.channels) == (rate, 2)
         assert header.seconds == pytest.approx(1.5, abs=0.01)
-    with pytest.raises(UnreadableAudio, match="the file object is empty"):
+    with pytest.raises(UnreadableAudio, match="the given file is empty"):
         look(io.BytesIO(b""))
 
 

@@ -144,7 +144,7 @@ def test_nothing_is_no_piece(blocks: list[np.ndarray]) -> None:
     "seconds", [0.0, -1.0, 0.999, 1200.1, float("nan"), float("inf"), -float("inf")]
 )
 def test_targets_out_of_range_are_refused_at_once(seconds: float) -> None:
-    with pytest.raises(UsageError, match=r"1 to 1200 seconds long.*--chunk-seconds"):
+    with pytest.raises(UsageError, match=r"1 to 1200 seconds long.*choose chunk_seconds"):
         split([noise(1.0)], seconds)
 
 

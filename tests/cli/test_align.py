@@ -51,7 +51,7 @@ def test_bad_input(align: Auris, recordings: Path, tmp_path: Path) -> None:
         (2, audio, "--text-file", tmp_path / "x.txt"),
         (2, audio, "--text-file", tmp_path / "bytes.txt"),
         (2, audio, TEXT, "-f", "srt"),
-        (1, audio, TEXT, "-l", "Klingon"),
+        (2, audio, TEXT, "-l", "Klingon"),
         (1, audio, TEXT * 20),
         (1, recordings / "zero.wav", TEXT),
         (1, recordings / "text.wav", TEXT),

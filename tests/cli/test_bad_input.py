@@ -126,8 +126,8 @@ def test_a_name_with_a_line_break_stays_on_its_line(
 
 def test_unknown_languages(auris: Auris, recordings: Path, models: Path) -> None:
     file = recordings / "a.wav"
-    failed(auris("transcribe", file, "--language", "Klingon"), 1, "'Klingon'", "en (English)")
-    failed(auris("transcribe", file, "-l", "xx", "-m", models / "ctc"), 1, "'xx'")
+    failed(auris("transcribe", file, "--language", "Klingon"), 2, "'Klingon'", "en (English)")
+    failed(auris("transcribe", file, "-l", "xx", "-m", models / "ctc"), 2, "'xx'")
 
 
 @pytest.mark.parametrize(

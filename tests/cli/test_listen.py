@@ -79,7 +79,28 @@ def test_nothing_to_hear(auris: Auris, said: Any, options: list) -> None:
     said(b"")
     done = auris("listen", "-", *options)
     assert done.out == ""
-    assert done.code == (0 if options else 1)
+    assert done.code == 1
+    is_one_sentence(done.err, "tandard input")
+
+
+@pytest.mark.usefixtures("ctc")
+def test_samples_that_cannot_be_what_they_seem(auris: Auris, said: Any) -> None:
+    said(wav(tone_speech(1.0)[None]))
+    done = auris("listen", "-", "--rate", RATE)
+    assert done.code == 2
+    is_one_sentence(done.err, "leave --rate out")
+    said(pcm(1.0))
+    done = auris("listen", "-")
+    assert done.code == 1
+    is_one_sentence(done.err, "give --rate")
+
+
+def test_languages_are_restricted(auris: Auris, said: Any, models: Path) -> None:
+    said(pcm(1.2))
+    given = ("-m", models / "qwen", "--languages", "de,fr", "-f", "json")
+    done = auris("listen", "-", "--rate", RATE, *given)
+    assert json.loads(done.out.splitlines()[-1])["language"] in ("German", "French", None)
+    assert auris("listen", "-", *given, "-l", "de").code == 2
 
 
 @pytest.mark.usefixtures("ctc")

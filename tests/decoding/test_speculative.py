@@ -44,6 +44,48 @@ def draft_of(key: int, sampling: Sampling, chance: random.Random) -> list[int]:
     return draft + [chance.randrange(300) for _ in range(chance.choice([0, 0, 3]))]
 
 
+OPENINGS = (((40, 41, 42), (43,)), ((44, 45),))
+"""What texts may begin with, and what they may besides."""
+
+
+@cache
+def opened(key: int) -> list[Step]:
+    chosen, kept = OPENINGS
+    request = Request(key, PROMPTS[key], BUDGETS[key], openings=chosen, kept_openings=kept)
+    return list(decode(backend(), [request], STOPS))
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10_000), st.lists(st.booleans(), min_size=4, max_size=4))
+def test_texts_that_may_not_begin_freely_begin_as_without_a_draft(
+    seed: int, free: list[bool]
+) -> None:
+    """Beside others that may; drafts are right, wrong inside the beginning, or wrong behind it."""
+    chance, runner, ties = random.Random(seed), backend(), Ties()
+    store = runner.new_cache(4, 8)
+    runner.admit(store, 4)
+    drafted, wanted = [], []
+    for key in range(4):
+        steps = plain(key, Sampling()) if free[key] else opened(key)
+        draft = [step.token for step in steps if step.token is not None]
+        if chance.random() < 0.7:
+            draft[chance.randrange(len(draft))] = 9
+        chosen, kept = (None, ()) if free[key] else OPENINGS
+        request = Request(key, PROMPTS[key], BUDGETS[key], openings=chosen, kept_openings=kept)
+        drafted.append(Drafted(request, key, draft[: chance.randrange(len(draft) + 1)]))
+        wanted.append(steps)
+    said: list[list[Step]] = [[], [], [], []]
+    for step in continued(runner, store, drafted, STOPS):
+        said[step.key].append(step)
+    for key in range(4):
+        ours, theirs = ([step.token for step in steps] for steps in (said[key], wanted[key]))
+        ties.same(ours[:-1], theirs[:-1], [s.gap for s in said[key]], f"text {key}")  # type: ignore[arg-type]
+        assert said[key][-1].finish == wanted[key][-1].finish
+        held = store.lengths[key] - len(PROMPTS[key])
+        tokens = sum(token is not None for token in ours)
+        assert held in (tokens, tokens - 1)
+
+
 @settings(max_examples=30)
 @given(
     st.integers(0, 10_000),

@@ -47,8 +47,12 @@ def test_many_files(ctc_directory: Path, clips: dict[Path, str]) -> None:
 
 
 def test_the_commands(
-    capsys: pytest.CaptureFixture[str], ctc_directory: Path, clips: dict[Path, str]
+    capsys: pytest.CaptureFixture[str],
+    ctc_directory: Path,
+    clips: dict[Path, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    tmp_path = tmp_path_factory.mktemp("kept")
     auris = Auris(capsys)
     given = ("--test-set", next(iter(clips)).parent, "-m", ctc_directory)
     done = auris("benchmark", "long", *given, "--hours", "0.004", "--chunk-seconds", "5", "--vad")
@@ -58,6 +62,12 @@ def test_the_commands(
         (5.0, False),
         (5.0, True),
     ]
+    kept = tmp_path / "row.wav"
+    done = auris("benchmark", "long", *given, "--hours", "0.002", "--keep", kept)
+    (score,) = json.loads(done.out.splitlines()[-1])["scores"]
+    assert (score["chunk_seconds"], score["vad"]) == (30.0, False)
+    assert score["beside"]["cuts"] >= 0
+    assert kept.stat().st_size > 16_000
     done = auris("benchmark", "memory", *given, "--files", "10")
     assert done.code == 0
     assert json.loads(done.out.splitlines()[-1])["files"] == 10

@@ -68,11 +68,29 @@ def test_scores(clips: list[Path]) -> None:
         list(score_vad(clips, ["blue"], [20.0]))
 
 
+def test_what_16_bits_cannot_hold_is_missed(clips: list[Path]) -> None:
+    usual, quiet, lost = score_vad(clips, [], [], levels=[-26.0, -60.0, -110.0])
+    assert (usual.level, quiet.level, lost.level) == (-26.0, -60.0, -110.0)
+    assert usual.missed <= 0.01
+    assert quiet.missed <= 0.01
+    assert lost.missed > 0.9
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str], clips: list[Path]) -> None:
     auris = Auris(capsys)
     done = auris(
-        "benchmark", "vad", "--test-set", clips[0].parent, "--snr", "10", "--noise", "pink"
+        "benchmark",
+        "vad",
+        "--test-set",
+        clips[0].parent,
+        "--snr",
+        "10",
+        "--noise",
+        "pink",
+        "--level",
+        "-40",
     )
     assert done.code == 0
     (scored,) = json.loads(done.out.splitlines()[-1])["sets"]
     assert [score["snr"] for score in scored["scores"]] == [None, 10.0]
+    assert {score["level"] for score in scored["scores"]} == {-40.0}

@@ -45,7 +45,7 @@ def test_words_are_spread_over_their_piece() -> None:
 
 @pytest.mark.parametrize("given", ["", "a", "0.1,,2", "0", "-1", "nan", "inf"])
 def test_impossible_feeds_are_refused(given: str) -> None:
-    with pytest.raises(UsageError, match="--feed-seconds"):
+    with pytest.raises(UsageError, match="feed_seconds"):
         feeds(given)
 
 
@@ -69,3 +69,25 @@ def test_the_command_ends_in_json(
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["recordings"][0]["name"] == recording
     assert result["recordings"][0]["verdict"] == "identical"
+
+
+def test_clips_are_compared_several_at_once(
+    ctc_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(5):
+        path = write_wav(tmp_path / f"{number}.wav", 0.4 + number)
+        path.with_suffix(".txt").write_text("words")
+    options = ["--model", str(ctc_directory), "--device", "cpu", "--streams", "3"]
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", "stream", "--test-set", str(tmp_path), *options])
+    assert not end.value.code
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    expected = {"clips": 5, "identical": 5, "ties": 0, "different": []}
+    assert result["sets"] == {str(tmp_path): expected}
+
+
+def test_there_has_to_be_something_to_hear(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", "stream"])
+    assert end.value.code == 2
+    assert "--test-set" in capsys.readouterr().err

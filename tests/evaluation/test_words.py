@@ -51,9 +51,14 @@ def test_a_set_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "set.jsonl"
     with pytest.raises(UsageError, match=r"set\.jsonl"):
         read_timed(path)
-    path.write_text('{"audio": "a.wav", "text": "a"}\n')
-    with pytest.raises(UsageError, match="words"):
-        read_timed(path)
+    for text, found in (
+        ('{"audio": "a.wav", "text": "a"}', "line 1 of .* has no 'words'"),
+        ("wav,text", "line 1 of .* is none such: 'wav,text'"),
+        ('[{"words": 1}]', "line 1 of .* is none such"),
+    ):
+        path.write_text(text + "\n")
+        with pytest.raises(UsageError, match=found):
+            read_timed(path)
 
 
 def test_the_command_prints_errors_of_every_set(

@@ -149,7 +149,7 @@ def test_strays_are_removed(tmp_path: Path, store: JobStore) -> None:
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="--state-dir"):
+    with pytest.raises(OutputError, match="state_dir"):
         JobStore(tmp_path / "file")
 
 

@@ -123,6 +123,20 @@ def test_options_reach_the_model(pipelines: dict[str, AsrPipeline], language: st
     assert all(len(segment.tokens) <= 5 for segment in ours)
 
 
+def test_languages_are_restricted_as_in_files(pipelines: dict[str, AsrPipeline]) -> None:
+    """At every step, and whichever of them the last step began with."""
+    pipeline, samples = pipelines["qwen"], tone_speech(4.2, 2)
+    options = {"max_new_tokens": 9, "chunk_seconds": 2.0, "languages": ["de", "fr", "ja"]}
+    updates = listened(pipeline.stream(**options), samples)
+    for place, update in enumerate(updates):
+        known = [*stable(updates[:place]), update.segment]
+        if not update.stable:
+            at = prefix(pipeline, samples, update.heard, **options)
+            same(known, at, f"restricted, at {update.heard} s")
+    assert {segment.language for segment in stable(updates)} <= {"German", "French", "Japanese"}
+    same(stable(updates), prefix(pipeline, samples, 4.2, **options), "restricted")
+
+
 @pytest.mark.parametrize("rate", [8000, 44_100])
 def test_other_rates_are_resampled_across_feeds(
     pipelines: dict[str, AsrPipeline], rate: int

@@ -100,6 +100,8 @@ def test_the_rate_of_a_stream_cannot_change(pipelines: dict[str, AsrPipeline]) -
         ({"seed": -1}, UsageError),
         ({"language": "Klingon"}, LanguageError),
         ({"language": "de"}, UnsupportedOption),
+        ({"languages": ["de"]}, UnsupportedOption),
+        ({"languages": []}, UsageError),
         ({"context": "words"}, UnsupportedOption),
         ({"max_new_tokens": 3}, UnsupportedOption),
     ],

@@ -211,7 +211,7 @@ def _name(source: object) -> str:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "the given data"
     if hasattr(source, "read"):
-        return "the file object"
+        return "the given file"
     raise UsageError(
         "An audio source has to be a path, an address, '-', bytes, a binary file or (array, rate)",
         f"its type is {type(source).__name__}",

@@ -55,7 +55,7 @@ class Reader:
         if isinstance(data, (bytes, bytearray, memoryview)):
             return bytes(data)
         raise UsageError(
-            "A file object has to yield bytes",
+            "A file has to yield bytes",
             f"this one yields {type(data).__name__}",
             "open it in binary mode",
         )

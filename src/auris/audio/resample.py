@@ -291,7 +291,7 @@ def _damaged(broken: BrokenOffError, heard: int, span: Span, name: str) -> Unrea
         "A recording has to be readable up to the end of the asked span",
         f"only {readable:.2f}{of} seconds of {name} can be read ({broken.reason})",
         "get or encode the file anew"
-        + (f", or take the readable part with duration {rest:.2f}" if rest else ""),
+        + (f", or ask for the part that is whole, with --duration {rest:.2f}" if rest else ""),
     )
 
 

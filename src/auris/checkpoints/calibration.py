@@ -122,18 +122,18 @@ def _logistic(path: Path, content: Any, name: str) -> Logistic:
     given = content if isinstance(content, dict) else {}
     weights = given.get("weights")
     if not isinstance(weights, dict) or set(weights) != set(features):
-        raise _damaged(path, f"{name!r} does not weigh {', '.join(features)}")
-    numbers = [weights[feature] for feature in features]
+        found = sorted(weights) if isinstance(weights, dict) else None
+        raise _damaged(path, f"{name!r} has to weigh {', '.join(features)}, and weighs {found}")
     return Logistic(
-        _number(path, given.get("bias"), f"{name} bias"),
-        tuple(_number(path, number, f"{name} weight") for number in numbers),
+        _number(path, given.get("bias"), f"bias of {name!r}"),
+        tuple(_number(path, weights[f], f"weight of {f!r} in {name!r}") for f in features),
     )
 
 
 def _number(path: Path, value: Any, name: str) -> float:
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not real or not abs(value) <= LARGEST_WEIGHT:
-        raise _damaged(path, f"the {name} is {value!r}")
+        raise _damaged(path, f"the {name} is {value!r}, no number up to {LARGEST_WEIGHT:g}")
     return float(value)
 
 

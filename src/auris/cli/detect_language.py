@@ -56,7 +56,7 @@ def detect_language(
         except AurisError as error:
             if isinstance(error, UsageError) or len(files) == 1:
                 raise
-            sys.stderr.write(f"auris: {file}: {error}\n")
+            sys.stderr.write(f"auris: {file}: {error.sentence}\n")
             failed = True
             continue
         typer.echo(_line(file, chances, output_format))

@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auris.cli.options import Context, Device, Dtype, Language, Model, Threads
-from auris.errors import UsageError
+from auris.cli.options import (
+    Context,
+    Device,
+    Dtype,
+    Language,
+    Languages,
+    Model,
+    Threads,
+    listed,
+)
+from auris.errors import EmptyAudio, UnreadableAudio, UsageError
 from auris.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -24,6 +33,10 @@ if TYPE_CHECKING:
 
 READ_BYTES = 1 << 15
 """Most bytes of raw sound that are taken at once: a second at 16 kHz."""
+
+
+FILE_MARKS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3", b"FORM", b"caff", b"RF64")
+"""What common files of sound begin with."""
 
 
 def register(app: typer.Typer) -> None:
@@ -56,6 +69,7 @@ def listen(
         ),
     ] = None,
     language: Language = "auto",
+    languages: Languages = None,
     context: Context = "",
     chunk_seconds: Annotated[
         float, typer.Option(help="Text is stable about this long after it was said.")
@@ -93,6 +107,7 @@ def listen(
         return pipeline.stream(
             language,
             context,
+            languages=listed(languages),
             rate=at,
             chunk_seconds=chunk_seconds,
             step_seconds=step_seconds,
@@ -204,26 +219,63 @@ def _interruptible() -> Iterator[_Waiting]:
 
 
 def _raw() -> Iterator[NDArray[Any]]:
-    """Raw 16-bit samples from standard input as they come."""
+    """Raw 16-bit samples from standard input as they come.
+
+    Raises:
+        EmptyAudio: there is not one.
+        UsageError: it is a file.
+    """
     import numpy as np
 
     source: Any = getattr(sys.stdin, "buffer", sys.stdin)
     rest = b""
+    began = False
     while data := source.read1(READ_BYTES):
         data = rest + data
+        if not began:
+            _check_raw(data)
+        began = began or len(data) > 1
         whole = len(data) // 2 * 2
         rest = data[whole:]
         yield np.frombuffer(data[:whole], "<i2")
+    if not began:
+        raise EmptyAudio(
+            "Standard input has to hold sound",
+            "it ended before the first sample",
+            "check the program that writes to it",
+        )
     if rest:
         sys.stderr.write("auris: standard input ends with half a sample, which is left out\n")
 
 
+def _check_raw(data: bytes) -> None:
+    """Refuse the beginning of a file where raw samples are expected."""
+    if data.startswith(FILE_MARKS):
+        raise UsageError(
+            "With --rate standard input is raw 16-bit mono",
+            f"it begins with {data[:4]!r}, as a file does",
+            "leave --rate out, and the file is decoded",
+        )
+
+
 def _file() -> Iterator[NDArray[Any]]:
-    """Samples at 16 kHz of a file of any format from standard input, as they are decoded."""
+    """Samples at 16 kHz of a file of any format from standard input, as they are decoded.
+
+    Raises:
+        UnreadableAudio: it is none, or it breaks off.
+    """
     from auris.audio.io import stream
 
-    for block in stream("-"):
-        yield block[0]
+    began = False
+    try:
+        for block in stream("-"):
+            began = True
+            yield block[0]
+    except UnreadableAudio as error:
+        if began:
+            raise
+        remedy = f"{error.remedy}, or give --rate where it is raw 16-bit mono"
+        raise UnreadableAudio(error.rule, error.found, remedy) from error
 
 
 def _json(update: StreamUpdate) -> None:

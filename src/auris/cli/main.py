@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     except AurisError as error:
         if debug:
             raise
-        sys.stderr.write(f"auris: {error}\n")
+        sys.stderr.write(f"auris: {error.sentence}\n")
         sys.exit(error.exit_code)
     except OSError as error:
         if debug:

@@ -21,7 +21,7 @@ def models() -> None:
         try:
             layout, config = read_config(directory)
         except CheckpointError as error:
-            typer.echo(f"{name}: {error}", err=True)
+            typer.echo(f"{name}: {error.sentence}", err=True)
             continue
         kind = type(config).__name__.removesuffix("Config")
         size = sum(path.stat().st_size for path in directory.glob("*.safetensors")) / 1e6

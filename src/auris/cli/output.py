@@ -107,7 +107,7 @@ class Output:
                 self._write_one(result, number, form)
             except OutputError as error:
                 failed += 1
-                sys.stderr.write(f"auris: {name}: {error}\n")
+                sys.stderr.write(f"auris: {name}: {error.sentence}\n")
         _remark(result, name)
         return failed + result.silent
 

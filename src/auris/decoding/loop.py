@@ -11,19 +11,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache
 from auris.decoding.drafts import Draft
-from auris.decoding.openings import Opening, choose_opening, given_choice, score_openings
+from auris.decoding.openings import choose_opening, given_choice, score_openings
 from auris.decoding.repetition import Repetition
 from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
 from auris.types import FinishReason
 
-__all__ = ["Request", "Row", "Step", "advance", "decode", "never"]
+__all__ = [
+    "Request",
+    "Row",
+    "Step",
+    "accepted",
+    "advance",
+    "decode",
+    "never",
+    "opened",
+    "opening",
+]
 
 FIRST_ROOM = 1024
 """Positions laid out for a text at first; the cache grows with the few that are longer."""
@@ -148,27 +159,52 @@ def _prefill(
     began = time.perf_counter()
     rows = backend.admit(cache)
     row = Row(request, request.sampling.generator())
-    logits = backend.extend(cache, [request.prompt], rows)[:, -1]
+    scores = backend.extend(cache, [request.prompt], rows)[0, -1:]
     steps: list[Step] = []
     if request.openings is not None:
-        opening = _opening(backend, cache, rows[0], logits[0], request)
-        (scores,) = backend.extend(cache, [opening.ids], rows, "all")
-        for token, before in zip(opening.ids, [logits[0], *scores], strict=False):
-            steps.append(row.take(before, given_choice(before, token), stops, 0.0, True))
-            if steps[-1].finish is not None:
-                return row, steps
-        logits = scores[-1:]
-    (choice,) = choose(logits, [request.sampling.temperature], [row.generator])
-    return row, [*steps, row.take(logits[0], choice, stops, time.perf_counter() - began, True)]
+        ids = opening(backend, cache, rows[0], scores[0], request)
+        (behind,) = backend.extend(cache, [ids], rows, "all")
+        steps += opened(row, ids, [scores[0], *behind], stops)
+        if steps[-1].finish is not None:
+            return row, steps
+        scores = behind[-1:]
+    (choice,) = choose(scores, [request.sampling.temperature], [row.generator])
+    return row, [*steps, row.take(scores[0], choice, stops, time.perf_counter() - began, True)]
 
 
-def _opening(backend: Backend, cache: Cache, row: int, logits: Tensor, request: Request) -> Opening:
-    """What a request's text begins with."""
+def opening(
+    backend: Backend, cache: Cache, row: int, logits: Tensor, request: Request
+) -> tuple[int, ...]:
+    """What the text of a request with openings begins with.
+
+    Args:
+        row: its row in the cache, which ends with the prompt and is left so.
+        logits: float32 [vocab] behind the prompt.
+    """
     chosen, kept = (
         score_openings(backend, cache, row, logits, openings)
         for openings in (request.openings or (), request.kept_openings)
     )
-    return choose_opening(chosen, kept)
+    return choose_opening(chosen, kept).ids
+
+
+def opened(
+    row: Row, ids: Sequence[int], before: Sequence[Tensor], stops: Collection[int]
+) -> list[Step]:
+    """Steps of the ids that a text begins with; the last one has a finish where it ends in them.
+
+    Args:
+        row: whose text it is.
+        ids: at least one.
+        before: float32 [vocab] in front of each.
+        stops: ids that end a text.
+    """
+    steps = []
+    for token, logits in zip(ids, before, strict=False):
+        steps.append(row.take(logits, given_choice(logits, token), stops, 0.0, True))
+        if steps[-1].finish is not None:
+            break
+    return steps
 
 
 def advance(
@@ -223,33 +259,44 @@ def _scored(
     )
     share = (time.perf_counter() - began) / len(rows)
     for index, (row, choice, draft) in enumerate(zip(rows, choices, drafts, strict=True)):
-        steps = [row.take(logits[index, 0], choice, stops, share, False)]
+        chosen = chain([choice], _best(logits[index, 1 : 1 + len(draft)]))
+        steps = list(accepted(row, draft, logits[index], chosen, stops, prefill=False))
+        steps[0] = replace(steps[0], seconds=share)
         if draft:
-            steps += _accepted(row, steps[0], draft, logits[index, 1:], stops)
             # What was guessed wrong is forgotten; the last choice is not in the row yet.
             backend.truncate(cache, places[index], starts[index] + len(steps))
         yield steps
 
 
-def _accepted(
-    row: Row, step: Step, draft: Sequence[int], scores: Tensor, stops: Collection[int]
+def _best(scores: Tensor) -> Iterator[Choice]:
+    """The best token of each of scores [n, vocab], computed when the first one is asked for."""
+    yield from choose(scores, [0.0] * len(scores), [None] * len(scores))
+
+
+def accepted(
+    row: Row,
+    draft: Sequence[int],
+    scores: Tensor,
+    choices: Iterable[Choice],
+    stops: Collection[int],
+    *,
+    prefill: bool,
 ) -> Iterator[Step]:
-    """Steps that a draft allows beyond the first.
+    """Steps of one pass over a draft, up to the first choice that the draft does not make.
 
     Args:
         row: whose draft it is.
-        step: the choice that draft[0] guessed.
-        draft: ids that were scored.
-        scores: float32 [>= len(draft), vocab], behind each of them.
+        draft: ids that were scored; there may be none.
+        scores: float32 [> len(draft), vocab], in front of the draft and behind each of its ids.
+        choices: of each of the scores; one is asked for when all before it are accepted.
         stops: ids that end a text.
+        prefill: whether the pass read the prompt.
     """
-    free: list[torch.Generator | None] = [None] * len(draft)
-    choices = choose(scores[: len(draft)], [0.0] * len(draft), free)
-    for guess, behind, choice in zip(draft, scores, choices, strict=False):
-        if step.finish is not None or step.token != guess:
-            return
-        step = row.take(behind, choice, stops, 0.0, False)
+    for place, choice in enumerate(choices):
+        step = row.take(scores[place], choice, stops, 0.0, prefill)
         yield step
+        if step.finish is not None or place == len(draft) or step.token != draft[place]:
+            return
 
 
 def _without_cancelled(backend: Backend, cache: Cache, rows: list[Row]) -> list[Step]:

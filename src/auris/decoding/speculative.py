@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache
-from auris.decoding.loop import Request, Row, Step, advance
+from auris.decoding.loop import Request, Row, Step, accepted, advance, opened, opening
 from auris.decoding.sampling import Choice, choose
 
 __all__ = ["Drafted", "continued"]
@@ -71,24 +71,76 @@ def continued(
         yield from chain.from_iterable(taken)
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """What goes through the model for a request.
+
+    Attributes:
+        inputs: ids, or embeddings [T, hidden].
+        begun: what the text begins with, the first of the inputs; none where the model is free.
+        draft: ids that may follow, the last of the inputs.
+        before: float32 [vocab] in front of what the text begins with.
+    """
+
+    inputs: Sequence[int] | Tensor
+    begun: tuple[int, ...] = ()
+    draft: Sequence[int] = ()
+    before: Tensor | None = None
+
+    def steps(self, row: Row, scores: Tensor, stops: Collection[int]) -> list[Step]:
+        """Steps of the pass; scores are float32 [n, vocab], behind its last n inputs."""
+        steps: list[Step] = []
+        if self.before is not None:
+            inner = scores[len(scores) - len(self.inputs) :]
+            steps = opened(row, self.begun, [self.before, *inner], stops)
+            if steps[-1].finish is not None:
+                return steps
+        ahead = scores[-1 - len(self.draft) :]
+        choices = _choices(row, ahead)
+        return [*steps, *accepted(row, self.draft, ahead, choices, stops, prefill=True)]
+
+
 def _verify(
     backend: Backend, cache: Cache, drafted: Sequence[Drafted], stops: Collection[int]
 ) -> list[tuple[Row, list[Step]]]:
-    """Every request after one pass over all prompts and drafts."""
+    """Every request after one pass over all prompts and drafts, and one more over the prompts of
+    those with openings."""
     began = time.perf_counter()
     lengths = [cache.lengths[item.row] + len(item.request.prompt) for item in drafted]
-    tail = 1 + max(len(item.draft) for item in drafted)
-    inputs = [_whole(backend, item) for item in drafted]
+    passes = _passes(backend, cache, drafted)
+    tail = max(len(one.begun) + len(one.draft) for one in passes) + 1
+    inputs = [one.inputs for one in passes]
     logits = backend.extend(cache, inputs, [item.row for item in drafted], tail)
     verified = []
-    for item, length, scores in zip(drafted, lengths, logits, strict=True):
+    for item, one, length, scores in zip(drafted, passes, lengths, logits, strict=True):
         row = Row(item.request, item.request.sampling.generator())
-        steps = list(_accepted(row, item.draft, scores[-1 - len(item.draft) :], stops))
+        steps = one.steps(row, scores, stops)
         # What was rejected is forgotten; the last accepted choice is not in the row yet.
         backend.truncate(cache, item.row, length + len(steps) - 1)
         verified.append((row, steps))
     share = (time.perf_counter() - began) / len(drafted)
     return [(row, [_timed(steps[0], share), *steps[1:]]) for row, steps in verified]
+
+
+def _passes(backend: Backend, cache: Cache, drafted: Sequence[Drafted]) -> list[_Pass]:
+    """What is left to compute once the beginnings of texts that may not begin freely are chosen."""
+    held = [item for item in drafted if item.request.openings is not None]
+    behind: dict[int, Tensor] = {}
+    if held:
+        rows = [item.row for item in held]
+        scored = backend.extend(cache, [item.request.prompt for item in held], rows)
+        behind = {row: logits[-1] for row, logits in zip(rows, scored, strict=True)}
+    passes = []
+    for item in drafted:
+        before = behind.get(item.row)
+        if before is None:
+            passes.append(_Pass(_whole(backend, item), draft=item.draft))
+            continue
+        begun = opening(backend, cache, item.row, before, item.request)
+        fits = tuple(item.draft[: len(begun)]) == begun
+        draft = tuple(item.draft[len(begun) :]) if fits else ()
+        passes.append(_Pass([*begun, *draft], begun, draft, before))
+    return passes
 
 
 def _whole(backend: Backend, item: Drafted) -> Sequence[int] | Tensor:
@@ -97,17 +149,6 @@ def _whole(backend: Backend, item: Drafted) -> Sequence[int] | Tensor:
     if not isinstance(prompt, Tensor):
         return [*prompt, *item.draft]
     return torch.cat((prompt, backend.embed(item.draft, None))) if item.draft else prompt
-
-
-def _accepted(
-    row: Row, draft: Sequence[int], scores: Tensor, stops: Collection[int]
-) -> Iterator[Step]:
-    """Choices from scores [len(draft) + 1, vocab], up to the first that the draft does not make."""
-    for place, choice in enumerate(_choices(row, scores)):
-        step = row.take(scores[place], choice, stops, 0.0, prefill=True)
-        yield step
-        if step.finish is not None or place == len(draft) or step.token != draft[place]:
-            return
 
 
 def _choices(row: Row, scores: Tensor) -> Iterator[Choice]:

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from auris.audio.split import CHUNK_SECONDS
+from auris.evaluation.cuts import CutScore, score_cuts
 from auris.evaluation.loading import resident_gb
 from auris.evaluation.wer import normalizer_named, require_jiwer
 from auris.pipeline import AsrPipeline
 from auris.reading import Reading
 from auris.types import SAMPLE_RATE, Samples, Transcript
 
-__all__ = ["LongScore", "MemoryScore", "measure_files", "score_long"]
+__all__ = ["LongScore", "MemoryScore", "measure_files", "own_cut", "score_long"]
 
 PAUSE_SECONDS = 0.5
 """Silence behind every clip of a long recording."""
@@ -35,6 +37,7 @@ class LongScore:
         skipped: seconds left out.
         words: of the references.
         wer, clips_wer: error rates of the long recording, and of its clips one by one.
+        beside: the words beside cuts.
         resident_gb: memory after each tenth of the recording, and at its end.
     """
 
@@ -46,6 +49,7 @@ class LongScore:
     words: int
     wer: float
     clips_wer: float
+    beside: CutScore
     resident_gb: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,12 +85,18 @@ def measure_files(pipeline: AsrPipeline, files: Sequence[Path], count: int) -> M
     return MemoryScore(count, tuple(levels))
 
 
+def own_cut(pipeline: AsrPipeline) -> tuple[float, bool]:
+    """chunk_seconds and vad with which a model hears recordings unless something else is asked."""
+    return pipeline.traits.chunk_seconds or CHUNK_SECONDS, pipeline.traits.vad
+
+
 def score_long(
     pipeline: AsrPipeline,
     clips: Mapping[Path, str],
     seconds: float,
     cuts: Sequence[tuple[float, bool]],
-    normalizer: str = "english",
+    normalizer: str = "spoken",
+    keep: Path | None = None,
 ) -> Iterator[LongScore]:
     """Decode clips one by one, and all of them in a row, cut in several ways.
 
@@ -95,7 +105,9 @@ def score_long(
         clips: recordings and what is said in them; repeated until the length is reached.
         seconds: about how long the row is.
         cuts: chunk_seconds and vad of every way.
-        normalizer: as for word error rates.
+        normalizer: as for word error rates. "english" makes one number of the digits of
+            neighbouring clips, which one text in a row joins and clips by themselves do not.
+        keep: where the row is written to stay, as 16-bit wav.
 
     Raises:
         AurisError: a clip cannot be read.
@@ -104,29 +116,36 @@ def score_long(
     jiwer, normalize = require_jiwer(), normalizer_named(normalizer)
     alone = {file: pipeline.transcribe(str(file)).text for file in clips}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "long.wav"
+        path = Path(folder) / "long.wav" if keep is None else keep
         order = _write_row(path, list(clips), seconds)
         said = _words(normalize, [clips[file] for file in order])
-        apart = jiwer.wer(said, _words(normalize, [alone[file] for file in order]))
+        apart = _error_rate(jiwer, said, _words(normalize, [alone[file] for file in order]))
         for chunk_seconds, vad in cuts:
             transcript, levels = _watched(pipeline, path, chunk_seconds, vad)
-            whole = _words(normalize, [transcript.text])
+            heard = [segment for segment in transcript.segments if not segment.skipped]
+            pieces = [_words(normalize, [segment.text]) for segment in heard]
             yield LongScore(
                 chunk_seconds=chunk_seconds,
                 vad=vad,
                 seconds=transcript.seconds,
-                pieces=sum(not segment.skipped for segment in transcript.segments),
+                pieces=len(heard),
                 skipped=transcript.skipped,
-                words=len(said.split()),
-                wer=jiwer.wer(said, whole),
+                words=len(said),
+                wer=_error_rate(jiwer, said, [word for piece in pieces for word in piece]),
                 clips_wer=apart,
+                beside=score_cuts(said, pieces),
                 resident_gb=levels,
             )
 
 
-def _words(normalize: Callable[[str], str], texts: Sequence[str]) -> str:
-    """Texts in a row, normalized one by one so that numbers of neighbours stay apart."""
-    return " ".join(filter(None, (normalize(text).strip() for text in texts)))
+def _words(normalize: Callable[[str], str], texts: Sequence[str]) -> list[str]:
+    """Words of texts in a row. Each text is normalized by itself, for what cannot be spoken stays
+    as it stands, and that concerns no other text."""
+    return [word for text in texts for word in normalize(text).split()]
+
+
+def _error_rate(jiwer: Any, said: Sequence[str], read: Sequence[str]) -> float:
+    return float(jiwer.wer(" ".join(said), " ".join(read)))
 
 
 def _write_row(path: Path, files: Sequence[Path], seconds: float) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,9 @@ BRIDGED = 30
 PAUSES = (0.0, 0.5, 1.5, 4.0, 8.0, 15.0)
 """Seconds behind a clip."""
 
-LEVEL = 0.05
-"""Root mean square of the speech of a clip; half of it for the softest."""
+LEVEL_DB = -26.0
+"""Usual level of the speech of a clip, its root mean square beside full scale; 6 dB less for the
+softest."""
 
 PERIOD = 1 << 20
 """Samples (65 s) after which the noise repeats itself."""
@@ -49,6 +50,7 @@ class VadScore:
     """What was left out of one recording.
 
     Attributes:
+        level: of the speech, in dB below full scale.
         noise, snr: kind of the noise, and by how many dB speech is louder; None without noise.
         seconds, speech, pauses: length of all, of speech and of the rest.
         missed: share of the seconds of speech that was left out.
@@ -56,6 +58,7 @@ class VadScore:
         cuts, cuts_in_speech: cuts between two pieces, and how many of them lie in speech.
     """
 
+    level: float
     noise: str | None
     snr: float | None
     seconds: float
@@ -101,7 +104,7 @@ def joined(files: Iterable[Path], seed: int) -> tuple[Samples, NDArray[np.bool_]
         if not speech.any():
             continue
         level = np.sqrt(np.square(samples.reshape(-1, FRAME)[speech]).mean())
-        gain = LEVEL / level * rng.uniform(0.5, 1.0)
+        gain = 10 ** (LEVEL_DB / 20) / level * rng.uniform(0.5, 1.0)
         pause = round(float(rng.choice(PAUSES)) * SAMPLE_RATE) // FRAME
         parts += [(gain * samples).astype(np.float32), np.zeros(pause * FRAME, np.float32)]
         marks += [speech, np.zeros(pause, bool)]
@@ -128,15 +131,24 @@ def score_vad(
     files: Sequence[Path],
     noises: Iterable[str],
     snrs: Iterable[float],
+    levels: Iterable[float] = (LEVEL_DB,),
     seed: int = 1,
     chunk_seconds: float = 30.0,
 ) -> Iterator[VadScore]:
-    """Measure one recording without noise and with each noise at each level.
+    """Measure one recording at each level, without noise and with each noise in each strength.
+
+    Args:
+        files: the clips.
+        noises: of `NOISES`.
+        snrs: dB of the speech over the noise.
+        levels: of the speech, in dB below full scale; it is stored in 16 bits.
+        seed: of pauses, loudness and noise.
+        chunk_seconds: see `auris.audio.split`.
 
     Raises:
         UsageError: there is no such noise, or no clip.
     """
-    kinds = list(noises)
+    kinds, strengths = list(noises), list(snrs)
     for kind in kinds:
         if kind not in NOISES:
             raise UsageError(
@@ -144,18 +156,26 @@ def score_vad(
             )
     reading = Reading(chunk_seconds, vad=True)
     samples, speech = joined(files, seed)
-    yield _score(reading, samples, speech, None, None)
-    for snr in snrs:
-        for kind in kinds:
-            yield _score(reading, with_noise(samples, speech, kind, snr, seed), speech, kind, snr)
+    for level in levels:
+        gain = np.float32(10 ** ((level - LEVEL_DB) / 20))
+        yield _score(reading, _stored(gain * samples), speech, level)
+        for snr, kind in product(strengths, kinds):
+            noisy = _stored(gain * with_noise(samples, speech, kind, snr, seed))
+            yield _score(reading, noisy, speech, level, kind, snr)
+
+
+def _stored(samples: Samples) -> Samples:
+    """Samples as 16 bits hold them: what is very quiet is lost."""
+    return (np.round(samples * 32768.0) / 32768.0).astype(np.float32)
 
 
 def _score(
     reading: Reading,
     samples: Samples,
     speech: NDArray[np.bool_],
-    noise: str | None,
-    snr: float | None,
+    level: float,
+    noise: str | None = None,
+    snr: float | None = None,
 ) -> VadScore:
     left_out = np.zeros(len(speech), bool)
     cuts = inside = 0
@@ -171,6 +191,7 @@ def _score(
     seconds = len(speech) * FRAME / SAMPLE_RATE
     said = float(speech.mean()) * seconds
     return VadScore(
+        level=level,
         noise=noise,
         snr=snr,
         seconds=seconds,

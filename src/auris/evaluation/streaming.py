@@ -9,8 +9,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import cycle
+from dataclasses import asdict, dataclass, field
+from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,17 @@ from auris.evaluation.loading import resident_gb
 from auris.parity import TIE_GAP, Verdict, first_difference
 from auris.pipeline import AsrPipeline
 from auris.reading import Reading
-from auris.streaming import LIVE_CHUNK_SECONDS, Cost, StreamUpdate
+from auris.streaming import LIVE_CHUNK_SECONDS, Cost, StreamSession, StreamUpdate
 from auris.types import SAMPLE_RATE, Chunk, Samples, Segment, Transcript
 
-__all__ = ["StreamScore", "compare_segments", "feeds", "score_stream"]
+__all__ = [
+    "ClipsScore",
+    "StreamScore",
+    "compare_clips",
+    "compare_segments",
+    "feeds",
+    "score_stream",
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,20 @@ class StreamScore:
     frames: float
     encoded: float
     decoded: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ClipsScore:
+    """Clips as streams and as files: how many say the same, and which do not."""
+
+    clips: int
+    identical: int
+    ties: int
+    different: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -140,10 +162,69 @@ def score_stream(
         updates = session.feed(block)
         heard.take(updates, time.perf_counter() - began)
     heard.take(session.finish(), None)
-    options.pop("step_seconds", None)
-    given = {"chunk_seconds": LIVE_CHUNK_SECONDS, **options}
-    whole = pipeline.transcribe(source, **given)
+    whole = pipeline.transcribe(source, **_file_options(options))
     return heard.score(source, whole)
+
+
+@dataclass
+class _Clip:
+    """A clip that is being heard."""
+
+    file: Path
+    blocks: Iterator[Samples]
+    segments: list[Segment] = field(default_factory=list)
+
+
+def compare_clips(
+    pipeline: AsrPipeline,
+    files: Sequence[Path],
+    feed_seconds: Sequence[float],
+    streams: int = 1,
+    **options: Any,
+) -> ClipsScore:
+    """Hear clips as streams, several at once, and each as a file.
+
+    Args:
+        pipeline: the model.
+        files: the clips; the next one begins when one ends.
+        feed_seconds, options: see `score_stream`.
+        streams: how many are heard at once, in one pool.
+
+    Raises:
+        AurisError: a clip cannot be read.
+    """
+    pool, waiting = pipeline.streams(streams), iter(files)
+    heard: dict[StreamSession, _Clip] = {}
+    verdicts: dict[Path, Verdict] = {}
+    whole = _file_options(options)
+    while len(verdicts) < len(files):
+        for file in islice(waiting, streams - len(heard)):
+            blocks = _blocks(Reading().pieces(str(file)), feed_seconds)
+            heard[pipeline.stream(pool=pool, **options)] = _Clip(file, blocks)
+        ended = []
+        for session, clip in heard.items():
+            block = next(clip.blocks, None)
+            if block is None:
+                session.push_end()
+                ended.append(session)
+            else:
+                session.push(block)
+        pool.work()
+        for session, clip in heard.items():
+            clip.segments += [update.segment for update in session.updates() if update.stable]
+        for session in ended:
+            clip = heard.pop(session)
+            theirs = pipeline.transcribe(str(clip.file), **whole).segments
+            verdicts[clip.file] = compare_segments(clip.segments, theirs)
+    found = list(verdicts.values())
+    different = tuple(str(file) for file, verdict in verdicts.items() if verdict == "different")
+    return ClipsScore(len(found), found.count("identical"), found.count("tie"), different)
+
+
+def _file_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a file that is cut as a stream with these is."""
+    own = {name: value for name, value in options.items() if name != "step_seconds"}
+    return {"chunk_seconds": LIVE_CHUNK_SECONDS, "vad": False, **own}
 
 
 class _Hearing:

@@ -61,21 +61,31 @@ def read_timed(path: Path) -> list[TimedClip]:
         UsageError: it cannot be read.
     """
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [
-            TimedClip(
-                path.parent / row["audio"],
-                row["text"],
-                tuple((w["text"], float(w["start"]), float(w["end"])) for w in row["words"]),
-            )
-            for row in rows
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            "A set of timed words has audio, text and words with text, start and end on every line",
-            f"{path}: {error!r}",
-            "make one with scripts/make_timed_set.py",
-        ) from error
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _no_set(f"reading {str(path)!r} failed ({error})") from error
+    return [_clip(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _clip(path: Path, number: int, line: str) -> TimedClip:
+    where = f"line {number} of {str(path)!r}"
+    try:
+        row = json.loads(line)
+        words = tuple((w["text"], float(w["start"]), float(w["end"])) for w in row["words"])
+        return TimedClip(path.parent / row["audio"], row["text"], words)
+    except KeyError as error:
+        raise _no_set(f"{where} has no {error.args[0]!r}") from error
+    except (ValueError, TypeError) as error:
+        raise _no_set(f"{where} is none such: {line[:60]!r}") from error
+
+
+def _no_set(found: str) -> UsageError:
+    return UsageError(
+        "A set of timed words is JSONL, each line an object with audio, text and words that have "
+        "text, start and end",
+        found,
+        "make one with scripts/make_timed_set.py",
+    )
 
 
 Pairs = list[tuple[float, float, float, float]]

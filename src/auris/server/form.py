@@ -260,7 +260,7 @@ def _language(name: str) -> str | None:
     try:
         return language_name(name)
     except LanguageError as error:
-        raise ValueError(error.found) from None
+        raise ValueError(f"{error.rule}, but {error.found}") from None
 
 
 def _listed_language(name: str) -> str | None:

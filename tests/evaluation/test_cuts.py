@@ -1,0 +1,50 @@
+"""Words beside cuts: what is counted as lost, doubled, broken and glued."""
+
+from __future__ import annotations
+
+import pytest
+
+from auris.evaluation.cuts import CutScore, score_cuts
+
+pytest.importorskip("jiwer")
+
+SAID = ["we", "turn", "off", "the", "light", "in", "the", "kitchen", "now"]
+
+
+def scored(*pieces: str) -> CutScore:
+    return score_cuts(SAID, [piece.split() for piece in pieces])
+
+
+def test_what_is_right_is_right() -> None:
+    score = scored("we turn off", "", "the light in the", "kitchen now")
+    assert score == CutScore(2, 0, 0, 0, 0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "count"),
+    [
+        (("we turn off", "light in the kitchen now"), "lost"),
+        (("we turn off the", "the light in the kitchen now"), "doubled"),
+        (("we turn off the light in the kit", "chen now"), "broken"),
+        (("we turn offthe", "light in the kitchen now"), "glued"),
+    ],
+)
+def test_mistakes_at_a_cut_are_told_apart(pieces: tuple[str, ...], count: str) -> None:
+    score = scored(*pieces)
+    found = {name: getattr(score, name) for name in ("lost", "doubled", "broken", "glued")}
+    assert found.pop(count) == 1
+    assert not any(number for name, number in found.items() if name != "lost")
+    assert score.cuts == 1
+    assert score.beside > 0.0
+    assert score.elsewhere == 0.0
+
+
+def test_mistakes_elsewhere_are_counted_elsewhere() -> None:
+    score = scored("we turn off", "the light in kitten now")
+    assert (score.lost, score.beside) == (0, 0.0)
+    assert score.elsewhere > 0.0
+
+
+def test_nothing_read_has_no_cuts() -> None:
+    assert scored("", "") == CutScore(0, 0, 0, 0, 0, 0.0, 0.0)
+    assert score_cuts([], [["so"], ["what"]]).beside == 1.0
