@@ -30,7 +30,7 @@ def test_everything_works_by_keyboard(opened: Opening) -> None:
     with opened() as shown:
         # Listening from the start: a browser takes a while to know that somebody does.
         choosers: list[Any] = []
-        shown.page.on("filechooser", choosers.append)
+        shown.page.on("filechooser", lambda chooser: choosers.append(chooser))
         page = shown.ready()
         page.keyboard.press("Tab")
         assert _focused(page) == "Skip to the text"
