@@ -9,7 +9,7 @@ import pytest
 
 from auris.server.settings import Settings
 from tests.page.conftest import Opening, holds
-from tests.server.live import EXAMPLE, SAID, running
+from tests.server.live import EXAMPLE, SAID, running, until
 
 KEY = "a-key-of-some-length"
 
@@ -28,15 +28,18 @@ def _tab_to(page: Any, wanted: str) -> None:
 
 def test_everything_works_by_keyboard(opened: Opening) -> None:
     with opened() as shown:
+        # Listening from the start: a browser takes a while to know that somebody does.
+        choosers: list[Any] = []
+        shown.page.on("filechooser", lambda chooser: choosers.append(chooser))
         page = shown.ready()
         page.keyboard.press("Tab")
         assert _focused(page) == "Skip to the text"
         _tab_to(page, "file")
         outline = "getComputedStyle(document.activeElement.closest('label')).outlineStyle"
         assert page.evaluate(outline) == "solid"
-        with page.expect_file_chooser() as choosing:
-            page.keyboard.press("Enter")
-        choosing.value.set_files(EXAMPLE)
+        page.keyboard.press("Enter")
+        until(lambda: page.title() and choosers)
+        choosers[0].set_files(EXAMPLE)
         page.wait_for_selector("#downloads a")
         holds(page, "document.getElementById('audio').readyState >= 3")
         for wanted in ("speak", "model", "language", "prompt", "text", "copy", "again", "srt"):
