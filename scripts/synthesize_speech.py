@@ -216,7 +216,9 @@ def speak_festival(clips: list[Clip], wavs: list[Path]) -> None:
             lines.append(f"(voice_{current})")
         text = clip.spoken.replace("\\", " ").replace('"', " ")
         lines.append(f"(Parameter.set 'Duration_Stretch {clip.voice.stretch:.3f})")
-        lines.append(f'(utt.save.wave (utt.synth (Utterance Text "{text}")) "{wav}" \'riff)')
+        save = f'(utt.save.wave (utt.synth (Utterance Text "{text}")) "{wav}" \'riff)'
+        # A text that festival cannot speak ends neither the process nor the texts after it.
+        lines.append(f"(unwind-protect {save} nil)")
     script = wavs[0].with_suffix(".scm")
     script.write_text("\n".join(lines), encoding="latin-1", errors="ignore")
     subprocess.run(["festival", "-b", str(script)], check=True, capture_output=True)
@@ -232,8 +234,8 @@ def read_wav(path: Path) -> NDArray[np.float32]:
     return np.asarray(resampled, dtype=np.float32)
 
 
-def make_batch(clips: list[Clip], root: Path) -> list[float]:
-    """Speak clips of one engine and write their FLAC; the length of each in seconds."""
+def make_batch(clips: list[Clip], root: Path) -> list[float | None]:
+    """Speak clips of one engine as FLAC; the seconds of each, None where it cannot say it."""
     with tempfile.TemporaryDirectory() as folder:
         wavs = [Path(folder) / f"{i}.wav" for i in range(len(clips))]
         if clips[0].voice.engine == "festival":
@@ -242,8 +244,12 @@ def make_batch(clips: list[Clip], root: Path) -> list[float]:
             speak = speak_flite if clips[0].voice.engine == "flite" else speak_espeak
             for clip, wav in zip(clips, wavs, strict=True):
                 speak(clip, wav)
-        lengths = []
+        lengths: list[float | None] = []
         for clip, wav in zip(clips, wavs, strict=True):
+            if not wav.exists():
+                print(f"{clip.voice.speaker} cannot speak: {clip.spoken}", flush=True)
+                lengths.append(None)
+                continue
             samples = read_wav(wav)
             level = np.abs(samples).max()
             # Engines differ in level by 20 dB; one level lets the trainer's gain decide.
@@ -266,14 +272,16 @@ def write_set(name: str, clips: list[Clip], root: Path, jobs: int) -> None:
         clip.path: length
         for batch, made in zip(batches, lengths, strict=True)
         for clip, length in zip(batch, made, strict=True)
+        if length is not None
     }
     with open(root / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["wav", "text", "speaker", "seconds"])
         for clip in clips:
-            length = f"{seconds[clip.path]:.2f}"
-            writer.writerow([clip.path, clip.text, clip.voice.speaker, length])
-    print(f"{name}: {len(clips)} clips, {sum(seconds.values()) / 3600:.2f} hours", flush=True)
+            if clip.path in seconds:
+                length = f"{seconds[clip.path]:.2f}"
+                writer.writerow([clip.path, clip.text, clip.voice.speaker, length])
+    print(f"{name}: {len(seconds)} clips, {sum(seconds.values()) / 3600:.2f} hours", flush=True)
 
 
 def plan(name: str, texts: Iterable[str], voices: Iterable[Voice], count: int) -> list[Clip]:

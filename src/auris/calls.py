@@ -12,6 +12,7 @@ from typing import Protocol, TypedDict, cast
 from auris.align import ForcedAligner
 from auris.audio.io import WEB, Channels, Source, WebLimits
 from auris.audio.split import CHUNK_SECONDS
+from auris.checkpoints.traits import Traits
 from auris.decoding.sampling import Sampling
 from auris.errors import UsageError
 from auris.loading import check_count
@@ -59,8 +60,10 @@ class CallOptions(TypedDict, total=False):
         batch_size: most pieces in one batch of the decoder (1).
         batch_seconds: most seconds of audio in it, unless a piece is longer (no limit).
         languages: codes or names of those that the model may choose from (all).
-        chunk_seconds: target length of the pieces that a recording is cut into (30).
-        vad: cut where nobody speaks, and leave long silence out (False).
+        chunk_seconds: target length of the pieces that a recording is cut into; None for what the
+            model hears best (of its traits.json, or 30).
+        vad: cut where nobody speaks, and leave long silence out; None for what the model hears
+            best (of its traits.json, or False).
         start, duration: the span of every recording to transcribe, in seconds (all of it).
         channels: "mix" averages a recording's channels, "split" transcribes each by itself and
             puts the segments together by time, with the names of the speakers ("mix").
@@ -80,8 +83,8 @@ class CallOptions(TypedDict, total=False):
     batch_size: int
     batch_seconds: float | None
     languages: Sequence[str] | None
-    chunk_seconds: float
-    vad: bool
+    chunk_seconds: float | None
+    vad: bool | None
     start: float
     duration: float | None
     channels: Channels
@@ -106,8 +109,9 @@ class StreamOptions(TypedDict, total=False):
         chunk_seconds: target length of the pieces that it is cut into (3).
         step_seconds: time between steps (0.5).
         skip_late: leave out the provisional text of steps behind which another is already due (no).
-        vad, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
-            `CallOptions`; words have times in stable segments.
+        vad: cut where nobody speaks, and leave long silence out (False).
+        max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of `CallOptions`;
+            words have times in stable segments.
         provisional_words: whether words of provisional text get times, too (no); with
             word_timestamps, at the price of an alignment a step.
     """
@@ -136,20 +140,23 @@ class SessionOptions(TypedDict, total=False):
     vad: bool
 
 
-def reading_of(given: CallOptions) -> Reading:
-    """How the recordings of a call are read.
+def reading_of(given: CallOptions, traits: Traits) -> Reading:
+    """How the recordings of a call are read; `traits` say it where the call does not.
 
     Raises:
         UsageError: an option is impossible.
     """
+    chunk_seconds, vad = given.get("chunk_seconds"), given.get("vad")
+    if chunk_seconds is None:
+        chunk_seconds = traits.chunk_seconds or CHUNK_SECONDS
     return Reading(
-        given.get("chunk_seconds", CHUNK_SECONDS),
+        chunk_seconds,
         given.get("start", 0.0),
         given.get("duration"),
         given.get("channels", "mix"),
         given.get("speakers"),
         given.get("urls", WEB),
-        given.get("vad", False),
+        traits.vad if vad is None else vad,
     )
 
 

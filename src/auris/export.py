@@ -20,6 +20,7 @@ from auris.checkpoints.ctc_head import load_ctc_head, save_ctc_head
 from auris.checkpoints.layouts import LayoutName
 from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights
+from auris.checkpoints.traits import Traits, load_traits, save_traits
 from auris.config import CHUNK_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig
 from auris.errors import ConfigError, UsageError
 from auris.new_directory import new_directory
@@ -52,6 +53,7 @@ class Parts:
     generation: Mapping[str, Any]
     ctc_head: nn.Linear | None
     calibration: Calibration | None
+    traits: Traits
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -217,6 +219,8 @@ def write_besides(out: Path, layout: LayoutName, parts: Parts, config: Mapping[s
         save_ctc_head(parts.ctc_head, parts.config, parts.dtype, out)
     if parts.calibration is not None:
         save_calibration(parts.calibration, out)
+    if parts.traits != Traits():
+        save_traits(parts.traits, out)
     if parts.generation:
         _write_json(out / "generation_config.json", parts.generation)
     # Weight files come readable by their owner only; the others have what the user's mask allows.
@@ -235,6 +239,7 @@ def export(
     generation: Mapping[str, Any] | None = None,
     ctc_head: nn.Linear | None = None,
     calibration: Calibration | None = None,
+    traits: Traits | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
     """Write a whole model directory; it appears under its name only when it is complete.
@@ -249,6 +254,7 @@ def export(
         ctc_head: a head on the audio embeddings of a Qwen3-ASR model; it goes into a file of its
             own and changes no other.
         calibration: what the model's probabilities are worth, for a file of its own.
+        traits: what the model was made for, for a file of its own.
         shard_bytes: largest weight file.
 
     Raises:
@@ -262,7 +268,7 @@ def export(
         )
     if generation is None:
         generation = _generation(tokenizer) if isinstance(config, QwenAsrConfig) else {}
-    parts = Parts(config, tokenizer, dtype, generation, ctc_head, calibration)
+    parts = Parts(config, tokenizer, dtype, generation, ctc_head, calibration, traits or Traits())
     content = config_json(layout, parts)
     with new_directory(out) as draft:
         save_weights(model, config, layout, dtype, draft, shard_bytes)
@@ -309,5 +315,6 @@ def convert(
         generation=generation,
         ctc_head=load_ctc_head(checkpoint.directory, checkpoint.config, cpu),
         calibration=load_calibration(checkpoint.directory),
+        traits=load_traits(checkpoint.directory),
         shard_bytes=shard_bytes,
     )

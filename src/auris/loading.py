@@ -17,6 +17,7 @@ from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
 from auris.checkpoints.packed import load_packed
 from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
+from auris.checkpoints.traits import Traits, load_traits
 from auris.config import QwenAsrConfig
 from auris.errors import DeviceError, UnsupportedOption, UsageError
 from auris.models.attention import Kernel
@@ -63,12 +64,21 @@ class LoadOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that can be run: where it was found, what it is, what runs it, and its vocabulary."""
+    """A model that can be run.
+
+    Attributes:
+        found: where it was found.
+        checkpoint: what it is.
+        backend: what runs it.
+        tokenizer: its vocabulary.
+        traits: what it was made for.
+    """
 
     found: FoundModel
     checkpoint: Checkpoint
     backend: TorchBackend
     tokenizer: Tokenizer
+    traits: Traits
 
 
 def check_count(name: str, number: int, most: int = MOST) -> None:
@@ -121,6 +131,7 @@ def load_model(
     asked_device = default_device if device is None else device
     checkpoint = open_checkpoint(found.directory)
     quantization = _quantization(dtype, checkpoint)
+    traits = load_traits(found.directory)
     place = pick_device(asked_device) if quantization is None else _packed_device(asked_device)
     # Neither waits for the other: the tokenizer parses while the weights are read.
     with ThreadPoolExecutor(1) as pool, within_memory():
@@ -133,7 +144,8 @@ def load_model(
             weights = load_packed(
                 checkpoint, quantization, lambda s: pick_dtype("auto", place, s), swap, copy
             )
-        return Loaded(found, checkpoint, TorchBackend(weights, kernel), tokenizer.result())
+        backend = TorchBackend(weights, kernel)
+        return Loaded(found, checkpoint, backend, tokenizer.result(), traits)
 
 
 def _quantization(dtype: str, checkpoint: Checkpoint) -> Quantization | None:

@@ -27,6 +27,7 @@ from auris.checkpoints.calibration import load_calibration
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.hub import FoundModel
 from auris.checkpoints.load import Checkpoint
+from auris.checkpoints.traits import Traits
 from auris.config import AlignerConfig, AutCtcConfig
 from auris.ctc_recognizer import CtcRecognizer
 from auris.detection import DETECT_SECONDS, language_chances
@@ -48,6 +49,8 @@ __all__ = ["AsrPipeline", "CallOptions", "CancelToken", "Failure", "Progress", "
 NOT_BEGUN = Transcript("", None, (), None, "cancelled", 0.0)
 """What is known of a recording whose turn did not come before the work was cancelled."""
 
+GENERAL = Traits()
+
 
 class AsrPipeline:
     """A loaded model that transcribes recordings. Build one with `from_pretrained`.
@@ -56,12 +59,20 @@ class AsrPipeline:
         recognizer: the model with its tokenizer.
         model: where it was found.
         backend: what runs it.
+        traits: what it was made for.
     """
 
-    def __init__(self, recognizer: Recognizer, model: FoundModel, backend: TorchBackend) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        model: FoundModel,
+        backend: TorchBackend,
+        traits: Traits = GENERAL,
+    ) -> None:
         self.recognizer = recognizer
         self.model = model
         self.backend = backend
+        self.traits = traits
 
     @classmethod
     def from_pretrained(
@@ -90,7 +101,7 @@ class AsrPipeline:
         drafting = drafting_backend(loaded, speculate)
         if isinstance(recognizer, QwenRecognizer):
             recognizer.drafting = drafting
-        return cls(recognizer, loaded.found, loaded.backend)
+        return cls(recognizer, loaded.found, loaded.backend, loaded.traits)
 
     @overload
     def transcribe(
@@ -239,6 +250,7 @@ class AsrPipeline:
         session, call = stream_options(options)
         recognizer = self._recognizer(call, options.get("provisional_words", False))
         text = text_options(language, context, call)
+        self.traits.check_language(text.language, *(text.languages or ()))
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
             raise UsageError(
@@ -263,13 +275,14 @@ class AsrPipeline:
     ) -> Iterator[Update]:
         check_call(sources, given)
         options = text_options(language, context, given)
+        self.traits.check_language(options.language, *(options.languages or ()))
         recognizer = self._recognizer(given)
         recognizer.check(options)
         rows = given.get("batch_size", 1)
         check_count("batch_size", rows)
         cancel = given.get("cancel")
         cancelled = cancel.is_set if cancel else lambda: False
-        reading, workers = reading_of(given), given.get("workers", 0)
+        reading, workers = reading_of(given, self.traits), given.get("workers", 0)
         if workers:
             check_count("workers", workers)
             updates = _read_ahead(

@@ -13,6 +13,7 @@ from auris.checkpoints.load import SINGLE, open_checkpoint
 from auris.checkpoints.packed import CPU, save_packed
 from auris.checkpoints.packing import GROUPS, PackedDtype
 from auris.checkpoints.quantization import KEY, PACKED_DTYPES, Quantization
+from auris.checkpoints.traits import load_traits
 from auris.errors import CheckpointError, UsageError
 from auris.export import Parts, config_json, write_besides
 from auris.new_directory import new_directory
@@ -58,11 +59,12 @@ def quantize(
     check_vocabulary(config, tokenizer)
     head = load_ctc_head(checkpoint.directory, config, CPU)
     calibration = load_calibration(checkpoint.directory)
+    traits = load_traits(checkpoint.directory)
     generation = read_generation(checkpoint.directory) or {}
     quantization = Quantization(dtype, group)
     with new_directory(out) as draft:
         rest = save_packed(checkpoint, quantization, draft / SINGLE)
-        parts = Parts(config, tokenizer, rest, generation, head, calibration)
+        parts = Parts(config, tokenizer, rest, generation, head, calibration, traits)
         said = {**config_json("native", parts), KEY: dataclasses.asdict(quantization)}
         write_besides(draft, "native", parts, said)
     return Path(out)

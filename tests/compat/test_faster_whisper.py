@@ -82,7 +82,7 @@ def test_context_temperature_and_clips(
         given, options = calls[-1]
         assert given == (None, "fox dog")
         assert (options["start"], options["duration"]) == span
-        assert (options["temperature"], options["chunk_seconds"]) == (0.5, 30.0)
+        assert (options["temperature"], options["chunk_seconds"]) == (0.5, None)
 
 
 def test_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.MonkeyPatch) -> None:

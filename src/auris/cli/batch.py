@@ -64,8 +64,8 @@ def batch(
     language: Language = "auto",
     languages: Languages = None,
     context: Context = "",
-    chunk_seconds: ChunkSeconds = 30.0,
-    vad: Vad = False,
+    chunk_seconds: ChunkSeconds = None,
+    vad: Vad = None,
     output_format: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,20 +92,22 @@ def batch(
     beside = _beside(output_dir, formats, found, input_dir is not None)
     from auris.batching import Failure
     from auris.bulk import Outcome, ResultsFile, source_of
+    from auris.calls import reading_of
     from auris.pipeline import AsrPipeline
 
     if found.others:
         sys.stderr.write(f"auris: {found.others} files are no recordings by their names\n")
     pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    reading = reading_of({"chunk_seconds": chunk_seconds, "vad": vad}, pipeline.traits)
     run = {
         "model": pipeline.model.name,
         "dtype": str(pipeline.backend.dtype).removeprefix("torch."),
         "language": language,
         "context": context,
-        "chunk_seconds": chunk_seconds,
+        "chunk_seconds": reading.chunk_seconds,
     }
     # Only what is asked, so that results of runs without these can be continued.
-    asked = {"languages": listed(languages), "vad": vad, "formats": formats}
+    asked = {"languages": listed(languages), "vad": reading.vad, "formats": formats}
     run |= {name: value for name, value in asked.items() if value}
     with ResultsFile(output, run) as results:
         if retry:
@@ -121,8 +123,8 @@ def batch(
                 batch_seconds=batch_seconds,
                 workers=min(workers, len(sources)),
                 languages=listed(languages),
-                chunk_seconds=chunk_seconds,
-                vad=vad,
+                chunk_seconds=reading.chunk_seconds,
+                vad=reading.vad,
                 progress=progress,
             ):
                 # Files come first: what the results name as done has its files.

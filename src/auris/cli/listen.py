@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auris.cli.options import Context, Device, Dtype, Language, Model, Threads, Vad
+from auris.cli.options import Context, Device, Dtype, Language, Model, Threads
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE
 
@@ -63,7 +63,9 @@ def listen(
     step_seconds: Annotated[
         float, typer.Option(help="Seconds between looks at what was said last.")
     ] = 0.5,
-    vad: Vad = False,
+    vad: Annotated[
+        bool, typer.Option("--vad", help="Cut where nobody speaks and leave long silence out.")
+    ] = False,
     output_format: Annotated[
         str, typer.Option("--output-format", "-f", help="txt or json.")
     ] = "txt",

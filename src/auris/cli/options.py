@@ -60,15 +60,23 @@ Context = Annotated[
     str, typer.Option(help="Names and words to expect; models with a decoder only.")
 ]
 ChunkSeconds = Annotated[
-    float, typer.Option(help="Cut longer recordings at quiet places about this far apart.")
+    float | None,
+    typer.Option(
+        help="Cut longer recordings at quiet places about this far apart.",
+        show_default="what the model hears best, or 30",
+    ),
 ]
 Languages = Annotated[
     str | None,
     typer.Option(help="Languages to choose from, as en,zh.", show_default="all of the model's"),
 ]
 Vad = Annotated[
-    bool,
-    typer.Option("--vad", help="Cut where nobody speaks and leave long silence out."),
+    bool | None,
+    typer.Option(
+        "--vad/--no-vad",
+        help="Cut where nobody speaks and leave long silence out.",
+        show_default="what the model hears best, or no-vad",
+    ),
 ]
 
 

@@ -41,7 +41,7 @@ def serve(
     dtype: Dtype = "auto",
     threads: Threads = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Most pieces decoded at once.")] = 16,
-    chunk_seconds: ChunkSeconds = 30.0,
+    chunk_seconds: ChunkSeconds = None,
     aligner: Annotated[
         str | None,
         typer.Option(help="Model that places words; the model's own CTC head by default."),

@@ -65,8 +65,8 @@ def transcribe(
         int | None,
         typer.Option(min=1, help="Token budget of a piece; by default 64, and 16 a second."),
     ] = None,
-    chunk_seconds: ChunkSeconds = 30.0,
-    vad: Vad = False,
+    chunk_seconds: ChunkSeconds = None,
+    vad: Vad = None,
     start: Annotated[float, typer.Option(help="First second to transcribe.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds to transcribe.")] = None,
     channels: Annotated[

@@ -21,7 +21,6 @@ import numpy as np
 
 from auris import types
 from auris.audio.io import load
-from auris.audio.split import CHUNK_SECONDS
 from auris.compat.refusal import refuse, refuse_unless_neutral
 from auris.ctc_recognizer import CtcRecognizer
 from auris.detection import DETECT_SECONDS
@@ -247,9 +246,9 @@ class WhisperModel:
             duration=duration,
             temperature=heat,
             max_new_tokens=max_new_tokens,
-            chunk_seconds=CHUNK_SECONDS if chunk_length is None else chunk_length,
+            chunk_seconds=chunk_length,
             word_timestamps=word_timestamps,
-            vad=vad_filter,
+            vad=vad_filter or None,
         )
         heard = (piece for piece in pieces if not piece.skipped)
         first = next(heard, None)

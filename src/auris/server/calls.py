@@ -65,7 +65,7 @@ def _options(served: Served, asked: Asked) -> CallOptions:
     options: CallOptions = {
         "temperature": asked.temperature,
         "languages": asked.languages or None,
-        "vad": asked.vad,
+        "vad": True if asked.vad else None,
         "urls": None,
     }
     if asked.words:
@@ -83,7 +83,7 @@ class Call:
         asked: the request.
         recording: what is transcribed.
         priority: whose turn comes first.
-        chunk_seconds: target length of the pieces.
+        chunk_seconds: target length of the pieces; None for what the model hears best.
         cancelled: set when the caller leaves.
     """
 
@@ -91,7 +91,7 @@ class Call:
     asked: Asked
     recording: Recording
     priority: Priority
-    chunk_seconds: float
+    chunk_seconds: float | None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def run(

@@ -51,7 +51,9 @@ class Served:
         )
         engine = Engine(loaded.recognizer, settings.batch_size)
         pipelines = {
-            kind: AsrPipeline(SharedRecognizer(engine, kind), loaded.model, loaded.backend)
+            kind: AsrPipeline(
+                SharedRecognizer(engine, kind), loaded.model, loaded.backend, loaded.traits
+            )
             for kind in Priority
         }
         name = loaded.model.name

@@ -29,7 +29,8 @@ class Settings:
         device, dtype, threads: see `auris.loading.LoadOptions`.
         aligner: model that places words; by default the served model's own CTC head.
         batch_size: most pieces in one batch.
-        chunk_seconds: target length of the pieces of a recording.
+        chunk_seconds: target length of the pieces of a recording; None for what the model hears
+            best.
         keys: what callers have to show one of; none where everyone on this machine may call.
         most_upload_bytes: largest body of a request.
         most_audio_seconds: longest recording.
@@ -52,7 +53,7 @@ class Settings:
     threads: int | None = None
     aligner: str | None = None
     batch_size: int = 16
-    chunk_seconds: float = 30.0
+    chunk_seconds: float | None = None
     keys: tuple[str, ...] = ()
     most_upload_bytes: int = 256 << 20
     most_audio_seconds: float = 4 * 3600.0
@@ -81,10 +82,11 @@ class Settings:
             "most_realtime_sessions",
             "most_idle_seconds",
         ):
-            if not 0 < getattr(self, name) < 1e15:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1e15:
                 raise UsageError(
                     f"{name} has to be a number above 0",
-                    f"it is {getattr(self, name)}",
+                    f"it is {value}",
                     "correct it",
                 )
         if any(len(key) < SHORTEST_KEY for key in self.keys):

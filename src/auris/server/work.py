@@ -196,7 +196,7 @@ class Workers:
             known = self._store.kept(job.id)
             shared = served.pipelines[Priority.JOB]
             pipeline = AsrPipeline(
-                _Continued(shared.recognizer, known), shared.model, shared.backend
+                _Continued(shared.recognizer, known), shared.model, shared.backend, shared.traits
             )
             numbers = iter(range(1 << 62))
 
