@@ -14,7 +14,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from auris.live import Cost, Turn, Voice, live_recognizer
 from auris.pieces import Options, Piece
 from auris.recognizers import Recognizer
 from auris.segments import cleaned
+from auris.stream_update import StreamUpdate
 from auris.types import SAMPLE_RATE, Chunk, Samples, Segment
 
 __all__ = ["LIVE_CHUNK_SECONDS", "Cost", "StreamPool", "StreamSession", "StreamUpdate"]
@@ -46,35 +46,6 @@ SHORTEST_STEP = 0.02
 
 Submit = Callable[[Callable[[], None]], "Future[None]"]
 """Has something done in a thread, one thing after the other."""
-
-
-@dataclass(frozen=True)
-class StreamUpdate:
-    """What is known of a piece after a step.
-
-    Attributes:
-        piece: counts the pieces of the stream from 0.
-        stable: whether the piece is over and its segment will not change; else the next update of
-            the piece replaces this one.
-        segment: the piece as far as it is heard, with times in seconds from the stream's beginning.
-        heard: seconds of the stream that were heard for this.
-        cost: what was computed.
-    """
-
-    piece: int
-    stable: bool
-    segment: Segment
-    heard: float
-    cost: Cost
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "piece": self.piece,
-            "stable": self.stable,
-            "heard": round(self.heard, 3),
-            **self.segment.to_dict(),
-        }
 
 
 class StreamSession:
