@@ -1,9 +1,12 @@
 """How far the text of realtime streams is behind the voice; `measure_server.py realtime` runs it.
 
 The voice of a stream is recordings behind each other, sent in blocks of 100 ms when each block has
-been spoken. A word counts as spoken at its end, where an aligner finds it in the audio when all is
-over. It counts as shown when the first event arrives behind which the text so far (deltas and,
-where asked for, the provisional text) has that word at its place. The delay is the time between.
+been spoken. A word is spoken at its end, where an aligner finds it in the audio when all is over.
+
+- delay: from then to the arrival of the first event with text of that audio: provisional text for
+  which at least as much was heard, or the stable text with the word. The text may be revised later.
+- final_word: to the first event behind which the text so far has the word at its place as it stays.
+- stable: to the delta with the word.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import math
 import random
 import statistics
 import time
@@ -35,6 +39,7 @@ class Shown:
     items: dict[str, str] = field(default_factory=dict)
     history: list[tuple[float, list[str]]] = field(default_factory=list)
     stable: list[tuple[float, int]] = field(default_factory=list)
+    heard: list[tuple[float, float]] = field(default_factory=list)
     refused: list[Any] = field(default_factory=list)
 
     def take(self, event: dict[str, Any], now: float) -> None:
@@ -44,6 +49,7 @@ class Shown:
             self.items[item] = self.items.get(item, "") + event["delta"]
         elif kind == "auris.provisional":
             text = event["text"]
+            self.heard.append((now, event["end_ms"] / 1000))
         elif kind == "error" or kind.endswith(".failed"):
             self.refused.append(event["error"])
             return
@@ -60,6 +66,10 @@ class Shown:
     def text(self) -> str:
         """All of it, when it is over."""
         return " ".join(self.items.values())
+
+    def first_heard(self, end: float) -> float:
+        """When text came for which the audio was heard up to some second of it."""
+        return next((now for now, until in self.heard if until >= end), math.inf)
 
     def first_shown(self) -> list[float | None]:
         """When each word of the text was first shown at its place."""
@@ -169,6 +179,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     results = asyncio.run(speak())
     aligner = ForcedAligner.from_pretrained(arguments.aligner or arguments.model)
     delays: list[float] = []
+    finals: list[float] = []
     promised: list[float] = []
     words = missing = 0
     for (shown, began), voice in zip(results, voices, strict=True):
@@ -180,7 +191,8 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
             if first is None or word.end is None:
                 missing += 1
                 continue
-            delays.append(first - began - word.end)
+            delays.append(min(shown.first_heard(word.end), stable) - began - word.end)
+            finals.append(first - began - word.end)
             promised.append(stable - began - word.end)
     if not delays:
         raise SystemExit(f"no text came; errors: {[shown.refused for shown, _ in results]}")
@@ -196,6 +208,8 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         "delay_p95": _quantile(delays, 0.95),
         "delay_most": round(max(delays), 3),
         "delay_mean": round(statistics.fmean(delays), 3),
+        "final_word_p50": _quantile(finals, 0.5),
+        "final_word_p95": _quantile(finals, 0.95),
         "stable_p50": _quantile(promised, 0.5),
         "stable_p95": _quantile(promised, 0.95),
     }

@@ -261,3 +261,49 @@ def test_a_stopped_engine_says_so(qwen: AsrPipeline) -> None:
     assert [result.finish_reason for result in outcome] == ["cancelled"]  # type: ignore[attr-defined]
     with pytest.raises(EngineError, match="stopped"):
         shared.transcribe(clip(0.5))
+
+
+def test_live_work_goes_between_the_steps_of_files(qwen: AsrPipeline, engine: Engine) -> None:
+    """It does not wait for a file to end, nor for a row to be free."""
+    done: list[object] = []
+    for _ in range(6):
+        engine.submit(_piece(2.0), Priority.FILE, done.append)
+    until(lambda: engine.load().under_way == engine.rows)
+    seen: list[int] = []
+    engine.between(lambda: seen.append(len(done))).result(30)
+    assert seen[0] < 6
+    until(lambda: len(done) == 6)
+    assert engine.load().live_seconds > 0
+
+
+def test_live_work_without_files_and_with_a_fault(engine: Engine) -> None:
+    threads: list[str] = []
+    engine.between(lambda: threads.append(threading.current_thread().name)).result(30)
+    assert threads == ["auris-engine"]
+    with pytest.raises(ZeroDivisionError):
+        engine.between(lambda: [][1 // 0]).result(30)
+    assert engine.running
+
+
+def test_live_work_of_an_engine_that_stops_is_told(qwen: AsrPipeline) -> None:
+    engine = Engine(qwen.recognizer, rows=1)
+    engine.start()
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        leave.wait(30)
+
+    first = engine.between(hold)
+    assert entered.wait(30)
+    second = engine.between(lambda: None)
+    stopping = threading.Thread(target=engine.stop)
+    stopping.start()
+    until(lambda: not engine.running)
+    leave.set()
+    stopping.join(30)
+    first.result(30)
+    # It came before the end was seen, or was told that it will not be done.
+    assert second.exception(30) is None or isinstance(second.exception(), EngineError)
+    with pytest.raises(EngineError):
+        engine.between(lambda: None)

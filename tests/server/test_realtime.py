@@ -437,8 +437,9 @@ def test_a_message_that_is_too_large_ends_the_session(live: Live) -> None:
         assert Talk(socket).next()["type"] == "session.created"
         with pytest.raises(ConnectionClosed) as closed:
             _flood(socket)
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1009
+    # Where the rest of the message is still on its way, the end of the connection may overtake
+    # the reason for it.
+    assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
 
 
 def _flood(socket: ClientConnection) -> None:

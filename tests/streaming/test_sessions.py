@@ -310,3 +310,45 @@ def test_streams_are_awaited(pipelines: dict[str, AsrPipeline]) -> None:
     for number, updates in enumerate(asyncio.run(both())):
         what = f"task {number}"
         same(stable(updates), file_segments(pipeline, tone_speech(2.5, number)), what)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps_that_are_late_are_left_out_and_stable_text_stays(
+    pipelines: dict[str, AsrPipeline], kind: str
+) -> None:
+    pipeline, samples = pipelines[kind], tone_speech(5.0, 4)
+    late = listened(session(pipeline, skip_late=True), samples, (len(samples),))
+    on_time = listened(session(pipeline, skip_late=True), samples, (4000,))
+    all_of_them = listened(session(pipeline), samples, (4000,))
+    assert sum(not update.stable for update in late) <= 2
+    assert [u.to_dict() for u in on_time] == [u.to_dict() for u in all_of_them]
+    same(stable(late), stable(all_of_them), kind)
+
+
+def test_a_round_is_one_step_of_every_stream(pipelines: dict[str, AsrPipeline]) -> None:
+    pipeline = pipelines["ctc"]
+    pool = pipeline.streams(2)
+    streams = [session(pipeline, pool), session(pipeline, pool)]
+    for stream in streams:
+        stream.push(tone_speech(1.2, 5))
+        assert stream.behind
+    for _ in range(2):
+        assert pool.work_round()
+        assert [len(stream.updates()) for stream in streams] == [1, 1]
+    assert not pool.work_round()
+    assert not any(stream.behind for stream in streams)
+    streams[0].push_end()
+    assert streams[0].behind
+    pool.work()
+    assert not streams[0].behind
+
+
+def test_words_of_provisional_text(pipelines: dict[str, AsrPipeline]) -> None:
+    stream = session(pipelines["ctc"], word_timestamps=True, provisional_words=True)
+    for update in listened(stream, tone_speech(3.0, 1)):
+        words = update.segment.words
+        assert words is not None
+        assert bool(words) == bool(update.segment.text)
+        assert all(w.start is None or w.start >= update.segment.start for w in words)
+    plain = listened(session(pipelines["ctc"], word_timestamps=True), tone_speech(3.0, 1))
+    assert all(update.segment.words is None for update in plain if not update.stable)
