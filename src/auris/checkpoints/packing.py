@@ -137,7 +137,8 @@ def _halves(whole: Tensor, width: int) -> dict[str, Tensor]:
 def _blocks(codes: Tensor) -> Tensor:
     """Codes [N, columns] in 0..15 as bytes [N, columns / 2]."""
     halves = codes.to(torch.uint8).unflatten(1, (-1, 2, BLOCK["int4"] // 2))
-    return (halves[:, :, 0] | halves[:, :, 1] << 4).flatten(1)
+    packed: Tensor = (halves[:, :, 0] | halves[:, :, 1] << 4).flatten(1)
+    return packed
 
 
 def _codes(packed: Tensor) -> Tensor:
