@@ -52,12 +52,13 @@ def vad(
     from auris.evaluation.pauses import LEVEL_DB, NOISES, score_vad
     from auris.evaluation.wer import read_set
 
-    noises, sets = (noise or list(NOISES), snr or [20.0, 10.0, 5.0, 0.0]), []
+    noises, snrs, levels = noise or NOISES, snr or [20.0, 10.0, 5.0, 0.0], level or [LEVEL_DB]
+    sets = []
     for name in test_set:
         typer.echo(f"{'missed %':>9} {'skipped %':>10} {'cuts':>5} {'in speech':>10}  {name}")
         scores = []
         clips = list(read_set(name))[:limit]
-        for score in score_vad(clips, *noises, level or [LEVEL_DB], seed, chunk_seconds):
+        for score in score_vad(clips, noises, snrs, levels, seed, chunk_seconds):
             typer.echo(
                 f"{100 * score.missed:>9.2f} {100 * score.skipped:>10.1f} {score.cuts:>5} "
                 f"{score.cuts_in_speech:>10}  "
@@ -101,17 +102,17 @@ def long(
 
     pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
     clips = {file: text for name in test_set for file, text in list(read_set(name).items())[:limit]}
+    own = own_cut(pipeline)
     kinds = [False, True] if with_vad else [False]
-    ways = [(length, vad) for length in chunk_seconds or () for vad in kinds]
+    asked = [(length, vad) for length in chunk_seconds or own[:1] for vad in kinds]
+    ways = asked if chunk_seconds or with_vad else [own]
     typer.echo(
         f"{'WER %':>7} {'clips %':>8} {'pieces':>7} {'skipped s':>10} {'cuts':>6} {'lost':>5} "
         f"{'doubled':>7} {'broken':>6} {'glued':>5} {'beside %':>8} {'else %':>7} "
         f"{'first GB':>9} {'last GB':>8}  cut"
     )
     scores = []
-    for score in score_long(
-        pipeline, clips, hours * 3600, ways or [own_cut(pipeline)], normalizer, keep
-    ):
+    for score in score_long(pipeline, clips, hours * 3600, ways, normalizer, keep):
         found = score.beside
         typer.echo(
             f"{100 * score.wer:>7.2f} {100 * score.clips_wer:>8.2f} {score.pieces:>7} "
@@ -180,7 +181,7 @@ def stream(
     sets = {name: list(read_set(name))[:limit] for name in test_set or ()}
     if not audio and not sets:
         raise UsageError(
-            "There has to be something to hear", "none is named", "give --audio or --test-set"
+            "There has to be something to hear", "nothing is named", "give --audio or --test-set"
         )
     pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
     options: dict[str, float] = {"chunk_seconds": chunk_seconds, "step_seconds": step_seconds}
