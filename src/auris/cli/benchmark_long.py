@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auris.cli.options import Device, Dtype, Model, Threads
 from auris.errors import UsageError
+
+if TYPE_CHECKING:
+    from auris.evaluation.streaming import StreamScore
 
 TestSets = Annotated[
     list[str], typer.Option(help="CSV with the columns wav and text, or a folder. Repeatable.")
@@ -194,15 +197,8 @@ def stream(
             f"{'early GB':>9} {'late GB':>8} {'lag s':>6} {'busy':>6}  audio"
         )
     for name in audio or ():
-        score = score_stream(pipeline, name, sizes, **options)
-        scores.append(score)
-        lag = "-" if score.lag_seconds is None else format(score.lag_seconds, ".2f")
-        typer.echo(
-            f"{score.seconds:>8.1f} {score.steps:>6} {score.verdict:>10} "
-            f"{1000 * score.early_seconds:>9.1f} {1000 * score.late_seconds:>8.1f} "
-            f"{score.ratio:>6.2f} {score.early_gb:>9.3f} {score.late_gb:>8.3f} {lag:>6} "
-            f"{score.busy:>6.3f}  {score.name}"
-        )
+        scores.append(score_stream(pipeline, name, sizes, **options))
+        typer.echo(_stream_row(scores[-1]))
     clips = {}
     for name, files in sets.items():
         found = clips[name] = compare_clips(pipeline, files, sizes, streams, **options)
@@ -221,3 +217,13 @@ def stream(
     differ = any(score.verdict == "different" for score in scores)
     if differ or any(found.different for found in clips.values()):
         raise typer.Exit(1)
+
+
+def _stream_row(score: StreamScore) -> str:
+    lag = "-" if score.lag_seconds is None else format(score.lag_seconds, ".2f")
+    return (
+        f"{score.seconds:>8.1f} {score.steps:>6} {score.verdict:>10} "
+        f"{1000 * score.early_seconds:>9.1f} {1000 * score.late_seconds:>8.1f} "
+        f"{score.ratio:>6.2f} {score.early_gb:>9.3f} {score.late_gb:>8.3f} {lag:>6} "
+        f"{score.busy:>6.3f}  {score.name}"
+    )
