@@ -211,7 +211,7 @@ def test_a_model_without_a_place_for_words_says_so(tmp_path: Path) -> None:
 
 
 def test_segments_say_how_they_ended(tmp_path: Path, example: bytes) -> None:
-    """A model that has learned nothing ends no text by itself."""
+    """A model that has learned nothing ends no text by itself. What was given up is not sent."""
     directory = write_tiny(tmp_path / "plain", seed=1)
     ours = AsrPipeline.from_pretrained(directory, device="cpu").transcribe(EXAMPLE)
     assert ours.finish_reason in ("length", "loop")
@@ -219,6 +219,8 @@ def test_segments_say_how_they_ended(tmp_path: Path, example: bytes) -> None:
     with running(settings) as server:
         fields = {"model": "plain", "response_format": "verbose_json"}
         segments = server.transcribe(example, **fields).json()["segments"]
+        events = _events(server.transcribe(example, model="plain", stream="true"))
+    assert "".join(event.get("delta", "") for event in events) == ours.text
     assert [(s["finish_reason"], s["truncated"]) for s in segments] == [
         (s.finish_reason, s.truncated) for s in ours.segments
     ]
