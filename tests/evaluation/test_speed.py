@@ -15,6 +15,7 @@ from auris.backends.torch import TorchBackend
 from auris.cli.main import main
 from auris.errors import AurisError, MissingExtra, UnsupportedOption, UsageError
 from auris.evaluation.cold import cold_start
+from auris.evaluation.decoding_speed import drafted
 from auris.evaluation.limits import CLOCKS, Machine, Work, stage_work, step_work
 from auris.evaluation.peers import load_peer
 from auris.evaluation.speed import Engine, compare
@@ -108,6 +109,16 @@ def test_ours_and_the_peer_decode_the_same_number_of_tokens(
     assert len(peer.run(noise_clip(0.7), 5, CLOCKS["wall"])["token"]) == 4
 
 
+def test_a_draft_that_is_nearly_right_is_nearly_accepted(
+    qwen_directory: Path, machine: Machine
+) -> None:
+    engine = Engine(str(qwen_directory), "auto", device="cpu")
+    found = drafted(engine, 1.3, 12, machine)
+    assert found.same
+    assert 0 < found.accepted < found.guessed
+    assert found.accepted + found.acceptance < found.tokens
+
+
 def test_a_peer_that_is_not_there(qwen_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="'whisper' was asked"):
         load_peer("whisper", qwen_directory, "bfloat16")
@@ -144,6 +155,11 @@ def test_the_command_ends_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {one["stage"] for one in summary["stages"]} >= {"audio", "mel", "stem", "token"}
     assert summary["cold"][0]["first_token_seconds"] > 0.1
     assert 0.05 < summary["peak_gb"]["auto"] < 5.0
+    assert 0.05 < summary["resident_gb"]["auto"] <= summary["peak_gb"]["auto"]
+    (draft,), (stream,) = summary["drafts"], summary["streams"]
+    assert draft["same"]
+    assert 0 <= draft["accepted"] <= draft["guessed"]
+    assert 0.0 < stream["step_seconds"] <= stream["longest_seconds"]
     assert summary["machine"]["gflops"]["float32"] > 0.0
     assert any("multiple" in line for line in out)
 

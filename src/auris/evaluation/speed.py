@@ -33,7 +33,7 @@ from auris.recognizers import QwenRecognizer
 from auris.text.prompt import prompt_ids
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["BatchSpeed", "Engine", "Stage", "batches", "compare", "wav_bytes"]
+__all__ = ["Engine", "Stage", "compare", "wav_bytes"]
 
 STAGES = ("audio", "mel", "stem", "layers", "encode", "prefill", "token", "total")
 """In the order of a run; "encode" is stem, layers and projector together."""
@@ -67,25 +67,6 @@ class Stage:
         return None if self.limit is None else self.seconds / self.limit
 
 
-@dataclass(frozen=True)
-class BatchSpeed:
-    """Decoding of several rows at once.
-
-    Attributes:
-        model: whose it is, with its dtype.
-        rows: how many.
-        position: positions that each row holds.
-        tokens_per_second: of all rows together.
-        limit: the same by the machine's measured rates.
-    """
-
-    model: str
-    rows: int
-    position: int
-    tokens_per_second: float
-    limit: float
-
-
 def wav_bytes(samples: Samples) -> bytes:
     """A 16-bit WAV file of mono samples at 16 kHz."""
     buffer = io.BytesIO()
@@ -114,6 +95,7 @@ class Engine:
                 "this model has a CTC head only",
                 "choose a Qwen3-ASR model",
             )
+        self.pipeline = pipeline
         self.directory = pipeline.model.directory
         self.recognizer = recognizer
         self.backend: TorchBackend = pipeline.backend
@@ -125,6 +107,12 @@ class Engine:
     def prompt(self, states: torch.Tensor) -> torch.Tensor:
         """Embeddings [L, hidden] of the prompt."""
         return self.backend.embed(prompt_ids(self.recognizer.tokenizer, len(states)), states)
+
+    def heard(self, samples: Samples) -> torch.Tensor:
+        """Embeddings [L, hidden] of the prompt of a clip."""
+        mel = log_mel(samples, self.config.frontend, self.config.encoder.mel_bins)
+        (states,) = self.backend.encode([mel])
+        return self.prompt(states)
 
     def run(
         self, samples: Samples, tokens: int, now: Callable[[], float]
@@ -153,7 +141,8 @@ class Engine:
         prefill = tick()
         steps = []
         for _ in range(tokens - 1):
-            best = int(self.backend.extend(cache, [[best]])[0, -1].argmax())
+            (choice,) = self.backend.best(cache, [[best]])
+            best = choice.token
             steps.append(tick())
         total = clock[-1] - clock[0]
         stem = self._stem(mel, now)
@@ -242,40 +231,3 @@ def compare(
                 if stage in taken[runner.name]:
                     median = statistics.median(taken[runner.name][stage])
                     yield Stage(runner.name, clip, stage, median, limits.get(stage))
-
-
-def batches(
-    model: str,
-    rows: Sequence[int],
-    seconds: float,
-    tokens: int,
-    machine: Machine,
-    dtype: str = "auto",
-    **load: Any,
-) -> Iterator[BatchSpeed]:
-    """Tokens a second of batches of clips of one length; prompts are read before the clock runs.
-
-    Arguments as of `compare`.
-    """
-    engine = Engine(model, dtype, **load)
-    samples = noise_clip(seconds)
-    mel = log_mel(samples, engine.config.frontend, engine.config.encoder.mel_bins)
-    (states,) = engine.backend.encode([mel])
-    prompt = engine.prompt(states)
-    for count in rows:
-        cache = engine.backend.new_cache(count, len(prompt) + tokens)
-        for _ in range(count):
-            row = engine.backend.admit(cache)
-            engine.backend.extend(cache, [prompt], row)
-        steps, best = [], [[0]] * count
-        for _ in range(tokens):
-            began = machine.now()
-            best = engine.backend.extend(cache, best)[:, -1].argmax(-1, keepdim=True).tolist()
-            steps.append(machine.now() - began)
-        position = len(prompt) + tokens // 2
-        limit = machine.seconds(
-            step_work(engine.config.decoder, count, position, engine.dtype), engine.dtype
-        )
-        yield BatchSpeed(
-            engine.name, count, position, count / statistics.median(steps), count / limit
-        )

@@ -7,9 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from auris.errors import UsageError
-from auris.evaluation.cold import Cold, cold_start, peak_of
+from auris.evaluation.cold import Cold, cold_start, memory_of
+from auris.evaluation.decoding_speed import (
+    BatchSpeed,
+    DraftSpeed,
+    StreamSpeed,
+    batches,
+    drafted,
+    streamed,
+)
 from auris.evaluation.limits import CLOCKS, Machine
-from auris.evaluation.speed import BatchSpeed, Stage, batches, compare
+from auris.evaluation.speed import Engine, Stage, compare
 from auris.loading import use_threads
 
 __all__ = ["SpeedPlan", "measure"]
@@ -83,24 +91,41 @@ def measure(plan: SpeedPlan, summary: dict[str, Any]) -> Iterator[str]:
     summary["batches"] = []
     if plan.batch:
         yield f"{'rows':>7} {'at position':<12} {'tokens/s':>9} {'limit':>9} {'times':>6}  model"
+    summary["drafts"], summary["streams"] = [], []
     for dtype in plan.dtypes:
-        first: BatchSpeed | None = None
-        for one in batches(
-            plan.model, plan.batch, min(plan.seconds), plan.tokens, machine, dtype, device="cpu"
-        ):
-            first = first or one
-            summary["batches"].append(asdict(one))
-            yield _batch_line(one, first)
+        yield from _decoding(plan, Engine(plan.model, dtype, device="cpu"), machine, summary)
     colds = cold_start(plan.model, plan.dtypes, plan.runs, machine.threads)
     summary["cold"] = [asdict(cold) for cold in colds]
     for cold in colds:
         yield _cold_line(cold)
     longest = max(plan.seconds)
-    summary["peak_gb"] = {}
+    summary["peak_gb"], summary["resident_gb"] = {}, {}
     for dtype in plan.dtypes:
-        peak = peak_of(plan.model, dtype, longest, plan.tokens, machine.threads)
-        summary["peak_gb"][dtype] = peak
-        yield f"peak of memory over {longest:g} s: {peak:.2f} GB  {plan.model} {dtype}"
+        memory = memory_of(plan.model, dtype, longest, plan.tokens, machine.threads)
+        summary["peak_gb"][dtype] = memory.peak_gb
+        summary["resident_gb"][dtype] = memory.resident_gb
+        yield (
+            f"memory over {longest:g} s: peak {memory.peak_gb:.2f} GB, resident in the end "
+            f"{memory.resident_gb:.2f} GB  {plan.model} {dtype}"
+        )
+
+
+def _decoding(
+    plan: SpeedPlan, engine: Engine, machine: Machine, summary: dict[str, Any]
+) -> Iterator[str]:
+    """Batches, drafts and a stream of one model."""
+    shortest = min(plan.seconds)
+    first: BatchSpeed | None = None
+    for one in batches(engine, plan.batch, shortest, plan.tokens, machine):
+        first = first or one
+        summary["batches"].append(asdict(one))
+        yield _batch_line(one, first)
+    draft = drafted(engine, shortest, plan.tokens, machine)
+    summary["drafts"].append({**asdict(draft), "acceptance": draft.acceptance})
+    yield _draft_line(draft)
+    stream = streamed(engine, shortest, machine)
+    summary["streams"].append(asdict(stream))
+    yield _stream_line(stream)
 
 
 def _machine_line(machine: Machine) -> str:
@@ -122,6 +147,22 @@ def _batch_line(one: BatchSpeed, first: BatchSpeed) -> str:
     return (
         f"{one.rows:>7} {one.position:<12} {one.tokens_per_second:>9.1f} {one.limit:>9.1f} "
         f"{times:>6.2f}  {one.model}"
+    )
+
+
+def _draft_line(one: DraftSpeed) -> str:
+    same = "the same text" if one.same else "ANOTHER TEXT"
+    return (
+        f"drafts: {one.accepted} of {one.guessed} guesses accepted ({100 * one.acceptance:.0f} %), "
+        f"{one.tokens_per_second:.1f} tokens/s instead of {one.plain_per_second:.1f}, {same}  "
+        f"{one.model}"
+    )
+
+
+def _stream_line(one: StreamSpeed) -> str:
+    return (
+        f"a step of a stream: {1e3 * one.step_seconds:.0f} ms, at most "
+        f"{1e3 * one.longest_seconds:.0f} ({one.steps} in {one.seconds:g} s)  {one.model}"
     )
 
 
