@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Transcribes a recording with the installed package: by the command line and by the server.
+"""Transcribes a recording with the installed package: by the command line and by the server, which
+also has to have its page.
 
     scripts/check_installed.py examples/kitchen_fan.flac
 
@@ -9,6 +10,7 @@ It uses nothing but the standard library, so that it runs in an empty environmen
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,7 +23,7 @@ PORT = 8917
 
 
 def served(recording: Path) -> str:
-    """The text that a server gives."""
+    """The text that a server gives; its page is looked at by the way."""
     boundary = "boundary"
     parts = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\ntiny\r\n'
@@ -40,7 +42,9 @@ def served(recording: Path) -> str:
             for _ in range(120):
                 try:
                     with urllib.request.urlopen(request, timeout=60) as response:
-                        return str(json.loads(response.read())["text"])
+                        text = str(json.loads(response.read())["text"])
+                    look_at_page()
+                    return text
                 except urllib.error.URLError as error:
                     if isinstance(error, urllib.error.HTTPError):
                         raise
@@ -49,6 +53,20 @@ def served(recording: Path) -> str:
         finally:
             server.terminate()
             server.wait(60)
+
+
+def look_at_page() -> None:
+    """The page is there, with every file that it or one of its modules names."""
+    wanted, seen = ["/"], set()
+    while wanted:
+        path = wanted.pop()
+        seen.add(path)
+        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=60) as response:
+            text = response.read().decode()
+        assert text, path
+        named = set(re.findall(r"""["'](?:page/|\./)?(\w+\.(?:js|css|svg))["']""", text))
+        wanted += {f"/page/{name}" for name in named} - seen - set(wanted)
+    assert len(seen) > 10, f"the page has no more than {sorted(seen)}"
 
 
 def main() -> None:

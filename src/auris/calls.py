@@ -35,7 +35,7 @@ __all__ = [
 
 
 MOST_CONTEXT_LETTERS = 10_000
-"""Every piece reads the context anew, so a long one costs more than the speech."""
+"""Longest context: every piece reads it anew, so a long one costs more than the speech."""
 
 
 class CancelToken(Protocol):
@@ -112,11 +112,12 @@ class StreamOptions(TypedDict, total=False):
         rate: samples per second that it will be fed (16000).
         chunk_seconds: target length of the pieces that it is cut into (3).
         step_seconds: time between steps (0.5).
-        skip_late: leave out the provisional text of steps behind which another is already due (no).
+        skip_late: leave out the provisional text of steps behind which another is already due
+            (False).
         vad: cut where nobody speaks, and leave long silence out (False).
         languages, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
             `CallOptions`; words have times in stable segments.
-        provisional_words: whether words of provisional text get times, too (no); with
+        provisional_words: whether words of provisional text get times, too (False); with
             word_timestamps, at the price of an alignment a step.
     """
 

@@ -21,7 +21,12 @@ SHORTEST_STEP = 0.02
 
 @dataclass(frozen=True)
 class Due:
-    """What is to be recognized: a piece, and whether that is all of it."""
+    """What is to be recognized.
+
+    Attributes:
+        chunk: a piece as far as it is heard, or silence that is left out.
+        ends: whether that is all of it.
+    """
 
     chunk: Chunk
     ends: bool
@@ -110,6 +115,7 @@ class Steps:
 
     def _unheard(self) -> int:
         """Samples at 16 kHz that came and the cutter does not have."""
+        # A copy, for the feeding thread may append meanwhile.
         return self._queued + sum(map(len, tuple(self._inbox)))
 
     def _hear_step(self) -> bool:

@@ -271,8 +271,8 @@ class Parity:
     def agree(self, source: str | Path) -> Agreement:
         """Both transcripts of one recording, the model choosing the language.
 
-        Ours is made as users make it. The reference, which takes a clip as a whole, is given the
-        pieces that we cut a long recording into, one at a time, with their token budgets.
+        Ours is made as of a model without traits. The reference, which takes a clip as a whole, is
+        given the pieces that we cut a long recording into, one at a time, with their token budgets.
 
         Raises:
             AudioError: the recording cannot be read.

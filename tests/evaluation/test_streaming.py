@@ -11,7 +11,7 @@ import pytest
 from auris import AsrPipeline
 from auris.cli.main import main
 from auris.errors import UsageError
-from auris.evaluation.streaming import compare_segments, feeds, lags, score_stream
+from auris.evaluation.streaming import compare_clips, compare_segments, feeds, lags, score_stream
 from auris.live import Cost
 from auris.streaming import StreamUpdate
 from auris.types import Segment
@@ -84,6 +84,11 @@ def test_clips_are_compared_several_at_once(
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     expected = {"clips": 5, "identical": 5, "ties": 0, "different": []}
     assert result["sets"] == {str(tmp_path): expected}
+
+
+def test_a_clip_may_be_compared_twice(ctc: AsrPipeline, tmp_path: Path) -> None:
+    clip = write_wav(tmp_path / "clip.wav", 1.0)
+    assert compare_clips(ctc, [clip, clip], [0.5], streams=2).identical == 2
 
 
 def test_there_has_to_be_something_to_hear(capsys: pytest.CaptureFixture[str]) -> None:

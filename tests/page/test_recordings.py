@@ -51,6 +51,7 @@ def test_a_recording_is_recognized_and_its_words_can_be_heard(opened: Opening, l
 
 
 def test_downloads_are_what_the_api_gives(opened: Opening, live: Live) -> None:
+    """The page names the one language that the model can."""
     data = speech(3, pause=1.0)
     with opened() as shown:
         page = shown.recognized({"name": "talk.one.wav", "mimeType": "audio/wav", "buffer": data})
@@ -63,11 +64,12 @@ def test_downloads_are_what_the_api_gives(opened: Opening, live: Live) -> None:
     assert set(files) == {f"talk.one.{kind}" for kind in ("srt", "vtt", "txt", "json")}
     for kind in ("srt", "vtt"):
         words = {"timestamp_granularities[]": "word"}
-        asked = live.transcribe(data, response_format=kind, **words)
+        asked = live.transcribe(data, response_format=kind, language="en", **words)
         assert files[f"talk.one.{kind}"] == asked.text
         assert asked.text.count("-->") >= 3, "cues follow the words, so pauses part them"
-    assert files["talk.one.txt"] == live.transcribe(data, response_format="text").text
-    whole = live.transcribe(data, response_format="verbose_json", **TIMES)
+    text = live.transcribe(data, response_format="text", language="en").text
+    assert files["talk.one.txt"] == text
+    whole = live.transcribe(data, response_format="verbose_json", language="en", **TIMES)
     assert json.loads(files["talk.one.json"]) == whole.json()
 
 
@@ -176,28 +178,30 @@ def test_a_dropped_file_is_recognized(opened: Opening) -> None:
         assert page.inner_text("#sound-name") == "dropped.flac"
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "told"),
-    [
-        ("notes.wav", b"no sound at all" * 100, "has to be in a format"),
-        ("large.wav", b"RIFF" + bytes(5 << 19), "larger than"),
-        ("empty.wav", b"", ""),
-    ],
+BROKEN = (
+    ("notes.wav", b"no sound at all" * 100, "has to be in a format"),
+    ("large.wav", b"RIFF" + bytes(5 << 19), "larger than"),
+    ("empty.wav", b"", ""),
 )
-def test_errors_are_told_in_words(opened: Opening, name: str, data: bytes, told: str) -> None:
+
+
+def test_errors_are_told_in_words(opened: Opening) -> None:
     with opened() as shown:
         page = shown.ready()
-        page.set_input_files("#file", {"name": name, "mimeType": "audio/wav", "buffer": data})
-        page.wait_for_selector("#error:visible")
-        message = page.inner_text("#error")
-        assert told in message
-        assert "Error" not in message
-        assert page.is_hidden("#progress")
-        # The page works on, and the message goes.
-        page.set_input_files("#file", EXAMPLE)
-        page.wait_for_selector("#downloads a")
-        assert page.is_hidden("#error")
-        assert _said(page) == SAID
+        for name, data, told in BROKEN:
+            page.set_input_files("#file", {"name": name, "mimeType": "audio/wav", "buffer": data})
+            page.wait_for_selector("#error:visible")
+            message = page.inner_text("#error")
+            assert message, name
+            assert told in message
+            assert "Error" not in message
+            assert page.is_hidden("#progress")
+            # The page works on, and the message goes.
+            page.set_input_files("#file", EXAMPLE)
+            page.wait_for_selector("#error", state="hidden")
+            page.wait_for_selector("#downloads a")
+            assert page.is_hidden("#error")
+            assert _said(page) == SAID
 
 
 def test_a_call_can_be_cancelled(opened: Opening, live: Live) -> None:

@@ -122,7 +122,7 @@ def test_nothing_is_asked_while_nothing_is_to_do(qwen: AsrPipeline) -> None:
     engine.stop()
 
 
-def test_streams_go_before_files_and_files_before_jobs(qwen: AsrPipeline) -> None:
+def test_files_go_before_jobs(qwen: AsrPipeline) -> None:
     scripted = Scripted(qwen.recognizer)
     engine = Engine(scripted, rows=1)
     done: list[object] = []
@@ -134,34 +134,14 @@ def test_streams_go_before_files_and_files_before_jobs(qwen: AsrPipeline) -> Non
 
     scripted.fault = wait
     engine.start()
-    given = [Priority.FILE, Priority.JOB, Priority.JOB, Priority.FILE, Priority.LIVE]
+    given = [Priority.FILE, Priority.JOB, Priority.JOB, Priority.FILE]
     for number, priority in enumerate(given):
         piece = Piece(0, Chunk(number, tone_speech(0.5)), Options(max_new_tokens=3))
         engine.submit(piece, priority, done.append)
         until(lambda: bool(scripted.order))
     first.set()
     until(lambda: len(done) == len(given))
-    assert scripted.order == [0, 4, 3, 1, 2]
-    engine.stop()
-
-
-def test_a_live_piece_has_a_row_of_its_own(qwen: AsrPipeline) -> None:
-    """While files hold all their rows, a live piece enters the batch."""
-    scripted = Scripted(qwen.recognizer)
-    engine = Engine(scripted, rows=1)
-    done: list[str] = []
-
-    def submit_others(taken: list[Piece]) -> None:
-        if len(taken) == 1:
-            engine.submit(_piece(0.3), Priority.FILE, lambda _: done.append("file"))
-            engine.submit(_piece(0.3), Priority.LIVE, lambda _: done.append("live"))
-
-    scripted.fault = submit_others
-    engine.start()
-    long = Piece(0, Chunk(0, tone_speech(1.0)), Options(max_new_tokens=200))
-    engine.submit(long, Priority.FILE, lambda _: done.append("long"))
-    until(lambda: len(done) == 3)
-    assert done.index("live") < done.index("file")
+    assert scripted.order == [0, 3, 1, 2]
     engine.stop()
 
 

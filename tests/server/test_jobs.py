@@ -15,13 +15,14 @@ import pytest
 from auris import AsrPipeline, Segment, Transcript, Word
 from auris.errors import OutputError
 from auris.server import jobs as jobs_module
+from auris.server import work as work_module
 from auris.server.failures import ApiError
 from auris.server.form import Asked
 from auris.server.jobs import JobStore
 from auris.server.serving import Serving
 from auris.server.settings import Settings
 from auris.server.work import Workers
-from tests.server.live import Live, speech, until
+from tests.server.live import Live, running, speech, until
 from tests.server.test_engine import said
 
 ASKED = Asked("tiny")
@@ -145,6 +146,36 @@ def test_strays_are_removed(tmp_path: Path, store: JobStore) -> None:
     os.utime(tmp_path / "recordings" / kept, (0, 0))
     JobStore(tmp_path).close()
     assert {path.name for path in (tmp_path / "recordings").iterdir()} == {kept, "new"}
+
+
+def test_a_job_that_has_been_over_for_long_is_removed(
+    tmp_path: Path, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open ones stay, however old they are; and so do those that were over a moment ago."""
+    now = time.time()
+    monkeypatch.setattr(jobs_module.time, "time", lambda: now - 100)
+    cancelled, waiting = _accept(store), _accept(store)
+    store.cancel(cancelled)
+    monkeypatch.setattr(jobs_module.time, "time", lambda: now)
+    fresh = _accept(store)
+    store.cancel(fresh)
+    assert store.expire(101.0) == 0
+    assert store.expire(99.0) == 1
+    assert store.find(cancelled, "me") is None
+    assert [job.id for job in store.listed("me", 10)] == [fresh, waiting]
+    assert {path.name for path in (tmp_path / "recordings").iterdir()} == {waiting}
+
+
+def test_a_server_forgets_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_module, "EXPIRY_SECONDS", 0.0)
+    monkeypatch.setattr(work_module, "LEASE_SECONDS", 0.1)
+    settings = Settings(
+        models=("tiny-ctc",), device="cpu", keep_jobs_seconds=0.2, state_dir=str(tmp_path)
+    )
+    with running(settings) as live:
+        job = _send(live, speech(1), model="tiny-ctc")
+        until(lambda: _get(live, job["id"]).status_code == 404)
+    assert list((tmp_path / "recordings").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:

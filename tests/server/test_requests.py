@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from auris import AsrPipeline
 from auris.audio.io import load
 from auris.server.settings import Settings
 from auris.text.languages import LANGUAGES
@@ -207,6 +208,22 @@ def test_a_model_without_a_place_for_words_says_so(tmp_path: Path) -> None:
         model = client.get("/v1/models").json()["data"][0]
     assert model["capabilities"]["words"] is False
     assert model["capabilities"]["prompt"] is True
+
+
+def test_segments_say_how_they_ended(tmp_path: Path, example: bytes) -> None:
+    """A model that has learned nothing ends no text by itself. What was given up is not sent."""
+    directory = write_tiny(tmp_path / "plain", seed=1)
+    ours = AsrPipeline.from_pretrained(directory, device="cpu").transcribe(EXAMPLE)
+    assert ours.finish_reason in ("length", "loop")
+    settings = Settings(models=(str(directory),), device="cpu", state_dir=str(tmp_path / "state"))
+    with running(settings) as server:
+        fields = {"model": "plain", "response_format": "verbose_json"}
+        segments = server.transcribe(example, **fields).json()["segments"]
+        events = _events(server.transcribe(example, model="plain", stream="true"))
+    assert "".join(event.get("delta", "") for event in events) == ours.text
+    assert [(s["finish_reason"], s["truncated"]) for s in segments] == [
+        (s.finish_reason, s.truncated) for s in ours.segments
+    ]
 
 
 def test_streams_are_events(live: Live) -> None:

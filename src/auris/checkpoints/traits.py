@@ -74,7 +74,7 @@ def load_traits(directory: Path) -> Traits:
     """The traits that lie beside a model's weights; general ones where the directory has none.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: the file is damaged, or holds something else.
     """
     path = directory / TRAITS
     if not path.exists():
@@ -82,7 +82,7 @@ def load_traits(directory: Path) -> Traits:
     content = read_json(path)
     unknown = sorted(set(content) - {"chunk_seconds", "vad", "languages"})
     if unknown:
-        raise _damaged(path, f"{', '.join(unknown)} is no trait")
+        raise _damaged(path, f"there is also {', '.join(unknown)}")
     return Traits(
         _seconds(path, content.get("chunk_seconds")),
         _truth(path, content.get("vad", False)),
@@ -101,7 +101,7 @@ def _seconds(path: Path, value: Any) -> float | None:
 
 def _truth(path: Path, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise _damaged(path, f"vad is {value!r}")
+        raise _damaged(path, f"vad is {value!r}, not true or false")
     return value
 
 
@@ -109,7 +109,7 @@ def _languages(path: Path, value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not value or not all(isinstance(n, str) for n in value):
-        raise _damaged(path, f"languages is {value!r}")
+        raise _damaged(path, f"languages is {value!r}, no list of names")
     return tuple(value)
 
 

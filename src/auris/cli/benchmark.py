@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from auris.cli.options import Device, Dtype, Model, Speculate, Threads
+from auris.cli.options import ChunkSeconds, Device, Dtype, Model, Speculate, Threads, Vad
 from auris.errors import UsageError
 
 Value = TypeVar("Value")
@@ -146,6 +146,8 @@ def wer(
         str,
         typer.Option(help="english (standard; digits become numbers) or spoken (words as said)."),
     ] = "english",
+    chunk_seconds: ChunkSeconds = None,
+    vad: Vad = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst clips to show.")] = 3,
 ) -> None:
     """Word and character error rates, the worst clips and the speed."""
@@ -160,7 +162,15 @@ def wer(
         model, device=device, dtype=dtype, threads=threads, speculate=speculate
     )
     scores = [
-        score_set(pipeline, name, clips, batch_size=batch_size, normalizer=normalizer)
+        score_set(
+            pipeline,
+            name,
+            clips,
+            batch_size=batch_size,
+            normalizer=normalizer,
+            chunk_seconds=chunk_seconds,
+            vad=vad,
+        )
         for name, clips in sets.items()
     ]
     typer.echo(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auris.cli.options import Device, Dtype, Model, Threads
 from auris.errors import UsageError
+
+if TYPE_CHECKING:
+    from auris.evaluation.streaming import StreamScore
 
 TestSets = Annotated[
     list[str], typer.Option(help="CSV with the columns wav and text, or a folder. Repeatable.")
@@ -52,12 +55,13 @@ def vad(
     from auris.evaluation.pauses import LEVEL_DB, NOISES, score_vad
     from auris.evaluation.wer import read_set
 
-    noises, sets = (noise or list(NOISES), snr or [20.0, 10.0, 5.0, 0.0]), []
+    noises, snrs, levels = noise or NOISES, snr or [20.0, 10.0, 5.0, 0.0], level or [LEVEL_DB]
+    sets = []
     for name in test_set:
         typer.echo(f"{'missed %':>9} {'skipped %':>10} {'cuts':>5} {'in speech':>10}  {name}")
         scores = []
         clips = list(read_set(name))[:limit]
-        for score in score_vad(clips, *noises, level or [LEVEL_DB], seed, chunk_seconds):
+        for score in score_vad(clips, noises, snrs, levels, seed, chunk_seconds):
             typer.echo(
                 f"{100 * score.missed:>9.2f} {100 * score.skipped:>10.1f} {score.cuts:>5} "
                 f"{score.cuts_in_speech:>10}  "
@@ -101,17 +105,17 @@ def long(
 
     pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
     clips = {file: text for name in test_set for file, text in list(read_set(name).items())[:limit]}
+    own = own_cut(pipeline)
     kinds = [False, True] if with_vad else [False]
-    ways = [(length, vad) for length in chunk_seconds or () for vad in kinds]
+    asked = [(length, vad) for length in chunk_seconds or own[:1] for vad in kinds]
+    ways = asked if chunk_seconds or with_vad else [own]
     typer.echo(
         f"{'WER %':>7} {'clips %':>8} {'pieces':>7} {'skipped s':>10} {'cuts':>6} {'lost':>5} "
         f"{'doubled':>7} {'broken':>6} {'glued':>5} {'beside %':>8} {'else %':>7} "
         f"{'first GB':>9} {'last GB':>8}  cut"
     )
     scores = []
-    for score in score_long(
-        pipeline, clips, hours * 3600, ways or [own_cut(pipeline)], normalizer, keep
-    ):
+    for score in score_long(pipeline, clips, hours * 3600, ways, normalizer, keep):
         found = score.beside
         typer.echo(
             f"{100 * score.wer:>7.2f} {100 * score.clips_wer:>8.2f} {score.pieces:>7} "
@@ -180,7 +184,7 @@ def stream(
     sets = {name: list(read_set(name))[:limit] for name in test_set or ()}
     if not audio and not sets:
         raise UsageError(
-            "There has to be something to hear", "none is named", "give --audio or --test-set"
+            "There has to be something to hear", "nothing is named", "give --audio or --test-set"
         )
     pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
     options: dict[str, float] = {"chunk_seconds": chunk_seconds, "step_seconds": step_seconds}
@@ -193,15 +197,8 @@ def stream(
             f"{'early GB':>9} {'late GB':>8} {'lag s':>6} {'busy':>6}  audio"
         )
     for name in audio or ():
-        score = score_stream(pipeline, name, sizes, **options)
-        scores.append(score)
-        lag = "-" if score.lag_seconds is None else format(score.lag_seconds, ".2f")
-        typer.echo(
-            f"{score.seconds:>8.1f} {score.steps:>6} {score.verdict:>10} "
-            f"{1000 * score.early_seconds:>9.1f} {1000 * score.late_seconds:>8.1f} "
-            f"{score.ratio:>6.2f} {score.early_gb:>9.3f} {score.late_gb:>8.3f} {lag:>6} "
-            f"{score.busy:>6.3f}  {score.name}"
-        )
+        scores.append(score_stream(pipeline, name, sizes, **options))
+        typer.echo(_stream_row(scores[-1]))
     clips = {}
     for name, files in sets.items():
         found = clips[name] = compare_clips(pipeline, files, sizes, streams, **options)
@@ -220,3 +217,13 @@ def stream(
     differ = any(score.verdict == "different" for score in scores)
     if differ or any(found.different for found in clips.values()):
         raise typer.Exit(1)
+
+
+def _stream_row(score: StreamScore) -> str:
+    lag = "-" if score.lag_seconds is None else format(score.lag_seconds, ".2f")
+    return (
+        f"{score.seconds:>8.1f} {score.steps:>6} {score.verdict:>10} "
+        f"{1000 * score.early_seconds:>9.1f} {1000 * score.late_seconds:>8.1f} "
+        f"{score.ratio:>6.2f} {score.early_gb:>9.3f} {score.late_gb:>8.3f} {lag:>6} "
+        f"{score.busy:>6.3f}  {score.name}"
+    )

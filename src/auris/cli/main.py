@@ -106,14 +106,14 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
-FEW_COLLECTIONS = 100_000
+OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """Objects made between two searches for garbage. Importing torch and reading a vocabulary make
 hundreds of thousands that stay; searching among them was a fifth of a command's start."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit code 0, 1 for what failed, 2 for wrong usage."""
-    gc.set_threshold(FEW_COLLECTIONS)
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     given, debug = _spelled(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error("auris.escaped", _escaped)

@@ -57,6 +57,9 @@ def serve(
         float, typer.Option(help="Audio of all calls under way; beyond it, 429.")
     ] = 3600.0,
     max_jobs: Annotated[int, typer.Option(help="Open jobs of a key.")] = 100,
+    keep_jobs_days: Annotated[
+        float, typer.Option(help="Days for which a job that is over can be asked for.")
+    ] = 7.0,
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="The page for browsers, at /.")
     ] = True,
@@ -107,6 +110,7 @@ def serve(
         most_sample_rate=max_sample_rate,
         most_seconds_in_flight=max_seconds_in_flight,
         most_jobs=max_jobs,
+        keep_jobs_seconds=keep_jobs_days * 86_400,
         page=page,
         most_realtime_sessions=max_realtime_sessions,
         most_idle_seconds=realtime_idle_seconds,

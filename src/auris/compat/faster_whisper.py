@@ -133,7 +133,7 @@ class TranscriptionInfo:
         language_probability: 1 when forced; else as the decoder has it for the first 30 seconds,
             NaN for a model without one.
         duration: seconds of the whole recording.
-        duration_after_vad: those that `vad_filter` leaves.
+        duration_after_vad: those that are left without long silence, where it is left out.
         all_language_probs: codes with their probabilities, the likeliest first; None where the
             language is forced or the model does not say.
         vad_options: None.
@@ -223,7 +223,8 @@ class WhisperModel:
             chunk_length: target length of the pieces in seconds.
             clip_timestamps: the span to transcribe: its start, or start and end.
             word_timestamps: give segments their words, by the model's CTC head.
-            vad_filter: leave long silence out, by our detector and not by Silero's.
+            vad_filter: leave long silence out, by our detector and not by Silero's; a model that
+                hears best so does it without being asked.
             options: others only where they change nothing. The other package's defaults, such as
                 five beams, are not ours: see `NEUTRAL`.
 
@@ -237,6 +238,7 @@ class WhisperModel:
         refuse_unless_neutral({"task": task, **options}, NEUTRAL)
         heat = _one_temperature(temperature)
         start, duration = _clip(clip_timestamps)
+        vad = vad_filter or self.pipeline.traits.vad
         waveform = load((audio, SAMPLE_RATE) if isinstance(audio, np.ndarray) else audio)
         pieces = self.pipeline.segments(
             waveform,
@@ -248,7 +250,7 @@ class WhisperModel:
             max_new_tokens=max_new_tokens,
             chunk_seconds=chunk_length,
             word_timestamps=word_timestamps,
-            vad=vad_filter or None,
+            vad=vad,
         )
         heard = (piece for piece in pieces if not piece.skipped)
         first = next(heard, None)
@@ -259,7 +261,7 @@ class WhisperModel:
             language=None if spoken is None else CODES.get(spoken, spoken),
             language_probability=1.0 if forced else (chances or {}).get(spoken, math.nan),
             duration=waveform.seconds,
-            duration_after_vad=_seconds(waveform) if vad_filter else waveform.seconds,
+            duration_after_vad=_seconds(waveform) if vad else waveform.seconds,
             all_language_probs=_coded(chances),
             transcription_options={
                 "temperature": heat,

@@ -17,7 +17,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from auris.backends.base import Backend, Cache
+from auris.backends.base import Backend, Cache, best_of
 from auris.decoding.drafts import Draft
 from auris.decoding.openings import choose_opening, given_choice, score_openings
 from auris.decoding.repetition import Repetition
@@ -270,7 +270,7 @@ def _scored(
 
 def _best(scores: Tensor) -> Iterator[Choice]:
     """The best token of each of scores [n, vocab], computed when the first one is asked for."""
-    yield from choose(scores, [0.0] * len(scores), [None] * len(scores))
+    yield from best_of(scores)
 
 
 def accepted(

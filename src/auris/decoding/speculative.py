@@ -19,7 +19,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from auris.backends.base import Backend, Cache
+from auris.backends.base import Backend, Cache, best_of
 from auris.decoding.loop import Request, Row, Step, accepted, advance, opened, opening
 from auris.decoding.sampling import Choice, choose
 
@@ -155,7 +155,7 @@ def _choices(row: Row, scores: Tensor) -> Iterator[Choice]:
     """One choice after the other; draws are not made before they are asked for, since one behind
     the accepted text would be missing later."""
     if row.generator is None:
-        yield from choose(scores, [0.0] * len(scores), [None] * len(scores))
+        yield from best_of(scores)
         return
     for logits in scores:
         yield from choose(logits[None], [row.request.sampling.temperature], [row.generator])

@@ -26,8 +26,9 @@ class CutScore:
         doubled: words that were said once and stand on both sides of a cut.
         broken: words of which each side of a cut has a part.
         glued: words beside a cut that are two words that were said.
-        beside: share of the words beside cuts that are wrong, the lost ones among them.
-        elsewhere: share of the other words that are, in the same count.
+        beside: wrong words beside cuts and lost ones, by the words that were read beside cuts;
+            above 1 where more are wrong and lost than were read.
+        elsewhere: wrong words elsewhere and those missing there, by the words that were read there.
     """
 
     cuts: int
@@ -130,7 +131,7 @@ def _marked(said: Sequence[str], read: Sequence[str]) -> _Marked:
 def _alignment(said: Sequence[str], read: Sequence[str]) -> Sequence[Any]:
     """The edits between two rows of words."""
     jiwer = require_jiwer()
-    if not said or not read:  # jiwer refuses these, and nothing stands beside a cut.
+    if not said or not read:  # jiwer refuses these, and no word stands in the place of another.
         return ()
     edits: Sequence[Any] = jiwer.process_words(" ".join(said), " ".join(read)).alignments[0]
     return edits

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from auris.audio.split import CHUNK_SECONDS
+from auris.calls import reading_of
 from auris.evaluation.cuts import CutScore, score_cuts
 from auris.evaluation.loading import resident_gb
 from auris.evaluation.wer import normalizer_named, require_jiwer
@@ -87,7 +87,8 @@ def measure_files(pipeline: AsrPipeline, files: Sequence[Path], count: int) -> M
 
 def own_cut(pipeline: AsrPipeline) -> tuple[float, bool]:
     """chunk_seconds and vad with which a model hears recordings unless something else is asked."""
-    return pipeline.traits.chunk_seconds or CHUNK_SECONDS, pipeline.traits.vad
+    reading = reading_of({}, pipeline.traits)
+    return reading.chunk_seconds, reading.vad
 
 
 def score_long(

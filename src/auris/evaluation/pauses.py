@@ -50,7 +50,7 @@ class VadScore:
     """What was left out of one recording.
 
     Attributes:
-        level: of the speech, in dB below full scale.
+        level: of the speech, in dB of full scale, at most 0.
         noise, snr: kind of the noise, and by how many dB speech is louder; None without noise.
         seconds, speech, pauses: length of all, of speech and of the rest.
         missed: share of the seconds of speech that was left out.
@@ -141,7 +141,7 @@ def score_vad(
         files: the clips.
         noises: of `NOISES`.
         snrs: dB of the speech over the noise.
-        levels: of the speech, in dB below full scale; it is stored in 16 bits.
+        levels: of the speech, in dB of full scale, at most 0; it is stored in 16 bits.
         seed: of pauses, loudness and noise.
         chunk_seconds: see `auris.audio.split`.
 

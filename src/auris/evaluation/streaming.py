@@ -74,7 +74,14 @@ class StreamScore:
 
 @dataclass(frozen=True)
 class ClipsScore:
-    """Clips as streams and as files: how many say the same, and which do not."""
+    """Clips as streams and as files.
+
+    Attributes:
+        clips: how many were compared.
+        identical: how many say the same both ways.
+        ties: how many do but for a tie.
+        different: names of those that do not.
+    """
 
     clips: int
     identical: int
@@ -195,7 +202,7 @@ def compare_clips(
     """
     pool, waiting = pipeline.streams(streams), iter(files)
     heard: dict[StreamSession, _Clip] = {}
-    verdicts: dict[Path, Verdict] = {}
+    verdicts: list[tuple[Path, Verdict]] = []
     whole = _file_options(options)
     while len(verdicts) < len(files):
         for file in islice(waiting, streams - len(heard)):
@@ -215,9 +222,9 @@ def compare_clips(
         for session in ended:
             clip = heard.pop(session)
             theirs = pipeline.transcribe(str(clip.file), **whole).segments
-            verdicts[clip.file] = compare_segments(clip.segments, theirs)
-    found = list(verdicts.values())
-    different = tuple(str(file) for file, verdict in verdicts.items() if verdict == "different")
+            verdicts.append((clip.file, compare_segments(clip.segments, theirs)))
+    found = [verdict for _, verdict in verdicts]
+    different = tuple(str(file) for file, verdict in verdicts if verdict == "different")
     return ClipsScore(len(found), found.count("identical"), found.count("tie"), different)
 
 

@@ -186,17 +186,29 @@ def score_set(
     *,
     batch_size: int = 1,
     normalizer: str = "english",
+    chunk_seconds: float | None = None,
+    vad: bool | None = None,
 ) -> SetScore:
-    """Transcribe and score one set; `normalizer` is one of `NORMALIZERS`.
+    """Transcribe and score one set.
+
+    Args:
+        pipeline: the model.
+        name: of the set.
+        clips: transcripts by file.
+        batch_size, chunk_seconds, vad: see `auris.calls.CallOptions`.
+        normalizer: one of `NORMALIZERS`.
 
     Raises:
-        UsageError: there is no such normalizer.
+        UsageError: there is no such normalizer, or an option is impossible.
         MissingExtra: jiwer or whisper-normalizer is not installed.
     """
     jiwer, normalize = require_jiwer(), normalizer_named(normalizer)
     files = list(clips)
     began = time.perf_counter()
-    results = dict(pipeline.results([str(file) for file in files], batch_size=batch_size))
+    sources = [str(file) for file in files]
+    results = dict(
+        pipeline.results(sources, batch_size=batch_size, chunk_seconds=chunk_seconds, vad=vad)
+    )
     spent = time.perf_counter() - began
     done = {
         files[number]: result

@@ -161,6 +161,8 @@ def _segment(number: int, segment: Segment, temperature: float) -> dict[str, Any
         "avg_logprob": round(segment.avg_logprob or 0.0, 6),
         "compression_ratio": _compression(segment.text),
         "no_speech_prob": round(silence, 6),
+        "finish_reason": segment.finish_reason,
+        "truncated": segment.truncated,
     }
 
 

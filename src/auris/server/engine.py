@@ -37,9 +37,8 @@ WATCH_SECONDS = 0.1
 class Priority(IntEnum):
     """Whose pieces come first."""
 
-    LIVE = 0
-    FILE = 1
-    JOB = 2
+    FILE = 0
+    JOB = 1
 
 
 @dataclass(order=True)
@@ -74,7 +73,9 @@ class Load:
 class Engine:
     """The thread that runs a model.
 
-    One row more than `rows` is there for live pieces, so that they need not wait for a file's.
+    One row more than `rows` stays free: a recognizer asks for pieces only while a row is, and live
+    streams are computed whenever it asks. (A piece that is decoded anew in parts takes two rows;
+    while such parts fill the batch, streams wait for the first of them to end.)
 
     Args:
         recognizer: the model.
@@ -228,7 +229,7 @@ class Engine:
             while self._queue:
                 first = self._queue[0]
                 wanted = not first.piece.cancelled()
-                if wanted and len(self._under_way) >= self.rows and first.priority > Priority.LIVE:
+                if wanted and len(self._under_way) >= self.rows:
                     return None
                 heapq.heappop(self._queue)
                 if wanted:

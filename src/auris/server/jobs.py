@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -178,12 +178,25 @@ class JobStore:
     def _place(self, job: str) -> Path:
         return self._recordings / job
 
+    def expire(self, age: float) -> int:
+        """Remove jobs that have been over for `age` seconds, and recordings that nobody needs.
+
+        Returns:
+            how many jobs.
+        """
+        with self._changing() as database:
+            gone = database.execute("DELETE FROM jobs WHERE finished < ?", (time.time() - age,))
+        self._remove_strays()
+        return gone.rowcount
+
     def _remove_strays(self) -> None:
         """Recordings of jobs that are over or never were; not those that are just being written."""
         kept = {row[0] for row in self._read("SELECT id FROM jobs WHERE finished IS NULL")}
         for path in self._recordings.iterdir():
-            if path.name not in kept and path.stat().st_mtime < time.time() - 3600:
-                path.unlink(missing_ok=True)
+            # Another process may have removed it meanwhile.
+            with suppress(FileNotFoundError):
+                if path.name not in kept and path.stat().st_mtime < time.time() - 3600:
+                    path.unlink()
 
     def accept(self, owner: str, asked: Asked, file: IO[bytes], most: int) -> Job:
         """Take a job; when this returns, it will be done.

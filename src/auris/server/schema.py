@@ -121,6 +121,8 @@ VERBOSE_SEGMENT = _object(
         "avg_logprob": NUMBER,
         "compression_ratio": NUMBER,
         "no_speech_prob": NUMBER,
+        "finish_reason": {"type": "string", "enum": ["stop", "length", "loop", "cancelled"]},
+        "truncated": {"type": "boolean"},
     }
 )
 VERBOSE = _object(

@@ -37,6 +37,7 @@ class Settings:
         most_sample_rate, most_channels: of a recording.
         most_seconds_in_flight: audio of all calls under way together.
         most_jobs: of one key that are waiting or running.
+        keep_jobs_seconds: how long a job that is over can be asked for.
         most_prompt_letters: longest prompt, keywords included.
         page: whether there is a page for browsers.
         most_realtime_sessions: of a process.
@@ -62,6 +63,7 @@ class Settings:
     most_channels: int = 8
     most_seconds_in_flight: float = 3600.0
     most_jobs: int = 100
+    keep_jobs_seconds: float = 7 * 86_400.0
     most_prompt_letters: int = 4096
     page: bool = True
     most_realtime_sessions: int = 32
@@ -81,6 +83,7 @@ class Settings:
             "most_channels",
             "most_seconds_in_flight",
             "most_jobs",
+            "keep_jobs_seconds",
             "most_realtime_sessions",
             "most_idle_seconds",
         ):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -31,6 +33,9 @@ LOOK_SECONDS = 1.0
 
 AT_ONCE = 2
 """Jobs of one process that are under way together."""
+
+EXPIRY_SECONDS = 60.0
+"""How often jobs are looked for that have been over for long enough."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -138,11 +143,15 @@ class Workers:
             cancelled.set()
 
     def _renew(self) -> None:
-        """Hold on to this process's jobs, and let go of those that somebody ended."""
+        """Hold on to this process's jobs, let go of those that somebody ended, forget old ones."""
+        looked = -math.inf
         while not self._stopping.wait(LEASE_SECONDS / 5):
             try:
                 mine = self._store.renew()
-            except sqlite3.Error as error:
+                if time.monotonic() - looked >= EXPIRY_SECONDS:
+                    looked = time.monotonic()
+                    self._store.expire(self._settings.keep_jobs_seconds)
+            except (OSError, sqlite3.Error) as error:
                 _LOG.warning("jobs could not be renewed (%s)", error)
                 continue
             for job in set(self._calls) - mine:

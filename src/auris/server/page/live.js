@@ -8,7 +8,7 @@ export const RATE = 24000;
 
 const PATIENCE = 20000;
 
-/** A session; `shown` is called with {pieces, guess, words} whenever the text has changed. */
+/** A session; `shown` is called with {text, guess, words} whenever the text has changed. */
 export class Session {
   constructor(asked, shown, failed) {
     this.asked = asked;
