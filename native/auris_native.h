@@ -77,10 +77,11 @@ AURIS_API int32_t auris_use(const char* name);
 AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_t count, float* out,
                               int32_t threads);
 
-// The best rows of a matrix in halves for x [count, width]: `token` the first of the largest
-// products, `gap` what it has over the next, or at least has where that is 0.01 or more, `logprob`
-// its log of the softmax over all rows, off by 0.02 at most. Both are exact where asked. `read`
-// counts the rows whose lower halves were read.
+// The best rows of a matrix for x [count, width]: `token` the first of the largest products, `gap`
+// what it has over the next, `logprob` its log of the softmax over all rows. `read` counts the rows
+// that were read whole: all of them for several x, and where `exact` is not 0 or the matrix not in
+// halves. Where they are not all, `logprob` is off by 0.02 at most, and a gap of 8 or more may be
+// larger.
 AURIS_API void auris_best(const auris_matrix* matrix, const float* x, int64_t count, int32_t exact,
                           int32_t* token, float* logprob, float* gap, int32_t* read,
                           int32_t threads);

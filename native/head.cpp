@@ -1,6 +1,10 @@
-// The best row of a vocabulary in two stages: estimates from upper halves, which bound every score,
-// and exact scores of those rows alone that could matter. What is found is what exact scores of all
-// rows would give; only the normalizer of the softmax may be off, by a bound that is checked.
+// The best row of a vocabulary, and what the softmax over all rows makes of it.
+//
+// For one x in two stages: estimates from upper halves, which bound every score, and exact scores
+// of those rows alone that could matter. What is found is what exact scores of all rows would give;
+// only the normalizer of the softmax may be off, by a bound that is checked. Where so many rows
+// could matter that nothing would be spared, all are read at once. For several x, which share what
+// is read anyway, all scores are computed, a chunk of rows at a time, and none is kept.
 #include <cmath>
 #include <limits>
 #include <mutex>
@@ -10,209 +14,151 @@
 
 namespace {
 
-constexpr int kChunk = 1024;         // Rows of the vocabulary that a thread takes at a time.
+constexpr int kChunk = 1024;          // Rows of the vocabulary that a thread takes at a time.
 constexpr float kNormalizer = 0.02f;  // Most that a log-probability may be off.
+constexpr float kMargin = 8.f;        // Rows so far below the best one weigh next to nothing.
+constexpr int kFewOf = 4;  // Reading here and there pays where it is a fourth of the rows at most.
 constexpr float kAll = std::numeric_limits<float>::infinity();
 
-// How far below the least score of the best row others are read, one after the other until the
-// normalizer is near enough: those that may win or nearly so, those that weigh something, and all.
-constexpr float kMargins[] = {0.01f, 8.f, kAll};
-constexpr int kRounds = 3;
-
-// Largest, and next to it.
-struct Top {
-  float first = -kAll, second = -kAll;
-  int place = -1;
-
-  void take(float value, int n) {
-    if (!(value > second)) return;  // So it is for nearly all.
-    if (value > first) {
-      second = first;
-      first = value;
-      place = n;
-    } else {
-      second = value;
-    }
-  }
-};
-
-// What is known of a chunk of rows.
-struct Found {
-  Top least, most;  // Of the scores that rows have at least, and at most.
-  float masses[3];
-  int32_t read;
-};
-
-// What is known of one x.
-struct State {
-  bool open;        // Whether more of its rows are to be read.
-  float threshold;  // Of the scores that are.
-  Top best;
-  float logprob;
-  int32_t read;
-};
-
 Memory<int32_t> uppers;
-Memory<float> middles, reaches, norms;
-std::vector<Found> found;
-std::vector<State> states;
+Memory<float> middles, reaches, scores;
+Memory<int8_t> scratch;
+std::vector<Outstanding> found;
+std::vector<float> leasts;
+std::vector<int32_t> counts;
 
-class Best {
+struct Answer {
+  int32_t token;
+  float logprob, gap;
+  int32_t read;
+  float off;  // Most that the log-probability may be off.
+};
+
+// What stands out in all chunks, whose masses are relative to their own first.
+Answer combined(const Outstanding* chunks, int64_t count) {
+  Outstanding best = chunks[0];
+  for (int64_t chunk = 1; chunk < count; ++chunk) {
+    const Outstanding& one = chunks[chunk];
+    const bool better = one.first > best.first;
+    const float lesser = better ? best.first : one.first;
+    best.second = better ? one.second : best.second;
+    if (lesser > best.second) best.second = lesser;
+    if (better) best.first = one.first, best.place = static_cast<int>(chunk) * kChunk + one.place;
+  }
+  double sums[3] = {};
+  for (int64_t chunk = 0; chunk < count; ++chunk) {
+    const double weight = std::exp(static_cast<double>(chunks[chunk].first) - best.first);
+    for (int i = 0; i < 3; ++i) sums[i] += chunks[chunk].masses[i] * weight;
+  }
+  const double below = std::log(sums[0] / sums[1]), above = std::log(sums[2] / sums[0]);
+  return {best.place, -static_cast<float>(std::log(sums[0])), best.first - best.second, 0,
+          static_cast<float>(below > above ? below : above)};
+}
+
+const int8_t* codes(const auris_matrix& matrix, int64_t i) {
+  return activations.codes.of(0) + i * padded(matrix.columns);
+}
+
+int64_t chunks_of(const auris_matrix& matrix) { return (matrix.rows + kChunk - 1) / kChunk; }
+
+int end_of(const auris_matrix& matrix, int64_t chunk) {
+  const int64_t end = (chunk + 1) * kChunk;
+  return static_cast<int>(end < matrix.rows ? end : matrix.rows);
+}
+
+// One x, which is the first of the activations.
+class TwoStages {
  public:
-  Best(const auris_matrix& matrix, int64_t count, int threads)
+  TwoStages(const auris_matrix& matrix, int threads)
       : matrix_(matrix),
-        count_(count),
         threads_(threads),
-        chunks_((matrix.rows + kChunk - 1) / kChunk),
-        upper_(uppers.of(count * chunks_ * kChunk)),
-        middle_(middles.of(count * chunks_ * kChunk)),
-        reach_(reaches.of(count * chunks_ * kChunk)),
-        norms_(norms.of(count)) {
-    found.resize(count * chunks_);
-    states.resize(count);
-    for (int64_t i = 0; i < count; ++i) norms_[i] = norm(codes(i));
+        chunks_(chunks_of(matrix)),
+        scale_(activations.scales.of(0)[0]),
+        upper_(uppers.of(matrix.rows)),
+        middle_(middles.of(matrix.rows)),
+        reach_(reaches.of(matrix.rows)) {
+    found.resize(chunks_);
+    leasts.resize(chunks_);
+    counts.assign(chunks_, 0);
   }
 
-  void run(bool exact) {
+  Answer run() {
     estimate();
-    for (int64_t i = 0; i < count_; ++i)
-      states[i] = {!std::isnan(scale(i)), 0.f, Top(), 0.f, 0};
-    bool some = true;
-    for (int round = exact ? kRounds - 1 : 0; some && round < kRounds; ++round) {
-      for (int64_t i = 0; i < count_; ++i) aim(i, kMargins[round]);
-      read();
-      weigh();
-      some = false;
-      for (int64_t i = 0; i < count_; ++i) some |= states[i].open && !settle(i);
-    }
-  }
-
-  void tell(int64_t i, int32_t* token, float* logprob, float* gap, int32_t* read) const {
-    const State& state = states[i];
-    const bool strange = std::isnan(scale(i));
-    const float none = std::numeric_limits<float>::quiet_NaN();
-    *token = strange ? 0 : state.best.place;
-    *logprob = strange ? none : state.logprob;
-    *gap = strange ? none : state.best.first - state.best.second;
-    *read = state.read;
+    float least = -kAll;
+    for (int64_t chunk = 0; chunk < chunks_; ++chunk)
+      if (leasts[chunk] > least) least = leasts[chunk];
+    float threshold = least - kMargin;
+    if (likely(threshold) > matrix_.rows / kFewOf) threshold = -kAll;
+    Answer answer = refined(threshold);
+    if (!(answer.off <= kNormalizer)) answer = refined(-kAll);
+    return answer;
   }
 
  private:
-
   void estimate() {
+    const float size = norm();
     Pool::instance().run(threads_, chunks_, [&](int64_t chunk, int) {
-      const int first = static_cast<int>(chunk) * kChunk, last = end(chunk);
-      const int64_t place = chunk * count_ * kChunk;
-      kernels->estimate(&matrix_, codes(0), activations.scales.of(0), activations.sums.of(0), norms_,
-                        count_, first, last, kChunk, upper_ + place, middle_ + place,
-                        reach_ + place);
-      for (int64_t i = 0; i < count_; ++i) {
-        Found& one = at(i, chunk);
-        one.least = Top();
-        one.read = 0;
-        const int64_t at_first = part(i, chunk);
-        for (int n = first; n < last; ++n)
-          one.least.take(middle_[at_first + n - first] - reach_[at_first + n - first], n);
-      }
+      const int64_t first = chunk * kChunk;
+      leasts[chunk] = kernels->estimate(&matrix_, codes(matrix_, 0), scale_,
+                                        activations.sums.of(0)[0], size, static_cast<int>(first),
+                                        end_of(matrix_, chunk), upper_ + first, middle_ + first,
+                                        reach_ + first);
     });
   }
 
-  // Where half of all rows would be read, all are, at once.
-  void aim(int64_t i, float margin) {
-    State& state = states[i];
-    if (state.read > matrix_.rows / 2) margin = kAll;
-    state.threshold = top(i, &Found::least).first - margin;
-  }
-
-  // Exact scores of all rows that may have the threshold or more; one that has an exact score
-  // reaches nowhere.
-  void read() {
-    Pool::instance().run(threads_, chunks_, [&](int64_t chunk, int) {
-      for (int64_t i = 0; i < count_; ++i)
-        if (states[i].open) read_part(i, chunk);
-    });
-  }
-
-  void read_part(int64_t i, int64_t chunk) {
-    Found& one = at(i, chunk);
-    one.most = Top();
-    const int first = static_cast<int>(chunk) * kChunk, last = end(chunk);
-    const float threshold = states[i].threshold;
-    const int32_t* upper = upper_ + part(i, chunk);
-    float *score = middle_ + part(i, chunk), *off = reach_ + part(i, chunk);
-    for (int n = first; n < last; ++n, ++upper, ++score, ++off) {
-      if (*score + *off >= threshold && *off > 0.f) {
-        *score = kernels->exact(&matrix_, codes(i), scale(i), *upper, n);
-        *off = 0.f;
-        ++one.read;
-      }
-      one.most.take(*score + *off, n);
-    }
-  }
-
-  void weigh() {
-    for (int64_t i = 0; i < count_; ++i)
-      if (states[i].open) states[i].best = top(i, &Found::most);
-    Pool::instance().run(threads_, chunks_, [&](int64_t chunk, int) {
-      const int first = static_cast<int>(chunk) * kChunk;
-      for (int64_t i = 0; i < count_; ++i)
-        if (states[i].open)
-          kernels->masses(middle_ + part(i, chunk), reach_ + part(i, chunk), end(chunk) - first,
-                          states[i].best.first, at(i, chunk).masses);
-    });
-  }
-
-  // The log-probability of the best; whether it is near enough.
-  bool settle(int64_t i) {
-    State& state = states[i];
-    double sums[3] = {};
-    state.read = 0;
-    for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
-      for (int k = 0; k < 3; ++k) sums[k] += at(i, chunk).masses[k];
-      state.read += at(i, chunk).read;
-    }
-    state.logprob = -static_cast<float>(std::log(sums[0]));
-    const double below = std::log(sums[0] / sums[1]), above = std::log(sums[2] / sums[0]);
-    state.open = !(below <= kNormalizer && above <= kNormalizer);
-    return !state.open;
-  }
-
-  int end(int64_t chunk) const {
-    const int64_t last = (chunk + 1) * kChunk;
-    return static_cast<int>(last < matrix_.rows ? last : matrix_.rows);
-  }
-
-  const int8_t* codes(int64_t i) const {
-    return activations.codes.of(0) + i * padded(matrix_.columns);
-  }
-  float scale(int64_t i) const { return activations.scales.of(0)[i]; }
-  // Where the numbers of a chunk of one x begin: those of all of them lie side by side.
-  int64_t part(int64_t i, int64_t chunk) const { return (chunk * count_ + i) * kChunk; }
-  Found& at(int64_t i, int64_t chunk) const { return found[i * chunks_ + chunk]; }
-
-  float norm(const int8_t* codes) const {
+  float norm() const {
     int64_t squares = 0;
-    for (int k = 0; k < matrix_.columns; ++k) squares += codes[k] * codes[k];
+    const int8_t* x = codes(matrix_, 0);
+    for (int k = 0; k < matrix_.columns; ++k) squares += x[k] * x[k];
     return std::sqrt(static_cast<float>(squares));
   }
 
-  Top top(int64_t i, Top Found::* which) const {
-    Top best;
-    for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
-      const Top& one = at(i, chunk).*which;
-      best.take(one.first, one.place);
-      best.take(one.second, -1);
-    }
-    return best;
+  int likely(float threshold) const {
+    int some = 0;
+    for (int n = 0; n < matrix_.rows; ++n) some += middle_[n] + reach_[n] >= threshold ? 1 : 0;
+    return some;
+  }
+
+  Answer refined(float threshold) {
+    const bool all = threshold == -kAll;
+    Pool::instance().run(threads_, chunks_, [&](int64_t chunk, int) {
+      const int64_t first = chunk * kChunk;
+      const int end = end_of(matrix_, chunk);
+      counts[chunk] += kernels->refine(&matrix_, codes(matrix_, 0), scale_, static_cast<int>(first),
+                                       end, threshold, upper_ + first, middle_ + first,
+                                       reach_ + first);
+      found[chunk] = kernels->outstanding(middle_ + first, all ? nullptr : reach_ + first,
+                                          end - static_cast<int>(first));
+    });
+    Answer answer = combined(found.data(), chunks_);
+    for (const int32_t count : counts) answer.read += count;
+    return answer;
   }
 
   const auris_matrix& matrix_;
-  const int64_t count_;
   const int threads_;
   const int64_t chunks_;
+  const float scale_;
   int32_t* upper_;
-  float *middle_, *reach_, *norms_;
+  float *middle_, *reach_;
 };
+
+// All scores of `count` x; what stands out of x i's lies from found[i * chunks] on.
+void whole(const auris_matrix& matrix, int64_t count, int threads) {
+  const int64_t chunks = chunks_of(matrix), bytes = scratch_bytes(matrix);
+  found.resize(count * chunks);
+  int8_t* room = scratch.of(bytes * threads);
+  float* part = scores.of(count * kChunk * threads);
+  Pool::instance().run(threads, chunks, [&](int64_t chunk, int worker) {
+    const int first = static_cast<int>(chunk) * kChunk, end = end_of(matrix, chunk);
+    float* out = part + count * kChunk * worker;
+    kernels->products(&matrix, activations.codes.of(0), activations.scales.of(0),
+                      activations.sums.of(0), count, first, end, out, kChunk, false,
+                      room + bytes * worker);
+    for (int64_t i = 0; i < count; ++i)
+      found[i * chunks + chunk] = kernels->outstanding(out + i * kChunk, nullptr, end - first);
+  });
+}
 
 }  // namespace
 
@@ -222,8 +168,20 @@ AURIS_API void auris_best(const auris_matrix* matrix, const float* x, int64_t co
   const std::lock_guard<std::mutex> lock(turn);
   reserve(*matrix, count);
   each(threads, count, [&](int64_t i) { quantize(*matrix, count, i, x + i * matrix->width); });
-  Best best(*matrix, count, threads);
-  best.run(exact != 0);
-  for (int64_t i = 0; i < count; ++i)
-    best.tell(i, token + i, logprob + i, gap + i, read + i);
+  const bool two_stages = count == 1 && exact == 0 && matrix->lower != nullptr;
+  if (!two_stages) whole(*matrix, count, threads);
+  for (int64_t i = 0; i < count; ++i) {
+    const float none = std::numeric_limits<float>::quiet_NaN();
+    Answer answer = {0, none, none, 0, 0.f};
+    if (!std::isnan(activations.scales.of(0)[i])) {
+      const int64_t chunks = chunks_of(*matrix);
+      answer = two_stages ? TwoStages(*matrix, threads).run()
+                          : combined(found.data() + i * chunks, chunks);
+      if (!two_stages) answer.read = matrix->rows;
+    }
+    token[i] = answer.token;
+    logprob[i] = answer.logprob;
+    gap[i] = answer.gap;
+    read[i] = answer.read;
+  }
 }

@@ -4,6 +4,14 @@
 
 #include "auris_native.h"
 
+// The two largest that scores may be, where the first of these stands, and the sums of e^(x - first)
+// over all scores as they are likely, at least and at most.
+struct Outstanding {
+  float first, second;
+  int place;
+  float masses[3];
+};
+
 struct Kernels {
   const char* name;
 
@@ -11,26 +19,26 @@ struct Kernels {
   void (*quantize)(const float* x, int width, int columns, int8_t* codes, float* scale,
                    int32_t* sum);
 
-  // Output rows first..last of x [count] times the matrix, to out [count, stride]; added to what is
-  // there where `add`. codes [count, padded(columns)], scales [count] and sums [count] are of
+  // Output rows first..last of x [count] times the matrix, to out [count, stride], which begins
+  // with row `first`; added to what is there where `add`. codes [count, padded(columns)], scales [count] and sums [count] are of
   // `quantize`; scratch holds `scratch_bytes`.
   void (*products)(const auris_matrix* matrix, const int8_t* codes, const float* scales,
                    const int32_t* sums, int64_t count, int first, int last, float* out,
                    int64_t stride, bool add, int8_t* scratch);
 
-  // Scores of rows first..last of a matrix in halves by their upper ones: for each of x [count]
-  // the whole sums of these to upper, its likely scores to middle and how far they may be off to
-  // reach, all [count, stride] from row `first` on; norms [count] are those of the codes.
-  void (*estimate)(const auris_matrix* matrix, const int8_t* codes, const float* scales,
-                   const int32_t* sums, const float* norms, int64_t count, int first, int last,
-                   int64_t stride, int32_t* upper, float* middle, float* reach);
+  // Scores of rows first..last of a matrix in halves by their upper ones, for one x: the whole sums
+  // of these to upper, its likely scores to middle and how far they may be off to reach, all from
+  // row `first` on; norm is that of the codes. Returns the largest that a score is at least.
+  float (*estimate)(const auris_matrix* matrix, const int8_t* codes, float scale, int32_t sum,
+                    float norm, int first, int last, int32_t* upper, float* middle, float* reach);
 
-  // The exact score of row n of such a matrix for one x, given the sum of its upper half; the same
-  // as of `products`.
-  float (*exact)(const auris_matrix* matrix, const int8_t* codes, float scale, int32_t upper, int n);
+  // Makes those of them exact that may reach the threshold, the same as of `products`; they then
+  // reach nowhere. Returns how many were read.
+  int32_t (*refine)(const auris_matrix* matrix, const int8_t* codes, float scale, int first,
+                    int last, float threshold, const int32_t* upper, float* middle, float* reach);
 
-  // Sums of e^(middle - top), e^(middle - reach - top) and e^(middle + reach - top), to out [3].
-  void (*masses)(const float* middle, const float* reach, int count, float top, float* out);
+  // What stands out among scores [count] that may be off by reach, or not at all where it is null.
+  Outstanding (*outstanding)(const float* middle, const float* reach, int count);
 
   // out [width] = x / rms(x) * weight.
   void (*norm)(const float* x, const float* weight, int width, float eps, float* out);

@@ -48,8 +48,8 @@ void multiply(const auris_matrix& matrix, int64_t count, float* out, bool add, i
     const int64_t end = (index + 1) * chunk;
     kernels->products(&matrix, activations.codes.of(0), activations.scales.of(0),
                       activations.sums.of(0), count, static_cast<int>(index * chunk),
-                      static_cast<int>(end < matrix.rows ? end : matrix.rows), out, matrix.rows,
-                      add, room + bytes * worker);
+                      static_cast<int>(end < matrix.rows ? end : matrix.rows), out + index * chunk,
+                      matrix.rows, add, room + bytes * worker);
   });
 }
 

@@ -15,6 +15,7 @@ from auris.backends.torch import TorchBackend
 from auris.cli.main import main
 from auris.errors import AurisError, MissingExtra, UnsupportedOption, UsageError
 from auris.evaluation.cold import cold_start
+from auris.evaluation.decoding_speed import drafted
 from auris.evaluation.limits import CLOCKS, Machine, Work, stage_work, step_work
 from auris.evaluation.peers import load_peer
 from auris.evaluation.speed import Engine, compare
@@ -95,7 +96,7 @@ def test_ours_and_the_peer_decode_the_same_number_of_tokens(
 ) -> None:
     pytest.importorskip("transformers")
     stages = list(
-        compare(str(qwen_directory), [0.7], 3, 1, machine, ["auto"], ["transformers"], device="cpu")
+        compare([str(qwen_directory)], [0.7], 3, 1, machine, peers=["transformers"], device="cpu")
     )
     assert {s.model for s in stages} == {"qwen float32", "transformers bfloat16"}
     theirs = {s.stage: s for s in stages if s.model.startswith("transformers")}
@@ -106,6 +107,16 @@ def test_ours_and_the_peer_decode_the_same_number_of_tokens(
     )
     peer = load_peer("transformers", qwen_directory, "bfloat16")
     assert len(peer.run(noise_clip(0.7), 5, CLOCKS["wall"])["token"]) == 4
+
+
+def test_a_draft_that_is_nearly_right_is_nearly_accepted(
+    qwen_directory: Path, machine: Machine
+) -> None:
+    engine = Engine(str(qwen_directory), "auto", device="cpu")
+    found = drafted(engine, 1.3, 12, machine)
+    assert found.same
+    assert 0 < found.accepted < found.guessed
+    assert found.accepted + found.acceptance < found.tokens
 
 
 def test_a_peer_that_is_not_there(qwen_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,11 +133,26 @@ def test_a_model_without_a_decoder_is_refused(ctc_directory: Path) -> None:
 
 
 def test_a_processors_clock_is_for_one_thread() -> None:
-    plan = ("it", [1.0], 2, ["auto"], [], [], 1)
+    plan = (["it"], [1.0], 2, ["auto"], [], [], 1)
     assert SpeedPlan(*plan, threads=1, clock="processor").clock == "processor"
     for threads, clock in ((2, "processor"), (None, "processor"), (1, "sun")):
         with pytest.raises(UsageError, match="clock has to be"):
             SpeedPlan(*plan, threads=threads, clock=clock)
+
+
+def test_only_parts_that_there_are() -> None:
+    for parts in ([], ["stages", "all"]):
+        with pytest.raises(UsageError, match="The parts are stages, decoding, start"):
+            SpeedPlan(["it"], [1.0], 2, ["auto"], [], [], 1, 1, parts=parts)
+
+
+def test_limits_of_packed_weights_are_those_of_their_bytes(
+    qwen_directory: Path, machine: Machine
+) -> None:
+    engines = [Engine(str(qwen_directory), dtype, device="cpu") for dtype in ("int8", "float32")]
+    assert [engine.dtype for engine in engines] == ["int8", "float32"]
+    same = [engine.limits(16000, 4, machine, "int8") for engine in engines]
+    assert same[0] == same[1] == engines[0].limits(16000, 4, machine)
 
 
 def test_the_command_ends_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +169,12 @@ def test_the_command_ends_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [one["rows"] for one in summary["batches"]] == [1, 2]
     assert {one["stage"] for one in summary["stages"]} >= {"audio", "mel", "stem", "token"}
     assert summary["cold"][0]["first_token_seconds"] > 0.1
-    assert 0.05 < summary["peak_gb"]["auto"] < 5.0
+    (memory,) = summary["memory"]
+    assert 0.05 < memory["resident_gb"] <= memory["peak_gb"] < 5.0
+    (draft,), (stream,) = summary["drafts"], summary["streams"]
+    assert draft["same"]
+    assert 0 <= draft["accepted"] <= draft["guessed"]
+    assert 0.0 < stream["step_seconds"] <= stream["longest_seconds"]
     assert summary["machine"]["gflops"]["float32"] > 0.0
     assert any("multiple" in line for line in out)
 

@@ -117,9 +117,9 @@ class Backend(Protocol):
             cache, inputs, rows: as of `extend`.
 
         Returns:
-            choices of the rows, each independent of the others; their log-probabilities may be
-            off by 0.02, and gaps of 0.01 or more be larger, where the backend was not asked for
-            exact ones.
+            choices of the rows, their tokens independent of the others. Of a row alone the
+            log-probability may be off by 0.02, and a gap of 8 or more be larger, where the backend
+            was not asked for exact ones.
         """
 
 

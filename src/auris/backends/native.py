@@ -158,13 +158,14 @@ def products(x: Tensor, matrix: Matrix) -> Tensor:
 
 
 def best(x: Tensor, matrix: Matrix, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best rows of a matrix in halves, found in two stages.
+    """The best rows of a matrix; no scores are kept.
 
     Args:
         x: contiguous float32 [M, width].
-        matrix: whose rows score x.
-        exact: whether log-probabilities and gaps are to be exact; else the former are off by 0.02
-            at most, and a gap of 0.01 or more may be larger.
+        matrix: whose rows score x; one in halves is searched in two stages for a single x.
+        exact: whether the log-probability and the gap of a single x are to be exact; else the
+            former is off by 0.02 at most, and a gap of 8 or more may be larger. Those of several
+            are.
 
     Returns:
         int32 rows [M] with the largest products, the first where several are; their float32

@@ -96,7 +96,7 @@ class NativeStep:
 
         Args:
             cache, inputs, rows: as of `extend`.
-            exact: whether log-probabilities are to be exact.
+            exact: whether the log-probability of a single row is to be exact.
         """
         assert self.head is not None
         states = torch.cat(self.extend(cache, inputs, rows, every=False))

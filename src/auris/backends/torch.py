@@ -316,7 +316,7 @@ class TorchBackend:
         inputs: Sequence[Sequence[int] | Tensor],
         rows: Sequence[int] | None = None,
     ) -> list[Choice]:
-        """See `Backend.best`; in two stages where the native step runs."""
+        """See `Backend.best`; for one row in two stages, where the native step runs."""
         if self.native_step is None or not self.native_step.has_halves:
             return best_of(self.extend(cache, inputs, rows)[:, -1])
         storage = cast(KVCache, cache)

@@ -21,8 +21,8 @@ KEY = "quantization"
 """Of config.json."""
 
 LEAST_WIDTH = 512
-"""Hidden size from which a decoder's matrices are worth 4 bits: narrower ones have few numbers to
-average errors over, and few bytes to save."""
+"""Hidden size from which an encoder's matrices are worth 8 bits, and a decoder's 4: narrower ones
+have few numbers to average errors over, and few bytes to save."""
 
 _MATRIX = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(qkv|out|up|gate_up|down)")
 _VOCABULARY = ("decoder.embed", "decoder.head")
@@ -33,11 +33,11 @@ class Quantization:
     """How a whole model is quantized.
 
     Attributes:
-        dtype: "int8" packs the matrices of all layers and the vocabulary; "int4" packs those of
-            the decoder's layers in 4 bits, except the first and the last one's, which stay in 8
-            as everything else; so do all of a decoder narrower than `LEAST_WIDTH`. What scores the
-            vocabulary lies in halves. Convolutions, norms, biases, projector and CTC heads stay as
-            they are.
+        dtype: "int8" packs the matrices of all layers and the vocabulary, except layers of an
+            encoder narrower than `LEAST_WIDTH`; "int4" packs those of the decoder's layers in 4
+            bits, except the first and the last one's, which stay in 8 as everything else; so do all
+            of a decoder narrower than `LEAST_WIDTH`. What scores the vocabulary lies in halves.
+            Convolutions, norms, biases, projector and CTC heads stay as they are.
         group: columns that share a step in int4.
     """
 
@@ -53,6 +53,8 @@ class Quantization:
             return Packing("int8", halves=scores)
         found = _MATRIX.fullmatch(module)
         if found is None:
+            return None
+        if found[1] == "encoder" and config.encoder.d_model < LEAST_WIDTH:
             return None
         if self.dtype == "int4" and found[1] == "decoder" and isinstance(config, PromptedConfig):
             inner = 0 < int(found[2]) < config.decoder.layers - 1

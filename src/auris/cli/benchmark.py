@@ -60,7 +60,10 @@ def load(
 
 @app.command()
 def speed(
-    model: Model = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="As for transcribe. Repeatable: runs interleave."),
+    ] = None,
     seconds: Annotated[str, typer.Option(help="Lengths of the clips, by commas.")] = "10,30,60",
     tokens: Annotated[int, typer.Option(min=2, help="Tokens to decode of every clip.")] = 100,
     dtype: Annotated[
@@ -74,6 +77,9 @@ def speed(
     ] = "1,4,16",
     runs: Annotated[int, typer.Option(min=1, help="Counted runs of each, after one more.")] = 5,
     threads: Threads = None,
+    parts: Annotated[
+        str, typer.Option(help="What to measure, by commas: stages, decoding, start.")
+    ] = "stages,decoding,start",
     clock: Annotated[
         str,
         typer.Option(help="wall; or processor, of one thread, where other programs are running."),
@@ -81,9 +87,10 @@ def speed(
 ) -> None:
     """Time of every stage on the CPU, beside what the machine could do and what peers take.
 
-    Stages apart, cold start, memory and batches of a Qwen3-ASR model; any weights will do, since
-    decoding goes on for a fixed number of tokens. Each stage is shown as a multiple of its limit:
-    its multiplications or its bytes at the best rates that this machine reached in the same run.
+    Stages apart, batches, drafts, streams, cold start and memory of Qwen3-ASR models; any weights
+    will do, since decoding goes on for a fixed number of tokens. Each stage is shown as a multiple
+    of its limit: its multiplications or its bytes at the best rates that this machine reached in
+    the same run.
     The last line is JSON.
     """
     import json
@@ -93,7 +100,7 @@ def speed(
     from auris.evaluation.speed_report import SpeedPlan, measure
 
     plan = SpeedPlan(
-        model or os.environ.get("AURIS_MODEL") or DEFAULT_MODEL,
+        model or [os.environ.get("AURIS_MODEL") or DEFAULT_MODEL],
         _listed("--seconds", seconds, float),
         tokens,
         _listed("--dtype", dtype, str),
@@ -102,6 +109,7 @@ def speed(
         runs,
         threads,
         clock,
+        _listed("--parts", parts, str),
     )
     summary: dict[str, Any] = {}
     for line in measure(plan, summary):

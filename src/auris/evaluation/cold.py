@@ -19,16 +19,16 @@ from auris.errors import AurisError
 from auris.evaluation.speed import wav_bytes
 from auris.parity import noise_clip
 
-__all__ = ["Cold", "cold_start", "peak_of"]
+__all__ = ["Cold", "Memory", "cold_start", "memory_of"]
 
-IMPORT = "import torch; print(flush=True); print(0.0)"
+IMPORT = "import torch; print(flush=True); print(0.0, 0.0)"
 COMMAND = """
 from auris.cli.main import main
 try:
     main()
 finally:
-    from auris.evaluation.loading import peak_gb
-    print(peak_gb())
+    from auris.evaluation.loading import peak_gb, resident_gb
+    print(peak_gb(), resident_gb())
 """
 
 
@@ -51,8 +51,21 @@ class Cold:
     peak_gb: float
 
 
-def _timed(arguments: Sequence[str]) -> tuple[float, float]:
-    """Seconds until a program's first line, and the number on its last.
+@dataclass(frozen=True)
+class Memory:
+    """Of a process.
+
+    Attributes:
+        peak_gb: most that was resident, mapped files included.
+        resident_gb: what was in the end.
+    """
+
+    peak_gb: float
+    resident_gb: float
+
+
+def _timed(arguments: Sequence[str]) -> tuple[float, Memory]:
+    """Seconds until a program's first line, and the two numbers on its last.
 
     Raises:
         AurisError: the program failed.
@@ -72,7 +85,7 @@ def _timed(arguments: Sequence[str]) -> tuple[float, float]:
                 f"the command did not ({(said or [f'exit code {process.returncode}'])[-1]})",
                 "run auris doctor --model on it",
             )
-    return seconds, float(rest[-1])
+    return seconds, Memory(float(rest[-2]), float(rest[-1]))
 
 
 def _transcribe(model: str, dtype: str, clip: Path, tokens: int, threads: int) -> list[str]:
@@ -101,7 +114,7 @@ def cold_start(
     with tempfile.TemporaryDirectory() as scratch:
         clip = Path(scratch) / "clip.wav"
         clip.write_bytes(wav_bytes(noise_clip(seconds)))
-        torch_seconds, taken = [], {dtype: list[tuple[float, float]]() for dtype in dtypes}
+        torch_seconds, taken = [], {dtype: list[tuple[float, Memory]]() for dtype in dtypes}
         for turn in range(runs + 1):
             imported, _ = _timed([sys.executable, "-c", IMPORT])
             if turn:
@@ -115,14 +128,14 @@ def cold_start(
             f"{model} {dtype}",
             statistics.median(first for first, _ in pairs),
             statistics.median(torch_seconds),
-            statistics.median(peak for _, peak in pairs),
+            statistics.median(memory.peak_gb for _, memory in pairs),
         )
         for dtype, pairs in taken.items()
     ]
 
 
-def peak_of(model: str, dtype: str, seconds: float, tokens: int, threads: int) -> float:
-    """Peak of resident memory in GB of a process that transcribes a clip of some length.
+def memory_of(model: str, dtype: str, seconds: float, tokens: int, threads: int) -> Memory:
+    """Memory of a process that transcribes a clip of some length.
 
     Arguments and errors as of `cold_start`.
     """

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from auris.audio.mel import log_mel, mel_frames
+from auris.backends.quant import Packed
 from auris.backends.torch import TorchBackend
 from auris.config import audio_tokens
 from auris.errors import UnsupportedOption
@@ -33,11 +34,13 @@ from auris.recognizers import QwenRecognizer
 from auris.text.prompt import prompt_ids
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["BatchSpeed", "Engine", "Stage", "batches", "compare", "wav_bytes"]
+__all__ = ["Engine", "Stage", "compare", "wav_bytes"]
 
 STAGES = ("audio", "mel", "stem", "layers", "encode", "prefill", "token", "total")
 """In the order of a run; "encode" is stem, layers and projector together."""
 
+
+PEER_DTYPE = "bfloat16"
 
 LONGEST = 1200.0
 """Seconds of the longest clip."""
@@ -65,25 +68,6 @@ class Stage:
     def multiple(self) -> float | None:
         """Of the limit."""
         return None if self.limit is None else self.seconds / self.limit
-
-
-@dataclass(frozen=True)
-class BatchSpeed:
-    """Decoding of several rows at once.
-
-    Attributes:
-        model: whose it is, with its dtype.
-        rows: how many.
-        position: positions that each row holds.
-        tokens_per_second: of all rows together.
-        limit: the same by the machine's measured rates.
-    """
-
-    model: str
-    rows: int
-    position: int
-    tokens_per_second: float
-    limit: float
 
 
 def wav_bytes(samples: Samples) -> bytes:
@@ -114,17 +98,25 @@ class Engine:
                 "this model has a CTC head only",
                 "choose a Qwen3-ASR model",
             )
+        self.pipeline = pipeline
         self.directory = pipeline.model.directory
         self.recognizer = recognizer
         self.backend: TorchBackend = pipeline.backend
         self.config = recognizer.config
+        packed = {m.packing.dtype for m in self.backend.model.modules() if isinstance(m, Packed)}
         computed = str(self.backend.dtype).removeprefix("torch.")
-        self.dtype = dtype if dtype in ("int8", "int4") else computed
+        self.dtype = min(packed, default=computed)  # Some matrices are in int8 beside int4.
         self.name = f"{Path(pipeline.model.name).name} {self.dtype}"
 
     def prompt(self, states: torch.Tensor) -> torch.Tensor:
         """Embeddings [L, hidden] of the prompt."""
         return self.backend.embed(prompt_ids(self.recognizer.tokenizer, len(states)), states)
+
+    def heard(self, samples: Samples) -> torch.Tensor:
+        """Embeddings [L, hidden] of the prompt of a clip."""
+        mel = log_mel(samples, self.config.frontend, self.config.encoder.mel_bins)
+        (states,) = self.backend.encode([mel])
+        return self.prompt(states)
 
     def run(
         self, samples: Samples, tokens: int, now: Callable[[], float]
@@ -153,7 +145,8 @@ class Engine:
         prefill = tick()
         steps = []
         for _ in range(tokens - 1):
-            best = int(self.backend.extend(cache, [[best]])[0, -1].argmax())
+            (choice,) = self.backend.best(cache, [[best]])
+            best = choice.token
             steps.append(tick())
         total = clock[-1] - clock[0]
         stem = self._stem(mel, now)
@@ -178,15 +171,18 @@ class Engine:
         _settle(model.encoder.tokens([mel])[0])
         return now() - began
 
-    def limits(self, samples: int, tokens: int, machine: Machine) -> dict[str, float]:
-        """Least seconds by stage, where a rate bounds it."""
+    def limits(
+        self, samples: int, tokens: int, machine: Machine, dtype: str | None = None
+    ) -> dict[str, float]:
+        """Least seconds by stage, where a rate bounds it; in another dtype if one is given."""
+        dtype = dtype or self.dtype
         frames = mel_frames(samples)
         prompt = len(prompt_ids(self.recognizer.tokenizer, audio_tokens(frames)))
-        work = stage_work(self.config, frames, prompt, self.dtype)
-        limits = {stage: machine.seconds(one, self.dtype) for stage, one in work.items()}
+        work = stage_work(self.config, frames, prompt, dtype)
+        limits = {stage: machine.seconds(one, dtype) for stage, one in work.items()}
         limits["encode"] = limits["stem"] + limits["layers"]
-        step = step_work(self.config.decoder, 1, prompt + tokens // 2, self.dtype)
-        limits["token"] = machine.seconds(step, self.dtype)
+        step = step_work(self.config.decoder, 1, prompt + tokens // 2, dtype)
+        limits["token"] = machine.seconds(step, dtype)
         limits["total"] = limits["encode"] + limits["prefill"] + (tokens - 1) * limits["token"]
         return limits
 
@@ -197,7 +193,7 @@ def _settle(tensor: torch.Tensor) -> None:
 
 
 def compare(
-    model: str,
+    models: Sequence[str],
     seconds: Sequence[float],
     tokens: int,
     runs: int,
@@ -206,10 +202,10 @@ def compare(
     peers: Sequence[str] = (),
     **load: Any,
 ) -> Iterator[Stage]:
-    """Measure a model in some dtypes, and peers on the same weights, interleaved.
+    """Measure models in some dtypes, and peers on the first one's weights, interleaved.
 
     Args:
-        model: directory, name or hub id of a Qwen3-ASR model.
+        models: directories, names or hub ids of Qwen3-ASR models.
         seconds: lengths of the clips of noise.
         tokens: to decode, at least 2.
         runs: counted runs of each, after one that warms up.
@@ -221,9 +217,9 @@ def compare(
     Yields:
         the stages of each model and clip.
     """
-    engines = [Engine(model, dtype, **load) for dtype in dtypes]
+    engines = [Engine(model, dtype, **load) for model in models for dtype in dtypes]
     runners: list[Engine | Peer] = [*engines]
-    runners += [load_peer(peer, engines[0].directory, "bfloat16") for peer in peers]
+    runners += [load_peer(peer, engines[0].directory, PEER_DTYPE) for peer in peers]
     for clip in seconds:
         samples = noise_clip(clip)
         taken: dict[str, dict[str, list[float]]] = {runner.name: {} for runner in runners}
@@ -234,48 +230,12 @@ def compare(
                 if turn:
                     for stage, times in measured.items():
                         taken[runner.name].setdefault(stage, []).extend(times)
-        limits = engines[0].limits(len(samples), tokens, machine)
         for runner in runners:
             if isinstance(runner, Engine):
                 limits = runner.limits(len(samples), tokens, machine)
+            else:
+                limits = engines[0].limits(len(samples), tokens, machine, PEER_DTYPE)
             for stage in STAGES:
                 if stage in taken[runner.name]:
                     median = statistics.median(taken[runner.name][stage])
                     yield Stage(runner.name, clip, stage, median, limits.get(stage))
-
-
-def batches(
-    model: str,
-    rows: Sequence[int],
-    seconds: float,
-    tokens: int,
-    machine: Machine,
-    dtype: str = "auto",
-    **load: Any,
-) -> Iterator[BatchSpeed]:
-    """Tokens a second of batches of clips of one length; prompts are read before the clock runs.
-
-    Arguments as of `compare`.
-    """
-    engine = Engine(model, dtype, **load)
-    samples = noise_clip(seconds)
-    mel = log_mel(samples, engine.config.frontend, engine.config.encoder.mel_bins)
-    (states,) = engine.backend.encode([mel])
-    prompt = engine.prompt(states)
-    for count in rows:
-        cache = engine.backend.new_cache(count, len(prompt) + tokens)
-        for _ in range(count):
-            row = engine.backend.admit(cache)
-            engine.backend.extend(cache, [prompt], row)
-        steps, best = [], [[0]] * count
-        for _ in range(tokens):
-            began = machine.now()
-            best = engine.backend.extend(cache, best)[:, -1].argmax(-1, keepdim=True).tolist()
-            steps.append(machine.now() - began)
-        position = len(prompt) + tokens // 2
-        limit = machine.seconds(
-            step_work(engine.config.decoder, count, position, engine.dtype), engine.dtype
-        )
-        yield BatchSpeed(
-            engine.name, count, position, count / statistics.median(steps), count / limit
-        )
