@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from auris.audio.encoded import is_data_uri
 from auris.audio.io import Source
+from auris.audio.remote import is_url
 from auris.batching import Failure
 from auris.errors import AurisError, OutputError, UsageError
 from auris.types import Transcript
@@ -24,6 +26,7 @@ __all__ = [
     "Found",
     "Outcome",
     "ResultsFile",
+    "input_of",
     "listed",
     "recordings_in",
     "source_of",
@@ -41,6 +44,9 @@ MEDIA = frozenset((
 
 RUN = "auris_batch"
 """Key of a results file's first line."""
+
+INPUT = "input"
+"""Key in it of what the names are relative to; results files of earlier versions lack it."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,19 @@ def listed(lines: Iterable[str]) -> Found:
     once."""
     names = (line.strip("\r\n") for line in lines)
     return Found(list(dict.fromkeys(name for name in names if name.strip())))
+
+
+def input_of(folder: Path | None, names: Iterable[str]) -> str:
+    """What recordings' names are relative to, which the same names elsewhere are not.
+
+    Args:
+        folder: the one that was searched; None for a list.
+        names: of the list.
+    """
+    if folder is not None:
+        return f"folder {folder.resolve()}"
+    relative = any(not (is_url(n) or is_data_uri(n) or Path(n).is_absolute()) for n in names)
+    return f"list relative to {Path.cwd()}" if relative else "list"
 
 
 @dataclass(frozen=True)
@@ -185,9 +204,9 @@ class ResultsFile:
             self._done.add(value)
             if "error" in content:
                 self.failed[value] = str(content["error"])
-        elif value != dict(run):
+        elif value != {k: run[k] for k in run if k != INPUT or k in value}:
             raise UsageError(
-                "A results file is continued with the model and the options that it began with",
+                "A results file is continued with the model, options and input that it began with",
                 f"{str(self.path)!r} began with {_changes(value, run)}",
                 "give the same ones, or name another file",
             )
@@ -250,7 +269,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What a run began with, and what it is now."""
     return " and ".join(
         f"{name} {_given(before, name)} instead of {_given(now, name)}"
-        for name in sorted({*before, *now})
+        for name in sorted({*before, *now} - ({INPUT} - set(before)))
         if before.get(name) != now.get(name)
     )
 

@@ -74,6 +74,43 @@ def test_a_list(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> Non
     assert "began with chunk_seconds 30.0 instead of 5.0" in other.err
 
 
+def test_the_same_names_elsewhere_are_other_recordings(
+    auris: Auris, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n, place in enumerate(("first", "second")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.wav").write_bytes(wav(tone_speech(1.0, n)[None]))
+    out, names = tmp_path / "folder.jsonl", tmp_path / "names.txt"
+    call = ("batch", "-m", models / "ctc", "--output")
+    assert auris(*call, out, "--input-dir", tmp_path / "first").code == 0
+    other = auris(*call, out, "--input-dir", tmp_path / "second")
+    assert other.code == 2
+    assert f"input 'folder {tmp_path / 'first'}' instead of 'folder {tmp_path}" in other.err
+    # The same folder by another name goes on, and so does a file that does not say its input.
+    monkeypatch.chdir(tmp_path)
+    assert auris(*call, out, "--input-dir", "second/../first").code == 0
+    head, *rest = out.read_text().splitlines(keepends=True)
+    run = json.loads(head)
+    assert run["auris_batch"].pop("input")
+    out.write_text("".join([json.dumps(run) + "\n", *rest]))
+    assert auris(*call, out, "--input-dir", "first").code == 0
+    wrong = auris(*call, out, "--input-dir", "first", "--chunk-seconds", 5)
+    assert wrong.code == 2
+    assert "input '" not in wrong.err
+    # Names of a list are relative to where the program was started.
+    names.write_text("a.wav\n")
+    listed = tmp_path / "list.jsonl"
+    monkeypatch.chdir(tmp_path / "first")
+    assert auris(*call, listed, "--files", names).code == 0
+    monkeypatch.chdir(tmp_path / "second")
+    assert auris(*call, listed, "--files", names).code == 2
+    names.write_text(f"{tmp_path / 'first' / 'a.wav'}\nhttps://host.example/a.wav\n")
+    absolute = tmp_path / "absolute.jsonl"
+    assert auris(*call, absolute, "--files", names).code == 1
+    monkeypatch.chdir(tmp_path)
+    assert auris(*call, absolute, "--files", names).code == 1
+
+
 def test_input_that_is_missing_or_empty(auris: Auris, tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
     (tmp_path / "empty").mkdir()

@@ -91,7 +91,7 @@ def batch(
     formats = sorted(chosen_formats(output_format or []))
     beside = _beside(output_dir, formats, found, input_dir is not None)
     from auris.batching import Failure
-    from auris.bulk import Outcome, ResultsFile, source_of
+    from auris.bulk import Outcome, ResultsFile, input_of, source_of
     from auris.calls import reading_of
     from auris.pipeline import AsrPipeline
 
@@ -105,6 +105,7 @@ def batch(
         "language": language,
         "context": context,
         "chunk_seconds": reading.chunk_seconds,
+        "input": input_of(input_dir, found.names),
     }
     # Only what is asked, so that results of runs without these can be continued.
     asked = {"languages": listed(languages), "vad": reading.vad, "formats": formats}
