@@ -287,3 +287,27 @@ def test_live_work_of_an_engine_that_stops_is_told(qwen: AsrPipeline) -> None:
     assert second.exception(30) is None or isinstance(second.exception(), EngineError)
     with pytest.raises(EngineError):
         engine.between(lambda: None)
+
+
+def test_live_work_that_was_cancelled_keeps_nobody_waiting_at_the_end(qwen: AsrPipeline) -> None:
+    scripted = Scripted(qwen.recognizer)
+    engine = Engine(scripted, rows=1)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(pieces: list[Piece]) -> None:
+        entered.set()
+        leave.wait(30)
+        raise DeviceError("A device has to work", "it does not", "choose another")
+
+    scripted.fault = hold
+    engine.start()
+    engine.submit(_piece(), Priority.FILE, lambda result: None)
+    assert entered.wait(30)
+    cancelled, waiting = engine.between(lambda: None), engine.between(lambda: None)
+    assert cancelled.cancel()
+    stopping = threading.Thread(target=engine.stop)
+    stopping.start()
+    until(lambda: not engine.running)
+    leave.set()
+    stopping.join(30)
+    assert isinstance(waiting.exception(30), EngineError)

@@ -183,7 +183,8 @@ class Engine:
         for ticket in left:
             ticket.deliver(None)
         for _, done in jobs:
-            done.set_exception(_gone())
+            if done.set_running_or_notify_cancel():
+                done.set_exception(_gone())
 
     def _do_live(self) -> None:
         """All that live streams want now."""
