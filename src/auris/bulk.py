@@ -18,7 +18,7 @@ from auris.audio.encoded import is_data_uri
 from auris.audio.io import Source
 from auris.audio.remote import is_url
 from auris.batching import Failure
-from auris.errors import AurisError, OutputError, UsageError
+from auris.errors import AurisError, OutputError, UnreadableAudio, UsageError
 from auris.types import Transcript
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Outcome",
     "ResultsFile",
     "input_of",
+    "irregular",
     "listed",
     "recordings_in",
     "source_of",
@@ -289,3 +290,24 @@ def _unwritable(path: Path, error: OSError) -> OutputError:
 def source_of(folder: Path | None, name: str) -> Source:
     """Where a recording of a run lies."""
     return str(folder / name) if folder is not None else name
+
+
+def irregular(source: Source) -> Failure | None:
+    """Why a pipe or a device among the recordings of a run is not opened; None for anything else.
+
+    Opening a pipe waits until somebody writes to it, which would hold up the whole run.
+    """
+    place = Path(str(source))
+    try:
+        regular = place.is_file() or place.is_dir() or not place.exists()
+    except (OSError, ValueError):  # Addresses and data URIs need not be possible paths.
+        return None
+    if regular:
+        return None
+    return Failure(
+        UnreadableAudio(
+            "A recording of a folder or a list has to be a file",
+            f"{str(source)!r} is no regular file",
+            "leave it out, or give a pipe to auris transcribe",
+        )
+    )

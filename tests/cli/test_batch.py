@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,31 @@ def test_the_same_names_elsewhere_are_other_recordings(
     assert auris(*call, absolute, "--files", names).code == 1
     monkeypatch.chdir(tmp_path)
     assert auris(*call, absolute, "--files", names).code == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_among_recordings_holds_up_nothing(
+    auris: Auris, folder: Path, models: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(folder / "aaa.wav")
+    out, listed = tmp_path / "results.jsonl", tmp_path / "listed.jsonl"
+    call = ("batch", "-m", models / "ctc", "--output")
+    outcomes = []
+    # Opening the pipe would wait for ever; a thread of this kind does not hold up the tests then.
+    run = threading.Thread(
+        target=lambda: outcomes.append(auris(*call, out, "--input-dir", folder)), daemon=True
+    )
+    run.start()
+    run.join(60)
+    assert [done.code for done in outcomes] == [1]
+    found = contents(out)
+    assert len(found) == 22
+    assert "is no regular file" in found["aaa.wav"]["error"]
+    assert found["aaa.wav"]["kind"] == "UnreadableAudio"
+    (tmp_path / "list.txt").write_text(f"/dev/zero\n{'x' * 5000}\n{folder / 'clip00.wav'}\n")
+    done = auris(*call, listed, "--files", tmp_path / "list.txt")
+    assert "/dev/zero: A recording of a folder or a list has to be a file" in done.err
+    assert "1 of 3 recordings" in done.err
 
 
 def test_input_that_is_missing_or_empty(auris: Auris, tmp_path: Path) -> None:

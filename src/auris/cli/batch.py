@@ -91,7 +91,7 @@ def batch(
     formats = sorted(chosen_formats(output_format or []))
     beside = _beside(output_dir, formats, found, input_dir is not None)
     from auris.batching import Failure
-    from auris.bulk import Outcome, ResultsFile, input_of, source_of
+    from auris.bulk import Outcome, ResultsFile, input_of, irregular, source_of
     from auris.calls import reading_of
     from auris.pipeline import AsrPipeline
 
@@ -113,6 +113,9 @@ def batch(
     with ResultsFile(output, run) as results:
         if retry:
             results.forget_failures()
+        for name in list(results.missing(found.names)):
+            if failure := irregular(source_of(input_dir, name)):
+                results.append(Outcome(name, failure))
         names = list(results.missing(found.names))
         sources = [source_of(input_dir, name) for name in names]
         with _bar(results, len(found.names)) as progress:
