@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 import auris
 from tests.cli.command import program
 from tests.server.live import EXAMPLE, SAID, speech, until
+from tests.server.malformed import form, request
 from tests.server.talk import spoken, talk
 
 SERVE = [sys.executable, "-m", "auris", "serve", "--model", "tiny", "--device", "cpu"]
@@ -210,3 +212,15 @@ def test_wrong_usage_is_told_in_a_sentence(tmp_path: Path) -> None:
     done = program("serve", "--model", "nothing-like-this", "--state-dir", tmp_path)
     assert done.code == 1
     assert "Traceback" not in done.err
+
+
+def test_clients_that_leave_or_are_refused_are_lines_of_the_log(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as upload:
+            upload.sendall(request(form(EXAMPLE.read_bytes()))[:-5000])
+        until(lambda: "POST /v1/audio/transcriptions 499" in server.log())
+        metrics = server.client.get("/metrics").text
+        assert 'route="/v1/audio/transcriptions",status="499"} 1' in metrics
+        log = server.log()
+    assert not re.search("ERROR|Traceback", log), log

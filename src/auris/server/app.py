@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from auris import __version__
@@ -71,6 +71,7 @@ def create_app(server: Server) -> FastAPI:
         OSError,
         sqlite3.OperationalError,
         Gone,
+        ClientDisconnect,
     ):
         app.add_exception_handler(kind, _told)
     app.add_exception_handler(Exception, _unforeseen)
@@ -87,7 +88,7 @@ def create_app(server: Server) -> FastAPI:
 
 async def _told(request: Request, error: Exception) -> Response:
     """The answer for an error that was foreseen."""
-    if isinstance(error, Gone):
+    if isinstance(error, Gone | ClientDisconnect):
         return Response(status_code=LEFT)
     told = _as_told(error)
     if told.status >= 500:
