@@ -17,7 +17,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 import auris
 from tests.cli.command import program
@@ -223,4 +224,20 @@ def test_clients_that_leave_or_are_refused_are_lines_of_the_log(tmp_path: Path) 
         metrics = server.client.get("/metrics").text
         assert 'route="/v1/audio/transcriptions",status="499"} 1' in metrics
         log = server.log()
+    assert not re.search("ERROR|Traceback", log), log
+
+
+def test_refused_and_broken_websockets_are_lines_of_the_log(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        with pytest.raises(InvalidStatus):
+            connect(server.url.replace("http", "ws") + "/v1/realtime?intent=conversation")
+        with talk(server.url) as session:
+            session.socket.send(b"\xff\xfe", text=True)
+            with pytest.raises(ConnectionClosed) as end:
+                session.socket.recv(timeout=30)
+            assert end.value.rcvd is not None
+            assert end.value.rcvd.code == 1007
+        until(lambda: "WEBSOCKET /v1/realtime 101 1007" in server.log())
+        log = server.log()
+    assert "INFO WEBSOCKET /v1/realtime 400" in log
     assert not re.search("ERROR|Traceback", log), log

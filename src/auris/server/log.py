@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-__all__ = ["LOGS", "WithoutAddresses"]
+__all__ = ["LOGS", "WithoutWebSockets"]
 
 LOGS: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-    "filters": {"without_addresses": {"()": "auris.server.log.WithoutAddresses"}},
+    "filters": {"without_websockets": {"()": "auris.server.log.WithoutWebSockets"}},
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": "plain",
-            "filters": ["without_addresses"],
+            "filters": ["without_websockets"],
             "stream": "ext://sys.stderr",
         }
     },
@@ -34,9 +34,19 @@ LOGS: dict[str, Any] = {
 """uvicorn's own log of requests is off: it writes whole addresses."""
 
 
-class WithoutAddresses(logging.Filter):
-    """Leaves out uvicorn's lines about WebSockets, which no option turns off."""
+OF_CLIENTS = (
+    "ASGI callable returned without completing handshake.",
+    "Invalid UTF-8 sequence received from client.",
+)
+"""What uvicorn calls an error where a handshake was refused with an answer of our own, and where a
+client broke the protocol; `auris.server.access` has a line with the status and the code for both."""
+
+
+class WithoutWebSockets(logging.Filter):
+    """Leaves out uvicorn's lines about WebSockets, which no option turns off: they hold addresses,
+    or take what clients do for errors of the server."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a line is written."""
-        return '"WebSocket ' not in str(record.msg)
+        said = str(record.msg)
+        return '"WebSocket ' not in said and said not in OF_CLIENTS
