@@ -69,7 +69,7 @@ def test_an_item_is_the_text_of_a_file(live: Live, offline: AsrPipeline, block: 
     with talk(live.url) as session:
         assert session.update(include=(LOGPROBS,))["session"]["include"] == [LOGPROBS]
         events = session.item(samples, block)
-    file = offline.transcribe((samples, 24_000), chunk_seconds=3)
+    file = offline.transcribe((samples, 24_000), chunk_seconds=3, vad=False)
     _same(events[-1], file)
     assert len([kind for kind in _kinds(events) if kind.endswith(".delta")]) == len(file.segments)
     assert _deltas(events) == events[-1]["transcript"]
@@ -82,8 +82,25 @@ def test_longer_delay_means_longer_pieces(live: Live, offline: AsrPipeline) -> N
     with talk(live.url) as session:
         session.update(include=(LOGPROBS,), transcription={"delay": "xhigh"})
         events = session.item(samples)
-    _same(events[-1], offline.transcribe((samples, 24_000)))
+    _same(events[-1], offline.transcribe((samples, 24_000), chunk_seconds=30, vad=False))
     assert sum(event["type"] == DELTA for event in events) == 1
+
+
+def test_no_delay_is_the_general_one(live: Live) -> None:
+    with talk(live.url) as session:
+        for delay, used in (("high", "high"), (None, "low")):
+            updated = session.update(transcription={"delay": delay})["session"]
+            assert updated["audio"]["input"]["transcription"]["delay"] == used
+
+
+def test_a_language_that_the_model_does_not_know_is_refused_at_once(live: Live) -> None:
+    with talk(live.url) as session:
+        error = session.update(transcription={"language": "de"})["error"]
+        assert error["param"] == "session.audio.input.transcription.language"
+        assert "This model knows English, but German was asked" in error["message"]
+        session.update(transcription={"model": "tiny-ctc"})
+        assert "error" in session.update(transcription={"language": "German"})
+        assert session.update(transcription={"language": "en"})["type"] == "session.updated"
 
 
 @pytest.mark.parametrize(("name", "codec"), [("audio/pcmu", "mulaw"), ("audio/pcma", "alaw")])
@@ -209,7 +226,7 @@ def test_too_little_is_not_committed_and_not_lost(live: Live) -> None:
 def test_sessions_do_not_mix(live: Live, offline: AsrPipeline) -> None:
     """Several at once, block by block in turns, each with another text."""
     voices = [spoken(1 + n, pause=0.3)[n * 9000 :] for n in range(4)]
-    expected = [offline.transcribe((voice, 24_000), chunk_seconds=3) for voice in voices]
+    expected = [offline.transcribe((voice, 24_000), chunk_seconds=3, vad=False) for voice in voices]
     assert len({file.text for file in expected}) > 2
     opened = [talk(live.url) for _ in voices]
     sessions = [one.__enter__() for one in opened]

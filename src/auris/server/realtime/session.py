@@ -31,9 +31,6 @@ BACKLOG_SECONDS = 120.0
 LEAST_COMMITTED = 0.1
 """Seconds of the shortest item that a client can commit."""
 
-CHECKED = {"prompt": "prompt", "language": "language", "file": "model"}
-"""Settings of a transcription by the form fields that messages of the engine are about."""
-
 
 class RealtimeSession:
     """One connection.
