@@ -52,5 +52,9 @@ def test_an_error_says_rule_finding_and_remedy(kind: type[AurisError]) -> None:
     assert (error.rule, error.found, error.remedy) == ("The rule", "it is broken", "mend it")
     assert kind.exit_code == (2 if kind in (errors.UsageError, errors.LanguageError) else 1)
     assert kind.__doc__
+    spanned = kind("The rule", "it is broken", "mend it", "choose --start")
+    assert str(spanned) == "The rule, but it is broken: mend it, or choose start."
+    assert str(spanned.without_span()) == str(error)
+    assert str(pickle.loads(pickle.dumps(spanned))) == str(spanned)
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (kind, str(error))

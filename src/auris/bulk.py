@@ -119,7 +119,7 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         if isinstance(self.result, Failure):
-            error = self.result.error
+            error = self.result.error.without_span()
             return {"file": self.name, "error": error.sentence, "kind": type(error).__name__}
         return {"file": self.name, **self.result.to_dict()}
 

@@ -61,20 +61,27 @@ class AurisError(Exception):
         rule: what has to hold, as the beginning of a sentence.
         found: what was found instead.
         remedy: what the reader can do about it.
+        by_span: what else, where the reader can choose a span of the recording.
     """
 
     exit_code = 1
 
-    def __init__(self, rule: str, found: str, remedy: str) -> None:
-        super().__init__(rule, found, remedy)
+    def __init__(self, rule: str, found: str, remedy: str, by_span: str = "") -> None:
+        super().__init__(rule, found, remedy, by_span)
         self.rule = rule
         self.found = found
         self.remedy = remedy
+        self.by_span = by_span
 
     @property
     def sentence(self) -> str:
         """The message as the command line tells it, with options."""
-        return f"{self.rule}, but {self.found}: {self.remedy}."
+        remedies = ", or ".join(filter(None, (self.remedy, self.by_span)))
+        return f"{self.rule}, but {self.found}: {remedies}."
+
+    def without_span(self) -> AurisError:
+        """The same for a front that always takes whole recordings."""
+        return type(self)(self.rule, self.found, self.remedy)
 
     def __str__(self) -> str:
         return _OPTION.sub(lambda option: option[1].replace("-", "_"), self.sentence)

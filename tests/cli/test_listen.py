@@ -111,6 +111,7 @@ def test_what_was_heard_before_damage_is_written(auris: Auris, said: Any) -> Non
     assert done.code == 1
     assert json.loads(done.out.splitlines()[-1])["stable"]
     is_one_sentence(done.err, "can be read")
+    assert "duration" not in done.err
 
 
 @pytest.mark.parametrize(

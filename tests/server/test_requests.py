@@ -144,6 +144,13 @@ def test_a_request_needs_a_recording(live: Live) -> None:
         _error(response, 400, "file")
 
 
+def test_advice_names_no_option_of_other_fronts(live: Live) -> None:
+    whole = speech(2)
+    error = _error(live.transcribe(whole[: len(whole) // 2]), 400, "file")
+    assert "seconds of the given file can be read" in error["message"]
+    assert error["message"].endswith(": get or encode the file anew.")
+
+
 def test_file_and_url_exclude_each_other(live: Live, example: bytes) -> None:
     _error(live.transcribe(example, url="http://a/b.wav"), 400, "url")
     with live.client() as client:

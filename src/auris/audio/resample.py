@@ -277,7 +277,8 @@ def _usable(
     return samples[:, :place], InvalidSamples(
         f"Samples have to be finite numbers of at most {LOUDEST:.0e}",
         f"{name} has {value} at {seconds:.3f} s",
-        "repair the recording, or choose a span without such samples by start and duration",
+        "repair the recording",
+        "choose a span without such samples by start and duration",
     )
 
 
@@ -290,8 +291,8 @@ def _damaged(broken: BrokenOffError, heard: int, span: Span, name: str) -> Unrea
     return UnreadableAudio(
         "A recording has to be readable up to the end of the asked span",
         f"only {readable:.2f}{of} seconds of {name} can be read ({broken.reason})",
-        "get or encode the file anew"
-        + (f", or ask for the part that is whole, with --duration {rest:.2f}" if rest else ""),
+        "get or encode the file anew",
+        f"ask for the part that is whole, with --duration {rest:.2f}" if rest else "",
     )
 
 

@@ -21,7 +21,7 @@ from auris.cli.options import (
     Threads,
     listed,
 )
-from auris.errors import EmptyAudio, UnreadableAudio, UsageError
+from auris.errors import AudioError, EmptyAudio, UnreadableAudio, UsageError
 from auris.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def _file() -> Iterator[NDArray[Any]]:
     """Samples at 16 kHz of a file of any format from standard input, as they are decoded.
 
     Raises:
-        UnreadableAudio: it is none, or it breaks off.
+        AudioError: it is none, or it breaks off.
     """
     from auris.audio.io import stream
 
@@ -271,9 +271,9 @@ def _file() -> Iterator[NDArray[Any]]:
         for block in stream("-"):
             began = True
             yield block[0]
-    except UnreadableAudio as error:
-        if began:
-            raise
+    except AudioError as error:
+        if began or not isinstance(error, UnreadableAudio):
+            raise error.without_span() from error
         remedy = f"{error.remedy}, or give --rate where it is raw 16-bit mono"
         raise UnreadableAudio(error.rule, error.found, remedy) from error
 

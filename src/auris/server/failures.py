@@ -91,6 +91,7 @@ def is_full_disk(error: BaseException) -> bool:
 
 def as_api_error(error: AurisError) -> ApiError:
     """What the caller is told of an error of the engine's."""
+    error = error.without_span()
     message = error.sentence if isinstance(error, UnsupportedOption) else str(error)
     if isinstance(error, AudioError):
         return ApiError(400, message, param="file", code="invalid_audio")
