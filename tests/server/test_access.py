@@ -56,7 +56,10 @@ def test_a_wrong_key_is_refused(closed: Live, header: str) -> None:
     for path in ("/v1/models", "/metrics", "/v1/jobs", "/openapi.json", "/nothing"):
         response = _ask(closed, path, **given)
         assert response.status_code == 401
-        assert response.json()["error"]["code"] == "invalid_api_key"
+        error = response.json()["error"]
+        assert error["code"] == "invalid_api_key"
+        missing = error["message"].startswith("An API key is missing")
+        assert missing == (" " not in header), error
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
@@ -170,7 +173,7 @@ def test_a_broken_request_does_not_end_the_server(live: Live) -> None:
                 connection.sendall(sent)
                 connection.shutdown(socket.SHUT_WR)
                 answer = connection.recv(100)
-            except ConnectionError:
+            except OSError:  # The server may have closed it before the end was said.
                 answer = b""
         assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
     assert _ask(live, "/health").status_code == 200

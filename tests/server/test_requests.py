@@ -16,6 +16,7 @@ from auris.server.settings import Settings
 from auris.text.languages import LANGUAGES
 from tests.audio.media import encode, pcm
 from tests.server.live import EXAMPLE, SAID, Live, running, speech
+from tests.server.malformed import BOUNDARY, PLACE, form
 from tests.tiny_models import write_tiny
 
 Fields = dict[str, object]
@@ -136,7 +137,7 @@ def test_a_request_needs_a_recording(live: Live) -> None:
     with live.client() as client:
         response = client.post("/v1/audio/transcriptions", data={"model": "tiny"})
         _error(response, 400, "file")
-        response = client.post("/v1/audio/transcriptions", json={"model": "tiny"})
+        response = client.post("/v1/audio/transcriptions", data={"prompt": "x"})
         _error(response, 400, "model")
         response = client.post(
             "/v1/audio/transcriptions", files={"file": b""}, data={"model": "tiny"}
@@ -149,6 +150,26 @@ def test_advice_names_no_option_of_other_fronts(live: Live) -> None:
     error = _error(live.transcribe(whole[: len(whole) // 2]), 400, "file")
     assert "seconds of the given file can be read" in error["message"]
     assert error["message"].endswith(": get or encode the file anew.")
+
+
+def test_text_has_to_be_text(live: Live, example: bytes) -> None:
+    kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    with live.client(**kind) as client:
+        response = client.post(PLACE, content=form(example, prompt=b"\xff\xfe"))
+        assert "no text in utf-8" in _error(response, 400, "prompt")["message"]
+        response = client.post(PLACE, content=form(example, prompt="ä".encode()))
+        assert response.status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=utf-8", ""])
+def test_what_is_no_form_is_told_so(live: Live, kind: str) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    for place in (PLACE, "/v1/jobs"):
+        with live.client() as client:
+            response = client.post(place, content=b'{"model": "tiny"}', headers=headers)
+        message = _error(response, 400, None)["message"]
+        assert "multipart/form-data" in message
+        assert (kind.partition(";")[0] or "no Content-Type") in message
 
 
 def test_file_and_url_exclude_each_other(live: Live, example: bytes) -> None:

@@ -174,9 +174,10 @@ class Access:
         # Every key is compared, whole: how long it takes says nothing.
         matches = [hmac.compare_digest(given, known) for known in self._keys]
         if scheme.lower() != "bearer" or not any(matches):
+            wrong = "Incorrect API key provided" if key else "An API key is missing"
             raise ApiError(
                 401,
-                "Incorrect API key provided: send it as 'Authorization: Bearer KEY'.",
+                f"{wrong}: send it as 'Authorization: Bearer KEY'.",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )

@@ -18,9 +18,24 @@ MOST_FILES, MOST_FIELDS, MOST_FIELD_BYTES = 1, 200, 1 << 20
 
 
 class _WholeForm(MultiPartParser):
-    """A parser that notices whether a form came to its end."""
+    """A parser that refuses text in another charset, and notices whether a form came to its end."""
 
     ended = False
+
+    def on_part_end(self) -> None:
+        part = self._current_part
+        if part.file is None:
+            try:
+                part.data.decode(self._charset)
+            except UnicodeDecodeError:
+                name = part.field_name
+                raise ApiError(
+                    400,
+                    f"Invalid '{name}': its bytes are no text in {self._charset}.",
+                    param=name,
+                    code="invalid_value",
+                ) from None
+        super().on_part_end()
 
     def on_end(self) -> None:
         self.ended = True
@@ -46,7 +61,8 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
     Raises:
         ApiError: it is no form.
     """
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
         parser = _WholeForm(
             request.headers,
             request.stream(),
@@ -58,6 +74,13 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
             form = await parser.whole()
         except MultiPartException as error:
             raise ApiError(400, error.message, code="invalid_form") from None
+    elif kind != "application/x-www-form-urlencoded":
+        found = f"its Content-Type is {kind[:100]!r}" if kind else "it has no Content-Type"
+        raise ApiError(
+            400,
+            f"The request has to be a form, multipart/form-data, but {found}.",
+            code="invalid_form",
+        )
     else:
         form = await request.form(max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES)
     try:
