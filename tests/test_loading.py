@@ -111,6 +111,16 @@ def test_directories_that_are_no_checkpoint(
         AsrPipeline.from_pretrained(directory, device="cpu")
 
 
+@pytest.mark.parametrize("name", ["en", "english", "Klingon"])
+def test_languages_of_traits_are_names_that_can_be_asked(tmp_path: Path, name: str) -> None:
+    directory = write_tiny(tmp_path / "m")
+    (directory / "traits.json").write_text(json.dumps({"languages": ["German", name]}))
+    with pytest.raises(ConfigError, match=f"have to be English names.* has '{name}'"):
+        AsrPipeline.from_pretrained(directory, device="cpu")
+    (directory / "traits.json").write_text(json.dumps({"languages": ["German"]}))
+    assert AsrPipeline.from_pretrained(directory, device="cpu").traits.languages == ("German",)
+
+
 def test_stop_ids_come_from_the_generation_config(qwen: AsrPipeline, tmp_path: Path) -> None:
     said = qwen.transcribe(clip(2.0), max_new_tokens=BUDGET).segments[0].tokens
     stop = said[-1]

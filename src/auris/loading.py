@@ -17,10 +17,11 @@ from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
 from auris.checkpoints.packed import load_packed
 from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
-from auris.checkpoints.traits import Traits, load_traits
+from auris.checkpoints.traits import TRAITS, Traits, load_traits
 from auris.config import QwenAsrConfig
-from auris.errors import DeviceError, UnsupportedOption, UsageError
+from auris.errors import ConfigError, DeviceError, UnsupportedOption, UsageError
 from auris.models.attention import Kernel
+from auris.text.languages import LANGUAGES
 from auris.text.tokenizer import Tokenizer
 
 __all__ = [
@@ -135,7 +136,7 @@ def load_model(
     asked_device = default_device if device is None else device
     checkpoint = open_checkpoint(found.directory)
     quantization = _quantization(dtype, checkpoint)
-    traits = load_traits(found.directory)
+    traits = _known_traits(found.directory)
     place = pick_device(asked_device) if quantization is None else _packed_device(asked_device)
     # Neither waits for the other: the tokenizer parses while the weights are read.
     with ThreadPoolExecutor(1) as pool, within_memory():
@@ -150,6 +151,24 @@ def load_model(
             )
         backend = TorchBackend(weights, kernel, exact=exact_logprobs)
         return Loaded(found, checkpoint, backend, tokenizer.result(), traits)
+
+
+def _known_traits(directory: Path) -> Traits:
+    """The traits beside a model's weights, whose languages are those that a call can ask for.
+
+    Raises:
+        CheckpointError: they are damaged, or name a language otherwise.
+    """
+    traits = load_traits(directory)
+    names = set(LANGUAGES.values())
+    unknown = [name for name in traits.languages or () if name not in names]
+    if unknown:
+        raise ConfigError(
+            f"languages of {TRAITS} have to be English names, as {LANGUAGES['en']!r} is",
+            f"{str(directory / TRAITS)!r} has {', '.join(map(repr, unknown))}",
+            "correct it; codes and other languages cannot be asked for",
+        )
+    return traits
 
 
 def _quantization(dtype: str, checkpoint: Checkpoint) -> Quantization | None:
