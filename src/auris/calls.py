@@ -263,7 +263,7 @@ def _batch_seconds(given: object) -> float:
     if isinstance(given, numbers.Real) and 0.0 < float(given) < math.inf:
         return float(given)
     raise UsageError(
-        "batch_seconds has to be a number of seconds, more than 0",
+        "batch_seconds has to be a finite number of seconds, more than 0",
         f"it is {given!r}",
         "choose one, or leave it out",
     )

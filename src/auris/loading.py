@@ -85,15 +85,17 @@ class Loaded:
     traits: Traits
 
 
-def check_count(name: str, number: int, most: int = MOST) -> None:
-    """Refuse what is no whole number from 1 to `most`.
+def check_count(name: str, number: int, most: int = MOST, least: int = 1) -> None:
+    """Refuse what is no whole number from `least` to `most`.
 
     Raises:
         UsageError: it is none.
     """
-    if not isinstance(number, int) or not 1 <= number <= most:
+    if not isinstance(number, int) or not least <= number <= most:
         raise UsageError(
-            f"{name} has to be a whole number from 1 to {most}", f"it is {number!r}", "correct it"
+            f"{name} has to be a whole number from {least} to {most}",
+            f"it is {number!r}",
+            "correct it",
         )
 
 

@@ -284,7 +284,7 @@ class AsrPipeline:
         cancelled = cancel.is_set if cancel else lambda: False
         reading, workers = reading_of(given, self.traits), given.get("workers", 0)
         if workers:
-            check_count("workers", workers)
+            check_count("workers", workers, least=0)
             updates = _read_ahead(
                 recognizer, ReadAhead(reading, workers), sources, options, rows, cancelled
             )

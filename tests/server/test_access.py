@@ -200,8 +200,11 @@ def test_settings_are_checked() -> None:
         Settings(public=True)
     with pytest.raises(UsageError, match="16 characters"):
         Settings(keys=("short",))
-    with pytest.raises(UsageError, match="most_jobs"):
+    with pytest.raises(
+        UsageError, match=r"max_jobs \(most_jobs\) has to be .* below 1e\+15"
+    ) as wrong:
         Settings(most_jobs=0)
+    assert wrong.value.sentence.startswith("--max-jobs (most_jobs)")
     settings = Settings(models=("a", "b"), keys=KEYS, state_dir="x", threads=2)
     assert Settings.from_json(settings.to_json()) == settings
 

@@ -61,6 +61,9 @@ An array is float16/32/64 (taken as it is), int16, int32 or uint8 (scaled to -1.
 tracks the container's default one is taken."""
 
 
+ENDLESS = 1e9
+"""Seconds that no recording has: a number of them is a slip."""
+
 WEB = WebLimits()
 """What fetching may cost unless a caller says otherwise."""
 
@@ -187,11 +190,11 @@ def _nearest(seconds: float) -> int:
 def _seconds(option: str, value: object) -> float:
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         seconds = float(value)
-        if (option == "start" and seconds == 0.0) or 0.0 < seconds < 1e9:
+        if (option == "start" and seconds == 0.0) or 0.0 < seconds < ENDLESS:
             return seconds
     least = "0 or more" if option == "start" else "more than 0"
     raise UsageError(
-        f"{option} has to be a number of seconds, {least}",
+        f"{option} has to be a number of seconds, {least} and less than {ENDLESS:,.0f}",
         f"it is {value!r}",
         "count from the beginning of the source, or leave the option out",
     )

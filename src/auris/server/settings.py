@@ -19,6 +19,25 @@ SHORTEST_KEY = 16
 """Fewest characters of a key: shorter ones can be guessed."""
 
 
+LIMITS = {
+    "batch_size": "--batch-size",
+    "chunk_seconds": "--chunk-seconds",
+    "most_upload_bytes": "--max-upload-mb",
+    "most_audio_seconds": "--max-audio-seconds",
+    "most_sample_rate": "--max-sample-rate",
+    "most_channels": None,
+    "most_seconds_in_flight": "--max-seconds-in-flight",
+    "most_jobs": "--max-jobs",
+    "keep_jobs_seconds": "--keep-jobs-days",
+    "most_realtime_sessions": "--max-realtime-sessions",
+    "most_idle_seconds": "--realtime-idle-seconds",
+}
+"""Settings that are numbers above 0, and the options of `auris serve` that give them."""
+
+BOUND = 1e15
+"""Of such numbers: what reaches it is a slip."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a server is set up.
@@ -74,23 +93,12 @@ class Settings:
     public: bool = False
 
     def __post_init__(self) -> None:
-        for name in (
-            "batch_size",
-            "chunk_seconds",
-            "most_upload_bytes",
-            "most_audio_seconds",
-            "most_sample_rate",
-            "most_channels",
-            "most_seconds_in_flight",
-            "most_jobs",
-            "keep_jobs_seconds",
-            "most_realtime_sessions",
-            "most_idle_seconds",
-        ):
+        for name, option in LIMITS.items():
             value = getattr(self, name)
-            if value is not None and not 0 < value < 1e15:
+            if value is not None and not 0 < value < BOUND:
                 raise UsageError(
-                    f"{name} has to be a number above 0",
+                    f"{f'{option} ({name})' if option else name} has to be a number above 0 and "
+                    f"below {BOUND:g}",
                     f"it is {value}",
                     "correct it",
                 )
