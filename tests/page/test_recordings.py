@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,34 @@ def test_a_call_can_be_cancelled(opened: Opening, live: Live) -> None:
         assert page.is_hidden("#stop")
         page.wait_for_timeout(50)
         assert page.is_hidden("#results")
+
+
+def test_after_a_failure_it_can_be_tried_again(opened: Opening) -> None:
+    place = "**/v1/audio/transcriptions"
+    failures: list[Callable[[Any], None]] = [
+        lambda route: route.fulfill(status=429, headers={"Retry-After": "7"}, json={}),
+        lambda route: route.abort(),
+    ]
+    with opened() as shown:
+        page = shown.ready()
+        page.route(place, failures[0])
+        page.set_input_files("#file", EXAMPLE)
+        page.wait_for_selector("#error:visible")
+        assert "Try again in 7 seconds" in page.inner_text("#error")
+        page.wait_for_selector("#again:visible")
+        assert page.is_hidden("#downloads-label")
+        page.unroute(place)
+        page.click("#again")
+        page.wait_for_selector("#downloads a")
+        said = page.inner_text("#stable")
+        assert said
+        for failure in failures:
+            page.route(place, failure)
+            page.click("#again")
+            page.wait_for_selector("#error:visible")
+            page.wait_for_selector("#again:visible")
+            assert page.inner_text("#stable") == said, "what was there is kept"
+            page.unroute(place)
+        page.click("#again")
+        page.wait_for_selector("#downloads a")
+        assert page.inner_text("#stable") == said

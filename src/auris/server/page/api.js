@@ -8,6 +8,8 @@ const KEPT = "auris-key";
 /** The key that the server asked for; kept while the tab is open. */
 export const key = {
   get: () => sessionStorage.getItem(KEPT) ?? "",
+  /** Whether it can stand in a request at all. */
+  possible: (value) => /^[!-~]*$/.test(value),
   set: (value) => sessionStorage.setItem(KEPT, value),
 };
 

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import * as downloads from "./downloads.js";
-import { inWords } from "./errors.js";
+import { Told, inWords } from "./errors.js";
 import { RATE, Session } from "./live.js";
 import { listen } from "./microphone.js";
 import * as options from "./options.js";
@@ -94,7 +94,12 @@ async function recognize(length, keepText = false) {
   const mine = (running = new AbortController());
   if (!options.chosen()) await begin();
   const asked = options.chosen();
-  if (!asked) return;
+  if (!asked) {
+    // With a key, or when the server is back, it can be recognized after all.
+    if (running === mine) running = null;
+    results.hidden = false;
+    return;
+  }
   calm();
   downloads.clear();
   results.hidden = true;
@@ -120,6 +125,7 @@ async function recognize(length, keepText = false) {
     const cancelled = problem.name === "AbortError";
     status.textContent = cancelled ? "Cancelled." : "";
     if (!cancelled && !keepText) transcript.clear("");
+    results.hidden = cancelled && !keepText;
     if (!cancelled) fail(problem);
   }
   if (running === mine) idle();
@@ -283,7 +289,9 @@ file.addEventListener("change", async () => {
 speak.addEventListener("click", () => (speech ? stopSpeaking() : startSpeaking()));
 stop.addEventListener("click", () => running?.abort());
 document.getElementById("again").addEventListener("click", () => {
-  if (recording) open(recording.file, { quiet: recording.quiet });
+  if (!recording) return;
+  // A text stays until there is another: the server may be full, or gone.
+  open(recording.file, { quiet: recording.quiet, keepText: transcript.current() !== "" });
 });
 document.getElementById("copy").addEventListener("click", async () => {
   try {
@@ -295,8 +303,13 @@ document.getElementById("copy").addEventListener("click", async () => {
 });
 keyForm.addEventListener("submit", (event) => {
   event.preventDefault();
-  api.key.set(keyField.value.trim());
+  const given = keyField.value.trim();
   keyField.value = "";
+  if (!api.key.possible(given)) {
+    fail(new Told("No key looks like this: keys have letters, digits and signs of ASCII, no spaces."));
+    return;
+  }
+  api.key.set(given);
   begin();
 });
 
