@@ -37,8 +37,9 @@ REST_SECONDS = 1.0
 SHORTEST_HALVED = 4 * SAMPLE_RATE
 """Samples of the shortest piece that is worth cutting again."""
 
-PAUSE = SAMPLE_RATE // 10
-"""Samples over which quietness is measured."""
+PAUSE = 3 * SAMPLE_RATE // 10
+"""Samples over which quietness is measured: longer than the closure of a consonant, which is as
+quiet as a pause between words."""
 
 STEP = SAMPLE_RATE // 100
 """Samples between the places that are compared."""
@@ -49,7 +50,7 @@ speech as speech, so pauses under 4 s stay."""
 
 
 def _quietest(samples: Samples, allowed: NDArray[np.bool_] | None = None) -> int:
-    """The middle of the quietest tenth of a second; of equals, the one nearest to the middle.
+    """The middle of the quietest 0.3 s; of equals, the one nearest to the middle.
 
     Args:
         samples: where to look.
