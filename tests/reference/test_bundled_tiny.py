@@ -15,6 +15,7 @@ from auris.checkpoints.configs import read_json
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.load import load_weights, open_checkpoint
+from auris.checkpoints.traits import TRAITS
 from auris.evaluation.wer import read_set
 from auris.parity import Parity
 from auris.recognizers import token_budget
@@ -40,7 +41,7 @@ OFFICIAL_FILES = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
-OUR_FILES = {"README.md", CTC_HEAD, CALIBRATION}
+OUR_FILES = {"README.md", CTC_HEAD, CALIBRATION, TRAITS}
 
 DEFAULTS = {"initializer_range", "dtype", "transformers_version", "layer_types", "bos_token_id"}
 DEFAULTS |= {"eos_token_id", "pad_token_id", "max_window_layers", "sliding_window"}
