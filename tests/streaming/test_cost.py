@@ -56,7 +56,8 @@ def test_an_hour_of_silence_is_heard_in_constant_memory(pipelines: dict[str, Asr
             gc.collect()
             held.append(len(gc.get_objects()))
             last.append([update.cost for update in updates[-6:]])
-    assert abs(held[1] - held[0]) < 200
+    # What other tests left in the process may go meanwhile; a leak of every piece would be 1100.
+    assert held[1] - held[0] < 200
     assert last[0] == last[1]
 
 
