@@ -108,7 +108,8 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """Objects made between two searches for garbage. Importing torch and reading a vocabulary make
-hundreds of thousands that stay; searching among them was a fifth of a command's start."""
+hundreds of thousands that stay; searching among them took about a fifth of a command's
+start in the one run that was looked at."""
 
 
 def main(arguments: list[str] | None = None) -> None:
