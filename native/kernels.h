@@ -49,6 +49,9 @@ struct Kernels {
   // x [count] to bfloat16, to the nearest.
   void (*narrow)(const float* x, int count, uint16_t* out);
 
+  // x [count] of bfloat16 in float32; a multiple of 16.
+  void (*widen)(const uint16_t* x, int64_t count, float* out);
+
   // gate [count] = silu(gate) * up.
   void (*swiglu)(const float* gate, const float* up, int count, float* out);
 
@@ -74,9 +77,9 @@ constexpr int kAhead = 4096;
 // places of the cache.
 inline int64_t padded(int64_t columns) { return columns + 64; }
 
-// Bytes that `products` needs as scratch: a block of unpacked rows.
+// Bytes that `products` needs as scratch: a block of rows as they are multiplied, and 16 unpacked.
 inline int64_t scratch_bytes(const auris_matrix& matrix) {
-  return kRowBlock * padded(matrix.columns);
+  return (kRowBlock + 16) * padded(matrix.columns);
 }
 
 // Whether the rows of a matrix lie as the bytes that are multiplied.
