@@ -43,6 +43,16 @@ struct Kernels {
   // out [width] = x / rms(x) * weight.
   void (*norm)(const float* x, const float* weight, int width, float eps, float* out);
 
+  // out [width] = (x - mean) / deviation * weight + bias.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, int width, float eps,
+                     float* out);
+
+  // x [count] plus bias, in place.
+  void (*shift)(float* x, const float* bias, int count);
+
+  // x [count] = gelu(x + bias), the exact one.
+  void (*gelu)(float* x, const float* bias, int count);
+
   // x [2 half] turned by the angles of cosines and sines [half], in place.
   void (*rotate)(float* x, const float* cosines, const float* sines, int half);
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["Decoding", "Matrix", "available", "best", "instructions", "products", "use"]
+__all__ = ["Decoding", "Encoding", "Matrix", "available", "best", "instructions", "products", "use"]
 
 
 class _Matrix(ctypes.Structure):
@@ -46,6 +46,24 @@ class _Decoder(ctypes.Structure):
         ("layers", POINTER(_Layer)),
         ("norm", c_void_p),
         *((n, c_int32) for n in ("layer_count", "hidden", "heads", "kv_heads", "head_dim", "ffn")),
+        ("eps", c_float),
+    ]
+
+
+class _EncoderLayer(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("attention_norm", "attention_norm_bias")),
+        *((name, c_void_p) for name in ("ffn_norm", "ffn_norm_bias")),
+        *((f"{name}_bias", c_void_p) for name in ("qkv", "out", "up", "down")),
+        *((name, _Matrix) for name in ("qkv", "out", "up", "down")),
+    ]
+
+
+class _Encoder(ctypes.Structure):
+    _fields_ = [
+        ("layers", POINTER(_EncoderLayer)),
+        *((name, c_void_p) for name in ("norm", "norm_bias")),
+        *((name, c_int32) for name in ("layer_count", "width", "heads", "ffn")),
         ("eps", c_float),
     ]
 
@@ -101,6 +119,14 @@ def _library() -> ctypes.CDLL | None:
                 c_int32,
             ]
             library.auris_extend.restype = None
+            library.auris_contextualize.argtypes = [
+                POINTER(_Encoder),
+                *[c_void_p] * 2,
+                c_int32,
+                c_void_p,
+                c_int32,
+            ]
+            library.auris_contextualize.restype = None
             return library
     return None
 
@@ -244,3 +270,58 @@ class Decoding:
         native_pass = _Pass(*pointers, len(x), len(wanted))
         _built().auris_extend(self.struct, cache, native_pass, torch.get_num_threads())
         return states
+
+
+class Encoding:
+    """All layers of a packed audio encoder.
+
+    Args:
+        layers: of each layer the weight and bias of its attention norm and of its feed-forward
+            norm, and the biases of its matrices; and these: queries, keys and values; out; up;
+            down. Contiguous float32; None for the bias of an RMSNorm.
+        norm: weight and bias of the norm behind the last layer.
+        heads, ffn, eps: shapes; the width of a head is a multiple of 16.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[Sequence[Tensor | None], Sequence[Matrix]]],
+        norm: Sequence[Tensor | None],
+        heads: int,
+        ffn: int,
+        eps: float,
+    ) -> None:
+        self.held = layers, norm
+        structs = [
+            _EncoderLayer(*map(_place, tensors), *(matrix.struct for matrix in matrices))
+            for tensors, matrices in layers
+        ]
+        self.layers = (_EncoderLayer * len(structs))(*structs)
+        shapes = (len(structs), layers[0][1][0].struct.width, heads, ffn)
+        self.struct = _Encoder(self.layers, *map(_place, norm), *shapes, eps)
+
+    def contextualize(self, x: Tensor, windows: Sequence[int]) -> Tensor:
+        """Run tokens through all layers.
+
+        Args:
+            x: contiguous float32 [N, width], which is used up.
+            windows: where each window begins, and N: tokens attend inside of theirs.
+
+        Returns:
+            normed states [N, width].
+        """
+        states = torch.empty_like(x)
+        bounds = torch.tensor(windows, dtype=torch.int32)
+        _built().auris_contextualize(
+            self.struct,
+            x.data_ptr(),
+            bounds.data_ptr(),
+            len(bounds) - 1,
+            states.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return states
+
+
+def _place(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
