@@ -67,6 +67,14 @@ struct auris_encoder {
   float eps;
 };
 
+// Three convolutions; `channels` are a multiple of 16. first [9, channels]; the columns of second and
+// third [channels, 9 channels] are in the order of their taps, all channels of each.
+struct auris_stem {
+  const float *first, *first_bias, *second_bias, *third_bias;
+  auris_matrix second, third;
+  int32_t bins, channels;
+};
+
 // One pass: `tokens` embeddings x [tokens, hidden], which it changes. Token i extends row[i] at
 // position[i]; tokens of a row stand together in the order of their positions. cosines and sines
 // are tables [positions, head_dim / 2]. The normed states of the tokens listed in `wanted` go to
@@ -100,6 +108,11 @@ AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_
 AURIS_API void auris_best(const auris_matrix* matrix, const float* x, int64_t count, int32_t exact,
                           int32_t* token, float* logprob, float* gap, int32_t* read,
                           int32_t threads);
+
+// mels [count, bins, frames], chunks by themselves, to out [count, tokens, bins', channels]; each
+// convolution halves frames and bins upwards.
+AURIS_API void auris_convolve(const auris_stem* stem, const float* mels, int32_t count,
+                              int32_t frames, float* out, int32_t threads);
 
 // Window w are the tokens windows[w]..windows[w + 1] of x [tokens, width], which it uses up; there
 // are `count` windows, and the first begins at 0. Normed states go to states [tokens, width].

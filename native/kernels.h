@@ -19,6 +19,17 @@ struct Kernels {
   void (*quantize)(const float* x, int width, int columns, int8_t* codes, float* scale,
                    int32_t* sum);
 
+  // The two halves of that: the largest size of x [count], which is no number where one of x is none;
+  // codes [count] of x times inverse, which returns their sum.
+  float (*largest_size)(const float* x, int count);
+  int32_t (*round_off)(const float* x, int count, float inverse, int8_t* codes);
+
+  // A row of the first convolution of a stem: out [width, channels] = gelu of the products of three
+  // rows x of [2 width + 1], 2 to the right from one output to the next, with weights [9, channels]
+  // and bias.
+  void (*begin)(const float* const* x, const float* weights, const float* bias, int channels,
+                int width, float* out);
+
   // Output rows first..last of x [count] times the matrix, to out [count, stride], which begins
   // with row `first`; added to what is there where `add`. codes [count, padded(columns)], scales [count] and sums [count] are of
   // `quantize`; scratch holds `scratch_bytes`.

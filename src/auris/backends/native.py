@@ -17,7 +17,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["Decoding", "Encoding", "Matrix", "available", "best", "instructions", "products", "use"]
+__all__ = [
+    "Convolutions",
+    "Decoding",
+    "Encoding",
+    "Matrix",
+    "available",
+    "best",
+    "instructions",
+    "products",
+    "use",
+]
 
 
 class _Matrix(ctypes.Structure):
@@ -65,6 +75,14 @@ class _Encoder(ctypes.Structure):
         *((name, c_void_p) for name in ("norm", "norm_bias")),
         *((name, c_int32) for name in ("layer_count", "width", "heads", "ffn")),
         ("eps", c_float),
+    ]
+
+
+class _Stem(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("first", "first_bias", "second_bias", "third_bias")),
+        *((name, _Matrix) for name in ("second", "third")),
+        *((name, c_int32) for name in ("bins", "channels")),
     ]
 
 
@@ -127,6 +145,14 @@ def _library() -> ctypes.CDLL | None:
                 c_int32,
             ]
             library.auris_contextualize.restype = None
+            library.auris_convolve.argtypes = [
+                POINTER(_Stem),
+                c_void_p,
+                *[c_int32] * 2,
+                c_void_p,
+                c_int32,
+            ]
+            library.auris_convolve.restype = None
             return library
     return None
 
@@ -321,6 +347,34 @@ class Encoding:
             torch.get_num_threads(),
         )
         return states
+
+
+class Convolutions:
+    """The three convolutions of a stem, the last two packed.
+
+    Args:
+        first: weights [9, channels] of the first, tap by tap; channels are a multiple of 16.
+        biases: [channels] of all three. These are contiguous float32.
+        packed: the others, [channels, 9 channels], tap by tap.
+        bins: of a mel.
+    """
+
+    def __init__(
+        self, first: Tensor, biases: Sequence[Tensor], packed: Sequence[Matrix], bins: int
+    ) -> None:
+        self.held = first, biases, packed
+        self.shape = -(-bins // 8), first.shape[1]
+        places = (tensor.data_ptr() for tensor in (first, *biases))
+        self.struct = _Stem(*places, *(m.struct for m in packed), bins, first.shape[1])
+
+    def convolve(self, mels: Tensor) -> Tensor:
+        """Chunks [C, bins, frames], contiguous float32, to [C, tokens, bins / 8, channels]."""
+        count, _, frames = mels.shape
+        out = torch.empty(count, -(-frames // 8), *self.shape)
+        _built().auris_convolve(
+            self.struct, mels.data_ptr(), count, frames, out.data_ptr(), torch.get_num_threads()
+        )
+        return out
 
 
 def _place(tensor: Tensor | None) -> int | None:

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Choice, Positions, best_of
-from auris.backends.native_encoder import NativeEncoder
+from auris.backends.native_encoder import NativeEncoder, NativeStem
 from auris.backends.native_step import NativeStep
 from auris.backends.quant import PackedEmbedding
 from auris.checkpoints.load import Model
@@ -204,6 +204,9 @@ class TorchBackend:
         self.native_encoder: NativeEncoder | None = None
         if NativeEncoder.runs(model.encoder):
             self.native_encoder = NativeEncoder(model.encoder)
+        self.native_stem: NativeStem | None = None
+        if NativeStem.runs(model.encoder.stem):
+            self.native_stem = NativeStem(model.encoder)
 
     @property
     def _decoding(self) -> QwenAsr:
@@ -224,7 +227,8 @@ class TorchBackend:
     def convolve(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """See `Backend.convolve`."""
         with within_memory():
-            tokens, lengths = self.model.encoder.tokens([mel.to(self.device) for mel in mels])
+            heard = [mel.to(self.device) for mel in mels]
+            tokens, lengths = self.model.encoder.tokens(heard, self.native_stem)
         return list(tokens.split(lengths))
 
     @torch.inference_mode()

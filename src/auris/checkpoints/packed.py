@@ -29,7 +29,7 @@ from auris.checkpoints.load import (
     stored_dtype,
     weight_files,
 )
-from auris.checkpoints.packing import Packing, pack, packed_shapes
+from auris.checkpoints.packing import Packing, as_matrix, pack, packed_shapes
 from auris.checkpoints.quantization import Quantization
 from auris.config import ModelConfig, PromptedConfig
 from auris.errors import CheckpointError
@@ -75,7 +75,8 @@ def _tensors(
         if packed is None:
             tensors[name] = dtype, list(parameter.shape)
         else:
-            shapes = packed_shapes(parameter.shape[0], parameter.shape[1], packed)
+            rows, width = parameter.shape[0], parameter[0].numel()
+            shapes = packed_shapes(rows, width, packed)
             tensors.update({f"{module}.{part}": shape for part, shape in shapes.items()})
     return tensors
 
@@ -98,7 +99,7 @@ def _packed(
                 f"{ours} holds others",
                 "use a checkpoint that is whole",
             )
-        for part, values in pack(tensor, packed).items():
+        for part, values in pack(as_matrix(tensor), packed).items():
             yield f"{module}.{part}", values
 
 
