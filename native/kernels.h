@@ -75,7 +75,7 @@ struct Kernels {
   void (*widen)(const uint16_t* x, int64_t count, float* out);
 
   // gate [count] = silu(gate) * up.
-  void (*swiglu)(const float* gate, const float* up, int count, float* out);
+  void (*swiglu)(float* gate, const float* up, int count);
 
   // Up to kQueries queries over one head's keys and values [longest, head_dim]: query i looks at
   // the first lengths[i] of them. scores holds kQueries * (longest + kLanes) floats.
