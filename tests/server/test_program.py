@@ -207,6 +207,13 @@ def test_wrong_usage_is_told_in_a_sentence(tmp_path: Path) -> None:
     done = program("serve", "--host", "0.0.0.0")
     assert done.code == 2
     assert "has to have keys" in done.err
+    done = program("serve", "--cors-origin", "x")
+    assert done.code == 2
+    assert "--cors-origin has to be * or an origin" in done.err
+    for alias in ("", "tiny"):
+        done = program("serve", "--model", "tiny", "--alias", alias, "--state-dir", tmp_path)
+        assert done.code == 2
+        assert "--alias has to be" in done.err
     done = program("serve", "--ssl-keyfile", "key.pem", "--state-dir", tmp_path)
     assert done.code == 2
     assert "certificate" in done.err
