@@ -52,6 +52,29 @@ struct auris_cache {
   int32_t bfloat16;
 };
 
+// A block of an audio encoder. Norms have a bias where they are LayerNorms, and none where they are
+// RMSNorms; qkv_bias [3 width], out_bias and down_bias [width], up_bias [ffn].
+struct auris_encoder_layer {
+  const float *attention_norm, *attention_norm_bias, *ffn_norm, *ffn_norm_bias;
+  const float *qkv_bias, *out_bias, *up_bias, *down_bias;
+  auris_matrix qkv, out, up, down;
+};
+
+struct auris_encoder {
+  const auris_encoder_layer* layers;
+  const float *norm, *norm_bias;
+  int32_t layer_count, width, heads, ffn;
+  float eps;
+};
+
+// Three convolutions; `channels` are a multiple of 16. first [9, channels]; the columns of second and
+// third [channels, 9 channels] are in the order of their taps, all channels of each.
+struct auris_stem {
+  const float *first, *first_bias, *second_bias, *third_bias;
+  auris_matrix second, third;
+  int32_t bins, channels;
+};
+
 // One pass: `tokens` embeddings x [tokens, hidden], which it changes. Token i extends row[i] at
 // position[i]; tokens of a row stand together in the order of their positions. cosines and sines
 // are tables [positions, head_dim / 2]. The normed states of the tokens listed in `wanted` go to
@@ -85,6 +108,16 @@ AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_
 AURIS_API void auris_best(const auris_matrix* matrix, const float* x, int64_t count, int32_t exact,
                           int32_t* token, float* logprob, float* gap, int32_t* read,
                           int32_t threads);
+
+// mels [count, bins, frames], chunks by themselves, to out [count, tokens, bins', channels]; each
+// convolution halves frames and bins upwards.
+AURIS_API void auris_convolve(const auris_stem* stem, const float* mels, int32_t count,
+                              int32_t frames, float* out, int32_t threads);
+
+// Window w are the tokens windows[w]..windows[w + 1] of x [tokens, width], which it uses up; there
+// are `count` windows, and the first begins at 0. Normed states go to states [tokens, width].
+AURIS_API void auris_contextualize(const auris_encoder* encoder, float* x, const int32_t* windows,
+                                   int32_t count, float* states, int32_t threads);
 
 AURIS_API void auris_extend(const auris_decoder* decoder, const auris_cache* cache,
                             const auris_pass* pass, int32_t threads);

@@ -16,6 +16,23 @@ struct Block {
   int tokens;
 };
 
+// Blocks first, first + step, ... before `end`, all of one row, that a thread works on. Where they
+// are many, keys and values are made wide once for all of them.
+struct Share {
+  int64_t first, end, step;
+  bool wide;
+};
+
+constexpr int64_t kManyBlocks = 8;
+constexpr int64_t kSharesEach = 4;  // Of a thread, at least, of a row's key-value heads.
+
+// Keys and values of one row and head.
+struct Heard {
+  const void* keys;
+  const void* values;
+  bool bfloat16;
+};
+
 class Pass {
  public:
   Pass(const auris_decoder& decoder, const auris_cache& cache, const auris_pass& pass, int threads)
@@ -32,6 +49,10 @@ class Pass {
     score_room_ = static_cast<int64_t>(kQueries) * (longest_ + kLanes);
     scores_ = score_memory.of(score_room_ * threads);
     cut_blocks();
+    if (share_blocks()) {
+      wide_room_ = 2 * static_cast<int64_t>(longest_) * d_.head_dim;
+      wide_ = wide_memory.of(wide_room_ * threads);
+    }
   }
 
   void run() {
@@ -55,6 +76,25 @@ class Pass {
       else
         blocks.push_back({i, 1});
     }
+  }
+
+  // Returns whether some of the shares are wide.
+  bool share_blocks() {
+    const int64_t count = static_cast<int64_t>(blocks.size());
+    const int64_t parts = (kSharesEach * threads_ + d_.kv_heads - 1) / d_.kv_heads;
+    bool wide = false;
+    shares.clear();
+    for (int64_t first = 0, end = 0; first < count; first = end) {
+      while (end < count && pass_.row[blocks[end].token] == pass_.row[blocks[first].token]) ++end;
+      if (cache_.bfloat16 && end - first >= kManyBlocks * parts) {
+        for (int64_t part = 0; part < parts; ++part) shares.push_back({first + part, end, parts, true});
+        wide = true;
+      } else {
+        // From the row's end on, so that the last shares are short ones.
+        for (int64_t block = end; block-- > first;) shares.push_back({block, block + 1, 1, false});
+      }
+    }
+    return wide;
   }
 
   void normed_codes(const float* weight, const auris_matrix& matrix) {
@@ -125,19 +165,30 @@ class Pass {
   }
 
   void attend(int index) {
-    const int64_t count = static_cast<int64_t>(blocks.size());
-    Pool::instance().run(threads_, count * d_.kv_heads, [&](int64_t chunk, int worker) {
-      // From the longest rows' ends on, so that the last chunks are short ones.
-      attend_block(index, blocks[count - 1 - chunk / d_.kv_heads],
-                   static_cast<int>(chunk % d_.kv_heads), scores_ + score_room_ * worker);
+    const int64_t chunks = static_cast<int64_t>(shares.size()) * d_.kv_heads;
+    Pool::instance().run(threads_, chunks, [&](int64_t chunk, int worker) {
+      attend_share(index, shares[chunk / d_.kv_heads], static_cast<int>(chunk % d_.kv_heads), worker);
     });
   }
 
-  void attend_block(int index, const Block& block, int kv_head, float* scores) const {
-    const int64_t at = cache_place(index, pass_.row[block.token], kv_head);
-    const int64_t bytes = at * (cache_.bfloat16 ? 2 : 4);
-    const void* keys = static_cast<const char*>(cache_.keys) + bytes;
-    const void* values = static_cast<const char*>(cache_.values) + bytes;
+  void attend_share(int index, const Share& share, int kv_head, int worker) const {
+    const int64_t token = blocks[share.first].token;
+    const int64_t bytes = cache_place(index, pass_.row[token], kv_head) * (cache_.bfloat16 ? 2 : 4);
+    Heard heard = {static_cast<const char*>(cache_.keys) + bytes,
+                   static_cast<const char*>(cache_.values) + bytes, cache_.bfloat16 != 0};
+    if (share.wide) {
+      const Block& last = blocks[share.end - 1];
+      const int64_t count = (pass_.position[last.token] + last.tokens) * int64_t{d_.head_dim};
+      float* wide = wide_ + wide_room_ * worker;
+      kernels->widen(static_cast<const uint16_t*>(heard.keys), count, wide);
+      kernels->widen(static_cast<const uint16_t*>(heard.values), count, wide + count);
+      heard = {wide, wide + count, false};
+    }
+    for (int64_t block = share.first; block < share.end; block += share.step)
+      attend_block(blocks[block], kv_head, heard, scores_ + score_room_ * worker);
+  }
+
+  void attend_block(const Block& block, int kv_head, const Heard& heard, float* scores) const {
     const float* queries[kQueries];
     float* out[kQueries];
     int lengths[kQueries];
@@ -152,8 +203,8 @@ class Pass {
         lengths[held] = pass_.position[token] + 1;
         const bool last = t == block.tokens - 1 && g == group - 1;
         if (++held == kQueries || last) {
-          kernels->attend(keys, values, cache_.bfloat16 != 0, d_.head_dim, queries, out, lengths,
-                          held, scores);
+          kernels->attend(heard.keys, heard.values, heard.bfloat16, d_.head_dim, queries, out,
+                          lengths, held, scores);
           held = 0;
         }
       }
@@ -161,21 +212,23 @@ class Pass {
   }
 
   static Memory<float> normed_memory, qkv_memory, attended_memory, inner_memory, gated_memory,
-      score_memory;
+      score_memory, wide_memory;
   static std::vector<Block> blocks;
+  static std::vector<Share> shares;
 
   const auris_decoder& d_;
   const auris_cache& cache_;
   const auris_pass& pass_;
   const int threads_;
-  int64_t qkv_width_ = 0, score_room_ = 0;
+  int64_t qkv_width_ = 0, score_room_ = 0, wide_room_ = 0;
   int longest_ = 0;
-  float *normed_, *qkv_, *attended_, *inner_, *gated_, *scores_;
+  float *normed_, *qkv_, *attended_, *inner_, *gated_, *scores_, *wide_ = nullptr;
 };
 
 Memory<float> Pass::normed_memory, Pass::qkv_memory, Pass::attended_memory, Pass::inner_memory,
-    Pass::gated_memory, Pass::score_memory;
+    Pass::gated_memory, Pass::score_memory, Pass::wide_memory;
 std::vector<Block> Pass::blocks;
+std::vector<Share> Pass::shares;
 
 }  // namespace
 

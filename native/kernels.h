@@ -19,6 +19,17 @@ struct Kernels {
   void (*quantize)(const float* x, int width, int columns, int8_t* codes, float* scale,
                    int32_t* sum);
 
+  // The two halves of that: the largest size of x [count], which is no number where one of x is none;
+  // codes [count] of x times inverse, which returns their sum.
+  float (*largest_size)(const float* x, int count);
+  int32_t (*round_off)(const float* x, int count, float inverse, int8_t* codes);
+
+  // A row of the first convolution of a stem: out [width, channels] = gelu of the products of three
+  // rows x of [2 width + 1], 2 to the right from one output to the next, with weights [9, channels]
+  // and bias.
+  void (*begin)(const float* const* x, const float* weights, const float* bias, int channels,
+                int width, float* out);
+
   // Output rows first..last of x [count] times the matrix, to out [count, stride], which begins
   // with row `first`; added to what is there where `add`. codes [count, padded(columns)], scales [count] and sums [count] are of
   // `quantize`; scratch holds `scratch_bytes`.
@@ -43,11 +54,24 @@ struct Kernels {
   // out [width] = x / rms(x) * weight.
   void (*norm)(const float* x, const float* weight, int width, float eps, float* out);
 
+  // out [width] = (x - mean) / deviation * weight + bias.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, int width, float eps,
+                     float* out);
+
+  // x [count] plus bias, in place.
+  void (*shift)(float* x, const float* bias, int count);
+
+  // x [count] = gelu(x + bias), the exact one.
+  void (*gelu)(float* x, const float* bias, int count);
+
   // x [2 half] turned by the angles of cosines and sines [half], in place.
   void (*rotate)(float* x, const float* cosines, const float* sines, int half);
 
   // x [count] to bfloat16, to the nearest.
   void (*narrow)(const float* x, int count, uint16_t* out);
+
+  // x [count] of bfloat16 in float32; a multiple of 16.
+  void (*widen)(const uint16_t* x, int64_t count, float* out);
 
   // gate [count] = silu(gate) * up.
   void (*swiglu)(const float* gate, const float* up, int count, float* out);
@@ -74,9 +98,9 @@ constexpr int kAhead = 4096;
 // places of the cache.
 inline int64_t padded(int64_t columns) { return columns + 64; }
 
-// Bytes that `products` needs as scratch: a block of unpacked rows.
+// Bytes that `products` needs as scratch: a block of rows as they are multiplied, and 16 unpacked.
 inline int64_t scratch_bytes(const auris_matrix& matrix) {
-  return kRowBlock * padded(matrix.columns);
+  return (kRowBlock + 16) * padded(matrix.columns);
 }
 
 // Whether the rows of a matrix lie as the bytes that are multiplied.

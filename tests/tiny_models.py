@@ -73,6 +73,7 @@ def qwen_config(
     head_dim: int = 16,
     hidden: int = 48,
     decoder_layers: int = 2,
+    conv_channels: int = 8,
 ) -> QwenAsrConfig:
     """Official architecture in miniature."""
     tokenizer = tiny_tokenizer()
@@ -83,7 +84,7 @@ def qwen_config(
             d_model=d_model,
             heads=heads,
             ffn=2 * d_model,
-            conv_channels=8,
+            conv_channels=conv_channels,
             window_frames=window_frames,
         ),
         projector=ProjectorConfig(out=hidden, hidden=d_model),

@@ -63,7 +63,8 @@ def test_pieces_are_the_same_whatever_the_blocks(
     assert [len(chunk.samples) for chunk in again] == [len(chunk.samples) for chunk in chunks]
     whole(again, samples)
     for chunk in chunks[:-1]:
-        assert abs(len(chunk.samples) / RATE - target) <= reach(target)
+        length = len(chunk.samples) / RATE
+        assert min(1.0, target - reach(target)) <= length <= target + reach(target)
     assert len(chunks[-1].samples) / RATE < target + reach(target) + 1.0 + 1 / RATE
 
 
@@ -86,6 +87,42 @@ def test_the_cut_lies_in_the_silence(target: float, place: float) -> None:
     first, *_ = split([samples], target)
     # The quiet tenth of a second lies inside the silence, and the cut in its middle.
     assert abs(len(first.samples) / RATE - middle) <= 0.125 - 0.05 + 0.01
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(1.5, 10.0), st.floats(0.8, 3.0), st.floats(1.0, 6.0), st.sampled_from((0.0, 1e-4)))
+def test_short_pieces_end_with_an_utterance(
+    target: float, pause: float, spoken: float, hush: float
+) -> None:
+    """The first pause behind a second is where the cut goes, in its middle as far as it was
+    heard."""
+    longest = target + reach(target)
+    samples = noise(longest + spoken + pause + 2.0)
+    first, last = (round(seconds * RATE) for seconds in (spoken, spoken + pause))
+    samples[first:last] *= hush
+    cut = len(next(iter(split([samples], target))).samples) / RATE
+    heard = min(spoken + pause, longest)
+    if heard - spoken > 0.62:
+        assert cut == pytest.approx((spoken + heard) / 2, abs=0.03)
+    elif heard - spoken < 0.58:
+        assert abs(cut - target) <= reach(target)
+
+
+def test_a_pause_between_words_ends_no_utterance() -> None:
+    samples = noise(20.0)
+    samples[2 * RATE : round(2.5 * RATE)] = 0.0
+    samples[2 * RATE + RATE : 4 * RATE] *= 0.1
+    first, *_ = split([samples], 5.0)
+    assert abs(len(first.samples) / RATE - 5.0) <= reach(5.0)
+
+
+def test_long_pieces_do_not_end_with_every_utterance() -> None:
+    samples = noise(60.0)
+    samples[4 * RATE : 6 * RATE] = 0.0
+    first, *_ = split([samples], 10.5)
+    assert abs(len(first.samples) / RATE - 10.5) <= reach(10.5)
+    first, *_ = split([samples], 10.0)
+    assert len(first.samples) == 5 * RATE
 
 
 def test_silence_outside_the_search_window_is_no_place_to_cut() -> None:

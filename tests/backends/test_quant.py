@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from auris.backends.quant import PackedEmbedding, PackedLinear, quantize_rows, swap
+from auris.backends.quant import Packed, PackedEmbedding, PackedLinear, quantize_rows, swap
 from auris.backends.torch import TorchBackend
 from auris.checkpoints import quantization
 from auris.checkpoints.load import Model
-from auris.checkpoints.packing import Packing, pack
+from auris.checkpoints.packing import Packing, as_matrix, pack
 from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
 from auris.config import ModelConfig
 from auris.models.qwen_asr import QwenAsr
@@ -31,7 +31,7 @@ def packed_model(config: ModelConfig, quantization: Quantization, seed: int = 0)
     for name, _ in list(model.named_modules()):
         packed = quantization.packing(name, config)
         if packed is not None:
-            parts = pack(weights[f"{name}.weight"], packed)
+            parts = pack(as_matrix(weights[f"{name}.weight"]), packed)
             state.update({f"{name}.{part}": tensor for part, tensor in parts.items()})
     model.load_state_dict(state, assign=True)
     return model.requires_grad_(False).eval()
@@ -133,10 +133,12 @@ def test_what_is_packed_how() -> None:
     kinds = {
         name: module.packing.dtype
         for name, module in model.named_modules()
-        if isinstance(module, (PackedLinear, PackedEmbedding))
+        if isinstance(module, Packed)
     }
     assert kinds["decoder.embed"] == kinds["decoder.head"] == "int8"
     assert kinds["encoder.layers.0.qkv"] == "int8"
+    assert kinds["encoder.stem.conv2"] == kinds["encoder.stem.conv3"] == "int8"
+    assert "encoder.stem.conv1" not in kinds
     assert {kinds[f"decoder.layers.{n}.down"] for n in (0, 1)} == {"int8"}
     assert "projector.out" not in kinds
     inner = Quantization("int4").packing(

@@ -47,6 +47,19 @@ GAP = SAMPLE_RATE // 10
 STEP = SAMPLE_RATE // 100
 """Samples between the places that are compared."""
 
+UTTERANCE_SECONDS = 10.0
+"""Pieces with a target up to this one end with an utterance where they can: models that hear short
+pieces best were made of utterances, and hear the ends of several in one piece worse."""
+
+SHORTEST_UTTERANCE = SAMPLE_RATE
+"""Samples that such a piece has at least."""
+
+UTTERANCE_PAUSE = 6 * SAMPLE_RATE // 10
+"""Samples of the pause that ends an utterance: longer than those between its words."""
+
+UTTERANCE_PAUSE_DB = 30.0
+"""How far such a pause lies below the whole that is held."""
+
 SKIPPED_BLOCKS = 2 * SAMPLE_RATE // BLOCK
 """As many blocks without speech (2 s) are left out. The detector counts a second before and behind
 speech as speech, so pauses under 4 s stay."""
@@ -77,6 +90,21 @@ def _quietest_span(samples: Samples, length: int, allowed: NDArray[np.bool_] | N
     return int(quiet[np.argmin(np.abs(quiet + length // 2 - len(samples) // 2))])
 
 
+def _first_pause(samples: Samples) -> int | None:
+    """The middle of the first pause that ends an utterance, behind the shortest piece."""
+    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+    starts = np.arange(SHORTEST_UTTERANCE, len(samples) - UTTERANCE_PAUSE + 1, STEP)
+    power = (energy[starts + UTTERANCE_PAUSE] - energy[starts]) / UTTERANCE_PAUSE
+    # What is inaudible beside full scale is a pause beside anything.
+    limit = energy[-1] / len(samples) * 10.0 ** (-UTTERANCE_PAUSE_DB / 10.0) + 1e-9
+    quiet = np.flatnonzero(power <= limit)
+    if not len(quiet):
+        return None
+    ends = np.flatnonzero(np.diff(quiet) > 1)
+    first, last = starts[quiet[0]], starts[quiet[ends[0] if len(ends) else -1]]
+    return int(first + last + UTTERANCE_PAUSE) // 2
+
+
 class Cutter:
     """Cuts samples into pieces as they come.
 
@@ -103,6 +131,7 @@ class Cutter:
             )
         self._target = round(chunk_seconds * SAMPLE_RATE)
         self._reach = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
+        self._utterances = chunk_seconds <= UTTERANCE_SECONDS
         self._needed = self._target + self._reach + round(REST_SECONDS * SAMPLE_RATE)
         self._start = 0
         self._waiting: list[Samples] = []
@@ -149,10 +178,13 @@ class Cutter:
         return Chunk(self._start, self._waiting[0])
 
     def _cut(self) -> Chunk:
-        """A piece that ends in the search window, all of which has been heard."""
+        """A piece that ends with an utterance, or in the search window, which has been heard."""
         first, last = self._target - self._reach, self._target + self._reach
-        window = np.concatenate(self._waiting)[first:last]
-        return self._piece(first + _quietest(window, self._free(first, last)))
+        heard = np.concatenate(self._waiting)[:last]
+        pause = _first_pause(heard) if self._utterances else None
+        if pause is None:
+            pause = first + _quietest(heard[first:], self._free(first, last))
+        return self._piece(pause)
 
     def _free(self, first: int, last: int) -> NDArray[np.bool_] | None:
         """Where nobody speaks in a span of what is held."""

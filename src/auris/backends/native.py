@@ -17,7 +17,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["Decoding", "Matrix", "available", "best", "instructions", "products", "use"]
+__all__ = [
+    "Convolutions",
+    "Decoding",
+    "Encoding",
+    "Matrix",
+    "available",
+    "best",
+    "instructions",
+    "products",
+    "use",
+]
 
 
 class _Matrix(ctypes.Structure):
@@ -47,6 +57,32 @@ class _Decoder(ctypes.Structure):
         ("norm", c_void_p),
         *((n, c_int32) for n in ("layer_count", "hidden", "heads", "kv_heads", "head_dim", "ffn")),
         ("eps", c_float),
+    ]
+
+
+class _EncoderLayer(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("attention_norm", "attention_norm_bias")),
+        *((name, c_void_p) for name in ("ffn_norm", "ffn_norm_bias")),
+        *((f"{name}_bias", c_void_p) for name in ("qkv", "out", "up", "down")),
+        *((name, _Matrix) for name in ("qkv", "out", "up", "down")),
+    ]
+
+
+class _Encoder(ctypes.Structure):
+    _fields_ = [
+        ("layers", POINTER(_EncoderLayer)),
+        *((name, c_void_p) for name in ("norm", "norm_bias")),
+        *((name, c_int32) for name in ("layer_count", "width", "heads", "ffn")),
+        ("eps", c_float),
+    ]
+
+
+class _Stem(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("first", "first_bias", "second_bias", "third_bias")),
+        *((name, _Matrix) for name in ("second", "third")),
+        *((name, c_int32) for name in ("bins", "channels")),
     ]
 
 
@@ -101,6 +137,22 @@ def _library() -> ctypes.CDLL | None:
                 c_int32,
             ]
             library.auris_extend.restype = None
+            library.auris_contextualize.argtypes = [
+                POINTER(_Encoder),
+                *[c_void_p] * 2,
+                c_int32,
+                c_void_p,
+                c_int32,
+            ]
+            library.auris_contextualize.restype = None
+            library.auris_convolve.argtypes = [
+                POINTER(_Stem),
+                c_void_p,
+                *[c_int32] * 2,
+                c_void_p,
+                c_int32,
+            ]
+            library.auris_convolve.restype = None
             return library
     return None
 
@@ -244,3 +296,86 @@ class Decoding:
         native_pass = _Pass(*pointers, len(x), len(wanted))
         _built().auris_extend(self.struct, cache, native_pass, torch.get_num_threads())
         return states
+
+
+class Encoding:
+    """All layers of a packed audio encoder.
+
+    Args:
+        layers: of each layer the weight and bias of its attention norm and of its feed-forward
+            norm, and the biases of its matrices; and these: queries, keys and values; out; up;
+            down. Contiguous float32; None for the bias of an RMSNorm.
+        norm: weight and bias of the norm behind the last layer.
+        heads, ffn, eps: shapes; the width of a head is a multiple of 16.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[Sequence[Tensor | None], Sequence[Matrix]]],
+        norm: Sequence[Tensor | None],
+        heads: int,
+        ffn: int,
+        eps: float,
+    ) -> None:
+        self.held = layers, norm
+        structs = [
+            _EncoderLayer(*map(_place, tensors), *(matrix.struct for matrix in matrices))
+            for tensors, matrices in layers
+        ]
+        self.layers = (_EncoderLayer * len(structs))(*structs)
+        shapes = (len(structs), layers[0][1][0].struct.width, heads, ffn)
+        self.struct = _Encoder(self.layers, *map(_place, norm), *shapes, eps)
+
+    def contextualize(self, x: Tensor, windows: Sequence[int]) -> Tensor:
+        """Run tokens through all layers.
+
+        Args:
+            x: contiguous float32 [N, width], which is used up.
+            windows: where each window begins, and N: tokens attend inside of theirs.
+
+        Returns:
+            normed states [N, width].
+        """
+        states = torch.empty_like(x)
+        bounds = torch.tensor(windows, dtype=torch.int32)
+        _built().auris_contextualize(
+            self.struct,
+            x.data_ptr(),
+            bounds.data_ptr(),
+            len(bounds) - 1,
+            states.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return states
+
+
+class Convolutions:
+    """The three convolutions of a stem, the last two packed.
+
+    Args:
+        first: weights [9, channels] of the first, tap by tap; channels are a multiple of 16.
+        biases: [channels] of all three. These are contiguous float32.
+        packed: the others, [channels, 9 channels], tap by tap.
+        bins: of a mel.
+    """
+
+    def __init__(
+        self, first: Tensor, biases: Sequence[Tensor], packed: Sequence[Matrix], bins: int
+    ) -> None:
+        self.held = first, biases, packed
+        self.shape = -(-bins // 8), first.shape[1]
+        places = (tensor.data_ptr() for tensor in (first, *biases))
+        self.struct = _Stem(*places, *(m.struct for m in packed), bins, first.shape[1])
+
+    def convolve(self, mels: Tensor) -> Tensor:
+        """Chunks [C, bins, frames], contiguous float32, to [C, tokens, bins / 8, channels]."""
+        count, _, frames = mels.shape
+        out = torch.empty(count, -(-frames // 8), *self.shape)
+        _built().auris_convolve(
+            self.struct, mels.data_ptr(), count, frames, out.data_ptr(), torch.get_num_threads()
+        )
+        return out
+
+
+def _place(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from auris.backends import native
 from auris.checkpoints.packing import Packing, integers, packed_shapes
 
-__all__ = ["Packed", "PackedEmbedding", "PackedLinear", "quantize_rows", "swap"]
+__all__ = ["Packed", "PackedConv", "PackedEmbedding", "PackedLinear", "quantize_rows", "swap"]
 
 LARGEST = 127.0
 
@@ -112,6 +112,34 @@ class PackedEmbedding(Packed):
         return self.products(states)
 
 
+class PackedConv(Packed):
+    """`nn.Conv2d` of 3 x 3 taps and stride 2 as the product of patches with a packed matrix.
+
+    The numbers of every chunk are quantized by the chunk's own largest, so that a chunk never
+    depends on its neighbours.
+    """
+
+    def __init__(self, conv: nn.Conv2d, packing: Packing) -> None:
+        taps = conv.kernel_size[0] * conv.kernel_size[1]
+        super().__init__(conv.out_channels, taps * conv.in_channels, packing)
+        self.padding = conv.padding  # What `Stem.reach` asks for.
+        self.bias = conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[C, channels, H, W] -> [C, rows, ceil(H / 2), ceil(W / 2)]."""
+        codes, scales = quantize_rows(x.float().flatten(1))
+        # Codes are whole numbers that float32 holds exactly.
+        patches = F.unfold(codes.view(x.shape).float(), 3, padding=1, stride=2).transpose(1, 2)
+        rows = patches.unflatten(2, (x.shape[1], 9)).transpose(2, 3).flatten(0, 1).flatten(1)
+        whole = self.integers
+        padded = F.pad(rows.to(torch.int8), (0, whole.shape[1] - self.width))
+        found = torch._int_mm(padded, whole.t()).unflatten(0, patches.shape[:2]).float()
+        found = found * (scales[:, :, None] * self.scale) + self.bias
+        height, width = ((size + 1) // 2 for size in x.shape[2:])
+        image: Tensor = found.transpose(1, 2).unflatten(2, (height, width)).to(x.dtype)
+        return image
+
+
 def swap(model: nn.Module, packing: Callable[[str], Packing | None]) -> None:
     """Replace the modules whose weights are packed by modules without memory, to be filled.
 
@@ -126,6 +154,8 @@ def swap(model: nn.Module, packing: Callable[[str], Packing | None]) -> None:
         parent, _, child = name.rpartition(".")
         if isinstance(module, nn.Embedding):
             new: nn.Module = PackedEmbedding(module, packed)
+        elif isinstance(module, nn.Conv2d):
+            new = PackedConv(module, packed)
         else:
             assert isinstance(module, nn.Linear), f"{name} cannot be packed"
             new = PackedLinear(module, packed)

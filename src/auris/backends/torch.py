@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Choice, Positions, best_of
+from auris.backends.native_encoder import NativeEncoder, NativeStem
 from auris.backends.native_step import NativeStep
 from auris.backends.quant import PackedEmbedding
 from auris.checkpoints.load import Model
@@ -200,6 +201,12 @@ class TorchBackend:
         self.native_step: NativeStep | None = None
         if isinstance(model, QwenAsr) and NativeStep.runs(model.decoder):
             self.native_step = NativeStep(model.decoder)
+        self.native_encoder: NativeEncoder | None = None
+        if NativeEncoder.runs(model.encoder):
+            self.native_encoder = NativeEncoder(model.encoder)
+        self.native_stem: NativeStem | None = None
+        if NativeStem.runs(model.encoder.stem):
+            self.native_stem = NativeStem(model.encoder)
 
     @property
     def _decoding(self) -> QwenAsr:
@@ -214,15 +221,14 @@ class TorchBackend:
     @torch.inference_mode()
     def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """See `Backend.encode`."""
-        with kernel_choice(self.kernel), within_memory():
-            states, lengths = self.model.encoder([mel.to(self.device) for mel in mels])
-        return list(states.split(lengths))
+        return self.contextualize(self.convolve(mels))
 
     @torch.inference_mode()
     def convolve(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """See `Backend.convolve`."""
         with within_memory():
-            tokens, lengths = self.model.encoder.tokens([mel.to(self.device) for mel in mels])
+            heard = [mel.to(self.device) for mel in mels]
+            tokens, lengths = self.model.encoder.tokens(heard, self.native_stem)
         return list(tokens.split(lengths))
 
     @torch.inference_mode()
@@ -230,7 +236,8 @@ class TorchBackend:
         """See `Backend.contextualize`."""
         lengths = [len(clip) for clip in tokens]
         with kernel_choice(self.kernel), within_memory():
-            states = self.model.encoder.contextualize(torch.cat(list(tokens)), lengths)
+            layers = self.native_encoder or self.model.encoder
+            states = layers.contextualize(torch.cat(list(tokens)), lengths)
         return list(states.split(lengths))
 
     @torch.inference_mode()

@@ -29,7 +29,7 @@ from auris.checkpoints.load import (
     stored_dtype,
     weight_files,
 )
-from auris.checkpoints.packing import Packing, pack, packed_shapes
+from auris.checkpoints.packing import Packing, as_matrix, pack, packed_shapes
 from auris.checkpoints.quantization import Quantization
 from auris.config import ModelConfig, PromptedConfig
 from auris.errors import CheckpointError
@@ -48,6 +48,9 @@ ST_TYPES = {
 """Types in safetensors' words."""
 
 ALIGNMENT = 64
+
+ROWS_TESTED = 4096
+"""Rows of a matrix that are tested for infinite values at once."""
 
 KEPT = (".scale", ".lower_norm")
 """Tensors of packed matrices that stay in float32."""
@@ -72,7 +75,8 @@ def _tensors(
         if packed is None:
             tensors[name] = dtype, list(parameter.shape)
         else:
-            shapes = packed_shapes(parameter.shape[0], parameter.shape[1], packed)
+            rows, width = parameter.shape[0], parameter[0].numel()
+            shapes = packed_shapes(rows, width, packed)
             tensors.update({f"{module}.{part}": shape for part, shape in shapes.items()})
     return tensors
 
@@ -89,14 +93,19 @@ def _packed(
         if packed is None:
             yield ours, tensor
             continue
-        if not bool(tensor.isfinite().all()):
+        if not _finite(tensor):
             raise CheckpointError(
                 "Weights to be quantized have to be finite numbers",
                 f"{ours} holds others",
                 "use a checkpoint that is whole",
             )
-        for part, values in pack(tensor, packed).items():
+        for part, values in pack(as_matrix(tensor), packed).items():
             yield f"{module}.{part}", values
+
+
+def _finite(weight: Tensor) -> bool:
+    """Whether all values are; some rows at a time, for the test makes copies of what it sees."""
+    return all(bool(part.isfinite().all()) for part in weight.split(ROWS_TESTED))
 
 
 def _computed(name: str, tensor: Tensor, dtype: torch.dtype, config: ModelConfig) -> Tensor:

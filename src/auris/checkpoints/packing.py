@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["GROUPS", "PackedDtype", "Packing", "integers", "pack", "packed_shapes"]
+__all__ = ["GROUPS", "PackedDtype", "Packing", "as_matrix", "integers", "pack", "packed_shapes"]
 
 PackedDtype = Literal["int8", "int4"]
 
@@ -67,6 +67,12 @@ class Packing:
         """Stored columns of a matrix `width` wide."""
         block = BLOCK["int4" if self.halves else self.dtype]
         return -(-width // block) * block
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """A weight as the matrix [rows, columns] that is packed: a convolution's [out, in, height,
+    width] has the columns of each tap side by side."""
+    return weight if weight.dim() == 2 else weight.permute(0, 2, 3, 1).flatten(1)
 
 
 def packed_shapes(

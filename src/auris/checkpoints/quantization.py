@@ -25,6 +25,7 @@ LEAST_WIDTH = 512
 have few numbers to average errors over, and few bytes to save."""
 
 _MATRIX = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(qkv|out|up|gate_up|down)")
+_CONVOLUTION = re.compile(r"encoder\.stem\.conv[23]")
 _VOCABULARY = ("decoder.embed", "decoder.head")
 
 
@@ -33,11 +34,12 @@ class Quantization:
     """How a whole model is quantized.
 
     Attributes:
-        dtype: "int8" packs the matrices of all layers and the vocabulary, except layers of an
-            encoder narrower than `LEAST_WIDTH`; "int4" packs those of the decoder's layers in 4
+        dtype: "int8" packs the matrices of all layers, the vocabulary, and the second and third
+            convolution over time and frequency, except those of an encoder narrower than
+            `LEAST_WIDTH`; "int4" packs those of the decoder's layers in 4
             bits, except the first and the last one's, which stay in 8 as everything else; so do all
             of a decoder narrower than `LEAST_WIDTH`. What scores the vocabulary lies in halves.
-            Convolutions, norms, biases, projector and CTC heads stay as they are.
+            Other convolutions, norms, biases, projector and CTC heads stay as they are.
         group: columns that share a step in int4.
     """
 
@@ -51,10 +53,12 @@ class Quantization:
                 module == "decoder.head" or config.decoder.tied
             )
             return Packing("int8", halves=scores)
+        if module.startswith("encoder.") and config.encoder.d_model < LEAST_WIDTH:
+            return None
+        if _CONVOLUTION.fullmatch(module) and config.encoder.stem == "conv2d":
+            return Packing("int8")
         found = _MATRIX.fullmatch(module)
         if found is None:
-            return None
-        if found[1] == "encoder" and config.encoder.d_model < LEAST_WIDTH:
             return None
         if self.dtype == "int4" and found[1] == "decoder" and isinstance(config, PromptedConfig):
             inner = 0 < int(found[2]) < config.decoder.layers - 1

@@ -10,7 +10,7 @@ Source: Qwen3-ASR technical report (arXiv 2601.21337) and the `qwen3_asr` model 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import torch
@@ -101,33 +101,46 @@ class AudioEncoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         self.norm = make_norm(config)
 
-    def tokens(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
-        """The stem's valid tokens, packed [N, d_model], and the number of each clip's."""
+    def tokens(
+        self, mels: Sequence[Tensor], stem: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, list[int]]:
+        """The stem's valid tokens, packed [N, d_model], and the number of each clip's.
+
+        Args:
+            mels: [bins, T_i] each.
+            stem: what runs in the place of the own one, if anything.
+        """
         chunks, counts = pack_chunks(mels)
         chunks = chunks.to(self.stem.conv1.weight.dtype)
         flat = [count for clip in counts for count in clip]
         runs = [(count, len(list(run))) for count, run in groupby(flat)]
-        x = torch.cat(list(self._heard(chunks, runs)))
+        x = torch.cat(list(self._heard(chunks, runs, stem or self.stem)))
         return x, [sum(clip) for clip in counts]
 
-    def _heard(self, chunks: Tensor, runs: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
+    def _heard(
+        self,
+        chunks: Tensor,
+        runs: Sequence[tuple[int, int]],
+        stem: Callable[[Tensor], Tensor],
+    ) -> Iterator[Tensor]:
         """Valid tokens [n, d_model], run by run of chunks that yield the same number of tokens.
 
         Args:
             chunks: [C, 1, bins, 100].
             runs: tokens of each chunk of a run, and how many chunks it has.
+            stem: of `tokens`.
         """
         sizes = [size for _, size in runs]
         if self.training:
             # Statistics of batch norms are those of whole chunks, all at once.
-            for (count, _), tokens in zip(runs, self.stem(chunks).split(sizes), strict=True):
+            for (count, _), tokens in zip(runs, stem(chunks).split(sizes), strict=True):
                 yield tokens[:, :count].flatten(0, 1)
             return
         most = STEM_CHUNKS_CPU if chunks.device.type == "cpu" else STEM_CHUNKS
         for (count, _), run in zip(runs, chunks.split(sizes), strict=True):
             # What no token of a run hears is not convolved.
             for block in run[..., : self.stem.reach(count)].split(most):
-                yield self.stem(block)[:, :count].flatten(0, 1)
+                yield stem(block)[:, :count].flatten(0, 1)
 
     def forward(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Encode clips.

@@ -25,7 +25,7 @@ from torch.nn.utils import fuse_conv_bn_weights
 from auris.config import CHUNK_FRAMES, AutConfig
 from auris.models.layers import sinusoids
 
-__all__ = ["Stem", "Stem1d", "Stem2d", "make_stem"]
+__all__ = ["Stem", "Stem1d", "Stem2d", "make_stem", "positioned"]
 
 CHANNELS_1D = (64, 128)
 """Output channels of the first two convolutions over time; the third has the encoder's width."""
@@ -92,7 +92,7 @@ class Stem2d(Stem):
         # Channel-major over (channel, frequency), one row per time step. Rows that lie apart in
         # memory make the product many times slower in bfloat16 than the copy.
         rows = self.convolve(chunks).permute(0, 3, 1, 2).flatten(2).contiguous()
-        return _positioned(self.out(rows))
+        return positioned(self.out(rows))
 
 
 class Stem1d(Stem):
@@ -107,10 +107,10 @@ class Stem1d(Stem):
 
     def forward(self, chunks: Tensor) -> Tensor:
         """As of `Stem2d`."""
-        return _positioned(self.convolve(chunks.squeeze(1)).transpose(1, 2))
+        return positioned(self.convolve(chunks.squeeze(1)).transpose(1, 2))
 
 
-def _positioned(tokens: Tensor) -> Tensor:
+def positioned(tokens: Tensor) -> Tensor:
     """Tokens [C, <= 13, d_model] with positions that begin anew in every chunk."""
     positions = sinusoids(tokens.shape[1], tokens.shape[2], tokens.device)
     return tokens + positions.to(tokens.dtype)

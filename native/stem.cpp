@@ -1,0 +1,151 @@
+// The convolutions of a stem, a chunk at a time: 3 x 3, two steps at a time on both axes, each with
+// a bias and followed by gelu. The second and the third are integer products of patches, with one
+// scale for the whole chunk, so that a chunk never depends on its neighbours.
+#include <cstring>
+#include <mutex>
+
+#include "auris_native.h"
+#include "kernels.h"
+#include "pool.h"
+#include "work.h"
+
+namespace {
+
+constexpr int kPatches = 128;  // About as many are laid out at once: they stay in the second cache.
+
+int half(int size) { return (size + 1) / 2; }
+
+// Numbers [height, width, channels] of one chunk.
+struct Image {
+  int height, width;
+  Memory<float> values;
+  float* of(int h, int w, int channels) {
+    height = h, width = w;
+    return values.of(static_cast<int64_t>(h) * w * channels);
+  }
+};
+
+// What a thread needs.
+struct Room {
+  Memory<float> mel;
+  Image image[2];
+  Memory<int8_t> codes, patches, scratch;
+  Memory<int32_t> code_sums, sums;
+  Memory<float> scales;
+};
+
+class Convolving {
+ public:
+  Convolving(const auris_stem& stem, Room& room) : s_(stem), room_(room) {}
+
+  // mel [bins, frames] to out [tokens, bins', channels].
+  void run(const float* mel, int frames, float* out) {
+    first(mel, frames);
+    const Image& before = room_.image[0];
+    Image& between = room_.image[1];
+    float* values = between.of(half(before.height), half(before.width), s_.channels);
+    convolve(before, s_.second, s_.second_bias, values, between.width * s_.channels, s_.channels);
+    const int height = half(between.height);
+    convolve(between, s_.third, s_.third_bias, out, s_.channels, height * s_.channels);
+  }
+
+ private:
+  void first(const float* mel, int frames) {
+    const int width = half(frames), height = half(s_.bins);
+    const int64_t padded = 2 * int64_t{width} + 1;
+    float* wide = room_.mel.of((2 * int64_t{height} + 1) * padded);
+    std::memset(wide, 0, sizeof(float) * (2 * height + 1) * padded);
+    for (int bin = 0; bin < s_.bins; ++bin)
+      std::memcpy(wide + (bin + 1) * padded + 1, mel + int64_t{bin} * frames, sizeof(float) * frames);
+    float* values = room_.image[0].of(height, width, s_.channels);
+    for (int h = 0; h < height; ++h) {
+      const float* rows[3] = {wide + 2 * h * padded, wide + (2 * h + 1) * padded,
+                              wide + (2 * h + 2) * padded};
+      kernels->begin(rows, s_.first, s_.first_bias, s_.channels, width,
+                     values + int64_t{h} * width * s_.channels);
+    }
+  }
+
+  // Codes [height + 2, width + 2, channels] of an image, with zeros around it, and the sum of those
+  // of every place. Returns their scale.
+  float quantize(const Image& image) {
+    const int64_t places = int64_t{image.height + 2} * (image.width + 2);
+    int8_t* codes = room_.codes.of(places * s_.channels);
+    int32_t* sums = room_.code_sums.of(places);
+    std::memset(codes, 0, places * s_.channels);
+    std::memset(sums, 0, sizeof(int32_t) * places);
+    const float* values = const_cast<Image&>(image).values.of(0);
+    const float most = kernels->largest_size(values, image.height * image.width * s_.channels);
+    const float inverse = most > 0.f ? 127.f / most : 0.f;
+    for (int h = 0; h < image.height && most == most; ++h)
+      for (int w = 0; w < image.width; ++w, values += s_.channels) {
+        const int64_t place = int64_t{h + 1} * (image.width + 2) + w + 1;
+        sums[place] =
+            kernels->round_off(values, s_.channels, inverse, codes + place * s_.channels);
+      }
+    return most / 127.f;
+  }
+
+  // What output (h, w) hears, as a row of activations.
+  void patch(int64_t image_width, int h, int w, int8_t* out, int32_t* sum) {
+    const int64_t row = 3 * int64_t{s_.channels};
+    *sum = 0;
+    for (int i = 0; i < 3; ++i) {
+      const int64_t place = (2 * h + i) * (image_width + 2) + 2 * w;
+      std::memcpy(out + i * row, room_.codes.of(0) + place * s_.channels, row);
+      for (int j = 0; j < 3; ++j) *sum += room_.code_sums.of(0)[place + j];
+    }
+  }
+
+  // Output (h, w) goes to out + h * down + w * right.
+  void convolve(const Image& image, const auris_matrix& taps, const float* bias, float* out,
+                int64_t down, int64_t right) {
+    const float scale = quantize(image);
+    const int height = half(image.height), width = half(image.width), channels = s_.channels;
+    const int rows = width < kPatches ? kPatches / width : 1;
+    const int64_t count = int64_t{rows} * width, stride = padded(taps.columns);
+    int8_t* patches = room_.patches.of(count * stride);
+    int8_t* scratch = room_.scratch.of(scratch_bytes(taps));
+    int32_t* sums = room_.sums.of(count);
+    float* scales = room_.scales.of(count * (1 + channels));
+    float* products = scales + count;
+    for (int64_t i = 0; i < count; ++i) {
+      scales[i] = scale;
+      std::memset(patches + i * stride + taps.width, 0, taps.columns - taps.width);
+    }
+    for (int top = 0; top < height; top += rows) {
+      const int64_t held = int64_t{height - top < rows ? height - top : rows} * width;
+      for (int64_t i = 0; i < held; ++i)
+        patch(image.width, top + static_cast<int>(i / width), static_cast<int>(i % width),
+              patches + i * stride, sums + i);
+      for (int n = 0; n < channels; n += kRowBlock)
+        kernels->products(&taps, patches, scales, sums, held, n,
+                          n + kRowBlock < channels ? n + kRowBlock : channels, products + n,
+                          channels, false, scratch);
+      for (int64_t i = 0; i < held; ++i) {
+        float* place = out + (top + i / width) * down + i % width * right;
+        kernels->gelu(products + i * channels, bias, channels);
+        std::memcpy(place, products + i * channels, sizeof(float) * channels);
+      }
+    }
+  }
+
+  const auris_stem& s_;
+  Room& room_;
+};
+
+std::vector<Room> rooms;
+
+}  // namespace
+
+AURIS_API void auris_convolve(const auris_stem* stem, const float* mels, int32_t count,
+                              int32_t frames, float* out, int32_t threads) {
+  const std::lock_guard<std::mutex> lock(turn);
+  if (static_cast<int>(rooms.size()) < threads) rooms.resize(threads);
+  const int64_t tokens = half(half(half(frames))), bins = half(half(half(stem->bins)));
+  Pool::instance().run(threads, count, [&](int64_t chunk, int worker) {
+    Convolving(*stem, rooms[worker])
+        .run(mels + chunk * stem->bins * frames, frames,
+             out + chunk * tokens * bins * stem->channels);
+  });
+}

@@ -1,0 +1,109 @@
+"""The packed parts of an audio encoder, run by the native code: its stem and its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from auris.backends import native
+from auris.backends.native_step import LANES
+from auris.backends.quant import PackedConv, PackedLinear
+from auris.models.aut import AudioEncoder, EncoderLayer
+from auris.models.stems import Stem, Stem2d, positioned
+
+__all__ = ["NativeEncoder", "NativeStem"]
+
+MATRICES = ("qkv", "out", "up", "down")
+
+
+class NativeEncoder:
+    """Runs the layers of an encoder; the stem is the caller's.
+
+    Args:
+        encoder: all matrices of its layers packed, on the CPU; see `runs`.
+    """
+
+    def __init__(self, encoder: AudioEncoder) -> None:
+        config = encoder.config
+        self.window = config.window_tokens
+        layers = [_layer(layer) for layer in encoder.layers if isinstance(layer, EncoderLayer)]
+        self.encoding = native.Encoding(
+            layers, _norm(encoder.norm), config.heads, config.ffn, config.norm_eps
+        )
+
+    @staticmethod
+    def runs(encoder: AudioEncoder) -> bool:
+        """Whether the native code is there and can run this encoder."""
+        packed = all(
+            isinstance(getattr(layer, name), PackedLinear)
+            for layer in encoder.layers
+            for name in MATRICES
+        )
+        width, heads = encoder.config.d_model, encoder.config.heads
+        return packed and native.available() and width // heads % LANES == 0
+
+    def contextualize(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
+        """As of `AudioEncoder.contextualize`; float32 between the integer products."""
+        windows = [0]
+        for length in lengths:
+            end = windows[-1] + length
+            windows += [*range(windows[-1] + self.window, end, self.window), end]
+        # The native code uses its input up, so it gets a copy in any case.
+        x = tokens.to(torch.float32, copy=True).contiguous()
+        return self.encoding.contextualize(x, windows).to(tokens.dtype)
+
+
+class NativeStem:
+    """Runs the convolutions of a stem over time and frequency; the projection behind is PyTorch's.
+
+    Args:
+        encoder: whose stem has packed convolutions, on the CPU; see `runs`.
+    """
+
+    def __init__(self, encoder: AudioEncoder) -> None:
+        stem = encoder.stem
+        convs = (stem.conv1, stem.conv2, stem.conv3)
+        biases = [
+            conv.bias.detach().float().contiguous() for conv in convs if conv.bias is not None
+        ]
+        packed = [conv.matrix for conv in convs if isinstance(conv, PackedConv)]
+        first = stem.conv1.weight.detach().float().flatten(1).t().contiguous()
+        self.convolutions = native.Convolutions(first, biases, packed, encoder.config.mel_bins)
+        assert isinstance(stem, Stem2d)
+        # The native code puts the channels of a frequency side by side.
+        by_channel = stem.out.weight.detach().unflatten(1, (first.shape[1], -1))
+        self.out = by_channel.transpose(1, 2).flatten(1)
+
+    @staticmethod
+    def runs(stem: Stem) -> bool:
+        """Whether the native code is there and can run this stem."""
+        packed = isinstance(stem.conv2, PackedConv) and isinstance(stem.conv3, PackedConv)
+        return packed and native.available() and stem.conv1.out_channels % LANES == 0
+
+    def __call__(self, chunks: Tensor) -> Tensor:
+        """As of `Stem2d`."""
+        rows = self.convolutions.convolve(chunks.squeeze(1).float().contiguous()).flatten(2)
+        return positioned(F.linear(rows.to(self.out.dtype), self.out))
+
+
+def _floats(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().float().contiguous()
+
+
+def _norm(norm: nn.Module) -> list[Tensor | None]:
+    """Weight and bias; an RMSNorm has no bias."""
+    held = dict(norm.named_parameters())
+    return [_floats(held.get(name)) for name in ("weight", "bias")]
+
+
+def _layer(layer: EncoderLayer) -> tuple[list[Tensor | None], list[native.Matrix]]:
+    biases, matrices = [], []
+    for name in MATRICES:
+        linear = getattr(layer, name)
+        assert isinstance(linear, PackedLinear)
+        biases.append(_floats(linear.bias))
+        matrices.append(linear.matrix)
+    return [*_norm(layer.attention_norm), *_norm(layer.ffn_norm), *biases], matrices

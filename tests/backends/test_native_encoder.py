@@ -1,0 +1,147 @@
+"""The native encoder beside PyTorch's: the same integers, hence nearly the same states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from auris.backends import native
+from auris.backends.torch import TorchBackend
+from auris.checkpoints.quantization import Quantization
+from tests.backends.test_native import INSTRUCTIONS
+from tests.backends.test_quant import packed_model
+from tests.narrow_int4 import narrow_int4  # noqa: F401
+from tests.tiny_models import ctc_config, qwen_config, tiny_model
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="built without native code")
+
+SHAPES = [
+    {"conv_channels": 16, "d_model": 32},
+    {"conv_channels": 48, "d_model": 96, "heads": 3},
+    {"conv_channels": 80, "d_model": 48, "heads": 1, "window_frames": 200},
+]
+
+CLOSE = 5e-3
+"""Of the norm: sums of other orders put few numbers over the edge between two codes."""
+
+
+@pytest.fixture(params=INSTRUCTIONS)
+def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = native.instructions()
+    if not native.use(request.param):
+        pytest.skip(f"this machine has no {request.param}")
+    yield request.param
+    native.use(before)
+
+
+def backends(shape: int) -> tuple[TorchBackend, TorchBackend]:
+    """One model, run by native code and by PyTorch."""
+    model = packed_model(qwen_config(**SHAPES[shape]), Quantization("int8"), seed=shape)  # type: ignore[arg-type]
+    ours, theirs = TorchBackend(model), TorchBackend(model)
+    assert ours.native_stem is not None
+    assert ours.native_encoder is not None
+    theirs.native_stem, theirs.native_encoder = None, None
+    return ours, theirs
+
+
+def mel(frames: int, seed: int = 0, loud: float = 1.0) -> Tensor:
+    return loud * torch.randn(128, frames, generator=torch.Generator().manual_seed(seed))
+
+
+def off(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("shape", range(len(SHAPES)))
+@pytest.mark.parametrize("frames", [1, 7, 8, 9, 99, 100, 233, 1700])
+def test_states_are_pytorchs(shape: int, frames: int, instructions: str) -> None:
+    ours, theirs = backends(shape)
+    (tokens,), (wanted,) = ours.convolve([mel(frames)]), theirs.convolve([mel(frames)])
+    assert tokens.shape == wanted.shape
+    assert off(tokens, wanted) < CLOSE
+    (states,), (wanted_states,) = (b.contextualize([wanted]) for b in (ours, theirs))
+    assert off(states, wanted_states) < CLOSE
+
+
+def test_states_are_nearly_those_of_the_weights_before_packing() -> None:
+    """As far off as 8 bits are, without the positions, which no weight touches."""
+    config = qwen_config(conv_channels=48, d_model=96, heads=3)
+    plain = TorchBackend(tiny_model(config, 1))
+    ours, _ = backends(1)
+    silent = [torch.zeros(128, 300)]
+    rest = [backend.convolve(silent)[0] for backend in (ours, plain)]
+    heard = [backend.convolve([mel(300)])[0] for backend in (ours, plain)]
+    assert 0.0 < off(heard[0] - rest[0], heard[1] - rest[1]) < 0.05
+    (states,), (wanted,) = ours.contextualize([heard[1]]), plain.contextualize([heard[1]])
+    assert 0.0 < off(states, wanted) < 0.03
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    lengths=st.lists(st.integers(1, 500), min_size=1, max_size=4),
+    loud=st.sampled_from((0.0, 1.0, 1e4)),
+    threads=st.integers(1, 3),
+)
+def test_a_clip_is_the_same_bits_in_any_company(
+    lengths: list[int], loud: float, threads: int
+) -> None:
+    ours, _ = backends(2)
+    clip = mel(350)
+    (alone,) = ours.encode([clip])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        company = [mel(length, seed, loud) for seed, length in enumerate(lengths)]
+        heard = ours.encode([*company, clip, *company])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(heard[len(lengths)], alone)
+
+
+def test_closed_chunks_are_the_same_bits_in_any_prefix() -> None:
+    ours, _ = backends(0)
+    whole = mel(730)
+    (tokens,) = ours.convolve([whole])
+    for frames in (100, 200, 333, 700):
+        (prefix,) = ours.convolve([whole[:, :frames]])
+        closed = frames // 100 * 13
+        assert torch.equal(prefix[:closed], tokens[:closed])
+
+
+def test_what_is_no_number_is_seen_in_its_own_chunk_alone() -> None:
+    ours, _ = backends(0)
+    clip = mel(400)
+    (good,) = ours.convolve([clip])
+    clip[5, 150] = torch.nan
+    (bad,) = ours.convolve([clip])
+    assert bad[13:26].isnan().all()
+    assert torch.equal(bad[:13], good[:13])
+    assert torch.equal(bad[26:], good[26:])
+
+
+def test_encoders_with_other_norms_and_stems() -> None:
+    """RMSNorms have no bias; a convolution over time alone is PyTorch's."""
+    config = ctc_config()
+    assert config.encoder.norm == "rms"
+    model = packed_model(config, Quantization("int8"))
+    ours, theirs = TorchBackend(model), TorchBackend(model)
+    assert (ours.native_stem is None) == (config.encoder.stem == "conv1d")
+    theirs.native_stem, theirs.native_encoder = None, None
+    assert ours.native_encoder is not None
+    clips = [mel(310), mel(95, 1)]
+    for found, wanted in zip(ours.encode(clips), theirs.encode(clips), strict=True):
+        assert off(found, wanted) < CLOSE
+
+
+def test_odd_widths_are_left_to_pytorch() -> None:
+    model = packed_model(qwen_config(conv_channels=24, heads=4), Quantization("int8"))
+    backend = TorchBackend(model)
+    assert backend.native_stem is None  # 24 channels are no multiple of 16.
+    assert backend.native_encoder is None  # Heads of 8.
+    (states,) = backend.encode([mel(120)])
+    assert states.isfinite().all()
