@@ -43,7 +43,6 @@ class Pass {
     qkv_ = qkv_memory.of(tokens * qkv_width_);
     attended_ = attended_memory.of(tokens * d_.heads * d_.head_dim);
     inner_ = inner_memory.of(tokens * 2 * d_.ffn);
-    gated_ = gated_memory.of(tokens * d_.ffn);
     for (int i = 0; i < pass.tokens; ++i)
       longest_ = pass.position[i] + 1 > longest_ ? pass.position[i] + 1 : longest_;
     score_room_ = static_cast<int64_t>(kQueries) * (longest_ + kLanes);
@@ -123,9 +122,9 @@ class Pass {
     multiply(l.gate_up, pass_.tokens, inner_, false, threads_);
     reserve(l.down, pass_.tokens);
     each(threads_, pass_.tokens, [&](int64_t i) {
-      const float* inner = inner_ + i * 2 * d_.ffn;
-      kernels->swiglu(inner, inner + d_.ffn, d_.ffn, gated_ + i * d_.ffn);
-      quantize(l.down, pass_.tokens, i, gated_ + i * d_.ffn);
+      float* gate = inner_ + i * 2 * d_.ffn;
+      kernels->swiglu(gate, gate + d_.ffn, d_.ffn);
+      quantize(l.down, pass_.tokens, i, gate);
     });
     multiply(l.down, pass_.tokens, pass_.x, true, threads_);
   }
@@ -211,7 +210,7 @@ class Pass {
     }
   }
 
-  static Memory<float> normed_memory, qkv_memory, attended_memory, inner_memory, gated_memory,
+  static Memory<float> normed_memory, qkv_memory, attended_memory, inner_memory,
       score_memory, wide_memory;
   static std::vector<Block> blocks;
   static std::vector<Share> shares;
@@ -222,11 +221,11 @@ class Pass {
   const int threads_;
   int64_t qkv_width_ = 0, score_room_ = 0, wide_room_ = 0;
   int longest_ = 0;
-  float *normed_, *qkv_, *attended_, *inner_, *gated_, *scores_, *wide_ = nullptr;
+  float *normed_, *qkv_, *attended_, *inner_, *scores_, *wide_ = nullptr;
 };
 
 Memory<float> Pass::normed_memory, Pass::qkv_memory, Pass::attended_memory, Pass::inner_memory,
-    Pass::gated_memory, Pass::score_memory, Pass::wide_memory;
+    Pass::score_memory, Pass::wide_memory;
 std::vector<Block> Pass::blocks;
 std::vector<Share> Pass::shares;
 

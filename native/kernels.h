@@ -26,9 +26,10 @@ struct Kernels {
 
   // A row of the first convolution of a stem: out [width, channels] = gelu of the products of three
   // rows x of [2 width + 1], 2 to the right from one output to the next, with weights [9, channels]
-  // and bias.
-  void (*begin)(const float* const* x, const float* weights, const float* bias, int channels,
-                int width, float* out);
+  // and bias. Where out is null, returns the largest of these that is above 0, and what is no number
+  // where one of the products is none.
+  float (*begin)(const float* const* x, const float* weights, const float* bias, int channels,
+                 int width, float* out);
 
   // Output rows first..last of x [count] times the matrix, to out [count, stride], which begins
   // with row `first`; added to what is there where `add`. codes [count, padded(columns)], scales [count] and sums [count] are of
@@ -74,7 +75,7 @@ struct Kernels {
   void (*widen)(const uint16_t* x, int64_t count, float* out);
 
   // gate [count] = silu(gate) * up.
-  void (*swiglu)(const float* gate, const float* up, int count, float* out);
+  void (*swiglu)(float* gate, const float* up, int count);
 
   // Up to kQueries queries over one head's keys and values [longest, head_dim]: query i looks at
   // the first lengths[i] of them. scores holds kQueries * (longest + kLanes) floats.

@@ -13,25 +13,21 @@ namespace {
 
 constexpr int kPatches = 128;  // About as many are laid out at once: they stay in the second cache.
 
+constexpr float kGeluDepth = 0.17f;  // No value of gelu lies deeper below zero.
+
 int half(int size) { return (size + 1) / 2; }
 
-// Numbers [height, width, channels] of one chunk.
+// Codes [height + 2, width + 2, channels] of one chunk, with zeros around it.
 struct Image {
   int height, width;
-  Memory<float> values;
-  float* of(int h, int w, int channels) {
-    height = h, width = w;
-    return values.of(static_cast<int64_t>(h) * w * channels);
-  }
+  float scale;
 };
 
 // What a thread needs.
 struct Room {
-  Memory<float> mel;
-  Image image[2];
+  Memory<float> mel, values, products, scales;
   Memory<int8_t> codes, patches, scratch;
   Memory<int32_t> code_sums, sums;
-  Memory<float> scales;
 };
 
 class Convolving {
@@ -40,50 +36,61 @@ class Convolving {
 
   // mel [bins, frames] to out [tokens, bins', channels].
   void run(const float* mel, int frames, float* out) {
-    first(mel, frames);
-    const Image& before = room_.image[0];
-    Image& between = room_.image[1];
-    float* values = between.of(half(before.height), half(before.width), s_.channels);
-    convolve(before, s_.second, s_.second_bias, values, between.width * s_.channels, s_.channels);
-    const int height = half(between.height);
-    convolve(between, s_.third, s_.third_bias, out, s_.channels, height * s_.channels);
+    const Image first = begin(mel, frames);
+    const int height = half(first.height), width = half(first.width);
+    float* values = room_.values.of(int64_t{height} * width * s_.channels);
+    convolve(first, s_.second, s_.second_bias, values, width * s_.channels, s_.channels);
+    const float most = kernels->largest_size(values, height * width * s_.channels);
+    const Image second = blank(height, width, most);
+    for (int h = 0; h < height; ++h) fix(second, h, values + int64_t{h} * width * s_.channels);
+    convolve(second, s_.third, s_.third_bias, out, s_.channels, half(height) * s_.channels);
   }
 
  private:
-  void first(const float* mel, int frames) {
+  // The first convolution, twice: for its largest value, and to round it off row by row.
+  Image begin(const float* mel, int frames) {
     const int width = half(frames), height = half(s_.bins);
     const int64_t padded = 2 * int64_t{width} + 1;
     float* wide = room_.mel.of((2 * int64_t{height} + 1) * padded);
     std::memset(wide, 0, sizeof(float) * (2 * height + 1) * padded);
     for (int bin = 0; bin < s_.bins; ++bin)
       std::memcpy(wide + (bin + 1) * padded + 1, mel + int64_t{bin} * frames, sizeof(float) * frames);
-    float* values = room_.image[0].of(height, width, s_.channels);
-    for (int h = 0; h < height; ++h) {
+    const auto row = [&](int h, float* out) {
       const float* rows[3] = {wide + 2 * h * padded, wide + (2 * h + 1) * padded,
                               wide + (2 * h + 2) * padded};
-      kernels->begin(rows, s_.first, s_.first_bias, s_.channels, width,
-                     values + int64_t{h} * width * s_.channels);
+      return kernels->begin(rows, s_.first, s_.first_bias, s_.channels, width, out);
+    };
+    float most = 0.f;
+    for (int h = 0; h < height; ++h) {
+      const float largest = row(h, nullptr);
+      most = largest > most || largest != largest ? largest : most;
+      if (most != most) break;
     }
+    const Image image = blank(height, width, most);
+    float* values = room_.values.of(int64_t{width} * s_.channels);
+    for (int h = 0; h < height; ++h) {
+      row(h, values);
+      fix(image, h, values);
+    }
+    return image;
   }
 
-  // Codes [height + 2, width + 2, channels] of an image, with zeros around it, and the sum of those
-  // of every place. Returns their scale.
-  float quantize(const Image& image) {
-    const int64_t places = int64_t{image.height + 2} * (image.width + 2);
-    int8_t* codes = room_.codes.of(places * s_.channels);
-    int32_t* sums = room_.code_sums.of(places);
-    std::memset(codes, 0, places * s_.channels);
-    std::memset(sums, 0, sizeof(int32_t) * places);
-    const float* values = const_cast<Image&>(image).values.of(0);
-    const float most = kernels->largest_size(values, image.height * image.width * s_.channels);
-    const float inverse = most > 0.f ? 127.f / most : 0.f;
-    for (int h = 0; h < image.height && most == most; ++h)
-      for (int w = 0; w < image.width; ++w, values += s_.channels) {
-        const int64_t place = int64_t{h + 1} * (image.width + 2) + w + 1;
-        sums[place] =
-            kernels->round_off(values, s_.channels, inverse, codes + place * s_.channels);
-      }
-    return most / 127.f;
+  // An image of zeros for numbers up to `most`.
+  Image blank(int height, int width, float most) {
+    const int64_t places = (int64_t{height} + 2) * (width + 2);
+    std::memset(room_.codes.of(places * s_.channels), 0, places * s_.channels);
+    std::memset(room_.code_sums.of(places), 0, sizeof(int32_t) * places);
+    return {height, width, (most < kGeluDepth ? kGeluDepth : most) / 127.f};
+  }
+
+  // Values [width, channels] as row h of an image; what has no scale stays zero.
+  void fix(const Image& image, int h, const float* values) {
+    if (image.scale != image.scale) return;
+    const int64_t first = (int64_t{h} + 1) * (image.width + 2) + 1;
+    for (int64_t place = first; place < first + image.width; ++place, values += s_.channels)
+      room_.code_sums.of(0)[place] =
+          kernels->round_off(values, s_.channels, 1.f / image.scale,
+                             room_.codes.of(0) + place * s_.channels);
   }
 
   // What output (h, w) hears, as a row of activations.
@@ -100,17 +107,16 @@ class Convolving {
   // Output (h, w) goes to out + h * down + w * right.
   void convolve(const Image& image, const auris_matrix& taps, const float* bias, float* out,
                 int64_t down, int64_t right) {
-    const float scale = quantize(image);
     const int height = half(image.height), width = half(image.width), channels = s_.channels;
     const int rows = width < kPatches ? kPatches / width : 1;
     const int64_t count = int64_t{rows} * width, stride = padded(taps.columns);
     int8_t* patches = room_.patches.of(count * stride);
     int8_t* scratch = room_.scratch.of(scratch_bytes(taps));
     int32_t* sums = room_.sums.of(count);
-    float* scales = room_.scales.of(count * (1 + channels));
-    float* products = scales + count;
+    float* scales = room_.scales.of(count);
+    float* products = room_.products.of(count * channels);
     for (int64_t i = 0; i < count; ++i) {
-      scales[i] = scale;
+      scales[i] = image.scale;
       std::memset(patches + i * stride + taps.width, 0, taps.columns - taps.width);
     }
     for (int top = 0; top < height; top += rows) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -90,27 +91,38 @@ def test_states_are_nearly_those_of_the_weights_before_packing() -> None:
 def test_a_clip_is_the_same_bits_in_any_company(
     lengths: list[int], loud: float, threads: int
 ) -> None:
+    """Convolutions and layers; the projection between them is PyTorch's, whose sums move."""
     ours, _ = backends(2)
+    assert ours.native_stem is not None
     clip = mel(350)
-    (alone,) = ours.encode([clip])
+    (tokens,) = ours.convolve([clip])
+    (alone,) = ours.contextualize([tokens])
+    convolve = ours.native_stem.convolutions.convolve
+    chunk = clip[None, :, :100].contiguous()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         company = [mel(length, seed, loud) for seed, length in enumerate(lengths)]
         heard = ours.encode([*company, clip, *company])
+        others = ours.convolve(company)
+        states = ours.contextualize([*others, tokens, *others])
+        chunks = convolve(torch.cat([mel(100, 7, loud)[None], chunk, chunk]))
+        first = convolve(chunk)
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(heard[len(lengths)], alone)
+    assert torch.equal(chunks[1:], first.expand(2, -1, -1, -1))
+    assert torch.equal(states[len(lengths)], alone)
+    assert off(heard[len(lengths)], alone) < CLOSE
 
 
-def test_closed_chunks_are_the_same_bits_in_any_prefix() -> None:
+def test_closed_chunks_are_the_same_in_any_prefix() -> None:
     ours, _ = backends(0)
     whole = mel(730)
     (tokens,) = ours.convolve([whole])
     for frames in (100, 200, 333, 700):
         (prefix,) = ours.convolve([whole[:, :frames]])
         closed = frames // 100 * 13
-        assert torch.equal(prefix[:closed], tokens[:closed])
+        assert torch.allclose(prefix[:closed], tokens[:closed], atol=1e-5)
 
 
 def test_what_is_no_number_is_seen_in_its_own_chunk_alone() -> None:
@@ -120,19 +132,21 @@ def test_what_is_no_number_is_seen_in_its_own_chunk_alone() -> None:
     clip[5, 150] = torch.nan
     (bad,) = ours.convolve([clip])
     assert bad[13:26].isnan().all()
-    assert torch.equal(bad[:13], good[:13])
-    assert torch.equal(bad[26:], good[26:])
+    assert torch.allclose(bad[:13], good[:13], atol=1e-5)
+    assert torch.allclose(bad[26:], good[26:], atol=1e-5)
 
 
 def test_encoders_with_other_norms_and_stems() -> None:
     """RMSNorms have no bias; a convolution over time alone is PyTorch's."""
     config = ctc_config()
-    assert config.encoder.norm == "rms"
+    encoder = dataclasses.replace(config.encoder, d_model=32, stem="conv1d")
+    config = dataclasses.replace(config, encoder=encoder)
+    assert encoder.norm == "rms"
     model = packed_model(config, Quantization("int8"))
     ours, theirs = TorchBackend(model), TorchBackend(model)
-    assert (ours.native_stem is None) == (config.encoder.stem == "conv1d")
-    theirs.native_stem, theirs.native_encoder = None, None
+    assert ours.native_stem is None
     assert ours.native_encoder is not None
+    theirs.native_encoder = None
     clips = [mel(310), mel(95, 1)]
     for found, wanted in zip(ours.encode(clips), theirs.encode(clips), strict=True):
         assert off(found, wanted) < CLOSE

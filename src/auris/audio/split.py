@@ -109,7 +109,8 @@ class Cutter:
     """Cuts samples into pieces as they come.
 
     Args:
-        chunk_seconds: target length of a piece, 1 to 1200. A recording that ends less than a
+        chunk_seconds: target length of a piece, 1 to 1200; up to 10, pieces of a second and more
+            end sooner with an utterance, at a pause of 0.6 s. A recording that ends less than a
             second behind its first search window stays one piece.
         vad: cut where nobody speaks, if there is such a place near the target, and leave long
             silence out: in its place comes a chunk without samples that says how much it is, at

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from auris.backends import native
 from auris.backends.native_step import LANES
@@ -15,6 +14,9 @@ from auris.models.aut import AudioEncoder, EncoderLayer
 from auris.models.stems import Stem, Stem2d, positioned
 
 __all__ = ["NativeEncoder", "NativeStem"]
+
+CHUNKS = 16
+"""Chunks convolved at once: enough for every thread, and few enough to take little memory."""
 
 MATRICES = ("qkv", "out", "up", "down")
 
@@ -73,9 +75,7 @@ class NativeStem:
         first = stem.conv1.weight.detach().float().flatten(1).t().contiguous()
         self.convolutions = native.Convolutions(first, biases, packed, encoder.config.mel_bins)
         assert isinstance(stem, Stem2d)
-        # The native code puts the channels of a frequency side by side.
-        by_channel = stem.out.weight.detach().unflatten(1, (first.shape[1], -1))
-        self.out = by_channel.transpose(1, 2).flatten(1)
+        self.out = stem.out
 
     @staticmethod
     def runs(stem: Stem) -> bool:
@@ -85,8 +85,14 @@ class NativeStem:
 
     def __call__(self, chunks: Tensor) -> Tensor:
         """As of `Stem2d`."""
-        rows = self.convolutions.convolve(chunks.squeeze(1).float().contiguous()).flatten(2)
-        return positioned(F.linear(rows.to(self.out.dtype), self.out))
+        return positioned(torch.cat([self._tokens(some) for some in chunks.split(CHUNKS)]))
+
+    def _tokens(self, chunks: Tensor) -> Tensor:
+        found = self.convolutions.convolve(chunks.squeeze(1).float().contiguous())
+        # The native code puts the channels of a frequency side by side, `Stem2d` the frequencies.
+        rows = found.to(self.out.weight.dtype).transpose(2, 3).flatten(2)
+        tokens: Tensor = self.out(rows)
+        return tokens
 
 
 def _floats(tensor: Tensor | None) -> Tensor | None:

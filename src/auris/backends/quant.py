@@ -21,16 +21,20 @@ __all__ = ["Packed", "PackedConv", "PackedEmbedding", "PackedLinear", "quantize_
 LARGEST = 127.0
 
 
-def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+GELU_DEPTH = 0.17
+
+
+def quantize_rows(x: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
     """Rows as integers with a scale each.
 
     Args:
         x: float32 [M, K].
+        least: what the largest number of a row counts as at least.
 
     Returns:
         int8 [M, K] in -127..127, and scales [M, 1]; a row of zeros has scale 0.
     """
-    largest = x.abs().amax(1, keepdim=True)
+    largest = x.abs().amax(1, keepdim=True).clamp(min=least)
     # A number over a tensor would be its reciprocal, rounded, times the number.
     inverse = torch.full_like(largest, LARGEST) / largest
     codes = (x * torch.where(largest > 0, inverse, 0.0)).round()
@@ -115,8 +119,8 @@ class PackedEmbedding(Packed):
 class PackedConv(Packed):
     """`nn.Conv2d` of 3 x 3 taps and stride 2 as the product of patches with a packed matrix.
 
-    The numbers of every chunk are quantized by the chunk's own largest, so that a chunk never
-    depends on its neighbours.
+    Its input is GELU's. The numbers of every chunk are quantized by the chunk's own largest, and
+    by 0.17 at least, below which none lies, so that a chunk never depends on its neighbours.
     """
 
     def __init__(self, conv: nn.Conv2d, packing: Packing) -> None:
@@ -127,7 +131,7 @@ class PackedConv(Packed):
 
     def forward(self, x: Tensor) -> Tensor:
         """[C, channels, H, W] -> [C, rows, ceil(H / 2), ceil(W / 2)]."""
-        codes, scales = quantize_rows(x.float().flatten(1))
+        codes, scales = quantize_rows(x.float().flatten(1), least=GELU_DEPTH)
         # Codes are whole numbers that float32 holds exactly.
         patches = F.unfold(codes.view(x.shape).float(), 3, padding=1, stride=2).transpose(1, 2)
         rows = patches.unflatten(2, (x.shape[1], 9)).transpose(2, 3).flatten(0, 1).flatten(1)

@@ -195,8 +195,6 @@ class TorchBackend:
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = weight.dtype
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
         self.native_step: NativeStep | None = None
         if isinstance(model, QwenAsr) and NativeStep.runs(model.decoder):
@@ -207,6 +205,8 @@ class TorchBackend:
         self.native_stem: NativeStem | None = None
         if NativeStem.runs(model.encoder.stem):
             self.native_stem = NativeStem(model.encoder)
+        elif self.device.type == "cpu":
+            keep_freed_memory()
 
     @property
     def _decoding(self) -> QwenAsr:

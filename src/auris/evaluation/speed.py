@@ -26,7 +26,6 @@ from auris.config import audio_tokens
 from auris.errors import UnsupportedOption
 from auris.evaluation.limits import Machine, stage_work, step_work
 from auris.evaluation.peers import Peer, load_peer
-from auris.models.qwen_asr import QwenAsr
 from auris.parity import noise_clip
 from auris.pipeline import AsrPipeline
 from auris.reading import Reading
@@ -164,11 +163,9 @@ class Engine:
     @torch.inference_mode()
     def _stem(self, mel: torch.Tensor, now: Callable[[], float]) -> float:
         """Seconds of the stem alone, once more: it has no end of its own inside the encoder."""
-        model = self.backend.model
-        assert isinstance(model, QwenAsr)
         mel = mel.to(self.backend.device)
         began = now()
-        _settle(model.encoder.tokens([mel])[0])
+        _settle(self.backend.convolve([mel])[0])
         return now() - began
 
     def limits(

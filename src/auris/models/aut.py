@@ -136,7 +136,8 @@ class AudioEncoder(nn.Module):
             for (count, _), tokens in zip(runs, stem(chunks).split(sizes), strict=True):
                 yield tokens[:, :count].flatten(0, 1)
             return
-        most = STEM_CHUNKS_CPU if chunks.device.type == "cpu" else STEM_CHUNKS
+        own_on_cpu = stem is self.stem and chunks.device.type == "cpu"
+        most = STEM_CHUNKS_CPU if own_on_cpu else STEM_CHUNKS
         for (count, _), run in zip(runs, chunks.split(sizes), strict=True):
             # What no token of a run hears is not convolved.
             for block in run[..., : self.stem.reach(count)].split(most):
