@@ -2,7 +2,7 @@
 """Measures a running `auris serve`; every command ends in one line of JSON.
 
 auris serve --max-audio-seconds 600 &
-scripts/measure_server.py load --clips DIR            # callers at once, swapped texts, speed
+scripts/measure_server.py load --clips DIR --pid N    # callers at once, swapped texts, speed
 scripts/measure_server.py memory --clips DIR --pid N  # growth over many requests
 scripts/measure_server.py malformed --pid N           # what is no request, or no recording
 scripts/measure_server.py realtime --clips DIR        # live text behind the voice, 16 streams
@@ -108,14 +108,27 @@ def resident_mb(pid: int) -> float:
     return float(sum(process.memory_info().rss for process in family)) / 1e6
 
 
+def processor_seconds(pid: int | None) -> float:
+    """What a process and those that it started have used; 0 where none is named."""
+    import psutil
+
+    if pid is None:
+        return 0.0
+    first = psutil.Process(pid)
+    times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
+    return float(sum(time.user + time.system for time in times))
+
+
 @dataclass
 class Tally:
-    """What came back."""
+    """What came back, and the seconds of processors that it took."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     swapped: int = 0
     audio_seconds: float = 0.0
     waits: list[float] = field(default_factory=list)
+    of_clients: float = 0.0
+    of_server: float = 0.0
 
 
 async def _caller(
@@ -169,7 +182,7 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
     speeds = [_batch_speed(pipeline, paths, arguments)]
     rounds = []
     for _ in range(arguments.rounds):
-        tally = Tally()
+        tally = Tally(of_clients=-time.process_time(), of_server=-processor_seconds(arguments.pid))
         began = time.monotonic()
         until = began + arguments.seconds / arguments.rounds
 
@@ -183,6 +196,8 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
 
         asyncio.run(call())
         rounds.append((tally, tally.audio_seconds / (time.monotonic() - began)))
+        tally.of_clients += time.process_time()
+        tally.of_server += processor_seconds(arguments.pid)
         speeds.append(_batch_speed(pipeline, paths, arguments))
     waits = sorted(wait for tally, _ in rounds for wait in tally.waits)
     statuses = sum((tally.statuses for tally, _ in rounds), Counter[int]())
@@ -196,6 +211,8 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
         "audio_per_second": round(served, 1),
         "batch_audio_per_second": round(batch, 1),
         "of_batch": round(served / batch, 3),
+        "client_cpu_seconds": round(sum(tally.of_clients for tally, _ in rounds), 2),
+        "server_cpu_seconds": round(sum(tally.of_server for tally, _ in rounds), 2),
         "wait_p50": round(waits[len(waits) // 2], 3),
         "wait_p95": round(waits[len(waits) * 19 // 20], 3),
     }

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from auris.errors import UsageError
+from auris.server.serving import Serving
 from auris.server.settings import Settings, default_state_dir, is_loopback, read_keys
 from tests.audio.media import encode, wav
 from tests.server.live import SAID, Live, running
@@ -96,8 +97,12 @@ def test_pages_of_other_places_are_told_apart(closed: Live) -> None:
 def test_without_keys_only_this_machine_is_answered(live: Live) -> None:
     for host in ("127.0.0.1", "localhost:8000", "[::1]:8000"):
         assert _ask(live, Host=host).status_code == 200
-    assert _ask(live, Host="rebound.example").status_code == 403
-    assert _ask(live, Origin="https://evil.example").status_code == 403
+    rebound = _ask(live, Host="rebound.example")
+    assert rebound.status_code == 403
+    assert "AURIS_API_KEYS" in rebound.json()["error"]["message"]
+    foreign = _ask(live, Origin="https://evil.example")
+    assert foreign.status_code == 403
+    assert "--cors-origin" in foreign.json()["error"]["message"]
     assert _ask(live, Origin="null").status_code == 403
     here = _ask(live, Origin="http://localhost:3000")
     assert here.status_code == 200
@@ -207,6 +212,40 @@ def test_settings_are_checked() -> None:
     assert wrong.value.sentence.startswith("--max-jobs (most_jobs)")
     settings = Settings(models=("a", "b"), keys=KEYS, state_dir="x", threads=2)
     assert Settings.from_json(settings.to_json()) == settings
+
+
+def test_names_and_origins_are_checked() -> None:
+    for alias in ("", "two words", "whisper-1=tiny", "a\nb"):
+        with pytest.raises(UsageError, match="alias has to be a name"):
+            Settings(aliases=(alias,))
+    for origin in (
+        "x",
+        "",
+        "page.example",
+        "https://",
+        "https://page.example/",
+        "https://page.example/here",
+        "https://a@page.example",
+        "HTTPS://page.example",
+        "https://page.example:port",
+    ):
+        with pytest.raises(UsageError, match=r"cors_origin has to be \* or an origin"):
+            Settings(origins=(origin,))
+    fine = (
+        "*",
+        "http://localhost:3000",
+        "https://page.example",
+        "http://[::1]:8",
+        "app://a-b.c",
+        "http://127.0.0.1",
+    )
+    assert Settings(origins=fine, aliases=("whisper-1",)).origins == fine
+
+
+def test_an_alias_is_a_further_name(live: Live) -> None:
+    for name in ("tiny", "tiny-ctc"):
+        with pytest.raises(UsageError, match="is the name of a model that is served"):
+            Serving(list(live.server.serving), (name,))
 
 
 def test_keys_are_read_from_a_file(tmp_path: Path) -> None:

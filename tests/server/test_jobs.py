@@ -109,6 +109,18 @@ def test_a_job_that_ends_the_server_is_given_up(
     assert "ended each time" in found.error["message"]
 
 
+def test_jobs_are_listed_from_the_newest_on(store: JobStore) -> None:
+    names = [_accept(store) for _ in range(5)]
+    _accept(store, owner="another")
+    pages, last = [], None
+    while page := store.listed("me", 2, last):
+        pages.append([job.id for job in page])
+        last = page[-1]
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert {name for page in pages for name in page} == set(names)
+    assert [name for page in pages for name in page] == [j.id for j in store.listed("me", 9)]
+
+
 def test_a_graceful_end_is_no_attempt(store: JobStore) -> None:
     name = _accept(store)
     for _ in range(3 * jobs_module.MOST_ATTEMPTS):
@@ -214,7 +226,11 @@ def test_over_http(live: Live) -> None:
     assert result == direct
     with live.client() as client:
         assert job["id"] in [one["id"] for one in client.get("/v1/jobs").json()["data"]]
+        older = client.get("/v1/jobs", params={"after": job["id"]}).json()["data"]
+        assert job["id"] not in [one["id"] for one in older]
         assert client.delete(f"/v1/jobs/{job['id']}").json()["deleted"] is True
+        unknown = client.get("/v1/jobs", params={"after": job["id"]})
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "after")
     assert _get(live, job["id"]).status_code == 404
 
 

@@ -161,6 +161,32 @@ def test_workers_share_a_port_and_their_jobs(tmp_path: Path) -> None:
             assert running.client.get(f"{place}/result").json()["text"] == SAID
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one queue for all")
+def test_workers_share_callers_who_come_at_once(tmp_path: Path) -> None:
+    """Each process counts the requests that it answered; none has almost all."""
+    with serving(tmp_path, "--workers", "2") as running:
+        until(lambda: running.log().count("Application startup complete") == 2, 60)
+        clients = [httpx.Client(base_url=running.url, timeout=60) for _ in range(64)]
+        with ThreadPoolExecutor(64) as callers:
+            assert all(r.is_success for r in callers.map(lambda c: c.get("/v1/models"), clients))
+        told = {
+            re.search(r'"/v1/models",status="200"} (\d+)', c.get("/metrics").text) for c in clients
+        }
+        counts = {int(found.group(1)) for found in told if found}
+        for client in clients:
+            client.close()
+    assert len(counts) in (1, 2)
+    assert max(counts) < 52
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = program("serve", "--workers", "2", "--port", port, "--state-dir", tmp_path)
+    assert done.code != 0
+    assert "Traceback" not in done.err
+
+
 def _can_mount() -> bool:
     if shutil.which("unshare") is None:
         return False
@@ -207,6 +233,13 @@ def test_wrong_usage_is_told_in_a_sentence(tmp_path: Path) -> None:
     done = program("serve", "--host", "0.0.0.0")
     assert done.code == 2
     assert "has to have keys" in done.err
+    done = program("serve", "--cors-origin", "x")
+    assert done.code == 2
+    assert "--cors-origin has to be * or an origin" in done.err
+    for alias in ("", "tiny"):
+        done = program("serve", "--model", "tiny", "--alias", alias, "--state-dir", tmp_path)
+        assert done.code == 2
+        assert "--alias has to be" in done.err
     done = program("serve", "--ssl-keyfile", "key.pem", "--state-dir", tmp_path)
     assert done.code == 2
     assert "certificate" in done.err

@@ -254,6 +254,23 @@ def test_segments_say_how_they_ended(tmp_path: Path, example: bytes) -> None:
     ]
 
 
+def test_wrong_values_are_told_with_a_way_out(live: Live, example: bytes) -> None:
+    for value in ("abc", "1.5", "x" * 1000):
+        error = _error(live.transcribe(example, temperature=value), 400, "temperature")
+        assert error["message"] == (
+            f"Invalid 'temperature': it has to be a number from 0 to 1, but is '{value[:40]}': "
+            "correct it, or leave it out."
+        )
+    with live.client() as client:
+        answer = client.post(
+            "/v1/audio/transcriptions",
+            files=[("file", ("a.flac", example)), ("file", ("b.flac", example))],
+            data={"model": "tiny"},
+        )
+    error = _error(answer, 400, "file")
+    assert "one file, but there are several: send one request for each" in error["message"]
+
+
 def test_streams_are_events(live: Live) -> None:
     events = _events(live.transcribe(speech(2), stream="true"))
     kinds = [event["type"] for event in events]
@@ -266,5 +283,8 @@ def test_unknown_places_have_the_api_s_errors(live: Live) -> None:
         _error(client.get("/v1/nothing"), 404, None)
         _error(client.get("/v1/audio/transcriptions"), 405, None)
         _error(client.get("/v1/models/none"), 404, "model")
-        _error(client.get("/v1/jobs", params={"limit": "many"}), 400, None)
+        for value in ("abc", "0", "1001", "x" * 1000):
+            error = _error(client.get("/v1/jobs", params={"limit": value}), 400, "limit")
+            assert error["message"].startswith("Invalid 'limit': it has to be ")
+            assert f", but is '{value[:40]}': correct it" in error["message"]
         assert client.get("/v1/models/tiny-ctc").json()["id"] == "tiny-ctc"

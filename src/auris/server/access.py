@@ -188,12 +188,23 @@ class Access:
         origin = headers.get("origin")
         at_home = origin is None or is_loopback(urlsplit(origin).hostname or "")
         allowed = {"*", origin} & set(self._settings.origins)
-        if not is_loopback(host) or not (at_home or allowed):
-            raise ApiError(
-                403,
-                "Without keys, this server answers programs on its own machine only.",
-                code="forbidden_origin",
+        if not is_loopback(host):
+            raise _not_at_home(
+                "the request names another host", "give the server keys (AURIS_API_KEYS)"
             )
+        if not (at_home or allowed):
+            raise _not_at_home(
+                "a web page of another origin asks", "let its origin in with --cors-origin"
+            )
+
+
+def _not_at_home(found: str, remedy: str) -> ApiError:
+    return ApiError(
+        403,
+        f"Without keys, this server answers programs on its own machine only, but {found}: "
+        f"{remedy}.",
+        code="forbidden_origin",
+    )
 
 
 def _with_key(headers: Headers, subprotocols: Sequence[str]) -> Headers:

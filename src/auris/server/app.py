@@ -22,6 +22,7 @@ from auris.server import audio_routes, job_routes, page_routes, status_routes
 from auris.server.access import Access
 from auris.server.calls import Gone
 from auris.server.failures import ApiError, as_api_error, is_full_disk
+from auris.server.form import SHOWN_LETTERS
 from auris.server.realtime import route as realtime_route
 from auris.server.settings import Settings
 from auris.server.state import Server
@@ -104,14 +105,27 @@ def _as_told(error: Exception) -> ApiError:
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), headers=error.headers)
     if isinstance(error, RequestValidationError):
-        return ApiError(400, "; ".join(_fault(fault) for fault in error.errors()))
+        return _wrong_parameter(error.errors()[0])
     if is_full_disk(error):
         return ApiError(507, "The server's disk is full.", code="insufficient_storage")
     return ApiError(500, "The server could not read or write a file.", code="storage_failed")
 
 
-def _fault(fault: dict[str, Any]) -> str:
-    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+def _wrong_parameter(fault: dict[str, Any]) -> ApiError:
+    """A parameter of the address that is not of its type or beyond its bounds.
+
+    Args:
+        fault: as FastAPI tells it; its message begins "Input should be".
+    """
+    name = str(fault["loc"][-1])
+    rule = fault["msg"].replace("Input should be", "it has to be").partition(",")[0]
+    found = str(fault.get("input"))[:SHOWN_LETTERS]
+    return ApiError(
+        400,
+        f"Invalid '{name}': {rule}, but is {found!r}: correct it, or leave it out.",
+        param=name,
+        code="invalid_value",
+    )
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:

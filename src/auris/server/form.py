@@ -13,7 +13,7 @@ from auris.errors import LanguageError
 from auris.server.failures import ApiError
 from auris.text.languages import language_name
 
-__all__ = ["FORMATS", "Asked", "asked_of", "joined_context", "translation_of"]
+__all__ = ["FORMATS", "SHOWN_LETTERS", "Asked", "asked_of", "joined_context", "translation_of"]
 
 T = TypeVar("T")
 
@@ -50,6 +50,9 @@ SINGLE = (
 OF_TRANSLATIONS = frozenset({"file", "url", "model", "prompt", "response_format", "temperature"})
 
 MOST_SPEAKERS = 4
+
+SHOWN_LETTERS = 40
+"""Of a wrong value, in the message that refuses it; no number is as long."""
 
 
 @dataclass(frozen=True)
@@ -234,9 +237,15 @@ def _truth(value: str) -> bool:
 
 
 def _temperature(value: str) -> float:
-    number = float(value) if len(value) < 40 else math.nan
+    try:
+        number = float(value) if len(value) < SHOWN_LETTERS else math.nan
+    except ValueError:
+        number = math.nan
     if not 0.0 <= number <= 1.0:
-        raise ValueError("it has to be a number from 0 to 1")
+        raise ValueError(
+            f"it has to be a number from 0 to 1, but is {value[:SHOWN_LETTERS]!r}: correct it, or "
+            "leave it out"
+        )
     return number
 
 

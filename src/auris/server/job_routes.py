@@ -54,12 +54,15 @@ async def create(request: Request) -> Response:
 
 @router.get("", **JOB_LIST)
 async def listed(
-    request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: str | None = None,
 ) -> dict[str, Any]:
-    """The caller's jobs, the newest first."""
+    """The caller's jobs, the newest first; `after` one of them, those that are older."""
     server: Server = request.app.state.server
     owner = owner_of(request.scope)
-    found = await server.look(lambda: server.store.listed(owner, limit))
+    last = None if after is None else await _found(request, after, "after")
+    found = await server.look(lambda: server.store.listed(owner, limit, last))
     return {"object": "list", "data": [job.to_dict() for job in found]}
 
 
@@ -106,11 +109,11 @@ async def delete(request: Request, job_id: str) -> dict[str, Any]:
     return {"id": job.id, "object": "transcription.job.deleted", "deleted": True}
 
 
-async def _found(request: Request, job_id: str) -> Job:
-    """The caller's job of that name; others' are not there for it."""
+async def _found(request: Request, job_id: str, param: str = "job_id") -> Job:
+    """The caller's job that a parameter names; others' are not there for it."""
     server: Server = request.app.state.server
     owner = owner_of(request.scope)
     job = await server.look(lambda: server.store.find(job_id, owner))
     if job is None:
-        raise ApiError(404, "There is no such job.", param="job_id", code="job_not_found")
+        raise ApiError(404, "There is no such job.", param=param, code="job_not_found")
     return job

@@ -247,10 +247,15 @@ class JobStore:
         rows = self._read(f"SELECT {SHOWN} FROM jobs WHERE id = ? AND owner = ?", (job, owner))
         return _job(rows[0]) if rows else None
 
-    def listed(self, owner: str, limit: int) -> list[Job]:
-        """The owner's jobs, the newest first."""
-        query = f"SELECT {SHOWN} FROM jobs WHERE owner = ? ORDER BY created DESC LIMIT ?"
-        return [_job(row) for row in self._read(query, (owner, limit))]
+    def listed(self, owner: str, limit: int, after: Job | None = None) -> list[Job]:
+        """The owner's jobs, the newest first; those behind `after`, where it is given."""
+        query = f"SELECT {SHOWN} FROM jobs WHERE owner = ?"
+        values: tuple[Any, ...] = (owner,)
+        if after is not None:
+            query += " AND (created, id) < (?, ?)"
+            values += (after.created, after.id)
+        query += " ORDER BY created DESC, id DESC LIMIT ?"
+        return [_job(row) for row in self._read(query, (*values, limit))]
 
     def counts(self) -> dict[str, int]:
         """How many jobs there are, by status."""

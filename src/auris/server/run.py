@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from auris.errors import UsageError
 from auris.server.app import SETTINGS, create_app
 from auris.server.log import LOGS
+from auris.server.port import SharedPort
 from auris.server.settings import Settings
 from auris.server.state import Server
 
 __all__ = ["SOCKETS", "Listening", "run"]
+
+PROGRAM = "auris.server.app:from_environment"
+"""What a worker process runs."""
 
 SOCKETS: dict[str, Any] = {
     "ws": "websockets-sansio",
@@ -25,6 +32,8 @@ SOCKETS: dict[str, Any] = {
     "ws_per_message_deflate": False,
 }
 """uvicorn's options of WebSockets."""
+
+_LOG = logging.getLogger("uvicorn.error")
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,16 @@ def run(settings: Settings, listening: Listening) -> None:
             sys.exit(1)
         return
     os.environ[SETTINGS] = settings.to_json()
-    uvicorn.run(
-        "auris.server.app:from_environment", factory=True, workers=listening.workers, **options
-    )
+    _run_workers(uvicorn.Config(PROGRAM, factory=True, workers=listening.workers, **options))
+
+
+def _run_workers(config: uvicorn.Config) -> None:
+    if sys.platform == "linux":
+        port: socket.socket = SharedPort.bound(config.host, config.port)
+        host, number = port.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        scheme = "https" if config.is_ssl else "http"
+        _LOG.info("Uvicorn running on %s://%s:%d", scheme, shown, number)
+    else:
+        port = config.bind_socket()
+    Multiprocess(config, [port]).run()

@@ -236,7 +236,10 @@ NEW_JOB = {
 }
 JOB = _route(JOB_SHOWN, "The job.", 404, 507)
 JOB_LIST = _route(
-    _object({"object": {"const": "list"}, "data": _list(JOB_SHOWN)}), "The jobs of this key.", 507
+    _object({"object": {"const": "list"}, "data": _list(JOB_SHOWN)}),
+    "The jobs of this key.",
+    404,
+    507,
 )
 JOB_RESULT: dict[str, Any] = {
     "response_model": None,

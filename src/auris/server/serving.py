@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auris.align import ForcedAligner
+from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
 from auris.server.engine import Engine, Priority, SharedRecognizer
 from auris.server.failures import ApiError
@@ -69,10 +70,20 @@ class Serving:
     Args:
         models: the first one also answers to the aliases.
         aliases: further names of the first.
+
+    Raises:
+        UsageError: an alias is a model's own name.
     """
 
     def __init__(self, models: list[Served], aliases: tuple[str, ...] = ()) -> None:
         self._models = {model.name: model for model in models}
+        for alias in aliases:
+            if alias in self._models:
+                raise UsageError(
+                    "--alias has to be a further name of the first model",
+                    f"{alias!r} is the name of a model that is served",
+                    "leave it out, or choose another name",
+                )
         self._aliases = dict.fromkeys(aliases, models[0])
 
     @classmethod

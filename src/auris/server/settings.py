@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -33,6 +34,9 @@ LIMITS = {
     "most_idle_seconds": "--realtime-idle-seconds",
 }
 """Settings that are numbers above 0, and the options of `auris serve` that give them."""
+
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+"""What a browser sends as the origin of a page, or * for all of them."""
 
 BOUND = 1e15
 """Of such numbers: what reaches it is a slip."""
@@ -101,6 +105,20 @@ class Settings:
                     f"below {BOUND:g}",
                     f"it is {value}",
                     "correct it",
+                )
+        for alias in self.aliases:
+            if not alias or not alias.isprintable() or "=" in alias or " " in alias:
+                raise UsageError(
+                    "--alias has to be a name, which then means the first model",
+                    f"it is {alias!r}",
+                    "write only the name that programs ask for, such as whisper-1",
+                )
+        for origin in self.origins:
+            if not ORIGIN.fullmatch(origin):
+                raise UsageError(
+                    "--cors-origin has to be * or an origin: a scheme, a host and maybe a port",
+                    f"it is {origin!r}",
+                    "write it as browsers do, such as https://page.example",
                 )
         if any(len(key) < SHORTEST_KEY for key in self.keys):
             raise UsageError(

@@ -13,14 +13,28 @@ from auris.server.failures import ApiError
 
 __all__ = ["form_of"]
 
-MOST_FILES, MOST_FIELDS, MOST_FIELD_BYTES = 1, 200, 1 << 20
-"""What a form may hold; the limit of its file is that of the request."""
+MOST_FIELDS, MOST_FIELD_BYTES = 200, 1 << 20
+"""What a form may hold beside its one file, whose limit is that of the request."""
 
 
 class _WholeForm(MultiPartParser):
     """A parser that refuses text in another charset, and notices whether a form came to its end."""
 
     ended = False
+
+    def on_headers_finished(self) -> None:
+        try:
+            super().on_headers_finished()
+        except MultiPartException:
+            if self._current_files <= self.max_files:
+                raise
+            raise ApiError(
+                400,
+                "Invalid 'file': a request has to hold one file, but there are several: send one "
+                "request for each.",
+                param="file",
+                code="invalid_value",
+            ) from None
 
     def on_part_end(self) -> None:
         part = self._current_part
@@ -66,7 +80,7 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
         parser = _WholeForm(
             request.headers,
             request.stream(),
-            max_files=MOST_FILES,
+            max_files=1,
             max_fields=MOST_FIELDS,
             max_part_size=MOST_FIELD_BYTES,
         )
