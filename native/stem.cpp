@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr int kPatches = 128;  // About as many are laid out at once: they stay in the second cache.
+constexpr int kPatches = 200;  // About as many are laid out at once: they stay in the second cache.
 
 constexpr float kGeluDepth = 0.17f;  // No value of gelu lies deeper below zero.
 

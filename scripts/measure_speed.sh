@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Speed and memory of the 0.6B and 1.7B sizes with random weights, in bfloat16, int8 and int4, beside
-# transformers in bfloat16; about ten minutes on a quiet machine of two cores. Prints tables, and a
+# transformers in bfloat16; about six minutes on a quiet machine of two cores. Prints tables, and a
 # JSON line for each part.
 #
 #     scripts/measure_speed.sh DIR [THREADS] [--no-large]
 #
-# DIR takes the checkpoints, about 7 GB; those that are there already are used again.
+# With TOKENIZER=DIR in the environment (vocab.json and merges.txt) they have the real vocabulary. DIR
+# takes the checkpoints, about 7 GB; those that are there already are used again.
 set -euo pipefail
 if [ $# -lt 1 ]; then
-  sed -n '2,9s/^# \{0,1\}//p' "$0"
+  sed -n '2,10s/^# \{0,1\}//p' "$0"
   exit 2
 fi
 place=$1 threads=${2:-2} large=${3:-}
@@ -24,7 +25,8 @@ speed() { "$python" -m auris benchmark speed --threads "$threads" "$@"; }
 prepare() {
   local size=$1
   shift
-  [ -d "$place/$size" ] || "$python" scripts/make_random_checkpoint.py "$size" hf "$place/$size"
+  [ -d "$place/$size" ] || "$python" scripts/make_random_checkpoint.py "$size" hf "$place/$size" \
+      ${TOKENIZER:+--tokenizer "$TOKENIZER"}
   for dtype in "$@"; do
     [ -d "$place/$size-$dtype" ] ||
       "$python" scripts/measure_quantizing.py "$place/$size" "$place/$size-$dtype" "$dtype"
