@@ -97,7 +97,7 @@ AURIS_API const char* auris_instructions();
 AURIS_API int32_t auris_use(const char* name);
 
 // out [count, rows] = x [count, width] times the matrix, the activations of each row in 8 bits.
-AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_t count, float* out,
+AURIS_API int32_t auris_products(const auris_matrix* matrix, const float* x, int64_t count, float* out,
                               int32_t threads);
 
 // The best rows of a matrix for x [count, width]: `token` the first of the largest products, `gap`
@@ -105,19 +105,19 @@ AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_
 // that were read whole: all of them for several x, and where `exact` is not 0 or the matrix not in
 // halves. Where they are not all, `logprob` is off by 0.02 at most, and a gap of 8 or more may be
 // larger.
-AURIS_API void auris_best(const auris_matrix* matrix, const float* x, int64_t count, int32_t exact,
+AURIS_API int32_t auris_best(const auris_matrix* matrix, const float* x, int64_t count, int32_t exact,
                           int32_t* token, float* logprob, float* gap, int32_t* read,
                           int32_t threads);
 
-// mels [count, bins, frames], chunks by themselves, to out [count, tokens, bins', channels]; each
+// mels [count, bins, frames >= 1], chunks by themselves, to out [count, tokens, bins', channels]; each
 // convolution halves frames and bins upwards.
-AURIS_API void auris_convolve(const auris_stem* stem, const float* mels, int32_t count,
+AURIS_API int32_t auris_convolve(const auris_stem* stem, const float* mels, int32_t count,
                               int32_t frames, float* out, int32_t threads);
 
 // Window w are the tokens windows[w]..windows[w + 1] of x [tokens, width], which it uses up; there
 // are `count` windows, and the first begins at 0. Normed states go to states [tokens, width].
-AURIS_API void auris_contextualize(const auris_encoder* encoder, float* x, const int32_t* windows,
+AURIS_API int32_t auris_contextualize(const auris_encoder* encoder, float* x, const int32_t* windows,
                                    int32_t count, float* states, int32_t threads);
 
-AURIS_API void auris_extend(const auris_decoder* decoder, const auris_cache* cache,
+AURIS_API int32_t auris_extend(const auris_decoder* decoder, const auris_cache* cache,
                             const auris_pass* pass, int32_t threads);

@@ -231,8 +231,7 @@ std::vector<Share> Pass::shares;
 
 }  // namespace
 
-AURIS_API void auris_extend(const auris_decoder* decoder, const auris_cache* cache,
-                            const auris_pass* pass, int32_t threads) {
-  const std::lock_guard<std::mutex> lock(turn);
-  Pass(*decoder, *cache, *pass, threads).run();
+AURIS_API int32_t auris_extend(const auris_decoder* decoder, const auris_cache* cache,
+                               const auris_pass* pass, int32_t threads) {
+  return call([&] { Pass(*decoder, *cache, *pass, threads).run(); });
 }

@@ -121,8 +121,8 @@ Memory<float> Hearing::normed_memory, Hearing::qkv_memory, Hearing::inner_memory
 
 }  // namespace
 
-AURIS_API void auris_contextualize(const auris_encoder* encoder, float* x, const int32_t* windows,
-                                   int32_t count, float* states, int32_t threads) {
-  const std::lock_guard<std::mutex> lock(turn);
-  Hearing(*encoder, x, windows, count, threads).run(states);
+AURIS_API int32_t auris_contextualize(const auris_encoder* encoder, float* x,
+                                      const int32_t* windows, int32_t count, float* states,
+                                      int32_t threads) {
+  return call([&] { Hearing(*encoder, x, windows, count, threads).run(states); });
 }

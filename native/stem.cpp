@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr int kPatches = 200;  // About as many are laid out at once: they stay in the second cache.
+constexpr int kPatches = 200;  // About as many are laid out at once: they stay in a near cache.
 
 constexpr float kGeluDepth = 0.17f;  // No value of gelu lies deeper below zero.
 
@@ -20,7 +20,7 @@ int half(int size) { return (size + 1) / 2; }
 // Codes [height + 2, width + 2, channels] of one chunk, with zeros around it.
 struct Image {
   int height, width;
-  float scale;
+  float most;  // What 127 stands for.
 };
 
 // What a thread needs.
@@ -29,6 +29,26 @@ struct Room {
   Memory<int8_t> codes, patches, scratch;
   Memory<int32_t> code_sums, sums;
 };
+
+int rows_at_once(int width) { return width < kPatches ? kPatches / width : 1; }
+
+// All that chunks of so many frames need, so that threads ask for no memory.
+void prepare(const auris_stem& stem, int frames, Room& room) {
+  const int64_t height = half(stem.bins), width = half(frames), channels = stem.channels;
+  const int64_t between = int64_t{half(static_cast<int>(height))} * half(static_cast<int>(width));
+  room.mel.of((2 * height + 1) * (2 * width + 1));
+  room.values.of((between > width ? between : width) * channels);
+  room.codes.of((height + 2) * (width + 2) * channels);
+  room.code_sums.of((height + 2) * (width + 2));
+  const int64_t count = kPatches > width ? kPatches : width;
+  for (const auris_matrix* taps : {&stem.second, &stem.third}) {
+    room.patches.of(count * padded(taps->columns));
+    room.scratch.of(scratch_bytes(*taps));
+  }
+  room.sums.of(count);
+  room.scales.of(count);
+  room.products.of(count * channels);
+}
 
 class Convolving {
  public:
@@ -80,17 +100,17 @@ class Convolving {
     const int64_t places = (int64_t{height} + 2) * (width + 2);
     std::memset(room_.codes.of(places * s_.channels), 0, places * s_.channels);
     std::memset(room_.code_sums.of(places), 0, sizeof(int32_t) * places);
-    return {height, width, (most < kGeluDepth ? kGeluDepth : most) / 127.f};
+    return {height, width, most < kGeluDepth ? kGeluDepth : most};
   }
 
-  // Values [width, channels] as row h of an image; what has no scale stays zero.
+  // Values [width, channels] as row h of an image; where there is no largest, all stay zero.
   void fix(const Image& image, int h, const float* values) {
-    if (image.scale != image.scale) return;
+    if (image.most != image.most) return;
     const int64_t first = (int64_t{h} + 1) * (image.width + 2) + 1;
     for (int64_t place = first; place < first + image.width; ++place, values += s_.channels)
-      room_.code_sums.of(0)[place] =
-          kernels->round_off(values, s_.channels, 1.f / image.scale,
-                             room_.codes.of(0) + place * s_.channels);
+      room_.code_sums.data()[place] =
+          kernels->round_off(values, s_.channels, 127.f / image.most,
+                             room_.codes.data() + place * s_.channels);
   }
 
   // What output (h, w) hears, as a row of activations.
@@ -99,8 +119,8 @@ class Convolving {
     *sum = 0;
     for (int i = 0; i < 3; ++i) {
       const int64_t place = (2 * h + i) * (image_width + 2) + 2 * w;
-      std::memcpy(out + i * row, room_.codes.of(0) + place * s_.channels, row);
-      for (int j = 0; j < 3; ++j) *sum += room_.code_sums.of(0)[place + j];
+      std::memcpy(out + i * row, room_.codes.data() + place * s_.channels, row);
+      for (int j = 0; j < 3; ++j) *sum += room_.code_sums.data()[place + j];
     }
   }
 
@@ -108,7 +128,7 @@ class Convolving {
   void convolve(const Image& image, const auris_matrix& taps, const float* bias, float* out,
                 int64_t down, int64_t right) {
     const int height = half(image.height), width = half(image.width), channels = s_.channels;
-    const int rows = width < kPatches ? kPatches / width : 1;
+    const int rows = rows_at_once(width);
     const int64_t count = int64_t{rows} * width, stride = padded(taps.columns);
     int8_t* patches = room_.patches.of(count * stride);
     int8_t* scratch = room_.scratch.of(scratch_bytes(taps));
@@ -116,7 +136,7 @@ class Convolving {
     float* scales = room_.scales.of(count);
     float* products = room_.products.of(count * channels);
     for (int64_t i = 0; i < count; ++i) {
-      scales[i] = image.scale;
+      scales[i] = image.most / 127.f;
       std::memset(patches + i * stride + taps.width, 0, taps.columns - taps.width);
     }
     for (int top = 0; top < height; top += rows) {
@@ -144,14 +164,16 @@ std::vector<Room> rooms;
 
 }  // namespace
 
-AURIS_API void auris_convolve(const auris_stem* stem, const float* mels, int32_t count,
-                              int32_t frames, float* out, int32_t threads) {
-  const std::lock_guard<std::mutex> lock(turn);
-  if (static_cast<int>(rooms.size()) < threads) rooms.resize(threads);
-  const int64_t tokens = half(half(half(frames))), bins = half(half(half(stem->bins)));
-  Pool::instance().run(threads, count, [&](int64_t chunk, int worker) {
-    Convolving(*stem, rooms[worker])
-        .run(mels + chunk * stem->bins * frames, frames,
-             out + chunk * tokens * bins * stem->channels);
+AURIS_API int32_t auris_convolve(const auris_stem* stem, const float* mels, int32_t count,
+                                 int32_t frames, float* out, int32_t threads) {
+  return call([&] {
+    if (static_cast<int>(rooms.size()) < threads) rooms.resize(threads);
+    for (Room& room : rooms) prepare(*stem, frames, room);
+    const int64_t tokens = half(half(half(frames))), bins = half(half(half(stem->bins)));
+    Pool::instance().run(threads, count, [&](int64_t chunk, int worker) {
+      Convolving(*stem, rooms[worker])
+          .run(mels + chunk * stem->bins * frames, frames,
+               out + chunk * tokens * bins * stem->channels);
+    });
   });
 }

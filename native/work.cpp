@@ -67,10 +67,11 @@ AURIS_API int32_t auris_use(const char* name) {
   return 0;
 }
 
-AURIS_API void auris_products(const auris_matrix* matrix, const float* x, int64_t count, float* out,
-                              int32_t threads) {
-  const std::lock_guard<std::mutex> lock(turn);
-  reserve(*matrix, count);
-  each(threads, count, [&](int64_t i) { quantize(*matrix, count, i, x + i * matrix->width); });
-  multiply(*matrix, count, out, false, threads);
+AURIS_API int32_t auris_products(const auris_matrix* matrix, const float* x, int64_t count,
+                                 float* out, int32_t threads) {
+  return call([&] {
+    reserve(*matrix, count);
+    each(threads, count, [&](int64_t i) { quantize(*matrix, count, i, x + i * matrix->width); });
+    multiply(*matrix, count, out, false, threads);
+  });
 }

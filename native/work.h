@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "auris_native.h"
@@ -13,6 +14,19 @@ extern const Kernels* kernels;
 // One pass at a time: its memory and threads are those of the process.
 extern std::mutex turn;
 
+// A call as it answers to the caller: 0, or 1 where there is no memory for it. Threads ask for none
+// themselves, so that want of it is seen here.
+template <typename Work>
+int32_t call(const Work& work) {
+  const std::lock_guard<std::mutex> lock(turn);
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+  return 0;
+}
+
 // Memory that only grows, so that a step allocates nothing once its first one has run.
 template <typename T>
 class Memory {
@@ -21,6 +35,7 @@ class Memory {
     if (static_cast<int64_t>(held_.size()) < count) held_.resize(count);
     return held_.data();
   }
+  T* data() { return held_.data(); }
 
  private:
   std::vector<T> held_;

@@ -9,7 +9,7 @@
 # takes the checkpoints, about 7 GB; those that are there already are used again.
 set -euo pipefail
 if [ $# -lt 1 ]; then
-  sed -n '2,10s/^# \{0,1\}//p' "$0"
+  sed -n '2,9s/^# \{0,1\}//p' "$0"
   exit 2
 fi
 place=$1 threads=${2:-2} large=${3:-}

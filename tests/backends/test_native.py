@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -231,3 +233,29 @@ def test_heads_of_odd_widths_are_left_to_pytorch() -> None:
 def test_other_instructions_are_refused() -> None:
     assert not native.use("sse")
     assert native.instructions() in INSTRUCTIONS
+
+
+SCARCE = """
+import resource
+import torch
+from auris.backends import native
+
+matrix = native.Matrix(torch.ones(1, 64, dtype=torch.int8), torch.ones(1), 1)
+native.products(torch.ones(4, 1), matrix)
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + (64 << 20), resource.RLIM_INFINITY))
+try:
+    native.products(torch.ones(1 << 20, 1), matrix)
+except MemoryError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(native.products(torch.ones(1, 1), matrix).item())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited in Linux's way")
+def test_want_of_memory_is_an_error_and_no_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCARCE], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == ["the native code got no memory", "1.0"], done.stderr

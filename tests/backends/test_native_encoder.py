@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from auris.backends import native
+from auris.backends import native, native_encoder
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.quantization import Quantization
 from tests.backends.test_native import INSTRUCTIONS
@@ -123,6 +123,16 @@ def test_closed_chunks_are_the_same_in_any_prefix() -> None:
         (prefix,) = ours.convolve([whole[:, :frames]])
         closed = frames // 100 * 13
         assert torch.allclose(prefix[:closed], tokens[:closed], atol=1e-5)
+
+
+def test_long_batches_go_through_the_layers_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _ = backends(2)
+    tokens = ours.convolve([mel(frames, frames) for frames in (30, 950, 400, 210)])
+    whole = ours.contextualize(tokens)
+    for most in (1, 40, 100):
+        monkeypatch.setattr(native_encoder, "TOKENS", most)
+        for part, one in zip(ours.contextualize(tokens), whole, strict=True):
+            assert torch.equal(part, one)
 
 
 def test_what_is_no_number_is_seen_in_its_own_chunk_alone() -> None:

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 import auris
+from auris.server.port import SharedPort
 from tests.cli.command import program
 from tests.server.live import EXAMPLE, SAID, speech, until
 from tests.server.malformed import form, request
@@ -179,12 +180,28 @@ def test_workers_share_callers_who_come_at_once(tmp_path: Path) -> None:
     assert max(counts) < 52
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_port_that_is_taken_is_told(tmp_path: Path, workers: str, shared: bool) -> None:
+    """By whatever it is, by the socket of another server's worker, too."""
+    if shared and not hasattr(socket, "SO_REUSEPORT"):
+        pytest.skip("ports are not shared on this system")
+    with (
+        SharedPort.bound("127.0.0.1", 0) if shared else socket.create_server(("127.0.0.1", 0))
+    ) as taken:
+        taken.listen()
         port = str(taken.getsockname()[1])
-        done = program("serve", "--workers", "2", "--port", port, "--state-dir", tmp_path)
-    assert done.code != 0
+        done = program("serve", "--workers", workers, "--port", port, "--state-dir", tmp_path)
+    assert done.code == 2
+    assert "--host and --port have to be free" in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("seconds", ["0.5", "1201", "nan"])
+def test_pieces_out_of_range_are_refused_at_start(tmp_path: Path, seconds: str) -> None:
+    done = program("serve", "--chunk-seconds", seconds, "--port", "0", "--state-dir", tmp_path)
+    assert done.code == 2
+    assert "1 to 1200 seconds" in done.err
 
 
 def _can_mount() -> bool:

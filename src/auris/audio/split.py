@@ -110,9 +110,9 @@ class Cutter:
 
     Args:
         chunk_seconds: target length of a piece, 1 to 1200; up to 10, pieces of a second and more
-            end sooner with an utterance, at a pause of 0.6 s. A recording that ends less than a
-            second behind its first search window stays one piece.
-        vad: cut where nobody speaks, if there is such a place near the target, and leave long
+            end sooner with an utterance, at a pause of 0.6 s, with vad or without. What ends less
+            than a second behind the search window stays one piece, with its pauses.
+        vad: else cut where nobody speaks, if there is such a place near the target, and leave long
             silence out: in its place comes a chunk without samples that says how much it is, at
             least one for every `chunk_seconds`.
 

@@ -104,6 +104,16 @@ class _Pass(ctypes.Structure):
     ]
 
 
+def _check(status: int) -> None:
+    """What a call returned.
+
+    Raises:
+        MemoryError: there was no memory for it.
+    """
+    if status:
+        raise MemoryError("the native code got no memory")
+
+
 @cache
 def _library() -> ctypes.CDLL | None:
     root = Path(__file__).parents[1]
@@ -120,7 +130,7 @@ def _library() -> ctypes.CDLL | None:
                 c_void_p,
                 c_int32,
             ]
-            library.auris_products.restype = None
+            library.auris_products.restype = _check
             library.auris_best.argtypes = [
                 POINTER(_Matrix),
                 c_void_p,
@@ -129,14 +139,14 @@ def _library() -> ctypes.CDLL | None:
                 *[c_void_p] * 4,
                 c_int32,
             ]
-            library.auris_best.restype = None
+            library.auris_best.restype = _check
             library.auris_extend.argtypes = [
                 POINTER(_Decoder),
                 POINTER(_Cache),
                 POINTER(_Pass),
                 c_int32,
             ]
-            library.auris_extend.restype = None
+            library.auris_extend.restype = _check
             library.auris_contextualize.argtypes = [
                 POINTER(_Encoder),
                 *[c_void_p] * 2,
@@ -144,7 +154,7 @@ def _library() -> ctypes.CDLL | None:
                 c_void_p,
                 c_int32,
             ]
-            library.auris_contextualize.restype = None
+            library.auris_contextualize.restype = _check
             library.auris_convolve.argtypes = [
                 POINTER(_Stem),
                 c_void_p,
@@ -152,7 +162,7 @@ def _library() -> ctypes.CDLL | None:
                 c_void_p,
                 c_int32,
             ]
-            library.auris_convolve.restype = None
+            library.auris_convolve.restype = _check
             return library
     return None
 

@@ -15,8 +15,8 @@ from auris.models.stems import Stem, Stem2d, positioned
 
 __all__ = ["NativeEncoder", "NativeStem"]
 
-CHUNKS = 16
-"""Chunks convolved at once: enough for every thread, and few enough to take little memory."""
+TOKENS = 2048
+"""Of whole windows that go through the layers at once, about: 60 MB at the published width."""
 
 MATRICES = ("qkv", "out", "up", "down")
 
@@ -49,13 +49,23 @@ class NativeEncoder:
 
     def contextualize(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
         """As of `AudioEncoder.contextualize`; float32 between the integer products."""
-        windows = [0]
-        for length in lengths:
-            end = windows[-1] + length
-            windows += [*range(windows[-1] + self.window, end, self.window), end]
-        # The native code uses its input up, so it gets a copy in any case.
-        x = tokens.to(torch.float32, copy=True).contiguous()
-        return self.encoding.contextualize(x, windows).to(tokens.dtype)
+        # Windows know nothing of each other, so some at a time take less memory.
+        slices = [[0]]
+        for size in [size for length in lengths for size in self._windows(length)]:
+            if slices[-1][-1] > 0 and slices[-1][-1] + size > TOKENS:
+                slices.append([0])
+            slices[-1].append(slices[-1][-1] + size)
+        states = []
+        for part, bounds in zip(tokens.split([s[-1] for s in slices]), slices, strict=True):
+            # The native code uses its input up, so it gets a copy in any case.
+            x = part.to(torch.float32, copy=True).contiguous()
+            states.append(self.encoding.contextualize(x, bounds).to(tokens.dtype))
+        return torch.cat(states)
+
+    def _windows(self, tokens: int) -> list[int]:
+        """Tokens of each window of a clip."""
+        full, rest = divmod(tokens, self.window)
+        return [self.window] * full + [rest] * (rest > 0)
 
 
 class NativeStem:
@@ -67,14 +77,16 @@ class NativeStem:
 
     def __init__(self, encoder: AudioEncoder) -> None:
         stem = encoder.stem
-        convs = (stem.conv1, stem.conv2, stem.conv3)
-        biases = [
-            conv.bias.detach().float().contiguous() for conv in convs if conv.bias is not None
-        ]
-        packed = [conv.matrix for conv in convs if isinstance(conv, PackedConv)]
+        assert isinstance(stem, Stem2d)
+        assert isinstance(stem.conv2, PackedConv)
+        assert isinstance(stem.conv3, PackedConv)
+        biases = []
+        for conv in (stem.conv1, stem.conv2, stem.conv3):
+            assert conv.bias is not None
+            biases.append(conv.bias.detach().float().contiguous())
+        packed = [stem.conv2.matrix, stem.conv3.matrix]
         first = stem.conv1.weight.detach().float().flatten(1).t().contiguous()
         self.convolutions = native.Convolutions(first, biases, packed, encoder.config.mel_bins)
-        assert isinstance(stem, Stem2d)
         self.out = stem.out
 
     @staticmethod
@@ -85,14 +97,10 @@ class NativeStem:
 
     def __call__(self, chunks: Tensor) -> Tensor:
         """As of `Stem2d`."""
-        return positioned(torch.cat([self._tokens(some) for some in chunks.split(CHUNKS)]))
-
-    def _tokens(self, chunks: Tensor) -> Tensor:
         found = self.convolutions.convolve(chunks.squeeze(1).float().contiguous())
         # The native code puts the channels of a frequency side by side, `Stem2d` the frequencies.
         rows = found.to(self.out.weight.dtype).transpose(2, 3).flatten(2)
-        tokens: Tensor = self.out(rows)
-        return tokens
+        return positioned(self.out(rows))
 
 
 def _floats(tensor: Tensor | None) -> Tensor | None:

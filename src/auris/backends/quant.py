@@ -1,8 +1,9 @@
 """Modules of packed weights, and their places in a model.
 
-The activations of every row (a token) are quantized to 8 bits by the row's own largest value, so
-that a row never depends on its neighbours. Sums of products are whole numbers, hence exact: the
-native code and PyTorch give the same bits for the same input.
+The activations of every row (a token; before a convolution a chunk of one second) are quantized to
+8 bits by the row's own largest value, so that a row never depends on its neighbours. Sums of
+products are whole numbers, hence exact: the native code and PyTorch give the same bits for the
+same input.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ LARGEST = 127.0
 
 
 GELU_DEPTH = 0.17
+"""No value of GELU lies deeper below zero."""
+
+LEAST_SIZE = 1e-30
+"""Rows of smaller numbers count as zeros: the inverse of these may be no number."""
 
 
 def quantize_rows(x: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -37,7 +42,7 @@ def quantize_rows(x: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
     largest = x.abs().amax(1, keepdim=True).clamp(min=least)
     # A number over a tensor would be its reciprocal, rounded, times the number.
     inverse = torch.full_like(largest, LARGEST) / largest
-    codes = (x * torch.where(largest > 0, inverse, 0.0)).round()
+    codes = (x * torch.where(largest > LEAST_SIZE, inverse, 0.0)).round()
     return codes.to(torch.int8), largest / LARGEST
 
 
@@ -130,7 +135,10 @@ class PackedConv(Packed):
         self.bias = conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """[C, channels, H, W] -> [C, rows, ceil(H / 2), ceil(W / 2)]."""
+        """[C, channels, H, W] -> [C, rows, ceil(H / 2), ceil(W / 2)], chunk by chunk."""
+        return torch.cat([self._chunk(chunk) for chunk in x.split(1)])
+
+    def _chunk(self, x: Tensor) -> Tensor:
         codes, scales = quantize_rows(x.float().flatten(1), least=GELU_DEPTH)
         # Codes are whole numbers that float32 holds exactly.
         patches = F.unfold(codes.view(x.shape).float(), 3, padding=1, stride=2).transpose(1, 2)

@@ -31,6 +31,9 @@ STEM_CHUNKS_CPU = 4
 """The same on a CPU: activations of the published width stay under the 32 MB above which glibc
 maps fresh pages for every block, and clearing those costs more than smaller blocks do."""
 
+STEM_CHUNKS_OTHER = 16
+"""The same where something else convolves: enough for every thread, and little memory."""
+
 FLOAT16_LIMIT = torch.finfo(torch.float16).max - 1000
 """The residual stream is clamped to this in float16, as the reference does."""
 
@@ -136,8 +139,9 @@ class AudioEncoder(nn.Module):
             for (count, _), tokens in zip(runs, stem(chunks).split(sizes), strict=True):
                 yield tokens[:, :count].flatten(0, 1)
             return
-        own_on_cpu = stem is self.stem and chunks.device.type == "cpu"
-        most = STEM_CHUNKS_CPU if own_on_cpu else STEM_CHUNKS
+        most = STEM_CHUNKS
+        if chunks.device.type == "cpu":
+            most = STEM_CHUNKS_CPU if stem is self.stem else STEM_CHUNKS_OTHER
         for (count, _), run in zip(runs, chunks.split(sizes), strict=True):
             # What no token of a run hears is not convolved.
             for block in run[..., : self.stem.reach(count)].split(most):

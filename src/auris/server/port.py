@@ -7,7 +7,7 @@ from typing import Any
 
 from auris.errors import UsageError
 
-__all__ = ["SharedPort"]
+__all__ = ["SharedPort", "check_free"]
 
 
 class SharedPort(socket.socket):
@@ -27,20 +27,49 @@ class SharedPort(socket.socket):
         Raises:
             UsageError: it is taken, or the address is none of this machine's.
         """
-        found = cls(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # Sockets like these share a port with anybody's, another server's as well.
+        check_free(host, port)
+        return cls.sharing((host, port))
+
+    @classmethod
+    def sharing(cls, address: tuple[Any, ...]) -> SharedPort:
+        """One more socket at an address, whoever else is there.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        found = cls(_family(address[0]))
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            found.bind((host, port))
-        except OSError as error:
+            found.bind(address)
+        except OSError:
             found.close()
-            raise UsageError(
-                "--host and --port have to be free to listen at",
-                f"{host}:{port} is not ({error.strerror})",
-                "choose another port, or end what listens there",
-            ) from None
+            raise
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process: a socket of its own at this port."""
-        return SharedPort.bound, self.getsockname()[:2]
+        return SharedPort.sharing, (self.getsockname(),)
+
+
+def check_free(host: str, port: int) -> None:
+    """Refuse a port that something listens at.
+
+    Raises:
+        UsageError: it is taken, or the address is none of this machine's.
+    """
+    try:
+        with socket.socket(_family(host)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise UsageError(
+            "--host and --port have to be free to listen at",
+            f"{host}:{port} is not ({error.strerror})",
+            "choose another port, or end what listens there",
+        ) from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

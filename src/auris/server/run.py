@@ -16,7 +16,7 @@ from uvicorn.supervisors import Multiprocess
 from auris.errors import UsageError
 from auris.server.app import SETTINGS, create_app
 from auris.server.log import LOGS
-from auris.server.port import SharedPort
+from auris.server.port import SharedPort, check_free
 from auris.server.settings import Settings
 from auris.server.state import Server
 
@@ -77,6 +77,7 @@ def run(settings: Settings, listening: Listening) -> None:
     if listening.certificate is not None:
         options["ssl_certfile"] = str(listening.certificate)
         options["ssl_keyfile"] = str(listening.key)
+    check_free(listening.host, listening.port)
     if listening.workers == 1:
         server = uvicorn.Server(uvicorn.Config(create_app(Server.load(settings)), **options))
         server.run()

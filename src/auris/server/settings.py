@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from auris.errors import UsageError
+from auris.reading import Reading
 
 __all__ = ["Settings", "default_state_dir", "is_loopback", "read_keys"]
 
@@ -22,7 +23,6 @@ SHORTEST_KEY = 16
 
 LIMITS = {
     "batch_size": "--batch-size",
-    "chunk_seconds": "--chunk-seconds",
     "most_upload_bytes": "--max-upload-mb",
     "most_audio_seconds": "--max-audio-seconds",
     "most_sample_rate": "--max-sample-rate",
@@ -106,6 +106,8 @@ class Settings:
                     f"it is {value}",
                     "correct it",
                 )
+        if self.chunk_seconds is not None:
+            Reading(self.chunk_seconds)  # Which refuses what is out of range.
         for alias in self.aliases:
             if not alias or not alias.isprintable() or "=" in alias or " " in alias:
                 raise UsageError(
