@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import tracemalloc
 import wave
 from collections.abc import Callable, Iterable, Iterator
@@ -158,3 +159,17 @@ def test_arrays_are_not_kept(qwen: AsrPipeline) -> None:
     gc.collect()
     held = [o for o in gc.get_objects() if isinstance(o, np.ndarray) and o.size >= RATE // 2]
     assert len(held) <= before
+
+
+@pytest.mark.parametrize("vad", [False, True])
+def test_neighbours_meet_to_the_last_bit(qwen: AsrPipeline, vad: bool) -> None:
+    rng = np.random.default_rng(5)
+    noise = 0.1 * rng.standard_normal(round(64.2 * RATE)).astype(np.float32)
+    noise[20 * RATE : 30 * RATE + 77] = 0.0
+    result = qwen.transcribe((noise, RATE), chunk_seconds=3.1, vad=vad, max_new_tokens=1)
+    segments = result.segments
+    assert any(segment.skipped for segment in segments) == vad
+    assert segments[0].start == 0.0
+    for before, after in itertools.pairwise(segments):
+        assert before.end == after.start
+    assert segments[-1].end == result.seconds == len(noise) / RATE

@@ -62,13 +62,13 @@ class _Recording:
     complete: bool = False
     failed: bool = False
     timings: dict[str, float] = field(default_factory=dict)
-    heard: dict[str | None, float] = field(default_factory=dict)
+    heard: dict[str | None, int] = field(default_factory=dict)
     done: dict[int, Segment] = field(default_factory=dict)
 
     def hear(self, chunk: Chunk) -> None:
         """Count a piece that was read; the channels of a recording run beside each other."""
-        before = self.heard.get(chunk.speaker, 0.0)
-        self.heard[chunk.speaker] = before + (len(chunk.samples) + chunk.skipped) / SAMPLE_RATE
+        before = self.heard.get(chunk.speaker, 0)
+        self.heard[chunk.speaker] = before + len(chunk.samples) + chunk.skipped
         self.peak = max(self.peak, chunk.peak, float(np.abs(chunk.samples).max(initial=0.0)))
 
     def take(self, index: int, segment: Segment, timings: Mapping[str, float]) -> None:
@@ -93,7 +93,7 @@ class _Recording:
             segments=segments,
             confidence=math.fsum(chances) / len(chances) if chances else None,
             finish_reason=reasons[0] if reasons else "stop",
-            seconds=max(self.heard.values(), default=0.0),
+            seconds=max(self.heard.values(), default=0) / SAMPLE_RATE,
             timings=dict(self.timings),
             peak=self.peak,
         )
@@ -201,7 +201,7 @@ def silence(chunk: Chunk) -> Segment:
     start = chunk.start / SAMPLE_RATE
     return Segment(
         start,
-        start + seconds,
+        (chunk.start + chunk.skipped) / SAMPLE_RATE,
         "",
         None,
         (),

@@ -64,7 +64,7 @@ class SegmentWriter:
         start = piece.chunk.start / SAMPLE_RATE
         return Segment(
             start=start,
-            end=start + len(piece.chunk.samples) / SAMPLE_RATE,
+            end=(piece.chunk.start + len(piece.chunk.samples)) / SAMPLE_RATE,
             text=join_texts(part.text for part in parts),
             language=_language(parts),
             tokens=tuple(token for part in parts for token in part.attempt.tokens),
