@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,14 +17,13 @@ from auris.backends.torch import TorchBackend
 from auris.checkpoints.packing import PackedDtype, Packing, integers, pack
 from auris.checkpoints.quantization import Quantization
 from auris.config import QwenAsrConfig
+from tests.backends.conftest import INSTRUCTIONS
 from tests.backends.test_quant import packed_model
 from tests.narrow_int4 import narrow_int4  # noqa: F401
 from tests.ties import LOGITS, Ties
 from tests.tiny_models import qwen_config
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="built without native code")
-
-INSTRUCTIONS = ("avx512", "avx2", "neon", "portable")
 
 SHAPES = [
     {"decoder_layers": 3},
@@ -34,15 +32,6 @@ SHAPES = [
     {"decoder_layers": 4, "kv_heads": 4, "decoder_heads": 4, "head_dim": 128, "hidden": 200},
 ]
 """Groups of 2, 3, 6 and 1 queries to a key; widths that are no multiples of anything."""
-
-
-@pytest.fixture(params=INSTRUCTIONS)
-def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.instructions()
-    if not native.use(request.param):
-        pytest.skip(f"this machine has no {request.param}")
-    yield request.param
-    native.use(before)
 
 
 def config(shape: int) -> QwenAsrConfig:

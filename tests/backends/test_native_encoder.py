@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 from auris.backends import native, native_encoder
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.quantization import Quantization
-from tests.backends.test_native import INSTRUCTIONS
 from tests.backends.test_quant import packed_model
 from tests.narrow_int4 import narrow_int4  # noqa: F401
 from tests.tiny_models import ctc_config, qwen_config, tiny_model
@@ -29,15 +27,6 @@ SHAPES = [
 
 CLOSE = 5e-3
 """Of the norm: sums of other orders put few numbers over the edge between two codes."""
-
-
-@pytest.fixture(params=INSTRUCTIONS)
-def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.instructions()
-    if not native.use(request.param):
-        pytest.skip(f"this machine has no {request.param}")
-    yield request.param
-    native.use(before)
 
 
 def backends(shape: int) -> tuple[TorchBackend, TorchBackend]:
