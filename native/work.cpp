@@ -4,7 +4,7 @@
 
 namespace {
 
-constexpr int64_t kChunkBytes = 1 << 16;  // Of weights, that a thread takes at a time in a step.
+constexpr int64_t kChunkBytes = 1 << 18;  // Of weights, that a thread takes at a time in a step.
 
 const Kernels* best() {
   for (const Kernels* found : {avx512_kernels(), avx2_kernels(), neon_kernels()})
