@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from auris.config import CHUNK_FRAMES, CHUNK_TOKENS, AutConfig, ProjectorConfig, audio_tokens
 from auris.models.attention import Windows, windowed_attention
-from auris.models.layers import RMSNorm, gelu
+from auris.models.layers import RMSNorm
 from auris.models.stems import make_stem
 
 __all__ = ["AudioEncoder", "EncoderLayer", "Projector", "pack_chunks"]
@@ -87,7 +87,7 @@ class EncoderLayer(nn.Module):
         q, k, v = qkv.unbind(1)
         attended = windowed_attention(q, k, v, windows).flatten(1)
         x = x + F.dropout(self.out(attended), self.dropout, self.training)
-        inner = gelu(self.up(self.ffn_norm(x)))
+        inner = F.gelu(self.up(self.ffn_norm(x)))
         x = x + F.dropout(self.down(inner), self.dropout, self.training)
         if x.dtype == torch.float16:
             x = x.clamp(-FLOAT16_LIMIT, FLOAT16_LIMIT)
@@ -198,6 +198,6 @@ class Projector(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Linear; or Linear, GELU, Linear; with a LayerNorm behind where configured."""
         if self.config.hidden is not None:
-            x = gelu(self.up(x))
+            x = F.gelu(self.up(x))
         x = self.out(x)
         return self.norm(x) if self.config.layer_norm else x

@@ -8,15 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["RMSNorm", "TokenEmbedding", "gelu", "rope_tables", "rotate", "sinusoids"]
-
-
-def gelu(x: Tensor) -> Tensor:
-    """GELU of what nobody else holds: where no gradient is asked, in its own place."""
-    if torch.is_grad_enabled():
-        return F.gelu(x)
-    result: Tensor = torch.ops.aten.gelu_(x)
-    return result
+__all__ = ["RMSNorm", "TokenEmbedding", "rope_tables", "rotate", "sinusoids"]
 
 
 class RMSNorm(nn.Module):

@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_weights
 
 from auris.config import CHUNK_FRAMES, AutConfig
-from auris.models.layers import gelu, sinusoids
+from auris.models.layers import sinusoids
 
 __all__ = ["Stem", "Stem1d", "Stem2d", "make_stem", "positioned"]
 
@@ -48,7 +49,7 @@ class Stem(nn.Module):
     def convolve(self, x: Tensor) -> Tensor:
         """[C, ..., 100] -> [C, channels, ..., 13]."""
         for conv, norm in zip(self._convs(), self.norms, strict=True):
-            x = gelu(norm(conv(x)))
+            x = F.gelu(norm(conv(x)))
         return x
 
     def reach(self, tokens: int) -> int:
