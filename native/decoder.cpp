@@ -11,7 +11,7 @@
 namespace {
 
 // Queries of one key-value head that are worked on together.
-struct Block {
+struct QueryBlock {
   int64_t token;
   int tokens;
 };
@@ -176,7 +176,7 @@ class Pass {
     Heard heard = {static_cast<const char*>(cache_.keys) + bytes,
                    static_cast<const char*>(cache_.values) + bytes, cache_.bfloat16 != 0};
     if (share.wide) {
-      const Block& last = blocks[share.end - 1];
+      const QueryBlock& last = blocks[share.end - 1];
       const int64_t count = (pass_.position[last.token] + last.tokens) * int64_t{d_.head_dim};
       float* wide = wide_ + wide_room_ * worker;
       kernels->widen(static_cast<const uint16_t*>(heard.keys), count, wide);
@@ -187,7 +187,7 @@ class Pass {
       attend_block(blocks[block], kv_head, heard, scores_ + score_room_ * worker);
   }
 
-  void attend_block(const Block& block, int kv_head, const Heard& heard, float* scores) const {
+  void attend_block(const QueryBlock& block, int kv_head, const Heard& heard, float* scores) const {
     const float* queries[kQueries];
     float* out[kQueries];
     int lengths[kQueries];
@@ -212,7 +212,7 @@ class Pass {
 
   static Memory<float> normed_memory, qkv_memory, attended_memory, inner_memory,
       score_memory, wide_memory;
-  static std::vector<Block> blocks;
+  static std::vector<QueryBlock> blocks;
   static std::vector<Share> shares;
 
   const auris_decoder& d_;
@@ -226,7 +226,7 @@ class Pass {
 
 Memory<float> Pass::normed_memory, Pass::qkv_memory, Pass::attended_memory, Pass::inner_memory,
     Pass::score_memory, Pass::wide_memory;
-std::vector<Block> Pass::blocks;
+std::vector<QueryBlock> Pass::blocks;
 std::vector<Share> Pass::shares;
 
 }  // namespace

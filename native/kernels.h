@@ -32,8 +32,8 @@ struct Kernels {
                  int width, float* out);
 
   // Output rows first..last of x [count] times the matrix, to out [count, stride], which begins
-  // with row `first`; added to what is there where `add`. codes [count, padded(columns)], scales [count] and sums [count] are of
-  // `quantize`; scratch holds `scratch_bytes`.
+  // with row `first`; added to what is there where `add`. codes [count, padded(columns)], scales
+  // [count] and sums [count] are of `quantize`; scratch holds `scratch_bytes`.
   void (*products)(const auris_matrix* matrix, const int8_t* codes, const float* scales,
                    const int32_t* sums, int64_t count, int first, int last, float* out,
                    int64_t stride, bool add, int8_t* scratch);
