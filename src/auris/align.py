@@ -55,10 +55,12 @@ class ForcedAligner:
 
     Args:
         alignment: how it is done.
+        directory: of the model, where it was loaded from one.
     """
 
-    def __init__(self, alignment: Alignment) -> None:
+    def __init__(self, alignment: Alignment, directory: Path | None = None) -> None:
         self.alignment = alignment
+        self.directory = directory
 
     @classmethod
     def from_pretrained(
@@ -81,8 +83,9 @@ class ForcedAligner:
         backend, tokenizer = loaded.backend, loaded.tokenizer
         if isinstance(config, AlignerConfig):
             check_vocabulary(config, tokenizer)
-            return cls(MarkAlignment(backend, config, tokenizer))
-        return cls(ctc_alignment(backend, config, tokenizer, loaded.found.directory))
+            return cls(MarkAlignment(backend, config, tokenizer), loaded.found.directory)
+        alignment = ctc_alignment(backend, config, tokenizer, loaded.found.directory)
+        return cls(alignment, loaded.found.directory)
 
     def align(
         self,

@@ -10,7 +10,15 @@ from typing import Literal
 
 from auris.errors import MissingExtra, ModelNotFound
 
-__all__ = ["DEFAULT_MODEL", "FoundModel", "bundled_models", "cached_models", "pull", "resolve"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "FILES",
+    "FoundModel",
+    "bundled_models",
+    "cached_models",
+    "pull",
+    "resolve",
+]
 
 DEFAULT_MODEL = "tiny"
 """The bundled model that is used when none is named."""
