@@ -30,6 +30,7 @@ __all__ = [
     "done_event",
     "formats_event",
     "language_codes",
+    "segment_with_words",
     "text_logprobs",
     "tokens_used",
 ]
@@ -166,6 +167,14 @@ def _segment(number: int, segment: Segment, temperature: float) -> dict[str, Any
     }
 
 
+def segment_with_words(number: int, segment: Segment, asked: Asked) -> dict[str, Any]:
+    """A segment as in verbose_json, with its words where they were requested."""
+    shown = _segment(number, segment, asked.temperature)
+    if asked.words:
+        shown["words"] = _words(segment)
+    return shown
+
+
 def _compression(text: str) -> float:
     raw = text.encode("utf-8", "replace")
     return round(len(raw) / len(zlib.compress(raw)), 4)
@@ -242,10 +251,8 @@ class Deltas:
 
     def _timed(self, segment: Segment) -> dict[str, Any]:
         """A segment as in verbose_json, with its words: an event of our own."""
-        shown = _segment(self._segments, segment, self._asked.temperature)
+        shown = segment_with_words(self._segments, segment, self._asked)
         self._segments += 1
-        if self._asked.words:
-            shown["words"] = _words(segment)
         return {"type": "auris.transcript.segment", "segment": shown}
 
 

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from auris.server.access import owner_of
+from auris.server.answers import segment_with_words
 from auris.server.audio_routes import opened, rendered
 from auris.server.calls import DIARIZED, check_options, speakers_of
 from auris.server.failures import ApiError
 from auris.server.form import asked_of
 from auris.server.intake import checked
-from auris.server.jobs import Job
-from auris.server.schema import JOB, JOB_DELETED, JOB_LIST, JOB_RESULT, KEY, NEW_JOB
+from auris.server.jobs import Job, JobStore
+from auris.server.schema import (
+    JOB,
+    JOB_DELETED,
+    JOB_LIST,
+    JOB_RESULT,
+    JOB_SEGMENTS,
+    KEY,
+    NEW_JOB,
+)
 from auris.server.state import Server
 from auris.server.upload import form_of
+from auris.types import Segment
 
 __all__ = ["router"]
+
+ResultFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
+"""Formats in which the result of any job can be fetched."""
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[KEY])
 
@@ -72,9 +86,30 @@ async def status(request: Request, job_id: str) -> dict[str, Any]:
     return (await _found(request, job_id)).to_dict()
 
 
+@router.get("/{job_id}/segments", **JOB_SEGMENTS)
+async def segments(
+    request: Request, job_id: str, after: Annotated[int, Query(ge=0, le=1 << 31)] = 0
+) -> dict[str, Any]:
+    """The segments that are done, in the order of time, without the first `after` of them."""
+    server: Server = request.app.state.server
+    job = await _found(request, job_id)
+    done = await server.look(lambda: _segments_done(server.store, job))
+    shown = [
+        segment_with_words(number, segment, job.asked)
+        for number, segment in enumerate(done)
+        if number >= after
+    ]
+    return {"object": "list", "data": shown}
+
+
 @router.get("/{job_id}/result", **JOB_RESULT)
-async def result(request: Request, job_id: str) -> Response:
-    """The result of a job, as a transcription would have answered."""
+async def result(
+    request: Request,
+    job_id: str,
+    response_format: Annotated[ResultFormat | None, Query()] = None,
+) -> Response:
+    """The result of a job, as a transcription would have answered; `response_format` chooses
+    another format than that of the job."""
     server: Server = request.app.state.server
     job = await _found(request, job_id)
     if job.status == "failed":
@@ -86,7 +121,8 @@ async def result(request: Request, job_id: str) -> Response:
         raise ApiError(409, f"The job has no result: it is {job.status}.", code="job_not_done")
     served = server.serving.pick(job.asked.model)
     transcript = await server.look(lambda: server.store.result(job.id))
-    return rendered(transcript, job.asked, served)
+    wanted = job.asked.response_format if response_format is None else response_format
+    return rendered(transcript, replace(job.asked, response_format=wanted), served)
 
 
 @router.post("/{job_id}/cancel", **JOB)
@@ -107,6 +143,12 @@ async def delete(request: Request, job_id: str) -> dict[str, Any]:
     await server.look(lambda: server.store.delete(job.id))
     server.jobs.leave(job.id)
     return {"id": job.id, "object": "transcription.job.deleted", "deleted": True}
+
+
+def _segments_done(store: JobStore, job: Job) -> list[Segment]:
+    if job.status == "succeeded":
+        return list(store.result(job.id).segments)
+    return sorted(store.kept(job.id).values(), key=lambda segment: segment.start)
 
 
 async def _found(request: Request, job_id: str, param: str = "job_id") -> Job:

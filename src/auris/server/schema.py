@@ -15,6 +15,7 @@ __all__ = [
     "JOB_DELETED",
     "JOB_LIST",
     "JOB_RESULT",
+    "JOB_SEGMENTS",
     "KEY",
     "METRICS",
     "MODEL",
@@ -125,6 +126,7 @@ VERBOSE_SEGMENT = _object(
         "truncated": {"type": "boolean"},
     }
 )
+WORD = _object({"word": STRING, "start": NUMBER, "end": NUMBER})
 VERBOSE = _object(
     {
         "task": {"const": "transcribe"},
@@ -134,7 +136,7 @@ VERBOSE = _object(
         "usage": DURATION,
     },
     segments=_list(VERBOSE_SEGMENT),
-    words=_list(_object({"word": STRING, "start": NUMBER, "end": NUMBER})),
+    words=_list(WORD),
 )
 DIARIZED = _object(
     {
@@ -238,6 +240,22 @@ JOB = _route(JOB_SHOWN, "The job.", 404, 507)
 JOB_LIST = _route(
     _object({"object": {"const": "list"}, "data": _list(JOB_SHOWN)}),
     "The jobs of this key.",
+    404,
+    507,
+)
+JOB_SEGMENTS = _route(
+    _object(
+        {
+            "object": {"const": "list"},
+            "data": _list(
+                {
+                    **VERBOSE_SEGMENT,
+                    "properties": {**VERBOSE_SEGMENT["properties"], "words": _list(WORD)},
+                }
+            ),
+        }
+    ),
+    "The segments that are done.",
     404,
     507,
 )
