@@ -142,6 +142,33 @@ def test_an_aligner_may_be_given(qwen: AsrPipeline, aligner: ForcedAligner) -> N
         qwen.transcribe(SPEECH, "de", word_timestamps=True, aligner=aligner, max_new_tokens=9)
 
 
+@pytest.mark.parametrize("token", [3, 10**6])
+def test_tokens_of_another_model_are_not_taken_for_the_aligners_own(
+    aligner: ForcedAligner, token: int
+) -> None:
+    text = "the quick, brown fox"
+    written = Segment(0.0, 2.0, text, "English", (token,) * 4, (-0.1,) * 4, "stop")
+    words = aligner.with_words(written, SPEECH[0]).words
+    assert words is not None
+    assert [word.text for word in words] == text.replace(",", "").split()
+    assert times(words) == times(aligner.align(SPEECH, text, "en"))
+
+
+def test_the_bundled_models_place_each_others_words() -> None:
+    clip = Path(__file__).parents[1] / "examples" / "kitchen_fan.flac"
+    for writer, placer in (("tiny", "tiny-ctc"), ("tiny-ctc", "tiny")):
+        pipeline = AsrPipeline.from_pretrained(writer)
+        own = pipeline.transcribe(clip, word_timestamps=True)
+        aligner = ForcedAligner.from_pretrained(placer)
+        given = pipeline.transcribe(clip, word_timestamps=True, aligner=aligner)
+        assert own.words is not None
+        assert given.words is not None
+        said = [word.text for word in given.words]
+        assert said == [word.text for word in own.words] == given.text.split()
+        starts = zip(own.words, given.words, strict=True)
+        assert all(abs((a.start or 0.0) - (b.start or 9.0)) < 0.25 for a, b in starts)
+
+
 @pytest.mark.parametrize("kind", [AlignmentError, LanguageError])
 def test_words_that_cannot_be_placed_have_no_times(kind: Any) -> None:
     aligner = ForcedAligner(Refusing(kind("rule", "found", "remedy")))

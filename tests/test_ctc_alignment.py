@@ -26,7 +26,7 @@ CONFIG = ctc_config()
 BYTES = tiny_tokenizer()
 UNITS = train_units(["the quick brown fox jumps over the lazy dog"] * 9, 40)
 WEATHER = train_vocabulary(["天气"] * 99, 275)
-TINY = CtcAlignment(TorchBackend(tiny_model(CONFIG)), CONFIG, BYTES)
+TINY = CtcAlignment(TorchBackend(tiny_model(CONFIG)), CONFIG, BYTES, transcribes=True)
 
 
 class Scripted(FakeBackend):
@@ -46,7 +46,7 @@ class Scripted(FakeBackend):
 
 
 def scripted(script: Sequence[int | None], tokenizer: Tokenizer = BYTES) -> CtcAlignment:
-    return CtcAlignment(Scripted(script), CONFIG, tokenizer)
+    return CtcAlignment(Scripted(script), CONFIG, tokenizer, transcribes=True)
 
 
 def silence(seconds: float) -> Samples:

@@ -171,6 +171,7 @@ def ctc_alignment(
     config: AutCtcConfig | QwenAsrConfig,
     tokenizer: Tokenizer,
     directory: Path,
+    transcribes: bool = False,
 ) -> CtcAlignment:
     """Alignment by a model's own CTC head.
 
@@ -179,6 +180,7 @@ def ctc_alignment(
         config: its shapes.
         tokenizer: its vocabulary.
         directory: where a Qwen3-ASR model may have a head beside its weights.
+        transcribes: whether the model also writes the segments whose words it places.
 
     Raises:
         UnsupportedOption: the model has no CTC head.
@@ -186,7 +188,7 @@ def ctc_alignment(
     """
     check_vocabulary(config, tokenizer)
     if isinstance(config, AutCtcConfig):
-        return CtcAlignment(backend, config, tokenizer)
+        return CtcAlignment(backend, config, tokenizer, transcribes)
     scoring = with_ctc_head(backend, directory)
     if scoring is None:
         raise UnsupportedOption(
@@ -194,7 +196,7 @@ def ctc_alignment(
             "this model is neither",
             "name an aligner (--aligner when transcribing)",
         )
-    return CtcAlignment(scoring, config, tokenizer)
+    return CtcAlignment(scoring, config, tokenizer, transcribes)
 
 
 class AligningRecognizer:

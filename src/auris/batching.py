@@ -76,7 +76,7 @@ class _Recording:
         for stage, seconds in timings.items():
             self.timings[stage] = self.timings.get(stage, 0.0) + seconds
 
-    def transcript(self) -> Transcript:
+    def transcript(self, warnings: tuple[str, ...]) -> Transcript:
         segments = tuple(self.done[index] for index in sorted(self.done))
         chances = [
             chance for s in segments for _, chance in s.word_confidences if chance is not None
@@ -96,6 +96,7 @@ class _Recording:
             seconds=max(self.heard.values(), default=0) / SAMPLE_RATE,
             timings=dict(self.timings),
             peak=self.peak,
+            warnings=warnings,
         )
 
 
@@ -156,7 +157,8 @@ class Batch:
 
     def _finish(self, recording: _Recording, error: AurisError | None = None) -> None:
         del self._under_way[recording.number]
-        result = recording.transcript() if error is None else Failure(error)
+        warnings = self._options.warnings
+        result = recording.transcript(warnings) if error is None else Failure(error)
         self._over.append(RecordingDone(recording.number, result))
 
     def _pieces(self, cancelled: Callable[[], bool]) -> Iterator[Piece]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypedDict, cast
 
 from auris.align import ForcedAligner
@@ -28,11 +29,19 @@ __all__ = [
     "SessionOptions",
     "StreamOptions",
     "check_call",
+    "honoured",
     "reading_of",
     "stream_options",
     "text_options",
 ]
 
+
+_LOG = logging.getLogger(__name__)
+
+CONTEXT_IGNORED = (
+    "The context is ignored: this model was trained without contexts, and would write wrong text "
+    "with one; leave it out, or choose a model that was trained with contexts."
+)
 
 MOST_CONTEXT_LETTERS = 10_000
 """Longest context: every piece reads it anew, so a long one costs more than the speech."""
@@ -255,6 +264,22 @@ def text_options(language: str | None, context: str, given: CallOptions) -> Opti
     steps = check_steps(given.get("clean", ()), name)
     seconds = _batch_seconds(given.get("batch_seconds"))
     return Options(name, context, budget, sampling, steps, names, seconds)
+
+
+def honoured(options: Options, traits: Traits) -> Options:
+    """Options as a model was trained for them.
+
+    A context is left out for a model that was trained without any, since it would turn the text
+    into something else; a warning is logged, and the transcript has it.
+
+    Raises:
+        LanguageError: a language is asked that the model does not know.
+    """
+    traits.check_language(options.language, *(options.languages or ()))
+    if not options.context or traits.accepts_contexts:
+        return options
+    _LOG.warning(CONTEXT_IGNORED)
+    return replace(options, context="", warnings=(*options.warnings, CONTEXT_IGNORED))
 
 
 def _batch_seconds(given: object) -> float:

@@ -150,14 +150,21 @@ class CtcAlignment:
         backend: runs the model; it gives CTC scores.
         config: the model's shapes.
         tokenizer: its text units.
+        transcribes: whether this model also writes the segments whose words are placed, so that
+            their tokens are its units. Tokens of another model mean other units, or none.
     """
 
     def __init__(
-        self, backend: Backend, config: AutCtcConfig | QwenAsrConfig, tokenizer: Tokenizer
+        self,
+        backend: Backend,
+        config: AutCtcConfig | QwenAsrConfig,
+        tokenizer: Tokenizer,
+        transcribes: bool = False,
     ) -> None:
         self.backend = backend
         self.config = config
         self.tokenizer = tokenizer
+        self.transcribes = transcribes
         self.blank = config.blank if isinstance(config, AutCtcConfig) else config.decoder.vocab
 
     def check(self, language: str | None) -> None:
@@ -187,9 +194,9 @@ class CtcAlignment:
         """The words of a piece that was transcribed; arguments and errors as of `words`.
 
         What the head has written itself is placed in its own units, which need not be those that
-        its text would be cut into.
+        its text would be cut into. The text of another model is written in the head's units first.
         """
-        if isinstance(self.config, AutCtcConfig):
+        if self.transcribes and isinstance(self.config, AutCtcConfig):
             language = self._language(segment.language)
             spelling = spell_ids(self.tokenizer, segment.tokens, language)
             if spelling is not None:

@@ -27,6 +27,7 @@ class Options:
         languages: English names of those that the model may choose from, beside saying that nobody
             speaks; None leaves its choice free.
         batch_seconds: most seconds of audio in one batch; a longer piece is alone in its.
+        warnings: what was asked for and is not honoured, in sentences; for the transcript.
     """
 
     language: str | None = None
@@ -36,6 +37,7 @@ class Options:
     clean: tuple[str, ...] = ()
     languages: tuple[str, ...] | None = None
     batch_seconds: float = math.inf
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

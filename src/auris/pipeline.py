@@ -19,6 +19,7 @@ from auris.calls import (
     Progress,
     StreamOptions,
     check_call,
+    honoured,
     reading_of,
     stream_options,
     text_options,
@@ -134,7 +135,8 @@ class AsrPipeline:
             audio: a path, an http or https address, a data URI, "-" (standard input), bytes, a
                 binary file or (array, rate); or a list of these.
             language: code or English name to force; None or "auto" for the model's choice.
-            context: words and names to expect.
+            context: words and names to expect; ignored, with a warning, by a model that was
+                trained without contexts.
             options: see `CallOptions`.
 
         Returns:
@@ -248,9 +250,8 @@ class AsrPipeline:
             InvalidSamples: the rate is.
         """
         session, call = stream_options(options)
-        text = text_options(language, context, call)
+        text = honoured(text_options(language, context, call), self.traits)
         recognizer = self._recognizer(call, options.get("provisional_words", False))
-        self.traits.check_language(text.language, *(text.languages or ()))
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
             raise UsageError(
@@ -274,8 +275,7 @@ class AsrPipeline:
         self, sources: Iterable[Source], language: str | None, context: str, given: CallOptions
     ) -> Iterator[Update]:
         check_call(sources, given)
-        options = text_options(language, context, given)
-        self.traits.check_language(options.language, *(options.languages or ()))
+        options = honoured(text_options(language, context, given), self.traits)
         recognizer = self._recognizer(given)
         recognizer.check(options)
         rows = given.get("batch_size", 1)
@@ -304,7 +304,10 @@ class AsrPipeline:
     def _own_aligner(self) -> ForcedAligner:
         """The model's CTC head as an aligner."""
         config, tokenizer = self.recognizer.config, self.recognizer.tokenizer
-        return ForcedAligner(ctc_alignment(self.backend, config, tokenizer, self.model.directory))
+        directory = self.model.directory
+        return ForcedAligner(
+            ctc_alignment(self.backend, config, tokenizer, directory, transcribes=True)
+        )
 
 
 def make_recognizer(

@@ -264,6 +264,7 @@ class Transcript:
         seconds: length of the span that was asked for, with what was skipped.
         timings: seconds of work per stage (audio, mel, encode, prefill, decode).
         peak: largest absolute sample; full scale is 1.
+        warnings: sentences about what was asked for and is not in the result.
     """
 
     text: str
@@ -274,6 +275,7 @@ class Transcript:
     seconds: float
     timings: Mapping[str, float] = field(default_factory=dict)
     peak: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     @property
     def silent(self) -> bool:
@@ -304,7 +306,8 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words or ())
 
     def to_dict(self) -> dict[str, Any]:
-        """The transcript as plain JSON values."""
+        """The transcript as plain JSON values; warnings only where there are any."""
+        warnings = {"warnings": list(self.warnings)} if self.warnings else {}
         return {
             "text": self.text,
             "language": self.language,
@@ -316,5 +319,6 @@ class Transcript:
             "skipped": round(self.skipped, 3),
             "peak": round(self.peak, 6),
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
+            **warnings,
             "segments": [segment.to_dict() for segment in self.segments],
         }

@@ -11,29 +11,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auris.calls import reading_of
+from auris.audio.io import load
+from auris.calls import CONTEXT_IGNORED, reading_of
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.traits import TRAITS, Traits, load_traits, save_traits
 from auris.errors import CheckpointError, LanguageError
 from auris.export import convert
 from auris.pipeline import AsrPipeline
 from auris.quantize import quantize
+from tests.tiny_models import tone_speech, write_tiny
 
-MADE = Traits(5.0, True, ("English", "German"))
+EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
+
+MADE = Traits(5.0, True, ("English", "German"), contexts=False)
 
 
 @given(
     st.none() | st.floats(1, 1200),
     st.booleans(),
     st.none() | st.lists(st.text(), min_size=1).map(tuple),
+    st.none() | st.booleans(),
 )
 def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory,
     seconds: float | None,
     vad: bool,
     languages: tuple[str, ...] | None,
+    contexts: bool | None,
 ) -> None:
-    made = Traits(seconds, vad, languages)
+    made = Traits(seconds, vad, languages, contexts)
     directory = tmp_path_factory.mktemp("traits")
     assert save_traits(made, directory).name == TRAITS
     assert load_traits(directory) == made
@@ -54,6 +60,8 @@ def test_a_directory_without_them(tmp_path: Path) -> None:
         ({"languages": "English"}, "languages is 'English', no list of names"),
         ({"languages": []}, r"languages is \[\]"),
         ({"languages": [5]}, r"languages is \[5\]"),
+        ({"contexts": "no"}, "contexts is 'no', not true or false"),
+        ({"contexts": None}, "contexts is None, not true or false"),
         ({"chunk": 5}, "there is also chunk"),
     ],
 )
@@ -81,6 +89,37 @@ def test_a_language_that_the_model_does_not_know_is_refused() -> None:
     with pytest.raises(LanguageError, match="German was asked"):
         pipeline.stream("German")
     assert pipeline.transcribe(silence, "en").text == ""
+
+
+def test_a_context_for_a_model_that_was_trained_without_any_is_ignored(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pipeline = AsrPipeline.from_pretrained("tiny")
+    clip = load(EXAMPLE).samples, 16000
+    plain = pipeline.transcribe(clip)
+    assert (plain.warnings, caplog.messages) == ((), [])
+    warned = pipeline.transcribe(clip, context="kitchen, fan, lights, Zoë")
+    assert warned.text == plain.text != ""
+    assert warned.warnings == (CONTEXT_IGNORED,)
+    assert warned.to_dict()["warnings"] == [CONTEXT_IGNORED]
+    assert caplog.messages == [CONTEXT_IGNORED]
+    streams = [pipeline.stream(context=text) for text in ("", "kitchen, fan, lights, Zoë")]
+    without, with_context = ([*stream.feed(clip[0]), *stream.finish()] for stream in streams)
+    assert [u.segment.text for u in without] == [u.segment.text for u in with_context]
+    assert caplog.messages == [CONTEXT_IGNORED] * 2
+
+
+@pytest.mark.parametrize("contexts", [None, True])
+def test_a_context_is_given_to_every_other_model(tmp_path: Path, contexts: bool | None) -> None:
+    directory = write_tiny(tmp_path / "m", seed=1)
+    save_traits(Traits(contexts=contexts), directory)
+    pipeline = AsrPipeline.from_pretrained(directory, device="cpu")
+    audio = (tone_speech(1.0), 16000)
+    plain, given = (
+        pipeline.transcribe(audio, context=text, max_new_tokens=4) for text in ("", "fox")
+    )
+    assert plain.segments[0].logprobs != given.segments[0].logprobs
+    assert given.warnings == ()
 
 
 def test_traits_go_where_the_weights_go(tmp_path: Path) -> None:

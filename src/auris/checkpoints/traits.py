@@ -1,11 +1,12 @@
 """traits.json beside a model's weights: what the model was made for.
 
 The file is ours alone and optional; other programs load the model all the same. It says in which
-pieces the model hears best and which languages it knows:
+pieces the model hears best, which languages it knows and whether it was trained with contexts:
 
-    {"chunk_seconds": 5, "vad": true, "languages": ["English"]}
+    {"chunk_seconds": 5, "vad": true, "languages": ["English"], "contexts": false}
 
-A call that says nothing else follows it, and a language that it does not name is refused.
+A call that says nothing else follows it, and a language that it does not name is refused. A context
+for a model that was trained without any is left out, with a warning.
 """
 
 from __future__ import annotations
@@ -34,11 +35,19 @@ class Traits:
         chunk_seconds: target length of the pieces that it hears best; None for the general one.
         vad: whether it should hear pieces that are cut where nobody speaks, without long silence.
         languages: English names of those that it knows; None where nobody said.
+        contexts: whether it was trained with contexts (names and words to expect); None where
+            nobody said, and then it is given them.
     """
 
     chunk_seconds: float | None = None
     vad: bool = False
     languages: tuple[str, ...] | None = None
+    contexts: bool | None = None
+
+    @property
+    def accepts_contexts(self) -> bool:
+        """Whether the model is given contexts: unless it was trained without any."""
+        return self.contexts is not False
 
     def check_language(self, *asked: str | None) -> None:
         """Refuse languages that the model does not know; None is the model's own choice.
@@ -65,6 +74,8 @@ def save_traits(traits: Traits, directory: Path) -> Path:
         content["chunk_seconds"] = traits.chunk_seconds
     if traits.languages is not None:
         content["languages"] = list(traits.languages)
+    if traits.contexts is not None:
+        content["contexts"] = traits.contexts
     path = directory / TRAITS
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
@@ -80,13 +91,14 @@ def load_traits(directory: Path) -> Traits:
     if not path.exists():
         return Traits()
     content = read_json(path)
-    unknown = sorted(set(content) - {"chunk_seconds", "vad", "languages"})
+    unknown = sorted(set(content) - {"chunk_seconds", "vad", "languages", "contexts"})
     if unknown:
         raise _damaged(path, f"there is also {', '.join(unknown)}")
     return Traits(
         _seconds(path, content.get("chunk_seconds")),
-        _truth(path, content.get("vad", False)),
+        _truth(path, "vad", content.get("vad", False)),
         _languages(path, content.get("languages")),
+        _truth(path, "contexts", content["contexts"]) if "contexts" in content else None,
     )
 
 
@@ -99,9 +111,9 @@ def _seconds(path: Path, value: Any) -> float | None:
     return float(value)
 
 
-def _truth(path: Path, value: Any) -> bool:
+def _truth(path: Path, name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise _damaged(path, f"vad is {value!r}, not true or false")
+        raise _damaged(path, f"{name} is {value!r}, not true or false")
     return value
 
 
@@ -115,7 +127,7 @@ def _languages(path: Path, value: Any) -> tuple[str, ...] | None:
 
 def _damaged(path: Path, found: str) -> CheckpointError:
     return CheckpointError(
-        f"{TRAITS} may hold chunk_seconds, vad and languages",
+        f"{TRAITS} may hold chunk_seconds, vad, languages and contexts",
         f"in {str(path)!r} {found}",
         "correct it, or remove it",
     )
