@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from auris.training.data import Clip
+from auris.training.data import TrainingClip
 from auris.training.loop import Trainer
 from auris.training.processes import new_fabric
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
-from auris.training.reports import Journal, Lines
+from auris.training.reports import LineReporter, RunLogger
 from auris.training.tasks import Task
 
 
@@ -73,21 +73,21 @@ def tiny_asr() -> Callable[..., AsrRecipe]:
     return make
 
 
-def quiet() -> Lines:
+def quiet() -> LineReporter:
     """Nobody watches."""
-    return Lines(lambda line: None)
+    return LineReporter(lambda line: None)
 
 
 def trainer_of(
     recipe: Recipe,
     task: Task,
-    clips: Sequence[Clip],
-    dev: Mapping[str, Sequence[Clip]],
+    clips: Sequence[TrainingClip],
+    dev: Mapping[str, Sequence[TrainingClip]],
     out: Path,
 ) -> Trainer:
     """A trainer in this process."""
     fabric = new_fabric(1, recipe.bf16, "cpu")
-    return Trainer(recipe, task, clips, dev, out, Journal(out, quiet()), fabric)
+    return Trainer(recipe, task, clips, dev, out, RunLogger(out, quiet()), fabric)
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ from auris.pipeline import AsrPipeline
 from auris.text.prompt import AUDIO_PAD, TEXT_TAG, TURN_END
 from auris.training.adapters import merged
 from auris.training.asr import IGNORED, AsrObjective, AsrTask, dialogues, fresh_objective
-from auris.training.examples import Batch
+from auris.training.examples import TrainingBatch
 from auris.training.folder import RunFolder
 from auris.training.loop import Trainer
 from auris.training.recipes import AsrRecipe, Recipe, TuneRecipe
-from auris.training.run import Setting, Sources, export_run, train
+from auris.training.run import RunOptions, Sources, export_run, train
 from auris.training.tuning import checkpoint_task
 from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, write_tiny
 from tests.training.conftest import quiet
@@ -51,12 +51,12 @@ def test_labels_mask_exactly_the_prompt_on_whichever_side_padding_lies(
         assert int((~kept).sum()) == padded
 
 
-def random_batch(seed: int, sizes: list[int]) -> Batch:
+def random_batch(seed: int, sizes: list[int]) -> TrainingBatch:
     rng = np.random.default_rng(seed)
     mels = [torch.from_numpy(rng.normal(size=(128, n)).astype(np.float32)) for n in sizes]
     targets = [tuple(rng.integers(0, 200, max(0, n // 40)).tolist()) for n in sizes]
     names = ["English" if target else "None" for target in targets]
-    return Batch(mels, targets, names, ["names" * (n % 2) for n in sizes])
+    return TrainingBatch(mels, targets, names, ["names" * (n % 2) for n in sizes])
 
 
 def tiny_objective(seed: int = 0) -> AsrObjective:
@@ -87,7 +87,7 @@ def test_the_loss_of_a_batch_is_that_of_its_examples() -> None:
     with torch.no_grad():
         sums, counts = objective(batch)
         parts = [
-            objective(Batch([m], [t], [n], [c]))
+            objective(TrainingBatch([m], [t], [n], [c]))
             for m, t, n, c in zip(
                 batch.mels, batch.targets, batch.languages, batch.contexts, strict=True
             )
@@ -106,7 +106,7 @@ def test_a_dialogue_is_the_official_prompt_and_reply() -> None:
     labelled = talk.ids[0][talk.labels[0] != IGNORED].tolist()
     assert tokenizer.decode(labelled) == f"language English{TEXT_TAG}{said}"
     assert labelled[-1] == tokenizer.id(TURN_END)
-    silent = objective.dialogues([13], Batch(batch.mels, [()], ["None"], [""]))
+    silent = objective.dialogues([13], TrainingBatch(batch.mels, [()], ["None"], [""]))
     labelled = silent.ids[0][silent.labels[0] != IGNORED].tolist()
     assert tokenizer.decode(labelled) == f"language None{TEXT_TAG}"
 
@@ -141,7 +141,7 @@ def test_a_small_model_learns_tones_and_reads_them_back(
         checkpoint_steps=999,
         dropout=0.0,
     )
-    run = train(recipe, Sources([data], [data]), tmp_path / "run", teller=quiet())
+    run = train(recipe, Sources([data], [data]), tmp_path / "run", reporter=quiet())
     assert (run.progress.best or 0.0) < 0.1
     pipeline = AsrPipeline.from_pretrained(tmp_path / "run" / "model", dtype="float32")
     read = [pipeline.transcribe(tmp_path / f"{text}.wav").text for text in TEXTS]
@@ -158,12 +158,12 @@ def test_before_its_step_the_decoder_stays_as_it_is(
 ) -> None:
     recipe = tiny_asr(max_steps=4, decoder_from_step=2)
     out = tmp_path / "run"
-    broken_off(monkeypatch, 2, lambda: train(recipe, Sources([data]), out, teller=quiet()))
+    broken_off(monkeypatch, 2, lambda: train(recipe, Sources([data]), out, reporter=quiet()))
     early = load_file(out / "last" / "model.safetensors")
     torch.manual_seed(recipe.seed)
     fresh = fresh_objective(recipe, RunFolder(out).units()).model.decoder.state_dict()
     assert all(torch.equal(early[f"model.decoder.{name}"], t) for name, t in fresh.items())
-    late = train(recipe, Sources([data]), out, Setting(resume=True), quiet()).model.state_dict()
+    late = train(recipe, Sources([data]), out, RunOptions(resume=True), quiet()).model.state_dict()
     moved = "model.decoder.layers.0.qkv.weight"
     assert not torch.equal(late[moved], early[moved])
 
@@ -183,7 +183,7 @@ def tune(tmp_path: Path, model: Path, **changes: object) -> tuple[float, float, 
     values = {"max_steps": 30, "lr": 3e-3, "warmup_steps": 2, "bf16": False, **changes}
     recipe = TuneRecipe.of(values)
     out = tmp_path / f"tuned{len(changes)}"
-    run = train(recipe, Sources([tune_data(tmp_path)], model=model), out, teller=quiet())
+    run = train(recipe, Sources([tune_data(tmp_path)], model=model), out, reporter=quiet())
     rows = (out / "steps.csv").read_text().splitlines()[1:]
     losses = [float(row.split(",")[2]) for row in rows]
     assert run.progress.step == 30
@@ -240,7 +240,7 @@ def broken_off(monkeypatch: pytest.MonkeyPatch, after: int, run: Callable[[], ob
     """Run, and break off before step `after` (from 0)."""
     step = Trainer.step
 
-    def limited(trainer: Trainer, batches: Sequence[Batch]) -> float:
+    def limited(trainer: Trainer, batches: Sequence[TrainingBatch]) -> float:
         if trainer.progress.step == after:
             raise BreakOffError
         return step(trainer, batches)
@@ -268,9 +268,9 @@ def test_a_resumed_run_computes_the_same(
         recipe = TuneRecipe.of({**values, "max_steps": 6, "lora_rank": rank})
         sources = replace(sources, model=write_tiny(tmp_path / "source", "hf"))
     whole, part = tmp_path / "whole", tmp_path / "part"
-    train(recipe, sources, whole, teller=quiet())
-    broken_off(monkeypatch, after, lambda: train(recipe, sources, part, teller=quiet()))
-    again = train(recipe, sources, part, Setting(resume=True), quiet())
+    train(recipe, sources, whole, reporter=quiet())
+    broken_off(monkeypatch, after, lambda: train(recipe, sources, part, reporter=quiet()))
+    again = train(recipe, sources, part, RunOptions(resume=True), quiet())
     assert again.progress.step == 6
     logs = [(run / "steps.csv").read_text() for run in (whole, part)]
     losses = [[row.split(",")[2] for row in log.splitlines()] for log in logs]
@@ -281,10 +281,10 @@ def test_a_resumed_run_computes_the_same(
 def test_a_run_is_resumed_with_its_own_checkpoint(tmp_path: Path) -> None:
     sources = Sources([tune_data(tmp_path)], model=write_tiny(tmp_path / "source", "hf"))
     recipe = TuneRecipe.of({"max_steps": 1, "bf16": False})
-    train(recipe, sources, tmp_path / "run", teller=quiet())
+    train(recipe, sources, tmp_path / "run", reporter=quiet())
     other = replace(sources, model=tmp_path)
     with pytest.raises(TrainingError, match="its own recipe and model"):
-        train(recipe, other, tmp_path / "run", Setting(resume=True), quiet())
+        train(recipe, other, tmp_path / "run", RunOptions(resume=True), quiet())
     assert sources.model is not None
     with pytest.raises(UsageError, match="model that it began with"):
         export_run(tmp_path / "run", sources.model)
@@ -300,7 +300,7 @@ def test_the_whole_model_alone_can_be_the_best(
     monkeypatch.setattr("auris.training.loop.error_rates", lambda *args: {"a": next(rates)})
     recipe = tiny_asr(epochs=5, max_steps=None, batch_seconds=20, decoder_from_step=2,
                       augment_from_epoch=99)  # fmt: skip
-    train(recipe, Sources([data], [data]), tmp_path / "run", teller=quiet())
+    train(recipe, Sources([data], [data]), tmp_path / "run", reporter=quiet())
     kept = json.loads((tmp_path / "run" / "best" / "progress.json").read_text())
     assert kept["rates"] == {"a": 0.8}
 
@@ -312,7 +312,7 @@ def test_clips_without_speech_are_learned_from(tmp_path: Path) -> None:
     source = write_tiny(tmp_path / "source", "hf")
     recipe = TuneRecipe.of({"max_steps": 2, "bf16": False})
     sources = Sources([tmp_path / "tune.jsonl"], model=source)
-    run = train(recipe, sources, tmp_path / "run", teller=quiet())
+    run = train(recipe, sources, tmp_path / "run", reporter=quiet())
     assert [(clip.ids, clip.language) for clip in run.clips] == [((), "None")]
     assert all(map(np.isfinite, [run.progress.best]))
 
@@ -332,7 +332,7 @@ def test_other_architectures_and_vocabularies_are_refused(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="audio_token_id"):
         checkpoint_task(source, recipe)
     with pytest.raises(TrainingError, match="needs a checkpoint"):
-        train(recipe, Sources([tune_data(tmp_path)]), tmp_path / "run", teller=quiet())
+        train(recipe, Sources([tune_data(tmp_path)]), tmp_path / "run", reporter=quiet())
 
 
 def test_tasks_write_with_the_head_and_with_the_decoder() -> None:

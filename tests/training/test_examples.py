@@ -11,31 +11,43 @@ from auris.config import audio_tokens
 from auris.decoding.ctc import frames_needed
 from auris.text.tokenizer import Tokenizer
 from auris.training import augment
-from auris.training.data import Clip, DataReport, with_units
-from auris.training.examples import Batch, EpochPlan, Hearing, Share, make_batch, plan_epoch
+from auris.training.data import DataReport, TrainingClip, with_units
+from auris.training.examples import (
+    DataShard,
+    EpochPlan,
+    Preprocessor,
+    TrainingBatch,
+    make_batch,
+    plan_epoch,
+)
 from auris.training.recipes import CtcRecipe, Recipe
 from auris.training.units import ALPHABET, train_units
 from tests.training.tones import tone_clip
 
 TOKENIZER: Tokenizer = train_units(["abcd"], len(ALPHABET))
-HEARING = Hearing("htk1024", 32, TOKENIZER.encode)
+PREPROCESSOR = Preprocessor("htk1024", 32, TOKENIZER.encode)
 
 
-def first(clips: list[Clip], recipe: Recipe, plan: EpochPlan, share: Share | None = None) -> Batch:
-    return make_batch(clips, recipe, HEARING, plan, share or Share(), 0)
+def first(
+    clips: list[TrainingClip], recipe: Recipe, plan: EpochPlan, share: DataShard | None = None
+) -> TrainingBatch:
+    return make_batch(clips, recipe, PREPROCESSOR, plan, share or DataShard(), 0)
 
 
 @pytest.fixture(scope="module")
-def clips() -> list[Clip]:
+def clips() -> list[TrainingClip]:
     # Seven units in the seven frames of half a second; joined to another, they do not fit.
-    full = Clip("full", tone_clip("ab").samples[:4800], "abcdab", "ann")
+    full = TrainingClip("full", tone_clip("ab").samples[:4800], "abcdab", "ann")
     raw = [full] * 4 + [tone_clip(text, "ann") for text in ("abcd", "ba", "dc")]
     return with_units(raw, TOKENIZER.encode, DataReport())[0]
 
 
 @pytest.mark.parametrize("epoch", range(1, 6))
 def test_what_varied_too_short_is_heard_as_recorded(
-    clips: list[Clip], tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch, epoch: int
+    clips: list[TrainingClip],
+    tiny: Callable[..., CtcRecipe],
+    monkeypatch: pytest.MonkeyPatch,
+    epoch: int,
 ) -> None:
     monkeypatch.setattr(augment, "vary", lambda samples, rng: samples[: len(samples) // 4])
     recipe = tiny(batch_seconds=99)
@@ -47,7 +59,7 @@ def test_what_varied_too_short_is_heard_as_recorded(
 
 
 def test_joined_examples_have_all_the_units(
-    clips: list[Clip], tiny: Callable[..., CtcRecipe]
+    clips: list[TrainingClip], tiny: Callable[..., CtcRecipe]
 ) -> None:
     recipe = tiny(batch_seconds=99, join_copies=8)
     plan = plan_epoch(clips[-2:], recipe, 1)
@@ -58,7 +70,7 @@ def test_joined_examples_have_all_the_units(
 
 
 def test_the_first_epochs_hear_recordings_as_they_are(
-    clips: list[Clip], tiny: Callable[..., CtcRecipe]
+    clips: list[TrainingClip], tiny: Callable[..., CtcRecipe]
 ) -> None:
     recipe = tiny(augment_from_epoch=3, batch_seconds=99)
     for epoch, same in ((0, True), (1, True), (2, False)):
@@ -73,7 +85,7 @@ def test_the_first_epochs_hear_recordings_as_they_are(
 
 
 def test_short_clips_count_as_half_a_second(
-    clips: list[Clip], tiny: Callable[..., CtcRecipe]
+    clips: list[TrainingClip], tiny: Callable[..., CtcRecipe]
 ) -> None:
     short = [tone_clip("a") for _ in range(40)]
     plan = plan_epoch(short, tiny(batch_seconds=3.0), 0)
@@ -82,29 +94,29 @@ def test_short_clips_count_as_half_a_second(
 
 @pytest.mark.parametrize("of", [1, 2, 3])
 def test_shares_make_up_the_batch(
-    clips: list[Clip], tiny: Callable[..., CtcRecipe], of: int
+    clips: list[TrainingClip], tiny: Callable[..., CtcRecipe], of: int
 ) -> None:
     recipe = tiny(batch_seconds=99)
     plan = plan_epoch(clips, recipe, 1)
     whole = first(clips, recipe, plan)
-    parts = [first(clips, recipe, plan, Share(rank, of)) for rank in range(of)]
+    parts = [first(clips, recipe, plan, DataShard(rank, of)) for rank in range(of)]
     assert sorted(t for part in parts for t in part.targets) == sorted(whole.targets)
     assert all(part.counted for part in parts)
 
 
 def test_a_process_without_an_example_computes_one_that_does_not_count(
-    clips: list[Clip], tiny: Callable[..., CtcRecipe]
+    clips: list[TrainingClip], tiny: Callable[..., CtcRecipe]
 ) -> None:
     plan = plan_epoch(clips[:1], tiny(), 0)
-    idle = first(clips[:1], tiny(), plan, Share(1, 2))
+    idle = first(clips[:1], tiny(), plan, DataShard(1, 2))
     assert not idle.counted
     assert len(idle.mels) == 1
 
 
 def test_examples_without_speech_have_no_units_and_no_language(
-    clips: list[Clip], tiny: Callable[..., CtcRecipe]
+    clips: list[TrainingClip], tiny: Callable[..., CtcRecipe]
 ) -> None:
-    recipe = tiny(hush_share=1.0, batch_seconds=999.0, join_copies=0)
+    recipe = tiny(silence_share=1.0, batch_seconds=999.0, join_copies=0)
     plan = plan_epoch(clips, recipe, 1)
     batch = first(clips, recipe, plan)
     silent = [i for i, target in enumerate(batch.targets) if not target]
@@ -116,7 +128,9 @@ def test_examples_without_speech_have_no_units_and_no_language(
 
 def test_clips_of_two_languages_are_not_joined(tiny: Callable[..., CtcRecipe]) -> None:
     raw = [
-        Clip(f"{n}", tone_clip("abcd").samples, "abcd", language=("English", "German")[n % 2])
+        TrainingClip(
+            f"{n}", tone_clip("abcd").samples, "abcd", language=("English", "German")[n % 2]
+        )
         for n in range(40)
     ]
     mixed = with_units(raw, TOKENIZER.encode, DataReport())[0]
@@ -127,14 +141,16 @@ def test_clips_of_two_languages_are_not_joined(tiny: Callable[..., CtcRecipe]) -
         assert len({mixed[i].language for i in row}) == 1
 
 
-def test_compiled_batches_have_one_shape(clips: list[Clip], tiny: Callable[..., CtcRecipe]) -> None:
+def test_compiled_batches_have_one_shape(
+    clips: list[TrainingClip], tiny: Callable[..., CtcRecipe]
+) -> None:
     recipe = tiny(use_compile=True, max_mel_length=200, batch_seconds=7.0, long_share=0.5)
-    hearing = Hearing("htk1024", 32, TOKENIZER.encode, frames=recipe.max_mel_length)
+    preprocessor = Preprocessor("htk1024", 32, TOKENIZER.encode, frames=recipe.max_mel_length)
     for epoch in range(3):
         plan = plan_epoch(clips, recipe, epoch)
         heard = [i for rows in plan.batches for i in rows]
         assert set(heard) == set(range(len(plan.examples)))
         assert len(heard) < len(plan.examples) + recipe.rows
         for index in range(len(plan.batches)):
-            batch = make_batch(clips, recipe, hearing, plan, Share(), index)
+            batch = make_batch(clips, recipe, preprocessor, plan, DataShard(), index)
             assert [tuple(mel.shape) for mel in batch.mels] == [(32, 200)] * 3

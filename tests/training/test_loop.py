@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from auris.errors import OutputError, TrainingError
 from auris.models.aut_ctc import AutCtc
 from auris.text.tokenizer import Tokenizer
-from auris.training.data import Clip, DataReport, with_units
+from auris.training.data import DataReport, TrainingClip, with_units
 from auris.training.loop import Trainer
 from auris.training.losses import ctc_loss
 from auris.training.recipes import CtcRecipe
-from auris.training.reports import CURVE, LOG, STEPS, Lines
+from auris.training.reports import CURVE, LOG, STEPS, LineReporter
 from auris.training.score import error_rates, transcribe
 from auris.training.state import BEST, LAST, load_weights, save_state
 from auris.training.tasks import CtcTask
@@ -39,7 +39,7 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def clips(tokenizer: Tokenizer) -> list[Clip]:
+def clips(tokenizer: Tokenizer) -> list[TrainingClip]:
     raw = [tone_clip(text, "ann") for text in TEXTS]
     return with_units(raw, tokenizer.encode, DataReport())[0]
 
@@ -49,7 +49,7 @@ MakeTrainer = Callable[..., Trainer]
 
 
 @pytest.fixture
-def trainer(clips: list[Clip], tokenizer: Tokenizer, tiny: MakeRecipe) -> MakeTrainer:
+def trainer(clips: list[TrainingClip], tokenizer: Tokenizer, tiny: MakeRecipe) -> MakeTrainer:
     def make(out: Path, **changes: object) -> Trainer:
         recipe = tiny(**changes)
         return trainer_of(recipe, task_of(recipe, tokenizer), clips, {"tones": clips[:3]}, out)
@@ -115,7 +115,11 @@ def read_log(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_is_not_resumed_with_other_data(
-    trainer: MakeTrainer, clips: list[Clip], tokenizer: Tokenizer, tmp_path: Path, tiny: MakeRecipe
+    trainer: MakeTrainer,
+    clips: list[TrainingClip],
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    tiny: MakeRecipe,
 ) -> None:
     trainer(tmp_path, max_steps=2).run()
     recipe = tiny(max_steps=2)
@@ -198,7 +202,11 @@ def test_biases_and_norms_are_not_decayed(trainer: MakeTrainer, tmp_path: Path) 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_transcribing_is_free_of_dropout_and_leaves_the_mode(
-    trainer: MakeTrainer, clips: list[Clip], tokenizer: Tokenizer, tmp_path: Path, training: bool
+    trainer: MakeTrainer,
+    clips: list[TrainingClip],
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    training: bool,
 ) -> None:
     run = trainer(tmp_path, dropout=0.9)
     model = run.model.train(training)
@@ -214,7 +222,7 @@ def test_no_clips_no_training(tokenizer: Tokenizer, tiny: MakeRecipe, tmp_path: 
 
 
 def test_tones_are_learned(
-    clips: list[Clip], tokenizer: Tokenizer, tiny: MakeRecipe, tmp_path: Path
+    clips: list[TrainingClip], tokenizer: Tokenizer, tiny: MakeRecipe, tmp_path: Path
 ) -> None:
     recipe = tiny(
         max_steps=150,
@@ -235,7 +243,11 @@ def test_tones_are_learned(
 
 
 def test_gradients_of_several_batches_are_one_step(
-    trainer: MakeTrainer, tmp_path: Path, clips: list[Clip], tokenizer: Tokenizer, tiny: MakeRecipe
+    trainer: MakeTrainer,
+    tmp_path: Path,
+    clips: list[TrainingClip],
+    tokenizer: Tokenizer,
+    tiny: MakeRecipe,
 ) -> None:
     run = trainer(tmp_path / "all", max_steps=None, epochs=2, gradient_accumulation_steps=3)
     batches = [len(run._plan(epoch).batches) for epoch in range(2)]
@@ -309,7 +321,7 @@ def test_stopping_a_run_says_how_to_go_on(
 ) -> None:
     run = trainer(tmp_path)
     told: list[str] = []
-    run.journal.teller = Lines(told.append)
+    run.logger.reporter = LineReporter(told.append)
 
     def stop(batches: object) -> float:
         raise KeyboardInterrupt
@@ -321,7 +333,7 @@ def test_stopping_a_run_says_how_to_go_on(
 
 
 def test_a_step_without_a_number_in_the_first_epoch_leaves_a_best_checkpoint(
-    clips: list[Clip],
+    clips: list[TrainingClip],
     tokenizer: Tokenizer,
     tiny: MakeRecipe,
     tmp_path: Path,

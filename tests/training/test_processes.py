@@ -60,7 +60,7 @@ def test_two_processes_train_to_the_losses_of_one(
     kind = "ctc" if starter == "processes" else "asr"
     make = tiny if kind == "ctc" else tiny_asr
     late = {} if kind == "ctc" else {"decoder_from_step": 3}
-    recipe = make(dropout=0.0, max_steps=8, batch_seconds=2.2, hush_share=0.3, **late)
+    recipe = make(dropout=0.0, max_steps=8, batch_seconds=2.2, silence_share=0.3, **late)
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
     here = [sys.executable, "-m"]
     run([*here, *command(kind, tmp_path, "one")])

@@ -75,7 +75,7 @@ def test_unknown_keys_are_refused_by_name() -> None:
         ({"max_steps": 1, "wd": math.nan}, "wd"),
         ({"max_steps": 1, "warmup_steps": 10**400}, "warmup_steps"),
         ({"max_steps": 1, "units": 10**30}, "units"),
-        ({"max_steps": 1, "hush_share": 1e8}, "hush_share"),
+        ({"max_steps": 1, "silence_share": 1e8}, "silence_share"),
         ({"epochs": 10**9}, "epochs"),
         ({"max_steps": 1, "batch_seconds": 1e308}, "batch_seconds"),
         ({"max_steps": 1, "gradient_accumulation_steps": 2**63}, "gradient_accumulation_steps"),
@@ -110,3 +110,9 @@ def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[100] == pytest.approx(0.0)
     assert all(math.isfinite(rate) for rate in rates)
     assert Recipe.of({"max_steps": 9, "warmup_steps": 0}).learning_rate(0, 9) > 0
+
+
+def test_the_former_name_of_a_key_is_still_read() -> None:
+    assert Recipe.of({"max_steps": 1, "hush_share": 0.5}).silence_share == 0.5
+    with pytest.raises(TrainingError, match="silence_share under its present and its former name"):
+        Recipe.of({"max_steps": 1, "hush_share": 0.5, "silence_share": 0.5})

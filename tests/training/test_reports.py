@@ -14,20 +14,20 @@ from rich.console import Console
 
 from auris.errors import OutputError, TrainingError
 from auris.training import reports
-from auris.training.reports import CURVE, LOG, STEPS, Bar, Journal, Lines, draw
+from auris.training.reports import CURVE, LOG, STEPS, BarReporter, LineReporter, RunLogger, draw
 from tests.training.conftest import quiet
 
 
-def write_run(out: Path, epochs: int = 3, steps: int = 4) -> Journal:
-    journal = Journal(out, quiet())
-    with journal.open(0, epochs * steps):
+def write_run(out: Path, epochs: int = 3, steps: int = 4) -> RunLogger:
+    logger = RunLogger(out, quiet())
+    with logger.open(0, epochs * steps):
         for epoch in range(epochs):
             for step in range(steps):
                 loss = math.nan if step == 1 else 5.0 / (1 + epoch)
-                journal.step(epoch * steps + step + 1, epoch + 1, loss, 1e-3, 0.1)
+                logger.step(epoch * steps + step + 1, epoch + 1, loss, 1e-3, 0.1)
             at = {"epoch": epoch, "step": (epoch + 1) * steps, "skipped": 1, "seconds": 2.0}
-            journal.epoch(at, 1.0, 1e-3, {"fsdd": 0.5 / (1 + epoch)})
-    return journal
+            logger.epoch(at, 1.0, 1e-3, {"fsdd": 0.5 / (1 + epoch)})
+    return logger
 
 
 def column(path: Path, name: str) -> list[str]:
@@ -44,13 +44,13 @@ def test_a_run_leaves_logs_and_a_plot(tmp_path: Path) -> None:
 
 
 def test_logs_go_back_to_a_checkpoint(tmp_path: Path) -> None:
-    journal = write_run(tmp_path)
+    logger = write_run(tmp_path)
     with pytest.raises(TrainingError, match="development sets it began with"):
-        journal.rewind(step=6, epoch=1, sets=["fsdd", "more"])
-    journal.rewind(step=6, epoch=1, sets=["fsdd"])
+        logger.rewind(step=6, epoch=1, sets=["fsdd", "more"])
+    logger.rewind(step=6, epoch=1, sets=["fsdd"])
     assert column(tmp_path / STEPS, "step") == [str(n) for n in range(1, 7)]
     assert column(tmp_path / LOG, "epoch") == ["1"]
-    journal.rewind(step=0, epoch=0, sets=["fsdd"])
+    logger.rewind(step=0, epoch=0, sets=["fsdd"])
     assert not (tmp_path / STEPS).exists()
 
 
@@ -58,7 +58,7 @@ def test_lines_tell_the_mean_loss_and_the_time_left(monkeypatch: pytest.MonkeyPa
     clock = iter([0.0, 20.0, 60.0])
     monkeypatch.setattr(reports.time, "monotonic", lambda: next(clock))
     told: list[str] = []
-    lines = Lines(told.append, every=2)
+    lines = LineReporter(told.append, every=2)
     lines.begin(0, 7204)
     for done, loss in enumerate([2.0, 4.0, math.nan, 1.0], 1):
         lines.step(done, loss)
@@ -73,7 +73,7 @@ def test_a_bar_shows_loss_and_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=shown, force_terminal=True, width=90)
     monkeypatch.setattr("rich.progress.get_console", lambda: console)
     monkeypatch.setattr("rich.console.Console", lambda: console)
-    bar = Bar()
+    bar = BarReporter()
     bar.say("38 clips [not markup]")
     bar.begin(5, 10)
     bar.step(6, 1.25)
@@ -103,11 +103,11 @@ def test_what_is_not_installed_is_left_out(
 
 
 def test_logs_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
-    journal = write_run(tmp_path)
+    logger = write_run(tmp_path)
     (tmp_path / STEPS).unlink()
     (tmp_path / STEPS).mkdir()
     with pytest.raises(OutputError, match="logs of a run"):
-        journal.step(1, 1, 1.0, 1e-3, 0.1)
+        logger.step(1, 1, 1.0, 1e-3, 0.1)
 
 
 def test_an_empty_run_is_drawn_too(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from auris.cli.train import app
 from auris.errors import MissingExtra, TrainingError, UsageError
 from auris.training.loop import Trainer
 from auris.training.recipes import CtcRecipe, Recipe, TuneRecipe
-from auris.training.reports import Lines
-from auris.training.run import Setting, Sources, export_run, train
+from auris.training.reports import LineReporter
+from auris.training.run import RunOptions, Sources, export_run, train
 from tests.training.conftest import quiet
 from tests.training.tones import tones, write_wav
 
@@ -30,10 +30,10 @@ Manifest = Callable[[str, Sequence[Sequence[str]]], Path]
 
 
 def train_here(
-    recipe: Recipe, sources: Sources, out: Path, start: Path | None = None, **setting: Any
+    recipe: Recipe, sources: Sources, out: Path, start: Path | None = None, **options: Any
 ) -> Trainer:
     sources = dataclasses.replace(sources, start=start)
-    return train(recipe, sources, out, Setting(**setting), quiet())
+    return train(recipe, sources, out, RunOptions(**options), quiet())
 
 
 @pytest.fixture
@@ -151,7 +151,9 @@ def test_no_usable_row_is_reported_before_anything_else(
     data = manifest("none_train.csv", [["wav", "text"], ["absent.wav", "ab"]])
     told: list[str] = []
     with pytest.raises(TrainingError, match="at least one usable clip"):
-        train(tiny(max_steps=1), Sources([data]), tmp_path / "run", teller=Lines(told.append))
+        train(
+            tiny(max_steps=1), Sources([data]), tmp_path / "run", reporter=LineReporter(told.append)
+        )
     assert "absent.wav" in told[0]
     assert not (tmp_path / "run").exists()
 

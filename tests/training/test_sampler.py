@@ -1,4 +1,4 @@
-"""Batches: bounded, complete, and decided by the seed."""
+"""BatchDataset: bounded, complete, and decided by the seed."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from auris.training.data import Clip
+from auris.training.data import TrainingClip
 from auris.types import SAMPLE_RATE, Samples
 
 TONES = {"a": 400.0, "b": 800.0, "c": 1600.0, "d": 3200.0}
@@ -21,9 +21,9 @@ def tones(text: str, seconds: float = LETTER_SECONDS) -> Samples:
     return np.concatenate(parts).astype(np.float32)
 
 
-def tone_clip(text: str, speaker: str = "") -> Clip:
+def tone_clip(text: str, speaker: str = "") -> TrainingClip:
     """A clip in memory, without units."""
-    return Clip(text, (tones(text) * 32767).astype(np.int16), text, speaker)
+    return TrainingClip(text, (tones(text) * 32767).astype(np.int16), text, speaker)
 
 
 def write_wav(path: Path, samples: Samples) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from auris.training.reports import Teller
+    from auris.training.reports import ProgressReporter
 
 app = typer.Typer(
     name="train",
@@ -67,10 +67,10 @@ TrainThreads = Annotated[
 ]
 
 
-def _teller() -> Teller:
-    from auris.training.reports import Bar, Lines
+def _reporter() -> ProgressReporter:
+    from auris.training.reports import BarReporter, LineReporter
 
-    return Bar() if sys.stdout.isatty() else Lines(typer.echo)
+    return BarReporter() if sys.stdout.isatty() else LineReporter(typer.echo)
 
 
 @app.command()
@@ -93,11 +93,11 @@ def ctc(
     out with the reason. Texts have to be written as spoken: "twenty two", not "22".
     """
     from auris.training.recipes import CtcRecipe
-    from auris.training.run import Setting, Sources, train
+    from auris.training.run import RunOptions, Sources, train
 
     sources = Sources(data, dev or [], text or [], start=start)
-    setting = Setting(resume, workers, processes, device, threads)
-    train(CtcRecipe.read(config), sources, out, setting, _teller())
+    options = RunOptions(resume, workers, processes, device, threads)
+    train(CtcRecipe.read(config), sources, out, options, _reporter())
 
 
 @app.command()
@@ -124,12 +124,12 @@ def asr(
     on its decoder with lora_rank. Texts are then kept as they are written.
     """
     from auris.training.recipes import AsrRecipe, TuneRecipe
-    from auris.training.run import Setting, Sources, train
+    from auris.training.run import RunOptions, Sources, train
 
     sources = Sources(data, dev or [], text or [], model, start)
-    setting = Setting(resume, workers, processes, device, threads)
+    options = RunOptions(resume, workers, processes, device, threads)
     kind = AsrRecipe if model is None else TuneRecipe
-    train(kind.read(config), sources, out, setting, _teller())
+    train(kind.read(config), sources, out, options, _reporter())
 
 
 @app.command()

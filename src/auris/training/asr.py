@@ -23,7 +23,7 @@ from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END, prompt
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.training.adapters import merged
-from auris.training.examples import Batch, Hearing
+from auris.training.examples import Preprocessor, TrainingBatch
 from auris.training.losses import ctc_loss
 from auris.training.recipes import AsrRecipe
 from auris.training.tasks import best_path
@@ -120,7 +120,7 @@ class AsrObjective(nn.Module):
             raise ValueError("the model has no CTC head")
         return self.head(audio), self.head.out_features - 1
 
-    def forward(self, batch: Batch, whole: bool = True) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: TrainingBatch, whole: bool = True) -> tuple[Tensor, Tensor]:
         """Sums [2] and counts [2]: CTC by unit and, with `whole`, the reply by token."""
         found, lengths = self.encode(batch.mels, list(self.depths))
         heard = [self.model.projector(states) for states in found]
@@ -138,7 +138,9 @@ class AsrObjective(nn.Module):
         units = nothing + float(sum(map(len, batch.targets)))
         return torch.stack([ctc, reply]), torch.stack([units, tokens])
 
-    def dialogues(self, lengths: Sequence[int], batch: Batch, side: Side = "right") -> Dialogues:
+    def dialogues(
+        self, lengths: Sequence[int], batch: TrainingBatch, side: Side = "right"
+    ) -> Dialogues:
         """The official prompt of every example and the reply it should get."""
         tokenizer = self.tokenizer
         prompts = [
@@ -152,7 +154,7 @@ class AsrObjective(nn.Module):
         return dialogues(prompts, replies, tokenizer.id(TURN_END), side)
 
     def reply_loss(
-        self, audio: Tensor, lengths: Sequence[int], batch: Batch, side: Side = "right"
+        self, audio: Tensor, lengths: Sequence[int], batch: TrainingBatch, side: Side = "right"
     ) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy of the replies, and how many tokens they have."""
         talk = self.dialogues(lengths, batch, side).to(audio.device)
@@ -174,7 +176,7 @@ class AsrTask:
     Args:
         objective: the model with its losses.
         decoder_from_step: first step (from 0) that trains the decoder too.
-        frames: see `Hearing`.
+        frames: see `Preprocessor`.
         generation: content of the generation_config.json to write; greedy by default.
     """
 
@@ -193,7 +195,9 @@ class AsrTask:
         config = self.model.config
         bins = config.encoder.mel_bins
         aligned = objective.head is not None and (objective.ctc_weight > 0 or decoder_from_step > 0)
-        self.hearing = Hearing(config.frontend, bins, self.tokenizer.encode, frames, aligned)
+        self.preprocessor = Preprocessor(
+            config.frontend, bins, self.tokenizer.encode, frames, aligned
+        )
 
     @property
     def module(self) -> nn.Module:

@@ -31,7 +31,7 @@ GAP_SECONDS = (0.03, 0.35)
 PAUSE_SECONDS = (0.1, 1.0)
 """Between speakers."""
 
-HUSH_DB = (-90.0, -50.0)
+NOISE_FLOOR_DB = (-90.0, -50.0)
 """Level of the noise in pads and gaps: digital silence is rare in recordings."""
 
 FREQUENCY_MASKS = 2
@@ -50,8 +50,8 @@ def _uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
     return float(rng.uniform(*bounds))
 
 
-def _hush(rng: np.random.Generator, samples: int) -> Samples:
-    level = 10.0 ** (_uniform(rng, HUSH_DB) / 20.0)
+def _faint_noise(rng: np.random.Generator, samples: int) -> Samples:
+    level = 10.0 ** (_uniform(rng, NOISE_FLOOR_DB) / 20.0)
     return np.asarray(level * rng.standard_normal(samples), dtype=np.float32)
 
 
@@ -63,7 +63,7 @@ def join(
     """Several recordings in a row, with pauses of so many seconds between."""
     parts = [pieces[0]]
     for piece in pieces[1:]:
-        parts += [_hush(rng, int(_uniform(rng, pauses) * SAMPLE_RATE)), piece]
+        parts += [_faint_noise(rng, int(_uniform(rng, pauses) * SAMPLE_RATE)), piece]
     return np.concatenate(parts)
 
 
@@ -150,11 +150,11 @@ def _sweep(rng: np.random.Generator, samples: int) -> Samples:
 def without_speech(rng: np.random.Generator, seconds: float) -> Samples:
     """Silence, noise, hum, sirens, clicks or music: float32 at 16 kHz."""
     samples = int(seconds * SAMPLE_RATE)
-    kind = rng.choice(["nothing", "hush", "noise", "hum", "sweep", "clicks", "music", "music"])
+    kind = rng.choice(["nothing", "silence", "noise", "hum", "sweep", "clicks", "music", "music"])
     if kind == "nothing":
         return np.zeros(samples, dtype=np.float32)
-    if kind == "hush":
-        return _hush(rng, samples)
+    if kind == "silence":
+        return _faint_noise(rng, samples)
     make = {"hum": _hum, "sweep": _sweep, "music": _music}.get(str(kind), _noise)
     wave = make(rng, samples)
     if kind == "clicks":
@@ -180,7 +180,7 @@ def vary(samples: Samples, rng: np.random.Generator) -> Samples:
         samples = _reverberate(samples, rng)
     before, after = (int(s * SAMPLE_RATE) for s in rng.uniform(0.0, PAD_SECONDS, 2))
     level = float(np.sqrt(np.square(samples).mean()))
-    samples = np.concatenate([_hush(rng, before), samples, _hush(rng, after)])
+    samples = np.concatenate([_faint_noise(rng, before), samples, _faint_noise(rng, after)])
     if rng.random() < NOISE_CHANCE:
         ratio = 10.0 ** (-_uniform(rng, SNR_DB) / 20.0)
         samples = samples + level * ratio * _noise(rng, len(samples))

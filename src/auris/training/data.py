@@ -28,7 +28,7 @@ from auris.text.prompt import TEXT_TAG
 from auris.training.recipes import TextForm
 from auris.types import SAMPLE_RATE
 
-__all__ = ["Clip", "DataReport", "Row", "load_clips", "read_manifest", "with_units"]
+__all__ = ["DataReport", "ManifestRow", "TrainingClip", "load_clips", "read_manifest", "with_units"]
 
 
 QUIETEST_PEAK = 0.01
@@ -51,7 +51,7 @@ JSONL_KEYS = {"audio", "text", "speaker", "language", "prompt"}
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """A line of a manifest, before anything is checked.
 
     Attributes:
@@ -72,14 +72,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Clip:
+class TrainingClip:
     """A recording in memory.
 
     Attributes:
         name: path of the recording as it will appear in reports.
         samples: int16 [S] at 16 kHz, which is half of float32's memory.
         text: in the run's form.
-        speaker, prompt: see `Row`.
+        speaker, prompt: see `ManifestRow`.
         language: English name, or "None".
         ids: units of the text; empty until `with_units`.
     """
@@ -146,7 +146,7 @@ def _some(found: Sequence[str], names: int | None) -> str:
     return ", ".join(shown) + (", ..." if len(found) > len(shown) else "")
 
 
-def read_manifest(path: Path) -> list[Row]:
+def read_manifest(path: Path) -> list[ManifestRow]:
     """Rows of a manifest; paths in it are relative to its folder.
 
     A CSV has the columns `wav` and `text`, and perhaps `speaker`, `language` (by default English)
@@ -222,7 +222,7 @@ def _is_text(value: Any) -> bool:
         return False
 
 
-def _row(manifest: Path, line: Mapping[str, Any]) -> Row:
+def _row(manifest: Path, line: Mapping[str, Any]) -> ManifestRow:
     speaker = line.get("speaker", "")
     language, text = line.get("language", NOT_SAID), line.get("text", "")
     speechless = False
@@ -231,7 +231,7 @@ def _row(manifest: Path, line: Mapping[str, Any]) -> Row:
         language = opening.strip().removeprefix("language").strip() or language
         speechless = language == NOT_SAID and not text.strip()
     known = speaker not in ("", "unknown")
-    return Row(
+    return ManifestRow(
         wav=manifest.parent / (line.get("wav") or ""),
         text=text,
         speaker=f"{manifest.stem}/{speaker}" if known else "",
@@ -241,7 +241,7 @@ def _row(manifest: Path, line: Mapping[str, Any]) -> Row:
     )
 
 
-def _load(row: Row, form: TextForm, replies: bool) -> Clip | str:
+def _load(row: ManifestRow, form: TextForm, replies: bool) -> TrainingClip | str:
     """The row's clip, or why there is none."""
     language = _language(row.language) if replies else NOT_SAID
     if language is None:
@@ -261,7 +261,9 @@ def _load(row: Row, form: TextForm, replies: bool) -> Clip | str:
     if np.abs(samples).max() < QUIETEST_PEAK and not speechless:
         return SILENT
     scaled = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    return Clip(str(row.wav), scaled, text, row.speaker, language=language, prompt=row.prompt)
+    return TrainingClip(
+        str(row.wav), scaled, text, row.speaker, language=language, prompt=row.prompt
+    )
 
 
 def _language(said: str) -> str | None:
@@ -273,12 +275,12 @@ def _language(said: str) -> str | None:
 
 
 def load_clips(
-    rows: Sequence[Row],
+    rows: Sequence[ManifestRow],
     longest: float,
     form: TextForm = "spoken",
     cut_seconds: float = math.inf,
     replies: bool = True,
-) -> tuple[list[Clip], DataReport]:
+) -> tuple[list[TrainingClip], DataReport]:
     """Read every row's recording.
 
     Args:
@@ -295,11 +297,11 @@ def load_clips(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         loaded = pool.map(functools.partial(_load, form=form, replies=replies), rows)
         for row, clip in zip(rows, loaded, strict=True):
-            if isinstance(clip, Clip) and clip.seconds > cut_seconds:
+            if isinstance(clip, TrainingClip) and clip.seconds > cut_seconds:
                 report.cut.append(clip.name)
                 kept = clip.samples[: int(cut_seconds * SAMPLE_RATE)]
                 clip = dataclasses.replace(clip, samples=kept)
-            if isinstance(clip, Clip) and clip.seconds > longest:
+            if isinstance(clip, TrainingClip) and clip.seconds > longest:
                 clip = TOO_LONG
             if isinstance(clip, str):
                 report.skip(clip, str(row.wav))
@@ -310,11 +312,11 @@ def load_clips(
 
 
 def with_units(
-    clips: Iterable[Clip],
+    clips: Iterable[TrainingClip],
     spell: Callable[[str], Sequence[int]],
     report: DataReport,
     aligned: bool = True,
-) -> tuple[list[Clip], DataReport]:
+) -> tuple[list[TrainingClip], DataReport]:
     """Clips with their units, `aligned` without those whose text CTC cannot align to their frames.
 
     The report is a new one that also counts what `report` already left out.
@@ -332,7 +334,7 @@ def with_units(
     return kept, result
 
 
-def _count(clips: Sequence[Clip], report: DataReport) -> None:
+def _count(clips: Sequence[TrainingClip], report: DataReport) -> None:
     report.lengths = [clip.seconds for clip in clips]
     report.speakers = {clip.speaker for clip in clips if clip.speaker}
     report.units = sum(len(clip.ids) for clip in clips)

@@ -17,14 +17,22 @@ from auris.config import Frontend, audio_tokens
 from auris.decoding.ctc import frames_needed
 from auris.training import augment
 from auris.training.augment import GAP_SECONDS, PAUSE_SECONDS
-from auris.training.data import Clip
+from auris.training.data import TrainingClip
 from auris.training.recipes import Recipe
 from auris.training.sampler import batches, long_rows, short_rows
 from auris.types import Samples
 
-__all__ = ["Batch", "EpochPlan", "Hearing", "Share", "load_batches", "make_batch", "plan_epoch"]
+__all__ = [
+    "DataShard",
+    "EpochPlan",
+    "Preprocessor",
+    "TrainingBatch",
+    "load_batches",
+    "make_batch",
+    "plan_epoch",
+]
 
-HUSH_SECONDS = (1.0, 15.0)
+SILENCE_SECONDS = (1.0, 15.0)
 """Lengths of examples in which nobody speaks."""
 
 PLAN, AUDIO, DROPOUT = range(3)
@@ -32,7 +40,7 @@ PLAN, AUDIO, DROPOUT = range(3)
 
 
 @dataclass  # Not frozen, since Fabric writes the types of its precision into a copy.
-class Batch:
+class TrainingBatch:
     """Inputs and targets of one step.
 
     Attributes:
@@ -50,13 +58,13 @@ class Batch:
     contexts: list[str]
     counted: bool = True
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TrainingBatch:
         """The batch with its mels on a device."""
         return dataclasses.replace(self, mels=[mel.to(device) for mel in self.mels])
 
 
 @dataclass(frozen=True)
-class Hearing:
+class Preprocessor:
     """How a model hears and spells.
 
     Attributes:
@@ -107,23 +115,23 @@ def generator(*words: int) -> np.random.Generator:
     return np.random.default_rng(list(words))
 
 
-def plan_epoch(clips: Sequence[Clip], recipe: Recipe, epoch: int) -> EpochPlan:
+def plan_epoch(clips: Sequence[TrainingClip], recipe: Recipe, epoch: int) -> EpochPlan:
     """The plan of an epoch, counted from 0."""
     rng = generator(recipe.seed, PLAN, epoch)
     lengths = [clip.seconds for clip in clips]
     rows: list[tuple[int, ...]] = [(i,) for i in range(len(clips))]
-    hush: list[float] = []
+    silence: list[float] = []
     if _augments(recipe, epoch):
         joined = short_rows(clips, rng, recipe.join_shorter, recipe.join_most, recipe.join_copies)
         paused = [length + PAUSE_SECONDS[1] for length in lengths]
         longest = min(recipe.long_seconds, recipe.longest_seconds, recipe.batch_seconds)
         joined += long_rows(paused, rng, recipe.long_share, longest)
         rows += [row for row in joined if _alike([clips[i] for i in row])]
-        drawn = rng.uniform(*HUSH_SECONDS, int(recipe.hush_share * len(clips)))
-        hush = drawn.clip(max=recipe.longest_seconds).tolist()
+        drawn = rng.uniform(*SILENCE_SECONDS, int(recipe.silence_share * len(clips)))
+        silence = drawn.clip(max=recipe.longest_seconds).tolist()
     # A clip under half a second costs as much as one of half a second.
-    seconds = [max(sum(lengths[i] for i in row), 0.5) for row in rows] + hush
-    rows += [()] * len(hush)
+    seconds = [max(sum(lengths[i] for i in row), 0.5) for row in rows] + silence
+    rows += [()] * len(silence)
     if not recipe.use_compile:
         return EpochPlan(epoch, rows, seconds, batches(seconds, recipe.batch_seconds, rng))
     # The last batch is filled up with examples that are heard twice.
@@ -132,7 +140,7 @@ def plan_epoch(clips: Sequence[Clip], recipe: Recipe, epoch: int) -> EpochPlan:
     return EpochPlan(epoch, rows, seconds, filled.reshape(-1, recipe.rows).tolist())
 
 
-def _alike(members: Sequence[Clip]) -> bool:
+def _alike(members: Sequence[TrainingClip]) -> bool:
     """Whether clips may stand in a row: all with words, of one language and one prompt."""
     kinds = {(clip.language, clip.prompt) for clip in members}
     return len(kinds) == 1 and all(clip.ids for clip in members)
@@ -142,30 +150,33 @@ def _augments(recipe: Recipe, epoch: int) -> bool:
     return epoch + 1 >= recipe.augment_from_epoch
 
 
-def floats(clip: Clip) -> Samples:
+def floats(clip: TrainingClip) -> Samples:
     """Samples as float32 in -1..1."""
     return clip.samples.astype(np.float32) / 32768.0
 
 
 def _example(
-    members: Sequence[Clip], hearing: Hearing, rng: np.random.Generator, augmented: bool
+    members: Sequence[TrainingClip],
+    preprocessor: Preprocessor,
+    rng: np.random.Generator,
+    augmented: bool,
 ) -> tuple[Samples, tuple[int, ...]]:
     """Audio and units; what cannot be aligned once varied is heard as it was recorded."""
     if augmented:
-        ids = tuple(hearing.spell(" ".join(clip.text for clip in members)))
+        ids = tuple(preprocessor.spell(" ".join(clip.text for clip in members)))
         one_voice = len({clip.speaker for clip in members}) == 1
         pauses = GAP_SECONDS if one_voice else PAUSE_SECONDS
         joined = augment.join([floats(clip) for clip in members], rng, pauses)
         varied = augment.vary(joined, rng)
-        if hearing.fits(varied, ids):
+        if preprocessor.fits(varied, ids):
             return varied, ids
-        if hearing.fits(joined, ids):
+        if preprocessor.fits(joined, ids):
             return joined, ids
     return floats(members[0]), members[0].ids
 
 
 @dataclass(frozen=True)
-class Share:
+class DataShard:
     """Which of `of` equal parts of every batch a process takes."""
 
     rank: int = 0
@@ -177,28 +188,28 @@ class Share:
 
 
 def make_batch(
-    clips: Sequence[Clip],
+    clips: Sequence[TrainingClip],
     recipe: Recipe,
-    hearing: Hearing,
+    preprocessor: Preprocessor,
     plan: EpochPlan,
-    share: Share,
+    shard: DataShard,
     index: int,
-) -> Batch:
+) -> TrainingBatch:
     """A process's share of batch `index` of an epoch: a function of its arguments alone."""
     augmented = _augments(recipe, plan.epoch)
-    batch = Batch([], [], [], [])
-    rows = share.take(plan.batches[index])
+    batch = TrainingBatch([], [], [], [])
+    rows = shard.take(plan.batches[index])
     if not rows:
         rows, batch = plan.batches[index][:1], dataclasses.replace(batch, counted=False)
     for row in rows:
         rng = generator(recipe.seed, AUDIO, plan.epoch, row)
         members = [clips[i] for i in plan.examples[row]]
         samples, ids = (
-            _example(members, hearing, rng, augmented)
+            _example(members, preprocessor, rng, augmented)
             if members
             else (augment.without_speech(rng, plan.seconds[row]), ())
         )
-        mel = hearing.mel(samples)
+        mel = preprocessor.mel(samples)
         batch.mels.append(augment.mask(mel, rng) if augmented and members else mel)
         batch.targets.append(ids)
         batch.languages.append(members[0].language if members else "None")
@@ -206,17 +217,17 @@ def make_batch(
     return batch
 
 
-Packed = tuple[Tensor, list[int], Batch]
+Packed = tuple[Tensor, list[int], TrainingBatch]
 """The mels of a batch in a row [bins, sum of T_i], their lengths, and the batch without them.
 
 A worker hands every tensor over in a file of shared memory, and a process may have few open.
 """
 
 
-class Batches(Dataset[Packed]):
-    """Batches by index, for torch's loader."""
+class BatchDataset(Dataset[Packed]):
+    """BatchDataset by index, for torch's loader."""
 
-    def __init__(self, make: Callable[[int], Batch]) -> None:
+    def __init__(self, make: Callable[[int], TrainingBatch]) -> None:
         self._make = make
 
     def __getitem__(self, index: int) -> Packed:
@@ -225,20 +236,20 @@ class Batches(Dataset[Packed]):
         return torch.cat(batch.mels, dim=1), lengths, dataclasses.replace(batch, mels=[])
 
 
-def _unpacked(packed: Packed) -> Batch:
+def _unpacked(packed: Packed) -> TrainingBatch:
     mels, lengths, batch = packed
     return dataclasses.replace(batch, mels=list(mels.split(lengths, dim=1)))
 
 
 def load_batches(
-    clips: Sequence[Clip],
+    clips: Sequence[TrainingClip],
     recipe: Recipe,
-    hearing: Hearing,
+    preprocessor: Preprocessor,
     plan: EpochPlan,
-    share: Share,
+    shard: DataShard,
     first: int,
     workers: int,
-) -> Iterator[Batch]:
+) -> Iterator[TrainingBatch]:
     """The batches of an epoch from `first` on.
 
     Args:
@@ -247,7 +258,7 @@ def load_batches(
             the trainer's for the processors; they share the clips' memory with it.
     """
     loader = DataLoader(
-        Batches(functools.partial(make_batch, clips, recipe, hearing, plan, share)),
+        BatchDataset(functools.partial(make_batch, clips, recipe, preprocessor, plan, shard)),
         batch_size=None,
         sampler=range(first, len(plan.batches)),
         num_workers=workers,

@@ -23,18 +23,18 @@ import torch
 from torch import Tensor, nn
 
 from auris.errors import TrainingError
-from auris.training.data import Clip
+from auris.training.data import TrainingClip
 from auris.training.examples import (
-    Batch,
+    DataShard,
     EpochPlan,
-    Share,
+    TrainingBatch,
     dropout_seed,
     load_batches,
     plan_epoch,
 )
 from auris.training.losses import Losses
 from auris.training.recipes import Recipe
-from auris.training.reports import Journal
+from auris.training.reports import RunLogger
 from auris.training.score import error_rates
 from auris.training.state import BEST, LAST, load_state, save_state
 from auris.training.tasks import Task
@@ -42,7 +42,7 @@ from auris.training.tasks import Task
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Progress", "Trainer"]
+__all__ = ["Trainer", "TrainingProgress"]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
@@ -56,7 +56,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Where a run stands.
 
     Attributes:
@@ -88,7 +88,7 @@ class Progress:
         return math.fsum(finite) / len(finite) if finite else math.nan
 
     @classmethod
-    def of(cls, values: Any) -> Progress:
+    def of(cls, values: Any) -> TrainingProgress:
         """From a checkpoint's JSON.
 
         Raises:
@@ -128,7 +128,7 @@ class Trainer:
         clips: training clips with units.
         dev: development clips by the name of their set.
         out: the run's folder, for checkpoints.
-        journal: keeps the logs.
+        logger: keeps the logs.
         fabric: the processes and the device, launched.
         workers: processes that prepare batches ahead, see `load_batches`.
     """
@@ -137,10 +137,10 @@ class Trainer:
         self,
         recipe: Recipe,
         task: Task,
-        clips: Sequence[Clip],
-        dev: Mapping[str, Sequence[Clip]],
+        clips: Sequence[TrainingClip],
+        dev: Mapping[str, Sequence[TrainingClip]],
         out: Path,
-        journal: Journal,
+        logger: RunLogger,
         fabric: Fabric,
         workers: int = 0,
     ) -> None:
@@ -149,13 +149,13 @@ class Trainer:
                 "training needs at least one usable clip", "there is none", "see the data report"
             )
         self.recipe, self.task, self.clips, self.dev = recipe, task, clips, dev
-        self.out, self.journal, self.fabric, self.workers = out, journal, fabric, workers
-        self.share = Share(fabric.global_rank, fabric.world_size)
+        self.out, self.logger, self.fabric, self.workers = out, logger, fabric, workers
+        self.shard = DataShard(fabric.global_rank, fabric.world_size)
         self.model = task.module
         if recipe.use_compile:
             task.compile()
         self._wrapped, self.optimizer = fabric.setup(self.model, _optimizer(self.model, recipe))
-        self.progress = Progress(data=self._fingerprint())
+        self.progress = TrainingProgress(data=self._fingerprint())
         self.steps = self._count_steps()
 
     @property
@@ -187,7 +187,7 @@ class Trainer:
         Raises:
             TrainingError: there is none, or the data are not those of the run.
         """
-        progress = Progress.of(load_state(self.out / LAST, self.model, self.optimizer))
+        progress = TrainingProgress.of(load_state(self.out / LAST, self.model, self.optimizer))
         if progress.data != self.progress.data:
             raise TrainingError(
                 "a run is resumed with the data it began with",
@@ -196,11 +196,11 @@ class Trainer:
             )
         self.progress = progress
         if self._leads:
-            self.journal.rewind(progress.step, progress.epoch, list(self.dev))
+            self.logger.rewind(progress.step, progress.epoch, list(self.dev))
 
     def run(self) -> None:
         """Train to the end of the recipe."""
-        opened = self.journal.open(self.progress.step, self.steps) if self._leads else nullcontext()
+        opened = self.logger.open(self.progress.step, self.steps) if self._leads else nullcontext()
         with opened:
             if self.progress.step == 0:
                 self._save(LAST)  # So that a run can be resumed whenever it breaks off.
@@ -208,7 +208,7 @@ class Trainer:
                 while self.progress.step < self.steps:
                     self._epoch()
             except KeyboardInterrupt:
-                self.journal.teller.say(
+                self.logger.reporter.say(
                     f"stopped at step {self.progress.step}; --resume continues from the last "
                     "checkpoint"
                 )
@@ -217,9 +217,9 @@ class Trainer:
     def _epoch(self) -> None:
         progress, recipe = self.progress, self.recipe
         plan = self._plan(progress.epoch)
-        hearing, workers = self.task.hearing, self.workers
+        preprocessor, workers = self.task.preprocessor, self.workers
         loaded = load_batches(
-            self.clips, recipe, hearing, plan, self.share, progress.batch, workers
+            self.clips, recipe, preprocessor, plan, self.shard, progress.batch, workers
         )
         started = time.perf_counter()
         for batches in _groups(loaded, recipe.gradient_accumulation_steps):
@@ -232,7 +232,7 @@ class Trainer:
             progress.seconds += now - started
             if self._leads:
                 rate = recipe.learning_rate(progress.step - 1, self.steps)
-                self.journal.step(progress.step, progress.epoch + 1, loss, rate, now - started)
+                self.logger.step(progress.step, progress.epoch + 1, loss, rate, now - started)
             started = now
             if progress.step % recipe.checkpoint_steps == 0:
                 self._save(LAST)
@@ -240,7 +240,7 @@ class Trainer:
                 break
         self._end_epoch()
 
-    def step(self, batches: Sequence[Batch]) -> float:
+    def step(self, batches: Sequence[TrainingBatch]) -> float:
         """One update; the loss per unit, which is not finite when the update was skipped."""
         step, recipe, fabric = self.progress.step, self.recipe, self.fabric
         self._wrapped.train()
@@ -250,7 +250,7 @@ class Trainer:
         loss = 0.0
         for place, batch in enumerate(batches):
             heard = self.progress.heard + place
-            torch.manual_seed(dropout_seed(recipe.seed, heard, self.share.rank))
+            torch.manual_seed(dropout_seed(recipe.seed, heard, self.shard.rank))
             last = place == len(batches) - 1
             with fabric.no_backward_sync(self._wrapped, enabled=not last):
                 part = self._backward(batch, 1.0 / len(batches))
@@ -267,7 +267,7 @@ class Trainer:
         self.optimizer.step()
         return loss
 
-    def _backward(self, batch: Batch, weight: float) -> float:
+    def _backward(self, batch: TrainingBatch, weight: float) -> float:
         """Gradients of one batch; its loss over all processes, times `weight`."""
         whole = self.task.whole(self.progress.step)
         sums, counts = self._wrapped(batch.to(self.fabric.device), whole)
@@ -275,11 +275,11 @@ class Trainer:
             sums, counts = 0.0 * sums, 0.0 * counts
         given = Losses(sums, self._over_all(counts.detach()))
         # Gradients are averaged over the processes, and the loss is a sum over them.
-        self.fabric.backward(given.total * (weight * self.share.of))
+        self.fabric.backward(given.total * (weight * self.shard.of))
         return weight * float(self._over_all(given.total.detach()))
 
     def _over_all(self, values: Tensor) -> Tensor:
-        if self.share.of == 1:
+        if self.shard.of == 1:
             return values
         total = self.fabric.all_reduce(values, reduce_op="sum")
         assert isinstance(total, Tensor)
@@ -321,11 +321,11 @@ class Trainer:
         progress, recipe = self.progress, self.recipe
         rates = error_rates(self.task, self.dev, self.fabric.device, recipe.bf16, whole)
         rate = recipe.learning_rate(progress.step - 1, self.steps)
-        self.journal.epoch(asdict(progress), progress.loss, rate, rates)
+        self.logger.epoch(asdict(progress), progress.loss, rate, rates)
         return rates
 
 
-def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    """Batches in groups of `size`, the last perhaps smaller."""
+def _groups(batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
+    """BatchDataset in groups of `size`, the last perhaps smaller."""
     while group := list(islice(batches, size)):
         yield group

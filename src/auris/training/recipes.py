@@ -18,7 +18,10 @@ __all__ = ["AsrRecipe", "CtcRecipe", "Recipe", "TextForm", "TuneRecipe"]
 LARGEST = 1e9
 """Far beyond any recipe, and little enough that a wrong number ends in an error at once."""
 
-MOST_HUSH, MOST_EPOCHS, MOST_RANK = 10, 10_000, 1 << 12
+MOST_SILENCE, MOST_EPOCHS, MOST_RANK = 10, 10_000, 1 << 12
+
+FORMER_KEYS = {"hush_share": "silence_share"}
+"""Present names of keys that older recipes have under another name."""
 
 TextForm = Literal["spoken", "written"]
 """Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
@@ -49,7 +52,7 @@ class Recipe:
         long_share: share of the clips that an epoch also hears joined, up to `long_seconds`, one
             speaker after another.
         long_seconds: longest such row.
-        hush_share: examples without speech (silence, noise, music), as a share of the clips.
+        silence_share: examples without speech (silence, noise, music), as a share of the clips.
         checkpoint_steps: steps between checkpoints; one is also written after every epoch.
         bf16: compute in bfloat16 where torch's autocast does; weights stay float32.
     """
@@ -72,7 +75,7 @@ class Recipe:
     join_copies: int = 2
     long_share: float = 0.0
     long_seconds: float = 40.0
-    hush_share: float = 0.0
+    silence_share: float = 0.0
     checkpoint_steps: int = 250
     bf16: bool = True
 
@@ -102,9 +105,11 @@ class Recipe:
             "long_seconds gradient_accumulation_steps"
         )
         self._require(
-            self.hush_share <= MOST_HUSH, f"hush_share is at most {MOST_HUSH}", "hush_share"
+            self.silence_share <= MOST_SILENCE,
+            f"silence_share is at most {MOST_SILENCE}",
+            "silence_share",
         )
-        for name in ("wd", "warmup_steps", "join_copies", "join_shorter", "hush_share"):
+        for name in ("wd", "warmup_steps", "join_copies", "join_shorter", "silence_share"):
             self._require(getattr(self, name) >= 0, f"{name} must not be negative", name)
         self._require(0 <= self.val_split < 1, "val_split has to lie in [0, 1)", "val_split")
         self._require(
@@ -165,6 +170,7 @@ class Recipe:
             raise TrainingError(
                 "a recipe has to be a JSON object", f"it is a {type(values).__name__}", "correct it"
             )
+        values = _renamed(values)
         fields = {field.name: field for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - set(fields))
         if unknown:
@@ -395,6 +401,22 @@ class TuneRecipe(Recipe):
     def text_form(self) -> TextForm:
         """As the recipe says."""
         return self.text
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's values with former names of keys replaced by the present ones.
+
+    Raises:
+        TrainingError: a key is given under both names.
+    """
+    both = [name for old, name in FORMER_KEYS.items() if old in values and name in values]
+    if both:
+        raise TrainingError(
+            "a recipe may hold every key once",
+            f"it has {both[0]} under its present and its former name",
+            "remove one of them",
+        )
+    return {FORMER_KEYS.get(name, name): value for name, value in values.items()}
 
 
 def _require_type(name: str, annotation: str, value: Any) -> None:

@@ -12,7 +12,16 @@ from typing import Any, Protocol
 
 from auris.errors import OutputError, TrainingError
 
-__all__ = ["CURVE", "EPOCH_COLUMNS", "LOG", "STEPS", "Bar", "Journal", "Lines", "Teller"]
+__all__ = [
+    "CURVE",
+    "EPOCH_COLUMNS",
+    "LOG",
+    "STEPS",
+    "BarReporter",
+    "LineReporter",
+    "ProgressReporter",
+    "RunLogger",
+]
 
 LOG, STEPS, CURVE, TENSORBOARD = "log.csv", "steps.csv", "curve.png", "tensorboard"
 """Files of a run: a line an epoch, a line a step, the plot of both, and TensorBoard's folder."""
@@ -25,7 +34,7 @@ SECONDS_BETWEEN_PLOTS = 20.0
 STEP_COLUMNS = ("step", "epoch", "loss", "lr", "seconds")
 
 
-class Teller(Protocol):
+class ProgressReporter(Protocol):
     """Who watches a run."""
 
     def say(self, line: str) -> None:
@@ -41,7 +50,7 @@ class Teller(Protocol):
         """The run is over."""
 
 
-class Lines:
+class LineReporter:
     """A line every so many steps, with the time left; for files and pipes.
 
     Args:
@@ -55,11 +64,11 @@ class Lines:
         self._losses: list[float] = []
 
     def begin(self, done: int, steps: int) -> None:
-        """See `Teller`."""
+        """See `ProgressReporter`."""
         self._first, self._steps, self._began = done, steps, time.monotonic()
 
     def step(self, done: int, loss: float) -> None:
-        """See `Teller`."""
+        """See `ProgressReporter`."""
         self._losses.append(loss)
         if done % self.every:
             return
@@ -79,11 +88,11 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
-class Bar:
+class BarReporter:
     """A progress bar with the loss and the time left; for terminals."""
 
     def begin(self, done: int, steps: int) -> None:
-        """See `Teller`."""
+        """See `ProgressReporter`."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
         columns = (BarColumn(), MofNCompleteColumn(), "{task.description}", TimeRemainingColumn())
@@ -92,7 +101,7 @@ class Bar:
         self._bar.start()
 
     def say(self, line: str) -> None:
-        """See `Teller`."""
+        """See `ProgressReporter`."""
         from rich.console import Console
 
         bar = getattr(self, "_bar", None)
@@ -100,25 +109,25 @@ class Bar:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, done: int, loss: float) -> None:
-        """See `Teller`."""
+        """See `ProgressReporter`."""
         self._bar.update(self._task, completed=done, description=f"loss {loss:.4f}")
 
     def end(self) -> None:
-        """See `Teller`."""
+        """See `ProgressReporter`."""
         self._bar.stop()
 
 
-class Journal:
+class RunLogger:
     """The logs of a run in its folder.
 
     Args:
         out: the run's folder.
-        teller: who watches.
+        reporter: who watches.
     """
 
-    def __init__(self, out: Path, teller: Teller) -> None:
+    def __init__(self, out: Path, reporter: ProgressReporter) -> None:
         self.out = out
-        self.teller = teller
+        self.reporter = reporter
         self._board: Any = None
         self._drawn = -math.inf
 
@@ -126,12 +135,12 @@ class Journal:
     def open(self, done: int, steps: int) -> Iterator[None]:
         """While the run goes on from step `done`."""
         self._board = _tensorboard(self.out / TENSORBOARD, done)
-        self.teller.begin(done, steps)
+        self.reporter.begin(done, steps)
         try:
             yield
             draw(self.out)
         finally:
-            self.teller.end()
+            self.reporter.end()
             if self._board is not None:
                 self._board.close()
 
@@ -161,7 +170,7 @@ class Journal:
         if self._board is not None:
             self._board.add_scalar("loss", loss, step)
             self._board.add_scalar("lr", lr, step)
-        self.teller.step(step, loss)
+        self.reporter.step(step, loss)
 
     def epoch(
         self, progress: Mapping[str, Any], loss: float, lr: float, rates: Mapping[str, float]
@@ -180,7 +189,7 @@ class Journal:
         if self._board is not None:
             for name, rate in rates.items():
                 self._board.add_scalar(f"wer/{name}", rate, progress["step"])
-        self.teller.say(" ".join(f"{name} {value}" for name, value in row.items()))
+        self.reporter.say(" ".join(f"{name} {value}" for name, value in row.items()))
         now = time.monotonic()
         if now - self._drawn > SECONDS_BETWEEN_PLOTS:  # Toy runs have many epochs a second.
             self._drawn = now

@@ -18,12 +18,12 @@ from auris.models.aut_ctc import AutCtc
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
 from auris.training.asr import AsrTask, fresh_objective
-from auris.training.data import Clip, DataReport, load_clips, read_manifest, with_units
+from auris.training.data import DataReport, TrainingClip, load_clips, read_manifest, with_units
 from auris.training.folder import RunFolder
 from auris.training.loop import Trainer
 from auris.training.processes import leave, new_fabric
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
-from auris.training.reports import EPOCH_COLUMNS, Journal, Lines, Teller
+from auris.training.reports import EPOCH_COLUMNS, LineReporter, ProgressReporter, RunLogger
 from auris.training.state import BEST, LAST, load_weights
 from auris.training.tasks import CtcTask, Task
 from auris.training.tuning import checkpoint_task
@@ -32,7 +32,7 @@ from auris.training.units import train_units, train_vocabulary
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Setting", "Sources", "export_run", "train"]
+__all__ = ["RunOptions", "Sources", "export_run", "train"]
 
 VAL = "val"
 """Name of the development set that is split off the training clips."""
@@ -58,7 +58,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunOptions:
     """How a run is carried out.
 
     Attributes:
@@ -80,8 +80,8 @@ def train(
     recipe: Recipe,
     sources: Sources,
     out: Path,
-    setting: Setting | None = None,
-    teller: Teller | None = None,
+    options: RunOptions | None = None,
+    reporter: ProgressReporter | None = None,
 ) -> Trainer:
     """Train a model of the recipe's kind.
 
@@ -95,11 +95,11 @@ def train(
         MissingExtra: a package that training needs is not installed.
         OutputError: the folder cannot be written.
     """
-    setting = setting or Setting()
-    _check_sources(recipe, sources, setting)
-    fabric = new_fabric(setting.processes, recipe.bf16, setting.device, recipe.idle_weights)
+    options = options or RunOptions()
+    _check_sources(recipe, sources, options)
+    fabric = new_fabric(options.processes, recipe.bf16, options.device, recipe.idle_weights)
     try:
-        trainer = _train(recipe, sources, out, setting, teller, fabric)
+        trainer = _train(recipe, sources, out, options, reporter, fabric)
         fabric.barrier()
     finally:
         leave()
@@ -110,45 +110,45 @@ def _train(
     recipe: Recipe,
     sources: Sources,
     out: Path,
-    setting: Setting,
-    teller: Teller | None,
+    options: RunOptions,
+    reporter: ProgressReporter | None,
     fabric: Fabric,
 ) -> Trainer:
     """A whole run in one of its processes."""
-    if setting.threads is not None:  # After Fabric, which chooses a number itself.
-        torch.set_num_threads(setting.threads)
+    if options.threads is not None:  # After Fabric, which chooses a number itself.
+        torch.set_num_threads(options.threads)
     leads = fabric.global_rank == 0
-    teller = (teller or Lines()) if leads else Lines(lambda line: None)
+    reporter = (reporter or LineReporter()) if leads else LineReporter(lambda line: None)
     folder = RunFolder(out)
-    _together(fabric, lambda: _check_folder(folder, recipe, sources, setting))
+    _together(fabric, lambda: _check_folder(folder, recipe, sources, options))
     clips, found = _load(recipe, sources.data)
     clips, held = _split(clips, recipe)
     if not clips:
-        teller.say(found.describe())
+        reporter.say(found.describe())
         raise TrainingError(
             "Training needs at least one usable clip",
             "there is none",
             "see the data report above",
         )
-    if not setting.resume:
+    if not options.resume:
         _together(fabric, lambda: _begin(folder, recipe, sources, clips))
     task = _task(recipe, sources.model, folder)
-    clips, found = with_units(clips, task.hearing.spell, found, task.hearing.aligned)
-    teller.say(found.describe())
-    dev = {_set_name(path): _dev_set(path, recipe, teller) for path in sources.dev}
+    clips, found = with_units(clips, task.preprocessor.spell, found, task.preprocessor.aligned)
+    reporter.say(found.describe())
+    dev = {_set_name(path): _dev_set(path, recipe, reporter) for path in sources.dev}
     if held:
-        teller.say(f"{VAL}: {len(held)} clips held back from training")
+        reporter.say(f"{VAL}: {len(held)} clips held back from training")
         dev[VAL] = held
-    journal = Journal(out, teller)
-    trainer = Trainer(recipe, task, clips, dev, out, journal, fabric, setting.workers)
+    logger = RunLogger(out, reporter)
+    trainer = Trainer(recipe, task, clips, dev, out, logger, fabric, options.workers)
     _together(fabric, lambda: folder.write_report(found.describe(names=None)))
-    if setting.resume:
+    if options.resume:
         _together(fabric, trainer.resume, everywhere=True)
     elif sources.start is not None:
         load_weights(sources.start / LAST, trainer.model)
     trainer.run()
     if leads:
-        teller.say(f"wrote {export_run(out, folder.model)}")
+        reporter.say(f"wrote {export_run(out, folder.model)}")
     return trainer
 
 
@@ -166,7 +166,7 @@ def _together(fabric: Fabric, act: Callable[[], object], everywhere: bool = Fals
         raise problem
 
 
-def _check_sources(recipe: Recipe, sources: Sources, setting: Setting) -> None:
+def _check_sources(recipe: Recipe, sources: Sources, options: RunOptions) -> None:
     """What can be told before anything is loaded."""
     if sources.dev or recipe.val_split:
         require_jiwer()
@@ -182,7 +182,7 @@ def _check_sources(recipe: Recipe, sources: Sources, setting: Setting) -> None:
     ignored = {
         "further text for the units of a checkpoint": tunes and sources.texts,
         "another run to start from, beside a checkpoint": tunes and sources.start,
-        "another run to start from while one is resumed": setting.resume and sources.start,
+        "another run to start from while one is resumed": options.resume and sources.start,
         "a checkpoint with a recipe that begins with fresh weights": not tunes and sources.model,
     }
     for what, given in ignored.items():
@@ -192,8 +192,8 @@ def _check_sources(recipe: Recipe, sources: Sources, setting: Setting) -> None:
             )
 
 
-def _check_folder(folder: RunFolder, recipe: Recipe, sources: Sources, setting: Setting) -> None:
-    if setting.resume:
+def _check_folder(folder: RunFolder, recipe: Recipe, sources: Sources, options: RunOptions) -> None:
+    if options.resume:
         folder.check_same(recipe, sources.model)
     else:
         folder.check_new()
@@ -201,7 +201,9 @@ def _check_folder(folder: RunFolder, recipe: Recipe, sources: Sources, setting: 
         RunFolder(sources.start).check_shapes(recipe)
 
 
-def _begin(folder: RunFolder, recipe: Recipe, sources: Sources, clips: Sequence[Clip]) -> None:
+def _begin(
+    folder: RunFolder, recipe: Recipe, sources: Sources, clips: Sequence[TrainingClip]
+) -> None:
     """The folder of a new run and the units it begins with; what cannot begin leaves no recipe."""
     corpus = [clip.text for clip in clips] + [t for path in sources.texts for t in _sentences(path)]
     learned: Tokenizer | None = None
@@ -218,7 +220,7 @@ def _begin(folder: RunFolder, recipe: Recipe, sources: Sources, clips: Sequence[
 
 def _load(
     recipe: Recipe, manifests: Sequence[Path], whole: bool = False
-) -> tuple[list[Clip], DataReport]:
+) -> tuple[list[TrainingClip], DataReport]:
     """Clips of manifests; `whole` ones are neither cut nor too long for a batch."""
     rows = [row for path in manifests for row in read_manifest(path)]
     return load_clips(
@@ -230,15 +232,17 @@ def _load(
     )
 
 
-def _split(clips: Sequence[Clip], recipe: Recipe) -> tuple[list[Clip], list[Clip]]:
+def _split(
+    clips: Sequence[TrainingClip], recipe: Recipe
+) -> tuple[list[TrainingClip], list[TrainingClip]]:
     """Clips to train on and clips to score: a recording's samples and the seed decide, so that
     one which is listed twice is on one side.
 
     Raises:
         TrainingError: a share is asked for and holds no clip.
     """
-    kept: list[Clip] = []
-    held: dict[bytes, Clip] = {}
+    kept: list[TrainingClip] = []
+    held: dict[bytes, TrainingClip] = {}
     for clip in clips if recipe.val_split else ():
         digest = hashlib.blake2b(
             clip.samples.tobytes(), salt=str(recipe.seed).encode()[:16]
@@ -296,9 +300,9 @@ def _set_name(path: Path) -> str:
     return path.stem.removesuffix("_dev")
 
 
-def _dev_set(path: Path, recipe: Recipe, teller: Teller) -> list[Clip]:
+def _dev_set(path: Path, recipe: Recipe, reporter: ProgressReporter) -> list[TrainingClip]:
     clips, found = _load(recipe, [path], whole=True)
-    teller.say(f"{path.stem}: {found.describe()}")
+    reporter.say(f"{path.stem}: {found.describe()}")
     if not clips:
         raise TrainingError(
             "a development set needs at least one usable clip", f"{path} has none", "leave it out"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from auris.training.data import Clip
+from auris.training.data import TrainingClip
 
 __all__ = ["batches", "by_length", "long_rows", "short_rows"]
 
@@ -18,7 +18,7 @@ SHORTEST_ROW = 8.0
 
 
 def short_rows(
-    clips: Sequence[Clip],
+    clips: Sequence[TrainingClip],
     rng: np.random.Generator,
     shorter: float,
     most: int,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from auris.evaluation.wer import normalizer_named, require_jiwer
-from auris.training.data import Clip
+from auris.training.data import TrainingClip
 from auris.training.examples import floats
 from auris.training.sampler import by_length
 from auris.training.tasks import Task
@@ -21,18 +21,18 @@ BATCH_SECONDS = 50.0
 @torch.inference_mode()
 def transcribe(
     task: Task,
-    clips: Sequence[Clip],
+    clips: Sequence[TrainingClip],
     device: torch.device,
     bf16: bool = False,
     whole: bool = True,
 ) -> list[str]:
     """Greedy transcripts of clips, in their order; the model's mode is left as it was."""
-    hearing = dataclasses.replace(task.hearing, frames=None)  # As users' clips are heard.
+    preprocessor = dataclasses.replace(task.preprocessor, frames=None)  # As users' clips are heard.
     training = task.module.training
     task.module.eval()
     texts = [""] * len(clips)
     for batch in by_length([clip.seconds for clip in clips], BATCH_SECONDS):
-        mels = [hearing.mel(floats(clips[i])).to(device) for i in batch]
+        mels = [preprocessor.mel(floats(clips[i])).to(device) for i in batch]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             written = task.write(mels, [clips[i].prompt for i in batch], whole)
         for i, text in zip(batch, written, strict=True):
@@ -43,7 +43,7 @@ def transcribe(
 
 def error_rates(
     task: Task,
-    sets: Mapping[str, Sequence[Clip]],
+    sets: Mapping[str, Sequence[TrainingClip]],
     device: torch.device,
     bf16: bool = False,
     whole: bool = True,

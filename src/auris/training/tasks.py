@@ -14,7 +14,7 @@ from auris.export import export
 from auris.models.aut_ctc import AutCtc
 from auris.models.folding import fold_batch_norm
 from auris.text.tokenizer import Tokenizer
-from auris.training.examples import Batch, Hearing
+from auris.training.examples import Preprocessor, TrainingBatch
 from auris.training.losses import ctc_loss
 
 __all__ = ["CtcTask", "Task", "best_path"]
@@ -24,11 +24,11 @@ class Task(Protocol):
     """A model with its loss and its way to write text.
 
     Attributes:
-        hearing: what batches are made with.
+        preprocessor: what batches are made with.
         tokenizer: spells the texts.
     """
 
-    hearing: Hearing
+    preprocessor: Preprocessor
     tokenizer: Tokenizer
 
     @property
@@ -63,7 +63,7 @@ class CtcObjective(nn.Module):
         self.depths = dict(depths)
         self.encode = model.encoder.states
 
-    def forward(self, batch: Batch, whole: bool = True) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: TrainingBatch, whole: bool = True) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood [1], and units [1]."""
         found, lengths = self.encode(batch.mels, list(self.depths))
         blank = self.model.config.blank
@@ -90,7 +90,7 @@ class CtcTask:
         self.objective = CtcObjective(model, depths or {model.config.encoder.layers: 1.0})
         config = model.config
         bins = config.encoder.mel_bins
-        self.hearing = Hearing(config.frontend, bins, tokenizer.encode, frames)
+        self.preprocessor = Preprocessor(config.frontend, bins, tokenizer.encode, frames)
 
     @property
     def module(self) -> nn.Module:
