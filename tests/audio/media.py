@@ -30,17 +30,22 @@ def encode(
     codec: str,
     options: dict[str, str] | None = None,
     jumps: dict[int, float] | None = None,
+    layout: str | None = None,
+    codec_options: dict[str, str] | None = None,
 ) -> bytes:
     """Encode float32 or int16 [C, n].
 
     Args:
         options: of the container.
         jumps: seconds by which the clock jumps ahead before the frame of that index.
+        layout: ffmpeg's name of the channels, by default a usual one of their number.
+        codec_options: of the codec.
     """
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options or {}) as output:
-        layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
+        layout = layout or {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[len(samples)]
         stream = output.add_stream(codec, rate=rate, layout=layout)
+        stream.codec_context.options = codec_options or {}
         form = "s16" if samples.dtype == np.int16 else "flt"
         packed = np.ascontiguousarray(samples.T).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(packed, format=form, layout=layout)

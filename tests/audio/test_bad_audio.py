@@ -77,7 +77,7 @@ def test_what_is_not_audio(data: bytes, tmp_path: Path) -> None:
 
 
 def test_a_picture_and_a_silent_film_have_no_sound() -> None:
-    check(UnreadableAudio, picture(), "has none (only video)")
+    check(UnreadableAudio, picture(), "in a format that is read")
     check(UnreadableAudio, film(with_sound=False), "has none (only video)")
 
 

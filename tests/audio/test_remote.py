@@ -143,7 +143,7 @@ SHORT = WebLimits(silent_seconds=0.3, total_seconds=0.8)
         ("/missing", SHORT, r"/missing' the server answers 404 \(Not Found\)"),
         ("/busy", SHORT, "503"),
         ("/page", SHORT, "is a web page"),
-        ("/words", SHORT, "format that ffmpeg knows"),
+        ("/words", SHORT, "in a format that is read"),
         ("/empty", SHORT, "is empty"),
         ("/broken", SHORT, f"breaks off after {len(SOUND) // 2} of {len(SOUND)} bytes"),
         ("/silent", SHORT, r"nothing of .*/silent' came for 0.3 s"),

@@ -14,7 +14,6 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from auris.audio.arrays import as_float
 from auris.audio.claims import (
     MP4,
     TOLERANCE,
@@ -24,11 +23,13 @@ from auris.audio.claims import (
     ends_inside_data,
     ends_inside_page,
 )
+from auris.audio.formats import OPEN_OPTIONS
+from auris.audio.frames import FrameReader, check_channels
 from auris.audio.reader import Reader, open_file, reason, unreadable
 from auris.audio.remote import WebLimits
 from auris.audio.resample import BrokenOffError, Piece, Span, check_rate, skip
 from auris.errors import AurisError
-from auris.types import SAMPLE_RATE, Samples
+from auris.types import SAMPLE_RATE
 
 __all__ = ["Header", "decoded", "header"]
 
@@ -63,8 +64,18 @@ def header(source: object, name: str, urls: WebLimits | None) -> Header:
     """
     with ExitStack() as stack:
         container, track, reader = _opened(source, name, urls, stack)
-        claim = claim_of(container, track, reader)
-        return Header(check_rate(track.rate), track.channels, claim.seconds)
+        try:
+            claim = claim_of(container, track, reader)
+            channels: int = track.channels
+        except Exception as error:  # PyAV raises many kinds; all of them mean damage here.
+            unreadable(
+                "The header of an audio file has to be readable",
+                f"that of {name} is not ({reason(error)})",
+                "get or encode the file anew",
+            )
+        return Header(
+            check_rate(track.rate), check_channels(channels) if channels else 0, claim.seconds
+        )
 
 
 def decoded(
@@ -73,7 +84,17 @@ def decoded(
     """Decode a file; the pieces begin no later than the span demands."""
     with ExitStack() as stack:
         container, track, reader = _opened(source, name, urls, stack)
-        yield from _gathered(_timeline(container, track, reader, span, name))
+        yield from _gathered(_guarded(_timeline(container, track, reader, span, name)))
+
+
+def _guarded(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The pieces; whatever else PyAV or its codecs raise is damage of this recording."""
+    try:
+        yield from pieces
+    except (AurisError, BrokenOffError):
+        raise
+    except Exception as error:  # PyAV raises many kinds, ValueError and MemoryError among them.
+        raise BrokenOffError(reason(error)) from error
 
 
 def _opened(
@@ -95,7 +116,12 @@ def _opened(
 
 def _open_container(reader: Reader, name: str) -> InputContainer:
     try:
-        container: InputContainer = av.open(reader, "r", metadata_errors="replace", io_open=_refuse)
+        container: InputContainer = av.open(
+            *(reader, "r"),
+            container_options=OPEN_OPTIONS,
+            metadata_errors="replace",
+            io_open=_refuse,
+        )
         return container
     except Exception as error:  # PyAV raises many kinds; all of them mean the same here.
         if reader.failure is not None:
@@ -104,9 +130,9 @@ def _open_container(reader: Reader, name: str) -> InputContainer:
             raise
         found = "is empty" if reader.peek(0, 1) == b"" else f"is not ({reason(error)})"
         unreadable(
-            "An audio file has to be in a format that ffmpeg knows",
+            "A recording has to be an audio or video file in a format that is read",
             f"{name} {found}",
-            "check that it is a whole audio or video file",
+            "check that it is whole, and no playlist or text",
         )
 
 
@@ -150,6 +176,7 @@ def _timeline(
     clock = None if begin is None or at else begin / av.time_base
     done = 0.0
     trouble: str | None = None
+    frames = FrameReader()
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             # Tags and padding after the end are no loss, unless sound follows them.
@@ -162,7 +189,10 @@ def _timeline(
                 raise BrokenOffError(trouble, claim.seconds)
             # ffmpeg notes a change of rate one MP3 frame late, but knows it after decoding.
             teller = track.codec_context if container.format.name == "mp3" else frame
-            piece = Piece(_frame_samples(frame), check_rate(teller.sample_rate), at)
+            samples = frames.samples(frame)
+            if not samples:
+                continue
+            piece = Piece(np.concatenate(samples, axis=1), check_rate(teller.sample_rate), at)
             now = _frame_time(frame)
             if now is not None and clock is not None and now - clock > TOLERANCE:
                 for silence in _hole(container, piece, now - clock, done, claim, name):
@@ -245,13 +275,6 @@ def _positioned(
             except Exception as error:
                 raise BrokenOffError(reason(error), claim.seconds) from error
     return _outcomes(container, track), 0
-
-
-def _frame_samples(frame: AudioFrame) -> Samples:
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(frame.samples, -1).T
-    return as_float(samples)
 
 
 def _frame_time(frame: AudioFrame) -> float | None:

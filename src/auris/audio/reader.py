@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -18,6 +19,9 @@ from auris.errors import UnreadableAudio, UsageError
 __all__ = ["Reader", "open_file", "reason", "unreadable"]
 
 _PEEKED = 1 << 20  # How much of a pipe's beginning is kept, for reading its header again.
+
+OPEN_PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+"""Paths of files that this process has open already."""
 
 
 class Reader:
@@ -130,9 +134,17 @@ def open_file(source: object, name: str, stack: ExitStack, urls: WebLimits | Non
     if os.fspath(source) == "-":
         return _standard_input()
     try:
+        if not _opens_at_once(source):
+            unreadable(
+                "An audio source has to be a regular file or an open pipe",
+                f"{name} is a named pipe, a socket or a device",
+                "pipe its sound into the standard input and pass -",
+            )
         return stack.enter_context(open(source, "rb"))
     except FileNotFoundError:
         unreadable("An audio file has to exist", f"there is no {name}", "check the path")
+    except UnreadableAudio:
+        raise
     except IsADirectoryError:
         unreadable(
             "An audio source has to be a file", f"{name} is a directory", "name a file inside it"
@@ -143,6 +155,17 @@ def open_file(source: object, name: str, stack: ExitStack, urls: WebLimits | Non
             f"{name} cannot be opened ({getattr(error, 'strerror', None) or error})",
             "check the path and its permissions",
         )
+
+
+def _opens_at_once(path: str | os.PathLike[str]) -> bool:
+    """Whether opening a path cannot wait for a writer, and reading it comes to an end.
+
+    Shells pass an open pipe as a path of `OPEN_PIPES`, for instance for `<(command)`.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return True
+    return stat.S_ISFIFO(mode) and os.fspath(path).startswith(OPEN_PIPES)
 
 
 def _standard_input() -> IO[bytes]:

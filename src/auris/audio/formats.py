@@ -1,0 +1,26 @@
+"""Which container formats are read, and how ffmpeg is kept away from everything but the file."""
+
+from __future__ import annotations
+
+__all__ = ["OPEN_OPTIONS", "READ_FORMATS"]
+
+READ_FORMATS = (
+    *("3dostr", "aa", "aac", "aax", "ac3", "ac4", "act", "adx", "aea", "aiff", "amr", "amrnb"),
+    *("amrwb", "apc", "ape", "asf", "asf_o", "ast", "au", "avi", "bonk", "brstm", "caf"),
+    *("dhav", "dsf", "dss", "dts", "dtshd", "dv", "dxa", "eac3", "flac", "flv", "g722", "gsm"),
+    *("gxf", "hcom", "iamf", "iff", "ilbc", "ircam", "kux", "lc3", "live_flv", "loas", "lvf"),
+    *("matroska", "mlp", "mmf", "mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "mtaf", "mtv"),
+    *("mv", "mxf", "nistsphere", "nsv", "nut", "nuv", "ogg", "oma", "osq", "paf", "pva", "pvf"),
+    *("qcp", "qoa", "rka", "rm", "sbc", "sds", "shn", "siff", "sol", "sox", "spdif", "svs"),
+    *("swf", "tak", "truehd", "tta", "ty", "voc", "vqf", "w64", "wav", "wavarc", "webm", "wsd"),
+    *("wtv", "wv", "wve", "xa", "xwma"),
+)
+"""ffmpeg's names of the formats that are read: files that hold their sound themselves. No playlist,
+session description, device, picture, subtitle or script is among them."""
+
+OPEN_OPTIONS = {
+    "format_whitelist": ",".join(READ_FORMATS),
+    # No protocol has this name, so ffmpeg opens none; an empty list would allow all of them.
+    "protocol_whitelist": "none",
+}
+"""Options for opening a container; ffmpeg passes them on to every context that it opens itself."""

@@ -1,0 +1,71 @@
+"""Decoded frames to samples, with every frame's own layout checked before its data are read.
+
+A file may change its channels, its rate and its sample format with any frame. PyAV finds the planes
+of a frame by reading pointers up to a null, and finds too many of them where there are eight planes
+or more, so such frames are first packed into one plane by ffmpeg.
+"""
+
+from __future__ import annotations
+
+import av
+from av.audio.frame import AudioFrame
+
+from auris.audio.arrays import MAX_CHANNELS, as_float
+from auris.errors import InvalidSamples
+from auris.types import Samples
+
+__all__ = ["FrameReader", "check_channels"]
+
+MOST_PLANES = 7
+"""Most planes of a frame that PyAV counts correctly."""
+
+READ_FORMATS = frozenset({"u8", "s16", "s32", "flt", "u8p", "s16p", "s32p", "fltp"})
+"""Sample formats that become float32 directly. ffmpeg converts the others: 64-bit ones."""
+
+
+def check_channels(channels: int) -> int:
+    """Return a number of channels.
+
+    Raises:
+        InvalidSamples: it is not from 1 to `MAX_CHANNELS`.
+    """
+    if 1 <= channels <= MAX_CHANNELS:
+        return channels
+    raise InvalidSamples(
+        f"A recording has to have 1 to {MAX_CHANNELS} channels",
+        f"it has {channels}",
+        "convert it to fewer channels",
+    )
+
+
+class FrameReader:
+    """Reads the samples of frames. A new conversion is set up whenever their layout changes."""
+
+    def __init__(self) -> None:
+        self._layout: tuple[str, str, int, int] | None = None
+        self._packer: av.AudioResampler | None = None
+
+    def samples(self, frame: AudioFrame) -> list[Samples]:
+        """The samples of a frame as float32 arrays [C, n].
+
+        Raises:
+            InvalidSamples: the number of channels is impossible.
+        """
+        channels = check_channels(frame.layout.nb_channels)
+        planar = frame.format.is_planar
+        if frame.format.name in READ_FORMATS and not (planar and channels > MOST_PLANES):
+            return [_samples(frame, channels)]
+        layout = (frame.format.name, frame.layout.name, channels, frame.sample_rate)
+        if layout != self._layout or self._packer is None:
+            self._packer = av.AudioResampler("flt", frame.layout, frame.sample_rate)
+            self._layout = layout
+        return [_samples(packed, channels) for packed in self._packer.resample(frame)]
+
+
+def _samples(frame: AudioFrame, channels: int) -> Samples:
+    if frame.layout.nb_channels != channels:
+        raise ValueError(f"a frame of {channels} channels has {frame.layout.nb_channels}")
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(frame.samples, channels).T
+    return as_float(samples)

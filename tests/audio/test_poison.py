@@ -1,0 +1,109 @@
+"""Poisoned files: layouts that change, scripts that name other files, pipes instead of files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.audio import poison
+from tests.audio.media import chirp, pcm, wav
+
+from auris.audio.io import load, load_channels
+from auris.errors import UnreadableAudio
+
+LOADED = "import sys; from auris.audio.io import load, load_channels; source = sys.argv[1]; "
+
+
+def in_a_process(path: Path, code: str) -> str:
+    """What a process prints that reads a file; a crash of it fails the test."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED + code, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("adts", "aac"), ("mp4", "aac"), ("ogg", "libopus")]
+)
+def test_sixteen_channels_are_read(container: str, codec: str, tmp_path: Path) -> None:
+    path = tmp_path / "many"
+    path.write_bytes(poison.many_channels(container, codec))
+    shown = in_a_process(path, "print(load(source).seconds, len(load_channels(source)))")
+    seconds, channels = shown.split()
+    assert float(seconds) == pytest.approx(1.0, abs=0.05)
+    assert int(channels) == 16
+
+
+def test_eight_planes_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "eight"
+    path.write_bytes(poison.eight_channels())
+    assert in_a_process(path, "print(len(load_channels(source)))") == "8\n"
+
+
+def test_a_file_that_changes_its_channels_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "changing"
+    path.write_bytes(poison.channels_change())
+    assert float(in_a_process(path, "print(load(source).seconds)")) == pytest.approx(2.05, abs=0.05)
+    with pytest.raises(UnreadableAudio, match="changes from 1 to 16 channels"):
+        load_channels(path)
+    assert load(poison.rate_changes()).seconds == pytest.approx(2.05, abs=0.1)
+
+
+@pytest.mark.parametrize("codec", ["pcm_f64le", "pcm_s64le", "pcm_f64be"])
+def test_pcm_of_64_bits_is_read(codec: str) -> None:
+    container = "wav" if codec.endswith("le") else "caf"
+    sound = load(poison.wide_pcm(codec, container))
+    assert sound.seconds == 0.5
+    assert abs(sound.samples).max() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", sorted(poison.foreign("")))
+def test_a_file_that_points_elsewhere_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("secret.wav").write_bytes(wav(pcm(chirp(1.0))))
+    with pytest.raises(UnreadableAudio, match="in a format that is read"):
+        load(poison.foreign("secret.wav")[kind]())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_script_does_not_wait_for_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    for source in (poison.concat_script("fifo"), "fifo"):
+        with pytest.raises(UnreadableAudio):
+            load(source)
+
+
+def test_a_session_description_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(UnreadableAudio):
+        load(poison.session_description(port))
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs device files")
+def test_a_device_is_refused() -> None:
+    with pytest.raises(UnreadableAudio, match="a named pipe, a socket or a device"):
+        load("/dev/zero")
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs paths of open files")
+def test_an_open_pipe_is_read_by_its_path() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, wav(pcm(chirp(0.5))))
+    os.close(writing)
+    try:
+        assert load(f"/dev/fd/{reading}").seconds == 0.5
+    finally:
+        os.close(reading)
