@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from auris.backends import native
+from auris.checkpoints.hub import bundled_models
+from auris.checkpoints.layouts import LayoutName
 from auris.cli.main import main
 from auris.doctor import check_model, environment
 from tests.tiny_models import aligner_config, ctc_config, write_tiny
@@ -58,6 +61,30 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     assert findings[-1].what == "tensors"
     assert findings[-1].ok is False
     assert "encoder.norm.bias" in findings[-1].found
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("layout", ["native", "hf", "published"])
+def test_weights_that_are_no_numbers_are_named(
+    tmp_path: Path, layout: LayoutName, value: float
+) -> None:
+    folder = write_tiny(tmp_path / "it", layout)
+    tensors = load_file(folder / "model.safetensors")
+    name = sorted(tensors)[3]
+    tensors[name].view(-1)[-1] = value
+    save_file(tensors, folder / "model.safetensors")
+    failed = [finding for finding in check_model(folder) if not finding.ok]
+    assert [finding.what for finding in failed] == ["tensors"]
+    assert f"{name} (model.safetensors)" in failed[0].found
+
+
+def test_a_ctc_head_of_nan_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "it"
+    shutil.copytree(bundled_models()["tiny"], folder)
+    tensors = load_file(folder / "ctc_head.safetensors")
+    tensors["bias"][5] = float("nan")
+    save_file(tensors, folder / "ctc_head.safetensors")
+    assert "bias (ctc_head.safetensors)" in list(check_model(folder))[-1].found
 
 
 def test_a_directory_without_a_model_fails(tmp_path: Path) -> None:

@@ -7,20 +7,23 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from auris import __version__
 from auris.backends import native
 from auris.backends.quant import swap
 from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
 from auris.belonging import check_vocabulary
-from auris.checkpoints.ctc_head import load_ctc_head
+from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.load import (
     Checkpoint,
+    Files,
     Model,
     build,
     hollow,
@@ -30,7 +33,7 @@ from auris.checkpoints.load import (
 )
 from auris.checkpoints.packed import load_packed
 from auris.config import AlignerConfig, AutCtcConfig
-from auris.errors import AurisError
+from auris.errors import AurisError, TensorError
 from auris.pipeline import make_recognizer
 from auris.recognizers import QwenRecognizer
 from auris.text.prompt import CONTROL_TOKENS
@@ -39,6 +42,11 @@ from auris.text.tokenizer import Tokenizer
 __all__ = ["Finding", "check_model", "environment"]
 
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soxr")
+MOST_NAMED = 4
+"""Tensors that an error names."""
+
+NUMBERS_AT_ONCE = 1 << 24
+
 EXTRAS = ("huggingface_hub", "transformers", "jiwer", "whisper-normalizer", "nagisa", "soynlp")
 
 
@@ -126,7 +134,34 @@ def _tensors(checkpoint: Checkpoint, model: Model) -> str:
     dtype = kind if quantization is None else f"{quantization.dtype}, the rest {kind}"
     head = load_ctc_head(checkpoint.directory, checkpoint.config, torch.device("cpu"))
     besides = "" if head is None else "; a CTC head besides"
+    _check_finite(checkpoint)
     return f"{len(weights)} tensors, {count / 1e6:.1f} million parameters, {dtype}{besides}"
+
+
+def _check_finite(checkpoint: Checkpoint) -> None:
+    """Refuse weights that are no numbers, by their names in the files.
+
+    Raises:
+        TensorError: there are some.
+    """
+    head = checkpoint.directory / CTC_HEAD
+    groups = [weight_files(checkpoint.directory), [head] if head.exists() else []]
+    wrong: list[str] = []
+    for paths in groups:
+        with ExitStack() as stack:
+            files = Files(stack, paths)
+            wrong += [f"{n} ({files.file(n)})" for n in files.where if not _finite(files.tensor(n))]
+    if wrong:
+        raise TensorError(
+            "Weights have to be finite numbers",
+            f"there are NaN or infinite ones in {', '.join(wrong[:MOST_NAMED])}"
+            + (f" and {len(wrong) - MOST_NAMED} more tensors" if len(wrong) > MOST_NAMED else ""),
+            "fetch the checkpoint anew, or export an earlier one of the run that wrote it",
+        )
+
+
+def _finite(tensor: Tensor) -> bool:
+    return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(NUMBERS_AT_ONCE))
 
 
 def _tokens(checkpoint: Checkpoint, model: Model) -> str:

@@ -13,7 +13,7 @@ from auris.backends.torch import TorchBackend
 from auris.export import convert
 from auris.forced_alignment import MarkAlignment, repair
 from auris.models.aligner import Aligner
-from auris.parity import _our_modules, _recorded, _row, _their_modules
+from auris.parity import _our_modules, _recorded, _their_modules, compare_states
 from auris.text.prompt import alignment_ids
 from auris.types import Samples
 from tests.tiny_models import aligner_config, tone_speech, write_tiny
@@ -88,8 +88,7 @@ def test_layers_and_times_agree(both: Both, said: tuple[str, str | None], second
     mark = both.theirs.config.timestamp_token_id
     at_marks = inputs["input_ids"][0] == mark
     theirs["head"] = logits[0][at_marks]
-    for stage, states in ours.items():
-        row = _row(stage, states, theirs[stage])
+    for row in compare_states(ours, theirs):
         assert row.ok, row
     assert marks.heard == (theirs["head"].argmax(-1) * 80.0).tolist()
     (items,) = both.processor.decode_forced_alignment(

@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from auris.audio.io import load
+from auris.config import audio_tokens
 from auris.decoding.loop import Step
-from auris.parity import Parity, Row, token_difference
+from auris.parity import Parity, Row, compare_states, comparison_clip, token_difference
+from auris.types import SAMPLE_RATE
 from tests.tiny_models import qwen_config, tone_speech, write_tiny
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -77,6 +84,49 @@ def test_a_difference_names_its_layer(tmp_path: Path) -> None:
     parity.model.encoder.layers[1].up.weight.data[0, 0] += 0.5
     wrong = failed(parity.compare(tone_speech(1.5), max_new_tokens=4))
     assert wrong[0].stage == "encoder layer 1"
+
+
+def test_a_matrix_in_bfloat16_is_found_in_its_layer(tmp_path: Path) -> None:
+    parity = Parity(write_tiny(tmp_path / "it"))
+    weight = parity.model.encoder.layers[0].out.weight
+    weight.data = weight.data.bfloat16().float()
+    wrong = failed(parity.compare(tone_speech(1.5), max_new_tokens=4))
+    assert wrong[0].stage == "encoder layer 0"
+    assert wrong[0].error > 100 * wrong[0].limit
+
+
+def test_limits_follow_the_size_of_a_stage() -> None:
+    theirs = torch.linspace(-262.0, 262.0, 999)[None]
+    large = {"first": theirs + 1.07e-4}
+    (row,) = compare_states(large, {"first": theirs})
+    assert row.ok
+    assert row.size == 262.0
+    assert row.limit == pytest.approx(16 * 2**-23 * 262)
+    (row,) = compare_states({"first": theirs / 50 + 1.07e-4}, {"first": theirs / 50})
+    assert not row.ok
+    stages = {str(number): theirs for number in range(9)}
+    rows = compare_states(stages, stages)
+    assert rows[8].limit == pytest.approx(3 * rows[0].limit)
+    broken = {"first": theirs * float("nan")}
+    assert not compare_states(broken, {"first": theirs})[0].ok
+    assert not compare_states({"first": theirs}, broken)[0].ok
+
+
+def test_the_clip_without_a_recording_is_loud_and_ends_in_a_partial_second() -> None:
+    samples = comparison_clip()
+    assert len(samples) % SAMPLE_RATE not in (0, SAMPLE_RATE - 1)
+    assert audio_tokens(len(samples) // 160) % 13 != 0
+    assert abs(samples).max() == pytest.approx(0.9)
+    loudness = [float((part**2).mean() ** 0.5) for part in np.array_split(samples, 12)]
+    assert min(loudness) > 0.03
+
+
+def test_the_bundled_model_is_proved_on_speech_and_on_the_clip() -> None:
+    parity = Parity("tiny")
+    for samples in (comparison_clip(), load(EXAMPLE).samples):
+        rows = parity.compare(samples, max_new_tokens=8)
+        assert failed(rows) == []
+        assert any(row.error for row in rows if row.stage.startswith("encoder layer"))
 
 
 def steps(*choices: tuple[int | None, float]) -> list[Step]:

@@ -28,7 +28,7 @@ def doctor(
         typer.Option("--reference", help="Also compare every layer with transformers (float32)."),
     ] = False,
     audio: Annotated[
-        str | None, typer.Option(help="Recording to compare on; 12 s of noise by default.")
+        str | None, typer.Option(help="Recording to compare on; 12 s of made-up sound by default.")
     ] = None,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="How far to follow the text when comparing.")
@@ -73,11 +73,12 @@ def _show(finding: Finding) -> None:
 
 def _compare(directory: Path, audio: str | None, max_new_tokens: int) -> bool:
     from auris.audio.io import load
-    from auris.parity import Parity, noise_clip
+    from auris.parity import Parity, comparison_clip
 
-    samples = noise_clip(12.0) if audio is None else load(audio).samples
+    samples = comparison_clip() if audio is None else load(audio).samples
     rows = Parity(directory).compare(samples, max_new_tokens=max_new_tokens)
-    typer.echo(f"\n       {'stage':<20} {'largest difference':>20} {'cosine':>12}")
+    header = f"{'stage':<20} {'largest difference':>20} {'allowed':>10} {'cosine':>12}"
+    typer.echo(f"\n       {header}")
     for row in rows:
         _show_row(row)
     return all(row.ok for row in rows)
@@ -85,6 +86,6 @@ def _compare(directory: Path, audio: str | None, max_new_tokens: int) -> bool:
 
 def _show_row(row: Row) -> None:
     mark = "ok    " if row.ok else "FAILED"
-    typer.echo(
-        f"{mark} {row.stage:<20} {row.error:>20.3g} {row.cosine:>12.8f}  {row.note}".rstrip()
-    )
+    limit = f"{row.limit:>10.3g}" if row.limit else " " * 10
+    line = f"{mark} {row.stage:<20} {row.error:>20.3g} {limit} {row.cosine:>12.8f}  {row.note}"
+    typer.echo(line.rstrip())
