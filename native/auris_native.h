@@ -13,6 +13,19 @@
 #define AURIS_API extern "C" __attribute__((visibility("default")))
 #endif
 
+// Version of this interface: raised by every change of a structure or a function below. The caller
+// compares it with its own before anything else.
+#define AURIS_ABI 2
+
+AURIS_API int32_t auris_abi();
+
+// Functions that compute return 0, or one of these; then auris_message() says what went wrong in the
+// last call of this thread.
+#define AURIS_NO_MEMORY 1
+#define AURIS_FAILED 2
+
+AURIS_API const char* auris_message();
+
 // integers [rows, columns] * scale [rows]; the columns beyond `width` are zeros.
 // int8 (steps is null): the integers themselves; columns are a multiple of 64.
 // int4: blocks of 128 columns in 64 bytes. Byte j holds column j in its low half and column

@@ -1,7 +1,5 @@
 #include "pool.h"
 
-#include <chrono>
-
 #if !defined(_WIN32)
 #include <unistd.h>
 #endif
@@ -10,6 +8,7 @@ namespace {
 
 constexpr auto kAwake = std::chrono::microseconds(100);
 constexpr int kSpins = 64;
+constexpr auto kRetry = std::chrono::seconds(1);  // After which a refused thread is asked for again.
 
 inline void pause_processor() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -48,17 +47,32 @@ Pool& Pool::instance() {
   return *pool;
 }
 
-void Pool::grow(int threads) {
-  while (static_cast<int>(workers_.size()) < threads - 1) {
-    const int worker = static_cast<int>(workers_.size()) + 1;
-    workers_.emplace_back([this, worker] { serve(worker); });
-    workers_.back().detach();
+// Makes threads until there are `threads` with the caller's; returns how many of them there are.
+int Pool::grow(int threads) {
+  if (std::chrono::steady_clock::now() < refused_ + kRetry) {
+    return threads < workers_ + 1 ? threads : workers_ + 1;
   }
+  while (workers_ < threads - 1) {
+    try {
+      std::thread([this, worker = workers_ + 1] { serve(worker); }).detach();
+    } catch (const std::exception&) {  // The system gives no more threads, or no memory for one.
+      refused_ = std::chrono::steady_clock::now();
+      return workers_ + 1;
+    }
+    ++workers_;
+  }
+  return threads;
 }
 
-void Pool::share(const Work& work, int worker) {
-  for (int64_t chunk = next_.fetch_add(1); chunk < chunks_; chunk = next_.fetch_add(1)) {
-    work(chunk, worker);
+void Pool::share(const Work& work, int worker) noexcept {
+  try {
+    for (int64_t chunk = next_.fetch_add(1); chunk < chunks_; chunk = next_.fetch_add(1)) {
+      work(chunk, worker);
+    }
+  } catch (...) {
+    next_.store(chunks_);  // Nobody begins another chunk.
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
   }
 }
 
@@ -89,9 +103,10 @@ void Pool::run(int threads, int64_t chunks, const Work& work) {
   }
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    grow(threads);
+    threads = grow(threads);
     chunks_ = chunks;
     active_ = threads;
+    failure_ = nullptr;
     work_ = &work;
     next_.store(0);
     round_.fetch_add(1, std::memory_order_release);
@@ -105,4 +120,5 @@ void Pool::run(int threads, int64_t chunks, const Work& work) {
   while (!await([&] { return busy_.load(std::memory_order_acquire) == 0; })) {
     std::this_thread::yield();
   }
+  if (failure_) std::rethrow_exception(failure_);
 }

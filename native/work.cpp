@@ -14,7 +14,19 @@ const Kernels* best() {
 
 Memory<int8_t> scratch;
 
+constexpr int kMessage = 256;
+thread_local char message[kMessage];
+
 }  // namespace
+
+void set_message(const char* text) noexcept {
+  std::strncpy(message, text, kMessage - 1);
+  message[kMessage - 1] = 0;
+}
+
+AURIS_API int32_t auris_abi() { return AURIS_ABI; }
+
+AURIS_API const char* auris_message() { return message; }
 
 const Kernels* kernels = best();
 std::mutex turn;
@@ -56,15 +68,16 @@ void multiply(const auris_matrix& matrix, int64_t count, float* out, bool add, i
 AURIS_API const char* auris_instructions() { return kernels->name; }
 
 AURIS_API int32_t auris_use(const char* name) {
-  const std::lock_guard<std::mutex> lock(turn);
-  for (const Kernels* found :
-       {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()}) {
-    if (found != nullptr && std::strcmp(found->name, name) == 0) {
+  bool has = false;
+  call([&] {
+    for (const Kernels* found :
+         {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()}) {
+      if (found == nullptr || std::strcmp(found->name, name) != 0) continue;
       kernels = found;
-      return 1;
+      has = true;
     }
-  }
-  return 0;
+  });
+  return has;
 }
 
 AURIS_API int32_t auris_products(const auris_matrix* matrix, const float* x, int64_t count,

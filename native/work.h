@@ -1,6 +1,7 @@
 // What passes share: the instructions in use, memory that stays, and quantized activations.
 #pragma once
 
+#include <exception>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -14,15 +15,24 @@ extern const Kernels* kernels;
 // One pass at a time: its memory and threads are those of the process.
 extern std::mutex turn;
 
-// A call as it answers to the caller: 0, or 1 where there is no memory for it. Threads ask for none
-// themselves, so that want of it is seen here.
+// Keeps what auris_message() returns.
+void set_message(const char* message) noexcept;
+
+// A call as it answers to the caller: no exception leaves it.
 template <typename Work>
-int32_t call(const Work& work) {
-  const std::lock_guard<std::mutex> lock(turn);
+int32_t call(const Work& work) noexcept {
   try {
+    const std::lock_guard<std::mutex> lock(turn);
     work();
   } catch (const std::bad_alloc&) {
-    return 1;
+    set_message("there is no memory for it");
+    return AURIS_NO_MEMORY;
+  } catch (const std::exception& error) {
+    set_message(error.what());
+    return AURIS_FAILED;
+  } catch (...) {
+    set_message("unknown exception");
+    return AURIS_FAILED;
   }
   return 0;
 }

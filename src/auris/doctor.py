@@ -93,7 +93,7 @@ def _step() -> str:
     """What runs packed models here."""
     if native.available():
         return f"native step, {native.instructions()}"
-    return "PyTorch step (the package was built without a C++ compiler; it is slower)"
+    return f"PyTorch step, which is slower ({native.missing()})"
 
 
 def check_model(directory: str | Path) -> Iterator[Finding]:

@@ -8,11 +8,13 @@ in the pass.
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections.abc import Sequence
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,9 +27,26 @@ __all__ = [
     "available",
     "best",
     "instructions",
+    "missing",
     "products",
     "use",
 ]
+
+
+_LOG = logging.getLogger(__name__)
+
+ABI = 2
+"""Version of the interface in `native/auris_native.h` that this file is written for."""
+
+NO_MEMORY = 1
+"""Status of a call that got no memory."""
+
+
+class _Found(NamedTuple):
+    """The library, or why there is none."""
+
+    library: ctypes.CDLL | None
+    missing: str
 
 
 class _Matrix(ctypes.Structure):
@@ -109,72 +128,108 @@ def _check(status: int) -> None:
 
     Raises:
         MemoryError: there was no memory for it.
+        RuntimeError: it failed otherwise.
     """
-    if status:
+    if status == NO_MEMORY:
         raise MemoryError("the native code got no memory")
+    if status:
+        raise RuntimeError(f"the native code failed: {_built().auris_message().decode()}")
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
-    root = Path(__file__).parents[1]
-    for suffix in EXTENSION_SUFFIXES:
-        path = root / f"_native{suffix}"
-        if path.exists():
-            library = ctypes.CDLL(str(path))
-            library.auris_instructions.restype = c_char_p
-            library.auris_use.argtypes = [c_char_p]
-            library.auris_products.argtypes = [
-                POINTER(_Matrix),
-                c_void_p,
-                c_int64,
-                c_void_p,
-                c_int32,
-            ]
-            library.auris_products.restype = _check
-            library.auris_best.argtypes = [
-                POINTER(_Matrix),
-                c_void_p,
-                c_int64,
-                c_int32,
-                *[c_void_p] * 4,
-                c_int32,
-            ]
-            library.auris_best.restype = _check
-            library.auris_extend.argtypes = [
-                POINTER(_Decoder),
-                POINTER(_Cache),
-                POINTER(_Pass),
-                c_int32,
-            ]
-            library.auris_extend.restype = _check
-            library.auris_contextualize.argtypes = [
-                POINTER(_Encoder),
-                *[c_void_p] * 2,
-                c_int32,
-                c_void_p,
-                c_int32,
-            ]
-            library.auris_contextualize.restype = _check
-            library.auris_convolve.argtypes = [
-                POINTER(_Stem),
-                c_void_p,
-                *[c_int32] * 2,
-                c_void_p,
-                c_int32,
-            ]
-            library.auris_convolve.restype = _check
-            return library
-    return None
+def _found() -> _Found:
+    """The library, opened; where it cannot be used, a warning says why, once a process."""
+    path = next((path for path in _paths() if path.exists()), None)
+    if path is None:
+        return _Found(None, "the package was built without a C++ compiler")
+    try:
+        return _Found(_opened(path), "")
+    except (OSError, AttributeError) as error:
+        # A system's own message may have several lines.
+        reason = f"{path.name} cannot be loaded: {' '.join(str(error).split())}"
+    _LOG.warning(
+        "The native code is left out, and int8 and int4 are slower (%s); "
+        "install the package anew on this machine.",
+        reason,
+    )
+    return _Found(None, reason)
+
+
+def _paths() -> list[Path]:
+    """Where the library may lie, as this Python names it."""
+    return [Path(__file__).parents[1] / f"_native{suffix}" for suffix in EXTENSION_SUFFIXES]
+
+
+def _opened(path: Path) -> ctypes.CDLL:
+    """The library with the types of its functions.
+
+    Raises:
+        OSError: it cannot be loaded, or is of another version than this file.
+        AttributeError: it lacks a function.
+    """
+    library = ctypes.CDLL(str(path))
+    abi = library.auris_abi()
+    if abi != ABI:
+        raise OSError(f"its interface has version {abi}, and {ABI} is needed")
+    library.auris_message.restype = c_char_p
+    library.auris_instructions.restype = c_char_p
+    library.auris_use.argtypes = [c_char_p]
+    library.auris_products.argtypes = [
+        POINTER(_Matrix),
+        c_void_p,
+        c_int64,
+        c_void_p,
+        c_int32,
+    ]
+    library.auris_products.restype = _check
+    library.auris_best.argtypes = [
+        POINTER(_Matrix),
+        c_void_p,
+        c_int64,
+        c_int32,
+        *[c_void_p] * 4,
+        c_int32,
+    ]
+    library.auris_best.restype = _check
+    library.auris_extend.argtypes = [
+        POINTER(_Decoder),
+        POINTER(_Cache),
+        POINTER(_Pass),
+        c_int32,
+    ]
+    library.auris_extend.restype = _check
+    library.auris_contextualize.argtypes = [
+        POINTER(_Encoder),
+        *[c_void_p] * 2,
+        c_int32,
+        c_void_p,
+        c_int32,
+    ]
+    library.auris_contextualize.restype = _check
+    library.auris_convolve.argtypes = [
+        POINTER(_Stem),
+        c_void_p,
+        *[c_int32] * 2,
+        c_void_p,
+        c_int32,
+    ]
+    library.auris_convolve.restype = _check
+    return library
 
 
 def available() -> bool:
-    """Whether the package was built with the native code."""
-    return _library() is not None
+    """Whether the native code is there and can be used."""
+    return _found().library is not None
+
+
+def missing() -> str:
+    """Why the native code cannot be used; empty where it can."""
+    return _found().missing
 
 
 def _built() -> ctypes.CDLL:
-    library = _library()
-    assert library is not None, "the package was built without native code"
+    library = _found().library
+    assert library is not None, missing()
     return library
 
 

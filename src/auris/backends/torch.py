@@ -5,6 +5,7 @@ The compute dtype is that of the weights; scores leave in float32 whatever it is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
@@ -116,6 +117,13 @@ def _cpu_has_bfloat16() -> bool:
     )
 
 
+WANT_OF_MEMORY = re.compile(
+    r"\bout of memory\b|[Cc]an(?:'t|not) allocate memory|not enough memory"
+    r"|CU(?:BLAS|DNN|FFT|SPARSE)_STATUS_ALLOC_FAILED"
+)
+"""What a plain RuntimeError of torch says where a device has no room: of the CPU's allocator, of
+MPS and of CUDA's libraries. Other errors name memory, too ("illegal memory access")."""
+
 KEPT_BYTES = 31 << 20
 
 
@@ -144,14 +152,20 @@ def within_memory() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        said = str(error).partition("\n")[0]
-        if isinstance(error, RuntimeError) and "memory" not in said:
+        if not _is_want_of_memory(error):
             raise
+        said = str(error).partition("\n")[0]
         raise DeviceError(
             "A model and the rows of its batch have to fit into memory",
             f"there is no room ({said or 'memory is full'})",
             "choose a smaller --batch-size, --max-new-tokens or --chunk-seconds, or another device",
         ) from error
+
+
+def _is_want_of_memory(error: RuntimeError | MemoryError) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or bool(
+        WANT_OF_MEMORY.search(str(error))
+    )
 
 
 def keep_freed_memory() -> None:
