@@ -4,6 +4,7 @@
     ├── UsageError              the call itself is wrong (command line exit code 2)
     ├── AudioError              a recording cannot be read or used
     │   ├── UnreadableAudio     missing, not audio, or broken
+    │   │   └── DecoderCrashed  the process that decoded it crashed
     │   ├── EmptyAudio          readable, but without a single sample in the asked span
     │   └── InvalidSamples      samples that are NaN, infinite or misshapen
     ├── CheckpointError         a model directory does not hold what its layout demands
@@ -34,6 +35,7 @@ __all__ = [
     "AurisError",
     "CheckpointError",
     "ConfigError",
+    "DecoderCrashed",
     "DeviceError",
     "EmptyAudio",
     "EngineError",
@@ -99,6 +101,10 @@ class AudioError(AurisError):
 
 class UnreadableAudio(AudioError):
     """The source is missing, is not audio, or is broken."""
+
+
+class DecoderCrashed(UnreadableAudio):
+    """The process that decoded a recording crashed; it may have been killed by the system."""
 
 
 class EmptyAudio(AudioError):

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"text.languages", "text.words"},
     "evaluation": INNER | {ASSEMBLIES, ""},
     "server": GROUND
-    | {ASSEMBLIES, "", "audio.io", "audio.remote"}
+    | {ASSEMBLIES, "", "audio.formats", "audio.io", "audio.isolation", "audio.remote"}
     | {"text.languages", "text.reply", "text.tokenizer", "text.words"},
     "scale": GROUND | {ASSEMBLIES, ""},
     "training": GROUND

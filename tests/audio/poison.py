@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -56,6 +58,67 @@ def playlist(path: str) -> bytes:
 def wide_pcm(codec: str, container: str = "wav") -> bytes:
     """Half a second of PCM of 64 bits."""
     return encode(np.tile(chirp(0.5), (2, 1)), 16_000, container, codec)
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+def claimed_samples(samples: int = 80_000_000, edits: int = 0, chunks: int = 1) -> bytes:
+    """A small MP4 whose tables claim so many samples, for which ffmpeg builds an index.
+
+    Args:
+        samples: how many there are.
+        edits: how often an edit list plays them.
+        chunks: in how many chunks they lie; more than one gives PCM, a sample an entry.
+    """
+    pcm = chunks > 1
+    entry = bytes(6) + struct.pack(">H", 1) + bytes(8) + struct.pack(">HHI", 1, 16, 0)
+    entry = _box(b"sowt" if pcm else b".mp3", entry + struct.pack(">I", 48_000 << 16))
+    delta = 1 if pcm else 1152
+    tables = [
+        _box(b"stsd", struct.pack(">II", 0, 1) + entry),
+        _box(b"stts", struct.pack(">IIII", 0, 1, samples, delta)),
+        _box(b"stsc", struct.pack(">IIIII", 0, 1, 1, samples // chunks, 1)),
+        _box(b"stsz", struct.pack(">III", 0, 2 if pcm else 400, samples)),
+        _box(b"stco", struct.pack(">II", 0, chunks) + struct.pack(">I", 2000) * chunks),
+    ]
+    media = [
+        _box(b"mdhd", struct.pack(">IIIIIHH", 0, 0, 0, 48_000, 0, 0, 0)),
+        _box(b"hdlr", struct.pack(">II4s", 0, 0, b"soun") + bytes(13)),
+        _box(b"minf", _box(b"smhd", bytes(8)) + _box(b"stbl", b"".join(tables))),
+    ]
+    edit = struct.pack(">IIHH", 1000, 0, 1, 0) * edits
+    track = [_box(b"tkhd", struct.pack(">IIIII", 1, 0, 0, 1, 0) + bytes(64))]
+    if edits:
+        track.append(_box(b"edts", _box(b"elst", struct.pack(">II", 0, edits) + edit)))
+    track.append(_box(b"mdia", b"".join(media)))
+    movie = _box(b"mvhd", struct.pack(">IIIII", 0, 0, 0, 1000, 0) + bytes(80))
+    head = _box(b"ftyp", b"isom" + bytes(4) + b"isom")
+    return head + _box(b"moov", movie + _box(b"trak", b"".join(track))) + _box(b"mdat", bytes(4096))
+
+
+def compressed_header(movie: bytes) -> bytes:
+    """The MP4 with its header compressed, as old versions of QuickTime write it."""
+    at = movie.index(b"moov") - 4
+    (length,) = struct.unpack(">I", movie[at : at + 4])
+    header = movie[at : at + length]
+    packed = _box(b"cmvd", struct.pack(">I", length) + zlib.compress(header))
+    packed = _box(b"moov", _box(b"cmov", _box(b"dcom", b"zlib") + packed))
+    return movie[:at] + packed + movie[at + length :]
+
+
+def claimed_fragments(samples: int = 60_000_000, runs: int = 8) -> bytes:
+    """A small MP4 in fragments whose runs claim so many samples each."""
+    whole = claimed_samples(0)
+    trex = _box(b"mvex", _box(b"trex", struct.pack(">IIIIII", 0, 1, 1, 1152, 400, 0)))
+    at = whole.index(b"moov") - 4
+    (length,) = struct.unpack(">I", whole[at : at + 4])
+    movie = struct.pack(">I", length + len(trex)) + whole[at + 4 : at + length] + trex
+    track = _box(b"tfhd", struct.pack(">II", 0x020000, 1))
+    track += _box(b"trun", struct.pack(">II", 0, samples)) * runs
+    moof = _box(b"moof", _box(b"mfhd", bytes(8)) + _box(b"traf", track))
+    return whole[:at] + movie + moof + _box(b"mdat", bytes(4096))
 
 
 def foreign(path: str) -> dict[str, Callable[[], bytes]]:

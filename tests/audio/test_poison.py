@@ -6,11 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.audio import poison
-from tests.audio.media import chirp, pcm, wav
+from tests.audio.media import chirp, encode, pcm, wav
 
 from auris.audio.io import load, load_channels
 from auris.errors import UnreadableAudio
@@ -107,3 +108,29 @@ def test_an_open_pipe_is_read_by_its_path() -> None:
         assert load(f"/dev/fd/{reading}").seconds == 0.5
     finally:
         os.close(reading)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        poison.claimed_samples,
+        lambda: poison.claimed_samples(200_000, edits=200),
+        lambda: poison.claimed_samples(2_000_000_000, chunks=50),
+        poison.claimed_fragments,
+        lambda: poison.compressed_header(poison.claimed_samples()),
+    ],
+    ids=["samples", "edits", "chunks", "fragments", "compressed"],
+)
+def test_an_mp4_that_claims_too_many_samples_is_refused(make: Callable[[], bytes]) -> None:
+    data = make()
+    assert len(data) < 10_000
+    with pytest.raises(UnreadableAudio, match="tables of an MP4"):
+        load(data)
+
+
+def test_tables_of_sound_mp4_files_are_no_trouble() -> None:
+    sound = chirp(3.0, 48_000)
+    for options in ({}, {"movflags": "frag_keyframe+empty_moov"}):
+        assert load(encode(sound, 48_000, "mp4", "aac", options)).seconds > 2.9
+    pcm_file = encode(pcm(sound), 48_000, "mov", "pcm_s16le")
+    assert load(pcm_file).seconds == 3.0

@@ -25,6 +25,7 @@ from auris.audio.claims import (
 )
 from auris.audio.formats import OPEN_OPTIONS
 from auris.audio.frames import FrameReader, check_channels
+from auris.audio.mp4_tables import check_tables
 from auris.audio.reader import Reader, open_file, reason, unreadable
 from auris.audio.remote import WebLimits
 from auris.audio.resample import BrokenOffError, Piece, Span, check_rate, skip
@@ -102,6 +103,7 @@ def _opened(
 ) -> tuple[InputContainer, AudioStream, Reader]:
     try:
         reader = Reader(open_file(source, name, stack, urls), stack)
+        check_tables(reader, name)
         container = stack.enter_context(_open_container(reader, name))
     except AurisError:
         raise

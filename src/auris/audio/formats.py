@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["OPEN_OPTIONS", "READ_FORMATS"]
+import struct
+
+__all__ = ["OPEN_OPTIONS", "READ_FORMATS", "wav_head"]
 
 READ_FORMATS = (
     *("3dostr", "aa", "aac", "aax", "ac3", "ac4", "act", "adx", "aea", "aiff", "amr", "amrnb"),
@@ -24,3 +26,10 @@ OPEN_OPTIONS = {
     "protocol_whitelist": "none",
 }
 """Options for opening a container; ffmpeg passes them on to every context that it opens itself."""
+
+
+def wav_head(channels: int, rate: int) -> bytes:
+    """The head of a WAV file of float32 samples; its sound is all that follows."""
+    width = 4 * channels
+    form = struct.pack("<HHIIHH", 3, channels, rate, rate * width, width, 32)
+    return b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + form + b"data\0\0\0\0"

@@ -82,7 +82,10 @@ async def _call(
     await server.look(lambda: check_options(served, asked))
     file = await opened(server, asked, upload, held)
     apart = asked.response_format == DIARIZED
-    recording = await server.look(lambda: measured(file, server.settings, apart))
+    files = held.enter_context(ExitStack())
+    recording = await server.look(
+        lambda: measured(file, server.settings, apart, server.decoders, files)
+    )
     if apart:
         speakers_of(asked, recording.channels)
     held.enter_context(server.gate.admitted(recording.seconds))

@@ -12,17 +12,13 @@ from auris.pipeline import AsrPipeline, CallOptions
 from auris.server.engine import Priority
 from auris.server.failures import ApiError
 from auris.server.form import Asked
-from auris.server.intake import Recording
+from auris.server.intake import Gone, Recording
 from auris.server.serving import Served
 from auris.types import Segment, Transcript
 
 __all__ = ["DIARIZED", "Call", "Gone", "check_options", "speakers_of"]
 
 DIARIZED = "diarized_json"
-
-
-class Gone(Exception):
-    """The caller has left, so there is no answer."""
 
 
 def check_options(served: Served, asked: Asked) -> None:

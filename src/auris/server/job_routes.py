@@ -56,7 +56,7 @@ async def create(request: Request) -> Response:
         served = server.serving.pick(asked.model)
         await server.look(lambda: check_options(served, asked))
         file = await opened(server, asked, upload, held)
-        channels = await server.look(lambda: checked(file, server.settings))
+        channels = await server.look(lambda: checked(file, server.settings, server.decoders))
         if asked.response_format == DIARIZED:
             speakers_of(asked, channels)
         owner, most = owner_of(request.scope), server.settings.most_jobs

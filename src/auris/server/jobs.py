@@ -114,7 +114,8 @@ def _segment(content: Mapping[str, Any]) -> Segment:
 
 def _transcript(content: Mapping[str, Any]) -> Transcript:
     segments = tuple(_segment(segment) for segment in content["segments"])
-    return Transcript(**{**content, "segments": segments})
+    warnings = tuple(content.get("warnings", ()))
+    return Transcript(**{**content, "segments": segments, "warnings": warnings})
 
 
 class JobStore:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.types import Receive
 
+from auris.audio.isolation import DecoderPool
 from auris.server.admission import Gate
 from auris.server.calls import Call
 from auris.server.jobs import JobStore
@@ -53,7 +54,8 @@ class Server:
         self.serving = serving
         self.metrics = Metrics()
         self.store = store
-        self.jobs = Workers(store, serving, settings)
+        self.decoders = DecoderPool()
+        self.jobs = Workers(store, serving, settings, self.decoders)
         self.realtime_sessions = 0
         self.gate = Gate(settings.most_seconds_in_flight, self._speed)
         self._looking = ThreadPoolExecutor(LOOKING, "auris-look")

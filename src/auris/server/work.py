@@ -9,14 +9,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 
 from auris.attempts import Attempt
+from auris.audio.isolation import DecoderPool
 from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.errors import AurisError, EngineError
 from auris.pieces import Options, Piece, Recognized
 from auris.pipeline import AsrPipeline
 from auris.recognizers import Recognizer
-from auris.server.calls import Call, Gone
+from auris.server.calls import DIARIZED, Call, Gone
 from auris.server.engine import Priority
 from auris.server.failures import ApiError, as_api_error, is_full_disk
 from auris.server.intake import measured
@@ -101,12 +103,20 @@ class Workers:
         store: the jobs.
         serving: the models.
         settings: the limits of recordings.
+        decoders: what decodes recordings; closed when the workers stop.
     """
 
-    def __init__(self, store: JobStore, serving: Serving, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        serving: Serving,
+        settings: Settings,
+        decoders: DecoderPool | None = None,
+    ) -> None:
         self._store = store
         self._serving = serving
         self._settings = settings
+        self._decoders = decoders or DecoderPool()
         self._stopping = threading.Event()
         self._news = threading.Condition()
         self._calls: dict[str, threading.Event] = {}
@@ -130,6 +140,7 @@ class Workers:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
+        self._decoders.close()
 
     def look(self) -> None:
         """There may be a new job."""
@@ -196,8 +207,9 @@ class Workers:
 
     def _transcribed(self, job: Job, cancelled: threading.Event) -> Transcript:
         served = self._serving.pick(job.asked.model)
-        with self._store.recording(job.id) as file:
-            recording = measured(file, self._settings, job.asked.response_format == "diarized_json")
+        apart = job.asked.response_format == DIARIZED
+        with self._store.recording(job.id) as file, ExitStack() as files:
+            recording = measured(file, self._settings, apart, self._decoders, files, cancelled)
             self._store.measured(job.id, recording.seconds)
             call = Call(
                 served, job.asked, recording, Priority.JOB, self._settings.chunk_seconds, cancelled

@@ -1,0 +1,223 @@
+"""What runs in a process that decodes recordings for another one.
+
+The process has one connection to its owner and nothing else: once it is set up it can open no file
+and no socket, and it asks its owner for the bytes of the recording. Messages are a letter and raw
+bytes, so the owner never unpickles what comes from a process that decodes hostile files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import signal
+import struct
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from auris.audio.formats import wav_head
+from auris.audio.io import look, stream
+from auris.errors import AurisError
+from auris.types import SAMPLE_RATE
+
+__all__ = [
+    "DONE",
+    "ERROR",
+    "HEADER",
+    "LOOK",
+    "MOST_MESSAGE_BYTES",
+    "READ",
+    "SAMPLES",
+    "STARTED",
+    "limit_memory",
+    "serve",
+]
+
+STARTED, READ, SAMPLES, HEADER, DONE, ERROR = b"I", b"R", b"S", b"H", b"D", b"E"
+"""Kinds of messages of this process: it is ready; give bytes; take samples; take a header; the
+recording ended; the recording failed."""
+
+LOOK = "look"
+"""Key of a task that asks for the header only."""
+
+MOST_MESSAGE_BYTES = 1 << 23
+"""Longest message of this process."""
+
+MOST_SAMPLES = (MOST_MESSAGE_BYTES >> 2) - 16
+"""Most samples of a message, of all channels together."""
+
+WINDOW_BYTES = 1 << 18
+"""Bytes that are asked for at once."""
+
+
+class _OwnersFile(io.RawIOBase):
+    """A file whose bytes the owner reads."""
+
+    def __init__(self, connection: Connection, size: int) -> None:
+        self._connection = connection
+        self._size = size
+        self._place = 0
+        self._window = b""
+        self._window_place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("a place before the beginning")
+        self._place = base + offset
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = max(self._size - self._place, 0)
+        if size >= 0:
+            wanted = min(wanted, size)
+        parts: list[bytes] = []
+        while wanted > 0 and (part := self._part(wanted)):
+            parts.append(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+    def _part(self, wanted: int) -> bytes:
+        """Bytes from the present place on, as many as the window holds of them."""
+        if not 0 <= self._place - self._window_place < len(self._window):
+            self._connection.send_bytes(READ + struct.pack("<qI", self._place, WINDOW_BYTES))
+            self._window = self._connection.recv_bytes()
+            self._window_place = self._place
+        begin = self._place - self._window_place
+        part = self._window[begin : begin + wanted]
+        self._place += len(part)
+        return part
+
+
+def serve(connection: Connection, memory_bytes: int, niceness: int) -> None:
+    """Decode what the owner asks for until it closes the connection.
+
+    Args:
+        connection: to the owner.
+        memory_bytes: most memory that recordings may take, above that of the idle process.
+        niceness: the lowest priority at which this process runs.
+    """
+    # Ctrl-C is for the owner, which ends its processes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _load_everything()
+    _lower_priority(niceness)
+    limit_memory(memory_bytes)
+    _close_doors()
+    try:
+        connection.send_bytes(STARTED)
+        while True:
+            task = json.loads(connection.recv_bytes())
+            _limit_time(task["cpu_seconds"])
+            connection.send_bytes(_answer(connection, task))
+    except (EOFError, OSError):
+        return
+
+
+def _answer(connection: Connection, task: dict[str, Any]) -> bytes:
+    """Do a task; returns its last message."""
+    file = cast("IO[bytes]", _OwnersFile(connection, task["size"]))
+    try:
+        if task[LOOK]:
+            return HEADER + json.dumps(look(file)).encode()
+        for block in stream(file, channels=task["channels"], urls=None):
+            for part in _parts(block):
+                head = SAMPLES + struct.pack("<I", len(part))
+                connection.send_bytes(head + part.tobytes())
+        return DONE
+    except AurisError as error:
+        return _failed(type(error).__name__, error)
+    except MemoryError:
+        told = AurisError(
+            "A recording has to be decoded in the memory that is allowed",
+            "this one takes more",
+            "convert it to a plain format such as FLAC",
+        )
+        return _failed("UnreadableAudio", told)
+
+
+def _failed(kind: str, error: AurisError) -> bytes:
+    told = [text[:2000] for text in (error.rule, error.found, error.remedy, error.by_span)]
+    return ERROR + json.dumps([kind, *told]).encode()
+
+
+def _parts(block: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    length = MOST_SAMPLES // len(block)
+    for begin in range(0, block.shape[1], length):
+        yield block[:, begin : begin + length]
+
+
+def _load_everything() -> None:
+    """Decode a short recording of another rate, which loads every module that decoding needs."""
+    sound = wav_head(1, SAMPLE_RATE // 2) + bytes(SAMPLE_RATE)
+    for _ in stream(io.BytesIO(sound)):
+        pass
+    try:
+        look(io.BytesIO(b"no recording"))
+    except AurisError as error:
+        json.dumps(str(error))
+
+
+def _lower_priority(niceness: int) -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
+    except (AttributeError, OSError):
+        return  # Not every system has it, or allows it.
+
+
+def limit_memory(more_bytes: int) -> None:
+    """Let this process take only so much memory more than it has, where the system can do that."""
+    try:
+        import resource
+
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except (ImportError, OSError):
+        return
+    (data,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmData"))
+    _limit(resource.RLIMIT_DATA, int(data) * 1024 + more_bytes)
+    _limit(resource.RLIMIT_CORE, 0)
+
+
+def _close_doors() -> None:
+    """From now on this process can open no file and no socket, and write to no file."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _limit(resource.RLIMIT_NOFILE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
+
+
+def _limit_time(cpu_seconds: float) -> None:
+    """Let this process work only so long from now on."""
+    try:
+        import resource
+    except ImportError:
+        return
+    until = math.ceil(time.process_time() + cpu_seconds)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    if hard == resource.RLIM_INFINITY or until < hard:
+        resource.setrlimit(resource.RLIMIT_CPU, (until, hard))
+
+
+def _limit(kind: int, most: int) -> None:
+    import resource
+
+    hard = resource.getrlimit(kind)[1]
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(kind, (most, most))

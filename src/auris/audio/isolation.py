@@ -1,0 +1,284 @@
+"""Recordings decoded in processes of their own, so that nothing in a file can harm the program.
+
+A process that crashes, takes too much memory or works too long takes only its recording along.
+Processes are kept and used again, since starting one takes half a second.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import struct
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from auris import errors
+from auris.audio.decoder_process import (
+    ERROR,
+    LOOK,
+    MOST_MESSAGE_BYTES,
+    READ,
+    SAMPLES,
+    STARTED,
+    serve,
+)
+from auris.audio.io import Channels, Header
+from auris.errors import AurisError, DecoderCrashed, UnreadableAudio
+from auris.types import Samples
+
+__all__ = ["Cancelled", "DecodeLimits", "DecoderPool", "Stopped"]
+
+LOOK_SECONDS = 0.1
+"""How often a cancellation is looked for while a process decodes."""
+
+START_SECONDS = 120.0
+"""Longest time that a process takes to start."""
+
+MOST_TASKS = 1000
+"""Recordings after which a process is replaced, should a codec leak."""
+
+CPU_SIGNAL = 24
+"""The signal SIGXCPU, which ends a process that computed for too long."""
+
+TOLD = {
+    kind.__name__: kind
+    for kind in (errors.UnreadableAudio, errors.EmptyAudio, errors.InvalidSamples)
+}
+"""Errors that a process may report."""
+
+
+class Cancelled(Protocol):
+    """Says whether to give up, such as `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether to give up."""
+
+
+class Stopped(Exception):
+    """Decoding was cancelled, so there is no result."""
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What decoding one recording may cost.
+
+    Attributes:
+        memory_bytes: most memory of a process above that of an idle one.
+        cpu_seconds: longest computing time.
+        wall_seconds: longest time by the clock.
+    """
+
+    memory_bytes: int = 512 << 20
+    cpu_seconds: float = 600.0
+    wall_seconds: float = 1800.0
+
+
+class _Decoder:
+    """A process that decodes one recording after the other."""
+
+    def __init__(self, limits: DecodeLimits, niceness: int) -> None:
+        self.niceness = niceness
+        self._limits = limits
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(
+            target=serve, args=(theirs, limits.memory_bytes, niceness), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self._started = False
+        self._tasks = 0
+        self._between = True
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can do another task: it finished its last one."""
+        return self._between and self._tasks < MOST_TASKS
+
+    def messages(
+        self, file: IO[bytes], task: dict[str, Any], cancelled: Cancelled
+    ) -> Generator[bytes, None, None]:
+        """Do a task; yields samples and then the last message of the task.
+
+        Raises:
+            DecoderCrashed: the process ended.
+            UnreadableAudio: the recording cannot be read, or it took too long.
+            Stopped: it was cancelled.
+        """
+        began = time.monotonic()
+        self._between = False
+        self._tasks += 1
+        try:
+            while not self._started:
+                self._started = self._next(cancelled, began + START_SECONDS) == STARTED
+            self._connection.send_bytes(json.dumps(task).encode())
+            until = time.monotonic() + self._limits.wall_seconds
+            while True:
+                message = self._next(cancelled, until)
+                kind, content = message[:1], message[1:]
+                if kind == READ:
+                    self._connection.send_bytes(_bytes_at(file, *struct.unpack("<qI", content)))
+                    continue
+                self._between = kind != SAMPLES
+                if kind == ERROR:
+                    raise _told(content)
+                yield message
+                if self._between:
+                    return
+        except (EOFError, OSError, ValueError, KeyError, struct.error):
+            self.kill()
+            raise self._crash(time.monotonic() - began) from None
+
+    def _next(self, cancelled: Cancelled, until: float) -> bytes:
+        while True:
+            if cancelled.is_set():
+                raise Stopped
+            if time.monotonic() > until:
+                raise _too_slow(self._limits.wall_seconds)
+            if self._connection.poll(LOOK_SECONDS):
+                return self._connection.recv_bytes(MOST_MESSAGE_BYTES)
+
+    def _crash(self, seconds: float) -> AurisError:
+        code = self._process.exitcode
+        if code == -CPU_SIGNAL:
+            return _too_slow(self._limits.cpu_seconds)
+        return DecoderCrashed(
+            "A recording has to be decoded without a crash of the decoder",
+            f"the process that decoded it ended after {seconds:.1f} s (exit code {code})",
+            "check the file, or convert it to a plain format such as FLAC",
+        )
+
+    def interrupt(self) -> None:
+        """End the process; whoever waits for a message of it goes on."""
+        self._process.kill()
+
+    def kill(self) -> None:
+        """End the process and forget it."""
+        self._connection.close()
+        self._process.join(0.2)  # It may have ended by itself, which its exit code tells.
+        self._process.kill()
+        self._process.join()
+
+
+def _told(content: bytes) -> AurisError:
+    """The error that a process reports."""
+    kind, *texts = json.loads(content)
+    return TOLD[kind](*map(str, texts))
+
+
+def _too_slow(seconds: float) -> UnreadableAudio:
+    return UnreadableAudio(
+        f"A recording has to be decoded within {seconds:g} s",
+        "this one takes longer",
+        "convert it to a plain format, or cut it into parts",
+    )
+
+
+def _bytes_at(file: IO[bytes], offset: int, size: int) -> bytes:
+    if offset < 0 or size > MOST_MESSAGE_BYTES:
+        raise EOFError
+    file.seek(offset)
+    return file.read(size)
+
+
+class DecoderPool:
+    """Processes that decode recordings; as many as there are callers at once.
+
+    Args:
+        limits: of every recording.
+    """
+
+    def __init__(self, limits: DecodeLimits | None = None) -> None:
+        self._limits = limits or DecodeLimits()
+        self._change = threading.Lock()
+        self._idle: list[_Decoder] = []
+        self._busy: set[_Decoder] = set()
+        self._closed = False
+
+    def header(self, file: IO[bytes], cancelled: Cancelled) -> Header:
+        """What a file says of itself.
+
+        Raises:
+            AudioError: it is no recording, or crashes the decoder.
+            Stopped: it was cancelled.
+        """
+        with self._decoder() as decoder:
+            (message,) = decoder.messages(file, self._task(file, look=True), cancelled)
+        rate, channels, seconds = json.loads(message[1:])
+        return Header(int(rate), int(channels), seconds)
+
+    def stream(
+        self, file: IO[bytes], channels: Channels, cancelled: Cancelled
+    ) -> Generator[Samples, None, None]:
+        """The recording in a file, as of `auris.audio.io.stream`.
+
+        Raises:
+            AudioError: it cannot be read to its end, or crashes the decoder.
+            Stopped: it was cancelled.
+        """
+        with self._decoder() as decoder:
+            task = self._task(file, channels=channels)
+            for message in decoder.messages(file, task, cancelled):
+                if message[:1] == SAMPLES:
+                    (rows,) = struct.unpack_from("<I", message, 1)
+                    yield np.frombuffer(message, np.float32, offset=5).reshape(rows, -1)
+
+    def close(self) -> None:
+        """End all processes; whoever waits for one gets `DecoderCrashed`."""
+        with self._change:
+            self._closed = True
+            idle = list(self._idle)
+            self._idle.clear()
+            for decoder in self._busy:
+                decoder.interrupt()
+        for decoder in idle:
+            decoder.kill()
+
+    def _task(
+        self, file: IO[bytes], look: bool = False, channels: Channels = "mix"
+    ) -> dict[str, Any]:
+        size = file.seek(0, os.SEEK_END)
+        seconds = self._limits.cpu_seconds
+        return {LOOK: look, "size": size, "channels": channels, "cpu_seconds": seconds}
+
+    @contextmanager
+    def _decoder(self) -> Generator[_Decoder, None, None]:
+        decoder = self._taken()
+        try:
+            yield decoder
+        finally:
+            self._put_back(decoder)
+
+    def _taken(self) -> _Decoder:
+        niceness = _niceness()
+        with self._change:
+            if self._closed:
+                raise Stopped
+            ready = [one for one in self._idle if one.niceness == niceness]
+            if ready:
+                self._idle.remove(ready[-1])
+            decoder = ready[-1] if ready else _Decoder(self._limits, niceness)
+            self._busy.add(decoder)
+        return decoder
+
+    def _put_back(self, decoder: _Decoder) -> None:
+        with self._change:
+            self._busy.discard(decoder)
+            if decoder.usable and not self._closed:
+                self._idle.append(decoder)
+                return
+        decoder.kill()
+
+
+def _niceness() -> int:
+    """The priority of the calling thread; processes run at that of the thread they work for."""
+    if not hasattr(os, "getpriority"):
+        return 0
+    return os.getpriority(os.PRIO_PROCESS, 0)
