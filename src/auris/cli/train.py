@@ -50,7 +50,10 @@ Resume = Annotated[
 ]
 Start = Annotated[
     Path | None,
-    typer.Option(help="Folder of another run, to begin with its units and last weights."),
+    typer.Option(
+        help="Folder of another run, or a model directory, to begin with its units and last "
+        "weights. The recipe may have more layers."
+    ),
 ]
 Workers = Annotated[
     int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from auris.config import Frontend, audio_tokens
 from auris.decoding.ctc import frames_needed
 from auris.training import augment
 from auris.training.augment import GAP_SECONDS, PAUSE_SECONDS
+from auris.training.contexts import ContextSource
 from auris.training.data import TrainingClip
 from auris.training.recipes import Recipe
 from auris.training.sampler import batches, long_rows, short_rows
@@ -35,7 +36,7 @@ __all__ = [
 SILENCE_SECONDS = (1.0, 15.0)
 """Lengths of examples in which nobody speaks."""
 
-PLAN, AUDIO, DROPOUT = range(3)
+PLAN, AUDIO, DROPOUT, CONTEXT = range(4)
 """What a generator is for: each purpose has its own stream of chances."""
 
 
@@ -102,12 +103,14 @@ class EpochPlan:
         examples: clips of each example; none stands for one without speech.
         seconds: length of each example.
         batches: examples of each batch.
+        contexts: drawn for some examples, by their numbers.
     """
 
     epoch: int
     examples: list[tuple[int, ...]]
     seconds: list[float]
     batches: list[list[int]]
+    contexts: Mapping[int, str]
 
 
 def generator(*words: int) -> np.random.Generator:
@@ -132,12 +135,29 @@ def plan_epoch(clips: Sequence[TrainingClip], recipe: Recipe, epoch: int) -> Epo
     # A clip under half a second costs as much as one of half a second.
     seconds = [max(sum(lengths[i] for i in row), 0.5) for row in rows] + silence
     rows += [()] * len(silence)
+    contexts = _contexts(clips, rows, recipe, epoch)
     if not recipe.use_compile:
-        return EpochPlan(epoch, rows, seconds, batches(seconds, recipe.batch_seconds, rng))
+        grouped = batches(seconds, recipe.batch_seconds, rng)
+        return EpochPlan(epoch, rows, seconds, grouped, contexts)
     # The last batch is filled up with examples that are heard twice.
     order = rng.permutation(len(rows))
     filled = np.resize(order, -(-len(rows) // recipe.rows) * recipe.rows)
-    return EpochPlan(epoch, rows, seconds, filled.reshape(-1, recipe.rows).tolist())
+    return EpochPlan(epoch, rows, seconds, filled.reshape(-1, recipe.rows).tolist(), contexts)
+
+
+def _contexts(
+    clips: Sequence[TrainingClip], rows: Sequence[tuple[int, ...]], recipe: Recipe, epoch: int
+) -> dict[int, str]:
+    """Contexts of a share of the examples whose clips have no prompt of their own."""
+    if recipe.context_share == 0:
+        return {}
+    rng = generator(recipe.seed, CONTEXT, epoch)
+    source = ContextSource([clip.text for clip in clips])
+    return {
+        number: source.draw(" ".join(clips[i].text for i in row), rng)
+        for number, row in enumerate(rows)
+        if rng.random() < recipe.context_share and not any(clips[i].prompt for i in row)
+    }
 
 
 def _alike(members: Sequence[TrainingClip]) -> bool:
@@ -213,7 +233,8 @@ def make_batch(
         batch.mels.append(augment.mask(mel, rng) if augmented and members else mel)
         batch.targets.append(ids)
         batch.languages.append(members[0].language if members else "None")
-        batch.contexts.append(members[0].prompt if members else "")
+        prompt = members[0].prompt if members else ""
+        batch.contexts.append(plan.contexts.get(row, prompt))
     return batch
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -118,20 +117,6 @@ class RunFolder:
                 "put them back, or begin a new run",
             )
 
-    def check_shapes(self, recipe: Recipe) -> None:
-        """Another run may begin with this one's weights if their shapes are the same.
-
-        Raises:
-            TrainingError: they are not.
-        """
-        before, _ = self.read()
-        if _shapes(before) != _shapes(recipe):
-            raise TrainingError(
-                "a run can start from one of the same shapes and units only",
-                f"the recipe of {self.path} has others",
-                "start from another run, or from nothing",
-            )
-
     def begin(self, recipe: Recipe, model: Path | None) -> None:
         """Make the folder of a new run.
 
@@ -166,11 +151,6 @@ class RunFolder:
         """Keep the text units; errors as of `begin`."""
         with self._writing():
             self._units.write_text(tokenizer.to_json(), encoding="utf-8")
-
-    def copy_units(self, other: RunFolder) -> None:
-        """Take another run's units; errors as of `begin`."""
-        with self._writing():
-            shutil.copy(other._units, self._units)
 
     def units(self) -> Tokenizer:
         """The text units.
@@ -218,15 +198,3 @@ def _digest(model: Path) -> str:
 
 def _json(content: Any) -> str:
     return json.dumps(content, indent=2) + "\n"
-
-
-def _shapes(recipe: Recipe) -> Any:
-    """What two runs have to share for one to begin with the other's weights."""
-    if isinstance(recipe, CtcRecipe):
-        config: Any = recipe.model_config()
-    elif isinstance(recipe, AsrRecipe):
-        config = recipe.model_config(recipe.vocabulary, 0)
-    else:
-        return None
-    encoder = dataclasses.replace(config.encoder, dropout=0.0)
-    return dataclasses.replace(config, encoder=encoder)

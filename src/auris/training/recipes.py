@@ -35,6 +35,8 @@ class Recipe:
 
     Attributes:
         lr, wd, warmup_steps: AdamW with linear warm-up, then half a cosine down to 0.
+        decay_steps: length of that half cosine at the end of the run, with the highest rate before
+            it; None for all steps after the warm-up.
         epochs, max_steps: length of the run; exactly one of them.
         batch_seconds: audio in a batch, over all processes together.
         gradient_accumulation_steps: batches whose gradients are averaged in one step.
@@ -53,6 +55,8 @@ class Recipe:
             speaker after another.
         long_seconds: longest such row.
         silence_share: examples without speech (silence, noise, music), as a share of the clips.
+        context_share: share of the examples without a prompt of their own that get a context drawn
+            from the texts of the run; see `auris.training.contexts`.
         checkpoint_steps: steps between checkpoints; one is also written after every epoch.
         bf16: compute in bfloat16 where torch's autocast does; weights stay float32.
     """
@@ -60,6 +64,7 @@ class Recipe:
     lr: float = 1e-3
     wd: float = 0.01
     warmup_steps: int = 400
+    decay_steps: int | None = None
     epochs: int | None = None
     max_steps: int | None = None
     batch_seconds: float = 50.0
@@ -76,6 +81,7 @@ class Recipe:
     long_share: float = 0.0
     long_seconds: float = 40.0
     silence_share: float = 0.0
+    context_share: float = 0.0
     checkpoint_steps: int = 250
     bf16: bool = True
 
@@ -121,7 +127,11 @@ class Recipe:
                 f"batch_seconds has to hold a row of max_mel_length ({self.max_mel_length} frames)",
                 "batch_seconds",
             )
-        self._require(0 <= self.long_share <= 1, "long_share has to lie in 0..1", "long_share")
+        for name in ("long_share", "context_share"):
+            self._require(0 <= getattr(self, name) <= 1, f"{name} has to lie in 0..1", name)
+        self._require(
+            (self.decay_steps or 0) >= 0, "decay_steps must not be negative", "decay_steps"
+        )
         self._require(self.join_most > 1, "join_most has to be at least 2", "join_most")
         self._require(0 <= self.seed < 1 << 63, "seed has to be from 0 to 2**63 - 1", "seed")
         self._require(
@@ -191,8 +201,10 @@ class Recipe:
         """Rate of step `step` (from 0) of `steps`."""
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
-        progress = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
-        return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+        after = steps - self.warmup_steps
+        decay = after if self.decay_steps is None else min(self.decay_steps, after)
+        progress = (step - (steps - decay)) / max(1, decay)
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, progress))))
 
 
 @dataclass(frozen=True, kw_only=True)

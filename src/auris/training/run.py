@@ -24,6 +24,7 @@ from auris.training.loop import Trainer
 from auris.training.processes import leave, new_fabric
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import EPOCH_COLUMNS, LineReporter, ProgressReporter, RunLogger
+from auris.training.starting import check_start, load_start, start_units
 from auris.training.state import BEST, LAST, load_weights
 from auris.training.tasks import CtcTask, Task
 from auris.training.tuning import checkpoint_task
@@ -47,7 +48,7 @@ class Sources:
         dev: development manifests, never trained on.
         texts: further text, a sentence a line, that helps to choose the units.
         model: the checkpoint that a `TuneRecipe` trains further.
-        start: folder of another run, whose units and last weights this one begins with.
+        start: folder of another run, or a model, whose units and last weights this one begins with.
     """
 
     data: Sequence[Path]
@@ -145,7 +146,7 @@ def _train(
     if options.resume:
         _together(fabric, trainer.resume, everywhere=True)
     elif sources.start is not None:
-        load_weights(sources.start / LAST, trainer.model)
+        load_start(sources.start, trainer.model)
     trainer.run()
     if leads:
         reporter.say(f"wrote {export_run(out, folder.model)}")
@@ -198,7 +199,7 @@ def _check_folder(folder: RunFolder, recipe: Recipe, sources: Sources, options: 
     else:
         folder.check_new()
     if sources.start is not None:
-        RunFolder(sources.start).check_shapes(recipe)
+        check_start(sources.start, recipe)
 
 
 def _begin(
@@ -215,7 +216,7 @@ def _begin(
     if learned is not None:
         folder.write_units(learned)
     elif sources.start is not None:
-        folder.copy_units(RunFolder(sources.start))
+        folder.write_units(start_units(sources.start))
 
 
 def _load(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from auris.errors import OutputError, TrainingError
 
-__all__ = ["BEST", "LAST", "NEW", "OLD", "load_state", "load_weights", "save_state"]
+__all__ = ["BEST", "LAST", "NEW", "OLD", "load_state", "load_weights", "save_state", "weights_file"]
 
 LAST, BEST = "last", "best"
 """Checkpoints of a run."""
@@ -106,6 +106,11 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         parameter = model.get_parameter(name)
         optimizer.state[parameter][part] = value.to(parameter.device)
     return progress
+
+
+def weights_file(folder: Path) -> Path:
+    """The weights of a checkpoint."""
+    return _whole(folder) / WEIGHTS
 
 
 def _whole(folder: Path) -> Path:

@@ -1,0 +1,60 @@
+"""Contexts for the prompt: words that a speaker may say, some of them said and some not.
+
+A model that has seen no context in training is confused by one. These contexts are of the kinds
+that people write: lists of words and names with some that are said among others that are not,
+lists of which nothing is said, and sentences that have nothing to do with the recording.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["ContextSource"]
+
+MOST_SAID, MOST_OTHERS = 8, 32
+"""Words of a list that are said, and words that are not."""
+
+KINDS = {"said": 0.65, "unsaid": 0.2, "sentence": 0.15}
+SEPARATORS = (", ", " ", "\n", "; ")
+CAPITALS_SHARE = 0.3
+"""Lists written with capitals, as names are, though the text to write has none."""
+
+
+class ContextSource:
+    """Draws contexts for texts of a corpus.
+
+    Args:
+        texts: all texts of the corpus.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._counts = Counter(word for text in texts for word in text.split())
+        self._words = sorted(self._counts)
+
+    def draw(self, text: str, rng: np.random.Generator) -> str:
+        """A context for a recording in which `text` is said; empty where nobody speaks and the
+        corpus has no words."""
+        kind = rng.choice(list(KINDS), p=list(KINDS.values()))
+        if kind == "sentence":
+            return str(self._texts[rng.integers(len(self._texts))])
+        said = self._said(text, rng) if kind == "said" else []
+        # Short lists are as likely as long ones: the logarithm of the length is uniform.
+        others = int(MOST_OTHERS ** rng.random()) - (1 if said else 0)
+        words = said + [self._words[i] for i in rng.integers(len(self._words), size=others)]
+        if rng.random() < CAPITALS_SHARE:
+            words = [word.capitalize() for word in words]
+        return str(rng.choice(SEPARATORS)).join(words[i] for i in rng.permutation(len(words)))
+
+    def _said(self, text: str, rng: np.random.Generator) -> list[str]:
+        """Words of a text, the rarer the likelier."""
+        words = sorted(set(text.split()))
+        if not words:
+            return []
+        weights = np.array([self._counts[word] for word in words]).clip(min=1) ** -0.7
+        size = min(len(words), int(rng.integers(1, MOST_SAID + 1)))
+        chosen = rng.choice(len(words), size, replace=False, p=weights / weights.sum())
+        return [words[i] for i in chosen]

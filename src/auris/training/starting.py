@@ -1,0 +1,164 @@
+"""What a new run begins with: the weights and units of another run, or of a model directory.
+
+A run may have more layers than what it begins with. The further ones stand behind the given ones
+and begin with outputs of zero, so that before the first step the larger model computes what the
+smaller one did.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from auris.checkpoints.ctc_head import load_ctc_head
+from auris.checkpoints.load import load_weights, open_checkpoint
+from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
+from auris.errors import TrainingError
+from auris.text.tokenizer import Tokenizer
+from auris.training.folder import RunFolder
+from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
+from auris.training.state import LAST, weights_file
+
+__all__ = ["check_start", "load_start", "start_units"]
+
+OUTPUTS = re.compile(r"(.*layers\.\d+)\.(?:out|down)\.(?:weight|bias)")
+"""Names of the weights whose products a layer adds to what it was given."""
+
+LAYER = re.compile(r"layers\.(\d+)\.")
+
+
+def is_run(source: Path) -> bool:
+    """Whether a folder is a run's rather than a model's."""
+    return (source / "recipe.json").is_file()
+
+
+def check_start(source: Path, recipe: Recipe) -> None:
+    """A run may begin with weights of its own shapes, or of fewer layers.
+
+    Raises:
+        TrainingError: `source` has other shapes, or is neither a run nor a model.
+        CheckpointError, ConfigError: the model cannot be read.
+    """
+    if is_run(source):
+        before, _ = RunFolder(source).read()
+        given = _recipe_config(before)
+    else:
+        given = open_checkpoint(source).config
+    wanted = _recipe_config(recipe)
+    if given is None or wanted is None or not _grows(_shapes(given), _shapes(wanted)):
+        raise TrainingError(
+            "a run can start from one of the same shapes and units only, or of fewer layers",
+            f"{source} has others",
+            "start from another run or model, or from nothing",
+        )
+
+
+def _recipe_config(recipe: Recipe) -> ModelConfig | None:
+    if isinstance(recipe, CtcRecipe):
+        return recipe.model_config()
+    if isinstance(recipe, AsrRecipe):
+        return recipe.model_config(recipe.vocabulary, 0)
+    return None
+
+
+def _shapes(config: ModelConfig) -> dict[str, Any]:
+    """Every number of a config that its weights' shapes or their meaning depend on."""
+    values = dataclasses.asdict(config)
+    values["kind"] = type(config).__name__
+    values["encoder"] = {**values["encoder"], "dropout": 0.0}
+    # A vocabulary counts its control tokens in a model and does not in a recipe; units are copied.
+    values.pop("audio_token_id", None)
+    values.pop("units", None)
+    if isinstance(config, QwenAsrConfig):
+        values["decoder"] = {**values["decoder"], "vocab": 0}
+    return values
+
+
+def _grows(given: Any, wanted: Any) -> bool:
+    """Whether all is the same but for layers, of which there may be more."""
+    if isinstance(given, dict) and isinstance(wanted, dict):
+        return given.keys() == wanted.keys() and all(
+            wanted[key] >= given[key] if key == "layers" else _grows(given[key], wanted[key])
+            for key in given
+        )
+    return bool(given == wanted)
+
+
+def start_units(source: Path) -> Tokenizer:
+    """The text units of a run or model directory."""
+    if is_run(source):
+        return RunFolder(source).units()
+    return Tokenizer.from_directory(source)
+
+
+def load_start(source: Path, module: nn.Module) -> None:
+    """Read the last weights of a run, or a model's, into the module of a new run.
+
+    Raises:
+        TrainingError: they are those of another model.
+    """
+    stored = _run_weights(source) if is_run(source) else _model_weights(source)
+    wanted = module.state_dict()
+    missing = wanted.keys() - stored.keys()
+    first = {_stack(name): 0 for name in stored}
+    for name in stored:
+        first[_stack(name)] = max(first[_stack(name)], _place(name) + 1)
+    odd = sorted(stored.keys() - wanted.keys())
+    odd += sorted(n for n in missing if _place(n) < max(1, first.get(_stack(n), 1)))
+    odd += sorted(n for n in stored.keys() & wanted.keys() if stored[n].shape != wanted[n].shape)
+    if odd:
+        raise TrainingError(
+            "a run can start from weights of its own model only",
+            f"{odd[0]} and {len(odd) - 1} more are not in both",
+            "start from another run or model",
+        )
+    module.load_state_dict(stored, strict=False)
+    silenced = {name for name in missing if OUTPUTS.fullmatch(name)}
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if name in silenced:
+                weight.zero_()
+
+
+def _stack(name: str) -> str:
+    """The stack of layers that a weight belongs to, or its own name."""
+    found = LAYER.search(name)
+    return name[: found.start()] if found else name
+
+
+def _place(name: str) -> int:
+    """The number of the layer that a weight belongs to, or -1."""
+    found = LAYER.search(name)
+    return int(found[1]) if found else -1
+
+
+def _run_weights(source: Path) -> Mapping[str, Tensor]:
+    try:
+        return load_file(weights_file(source / LAST))
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            "a run can start from another's last checkpoint",
+            f"{source / LAST}: {error}",
+            "start from another run or model",
+        ) from error
+
+
+def _model_weights(source: Path) -> dict[str, Tensor]:
+    """Under the names that a module in training gives them."""
+    checkpoint = open_checkpoint(source)
+    cpu = torch.device("cpu")
+    model = load_weights(checkpoint, cpu, lambda stored: torch.float32, copy=True)
+    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if not isinstance(checkpoint.config, AutCtcConfig):
+        head = load_ctc_head(checkpoint.directory, checkpoint.config, cpu, torch.float32)
+        if head is not None:
+            weights |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    return weights
