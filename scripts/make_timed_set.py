@@ -18,7 +18,8 @@ import subprocess
 from pathlib import Path
 
 from flac_file import write_flac
-from synthesize_speech import FESTIVAL, is_dev, read_wav
+from synthesize_speech import is_dev
+from voices import FESTIVAL, read_wav
 
 MOST_WORDS = 20
 

@@ -20,7 +20,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-__all__ = ["RATE", "Voice", "draw_voice", "held_out_voice", "speak"]
+__all__ = ["FESTIVAL", "RATE", "Voice", "draw_voice", "held_out_voice", "read_wav", "speak"]
 
 RATE = 16_000
 HELD_OUT_VOICE = "flite-rms"
@@ -136,7 +136,7 @@ def speak(texts: Sequence[str], voices: Sequence[Voice], folder: Path) -> list[W
         for text, voice, wav in zip(texts, voices, wavs, strict=True):
             one(text, voice, wav)
     return [
-        _read_wav(wav, voice.formants) if wav.exists() else None
+        read_wav(wav, voice.formants) if wav.exists() else None
         for wav, voice in zip(wavs, voices, strict=True)
     ]
 
@@ -207,7 +207,7 @@ def _speak_hibari(text: str, voice: Voice, seed: int) -> Wave | None:
     return np.asarray(soxr.resample(np.concatenate(parts), rate, RATE), dtype=np.float32)
 
 
-def _read_wav(path: Path, formants: float) -> Wave:
+def read_wav(path: Path, formants: float = 1.0) -> Wave:
     """Mono samples at 16 kHz, played `formants` times as fast."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]

@@ -112,6 +112,16 @@ def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
     assert Recipe.of({"max_steps": 9, "warmup_steps": 0}).learning_rate(0, 9) > 0
 
 
+def test_learning_rate_stays_until_it_decays() -> None:
+    values = {"max_steps": 100, "warmup_steps": 10, "decay_steps": 20, "lr": 0.5}
+    rates = [Recipe.of(values).learning_rate(step, 100) for step in range(101)]
+    assert rates[9:81] == [0.5] * 72
+    assert rates[90] == pytest.approx(0.25)
+    assert rates[100] == pytest.approx(0.0)
+    steady = Recipe.of({**values, "decay_steps": 0})
+    assert steady.learning_rate(99, 100) == 0.5
+
+
 def test_the_former_name_of_a_key_is_still_read() -> None:
     assert Recipe.of({"max_steps": 1, "hush_share": 0.5}).silence_share == 0.5
     with pytest.raises(TrainingError, match="silence_share under its present and its former name"):

@@ -40,7 +40,7 @@ class ContextSource:
         corpus has no words."""
         kind = rng.choice(list(KINDS), p=list(KINDS.values()))
         if kind == "sentence":
-            return str(self._texts[rng.integers(len(self._texts))])
+            return str(self._texts[int(rng.integers(len(self._texts)))])
         said = self._said(text, rng) if kind == "said" else []
         # Short lists are as likely as long ones: the logarithm of the length is uniform.
         others = int(MOST_OTHERS ** rng.random()) - (1 if said else 0)

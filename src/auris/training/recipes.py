@@ -110,13 +110,8 @@ class Recipe:
             "lr batch_seconds max_grad_norm augment_from_epoch checkpoint_steps join_most "
             "long_seconds gradient_accumulation_steps"
         )
-        self._require(
-            self.silence_share <= MOST_SILENCE,
-            f"silence_share is at most {MOST_SILENCE}",
-            "silence_share",
-        )
-        for name in ("wd", "warmup_steps", "join_copies", "join_shorter", "silence_share"):
-            self._require(getattr(self, name) >= 0, f"{name} must not be negative", name)
+        for name in ("wd", "warmup_steps", "decay_steps", "join_copies", "join_shorter"):
+            self._require((getattr(self, name) or 0) >= 0, f"{name} must not be negative", name)
         self._require(0 <= self.val_split < 1, "val_split has to lie in [0, 1)", "val_split")
         self._require(
             self.max_mel_length >= 100, "max_mel_length has to be at least 100", "max_mel_length"
@@ -127,11 +122,12 @@ class Recipe:
                 f"batch_seconds has to hold a row of max_mel_length ({self.max_mel_length} frames)",
                 "batch_seconds",
             )
-        for name in ("long_share", "context_share"):
-            self._require(0 <= getattr(self, name) <= 1, f"{name} has to lie in 0..1", name)
-        self._require(
-            (self.decay_steps or 0) >= 0, "decay_steps must not be negative", "decay_steps"
-        )
+        for name, most in (
+            ("silence_share", MOST_SILENCE),
+            ("long_share", 1),
+            ("context_share", 1),
+        ):
+            self._require(0 <= getattr(self, name) <= most, f"{name} lies in 0..{most}", name)
         self._require(self.join_most > 1, "join_most has to be at least 2", "join_most")
         self._require(0 <= self.seed < 1 << 63, "seed has to be from 0 to 2**63 - 1", "seed")
         self._require(
@@ -293,6 +289,7 @@ class CtcRecipe(ShapedRecipe):
         super().__post_init__()
         self._require(self.stem in ("conv2d", "conv1d"), "stem is conv2d or conv1d", "stem")
         self._require_positive("units projector_dim")
+        self._require(self.context_share == 0, "context_share is 0 for CTC", "context_share")
         self._check_shapes(self.model_config)
 
     @property
