@@ -27,6 +27,7 @@ LIMITS = {
     "most_audio_seconds": "--max-audio-seconds",
     "most_sample_rate": "--max-sample-rate",
     "most_channels": None,
+    "most_spooled_bytes": None,
     "most_seconds_in_flight": "--max-seconds-in-flight",
     "most_jobs": "--max-jobs",
     "keep_jobs_seconds": "--keep-jobs-days",
@@ -56,6 +57,7 @@ class Settings:
             best.
         keys: what callers have to show one of; none where everyone on this machine may call.
         most_upload_bytes: largest body of a request.
+        most_spooled_bytes: uploads of a process that are held at once.
         most_audio_seconds: longest recording.
         most_sample_rate, most_channels: of a recording.
         most_seconds_in_flight: audio of all calls under way together.
@@ -81,6 +83,7 @@ class Settings:
     chunk_seconds: float | None = None
     keys: tuple[str, ...] = ()
     most_upload_bytes: int = 256 << 20
+    most_spooled_bytes: int = 4 << 30
     most_audio_seconds: float = 4 * 3600.0
     most_sample_rate: int = 192_000
     most_channels: int = 8

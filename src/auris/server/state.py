@@ -21,6 +21,7 @@ from auris.server.jobs import JobStore
 from auris.server.metrics import Metrics
 from auris.server.serving import Serving
 from auris.server.settings import Settings, default_state_dir
+from auris.server.upload import SpoolBudget
 from auris.server.work import Workers
 from auris.types import Transcript
 
@@ -55,6 +56,7 @@ class Server:
         self.metrics = Metrics()
         self.store = store
         self.decoders = DecoderPool()
+        self.spool = SpoolBudget(max(settings.most_spooled_bytes, settings.most_upload_bytes))
         self.jobs = Workers(store, serving, settings, self.decoders)
         self.realtime_sessions = 0
         self.gate = Gate(settings.most_seconds_in_flight, self._speed)
