@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,27 @@ def test_the_other_shipped_recipe_is_the_tiny_qwen() -> None:
     assert config.frontend == "slaney400"
     assert config.projector.hidden == config.encoder.d_model
     assert config.decoder.tied
+
+
+@pytest.mark.parametrize(
+    ("deep", "start"), [("tiny_deep", "tiny_last"), ("tiny_finish", "tiny_deep")]
+)
+def test_later_stages_of_tiny_begin_with_those_before(deep: str, start: str) -> None:
+    recipe, before = (AsrRecipe.read(RECIPES / f"{name}.json") for name in (deep, start))
+    assert recipe.middle_layer == 6
+    grown = dataclasses.replace(before, n_layers=recipe.n_layers)
+    assert grown.model_config(776, 0).decoder == recipe.model_config(776, 0).decoder
+    assert dataclasses.replace(grown, dropout=recipe.dropout).encoder_config() == (
+        recipe.encoder_config()
+    )
+
+
+def test_the_deeper_ctc_model_begins_with_the_one_before() -> None:
+    recipe, before = (
+        CtcRecipe.read(RECIPES / f"{name}.json") for name in ("tiny_ctc_deep", "tiny_ctc_more")
+    )
+    grown = dataclasses.replace(before, n_layers=recipe.n_layers)
+    assert grown.model_config() == recipe.model_config()
 
 
 def test_recipes_for_training_further_have_no_shapes() -> None:
