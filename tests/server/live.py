@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -15,7 +16,7 @@ import uvicorn
 
 from auris.audio.io import load
 from auris.server.app import create_app
-from auris.server.run import SOCKETS
+from auris.server.run import CONNECTIONS
 from auris.server.settings import Settings
 from auris.server.state import Server
 from tests.audio.media import encode, pcm
@@ -44,16 +45,11 @@ class Live:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Live]:
+def running(settings: Settings, **options: Any) -> Iterator[Live]:
+    """A server with these settings, and options of uvicorn."""
     server = Server.load(settings)
-    config = uvicorn.Config(
-        create_app(server),
-        port=0,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=20,
-        **SOCKETS,
-    )
+    given = {"timeout_graceful_shutdown": 20, **CONNECTIONS, **options}
+    config = uvicorn.Config(create_app(server), port=0, log_config=None, access_log=False, **given)
     program = uvicorn.Server(config)
     thread = threading.Thread(target=program.run, daemon=True)
     thread.start()

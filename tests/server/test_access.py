@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +12,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from auris.errors import UsageError
+from auris.server.log import JsonLines
 from auris.server.serving import Serving
 from auris.server.settings import Settings, default_state_dir, is_loopback, read_keys
 from tests.audio.media import encode, wav
-from tests.server.live import SAID, Live, running
+from tests.server.live import SAID, Live, running, until
 
 KEYS = ("a-key-of-some-length", "another-key-as-long")
 
@@ -104,9 +109,83 @@ def test_without_keys_only_this_machine_is_answered(live: Live) -> None:
     assert foreign.status_code == 403
     assert "--cors-origin" in foreign.json()["error"]["message"]
     assert _ask(live, Origin="null").status_code == 403
-    here = _ask(live, Origin="http://localhost:3000")
-    assert here.status_code == 200
-    assert "access-control-allow-origin" not in here.headers
+    own = {"Host": "localhost:8000", "Origin": "http://localhost:8000"}
+    assert _ask(live, **own).status_code == 200
+
+
+def test_without_keys_a_page_of_another_port_is_refused(live: Live, example: bytes) -> None:
+    origin = {"Origin": "http://localhost:3000"}
+    with live.client(**origin) as client:
+        asked = client.post(
+            "/v1/audio/transcriptions", files={"file": example}, data={"model": "tiny"}
+        )
+        assert asked.status_code == client.get("/v1/models").status_code == 403
+    assert "--cors-origin" in asked.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "["}, {"Host": "[::1"}, {"Origin": "http://["}, {"Origin": "http://[x]"}]
+)
+def test_headers_that_are_no_addresses_are_refused(live: Live, headers: dict[str, str]) -> None:
+    refused = _ask(live, **headers)
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "forbidden_origin"
+    with pytest.raises(InvalidStatus) as wrong:
+        connect(live.url.replace("http", "ws", 1) + "/v1/realtime", additional_headers=headers)
+    assert wrong.value.response.status_code in (400, 403)
+
+
+def test_a_websocket_at_another_path_is_told_so(live: Live) -> None:
+    with pytest.raises(InvalidStatus) as wrong:
+        connect(live.url.replace("http", "ws", 1) + "/v1/nothing")
+    assert wrong.value.response.status_code == 404
+    assert json.loads(wrong.value.response.body)["error"]["code"] == "not_found"
+
+
+def test_head_is_answered_as_get_without_the_body(live: Live) -> None:
+    with live.client() as client:
+        for path in ("/health", "/metrics", "/v1/models"):
+            answer = client.head(path)
+            assert (answer.status_code, answer.content) == (200, b"")
+            assert answer.headers["content-type"] == client.get(path).headers["content-type"]
+
+
+def test_a_request_has_a_name_that_its_caller_may_choose(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "auris.access")
+    chosen = _ask(live, **{"X-Request-Id": "call-7.a_b"})
+    assert chosen.headers["x-request-id"] == "call-7.a_b"
+    until(lambda: "127.0.0.1 call-7.a_b" in caplog.text)
+    names = {
+        _ask(live, **{"X-Request-Id": odd}).headers["x-request-id"] for odd in ("", "a b", "x" * 65)
+    }
+    assert len(names) == 3
+    assert all(name.startswith("req_") for name in names)
+
+
+def test_the_log_says_why_a_request_failed(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "auris.access")
+    live.transcribe(b"no audio")
+    _ask(live, Host="rebound.example")
+
+    def written() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "auris.access"]
+
+    until(lambda: len(written()) == 2)
+    lines = written()
+    assert "400" in lines[0]
+    assert lines[0].endswith(" invalid_audio")
+    assert lines[1].endswith(" forbidden_origin")
+
+
+def test_a_line_of_the_log_can_be_json() -> None:
+    record = logging.LogRecord("auris.access", logging.INFO, "", 0, "GET %s", ("/health",), None)
+    record.fields = {"status": 200, "reason": None}
+    line = json.loads(JsonLines().format(record))
+    assert line["message"] == "GET /health"
+    assert (line["level"], line["status"], line["reason"]) == ("INFO", 200, None)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
 
 
 def test_large_requests_are_refused(live: Live) -> None:

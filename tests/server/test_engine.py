@@ -10,10 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from auris import AsrPipeline, Transcript
+from auris.align import ForcedAligner
 from auris.errors import DeviceError, EngineError
 from auris.recognizers import Options, Piece, Recognized, Recognizer
-from auris.server.engine import Engine, Priority, SharedRecognizer
-from auris.types import Chunk
+from auris.server.engine import Engine, SharedRecognizer
+from auris.server.engine_alignment import EngineAlignment
+from auris.server.engine_queue import Lineup, PieceQueue, Priority
+from auris.types import Chunk, Word
 from tests.recordings import BUDGET, clip
 from tests.server.live import until
 from tests.tiny_models import tone_speech
@@ -311,3 +314,95 @@ def test_live_work_that_was_cancelled_keeps_nobody_waiting_at_the_end(qwen: AsrP
     leave.set()
     stopping.join(30)
     assert isinstance(waiting.exception(30), EngineError)
+
+
+def test_pieces_of_short_recordings_go_first_and_callers_take_turns() -> None:
+    queue = PieceQueue()
+    taken: list[str] = []
+
+    def put(name: str, count: int, priority: Priority) -> None:
+        lineup = Lineup()
+        for _ in range(count):
+            queue.put(_piece(), priority, lambda _: taken.append(name), lineup)
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            ticket = queue.first()
+            assert ticket is not None
+            queue.take(ticket)
+            ticket.deliver(None)
+
+    for name, priority in (("j", Priority.JOB), ("a", Priority.FILE)):
+        put(name, 3, priority)
+    take(2)
+    put("b", 2, Priority.FILE)
+    put("s", 1, Priority.SHORT)
+    take(7)
+    assert "".join(taken) == "aasbabjjj"
+    assert queue.first() is None
+
+
+def test_longer_recordings_get_a_turn_while_short_ones_come_without_end() -> None:
+    queue = PieceQueue()
+    queue.put(_piece(), Priority.FILE, lambda _: None)
+    taken = []
+    for _ in range(20):
+        queue.put(_piece(), Priority.SHORT, lambda _: None)
+        ticket = queue.first()
+        assert ticket is not None
+        queue.take(ticket)
+        taken.append(ticket.priority)
+    assert taken.count(Priority.FILE) == 1
+
+
+def test_time_goes_on_while_the_engine_works(qwen: AsrPipeline) -> None:
+    """A counter that only grew between two batches stood still while one was under way."""
+    scripted = Scripted(qwen.recognizer)
+    engine = Engine(scripted, rows=1)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(pieces: list[Piece]) -> None:
+        entered.set()
+        leave.wait(30)
+
+    scripted.fault = hold
+    engine.start()
+    done: list[object] = []
+    engine.submit(_piece(), Priority.FILE, done.append)
+    assert entered.wait(30)
+    before = engine.load().busy_seconds
+    until(lambda: engine.load().busy_seconds > before)
+    leave.set()
+    until(lambda: done)
+    engine.stop()
+    after = engine.load().busy_seconds
+    assert engine.load().busy_seconds == after > before
+
+
+def test_words_are_placed_in_the_thread_of_the_engine(qwen: AsrPipeline, engine: Engine) -> None:
+    threads: list[str] = []
+
+    class Placing:
+        def check(self, language: str | None) -> None:
+            pass
+
+        def segment_words(self, samples: object, segment: object) -> list[Word]:
+            threads.append(threading.current_thread().name)
+            return []
+
+        words = segment_words
+
+    aligner = ForcedAligner(EngineAlignment(engine, Placing))  # type: ignore[arg-type]
+    given = {"max_new_tokens": BUDGET, "word_timestamps": True, "aligner": aligner}
+    _over(engine, qwen).transcribe(clip(2.0, 1), chunk_seconds=1.0, **given)
+    assert set(threads) == {"auris-engine"}
+    # A live stream, whose steps run in that thread, does not wait for itself.
+    engine.between(lambda: aligner.alignment.segment_words([], None)).result(30)  # type: ignore[arg-type]
+
+
+def test_words_of_an_engine_that_has_stopped_are_refused(qwen: AsrPipeline) -> None:
+    engine = Engine(qwen.recognizer, rows=1)
+    engine.start()
+    engine.stop()
+    with pytest.raises(EngineError):
+        engine.beside(lambda: None)

@@ -354,7 +354,7 @@ def test_metrics_and_log_say_nothing_of_the_content(
                 told = client.get("/metrics").text
         # The line comes when the session is over, which is after the client has gone.
         until(lambda: "WEBSOCKET /v1/realtime 101 1000" in caplog.text)
-    assert "auris_realtime_sessions 1" in told
+    assert "auris_realtime_sessions_open 1.0" in told
     for name in ("sessions", "audio_seconds", "items"):
         assert f"auris_realtime_{name}_total" in told
     assert 'auris_engine_live_seconds_total{model="tiny-ctc"}' in told

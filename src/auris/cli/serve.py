@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ import typer
 
 from auris.cli.options import ChunkSeconds, Device, Dtype, Threads
 from auris.errors import MissingExtra
+
+
+class LogFormat(str, Enum):
+    """Forms of the log."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def register(app: typer.Typer) -> None:
@@ -83,6 +91,9 @@ def serve(
     stop_seconds: Annotated[
         int, typer.Option(min=1, help="What calls under way get to finish when stopping.")
     ] = 30,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Lines of the log: text, or one JSON object each.")
+    ] = LogFormat.TEXT,
     ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate, for https.")] = None,
     ssl_keyfile: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
 ) -> None:
@@ -119,18 +130,23 @@ def serve(
         state_dir=str(state_dir or ""),
         public=not is_loopback(host),
     )
-    run(settings, Listening(host, port, workers, stop_seconds, ssl_certfile, ssl_keyfile))
+    listening = Listening(
+        host, port, workers, stop_seconds, log_format.value, ssl_certfile, ssl_keyfile
+    )
+    run(settings, listening)
 
 
 def _require_extra() -> None:
     try:
         import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
         import websockets  # noqa: F401
     except ImportError as error:
         raise MissingExtra(
-            "auris serve needs fastapi, uvicorn, websockets and python-multipart",
+            "auris serve needs fastapi, uvicorn, websockets, python-multipart and "
+            "prometheus-client",
             f"{error.name} is not installed",
             "run pip install 'auris-asr[serve]'",
         ) from None

@@ -6,19 +6,19 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import logging
-import time
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from auris.server.failures import ApiError
+from auris.server.failures import STOPPING, ApiError
 from auris.server.metrics import Metrics
 from auris.server.page_routes import PATHS
+from auris.server.request_body import RequestBody
+from auris.server.request_log import LoggedConnection, LoggedRequest, note_reason
 from auris.server.settings import Settings, is_loopback
 
 __all__ = ["Access", "owner_of"]
@@ -29,14 +29,8 @@ OPEN = frozenset({"/health"})
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 """What stands before the key in a subprotocol of a WebSocket."""
 
-DRAINED, DRAINED_SECONDS = 1 << 20, 0.5
-"""Bytes of a refused request that are read, and for how long, so that its sender comes to read the
-answer."""
-
-SILENT_SECONDS = 30.0
-"""Longest wait for more of a request."""
-
-_LOG = logging.getLogger("auris.access")
+DRAINED_SECONDS = 0.5
+"""For how long some of a refused request is read, so that its sender comes to read the answer."""
 
 
 def owner_of(scope: Scope) -> str:
@@ -71,95 +65,84 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse a request."""
-        if scope["type"] == "websocket":
+        if scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "websocket":
             await self._connect(scope, receive, send)
-            return
-        if scope["type"] != "http":
+        else:
             await self._app(scope, receive, send)
-            return
-        began = time.perf_counter()
-        status = 500
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = LoggedRequest(scope, self._metrics)
+        body = RequestBody(receive, self._settings.most_upload_bytes)
 
         async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
+            await send(request.sent(message))
 
-        body = _Body(receive, self._settings.most_upload_bytes)
         try:
             await self._answer(scope, body, sending)
+        except asyncio.CancelledError:
+            # uvicorn cancels what is under way when the time for stopping is over.
+            if request.status:
+                raise
+            note_reason(scope, STOPPING)
+            await _stopping()(scope, body.receive, sending)
         finally:
-            seconds = time.perf_counter() - began
-            # The route's pattern: a path itself could name anything.
-            place = getattr(scope.get("route"), "path", "other")
-            self._metrics.count_request(scope["method"], place, status, seconds)
-            _LOG.info("%s %s %d %.3f s", scope["method"], place, status, seconds)
+            request.ended()
 
-    async def _answer(self, scope: Scope, body: _Body, send: Send) -> None:
+    async def _answer(self, scope: Scope, body: RequestBody, send: Send) -> None:
         headers = Headers(scope=scope)
         try:
-            scope.setdefault("state", {})["owner"] = self._admitted(scope["path"], headers)
+            scope["state"]["owner"] = self._admitted(scope["path"], headers)
             body.announced(headers.get("content-length"))
         except ApiError as error:
+            note_reason(scope, error.code)
             with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
                 await asyncio.wait_for(body.drain(), DRAINED_SECONDS)
-            response = JSONResponse(error.body(), error.status, error.headers)
-            await response(scope, body.receive, send)
+            await _refusal(error)(scope, body.receive, send)
             return
         await self._app(scope, body.receive, send)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a WebSocket through, or refuse it before there is one."""
-        began = time.perf_counter()
-        status = code = 0
+        connection = LoggedConnection(scope, self._metrics)
 
         async def receiving() -> Message:
-            nonlocal code
-            message = await receive()
-            if message["type"] == "websocket.disconnect":
-                code = code or message.get("code", 0)
-            return message
+            return connection.received(await receive())
 
         async def sending(message: Message) -> None:
-            nonlocal status, code
-            if message["type"] == "websocket.accept":
-                status = 101
-            elif message["type"] == "websocket.http.response.start":
-                status = message["status"]
-            elif message["type"] == "websocket.close":
-                code = message["code"]
-            await send(message)
+            await send(connection.sent(message))
 
         headers = Headers(scope=scope)
         try:
             self._refuse_foreign_pages(headers)
-            scope.setdefault("state", {})["owner"] = self._admitted(
+            scope["state"]["owner"] = self._admitted(
                 scope["path"], _with_key(headers, scope["subprotocols"])
             )
         except ApiError as error:
-            socket = WebSocket(scope, receiving, sending)
-            await socket.send_denial_response(
-                JSONResponse(error.body(), error.status, error.headers)
-            )
+            note_reason(scope, error.code)
+            await WebSocket(scope, receiving, sending).send_denial_response(_refusal(error))
         else:
             await self._app(scope, receiving, sending)
-        seconds = time.perf_counter() - began
-        place = getattr(scope.get("route"), "path", "other")
-        if status != 101:
-            self._metrics.count_request("GET", place, status, seconds)
-        _LOG.info("WEBSOCKET %s %d %d %.3f s", place, status, code, seconds)
+        finally:
+            connection.ended()
 
     def _refuse_foreign_pages(self, headers: Headers) -> None:
         """Browsers open WebSockets for any page without asking, so the server has to look."""
-        origin = headers.get("origin")
-        own = origin is None or urlsplit(origin).netloc == headers.get("host", "")
-        if not own and not {"*", origin} & set(self._settings.origins):
+        if not self._is_own_page(headers):
             raise ApiError(
                 403,
                 "Web pages of other origins may not connect (--cors-origin lets one in).",
                 code="forbidden_origin",
             )
+
+    def _is_own_page(self, headers: Headers) -> bool:
+        """Whether no page of an origin that has not been let in makes a request."""
+        origin = headers.get("origin")
+        if origin is None or {"*", origin} & set(self._settings.origins):
+            return True
+        # An origin that cannot be read is nobody's.
+        return _parts(origin).netloc == headers.get("host", "") != ""
 
     def _admitted(self, path: str, headers: Headers) -> str:
         if path in OPEN:
@@ -184,18 +167,31 @@ class Access:
         return given.hex()[:32]
 
     def _refuse_pages(self, headers: Headers) -> None:
-        host = urlsplit("//" + headers.get("host", "localhost")).hostname or ""
-        origin = headers.get("origin")
-        at_home = origin is None or is_loopback(urlsplit(origin).hostname or "")
-        allowed = {"*", origin} & set(self._settings.origins)
+        host = _parts("//" + headers.get("host", "localhost")).hostname or ""
         if not is_loopback(host):
             raise _not_at_home(
                 "the request names another host", "give the server keys (AURIS_API_KEYS)"
             )
-        if not (at_home or allowed):
+        if not self._is_own_page(headers):
             raise _not_at_home(
                 "a web page of another origin asks", "let its origin in with --cors-origin"
             )
+
+
+def _parts(address: str) -> SplitResult:
+    """An address taken apart; nothing where it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
+
+
+def _refusal(error: ApiError) -> JSONResponse:
+    return JSONResponse(error.body(), error.status, error.headers)
+
+
+def _stopping() -> JSONResponse:
+    return _refusal(ApiError(503, "The server is stopping: send the request again.", code=STOPPING))
 
 
 def _not_at_home(found: str, remedy: str) -> ApiError:
@@ -215,49 +211,3 @@ def _with_key(headers: Headers, subprotocols: Sequence[str]) -> Headers:
                 key = name.removeprefix(KEY_SUBPROTOCOL)
                 return Headers({**headers, "authorization": f"Bearer {key}"})
     return headers
-
-
-class _Body:
-    """The body of a request, up to a limit."""
-
-    def __init__(self, receive: Receive, most: int) -> None:
-        self._receive = receive
-        self._most = most
-        self._taken = 0
-        self._more = True
-
-    def announced(self, length: str | None) -> None:
-        """Refuse what says that it is too long."""
-        if length is not None and length.isdecimal() and int(length) > self._most:
-            raise self._too_large()
-
-    async def receive(self) -> Message:
-        """The next part; behind the last one, the end of the connection."""
-        if not self._more:
-            return await self._receive()
-        try:
-            message = await asyncio.wait_for(self._receive(), SILENT_SECONDS)
-        except (TimeoutError, asyncio.TimeoutError):
-            raise ApiError(
-                408, f"Nothing of the request came for {SILENT_SECONDS:g} s.", code="timeout"
-            ) from None
-        if message["type"] == "http.request":
-            self._more = message.get("more_body", False)
-            self._taken += len(message.get("body", b""))
-            if self._taken > self._most:
-                raise self._too_large()
-        return message
-
-    async def drain(self) -> None:
-        """Read a little of what is not wanted."""
-        while self._more and self._taken < DRAINED:
-            message = await self._receive()
-            self._more = message.get("more_body", False)
-            self._taken += len(message.get("body", b""))
-
-    def _too_large(self) -> ApiError:
-        return ApiError(
-            413,
-            f"The request is larger than {self._most} bytes, the most that this server takes.",
-            code="request_too_large",
-        )

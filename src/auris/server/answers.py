@@ -94,8 +94,10 @@ def tokens_used(
     """
     if not isinstance(recognizer.config, QwenAsrConfig):
         return None
-    heard = sum(audio_tokens(round((s.end - s.start) / FRAME_SECONDS)) for s in segments)
-    told = len(segments) * len(recognizer.tokenizer.encode(asked.context))
+    # Silence that was left out went through no model.
+    recognized = [segment for segment in segments if segment.skipped == 0]
+    heard = sum(audio_tokens(round((s.end - s.start) / FRAME_SECONDS)) for s in recognized)
+    told = len(recognized) * len(recognizer.tokenizer.encode(asked.context))
     written = sum(len(segment.tokens) for segment in segments)
     return {
         "type": "tokens",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,23 +23,16 @@ from auris.server.calls import Gone
 from auris.server.failures import ApiError, as_api_error, is_full_disk
 from auris.server.form import SHOWN_LETTERS
 from auris.server.realtime import route as realtime_route
-from auris.server.settings import Settings
+from auris.server.realtime.route import other_sockets
+from auris.server.request_log import note_reason
 from auris.server.state import Server
 
-__all__ = ["SETTINGS", "create_app", "from_environment"]
-
-SETTINGS = "AURIS_SERVE_SETTINGS"
-"""Environment variable in which worker processes find their settings."""
+__all__ = ["create_app"]
 
 LEFT = 499
 """Status of an answer that nobody is there to read."""
 
 _LOG = logging.getLogger(__name__)
-
-
-def from_environment() -> FastAPI:
-    """The program of a worker process."""
-    return create_app(Server.load(Settings.from_json(os.environ[SETTINGS])))
 
 
 def create_app(server: Server) -> FastAPI:
@@ -64,6 +56,7 @@ def create_app(server: Server) -> FastAPI:
         app.include_router(routes.router)
     if server.settings.page:
         app.include_router(page_routes.router)
+    app.include_router(other_sockets)
     for kind in (
         ApiError,
         AurisError,
@@ -92,8 +85,7 @@ async def _told(request: Request, error: Exception) -> Response:
     if isinstance(error, Gone | ClientDisconnect):
         return Response(status_code=LEFT)
     told = _as_told(error)
-    if told.status >= 500:
-        _LOG.error("%d %s", told.status, type(error).__name__)
+    note_reason(request.scope, told.code or type(error).__name__)
     return JSONResponse(told.body(), told.status, told.headers)
 
 
@@ -130,4 +122,5 @@ def _wrong_parameter(fault: dict[str, Any]) -> ApiError:
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     """The answer for a fault of the program; its traceback goes to the log."""
+    note_reason(request.scope, type(error).__name__)
     return JSONResponse(ApiError(500, "The program failed.").body(), 500)

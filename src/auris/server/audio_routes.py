@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from typing import IO
 
 from fastapi import APIRouter
@@ -12,13 +15,16 @@ from starlette.responses import JSONResponse, Response
 
 from auris.server.answers import CONTENT_TYPES, answer
 from auris.server.calls import DIARIZED, Call, check_options, speakers_of
-from auris.server.engine import Priority
+from auris.server.engine_queue import SHORT_SECONDS, Priority
 from auris.server.events import EventStream
 from auris.server.failures import ApiError
 from auris.server.form import Asked, asked_of, translation_of
-from auris.server.intake import fetch, measured
+from auris.server.intake import TOO_LONG, Recording, fetch, measured
+from auris.server.pools import Lane
+from auris.server.presence import unless_left
 from auris.server.schema import KEY, TRANSCRIPTION, TRANSLATION
 from auris.server.serving import Served
+from auris.server.settings import Settings
 from auris.server.state import Server
 from auris.server.upload import form_of
 from auris.types import Transcript
@@ -36,12 +42,14 @@ async def transcriptions(request: Request) -> Response:
     async with AsyncExitStack() as held:
         form = await held.enter_async_context(form_of(request))
         asked, upload = asked_of(form, server.settings.most_prompt_letters)
-        call = await _call(server, asked, upload, held)
+        call = await _call(request, asked, upload, held)
         if asked.stream:
             # The upload has to outlive this function.
             return EventStream(server, call, held.pop_all())
-        transcript = await server.finished(call, request)
-    return rendered(transcript, call.asked, call.served)
+        running = asyncio.wrap_future(server.pools.calls.submit(call.run))
+        transcript = await unless_left(request.receive, running, call.cancelled.set)
+    # A long transcript takes a while to write, which is not the event loop's.
+    return await server.look(lambda: rendered(transcript, call.asked, call.served))
 
 
 @router.post("/translations", **TRANSLATION)
@@ -60,37 +68,66 @@ async def translations(request: Request) -> Response:
 
 
 async def opened(
-    server: Server, asked: Asked, upload: UploadFile | None, held: AsyncExitStack
+    request: Request, asked: Asked, upload: UploadFile | None, held: AsyncExitStack
 ) -> IO[bytes]:
     """The recording of a request, sent with it or fetched.
 
     Raises:
         ApiError, AudioError: there is none.
+        Gone: the caller left before.
     """
     if upload is not None:
         return upload.file
     assert asked.url is not None
+    server: Server = request.app.state.server
     url, files = asked.url, held.enter_context(ExitStack())
-    return await server.look(lambda: fetch(url, server.settings, files))
+    fetching = server.pools.fetch.submit(lambda: fetch(url, server.settings, files))
+    return await unless_left(request.receive, asyncio.wrap_future(fetching))
+
+
+async def _measured(
+    request: Request, file: IO[bytes], apart: bool, held: AsyncExitStack
+) -> Recording:
+    """A recording that has been read to its end: in the lane of short ones, where it is short.
+
+    How long it is comes out while it is read: the lane of short recordings gives up longer ones.
+    """
+    server: Server = request.app.state.server
+    files = held.enter_context(ExitStack())
+    cancelled = threading.Event()
+
+    async def read(lane: Lane, settings: Settings) -> Recording:
+        reading = lane.submit(
+            lambda: measured(file, settings, apart, server.decoders, files, cancelled)
+        )
+        return await unless_left(request.receive, asyncio.wrap_future(reading), cancelled.set)
+
+    most = server.settings.most_audio_seconds
+    short = replace(server.settings, most_audio_seconds=min(SHORT_SECONDS, most))
+    try:
+        return await read(server.pools.short, short)
+    except ApiError as error:
+        if error.code != TOO_LONG or short.most_audio_seconds == most:
+            raise
+    return await read(server.pools.long, server.settings)
 
 
 async def _call(
-    server: Server, asked: Asked, upload: UploadFile | None, held: AsyncExitStack
+    request: Request, asked: Asked, upload: UploadFile | None, held: AsyncExitStack
 ) -> Call:
     """A request whose recording has been measured and admitted."""
+    server: Server = request.app.state.server
     served = server.serving.pick(asked.model)
     await server.look(lambda: check_options(served, asked))
-    file = await opened(server, asked, upload, held)
+    file = await opened(request, asked, upload, held)
     apart = asked.response_format == DIARIZED
-    files = held.enter_context(ExitStack())
-    recording = await server.look(
-        lambda: measured(file, server.settings, apart, server.decoders, files)
-    )
+    recording = await _measured(request, file, apart, held)
     if apart:
         speakers_of(asked, recording.channels)
-    held.enter_context(server.gate.admitted(recording.seconds))
+    held.enter_context(server.gate.admitted(recording.samples))
     server.metrics.count("audio_seconds_accepted", recording.seconds)
-    return Call(served, asked, recording, Priority.FILE, server.settings.chunk_seconds)
+    priority = Priority.SHORT if recording.seconds <= SHORT_SECONDS else Priority.FILE
+    return Call(served, asked, recording, priority, server.settings.chunk_seconds)
 
 
 def rendered(transcript: Transcript, asked: Asked, served: Served) -> Response:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from auris.batching import Failure, PieceDone
 from auris.errors import EngineError
 from auris.pipeline import AsrPipeline, CallOptions
-from auris.server.engine import Priority
+from auris.server.engine_queue import Priority
 from auris.server.failures import ApiError
 from auris.server.form import Asked
 from auris.server.intake import Gone, Recording

@@ -10,14 +10,12 @@ their own, and do not wait for files.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 from auris.attempts import Attempt
@@ -25,30 +23,22 @@ from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.errors import AurisError, EngineError
 from auris.pieces import Options, Piece, Recognized
 from auris.recognizers import Recognizer
+from auris.server.engine_queue import Deliver, Lineup, PieceQueue, Priority, Ticket
+from auris.server.engine_time import Activity, TimeSheet
+from auris.server.niceness import lower_this_thread
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, Segment
 
-__all__ = ["Engine", "Load", "Priority", "SharedRecognizer"]
+__all__ = ["Engine", "Load", "SharedRecognizer"]
 
 WATCH_SECONDS = 0.1
 """How often a caller that waits for the engine asks whether it is still wanted."""
 
 
-class Priority(IntEnum):
-    """Whose pieces come first."""
+ENGINE_NICENESS = 2
+"""Of an engine's thread: answers that need no engine come first."""
 
-    FILE = 0
-    JOB = 1
-
-
-@dataclass(order=True)
-class _Ticket:
-    """A piece that waits for its turn or is under way."""
-
-    priority: Priority
-    number: int
-    piece: Piece = field(compare=False)
-    deliver: Callable[[Recognized | Exception | None], None] = field(compare=False)
+Work = tuple[Callable[[], None], "Future[None]"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +49,8 @@ class Load:
         waiting: pieces in the queue.
         under_way: pieces in the batch.
         audio_seconds: audio of files recognized so far.
-        busy_seconds: time spent on it.
-        live_seconds: time spent on live streams.
+        busy_seconds: time spent on files, up to now.
+        live_seconds: time spent on live streams, up to now.
     """
 
     waiting: int
@@ -86,14 +76,13 @@ class Engine:
         self.recognizer = recognizer
         self.rows = rows
         self._change = threading.Condition()
-        self._queue: list[_Ticket] = []
-        self._under_way: dict[int, _Ticket] = {}
-        self._numbers = itertools.count()
+        self._queue = PieceQueue()
+        self._under_way: dict[int, Ticket] = {}
         self._stopping = threading.Event()
         self._audio_seconds = 0.0
-        self._busy_seconds = 0.0
-        self._live: list[tuple[Callable[[], None], Future[None]]] = []
-        self._live_seconds = 0.0
+        self._time = TimeSheet()
+        self._live: deque[Work] = deque()
+        self._beside: deque[Work] = deque()
         self._thread = threading.Thread(target=self._run, name="auris-engine", daemon=True)
 
     def start(self) -> None:
@@ -120,15 +109,12 @@ class Engine:
                 len(self._queue),
                 len(self._under_way),
                 self._audio_seconds,
-                self._busy_seconds,
-                self._live_seconds,
+                self._time.seconds(Activity.FILES),
+                self._time.seconds(Activity.LIVE),
             )
 
     def submit(
-        self,
-        piece: Piece,
-        priority: Priority,
-        deliver: Callable[[Recognized | Exception | None], None],
+        self, piece: Piece, priority: Priority, deliver: Deliver, lineup: Lineup | None = None
     ) -> None:
         """Queue a piece.
 
@@ -137,6 +123,7 @@ class Engine:
             priority: whose turn comes first.
             deliver: called once, in the engine's thread, with the result, with what went wrong, or
                 with None where the piece was cancelled before its turn.
+            lineup: of a caller with several pieces.
 
         Raises:
             EngineError: the engine has stopped.
@@ -144,27 +131,44 @@ class Engine:
         with self._change:
             if not self.running:
                 raise _gone()
-            heapq.heappush(self._queue, _Ticket(priority, next(self._numbers), piece, deliver))
+            self._queue.put(piece, priority, deliver, lineup)
             self._change.notify_all()
 
     def between(self, job: Callable[[], None]) -> Future[None]:
-        """Do something in the engine's thread before the next step of any file.
+        """Do something for a live stream in the engine's thread, before the next step of any file.
 
         Raises:
             EngineError: the engine has stopped.
         """
+        return self._add(self._live, job)
+
+    def beside(self, job: Callable[[], None]) -> Future[None]:
+        """Do something for a file in the engine's thread; one such thing between two steps.
+
+        Raises:
+            EngineError: the engine has stopped.
+        """
+        return self._add(self._beside, job)
+
+    @property
+    def is_current_thread(self) -> bool:
+        """Whether the caller runs in the engine's thread."""
+        return threading.current_thread() is self._thread
+
+    def _add(self, works: deque[Work], job: Callable[[], None]) -> Future[None]:
         done: Future[None] = Future()
         with self._change:
             if not self.running:
                 raise _gone()
-            self._live.append((job, done))
+            works.append((job, done))
             self._change.notify_all()
         return done
 
     def _run(self) -> None:
+        lower_this_thread(ENGINE_NICENESS)
         while self._work_arrived():
             self._do_live()
-            began, live = time.perf_counter(), self._live_seconds
+            self._time.begin(Activity.FILES)
             try:
                 for result in self.recognizer.recognize(
                     self._at_hand(), self.rows + 1, self._stopping.is_set
@@ -172,14 +176,14 @@ class Engine:
                     self._finish(result.key, result)
             except Exception as error:
                 self._rescue(error)
-            with self._change:
-                meanwhile = self._live_seconds - live
-                self._busy_seconds += time.perf_counter() - began - meanwhile
+            self._time.begin(Activity.IDLE)
         with self._change:
-            left, jobs = [*self._under_way.values(), *self._queue], self._live
+            left = [*self._under_way.values(), *self._queue]
+            jobs = [*self._live, *self._beside]
             self._under_way.clear()
             self._queue.clear()
-            self._live = []
+            self._live.clear()
+            self._beside.clear()
         for ticket in left:
             ticket.deliver(None)
         for _, done in jobs:
@@ -189,25 +193,30 @@ class Engine:
     def _do_live(self) -> None:
         """All that live streams want now."""
         with self._change:
-            jobs, self._live = self._live, []
-        began = time.perf_counter()
-        for job, done in jobs:
-            if not done.set_running_or_notify_cancel():
-                continue
-            try:
-                job()
-            except Exception as error:
-                done.set_exception(error)
-            else:
-                done.set_result(None)
-        if jobs:
-            with self._change:
-                self._live_seconds += time.perf_counter() - began
+            works = list(self._live)
+            self._live.clear()
+        if works:
+            self._time.begin(Activity.LIVE)
+            for work in works:
+                _do(*work)
+            self._time.begin(Activity.FILES)
+
+    def _do_one_beside(self) -> None:
+        with self._change:
+            work = self._beside.popleft() if self._beside else None
+        if work is not None:
+            _do(*work)
 
     def _work_arrived(self) -> bool:
-        """Wait for a piece; False at the end."""
+        """Wait for something to do; False at the end."""
         with self._change:
-            self._change.wait_for(lambda: self._queue or self._live or self._stopping.is_set())
+            self._change.wait_for(
+                lambda: (
+                    len(self._queue) > 0
+                    or bool(self._live or self._beside)
+                    or self._stopping.is_set()
+                )
+            )
         return not self._stopping.is_set()
 
     def _at_hand(self) -> Iterator[Piece | None]:
@@ -217,6 +226,7 @@ class Engine:
         """
         while True:
             self._do_live()
+            self._do_one_beside()
             ticket = self._next()
             if ticket is not None:
                 yield replace(ticket.piece, key=ticket.number)
@@ -225,14 +235,13 @@ class Engine:
             else:
                 return
 
-    def _next(self) -> _Ticket | None:
+    def _next(self) -> Ticket | None:
         with self._change:
-            while self._queue:
-                first = self._queue[0]
+            while (first := self._queue.first()) is not None:
                 wanted = not first.piece.cancelled()
                 if wanted and len(self._under_way) >= self.rows:
                     return None
-                heapq.heappop(self._queue)
+                self._queue.take(first)
                 if wanted:
                     self._under_way[first.number] = first
                     return first
@@ -256,7 +265,7 @@ class Engine:
                 outcome = self._alone(ticket)
             self._finish(ticket.number, outcome)
 
-    def _alone(self, ticket: _Ticket) -> Recognized | Exception:
+    def _alone(self, ticket: Ticket) -> Recognized | Exception:
         piece = replace(ticket.piece, key=ticket.number)
         try:
             (result,) = self.recognizer.recognize([piece], 1, self._stopping.is_set)
@@ -308,12 +317,13 @@ class SharedRecognizer:
             return left.is_set() or cancelled()
 
         waiting = (piece for piece in pieces if piece is not None)
+        lineup = Lineup()
         given = 0
         try:
             while not unwanted():
                 for piece in itertools.islice(waiting, rows - given):
                     wanted = replace(piece, cancelled=unwanted)
-                    self.engine.submit(wanted, self.priority, results.put)
+                    self.engine.submit(wanted, self.priority, results.put, lineup)
                     given += 1
                 if given == 0:
                     return
@@ -356,6 +366,17 @@ class SharedRecognizer:
                 ) from result
             return result
         return None
+
+
+def _do(job: Callable[[], None], done: Future[None]) -> None:
+    if not done.set_running_or_notify_cancel():
+        return
+    try:
+        job()
+    except Exception as error:
+        done.set_exception(error)
+    else:
+        done.set_result(None)
 
 
 def _gone() -> EngineError:

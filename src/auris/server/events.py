@@ -13,11 +13,14 @@ from starlette.types import Receive, Scope, Send
 from auris.errors import AurisError
 from auris.server.answers import Deltas, done_event, formats_event
 from auris.server.calls import Call, Gone
-from auris.server.failures import ApiError, as_api_error
-from auris.server.state import Server, until_left
+from auris.server.failures import STOPPING, ApiError, as_api_error
+from auris.server.presence import until_left
+from auris.server.state import Server
 from auris.types import Segment
 
 __all__ = ["EventStream"]
+
+STOPPED = "The server is stopping: send the request again."
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -52,17 +55,21 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         loop = asyncio.get_running_loop()
-        events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        events: asyncio.Queue[bytes | None] = asyncio.Queue()
 
         def tell(event: dict[str, Any] | None) -> None:
-            loop.call_soon_threadsafe(events.put_nowait, event)
+            sent = None if event is None else _encoded(event)
+            loop.call_soon_threadsafe(events.put_nowait, sent)
 
-        work = asyncio.ensure_future(self._server.streamed(lambda: self._run(tell)))
+        work = asyncio.ensure_future(self._server.pools.calls.run(lambda: self._run(tell)))
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             while (event := await events.get()) is not None:
-                body = f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
-                await send({"type": "http.response.body", "body": body, "more_body": True})
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        except asyncio.CancelledError:
+            # uvicorn cancels what is under way when the time for stopping is over.
+            body = _encoded(ApiError(503, STOPPED, code=STOPPING).body())
+            await send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             self._call.cancelled.set()
             await asyncio.shield(work)
@@ -92,3 +99,7 @@ class EventStream(Response):
             raise
         finally:
             tell(None)
+
+
+def _encoded(event: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()

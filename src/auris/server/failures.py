@@ -18,7 +18,10 @@ from auris.errors import (
     UsageError,
 )
 
-__all__ = ["ApiError", "as_api_error", "busy", "error_object", "is_full_disk"]
+__all__ = ["STOPPING", "ApiError", "as_api_error", "busy", "error_object", "is_full_disk"]
+
+STOPPING = "server_stopping"
+"""Code of the refusal of a server that stops."""
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"

@@ -26,7 +26,10 @@ from auris.server.failures import ApiError
 from auris.server.settings import Settings
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
-__all__ = ["Gone", "Recording", "checked", "fetch", "measured"]
+__all__ = ["TOO_LONG", "Gone", "Recording", "checked", "fetch", "measured"]
+
+TOO_LONG = "audio_too_long"
+"""Code of the refusal of a recording that is longer than the limit."""
 
 KEPT_SECONDS = 60.0
 """Longest recording whose samples are kept in memory: 3.8 MB."""
@@ -224,5 +227,5 @@ def _too_long(settings: Settings) -> ApiError:
         f"The recording is longer than {settings.most_audio_seconds:g} s, the most that this "
         "server takes.",
         param="file",
-        code="audio_too_long",
+        code=TOO_LONG,
     )

@@ -55,12 +55,14 @@ async def create(request: Request) -> Response:
             )
         served = server.serving.pick(asked.model)
         await server.look(lambda: check_options(served, asked))
-        file = await opened(server, asked, upload, held)
-        channels = await server.look(lambda: checked(file, server.settings, server.decoders))
+        file = await opened(request, asked, upload, held)
+        channels = await server.pools.short.run(
+            lambda: checked(file, server.settings, server.decoders)
+        )
         if asked.response_format == DIARIZED:
             speakers_of(asked, channels)
         owner, most = owner_of(request.scope), server.settings.most_jobs
-        job = await server.look(lambda: server.store.accept(owner, asked, file, most))
+        job = await server.pools.disk.run(lambda: server.store.accept(owner, asked, file, most))
     server.jobs.look()
     server.metrics.count("jobs_accepted")
     return JSONResponse(job.to_dict(), 202)

@@ -2,36 +2,79 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from typing import Any
 
-__all__ = ["LOGS", "WithoutWebSockets"]
+__all__ = ["FORMATS", "JsonLines", "WithoutWebSockets", "log_config"]
 
-LOGS: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-    "filters": {"without_websockets": {"()": "auris.server.log.WithoutWebSockets"}},
-    "handlers": {
-        "stderr": {
-            "class": "logging.StreamHandler",
-            "formatter": "plain",
-            "filters": ["without_websockets"],
-            "stream": "ext://sys.stderr",
+FORMATS = ("text", "json")
+
+FIELDS = "fields"
+"""Attribute of a record with further fields of its JSON form."""
+
+
+def log_config(form: str) -> dict[str, Any]:
+    """The configuration of all loggers.
+
+    uvicorn's own log of requests is off: it writes whole addresses.
+
+    Args:
+        form: one of `FORMATS`.
+    """
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "text": {"format": "%(asctime)s %(process)d %(levelname)s %(message)s"},
+            "json": {"()": "auris.server.log.JsonLines"},
+        },
+        "filters": {"without_websockets": {"()": "auris.server.log.WithoutWebSockets"}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": form,
+                "filters": ["without_websockets"],
+                "stream": "ext://sys.stderr",
+            }
+        },
+        "loggers": {
+            name: {"handlers": ["stderr"], "level": level, "propagate": False}
+            for name, level in (
+                ("auris", "INFO"),
+                ("uvicorn", "INFO"),
+                ("uvicorn.error", "INFO"),
+                # asyncio says what becomes of tasks that nobody waits for.
+                ("asyncio", "WARNING"),
+                # It quotes bytes of broken forms.
+                ("python_multipart", "CRITICAL"),
+            )
+        },
+    }
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, process, message, and the fields of a request."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as a line."""
+        content: dict[str, Any] = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
         }
-    },
-    "loggers": {
-        name: {"handlers": ["stderr"], "level": level, "propagate": False}
-        for name, level in (
-            ("auris", "INFO"),
-            ("uvicorn", "INFO"),
-            ("uvicorn.error", "INFO"),
-            # It quotes bytes of broken forms.
-            ("python_multipart", "CRITICAL"),
-        )
-    },
-}
-"""uvicorn's own log of requests is off: it writes whole addresses."""
+        content |= getattr(record, FIELDS, {})
+        if record.exc_info:
+            content["exception"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=False)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """The time in UTC, in the form of RFC 3339."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        return f"{seconds}.{int(record.msecs):03d}Z"
 
 
 OF_CLIENTS = (

@@ -1,84 +1,166 @@
-"""What the server counts, in the text format of Prometheus."""
+"""What the server counts, for Prometheus.
+
+Counters and gauges are those of `prometheus_client`. Where its multiprocess mode is on, which
+`auris.server.run` sees to for several workers, what is shown is the sum over all of them.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 
-__all__ = ["BUCKETS", "Metrics", "line"]
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from auris.server.engine import Load
+
+__all__ = ["CONTENT_TYPE_LATEST", "MULTIPROCESS", "Metrics"]
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable with the folder that worker processes share, read by `prometheus_client`."""
 
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Bounds of the histogram of answers, in seconds."""
 
 METHODS = frozenset({"GET", "POST", "DELETE", "OPTIONS", "HEAD"})
 
+EVENTS = {
+    "audio_seconds_accepted": "Seconds of audio that calls sent and that was admitted.",
+    "jobs_accepted": "Jobs that were accepted.",
+    "realtime_sessions": "Realtime sessions that were opened.",
+    "realtime_items": "Items of realtime sessions.",
+    "realtime_audio_seconds": "Seconds of audio of realtime sessions.",
+}
+"""What `Metrics.count` counts, and its description."""
 
-def line(name: str, value: float, **labels: str) -> str:
-    """A sample; values of labels are names of our own, which need no escapes."""
-    told = ",".join(f'{label}="{text}"' for label, text in labels.items())
-    return f"{name}{{{told}}} {value:g}\n" if told else f"{name} {value:g}\n"
+ENGINE_COUNTERS = {
+    "audio_seconds": "Seconds of audio of files that were recognized.",
+    "busy_seconds": "Seconds that the engine spent on files.",
+    "live_seconds": "Seconds that the engine spent on live streams.",
+}
+"""Fields of `Load` that only grow."""
 
 
 class Metrics:
-    """Counters of one process."""
+    """Counters and gauges of one process, or of all worker processes together."""
 
     def __init__(self) -> None:
+        disable_created_metrics()
+        self._registry = CollectorRegistry()
+        counter = partial(Counter, namespace="auris", registry=self._registry)
+        gauge = partial(
+            Gauge, namespace="auris", registry=self._registry, multiprocess_mode="livesum"
+        )
+        self._requests = counter(
+            "requests", "Requests that were answered.", ["method", "route", "status"]
+        )
+        self._seconds = Histogram(
+            "request_seconds",
+            "Seconds from a request to the end of its answer.",
+            ["route"],
+            namespace="auris",
+            registry=self._registry,
+            buckets=BUCKETS,
+        )
+        self._events = {name: counter(name, told) for name, told in EVENTS.items()}
+        self._engines = {
+            name: counter(f"engine_{name}", told, ["model"])
+            for name, told in ENGINE_COUNTERS.items()
+        }
+        self._queues = {
+            "waiting": gauge("pieces_waiting", "Pieces in the queue.", ["model"]),
+            "under_way": gauge("pieces_under_way", "Pieces in the batch.", ["model"]),
+        }
+        self._in_flight = gauge("audio_seconds_in_flight", "Seconds of audio of calls under way.")
+        self._open_sessions = gauge("realtime_sessions_open", "Realtime sessions that are open.")
         self._lock = threading.Lock()
-        self._requests: Counter[tuple[str, str, int]] = Counter()
-        self._within: dict[str, list[int]] = {}
-        self._seconds: dict[str, float] = {}
-        self._events: dict[str, float] = {}
+        self._counted: dict[tuple[str, str], float] = {}
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer."""
         method = method if method in METHODS else "other"
-        with self._lock:
-            self._requests[method, route, status] += 1
-            self._seconds[route] = self._seconds.get(route, 0.0) + seconds
-            within = self._within.setdefault(route, [0] * (len(BUCKETS) + 1))
-            for place, bound in enumerate((*BUCKETS, float("inf"))):
-                within[place] += seconds <= bound
+        self._requests.labels(method, route, status).inc()
+        self._seconds.labels(route).observe(seconds)
 
     def count(self, event: str, amount: float = 1) -> None:
-        """Count something else."""
-        with self._lock:
-            self._events[event] = self._events.get(event, 0.0) + amount
+        """Count something else, see `EVENTS`."""
+        self._events[event].inc(amount)
 
-    def text(self, gauges: Iterable[tuple[str, Mapping[str, str], float]]) -> str:
-        """All of it.
+    def observe(self, loads: Mapping[str, Load], in_flight: float, sessions: int) -> None:
+        """Take over what is kept elsewhere.
 
         Args:
-            gauges: names, labels and values as they are now; those of a name follow each other.
+            loads: of the engines, by the name of the model.
+            in_flight: seconds of audio of calls under way.
+            sessions: realtime sessions that are open.
         """
-        with self._lock:
-            parts = ["# TYPE auris_requests_total counter\n"]
-            for (method, route, status), count in sorted(self._requests.items()):
-                labels = {"method": method, "route": route, "status": str(status)}
-                parts.append(line("auris_requests_total", count, **labels))
-            parts.append("# TYPE auris_request_seconds histogram\n")
-            for route, within in sorted(self._within.items()):
-                parts += self._histogram(route, within)
-            for event, amount in sorted(self._events.items()):
-                parts.append(f"# TYPE auris_{event}_total counter\n")
-                parts.append(line(f"auris_{event}_total", amount))
-        last = None
-        for name, told, value in gauges:
-            if name != last:
-                kind = "counter" if name.endswith("_total") else "gauge"
-                parts.append(f"# TYPE {name} {kind}\n")
-                last = name
-            parts.append(line(name, value, **told))
-        return "".join(parts)
+        self._in_flight.set(in_flight)
+        self._open_sessions.set(sessions)
+        for model, load in loads.items():
+            for name, gauge in self._queues.items():
+                gauge.labels(model).set(getattr(load, name))
+            for name, counter in self._engines.items():
+                self._raise(counter, name, model, getattr(load, name))
 
-    def _histogram(self, route: str, within: list[int]) -> list[str]:
-        name = "auris_request_seconds"
-        bounds = [f"{bound:g}" for bound in BUCKETS] + ["+Inf"]
-        return [
-            *(
-                line(f"{name}_bucket", count, route=route, le=bound)
-                for bound, count in zip(bounds, within, strict=True)
-            ),
-            line(f"{name}_sum", self._seconds[route], route=route),
-            line(f"{name}_count", within[-1], route=route),
-        ]
+    def _raise(self, counter: Counter, name: str, model: str, total: float) -> None:
+        """Bring a counter to a total that is counted elsewhere."""
+        with self._lock:
+            before = self._counted.get((name, model), 0.0)
+            counter.labels(model).inc(max(total - before, 0.0))
+            self._counted[name, model] = max(total, before)
+
+    def text(self, jobs: Mapping[str, int]) -> bytes:
+        """All of it, in the text format of Prometheus.
+
+        Args:
+            jobs: how many there are by status, whichever process works on them.
+        """
+        shown = self._registry
+        if folder := os.environ.get(MULTIPROCESS):
+            _forget_ended(Path(folder))
+            shown = CollectorRegistry()
+            MultiProcessCollector(shown)
+        others = CollectorRegistry()
+        others.register(_Jobs(jobs))
+        return generate_latest(shown) + generate_latest(others)
+
+
+def _forget_ended(folder: Path) -> None:
+    """Remove the gauges of processes that have ended; what they counted stays."""
+    for file in folder.glob("gauge_livesum_*.db"):
+        process = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            mark_process_dead(process)
+
+
+class _Jobs:
+    """The gauge of jobs, which all processes share."""
+
+    def __init__(self, jobs: Mapping[str, int]) -> None:
+        self._jobs = jobs
+
+    def collect(self) -> Iterator[Metric]:
+        """The samples."""
+        family = GaugeMetricFamily("auris_jobs", "Jobs by status.", labels=["status"])
+        for status, count in sorted(self._jobs.items()):
+            family.add_metric([status], count)
+        yield family
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry need not know it before."""
+        return ()

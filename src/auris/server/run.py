@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,31 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from auris.errors import UsageError
-from auris.server.app import SETTINGS, create_app
-from auris.server.log import LOGS
+from auris.server.app import create_app
+from auris.server.connections import BACKLOG, GuardedHttp, GuardedWebSocket, most_connections
+from auris.server.log import log_config
+from auris.server.metrics import MULTIPROCESS
 from auris.server.port import SharedPort, check_free
 from auris.server.settings import Settings
 from auris.server.state import Server
+from auris.server.worker import WorkerProgram
 
-__all__ = ["SOCKETS", "Listening", "run"]
+__all__ = ["CONNECTIONS", "Listening", "run"]
 
-PROGRAM = "auris.server.app:from_environment"
-"""What a worker process runs."""
-
-SOCKETS: dict[str, Any] = {
-    "ws": "websockets-sansio",
+CONNECTIONS: dict[str, Any] = {
+    "loop": "asyncio",
+    "backlog": BACKLOG,
+    "http": GuardedHttp,
+    "h11_max_incomplete_event_size": 64 << 10,
+    "timeout_keep_alive": 5,
+    "ws": GuardedWebSocket,
     "ws_max_size": 16 << 20,
+    "ws_ping_interval": 20.0,
+    "ws_ping_timeout": 20.0,
     # Audio hardly shrinks, and what is small could unpack to what is large.
     "ws_per_message_deflate": False,
 }
-"""uvicorn's options of WebSockets."""
+"""uvicorn's options of connections."""
 
 _LOG = logging.getLogger("uvicorn.error")
 
@@ -44,6 +52,7 @@ class Listening:
         host, port: the address.
         workers: processes.
         stop_seconds: what calls under way get to finish when stopping.
+        log_format: one of `auris.server.log.FORMATS`.
         certificate, key: files for https.
     """
 
@@ -51,6 +60,7 @@ class Listening:
     port: int
     workers: int
     stop_seconds: int
+    log_format: str = "text"
     certificate: Path | None = None
     key: Path | None = None
 
@@ -65,10 +75,11 @@ def run(settings: Settings, listening: Listening) -> None:
         "host": listening.host,
         "port": listening.port,
         "timeout_graceful_shutdown": listening.stop_seconds,
-        "log_config": LOGS,
+        "log_config": log_config(listening.log_format),
         "access_log": False,
         "server_header": False,
-        **SOCKETS,
+        "limit_concurrency": most_connections(),
+        **CONNECTIONS,
     }
     if (listening.certificate is None) != (listening.key is None):
         raise UsageError(
@@ -84,11 +95,16 @@ def run(settings: Settings, listening: Listening) -> None:
         if not server.started:
             sys.exit(1)
         return
-    os.environ[SETTINGS] = settings.to_json()
-    _run_workers(uvicorn.Config(PROGRAM, factory=True, workers=listening.workers, **options))
+    config = uvicorn.Config(
+        WorkerProgram(settings), factory=True, workers=listening.workers, **options
+    )
+    with tempfile.TemporaryDirectory(prefix="auris-metrics-") as folder:
+        os.environ[MULTIPROCESS] = folder
+        _run_workers(config)
 
 
 def _run_workers(config: uvicorn.Config) -> None:
+    """Run the worker processes; they get the settings, keys included, through a pipe."""
     if sys.platform == "linux":
         port: socket.socket = SharedPort.bound(config.host, config.port)
         host, number = port.getsockname()[:2]

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from auris.align import ForcedAligner
+from auris.align import Alignment, ForcedAligner, ctc_alignment
 from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
-from auris.server.engine import Engine, Priority, SharedRecognizer
+from auris.server.engine import Engine, SharedRecognizer
+from auris.server.engine_alignment import EngineAlignment
+from auris.server.engine_queue import Priority
 from auris.server.failures import ApiError
 from auris.server.settings import Settings
 from auris.streaming import StreamPool
@@ -28,7 +30,7 @@ class Served:
         pipelines: over the engine, for each kind of caller.
         live: the pipeline of streams.
         pool: their streams, computed in the engine's thread.
-        aligner: places words, where the model's own CTC head does not.
+        aligner: places words in the engine's thread: another model's, or by the own CTC head.
         since: when it was loaded, in seconds since 1970.
     """
 
@@ -37,7 +39,7 @@ class Served:
     pipelines: dict[Priority, AsrPipeline]
     live: AsrPipeline
     pool: StreamPool
-    aligner: ForcedAligner | None
+    aligner: ForcedAligner
     since: int
 
     @classmethod
@@ -61,7 +63,17 @@ class Served:
         if loaded.model.origin == "directory":
             name = Path(name).resolve().name  # Where it lies is nobody else's business.
         pool = StreamPool(loaded.recognizer, settings.most_realtime_sessions, engine.between)
-        return cls(name, engine, pipelines, loaded, pool, aligner, int(time.time()))
+
+        def alignment() -> Alignment:
+            if aligner is not None:
+                return aligner.alignment
+            recognizer = loaded.recognizer
+            return ctc_alignment(
+                loaded.backend, recognizer.config, recognizer.tokenizer, loaded.model.directory
+            )
+
+        own = ForcedAligner(EngineAlignment(engine, alignment))
+        return cls(name, engine, pipelines, loaded, pool, own, int(time.time()))
 
 
 class Serving:

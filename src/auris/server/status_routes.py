@@ -6,9 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from auris.server.capabilities import capabilities
+from auris.server.metrics import CONTENT_TYPE_LATEST
 from auris.server.schema import HEALTH, KEY, METRICS, MODEL, MODELS
 from auris.server.serving import Served
 from auris.server.state import Server
@@ -56,9 +57,17 @@ async def health(request: Request) -> Response:
 
 @router.get("/metrics", dependencies=[KEY], **METRICS)
 async def metrics(request: Request) -> Response:
-    """Counters of this process, for Prometheus."""
+    """Counters and gauges of all processes, for Prometheus."""
     server: Server = request.app.state.server
-    gauges = await server.look(server.gauges)
-    return PlainTextResponse(
-        server.metrics.text(gauges), media_type="text/plain; version=0.0.4; charset=utf-8"
-    )
+
+    def text() -> bytes:
+        server.observe()
+        return server.metrics.text(server.store.counts())
+
+    return Response(await server.look(text), media_type=CONTENT_TYPE_LATEST)
+
+
+# The description of the API does not mention these.
+for path, answer in (("/health", health), ("/metrics", metrics), ("/v1/models", models)):
+    keys = [] if answer is health else [KEY]
+    router.add_api_route(path, answer, methods=["HEAD"], dependencies=keys, include_in_schema=False)

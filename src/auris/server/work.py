@@ -19,7 +19,7 @@ from auris.pieces import Options, Piece, Recognized
 from auris.pipeline import AsrPipeline
 from auris.recognizers import Recognizer
 from auris.server.calls import DIARIZED, Call, Gone
-from auris.server.engine import Priority
+from auris.server.engine_queue import Priority
 from auris.server.failures import ApiError, as_api_error, is_full_disk
 from auris.server.intake import measured
 from auris.server.jobs import LEASE_SECONDS, Job, JobStore

@@ -13,12 +13,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from auris.server.failures import ApiError, busy
 from auris.server.realtime.session import RealtimeSession
+from auris.server.request_log import note_reason
 from auris.server.serving import Served
 from auris.server.state import Server
 
-__all__ = ["router"]
+__all__ = ["other_sockets", "router"]
 
 router = APIRouter()
+other_sockets = APIRouter()
 
 SUBPROTOCOL = "realtime"
 OLDER_SUBPROTOCOL = "openai-beta.realtime-v1"
@@ -40,7 +42,7 @@ async def realtime(socket: WebSocket) -> None:
     try:
         served, name = _wanted(socket, server)
     except ApiError as error:
-        await socket.send_denial_response(JSONResponse(error.body(), error.status, error.headers))
+        await _refuse(socket, error)
         return
     offered: Sequence[str] = socket.scope["subprotocols"]
     older = OLDER_SUBPROTOCOL in offered or socket.headers.get(OLDER_HEADER[0]) == OLDER_HEADER[1]
@@ -60,6 +62,18 @@ async def realtime(socket: WebSocket) -> None:
         await _run(socket, session, server.settings.most_idle_seconds)
     finally:
         server.realtime_sessions -= 1
+
+
+@other_sockets.websocket("/{path:path}")
+async def nowhere(socket: WebSocket) -> None:
+    """There is no WebSocket at any other path."""
+    rule = "There is no WebSocket at this path: connect to /v1/realtime."
+    await _refuse(socket, ApiError(404, rule, code="not_found"))
+
+
+async def _refuse(socket: WebSocket, error: ApiError) -> None:
+    note_reason(socket.scope, error.code)
+    await socket.send_denial_response(JSONResponse(error.body(), error.status, error.headers))
 
 
 def _wanted(socket: WebSocket, server: Server) -> tuple[Served, str]:

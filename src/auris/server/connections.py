@@ -1,0 +1,226 @@
+"""Connections that hold a place without using it are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+
+__all__ = ["BACKLOG", "GuardedHttp", "GuardedWebSocket", "most_connections", "quiet_accept_errors"]
+
+HEADER_SECONDS = 10.0
+"""Longest time from the beginning of a connection, or of a later request, to the end of its header,
+however often some of it comes."""
+
+WRITE_SECONDS = 60.0
+"""Longest time in which a client takes nothing of an answer that does not fit into its buffers."""
+
+BACKLOG = 128
+"""Connections that the system holds until they are accepted; asyncio accepts as many at once."""
+
+RESERVED_FILES = 128
+"""Open files that are for other things than connections, beside two for each request."""
+
+ACCEPT_ERRORS_SECONDS = 10.0
+"""Time between lines of the log about connections that could not be accepted."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def most_connections() -> int:
+    """How many connections may be open, by the process's limit of open files, which is raised.
+
+    A connection may need two more files while its request is worked on, and as many as the backlog
+    can be accepted before any of them is looked at.
+    """
+    if sys.platform == "win32":
+        return 500
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if hard == resource.RLIM_INFINITY else min(hard, 8192)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    files = 8192 if soft == resource.RLIM_INFINITY else min(soft, 8192)
+    return max(16, (files - RESERVED_FILES - 2 * BACKLOG) // 3)
+
+
+class _WriteGuard:
+    """Ends a connection whose client takes nothing for too long."""
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, transport: asyncio.Transport) -> None:
+        """The client has to take something soon."""
+        self.end()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(WRITE_SECONDS, transport.abort)
+
+    def end(self) -> None:
+        """It did."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class GuardedHttp(H11Protocol):
+    """An HTTP connection with a limit for the time in which no request is under way.
+
+    uvicorn's own limit is for the time after an answer, and ends with the first byte of the next
+    request. Where there are as many connections as `limit_concurrency` allows, a new one ends the
+    one that has been without a request for longest.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.waiting_since: float | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._writing = _WriteGuard()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; the first request has to come soon."""
+        super().connection_made(transport)
+        _give_up_unread_data(transport)
+        self._await_request()
+        most = self.config.limit_concurrency
+        if most is not None and len(self.connections) >= most:
+            _make_room(self.connections)
+
+    def data_received(self, data: bytes) -> None:
+        """Take some of a request; what comes while none is under way does not prolong the wait."""
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """A request is over; the next one has to come soon."""
+        super().on_response_complete()
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._request_began()
+        self._writing.end()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client is slower than the answer."""
+        super().pause_writing()
+        self._writing.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        """The client took some of it."""
+        super().resume_writing()
+        self._writing.end()
+
+    def make_room(self) -> None:
+        """End at once, for another connection."""
+        self.waiting_since = None
+        self.transport.abort()
+
+    def _look(self) -> None:
+        """Notice where a request has begun or none is under way."""
+        became_websocket = self.transport.get_protocol() is not self
+        under_way = self.cycle is not None and not self.cycle.response_complete
+        if became_websocket or under_way:
+            self._request_began()
+        elif self._deadline is None and not self.transport.is_closing():
+            self._await_request()
+
+    def _await_request(self) -> None:
+        self.waiting_since = time.monotonic()
+        self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _request_began(self) -> None:
+        self.waiting_since = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class GuardedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket whose client has to take what is sent."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._writing = _WriteGuard()
+
+    def pause_writing(self) -> None:
+        """The client is slower than the messages."""
+        super().pause_writing()
+        self._writing.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        """The client took some of them."""
+        super().resume_writing()
+        self._writing.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._writing.end()
+        super().connection_lost(exc)
+
+
+def _make_room(connections: Any) -> None:
+    """End the connection that has been without a request for longest."""
+    waiting = list(_without_request(connections))
+    if waiting:
+        min(waiting, key=lambda found: cast(float, found.waiting_since)).make_room()
+
+
+def _without_request(connections: Any) -> Iterator[GuardedHttp]:
+    for found in connections:
+        if isinstance(found, GuardedHttp) and found.waiting_since is not None:
+            yield found
+
+
+def _give_up_unread_data(transport: asyncio.Transport) -> None:
+    """Let the system end a connection whose client does not take its last data."""
+    connection = transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if connection is not None and option is not None and connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.IPPROTO_TCP, option, round(1000 * WRITE_SECONDS))
+
+
+class _AcceptErrors:
+    """Logs connections that could not be accepted, one line for many of them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._next = 0.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and "accept" in context.get("message", "")):
+            loop.default_exception_handler(context)
+            return
+        self._count += 1
+        now = time.monotonic()
+        if now >= self._next:
+            _LOG.error(
+                "connections could not be accepted (%s, %d times): raise the limit of open files",
+                error.strerror,
+                self._count,
+            )
+            self._count, self._next = 0, now + ACCEPT_ERRORS_SECONDS
+
+
+def quiet_accept_errors() -> None:
+    """Log at most a line every `ACCEPT_ERRORS_SECONDS` where the running loop cannot accept."""
+    asyncio.get_running_loop().set_exception_handler(_AcceptErrors())

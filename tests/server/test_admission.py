@@ -1,0 +1,83 @@
+"""How much audio may be under way: counted exactly, and with room for short recordings."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+
+import pytest
+
+from auris.server.admission import Gate
+from auris.server.failures import ApiError
+from auris.types import SAMPLE_RATE
+
+HOUR = 3600.0
+
+
+def _gate(speed: float = 10.0) -> Gate:
+    return Gate(HOUR, lambda: speed)
+
+
+def _admitted(gate: Gate, seconds: float) -> AbstractContextManager[None]:
+    return gate.admitted(round(seconds * SAMPLE_RATE))
+
+
+def _refused(gate: Gate, seconds: float) -> int:
+    """The seconds that a refused caller is asked to wait."""
+    with pytest.raises(ApiError) as refused, _admitted(gate, seconds):
+        pass
+    assert refused.value.status == 429
+    return int(refused.value.headers["Retry-After"])
+
+
+def test_nothing_is_left_of_recordings_that_are_done() -> None:
+    """In seconds, rounded, these three left a thousandth, so nothing above an hour was admitted."""
+    gate = _gate()
+    with ExitStack() as calls:
+        for seconds in (9.5791875, 29.7661875, 8.107375):
+            calls.enter_context(_admitted(gate, seconds))
+    assert gate.seconds == 0
+    with _admitted(gate, 1.5 * HOUR):
+        assert gate.seconds == 1.5 * HOUR
+
+
+def test_short_recordings_get_in_beside_one_longer_than_all_the_room() -> None:
+    gate = _gate()
+    with _admitted(gate, 2 * HOUR), ExitStack() as calls:
+        for _ in range(30):
+            gate.check()
+            calls.enter_context(_admitted(gate, 60))
+        assert _refused(gate, 60) > 1
+        assert _refused(gate, 61) > 1
+
+
+def test_a_longer_recording_gets_in_beside_short_ones_that_take_all_the_room() -> None:
+    gate = _gate()
+    with ExitStack() as calls:
+        for _ in range(60):
+            calls.enter_context(_admitted(gate, 60))
+        with pytest.raises(ApiError):
+            gate.check()
+        with _admitted(gate, HOUR):
+            _refused(gate, 61)
+
+
+def test_longer_recordings_share_what_is_left() -> None:
+    gate = _gate()
+    with _admitted(gate, 1000), _admitted(gate, 1000), _admitted(gate, 1000):
+        _refused(gate, 601)
+        with _admitted(gate, 600):
+            assert gate.seconds == HOUR
+
+
+def test_refused_callers_are_asked_to_wait_until_there_is_likely_room() -> None:
+    with _admitted(_gate(10), HOUR):
+        pass
+    gate = _gate(10)
+    with _admitted(gate, HOUR):
+        assert 300 < _refused(gate, 100) <= 360
+    with _admitted(gate, 2000), _admitted(gate, 1600):
+        # Two at half the speed each; the first that ends makes the room.
+        assert 280 < _refused(gate, 100) <= 320
+    fast = _gate(1e6)
+    with _admitted(fast, HOUR):
+        assert _refused(fast, 100) == 1

@@ -1,0 +1,174 @@
+"""Connections that hold a place without using it are closed, and do not keep others out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from auris.server import connections, request_body
+from auris.server.connections import most_connections
+from auris.server.settings import Settings
+from tests.server.live import Live, running
+from tests.server.test_program import POSIX, SERVE, serving
+
+HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+UPLOAD = (
+    b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+    b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+)
+SECONDS = 60
+"""For what ends much sooner; the limits themselves are shortened."""
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(request_body, "SILENT_SECONDS", 0.3)
+
+
+def _connection(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), SECONDS)
+
+
+def _trickle(connection: socket.socket, sent: bytes) -> bytes:
+    """Send a byte at a time until the server closes the connection; what it answered."""
+    connection.settimeout(0.02)
+    end = time.monotonic() + SECONDS
+    answer = b""
+    for byte in iter(lambda: sent, None):
+        assert time.monotonic() < end, "the server keeps the connection"
+        try:
+            connection.sendall(byte)
+            more = connection.recv(1 << 16)
+        except TimeoutError:
+            continue
+        except OSError:
+            return answer
+        if not more:
+            return answer
+        answer += more
+    raise AssertionError
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_connection_without_a_request_is_closed(live: Live) -> None:
+    with _connection(live.url) as connection:
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_header_that_trickles_is_not_waited_for(live: Live) -> None:
+    with _connection(live.url) as connection:
+        connection.sendall(HEAD + b"X: ")
+        assert _trickle(connection, b"x") == b""
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_later_header_that_trickles_is_not_waited_for(live: Live) -> None:
+    with _connection(live.url) as connection:
+        connection.sendall(HEAD + b"\r\n")
+        answer = b""
+        while not answer.endswith(b'{"status":"ok"}'):
+            answer += connection.recv(4096)
+        connection.sendall(HEAD + b"X: ")
+        assert _trickle(connection, b"x") == b""
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_trickles_after_its_answer_is_not_waited_for(live: Live) -> None:
+    with _connection(live.url) as connection:
+        connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
+        assert _trickle(connection, b"x").startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_trickles_is_refused(live: Live) -> None:
+    with _connection(live.url) as connection:
+        connection.sendall(UPLOAD)
+        answer = _trickle(connection, b"x")
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"more slowly than" in answer
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_stops_is_refused(live: Live) -> None:
+    with _connection(live.url) as connection:
+        connection.sendall(UPLOAD)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_client_that_takes_no_answer_is_cut_off(live: Live) -> None:
+    requests = 2000
+    with _connection(live.url) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(2)
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with contextlib.suppress(OSError):
+            connection.sendall(request * requests)
+        time.sleep(1)
+        connection.settimeout(SECONDS)
+        answered = 0
+        with contextlib.suppress(OSError):
+            while more := connection.recv(1 << 20):
+                answered += more.count(b"HTTP/1.1 200")
+    assert answered < requests
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Live]:
+    settings = Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
+    with running(settings, limit_concurrency=8) as server:
+        yield server
+
+
+def test_a_new_connection_ends_the_one_that_has_waited_for_longest(small: Live) -> None:
+    idle = [_connection(small.url) for _ in range(30)]
+    with small.client() as client:
+        assert client.get("/health").status_code == 200
+    assert idle[0].recv(1) == b""
+    idle[-1].sendall(HEAD + b"\r\n")
+    assert idle[-1].recv(4096).startswith(b"HTTP/1.1 200")
+    for connection in idle:
+        connection.close()
+
+
+@POSIX
+def test_more_connections_than_files_leave_the_server_answering(tmp_path: Path) -> None:
+    """Of 400 connections, all without a request, and a limit of 256 open files."""
+    command = ["sh", "-c", 'ulimit -n 256 && exec "$@"', "sh", *SERVE]
+    with serving(tmp_path, command=command) as server:
+        idle = [_connection(server.url) for _ in range(400)]
+        with httpx.Client(base_url=server.url, timeout=SECONDS) as client:
+            assert client.get("/health").status_code == 200
+        for connection in idle:
+            connection.close()
+        log = server.log()
+    assert len(log.splitlines()) < 50, log[:5000]
+    assert "Traceback" not in log
+
+
+def test_connections_that_cannot_be_accepted_are_one_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handler = connections._AcceptErrors()
+    error = OSError(24, os.strerror(24))
+    context = {"message": "socket.accept() out of system resource", "exception": error}
+    for _ in range(1000):
+        handler(None, context)  # type: ignore[arg-type]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "Too many open files" in caplog.text
+
+
+def test_the_limit_of_connections_follows_from_that_of_open_files() -> None:
+    assert 16 <= most_connections() <= 8192 // 3

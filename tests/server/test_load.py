@@ -1,0 +1,184 @@
+"""Slow and heavy callers delay nobody else; and a server that stops does not wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from auris.server import audio_routes
+from auris.server.calls import Call, Gone
+from auris.server.presence import unless_left
+from auris.server.settings import Settings
+from tests.server.live import SAID, Live, running, speech, until
+
+
+class Slow:
+    """Stands for what reads recordings: all but those of a length wait until they are let go."""
+
+    def __init__(self, real: Callable[..., Any]) -> None:
+        self._real = real
+        self.begun = 0
+        self.go = threading.Event()
+
+    def __call__(self, file: Any, *given: Any) -> Any:
+        file.seek(0)
+        if file.read() == b"slow":
+            self.begun += 1
+            self.go.wait(60)
+        return self._real(file, *given)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    slow = Slow(audio_routes.measured)
+    monkeypatch.setattr(audio_routes, "measured", slow)
+    yield slow
+    slow.go.set()
+
+
+@pytest.fixture
+def callers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as callers:
+        yield callers
+
+
+def _settings(tmp_path: Path) -> Settings:
+    return Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("lane", ["short", "long"])
+def test_recordings_that_are_slow_to_read_delay_no_cheap_request(
+    tmp_path: Path, slow: Slow, callers: ThreadPoolExecutor, lane: str
+) -> None:
+    """Sixteen of them; with one pool of four threads nothing else was answered."""
+    with running(_settings(tmp_path)) as live:
+        if lane == "long":
+            live.server.pools.short, live.server.pools.long = (
+                live.server.pools.long,
+                live.server.pools.short,
+            )
+        asked = [callers.submit(live.transcribe, b"slow") for _ in range(16)]
+        until(lambda: slow.begun >= 2)
+        with live.client() as client:
+            for path in ("/health", "/metrics", "/v1/models", "/v1/jobs"):
+                assert client.get(path).status_code == 200
+            assert client.get("/v1/jobs/job_none").status_code == 404
+        slow.go.set()
+        assert {answer.result().status_code for answer in asked} == {400}
+
+
+def test_a_short_recording_is_read_beside_long_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callers: ThreadPoolExecutor, example: bytes
+) -> None:
+    """Long ones leave the lane of short ones after 60 s of them were read."""
+    real, go, begun = audio_routes.measured, threading.Event(), threading.Semaphore(0)
+
+    def measured(file: Any, settings: Settings, *given: Any) -> Any:
+        if settings.most_audio_seconds > 60:
+            begun.release()
+            go.wait(60)
+        return real(file, settings, *given)
+
+    monkeypatch.setattr(audio_routes, "measured", measured)
+    long = speech(35)
+    with running(_settings(tmp_path)) as live:
+        asked = [callers.submit(live.transcribe, long) for _ in range(8)]
+        assert begun.acquire(timeout=60)
+        assert live.transcribe(example).json()["text"] == SAID
+        go.set()
+        assert {answer.result().status_code for answer in asked} == {200}
+
+
+def test_recordings_of_callers_who_left_are_not_read(
+    tmp_path: Path, slow: Slow, callers: ThreadPoolExecutor
+) -> None:
+    with running(_settings(tmp_path)) as live:
+        left: list[Future[None]] = [callers.submit(_leave, live) for _ in range(12)]
+        for one in left:
+            one.result(60)
+        first = slow.begun
+        assert first <= 4
+        until(lambda: "499" in httpx.get(f"{live.url}/metrics").text)
+        slow.go.set()
+        assert live.transcribe(b"no audio").status_code == 400
+        assert slow.begun == first
+
+
+def _leave(live: Live) -> None:
+    with pytest.raises(httpx.ReadTimeout), live.client() as client:
+        client.post(
+            "/v1/audio/transcriptions",
+            files={"file": b"slow"},
+            data={"model": "tiny"},
+            timeout=httpx.Timeout(60, read=0.5),
+        )
+
+
+def test_a_server_that_stops_waits_for_no_recording_to_be_read(
+    tmp_path: Path, slow: Slow, callers: ThreadPoolExecutor
+) -> None:
+    with running(_settings(tmp_path), timeout_graceful_shutdown=1) as live:
+        asked = callers.submit(live.transcribe, b"slow")
+        until(lambda: slow.begun)
+    assert not slow.go.is_set()
+    answer = asked.result(60)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "server_stopping"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_that_a_stopping_server_does_not_finish_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    callers: ThreadPoolExecutor,
+    example: bytes,
+    stream: bool,
+) -> None:
+    begun = threading.Event()
+
+    def run(call: Call, *given: Any) -> None:
+        begun.set()
+        call.cancelled.wait(60)
+        raise Gone
+
+    monkeypatch.setattr(Call, "run", run)
+    with running(_settings(tmp_path), timeout_graceful_shutdown=1) as live:
+        asked = callers.submit(live.transcribe, example, stream=stream)
+        assert begun.wait(60)
+    answer = asked.result(60)
+    if stream:
+        assert answer.status_code == 200
+        (event,) = answer.text.strip().split("\n\n")
+        told = json.loads(event.removeprefix("data: "))
+    else:
+        assert answer.status_code == 503
+        told = answer.json()
+    assert told["error"]["code"] == "server_stopping"
+    assert told["error"]["type"] == "server_error"
+
+
+def test_work_that_fails_when_nobody_waits_any_more_is_no_error_of_the_loop() -> None:
+    told: list[dict[str, Any]] = []
+
+    async def call() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: told.append(context))
+        work: asyncio.Future[int] = loop.create_future()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(Gone):
+            await unless_left(receive, work)  # type: ignore[arg-type]
+        assert work.cancelled()
+
+    asyncio.run(call())
+    assert not told

@@ -1,0 +1,114 @@
+"""Work beside the event loop: cheap work does not wait for expensive work."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from auris.server.failures import ApiError
+from auris.server.pools import Lane, Pools
+
+
+class Held:
+    """Work that lasts until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.release()
+        assert self.go.wait(30)
+        return "done"
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    held = Held()
+    yield held
+    held.go.set()
+
+
+def test_full_lanes_do_not_delay_another_one(held: Held) -> None:
+    pools = Pools()
+    for lane in (pools.short, pools.long, pools.fetch, pools.disk):
+        for _ in range(64):
+            lane.submit(held)
+    assert pools.quick.submit(lambda: 7).result(30) == 7
+    assert pools.calls.submit(lambda: 8).result(30) == 8
+    pools.close()
+
+
+def test_results_and_faults_are_handed_over() -> None:
+    lane = Lane("test", 1)
+    assert lane.submit(lambda: "a").result(30) == "a"
+    with pytest.raises(ZeroDivisionError):
+        lane.submit(lambda: 1 // 0).result(30)
+    assert lane.submit(lambda: "b").result(30) == "b"
+    lane.close()
+
+
+def test_as_many_threads_work_as_there_is_work_for(held: Held) -> None:
+    lane = Lane("test", 3)
+    works = [lane.submit(held) for _ in range(5)]
+    for _ in range(3):
+        assert held.begun.acquire(timeout=30)
+    assert not held.begun.acquire(timeout=0.1)
+    held.go.set()
+    assert [work.result(30) for work in works] == ["done"] * 5
+    lane.close()
+
+
+def test_work_that_was_cancelled_before_its_turn_is_not_done(held: Held) -> None:
+    lane = Lane("test", 1, waiting=1)
+    first = lane.submit(held)
+    assert held.begun.acquire(timeout=30)
+    done: list[int] = []
+    assert lane.submit(lambda: done.append(1)).cancel()
+    second = lane.submit(lambda: done.append(2))  # It takes the place of the cancelled one.
+    held.go.set()
+    second.result(30)
+    assert first.result(30) == "done"
+    assert done == [2]
+    lane.close()
+
+
+def test_a_full_lane_refuses_and_says_when_to_come_again(held: Held) -> None:
+    lane = Lane("test", 1, waiting=2)
+    lane.submit(held)
+    assert held.begun.acquire(timeout=30)
+    lane.submit(held)
+    lane.submit(held)
+    with pytest.raises(ApiError) as refused:
+        lane.submit(held)
+    assert refused.value.status == 429
+    assert int(refused.value.headers["Retry-After"]) >= 3
+    lane.close()
+
+
+def test_closing_waits_for_no_work(held: Held) -> None:
+    lane = Lane("test", 1)
+    under_way = lane.submit(held)
+    assert held.begun.acquire(timeout=30)
+    waiting = lane.submit(held)
+    lane.close()
+    assert waiting.cancelled()
+    with pytest.raises(ApiError, match="stopping"):
+        lane.submit(held)
+    held.go.set()
+    assert under_way.result(30) == "done"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads")
+def test_threads_of_expensive_work_have_a_lower_priority() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    lane, before = Lane("test", 1, niceness=3), niceness()
+    assert lane.submit(niceness).result(30) == min(before + 3, 19)
+    assert niceness() == before
+    lane.close()
