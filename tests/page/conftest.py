@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from auris.audio.io import load
+from auris.server.calls import Call
 from auris.server.settings import Settings
+from auris.types import Transcript
+from tests.audio.media import encode, pcm
 from tests.server.live import EXAMPLE, Live, running, speech, until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -27,6 +33,45 @@ def _chromium() -> str | None:
 def holds(page: Any, expression: str) -> None:
     """Wait until a condition of the page holds; waiting inside it would break its own policy."""
     until(lambda: page.evaluate(expression))
+
+
+def flac(pauses: list[float], name: str = "long.flac") -> dict[str, Any]:
+    """A recording as a browser's file: the example, and after it each of the pauses."""
+    samples = load(EXAMPLE).samples
+    parts = [part for pause in pauses for part in (samples, np.zeros(round(pause * 16_000)))]
+    data = encode(pcm(np.concatenate(parts)[None].astype(np.float32)), 16_000, "flac", "flac")
+    return {"name": name, "mimeType": "audio/flac", "buffer": data}
+
+
+def downloaded(page: Any) -> dict[str, str]:
+    """The files that the page offers, by name."""
+    files = {}
+    for link in page.locator("#downloads a").all():
+        with page.expect_download() as downloading:
+            link.click()
+        got = downloading.value
+        files[got.suggested_filename] = Path(got.path()).read_bytes().decode()
+    return files
+
+
+@contextmanager
+def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Servers of this process give the segments of a recording, but hold back its result."""
+    resume = threading.Event()
+    run = Call.run
+
+    def wait(self: Call, *arguments: Any) -> Transcript:
+        transcript = run(self, *arguments)
+        while not (resume.is_set() or self.cancelled.is_set()):
+            resume.wait(0.02)
+        return transcript
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Call, "run", wait)
+        try:
+            yield
+        finally:
+            resume.set()
 
 
 class Shown:
@@ -46,6 +91,18 @@ class Shown:
         # Refused requests are in the console whatever the page makes of them.
         if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
             self.told.append(text)
+
+    def offer_prompt(self, prompt: bool) -> None:
+        """Load the page again with models that take a prompt, or do not, whatever they are."""
+
+        def answer(route: Any) -> None:
+            models = route.fetch().json()
+            for model in models["data"]:
+                model["capabilities"]["prompt"] = prompt
+            route.fulfill(json=models)
+
+        self.page.route("**/v1/models", answer)
+        self.page.reload()
 
     def ready(self) -> Any:
         """The page when it knows the models."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from auris.server.settings import Settings
-from tests.page.conftest import Opening, holds
+from tests.page.conftest import Opening, flac, holds
 from tests.server.live import EXAMPLE, SAID, running, until
 
 KEY = "a-key-of-some-length"
@@ -31,6 +31,7 @@ def test_everything_works_by_keyboard(opened: Opening) -> None:
         # Listening from the start: a browser takes a while to know that somebody does.
         choosers: list[Any] = []
         shown.page.on("filechooser", lambda chooser: choosers.append(chooser))
+        shown.offer_prompt(True)
         page = shown.ready()
         page.keyboard.press("Tab")
         assert _focused(page) == "Skip to the text"
@@ -70,6 +71,7 @@ def test_everything_works_by_keyboard(opened: Opening) -> None:
 
 def test_what_a_screen_reader_is_told(opened: Opening) -> None:
     with opened() as shown:
+        shown.offer_prompt(True)
         page = shown.recognized()
         assert page.get_by_role("main").count() == 1
         assert page.get_by_role("banner").count() == 1
@@ -103,7 +105,11 @@ def test_no_rule_of_accessibility_is_broken(opened: Opening) -> None:
         page = shown.ready()
         for state in ("empty", "recognized", "failed"):
             if state == "recognized":
-                shown.recognized()
+                shown.recognized(flac([3.0] * 3))
+                assert page.locator("#stable .time:visible").count() == 3
+                page.locator(".part").nth(6).click()
+                page.wait_for_selector(".part.heard")
+                page.evaluate("document.getElementById('audio').pause()")
             if state == "failed":
                 page.set_input_files(
                     "#file", {"name": "a.wav", "mimeType": "audio/wav", "buffer": b"no sound"}
@@ -119,7 +125,7 @@ def test_no_rule_of_accessibility_is_broken(opened: Opening) -> None:
 def test_nothing_is_cut_off_on_small_screens(opened: Opening) -> None:
     """Nor where a window becomes narrower, or a screen is turned."""
     with opened(viewport={"width": 320, "height": 740}, color_scheme="dark") as shown:
-        page = shown.recognized()
+        page = shown.recognized(flac([3.0] * 3))
         for width in (320, 1280, 768, 360):
             page.set_viewport_size({"width": width, "height": 740})
             _fits(page, width)
@@ -129,7 +135,7 @@ def _fits(page: Any, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width, width
     wide = page.evaluate(
         """width => [...document.querySelectorAll('main *')]
-          .filter(one => !one.closest('#scroller') && !one.closest('.unseen'))
+          .filter(one => !one.closest('#scroller, .unseen, #position'))
           .filter(one => one.getBoundingClientRect().right > width)
           .map(one => one.id || one.tagName)""",
         width,
@@ -155,7 +161,7 @@ def test_a_key_is_asked_for_where_one_is_needed(opened: Opening, tmp_path: Path)
         holds(page, "document.getElementById('error').textContent.includes('does not know')")
         page.fill("#key", "schlüssel mit „Zeichen“")
         page.keyboard.press("Enter")
-        holds(page, "document.getElementById('error').textContent.includes('looks like this')")
+        holds(page, "document.getElementById('error').textContent.includes('cannot be a key')")
         page.fill("#key", KEY)
         page.keyboard.press("Enter")
         shown.recognized()

@@ -124,8 +124,10 @@ def test_a_server_that_stops_is_told_and_nothing_is_lost(opened: Opening) -> Non
         page.wait_for_selector("#error:visible")
         assert "is stopping" in page.inner_text("#error")
         assert not _speaking(page)
+        page.wait_for_selector("#downloads a")
         assert page.inner_text("#stable") != ""
         assert page.locator("#downloads a").count() == 4
+        assert "is stopping" in page.inner_text("#error"), "the reason is still there"
 
 
 RESAMPLED = """async ([from, to, sizes]) => {

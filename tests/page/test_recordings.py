@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.page.conftest import Opening, holds
+from auris.audio.io import load
+from tests.audio.media import encode, pcm
+from tests.page.conftest import Opening, downloaded, flac, held_back, holds
 from tests.server.live import EXAMPLE, SAID, Live, speech
 
 TIMES = {"timestamp_granularities[]": ["word", "segment"]}
@@ -56,12 +58,7 @@ def test_downloads_are_what_the_api_gives(opened: Opening, live: Live) -> None:
     data = speech(3, pause=1.0)
     with opened() as shown:
         page = shown.recognized({"name": "talk.one.wav", "mimeType": "audio/wav", "buffer": data})
-        files = {}
-        for link in page.locator("#downloads a").all():
-            with page.expect_download() as downloading:
-                link.click()
-            got = downloading.value
-            files[got.suggested_filename] = Path(got.path()).read_bytes().decode()
+        files = downloaded(page)
     assert set(files) == {f"talk.one.{kind}" for kind in ("srt", "vtt", "txt", "json")}
     for kind in ("srt", "vtt"):
         words = {"timestamp_granularities[]": "word"}
@@ -81,8 +78,9 @@ def test_text_comes_piece_by_piece(opened: Opening) -> None:
         page.evaluate(
             """() => {
               window.seen = [];
-              new MutationObserver(() => seen.push(document.getElementById('stable').textContent))
-                .observe(document.getElementById('stable'), {childList: true});
+              new MutationObserver(() => seen.push(
+                document.querySelector('#stable .body')?.textContent))
+                .observe(document.getElementById('stable'), {childList: true, subtree: true});
             }"""
         )
         buffer = speech(6, pause=1.0)
@@ -121,20 +119,16 @@ def test_sound_is_drawn(opened: Opening) -> None:
 
 def test_only_what_a_model_can_do_is_offered(opened: Opening, live: Live) -> None:
     with live.client() as client:
-        models = {model["id"]: model for model in client.get("/v1/models").json()["data"]}
-        assert client.get("/v1/models/tiny-ctc").json() == models["tiny-ctc"]
-    assert models["tiny-ctc"]["capabilities"] == {
-        "languages": ["en"],
-        "prompt": False,
-        "words": True,
-    }
+        models = client.get("/v1/models").json()["data"]
+    prompts = {model["id"]: model["capabilities"]["prompt"] for model in models}
+    assert prompts["tiny-ctc"] is False
     with opened() as shown:
         page = shown.ready()
-        assert page.locator("#model option").all_inner_texts() == ["tiny", "tiny-ctc"]
-        assert page.is_visible("#prompt")
-        page.fill("#prompt", "kitchen fan")
+        assert page.locator("#model option").all_inner_texts() == list(prompts)
+        for name, prompt in prompts.items():
+            page.select_option("#model", name)
+            assert page.is_visible("#prompt") is prompt, name
         page.select_option("#model", "tiny-ctc")
-        assert page.is_hidden("#prompt")
         assert page.locator("#language option").all_inner_texts() == ["English"]
         page.set_input_files("#file", EXAMPLE)
         page.wait_for_selector("#downloads a")
@@ -142,7 +136,29 @@ def test_only_what_a_model_can_do_is_offered(opened: Opening, live: Live) -> Non
         assert _said(page) == by_ctc
         page.select_option("#model", "tiny")
         page.click("#again")
-        holds(page, f"document.getElementById('stable').textContent === {SAID!r}")
+        holds(page, f"document.getElementById('stable').innerText === {SAID!r}")
+
+
+@pytest.mark.parametrize("prompt", [True, False])
+def test_a_prompt_is_sent_to_models_that_take_one(opened: Opening, prompt: bool) -> None:
+    """Whatever the bundled models take: the answer of the server decides."""
+    forms: list[bytes] = []
+
+    def refuse(route: Any) -> None:
+        forms.append(route.request.post_data_buffer)
+        route.fulfill(status=400, json={"error": {"message": "Refused by the test."}})
+
+    with opened() as shown:
+        shown.page.route("**/v1/audio/transcriptions", refuse)
+        shown.offer_prompt(prompt)
+        page = shown.ready()
+        assert page.is_visible("#prompt") is prompt
+        page.evaluate("document.getElementById('prompt').value = 'Wattle Creek'")
+        page.set_input_files("#file", EXAMPLE)
+        page.wait_for_selector("#error:visible")
+    assert len(forms) == 1
+    assert (b"Wattle Creek" in forms[0]) is prompt
+    assert (b'name="prompt"' in forms[0]) is prompt
 
 
 def test_languages_are_named(opened: Opening) -> None:
@@ -205,16 +221,72 @@ def test_errors_are_told_in_words(opened: Opening) -> None:
             assert _said(page) == SAID
 
 
-def test_a_call_can_be_cancelled(opened: Opening, live: Live) -> None:
+def test_a_refused_recording_is_not_promised_a_text(opened: Opening) -> None:
     with opened() as shown:
         page = shown.ready()
-        buffer = speech(24)
-        page.set_input_files("#file", {"name": "a.wav", "mimeType": "audio/wav", "buffer": buffer})
+        buffer = b"no sound at all" * 100
+        file = {"name": "notes.wav", "mimeType": "audio/wav", "buffer": buffer}
+        page.set_input_files("#file", file)
+        page.wait_for_selector("#error:visible")
+        page.wait_for_selector("#sound", state="hidden")
+        assert page.is_hidden("#text .hint")
+        assert page.is_hidden("#copy")
+        assert page.is_visible("#again")
+
+
+def test_a_recording_that_the_browser_cannot_play_has_a_text_and_a_scale(opened: Opening) -> None:
+    data = encode(pcm(load(EXAMPLE).samples[None]), 16_000, "au", "pcm_s16be")
+    with opened() as shown:
+        page = shown.ready()
+        page.set_input_files(
+            "#file", {"name": "talk.au", "mimeType": "audio/basic", "buffer": data}
+        )
+        page.wait_for_selector("#downloads a")
+        assert _said(page) == SAID
+        assert page.inner_text("#sound-hint") == "The browser cannot play this recording."
+        assert page.is_disabled("#play")
+        assert page.locator("#words button").all_inner_texts() == WORDS
+
+
+def test_after_cancelling_the_text_that_is_there_can_be_copied_and_saved(
+    opened: Opening, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server holds back the end of a call until the test has cancelled it."""
+    with opened() as shown, held_back(monkeypatch):
+        page = shown.ready()
+        file = flac([1.0] * 5, "talk.flac")
+        page.set_input_files("#file", file)
+        holds(page, "document.getElementById('detail').textContent.startsWith('0:1')")
+        said = page.inner_text("#stable")
+        page.click("#stop")
+        holds(page, "document.getElementById('status').textContent.startsWith('Cancelled.')")
+        assert page.is_hidden("#stop")
+        assert "The text ends at 0:1" in page.inner_text("#status")
+        assert page.inner_text("#stable") == said
+        assert said.count(SAID) >= 4
+        for name in ("#copy", "#again"):
+            assert page.is_visible(name)
+        files = downloaded(page)
+    assert set(files) == {f"talk.{kind}" for kind in ("srt", "vtt", "txt", "json")}
+    assert files["talk.txt"] == said + "\n"
+    cues = re.findall(r"^00:00:\d\d,\d{3} --> 00:00:\d\d,\d{3}$", files["talk.srt"], re.MULTILINE)
+    assert len(cues) >= 2
+    assert files["talk.vtt"].startswith("WEBVTT\n\n1\n00:00:")
+    partial = json.loads(files["talk.json"])
+    assert (partial["complete"], partial["text"]) == (False, said)
+
+
+def test_a_call_that_is_cancelled_before_any_text(opened: Opening) -> None:
+    with opened() as shown:
+        page = shown.ready()
+        page.route("**/v1/audio/transcriptions", lambda route: None)
+        page.set_input_files("#file", EXAMPLE)
         page.click("#stop")
         holds(page, "document.getElementById('status').textContent === 'Cancelled.'")
         assert page.is_hidden("#stop")
-        page.wait_for_timeout(50)
-        assert page.is_hidden("#results")
+        assert page.is_hidden("#copy")
+        assert page.is_visible("#again")
+        assert page.locator("#downloads a").count() == 0
 
 
 def test_after_a_failure_it_can_be_tried_again(opened: Opening) -> None:

@@ -1,34 +1,94 @@
-// The server: its models, and transcripts as they come.
+// The API of the server: models, transcriptions, jobs and the socket of live speech.
 
-import { Told, fromResponse } from "./errors.js";
+import { PageError } from "./errors.js";
+import { address, key, request, upload } from "./request.js";
 
-const ROOT = new URL("v1/", document.baseURI);
-const KEPT = "auris-key";
-
-/** The key that the server asked for; kept while the tab is open. */
-export const key = {
-  get: () => sessionStorage.getItem(KEPT) ?? "",
-  /** Whether it can stand in a request at all. */
-  possible: (value) => /^[!-~]*$/.test(value),
-  set: (value) => sessionStorage.setItem(KEPT, value),
-};
+/** Formats that can be downloaded, by their names in the API. */
+export const FORMATS = ["srt", "vtt", "text", "verbose_json"];
 
 /** The served models: [{id, capabilities: {languages, prompt, words}}]. */
 export async function models() {
-  const response = await ask("models");
-  return (await response.json()).data;
+  return (await (await request("models")).json()).data;
 }
 
 /**
- * Have a recording transcribed.
+ * Transcribe a recording in one call.
  *
- * @param {Blob} recording with a `name` where it is a file
+ * @param {File} file
  * @param {object} asked {model, language, prompt, words, quiet}: `words` for their times, `quiet` to
  *   leave long silence out
- * @param {AbortSignal} signal
- * @yields {object} the server's events, until the last one
+ * @param {{signal: AbortSignal, sent: (share: number) => void, event: (event: object) => void}} to
  */
-export async function* transcription(recording, asked, signal) {
+export async function transcribe(file, asked, { signal, sent, event }) {
+  const form = formOf(file, asked);
+  form.set("stream", "true");
+  for (const format of FORMATS) form.append("formats[]", format);
+  let read = 0;
+  let over = false;
+  const received = (text) => {
+    const end = text.lastIndexOf("\n\n");
+    if (end < read) return;
+    for (const found of events(text.slice(read, end))) {
+      if (found.error) throw new PageError(found.error.message);
+      over ||= found.type === "transcript.text.done";
+      event(found);
+    }
+    read = end + 2;
+  };
+  let failure = null;
+  const response = await upload("audio/transcriptions", form, {
+    signal,
+    sent,
+    received: (text) => {
+      try {
+        if (!failure) received(text);
+      } catch (error) {
+        failure = error;
+      }
+    },
+  });
+  if (!failure) received(await response.text());
+  if (failure) throw failure;
+  if (!over) throw new PageError("The server closed the connection before the text was complete.");
+}
+
+/** Create a job; see `transcribe`. */
+export async function createJob(file, asked, { signal, sent }) {
+  return await (await upload("jobs", formOf(file, asked), { signal, sent })).json();
+}
+
+/** How far a job is: {status, progress: {seconds_done, seconds_total}, error}. */
+export async function job(id, signal) {
+  return await (await request(`jobs/${id}`, { signal })).json();
+}
+
+/** The segments of a job that are done, without the first `after`. */
+export async function jobSegments(id, after, signal) {
+  return (await (await request(`jobs/${id}/segments?after=${after}`, { signal })).json()).data;
+}
+
+/** The result of a job in one of the `FORMATS`. */
+export async function jobResult(id, format, signal) {
+  const response = await request(`jobs/${id}/result?response_format=${format}`, { signal });
+  return format === "verbose_json" ? await response.json() : await response.text();
+}
+
+/** Remove a job with its recording and its result. */
+export async function deleteJob(id) {
+  await request(`jobs/${id}`, { method: "DELETE" });
+}
+
+/** A WebSocket for live speech. */
+export function liveSocket(model) {
+  const place = address("realtime");
+  place.protocol = place.protocol === "https:" ? "wss:" : "ws:";
+  place.search = new URLSearchParams({ intent: "transcription", model });
+  const protocols = ["realtime"];
+  if (key.get()) protocols.push(`openai-insecure-api-key.${key.get()}`);
+  return new WebSocket(place, protocols);
+}
+
+function formOf(file, asked) {
   const form = new FormData();
   form.set("model", asked.model);
   if (asked.language) form.set("language", asked.language);
@@ -37,49 +97,13 @@ export async function* transcription(recording, asked, signal) {
   if (asked.words) form.append("timestamp_granularities[]", "word");
   form.append("timestamp_granularities[]", "segment");
   form.set("response_format", "verbose_json");
-  form.set("stream", "true");
-  for (const format of ["text", "srt", "vtt", "verbose_json"]) form.append("formats[]", format);
-  form.set("file", recording, recording.name ?? "recording.wav");
-  const response = await ask("audio/transcriptions", { method: "POST", body: form, signal });
-  let over = false;
-  for await (const event of events(response.body)) {
-    if (event.error) throw new Told(event.error.message);
-    over = event.type === "transcript.text.done";
-    yield event;
-  }
-  if (!over) throw new Told("The server ended before the text did.");
+  form.set("file", file, file.name);
+  return form;
 }
 
-/** A WebSocket for live speech. */
-export function liveSocket(model) {
-  const place = new URL("realtime", ROOT);
-  place.protocol = place.protocol === "https:" ? "wss:" : "ws:";
-  place.search = new URLSearchParams({ intent: "transcription", model });
-  const protocols = ["realtime"];
-  if (key.get()) protocols.push(`openai-insecure-api-key.${key.get()}`);
-  return new WebSocket(place, protocols);
-}
-
-async function ask(path, options = {}) {
-  const known = key.get();
-  const headers = known ? { Authorization: `Bearer ${known}` } : {};
-  const response = await fetch(new URL(path, ROOT), { ...options, headers, cache: "no-store" });
-  if (!response.ok) throw await fromResponse(response, known !== "");
-  return response;
-}
-
-async function* events(stream) {
-  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
-  let waiting = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    waiting += value;
-    const parts = waiting.split("\n\n");
-    waiting = parts.pop();
-    for (const part of parts) {
-      const data = part.split("\n").filter((line) => line.startsWith("data:"));
-      if (data.length) yield JSON.parse(data.map((line) => line.slice(5)).join("\n"));
-    }
+function* events(text) {
+  for (const part of text.split("\n\n")) {
+    const data = part.split("\n").filter((line) => line.startsWith("data:"));
+    if (data.length) yield JSON.parse(data.map((line) => line.slice(5)).join("\n"));
   }
 }

@@ -1,11 +1,12 @@
 // Waveform and spectrogram of a part of a sound, as pictures that are kept.
 
+import { marks } from "./clock.js";
+import { colours } from "./colours.js";
 import { spectrum } from "./spectrum.js";
 
 export const WAVE = 88;
 export const SPECTROGRAM = 96;
 export const SCALE = 20;
-export const HEIGHT = WAVE + SPECTROGRAM + SCALE;
 
 /** Width of a picture, in CSS pixels. */
 export const TILE = 256;
@@ -13,9 +14,9 @@ export const TILE = 256;
 const FAINTEST = -35;
 const LOUDEST = 35;
 const TOP_HERTZ = 8000;
-const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600];
 
-/** Paints pictures of `sound` ({samples, rate}) at `scale` CSS pixels a second. */
+/** Paints pictures of `sound` ({samples, rate}) at `scale` CSS pixels a second; without a sound,
+ * only the scale of time. */
 export class Painter {
   constructor(sound, scale) {
     this.sound = sound;
@@ -23,23 +24,24 @@ export class Painter {
     this.sharpness = Math.min(window.devicePixelRatio || 1, 2);
     this.colours = colours();
     // A quiet recording is drawn as large as a loud one.
-    this.gain = sound.peak ? Math.min(30, 0.92 / sound.peak) : 1;
+    this.gain = sound?.peak ? Math.min(30, 0.92 / sound.peak) : 1;
     this.lift = 20 * Math.log10(this.gain);
-    this.kept = new Map();
+    this.pictures = new Map();
+    this.height = (sound ? WAVE + SPECTROGRAM : 0) + SCALE;
   }
 
   /** The picture from `index` * TILE on; those whose sound still grows are painted anew. */
   tile(index) {
-    const known = this.kept.get(index);
-    const end = ((index + 1) * TILE / this.scale) * this.sound.rate;
-    if (known && (known.whole || known.heard === this.sound.samples.length)) return known.canvas;
+    const known = this.pictures.get(index);
+    const samples = this.sound?.samples.length ?? Infinity;
+    const end = ((index + 1) * TILE / this.scale) * (this.sound?.rate ?? 0);
+    if (known && (known.complete || known.samples === samples)) return known.canvas;
     const canvas = document.createElement("canvas");
     canvas.width = TILE * this.sharpness;
-    canvas.height = HEIGHT * this.sharpness;
+    canvas.height = this.height * this.sharpness;
     this.paint(canvas, index);
-    const heard = this.sound.samples.length;
-    this.kept.set(index, { canvas, heard, whole: heard >= end });
-    if (this.kept.size > 64) this.kept.delete(this.kept.keys().next().value);
+    this.pictures.set(index, { canvas, samples, complete: samples >= end });
+    if (this.pictures.size > 64) this.pictures.delete(this.pictures.keys().next().value);
     return canvas;
   }
 
@@ -47,12 +49,14 @@ export class Painter {
     const to = canvas.getContext("2d", { alpha: false });
     to.fillStyle = this.colours.css.card;
     to.fillRect(0, 0, canvas.width, canvas.height);
-    const perColumn = this.sound.rate / (this.scale * this.sharpness);
-    const first = index * canvas.width * perColumn;
-    this.wave(to, first, perColumn);
-    this.spectra(to, first, perColumn);
+    if (this.sound) {
+      const perColumn = this.sound.rate / (this.scale * this.sharpness);
+      const first = index * canvas.width * perColumn;
+      this.wave(to, first, perColumn);
+      this.spectra(to, first, perColumn);
+    }
     to.setTransform(this.sharpness, 0, 0, this.sharpness, 0, 0);
-    this.seconds(to, index);
+    this.scaleMarks(to, index);
   }
 
   wave(to, first, perColumn) {
@@ -103,44 +107,17 @@ export class Painter {
     });
   }
 
-  seconds(to, index) {
-    const step = STEPS.find((seconds) => seconds * this.scale >= 70) ?? 3600;
+  scaleMarks(to, index) {
     to.font = "12px system-ui, sans-serif";
     to.fillStyle = this.colours.css.soft;
     const from = (index * TILE) / this.scale;
-    // Labels of the neighbours may reach into this picture.
-    const last = Math.ceil((from + TILE / this.scale) / step);
-    for (let n = Math.max(0, Math.floor(from / step) - 1); n <= last; n++) {
-      const x = Math.round(n * step * this.scale - index * TILE);
-      to.fillRect(x, HEIGHT - SCALE, 1, 5);
-      to.fillText(label(n * step, step), x + 4, HEIGHT - 6);
+    const to_ = from + TILE / this.scale;
+    // A label of the picture before may reach into this one.
+    const before = 70 / this.scale;
+    for (const { seconds, label } of marks(from - before, to_, this.scale, 70)) {
+      const x = Math.round((seconds - from) * this.scale);
+      to.fillRect(x, this.height - SCALE, 1, 5);
+      to.fillText(label, x + 4, this.height - 6);
     }
   }
-}
-
-function label(seconds, step) {
-  const minutes = Math.floor(seconds / 60 + 1e-9);
-  const rest = Math.abs(seconds - 60 * minutes).toFixed(step < 1 ? 1 : 0);
-  return minutes ? `${minutes}:${rest.padStart(step < 1 ? 4 : 2, "0")}` : `${rest} s`;
-}
-
-/** The colours of the style sheet as they are now: names, and a ramp from quiet to loud. */
-function colours() {
-  const style = getComputedStyle(document.documentElement);
-  const css = Object.fromEntries(
-    ["card", "accent", "soft", "cold", "warm", "hot"].map((name) => [
-      name,
-      style.getPropertyValue(`--${name}`).trim(),
-    ]),
-  );
-  const strip = document.createElement("canvas");
-  [strip.width, strip.height] = [256, 1];
-  const to = strip.getContext("2d");
-  const gradient = to.createLinearGradient(0, 0, 256, 0);
-  gradient.addColorStop(0, css.cold);
-  gradient.addColorStop(0.6, css.warm);
-  gradient.addColorStop(1, css.hot);
-  to.fillStyle = gradient;
-  to.fillRect(0, 0, 256, 1);
-  return { css, ramp: new Uint32Array(to.getImageData(0, 0, 256, 1).data.buffer) };
 }

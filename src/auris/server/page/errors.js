@@ -1,41 +1,52 @@
-// What went wrong, in words for people.
+// Errors, and the sentences that the page shows for them.
 
 /** An error whose message can be shown as it is. */
-export class Told extends Error {
-  constructor(message, { needsKey = false } = {}) {
+export class PageError extends Error {
+  /** @param {{needsKey?: boolean, status?: number}} details `status` of the server's response */
+  constructor(message, { needsKey = false, status = 0 } = {}) {
     super(message);
     this.needsKey = needsKey;
+    this.status = status;
+  }
+
+  /** Whether the same request can succeed later. */
+  get temporary() {
+    return this.unreachable || this.status === 429 || this.status >= 500;
   }
 }
 
-/** The words for an answer that is no success. */
+/** The error of a connection that could not be made, or that broke off. */
+export function unreachable() {
+  const error = new PageError(
+    "The server cannot be reached, or it closed the connection. Check that it is running.",
+  );
+  error.unreachable = true;
+  return error;
+}
+
+/** The error of a response that is no success. */
 export async function fromResponse(response, hadKey) {
-  const said = await message(response);
-  if (response.status === 401) {
-    return new Told(
-      hadKey ? "The server does not know this key." : "This server asks for a key.",
-      { needsKey: true },
-    );
+  const { status } = response;
+  if (status === 401) {
+    const message = hadKey ? "The server does not know this key." : "This server asks for a key.";
+    return new PageError(message, { needsKey: true, status });
   }
-  if (response.status === 429) {
+  const message = await messageOf(response);
+  if (status === 429) {
     const seconds = Number(response.headers.get("Retry-After"));
-    const when = seconds > 0 ? ` Try again in ${seconds} seconds.` : " Try again soon.";
-    return new Told(`The server has no room now.${when}`);
+    const when = seconds > 0 ? `Try again in ${seconds} seconds.` : "Try again soon.";
+    return new PageError(`The server has no room now. ${when}`, { status });
   }
-  return new Told(said || `The server answered with status ${response.status}.`);
+  return new PageError(message || `The server answered with status ${status}.`, { status });
 }
 
-/** The words for anything that was thrown. */
-export function inWords(error) {
-  if (error instanceof Told) return error.message;
-  // Browsers tell a lost connection only as a TypeError of fetch.
-  if (error instanceof TypeError && /fetch|network|load failed/i.test(error.message)) {
-    return "The server cannot be reached, or it ended the connection. Is it running?";
-  }
-  return `Something went wrong in this page: ${error.message}`;
+/** The sentence for anything that was thrown. */
+export function sentence(error) {
+  if (error instanceof PageError) return error.message;
+  return `The page failed: ${error.message}`;
 }
 
-async function message(response) {
+async function messageOf(response) {
   try {
     return (await response.json()).error.message;
   } catch {

@@ -1,7 +1,7 @@
 // Live speech: samples to the server's WebSocket, text back.
 
 import { liveSocket } from "./api.js";
-import { Told } from "./errors.js";
+import { PageError } from "./errors.js";
 import { pcm16 } from "./sound.js";
 
 export const RATE = 24000;
@@ -105,13 +105,13 @@ export class Session {
       case "conversation.item.input_audio_transcription.failed":
         this.voidGuess(item);
         item.done = true;
-        this.failed(new Told(event.error.message));
+        this.failed(new PageError(event.error.message));
         break;
       case "error":
         // Nobody spoke since: there is nothing left to commit.
         if (event.error.code === "input_audio_buffer_commit_empty") {
           for (const open of this.unfinished()) if (!open.committed) open.done = true;
-        } else if (!this.over) this.failed(new Told(event.error.message));
+        } else if (!this.over) this.failed(new PageError(event.error.message));
         break;
       default:
         return;
@@ -183,10 +183,10 @@ function base64(samples) {
 }
 
 function closed({ code, reason }) {
-  if (code === 1012) return new Told("The server is stopping. Text that is shown stays true.");
-  if (code === 1008) return new Told(reason || "The server ended the session.");
+  if (code === 1012) return new PageError("The server is stopping. The text that is shown stays.");
+  if (code === 1008) return new PageError(reason || "The server ended the session.");
   if (code === 1006) {
-    return new Told("The live connection could not be held. The server may be full, or gone.");
+    return new PageError("The live connection could not be held. The server may be full, or gone.");
   }
-  return new Told(`The server ended the live connection (${reason || code}).`);
+  return new PageError(`The server ended the live connection (${reason || code}).`);
 }

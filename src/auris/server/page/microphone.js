@@ -1,6 +1,6 @@
 // The microphone.
 
-import { Told } from "./errors.js";
+import { PageError } from "./errors.js";
 import { Resampler } from "./resample.js";
 
 const REFUSALS = {
@@ -20,7 +20,7 @@ const REFUSALS = {
  */
 export async function listen(rate, hear, lost) {
   if (!navigator.mediaDevices?.getUserMedia) {
-    throw new Told(
+    throw new PageError(
       "Browsers hear a microphone only on pages of this machine or over https. Open this page as localhost or by https.",
     );
   }
@@ -51,6 +51,6 @@ async function granted() {
       audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: true },
     });
   } catch (error) {
-    throw new Told(REFUSALS[error.name] ?? `The microphone cannot be used: ${error.message}`);
+    throw new PageError(REFUSALS[error.name] ?? `The microphone cannot be used: ${error.message}`);
   }
 }

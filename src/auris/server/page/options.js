@@ -29,13 +29,28 @@ export function chosen() {
   };
 }
 
+/** Choose what a transcription was asked with, as far as it is served. */
+export function choose(asked) {
+  if (!served.some(({ id }) => id === asked.model)) return;
+  model.value = asked.model;
+  follow();
+  language.value = asked.language;
+  prompt.value = asked.prompt;
+}
+
+/** The code of a language from its English name. */
+export function languageCode(name) {
+  const codes = served.flatMap(({ capabilities }) => capabilities.languages);
+  return codes.find((code) => names.of(code).toLowerCase() === name.toLowerCase());
+}
+
 function current() {
   return served.find(({ id }) => id === model.value);
 }
 
 /** Show what the chosen model can be asked. */
 function follow() {
-  const { languages, prompt: hearsPrompt } = current()?.capabilities ?? { languages: [] };
+  const { languages, prompt: takesPrompt } = current()?.capabilities ?? { languages: [] };
   const before = language.value;
   const known = languages
     .map((code) => new Option(names.of(code), code))
@@ -44,5 +59,5 @@ function follow() {
   if (languages.length !== 1) known.unshift(new Option("Detect", ""));
   language.replaceChildren(...known);
   if (languages.includes(before)) language.value = before;
-  promptField.hidden = !hearsPrompt;
+  promptField.hidden = !takesPrompt;
 }

@@ -1,30 +1,48 @@
 // Playing the recording.
 
+import { clock } from "./clock.js";
+
 const audio = document.getElementById("audio");
 const play = document.getElementById("play");
 const position = document.getElementById("position");
 const time = document.getElementById("time");
 
+/** Seconds that an arrow key moves, the share of the recording that it moves at most, and how many
+ * of these steps PageUp moves. */
+const STEP = 5;
+const STEP_SHARE = 1 / 10;
+const PAGE = 6;
+
 const listeners = [];
 let address = "";
+/** The length that is known without the browser's help. */
+let known = 0;
+/** The position while there is no sound. */
+let silent = 0;
 
-/** Be told of the time that is heard, in seconds. */
+/**
+ * Call `listener(seconds, {running, sought})` when the position changes: `running` while sound is
+ * played, `sought` where somebody chose the position.
+ */
 export function onTime(listener) {
   listeners.push(listener);
 }
 
-/** Take a recording; resolves to its seconds, or to null where the browser cannot play it. */
+/** Load a recording; resolves to its seconds, or to null where the browser cannot play it. */
 export function load(recording) {
-  URL.revokeObjectURL(address);
+  unload();
   address = URL.createObjectURL(recording);
   return new Promise((resolve) => {
     audio.onloadedmetadata = () => {
-      enable(true);
+      play.disabled = false;
       // Recordings without a header that tells their length are endless to a browser.
-      resolve(Number.isFinite(audio.duration) ? audio.duration : null);
+      const seconds = Number.isFinite(audio.duration) ? audio.duration : null;
+      if (seconds) setLength(seconds);
+      resolve(seconds);
     };
     audio.onerror = () => {
-      enable(false);
+      play.disabled = true;
+      show();
       resolve(null);
     };
     audio.src = address;
@@ -32,48 +50,70 @@ export function load(recording) {
   });
 }
 
-/** Give the recording back. */
+/** Release the recording. */
 export function unload() {
   audio.onerror = null;
   audio.removeAttribute("src");
   audio.load();
-  enable(false);
+  URL.revokeObjectURL(address);
+  play.disabled = true;
+  [known, silent] = [0, 0];
+  show();
+}
+
+/** Whether the browser can play the recording. */
+export function playable() {
+  return !play.disabled;
+}
+
+/** Tell how long the recording is. */
+export function setLength(seconds) {
+  known = seconds;
+  show();
 }
 
 /** Go to a time and play from there. */
 export async function playFrom(seconds) {
-  audio.currentTime = seconds;
-  await audio.play().catch(() => {});
+  seek(seconds);
+  if (playable()) await audio.play().catch(() => {});
 }
 
 /** Go to a time. */
 export function seek(seconds) {
-  audio.currentTime = seconds;
-  show();
+  if (playable()) audio.currentTime = seconds;
+  else silent = seconds;
+  show({ sought: true });
 }
 
-/** "1:05" of 65 s. */
-export function clock(seconds) {
-  const whole = Math.floor(seconds);
-  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
-  const rest = String(whole % 60).padStart(2, "0");
-  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
+/** The index of the last one of `list` that begins before a time; -1 without one. */
+export function lastBefore(list, seconds) {
+  let [low, high] = [0, list.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (list[middle].start <= seconds + 0.01) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
 }
 
-function enable(can) {
-  play.disabled = position.disabled = !can;
+function length() {
+  return Number.isFinite(audio.duration) ? audio.duration : known;
 }
 
-function show() {
-  const seconds = Number.isFinite(audio.duration) ? audio.duration : 0;
+function now() {
+  return playable() ? audio.currentTime : silent;
+}
+
+function show({ sought = false } = {}) {
+  const [seconds, at, running] = [length(), now(), !audio.paused];
+  position.disabled = seconds === 0;
   position.max = seconds || 1;
-  position.value = audio.currentTime;
-  const said = `${clock(audio.currentTime)} of ${clock(seconds)}`;
-  position.setAttribute("aria-valuetext", said);
-  time.textContent = `${clock(audio.currentTime)} / ${clock(seconds)}`;
-  play.classList.toggle("playing", !audio.paused);
-  play.setAttribute("aria-label", audio.paused ? "Play" : "Pause");
-  for (const listener of listeners) listener(audio.currentTime, !audio.paused);
+  position.value = at;
+  position.setAttribute("aria-valuetext", `${clock(at)} of ${clock(seconds)}`);
+  time.textContent = `${clock(at)} / ${clock(seconds)}`;
+  play.classList.toggle("playing", running);
+  play.setAttribute("aria-label", running ? "Pause" : "Play");
+  for (const listener of listeners) listener(at, { running, sought });
 }
 
 function tick() {
@@ -81,7 +121,26 @@ function tick() {
   if (!audio.paused) requestAnimationFrame(tick);
 }
 
-for (const event of ["pause", "seeked", "ended", "durationchange"]) audio.addEventListener(event, show);
+/** Arrow keys move by seconds, not by the hundredths that the pointer can choose. */
+function key(event) {
+  const step = Math.min(STEP, length() * STEP_SHARE);
+  const by = {
+    ArrowRight: step,
+    ArrowUp: step,
+    ArrowLeft: -step,
+    ArrowDown: -step,
+    PageUp: PAGE * step,
+    PageDown: -PAGE * step,
+  }[event.key];
+  if (by === undefined) return;
+  event.preventDefault();
+  seek(Math.max(0, Math.min(length(), now() + by)));
+}
+
+for (const event of ["pause", "seeked", "ended", "durationchange"]) {
+  audio.addEventListener(event, () => show());
+}
 audio.addEventListener("play", tick);
-play.addEventListener("click", () => (audio.paused ? audio.play() : audio.pause()));
+play.addEventListener("click", () => (audio.paused ? playFrom(audio.currentTime) : audio.pause()));
 position.addEventListener("input", () => seek(Number(position.value)));
+position.addEventListener("keydown", key);

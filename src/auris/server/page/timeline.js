@@ -1,6 +1,7 @@
 // Sound and words along the time: what is in view is drawn.
 
-import { HEIGHT, Painter, SPECTROGRAM, TILE, WAVE } from "./drawing.js";
+import { Painter, SCALE, TILE } from "./drawing.js";
+import * as overview from "./overview.js";
 import * as player from "./player.js";
 import { Words } from "./words.js";
 
@@ -31,6 +32,7 @@ const words = new Words(
 export function clear() {
   [painter, seconds, growing] = [null, 0, false];
   words.set([]);
+  overview.clear();
   mark(null);
   playhead.hidden = true;
   layOut(COMFORT);
@@ -38,19 +40,18 @@ export function clear() {
 
 /** Draw a sound: {samples, rate}, which may grow while `live`. */
 export function setSound(sound, length, live = false) {
+  const same = painter !== null && length === seconds && !live;
   [seconds, growing] = [length, live];
   playhead.hidden = live;
-  layOut(live ? COMFORT : Math.max(COMFORT, fitting()));
   painter = new Painter(sound, scale);
-  if (!live) scroller.scrollLeft = 0;
-  redraw();
+  // The reader may have moved the view while the sound was decoded.
+  layOut(same ? scale : live ? COMFORT : Math.max(COMFORT, fitting()));
+  if (!live) overview.setSound(length, sound);
 }
 
-/** Know how long a recording is that cannot be drawn. */
+/** Show the time scale of a recording that cannot be drawn. */
 export function setLength(length) {
-  seconds = length;
-  playhead.hidden = false;
-  layOut(Math.max(COMFORT, fitting()));
+  setSound(null, length);
 }
 
 /** Follow a sound that has grown. */
@@ -66,6 +67,7 @@ export function grown(length) {
 /** Show words under the sound: [{word, start, end, provisional}]. */
 export function setWords(list) {
   words.set(list);
+  overview.setWords(list);
   redraw();
 }
 
@@ -107,10 +109,11 @@ function draw() {
   const sharpness = painter?.sharpness ?? 1;
   canvas.hidden = painter === null;
   if (painter && width > 0) {
-    if (canvas.width !== Math.round(width * sharpness) || canvas.height !== HEIGHT * sharpness) {
-      [canvas.width, canvas.height] = [Math.round(width * sharpness), HEIGHT * sharpness];
+    const { height } = painter;
+    if (canvas.width !== Math.round(width * sharpness) || canvas.height !== height * sharpness) {
+      [canvas.width, canvas.height] = [Math.round(width * sharpness), height * sharpness];
       canvas.style.width = `${width}px`;
-      canvas.style.height = `${HEIGHT}px`;
+      canvas.style.height = `${height}px`;
     }
     const to = canvas.getContext("2d", { alpha: false });
     for (let index = Math.floor(left / TILE); index * TILE < left + width; index++) {
@@ -118,6 +121,7 @@ function draw() {
     }
   }
   words.show(left, left + width);
+  overview.showView(left / scale, (left + width) / scale);
 }
 
 function mark(word) {
@@ -125,17 +129,20 @@ function mark(word) {
   if (word === null) return;
   marked.style.transform = `translateX(${word.start * scale}px)`;
   marked.style.width = `${Math.max(3, (word.end - word.start) * scale)}px`;
-  marked.style.height = `${WAVE + SPECTROGRAM}px`;
+  marked.style.height = `${(painter?.height ?? SCALE) - SCALE}px`;
 }
 
-player.onTime((now, playing) => {
+function showTime(now, { running, sought }) {
   const x = now * scale;
   playhead.style.transform = `translateX(${x}px)`;
-  words.hear(playing || now > 0 ? now : -1);
+  words.hear(running || sought || now > 0 ? now : -1);
   const [left, width] = [scroller.scrollLeft, scroller.clientWidth];
-  if (playing && (x < left || x > left + width - 40)) scroller.scrollLeft = x - 40;
-});
+  const visible = x >= left && x <= left + width - 40;
+  // At the end, the view cannot move further to the right.
+  if ((running || sought) && !visible) scroller.scrollLeft = x - 40;
+}
 
+player.onTime(showTime);
 canvas.addEventListener("click", ({ offsetX }) => player.seek((scroller.scrollLeft + offsetX) / scale));
 closer.addEventListener("click", () => layOut(scale * 1.5));
 wider.addEventListener("click", () => layOut(Math.max(WIDEST, Math.min(CLOSEST, fitting()), scale / 1.5)));

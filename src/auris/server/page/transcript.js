@@ -1,26 +1,59 @@
-// The text: what stays, and what may still change.
+// The text: paragraphs of words that can be clicked, and live text that may still change.
 
-const text = document.getElementById("text");
+import { clock } from "./clock.js";
+import * as player from "./player.js";
+
+/** A pause of so many seconds begins a paragraph; a shorter one does so once it is long enough. */
+const LONG_PAUSE = 2;
+const PAUSE = 0.6;
+const ENOUGH_LETTERS = 320;
+const MOST_LETTERS = 800;
+
+const SENTENCE_END = /[.?!…。？！।؟]["'”’»)]*\s*$/u;
+const UNSPACED = /[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Thai}\p{sc=Laoo}\p{sc=Khmr}\p{sc=Mymr}]/u;
+
+const box = document.getElementById("text");
 const stable = document.getElementById("stable");
 const provisional = document.getElementById("provisional");
 const waiting = document.getElementById("waiting");
 
-/** Begin anew. */
-export function clear(invitation = "") {
+let text = "";
+/** The open paragraph: {body, letters, end}. */
+let paragraph = null;
+/** Parts that have times, in the order of time: {start, end, element}. */
+let parts = [];
+let playing = -1;
+let followsEnd = false;
+let followsSound = true;
+
+/** Begin anew. Live text keeps its `end` in view. */
+export function clear(invitation = "", { end = false } = {}) {
+  [text, paragraph, parts, playing, followsEnd] = ["", null, [], -1, end];
   stable.replaceChildren();
   provisional.textContent = "";
   waiting.textContent = invitation;
   waiting.hidden = invitation === "";
-  text.removeAttribute("lang");
+  box.removeAttribute("lang");
+  box.scrollTop = 0;
 }
 
-/** Add text that stays. */
+/** Add segments: {text, start, end, words}. */
+export function addSegments(segments) {
+  for (const segment of segments) addSegment(segment);
+  if (text) waiting.hidden = true;
+}
+
+/** Add live text, which has no times. */
 export function add(piece) {
   if (!piece) return;
   waiting.hidden = true;
-  const part = document.createElement("span");
-  part.textContent = piece;
-  keepingEnd(() => stable.append(part));
+  text += piece;
+  keepingEnd(() => {
+    paragraph ??= newParagraph(null);
+    const part = document.createElement("span");
+    part.textContent = piece;
+    paragraph.body.append(part);
+  });
 }
 
 /** Show text that may still change. */
@@ -29,28 +62,162 @@ export function guess(piece) {
   keepingEnd(() => (provisional.textContent = piece));
 }
 
-/** Put the whole text in the place of its parts, where they differ. */
+/** The text is complete: it is `whole`. */
 export function settle(whole, language) {
   provisional.textContent = "";
-  if (stable.textContent !== whole) {
-    stable.replaceChildren();
+  if (text !== whole) {
+    const end = followsEnd;
+    clear("", { end });
     add(whole);
   }
-  if (language) text.lang = language;
+  if (language) box.lang = language;
   if (!whole) {
-    waiting.textContent = "Nothing was understood in this recording.";
+    waiting.textContent = "No speech was recognized in this recording.";
     waiting.hidden = false;
   }
 }
 
-/** The text that stays. */
+/** The text, without paragraphs. */
 export function current() {
-  return stable.textContent;
+  return text;
 }
 
-/** Keep the end in view, unless somebody has scrolled back to read. */
+/** The text with an empty line between paragraphs. */
+export function paragraphs() {
+  return [...stable.querySelectorAll(".body")].map((body) => body.textContent).join("\n\n");
+}
+
+function addSegment(segment) {
+  const said = segment.text.trim();
+  if (!said) return;
+  const spaced = text && !(UNSPACED.test(text.at(-1)) && UNSPACED.test(said[0]));
+  let between = spaced ? " " : "";
+  text += between + said;
+  let place = 0;
+  for (const word of segment.words ?? []) {
+    const at = said.indexOf(word.word, place);
+    if (at < 0) continue;
+    addPart(between + said.slice(place, at), word.word, word.start, word.end);
+    between = "";
+    place = at + word.word.length;
+  }
+  if (place === 0) addPart(between, said, segment.start, segment.end);
+  else addText(said.slice(place));
+}
+
+function addPart(between, said, start, end) {
+  if (paragraph && beginsParagraph(start)) {
+    // What stands before a word, such as an opening quotation mark, goes with it.
+    const [, before, opening] = between.match(/^(.*?)(?:\s+(\S*))?$/s);
+    addText(before);
+    paragraph = newParagraph(start);
+    addText(opening ?? "");
+  } else {
+    paragraph ??= newParagraph(start);
+    addText(between);
+  }
+  const element = document.createElement("span");
+  element.className = "part";
+  element.textContent = said;
+  element.dataset.part = parts.length;
+  paragraph.body.append(element);
+  paragraph.letters += said.length;
+  paragraph.end = Math.max(paragraph.end, end);
+  parts.push({ start, end, element });
+}
+
+function addText(piece) {
+  if (!piece) return;
+  paragraph.body.append(piece);
+  paragraph.letters += piece.length;
+}
+
+function beginsParagraph(start) {
+  const pause = start - paragraph.end;
+  if (pause >= LONG_PAUSE || paragraph.letters >= MOST_LETTERS) return true;
+  if (paragraph.letters < ENOUGH_LETTERS) return false;
+  return pause >= PAUSE || SENTENCE_END.test(paragraph.body.textContent);
+}
+
+function newParagraph(start) {
+  const element = document.createElement("p");
+  const body = document.createElement("span");
+  body.className = "body";
+  if (start !== null) {
+    const time = document.createElement("button");
+    time.type = "button";
+    time.className = "time";
+    time.textContent = clock(start);
+    time.setAttribute("aria-label", `Play from ${clock(start)}`);
+    time.dataset.part = parts.length;
+    // All times are one stop of the tab key; arrow keys move among them.
+    time.tabIndex = stable.querySelector(".time") ? -1 : 0;
+    element.append(time);
+  }
+  element.append(body);
+  stable.append(element);
+  return { body, letters: 0, end: start ?? 0 };
+}
+
+/** Keep the end of live text in view, unless the reader has scrolled back. */
 function keepingEnd(change) {
-  const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 40;
+  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
   change();
-  if (atEnd) text.scrollTop = text.scrollHeight;
+  if (followsEnd && atEnd) box.scrollTop = box.scrollHeight;
+}
+
+function playPart(target) {
+  const index = target.dataset?.part;
+  if (index !== undefined) player.playFrom(parts[index].start);
+}
+
+/** Mark the part that is heard, and keep it in view unless the reader has scrolled away. */
+function showTime(seconds, { running, sought }) {
+  if (sought) followsSound = true;
+  const index = running || sought || seconds > 0 ? partAt(seconds) : -1;
+  if (index === playing) return;
+  parts[playing]?.element.classList.remove("heard");
+  playing = index;
+  if (index < 0) return;
+  const { element } = parts[index];
+  element.classList.add("heard");
+  if ((running || sought) && followsSound) bringIntoView(element);
+}
+
+function partAt(seconds) {
+  const index = player.lastBefore(parts, seconds);
+  return index >= 0 && seconds <= parts[index].end + 0.15 ? index : -1;
+}
+
+function bringIntoView(element) {
+  const [inner, outer] = [element.getBoundingClientRect(), box.getBoundingClientRect()];
+  if (inner.top >= outer.top && inner.bottom <= outer.bottom - inner.height) return;
+  box.scrollTop += inner.top - outer.top - outer.height / 4;
+}
+
+function moveAmongTimes(event) {
+  const times = [...stable.querySelectorAll(".time")];
+  const index = times.indexOf(event.target);
+  const to = {
+    ArrowDown: index + 1,
+    ArrowUp: index - 1,
+    Home: 0,
+    End: times.length - 1,
+  }[event.key];
+  if (index < 0 || to === undefined) return;
+  event.preventDefault();
+  const next = times[Math.max(0, Math.min(times.length - 1, to))];
+  times[index].tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+}
+
+player.onTime(showTime);
+stable.addEventListener("click", ({ target }) => {
+  // Who selects text does not want to hear it.
+  if (getSelection().isCollapsed || target.matches(".time")) playPart(target);
+});
+stable.addEventListener("keydown", moveAmongTimes);
+for (const kind of ["wheel", "touchmove", "keydown"]) {
+  box.addEventListener(kind, () => (followsSound = false), { passive: true });
 }

@@ -1,5 +1,7 @@
 // The words under the waveform: one stop of the tab key, arrow keys within.
 
+import { lastBefore } from "./player.js";
+
 const ROWS = 3;
 const ROW = 32;
 const TOP = 6;
@@ -78,7 +80,7 @@ export class Words {
 
   /** Mark the word that is heard at a time. */
   hear(seconds) {
-    let index = this.list.findLastIndex(({ start }) => start <= seconds + 0.01);
+    let index = lastBefore(this.list, seconds);
     if (index >= 0 && seconds > this.list[index].end + 0.15) index = -1;
     if (index === this.playing) return;
     this.shown.get(this.playing)?.removeAttribute("aria-current");
