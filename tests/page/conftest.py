@@ -37,9 +37,9 @@ def holds(page: Any, expression: str) -> None:
 
 def flac(pauses: list[float], name: str = "long.flac") -> dict[str, Any]:
     """A recording as a browser's file: the example, and after it each of the pauses."""
-    samples = load(EXAMPLE).samples
-    parts = [part for pause in pauses for part in (samples, np.zeros(round(pause * 16_000)))]
-    data = encode(pcm(np.concatenate(parts)[None].astype(np.float32)), 16_000, "flac", "flac")
+    said = pcm(load(EXAMPLE).samples)
+    parts = [part for pause in pauses for part in (said, np.zeros(round(pause * 16_000), np.int16))]
+    data = encode(np.concatenate(parts)[None], 16_000, "flac", "flac")
     return {"name": name, "mimeType": "audio/flac", "buffer": data}
 
 

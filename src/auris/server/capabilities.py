@@ -6,6 +6,7 @@ from typing import Any
 
 from auris.errors import AurisError
 from auris.server.calls import check_options
+from auris.server.engine import Priority
 from auris.server.form import Asked
 from auris.server.serving import Served
 from auris.text.languages import LANGUAGES
@@ -16,13 +17,15 @@ __all__ = ["capabilities"]
 def capabilities(served: Served) -> dict[str, Any]:
     """What a call may ask of a model: languages by code, a prompt, times of words.
 
-    The checks of a call say it, so that the two never differ.
+    The checks of a call say it, so that the two never differ. A context that a model was not
+    trained for is ignored, so it cannot be asked for.
     """
+    traits = served.pipelines[Priority.FILE].traits
     return {
         "languages": [
             code for code, name in LANGUAGES.items() if _can(served, Asked("", language=name))
         ],
-        "prompt": _can(served, Asked("", context="a")),
+        "prompt": traits.accepts_contexts and _can(served, Asked("", context="a")),
         "words": _can(served, Asked("", words=True)),
     }
 

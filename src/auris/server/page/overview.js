@@ -2,6 +2,7 @@
 
 import { marks } from "./clock.js";
 import { colours } from "./colours.js";
+import { perFrame } from "./frame.js";
 
 const WAVE = 40;
 const SCALE = 18;
@@ -15,7 +16,7 @@ let seconds = 0;
 /** The peaks of `COLUMNS` parts of the sound; null where the browser cannot read it. */
 let peaks = null;
 let words = [];
-let pending = false;
+const redraw = perFrame(draw);
 
 /** Begin anew. */
 export function clear() {
@@ -56,15 +57,6 @@ function peaksOf(samples) {
     found[column] = most;
   }
   return found;
-}
-
-function redraw() {
-  if (pending) return;
-  pending = true;
-  requestAnimationFrame(() => {
-    pending = false;
-    draw();
-  });
 }
 
 function draw() {

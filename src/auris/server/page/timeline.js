@@ -1,6 +1,7 @@
 // Sound and words along the time: what is in view is drawn.
 
 import { Painter, SCALE, TILE } from "./drawing.js";
+import { perFrame } from "./frame.js";
 import * as overview from "./overview.js";
 import * as player from "./player.js";
 import { Words } from "./words.js";
@@ -19,8 +20,8 @@ const CLOSEST = 1000;
 let painter = null;
 let seconds = 0;
 let scale = COMFORT;
-let pending = false;
 let growing = false;
+const redraw = perFrame(draw);
 
 const words = new Words(
   document.getElementById("words"),
@@ -93,15 +94,6 @@ function widen() {
   const last = words.list.at(-1);
   const beyond = last ? last.left + 16 + 12 * last.word.length : 0;
   track.style.width = `${Math.max(seconds * scale, beyond, scroller.clientWidth)}px`;
-}
-
-function redraw() {
-  if (pending) return;
-  pending = true;
-  requestAnimationFrame(() => {
-    pending = false;
-    draw();
-  });
 }
 
 function draw() {
