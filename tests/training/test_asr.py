@@ -15,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from auris.checkpoints.calibration import (
+    MAPS,
+    Calibration,
+    Logistic,
+    load_calibration,
+    save_calibration,
+)
 from auris.checkpoints.ctc_head import CTC_HEAD
+from auris.checkpoints.traits import Traits, load_traits, save_traits
 from auris.errors import ConfigError, TrainingError, UsageError
 from auris.export import export
 from auris.models.qwen_asr import QwenAsr
@@ -24,10 +32,12 @@ from auris.text.prompt import AUDIO_PAD, TEXT_TAG, TURN_END
 from auris.training.adapters import merged
 from auris.training.asr import IGNORED, AsrObjective, AsrTask, dialogues, fresh_objective
 from auris.training.examples import TrainingBatch
+from auris.training.exporting import export_run
 from auris.training.folder import RunFolder
 from auris.training.loop import Trainer
 from auris.training.recipes import AsrRecipe, Recipe, TuneRecipe
-from auris.training.run import RunOptions, Sources, export_run, train
+from auris.training.run import RunOptions, Sources, train
+from auris.training.score import DevScores
 from auris.training.tuning import checkpoint_task
 from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, write_tiny
 from tests.training.conftest import quiet
@@ -297,7 +307,7 @@ def test_the_whole_model_alone_can_be_the_best(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rates = iter([0.1, 0.2, 0.9, 0.8, 0.85])
-    monkeypatch.setattr("auris.training.loop.error_rates", lambda *args: {"a": next(rates)})
+    monkeypatch.setattr("auris.training.loop.score", lambda *args: DevScores({"a": next(rates)}))
     recipe = tiny_asr(epochs=5, max_steps=None, batch_seconds=20, decoder_from_step=2,
                       augment_from_epoch=99)  # fmt: skip
     train(recipe, Sources([data], [data]), tmp_path / "run", reporter=quiet())
@@ -365,9 +375,9 @@ def test_a_layer_in_the_middle_has_its_share_of_the_ctc_loss() -> None:
     both = AsrObjective(whole.model, whole.tokenizer, whole.head, 0.3, {1: 0.25, 2: 0.75})
     batch = random_batch(2, [150, 90])
     with torch.no_grad():
-        first, last = (part.eval()(batch, whole=False)[0][0] for part in parts)
-        mixed = both.eval()(batch, whole=False)[0][0]
-        assert float(last) == float(whole.eval()(batch, whole=False)[0][0])
+        first, last = (part.eval()(batch, all_parts=False)[0][0] for part in parts)
+        mixed = both.eval()(batch, all_parts=False)[0][0]
+        assert float(last) == float(whole.eval()(batch, all_parts=False)[0][0])
     assert float(first) != float(last)
     assert float(mixed) == pytest.approx(0.25 * float(first) + 0.75 * float(last), rel=1e-5)
 
@@ -376,3 +386,32 @@ def test_the_middle_lies_inside_the_encoder(tiny_asr: Callable[..., AsrRecipe]) 
     assert tiny_asr(n_layers=3, middle_layer=1).depths == {1: 0.3, 3: 0.7}
     with pytest.raises(TrainingError, match="middle_layer has to lie below"):
         tiny_asr(n_layers=2, middle_layer=2)
+
+
+def test_fine_tuning_keeps_what_the_model_was_made_for(tmp_path: Path) -> None:
+    source = write_tiny(tmp_path / "source", "hf")
+    save_traits(Traits(5.0, True, ("German",), contexts=False), source)
+    save_calibration(any_calibration(), source)
+    written = tune(tmp_path, source, max_steps=30, checkpoint_steps=99)[2]
+    assert load_traits(written) == Traits(5.0, True, ("German", "English"), contexts=True)
+    assert load_calibration(written) is None  # It was fitted to other weights.
+
+
+def any_calibration() -> Calibration:
+    maps = {name: Logistic(0.0, (1.0,) * len(features)) for name, features in MAPS.items()}
+    return Calibration(silence_threshold=0.5, **maps)
+
+
+def test_a_fresh_model_says_what_it_was_trained_on(
+    data: Path, tmp_path: Path, tiny_asr: Callable[..., AsrRecipe]
+) -> None:
+    recipe = tiny_asr(max_steps=1)
+    train(recipe, Sources([data], language="en"), tmp_path / "first", reporter=quiet())
+    assert load_traits(tmp_path / "first" / "model") == Traits(
+        languages=("English",), contexts=False
+    )
+    later = Sources([data], language="German", start=tmp_path / "first")
+    train(recipe, later, tmp_path / "second", reporter=quiet())
+    assert load_traits(tmp_path / "second" / "model").languages == ("English", "German")
+    train(recipe, Sources([data]), tmp_path / "unnamed", reporter=quiet())
+    assert load_traits(tmp_path / "unnamed" / "model").languages is None

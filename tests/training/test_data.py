@@ -12,7 +12,14 @@ import pytest
 from auris.errors import TrainingError
 from auris.text.prompt import CONTROL_TOKENS
 from auris.training import data
-from auris.training.data import DataReport, load_clips, read_manifest, with_units
+from auris.training.data import (
+    DataReport,
+    TrainingClip,
+    load_clips,
+    read_manifest,
+    split_clips,
+    with_units,
+)
 from auris.training.units import ALPHABET, train_units, train_vocabulary
 from tests.training.tones import tone_clip, tones, write_wav
 
@@ -243,3 +250,65 @@ def test_languages_are_named_as_qwen3_asr_does(tmp_path: Path) -> None:
     assert [clip.language for clip in clips] == ["German", "German", "German", "None"]
     assert len(report.skipped[data.NO_LANGUAGE]) == 2
     assert "skipped 2" in report.describe(names=None)
+
+
+def test_a_csv_without_languages_names_none(tmp_path: Path, manifest: Manifest) -> None:
+    write_wav(tmp_path / "a.wav", tones("abc"))
+    path = manifest("s.csv", [["wav", "text"], ["a.wav", "guten tag"]])
+    clips, report = load_clips(read_manifest(path), 9.0, "written")
+    assert clips[0].language == "None"
+    assert "1 clips name no language" in report.describe()
+    assert "1 clips name no language" in with_units(clips, lambda text: [1], report)[1].describe()
+    clips, report = load_clips(read_manifest(path, "German"), 9.0, "written")
+    assert clips[0].language == "German"
+    assert "name no language" not in report.describe()
+    _, report = load_clips(read_manifest(path), 9.0, replies=False)
+    assert "name no language" not in report.describe()
+
+
+def test_a_row_that_names_its_language_keeps_it(tmp_path: Path, manifest: Manifest) -> None:
+    path = manifest("s.csv", [["wav", "text", "language"], ["a.wav", "hello", "en"]])
+    assert read_manifest(path, "German")[0].language == "en"
+
+
+def test_recordings_are_found_from_the_working_directory_too(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("data/audio/wav", "here"):
+        (tmp_path / folder).mkdir(parents=True)
+    write_wav(tmp_path / "data/audio/wav/000000.wav", tones("abc"))
+    path = manifest("data/audio/asr.csv", [["wav", "text"], ["data/audio/wav/000000.wav", "abc"]])
+    monkeypatch.chdir(tmp_path)
+    assert [clip.text for clip in load_clips(read_manifest(path), 9.0)[0]] == ["abc"]
+    # A recording beside the manifest comes first.
+    (tmp_path / "here" / "000000.wav").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    beside = manifest("data/audio/wav/asr.csv", [["wav", "text"], ["000000.wav", "abc"]])
+    assert read_manifest(beside)[0].wav == tmp_path / "data/audio/wav/000000.wav"
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.3, 0.999999])
+def test_a_split_has_clips_on_both_sides(share: float) -> None:
+    clips = [tone_clip(text) for text in ("ab", "ba", "cd", "dc")]
+    again = TrainingClip("another path", clips[0].samples, "ab")
+    kept, held = split_clips([*clips, again], share, seed=1)
+    assert kept
+    assert held
+    sides = [{clip.samples.tobytes() for clip in side} for side in (kept, held)]
+    assert not sides[0] & sides[1]  # The recording with two names is on one side.
+    assert len(sides[0] | sides[1]) == 4
+
+
+def test_one_recording_is_not_split() -> None:
+    clips = [tone_clip("ab")] * 2
+    assert split_clips(clips, 0.5, seed=1) == (clips, [])
+    assert split_clips([], 0.5, seed=1) == ([], [])
+
+
+def test_small_texts_yield_a_smaller_vocabulary_where_that_is_allowed() -> None:
+    assert train_units(["one two"], 384, exactly=False).size < 384
+    tokenizer = train_vocabulary(["one two"], 768, exactly=False)
+    assert tokenizer.size < 768
+    assert max(tokenizer.id(token) for token in CONTROL_TOKENS) == tokenizer.size - 1
+    with pytest.raises(TrainingError, match="have to yield 384 units"):
+        train_units(["one two"], 384)

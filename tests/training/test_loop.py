@@ -16,15 +16,17 @@ from safetensors.torch import load_file, save_file
 from auris.errors import OutputError, TrainingError
 from auris.models.aut_ctc import AutCtc
 from auris.text.tokenizer import Tokenizer
+from auris.training.asr import AsrTask, fresh_objective
 from auris.training.data import DataReport, TrainingClip, with_units
+from auris.training.examples import DataShard
 from auris.training.loop import Trainer
 from auris.training.losses import ctc_loss
-from auris.training.recipes import CtcRecipe
-from auris.training.reports import CURVE, LOG, STEPS, LineReporter
-from auris.training.score import error_rates, transcribe
+from auris.training.recipes import AsrRecipe, CtcRecipe
+from auris.training.reports import CURVE, LOG, STEPS
+from auris.training.score import DevScores, comparable, count_errors, score, transcribe
 from auris.training.state import BEST, LAST, load_weights, save_state
 from auris.training.tasks import CtcTask
-from auris.training.units import ALPHABET, train_units
+from auris.training.units import ALPHABET, train_units, train_vocabulary
 from tests.training.conftest import trainer_of
 from tests.training.tones import tone_clip
 
@@ -187,7 +189,9 @@ def test_best_is_the_epoch_of_the_lowest_error_rate(
     trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = iter([0.9, 0.2, 0.5])
-    monkeypatch.setattr("auris.training.loop.error_rates", lambda *args: {"tones": next(rates)})
+    monkeypatch.setattr(
+        "auris.training.loop.score", lambda *args: DevScores({"tones": next(rates)})
+    )
     trainer(tmp_path, max_steps=None, epochs=3).run()
     kept = json.loads((tmp_path / BEST / "progress.json").read_text())
     assert kept["rates"] == {"tones": 0.2}
@@ -238,7 +242,9 @@ def test_tones_are_learned(
     run = trainer_of(recipe, task_of(recipe, tokenizer), clips, {}, tmp_path)
     run.run()
     assert transcribe(run.task, clips, CPU) == TEXTS
-    assert error_rates(run.task, {"tones": clips}, CPU) == {"tones": 0.0}
+    scores = score(run.task, {"tones": clips}, CPU)
+    assert scores.rates == {"tones": 0.0}
+    assert 0 < scores.loss < 0.5
     load_weights(tmp_path / BEST, run.model)
 
 
@@ -253,7 +259,7 @@ def test_gradients_of_several_batches_are_one_step(
     batches = [len(run._plan(epoch).batches) for epoch in range(2)]
     assert run.steps == sum(math.ceil(count / 3) for count in batches)
     losses = record(run)
-    assert run.progress.heard == sum(batches)
+    assert run.progress.batches == sum(batches)
     broken = {"max_steps": None, "epochs": 2, "gradient_accumulation_steps": 3}
     record(trainer(tmp_path / "half", **broken), stop_after=3)
     resumed = trainer(tmp_path / "half", **broken)
@@ -282,7 +288,19 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 
 @pytest.mark.parametrize(
     "damage",
-    ["drop", "shape", "dtype", "unknown", "not whole", "list", "step", "negative", "extra", "{}"],
+    [
+        "drop",
+        "shape",
+        "dtype",
+        "unknown",
+        "not whole",
+        "list",
+        "step",
+        "negative",
+        "extra",
+        "lacking",
+        "{}",
+    ],
 )
 def test_a_damaged_checkpoint_is_refused(trainer: MakeTrainer, tmp_path: Path, damage: str) -> None:
     trainer(tmp_path, max_steps=2).run()
@@ -306,6 +324,8 @@ def test_a_damaged_checkpoint_is_refused(trainer: MakeTrainer, tmp_path: Path, d
             progress["batch"] = -3
         case "extra":
             progress["more"] = 1
+        case "lacking":
+            del progress["data"]
         case "{}":
             progress = {}
     save_file(moments, tmp_path / LAST / "optimizer.safetensors")
@@ -316,20 +336,91 @@ def test_a_damaged_checkpoint_is_refused(trainer: MakeTrainer, tmp_path: Path, d
         trainer(tmp_path, max_steps=2).resume()
 
 
-def test_stopping_a_run_says_how_to_go_on(
+def test_an_epoch_is_saved_before_it_is_scored(
     trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = trainer(tmp_path)
-    told: list[str] = []
-    run.logger.reporter = LineReporter(told.append)
+    whole = trainer(tmp_path / "whole")
+    losses = record(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr("auris.training.loop.score", lambda *args: raise_break_off())
+        broken = record(trainer(tmp_path / "broken"))
+    assert len(broken) > 1
+    resumed = trainer(tmp_path / "broken")
+    resumed.resume()
+    assert resumed.progress.step == len(broken)  # No step of the epoch is computed again.
+    assert record(resumed) == losses[len(broken) :]
+    logs = [read_log(tmp_path / name / LOG) for name in ("whole", "broken")]
+    assert [row["tones"] for row in logs[0]] == [row["tones"] for row in logs[1]]
+    assert [row["val_loss"] for row in logs[0]] == [row["val_loss"] for row in logs[1]]
 
-    def stop(batches: object) -> float:
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "step", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    assert "stopped at step 0; --resume continues" in told[-1]
+def raise_break_off() -> None:
+    raise BreakOffError
+
+
+def test_the_last_epoch_is_scored_after_an_interruption(
+    trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("auris.training.loop.score", lambda *args: raise_break_off())
+        record(trainer(tmp_path, max_steps=2))
+    assert not (tmp_path / BEST).exists()
+    resumed = trainer(tmp_path, max_steps=2)
+    resumed.resume()
+    assert record(resumed) == []
+    assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["1"]
+    assert (tmp_path / BEST).is_dir()
+
+
+def test_processes_share_the_scoring(
+    trainer: MakeTrainer, clips: list[TrainingClip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auris.training.score.BATCH_SECONDS", 1.0)
+    task = trainer(tmp_path).task
+    sets = {"all": clips, "some": clips[:3]}
+    alone = score(task, sets, CPU)
+    parts: list[torch.Tensor] = []
+    rounds: list[int] = []
+
+    def collect(values: torch.Tensor) -> torch.Tensor:
+        parts.append(values)
+        return values
+
+    for rank in range(2):
+        rounds.append(0)
+
+        def count() -> None:
+            rounds[-1] += 1
+
+        score(task, sets, CPU, shard=DataShard(rank, 2), add_up=collect, after_batch=count)
+    assert rounds[0] == rounds[1] > 1
+    assert all(bool(part.any()) for part in parts)
+    errors, losses = parts[0] + parts[2], parts[1] + parts[3]
+    assert (errors[:, 0] / errors[:, 1]).tolist() == list(alone.rates.values())
+    assert float(losses[0, 0] / losses[1, 0]) == pytest.approx(alone.loss, rel=1e-5)
+
+
+def test_texts_without_spaces_are_compared_by_character() -> None:
+    assert comparable("你好，世界！") == "你 好 世 界"
+    assert comparable("ขอบคุณ") == " ".join("ขอบคุณ")
+    assert comparable("ＯＫ 你好 Fine") == "ok 你 好 fine"
+    assert comparable("What's up?") == "what's up"
+    assert comparable("Room 5") == "room 5"
+
+
+def test_one_wrong_character_is_no_wrong_text() -> None:
+    assert count_errors(["今天天气很好"], ["今天天气不好"]) == (1, 6)
+    assert count_errors(["", "a b"], ["c", "a b"]) == (1, 2)
+
+
+def test_a_decoder_that_would_never_be_trained_is_refused(
+    tiny_asr: Callable[..., AsrRecipe], clips: list[TrainingClip], tmp_path: Path
+) -> None:
+    recipe = tiny_asr(max_steps=None, epochs=1, decoder_from_step=1000)
+    tokenizer = train_vocabulary(TEXTS * 9, 260)
+    task = AsrTask(fresh_objective(recipe, tokenizer), recipe.decoder_from_step)
+    with pytest.raises(TrainingError, match="decoder has to be trained before the run ends"):
+        trainer_of(recipe, task, clips, {}, tmp_path)
 
 
 def test_a_step_without_a_number_in_the_first_epoch_leaves_a_best_checkpoint(
@@ -347,3 +438,14 @@ def test_a_step_without_a_number_in_the_first_epoch_leaves_a_best_checkpoint(
     assert run.progress.skipped == run.steps
     assert (tmp_path / BEST).is_dir()
     assert run.progress.best is None
+
+
+def test_checkpoints_with_former_names_are_read(trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer(tmp_path, max_steps=2).run()
+    path = tmp_path / LAST / "progress.json"
+    progress = json.loads(path.read_text())
+    progress["heard"], progress["whole"] = progress.pop("batches"), progress.pop("all_parts")
+    path.write_text(json.dumps(progress))
+    again = trainer(tmp_path, max_steps=2)
+    again.resume()
+    assert (again.progress.batches, again.progress.all_parts) == (2, True)

@@ -90,9 +90,15 @@ def test_unknown_keys_are_refused_by_name() -> None:
         ({"max_steps": 1, "max_mel_length": 50}, "max_mel_length"),
         ({"max_steps": 1, "use_compile": True, "batch_seconds": 10}, "max_mel_length"),
         ({"max_steps": 1, "gradient_accumulation_steps": 0}, "gradient_accumulation_steps"),
-        ({"max_steps": 1, "epochs": 1}, "exactly one of epochs and max_steps"),
-        ({"max_steps": 0}, "exactly one of epochs and max_steps"),
-        ({}, "exactly one of epochs and max_steps"),
+        ({"max_steps": 1, "epochs": 1}, "one of them absent"),
+        ({"max_steps": 0}, "epochs or max_steps of a recipe has to be positive"),
+        ({"max_steps": 1, "sample_rate": 8000}, "sample_rate has to be 16000"),
+        ({"max_steps": 1, "n_fft": 512}, "n_fft has to be 1024"),
+        ({"max_steps": 1, "window_seconds": 9}, r"window_seconds has to lie in 1\.\.8"),
+        ({"max_steps": 1, "units": 0}, "units has to be positive"),
+        ({"max_steps": 1, "batch_size": 0}, "batch_size"),
+        ({"max_steps": 1, "batch_size": True}, "batch_size"),
+        ({"max_steps": 1, "batch_size": 2, "batch_seconds": 9}, "beside batch_seconds"),
         ({"max_steps": 1, "wd": math.inf}, "wd"),
         ({"max_steps": 1, "wd": math.nan}, "wd"),
         ({"max_steps": 1, "warmup_steps": 10**400}, "warmup_steps"),
@@ -148,3 +154,20 @@ def test_the_former_name_of_a_key_is_still_read() -> None:
     assert Recipe.of({"max_steps": 1, "hush_share": 0.5}).silence_share == 0.5
     with pytest.raises(TrainingError, match="silence_share under its present and its former name"):
         Recipe.of({"max_steps": 1, "hush_share": 0.5, "silence_share": 0.5})
+
+
+def test_a_recipe_without_a_length_has_ten_epochs() -> None:
+    recipe = CtcRecipe.of({})
+    assert (recipe.epochs, recipe.max_steps) == (10, None)
+    assert CtcRecipe.of(recipe.to_dict()) == recipe
+
+
+def test_rows_of_a_batch_are_counted_in_seconds() -> None:
+    assert Recipe.of({"batch_size": 3, "max_mel_length": 1000}).batch_seconds == 30.0
+    assert Recipe.of({"batch_size": 3, "use_compile": True}).rows == 3
+
+
+@pytest.mark.parametrize("kind", [CtcRecipe, AsrRecipe])
+def test_the_attention_window_is_chosen(kind: type[CtcRecipe] | type[AsrRecipe]) -> None:
+    assert kind.of({}).encoder_config().window_tokens == 104
+    assert kind.of({"window_seconds": 2}).encoder_config().window_tokens == 26

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from auris.errors import OutputError, TrainingError
 from auris.training import reports
+from auris.training.progress import TrainingProgress
 from auris.training.reports import CURVE, LOG, STEPS, BarReporter, LineReporter, RunLogger, draw
 from tests.training.conftest import quiet
 
@@ -25,8 +26,10 @@ def write_run(out: Path, epochs: int = 3, steps: int = 4) -> RunLogger:
             for step in range(steps):
                 loss = math.nan if step == 1 else 5.0 / (1 + epoch)
                 logger.step(epoch * steps + step + 1, epoch + 1, loss, 1e-3, 0.1)
-            at = {"epoch": epoch, "step": (epoch + 1) * steps, "skipped": 1, "seconds": 2.0}
-            logger.epoch(at, 1.0, 1e-3, {"fsdd": 0.5 / (1 + epoch)})
+            progress = TrainingProgress(
+                epoch=epoch, step=(epoch + 1) * steps, losses=[1.0], skipped=1, seconds=2.0
+            )
+            logger.epoch(progress, 1e-3, {"fsdd": 0.5 / (1 + epoch)}, 1.5)
     return logger
 
 
@@ -39,6 +42,7 @@ def test_a_run_leaves_logs_and_a_plot(tmp_path: Path) -> None:
     write_run(tmp_path)
     assert column(tmp_path / STEPS, "step") == [str(n) for n in range(1, 13)]
     assert column(tmp_path / LOG, "fsdd") == ["0.5000", "0.2500", "0.1667"]
+    assert column(tmp_path / LOG, "val_loss") == ["1.5000"] * 3
     assert (tmp_path / CURVE).read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "tensorboard").glob("events*"))
 
@@ -54,12 +58,23 @@ def test_logs_go_back_to_a_checkpoint(tmp_path: Path) -> None:
     assert not (tmp_path / STEPS).exists()
 
 
+def test_logs_without_a_validation_loss_are_continued(tmp_path: Path) -> None:
+    (tmp_path / LOG).write_text(
+        "epoch,step,lr,loss,skipped,seconds,fsdd\n1,4,1e-3,2.0,0,1.0,0.5\n2,8,1e-3,1.0,0,1.0,0.4\n"
+    )
+    logger = RunLogger(tmp_path, quiet())
+    logger.rewind(step=4, epoch=1, sets=["fsdd"])
+    logger.epoch(TrainingProgress(epoch=1, step=8, losses=[1.0]), 1e-3, {"fsdd": 0.3}, 0.9)
+    assert column(tmp_path / LOG, "val_loss") == ["nan", "0.9000"]
+    assert column(tmp_path / LOG, "fsdd") == ["0.5", "0.3000"]
+
+
 def test_lines_tell_the_mean_loss_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 20.0, 60.0])
     monkeypatch.setattr(reports.time, "monotonic", lambda: next(clock))
     told: list[str] = []
     lines = LineReporter(told.append, every=2)
-    lines.begin(0, 7204)
+    lines.start(0, 7204)
     for done, loss in enumerate([2.0, 4.0, math.nan, 1.0], 1):
         lines.step(done, loss)
     assert told == [
@@ -74,11 +89,11 @@ def test_a_bar_shows_loss_and_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rich.progress.get_console", lambda: console)
     monkeypatch.setattr("rich.console.Console", lambda: console)
     bar = BarReporter()
-    bar.say("38 clips [not markup]")
-    bar.begin(5, 10)
+    bar.message("38 clips [not markup]")
+    bar.start(5, 10)
     bar.step(6, 1.25)
-    bar.say("epoch 1")
-    bar.end()
+    bar.message("epoch 1")
+    bar.finish()
     text = shown.getvalue()
     for wanted in ("38 clips [not markup]", "6/10", "loss 1.2500", "epoch 1"):
         assert wanted in text

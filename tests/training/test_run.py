@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,16 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from auris.cli.train import app
-from auris.errors import MissingExtra, TrainingError, UsageError
+from auris.errors import AurisError, MissingExtra, TrainingError, UsageError
+from auris.export import export
+from auris.pipeline import AsrPipeline
+from auris.training.exporting import export_run
 from auris.training.loop import Trainer
 from auris.training.recipes import CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import LineReporter
-from auris.training.run import RunOptions, Sources, export_run, train
+from auris.training.run import RunOptions, Sources, train
+from auris.training.tasks import compiled
+from tests.tiny_models import tiny_model, tiny_tokenizer, write_tiny
 from tests.training.conftest import quiet
 from tests.training.tones import tones, write_wav
 
@@ -344,3 +350,131 @@ def test_what_one_process_finds_ends_all_with_the_same_words(
     assert done.returncode == 1
     assert "folder of its own" in done.stderr
     assert "not foreseen" not in done.stderr
+
+
+def not_read(*args: Any, **options: Any) -> None:
+    raise AssertionError("recordings are read")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ("model", "absent"),
+        ("dev", "readable file in UTF-8"),
+        ("text", "readable UTF-8 file"),
+        ("out", "folder of a run has to be writable"),
+        ("language", "Klingon"),
+        ("dtype", "float8"),
+        ("start", "absent"),
+        ("peft", r"auris-asr\[lora\]"),
+        ("checkpoint", "whole checkpoint"),
+        ("float16", "dtype bfloat16"),
+    ],
+)
+def test_arguments_are_checked_before_recordings_are_read(
+    data: Path,
+    tmp_path: Path,
+    tiny: Callable[..., CtcRecipe],
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: str,
+    match: str,
+) -> None:
+    recipe: Recipe = tiny(max_steps=1)
+    sources, options, out = Sources([data]), RunOptions(), tmp_path / "run"
+    absent = tmp_path / "absent"
+    match wrong:
+        case "model":
+            recipe, sources = TuneRecipe.of({}), Sources([data], model=absent)
+        case "dev":
+            sources = Sources([data], [absent])
+        case "text":
+            sources = Sources([data], texts=[absent])
+        case "out":
+            out = data / "run"
+        case "language":
+            recipe, sources = TuneRecipe.of({}), Sources([data], language="Klingon")
+        case "dtype":
+            options = RunOptions(dtype="float8")
+        case "start":
+            sources = Sources([data], start=absent)
+        case "peft":
+            monkeypatch.setitem(sys.modules, "peft", None)
+            model = write_tiny(tmp_path / "model", "hf")
+            recipe, sources = TuneRecipe.of({"lora_rank": 2}), Sources([data], model=model)
+        case "checkpoint":
+            train_here(recipe, sources, out)
+            (out / "last" / "optimizer.safetensors").unlink()
+            options = RunOptions(resume=True)
+        case "float16":
+            model = large_weights(tmp_path / "model")
+            recipe, sources = TuneRecipe.of({}), Sources([data], model=model)
+    monkeypatch.setattr("auris.training.run.load_clips", not_read)
+    with pytest.raises(AurisError, match=match):
+        train(recipe, sources, out, options, quiet())
+
+
+def large_weights(folder: Path) -> Path:
+    """A checkpoint with a weight that float16 cannot hold."""
+    model = tiny_model()
+    with torch.no_grad():
+        model.decoder.layers[0].down.weight[0, 0] = 1e5
+    return export(model, model.config, tiny_tokenizer(), folder, layout="hf", dtype=torch.bfloat16)
+
+
+def test_models_are_written_in_the_type_that_is_asked_for(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
+    recipe = TuneRecipe.of({"max_steps": 1, "lr": 1e-9, "bf16": False})
+    sources = Sources([data], model=large_weights(tmp_path / "model"))
+    train_here(recipe, sources, tmp_path / "tuned", dtype="bfloat16")
+    written = load_file(tmp_path / "tuned" / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
+    with pytest.raises(TrainingError, match="auris train export") as raised:
+        export_run(tmp_path / "tuned", tmp_path / "half")
+    assert "--dtype bfloat16" in raised.value.sentence
+    call = ["export", "--run", str(tmp_path / "tuned"), "--out", str(tmp_path / "whole")]
+    CliRunner().invoke(app, [*call, "--dtype", "float32"], catch_exceptions=False)
+    written = load_file(tmp_path / "whole" / "model.safetensors")
+    assert {tensor.dtype for tensor in written.values()} == {torch.float32}
+
+
+def test_the_plans_command_trains(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "configs", tmp_path / "configs")
+    (tmp_path / "data/audio/wav").mkdir(parents=True)
+    write_wav(tmp_path / "data/audio/wav/000000.wav", tones("abc"))
+    manifest("data/audio/asr.csv", [["wav", "text"], ["data/audio/wav/000000.wav", "abc"]])
+    monkeypatch.chdir(tmp_path)
+    call = ["ctc", "--config", "configs/audio_enc_tiny.json", "--data", "data/audio/asr.csv"]
+    result = CliRunner().invoke(app, call, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    run = tmp_path / "runs" / "audio_enc_tiny"
+    assert (run / "log.csv").read_text().splitlines()[-1].startswith("10,10,")
+    assert "val: 0 clips held back" in result.output
+    pipeline = AsrPipeline.from_pretrained(run / "model")
+    assert pipeline.transcribe("data/audio/wav/000000.wav").seconds == 0.75
+
+
+def test_compiling_asks_for_graphs_where_the_device_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda f, **how: asked.append(how["mode"]) or f)
+    for device in ("cpu", "cuda"):
+        compiled(lambda mels, depths: ([], []), torch.device(device))
+    assert asked == [None, "reduce-overhead"]
+
+
+def test_the_documentation_names_the_packages_of_the_extras() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    root = Path(__file__).parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    page = (root / "docs" / "training.md").read_text()
+    for extra in ("train", "lora", "score"):
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{extra}` |"))
+        for package in extras["optional-dependencies"][extra]:
+            name = re.split(r"[>=\[]", package)[0]
+            wanted = "score" if name == "auris-asr" else name
+            assert f"`{wanted}`" in row, f"{extra} brings {wanted}"
+        assert row.count("`") == 2 + 2 * len(extras["optional-dependencies"][extra])

@@ -23,9 +23,10 @@ Config = Annotated[
 Data = Annotated[
     list[Path],
     typer.Option(
-        help="Training manifest: a CSV with the columns wav (relative to the CSV's folder) and "
-        "text, and perhaps speaker; or a .jsonl file with audio and text on every line, and "
-        "perhaps language and prompt. Repeatable; one given twice is heard twice an epoch."
+        help="Training manifest: a CSV with the columns wav and text, and perhaps speaker, "
+        "language and prompt; or a .jsonl file with audio and text on every line. Paths in it are "
+        "relative to its folder or to the working directory. Repeatable; one given twice is used "
+        "twice an epoch."
     ),
 ]
 Dev = Annotated[
@@ -39,10 +40,11 @@ Text = Annotated[
     typer.Option(help="Text file, a sentence a line, that helps to choose the units. Repeatable."),
 ]
 Out = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         help="Folder of the run: log.csv, curve.png, data.txt, the checkpoints, and at the end "
-        "the model."
+        "the model.",
+        show_default="runs/ and the name of the recipe",
     ),
 ]
 Resume = Annotated[
@@ -68,6 +70,9 @@ TrainThreads = Annotated[
     int | None,
     typer.Option(min=1, max=1024, help="Processor threads; by default torch decides."),
 ]
+Dtype = Annotated[
+    str, typer.Option(help="Type of the written weights: float16, bfloat16 or float32.")
+]
 
 
 def _reporter() -> ProgressReporter:
@@ -76,11 +81,15 @@ def _reporter() -> ProgressReporter:
     return BarReporter() if sys.stdout.isatty() else LineReporter(typer.echo)
 
 
+def _folder(out: Path | None, config: Path) -> Path:
+    return out or Path("runs", config.stem)
+
+
 @app.command()
 def ctc(
     config: Config,
     data: Data,
-    out: Out,
+    out: Out = None,
     dev: Dev = None,
     text: Text = None,
     resume: Resume = False,
@@ -89,6 +98,7 @@ def ctc(
     processes: Processes = 1,
     device: Accelerator = "cpu",
     threads: TrainThreads = None,
+    dtype: Dtype = "float16",
 ) -> None:
     """Train an AuT encoder with CTC on recordings and their texts.
 
@@ -99,18 +109,27 @@ def ctc(
     from auris.training.run import RunOptions, Sources, train
 
     sources = Sources(data, dev or [], text or [], start=start)
-    options = RunOptions(resume, workers, processes, device, threads)
-    train(CtcRecipe.read(config), sources, out, options, _reporter())
+    options = RunOptions(resume, workers, processes, device, threads, dtype)
+    train(CtcRecipe.read(config), sources, _folder(out, config), options, _reporter())
 
 
 @app.command()
 def asr(
     config: Config,
     data: Data,
-    out: Out,
+    out: Out = None,
     model: Annotated[
         Path | None,
         typer.Option("--model", "-m", help="Directory of a Qwen3-ASR checkpoint to train further."),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            "--language",
+            "-l",
+            help="Code or English name of the language of rows that name none.",
+            show_default="none; they teach the model to name none",
+        ),
     ] = None,
     dev: Dev = None,
     text: Text = None,
@@ -120,6 +139,7 @@ def asr(
     processes: Processes = 1,
     device: Accelerator = "cpu",
     threads: TrainThreads = None,
+    dtype: Dtype = "float16",
 ) -> None:
     """Train a Qwen3-ASR model: a small one from nothing, or a checkpoint further.
 
@@ -129,10 +149,10 @@ def asr(
     from auris.training.recipes import AsrRecipe, TuneRecipe
     from auris.training.run import RunOptions, Sources, train
 
-    sources = Sources(data, dev or [], text or [], model, start)
-    options = RunOptions(resume, workers, processes, device, threads)
+    sources = Sources(data, dev or [], text or [], model, start, language)
+    options = RunOptions(resume, workers, processes, device, threads, dtype)
     kind = AsrRecipe if model is None else TuneRecipe
-    train(kind.read(config), sources, out, options, _reporter())
+    train(kind.read(config), sources, _folder(out, config), options, _reporter())
 
 
 @app.command()
@@ -140,8 +160,9 @@ def export(
     run: Annotated[Path, typer.Option(help="Folder of a run.")],
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
     checkpoint: Annotated[str, typer.Option(help="Which checkpoint: best or last.")] = "best",
+    dtype: Dtype = "float16",
 ) -> None:
-    """Write a checkpoint of a run, finished or not, as a model directory (float16)."""
-    from auris.training.run import export_run
+    """Write a checkpoint of a run, finished or not, as a model directory."""
+    from auris.training.exporting import dtype_named, export_run
 
-    typer.echo(f"wrote {export_run(run, out, checkpoint)}")
+    typer.echo(f"wrote {export_run(run, out, checkpoint, dtype_named(dtype))}")

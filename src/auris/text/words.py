@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from auris.errors import MissingExtra
 
-__all__ = ["Span", "join_texts", "reference_spelling", "spaceless", "split_words"]
+__all__ = ["Span", "join_texts", "reference_spelling", "spaceless", "split_words", "unspaced"]
 
 IDEOGRAPHS = (
     (0x4E00, 0x9FFF),
@@ -51,7 +51,7 @@ def spaceless(letter: str) -> bool:
     return not unicodedata.name(letter, "").startswith("HANGUL")
 
 
-def _unspaced(letter: str) -> bool:
+def unspaced(letter: str) -> bool:
     """Whether a script puts no space between the words that this letter stands in."""
     if spaceless(letter):
         return True
@@ -63,7 +63,7 @@ def join_texts(texts: Iterable[str]) -> str:
     Chinese, Japanese, Thai, Lao, Khmer and Burmese."""
     joined = ""
     for text in (text.strip() for text in texts):
-        if joined and text and not (_unspaced(joined[-1]) and _unspaced(text[0])):
+        if joined and text and not (unspaced(joined[-1]) and unspaced(text[0])):
             joined += " "
         joined += text
     return joined

@@ -13,7 +13,7 @@ from torch import nn
 from auris.errors import MissingExtra
 from auris.models.qwen_asr import QwenAsr
 
-__all__ = ["adapt", "merged"]
+__all__ = ["adapt", "merged", "require_peft"]
 
 ADAPTED = ["qkv", "out", "gate_up", "down"]
 """The decoder's linear layers."""
@@ -25,7 +25,7 @@ def adapt(model: QwenAsr, rank: int, alpha: float) -> None:
     Raises:
         MissingExtra: peft is not installed.
     """
-    peft = _peft()
+    peft = require_peft()
     model.requires_grad_(False)
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=ADAPTED)
     peft.inject_adapter_in_model(config, model.decoder)
@@ -47,7 +47,12 @@ def merged(model: QwenAsr) -> QwenAsr:
     return model
 
 
-def _peft() -> Any:
+def require_peft() -> Any:
+    """The module peft.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     try:
         import peft
     except ImportError as error:

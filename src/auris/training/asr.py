@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auris.backends.torch import TorchBackend
+from auris.checkpoints.config_writer import to_json
+from auris.checkpoints.layouts import LayoutName
+from auris.checkpoints.traits import Traits
 from auris.config import CHUNK_TOKENS
 from auris.decoding.loop import Request, decode
 from auris.decoding.sampling import Sampling
@@ -23,12 +26,16 @@ from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END, prompt
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.training.adapters import merged
+from auris.training.data import TrainedOn
 from auris.training.examples import Preprocessor, TrainingBatch
 from auris.training.losses import ctc_loss
 from auris.training.recipes import AsrRecipe
-from auris.training.tasks import best_path
+from auris.training.tasks import Encode, best_path, compiled
 
 __all__ = ["IGNORED", "AsrObjective", "AsrTask", "Dialogues", "dialogues", "fresh_objective"]
+
+LAYOUT: LayoutName = "hf"
+"""Layout in which Qwen3-ASR models are written."""
 
 IGNORED = -100
 """Label of what is not learned: prompt and padding."""
@@ -103,7 +110,7 @@ class AsrObjective(nn.Module):
         self.tokenizer = tokenizer
         self.ctc_weight = ctc_weight
         self.depths = dict(depths or {model.config.encoder.layers: 1.0})
-        self.encode = model.encoder.states
+        self.encode: Encode = model.encoder.states
 
     def hear(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Audio embeddings [N, hidden] of all clips, and each clip's length."""
@@ -120,19 +127,20 @@ class AsrObjective(nn.Module):
             raise ValueError("the model has no CTC head")
         return self.head(audio), self.head.out_features - 1
 
-    def forward(self, batch: TrainingBatch, whole: bool = True) -> tuple[Tensor, Tensor]:
-        """Sums [2] and counts [2]: CTC by unit and, with `whole`, the reply by token."""
-        found, lengths = self.encode(batch.mels, list(self.depths))
+    def forward(self, batch: TrainingBatch, all_parts: bool = True) -> tuple[Tensor, Tensor]:
+        """Sums [2] and counts [2]: CTC by unit and, with `all_parts`, the reply by token."""
+        encode = self.encode if self.training else self.model.encoder.states
+        found, lengths = encode(batch.mels, list(self.depths))
         heard = [self.model.projector(states) for states in found]
         audio = heard[-1]
         nothing = audio.new_zeros((), dtype=torch.float32)
         ctc, reply, tokens = nothing, nothing, nothing
         # With no weight it is not computed: an infinite loss times 0 is not a number.
-        if self.head is not None and (self.ctc_weight > 0 or not whole):
+        if self.head is not None and (self.ctc_weight > 0 or not all_parts):
             for states, share in zip(heard, self.depths.values(), strict=True):
                 logits, blank = self.ctc_logits(states)
                 ctc = ctc + share * ctc_loss(logits, lengths, batch.targets, blank)
-        if whole:
+        if all_parts:
             reply, tokens = self.reply_loss(audio, lengths, batch)
             ctc, reply = self.ctc_weight * ctc, (1.0 - self.ctc_weight) * reply
         units = nothing + float(sum(map(len, batch.targets)))
@@ -178,6 +186,7 @@ class AsrTask:
         decoder_from_step: first step (from 0) that trains the decoder too.
         frames: see `Preprocessor`.
         generation: content of the generation_config.json to write; greedy by default.
+        traits: of the checkpoint that is trained further; None for fresh weights.
     """
 
     def __init__(
@@ -186,12 +195,14 @@ class AsrTask:
         decoder_from_step: int = 0,
         frames: int | None = None,
         generation: Mapping[str, Any] | None = None,
+        traits: Traits | None = None,
     ) -> None:
         self.objective = objective
         self.model = objective.model
         self.tokenizer = objective.tokenizer
         self.decoder_from_step = decoder_from_step
         self.generation = generation
+        self.traits = traits
         config = self.model.config
         bins = config.encoder.mel_bins
         aligned = objective.head is not None and (objective.ctc_weight > 0 or decoder_from_step > 0)
@@ -204,18 +215,18 @@ class AsrTask:
         """See `Task`."""
         return self.objective
 
-    def whole(self, step: int) -> bool:
+    def trains_all_parts(self, step: int) -> bool:
         """From the decoder's first step on."""
         return step >= self.decoder_from_step
 
-    def compile(self) -> None:
+    def compile(self, device: torch.device) -> None:
         """The encoder in training, where its inputs have one shape; texts differ in length."""
-        self.objective.encode = torch.compile(self.model.encoder.states, dynamic=False)
+        self.objective.encode = compiled(self.model.encoder.states, device)
 
-    def write(self, mels: Sequence[Tensor], contexts: Sequence[str], whole: bool) -> list[str]:
+    def write(self, mels: Sequence[Tensor], contexts: Sequence[str], all_parts: bool) -> list[str]:
         """The decoder's text, or the CTC head's while the decoder is not trained."""
         audio, lengths = self.objective.hear(mels)
-        if not whole:
+        if not all_parts:
             logits, blank = self.objective.ctc_logits(audio)
             return [best_path(rows, blank, self.tokenizer) for rows in logits.split(lengths)]
         # The cache has the weights' type, so keys must not come in another.
@@ -239,18 +250,42 @@ class AsrTask:
                 tokens[step.key].append(step.token)
         return [self.tokenizer.decode(ids) for ids in tokens]
 
-    def export(self, out: Path, dtype: torch.dtype) -> Path:
-        """In the layout of transformers, adapters merged; the CTC head in its own file."""
+    def check_export(self) -> None:
+        """Whether the layout of transformers can hold the model.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        ids = {text: token.id for text, token in self.tokenizer.added.items()}
+        to_json(self.model.config, LAYOUT, "float32", ids)
+
+    def export(self, out: Path, dtype: torch.dtype, trained_on: TrainedOn) -> Path:
+        """In the layout of transformers, adapters merged; the CTC head in its own file.
+
+        A calibration of the checkpoint is left out, since it was fitted to other weights.
+        """
         return export(
             merged(self.model),
             self.model.config,
             self.tokenizer,
             out,
-            layout="hf",
+            layout=LAYOUT,
             dtype=dtype,
             generation=self.generation,
             ctc_head=self.objective.head,
+            traits=_traits(self.traits, trained_on),
         )
+
+
+def _traits(before: Traits | None, trained_on: TrainedOn) -> Traits:
+    """What a model was made for, with what training added to it."""
+    if before is None:
+        return Traits(languages=trained_on.languages or None, contexts=trained_on.contexts)
+    languages = before.languages
+    if languages is not None:
+        languages += tuple(name for name in trained_on.languages if name not in languages)
+    contexts = True if trained_on.contexts else before.contexts
+    return replace(before, languages=languages, contexts=contexts)
 
 
 def fresh_objective(recipe: AsrRecipe, tokenizer: Tokenizer) -> AsrObjective:

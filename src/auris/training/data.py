@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 import os
@@ -28,7 +29,17 @@ from auris.text.prompt import TEXT_TAG
 from auris.training.recipes import TextForm
 from auris.types import SAMPLE_RATE
 
-__all__ = ["DataReport", "ManifestRow", "TrainingClip", "load_clips", "read_manifest", "with_units"]
+__all__ = [
+    "NOT_SAID",
+    "DataReport",
+    "ManifestRow",
+    "TrainedOn",
+    "TrainingClip",
+    "load_clips",
+    "read_manifest",
+    "split_clips",
+    "with_units",
+]
 
 
 QUIETEST_PEAK = 0.01
@@ -89,7 +100,7 @@ class TrainingClip:
     text: str
     speaker: str = ""
     ids: tuple[int, ...] = ()
-    language: str = "English"
+    language: str = NOT_SAID
     prompt: str = ""
 
     @property
@@ -113,6 +124,7 @@ class DataReport:
         units: total units of the texts, 0 before `with_units`.
         skipped: names of the rows left out, by reason.
         cut: names of the clips whose end was cut off.
+        unnamed: clips whose language is not named, where the model learns to name it.
     """
 
     lengths: list[float] = field(default_factory=list)
@@ -120,6 +132,7 @@ class DataReport:
     units: int = 0
     skipped: dict[str, list[str]] = field(default_factory=dict)
     cut: list[str] = field(default_factory=list)
+    unnamed: int = 0
 
     def skip(self, reason: str, name: str) -> None:
         """Account for one row that is left out."""
@@ -138,7 +151,39 @@ class DataReport:
             lines.append(f"skipped {len(skipped)}: {reason}: {_some(skipped, names)}")
         if self.cut:
             lines.append(f"cut {len(self.cut)} to max_mel_length: {_some(self.cut, names)}")
+        if self.unnamed:
+            lines.append(
+                f"{self.unnamed} clips name no language, and teach the model to name none: add a "
+                "column language, or name theirs with --language"
+            )
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a model has seen in training.
+
+    Attributes:
+        languages: English names; empty where a clip did not name its own.
+        contexts: whether some clips had a prompt; None where that is not known.
+    """
+
+    languages: tuple[str, ...] = ()
+    contexts: bool | None = None
+
+    @classmethod
+    def of(cls, clips: Iterable[TrainingClip], contexts: bool = False) -> TrainedOn:
+        """The languages of clips with words; `contexts` whether they get contexts anyway."""
+        kinds = {(clip.language, bool(clip.prompt)) for clip in clips if clip.text}
+        languages = {language for language, _ in kinds}
+        named = () if NOT_SAID in languages else tuple(sorted(languages))
+        return cls(named, contexts or any(prompted for _, prompted in kinds))
+
+    def after(self, before: TrainedOn) -> TrainedOn:
+        """What a model has seen that was trained on `before` first."""
+        known = before.languages and self.languages
+        languages = tuple(sorted({*before.languages, *self.languages})) if known else ()
+        return TrainedOn(languages, self.contexts or before.contexts)
 
 
 def _some(found: Sequence[str], names: int | None) -> str:
@@ -146,21 +191,26 @@ def _some(found: Sequence[str], names: int | None) -> str:
     return ", ".join(shown) + (", ..." if len(found) > len(shown) else "")
 
 
-def read_manifest(path: Path) -> list[ManifestRow]:
-    """Rows of a manifest; paths in it are relative to its folder.
+def read_manifest(path: Path, language: str = NOT_SAID) -> list[ManifestRow]:
+    """Rows of a manifest.
 
-    A CSV has the columns `wav` and `text`, and perhaps `speaker`, `language` (by default English)
-    and `prompt`; others are ignored. A file whose name ends in .jsonl has on every line an object
-    with `audio` and `text`, and perhaps `speaker`, `language` (by default None) and `prompt`; a
-    text may also begin with the language, as in "language English<asr_text>...", and be nothing
-    else where nobody speaks: "language None<asr_text>".
+    A CSV has the columns `wav` and `text`, and perhaps `speaker`, `language` and `prompt`; others
+    are ignored. A file whose name ends in .jsonl has on every line an object with `audio` and
+    `text`, and perhaps `speaker`, `language` and `prompt`. A text may also begin with the language,
+    as in "language English<asr_text>...", and be nothing else where nobody speaks: "language
+    None<asr_text>". Paths are relative to the manifest's folder, or to the working directory where
+    the folder has no such file.
+
+    Args:
+        path: the manifest.
+        language: of the rows that name none.
 
     Raises:
         TrainingError: the file is missing or cannot be read, or lacks a column.
     """
     read = _jsonl if path.suffix == ".jsonl" else _csv
     try:
-        return [_row(path, line) for line in read(path)]
+        return [_row(path, line, language) for line in read(path)]
     except (OSError, UnicodeError, csv.Error) as error:
         raise TrainingError(
             "a manifest has to be a readable file in UTF-8", f"{path}: {error}", "check the path"
@@ -186,7 +236,7 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
                     f"line {reader.line_num} of {path} has more",
                     "put quotes around texts that hold commas",
                 )
-            yield {"language": "English", **{k: v for k, v in line.items() if v}}
+            yield {k: v for k, v in line.items() if v}
 
 
 def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -222,9 +272,9 @@ def _is_text(value: Any) -> bool:
         return False
 
 
-def _row(manifest: Path, line: Mapping[str, Any]) -> ManifestRow:
+def _row(manifest: Path, line: Mapping[str, Any], language: str) -> ManifestRow:
     speaker = line.get("speaker", "")
-    language, text = line.get("language", NOT_SAID), line.get("text", "")
+    language, text = line.get("language", language), line.get("text", "")
     speechless = False
     if TEXT_TAG in text:
         opening, _, text = text.partition(TEXT_TAG)
@@ -232,13 +282,21 @@ def _row(manifest: Path, line: Mapping[str, Any]) -> ManifestRow:
         speechless = language == NOT_SAID and not text.strip()
     known = speaker not in ("", "unknown")
     return ManifestRow(
-        wav=manifest.parent / (line.get("wav") or ""),
+        wav=_recording(manifest, line.get("wav") or ""),
         text=text,
         speaker=f"{manifest.stem}/{speaker}" if known else "",
         language=language,
         prompt=line.get("prompt", ""),
         speechless=speechless,
     )
+
+
+def _recording(manifest: Path, name: str) -> Path:
+    """A recording by its name in a manifest."""
+    beside = manifest.parent / name
+    # Unlike a path's own question, never an error.
+    elsewhere = not os.path.isfile(beside) and os.path.isfile(name)
+    return Path(name) if elsewhere else beside
 
 
 def _load(row: ManifestRow, form: TextForm, replies: bool) -> TrainingClip | str:
@@ -252,7 +310,7 @@ def _load(row: ManifestRow, form: TextForm, replies: bool) -> TrainingClip | str
     speechless = replies and not text and row.speechless
     if not text and not speechless:
         return EMPTY_TEXT
-    if not os.path.isfile(row.wav):  # Unlike a path's own question, never an error.
+    if not os.path.isfile(row.wav):
         return MISSING
     try:
         samples = io.load(row.wav).samples
@@ -307,6 +365,8 @@ def load_clips(
                 report.skip(clip, str(row.wav))
             else:
                 clips.append(clip)
+    if replies:
+        report.unnamed = sum(bool(clip.text) and clip.language == NOT_SAID for clip in clips)
     _count(clips, report)
     return clips, report
 
@@ -322,7 +382,7 @@ def with_units(
     The report is a new one that also counts what `report` already left out.
     """
     skipped = {reason: list(names) for reason, names in report.skipped.items()}
-    result = DataReport(skipped=skipped, cut=list(report.cut))
+    result = DataReport(skipped=skipped, cut=list(report.cut), unnamed=report.unnamed)
     kept = []
     for clip in clips:
         ids = tuple(spell(clip.text))
@@ -332,6 +392,36 @@ def with_units(
             kept.append(dataclasses.replace(clip, ids=ids))
     _count(kept, result)
     return kept, result
+
+
+def split_clips(
+    clips: Sequence[TrainingClip], share: float, seed: int
+) -> tuple[list[TrainingClip], list[TrainingClip]]:
+    """Clips to train on, and clips of other recordings to score.
+
+    The samples of a recording and the seed decide, so that a recording that is listed twice, or
+    under two names, is on one side. Of two recordings or more, one at least is on each side.
+
+    Args:
+        clips: all clips.
+        share: about how much of the recordings is scored, in [0, 1).
+        seed: of the draw.
+    """
+    if share == 0:
+        return list(clips), []
+    draws = [_draw(clip, seed) for clip in clips]
+    order = sorted(set(draws))
+    scored = sum(int.from_bytes(draw[:4], "big") < share * 2**32 for draw in order)
+    most = max(len(order) - 1, 0)
+    held_back = set(order[: min(max(scored, 1), most)])
+    kept = [clip for clip, draw in zip(clips, draws, strict=True) if draw not in held_back]
+    held = {draw: clip for clip, draw in zip(clips, draws, strict=True) if draw in held_back}
+    return kept, list(held.values())
+
+
+def _draw(clip: TrainingClip, seed: int) -> bytes:
+    """A random number that depends on a clip's samples and the seed."""
+    return hashlib.blake2b(clip.samples.tobytes(), salt=str(seed).encode()[:16]).digest()
 
 
 def _count(clips: Sequence[TrainingClip], report: DataReport) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from auris.training.contexts import ContextSource
 from auris.training.data import TrainingClip
 from auris.training.recipes import Recipe
 from auris.training.sampler import batches, long_rows, short_rows
+from auris.training.stopping import defer_signals
 from auris.types import Samples
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
 
 SILENCE_SECONDS = (1.0, 15.0)
 """Lengths of examples in which nobody speaks."""
+
+Item = TypeVar("Item")
 
 PLAN, AUDIO, DROPOUT, CONTEXT = range(4)
 """What a generator is for: each purpose has its own stream of chances."""
@@ -202,8 +206,8 @@ class DataShard:
     rank: int = 0
     of: int = 1
 
-    def take(self, rows: Sequence[int]) -> Sequence[int]:
-        """Its rows of a batch; perhaps none."""
+    def take(self, rows: Sequence[Item]) -> Sequence[Item]:
+        """Its part of the rows of a batch; perhaps none."""
         return rows[self.rank :: self.of]
 
 
@@ -283,6 +287,7 @@ def load_batches(
         batch_size=None,
         sampler=range(first, len(plan.batches)),
         num_workers=workers,
+        worker_init_fn=defer_signals,
         multiprocessing_context="fork" if workers else None,
     )
     return map(_unpacked, loader)

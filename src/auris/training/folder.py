@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from auris.errors import OutputError, TrainingError
 from auris.text.tokenizer import Tokenizer
+from auris.training.data import TrainedOn
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import CURVE, LOG, STEPS, TENSORBOARD
 from auris.training.state import BEST, LAST, NEW, OLD
@@ -117,16 +119,41 @@ class RunFolder:
                 "put them back, or begin a new run",
             )
 
-    def begin(self, recipe: Recipe, model: Path | None) -> None:
+    def trained_on(self) -> TrainedOn:
+        """What the run and those before it have seen; nothing is known of older runs.
+
+        Raises:
+            TrainingError: the folder holds no run.
+        """
+        about = self._said()
+        return TrainedOn(tuple(about.get("languages", ())), about.get("contexts"))
+
+    def check_writable(self) -> None:
+        """A folder that cannot be made or written is refused before anything else is done.
+
+        Raises:
+            OutputError: it cannot.
+        """
+        nearest = next(
+            path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists()
+        )
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise OutputError(
+                "The folder of a run has to be writable",
+                f"{str(nearest)!r} is not a directory that can be written",
+                "name another folder",
+            )
+
+    def begin(self, recipe: Recipe, model: Path | None, trained_on: TrainedOn) -> None:
         """Make the folder of a new run.
 
         Raises:
             OutputError: it cannot be written.
         """
         kind = next(name for name, known in RECIPES.items() if isinstance(recipe, known))
-        about: dict[str, Any] = {"kind": kind, "model": None}
+        about: dict[str, Any] = {"kind": kind, "model": None, **asdict(trained_on)}
         if model is not None:
-            about = {"kind": kind, "model": str(model.resolve()), "weights": _digest(model)}
+            about |= {"model": str(model.resolve()), "weights": _digest(model)}
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
             self._clear()

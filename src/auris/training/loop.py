@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from auris.errors import TrainingError
+from auris.errors import TrainingError, TrainingInterrupted
 from auris.training.data import TrainingClip
 from auris.training.examples import (
     DataShard,
@@ -33,16 +32,18 @@ from auris.training.examples import (
     plan_epoch,
 )
 from auris.training.losses import Losses
+from auris.training.progress import TrainingProgress
 from auris.training.recipes import Recipe
 from auris.training.reports import RunLogger
-from auris.training.score import error_rates
+from auris.training.score import DevScores, score
 from auris.training.state import BEST, LAST, load_state, save_state
+from auris.training.stopping import StopSignals
 from auris.training.tasks import Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Trainer", "TrainingProgress"]
+__all__ = ["Trainer"]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
@@ -53,70 +54,6 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
-
-
-@dataclass
-class TrainingProgress:
-    """Where a run stands.
-
-    Attributes:
-        epoch, batch, step: the next epoch and batch of it, and the steps done, all from 0.
-        heard: batches of the whole run so far.
-        losses: losses of the epoch's steps so far.
-        skipped: steps of the run whose loss or gradient was not finite.
-        best: lowest mean word error rate so far (or loss, without development sets).
-        whole: whether that was with every part of the model in training.
-        data: fingerprint of the clips in their order.
-        seconds: time spent in the epoch so far.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    heard: int = 0
-    losses: list[float] = field(default_factory=list)
-    skipped: int = 0
-    best: float | None = None
-    whole: bool = False
-    data: str = ""
-    seconds: float = 0.0
-
-    @property
-    def loss(self) -> float:
-        """Mean of the epoch's finite losses."""
-        finite = [loss for loss in self.losses if math.isfinite(loss)]
-        return math.fsum(finite) / len(finite) if finite else math.nan
-
-    @classmethod
-    def of(cls, values: Any) -> TrainingProgress:
-        """From a checkpoint's JSON.
-
-        Raises:
-            TrainingError: it is not what a checkpoint says.
-        """
-        try:
-            progress = cls(**values)
-            counts = (progress.epoch, progress.batch, progress.step, progress.heard)
-            numbers = [*counts, progress.skipped, progress.seconds, progress.best or 0.0]
-            numbers += progress.losses
-            sound = all(isinstance(number, (int, float)) for number in numbers) and (
-                all(isinstance(n, int) and n >= 0 for n in counts)
-                and set(asdict(progress)) == set(values)
-                and isinstance(progress.data, str)
-            )
-        except TypeError:
-            sound = False
-        if not sound:
-            raise TrainingError(
-                "progress.json of a checkpoint has to be as a run of this version wrote it",
-                "it is not",
-                "start the run anew",
-            )
-        return progress
-
-    def next_epoch(self) -> None:
-        """Begin the next epoch."""
-        self.epoch, self.batch, self.losses, self.seconds = self.epoch + 1, 0, [], 0.0
 
 
 class Trainer:
@@ -153,10 +90,17 @@ class Trainer:
         self.shard = DataShard(fabric.global_rank, fabric.world_size)
         self.model = task.module
         if recipe.use_compile:
-            task.compile()
+            task.compile(fabric.device)
         self._wrapped, self.optimizer = fabric.setup(self.model, _optimizer(self.model, recipe))
         self.progress = TrainingProgress(data=self._fingerprint())
+        self.signals = StopSignals(announce=self._leads)
         self.steps = self._count_steps()
+        if not task.trains_all_parts(self.steps - 1):
+            raise TrainingError(
+                "the decoder has to be trained before the run ends",
+                f"decoder_from_step is not below the {self.steps} steps of the run",
+                "lower decoder_from_step, or train for longer",
+            )
 
     @property
     def _leads(self) -> bool:
@@ -199,23 +143,24 @@ class Trainer:
             self.logger.rewind(progress.step, progress.epoch, list(self.dev))
 
     def run(self) -> None:
-        """Train to the end of the recipe."""
+        """Train to the end of the recipe.
+
+        Raises:
+            TrainingInterrupted: a signal asked the run to stop; a checkpoint was written.
+        """
         opened = self.logger.open(self.progress.step, self.steps) if self._leads else nullcontext()
-        with opened:
+        with opened, self.signals.handled():
             if self.progress.step == 0:
                 self._save(LAST)  # So that a run can be resumed whenever it breaks off.
-            try:
-                while self.progress.step < self.steps:
-                    self._epoch()
-            except KeyboardInterrupt:
-                self.logger.reporter.say(
-                    f"stopped at step {self.progress.step}; --resume continues from the last "
-                    "checkpoint"
-                )
-                raise
+            while self.progress.step < self.steps or self.progress.batch:
+                self._train_epoch()
+                self._end_epoch()
 
-    def _epoch(self) -> None:
+    def _train_epoch(self) -> None:
+        """The steps of an epoch that are not done yet."""
         progress, recipe = self.progress, self.recipe
+        if progress.step == self.steps:
+            return
         plan = self._plan(progress.epoch)
         preprocessor, workers = self.task.preprocessor, self.workers
         loaded = load_batches(
@@ -226,7 +171,7 @@ class Trainer:
             loss = self.step(batches)
             progress.losses.append(loss)
             progress.batch += len(batches)
-            progress.heard += len(batches)
+            progress.batches += len(batches)
             progress.step += 1
             now = time.perf_counter()
             progress.seconds += now - started
@@ -236,9 +181,29 @@ class Trainer:
             started = now
             if progress.step % recipe.checkpoint_steps == 0:
                 self._save(LAST)
+            self._stop_if_asked(save=True)
             if progress.step == self.steps:
                 break
-        self._end_epoch()
+
+    def _stop_if_asked(self, save: bool = False) -> None:
+        """End the run in every process where one has received a signal to stop.
+
+        Raises:
+            TrainingInterrupted: one has.
+        """
+        received = torch.tensor(self.signals.received, device=self.fabric.device)
+        number = int(self._over_all(received, "max"))
+        if not number:
+            return
+        if save:
+            self._save(LAST)
+        interrupted = TrainingInterrupted(
+            f"a run ends after its {self.steps} steps",
+            f"signal {number} stopped this one after step {self.progress.step}",
+            "run the same command with --resume to continue from there",
+        )
+        interrupted.exit_code = 128 + number
+        raise interrupted
 
     def step(self, batches: Sequence[TrainingBatch]) -> float:
         """One update; the loss per unit, which is not finite when the update was skipped."""
@@ -249,8 +214,8 @@ class Trainer:
         self.optimizer.zero_grad()
         loss = 0.0
         for place, batch in enumerate(batches):
-            heard = self.progress.heard + place
-            torch.manual_seed(dropout_seed(recipe.seed, heard, self.shard.rank))
+            number = self.progress.batches + place
+            torch.manual_seed(dropout_seed(recipe.seed, number, self.shard.rank))
             last = place == len(batches) - 1
             with fabric.no_backward_sync(self._wrapped, enabled=not last):
                 part = self._backward(batch, 1.0 / len(batches))
@@ -269,8 +234,8 @@ class Trainer:
 
     def _backward(self, batch: TrainingBatch, weight: float) -> float:
         """Gradients of one batch; its loss over all processes, times `weight`."""
-        whole = self.task.whole(self.progress.step)
-        sums, counts = self._wrapped(batch.to(self.fabric.device), whole)
+        all_parts = self.task.trains_all_parts(self.progress.step)
+        sums, counts = self._wrapped(batch.to(self.fabric.device), all_parts)
         if not batch.counted:
             sums, counts = 0.0 * sums, 0.0 * counts
         given = Losses(sums, self._over_all(counts.detach()))
@@ -278,10 +243,10 @@ class Trainer:
         self.fabric.backward(given.total * (weight * self.shard.of))
         return weight * float(self._over_all(given.total.detach()))
 
-    def _over_all(self, values: Tensor) -> Tensor:
+    def _over_all(self, values: Tensor, operation: str = "sum") -> Tensor:
         if self.shard.of == 1:
             return values
-        total = self.fabric.all_reduce(values, reduce_op="sum")
+        total = self.fabric.all_reduce(values, reduce_op=operation)
         assert isinstance(total, Tensor)
         return total
 
@@ -289,24 +254,32 @@ class Trainer:
         """A checkpoint, by the one process that writes, with what else its progress should say."""
         if self._leads:
             optimizer = self.optimizer if name == LAST else None
-            save_state(self.out / name, self.model, optimizer, {**beside, **asdict(self.progress)})
+            progress = {**beside, **self.progress.to_dict()}
+            save_state(self.out / name, self.model, optimizer, progress)
 
     def _end_epoch(self) -> None:
-        whole = self.task.whole(self.progress.step - 1)
-        rates = self._score(whole) if self._leads else {}
-        score = sum(rates.values()) / len(rates) if rates else self.progress.loss
-        if self.progress.whole != whole:
-            # What a part of the model could do is no measure for the whole.
-            self.progress.whole, self.progress.best = whole, None
-        best = self.progress.best
-        better = not math.isnan(score) and (best is None or score <= best)
+        """Score the epoch, and write its checkpoints.
+
+        The steps of the epoch are saved first: scoring takes long, and whatever ends it leaves a
+        checkpoint with which a resumed run goes on to score.
+        """
+        progress = self.progress
+        if self.dev:
+            self._save(LAST)
+        all_parts = self.task.trains_all_parts(progress.step - 1)
+        scores = self._score(all_parts)
+        result = scores.mean if self.dev else progress.loss
+        if progress.all_parts != all_parts:
+            # The error rate of a part of the model is no measure for all of it.
+            progress.all_parts, progress.best = all_parts, None
+        better = not math.isnan(result) and (progress.best is None or result <= progress.best)
         if better:
-            self.progress.best = score
-        losses = self.progress.losses
-        self.progress.next_epoch()
+            progress.best = result
+        losses = progress.losses
+        progress.next_epoch()
         # A first epoch without a single loss that is a number leaves a checkpoint all the same.
         if better or not (self.out / BEST).exists():
-            self._save(BEST, rates=rates)
+            self._save(BEST, rates=scores.rates)
         self._save(LAST)
         self.fabric.barrier()
         if not any(map(math.isfinite, losses)):
@@ -316,13 +289,23 @@ class Trainer:
                 "lower lr, or look at the weights and data it began with",
             )
 
-    def _score(self, whole: bool) -> dict[str, float]:
-        """Word error rates after an epoch, written to the logs."""
+    def _score(self, all_parts: bool) -> DevScores:
+        """Scores after an epoch, written to the logs."""
         progress, recipe = self.progress, self.recipe
-        rates = error_rates(self.task, self.dev, self.fabric.device, recipe.bf16, whole)
-        rate = recipe.learning_rate(progress.step - 1, self.steps)
-        self.logger.epoch(asdict(progress), progress.loss, rate, rates)
-        return rates
+        scores = score(
+            self.task,
+            self.dev,
+            self.fabric.device,
+            recipe.bf16,
+            all_parts,
+            self.shard,
+            self._over_all,
+            self._stop_if_asked,
+        )
+        if self._leads:
+            rate = recipe.learning_rate(progress.step - 1, self.steps)
+            self.logger.epoch(progress, rate, scores.rates, scores.loss)
+        return scores
 
 
 def _groups(batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:

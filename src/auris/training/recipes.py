@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from auris.config import AutConfig, AutCtcConfig, DecoderConfig, ProjectorConfig, QwenAsrConfig
+from auris.audio.mel import FRONTENDS, HOP, WINDOW
+from auris.config import (
+    CHUNK_FRAMES,
+    MAX_WINDOW_FRAMES,
+    TOKEN_FRAMES,
+    AutConfig,
+    AutCtcConfig,
+    DecoderConfig,
+    Frontend,
+    ProjectorConfig,
+    QwenAsrConfig,
+)
 from auris.errors import ConfigError, TrainingError
+from auris.training.recipe_values import checked_values, read_values
+from auris.types import SAMPLE_RATE
 
 __all__ = ["AsrRecipe", "CtcRecipe", "Recipe", "TextForm", "TuneRecipe"]
 
-LARGEST = 1e9
-"""Far beyond any recipe, and little enough that a wrong number ends in an error at once."""
-
 MOST_SILENCE, MOST_EPOCHS, MOST_RANK = 10, 10_000, 1 << 12
 
-FORMER_KEYS = {"hush_share": "silence_share"}
-"""Present names of keys that older recipes have under another name."""
+DEFAULT_EPOCHS = 10
+"""Length of a run whose recipe has neither epochs nor max_steps."""
+
+DEFAULT_UNITS, DEFAULT_VOCABULARY = 384, 768
+"""Sizes of the text vocabulary where a recipe has none; of fewer texts, as many as they yield."""
 
 TextForm = Literal["spoken", "written"]
 """Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
@@ -37,7 +49,7 @@ class Recipe:
         lr, wd, warmup_steps: AdamW with linear warm-up, then half a cosine down to 0.
         decay_steps: length of that half cosine at the end of the run, with the highest rate before
             it; None for all steps after the warm-up.
-        epochs, max_steps: length of the run; exactly one of them.
+        epochs, max_steps: length of the run; at most one of them, by default 10 epochs.
         batch_seconds: audio in a batch, over all processes together.
         gradient_accumulation_steps: batches whose gradients are averaged in one step.
         max_grad_norm: gradients are scaled down to this norm.
@@ -133,10 +145,12 @@ class Recipe:
         self._require(
             (self.epochs or 0) <= MOST_EPOCHS, f"epochs are at most {MOST_EPOCHS}", "epochs"
         )
+        if self.epochs is None and self.max_steps is None:
+            object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
         lengths = [length for length in (self.epochs, self.max_steps) if length is not None]
         if len(lengths) != 1 or lengths[0] <= 0:
             raise TrainingError(
-                "exactly one of epochs and max_steps has to be given and positive",
+                "epochs or max_steps of a recipe has to be positive, and one of them absent",
                 f"they are {self.epochs} and {self.max_steps}",
                 "correct the recipe",
             )
@@ -157,13 +171,7 @@ class Recipe:
         Raises:
             TrainingError: it is no JSON object, has unknown keys, or impossible values.
         """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise TrainingError(
-                "a recipe has to be a readable JSON file", f"{path}: {error}", "check the path"
-            ) from error
-        return cls.of(values)
+        return cls.of(read_values(path))
 
     @classmethod
     def of(cls: type[AnyRecipe], values: Any) -> AnyRecipe:
@@ -172,22 +180,8 @@ class Recipe:
         Raises:
             TrainingError: unknown keys, wrong types, or impossible values.
         """
-        if not isinstance(values, dict):
-            raise TrainingError(
-                "a recipe has to be a JSON object", f"it is a {type(values).__name__}", "correct it"
-            )
-        values = _renamed(values)
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - set(fields))
-        if unknown:
-            raise TrainingError(
-                f"a recipe may hold the keys {', '.join(fields)}",
-                f"it has {', '.join(unknown)}",
-                "remove or rename them",
-            )
-        for name, value in values.items():
-            _require_type(name, str(fields[name].type), value)
-        return cls(**values)
+        types = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+        return cls(**checked_values(values, types, cls.max_mel_length))
 
     def to_dict(self) -> dict[str, Any]:
         """Every key with its value, as plain JSON."""
@@ -212,13 +206,21 @@ class ShapedRecipe(Recipe):
         middle_layer, middle_weight: layer whose states the CTC head scores too, 0 for none, and the
             share of that loss in the CTC loss. Lee and Watanabe, "Intermediate loss
             regularization for CTC-based speech recognition" (2021).
-        downsample_time, target_hz: mel frames to a token, and tokens a second. AuT has one pair
-            of them, 8 and 12.5; any other is refused.
+        window_seconds: attention window of the encoder, 1 to 8 whole seconds.
+        sample_rate, win_length, hop_length, n_fft: of the log-mel: 16000, 400, 160, and 1024
+            (`CtcRecipe`) or 400 (`AsrRecipe`). Others are refused.
+        downsample_time, target_hz: mel frames to a token, and tokens a second: 8 and 12.5. Others
+            are refused.
     """
 
+    sample_rate: int = SAMPLE_RATE
+    win_length: int = WINDOW
+    hop_length: int = HOP
+    n_fft: int | None = None
     mel_bins: int = 128
-    downsample_time: int = 8
-    target_hz: float = 12.5
+    downsample_time: int = TOKEN_FRAMES
+    target_hz: float = 100 / TOKEN_FRAMES
+    window_seconds: int = MAX_WINDOW_FRAMES // CHUNK_FRAMES
     d_model: int = 192
     n_layers: int = 4
     n_heads: int = 3
@@ -238,8 +240,28 @@ class ShapedRecipe(Recipe):
         self._require(
             0 <= self.middle_weight < 1, "middle_weight has to lie in [0, 1)", "middle_weight"
         )
-        self._require(self.downsample_time == 8, "downsample_time has to be 8", "downsample_time")
-        self._require(self.target_hz == 12.5, "target_hz has to be 12.5", "target_hz")
+        fixed = {
+            "sample_rate": SAMPLE_RATE,
+            "win_length": WINDOW,
+            "hop_length": HOP,
+            "downsample_time": TOKEN_FRAMES,
+            "target_hz": 100 / TOKEN_FRAMES,
+            "n_fft": FRONTENDS[self.frontend].n_fft,
+        }
+        for name, value in fixed.items():
+            given = getattr(self, name)
+            self._require(given in (value, None), f"{name} has to be {value:g}", name)
+        longest = MAX_WINDOW_FRAMES // CHUNK_FRAMES
+        self._require(
+            1 <= self.window_seconds <= longest,
+            f"window_seconds has to lie in 1..{longest}",
+            "window_seconds",
+        )
+
+    @property
+    def frontend(self) -> Frontend:
+        """The log-mel of the model."""
+        return "slaney400"
 
     def _check_shapes(self, build: Callable[[], object]) -> None:
         try:
@@ -264,6 +286,7 @@ class ShapedRecipe(Recipe):
             ffn=self.d_ff,
             conv_channels=self.conv_channels,
             dropout=self.dropout,
+            window_frames=CHUNK_FRAMES * self.window_seconds,
             **family,
         )
 
@@ -276,19 +299,20 @@ class CtcRecipe(ShapedRecipe):
         stem: "conv2d" (AuT's own, of conv_channels) or "conv1d" (over time only, a ninth of its
             arithmetic at 64 channels).
         batch_norm: norm the stem's convolutions over the batch; folded into them on export.
-        units: size of the text vocabulary.
+        units: size of the text vocabulary; by default 384, or as many as the texts yield.
         projector_dim: width of the projector, kept for joining the encoder to a decoder.
     """
 
     stem: Literal["conv2d", "conv1d"] = "conv2d"
     batch_norm: bool = False
-    units: int = 384
+    units: int | None = None
     projector_dim: int = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require(self.stem in ("conv2d", "conv1d"), "stem is conv2d or conv1d", "stem")
-        self._require_positive("units projector_dim")
+        self._require(self.units is None or self.units > 0, "units has to be positive", "units")
+        self._require_positive("projector_dim")
         self._require(self.context_share == 0, "context_share is 0 for CTC", "context_share")
         self._check_shapes(self.model_config)
 
@@ -297,13 +321,22 @@ class CtcRecipe(ShapedRecipe):
         """The projector takes no part in CTC."""
         return True
 
-    def model_config(self) -> AutCtcConfig:
-        """Shapes of the model."""
+    @property
+    def frontend(self) -> Frontend:
+        """The log-mel of the model."""
+        return "htk1024"
+
+    def model_config(self, units: int | None = None) -> AutCtcConfig:
+        """Shapes of the model.
+
+        Args:
+            units: size of the text vocabulary; by default that of the recipe.
+        """
         return AutCtcConfig(
             encoder=self.encoder_config(norm="rms", stem=self.stem, batch_norm=self.batch_norm),
-            units=self.units,
+            units=units or self.units or DEFAULT_UNITS,
             projector=ProjectorConfig(self.projector_dim, bias=False),
-            frontend="htk1024",
+            frontend=self.frontend,
         )
 
 
@@ -312,14 +345,15 @@ class AsrRecipe(ShapedRecipe):
     """A run of `auris train asr`: a Qwen3-ASR model in the official architecture.
 
     Attributes:
-        vocabulary: tokens of the byte-level BPE, without the control tokens.
+        vocabulary: tokens of the byte-level BPE, without the control tokens; by default 768, or as
+            many as the texts yield.
         hidden, decoder_layers, decoder_heads, kv_heads, head_dim, decoder_ff: the decoder.
         decoder_from_step: first step (from 0) that also trains the decoder. Before it, the CTC
             loss alone shapes the encoder: a decoder learns nothing from states that say nothing.
         ctc_weight: share of the CTC loss once the decoder is trained, in 0..1.
     """
 
-    vocabulary: int = 768
+    vocabulary: int | None = None
     hidden: int = 256
     decoder_layers: int = 4
     decoder_heads: int = 4
@@ -331,9 +365,12 @@ class AsrRecipe(ShapedRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive(
-            "vocabulary hidden decoder_layers decoder_heads kv_heads head_dim decoder_ff"
+        self._require(
+            self.vocabulary is None or self.vocabulary > 0,
+            "vocabulary has to be positive",
+            "vocabulary",
         )
+        self._require_positive("hidden decoder_layers decoder_heads kv_heads head_dim decoder_ff")
         self._require(self.decoder_from_step >= 0, "steps are not negative", "decoder_from_step")
         self._require(
             self.max_steps is None or self.decoder_from_step < self.max_steps,
@@ -341,7 +378,7 @@ class AsrRecipe(ShapedRecipe):
             "decoder_from_step",
         )
         self._require(0 <= self.ctc_weight <= 1, "ctc_weight has to lie in 0..1", "ctc_weight")
-        self._check_shapes(lambda: self.model_config(self.vocabulary, 0))
+        self._check_shapes(lambda: self.model_config(None, 0))
 
     @property
     def with_head(self) -> bool:
@@ -353,18 +390,18 @@ class AsrRecipe(ShapedRecipe):
         """The decoder, before its step."""
         return self.decoder_from_step > 0
 
-    def model_config(self, vocabulary: int, audio_token_id: int) -> QwenAsrConfig:
+    def model_config(self, vocabulary: int | None, audio_token_id: int) -> QwenAsrConfig:
         """Shapes of the model.
 
         Args:
-            vocabulary: tokens with the control tokens.
+            vocabulary: tokens with the control tokens; by default those of the recipe.
             audio_token_id: id of an audio slot.
         """
         return QwenAsrConfig(
             encoder=self.encoder_config(),
             projector=ProjectorConfig(out=self.hidden, hidden=self.d_model),
             decoder=DecoderConfig(
-                vocab=vocabulary,
+                vocab=vocabulary or self.vocabulary or DEFAULT_VOCABULARY,
                 hidden=self.hidden,
                 layers=self.decoder_layers,
                 heads=self.decoder_heads,
@@ -410,40 +447,3 @@ class TuneRecipe(Recipe):
     def text_form(self) -> TextForm:
         """As the recipe says."""
         return self.text
-
-
-def _renamed(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's values with former names of keys replaced by the present ones.
-
-    Raises:
-        TrainingError: a key is given under both names.
-    """
-    both = [name for old, name in FORMER_KEYS.items() if old in values and name in values]
-    if both:
-        raise TrainingError(
-            "a recipe may hold every key once",
-            f"it has {both[0]} under its present and its former name",
-            "remove one of them",
-        )
-    return {FORMER_KEYS.get(name, name): value for name, value in values.items()}
-
-
-def _require_type(name: str, annotation: str, value: Any) -> None:
-    kinds: dict[str, tuple[type, ...]] = {"bool": (bool,), "float": (int, float)}
-    allowed = (
-        (str,) if annotation.startswith(("Literal", "TextForm")) else kinds.get(annotation, (int,))
-    )
-    wrong_bool = isinstance(value, bool) and annotation != "bool"
-    optional = "None" in annotation and value is None
-    if not optional and (wrong_bool or not isinstance(value, allowed)):
-        raise TrainingError(
-            f"in a recipe {name} has to be of type {annotation}",
-            f"it is {value!r}",
-            "correct the recipe",
-        )
-    if isinstance(value, (int, float)) and not abs(value) <= LARGEST and name != "seed":
-        raise TrainingError(
-            f"in a recipe {name} has to be a number of at most {LARGEST:.0e}",
-            f"it is {value}",
-            "correct the recipe",
-        )

@@ -1,4 +1,4 @@
-"""What a run tells: lines or a bar while it goes on, log files, TensorBoard, and a plot."""
+"""Progress of a run: lines or a bar, log files, TensorBoard, and a plot."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from auris.errors import OutputError, TrainingError
+from auris.training.progress import TrainingProgress
 
 __all__ = [
     "CURVE",
@@ -26,7 +27,7 @@ __all__ = [
 LOG, STEPS, CURVE, TENSORBOARD = "log.csv", "steps.csv", "curve.png", "tensorboard"
 """Files of a run: a line an epoch, a line a step, the plot of both, and TensorBoard's folder."""
 
-EPOCH_COLUMNS = ("epoch", "step", "lr", "loss", "skipped", "seconds")
+EPOCH_COLUMNS = ("epoch", "step", "lr", "loss", "val_loss", "skipped", "seconds")
 """Columns of log.csv besides the development sets."""
 
 SECONDS_BETWEEN_PLOTS = 20.0
@@ -35,22 +36,22 @@ STEP_COLUMNS = ("step", "epoch", "loss", "lr", "seconds")
 
 
 class ProgressReporter(Protocol):
-    """Who watches a run."""
+    """Shows the progress of a run."""
 
-    def say(self, line: str) -> None:
-        """A line of text."""
+    def message(self, line: str) -> None:
+        """Show a line of text."""
 
-    def begin(self, done: int, steps: int) -> None:
-        """The run stands at `done` of `steps`."""
+    def start(self, done: int, steps: int) -> None:
+        """The run starts at `done` of `steps`."""
 
     def step(self, done: int, loss: float) -> None:
-        """One more step."""
+        """One more step is done."""
 
-    def end(self) -> None:
-        """The run is over."""
+    def finish(self) -> None:
+        """The run has ended."""
 
 
-class LineReporter:
+class LineReporter(ProgressReporter):
     """A line every so many steps, with the time left; for files and pipes.
 
     Args:
@@ -59,40 +60,40 @@ class LineReporter:
     """
 
     def __init__(self, write: Callable[[str], None] = print, every: int = 50) -> None:
-        self.say = write
+        self._write = write
         self.every = every
         self._losses: list[float] = []
 
-    def begin(self, done: int, steps: int) -> None:
-        """See `ProgressReporter`."""
-        self._first, self._steps, self._began = done, steps, time.monotonic()
+    def message(self, line: str) -> None:
+        """Write the line."""
+        self._write(line)
+
+    def start(self, done: int, steps: int) -> None:
+        """Start the clock."""
+        self._first, self._steps, self._started = done, steps, time.monotonic()
 
     def step(self, done: int, loss: float) -> None:
-        """See `ProgressReporter`."""
+        """Write a line after every `every` steps."""
         self._losses.append(loss)
         if done % self.every:
             return
-        pace = (time.monotonic() - self._began) / (done - self._first)
-        left = _clock(pace * (self._steps - done))
+        pace = (time.monotonic() - self._started) / (done - self._first)
+        minutes, seconds = divmod(int(pace * (self._steps - done)), 60)
+        left = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
         finite = [loss for loss in self._losses if math.isfinite(loss)]
         mean = math.fsum(finite) / len(finite) if finite else math.nan
-        self.say(f"step {done}/{self._steps} loss {mean:.4f} {pace:.3f} s a step, {left} left")
+        self._write(f"step {done}/{self._steps} loss {mean:.4f} {pace:.3f} s a step, {left} left")
         self._losses.clear()
 
-    def end(self) -> None:
-        """Nothing is left open."""
+    def finish(self) -> None:
+        """Every line is written already."""
 
 
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-
-
-class BarReporter:
+class BarReporter(ProgressReporter):
     """A progress bar with the loss and the time left; for terminals."""
 
-    def begin(self, done: int, steps: int) -> None:
-        """See `ProgressReporter`."""
+    def start(self, done: int, steps: int) -> None:
+        """Show the bar."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
         columns = (BarColumn(), MofNCompleteColumn(), "{task.description}", TimeRemainingColumn())
@@ -100,8 +101,8 @@ class BarReporter:
         self._task = self._bar.add_task("", total=steps, completed=done)
         self._bar.start()
 
-    def say(self, line: str) -> None:
-        """See `ProgressReporter`."""
+    def message(self, line: str) -> None:
+        """Print the line above the bar."""
         from rich.console import Console
 
         bar = getattr(self, "_bar", None)
@@ -109,11 +110,11 @@ class BarReporter:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, done: int, loss: float) -> None:
-        """See `ProgressReporter`."""
+        """Move the bar."""
         self._bar.update(self._task, completed=done, description=f"loss {loss:.4f}")
 
-    def end(self) -> None:
-        """See `ProgressReporter`."""
+    def finish(self) -> None:
+        """Leave the bar as it is."""
         self._bar.stop()
 
 
@@ -122,7 +123,7 @@ class RunLogger:
 
     Args:
         out: the run's folder.
-        reporter: who watches.
+        reporter: shows the progress.
     """
 
     def __init__(self, out: Path, reporter: ProgressReporter) -> None:
@@ -135,12 +136,12 @@ class RunLogger:
     def open(self, done: int, steps: int) -> Iterator[None]:
         """While the run goes on from step `done`."""
         self._board = _tensorboard(self.out / TENSORBOARD, done)
-        self.reporter.begin(done, steps)
+        self.reporter.start(done, steps)
         try:
             yield
             draw(self.out)
         finally:
-            self.reporter.end()
+            self.reporter.finish()
             if self._board is not None:
                 self._board.close()
 
@@ -160,8 +161,8 @@ class RunLogger:
                 f"these were {', '.join(logged) or 'none'}, not {', '.join(sets) or 'none'}",
                 "give the same --dev files in the same order",
             )
-        _keep(self.out / STEPS, "step", step)
-        _keep(self.out / LOG, "epoch", epoch)
+        _keep(self.out / STEPS, "step", step, STEP_COLUMNS)
+        _keep(self.out / LOG, "epoch", epoch, (*EPOCH_COLUMNS, *sets))
 
     def step(self, step: int, epoch: int, loss: float, lr: float, seconds: float) -> None:
         """One step, counted from 1."""
@@ -173,23 +174,26 @@ class RunLogger:
         self.reporter.step(step, loss)
 
     def epoch(
-        self, progress: Mapping[str, Any], loss: float, lr: float, rates: Mapping[str, float]
+        self, progress: TrainingProgress, lr: float, rates: Mapping[str, float], val_loss: float
     ) -> None:
-        """The epoch that `progress` stands at the end of, and the word error rates after it."""
+        """The epoch that `progress` stands at the end of, and the scores after it."""
         row = {
-            "epoch": progress["epoch"] + 1,
-            "step": progress["step"],
+            "epoch": progress.epoch + 1,
+            "step": progress.step,
             "lr": f"{lr:.3e}",
-            "loss": f"{loss:.4f}",
-            "skipped": progress["skipped"],
-            "seconds": f"{progress['seconds']:.1f}",
+            "loss": f"{progress.loss:.4f}",
+            "val_loss": f"{val_loss:.4f}",
+            "skipped": progress.skipped,
+            "seconds": f"{progress.seconds:.1f}",
             **{name: f"{rate:.4f}" for name, rate in rates.items()},
         }
         self._append(LOG, row)
         if self._board is not None:
             for name, rate in rates.items():
-                self._board.add_scalar(f"wer/{name}", rate, progress["step"])
-        self.reporter.say(" ".join(f"{name} {value}" for name, value in row.items()))
+                self._board.add_scalar(f"error_rate/{name}", rate, progress.step)
+            if rates:
+                self._board.add_scalar("val_loss", val_loss, progress.step)
+        self.reporter.message(" ".join(f"{name} {value}" for name, value in row.items()))
         now = time.monotonic()
         if now - self._drawn > SECONDS_BETWEEN_PLOTS:  # Toy runs have many epochs a second.
             self._drawn = now
@@ -240,21 +244,22 @@ def _columns(path: Path) -> list[str]:
     return list(row) if (row := next(iter(_rows(path)), None)) else []
 
 
-def _keep(path: Path, column: str, last: int) -> None:
+def _keep(path: Path, column: str, last: int, columns: Sequence[str]) -> None:
+    """Keep the rows of a log up to `last`; a column that the log lacks becomes "nan"."""
     rows = [row for row in _rows(path) if int(row[column]) <= last]
     if not rows:
         path.unlink(missing_ok=True)
         return
     fresh = path.with_name(path.name + ".new")
     with open(fresh, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, columns, restval="nan")
         writer.writeheader()
         writer.writerows(rows)
     fresh.replace(path)
 
 
 def draw(out: Path) -> Path | None:
-    """Plot the loss of every step and the word error rates of every epoch as curve.png.
+    """Plot the losses and the error rates of a run as curve.png.
 
     Returns:
         its path, or None where matplotlib is not installed.
@@ -271,14 +276,19 @@ def draw(out: Path) -> Path | None:
     losses = [float(row["loss"]) for row in steps]
     places = [int(row["step"]) for row in steps]
     above.plot(places, losses, color="0.85", linewidth=0.5)
-    above.plot(places, _smooth(losses), color="C0")
+    above.plot(places, _smooth(losses), color="C0", label="training")
+    epochs = _rows(out / LOG)
+    validation = [float(row.get("val_loss", "nan")) for row in epochs]
+    if any(map(math.isfinite, validation)):
+        at = [int(row["step"]) for row in epochs]
+        above.plot(at, validation, color="C1", marker="o", label="validation")
+        above.legend(loc="upper right")
     above.set_ylabel("loss")
     above.set_yscale("log")
-    epochs = _rows(out / LOG)
     for name in [name for name in _columns(out / LOG) if name not in EPOCH_COLUMNS]:
         at = [int(row["step"]) for row in epochs]
         below.plot(at, [100 * float(row[name]) for row in epochs], marker="o", label=name)
-    below.set_ylabel("word error rate, %")
+    below.set_ylabel("error rate, %")
     below.set_xlabel("step")
     below.set_ylim(0, 105)
     if below.has_data():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,28 +10,46 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from auris.errors import AurisError, TrainingError, UsageError
+from auris.errors import AurisError, TrainingError, TrainingInterrupted, UsageError
 from auris.evaluation.wer import require_jiwer
-from auris.models.aut_ctc import AutCtc
+from auris.text.languages import language_name
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
-from auris.training.asr import AsrTask, fresh_objective
-from auris.training.data import DataReport, TrainingClip, load_clips, read_manifest, with_units
+from auris.training.adapters import require_peft
+from auris.training.building import build_task
+from auris.training.data import (
+    NOT_SAID,
+    DataReport,
+    ManifestRow,
+    TrainedOn,
+    TrainingClip,
+    load_clips,
+    read_manifest,
+    split_clips,
+    with_units,
+)
+from auris.training.exporting import check_export, dtype_named, export_run
 from auris.training.folder import RunFolder
 from auris.training.loop import Trainer
 from auris.training.processes import leave, new_fabric
-from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
+from auris.training.recipes import (
+    DEFAULT_UNITS,
+    DEFAULT_VOCABULARY,
+    AsrRecipe,
+    CtcRecipe,
+    Recipe,
+    TuneRecipe,
+)
 from auris.training.reports import EPOCH_COLUMNS, LineReporter, ProgressReporter, RunLogger
-from auris.training.starting import check_start, load_start, start_units
-from auris.training.state import BEST, LAST, load_weights
-from auris.training.tasks import CtcTask, Task
-from auris.training.tuning import checkpoint_task
+from auris.training.starting import check_start, load_start, start_trained_on, start_units
+from auris.training.state import LAST, check_state
+from auris.training.tasks import Task
 from auris.training.units import train_units, train_vocabulary
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["RunOptions", "Sources", "export_run", "train"]
+__all__ = ["RunOptions", "Sources", "train"]
 
 VAL = "val"
 """Name of the development set that is split off the training clips."""
@@ -49,6 +65,8 @@ class Sources:
         texts: further text, a sentence a line, that helps to choose the units.
         model: the checkpoint that a `TuneRecipe` trains further.
         start: folder of another run, or a model, whose units and last weights this one begins with.
+        language: code or English name of the language of rows that name none; by default they
+            teach the model to name none.
     """
 
     data: Sequence[Path]
@@ -56,6 +74,7 @@ class Sources:
     texts: Sequence[Path] = ()
     model: Path | None = None
     start: Path | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +87,7 @@ class RunOptions:
         processes: training processes on this machine; under torchrun, those that it started.
         device: accelerator, see `auris.training.processes.new_fabric`.
         threads: processor threads of each process; by default torch decides.
+        dtype: type of the weights of the model that is written at the end, one of `DTYPES`.
     """
 
     resume: bool = False
@@ -75,6 +95,7 @@ class RunOptions:
     processes: int = 1
     device: str = "cpu"
     threads: int | None = None
+    dtype: str = "float16"
 
 
 def train(
@@ -95,6 +116,7 @@ def train(
         UsageError: options without effect, or more devices than there are.
         MissingExtra: a package that training needs is not installed.
         OutputError: the folder cannot be written.
+        TrainingInterrupted: SIGINT or SIGTERM stopped the run, and a checkpoint was written.
     """
     options = options or RunOptions()
     _check_sources(recipe, sources, options)
@@ -102,6 +124,10 @@ def train(
     try:
         trainer = _train(recipe, sources, out, options, reporter, fabric)
         fabric.barrier()
+    except TrainingInterrupted:
+        if fabric.global_rank > 0:  # One process says it.
+            raise SystemExit(0) from None
+        raise
     finally:
         leave()
     return trainer
@@ -122,35 +148,77 @@ def _train(
     reporter = (reporter or LineReporter()) if leads else LineReporter(lambda line: None)
     folder = RunFolder(out)
     _together(fabric, lambda: _check_folder(folder, recipe, sources, options))
-    clips, found = _load(recipe, sources.data)
-    clips, held = _split(clips, recipe)
+    rows = _Rows.read(sources)
+    texts = [text for path in sources.texts for text in _sentences(path)]
+    task = _given_task(recipe, sources, folder, options)
+    clips, report = _load(recipe, rows.data)
+    clips, held = split_clips(clips, recipe.val_split, recipe.seed)
     if not clips:
-        reporter.say(found.describe())
+        reporter.message(report.describe())
         raise TrainingError(
             "Training needs at least one usable clip",
             "there is none",
             "see the data report above",
         )
     if not options.resume:
-        _together(fabric, lambda: _begin(folder, recipe, sources, clips))
-    task = _task(recipe, sources.model, folder)
-    clips, found = with_units(clips, task.preprocessor.spell, found, task.preprocessor.aligned)
-    reporter.say(found.describe())
-    dev = {_set_name(path): _dev_set(path, recipe, reporter) for path in sources.dev}
+        _together(fabric, lambda: _begin(folder, recipe, sources, clips, texts))
+    if task is None:
+        task = build_task(recipe, sources.model, folder.units())
+    preprocessor = task.preprocessor
+    clips, report = with_units(clips, preprocessor.spell, report, preprocessor.aligned)
+    reporter.message(report.describe())
+    dev = {_set_name(path): _dev_set(path, r, recipe, reporter) for path, r in rows.dev.items()}
+    if recipe.val_split:
+        reporter.message(f"{VAL}: {len(held)} clips held back from training")
     if held:
-        reporter.say(f"{VAL}: {len(held)} clips held back from training")
         dev[VAL] = held
     logger = RunLogger(out, reporter)
     trainer = Trainer(recipe, task, clips, dev, out, logger, fabric, options.workers)
-    _together(fabric, lambda: folder.write_report(found.describe(names=None)))
+    _together(fabric, lambda: folder.write_report(report.describe(names=None)))
     if options.resume:
         _together(fabric, trainer.resume, everywhere=True)
-    elif sources.start is not None:
-        load_start(sources.start, trainer.model)
     trainer.run()
     if leads:
-        reporter.say(f"wrote {export_run(out, folder.model)}")
+        model = export_run(out, folder.model, dtype=dtype_named(options.dtype))
+        reporter.message(f"wrote {model}")
     return trainer
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of all manifests, before any recording is read."""
+
+    data: list[ManifestRow]
+    dev: dict[Path, list[ManifestRow]]
+
+    @classmethod
+    def read(cls, sources: Sources) -> _Rows:
+        """Of the run's manifests; a row that names no language has that of the sources."""
+        language = language_name(sources.language) or NOT_SAID
+        data = [row for path in sources.data for row in read_manifest(path, language)]
+        return cls(data, {path: read_manifest(path, language) for path in sources.dev})
+
+
+def _given_task(
+    recipe: Recipe, sources: Sources, folder: RunFolder, options: RunOptions
+) -> Task | None:
+    """The model of a run that begins with given weights or goes on, checked; None where its units
+    have to be learned first."""
+    units: Tokenizer | None = None
+    if not isinstance(recipe, TuneRecipe):
+        if options.resume:
+            units = folder.units()
+        elif sources.start is not None:
+            units = start_units(sources.start)
+        else:
+            return None
+    task = build_task(recipe, sources.model, units)
+    check_export(task, dtype_named(options.dtype))
+    if options.resume:
+        check_state(folder.path / LAST, task.module)
+    elif sources.start is not None:
+        load_start(sources.start, task.module)
+    return task
 
 
 def _together(fabric: Fabric, act: Callable[[], object], everywhere: bool = False) -> None:
@@ -168,7 +236,11 @@ def _together(fabric: Fabric, act: Callable[[], object], everywhere: bool = Fals
 
 
 def _check_sources(recipe: Recipe, sources: Sources, options: RunOptions) -> None:
-    """What can be told before anything is loaded."""
+    """Refuse what is wrong before anything is loaded."""
+    dtype_named(options.dtype)
+    language_name(sources.language)
+    if isinstance(recipe, TuneRecipe) and recipe.lora_rank:
+        require_peft()
     if sources.dev or recipe.val_split:
         require_jiwer()
     names = [_set_name(path) for path in sources.dev]
@@ -185,6 +257,8 @@ def _check_sources(recipe: Recipe, sources: Sources, options: RunOptions) -> Non
         "another run to start from, beside a checkpoint": tunes and sources.start,
         "another run to start from while one is resumed": options.resume and sources.start,
         "a checkpoint with a recipe that begins with fresh weights": not tunes and sources.model,
+        "a language where a CTC model learns to write": isinstance(recipe, CtcRecipe)
+        and sources.language,
     }
     for what, given in ignored.items():
         if given:
@@ -194,6 +268,7 @@ def _check_sources(recipe: Recipe, sources: Sources, options: RunOptions) -> Non
 
 
 def _check_folder(folder: RunFolder, recipe: Recipe, sources: Sources, options: RunOptions) -> None:
+    folder.check_writable()
     if options.resume:
         folder.check_same(recipe, sources.model)
     else:
@@ -203,87 +278,40 @@ def _check_folder(folder: RunFolder, recipe: Recipe, sources: Sources, options: 
 
 
 def _begin(
-    folder: RunFolder, recipe: Recipe, sources: Sources, clips: Sequence[TrainingClip]
+    folder: RunFolder,
+    recipe: Recipe,
+    sources: Sources,
+    clips: Sequence[TrainingClip],
+    texts: Sequence[str],
 ) -> None:
     """The folder of a new run and the units it begins with; what cannot begin leaves no recipe."""
-    corpus = [clip.text for clip in clips] + [t for path in sources.texts for t in _sentences(path)]
-    learned: Tokenizer | None = None
-    if sources.start is None and isinstance(recipe, AsrRecipe):
-        learned = train_vocabulary(corpus, recipe.vocabulary)
-    elif sources.start is None and isinstance(recipe, CtcRecipe):
-        learned = train_units(corpus, recipe.units)
-    folder.begin(recipe, sources.model)
-    if learned is not None:
-        folder.write_units(learned)
-    elif sources.start is not None:
-        folder.write_units(start_units(sources.start))
+    corpus = [clip.text for clip in clips] + list(texts)
+    trained_on = TrainedOn.of(clips, contexts=recipe.context_share > 0)
+    units: Tokenizer | None = None
+    if sources.start is not None:
+        units = start_units(sources.start)
+        trained_on = trained_on.after(start_trained_on(sources.start))
+    elif isinstance(recipe, AsrRecipe):
+        exactly = recipe.vocabulary is not None
+        units = train_vocabulary(corpus, recipe.vocabulary or DEFAULT_VOCABULARY, exactly)
+    elif isinstance(recipe, CtcRecipe):
+        units = train_units(corpus, recipe.units or DEFAULT_UNITS, recipe.units is not None)
+    folder.begin(recipe, sources.model, trained_on)
+    if units is not None:
+        folder.write_units(units)
 
 
 def _load(
-    recipe: Recipe, manifests: Sequence[Path], whole: bool = False
+    recipe: Recipe, rows: Sequence[ManifestRow], unlimited: bool = False
 ) -> tuple[list[TrainingClip], DataReport]:
-    """Clips of manifests; `whole` ones are neither cut nor too long for a batch."""
-    rows = [row for path in manifests for row in read_manifest(path)]
+    """Clips of rows; `unlimited` ones are neither cut nor too long for a batch."""
     return load_clips(
         rows,
-        longest=math.inf if whole else recipe.batch_seconds,
+        longest=math.inf if unlimited else recipe.batch_seconds,
         form=recipe.text_form,
-        cut_seconds=math.inf if whole else recipe.longest_seconds,
+        cut_seconds=math.inf if unlimited else recipe.longest_seconds,
         replies=not isinstance(recipe, CtcRecipe),
     )
-
-
-def _split(
-    clips: Sequence[TrainingClip], recipe: Recipe
-) -> tuple[list[TrainingClip], list[TrainingClip]]:
-    """Clips to train on and clips to score: a recording's samples and the seed decide, so that
-    one which is listed twice is on one side.
-
-    Raises:
-        TrainingError: a share is asked for and holds no clip.
-    """
-    kept: list[TrainingClip] = []
-    held: dict[bytes, TrainingClip] = {}
-    for clip in clips if recipe.val_split else ():
-        digest = hashlib.blake2b(
-            clip.samples.tobytes(), salt=str(recipe.seed).encode()[:16]
-        ).digest()
-        if int.from_bytes(digest[:4], "big") < recipe.val_split * 2**32:
-            held[digest] = clip
-        else:
-            kept.append(clip)
-    if not recipe.val_split:
-        return list(clips), []
-    if not held and kept:
-        raise TrainingError(
-            "val_split has to hold back at least one clip",
-            f"{recipe.val_split} of {len(kept)} clips is none",
-            "raise it, set it to 0, or give a development set",
-        )
-    return kept, list(held.values())
-
-
-def _task(recipe: Recipe, model: Path | None, folder: RunFolder) -> Task:
-    """The model of a run as it begins; the seed alone decides fresh weights.
-
-    Raises:
-        TrainingError: the checkpoint to train further is missing.
-    """
-    frames = recipe.max_mel_length if recipe.use_compile else None
-    if isinstance(recipe, TuneRecipe):
-        if model is None:
-            raise TrainingError(
-                "a recipe for training further needs a checkpoint", "none is given", "name --model"
-            )
-        torch.manual_seed(recipe.seed)
-        return checkpoint_task(model, recipe, frames)
-    tokenizer = folder.units()
-    torch.manual_seed(recipe.seed)
-    if isinstance(recipe, AsrRecipe):
-        objective = fresh_objective(recipe, tokenizer)
-        return AsrTask(objective, recipe.decoder_from_step, frames=frames)
-    assert isinstance(recipe, CtcRecipe)
-    return CtcTask(AutCtc(recipe.model_config()), tokenizer, frames, recipe.depths)
 
 
 def _sentences(path: Path) -> list[str]:
@@ -301,61 +329,13 @@ def _set_name(path: Path) -> str:
     return path.stem.removesuffix("_dev")
 
 
-def _dev_set(path: Path, recipe: Recipe, reporter: ProgressReporter) -> list[TrainingClip]:
-    clips, found = _load(recipe, [path], whole=True)
-    reporter.say(f"{path.stem}: {found.describe()}")
+def _dev_set(
+    path: Path, rows: Sequence[ManifestRow], recipe: Recipe, reporter: ProgressReporter
+) -> list[TrainingClip]:
+    clips, report = _load(recipe, rows, unlimited=True)
+    reporter.message(f"{path.stem}: {report.describe()}")
     if not clips:
         raise TrainingError(
             "a development set needs at least one usable clip", f"{path} has none", "leave it out"
         )
     return clips
-
-
-def export_run(run: Path, out: Path, which: str = BEST, dtype: torch.dtype = torch.float16) -> Path:
-    """Write a checkpoint of a run as a model directory.
-
-    What is at `out` is replaced if it is a model, apart from its card (README.md), and only when
-    the new one is whole.
-
-    Args:
-        run: the run's folder.
-        which: "best" or "last".
-        dtype: type of the written weights.
-
-    Raises:
-        TrainingError: the folder holds no such checkpoint.
-        UsageError: `out` is a directory that holds no model, or the model that the run began with.
-    """
-    if which not in (BEST, LAST):
-        raise TrainingError(
-            f"a run keeps the checkpoints {BEST} and {LAST}",
-            f"{which} was asked for",
-            "choose one of them",
-        )
-    folder = RunFolder(run)
-    recipe, model = folder.read()
-    if model is not None and out.resolve() == model:
-        raise UsageError(
-            "A run does not replace the model that it began with",
-            f"that is {str(out)!r}",
-            "name another directory",
-        )
-    folder.check_model()
-    task = _task(recipe, model, folder)
-    load_weights(run / which, task.module)
-    if not all(bool(p.isfinite().all()) for p in task.module.parameters()):
-        raise TrainingError(
-            "the weights of a model have to be numbers",
-            f"the checkpoint {which} of {run} holds others",
-            "export another checkpoint, or train with a lower rate",
-        )
-    out = out.resolve()
-    if not (out / "config.json").is_file() or not any(out.glob("model*.safetensors")):
-        return task.export(out, dtype)
-    fresh = out.with_name(f".{out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    task.export(fresh, dtype)
-    if (out / "README.md").is_file():
-        shutil.copy(out / "README.md", fresh)
-    shutil.rmtree(out)
-    return fresh.rename(out)

@@ -1,21 +1,46 @@
-"""Word error rates of a model in training on its development sets."""
+"""Error rates and loss of a model in training on its development sets."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from auris.evaluation.wer import normalizer_named, require_jiwer
+from auris.text.words import unspaced
 from auris.training.data import TrainingClip
-from auris.training.examples import floats
+from auris.training.examples import DataShard, TrainingBatch, floats
+from auris.training.losses import Losses
 from auris.training.sampler import by_length
 from auris.training.tasks import Task
 
-__all__ = ["error_rates", "transcribe"]
+__all__ = ["DevScores", "comparable", "score", "transcribe"]
 
 BATCH_SECONDS = 50.0
+
+
+@dataclass(frozen=True)
+class DevScores:
+    """Scores of the development sets.
+
+    Attributes:
+        rates: error rate of each set, as a fraction: of its words, and of its characters where a
+            script has no spaces between words.
+        loss: loss per unit over all sets, as in training; not a number without sets.
+    """
+
+    rates: dict[str, float]
+    loss: float = math.nan
+
+    @property
+    def mean(self) -> float:
+        """Mean error rate; not a number without sets."""
+        return sum(self.rates.values()) / len(self.rates) if self.rates else math.nan
 
 
 @torch.inference_mode()
@@ -24,41 +49,136 @@ def transcribe(
     clips: Sequence[TrainingClip],
     device: torch.device,
     bf16: bool = False,
-    whole: bool = True,
+    all_parts: bool = True,
 ) -> list[str]:
     """Greedy transcripts of clips, in their order; the model's mode is left as it was."""
-    preprocessor = dataclasses.replace(task.preprocessor, frames=None)  # As users' clips are heard.
+    # Without padding, as in recognition.
+    preprocessor = dataclasses.replace(task.preprocessor, frames=None)
     training = task.module.training
     task.module.eval()
     texts = [""] * len(clips)
     for batch in by_length([clip.seconds for clip in clips], BATCH_SECONDS):
         mels = [preprocessor.mel(floats(clips[i])).to(device) for i in batch]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            written = task.write(mels, [clips[i].prompt for i in batch], whole)
+            written = task.write(mels, [clips[i].prompt for i in batch], all_parts)
         for i, text in zip(batch, written, strict=True):
             texts[i] = text
     task.module.train(training)
     return texts
 
 
-def error_rates(
+@torch.inference_mode()
+def validation_losses(
+    task: Task,
+    clips: Sequence[TrainingClip],
+    device: torch.device,
+    bf16: bool,
+    all_parts: bool,
+) -> Losses | None:
+    """Losses of clips; None where CTC cannot align any of their texts."""
+    preprocessor = dataclasses.replace(task.preprocessor, frames=None)
+    batch = TrainingBatch([], [], [], [])
+    for clip in clips:
+        samples, ids = floats(clip), tuple(preprocessor.spell(clip.text))
+        if preprocessor.fits(samples, ids):
+            batch.mels.append(preprocessor.mel(samples))
+            batch.targets.append(ids)
+            batch.languages.append(clip.language)
+            batch.contexts.append(clip.prompt)
+    if not batch.mels:
+        return None
+    training = task.module.training
+    task.module.eval()
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        losses = Losses(*task.module(batch.to(device), all_parts))
+    task.module.train(training)
+    return losses
+
+
+def comparable(text: str) -> str:
+    """A text as it is compared: its spoken form, or else the text in lower case.
+
+    In a text with characters of scripts that have no spaces between words, each such character
+    becomes a word, and punctuation is dropped. The word error rate of such a text is then its
+    character error rate.
+    """
+    compared = normalizer_named("spoken")(text)
+    if not any(map(unspaced, compared)):
+        return compared
+    letters = unicodedata.normalize("NFKC", compared)
+    kept = (char if unicodedata.category(char)[0] in "LMN" else " " for char in letters)
+    return " ".join("".join(f" {c} " if unspaced(c) else c for c in kept).split())
+
+
+def count_errors(references: Sequence[str], texts: Sequence[str]) -> tuple[int, int]:
+    """Edits between texts and their references, and words of the references.
+
+    Raises:
+        MissingExtra: jiwer is not installed.
+    """
+    # jiwer refuses an empty reference, though inserted words count against it.
+    marked = require_jiwer().process_words(
+        [f"= {comparable(text)}" for text in references],
+        [f"= {comparable(text)}" for text in texts],
+    )
+    edits = marked.substitutions + marked.insertions + marked.deletions
+    return edits, marked.hits + marked.substitutions + marked.deletions - len(texts)
+
+
+def _batches(
+    sets: Mapping[str, Sequence[TrainingClip]],
+) -> Iterator[tuple[int, list[TrainingClip]]]:
+    """Clips of every set in batches of similar length, with the number of the set."""
+    for number, clips in enumerate(sets.values()):
+        for batch in by_length([clip.seconds for clip in clips], BATCH_SECONDS):
+            yield number, [clips[i] for i in batch]
+
+
+def score(
     task: Task,
     sets: Mapping[str, Sequence[TrainingClip]],
     device: torch.device,
     bf16: bool = False,
-    whole: bool = True,
-) -> dict[str, float]:
-    """Word error rate of every set, as a fraction of its words.
+    all_parts: bool = True,
+    shard: DataShard | None = None,
+    add_up: Callable[[Tensor], Tensor] = lambda values: values,
+    after_batch: Callable[[], None] = lambda: None,
+) -> DevScores:
+    """Score the development sets; the processes of a run share the batches.
+
+    The batches are those of one process, so the rates do not depend on the number of processes.
+
+    Args:
+        task: the model.
+        sets: clips by the name of their set.
+        device: where the model is.
+        bf16: compute in bfloat16 where autocast does.
+        all_parts: whether every part of the model has been trained.
+        shard: the part of the batches that this process scores.
+        add_up: adds values up over all processes.
+        after_batch: called equally often in every process, so that none waits long for another.
 
     Raises:
         MissingExtra: there are sets, and jiwer is not installed.
     """
     if not sets:
-        return {}
-    jiwer, compared = require_jiwer(), normalizer_named("spoken")
-    rates = {}
-    for name, clips in sets.items():
-        said = [compared(clip.text) for clip in clips]
-        read = [compared(text) for text in transcribe(task, clips, device, bf16, whole)]
-        rates[name] = float(jiwer.wer(said, read))
-    return rates
+        return DevScores({})
+    shard = shard or DataShard()
+    errors = torch.zeros(len(sets), 2, dtype=torch.int64)
+    sums = torch.zeros(2, 2)
+    batches = list(_batches(sets))
+    for first in range(0, len(batches), shard.of):
+        for number, clips in shard.take(batches[first : first + shard.of]):
+            texts = transcribe(task, clips, device, bf16, all_parts)
+            errors[number] += torch.tensor(count_errors([clip.text for clip in clips], texts))
+            losses = validation_losses(task, clips, device, bf16, all_parts)
+            if losses is not None:
+                kinds = len(losses.sums)
+                sums[0, :kinds] += losses.sums.cpu()
+                sums[1, :kinds] += losses.counts.cpu()
+        after_batch()
+    errors, sums = add_up(errors.to(device)), add_up(sums.to(device))
+    edits, words = errors.cpu().unbind(1)
+    loss = float(Losses(*sums.cpu()).total) if bool(sums[1].any()) else math.nan
+    rates = (edits / words.clamp(min=1)).tolist()
+    return DevScores(dict(zip(sets, rates, strict=True)), loss)

@@ -20,14 +20,16 @@ from torch import Tensor, nn
 
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.load import load_weights, open_checkpoint
+from auris.checkpoints.traits import load_traits
 from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.errors import TrainingError
 from auris.text.tokenizer import Tokenizer
+from auris.training.data import TrainedOn
 from auris.training.folder import RunFolder
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
 from auris.training.state import LAST, weights_file
 
-__all__ = ["check_start", "load_start", "start_units"]
+__all__ = ["check_start", "load_start", "start_trained_on", "start_units"]
 
 OUTPUTS = re.compile(r"(.*layers\.\d+)\.(?:out|down)\.(?:weight|bias)")
 """Names of the weights whose products a layer adds to what it was given."""
@@ -97,6 +99,14 @@ def start_units(source: Path) -> Tokenizer:
     if is_run(source):
         return RunFolder(source).units()
     return Tokenizer.from_directory(source)
+
+
+def start_trained_on(source: Path) -> TrainedOn:
+    """What the run or model has seen in training."""
+    if is_run(source):
+        return RunFolder(source).trained_on()
+    traits = load_traits(source)
+    return TrainedOn(traits.languages or (), traits.contexts)
 
 
 def load_start(source: Path, module: nn.Module) -> None:

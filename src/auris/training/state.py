@@ -10,13 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from auris.errors import OutputError, TrainingError
 
-__all__ = ["BEST", "LAST", "NEW", "OLD", "load_state", "load_weights", "save_state", "weights_file"]
+__all__ = [
+    "BEST",
+    "LAST",
+    "NEW",
+    "OLD",
+    "check_state",
+    "load_state",
+    "load_weights",
+    "save_state",
+    "weights_file",
+]
 
 LAST, BEST = "last", "best"
 """Checkpoints of a run."""
@@ -85,6 +95,27 @@ def load_weights(folder: Path, model: nn.Module) -> None:
         ) from error
 
 
+def check_state(folder: Path, model: nn.Module) -> None:
+    """Whether a run can be resumed from a checkpoint, by the names and shapes that it holds.
+
+    Raises:
+        TrainingError: there is no whole checkpoint of this model.
+    """
+    folder = _whole(folder)
+    wanted = {name: list(tensor.shape) for name, tensor in _trained(model).items()}
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as stored:
+            names = stored.keys()
+            found = {name: stored.get_slice(name).get_shape() for name in names}
+        missing = [name for name in (OPTIMIZER, PROGRESS) if not (folder / name).is_file()]
+        if found != wanted or missing:
+            raise ValueError(f"{missing[0]} is missing" if missing else "weights of another model")
+    except (OSError, SafetensorError, ValueError) as error:
+        raise TrainingError(
+            "a run is resumed from a whole checkpoint", f"{folder}: {error}", "start a new run"
+        ) from error
+
+
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
     """Read a checkpoint into model and optimizer; its progress.
 
@@ -99,7 +130,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         _check_moments(moments, model)
     except (OSError, SafetensorError, ValueError) as error:
         raise TrainingError(
-            "a run is resumed from a whole checkpoint", f"{folder}: {error}", "start it anew"
+            "a run is resumed from a whole checkpoint", f"{folder}: {error}", "start a new run"
         ) from error
     for key, value in moments.items():
         name, _, part = key.rpartition("/")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +14,14 @@ from auris.export import export
 from auris.models.aut_ctc import AutCtc
 from auris.models.folding import fold_batch_norm
 from auris.text.tokenizer import Tokenizer
+from auris.training.data import TrainedOn
 from auris.training.examples import Preprocessor, TrainingBatch
 from auris.training.losses import ctc_loss
 
-__all__ = ["CtcTask", "Task", "best_path"]
+__all__ = ["CtcTask", "Encode", "Task", "best_path", "compiled"]
+
+Encode = Callable[[Sequence[Tensor], Sequence[int]], tuple[list[Tensor], list[int]]]
+"""`AudioEncoder.states`: log-mels and numbers of layers to states after each, and lengths."""
 
 
 class Task(Protocol):
@@ -36,16 +40,23 @@ class Task(Protocol):
         """Everything with weights; called with a batch and whether every part of it is trained
         yet, it gives `sums` and `counts` of `auris.training.losses.Losses`."""
 
-    def whole(self, step: int) -> bool:
+    def trains_all_parts(self, step: int) -> bool:
         """Whether every part of the model takes part in step `step` (from 0)."""
 
-    def compile(self) -> None:
-        """Compile what can be compiled."""
+    def compile(self, device: torch.device) -> None:
+        """Compile what can be compiled for a device."""
 
-    def write(self, mels: Sequence[Tensor], contexts: Sequence[str], whole: bool) -> list[str]:
-        """Texts of clips with their prompts' contexts; `whole` as in training."""
+    def write(self, mels: Sequence[Tensor], contexts: Sequence[str], all_parts: bool) -> list[str]:
+        """Texts of clips with their prompts' contexts; `all_parts` as in training."""
 
-    def export(self, out: Path, dtype: torch.dtype) -> Path:
+    def check_export(self) -> None:
+        """Refuse a model that its layout cannot hold, which need not wait for the end of a run.
+
+        Raises:
+            ConfigError: the layout has no words for the model.
+        """
+
+    def export(self, out: Path, dtype: torch.dtype, trained_on: TrainedOn) -> Path:
         """Write the model as a model directory."""
 
 
@@ -61,11 +72,12 @@ class CtcObjective(nn.Module):
         super().__init__()
         self.model = model
         self.depths = dict(depths)
-        self.encode = model.encoder.states
+        self.encode: Encode = model.encoder.states
 
-    def forward(self, batch: TrainingBatch, whole: bool = True) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: TrainingBatch, all_parts: bool = True) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood [1], and units [1]."""
-        found, lengths = self.encode(batch.mels, list(self.depths))
+        encode = self.encode if self.training else self.model.encoder.states
+        found, lengths = encode(batch.mels, list(self.depths))
         blank = self.model.config.blank
         losses = [
             share * ctc_loss(self.model.head(states), lengths, batch.targets, blank)
@@ -73,6 +85,13 @@ class CtcObjective(nn.Module):
         ]
         units = float(sum(map(len, batch.targets)))
         return torch.stack([sum(losses[1:], losses[0])]), losses[0].new_tensor([units])
+
+
+def compiled(encode: Encode, device: torch.device) -> Encode:
+    """An encoder for batches of one shape; on an accelerator that has graphs, as a CUDA graph."""
+    mode = None if device.type == "cpu" else "reduce-overhead"
+    result: Encode = torch.compile(encode, dynamic=False, mode=mode)
+    return result
 
 
 class CtcTask:
@@ -97,21 +116,24 @@ class CtcTask:
         """See `Task`."""
         return self.objective
 
-    def whole(self, step: int) -> bool:
+    def trains_all_parts(self, step: int) -> bool:
         """Always: the model has one part."""
         return True
 
-    def compile(self) -> None:
+    def compile(self, device: torch.device) -> None:
         """The encoder in training; clips that are only scored have many shapes."""
-        self.objective.encode = torch.compile(self.model.encoder.states, dynamic=False)
+        self.objective.encode = compiled(self.model.encoder.states, device)
 
-    def write(self, mels: Sequence[Tensor], contexts: Sequence[str], whole: bool) -> list[str]:
+    def write(self, mels: Sequence[Tensor], contexts: Sequence[str], all_parts: bool) -> list[str]:
         """Best paths."""
         logits, lengths = self.model(mels)
         blank = self.model.config.blank
         return [best_path(rows, blank, self.tokenizer) for rows in logits.split(lengths)]
 
-    def export(self, out: Path, dtype: torch.dtype) -> Path:
+    def check_export(self) -> None:
+        """Nothing to check: the native layout holds every model."""
+
+    def export(self, out: Path, dtype: torch.dtype, trained_on: TrainedOn) -> Path:
         """In the native layout, norms over the batch folded into the convolutions."""
         model = fold_batch_norm(self.model)
         return export(model, model.config, self.tokenizer, out, dtype=dtype)

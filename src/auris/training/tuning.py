@@ -10,6 +10,7 @@ from auris.belonging import check_vocabulary
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.load import load_weights, open_checkpoint
+from auris.checkpoints.traits import load_traits
 from auris.config import QwenAsrConfig
 from auris.errors import TrainingError
 from auris.models.qwen_asr import QwenAsr
@@ -59,4 +60,5 @@ def checkpoint_task(directory: Path, recipe: TuneRecipe, frames: int | None = No
         objective.requires_grad_(False)
         adapt(model, recipe.lora_rank, recipe.lora_alpha)
     generation = read_generation(checkpoint.directory)
-    return AsrTask(objective, frames=frames, generation=generation)
+    traits = load_traits(checkpoint.directory)
+    return AsrTask(objective, frames=frames, generation=generation, traits=traits)

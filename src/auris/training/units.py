@@ -26,12 +26,13 @@ ALPHABET = [WORD_MARK, "'", *ascii_lowercase]
 """The characters of spoken text; a unit of its own each, so that every word can be written."""
 
 
-def train_units(texts: Iterable[str], count: int) -> Tokenizer:
+def train_units(texts: Iterable[str], count: int, exactly: bool = True) -> Tokenizer:
     """Learn `count` units from spoken texts.
 
     Args:
         texts: as `auris.text.normalize.spoken` writes them.
         count: size of the vocabulary, at least that of the alphabet.
+        exactly: whether fewer units are an error.
 
     Raises:
         TrainingError: the texts are too few for so many units, or `count` is too small.
@@ -45,13 +46,15 @@ def train_units(texts: Iterable[str], count: int) -> Tokenizer:
     core = Core(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Metaspace(WORD_MARK, prepend_scheme="always")
     core.decoder = decoders.Metaspace(WORD_MARK, prepend_scheme="always")
-    _learn(core, texts, count, ALPHABET)
+    _learn(core, texts, count, ALPHABET, exactly)
     return Tokenizer(core, {})
 
 
-def train_vocabulary(texts: Sequence[str], count: int) -> Tokenizer:
+def train_vocabulary(texts: Sequence[str], count: int, exactly: bool = True) -> Tokenizer:
     """Learn a byte-level vocabulary of `count` tokens in Qwen2's manner, with Qwen3-ASR's control
     tokens after them.
+
+    Without `exactly` texts that yield fewer tokens make a smaller vocabulary.
 
     The words of the prompt get tokens of their own, so that it costs little.
 
@@ -67,20 +70,22 @@ def train_vocabulary(texts: Sequence[str], count: int) -> Tokenizer:
         )
     core = qwen2_core(models.BPE())
     prompts = [PROMPT_WORDS] * (1 + len(texts) // 4)
-    _learn(core, itertools.chain(texts, prompts), count, alphabet)
+    _learn(core, itertools.chain(texts, prompts), count, alphabet, exactly)
     added = {
-        token: AddedId(count + place, special)
+        token: AddedId(core.get_vocab_size() + place, special)
         for place, (token, special) in enumerate(CONTROL_TOKENS.items())
     }
     return Tokenizer(core, added)
 
 
-def _learn(core: Core, texts: Iterable[str], count: int, alphabet: list[str]) -> None:
+def _learn(
+    core: Core, texts: Iterable[str], count: int, alphabet: list[str], exactly: bool
+) -> None:
     trainer = trainers.BpeTrainer(
         vocab_size=count, initial_alphabet=alphabet, show_progress=False, special_tokens=[]
     )
     core.train_from_iterator(texts, trainer)
-    if core.get_vocab_size() != count:
+    if exactly and core.get_vocab_size() != count:
         raise TrainingError(
             f"the training texts have to yield {count} units",
             f"they yield {core.get_vocab_size()}",

@@ -1,0 +1,120 @@
+"""Checkpoints of a run as model directories."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from auris.checkpoints.save import converted
+from auris.errors import ConfigError, TensorError, TrainingError, UsageError
+from auris.training.building import build_task
+from auris.training.data import TrainedOn
+from auris.training.folder import RunFolder
+from auris.training.state import BEST, LAST, load_weights
+from auris.training.tasks import Task
+
+__all__ = ["DTYPES", "check_export", "dtype_named", "export_run"]
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+"""Types in which models are written."""
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """One of `DTYPES`.
+
+    Raises:
+        UsageError: there is no such type.
+    """
+    if name not in DTYPES:
+        raise UsageError(
+            f"The type of written weights has to be {', '.join(DTYPES)}",
+            f"{name!r} was given",
+            "choose one with --dtype",
+        )
+    return DTYPES[name]
+
+
+def check_export(task: Task, dtype: torch.dtype) -> None:
+    """Refuse a model that cannot be written, before it is trained.
+
+    Raises:
+        TrainingError: its layout cannot hold it, or a weight does not fit into the dtype.
+    """
+    try:
+        task.check_export()
+        for name, weight in task.module.named_parameters():
+            converted(name, weight, dtype)
+    except ConfigError as error:
+        raise TrainingError(
+            "the model that training writes is in the layout of transformers",
+            f"this checkpoint does not fit there ({error.found})",
+            "train another checkpoint",
+        ) from error
+    except TensorError as error:
+        raise TrainingError(
+            error.rule, error.found, "write the model with --dtype bfloat16 or --dtype float32"
+        ) from error
+
+
+def export_run(run: Path, out: Path, which: str = BEST, dtype: torch.dtype = torch.float16) -> Path:
+    """Write a checkpoint of a run as a model directory.
+
+    What is at `out` is replaced if it is a model, apart from its card (README.md), and only when
+    the new one is whole.
+
+    Args:
+        run: the run's folder.
+        which: "best" or "last".
+        dtype: type of the written weights.
+
+    Raises:
+        TrainingError: the folder holds no such checkpoint, or its weights do not fit into `dtype`.
+        UsageError: `out` is a directory that holds no model, or the model that the run began with.
+    """
+    if which not in (BEST, LAST):
+        raise TrainingError(
+            f"a run keeps the checkpoints {BEST} and {LAST}",
+            f"{which} was asked for",
+            "choose one of them",
+        )
+    folder = RunFolder(run)
+    recipe, model = folder.read()
+    trained_on = folder.trained_on()
+    if model is not None and out.resolve() == model:
+        raise UsageError(
+            "A run does not replace the model that it began with",
+            f"that is {str(out)!r}",
+            "name another directory",
+        )
+    folder.check_model()
+    task = build_task(recipe, model, None if model else folder.units())
+    load_weights(run / which, task.module)
+    if not all(bool(p.isfinite().all()) for p in task.module.parameters()):
+        raise TrainingError(
+            "the weights of a model have to be numbers",
+            f"the checkpoint {which} of {run} holds others",
+            "export another checkpoint, or train with a lower rate",
+        )
+    try:
+        return _write(task, out.resolve(), dtype, trained_on)
+    except TensorError as error:
+        raise TrainingError(
+            error.rule,
+            error.found,
+            f"write it with auris train export --run {run} --out {out} --dtype bfloat16 or float32",
+        ) from error
+
+
+def _write(task: Task, out: Path, dtype: torch.dtype, trained_on: TrainedOn) -> Path:
+    """Write a model, in the place of one that is there already, apart from its card."""
+    if not (out / "config.json").is_file() or not any(out.glob("model*.safetensors")):
+        return task.export(out, dtype, trained_on)
+    fresh = out.with_name(f".{out.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    task.export(fresh, dtype, trained_on)
+    if (out / "README.md").is_file():
+        shutil.copy(out / "README.md", fresh)
+    shutil.rmtree(out)
+    return fresh.rename(out)

@@ -1,0 +1,68 @@
+"""Signals that end a run early, once the step in progress is done and a checkpoint is written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["StopSignals", "defer_signals"]
+
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+NOTICE = b"\nStopping after this step; a second Ctrl-C stops at once.\n"
+
+
+class StopSignals:
+    """SIGINT and SIGTERM while a run is in progress.
+
+    The first signal is only recorded: the training loop ends after its step. The second ends the
+    process with exit code 128 plus its number.
+
+    Args:
+        announce: whether to tell on standard error that the first signal was received.
+    """
+
+    def __init__(self, announce: bool = True) -> None:
+        self.received = 0
+        self._announce = announce
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle signals inside the block; without effect outside of the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._receive) for number in HANDLED}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            raise SystemExit(128 + number)
+        self.received = number
+        if self._announce:
+            os.write(2, NOTICE)  # Not print: the signal may interrupt another print.
+
+
+def defer_signals(worker: int) -> None:
+    """Let a worker process outlive the first signal, since the step in progress needs its batches.
+
+    Ctrl-C and many process managers signal a whole group of processes.
+
+    Args:
+        worker: number of the worker, as torch's loader gives it.
+    """
+    for number in HANDLED:
+        signal.signal(number, _ignore_once)
+
+
+def _ignore_once(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal once, and restore its default action."""
+    signal.signal(number, signal.SIG_DFL)

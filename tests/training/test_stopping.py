@@ -1,0 +1,121 @@
+"""Signals: a run finishes its step, writes a checkpoint and can be resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from auris.training.recipes import CtcRecipe
+from auris.training.stopping import StopSignals
+from tests.training.test_processes import command, losses, manifest
+
+STEPS = 60
+SLOW = """
+import sys, time
+from auris.cli.main import main
+from auris.training.loop import Trainer
+
+step = Trainer.step
+
+def slow(trainer, batches):
+    time.sleep(0.1)
+    return step(trainer, batches)
+
+Trainer.step = slow
+main(sys.argv[1:])
+"""
+"""The command line with steps of at least a tenth of a second, so that a signal hits one."""
+
+
+class Run:
+    """A training command in a process group of its own, and what it writes."""
+
+    def __init__(self, call: Sequence[str], folder: Path) -> None:
+        script = folder / "slow.py"
+        script.write_text(SLOW)
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), *call],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_for_step(self, log: Path) -> None:
+        """Until a step is logged, or the process has ended."""
+        while not log.exists() and self.process.poll() is None:
+            threading.Event().wait(0.05)
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and standard error."""
+        try:
+            _, errors = self.process.communicate(timeout=120)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.returncode, errors
+
+
+@pytest.mark.parametrize(
+    ("number", "group", "extra"),
+    [
+        (signal.SIGTERM, False, ["--workers", "1"]),
+        (signal.SIGTERM, True, ["--workers", "1"]),
+        (signal.SIGINT, True, ["--processes", "2"]),
+        (signal.SIGTERM, False, ["--processes", "2"]),
+    ],
+    ids=["terminated", "terminated with its workers", "ctrl-c of two", "terminated of two"],
+)
+def test_a_signal_leaves_a_checkpoint_to_resume_from(
+    tmp_path: Path,
+    tiny: Callable[..., CtcRecipe],
+    number: signal.Signals,
+    group: bool,
+    extra: list[str],
+) -> None:
+    manifest(tmp_path)
+    recipe = tiny(max_steps=STEPS, checkpoint_steps=10_000, batch_seconds=99)
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    call = [*command("ctc", tmp_path, "run")[1:], *extra]
+    run = Run(call, tmp_path)
+    run.wait_for_step(tmp_path / "run" / "steps.csv")
+    (os.killpg if group else os.kill)(run.process.pid, number)
+    code, errors = run.end()
+    assert code == 128 + number, errors
+    assert errors.count("--resume") == 1
+    assert "Traceback" not in errors
+    done = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["step"]
+    assert 0 < done < STEPS
+    assert len(losses(tmp_path / "run")) == done
+
+
+def test_the_second_signal_ends_at_once() -> None:
+    signals = StopSignals(announce=False)
+    with signals.handled():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received == signal.SIGINT
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert ended.value.code == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
+    found: list[object] = []
+
+    def look() -> None:
+        with StopSignals().handled():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGTERM)]
