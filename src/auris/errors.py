@@ -19,7 +19,7 @@
     ├── OutputError             a result cannot be written
     ├── EngineError             the engine of a server failed or has stopped
     ├── TrainingError           training data or a recipe that cannot be used
-    │   └── TrainingInterrupted a signal stopped a run; its checkpoint was written
+    │   └── TrainingStopped     a signal stopped a run; its checkpoint was written
     └── MissingExtra            an optional package is needed and not installed
 
 Every message is one sentence with the rule, what was found, and what to do. Options are written as
@@ -48,7 +48,7 @@ __all__ = [
     "TensorError",
     "TokenizerError",
     "TrainingError",
-    "TrainingInterrupted",
+    "TrainingStopped",
     "UnreadableAudio",
     "UnsupportedOption",
     "UsageError",
@@ -167,7 +167,7 @@ class TrainingError(AurisError):
     """Training data or a recipe that cannot be used."""
 
 
-class TrainingInterrupted(TrainingError):
+class TrainingStopped(TrainingError):
     """A signal stopped a run after a step; its checkpoint was written."""
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from auris.errors import TrainingError, TrainingInterrupted
+from auris.errors import TrainingError, TrainingStopped
 from auris.training.data import TrainingClip
 from auris.training.examples import (
     DataShard,
@@ -146,7 +146,7 @@ class Trainer:
         """Train to the end of the recipe.
 
         Raises:
-            TrainingInterrupted: a signal asked the run to stop; a checkpoint was written.
+            TrainingStopped: a signal asked the run to stop; a checkpoint was written.
         """
         opened = self.logger.open(self.progress.step, self.steps) if self._leads else nullcontext()
         with opened, self.signals.handled():
@@ -189,7 +189,7 @@ class Trainer:
         """End the run in every process where one has received a signal to stop.
 
         Raises:
-            TrainingInterrupted: one has.
+            TrainingStopped: one has.
         """
         received = torch.tensor(self.signals.received, device=self.fabric.device)
         number = int(self._over_all(received, "max"))
@@ -197,13 +197,13 @@ class Trainer:
             return
         if save:
             self._save(LAST)
-        interrupted = TrainingInterrupted(
+        stopped = TrainingStopped(
             f"a run ends after its {self.steps} steps",
             f"signal {number} stopped this one after step {self.progress.step}",
             "run the same command with --resume to continue from there",
         )
-        interrupted.exit_code = 128 + number
-        raise interrupted
+        stopped.exit_code = 128 + number
+        raise stopped
 
     def step(self, batches: Sequence[TrainingBatch]) -> float:
         """One update; the loss per unit, which is not finite when the update was skipped."""

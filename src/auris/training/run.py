@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from auris.errors import AurisError, TrainingError, TrainingInterrupted, UsageError
+from auris.errors import AurisError, TrainingError, TrainingStopped, UsageError
 from auris.evaluation.wer import require_jiwer
 from auris.text.languages import language_name
 from auris.text.normalize import spoken
@@ -116,7 +116,7 @@ def train(
         UsageError: options without effect, or more devices than there are.
         MissingExtra: a package that training needs is not installed.
         OutputError: the folder cannot be written.
-        TrainingInterrupted: SIGINT or SIGTERM stopped the run, and a checkpoint was written.
+        TrainingStopped: SIGINT or SIGTERM stopped the run, and a checkpoint was written.
     """
     options = options or RunOptions()
     _check_sources(recipe, sources, options)
@@ -124,7 +124,7 @@ def train(
     try:
         trainer = _train(recipe, sources, out, options, reporter, fabric)
         fabric.barrier()
-    except TrainingInterrupted:
+    except TrainingStopped:
         if fabric.global_rank > 0:  # One process says it.
             raise SystemExit(0) from None
         raise
