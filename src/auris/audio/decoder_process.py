@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import os
 import signal
@@ -30,6 +31,7 @@ __all__ = [
     "DONE",
     "ERROR",
     "HEADER",
+    "LOG",
     "LOOK",
     "MOST_MESSAGE_BYTES",
     "READ",
@@ -39,9 +41,9 @@ __all__ = [
     "serve",
 ]
 
-STARTED, READ, SAMPLES, HEADER, DONE, ERROR = b"I", b"R", b"S", b"H", b"D", b"E"
+STARTED, READ, SAMPLES, HEADER, DONE, ERROR, LOG = b"I", b"R", b"S", b"H", b"D", b"E", b"L"
 """Kinds of messages of this process: it is ready; give bytes; take samples; take a header; the
-recording ended; the recording failed."""
+recording ended; the recording failed; a line for the log."""
 
 LOOK = "look"
 """Key of a task that asks for the header only."""
@@ -54,6 +56,18 @@ MOST_SAMPLES = (MOST_MESSAGE_BYTES >> 2) - 16
 
 WINDOW_BYTES = 1 << 18
 """Bytes that are asked for at once."""
+
+
+class _OwnersLog(logging.Handler):
+    """Sends warnings to the owner, who writes the log."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(logging.WARNING)
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a line."""
+        self._connection.send_bytes(LOG + record.getMessage()[:2000].encode())
 
 
 class _OwnersFile(io.RawIOBase):
@@ -118,6 +132,7 @@ def serve(connection: Connection, memory_bytes: int, niceness: int) -> None:
     _lower_priority(niceness)
     limit_memory(memory_bytes)
     _close_doors()
+    logging.getLogger().handlers = [_OwnersLog(connection)]
     try:
         connection.send_bytes(STARTED)
         while True:

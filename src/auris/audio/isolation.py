@@ -7,6 +7,7 @@ Processes are kept and used again, since starting one takes half a second.
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import struct
@@ -22,6 +23,7 @@ import numpy as np
 from auris import errors
 from auris.audio.decoder_process import (
     ERROR,
+    LOG,
     LOOK,
     MOST_MESSAGE_BYTES,
     READ,
@@ -52,6 +54,9 @@ TOLD = {
     for kind in (errors.UnreadableAudio, errors.EmptyAudio, errors.InvalidSamples)
 }
 """Errors that a process may report."""
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class Cancelled(Protocol):
@@ -125,6 +130,9 @@ class _Decoder:
                 kind, content = message[:1], message[1:]
                 if kind == READ:
                     self._connection.send_bytes(_bytes_at(file, *struct.unpack("<qI", content)))
+                    continue
+                if kind == LOG:
+                    _LOG.warning("%s", content.decode(errors="replace"))
                     continue
                 self._between = kind != SAMPLES
                 if kind == ERROR:

@@ -1,0 +1,209 @@
+"""Generated and mutated uploads: every container that ffmpeg writes, damaged, mixed, poisoned."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable
+
+import av
+import numpy as np
+from tests.audio import poison
+from tests.audio.media import chirp, encode, film
+
+OUTPUTS_THAT_ARE_NO_FILES = frozenset(
+    {
+        *("alsa", "caca", "chromaprint", "dash", "decklink", "fbdev", "fifo", "fifo_test", "hds"),
+        *("hls", "image2", "opengl", "oss", "pulse", "rtp", "rtp_mpegts", "rtsp", "sap", "sdl"),
+        *("sdl2", "segment", "smoothstreaming", "ssegment", "stream_segment", "tee", "v4l2"),
+        *("video4linux2", "webm_chunk", "webm_dash_manifest", "xv", "framecrc", "framehash"),
+        *("framemd5", "hash", "md5", "crc", "streamhash", "uncodedframecrc", "null", "ffmetadata"),
+    }
+)
+
+CODECS = (
+    *("aac", "ac3", "adpcm_ima_wav", "alac", "flac", "libmp3lame", "libopus", "mp2", "pcm_alaw"),
+    *("pcm_f32le", "pcm_f64le", "pcm_mulaw", "pcm_s16be", "pcm_s16le", "pcm_s24le", "pcm_u8"),
+    *("wavpack", "wmav2", "tta", "eac3", "truehd", "libopencore_amrnb", "libgsm", "g722"),
+)
+
+RATES = (8_000, 16_000, 22_050, 44_100, 48_000)
+HUGE = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00FFFFFF, 0x10000000)
+
+
+ABORTING = frozenset({"pcm_alaw", "pcm_mulaw"})
+"""Codecs with which ffmpeg's writer of FLV ends the process, if the rate is not 8 kHz mono."""
+
+
+def _encoded(container: str, codec: str, rate: int, channels: int) -> bytes | None:
+    if container == "flv" and codec in ABORTING:
+        return None
+    try:
+        return encode(chirp(0.3, rate, channels), rate, container, codec) or None
+    except Exception:  # Not every container takes every codec, rate and layout.
+        return None
+
+
+def outputs() -> list[str]:
+    """ffmpeg's names of all containers that it writes as one file."""
+    found = []
+    for name in sorted(av.formats_available - OUTPUTS_THAT_ARE_NO_FILES):
+        try:
+            if av.ContainerFormat(name, "w").is_output:
+                found.append(name)
+        except ValueError:
+            continue
+    return found
+
+
+def whole_files(chance: random.Random, per_container: int = 2) -> dict[str, bytes]:
+    """Small files of every container, each with some codecs, rates and numbers of channels."""
+    files: dict[str, bytes] = {}
+    for container in outputs():
+        codecs = list(CODECS)
+        chance.shuffle(codecs)
+        made = 0
+        for codec in codecs:
+            rate, channels = chance.choice(RATES), chance.choice((1, 1, 2, 6, 8))
+            data = _encoded(container, codec, rate, channels) or _encoded(
+                container, codec, 8_000 if "amr" in codec or "gsm" in codec else 48_000, 1
+            )
+            if data is not None:
+                files[f"{container}/{codec}"] = data
+                made += 1
+            if made == per_container:
+                break
+    return files
+
+
+class Uploads:
+    """Makes uploads.
+
+    Args:
+        seed: of the chances.
+        secret: path of a file that no upload may make anybody read.
+        per_container: how many whole files of every container they are made of.
+    """
+
+    def __init__(self, seed: int, secret: str, per_container: int = 2) -> None:
+        self._chance = random.Random(seed)
+        self.whole = whole_files(self._chance, per_container)
+        self.whole["film"] = film(with_sound=True)
+        self.whole["film without sound"] = film(with_sound=False)
+        self._names = sorted(self.whole)
+        self._foreign = {name: make() for name, make in poison.foreign(secret).items()}
+        self._poison = {
+            "channels change": poison.channels_change(),
+            "rate changes": poison.rate_changes(),
+            "sixteen channels": poison.many_channels(),
+            "sixteen channels in MP4": poison.many_channels("mp4"),
+            "sixteen channels in Ogg": poison.many_channels("ogg", "libopus"),
+            "eight planes": poison.eight_channels(),
+            "64-bit floats": poison.wide_pcm("pcm_f64le"),
+            "64-bit integers": poison.wide_pcm("pcm_s64le"),
+            "claimed samples": poison.claimed_samples(),
+            "claimed fragments": poison.claimed_fragments(),
+            "compressed header": poison.compressed_header(poison.claimed_samples()),
+            "long silence": encode(np.zeros((1, 90 * 16_000), np.int16), 16_000, "flac", "flac"),
+        }
+        self._makers: list[tuple[str, int, Callable[[], bytes]]] = [
+            ("whole", 1, self._any),
+            ("cut", 3, self._cut),
+            ("flipped", 6, self._flipped),
+            ("numbers", 6, self._numbers),
+            ("blocks", 4, self._blocks),
+            ("spliced", 4, self._spliced),
+            ("poison", 2, lambda: self._of(self._poison)),
+            ("mutated poison", 4, lambda: self._mutated(self._of(self._poison))),
+            ("claims", 2, self._claims),
+            ("foreign", 2, lambda: self._of(self._foreign)),
+            ("mutated foreign", 2, lambda: self._disguised(self._of(self._foreign))),
+            ("noise", 1, lambda: self._chance.randbytes(self._chance.randint(0, 4000))),
+        ]
+
+    def one(self) -> tuple[str, bytes]:
+        """A kind, and an upload of it."""
+        weights = [weight for _, weight, _ in self._makers]
+        kind, _, make = self._chance.choices(self._makers, weights)[0]
+        return kind, make()
+
+    def _of(self, files: dict[str, bytes]) -> bytes:
+        return files[self._chance.choice(sorted(files))]
+
+    def _any(self) -> bytes:
+        return self.whole[self._chance.choice(self._names)]
+
+    def _cut(self) -> bytes:
+        data = self._any()
+        return data[: self._chance.randrange(len(data))]
+
+    def _flipped(self) -> bytes:
+        return self._flip(self._any())
+
+    def _flip(self, data: bytes) -> bytes:
+        changed = bytearray(data)
+        head = self._chance.choice((64, 512, 1 << 30))
+        for _ in range(self._chance.randint(1, 24)):
+            changed[self._chance.randrange(min(len(data), head))] ^= self._chance.randint(1, 255)
+        return bytes(changed)
+
+    def _numbers(self) -> bytes:
+        """Absurd numbers in the head."""
+        return self._enlarge(self._any())
+
+    def _enlarge(self, data: bytes) -> bytes:
+        changed = bytearray(data)
+        for _ in range(self._chance.randint(1, 4)):
+            at = self._chance.randrange(min(len(data), self._chance.choice((128, 1024, 1 << 30))))
+            form = self._chance.choice(("<I", ">I", "<H", ">H"))
+            number = self._chance.choice(HUGE) & (0xFFFFFFFF if "I" in form else 0xFFFF)
+            packed = struct.pack(form, number)
+            changed[at : at + len(packed)] = packed
+        return bytes(changed)
+
+    def _blocks(self) -> bytes:
+        """A block left out, repeated, moved or overwritten."""
+        data = self._any()
+        first, last = sorted(self._chance.randrange(len(data) + 1) for _ in range(2))
+        block = data[first:last]
+        return self._chance.choice(
+            [
+                data[:first] + data[last:],
+                data[:last] + block * self._chance.randint(1, 8) + data[last:],
+                data[:first] + bytes(len(block)) + data[last:],
+                data[:first] + self._chance.randbytes(len(block)) + data[last:],
+                block + data,
+            ]
+        )
+
+    def _spliced(self) -> bytes:
+        """Several files behind each other: channels, rates and codecs change inside."""
+        parts = [self._any() for _ in range(self._chance.randint(2, 3))]
+        if self._chance.random() < 0.5:
+            kind = self._chance.choice(self._names).partition("/")[0]
+            alike = [name for name in self._names if name.startswith(kind)]
+            parts = [self.whole[self._chance.choice(alike)] for _ in range(2)]
+        at = self._chance.randrange(len(parts[0]) + 1)
+        return b"".join(parts) if self._chance.random() < 0.5 else parts[0][:at] + parts[1]
+
+    def _mutated(self, data: bytes) -> bytes:
+        return self._chance.choice((self._flip, self._enlarge))(data)
+
+    def _claims(self) -> bytes:
+        samples = self._chance.choice((1_000_000, 7_000_000, 80_000_000, 0xFFFFFFF0))
+        data = self._chance.choice(
+            [
+                lambda: poison.claimed_samples(samples),
+                lambda: poison.claimed_samples(samples // 1000, edits=self._chance.randint(1, 300)),
+                lambda: poison.claimed_samples(samples, chunks=self._chance.randint(2, 500)),
+                lambda: poison.claimed_fragments(samples, self._chance.randint(1, 20)),
+            ]
+        )()
+        return poison.compressed_header(data) if self._chance.random() < 0.3 else data
+
+    def _disguised(self, data: bytes) -> bytes:
+        """A script behind a byte order mark, white space, a tag or a piece of another file."""
+        front = self._chance.choice(
+            [b"\xef\xbb\xbf", b"\n\n  ", b"ID3\x04\x00\x00\x00\x00\x00\x00", self._any()[:64], b""]
+        )
+        return front + (self._flip(data) if self._chance.random() < 0.3 else data)
