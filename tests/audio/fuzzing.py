@@ -191,14 +191,13 @@ class Uploads:
 
     def _claims(self) -> bytes:
         samples = self._chance.choice((1_000_000, 7_000_000, 80_000_000, 0xFFFFFFF0))
-        data = self._chance.choice(
-            [
-                lambda: poison.claimed_samples(samples),
-                lambda: poison.claimed_samples(samples // 1000, edits=self._chance.randint(1, 300)),
-                lambda: poison.claimed_samples(samples, chunks=self._chance.randint(2, 500)),
-                lambda: poison.claimed_fragments(samples, self._chance.randint(1, 20)),
-            ]
-        )()
+        makers: list[Callable[[], bytes]] = [
+            lambda: poison.claimed_samples(samples),
+            lambda: poison.claimed_samples(samples // 1000, edits=self._chance.randint(1, 300)),
+            lambda: poison.claimed_samples(samples, chunks=self._chance.randint(2, 500)),
+            lambda: poison.claimed_fragments(samples, self._chance.randint(1, 20)),
+        ]
+        data = self._chance.choice(makers)()
         return poison.compressed_header(data) if self._chance.random() < 0.3 else data
 
     def _disguised(self, data: bytes) -> bytes:
