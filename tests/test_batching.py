@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
+from auris.batching import (
+    Batch,
+    Failure,
+    KeptSegments,
+    PieceDone,
+    RecordingDone,
+    Update,
+    no_kept_segments,
+)
 from auris.errors import UnreadableAudio
 from auris.recognizers import Options, Piece, Recognized
 from auris.types import Chunk, Segment, Transcript
@@ -172,6 +180,31 @@ def test_a_result_comes_as_soon_as_it_is_complete() -> None:
         ("RecordingDone", 1),
         ("RecordingDone", 2),
     ] or kinds[3:] == [("RecordingDone", 1), ("PieceDone", 2), ("RecordingDone", 2)]
+
+
+def test_kept_segments_stand_at_their_own_chunks() -> None:
+    """Behind silences, too, which are chunks without samples; none is recognized again."""
+
+    def with_silences(source: int) -> Iterator[Chunk]:
+        for index in range(6):
+            start = 2 * index * SECOND
+            yield Chunk(start, np.full(SECOND, index, np.float32))
+            yield Chunk(start + SECOND, np.empty(0, np.float32), skipped=SECOND)
+
+    def run_with(kept: KeptSegments) -> tuple[Transcript, int]:
+        recognizer = Counting()
+        batch = Batch(recognizer, with_silences, [0], Options(), kept)  # type: ignore[arg-type]
+        (done,) = [u for u in batch.run(2, lambda: False) if isinstance(u, RecordingDone)]
+        assert isinstance(done.result, Transcript)
+        return done.result, recognizer.taken
+
+    whole, taken = run_with(no_kept_segments)
+    assert (taken, len(whole.segments)) == (6, 12)
+    for count in range(7):
+        kept = {segment.start: segment for segment in whole.segments[: 2 * count]}
+        found, taken = run_with(lambda _, chunk, kept=kept: kept.get(chunk.start / SECOND))
+        assert taken == 6 - count
+        assert found.segments == whole.segments
 
 
 def test_recordings_are_opened_one_after_the_other_as_pieces_are_wanted() -> None:

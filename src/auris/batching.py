@@ -22,7 +22,25 @@ from auris.segments import cleaned
 from auris.text.words import join_texts
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment, Transcript
 
-__all__ = ["Batch", "Failure", "PieceDone", "RecordingDone", "Update", "silence"]
+__all__ = [
+    "Batch",
+    "Failure",
+    "KeptSegments",
+    "PieceDone",
+    "RecordingDone",
+    "Update",
+    "no_kept_segments",
+    "silence",
+]
+
+KeptSegments = Callable[[int, Chunk], Segment | None]
+"""Gives the segment that an earlier run, whose options were the same, made of a chunk of a
+recording, by the recording's number; None where there is none."""
+
+
+def no_kept_segments(recording: int, chunk: Chunk) -> Segment | None:
+    """The segments of a run that continues nothing."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,7 @@ class Batch:
         read: opens a source and gives its pieces; it may raise AurisError at any of them.
         sources: the recordings.
         options: for every piece.
+        kept: segments that need not be recognized again.
     """
 
     def __init__(
@@ -116,11 +135,13 @@ class Batch:
         read: Callable[[Source], Iterator[Chunk]],
         sources: Iterable[Source],
         options: Options,
+        kept: KeptSegments = no_kept_segments,
     ) -> None:
         self._recognizer = recognizer
         self._read = read
         self._sources = sources
         self._options = options
+        self._kept = kept
         self._owners: dict[int, tuple[_Recording, int]] = {}
         self._under_way: dict[int, _Recording] = {}
         self._over: deque[Update] = deque()
@@ -168,8 +189,9 @@ class Batch:
                 for chunk in self._chunks(source, recording):
                     index = recording.given
                     recording.given += 1
-                    if chunk.skipped:
-                        self._take(recording, index, silence(chunk), {})
+                    known = silence(chunk) if chunk.skipped else self._kept(number, chunk)
+                    if known is not None:
+                        self._take(recording, index, known, {})
                         # The recognizer asks before every piece, but there may be none for hours.
                         if cancelled():
                             return

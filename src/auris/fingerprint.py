@@ -25,10 +25,18 @@ from auris.backends.quant import Packed
 from auris.backends.torch import TorchBackend
 from auris.calls import CallOptions, reading_of, text_options
 from auris.checkpoints.hub import FILES
+from auris.checkpoints.traits import Traits
 from auris.errors import CheckpointError
 from auris.pipeline import AsrPipeline
 
-__all__ = ["call_values", "computed_dtype", "fingerprint", "model_digest", "model_values"]
+__all__ = [
+    "call_values",
+    "computed_dtype",
+    "fingerprint",
+    "model_digest",
+    "model_values",
+    "option_values",
+]
 
 BLOCK_BYTES = 1 << 22
 
@@ -59,22 +67,30 @@ def model_values(pipeline: AsrPipeline) -> dict[str, Any]:
 def call_values(
     pipeline: AsrPipeline, language: str | None, context: str, given: CallOptions
 ) -> dict[str, Any]:
-    """What shapes the results of a call: the values of its model and its options.
+    """What shapes the results of a call: the values of its model and of its options.
 
     Args:
         pipeline: the model.
-        language, context, given: as of `AsrPipeline.transcribe`; None and a default that is
-            written out give the same values.
+        language, context, given: as of `AsrPipeline.transcribe`.
 
     Raises:
         UsageError, LanguageError: an option is impossible.
         CheckpointError: a file of the model, or of the aligner, cannot be read.
     """
-    reading = reading_of(given, pipeline.traits)
+    return {**model_values(pipeline), **option_values(pipeline.traits, language, context, given)}
+
+
+def option_values(
+    traits: Traits, language: str | None, context: str, given: CallOptions
+) -> dict[str, Any]:
+    """What of a call's options shapes its results; see `call_values`.
+
+    An option that is left out and one that is given its default have the same value.
+    """
+    reading = reading_of(given, traits)
     options = asdict(text_options(language, context, given))
     del options["batch_seconds"]  # It only says what is computed together.
     return {
-        **model_values(pipeline),
         **options,
         "chunk_seconds": reading.chunk_seconds,
         "vad": reading.vad,

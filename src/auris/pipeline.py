@@ -11,7 +11,15 @@ from auris.align import AligningRecognizer, ForcedAligner, ctc_alignment
 from auris.async_streaming import AsyncStreamSession
 from auris.audio.io import Source
 from auris.backends.torch import TorchBackend
-from auris.batching import Batch, Failure, PieceDone, RecordingDone, Update
+from auris.batching import (
+    Batch,
+    Failure,
+    KeptSegments,
+    PieceDone,
+    RecordingDone,
+    Update,
+    no_kept_segments,
+)
 from auris.belonging import stop_ids
 from auris.calls import (
     CallOptions,
@@ -195,13 +203,16 @@ class AsrPipeline:
         sources: Iterable[Source],
         language: str | None = None,
         context: str = "",
+        *,
+        kept: KeptSegments = no_kept_segments,
         **options: Unpack[CallOptions],
     ) -> Iterator[Update]:
         """Transcribe recordings and give every piece and every recording as soon as it is done.
 
-        Arguments as in `transcribe`; wrong ones are refused at once.
+        Arguments as in `transcribe`; wrong ones are refused at once. Chunks whose segments are
+        `kept` are not recognized again.
         """
-        return self._updates(sources, language, context, options)
+        return self._updates(sources, language, context, options, kept)
 
     def detect_language(
         self,
@@ -272,7 +283,12 @@ class AsrPipeline:
         return AsyncStreamSession(self.stream(language, context, pool, **options))
 
     def _updates(
-        self, sources: Iterable[Source], language: str | None, context: str, given: CallOptions
+        self,
+        sources: Iterable[Source],
+        language: str | None,
+        context: str,
+        given: CallOptions,
+        kept: KeptSegments = no_kept_segments,
     ) -> Iterator[Update]:
         check_call(sources, given)
         options = honoured(text_options(language, context, given), self.traits)
@@ -286,10 +302,11 @@ class AsrPipeline:
         if workers:
             check_count("workers", workers, least=0)
             updates = _read_ahead(
-                recognizer, ReadAhead(reading, workers), sources, options, rows, cancelled
+                recognizer, ReadAhead(reading, workers), sources, options, kept, rows, cancelled
             )
         else:
-            updates = Batch(recognizer, reading.pieces, sources, options).run(rows, cancelled)
+            batch = Batch(recognizer, reading.pieces, sources, options, kept)
+            updates = batch.run(rows, cancelled)
         report = given.get("progress")
         return _watched(updates, report) if report else updates
 
@@ -342,11 +359,12 @@ def _read_ahead(
     ahead: ReadAhead,
     sources: Iterable[Source],
     options: Options,
+    kept: KeptSegments,
     rows: int,
     cancelled: Callable[[], bool],
 ) -> Iterator[Update]:
     with ahead:
-        batch = Batch(recognizer, ahead.pieces, ahead.sources(sources), options)
+        batch = Batch(recognizer, ahead.pieces, ahead.sources(sources), options, kept)
         yield from batch.run(rows, cancelled)
 
 

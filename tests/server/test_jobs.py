@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,20 +11,19 @@ from typing import Any
 
 import pytest
 
-from auris import AsrPipeline, Segment, Transcript, Word
+from auris import Segment, Word
 from auris.errors import OutputError
 from auris.server import jobs as jobs_module
 from auris.server import work as work_module
 from auris.server.failures import ApiError
 from auris.server.form import Asked
+from auris.server.job_record import Job
 from auris.server.jobs import JobStore
-from auris.server.serving import Serving
 from auris.server.settings import Settings
-from auris.server.work import Workers
 from tests.server.live import Live, running, speech, until
-from tests.server.test_engine import said
 
 ASKED = Asked("tiny")
+MODELS = {"tiny": "digest"}
 SEGMENT = Segment(
     0.0, 2.0, "hello", "English", (1, 2), (-0.1, -0.2), "stop", (Word("hello", 0.1, 0.5),)
 )
@@ -38,75 +36,198 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
     store.close()
 
 
-def _accept(store: JobStore, data: bytes = b"sound", owner: str = "me") -> str:
-    return store.accept(owner, ASKED, io.BytesIO(data), 10).id
+def _accept(
+    store: JobStore, data: bytes = b"sound", owner: str = "me", model: str = "digest"
+) -> str:
+    return store.accept(owner, ASKED, model, io.BytesIO(data), 10).id
+
+
+def _found(store: JobStore, job: str) -> Job:
+    found = store.find(job, "me")
+    assert found is not None
+    return found
 
 
 def test_a_job_s_life(store: JobStore) -> None:
     name = _accept(store)
     assert store.counts() == {"queued": 1}
-    claimed = store.claim()
+    claimed = store.claim(MODELS)
     assert claimed is not None
-    assert (claimed.id, claimed.status) == (name, "running")
-    assert store.claim() is None
+    assert (claimed.id, claimed.status, claimed.attempts) == (name, "running", 1)
+    assert store.claim(MODELS) is None
     store.measured(name, 2.0)
-    store.keep(name, 0, SEGMENT)
-    assert store.kept(name) == {0: SEGMENT}
+    assert store.begin(name, "a") == []
+    store.keep(name, SEGMENT)
+    assert store.segments(name) == [SEGMENT]
     with store.recording(name) as file:
         assert file.read() == b"sound"
-    transcript = Transcript("hello", "English", (SEGMENT,), 0.9, "stop", 2.0, {"mel": 0.1}, 0.5)
-    store.succeed(name, transcript)
-    done = store.find(name, "me")
-    assert done is not None
+    store.succeed(name, {"text": "hello"})
+    done = _found(store, name)
     assert done.over
     assert done.to_dict()["progress"] == {"seconds_done": 2.0, "seconds_total": 2.0}
-    assert store.result(name) == transcript
-    assert store.kept(name) == {}
+    assert store.answers(name) == {"text": "hello"}
+    assert store.segments(name) == [SEGMENT]
     with pytest.raises(FileNotFoundError):
         store.recording(name)
     store.delete(name)
     assert store.find(name, "me") is None
+    assert store.answers(name) == {}
+    assert store.segments(name) == []
 
 
-def test_the_jobs_of_a_dead_worker_are_taken_up(
-    tmp_path: Path, store: JobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = _accept(store)
-    monkeypatch.setattr(jobs_module, "LEASE_SECONDS", 0.3)
-    assert store.claim() is not None
-    store.keep(name, 0, SEGMENT)
-    other = JobStore(tmp_path)
-    assert other.claim() is None
-    assert store.renew() == {name}
-    time.sleep(0.35)
-    taken = other.claim()
-    assert taken is not None
-    assert other.kept(name) == {0: SEGMENT}
-    # The first worker, should it live after all, no longer has a say.
-    store.keep(name, 1, SEGMENT)
-    store.fail(name, ApiError(500, "late"))
-    store.release(name)
-    assert store.renew() == set()
-    assert other.kept(name) == {0: SEGMENT}
-    found = other.find(name, "me")
-    assert found is not None
-    assert found.status == "running"
+def test_the_jobs_of_a_dead_process_are_taken_up(tmp_path: Path) -> None:
+    first, other = JobStore(tmp_path), JobStore(tmp_path)
+    name = _accept(first)
+    assert first.claim(MODELS) is not None
+    first.begin(name, "a")
+    first.keep(name, SEGMENT)
+    assert other.claim(MODELS) is None
+    assert first.mine() == {name}
+    first.close()
+    assert other.claim(MODELS) is not None
+    assert other.begin(name, "a") == [SEGMENT]
     other.close()
 
 
-def test_a_job_that_ends_the_server_is_given_up(
-    store: JobStore, monkeypatch: pytest.MonkeyPatch
+def test_time_takes_no_job_from_a_living_process(
+    store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_module, "LEASE_SECONDS", -1.0)
+    """Neither from itself: a machine that was suspended, or whose clock was set."""
     name = _accept(store)
-    for _ in range(jobs_module.MOST_ATTEMPTS):
-        assert store.claim() is not None
-    assert store.claim() is None
-    found = store.find(name, "me")
-    assert found is not None
+    assert store.claim(MODELS) is not None
+    later = time.time() + 1e6
+    monkeypatch.setattr(jobs_module.time, "time", lambda: later)
+    other = JobStore(tmp_path)
+    assert store.claim(MODELS) is None
+    assert other.claim(MODELS) is None
+    assert store.mine() == {name}
+    other.close()
+
+
+def test_who_lost_a_job_has_no_say(store: JobStore) -> None:
+    """A cancelled job is not changed by the thread that still works at it."""
+    name = _accept(store)
+    assert store.claim(MODELS) is not None
+    store.begin(name, "a")
+    store.cancel(name)
+    store.keep(name, SEGMENT)
+    store.progress({name: 2.0})
+    store.succeed(name, {"text": "late"})
+    store.fail(name, ApiError(500, "late"))
+    store.release(name)
+    found = _found(store, name)
+    assert (found.status, found.error, found.done) == ("cancelled", None, 0.0)
+    assert store.segments(name) == []
+    assert store.answers(name) == {}
+    assert store.mine() == set()
+
+
+def _kill(store: JobStore, tmp_path: Path) -> JobStore:
+    """Another process's store after the end of this one's."""
+    store.close()
+    return JobStore(tmp_path)
+
+
+def test_a_job_that_ends_the_server_is_given_up_alone(tmp_path: Path) -> None:
+    """It runs alone from its second time on, so the job that was beside it is not blamed; its
+    recording stays."""
+    store = JobStore(tmp_path)
+    poison, healthy = _accept(store), _accept(store)
+    assert [store.claim(MODELS, idle=True), store.claim(MODELS, idle=False)] != [None, None]
+    for _ in range(jobs_module.MOST_ATTEMPTS - 1):
+        store = _kill(store, tmp_path)
+        claimed = store.claim(MODELS, idle=True)
+        assert claimed is not None
+        assert claimed.id == poison
+        assert store.claim(MODELS, idle=False) is None
+    store = _kill(store, tmp_path)
+    last = store.claim(MODELS, idle=True)
+    assert last is not None
+    assert last.id == healthy
+    found = _found(store, poison)
     assert found.status == "failed"
     assert found.error is not None
     assert "ended each time" in found.error["message"]
+    assert store.folder.recording(poison).read_bytes() == b"sound"
+    store.expire(1e9)
+    os.utime(store.folder.recording(poison), (0, 0))
+    store.expire(1e9)
+    assert store.folder.recording(poison).exists()
+    store.delete(poison)
+    assert not store.folder.recording(poison).exists()
+    store.close()
+
+
+def test_kills_between_which_there_was_progress_fail_no_job(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    name = _accept(store)
+    for number in range(3 * jobs_module.MOST_ATTEMPTS):
+        assert store.claim(MODELS) is not None
+        store.progress({name: float(number)})
+        store = _kill(store, tmp_path)
+    store.close()
+
+
+def test_segments_of_another_fingerprint_are_not_continued(tmp_path: Path, store: JobStore) -> None:
+    name = _accept(store)
+    assert store.claim(MODELS) is not None
+    store.begin(name, "a")
+    store.keep(name, SEGMENT)
+    store.progress({name: 2.0})
+    assert store.begin(name, "a") == [SEGMENT]
+    assert _found(store, name).done == 2.0
+    assert store.begin(name, "b") == []
+    assert store.segments(name) == []
+    assert _found(store, name).done == 0.0
+    assert store.begin(name, "a") == []
+
+
+def test_half_a_line_of_a_killed_process_is_cut_off(store: JobStore) -> None:
+    name = _accept(store)
+    assert store.claim(MODELS) is not None
+    store.begin(name, "a")
+    store.keep(name, SEGMENT)
+    path = store.folder.segments(name)
+    whole = path.read_bytes()
+    for end in (b'{"start": 2', b"\0\0\0\n"):
+        path.write_bytes(whole + end)
+        assert store.segments(name) == [SEGMENT]
+        assert store.begin(name, "a") == [SEGMENT]
+        assert path.read_bytes() == whole
+
+
+def test_a_server_takes_only_jobs_of_its_models(tmp_path: Path, store: JobStore) -> None:
+    other = JobStore(tmp_path)
+    theirs, ours = _accept(store, model="theirs"), _accept(store)
+    assert other.claim({"tiny": "theirs", "alias": "theirs"}, idle=False) is not None
+    other.release(theirs)
+    claimed = store.claim(MODELS)
+    assert claimed is not None
+    assert claimed.id == ours
+    assert store.claim(MODELS) is None
+    assert other.claim({"small": "else"}) is None
+    again = other.claim({"any name": "theirs"})
+    assert again is not None
+    assert (again.id, again.model) == (theirs, "theirs")
+    other.close()
+
+
+def test_a_job_whose_model_nobody_serves_any_more_goes_by_its_name(
+    store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while, in which the server of that model may be started again."""
+    name = _accept(store, model="replaced")
+    assert store.claim(MODELS) is None
+    other = JobStore(tmp_path)
+    assert other.claim({"else": "replaced"}) is not None
+    other.release(name)
+    monkeypatch.setattr(jobs_module, "UNSERVED_SECONDS", 0.0)
+    assert store.claim(MODELS) is None
+    other.close()
+    assert store.claim({"else": "digest"}) is None
+    claimed = store.claim(MODELS)
+    assert claimed is not None
+    assert (claimed.id, claimed.model) == (name, "digest")
 
 
 def test_jobs_are_listed_from_the_newest_on(store: JobStore) -> None:
@@ -124,7 +245,7 @@ def test_jobs_are_listed_from_the_newest_on(store: JobStore) -> None:
 def test_a_graceful_end_is_no_attempt(store: JobStore) -> None:
     name = _accept(store)
     for _ in range(3 * jobs_module.MOST_ATTEMPTS):
-        assert store.claim() is not None
+        assert store.claim(MODELS) is not None
         store.release(name)
 
 
@@ -144,20 +265,27 @@ def test_what_is_not_accepted_leaves_nothing(store: JobStore, tmp_path: Path) ->
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="space"):
-        store.accept("me", ASKED, Full(), 10)
+        store.accept("me", ASKED, "digest", Full(), 10)
     assert list((tmp_path / "recordings").iterdir()) == []
     assert store.counts() == {}
 
 
 def test_strays_are_removed(tmp_path: Path, store: JobStore) -> None:
+    """Of jobs, by the names that the server gave them: never anything else."""
     kept = _accept(store)
-    old, new = tmp_path / "recordings" / "old", tmp_path / "recordings" / "new"
-    for path in (old, new):
-        path.write_bytes(b"x")
-    os.utime(old, (0, 0))
+    names = {"old": f"job_{'0' * 32}", "new": f"job_{'1' * 32}", "foreign": "interview.wav"}
+    for folder in ("recordings", "segments", "results"):
+        for name in names.values():
+            (tmp_path / folder / name).write_bytes(b"x")
+            if name != names["new"]:
+                os.utime(tmp_path / folder / name, (0, 0))
     os.utime(tmp_path / "recordings" / kept, (0, 0))
     JobStore(tmp_path).close()
-    assert {path.name for path in (tmp_path / "recordings").iterdir()} == {kept, "new"}
+    left = {path.name for path in (tmp_path / "recordings").iterdir()}
+    assert left == {kept, names["new"], names["foreign"]}
+    for folder in ("segments", "results"):
+        left = {path.name for path in (tmp_path / folder).iterdir()}
+        assert left == {names["new"], names["foreign"]}
 
 
 def test_a_job_that_has_been_over_for_long_is_removed(
@@ -180,7 +308,7 @@ def test_a_job_that_has_been_over_for_long_is_removed(
 
 def test_a_server_forgets_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_module, "EXPIRY_SECONDS", 0.0)
-    monkeypatch.setattr(work_module, "LEASE_SECONDS", 0.1)
+    monkeypatch.setattr(work_module, "WATCH_SECONDS", 0.02)
     settings = Settings(
         models=("tiny-ctc",), device="cpu", keep_jobs_seconds=0.2, state_dir=str(tmp_path)
     )
@@ -265,51 +393,3 @@ def test_cancelling(live: Live) -> None:
     if ended["status"] == "cancelled":
         assert _get(live, f"{job['id']}/result").status_code == 409
     until(lambda: all(model.engine.load().under_way == 0 for model in live.server.serving))
-
-
-class _Stopping:
-    """Stops the workers once a piece was kept."""
-
-    def __init__(self, store: JobStore) -> None:
-        self.store = store
-        self.kept = threading.Event()
-        self._keep = store.keep
-
-    def __call__(self, job: str, number: int, segment: Segment) -> None:
-        self._keep(job, number, segment)
-        self.kept.set()
-
-
-def test_a_job_goes_on_where_it_was(tmp_path: Path, offline: AsrPipeline) -> None:
-    """Pieces that were done before the stop are not recognized again, and the result is whole."""
-    settings = Settings(models=("tiny",), device="cpu", batch_size=1, chunk_seconds=5.0)
-    serving = Serving.load(settings)
-    serving.start()
-    store = JobStore(tmp_path)
-    watched = _Stopping(store)
-    store.keep = watched  # type: ignore[method-assign]
-    data = speech(20)
-    name = store.accept("me", ASKED, io.BytesIO(data), 10).id
-    workers = Workers(store, serving, settings)
-    workers.start()
-    assert watched.kept.wait(30)
-    workers.stop()
-    found = store.find(name, "me")
-    assert found is not None
-    store.close()
-    again = JobStore(tmp_path)
-    before = again.kept(name)
-    heard = serving.pick("tiny").engine.load().audio_seconds
-    if not found.over:
-        assert found.status == "queued"
-        assert before
-        others = Workers(again, serving, settings)
-        others.start()
-        until(lambda: again.counts() == {"succeeded": 1})
-        others.stop()
-        more = serving.pick("tiny").engine.load().audio_seconds - heard
-        assert more < offline.transcribe(data).seconds - before[0].end + 1
-    result = again.result(name)
-    assert said(result) == said(offline.transcribe(data, chunk_seconds=5.0))
-    again.close()
-    serving.stop()

@@ -86,7 +86,10 @@ def serve(
     ] = None,
     state_dir: Annotated[
         Path | None,
-        typer.Option(help="Where jobs are kept.", show_default="~/.local/state/auris"),
+        typer.Option(
+            help="Folder of jobs, a new one or one of a server.",
+            show_default="~/.local/state/auris",
+        ),
     ] = None,
     stop_seconds: Annotated[
         int, typer.Option(min=1, help="What calls under way get to finish when stopping.")

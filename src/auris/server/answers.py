@@ -26,6 +26,7 @@ __all__ = [
     "CONTENT_TYPES",
     "Deltas",
     "answer",
+    "answers",
     "diarized_segment",
     "done_event",
     "formats_event",
@@ -44,6 +45,9 @@ CONTENT_TYPES = {
 }
 """Of the formats that are no JSON."""
 
+PLAIN_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+"""Formats that any transcript can be written in."""
+
 TEXTS = {"text": to_text, "srt": to_srt, "vtt": to_vtt}
 
 
@@ -57,6 +61,14 @@ def answer(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict
     if form == "diarized_json":
         return _diarized(transcript, asked, recognizer)
     return _plain(transcript, asked, recognizer)
+
+
+def answers(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any]:
+    """The bodies of responses in the format that was asked for and in all that need no more."""
+    return {
+        form: answer(transcript, replace(asked, response_format=form), recognizer)
+        for form in dict.fromkeys((asked.response_format, *PLAIN_FORMATS))
+    }
 
 
 def _plain(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any]:

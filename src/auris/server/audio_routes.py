@@ -6,7 +6,7 @@ import asyncio
 import threading
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
-from typing import IO
+from typing import IO, Any
 
 from fastapi import APIRouter
 from starlette.datastructures import UploadFile
@@ -23,13 +23,11 @@ from auris.server.intake import TOO_LONG, Recording, fetch, measured
 from auris.server.pools import Lane
 from auris.server.presence import unless_left
 from auris.server.schema import KEY, TRANSCRIPTION, TRANSLATION
-from auris.server.serving import Served
 from auris.server.settings import Settings
 from auris.server.state import Server
 from auris.server.upload import form_of
-from auris.types import Transcript
 
-__all__ = ["opened", "rendered", "router"]
+__all__ = ["opened", "response_of", "router"]
 
 router = APIRouter(prefix="/v1/audio", tags=["audio"], dependencies=[KEY])
 
@@ -48,8 +46,10 @@ async def transcriptions(request: Request) -> Response:
             return EventStream(server, call, held.pop_all())
         running = asyncio.wrap_future(server.pools.calls.submit(call.run))
         transcript = await unless_left(request.receive, running, call.cancelled.set)
+    recognizer = call.served.engine.recognizer
     # A long transcript takes a while to write, which is not the event loop's.
-    return await server.look(lambda: rendered(transcript, call.asked, call.served))
+    body = await server.look(lambda: answer(transcript, call.asked, recognizer))
+    return response_of(body, call.asked.response_format)
 
 
 @router.post("/translations", **TRANSLATION)
@@ -130,9 +130,8 @@ async def _call(
     return Call(served, asked, recording, priority, server.settings.chunk_seconds)
 
 
-def rendered(transcript: Transcript, asked: Asked, served: Served) -> Response:
-    """A transcript as the response that was asked for."""
-    content = answer(transcript, asked, served.engine.recognizer)
-    if isinstance(content, str):
-        return Response(content, media_type=CONTENT_TYPES[asked.response_format])
-    return JSONResponse(content)
+def response_of(body: dict[str, Any] | str, response_format: str) -> Response:
+    """A body as the response in its format."""
+    if isinstance(body, str):
+        return Response(body, media_type=CONTENT_TYPES[response_format])
+    return JSONResponse(body)

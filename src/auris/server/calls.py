@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from auris.batching import Failure, PieceDone
+from auris.batching import Failure, KeptSegments, PieceDone, no_kept_segments
 from auris.errors import EngineError
-from auris.pipeline import AsrPipeline, CallOptions
+from auris.pipeline import CallOptions
 from auris.server.engine_queue import Priority
 from auris.server.failures import ApiError
 from auris.server.form import Asked
@@ -90,22 +90,9 @@ class Call:
     chunk_seconds: float | None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def run(
-        self,
-        report: Callable[[Segment], None] = lambda segment: None,
-        pipeline: AsrPipeline | None = None,
-    ) -> Transcript:
-        """Transcribe.
-
-        Args:
-            report: called with every piece, in the order of time.
-            pipeline: another one than the served model's own.
-
-        Raises:
-            AurisError: the recording or the engine failed.
-            Gone: the caller has left.
-        """
-        pipeline = pipeline or self.served.pipelines[self.priority]
+    @property
+    def options(self) -> CallOptions:
+        """What is asked of the pipeline."""
         options = _options(self.served, self.asked)
         options["batch_size"] = self.served.engine.rows
         options["chunk_seconds"] = self.chunk_seconds
@@ -113,9 +100,30 @@ class Call:
         if self.asked.response_format == DIARIZED:
             options["channels"] = "split"
             options["speakers"] = speakers_of(self.asked, self.recording.channels)
+        return options
+
+    def run(
+        self,
+        report: Callable[[Segment], None] = lambda segment: None,
+        kept: KeptSegments = no_kept_segments,
+    ) -> Transcript:
+        """Transcribe.
+
+        Args:
+            report: called with every piece, in the order of time.
+            kept: segments that need not be recognized again.
+
+        Raises:
+            AurisError: the recording or the engine failed.
+            Gone: the caller has left.
+        """
         order = _InOrder(report)
-        for update in pipeline.updates(
-            [self.recording.again()], self.asked.language, self.asked.context, **options
+        for update in self.served.pipelines[self.priority].updates(
+            [self.recording.again()],
+            self.asked.language,
+            self.asked.context,
+            kept=kept,
+            **self.options,
         ):
             if isinstance(update, PieceDone):
                 order.take(update)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -12,12 +11,12 @@ from starlette.responses import JSONResponse, Response
 
 from auris.server.access import owner_of
 from auris.server.answers import segment_with_words
-from auris.server.audio_routes import opened, rendered
+from auris.server.audio_routes import opened, response_of
 from auris.server.calls import DIARIZED, check_options, speakers_of
 from auris.server.failures import ApiError
 from auris.server.form import asked_of
 from auris.server.intake import checked
-from auris.server.jobs import Job, JobStore
+from auris.server.job_record import Job
 from auris.server.schema import (
     JOB,
     JOB_DELETED,
@@ -29,7 +28,6 @@ from auris.server.schema import (
 )
 from auris.server.state import Server
 from auris.server.upload import form_of
-from auris.types import Segment
 
 __all__ = ["router"]
 
@@ -62,7 +60,9 @@ async def create(request: Request) -> Response:
         if asked.response_format == DIARIZED:
             speakers_of(asked, channels)
         owner, most = owner_of(request.scope), server.settings.most_jobs
-        job = await server.pools.disk.run(lambda: server.store.accept(owner, asked, file, most))
+        job = await server.pools.disk.run(
+            lambda: server.store.accept(owner, asked, served.digest, file, most)
+        )
     server.jobs.look()
     server.metrics.count("jobs_accepted")
     return JSONResponse(job.to_dict(), 202)
@@ -95,7 +95,7 @@ async def segments(
     """The segments that are done, in the order of time, without the first `after` of them."""
     server: Server = request.app.state.server
     job = await _found(request, job_id)
-    done = await server.look(lambda: _segments_done(server.store, job))
+    done = await server.look(lambda: server.store.segments(job.id))
     shown = [
         segment_with_words(number, segment, job.asked)
         for number, segment in enumerate(done)
@@ -121,10 +121,11 @@ async def result(
         )
     if job.status != "succeeded":
         raise ApiError(409, f"The job has no result: it is {job.status}.", code="job_not_done")
-    served = server.serving.pick(job.asked.model)
-    transcript = await server.look(lambda: server.store.result(job.id))
-    wanted = job.asked.response_format if response_format is None else response_format
-    return rendered(transcript, replace(job.asked, response_format=wanted), served)
+    bodies = await server.look(lambda: server.store.answers(job.id))
+    wanted = response_format or job.asked.response_format
+    if wanted not in bodies:
+        raise _not_found("job_id")
+    return response_of(bodies[wanted], wanted)
 
 
 @router.post("/{job_id}/cancel", **JOB)
@@ -147,17 +148,15 @@ async def delete(request: Request, job_id: str) -> dict[str, Any]:
     return {"id": job.id, "object": "transcription.job.deleted", "deleted": True}
 
 
-def _segments_done(store: JobStore, job: Job) -> list[Segment]:
-    if job.status == "succeeded":
-        return list(store.result(job.id).segments)
-    return sorted(store.kept(job.id).values(), key=lambda segment: segment.start)
-
-
 async def _found(request: Request, job_id: str, param: str = "job_id") -> Job:
     """The caller's job that a parameter names; others' are not there for it."""
     server: Server = request.app.state.server
     owner = owner_of(request.scope)
     job = await server.look(lambda: server.store.find(job_id, owner))
     if job is None:
-        raise ApiError(404, "There is no such job.", param=param, code="job_not_found")
+        raise _not_found(param)
     return job
+
+
+def _not_found(param: str) -> ApiError:
+    return ApiError(404, "There is no such job.", param=param, code="job_not_found")

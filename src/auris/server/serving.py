@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from auris.align import Alignment, ForcedAligner, ctc_alignment
 from auris.errors import UsageError
+from auris.fingerprint import model_values
 from auris.pipeline import AsrPipeline
 from auris.server.engine import Engine, SharedRecognizer
 from auris.server.engine_alignment import EngineAlignment
@@ -32,6 +34,7 @@ class Served:
         pool: their streams, computed in the engine's thread.
         aligner: places words in the engine's thread: another model's, or by the own CTC head.
         since: when it was loaded, in seconds since 1970.
+        values: what of it shapes results, see `auris.fingerprint.model_values`.
     """
 
     name: str
@@ -41,6 +44,12 @@ class Served:
     pool: StreamPool
     aligner: ForcedAligner
     since: int
+    values: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Of the content of the model, which other servers may serve, too."""
+        return str(self.values["model_digest"])
 
     @classmethod
     def load(cls, model: str | None, settings: Settings, aligner: ForcedAligner | None) -> Served:
@@ -52,6 +61,7 @@ class Served:
         loaded = AsrPipeline.from_pretrained(
             model, device=settings.device, dtype=settings.dtype, threads=settings.threads
         )
+        values = model_values(loaded)  # Now, since the files may be replaced later.
         engine = Engine(loaded.recognizer, settings.batch_size)
         pipelines = {
             kind: AsrPipeline(
@@ -72,8 +82,9 @@ class Served:
                 loaded.backend, recognizer.config, recognizer.tokenizer, loaded.model.directory
             )
 
-        own = ForcedAligner(EngineAlignment(engine, alignment))
-        return cls(name, engine, pipelines, loaded, pool, own, int(time.time()))
+        directory = loaded.model.directory if aligner is None else aligner.directory
+        own = ForcedAligner(EngineAlignment(engine, alignment), directory)
+        return cls(name, engine, pipelines, loaded, pool, own, int(time.time()), values)
 
 
 class Serving:

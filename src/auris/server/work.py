@@ -7,31 +7,33 @@ import math
 import sqlite3
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 
-from auris.attempts import Attempt
 from auris.audio.isolation import DecoderPool
-from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.errors import AurisError, EngineError
-from auris.pieces import Options, Piece, Recognized
-from auris.pipeline import AsrPipeline
-from auris.recognizers import Recognizer
+from auris.fingerprint import fingerprint, option_values
+from auris.server.answers import answers
 from auris.server.calls import DIARIZED, Call, Gone
 from auris.server.engine_queue import Priority
 from auris.server.failures import ApiError, as_api_error, is_full_disk
 from auris.server.intake import measured
-from auris.server.jobs import LEASE_SECONDS, Job, JobStore
-from auris.server.serving import Serving
+from auris.server.job_record import Job
+from auris.server.jobs import JobStore
+from auris.server.serving import Served, Serving
 from auris.server.settings import Settings
-from auris.text.tokenizer import Tokenizer
-from auris.types import Segment, Transcript
+from auris.types import SAMPLE_RATE, Chunk, Segment, Transcript
 
 __all__ = ["Workers"]
 
 LOOK_SECONDS = 1.0
 """How often a worker without work looks for jobs that others left."""
+
+WATCH_SECONDS = 2.0
+"""How often jobs under way are looked after."""
+
+RETRY_SECONDS = 5.0
+"""How long until what a full disk prevented is tried again."""
 
 AT_ONCE = 2
 """Jobs of one process that are under way together."""
@@ -42,58 +44,21 @@ EXPIRY_SECONDS = 60.0
 _LOG = logging.getLogger(__name__)
 
 
-class _Continued:
-    """A recognizer for a job of which some pieces are done.
+@dataclass
+class _Run:
+    """A job under way in this process.
 
-    Args:
-        recognizer: does the others.
-        done: segments by number of the piece.
+    Attributes:
+        alone: whether no other may be under way beside it.
+        cancelled: set when it is to end.
+        done: seconds that are done; None until there is progress.
+        recorded: the same, as the store knows it.
     """
 
-    def __init__(self, recognizer: Recognizer, done: Mapping[int, Segment]) -> None:
-        self._recognizer = recognizer
-        self._done = done
-
-    @property
-    def config(self) -> AutCtcConfig | QwenAsrConfig:
-        """The model's shapes."""
-        return self._recognizer.config
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Its vocabulary."""
-        return self._recognizer.tokenizer
-
-    def check(self, options: Options) -> None:
-        """See `Recognizer.check`."""
-        self._recognizer.check(options)
-
-    def recognize(
-        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
-    ) -> Iterator[Recognized]:
-        """See `Recognizer.recognize`."""
-        ready: deque[Recognized] = deque()
-
-        def others() -> Iterator[Piece | None]:
-            for piece in pieces:
-                if piece is not None and piece.key in self._done:
-                    ready.append(Recognized(piece.key, self._done[piece.key], {}))
-                else:
-                    yield piece
-
-        for result in self._recognizer.recognize(others(), rows, cancelled):
-            while ready:
-                yield ready.popleft()
-            yield result
-        yield from ready
-
-    def provisional(self, attempt: Attempt) -> Segment:
-        """See `Recognizer.provisional`."""
-        return self._recognizer.provisional(attempt)
-
-    def commit(self, attempt: Attempt) -> Recognized:
-        """See `Recognizer.commit`."""
-        return self._recognizer.commit(attempt)
+    alone: bool
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    done: float | None = None
+    recorded: float | None = None
 
 
 class Workers:
@@ -119,12 +84,13 @@ class Workers:
         self._decoders = decoders or DecoderPool()
         self._stopping = threading.Event()
         self._news = threading.Condition()
-        self._calls: dict[str, threading.Event] = {}
+        self._claiming = threading.Lock()
+        self._runs: dict[str, _Run] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"auris-job-{number}", daemon=True)
             for number in range(AT_ONCE)
         ]
-        self._threads.append(threading.Thread(target=self._renew, name="auris-jobs", daemon=True))
+        self._threads.append(threading.Thread(target=self._watch, name="auris-jobs", daemon=True))
 
     def start(self) -> None:
         """Begin to work."""
@@ -132,10 +98,10 @@ class Workers:
             thread.start()
 
     def stop(self) -> None:
-        """End; jobs under way are left to whoever comes next, with the pieces that are done."""
+        """End; jobs under way are left to whoever comes next, with the segments that are done."""
         self._stopping.set()
-        for cancelled in list(self._calls.values()):
-            cancelled.set()
+        for run in list(self._runs.values()):
+            run.cancelled.set()
         self.look()
         for thread in self._threads:
             if thread.is_alive():
@@ -149,29 +115,41 @@ class Workers:
 
     def leave(self, job: str) -> None:
         """Stop working at a job."""
-        cancelled = self._calls.get(job)
-        if cancelled is not None:
-            cancelled.set()
+        run = self._runs.get(job)
+        if run is not None:
+            run.cancelled.set()
 
-    def _renew(self) -> None:
-        """Hold on to this process's jobs, let go of those that somebody ended, forget old ones."""
+    def _watch(self) -> None:
+        """Record progress, let go of jobs that somebody ended, forget old ones."""
         looked = -math.inf
-        while not self._stopping.wait(LEASE_SECONDS / 5):
+        while not self._stopping.wait(WATCH_SECONDS):
             try:
-                mine = self._store.renew()
+                self._look_after_runs()
+                self._store.tidy()
                 if time.monotonic() - looked >= EXPIRY_SECONDS:
                     looked = time.monotonic()
                     self._store.expire(self._settings.keep_jobs_seconds)
             except (OSError, sqlite3.Error) as error:
-                _LOG.warning("jobs could not be renewed (%s)", error)
-                continue
-            for job in set(self._calls) - mine:
-                self.leave(job)
+                _LOG.warning("jobs could not be looked after (%s)", error)
+
+    def _look_after_runs(self) -> None:
+        runs = dict(self._runs)  # Before the question, since new ones may come meanwhile.
+        for job in set(runs) - self._store.mine():
+            runs[job].cancelled.set()
+        self._record_progress(runs)
+
+    def _record_progress(self, runs: dict[str, _Run]) -> None:
+        changed = {job: run.done for job, run in runs.items() if run.done != run.recorded}
+        done = {job: seconds for job, seconds in changed.items() if seconds is not None}
+        if done:
+            self._store.progress(done)
+            for job, seconds in done.items():
+                runs[job].recorded = seconds
 
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
-                job = self._store.claim()
+                job = self._claim()
                 if job is not None:
                     self._do(job)
                     continue
@@ -180,19 +158,32 @@ class Workers:
             with self._news:
                 self._news.wait(LOOK_SECONDS)
 
-    def _do(self, job: Job) -> None:
-        cancelled = self._calls[job.id] = threading.Event()
-        try:
-            self._finish(job, self._outcome(job, cancelled))
-        finally:
-            del self._calls[job.id]
+    def _claim(self) -> Job | None:
+        """A job to do now."""
+        with self._claiming:
+            if any(run.alone for run in self._runs.values()):
+                return None
+            models = {name: s.digest for name, s in self._serving.names() if s.engine.running}
+            job = self._store.claim(models, idle=not self._runs)
+            if job is not None:
+                self._runs[job.id] = _Run(alone=job.attempts > 1)
+            return job
 
-    def _outcome(self, job: Job, cancelled: threading.Event) -> Transcript | ApiError | None:
-        """The result, or what went wrong; None where the job was ended, or is left to others."""
+    def _do(self, job: Job) -> None:
+        run = self._runs[job.id]
         try:
-            return self._transcribed(job, cancelled)
+            self._finish(job, self._outcome(job, run))
+        finally:
+            del self._runs[job.id]
+        self.look()  # A job that has to run alone may have waited for this one.
+
+    def _outcome(self, job: Job, run: _Run) -> dict[str, object] | ApiError | None:
+        """The answers, or what went wrong; None where the job was ended, or is left to others."""
+        served = next(s for _, s in self._serving.names() if s.digest == job.model)
+        try:
+            return answers(self._transcribed(job, run, served), job.asked, served.engine.recognizer)
         except (Gone, EngineError) as error:
-            if isinstance(error, Gone) or self._stopping.is_set():
+            if isinstance(error, Gone) or self._stopping.is_set() or not served.engine.running:
                 return None
             return as_api_error(error)
         except FileNotFoundError:
@@ -205,36 +196,44 @@ class Workers:
             _LOG.exception("a job failed by a fault of the program")
             return ApiError(500, "The program failed.", code="engine_failed")
 
-    def _transcribed(self, job: Job, cancelled: threading.Event) -> Transcript:
-        served = self._serving.pick(job.asked.model)
+    def _transcribed(self, job: Job, run: _Run, served: Served) -> Transcript:
         apart = job.asked.response_format == DIARIZED
         with self._store.recording(job.id) as file, ExitStack() as files:
-            recording = measured(file, self._settings, apart, self._decoders, files, cancelled)
+            recording = measured(
+                *(file, self._settings, apart, self._decoders, files, run.cancelled)
+            )
             self._store.measured(job.id, recording.seconds)
             call = Call(
-                served, job.asked, recording, Priority.JOB, self._settings.chunk_seconds, cancelled
+                *(served, job.asked, recording, Priority.JOB),
+                *(self._settings.chunk_seconds, run.cancelled),
             )
-            known = self._store.kept(job.id)
-            shared = served.pipelines[Priority.JOB]
-            pipeline = AsrPipeline(
-                _Continued(shared.recognizer, known), shared.model, shared.backend, shared.traits
-            )
-            numbers = iter(range(1 << 62))
+            asked = job.asked
+            options = option_values(served.live.traits, asked.language, asked.context, call.options)
+            kept = self._store.begin(job.id, fingerprint({**served.values, **options}))
+            by_span = {_span_of(segment): segment for segment in kept}
 
-            def keep(segment: Segment) -> None:
-                number = next(numbers)
-                if number in known:
-                    return
-                try:
-                    self._store.keep(job.id, number, segment)
-                except sqlite3.OperationalError as error:
-                    if not is_full_disk(error):
-                        raise
-                    _LOG.warning("a piece of a job could not be kept: the disk is full")
+            def known(recording: int, chunk: Chunk) -> Segment | None:
+                return by_span.get((chunk.start, chunk.start + len(chunk.samples), chunk.speaker))
 
-            return call.run(keep, pipeline)
+            def report(segment: Segment) -> None:
+                if _span_of(segment) not in by_span:
+                    self._keep(job, run, segment)
 
-    def _finish(self, job: Job, outcome: Transcript | ApiError | None) -> None:
+            return call.run(report, known)
+
+    def _keep(self, job: Job, run: _Run, segment: Segment) -> None:
+        """Keep a segment, where there is room."""
+        try:
+            self._store.keep(job.id, segment)
+            first, run.done = run.done is None, segment.end
+            if first:  # At once: if the process ends now, it was not for nothing.
+                self._record_progress({job.id: run})
+        except (OSError, sqlite3.OperationalError) as error:
+            if not is_full_disk(error):
+                raise
+            _LOG.warning("a segment of a job could not be kept: the disk is full")
+
+    def _finish(self, job: Job, outcome: dict[str, object] | ApiError | None) -> None:
         """Record what came of a job; when the disk is full, as soon as it no longer is."""
         while True:
             try:
@@ -245,9 +244,13 @@ class Workers:
                 else:
                     self._store.succeed(job.id, outcome)
                 return
-            except sqlite3.OperationalError as error:
-                if not is_full_disk(error):
-                    raise
-                _LOG.warning("a job could not be finished: the disk is full")
-                if self._stopping.wait(LEASE_SECONDS / 2):
+            except (OSError, sqlite3.Error) as error:
+                _LOG.warning("a job could not be finished (%s), which is tried again", error)
+                if self._stopping.wait(RETRY_SECONDS):
                     return
+
+
+def _span_of(segment: Segment) -> tuple[int, int, str | None]:
+    """Where a segment lies, in samples of its recording, and on whose channel."""
+    start, end = round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE)
+    return start, end, segment.speaker

@@ -1,0 +1,230 @@
+"""A job that is continued has the result of an undisturbed run, whatever the options are then."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from auris import Segment
+from auris.audio.io import load
+from auris.server import work as work_module
+from auris.server.form import Asked
+from auris.server.jobs import JobStore
+from auris.server.serving import Serving
+from auris.server.settings import Settings
+from auris.server.work import Workers
+from tests.audio.media import encode, pcm
+from tests.server.live import EXAMPLE, Live, running, speech, until
+
+BEFORE = Settings(models=("tiny",), device="cpu", batch_size=1)
+ASKED = Asked("tiny", response_format="verbose_json")
+
+
+def with_silences(repeats: int = 2) -> bytes:
+    """The example and its beginnings, with silences between that are left out (5 s and more)."""
+    samples = load(EXAMPLE).samples
+    parts = []
+    for number in range(repeats):
+        for share, pause in ((1.0, 5.5), (0.55, 0.8), (0.8, 6.5), (1.0, 0.7), (0.3, 7.0)):
+            parts.append(samples[: round(share * len(samples))])
+            parts.append(np.zeros(round((pause + 0.01 * number) * 16_000), np.float32))
+    return encode(pcm(np.concatenate(parts)[None]), 16_000, "wav", "pcm_s16le")
+
+
+@contextmanager
+def working(directory: Path, settings: Settings) -> Iterator[tuple[JobStore, Serving, Workers]]:
+    """A server without HTTP; its workers are not started yet."""
+    serving = Serving.load(settings)
+    serving.start()
+    store = JobStore(directory)
+    workers = Workers(store, serving, settings)
+    try:
+        yield store, serving, workers
+    finally:
+        workers.stop()
+        serving.stop()
+        store.close()
+
+
+def _accept(store: JobStore, serving: Serving, asked: Asked, data: bytes) -> str:
+    digest = serving.pick(asked.model).digest
+    return store.accept("me", asked, digest, io.BytesIO(data), 10).id
+
+
+def _undisturbed(
+    directory: Path, settings: Settings, asked: Asked, data: bytes
+) -> tuple[dict[str, Any], float]:
+    """The answers of a job that nothing stopped, and the seconds of audio that were recognized."""
+    with working(directory, settings) as (store, serving, workers):
+        job = _accept(store, serving, asked, data)
+        workers.start()
+        until(lambda: store.counts() == {"succeeded": 1}, 120)
+        return store.answers(job), serving.pick(asked.model).engine.load().audio_seconds
+
+
+def _interrupted(directory: Path, asked: Asked, data: bytes, segments: int = 5) -> str:
+    """A job of which some segments were kept when its server stopped."""
+    with working(directory, BEFORE) as (store, serving, workers):
+        enough, keep = threading.Event(), store.keep
+
+        def watched(job: str, segment: Segment) -> None:
+            if not enough.is_set():
+                keep(job, segment)
+            if len(store.segments(job)) >= segments:
+                enough.set()
+
+        store.keep = watched  # type: ignore[method-assign]
+        job = _accept(store, serving, asked, data)
+        workers.start()
+        assert enough.wait(60)
+        workers.stop()
+        assert store.counts() == {"queued": 1}
+        assert len(store.segments(job)) == segments
+        assert any(segment.skipped for segment in store.segments(job))
+        return job
+
+
+def _check_continued(directory: Path, after: Settings, asked: Asked, data: bytes) -> None:
+    """An interrupted job has the answers of an undisturbed one with the options of its end, and
+    what was kept is recognized again only where they changed."""
+    expected, seconds = _undisturbed(directory / "undisturbed", after, asked, data)
+    job = _interrupted(directory / "state", asked, data)
+    with working(directory / "state", after) as (store, serving, workers):
+        workers.start()
+        until(lambda: store.counts() == {"succeeded": 1}, 120)
+        assert store.answers(job) == expected
+        recognized = serving.pick("tiny").engine.load().audio_seconds
+    if replace(after, batch_size=BEFORE.batch_size) == BEFORE:
+        assert recognized < seconds
+    else:
+        assert recognized == seconds
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"chunk_seconds": 7.0},
+        {"chunk_seconds": 1.5},
+        {"dtype": "int8"},
+        {"dtype": "bfloat16"},
+        {"batch_size": 4},
+    ],
+    ids=str,
+)
+def test_a_continued_job_is_that_of_an_undisturbed_run(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    _check_continued(tmp_path, replace(BEFORE, **changes), ASKED, with_silences())
+
+
+def test_words_are_continued_too(tmp_path: Path) -> None:
+    _check_continued(tmp_path, BEFORE, replace(ASKED, words=True), with_silences())
+
+
+def test_channels_are_continued_apart(tmp_path: Path) -> None:
+    mono = load(io.BytesIO(with_silences())).samples
+    data = encode(pcm(np.stack([mono, np.roll(mono, 40_000)])), 16_000, "wav", "pcm_s16le")
+    asked = Asked("tiny", response_format="diarized_json", speakers=("Ada", "Bo"))
+    _check_continued(tmp_path, BEFORE, asked, data)
+
+
+def _job(live: Live, model: str) -> str:
+    with live.client() as client:
+        response = client.post(
+            "/v1/jobs", files={"file": ("a.wav", speech(2))}, data={"model": model}
+        )
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
+
+
+def _get(live: Live, path: str) -> Any:
+    with live.client() as client:
+        return client.get(f"/v1/jobs/{path}")
+
+
+def test_servers_of_different_models_share_a_folder(tmp_path: Path) -> None:
+    """Each does its own jobs, whoever is asked for them, and answers all results."""
+    settings = Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
+    with running(settings) as one, running(replace(settings, models=("tiny-ctc",))) as other:
+        jobs = {
+            _job(live, model)
+            for _ in range(3)
+            for live, model in ((one, "tiny"), (other, "tiny-ctc"))
+        }
+        for job in jobs:
+            until(lambda job=job: _get(one, job).json()["finished_at"])
+        for job in jobs:
+            answers = [_get(live, f"{job}/result") for live in (one, other)]
+            assert [answer.status_code for answer in answers] == [200, 200]
+            assert answers[0].json() == answers[1].json()
+            assert _get(other, f"{job}/result?response_format=srt").status_code == 200
+    with running(replace(settings, models=("tiny-ctc",))) as last:
+        assert all(_get(last, f"{job}/result").status_code == 200 for job in jobs)
+
+
+def test_a_job_waits_for_the_server_of_its_model(tmp_path: Path) -> None:
+    settings = Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
+    with working(tmp_path, settings) as (store, serving, _):
+        job = _accept(store, serving, ASKED, speech(1))
+    with running(replace(settings, models=("tiny-ctc",))) as other:
+        ours = _job(other, "tiny-ctc")
+        until(lambda: _get(other, ours).json()["status"] == "succeeded")
+    with working(tmp_path, settings) as (store, _, workers):
+        assert store.counts() == {"queued": 1, "succeeded": 1}
+        workers.start()
+        until(lambda: store.counts() == {"succeeded": 2})
+        assert store.answers(job)["text"]
+
+
+def test_a_suspect_runs_alone_and_the_others_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fake crash in `measured`, which decodes: the process seems to be killed by one job."""
+    settings = replace(BEFORE, models=("tiny-ctc",))
+    asked = replace(ASKED, model="tiny-ctc")
+    crashed = threading.Event()
+    seen: list[set[str]] = []
+
+    def measured(file: Any, *options: Any) -> Any:
+        if file.read(6) == b"poison":
+            seen.append(set(workers._runs))
+            crashed.set()
+            threading.Event().wait()  # The thread of a process that is gone.
+        return whole(file, *options)
+
+    whole = work_module.measured
+    monkeypatch.setattr(work_module, "measured", measured)
+    serving = Serving.load(settings)
+    serving.start()
+    store = JobStore(tmp_path)
+    poison = _accept(store, serving, asked, b"poison")
+    healthy = [_accept(store, serving, asked, speech(1)) for _ in range(3)]
+    for _ in range(10):
+        crashed.clear()
+        workers = Workers(store, serving, settings)
+        workers.start()
+        until(lambda store=store: crashed.is_set() or store.counts().get("failed"))
+        if store.counts().get("failed"):
+            break
+        workers._stopping.set()
+        store.close()
+        store = JobStore(tmp_path)
+    until(lambda: store.counts() == {"failed": 1, "succeeded": 3})
+    found = store.find(poison, "me")
+    assert found is not None
+    assert found.error is not None
+    assert found.error["code"] == "job_crashed"
+    assert all(runs == {poison} for runs in seen[1:])
+    assert all(store.answers(job)["text"] for job in healthy)
+    workers.stop()
+    serving.stop()
+    store.close()
