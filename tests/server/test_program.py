@@ -243,7 +243,7 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
     room again."""
     disk = tmp_path / "state"
     disk.mkdir()
-    mounted = f'mount -t tmpfs -o size=8m none "{disk}" && exec "$@"'
+    mounted = f'mount -t tmpfs -o size=24m none "{disk}" && exec "$@"'
     command = ["unshare", "-rm", "sh", "-c", mounted, "sh", *SERVE]
     with serving(tmp_path, command=command, TMPDIR=str(disk)) as running:
         inside = Path(f"/proc/{running.process.pid}/root{disk}")
