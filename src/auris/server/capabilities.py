@@ -6,7 +6,7 @@ from typing import Any
 
 from auris.errors import AurisError
 from auris.server.calls import check_options
-from auris.server.engine import Priority
+from auris.server.engine_queue import Priority
 from auris.server.form import Asked
 from auris.server.serving import Served
 from auris.text.languages import LANGUAGES
