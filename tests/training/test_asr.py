@@ -83,7 +83,7 @@ def tiny_objective(seed: int = 0) -> AsrObjective:
 def test_the_loss_does_not_depend_on_the_side_of_the_padding(sizes: list[int], seed: int) -> None:
     objective, batch = tiny_objective(), random_batch(seed, sizes)
     with torch.no_grad():
-        audio, lengths = objective.hear(batch.mels)
+        audio, lengths = objective.audio_embeddings(batch.mels)
         left, right = (
             objective.reply_loss(audio, lengths, batch, side)  # type: ignore[arg-type]
             for side in ("left", "right")

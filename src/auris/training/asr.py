@@ -80,8 +80,8 @@ def dialogues(
 
 def reply_ids(tokenizer: Tokenizer, language: str, text: Sequence[int]) -> list[int]:
     """Ids of the whole reply: the language, the tag, the text's ids, the end of the turn."""
-    opening = tokenizer.encode(f"language {language}")
-    return [*opening, tokenizer.id(TEXT_TAG), *text, tokenizer.id(TURN_END)]
+    language_ids = tokenizer.encode(f"language {language}")
+    return [*language_ids, tokenizer.id(TEXT_TAG), *text, tokenizer.id(TURN_END)]
 
 
 class AsrObjective(nn.Module):
@@ -112,7 +112,7 @@ class AsrObjective(nn.Module):
         self.depths = dict(depths or {model.config.encoder.layers: 1.0})
         self.encode: Encode = model.encoder.states
 
-    def hear(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+    def audio_embeddings(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Audio embeddings [N, hidden] of all clips, and each clip's length."""
         states, lengths = self.model.encoder(mels)
         return self.model.projector(states), lengths
@@ -131,13 +131,13 @@ class AsrObjective(nn.Module):
         """Sums [2] and counts [2]: CTC by unit and, with `all_parts`, the reply by token."""
         encode = self.encode if self.training else self.model.encoder.states
         found, lengths = encode(batch.mels, list(self.depths))
-        heard = [self.model.projector(states) for states in found]
-        audio = heard[-1]
+        embedded = [self.model.projector(states) for states in found]
+        audio = embedded[-1]
         nothing = audio.new_zeros((), dtype=torch.float32)
         ctc, reply, tokens = nothing, nothing, nothing
         # With no weight it is not computed: an infinite loss times 0 is not a number.
         if self.head is not None and (self.ctc_weight > 0 or not all_parts):
-            for states, share in zip(heard, self.depths.values(), strict=True):
+            for states, share in zip(embedded, self.depths.values(), strict=True):
                 logits, blank = self.ctc_logits(states)
                 ctc = ctc + share * ctc_loss(logits, lengths, batch.targets, blank)
         if all_parts:
@@ -212,7 +212,7 @@ class AsrTask:
 
     @property
     def module(self) -> nn.Module:
-        """See `Task`."""
+        """The model with its losses."""
         return self.objective
 
     def trains_all_parts(self, step: int) -> bool:
@@ -225,7 +225,7 @@ class AsrTask:
 
     def write(self, mels: Sequence[Tensor], contexts: Sequence[str], all_parts: bool) -> list[str]:
         """The decoder's text, or the CTC head's while the decoder is not trained."""
-        audio, lengths = self.objective.hear(mels)
+        audio, lengths = self.objective.audio_embeddings(mels)
         if not all_parts:
             logits, blank = self.objective.ctc_logits(audio)
             return [best_path(rows, blank, self.tokenizer) for rows in logits.split(lengths)]

@@ -1,6 +1,6 @@
 """Variations of a recording that leave its words alone.
 
-All take their chances from the generator they are given, so an example is a function of seed,
+All randomness comes from the generator that is given, so an example is a function of seed,
 epoch and place in the epoch. SpecAugment: Park et al. (2019), without time warping; speed:
 Ko et al., "Audio augmentation for speech recognition" (2015).
 """

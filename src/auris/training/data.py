@@ -293,10 +293,9 @@ def _row(manifest: Path, line: Mapping[str, Any], language: str) -> ManifestRow:
 
 def _recording(manifest: Path, name: str) -> Path:
     """A recording by its name in a manifest."""
-    beside = manifest.parent / name
+    path = manifest.parent / name
     # Unlike a path's own question, never an error.
-    elsewhere = not os.path.isfile(beside) and os.path.isfile(name)
-    return Path(name) if elsewhere else beside
+    return Path(name) if not os.path.isfile(path) and os.path.isfile(name) else path
 
 
 def _load(row: ManifestRow, form: TextForm, replies: bool) -> TrainingClip | str:

@@ -1,4 +1,4 @@
-"""From clips in memory to what the model hears in one step."""
+"""From clips in memory to the inputs of one step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SILENCE_SECONDS = (1.0, 15.0)
 Item = TypeVar("Item")
 
 PLAN, AUDIO, DROPOUT, CONTEXT = range(4)
-"""What a generator is for: each purpose has its own stream of chances."""
+"""Purposes of random numbers; each has a generator of its own."""
 
 
 @dataclass  # Not frozen, since Fabric writes the types of its precision into a copy.
@@ -52,7 +52,7 @@ class TrainingBatch:
         mels: [bins, T_i] of each example.
         targets: unit ids of each example; none where nobody speaks.
         languages: English name of each example's language, "None" where nobody speaks.
-        contexts: what the prompt of each example holds beside its audio.
+        contexts: context in the prompt of each example.
         counted: whether the losses count; a process without an example of its own computes with
             one that does not, since all processes have to take every step.
     """
@@ -70,7 +70,7 @@ class TrainingBatch:
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """How a model hears and spells.
+    """Makes features of audio and ids of texts.
 
     Attributes:
         frontend, mel_bins: of the log-mel.
@@ -92,7 +92,7 @@ class Preprocessor:
         return log_mel(samples, self.frontend, self.mel_bins)
 
     def fits(self, samples: Samples, ids: Sequence[int]) -> bool:
-        """Whether all samples are heard, and CTC can align the units to them if it has to."""
+        """Whether the samples are not too long, and CTC can align the units if it has to."""
         if self.frames is not None and len(samples) > self.frames * HOP:
             return False
         return not self.aligned or frames_needed(ids) <= audio_tokens(mel_frames(len(samples)))
@@ -100,7 +100,7 @@ class Preprocessor:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """Which examples an epoch hears, in which batches.
+    """The examples of an epoch and their batches.
 
     Attributes:
         epoch: from 0.
@@ -118,7 +118,7 @@ class EpochPlan:
 
 
 def generator(*words: int) -> np.random.Generator:
-    """Chances that depend on `words` alone, so that a resumed run draws the same ones."""
+    """A generator that depends on `words` alone, so that a resumed run draws the same numbers."""
     return np.random.default_rng(list(words))
 
 
@@ -143,7 +143,7 @@ def plan_epoch(clips: Sequence[TrainingClip], recipe: Recipe, epoch: int) -> Epo
     if not recipe.use_compile:
         grouped = batches(seconds, recipe.batch_seconds, rng)
         return EpochPlan(epoch, rows, seconds, grouped, contexts)
-    # The last batch is filled up with examples that are heard twice.
+    # The last batch is filled up with examples that are used twice.
     order = rng.permutation(len(rows))
     filled = np.resize(order, -(-len(rows) // recipe.rows) * recipe.rows)
     return EpochPlan(epoch, rows, seconds, filled.reshape(-1, recipe.rows).tolist(), contexts)
@@ -185,7 +185,7 @@ def _example(
     rng: np.random.Generator,
     augmented: bool,
 ) -> tuple[Samples, tuple[int, ...]]:
-    """Audio and units; what cannot be aligned once varied is heard as it was recorded."""
+    """Audio and units; an example that cannot be aligned once varied stays as it was recorded."""
     if augmented:
         ids = tuple(preprocessor.spell(" ".join(clip.text for clip in members)))
         one_voice = len({clip.speaker for clip in members}) == 1

@@ -104,7 +104,7 @@ class Trainer:
 
     @property
     def _leads(self) -> bool:
-        """Whether this process writes and scores."""
+        """Whether this process writes."""
         return self.fabric.global_rank == 0
 
     def _fingerprint(self) -> str:
@@ -250,11 +250,11 @@ class Trainer:
         assert isinstance(total, Tensor)
         return total
 
-    def _save(self, name: str, **beside: Any) -> None:
-        """A checkpoint, by the one process that writes, with what else its progress should say."""
+    def _save(self, name: str, **scores: Any) -> None:
+        """Write a checkpoint, in the first process only, with `scores` in its progress."""
         if self._leads:
             optimizer = self.optimizer if name == LAST else None
-            progress = {**beside, **self.progress.to_dict()}
+            progress = {**scores, **self.progress.to_dict()}
             save_state(self.out / name, self.model, optimizer, progress)
 
     def _end_epoch(self) -> None:

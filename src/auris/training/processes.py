@@ -39,7 +39,9 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = Fa
             "it is not installed",
             "run `pip install auris-asr[train]`",
         ) from error
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # It greets every run.
+    logging.getLogger("lightning_fabric").setLevel(
+        logging.WARNING
+    )  # It prints a line at every start.
     nodes = 1
     if "LOCAL_WORLD_SIZE" in os.environ:  # Set by torchrun for every process that it starts.
         processes = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -63,10 +65,10 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = Fa
 
 
 def leave() -> None:
-    """Part from the other processes, if there are any.
+    """End the communication with the other processes, if there are any.
 
-    Otherwise threads that wait for them are still alive when the interpreter ends, and some of the
-    ends are aborts.
+    Otherwise threads that wait for them are still alive when the interpreter exits, and some of
+    these exits abort.
     """
     from torch import distributed
 

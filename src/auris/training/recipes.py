@@ -63,7 +63,7 @@ class Recipe:
             with joined clips and with clips without speech; a model that has not found the
             alignment yet rarely finds it through noise.
         join_shorter, join_most, join_copies: see `auris.training.sampler.short_rows`.
-        long_share: share of the clips that an epoch also hears joined, up to `long_seconds`, one
+        long_share: share of the clips that an epoch also uses joined, up to `long_seconds`, one
             speaker after another.
         long_seconds: longest such row.
         silence_share: examples without speech (silence, noise, music), as a share of the clips.
@@ -99,7 +99,7 @@ class Recipe:
 
     @property
     def longest_seconds(self) -> float:
-        """Longest clip that a compiled run hears; without a bound elsewhere."""
+        """Longest clip of a compiled run; infinite for others."""
         return self.max_mel_length / 100 if self.use_compile else math.inf
 
     @property

@@ -28,7 +28,7 @@ LOG, STEPS, CURVE, TENSORBOARD = "log.csv", "steps.csv", "curve.png", "tensorboa
 """Files of a run: a line an epoch, a line a step, the plot of both, and TensorBoard's folder."""
 
 EPOCH_COLUMNS = ("epoch", "step", "lr", "loss", "val_loss", "skipped", "seconds")
-"""Columns of log.csv besides the development sets."""
+"""Columns of log.csv, before those of the development sets."""
 
 SECONDS_BETWEEN_PLOTS = 20.0
 

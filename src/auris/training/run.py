@@ -1,4 +1,4 @@
-"""A whole run: manifests in, checkpoints and a model directory out."""
+"""A run: from manifests to checkpoints and a model directory."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Sources:
     """What a run is made from.
 
     Attributes:
-        data: training manifests; one that is given twice is heard twice an epoch.
+        data: training manifests; one that is given twice is used twice in every epoch.
         dev: development manifests, never trained on.
         texts: further text, a sentence a line, that helps to choose the units.
         model: the checkpoint that a `TuneRecipe` trains further.
@@ -141,7 +141,7 @@ def _train(
     reporter: ProgressReporter | None,
     fabric: Fabric,
 ) -> Trainer:
-    """A whole run in one of its processes."""
+    """The run in one of its processes."""
     if options.threads is not None:  # After Fabric, which chooses a number itself.
         torch.set_num_threads(options.threads)
     leads = fabric.global_rank == 0
@@ -222,15 +222,15 @@ def _given_task(
 
 
 def _together(fabric: Fabric, act: Callable[[], object], everywhere: bool = False) -> None:
-    """Let the leading process act, or all; what one cannot do ends all with the same error."""
+    """Call `act` in the first process, or in all; an error in the first is raised in all."""
     problem: AurisError | None = None
     if everywhere or fabric.global_rank == 0:
         try:
             act()
         except AurisError as error:
             problem = error
-    if fabric.world_size > 1 and (told := fabric.broadcast(problem)) is not None:
-        problem = told
+    if fabric.world_size > 1 and (first := fabric.broadcast(problem)) is not None:
+        problem = first
     if problem is not None:
         raise problem
 
@@ -254,7 +254,7 @@ def _check_sources(recipe: Recipe, sources: Sources, options: RunOptions) -> Non
     tunes = isinstance(recipe, TuneRecipe)
     ignored = {
         "further text for the units of a checkpoint": tunes and sources.texts,
-        "another run to start from, beside a checkpoint": tunes and sources.start,
+        "another run to start from, with a checkpoint": tunes and sources.start,
         "another run to start from while one is resumed": options.resume and sources.start,
         "a checkpoint with a recipe that begins with fresh weights": not tunes and sources.model,
         "a language where a CTC model learns to write": isinstance(recipe, CtcRecipe)
@@ -284,7 +284,7 @@ def _begin(
     clips: Sequence[TrainingClip],
     texts: Sequence[str],
 ) -> None:
-    """The folder of a new run and the units it begins with; what cannot begin leaves no recipe."""
+    """Make the folder of a new run with its units; a run that cannot begin leaves no recipe."""
     corpus = [clip.text for clip in clips] + list(texts)
     trained_on = TrainedOn.of(clips, contexts=recipe.context_share > 0)
     units: Tokenizer | None = None

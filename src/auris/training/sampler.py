@@ -1,4 +1,4 @@
-"""Which clips are heard together, and when: a function of the seed and the epoch alone."""
+"""Rows of joined clips, and batches: functions of the seed and the epoch alone."""
 
 from __future__ import annotations
 

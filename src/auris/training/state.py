@@ -151,7 +151,7 @@ def _whole(folder: Path) -> Path:
 
 
 def _check_moments(moments: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Moments belong to weights of their shape, and come in threes.
+    """Check that every moment has the shape of its weight, and that no moment is missing.
 
     Raises:
         ValueError: they do not.

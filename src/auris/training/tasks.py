@@ -1,4 +1,4 @@
-"""What is trained, apart from how: the loop's view of a model and its losses."""
+"""What the training loop needs of a model: its losses, its transcripts and its export."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def compiled(encode: Encode, device: torch.device) -> Encode:
 
 
 class CtcTask:
-    """Training of an `AutCtc`; see `Task`."""
+    """Training of an `AutCtc`."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class CtcTask:
 
     @property
     def module(self) -> nn.Module:
-        """See `Task`."""
+        """The model with its loss."""
         return self.objective
 
     def trains_all_parts(self, step: int) -> bool:
