@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from auris.atomic import new_directory
 from auris.audio.mel import HOP, MIN_SAMPLES, WINDOW
 from auris.belonging import check_vocabulary, stop_ids
 from auris.checkpoints.calibration import Calibration, load_calibration, save_calibration
@@ -23,7 +24,6 @@ from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.checkpoints.traits import Traits, load_traits, save_traits
 from auris.config import CHUNK_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig
 from auris.errors import ConfigError, UsageError
-from auris.new_directory import new_directory
 from auris.recognizers import token_budget
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import (

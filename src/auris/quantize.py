@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from auris.atomic import new_directory
 from auris.belonging import check_vocabulary
 from auris.checkpoints.calibration import load_calibration
 from auris.checkpoints.configs import read_generation
@@ -16,7 +17,6 @@ from auris.checkpoints.quantization import KEY, PACKED_DTYPES, Quantization
 from auris.checkpoints.traits import load_traits
 from auris.errors import CheckpointError, UsageError
 from auris.export import Parts, config_json, write_besides
-from auris.new_directory import new_directory
 from auris.text.tokenizer import Tokenizer
 
 __all__ = ["quantize"]

@@ -13,7 +13,7 @@ from auris.errors import UsageError
 from auris.text.wrap import Break, Unit, one_line, rows, units, wrap
 from auris.types import Segment, Transcript
 
-__all__ = ["Cue", "CueStyle", "cues"]
+__all__ = ["Cue", "CueStream", "CueStyle", "cues"]
 
 LEAST_SECONDS = 1.0
 """A cue stays at least this long where the next one leaves room."""
@@ -82,8 +82,51 @@ def cues(transcript: Transcript, style: CueStyle) -> list[Cue]:
     that is not wider than a line.
     """
     drafts = [draft for segment in transcript.segments for draft in _drafts(segment, style)]
-    drafts.sort(key=lambda draft: draft.start)
+    drafts.sort(key=_start)
     return _placed(drafts, max((_ms(s.end) for s in transcript.segments), default=0))
+
+
+class CueStream:
+    """Cues of segments that come one after the other, in the order of their starts.
+
+    A cue is given as soon as no later segment can change it. All of them together are the cues of
+    the transcript.
+
+    Args:
+        style: of the cues.
+    """
+
+    def __init__(self, style: CueStyle) -> None:
+        self._style = style
+        self._drafts: list[Cue] = []
+        self._end = 0
+
+    def add(self, segment: Segment) -> list[Cue]:
+        """The cues that are final with the next segment."""
+        self._drafts += _drafts(segment, self._style)
+        self._drafts.sort(key=_start)
+        self._end = max(self._end, _ms(segment.end))
+        # Segments of one voice follow each other; those of several may overlap.
+        horizon = _ms(segment.end if segment.speaker is None else segment.start)
+        final: list[Cue] = []
+        groups = list(_groups(self._drafts))
+        for group, following in zip(groups, [*groups[1:], None], strict=True):
+            if following is not None and following[0].start <= horizon:
+                final += _fitted(group, following[0].start)
+            elif _shown_until(group) <= horizon:
+                final += _fitted(group, horizon)
+            else:
+                break
+        self._drafts = self._drafts[len(final) :]
+        return final
+
+    def end(self) -> list[Cue]:
+        """The cues that are left when the last segment has come."""
+        return _placed(self._drafts, self._end)
+
+
+def _start(cue: Cue) -> int:
+    return cue.start
 
 
 def _ms(seconds: float) -> int:
@@ -220,29 +263,61 @@ def _without_slivers(pieces: Sequence[list[_Spoken]], style: CueStyle) -> Iterat
         yield held
 
 
+def _least_time(draft: Cue) -> int:
+    """Milliseconds that a cue is shown before another takes its place."""
+    return max(1, min(round(LEAST_SECONDS * 1000), draft.end - draft.start))
+
+
+def _groups(drafts: Sequence[Cue]) -> Iterator[list[Cue]]:
+    """Cues, by start, that have to wait for each other; a group ends before the next one begins."""
+    group: list[Cue] = []
+    free = 0
+    for draft in drafts:
+        if group and draft.start >= free:
+            yield group
+            group = []
+        free = (free if group else draft.start) + _least_time(draft)
+        group.append(draft)
+    if group:
+        yield group
+
+
+def _shown_until(group: Sequence[Cue]) -> int:
+    """When a group is over, if nothing follows it."""
+    last = group[0].start + sum(map(_least_time, group[:-1]))
+    return max(group[-1].end, last + round(LEAST_SECONDS * 1000))
+
+
 def _placed(drafts: Sequence[Cue], end: int) -> list[Cue]:
-    """Fit cues to each other: every one has time of its own, and they end by `end`.
+    """Fit cues, by start, to each other: every one has time of its own, and they end by `end`."""
+    groups = list(_groups(drafts))
+    limits = [group[0].start for group in groups[1:]]
+    if groups:
+        limits.append(max(end, groups[-1][0].start + len(groups[-1])))
+    return [
+        cue for group, limit in zip(groups, limits, strict=True) for cue in _fitted(group, limit)
+    ]
+
+
+def _fitted(group: Sequence[Cue], end: int) -> list[Cue]:
+    """Fit the cues of a group to each other and into the time until `end`.
 
     Where voices overlap, the later cue waits until the earlier one was shown for a second.
     """
-    if not drafts:
-        return []
-    least = round(LEAST_SECONDS * 1000)
-    first = drafts[0].start
-    end = max(end, first + len(drafts))
-    wanted = [max(1, min(least, draft.end - draft.start)) for draft in drafts]
+    first, least = group[0].start, round(LEAST_SECONDS * 1000)
+    wanted = list(map(_least_time, group))
     if sum(wanted) > end - first:
-        wanted = [min(time, (end - first) // len(drafts)) for time in wanted]
+        wanted = [min(time, (end - first) // len(group)) for time in wanted]
     starts = []
     free = first
-    for draft, time in zip(drafts, wanted, strict=True):
+    for draft, time in zip(group, wanted, strict=True):
         starts.append(max(draft.start, free))
         free = starts[-1] + time
     limit = end
-    for index in reversed(range(len(drafts))):
+    for index in reversed(range(len(group))):
         starts[index] = min(starts[index], limit - wanted[index])
         limit = starts[index]
     return [
         replace(draft, start=start, end=min(max(draft.end, start + least), following))
-        for start, following, draft in zip(starts, [*starts[1:], end], drafts, strict=True)
+        for start, following, draft in zip(starts, [*starts[1:], end], group, strict=True)
     ]

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Protocol
 
-from auris.subtitles import Cue, CueStyle, cues
-from auris.text.words import join_texts
+from auris.subtitles import Cue, CueStream, CueStyle, cues
+from auris.text.words import Joiner
 from auris.text.wrap import one_line
-from auris.types import Transcript, Word
+from auris.types import Segment, Transcript, Word
 
 __all__ = [
     "CUE_FORMATS",
+    "SEGMENT_WRITERS",
     "WHOLE_FILES",
     "WORD_WRITERS",
     "WRITERS",
+    "JsonLinesWriter",
+    "SegmentWriter",
+    "SrtWriter",
+    "TextWriter",
+    "TsvWriter",
+    "VttWriter",
     "Writer",
     "to_json",
     "to_jsonl",
@@ -39,19 +47,56 @@ ARROW = re.compile(r"-{2,}>")
 TAG = re.compile(r"<(?=[/a-zA-Z!])")
 
 
-def to_text(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """The text alone, on one line: where a model writes line breaks, spaces stand.
+class SegmentWriter(Protocol):
+    """Writes a transcript segment by segment, in the order of time."""
 
-    Where speakers are known, each turn has a line, which begins with the speaker's name.
+    def add(self, segment: Segment) -> str:
+        """What can be written when the next segment has come."""
+
+    def end(self) -> str:
+        """What is left to be written behind the last segment."""
+
+
+class TextWriter:
+    """The text alone, on one line; where speakers are known, a line for each turn, which begins
+    with the speaker's name.
+
+    Where a model writes line breaks, spaces stand.
     """
+
+    def __init__(self, name: str, style: CueStyle = STYLE) -> None:
+        self._joiner = Joiner()
+        self._speaker: str | None = None
+        self._begun = False
+
+    def add(self, segment: Segment) -> str:
+        """The segment's text, with what parts it from the one before."""
+        if segment.speaker is None and self._speaker is None:
+            self._begun = self._begun or bool(segment.text.strip())
+            return self._joiner.push(" ".join(segment.text.splitlines()))
+        text = one_line(segment.text)
+        if not text:
+            return ""
+        if self._begun and segment.speaker == self._speaker:
+            return self._joiner.push(text)
+        before = "\n" if self._begun else ""
+        self._begun, self._speaker, self._joiner = True, segment.speaker, Joiner()
+        return before + _named(segment.speaker, self._joiner.push(text))
+
+    def end(self) -> str:
+        """The end of the line."""
+        return "\n"
+
+
+def to_text(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """The text, see `TextWriter`."""
     if not _has_speakers(transcript):
         return " ".join(transcript.text.splitlines()) + "\n"
-    said = [segment for segment in transcript.segments if segment.text.strip()]
-    turns = (
-        _named(speaker, one_line(join_texts(segment.text for segment in turn)))
-        for speaker, turn in groupby(said, key=lambda segment: segment.speaker)
-    )
-    return "".join(f"{turn}\n" for turn in turns) or "\n"
+    return _whole(TextWriter(name, style), transcript)
+
+
+def _whole(writer: SegmentWriter, transcript: Transcript) -> str:
+    return "".join([*map(writer.add, transcript.segments), writer.end()])
 
 
 def _has_speakers(transcript: Transcript) -> bool:
@@ -67,42 +112,136 @@ def to_json(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
     return _json({"file": name, **transcript.to_dict()})
 
 
-def to_jsonl(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+class JsonLinesWriter:
     """One JSON object for each segment, on a line of its own; `file` names the recording."""
-    return "".join(_json({"file": name, **segment.to_dict()}) for segment in transcript.segments)
+
+    def __init__(self, name: str, style: CueStyle = STYLE) -> None:
+        self._name = name
+
+    def add(self, segment: Segment) -> str:
+        """The segment's line."""
+        return _json({"file": self._name, **segment.to_dict()})
+
+    def end(self) -> str:
+        """Nothing."""
+        return ""
+
+
+def to_jsonl(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """JSON lines, see `JsonLinesWriter`."""
+    return _whole(JsonLinesWriter(name, style), transcript)
 
 
 def _json(content: Mapping[str, object]) -> str:
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 
-def to_tsv(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+class TsvWriter:
     """A table of segments with a heading: times in milliseconds, fields apart by tabs.
 
     Tabs and line breaks inside a text become spaces; nothing is quoted. Where speakers are known,
     they are a fourth column.
+
+    Args:
+        speakers: whether they are; None for what the first segment says.
     """
-    width = 4 if _has_speakers(transcript) else 3
-    table = [("start", "end", "text", "speaker")[:width]]
-    for segment in transcript.segments:
+
+    def __init__(self, name: str, style: CueStyle = STYLE, speakers: bool | None = None) -> None:
+        self._width = None if speakers is None else 3 + speakers
+        self._begun = False
+
+    def add(self, segment: Segment) -> str:
+        """The segment's row."""
+        before = self._heading(segment.speaker is not None)
         start, end = round(segment.start * 1000), round(segment.end * 1000)
-        speaker = one_line(segment.speaker or "")
-        table.append((str(start), str(end), one_line(segment.text), speaker)[:width])
-    return "".join("\t".join(row) + "\n" for row in table)
+        row = (str(start), str(end), one_line(segment.text), one_line(segment.speaker or ""))
+        return before + self._row(row)
+
+    def end(self) -> str:
+        """The heading, where no segment has come."""
+        return self._heading(False)
+
+    def _heading(self, speakers: bool) -> str:
+        if self._begun:
+            return ""
+        self._begun = True
+        self._width = self._width or 3 + speakers
+        return self._row(("start", "end", "text", "speaker"))
+
+    def _row(self, fields: tuple[str, ...]) -> str:
+        return "\t".join(fields[: self._width]) + "\n"
 
 
-def to_srt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+def to_tsv(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """A table, see `TsvWriter`."""
+    return _whole(TsvWriter(name, style, _has_speakers(transcript)), transcript)
+
+
+class _CueWriter:
+    """Subtitles: a block for each cue, with an empty line between two."""
+
+    heading: str | None = None
+
+    def __init__(self, name: str, style: CueStyle = STYLE) -> None:
+        self._style = style
+        self._cues = CueStream(style)
+        self._count = 0
+        self._parted = False
+
+    def add(self, segment: Segment) -> str:
+        """The cues that are final with the segment."""
+        return self._blocks(self._cues.add(segment))
+
+    def end(self) -> str:
+        """The cues that are left."""
+        return self._blocks(self._cues.end())
+
+    def whole(self, transcript: Transcript) -> str:
+        """All cues of a transcript, whatever the order of its segments."""
+        return self._blocks(cues(transcript, self._style))
+
+    def _blocks(self, found: Iterable[Cue]) -> str:
+        blocks = []
+        if self.heading is not None and not self._parted:
+            blocks.append(self.heading)
+        for cue in found:
+            self._count += 1
+            blocks.append(self._block(cue))
+        before = "\n" if self._parted and blocks else ""
+        self._parted = self._parted or bool(blocks)
+        return before + "\n".join(blocks)
+
+    def _block(self, cue: Cue) -> str:
+        raise NotImplementedError
+
+
+class SrtWriter(_CueWriter):
     """SubRip subtitles.
 
     The format has no escapes, so arrows that would read as times are shortened, and the signs that
     begin a tag or a command to the player become others that look alike.
     """
-    blocks = []
-    for number, cue in enumerate(cues(transcript, style), 1):
+
+    def _block(self, cue: Cue) -> str:
         first, *rest = cue.lines
         lines = "\n".join(map(_srt_line, [_named(cue.speaker, first), *rest]))
-        blocks.append(f"{number}\n{_span(cue, ',')}\n{lines}\n")
-    return "\n".join(blocks)
+        return f"{self._count}\n{_span(cue, ',')}\n{lines}\n"
+
+
+class VttWriter(_CueWriter):
+    """WebVTT subtitles."""
+
+    heading = "WEBVTT\n"
+
+    def _block(self, cue: Cue) -> str:
+        lines = "\n".join(map(_vtt_line, cue.lines))
+        voice = "" if cue.speaker is None else f"<v {_vtt_line(one_line(cue.speaker))}>"
+        return f"{_span(cue, '.')}\n{voice}{lines}\n"
+
+
+def to_srt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """SubRip subtitles, see `SrtWriter`."""
+    return SrtWriter(name, style).whole(transcript)
 
 
 def _srt_line(line: str) -> str:
@@ -111,12 +250,7 @@ def _srt_line(line: str) -> str:
 
 def to_vtt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
     """WebVTT subtitles."""
-    blocks = ["WEBVTT\n"]
-    for cue in cues(transcript, style):
-        lines = "\n".join(map(_vtt_line, cue.lines))
-        voice = "" if cue.speaker is None else f"<v {_vtt_line(one_line(cue.speaker))}>"
-        blocks.append(f"{_span(cue, '.')}\n{voice}{lines}\n")
-    return "\n".join(blocks)
+    return VttWriter(name, style).whole(transcript)
 
 
 def _vtt_line(line: str) -> str:
@@ -161,6 +295,16 @@ WRITERS: Mapping[str, Writer] = {
     "lrc": to_lrc,
 }
 """Writers by format, which is also the file suffix."""
+
+SEGMENT_WRITERS: Mapping[str, Callable[[str, CueStyle], SegmentWriter]] = {
+    "txt": TextWriter,
+    "jsonl": JsonLinesWriter,
+    "tsv": TsvWriter,
+    "srt": SrtWriter,
+    "vtt": VttWriter,
+}
+"""By format, what writes a transcript segment by segment; made for the name of a recording and the
+style of cues."""
 
 CUE_FORMATS = frozenset({"srt", "vtt", "lrc"})
 """Formats that are made of cues, so that a style matters."""

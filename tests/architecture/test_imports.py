@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
 rules of its own, below."""
 
 
-SHARED = {"cli.options", "cli.output"}
+SHARED = {"cli.interrupt", "cli.options", "cli.output", "cli.progress"}
 """What commands have in common: how options are spelled and where results go."""
 
 

@@ -107,7 +107,7 @@ def test_the_voices_of_a_call(auris: Auris, recordings: Path) -> None:
     [
         (["--channels", "apart"], 2, ["'mix' or 'split'", "'apart'"]),
         (["--speakers", "a,b"], 2, ["where channels are split", "mixed"]),
-        (["--channels", "split", "--speakers", "a"], 1, ["one speaker for each channel", "for 2"]),
+        (["--channels", "split", "--speakers", "a"], 2, ["one speaker for each channel", "for 2"]),
         (["--channels", "split", "--speakers", "a,"], 2, ["none empty"]),
     ],
 )

@@ -196,7 +196,7 @@ def test_text_goes_to_standard_output_beside_a_progress_bar(
     os.close(end)
     shown = os.read(terminal, 1 << 16)
     os.close(terminal)
-    assert b"files" in shown
+    assert b"0:01 of 0:01" in shown
     assert (tmp_path / "out.txt").read_text(encoding="utf-8").count("\n") == 1
 
 

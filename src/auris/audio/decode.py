@@ -206,6 +206,8 @@ def _timeline(
             at = 0
             before = now if now is not None else clock
             clock = None if before is None else before + seconds
+    if isinstance(reader.failure, KeyboardInterrupt):
+        raise reader.failure
     if reader.failure is not None:
         raise BrokenOffError(reason(reader.failure), claim.seconds)
     if container.format.name == "ogg" and ends_inside_page(reader):

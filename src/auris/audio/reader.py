@@ -29,7 +29,7 @@ class Reader:
     the network or another file by one of ffmpeg's own protocols."""
 
     def __init__(self, file: IO[bytes], stack: ExitStack) -> None:
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self._file = file
         self._origin = self._position()
         self._pending = b""
@@ -70,9 +70,11 @@ class Reader:
 
     def read(self, size: int) -> bytes:
         """The next bytes; b"" at the end."""
+        if isinstance(self.failure, KeyboardInterrupt):
+            raise self.failure  # PyAV has dropped it, and ffmpeg reads again.
         try:
             data = self._pending or self._checked(self._file.read(size))
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             self.failure = error  # PyAV loses it where ffmpeg takes a failure for the end.
             raise
         self._pending = b""
@@ -180,6 +182,6 @@ def unreadable(rule: str, found: str, remedy: str) -> NoReturn:
     raise UnreadableAudio(rule, found, remedy) from None
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """What an error of another package says, in short."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__)

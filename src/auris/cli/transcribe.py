@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from auris.cli.interrupt import interruptible
 from auris.cli.options import (
     BatchSeconds,
     BatchSize,
@@ -25,14 +24,12 @@ from auris.cli.options import (
     Vad,
     listed,
 )
-from auris.cli.output import Output
+from auris.cli.output import Output, Results
+from auris.cli.progress import ProgressLine, stated_seconds
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from auris.audio.io import Channels
-    from auris.pipeline import Progress
 
 
 def register(app: typer.Typer) -> None:
@@ -138,31 +135,35 @@ def transcribe(
         if aligner is None
         else ForcedAligner.from_pretrained(aligner, device=device, dtype=dtype)
     )
-    with _progress(len(sources)) as progress:
-        results = pipeline.results(
-            list(sources),
-            language,
-            context,
-            batch_size=batch_size,
-            batch_seconds=batch_seconds,
-            languages=listed(languages),
-            chunk_seconds=chunk_seconds,
-            vad=vad,
-            start=start,
-            duration=duration,
-            channels=cast("Channels", channels),
-            speakers=listed(speakers),
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            word_timestamps=word_timestamps,
-            aligner=placing,
-            clean=listed(clean) or [],
-            progress=progress,
+    apart = channels == "split"
+    seconds = stated_seconds(sources, start, duration, apart)
+    with ProgressLine(len(sources), seconds) as line, interruptible() as interrupt:
+        results = Results(output, line, interrupt, debug=bool(call.obj))
+        results.take(
+            pipeline.updates(
+                list(sources),
+                language,
+                context,
+                batch_size=batch_size,
+                batch_seconds=batch_seconds,
+                languages=listed(languages),
+                chunk_seconds=chunk_seconds,
+                vad=vad,
+                start=start,
+                duration=duration,
+                channels=cast("Channels", channels),
+                speakers=listed(speakers),
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=seed,
+                word_timestamps=word_timestamps,
+                aligner=placing,
+                clean=listed(clean) or [],
+                progress=line.show,
+                cancel=interrupt,
+            )
         )
-        failed = output.write(results, debug=bool(call.obj))
-    if failed:
-        raise typer.Exit(1)
+    raise typer.Exit(results.close())
 
 
 def _check_words(asked: bool, aligner: str | None, formats: Sequence[str]) -> None:
@@ -178,26 +179,3 @@ def _check_words(asked: bool, aligner: str | None, formats: Sequence[str]) -> No
             "these were not asked",
             "add --word-timestamps",
         )
-
-
-@contextmanager
-def _progress(files: int) -> Iterator[Callable[[Progress], None] | None]:
-    """A progress bar on standard error, when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("files, {task.fields[seconds]:.0f} s of audio"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        # Lines beside the bar go to its terminal, so the text may, unless it goes elsewhere.
-        redirect_stdout=sys.stdout.isatty(),
-    ) as bar:
-        task = bar.add_task("", total=files, seconds=0.0)
-        yield lambda p: bar.update(task, completed=p.recordings, seconds=p.seconds)

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 from auris.errors import MissingExtra
 
-__all__ = ["Span", "join_texts", "reference_spelling", "spaceless", "split_words", "unspaced"]
+__all__ = [
+    "Joiner",
+    "Span",
+    "join_texts",
+    "reference_spelling",
+    "spaceless",
+    "split_words",
+    "unspaced",
+]
 
 IDEOGRAPHS = (
     (0x4E00, 0x9FFF),
@@ -58,15 +66,27 @@ def unspaced(letter: str) -> bool:
     return unicodedata.name(letter, "").startswith(UNSPACED_SCRIPTS)
 
 
+class Joiner:
+    """Joins texts that come one after the other: with a space, except between letters of scripts
+    that have none between words (Chinese, Japanese, Thai, Lao, Khmer and Burmese)."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def push(self, text: str) -> str:
+        """What the next text adds to those before it."""
+        text = text.strip()
+        if not text:
+            return ""
+        spaced = self._last and not (unspaced(self._last) and unspaced(text[0]))
+        self._last = text[-1]
+        return f" {text}" if spaced else text
+
+
 def join_texts(texts: Iterable[str]) -> str:
-    """Join texts with a space, except between letters of scripts that have none between words:
-    Chinese, Japanese, Thai, Lao, Khmer and Burmese."""
-    joined = ""
-    for text in (text.strip() for text in texts):
-        if joined and text and not (unspaced(joined[-1]) and unspaced(text[0])):
-            joined += " "
-        joined += text
-    return joined
+    """Join texts as `Joiner` does."""
+    joiner = Joiner()
+    return "".join(joiner.push(text) for text in texts)
 
 
 def _is_ideograph(letter: str) -> bool:

@@ -1,0 +1,134 @@
+"""Files and directories that appear under their names only when they have been written whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from safetensors import SafetensorError
+
+from auris.errors import OutputError, UsageError
+
+__all__ = ["NewFile", "new_directory", "new_file", "write_all"]
+
+
+class NewFile:
+    """A file that takes the place of an older one only when it is complete.
+
+    Until then it lies beside the older one under another name.
+
+    Args:
+        path: the file; its directory is made where it is missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Where the name is a link, the file that it leads to is replaced.
+        self._target = Path(os.path.realpath(path))
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._draft = self._target.with_name(f".{self._target.name}.{uuid4().hex[:8]}.part")
+        # Without a buffer, so that nothing is left to be written when it is closed.
+        self._file = open(self._draft, "xb", buffering=0)  # noqa: SIM115
+
+    def write(self, data: bytes) -> None:
+        """Add bytes.
+
+        Raises:
+            OSError: there is no room.
+        """
+        write_all(self._file, data)
+
+    def commit(self) -> None:
+        """Give the file its name.
+
+        Raises:
+            OSError: it cannot have it.
+        """
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._draft, self._target)
+
+    def discard(self) -> None:
+        """Remove what was written; the older file stays."""
+        self._file.close()
+        self._draft.unlink(missing_ok=True)
+
+    def keep(self) -> Path:
+        """Keep what was written beside the older file, and tell where.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        self._file.close()
+        partial = self._target.with_name(f"{self._target.name}.part")
+        os.replace(self._draft, partial)
+        return partial
+
+
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """Write all bytes to a file without a buffer, which may take fewer at once.
+
+    Raises:
+        OSError: there is no room.
+    """
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[NewFile]:
+    """A file that takes the place of an older one when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be written; the older one stays.
+    """
+    fresh = NewFile(path)
+    try:
+        yield fresh
+        fresh.commit()
+    except BaseException:
+        fresh.discard()
+        raise
+
+
+@contextmanager
+def new_directory(out: str | Path) -> Iterator[Path]:
+    """A draft beside the directory, which takes its place when all has gone well.
+
+    Args:
+        out: the directory to make; it must not exist or be empty.
+
+    Raises:
+        UsageError: it exists and is not empty.
+        OutputError: it cannot be written; nothing is left of it.
+    """
+    target = Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(
+            "The output has to be a new or empty directory",
+            f"{str(target)!r} is not",
+            "name another, or remove it first",
+        )
+    draft = target.parent / f".{target.name}.{uuid4().hex[:8]}"
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        if os.name == "nt" and target.exists():
+            target.rmdir()  # Elsewhere an empty directory gives way by itself.
+        draft.rename(target)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            "The output has to be a directory that can be written",
+            f"writing {str(target)!r} failed ({error})",
+            "name another, or make room there",
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
