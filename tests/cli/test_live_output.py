@@ -209,6 +209,7 @@ def listening(models: Path, *arguments: object) -> Iterator[subprocess.Popen[byt
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(AURIS_DEVICE="cpu"),
+        bufsize=0,
     )
     assert process.stdin is not None
     process.stdin.write(endless_wav(6.0))

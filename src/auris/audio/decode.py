@@ -126,6 +126,7 @@ def _open_container(reader: Reader, name: str) -> InputContainer:
         )
         return container
     except Exception as error:  # PyAV raises many kinds; all of them mean the same here.
+        reader.check_interrupted()
         if reader.failure is not None:
             raise reader.failure from None
         if isinstance(error, AurisError):
@@ -180,6 +181,7 @@ def _timeline(
     trouble: str | None = None
     frames = FrameReader()
     for outcome in outcomes:
+        reader.check_interrupted()
         if isinstance(outcome, Exception):
             # Tags and padding after the end are no loss, unless sound follows them.
             trouble = reason(outcome)
@@ -206,8 +208,7 @@ def _timeline(
             at = 0
             before = now if now is not None else clock
             clock = None if before is None else before + seconds
-    if isinstance(reader.failure, KeyboardInterrupt):
-        raise reader.failure
+    reader.check_interrupted()
     if reader.failure is not None:
         raise BrokenOffError(reason(reader.failure), claim.seconds)
     if container.format.name == "ogg" and ends_inside_page(reader):

@@ -29,7 +29,8 @@ class Reader:
     the network or another file by one of ffmpeg's own protocols."""
 
     def __init__(self, file: IO[bytes], stack: ExitStack) -> None:
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
+        self.interrupted: KeyboardInterrupt | None = None
         self._file = file
         self._origin = self._position()
         self._pending = b""
@@ -64,17 +65,25 @@ class Reader:
             "open it in binary mode",
         )
 
+    def check_interrupted(self) -> None:
+        """Raise the KeyboardInterrupt that came while PyAV was reading, which would drop it."""
+        if self.interrupted is not None:
+            raise self.interrupted
+
     def seekable(self) -> bool:
         """Whether the source can be entered anywhere."""
         return self._origin is not None
 
     def read(self, size: int) -> bytes:
         """The next bytes; b"" at the end."""
-        if isinstance(self.failure, KeyboardInterrupt):
-            raise self.failure  # PyAV has dropped it, and ffmpeg reads again.
+        if self.interrupted is not None:
+            return b""
         try:
             data = self._pending or self._checked(self._file.read(size))
-        except (Exception, KeyboardInterrupt) as error:
+        except KeyboardInterrupt as error:
+            self.interrupted = error
+            return b""
+        except Exception as error:
             self.failure = error  # PyAV loses it where ffmpeg takes a failure for the end.
             raise
         self._pending = b""
@@ -88,6 +97,9 @@ class Reader:
         try:
             return self._seek(offset, whence)
         except (ValueError, OverflowError):
+            return -1
+        except KeyboardInterrupt as error:
+            self.interrupted = error
             return -1
         except OSError as error:
             if error.errno == errno.EINVAL:
@@ -182,6 +194,6 @@ def unreadable(rule: str, found: str, remedy: str) -> NoReturn:
     raise UnreadableAudio(rule, found, remedy) from None
 
 
-def reason(error: BaseException) -> str:
+def reason(error: Exception) -> str:
     """What an error of another package says, in short."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__)

@@ -255,8 +255,7 @@ class _Single:
             self.begun = True
         except OutputError as error:
             self._errors[form] = error
-            if form in self._places:
-                self._places.pop(form).discard()
+            self._places.pop(form, None)
 
 
 class Place(Protocol):
@@ -266,7 +265,7 @@ class Place(Protocol):
         """Add text.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, and nothing of it stays in a file.
         """
 
     def commit(self) -> None:
@@ -278,9 +277,6 @@ class Place(Protocol):
 
     def keep(self) -> str | None:
         """The text stays incomplete; says where it is, unless the user has seen it."""
-
-    def discard(self) -> None:
-        """The text is given up."""
 
 
 class _StandardOutput:
@@ -307,9 +303,6 @@ class _StandardOutput:
     def keep(self) -> str | None:
         return None
 
-    def discard(self) -> None:
-        pass
-
 
 class _FileInDirectory:
     """A file that takes the place of an older one when it is complete."""
@@ -327,6 +320,7 @@ class _FileInDirectory:
         try:
             self._file.write(text.encode("utf-8", "backslashreplace"))
         except OSError as error:
+            self._file.discard()
             raise self._unwritable(error) from None
 
     def commit(self) -> None:
@@ -341,9 +335,6 @@ class _FileInDirectory:
             return repr(str(self._file.keep()))
         except OSError:
             return None
-
-    def discard(self) -> None:
-        self._file.discard()
 
     def _unwritable(self, error: OSError) -> OutputError:
         return _unwritable(f"{str(self._target)!r} cannot be ({error.strerror or error})")
