@@ -60,7 +60,18 @@ def test_names_may_hold_anything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"no json\n", b"[1]\n", b"{}\n", b'{"auris_batch": 5}\n', b'{"file": "a"}\n', b"\xff\xfe\n"],
+    [
+        b"no json",
+        b"x",
+        b"[1]",
+        b'{"auris_batc": {}}',
+        b"no json\n",
+        b"[1]\n",
+        b"{}\n",
+        b'{"auris_batch": 5}\n',
+        b'{"file": "a"}\n',
+        b"\xff\xfe\n",
+    ],
 )
 def test_other_files_are_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "results.jsonl"
@@ -140,6 +151,49 @@ def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
             results.append(done("z.wav"))
         assert "z.wav" not in results
     assert path.read_bytes() == before
+
+
+def test_one_process_at_a_time_has_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with ResultsFile(path, RUN) as results:
+        results.append(done("a.wav"))
+        with pytest.raises(OutputError, match="is written by another"):
+            ResultsFile(path, RUN)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="model 'tiny' instead of 'other'"):
+            ResultsFile(path, {**RUN, "model": "other"})
+    with ResultsFile(path, RUN) as results:
+        assert list(results.missing(["a.wav", "b.wav"])) == ["b.wav"]
+
+
+def test_a_json_array_from_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write(path, ["b.wav", "a.wav"])
+    assert not path.exists()
+    with ResultsFile(path, RUN) as results:
+        results.publish(NAMES)
+        assert [one["file"] for one in json.loads(path.read_text())] == ["a.wav", "b.wav"]
+        results.append(failed("c.wav"))
+        results.publish(NAMES)
+        third = json.loads(path.read_text())[2]
+        assert set(third) == {"file", "error", "kind"}
+        results.forget_failures()
+        results.publish(NAMES)
+        assert [one["file"] for one in json.loads(path.read_text())] == ["a.wav", "b.wav"]
+        results.publish([])
+        assert json.loads(path.read_text()) == []
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == [
+        *("results.json", "results.json.journal")
+    ]
+
+
+def test_a_foreign_json_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text("[]")
+    with pytest.raises(UsageError, match="has no journal"):
+        ResultsFile(path, RUN)
+    assert path.read_text() == "[]"
+    assert not (tmp_path / "results.json.journal").exists()
 
 
 def test_folders_are_searched_by_suffix(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def test_an_error_says_rule_finding_and_remedy(kind: type[AurisError]) -> None:
     error = kind("The rule", "it is broken", "mend it")
     assert str(error) == "The rule, but it is broken: mend it."
     assert (error.rule, error.found, error.remedy) == ("The rule", "it is broken", "mend it")
-    assert kind.exit_code == (2 if kind in (errors.UsageError, errors.LanguageError) else 1)
+    assert kind.exit_code == (
+        2 if issubclass(kind, (errors.UsageError, errors.LanguageError)) else 1
+    )
     assert kind.__doc__
     spanned = kind("The rule", "it is broken", "mend it", "choose --start")
     assert str(spanned) == "The rule, but it is broken: mend it, or choose start."

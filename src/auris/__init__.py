@@ -3,7 +3,7 @@
     from auris import AsrPipeline
 
     pipeline = AsrPipeline.from_pretrained()
-    print(pipeline.transcribe("recording.mp3").text)
+    print(pipeline.transcribe("recording.mp3"))
 
 Importing this package loads no torch; the pipeline is imported when it is first asked for.
 """
@@ -19,6 +19,7 @@ from auris.types import Chunk, Segment, Transcript, Waveform, Word
 if TYPE_CHECKING:
     from auris.align import ForcedAligner
     from auris.async_streaming import AsyncStreamSession
+    from auris.backends.torch import Device
     from auris.batching import Failure
     from auris.pipeline import AsrPipeline, Progress
     from auris.streaming import StreamPool, StreamSession, StreamUpdate
@@ -30,6 +31,7 @@ __all__ = [
     "AsyncStreamSession",
     "AurisError",
     "Chunk",
+    "Device",
     "Failure",
     "ForcedAligner",
     "Progress",
@@ -46,6 +48,7 @@ __all__ = [
 _LAZY = {
     "AsrPipeline": "auris.pipeline",
     "AsyncStreamSession": "auris.async_streaming",
+    "Device": "auris.backends.torch",
     "Failure": "auris.batching",
     "ForcedAligner": "auris.align",
     "Progress": "auris.pipeline",

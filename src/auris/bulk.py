@@ -1,8 +1,9 @@
 """Ten thousand recordings, one results file, and no fear of a crash.
 
-Results are lines of JSON, appended as they come. The first line says what the run is; every other
-one is a recording that is done, well or badly. Started again with the same results file, a run
-leaves out what is there already; half a line at the end, which a killed run can leave, is cut off.
+Results are lines of JSON, appended as they come. The first line says what the run is: the model
+with a digest of its files, the dtype, the options and the version of Auris. Every other one is a
+recording that is done, well or badly. Started again with the same results file, a run leaves out
+what is there already; half a line at the end, which a killed run can leave, is cut off.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
+from auris.atomic import new_file, write_all
 from auris.audio.encoded import is_data_uri
 from auris.audio.io import Source
 from auris.audio.remote import is_url
@@ -43,11 +47,11 @@ MEDIA = frozenset((
 # fmt: on
 """Suffixes of files that are taken from a folder."""
 
+MOST_LETTERS = 200
+"""Letters of a value in the message about another run."""
+
 RUN = "auris_batch"
 """Key of a results file's first line."""
-
-INPUT = "input"
-"""Key in it of what the names are relative to; results files of earlier versions lack it."""
 
 
 @dataclass(frozen=True)
@@ -127,31 +131,74 @@ class Outcome:
 class ResultsFile:
     """The results of a run, open for more.
 
+    Results are appended to a file of JSON lines as they come. Where the name ends in .json, these
+    lines are a journal beside it, and `publish` writes one JSON array of them. One process at a
+    time can have the file open.
+
     Args:
         path: the file; it is made, or continued.
         run: what a result depends on (model, options), as plain JSON values.
 
     Raises:
         UsageError: the file is no results file, or one of another run.
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or another process writes to it.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
         self.path = path
         self.failed: dict[str, str] = {}
-        self._done: set[str] = set()
+        self._array = path.suffix.lower() == ".json"
+        self._lines = path.with_name(path.name + ".journal") if self._array else path
+        self._places: dict[str, tuple[int, int]] = {}
+        self._lock = self._locked()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and not path.is_file():
-                raise OSError("it is no regular file, so it could not be continued")
-            self._file: IO[bytes] = open(path, "a+b")  # noqa: SIM115
+            self._check_kind()
+            # Without a buffer, so that a write that failed leaves nothing to be written later.
+            self._file: IO[bytes] = open(self._lines, "a+b", buffering=0)  # noqa: SIM115
         except OSError as error:
+            self._lock.release()
             raise _unwritable(path, error) from error
+        except AurisError:
+            self._lock.release()
+            raise
         try:
-            self._continue(run)
+            self._continue(json.loads(json.dumps(run)))
         except AurisError:
             self._file.close()
+            self._lock.release()
             raise
+
+    def _locked(self) -> FileLock:
+        """The lock of the file, in a hidden file beside it.
+
+        Raises:
+            OutputError: another process has it, or it cannot be made.
+        """
+        place = self._lines.with_name(f".{self._lines.name}.lock")
+        lock = FileLock(place, timeout=0)
+        try:
+            self._lines.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise OutputError(
+                "One run at a time can write to --output",
+                f"{str(self.path)!r} is written by another",
+                "wait until it is done, or name another file",
+            ) from None
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        return lock
+
+    def _check_kind(self) -> None:
+        for place in {self.path, self._lines}:
+            if place.exists() and not place.is_file():
+                raise OSError("it is no regular file, so it could not be continued")
+        if self._array and self.path.exists() and not self._lines.exists():
+            raise UsageError(
+                "--output has to be a new file, or the results of the same run",
+                f"{str(self.path)!r} has no journal {self._lines.name!r} beside it",
+                "name another file",
+            )
 
     def __enter__(self) -> ResultsFile:
         return self
@@ -160,35 +207,52 @@ class ResultsFile:
         self.close()
 
     def close(self) -> None:
-        """Have everything on the disk."""
-        if not self._file.closed:
-            self._file.flush()
+        """Have everything on the disk.
+
+        Raises:
+            OutputError: the disk does not take it.
+        """
+        if self._file.closed:
+            return
+        try:
             os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        finally:
             self._file.close()
+            self._lock.release()
 
     def __len__(self) -> int:
-        return len(self._done)
+        return len(self._places)
 
     def __contains__(self, name: str) -> bool:
         """Whether a recording is done."""
-        return name in self._done
+        return name in self._places
 
     def _continue(self, run: Mapping[str, Any]) -> None:
         """Read what is there and cut off half a line."""
-        self._file.seek(0)
         whole = 0
-        for number, line in enumerate(self._file):
-            if not line.endswith(b"\n"):
-                break
-            self._read(number, line, run)
-            whole += len(line)
-        self._file.seek(0, os.SEEK_END)
-        if self._file.tell() > whole:
+        with open(self._lines, "rb") as file:
+            for number, line in enumerate(file):
+                if not line.endswith(b"\n"):
+                    if number == 0 and not _is_begun(line):
+                        raise self._foreign(1)
+                    break
+                self._read(number, line, whole, run)
+                whole += len(line)
+        if os.fstat(self._file.fileno()).st_size > whole:
             self._file.truncate(whole)
         if whole == 0:
             self._write({RUN: dict(run)})
 
-    def _read(self, number: int, line: bytes, run: Mapping[str, Any]) -> None:
+    def _foreign(self, number: int) -> UsageError:
+        return UsageError(
+            "--output has to be a new file, or the results of the same run",
+            f"line {number} of {str(self._lines)!r} is no result",
+            "name another file",
+        )
+
+    def _read(self, number: int, line: bytes, place: int, run: Mapping[str, Any]) -> None:
         try:
             content = json.loads(line)
             value: Any = content[RUN if number == 0 else "file"]
@@ -196,16 +260,12 @@ class ResultsFile:
         except (ValueError, KeyError, TypeError):
             sound = False
         if not sound:
-            raise UsageError(
-                "--output has to be a new file, or the results of the same run",
-                f"line {number + 1} of {str(self.path)!r} is no result",
-                "name another file",
-            )
+            raise self._foreign(number + 1)
         if number > 0:
-            self._done.add(value)
+            self._places[value] = (place, len(line))
             if "error" in content:
                 self.failed[value] = str(content["error"])
-        elif value != {k: run[k] for k in run if k != INPUT or k in value}:
+        elif value != run:
             raise UsageError(
                 "A results file is continued with the model, options and input that it began with",
                 f"{str(self.path)!r} began with {_changes(value, run)}",
@@ -219,21 +279,21 @@ class ResultsFile:
             OutputError: there is no room; nothing of it stays in the file.
         """
         content = outcome.to_dict()
-        self._write(content)
-        self._done.add(outcome.name)
+        self._places[outcome.name] = self._write(content)
         if "error" in content:
             self.failed[outcome.name] = content["error"]
 
-    def _write(self, content: Mapping[str, Any]) -> None:
+    def _write(self, content: Mapping[str, Any]) -> tuple[int, int]:
+        """Add a line, and tell where it is and how long."""
         # Names that are no text come back as they were: JSON can hold half a surrogate pair.
         line = json.dumps(content, ensure_ascii=True).encode() + b"\n"
         before = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(line)
-            self._file.flush()
+            write_all(self._file, line)
         except OSError as error:
             self._file.truncate(before)
             raise _unwritable(self.path, error) from error
+        return before, len(line)
 
     def forget_failures(self) -> int:
         """Take recordings that failed out of the file, so that they are tried again.
@@ -243,40 +303,71 @@ class ResultsFile:
         """
         if not self.failed:
             return 0
-        fresh = self.path.with_name(self.path.name + ".new")
-        self._file.seek(0)
-        kept = [line for line in self._file if "error" not in json.loads(line)]
+        count, kept = len(self.failed), {}
         try:
-            with open(fresh, "wb") as file:
-                file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
+            with open(self._lines, "rb") as old, new_file(self._lines) as fresh:
+                place = 0
+                for line in old:
+                    name = json.loads(line).get("file")
+                    if name in self.failed:
+                        continue
+                    if name is not None:
+                        kept[name] = (place, len(line))
+                    fresh.write(line)
+                    place += len(line)
             self._file.close()
-            fresh.replace(self.path)
-            self._file = open(self.path, "a+b")  # noqa: SIM115
+            self._file = open(self._lines, "a+b", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        count = len(self.failed)
-        self._done -= set(self.failed)
+        self._places = kept
         self.failed.clear()
         return count
 
     def missing(self, names: Iterable[str]) -> Iterator[str]:
         """Names that are not done yet."""
-        return (name for name in names if name not in self._done)
+        return (name for name in names if name not in self._places)
+
+    def publish(self, names: Iterable[str]) -> None:
+        """Write the JSON array, where that is what was asked for: the results of recordings in
+        the order of their names, those that are not done left out.
+
+        Raises:
+            OutputError: there is no room; an older array stays.
+        """
+        if not self._array:
+            return
+        try:
+            with open(self._lines, "rb") as lines, new_file(self.path) as array:
+                before = b"[\n"
+                for place, length in (self._places[n] for n in names if n in self._places):
+                    lines.seek(place)
+                    array.write(before + lines.read(length).rstrip(b"\n"))
+                    before = b",\n"
+                array.write((b"" if before == b",\n" else before) + b"\n]\n")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+
+def _is_begun(line: bytes) -> bool:
+    """Whether half a line is the beginning of a results file's first one."""
+    head = f'{{"{RUN}": '.encode()
+    return line.startswith(head) or head.startswith(line)
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What a run began with, and what it is now."""
     return " and ".join(
         f"{name} {_given(before, name)} instead of {_given(now, name)}"
-        for name in sorted({*before, *now} - ({INPUT} - set(before)))
+        for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     )
 
 
 def _given(run: Mapping[str, Any], name: str) -> str:
-    return repr(run[name]) if name in run else "not given"
+    if name not in run:
+        return "not given"
+    value = repr(run[name])
+    return value if len(value) <= MOST_LETTERS else f"{value[:MOST_LETTERS]}..."
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

@@ -13,6 +13,7 @@
     │   └── TensorError         a tensor is missing, unknown, misshapen or of a wrong type
     ├── TokenizerError          a vocabulary lacks what the prompt needs
     ├── DeviceError             a device or dtype that this machine does not have
+    │   └── UnknownDevice       a device or dtype that does not exist (exit code 2)
     ├── LanguageError           a language that the model does not know (exit code 2)
     ├── UnsupportedOption       an option that the chosen model cannot honour
     ├── AlignmentError          a text cannot be placed in its recording
@@ -49,6 +50,7 @@ __all__ = [
     "TokenizerError",
     "TrainingError",
     "TrainingStopped",
+    "UnknownDevice",
     "UnreadableAudio",
     "UnsupportedOption",
     "UsageError",
@@ -139,6 +141,10 @@ class TokenizerError(AurisError):
 
 class DeviceError(AurisError):
     """A device or dtype that this machine does not have."""
+
+
+class UnknownDevice(DeviceError, UsageError):
+    """A device or dtype that does not exist anywhere."""
 
 
 class LanguageError(AurisError):

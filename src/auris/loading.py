@@ -44,8 +44,8 @@ class LoadOptions(TypedDict, total=False):
     """How a model is loaded.
 
     Attributes:
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps"; by default AURIS_DEVICE from the
-            environment, or "auto".
+        device: "auto", "cpu", "cuda", "cuda:N", "mps" or "metal" (the same), or a
+            `auris.Device`; by default AURIS_DEVICE from the environment, or "auto".
         dtype: "auto" (as stored, where the device computes in it), "float32", "bfloat16" or
             "float16"; "int8" or "int4", on the CPU, for a checkpoint in them or to quantize
             another one while it is loaded.
@@ -55,6 +55,7 @@ class LoadOptions(TypedDict, total=False):
         copy: hold the weights in memory instead of mapping the files.
         exact_logprobs: in int8 and int4, log-probabilities of tokens without the error of up to
             0.02 that finding tokens in two stages leaves them; a little slower.
+        revision: branch, tag or commit of a hub id, unless its name has one (OWNER/NAME@REVISION).
     """
 
     device: str | None
@@ -64,6 +65,7 @@ class LoadOptions(TypedDict, total=False):
     local_files_only: bool
     copy: bool
     exact_logprobs: bool
+    revision: str | None
 
 
 @dataclass(frozen=True)
@@ -120,19 +122,21 @@ def load_model(
     local_files_only: bool = False,
     copy: bool = False,
     exact_logprobs: bool = False,
+    revision: str | None = None,
 ) -> Loaded:
     """Find and load a model.
 
     Args:
         model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from the
             environment, or the bundled default.
-        device, dtype, threads, kernel, local_files_only, copy, exact_logprobs: see `LoadOptions`.
+        device, dtype, threads, kernel, local_files_only, copy, exact_logprobs, revision: see
+            `LoadOptions`.
 
     Raises:
         CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the machine.
     """
     default_model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
-    found = resolve(default_model if model is None else model, local_files_only)
+    found = resolve(default_model if model is None else model, local_files_only, revision)
     default_device = os.environ.get("AURIS_DEVICE") or "auto"
     use_threads(threads)
     asked_device = default_device if device is None else device

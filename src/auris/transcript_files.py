@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from auris.atomic import new_file
 from auris.errors import OutputError, UsageError
 from auris.subtitles import CueStyle
 from auris.types import Transcript
@@ -63,11 +63,9 @@ class TranscriptFiles:
             # Not with_suffix: a place may itself contain a point.
             target = self._directory / f"{self._places[name]}.{form}"
             content = WRITERS[form](transcript, name, self._style)
-            fresh = target.with_name(target.name + ".new")
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                fresh.write_text(content, encoding="utf-8", errors="backslashreplace")
-                os.replace(fresh, target)
+                with new_file(target) as file:
+                    file.write(content.encode("utf-8", "backslashreplace"))
             except OSError as error:
                 raise OutputError(
                     "--output-dir has to be a directory that can be written",

@@ -42,7 +42,9 @@ ALLOWED: dict[str, set[str]] = {
 rules of its own, below."""
 
 
-SHARED = {"cli.interrupt", "cli.options", "cli.output", "cli.progress"}
+SHARED = {
+    *("cli.interrupt", "cli.options", "cli.output", "cli.places", "cli.progress", "cli.results"),
+}
 """What commands have in common: how options are spelled and where results go."""
 
 

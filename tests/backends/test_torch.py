@@ -7,6 +7,7 @@ import torch
 
 from auris.backends.torch import (
     DTYPES,
+    Device,
     TorchBackend,
     available_devices,
     pick_device,
@@ -43,7 +44,7 @@ def test_the_cpu_is_always_there_and_last() -> None:
     ],
 )
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(DeviceError, match=r"machine has|index of a CUDA"):
+    with pytest.raises(DeviceError, match=r"device has to be|index of a CUDA"):
         pick_device(name)
 
 
@@ -132,3 +133,10 @@ def test_want_of_memory_is_an_error_of_ours() -> None:
         torch.empty(1 << 60)
     with pytest.raises(RuntimeError, match="something else"), within_memory():
         raise RuntimeError("something else")
+
+
+def test_metal_is_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auris.backends.torch.available_devices", lambda: ["mps", "cpu"])
+    for name in ("metal", Device.METAL, Device.MPS, "mps", "auto", Device.AUTO):
+        assert pick_device(name) == torch.device("mps")
+    assert pick_device(Device.CPU) == torch.device("cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from auris.bulk import recordings_in
 from tests.audio.media import wav
 from tests.cli.command import PROGRAM, Auris
-from tests.tiny_models import tone_speech
+from tests.tiny_models import ctc_config, tone_speech, write_tiny
 
 KILLS = int(os.environ.get("AURIS_TEST_KILLS", "3"))
 
@@ -87,17 +89,14 @@ def test_the_same_names_elsewhere_are_other_recordings(
     other = auris(*call, out, "--input-dir", tmp_path / "second")
     assert other.code == 2
     assert f"input 'folder {tmp_path / 'first'}' instead of 'folder {tmp_path}" in other.err
-    # The same folder by another name goes on, and so does a file that does not say its input.
+    # The same folder by another name goes on; a file that does not say its input does not.
     monkeypatch.chdir(tmp_path)
     assert auris(*call, out, "--input-dir", "second/../first").code == 0
     head, *rest = out.read_text().splitlines(keepends=True)
     run = json.loads(head)
     assert run["auris_batch"].pop("input")
     out.write_text("".join([json.dumps(run) + "\n", *rest]))
-    assert auris(*call, out, "--input-dir", "first").code == 0
-    wrong = auris(*call, out, "--input-dir", "first", "--chunk-seconds", 5)
-    assert wrong.code == 2
-    assert "input '" not in wrong.err
+    assert "began with input not given" in auris(*call, out, "--input-dir", "first").err
     # Names of a list are relative to where the program was started.
     names.write_text("a.wav\n")
     listed = tmp_path / "list.jsonl"
@@ -206,10 +205,10 @@ def test_files_beside_the_results(auris: Auris, folder: Path, models: Path, tmp_
         else:
             assert place.with_suffix(".txt").read_text() == line["text"] + "\n"
             assert place.with_suffix(".srt").exists()
-    assert not list(beside.rglob("*.new"))
+    assert not list(beside.rglob("*.part"))
     other = auris(*call, "--vad", "--languages", "en")
     assert other.code == 2
-    assert "began with formats ['srt', 'txt'] instead of not given" in other.err
+    assert "formats ['srt', 'txt'] instead of not given" in other.err
 
 
 @pytest.mark.parametrize("given", [("-f", "srt"), ("--output-dir", "x"), ("-f", "nonsense")])
@@ -227,3 +226,95 @@ def test_two_recordings_of_one_name(auris: Auris, folder: Path, tmp_path: Path) 
     done = auris("batch", "--input-dir", folder, "--output", tmp_path / "out", *beside)
     assert done.code == 2
     assert "'clip00.flac' and 'clip00.wav' have the same" in done.err
+
+
+def test_another_dtype_or_other_weights_do_not_go_on(
+    auris: Auris, folder: Path, tmp_path: Path
+) -> None:
+    out, float_out = tmp_path / "results.jsonl", tmp_path / "float.jsonl"
+    (tmp_path / "one").mkdir()
+    shutil.copy(folder / "clip00.wav", tmp_path / "one" / "a.wav")
+    call = ("batch", "--input-dir", tmp_path / "one", "--output", float_out, "-m", "tiny")
+    assert auris(*call, "--dtype", "float32").code == 0
+    packed = auris(*call, "--dtype", "int8")
+    assert packed.code == 2
+    assert "began with dtype 'float32' instead of 'int8'" in packed.err
+    model = tmp_path / "model"
+    write_tiny(model, config=ctc_config())
+    call = ("batch", "--input-dir", folder / "more", "--output", out, "-m", model)
+    assert auris(*call).code == 0
+    before = out.read_text()
+    shutil.rmtree(model)
+    write_tiny(model, config=ctc_config(), seed=5)
+    other = auris(*call)
+    assert other.code == 2
+    assert "began with model_digest '" in other.err
+    assert out.read_text() == before
+
+
+def test_a_json_array(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    call = ("batch", "--input-dir", folder, "--output", out, "-m", models / "ctc")
+    assert auris(*call).code == 1
+    found = json.loads(out.read_text())
+    names = [one["file"] for one in found]
+    assert len(names) == 21
+    assert names == recordings_in(folder).names
+    assert "error" in found[names.index("broken.wav")]
+    # A run that was killed has the journal only, and goes on.
+    journal = tmp_path / "results.json.journal"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:10]))
+    out.unlink()
+    assert auris(*call).code == 1
+    again = json.loads(out.read_text())
+    assert [one["file"] for one in again] == names
+    assert [one.get("text") for one in again] == [one.get("text") for one in found]
+
+
+def test_options_of_a_batch(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> None:
+    out, beside = tmp_path / "results.jsonl", tmp_path / "files"
+    call = ("batch", "--input-dir", folder / "more", "--output", out, "-m", models / "qwen")
+    options = ("--start", 0.25, "--end", 1.25, "--channels", "split", "--clean", "punctuation")
+    words = ("--word-timestamps", "--aligner", models / "ctc", "--max-new-tokens", 5)
+    files = ("-f", "srt", "-o", beside, "--max-line-width", 20)
+    done = auris(*call, *options, *words, *files)
+    assert done.code == 0
+    for line in contents(out).values():
+        assert line["audio_seconds"] <= 1.0
+        (segment,) = line["segments"]
+        assert segment["start"] == 0.25
+        assert segment["speaker"] == "channel 1"
+        assert segment["truncated"] is True
+        assert "words" in segment
+    for wrong, said in (
+        (("--end", 1, "--duration", 1), "both are given"),
+        (("--start", 2, "--end", 1), "they are 1 and 2"),
+        (("--aligner", models / "ctc"), "add --word-timestamps"),
+        (("--max-line-width", 20), "belong to"),
+    ):
+        refused = auris(*call, *wrong)
+        assert refused.code == 2
+        assert said in refused.err
+
+
+def test_ctrl_c_keeps_what_is_done(folder: Path, models: Path, tmp_path: Path) -> None:
+    for n in range(20, 200):
+        (folder / f"clip{n}.wav").write_bytes(wav(tone_speech(3.0, n)[None]))
+    out = tmp_path / "results.json"
+    journal = tmp_path / "results.json.journal"
+    call = [*PROGRAM, "batch", "--input-dir", str(folder), "--output", str(out)]
+    process = subprocess.Popen(
+        [*call, "-m", str(models / "qwen"), "--chunk-seconds", "1"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "AURIS_DEVICE": "cpu"},
+        stderr=subprocess.PIPE,
+    )
+    while process.poll() is None and (not journal.exists() or journal.stat().st_size < 5000):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on with them" in err.decode()
+    assert "Traceback" not in err.decode()
+    found = json.loads(out.read_text())
+    assert 0 < len(found) < 201
+    assert all(one.get("finish_reason") != "cancelled" for one in found)

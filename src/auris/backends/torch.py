@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from typing import cast
 
 import torch
@@ -21,7 +22,7 @@ from auris.backends.native_step import NativeStep
 from auris.backends.quant import PackedEmbedding
 from auris.checkpoints.load import Model
 from auris.checkpoints.quantization import PACKED_DTYPES
-from auris.errors import DeviceError, UnsupportedOption
+from auris.errors import DeviceError, UnknownDevice, UnsupportedOption
 from auris.models.aligner import Aligner
 from auris.models.attention import KERNELS, Kernel, kernel_choice
 from auris.models.aut_ctc import AutCtc
@@ -31,6 +32,7 @@ from auris.models.qwen_asr import QwenAsr
 __all__ = [
     "DEVICES",
     "DTYPES",
+    "Device",
     "TorchBackend",
     "available_devices",
     "pick_device",
@@ -38,7 +40,22 @@ __all__ = [
     "within_memory",
 ]
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+
+class Device(str, Enum):
+    """What a model runs on."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+    METAL = "metal"
+    """MPS, as others call it."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+DEVICES = ("cpu", "cuda", "mps")
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -57,12 +74,13 @@ def available_devices() -> list[str]:
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """The device that `name` means here; "auto" is the fastest there is.
+    """The device that `name` means here; "auto" is the fastest there is, "metal" is "mps".
 
     Raises:
-        DeviceError: the machine has no such device.
+        UnknownDevice: there is no such device.
+        DeviceError: the machine has none.
     """
-    name = str(name)
+    name = "mps" if str(name) == Device.METAL else str(name)
     present = available_devices()
     if name == "auto":
         return torch.device(present[0])
@@ -71,9 +89,15 @@ def pick_device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or kind not in DEVICES or kind not in present:
+    if device is None or kind not in DEVICES:
+        raise UnknownDevice(
+            f"The device has to be auto, {', '.join(DEVICES)} or metal",
+            f"{name!r} was asked",
+            f"choose --device {present[0]}",
+        )
+    if kind not in present:
         raise DeviceError(
-            "The device has to be auto or one that this machine has",
+            "The device has to be one that this machine has",
             f"{name!r} was asked and there is {', '.join(present)}",
             f"choose --device {present[0]}, or install a torch build for the device",
         )
@@ -93,7 +117,7 @@ def pick_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.dt
     arithmetic for them: there the half formats are emulated and slower.
 
     Raises:
-        DeviceError: the name is no dtype.
+        UnknownDevice: the name is no dtype.
     """
     if name == "auto":
         if stored == torch.float16 and device.type == "cpu":
@@ -102,7 +126,7 @@ def pick_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.dt
             return torch.float32
         return stored
     if name not in DTYPES:
-        raise DeviceError(
+        raise UnknownDevice(
             f"The dtype has to be auto, {', '.join([*DTYPES, *PACKED_DTYPES])}",
             f"{name!r} was asked",
             "choose one of these with --dtype",

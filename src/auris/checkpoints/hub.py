@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from auris.errors import MissingExtra, ModelNotFound
+from auris.errors import MissingExtra, ModelNotFound, UsageError
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -23,7 +23,9 @@ __all__ = [
 DEFAULT_MODEL = "tiny"
 """The bundled model that is used when none is named."""
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+"""OWNER/NAME, or OWNER/NAME@REVISION."""
+
 FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt"]
 """What a model directory may hold; pickled weights are never fetched."""
 
@@ -83,23 +85,30 @@ def _path(name: str | Path) -> Path:
     return path
 
 
-def resolve(name: str | Path, local_files_only: bool = False) -> FoundModel:
+def resolve(
+    name: str | Path, local_files_only: bool = False, revision: str | None = None
+) -> FoundModel:
     """Find a model.
 
     Args:
         name: a directory, the name of a bundled model, or a hub id such as
-            "Qwen/Qwen3-ASR-0.6B" (fetched when it is not in the cache yet).
+            "Qwen/Qwen3-ASR-0.6B" (fetched when it is not in the cache yet), also with a branch, a
+            tag or a commit: "Qwen/Qwen3-ASR-0.6B@main".
         local_files_only: never use the network.
+        revision: the branch, tag or commit, where the name does not say it.
 
     Raises:
         ModelNotFound: the name leads nowhere, or the hub cannot be reached.
+        UsageError: there are two revisions, or one of what is not on the hub.
         MissingExtra: a hub id without huggingface_hub installed.
     """
     path = _path(name)
     if str(name) and path.is_dir():
+        _check_no_revision(name, revision, "a directory")
         return FoundModel(str(name), path, "directory")
     bundled = bundled_models()
     if str(name) in bundled:
+        _check_no_revision(name, revision, "a bundled model")
         return FoundModel(str(name), bundled[str(name)], "bundled")
     if str(name) and path.exists():
         raise ModelNotFound(
@@ -108,13 +117,37 @@ def resolve(name: str | Path, local_files_only: bool = False) -> FoundModel:
             "name the directory that holds config.json",
         )
     if isinstance(name, str) and HUB_ID.fullmatch(name) and not name.startswith("."):
-        return FoundModel(name, pull(name, local_files_only=local_files_only), "hub")
+        directory = pull(name, revision, local_files_only)
+        return FoundModel(name if revision is None else f"{name}@{revision}", directory, "hub")
     raise ModelNotFound(
         "A model has to be a directory, a bundled model or a hub id (owner/name)",
         f"{str(name)!r} is none of these",
         f"name a directory, one of {', '.join(bundled) or 'the bundled models (none here)'}, "
         "or an id such as Qwen/Qwen3-ASR-0.6B",
     )
+
+
+def _check_no_revision(name: str | Path, revision: str | None, kind: str) -> None:
+    if revision is not None:
+        raise UsageError(
+            "--revision is that of a model on the hub",
+            f"{str(name)!r} is {kind}",
+            "leave it out, or name a hub id",
+        )
+
+
+def _split(name: str, revision: str | None) -> tuple[str, str | None]:
+    """A hub id and its revision, which the name may hold."""
+    found = HUB_ID.fullmatch(name)
+    if found is None or found[2] is None:
+        return name, revision
+    if revision not in (None, found[2]):
+        raise UsageError(
+            "A model has one revision",
+            f"{name!r} and --revision {revision} name two",
+            "leave one of them out",
+        )
+    return found[1], found[2]
 
 
 def pull(
@@ -125,6 +158,12 @@ def pull(
 ) -> Path:
     """Fetch a model from the hub into the cache and return its directory.
 
+    Args:
+        name: OWNER/NAME, or OWNER/NAME@REVISION.
+        revision: branch, tag or commit; the main branch by default.
+        local_files_only: never use the network.
+        cache_dir: where the cache is, if not in its usual place.
+
     The cache is huggingface_hub's own: HF_HOME and HF_HUB_CACHE move it, HF_HUB_OFFLINE=1
     forbids the network.
 
@@ -132,6 +171,7 @@ def pull(
         ModelNotFound: the hub has no such model, cannot be reached, or the cache lacks it.
         MissingExtra: huggingface_hub is not installed.
     """
+    name, revision = _split(name, revision)
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -152,10 +192,11 @@ def pull(
     # the cache, a connection that breaks off) ends the same way for the caller; its kinds of
     # errors have changed with the library that it fetches with.
     except Exception as error:
+        asked = name if revision is None else f"{name}@{revision}"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelNotFound(
             "A hub id has to be in the cache or within reach",
-            f"{name!r} could not be fetched ({type(error).__name__}: {reason})",
+            f"{asked!r} could not be fetched ({type(error).__name__}: {reason})",
             "check the name and the network, or download the files and name their directory",
         ) from None
     return Path(directory)

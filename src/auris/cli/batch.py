@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from auris.cli.interrupt import INTERRUPTED, Interrupt, interruptible
 from auris.cli.options import (
-    BatchSeconds,
     BatchSize,
-    ChunkSeconds,
-    Context,
-    Device,
-    Dtype,
-    Language,
-    Languages,
-    Model,
-    Threads,
-    Vad,
-    listed,
+    CueOptions,
+    ModelOptions,
+    Speculate,
+    SpeechOptions,
+    with_options,
 )
-from auris.cli.output import chosen_formats, file_stem
+from auris.cli.output import chosen_formats, cue_style, file_stem, shown
+from auris.cli.progress import ProgressLine
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from auris.batching import Failure
     from auris.bulk import Found, ResultsFile
-    from auris.pipeline import Progress
+    from auris.calls import CallOptions
+    from auris.pipeline import AsrPipeline
+    from auris.subtitles import CueStyle
     from auris.transcript_files import TranscriptFiles
+    from auris.types import Transcript
 
 MOST_SHOWN = 20
 """Failures that are told at the end; all are in the results file."""
@@ -41,31 +37,31 @@ MOST_SHOWN = 20
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command()(batch)
+    app.command()(with_options(batch))
 
 
 def batch(
-    output: Annotated[Path, typer.Option(help="Results file, JSON lines; made or continued.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="Results file, made or continued: JSON lines, or one JSON array where the name "
+            "ends in .json."
+        ),
+    ],
+    model: ModelOptions,
+    speech: SpeechOptions,
+    cues: CueOptions,
     input_dir: Annotated[
         Path | None, typer.Option(help="Folder of recordings, with the folders in it.")
     ] = None,
     files: Annotated[
         str | None, typer.Option(help="Text file with a recording a line; - is standard input.")
     ] = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    threads: Threads = None,
+    speculate: Speculate = "none",
     batch_size: BatchSize = 8,
-    batch_seconds: BatchSeconds = None,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that read recordings ahead; results are the same.")
     ] = 0,
-    language: Language = "auto",
-    languages: Languages = None,
-    context: Context = "",
-    chunk_seconds: ChunkSeconds = None,
-    vad: Vad = None,
     output_format: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,65 +78,107 @@ def batch(
         bool, typer.Option("--retry", help="Try again what failed in an earlier run.")
     ] = False,
 ) -> None:
-    """Transcribe many recordings into one file of JSON lines.
+    """Transcribe many recordings into one results file.
 
     A run that broke off, however it did, is continued by the same command: finished recordings are
-    kept once, the others are done. The exit code is 1 when a recording failed.
+    kept once, the others are done. The exit code is 1 when a recording failed, and 130 after
+    Ctrl-C.
     """
+    speech.check()
     found = _found(input_dir, files)
     formats = sorted(chosen_formats(output_format or []))
-    beside = _beside(output_dir, formats, found, input_dir is not None)
-    from auris.batching import Failure
-    from auris.bulk import Outcome, ResultsFile, input_of, irregular, source_of
-    from auris.calls import reading_of
+    style = cue_style(formats, cues.max_line_width, cues.max_line_count)
+    beside = _beside(output_dir, formats, found, input_dir is not None, style)
+    from auris.bulk import ResultsFile, input_of
+    from auris.fingerprint import call_values
     from auris.pipeline import AsrPipeline
 
     if found.others:
         sys.stderr.write(f"auris: {found.others} files are no recordings by their names\n")
-    pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
-    reading = reading_of({"chunk_seconds": chunk_seconds, "vad": vad}, pipeline.traits)
+    pipeline = AsrPipeline.from_pretrained(model.model, speculate=speculate, **model.loading())
+    options = speech.call(model)
     run = {
         "model": pipeline.model.name,
-        "dtype": str(pipeline.backend.dtype).removeprefix("torch."),
-        "language": language,
-        "context": context,
-        "chunk_seconds": reading.chunk_seconds,
         "input": input_of(input_dir, found.names),
+        **call_values(pipeline, speech.language, speech.context, options),
     }
-    # Only what is asked, so that results of runs without these can be continued.
-    asked = {"languages": listed(languages), "vad": reading.vad, "formats": formats}
-    run |= {name: value for name, value in asked.items() if value}
+    # Only what is asked, so that results of runs without files beside them can be continued.
+    if formats:
+        run |= {"formats": formats, "cues": [style.max_line_width, style.max_line_count]}
     with ResultsFile(output, run) as results:
         if retry:
             results.forget_failures()
-        for name in list(results.missing(found.names)):
-            if failure := irregular(source_of(input_dir, name)):
-                results.append(Outcome(name, failure))
-        names = list(results.missing(found.names))
-        sources = [source_of(input_dir, name) for name in names]
-        with _bar(results, len(found.names)) as progress:
-            for number, result in pipeline.results(
-                sources,
-                language,
-                context,
-                batch_size=batch_size,
-                batch_seconds=batch_seconds,
-                workers=min(workers, len(sources)),
-                languages=listed(languages),
-                chunk_seconds=reading.chunk_seconds,
-                vad=reading.vad,
-                progress=progress,
-            ):
-                # Files come first: what the results name as done has its files.
-                if beside is not None and not isinstance(result, Failure):
-                    beside.write(names[number], result)
-                results.append(Outcome(names[number], result))
+        job = _Job(pipeline, input_dir, speech, options, results, beside)
+        done = sum(name in results for name in found.names)
+        with ProgressLine(len(found.names), done=done) as line, interruptible() as interrupt:
+            job.run(found.names, line, interrupt, batch_size, workers)
+        results.publish(found.names)
         failed = {name: results.failed[name] for name in found.names if name in results.failed}
-        sys.stderr.write(
-            f"auris: {len(found.names) - len(failed)} of {len(found.names)} recordings are "
-            f"transcribed in {str(output)!r}\n"
-        )
+        left = len(list(results.missing(found.names)))
+    done = len(found.names) - left - len(failed)
+    sys.stderr.write(
+        f"auris: {done} of {len(found.names)} recordings are transcribed in {str(output)!r}\n"
+    )
     _tell(failed)
+    if left and interrupt.is_set():
+        sys.stderr.write(
+            f"auris: interrupted: {left} recordings are left; the same command goes on with them\n"
+        )
+        raise typer.Exit(INTERRUPTED)
+    if failed:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a run does with its recordings."""
+
+    pipeline: AsrPipeline
+    folder: Path | None
+    speech: SpeechOptions
+    options: CallOptions
+    results: ResultsFile
+    beside: TranscriptFiles | None
+
+    def run(
+        self,
+        names: list[str],
+        line: ProgressLine,
+        interrupt: Interrupt,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        """Transcribe what is missing, until there is no more or the user has had enough."""
+        from auris.bulk import Outcome, irregular, source_of
+
+        for name in list(self.results.missing(names)):
+            if failure := irregular(source_of(self.folder, name)):
+                self.results.append(Outcome(name, failure))
+        missing = list(self.results.missing(names))
+        sources = [source_of(self.folder, name) for name in missing]
+        options = self.options.copy()
+        options["batch_size"] = batch_size
+        options["workers"] = min(workers, len(sources))
+        options["progress"] = line.show
+        options["cancel"] = interrupt
+        found = self.pipeline.results(sources, self.speech.language, self.speech.context, **options)
+        for number, result in found:
+            if interrupt.is_set():
+                return  # What was under way is not complete.
+            self._keep(missing[number], result, line)
+
+    def _keep(self, name: str, result: Transcript | Failure, line: ProgressLine) -> None:
+        from auris.batching import Failure
+        from auris.bulk import Outcome
+
+        if not isinstance(result, Failure):
+            # Files come first: what the results name as done has its files.
+            if self.beside is not None:
+                self.beside.write(name, result)
+            for warning in result.warnings:
+                if warning not in line.noted:
+                    line.note(f"{shown(name)}: {warning}")
+        self.results.append(Outcome(name, result))
 
 
 def _found(folder: Path | None, files: str | None) -> Found:
@@ -174,7 +212,7 @@ def _found(folder: Path | None, files: str | None) -> Found:
 
 
 def _beside(
-    directory: Path | None, formats: list[str], found: Found, folder: bool
+    directory: Path | None, formats: list[str], found: Found, folder: bool, style: CueStyle
 ) -> TranscriptFiles | None:
     """Files beside the results, if any are asked."""
     if (directory is None) != (not formats):
@@ -188,43 +226,12 @@ def _beside(
     from auris.transcript_files import TranscriptFiles, names_in_folder
 
     places = names_in_folder(found.names) if folder else {n: file_stem(n) for n in found.names}
-    return TranscriptFiles(directory, formats, places)
+    return TranscriptFiles(directory, formats, places, style)
 
 
 def _tell(failed: dict[str, str]) -> None:
-    """Failures with their reasons; ends the program if there are any."""
+    """Failures with their reasons."""
     for name, reason in list(failed.items())[:MOST_SHOWN]:
         sys.stderr.write(f"auris: {name}: {reason}\n")
     if len(failed) > MOST_SHOWN:
         sys.stderr.write(f"auris: and {len(failed) - MOST_SHOWN} more, see the results file\n")
-    if failed:
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _bar(results: ResultsFile, files: int) -> Iterator[Callable[[Progress], None] | None]:
-    """A bar on standard error, when that is a terminal: files, hours of audio, speed, time left."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress as columns
-    from rich.console import Console
-
-    already, began = len(results), time.monotonic()
-    with columns.Progress(
-        columns.BarColumn(),
-        columns.MofNCompleteColumn(),
-        columns.TextColumn(
-            "files, {task.fields[hours]:.2f} h, {task.fields[speed]:.0f} x real time,"
-        ),
-        columns.TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as bar:
-        task = bar.add_task("", total=files, completed=already, hours=0.0, speed=0.0)
-
-        def show(progress: Progress) -> None:
-            speed = progress.seconds / max(time.monotonic() - began, 1e-3)
-            done = already + progress.recordings
-            bar.update(task, completed=done, hours=progress.seconds / 3600, speed=speed)
-
-        yield show

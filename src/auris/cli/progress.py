@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -18,6 +19,9 @@ __all__ = ["ProgressLine", "clock", "stated_seconds"]
 MOST_HEADERS = 200
 """Headers of more recordings than these are not read before the work begins."""
 
+LOGGER = "auris"
+"""Whose messages are shown: those of this package."""
+
 BAR_COLUMNS, USUAL_COLUMNS = 24, 80
 
 CLEAR, UP = "\r\x1b[2K", "\x1b[A"
@@ -28,6 +32,8 @@ class ProgressLine:
 
     Results go to standard output as they are. Where both streams are one terminal, the line moves
     out of their way: it stands below an unfinished line of text.
+
+    What the package logs in the meantime is written to standard error, too, each message once.
 
     Args:
         files: recordings of the run.
@@ -43,13 +49,17 @@ class ProgressLine:
         self._line = ""
         self._column = 0
         self._drawn = False
+        self._log = _LogLines(self)
+        self.noted: set[str] = set()
 
     def __enter__(self) -> ProgressLine:
+        logging.getLogger(LOGGER).addHandler(self._log)
         self._draw(self._text(0.0, 0))
         return self
 
     def __exit__(self, *error: object) -> None:
         self._clear()
+        logging.getLogger(LOGGER).removeHandler(self._log)
 
     def show(self, progress: Progress) -> None:
         """Show how far the run has come."""
@@ -73,6 +83,7 @@ class ProgressLine:
 
     def note(self, text: str) -> None:
         """Write a line to standard error."""
+        self.noted.add(text)
         with self._aside(self._shown):
             sys.stderr.write(f"auris: {text}\n")
 
@@ -133,6 +144,19 @@ class ProgressLine:
         if 0 < share < 1:
             parts.append(f", {clock(spent * (1 - share) / share)} left")
         return "".join(parts)
+
+
+class _LogLines(logging.Handler):
+    """Messages of the package as lines beside the progress."""
+
+    def __init__(self, line: ProgressLine) -> None:
+        super().__init__(logging.WARNING)
+        self._line = line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._line.noted:
+            self._line.note(text)
 
 
 def _columns() -> int:
