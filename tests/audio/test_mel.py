@@ -53,7 +53,7 @@ LONGER = [24_000, 47_999, 48_000, 123_456, 480_000, 480_001, 960_000]
 
 @cache
 def extractor() -> Any:
-    transformers = pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers", minversion="5.23")
     return transformers.Qwen3ASRFeatureExtractor()
 
 

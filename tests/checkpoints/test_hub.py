@@ -162,10 +162,12 @@ def refusing_server(status: int) -> Iterator[tuple[str, list[str]]]:
 
 def online(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """Allow the network, and let the hub be at an address of this machine."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, utils
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", address)
+    # Before version 1.0 a session that was made offline stays so.
+    getattr(utils, "reset_sessions", lambda: None)()
 
 
 class TestHub:

@@ -94,7 +94,7 @@ def test_stages_of_a_run_are_whole(qwen_directory: Path, machine: Machine) -> No
 def test_ours_and_the_peer_decode_the_same_number_of_tokens(
     qwen_directory: Path, machine: Machine
 ) -> None:
-    pytest.importorskip("transformers")
+    pytest.importorskip("transformers", minversion="5.23")
     stages = list(
         compare([str(qwen_directory)], [0.7], 3, 1, machine, peers=["transformers"], device="cpu")
     )

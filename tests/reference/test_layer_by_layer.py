@@ -16,6 +16,8 @@ from auris.parity import Parity, Row, compare_states, comparison_clip, token_dif
 from auris.types import SAMPLE_RATE
 from tests.tiny_models import qwen_config, tone_speech, write_tiny
 
+pytest.importorskip("transformers", minversion="5.23")
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
 
 CONFIGS: dict[str, dict[str, Any]] = {

@@ -18,6 +18,8 @@ from auris.types import Segment
 from tests.recordings import write_wav
 from tests.tiny_models import ctc_config, qwen_config, write_tiny
 
+pytest.importorskip("transformers", minversion="5.23")
+
 SECONDS = {"short": 0.3, "chunk": 1.0, "window": 9.7, "long": 41.0}
 """The last one is cut into two pieces."""
 

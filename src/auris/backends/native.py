@@ -123,6 +123,16 @@ class _Pass(ctypes.Structure):
     ]
 
 
+ARGUMENTS = {
+    "auris_products": [POINTER(_Matrix), c_void_p, c_int64, c_void_p, c_int32],
+    "auris_best": [POINTER(_Matrix), c_void_p, c_int64, c_int32, *[c_void_p] * 4, c_int32],
+    "auris_extend": [POINTER(_Decoder), POINTER(_Cache), POINTER(_Pass), c_int32],
+    "auris_contextualize": [POINTER(_Encoder), *[c_void_p] * 2, c_int32, c_void_p, c_int32],
+    "auris_convolve": [POINTER(_Stem), c_void_p, *[c_int32] * 2, c_void_p, c_int32],
+}
+"""Of the functions that return a status."""
+
+
 def _check(status: int) -> None:
     """What a call returned.
 
@@ -174,46 +184,9 @@ def _opened(path: Path) -> ctypes.CDLL:
     library.auris_message.restype = c_char_p
     library.auris_instructions.restype = c_char_p
     library.auris_use.argtypes = [c_char_p]
-    library.auris_products.argtypes = [
-        POINTER(_Matrix),
-        c_void_p,
-        c_int64,
-        c_void_p,
-        c_int32,
-    ]
-    library.auris_products.restype = _check
-    library.auris_best.argtypes = [
-        POINTER(_Matrix),
-        c_void_p,
-        c_int64,
-        c_int32,
-        *[c_void_p] * 4,
-        c_int32,
-    ]
-    library.auris_best.restype = _check
-    library.auris_extend.argtypes = [
-        POINTER(_Decoder),
-        POINTER(_Cache),
-        POINTER(_Pass),
-        c_int32,
-    ]
-    library.auris_extend.restype = _check
-    library.auris_contextualize.argtypes = [
-        POINTER(_Encoder),
-        *[c_void_p] * 2,
-        c_int32,
-        c_void_p,
-        c_int32,
-    ]
-    library.auris_contextualize.restype = _check
-    library.auris_convolve.argtypes = [
-        POINTER(_Stem),
-        c_void_p,
-        *[c_int32] * 2,
-        c_void_p,
-        c_int32,
-    ]
-    library.auris_convolve.restype = _check
+    for name, arguments in ARGUMENTS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, _check
     return library
 
 
