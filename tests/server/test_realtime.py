@@ -299,7 +299,7 @@ def test_settings_change_as_a_whole_and_stay(live: Live) -> None:
     with talk(live.url, manual=False) as session:
         heard = session.update(
             turn_detection={"type": "server_vad", "threshold": 0.7},
-            transcription={"language": "en", "keywords": ["fan", "kitchen"]},
+            transcription={"language": "en", "delay": "high"},
         )["session"]["audio"]["input"]
         assert heard["turn_detection"] == {
             "type": "server_vad",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from auris.batching import Failure, KeptSegments, PieceDone, no_kept_segments
-from auris.errors import EngineError
+from auris.errors import EngineError, UnsupportedOption
 from auris.pipeline import CallOptions
 from auris.server.engine_queue import Priority
 from auris.server.failures import ApiError
@@ -27,6 +27,12 @@ def check_options(served: Served, asked: Asked) -> None:
     Raises:
         AurisError: it cannot.
     """
+    if asked.context and not served.live.traits.accepts_contexts:
+        raise UnsupportedOption(
+            "--context needs a model that was trained with contexts",
+            f"{served.name!r} was trained without any, and would write wrong text",
+            "leave it out",
+        )
     pipeline = served.pipelines[Priority.FILE]
     # The sources are none, so that this only asks.
     for _ in pipeline.updates([], asked.language, asked.context, **_options(served, asked)):

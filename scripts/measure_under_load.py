@@ -1,0 +1,250 @@
+#!/usr/bin/env python
+"""Measures how soon a server answers cheap requests and a short clip beside heavy callers.
+
+scripts/measure_under_load.py                 # starts `auris serve --model tiny` by itself
+scripts/measure_under_load.py --seconds 60 --callers 16
+
+Each of the heavy callers sends one kind of input again and again: MP3s of two hours, FLACs of 192 kHz
+and eight channels, uploads that trickle, jobs, and addresses of pages that answer slowly (those need
+`--allow-urls`, which fetches from public places only, so loopback ones are refused at once). The last
+line is a JSON object: for each cheap request and for the clip the 50th and 99th percentile and the
+longest of its times in seconds, and the load of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+
+from auris.audio.io import load
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "kitchen_fan.flac"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+CLIP_SECONDS = 5
+Samples = Any
+
+
+def encoded(blocks: Iterator[Samples], rate: int, form: str, codec: str, layout: str) -> bytes:
+    """Blocks of int16 [C, S] as a file."""
+    made = io.BytesIO()
+    with av.open(made, "w", format=form) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.layout = layout
+        for block in blocks:
+            packed = np.ascontiguousarray(block.T.reshape(1, -1))
+            frame = av.AudioFrame.from_ndarray(packed, "s16", layout)
+            frame.sample_rate = rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return made.getvalue()
+
+
+def speech() -> Samples:
+    """Speech of 16 kHz as int16 [S]."""
+    return (load(EXAMPLE).samples * 32767).astype(np.int16)
+
+
+def clip() -> bytes:
+    """A recording of `CLIP_SECONDS`."""
+    said = np.resize(speech(), CLIP_SECONDS * 16_000)
+    return encoded(iter([said[None]]), 16_000, "wav", "pcm_s16le", "mono")
+
+
+def long_mp3(seconds: int) -> bytes:
+    """Speech, repeated for hours."""
+    minute = np.resize(speech(), 60 * 16_000)[None]
+    return encoded(itertools.repeat(minute, seconds // 60), 16_000, "mp3", "libmp3lame", "mono")
+
+
+def wide_flac(seconds: int) -> bytes:
+    """Noise at the highest rate and with as many channels as a server takes."""
+    random = np.random.default_rng(0)
+    block = random.integers(-64, 64, (8, 192_000), np.int16)
+    return encoded(itertools.repeat(block, seconds), 192_000, "flac", "flac", "7.1")
+
+
+class Times:
+    """Times of answers by what was asked."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.statuses: dict[str, Counter[int]] = defaultdict(Counter)
+
+    def take(self, name: str, ask: Callable[[], httpx.Response]) -> httpx.Response:
+        """Ask, and keep how long it took."""
+        began = time.perf_counter()
+        answer = ask()
+        seconds = time.perf_counter() - began
+        with self._lock:
+            self.seconds[name].append(seconds)
+            self.statuses[name][answer.status_code] += 1
+        return answer
+
+    def summary(self, name: str) -> dict[str, Any]:
+        """Percentiles of one kind."""
+        seconds = sorted(self.seconds[name])
+        place = {"p50": len(seconds) // 2, "p99": len(seconds) * 99 // 100}
+        shown = {key: round(seconds[index], 3) for key, index in place.items()} if seconds else {}
+        longest = round(max(seconds, default=0.0), 3)
+        return {
+            "count": len(seconds),
+            **shown,
+            "max": longest,
+            "statuses": dict(self.statuses[name]),
+        }
+
+
+def post(client: httpx.Client, path: str, data: bytes, **fields: str) -> httpx.Response:
+    """Send a recording."""
+    return client.post(path, files={"file": ("a", data)}, data={"model": "tiny", **fields})
+
+
+def trickle(url: str, until: threading.Event) -> None:
+    """Send an upload a little at a time, as slowly as is allowed."""
+    host, port = url.removeprefix("http://").split(":")
+    head = (
+        f"POST {TRANSCRIPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; "
+        'name="file"; filename="a"\r\n\r\n'
+    )
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode())
+        while not until.wait(0.1):
+            connection.sendall(bytes(500))
+
+
+def heavy_callers(
+    url: str, arguments: argparse.Namespace
+) -> list[Callable[[threading.Event], None]]:
+    """What each of the heavy callers does until it is told to stop."""
+    mp3, flac = long_mp3(arguments.mp3_seconds), wide_flac(arguments.flac_seconds)
+    print(f"an MP3 of {len(mp3) / 1e6:.0f} MB, a FLAC of {len(flac) / 1e6:.0f} MB", file=sys.stderr)
+
+    def repeated(path: str, data: bytes, **fields: str) -> Callable[[threading.Event], None]:
+        def call(stop: threading.Event) -> None:
+            with httpx.Client(base_url=url, timeout=600) as client:
+                while not stop.is_set():
+                    with contextlib.suppress(httpx.TransportError):
+                        answer = post(client, path, data, **fields)
+                        if answer.status_code == 429:
+                            stop.wait(min(float(answer.headers["retry-after"]), 5))
+
+        return call
+
+    def by_url(stop: threading.Event) -> None:
+        with httpx.Client(base_url=url, timeout=600) as client:
+            while not stop.wait(0.5):
+                given = {"model": "tiny", "url": f"{url}/openapi.json"}
+                with contextlib.suppress(httpx.TransportError):
+                    client.post(TRANSCRIPTIONS, data=given)
+
+    def trickling(stop: threading.Event) -> None:
+        while not stop.is_set():
+            trickle(url, stop)
+
+    kinds = [
+        repeated(TRANSCRIPTIONS, mp3),
+        repeated(TRANSCRIPTIONS, flac),
+        repeated(TRANSCRIPTIONS, mp3, stream="true"),
+        trickling,
+        repeated(TRANSCRIPTIONS, flac, response_format="diarized_json"),
+        repeated("/v1/jobs", mp3),
+        repeated(TRANSCRIPTIONS, mp3, **{"response_format": "srt"}),
+        by_url,
+    ]
+    return [kinds[number % len(kinds)] for number in range(arguments.callers)]
+
+
+def measured(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Times beside the heavy callers."""
+    times, short, stop = Times(), clip(), threading.Event()
+    heavy = heavy_callers(url, arguments)
+    with httpx.Client(base_url=url, timeout=600) as client:
+        post(client, TRANSCRIPTIONS, short).raise_for_status()
+        job = post(client, "/v1/jobs", short).json()["id"]
+        threads = [threading.Thread(target=call, args=(stop,), daemon=True) for call in heavy]
+        for thread in threads:
+            thread.start()
+        stop.wait(arguments.settle)
+        until = time.monotonic() + arguments.seconds
+
+        def clips() -> None:
+            with httpx.Client(base_url=url, timeout=600) as own:
+                while time.monotonic() < until:
+                    times.take("clip", lambda: post(own, TRANSCRIPTIONS, short))
+
+        sending = threading.Thread(target=clips)
+        sending.start()
+        cheap = ("/health", "/v1/models", "/metrics", f"/v1/jobs/{job}")
+        while time.monotonic() < until:
+            for path in cheap:
+                times.take(path, lambda path=path: client.get(path))  # type: ignore[misc]
+            time.sleep(0.05)
+        sending.join()
+        stop.set()
+        log_in_flight = re.search(r"audio_seconds_in_flight (\S+)", client.get("/metrics").text)
+    names = {path: path for path in cheap[:3]} | {cheap[3]: "job status", "clip": "clip of 5 s"}
+    return {
+        "callers": arguments.callers,
+        "seconds": arguments.seconds,
+        **{shown: times.summary(name) for name, shown in names.items()},
+        "audio_seconds_in_flight": float(log_in_flight.group(1)) if log_in_flight else None,
+        "processors": os.cpu_count(),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+    }
+
+
+@contextlib.contextmanager
+def server(arguments: argparse.Namespace) -> Iterator[str]:
+    """A server of its own."""
+    command = [sys.executable, "-m", "auris", "serve", "--model", "tiny", "--device", "cpu"]
+    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w+") as log:
+        state = ["--port", "0", "--state-dir", str(Path(folder) / "state"), "--allow-urls"]
+        process = subprocess.Popen([*command, *state, "--stop-seconds", "1"], stderr=log)
+        try:
+            while not (found := re.search(r"running on (\S+)", Path(log.name).read_text())):
+                assert process.poll() is None, Path(log.name).read_text()
+                time.sleep(0.1)
+            yield found.group(1)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", help="a running server; by default one is started")
+    parser.add_argument("--callers", type=int, default=16, help="heavy ones")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--settle", type=float, default=5.0, help="seconds before it is measured")
+    parser.add_argument("--mp3-seconds", type=int, default=7200)
+    parser.add_argument("--flac-seconds", type=int, default=60)
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        url = arguments.url or stack.enter_context(server(arguments))
+        print(json.dumps(measured(url, arguments)))
+
+
+if __name__ == "__main__":
+    main()
