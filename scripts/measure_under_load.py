@@ -4,11 +4,11 @@
 scripts/measure_under_load.py                 # starts `auris serve --model tiny` by itself
 scripts/measure_under_load.py --seconds 60 --callers 16
 
-Each of the heavy callers sends one kind of input again and again: MP3s of two hours, FLACs of 192 kHz
-and eight channels, uploads that trickle, jobs, and addresses of pages that answer slowly (those need
-`--allow-urls`, which fetches from public places only, so loopback ones are refused at once). The last
-line is a JSON object: for each cheap request and for the clip the 50th and 99th percentile and the
-longest of its times in seconds, and the load of the machine.
+Each of the heavy callers sends one kind of input again and again: MP3s of two hours, FLACs of
+192 kHz and eight channels, uploads that trickle, jobs, and addresses of recordings, which are
+refused, since they are on this machine. The last line is a JSON object: for each cheap request and
+for the clip the 50th and 99th percentile and the longest of its times in seconds, and the load of
+the machine.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def clip() -> bytes:
 
 
 def long_mp3(seconds: int) -> bytes:
-    """Speech, repeated for hours."""
+    """A minute of speech, repeated: frames of MP3 can follow each other in any order."""
     minute = np.resize(speech(), 60 * 16_000)[None]
-    return encoded(itertools.repeat(minute, seconds // 60), 16_000, "mp3", "libmp3lame", "mono")
+    return encoded(iter([minute]), 16_000, "mp3", "libmp3lame", "mono") * (seconds // 60)
 
 
 def wide_flac(seconds: int) -> bytes:
@@ -124,8 +124,8 @@ def trickle(url: str, until: threading.Event) -> None:
     host, port = url.removeprefix("http://").split(":")
     head = (
         f"POST {TRANSCRIPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n"
-        "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; "
-        'name="file"; filename="a"\r\n\r\n'
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     )
     with contextlib.suppress(OSError), socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode())
@@ -169,7 +169,7 @@ def heavy_callers(
         trickling,
         repeated(TRANSCRIPTIONS, flac, response_format="diarized_json"),
         repeated("/v1/jobs", mp3),
-        repeated(TRANSCRIPTIONS, mp3, **{"response_format": "srt"}),
+        repeated(TRANSCRIPTIONS, mp3, response_format="srt"),
         by_url,
     ]
     return [kinds[number % len(kinds)] for number in range(arguments.callers)]
@@ -202,13 +202,15 @@ def measured(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
             time.sleep(0.05)
         sending.join()
         stop.set()
-        log_in_flight = re.search(r"audio_seconds_in_flight (\S+)", client.get("/metrics").text)
+        shown = client.get("/metrics").text
+    in_flight = re.search(r"^auris_audio_seconds_in_flight (\S+)$", shown, re.MULTILINE)
+    assert in_flight is not None
     names = {path: path for path in cheap[:3]} | {cheap[3]: "job status", "clip": "clip of 5 s"}
     return {
         "callers": arguments.callers,
         "seconds": arguments.seconds,
-        **{shown: times.summary(name) for name, shown in names.items()},
-        "audio_seconds_in_flight": float(log_in_flight.group(1)) if log_in_flight else None,
+        **{label: times.summary(name) for name, label in names.items()},
+        "audio_seconds_in_flight": float(in_flight.group(1)),
         "processors": os.cpu_count(),
         "load_average": [round(load, 1) for load in os.getloadavg()],
     }

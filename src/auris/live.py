@@ -203,6 +203,9 @@ class LiveQwen:
         if last is not voice:
             self._voices[voice.row] = last
             last.row = voice.row
+        if not self._voices:
+            # It may have grown with a long prompt or a long chunk; the next stream begins anew.
+            self._cache = None
 
     def decode(self, turns: Sequence[Turn]) -> list[tuple[Attempt, Cost]]:
         """See `LiveRecognizer.decode`."""

@@ -12,6 +12,8 @@ import pytest
 
 from auris import AsrPipeline
 from auris.audio.io import load
+from auris.server.engine import Load
+from auris.server.metrics import Metrics
 from auris.server.settings import Settings
 from auris.text.languages import LANGUAGES
 from tests.audio.media import encode, pcm
@@ -303,3 +305,29 @@ def test_unknown_places_have_the_api_s_errors(live: Live) -> None:
             assert error["message"].startswith("Invalid 'limit': it has to be ")
             assert f", but is '{value[:40]}': correct it" in error["message"]
         assert client.get("/v1/models/tiny-ctc").json()["id"] == "tiny-ctc"
+
+
+def test_counters_keep_their_digits() -> None:
+    """With six digits, a counter above a million stood still for a while, then jumped."""
+    metrics = Metrics()
+    load = Load(2, 1, 1_234_567.875, 7_654_321.25, 0.5)
+    metrics.observe({"tiny": load}, 1_000_000.0625, 3)
+    metrics.count("realtime_items", 12_345_678)
+    text = metrics.text({"queued": 1_234_567}).decode()
+    shown = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(shown['auris_engine_audio_seconds_total{model="tiny"}']) == 1_234_567.875
+    assert float(shown['auris_engine_busy_seconds_total{model="tiny"}']) == 7_654_321.25
+    assert float(shown["auris_audio_seconds_in_flight"]) == 1_000_000.0625
+    assert float(shown["auris_realtime_items_total"]) == 12_345_678
+    assert float(shown['auris_jobs{status="queued"}']) == 1_234_567
+    assert shown['auris_pieces_waiting{model="tiny"}'] == "2.0"
+
+
+def test_usage_does_not_count_silence_that_was_left_out(live: Live) -> None:
+    """Two sentences around half a minute of silence cost hardly more than around a second of it."""
+    used = [
+        live.transcribe(speech(2, pause=pause), chunking_strategy="auto").json()["usage"]
+        for pause in (1.0, 30.0)
+    ]
+    audio = [one["input_token_details"]["audio_tokens"] for one in used]
+    assert audio[1] < audio[0] + 60

@@ -55,26 +55,36 @@ def most_connections() -> int:
     return max(16, (files - RESERVED_FILES - 2 * BACKLOG) // 3)
 
 
-class _WriteGuard:
-    """Ends a connection whose client takes nothing for too long."""
+class _TakenInTime(asyncio.Protocol):
+    """A protocol whose client has to take what is sent; otherwise the connection is cut off."""
 
-    def __init__(self) -> None:
-        self._timer: asyncio.TimerHandle | None = None
+    transport: asyncio.Transport
+    _cut_off: asyncio.TimerHandle | None = None
 
-    def begin(self, transport: asyncio.Transport) -> None:
-        """The client has to take something soon."""
-        self.end()
+    def pause_writing(self) -> None:
+        """The client is slower than what is sent."""
+        super().pause_writing()
+        self._stop_waiting()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(WRITE_SECONDS, transport.abort)
+        self._cut_off = loop.call_later(WRITE_SECONDS, self.transport.abort)
 
-    def end(self) -> None:
-        """It did."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def resume_writing(self) -> None:
+        """The client took some of it."""
+        super().resume_writing()
+        self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _stop_waiting(self) -> None:
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+            self._cut_off = None
 
 
-class GuardedHttp(H11Protocol):
+class GuardedHttp(_TakenInTime, H11Protocol):
     """An HTTP connection with a limit for the time in which no request is under way.
 
     uvicorn's own limit is for the time after an answer, and ends with the first byte of the next
@@ -92,7 +102,6 @@ class GuardedHttp(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.waiting_since: float | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._writing = _WriteGuard()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; the first request has to come soon."""
@@ -116,18 +125,7 @@ class GuardedHttp(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         self._request_began()
-        self._writing.end()
         super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """The client is slower than the answer."""
-        super().pause_writing()
-        self._writing.begin(self.transport)
-
-    def resume_writing(self) -> None:
-        """The client took some of it."""
-        super().resume_writing()
-        self._writing.end()
 
     def make_room(self) -> None:
         """End at once, for another connection."""
@@ -154,27 +152,8 @@ class GuardedHttp(H11Protocol):
             self._deadline = None
 
 
-class GuardedWebSocket(WebSocketsSansIOProtocol):
+class GuardedWebSocket(_TakenInTime, WebSocketsSansIOProtocol):
     """A WebSocket whose client has to take what is sent."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._writing = _WriteGuard()
-
-    def pause_writing(self) -> None:
-        """The client is slower than the messages."""
-        super().pause_writing()
-        self._writing.begin(self.transport)
-
-    def resume_writing(self) -> None:
-        """The client took some of them."""
-        super().resume_writing()
-        self._writing.end()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
-        self._writing.end()
-        super().connection_lost(exc)
 
 
 def _make_room(connections: Any) -> None:
