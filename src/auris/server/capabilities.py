@@ -6,7 +6,6 @@ from typing import Any
 
 from auris.errors import AurisError
 from auris.server.calls import check_options
-from auris.server.engine_queue import Priority
 from auris.server.form import Asked
 from auris.server.serving import Served
 from auris.text.languages import LANGUAGES
@@ -17,15 +16,13 @@ __all__ = ["capabilities"]
 def capabilities(served: Served) -> dict[str, Any]:
     """What a call may ask of a model: languages by code, a prompt, times of words.
 
-    The checks of a call say it, so that the two never differ. A context that a model was not
-    trained for is ignored, so it cannot be asked for.
+    The checks of a call say it, so that the two never differ.
     """
-    traits = served.pipelines[Priority.FILE].traits
     return {
         "languages": [
             code for code, name in LANGUAGES.items() if _can(served, Asked("", language=name))
         ],
-        "prompt": traits.accepts_contexts and _can(served, Asked("", context="a")),
+        "prompt": _can(served, Asked("", context="a")),
         "words": _can(served, Asked("", words=True)),
     }
 

@@ -19,13 +19,15 @@ __all__ = ["router"]
 router = APIRouter(tags=["status"])
 
 
-def _model(name: str, served: Served) -> dict[str, Any]:
+def _model(server: Server, name: str, served: Served) -> dict[str, Any]:
+    if served.name not in server.capabilities:
+        server.capabilities[served.name] = capabilities(served)
     return {
         "id": name,
         "object": "model",
         "created": served.since,
         "owned_by": "auris",
-        "capabilities": capabilities(served),
+        "capabilities": server.capabilities[served.name],
     }
 
 
@@ -35,7 +37,7 @@ async def models(request: Request) -> dict[str, Any]:
     server: Server = request.app.state.server
     names = list(server.serving.names())
     # The first question may load what a model keeps beside its weights.
-    data = await server.look(lambda: [_model(name, served) for name, served in names])
+    data = await server.look(lambda: [_model(server, name, served) for name, served in names])
     return {"object": "list", "data": data}
 
 
@@ -44,7 +46,7 @@ async def model(request: Request, model: str) -> dict[str, Any]:
     """One of them."""
     server: Server = request.app.state.server
     served = server.serving.pick(model)
-    return await server.look(lambda: _model(model, served))
+    return await server.look(lambda: _model(server, model, served))
 
 
 @router.get("/health", **HEALTH)
