@@ -84,6 +84,36 @@ def test_a_run_is_resumed_with_its_own_recipe(
         train_here(tiny(max_steps=2), Sources([data]), tmp_path / "run", resume=True)
 
 
+def test_a_run_exports_the_mean_of_its_checkpoints(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
+    recipe = tiny(
+        max_steps=8, decay_steps=0, checkpoint_steps=3, average_over=4, augment_from_epoch=99
+    )
+    run = tmp_path / "run"
+    train_here(recipe, Sources([data]), run)
+    after = {steps: stopped_after(steps, recipe, data, tmp_path) for steps in (3, 6)}
+    mean = load_file(run / "average" / "model.safetensors")
+    for name, weight in mean.items():
+        assert torch.allclose(weight, (after[3][name] + after[6][name]) / 2, atol=1e-6), name
+    exported = load_file(run / "model" / "model.safetensors")
+    asked = export_run(run, tmp_path / "asked", "average")
+    last = export_run(run, tmp_path / "last", "last")
+    same = load_file(asked / "model.safetensors")
+    assert all(torch.equal(exported[name], same[name]) for name in exported)
+    newest = load_file(last / "model.safetensors")
+    assert not all(torch.equal(exported[name], newest[name]) for name in exported)
+
+
+def stopped_after(
+    steps: int, recipe: CtcRecipe, data: Path, tmp_path: Path
+) -> dict[str, torch.Tensor]:
+    """The weights of a run at a step, by a run that is that long at the same steady rate."""
+    shorter = dataclasses.replace(recipe, max_steps=steps, average_over=0)
+    train_here(shorter, Sources([data]), tmp_path / f"after{steps}")
+    return load_file(tmp_path / f"after{steps}" / "last" / "model.safetensors")
+
+
 def test_only_kept_checkpoints_are_exported(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="best and last"):
         export_run(tmp_path, tmp_path / "model", "middle")

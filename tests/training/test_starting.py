@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from auris.errors import CheckpointError, TrainingError
@@ -16,6 +17,7 @@ from auris.training.examples import TrainingBatch
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
 from auris.training.run import RunOptions, Sources, export_run, train
 from auris.training.starting import check_start, load_start, start_units
+from auris.training.state import update_average
 from tests.training.conftest import quiet
 from tests.training.tones import tones, write_wav
 
@@ -124,3 +126,15 @@ def test_a_folder_without_a_model_is_refused(data: Path, tmp_path: Path, tiny: M
     (tmp_path / "empty").mkdir()
     with pytest.raises((TrainingError, CheckpointError)):
         run(tiny(max_steps=1), data, tmp_path / "second", tmp_path / "empty")
+
+
+def test_a_mean_of_weights_counts_each_step_once(tmp_path: Path) -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    for step, weight in ((1, 2.0), (2, 4.0), (2, 99.0), (3, 6.0), (4, 8.0)):
+        torch.nn.init.constant_(model.weight, weight)
+        update_average(tmp_path / "average", model, 3, step)
+    kept = load_file(tmp_path / "average" / "model.safetensors")
+    # The mean of 2, 4 and 6, of which 8 then takes a third.
+    assert float(kept["weight"]) == pytest.approx(4.0 + (8.0 - 4.0) / 3)
+    with pytest.raises(TrainingError, match="its own model"):
+        update_average(tmp_path / "average", torch.nn.Linear(2, 1), 3, 5)

@@ -159,7 +159,13 @@ def asr(
 def export(
     run: Annotated[Path, typer.Option(help="Folder of a run.")],
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
-    checkpoint: Annotated[str, typer.Option(help="Which checkpoint: best or last.")] = "best",
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Which checkpoint: best, last or average; by default average where the run has "
+            "one, else best."
+        ),
+    ] = None,
     dtype: Dtype = "float16",
 ) -> None:
     """Write a checkpoint of a run, finished or not, as a model directory."""

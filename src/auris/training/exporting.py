@@ -12,7 +12,7 @@ from auris.errors import ConfigError, TensorError, TrainingError, UsageError
 from auris.training.building import build_task
 from auris.training.data import TrainedOn
 from auris.training.folder import RunFolder
-from auris.training.state import BEST, LAST, load_weights
+from auris.training.state import AVERAGE, BEST, LAST, load_weights
 from auris.training.tasks import Task
 
 __all__ = ["DTYPES", "check_export", "dtype_named", "export_run"]
@@ -58,7 +58,9 @@ def check_export(task: Task, dtype: torch.dtype) -> None:
         ) from error
 
 
-def export_run(run: Path, out: Path, which: str = BEST, dtype: torch.dtype = torch.float16) -> Path:
+def export_run(
+    run: Path, out: Path, which: str | None = None, dtype: torch.dtype = torch.float16
+) -> Path:
     """Write a checkpoint of a run as a model directory.
 
     What is at `out` is replaced if it is a model, apart from its card (README.md), and only when
@@ -66,16 +68,17 @@ def export_run(run: Path, out: Path, which: str = BEST, dtype: torch.dtype = tor
 
     Args:
         run: the run's folder.
-        which: "best" or "last".
+        which: "best", "last" or "average"; by default "average" where the run has one, else "best".
         dtype: type of the written weights.
 
     Raises:
         TrainingError: the folder holds no such checkpoint, or its weights do not fit into `dtype`.
         UsageError: `out` is a directory that holds no model, or the model that the run began with.
     """
-    if which not in (BEST, LAST):
+    which = which or (AVERAGE if (run / AVERAGE).exists() else BEST)
+    if which not in (BEST, LAST, AVERAGE):
         raise TrainingError(
-            f"a run keeps the checkpoints {BEST} and {LAST}",
+            f"a run keeps the checkpoints {BEST} and {LAST}, and {AVERAGE} with average_over",
             f"{which} was asked for",
             "choose one of them",
         )

@@ -17,7 +17,7 @@ from auris.text.tokenizer import Tokenizer
 from auris.training.data import TrainedOn
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import CURVE, LOG, STEPS, TENSORBOARD
-from auris.training.state import BEST, LAST, NEW, OLD
+from auris.training.state import AVERAGE, BEST, LAST, NEW, OLD
 
 __all__ = ["RECIPES", "RunFolder"]
 
@@ -164,7 +164,8 @@ class RunFolder:
         """Forget a run that never saved a checkpoint."""
         for name in (STEPS, LOG, CURVE):
             (self.path / name).unlink(missing_ok=True)
-        for name in (LAST + NEW, BEST, BEST + NEW, BEST + OLD, TENSORBOARD):
+        checkpoints = [name + end for name in (BEST, AVERAGE) for end in ("", NEW, OLD)]
+        for name in (LAST + NEW, *checkpoints, TENSORBOARD):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def write_report(self, text: str) -> None:

@@ -36,7 +36,7 @@ from auris.training.progress import TrainingProgress
 from auris.training.recipes import Recipe
 from auris.training.reports import RunLogger
 from auris.training.score import DevScores, score
-from auris.training.state import BEST, LAST, load_state, save_state
+from auris.training.state import AVERAGE, BEST, LAST, load_state, save_state, update_average
 from auris.training.stopping import StopSignals
 from auris.training.tasks import Task
 
@@ -180,6 +180,9 @@ class Trainer:
                 self.logger.step(progress.step, progress.epoch + 1, loss, rate, now - started)
             started = now
             if progress.step % recipe.checkpoint_steps == 0:
+                if recipe.average_over and self._leads:
+                    over = recipe.average_over
+                    update_average(self.out / AVERAGE, self.model, over, progress.step)
                 self._save(LAST)
             self._stop_if_asked(save=True)
             if progress.step == self.steps:

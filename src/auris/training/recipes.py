@@ -27,7 +27,11 @@ from auris.types import SAMPLE_RATE
 
 __all__ = ["AsrRecipe", "CtcRecipe", "Recipe", "TextForm", "TuneRecipe"]
 
-MOST_SILENCE, MOST_EPOCHS, MOST_RANK = 10, 10_000, 1 << 12
+MOST_EPOCHS, MOST_RANK = 10_000, 1 << 12
+
+NEVER_NEGATIVE = "wd warmup_steps decay_steps join_copies join_shorter average_over"
+SHARES = {"silence_share": 10, "long_share": 1, "context_share": 1}
+"""Keys from 0 on, and keys from 0 to a limit."""
 
 DEFAULT_EPOCHS = 10
 """Length of a run whose recipe has neither epochs nor max_steps."""
@@ -47,8 +51,7 @@ class Recipe:
 
     Attributes:
         lr, wd, warmup_steps: AdamW with linear warm-up, then half a cosine down to 0.
-        decay_steps: length of that half cosine at the end of the run, with the highest rate before
-            it; None for all steps after the warm-up.
+        decay_steps: length of that half cosine; None for all steps after the warm-up.
         epochs, max_steps: length of the run; at most one of them, by default 10 epochs.
         batch_seconds: audio in a batch, over all processes together.
         gradient_accumulation_steps: batches whose gradients are averaged in one step.
@@ -70,6 +73,7 @@ class Recipe:
         context_share: share of the examples without a prompt of their own that get a context drawn
             from the texts of the run; see `auris.training.contexts`.
         checkpoint_steps: steps between checkpoints; one is also written after every epoch.
+        average_over: checkpoints that the mean of the newest ones goes over; 0 keeps no mean.
         bf16: compute in bfloat16 where torch's autocast does; weights stay float32.
     """
 
@@ -95,6 +99,7 @@ class Recipe:
     silence_share: float = 0.0
     context_share: float = 0.0
     checkpoint_steps: int = 250
+    average_over: int = 0
     bf16: bool = True
 
     @property
@@ -122,7 +127,7 @@ class Recipe:
             "lr batch_seconds max_grad_norm augment_from_epoch checkpoint_steps join_most "
             "long_seconds gradient_accumulation_steps"
         )
-        for name in ("wd", "warmup_steps", "decay_steps", "join_copies", "join_shorter"):
+        for name in NEVER_NEGATIVE.split():
             self._require((getattr(self, name) or 0) >= 0, f"{name} must not be negative", name)
         self._require(0 <= self.val_split < 1, "val_split has to lie in [0, 1)", "val_split")
         self._require(
@@ -134,11 +139,7 @@ class Recipe:
                 f"batch_seconds has to hold a row of max_mel_length ({self.max_mel_length} frames)",
                 "batch_seconds",
             )
-        for name, most in (
-            ("silence_share", MOST_SILENCE),
-            ("long_share", 1),
-            ("context_share", 1),
-        ):
+        for name, most in SHARES.items():
             self._require(0 <= getattr(self, name) <= most, f"{name} lies in 0..{most}", name)
         self._require(self.join_most > 1, "join_most has to be at least 2", "join_most")
         self._require(0 <= self.seed < 1 << 63, "seed has to be from 0 to 2**63 - 1", "seed")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from auris.errors import OutputError, TrainingError
 
 __all__ = [
+    "AVERAGE",
     "BEST",
     "LAST",
     "NEW",
@@ -25,11 +26,12 @@ __all__ = [
     "load_state",
     "load_weights",
     "save_state",
+    "update_average",
     "weights_file",
 ]
 
-LAST, BEST = "last", "best"
-"""Checkpoints of a run."""
+LAST, BEST, AVERAGE = "last", "best", "average"
+"""Checkpoints of a run; the third is the mean of the newest ones."""
 
 NEW, OLD = ".new", ".old"
 """What a checkpoint's name ends with while it is written, and when it is about to go."""
@@ -51,13 +53,53 @@ def save_state(
     Raises:
         OutputError: it cannot be written; the older one stays.
     """
+    moments = None if optimizer is None else _moments(model, optimizer)
+    _replace(folder, _trained(model), moments, progress)
+
+
+def update_average(folder: Path, model: nn.Module, over: int, step: int) -> None:
+    """Add a model to a running mean of weights, in which it counts for one part in `over`.
+
+    Of fewer models each counts as much. A step that is in the mean already, as of a run that broke
+    off before it saved its checkpoint, is not added again. Izmailov et al., "Averaging weights
+    leads to wider optima and better generalization" (2018).
+
+    Raises:
+        TrainingError: the mean is of another model.
+        OutputError: it cannot be written; the older one stays.
+    """
+    mean, count = dict(_trained(model)), 0
+    before = _whole(folder)
+    if before.exists():
+        try:
+            stored = load_file(before / WEIGHTS)
+            said = json.loads((before / PROGRESS).read_text(encoding="utf-8"))
+            if said["step"] >= step:
+                return
+            count = min(said["checkpoints"], over - 1)
+            for name, weight in mean.items():
+                if weight.is_floating_point():
+                    mean[name] = stored[name].lerp(weight.detach().cpu(), 1.0 / (count + 1))
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise TrainingError(
+                "the mean of a run's checkpoints has to be of its own model",
+                f"{before}: {_first_line(error)}",
+                "remove that folder, then resume the run",
+            ) from error
+    _replace(folder, mean, None, {"checkpoints": count + 1, "step": step})
+
+
+def _replace(
+    folder: Path, weights: Mapping[str, Tensor], moments: dict[str, Tensor] | None, progress: Any
+) -> None:
+    """Write a checkpoint's files; errors as of `save_state`."""
     fresh, old = (folder.with_name(folder.name + end) for end in (NEW, OLD))
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        save_file({name: t.contiguous() for name, t in _trained(model).items()}, fresh / WEIGHTS)
-        if optimizer is not None:
-            save_file(_moments(model, optimizer), fresh / OPTIMIZER)
+        save_file({name: t.contiguous() for name, t in weights.items()}, fresh / WEIGHTS)
+        if moments is not None:
+            save_file(moments, fresh / OPTIMIZER)
         (fresh / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
         for file in fresh.iterdir():  # On the disk before the older one goes.
             with open(file, "rb") as written:
