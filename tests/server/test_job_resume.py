@@ -59,7 +59,7 @@ def _accept(store: JobStore, serving: Serving, asked: Asked, data: bytes) -> str
     return store.accept("me", asked, digest, io.BytesIO(data), 10).id
 
 
-def _undisturbed(
+def undisturbed(
     directory: Path, settings: Settings, asked: Asked, data: bytes
 ) -> tuple[dict[str, Any], float]:
     """The answers of a job that nothing stopped, and the seconds of audio that were recognized."""
@@ -95,7 +95,7 @@ def _interrupted(directory: Path, asked: Asked, data: bytes, segments: int = 5) 
 def _check_continued(directory: Path, after: Settings, asked: Asked, data: bytes) -> None:
     """An interrupted job has the answers of an undisturbed one with the options of its end, and
     what was kept is recognized again only where they changed."""
-    expected, seconds = _undisturbed(directory / "undisturbed", after, asked, data)
+    expected, seconds = undisturbed(directory / "undisturbed", after, asked, data)
     job = _interrupted(directory / "state", asked, data)
     with working(directory / "state", after) as (store, serving, workers):
         workers.start()

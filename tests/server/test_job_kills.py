@@ -1,0 +1,156 @@
+"""Servers that are killed at random moments: every result is that of an undisturbed run.
+
+AURIS_TEST_KILLS is how many kills there are (3), AURIS_TEST_SEED chooses their moments (0).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from auris.server.form import Asked
+from auris.server.settings import Settings
+from tests.server.live import until
+from tests.server.test_job_resume import undisturbed, with_silences
+from tests.server.test_program import POSIX, SERVE, Program, serving
+
+KILLS = int(os.environ.get("AURIS_TEST_KILLS", "3"))
+SEED = int(os.environ.get("AURIS_TEST_SEED", "0"))
+
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"chunk_seconds": 3.0},
+    {"chunk_seconds": 8.0},
+    {"dtype": "int8"},
+    {"dtype": "bfloat16", "chunk_seconds": 4.0},
+)
+"""Options of a server: as of `Settings`."""
+
+FORMS: tuple[dict[str, Any], ...] = (
+    {"response_format": "verbose_json"},
+    {
+        "response_format": "verbose_json",
+        "chunking_strategy": "auto",
+        "timestamp_granularities[]": ["word", "segment"],
+    },
+)
+"""What callers ask."""
+
+ASKED = (
+    Asked("tiny", response_format="verbose_json"),
+    Asked("tiny", response_format="verbose_json", vad=True, words=True),
+)
+"""The same, as the server understands it."""
+
+SECONDS = 300.0
+"""Longest time for a job on a busy machine."""
+
+
+def _command_line(options: dict[str, Any]) -> list[str]:
+    named = [(f"--{name.replace('_', '-')}", str(value)) for name, value in options.items()]
+    return ["--batch-size", "1", *(word for pair in named for word in pair)]
+
+
+@dataclass
+class _Kills:
+    """A series of servers on one folder, each killed at a random moment.
+
+    Attributes:
+        open_jobs: the kind of every job that is not over, by its name.
+        kills: how many there were.
+        changes: how many of them were followed by other options.
+        with_segments: how many of them hit a job some of whose segments were kept.
+        checked: results that were compared.
+    """
+
+    folder: Path
+    chance: random.Random
+    open_jobs: dict[str, int] = field(default_factory=dict)
+    expected: dict[tuple[int, int], Any] = field(default_factory=dict)
+    kills: int = 0
+    changes: int = 0
+    with_segments: int = 0
+    checked: int = 0
+
+    def run(self) -> None:
+        """All kills, and then a server that does what is left."""
+        number = 0
+        while self.kills < KILLS:
+            with serving(self.folder, *_command_line(OPTIONS[number]), command=SERVE) as server:
+                self._accept(server)
+                self._wait_for_the_moment()
+                server.process.kill()
+                server.process.wait()
+                self.with_segments += bool(self._kept())
+                self.kills += 1
+            self._take_results(number)
+            if self.chance.random() < 0.5:
+                self.changes += 1
+                number = (number + self.chance.randrange(1, len(OPTIONS))) % len(OPTIONS)
+        with serving(self.folder, *_command_line(OPTIONS[number]), command=SERVE) as server:
+            for job in self.open_jobs:
+                place = f"/v1/jobs/{job}"
+                until(lambda place=place: server.client.get(place).json()["finished_at"], SECONDS)
+        self._take_results(number)
+        assert self.open_jobs == {}
+
+    def _accept(self, server: Program) -> None:
+        """See to it that there are three jobs."""
+        for _ in range(3 - len(self.open_jobs)):
+            kind = self.chance.randrange(len(FORMS))
+            response = server.client.post(
+                "/v1/jobs",
+                files={"file": ("a.wav", with_silences())},
+                data={"model": "tiny", **FORMS[kind]},
+            )
+            assert response.status_code == 202, response.text
+            self.open_jobs[response.json()["id"]] = kind
+
+    def _wait_for_the_moment(self) -> None:
+        """Until some more segments are kept, mostly; sometimes only for a moment."""
+        if self.chance.random() < 0.25:
+            time.sleep(self.chance.uniform(0.0, 1.0))
+            return
+        wanted = self._kept() + self.chance.randrange(1, 8)
+        until(lambda: self._kept() >= wanted or self._results(), SECONDS)
+        time.sleep(self.chance.uniform(0.0, 0.1))
+
+    def _kept(self) -> int:
+        """Segments that are kept of jobs that are not over."""
+        files = [self.folder / "state" / "segments" / job for job in self.open_jobs]
+        return sum(max(0, path.read_bytes().count(b"\n") - 1) for path in files if path.exists())
+
+    def _results(self) -> list[Path]:
+        files = [self.folder / "state" / "results" / job for job in self.open_jobs]
+        return [path for path in files if path.exists()]
+
+    def _take_results(self, number: int) -> None:
+        """Compare the results of the server that ended with those of undisturbed runs."""
+        for path in self._results():
+            kind = self.open_jobs[path.name]
+            key = (number, kind)
+            if key not in self.expected:
+                settings = replace(
+                    Settings(models=("tiny",), device="cpu", batch_size=1), **OPTIONS[number]
+                )
+                place = self.folder / f"undisturbed-{number}-{kind}"
+                self.expected[key], _ = undisturbed(place, settings, ASKED[kind], with_silences())
+            assert json.loads(path.read_bytes()) == self.expected[key]
+            del self.open_jobs[path.name]
+            self.checked += 1
+
+
+@POSIX
+def test_random_kills_change_no_result(tmp_path: Path) -> None:
+    kills = _Kills(tmp_path, random.Random(SEED))
+    kills.run()
+    print(
+        f"{kills.kills} kills, {kills.with_segments} of them with kept segments; {kills.changes} "
+        f"times other options; {kills.checked} results as of an undisturbed run"
+    )
+    assert kills.checked >= 3
