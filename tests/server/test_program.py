@@ -239,8 +239,8 @@ def _can_mount() -> bool:
 
 @pytest.mark.skipif(not _can_mount(), reason="needs a file system of its own to fill")
 def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
-    """Uploads and jobs meet 507, small requests work on, and so does everything once there is
-    room again."""
+    """Uploads and jobs meet 507, small requests work on, jobs can be deleted, and everything works
+    once there is room again."""
     disk = tmp_path / "state"
     disk.mkdir()
     mounted = f'mount -t tmpfs -o size=24m none "{disk}" && exec "$@"'
@@ -249,11 +249,15 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
         inside = Path(f"/proc/{running.process.pid}/root{disk}")
         large = speech(60)
         assert running.transcribe(large).status_code == 200
+        done = running.client.post(
+            "/v1/jobs", files={"file": EXAMPLE.read_bytes()}, data={"model": "tiny"}
+        ).json()["id"]
+        until(lambda: running.client.get(f"/v1/jobs/{done}").json()["status"] == "succeeded")
         filler = inside / "filler"
         with open(filler, "wb", buffering=0) as file:
             try:
                 while True:
-                    file.write(bytes(1 << 16))
+                    file.write(bytes(1 << 12))
             except OSError:
                 pass
         response = running.transcribe(large)
@@ -265,6 +269,8 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
             )
             assert job.status_code == 507, job.text
         assert running.transcribe(EXAMPLE.read_bytes()).json()["text"] == SAID
+        assert running.client.delete(f"/v1/jobs/{done}").json().get("deleted")
+        assert running.client.get(f"/v1/jobs/{done}").status_code == 404
         filler.unlink()
         assert running.transcribe(large).status_code == 200
         assert running.client.get("/v1/jobs").json()["data"] == []
