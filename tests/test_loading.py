@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from auris import AsrPipeline, AurisError
+from auris.audio.mel import log_mel
 from auris.errors import (
     CheckpointError,
     ConfigError,
@@ -19,6 +20,7 @@ from auris.errors import (
     UnsupportedOption,
     UsageError,
 )
+from auris.fingerprint import model_values
 from tests.recordings import BUDGET, clip, plain, tokens
 from tests.tiny_models import ctc_config, qwen_config, write_tiny
 
@@ -54,6 +56,9 @@ def test_models_and_devices_from_the_environment(
         ({"dtype": "int7"}, DeviceError),
         ({"kernel": "magic"}, UnsupportedOption),
         ({"threads": 0}, UsageError),
+        ({"attention_window": 0}, UsageError),
+        ({"attention_window": 9}, UsageError),
+        ({"attention_window": 2.5}, UsageError),
         ({"threads": 1.5}, UsageError),
     ],
 )
@@ -69,6 +74,27 @@ def test_every_kernel_says_the_same(qwen: AsrPipeline, qwen_directory: Path, ker
     pipeline = AsrPipeline.from_pretrained(qwen_directory, device="cpu", kernel=kernel)
     wanted = qwen.transcribe(clip(3.0), max_new_tokens=BUDGET)
     assert tokens(pipeline.transcribe(clip(3.0), max_new_tokens=BUDGET)) == tokens(wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_the_attention_window_can_be_chosen(tmp_path: Path, dtype: str) -> None:
+    trained = write_tiny(tmp_path / "m", config=qwen_config(window_frames=300), seed=1)
+    written = write_tiny(tmp_path / "n", config=qwen_config(window_frames=100), seed=1)
+    options: dict[str, Any] = {"device": "cpu", "dtype": dtype}
+    chosen = AsrPipeline.from_pretrained(trained, attention_window=1, **options)
+    assert chosen.recognizer.config.encoder.window_tokens == 13
+
+    def states(pipeline: AsrPipeline) -> torch.Tensor:
+        config = pipeline.recognizer.config
+        mel = log_mel(clip(3.0)[0], config.frontend, config.encoder.mel_bins)
+        return pipeline.backend.encode([mel])[0]
+
+    narrow = states(chosen)
+    assert torch.equal(narrow, states(AsrPipeline.from_pretrained(written, **options)))
+    wide = AsrPipeline.from_pretrained(trained, **options)
+    assert not torch.equal(narrow, states(wide))
+    assert model_values(chosen)["window_frames"] == 100
+    assert model_values(wide)["window_frames"] == 300
 
 
 def test_threads_are_set(qwen_directory: Path) -> None:

@@ -61,6 +61,7 @@ def model_values(pipeline: AsrPipeline) -> dict[str, Any]:
         "device": backend.device.type,
         "kernel": backend.kernel,
         "exact_logprobs": backend.exact,
+        "window_frames": pipeline.recognizer.config.encoder.window_frames,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -18,7 +18,7 @@ from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
 from auris.checkpoints.packed import load_packed
 from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
 from auris.checkpoints.traits import TRAITS, Traits, load_traits
-from auris.config import QwenAsrConfig
+from auris.config import CHUNK_FRAMES, MAX_WINDOW_FRAMES, QwenAsrConfig
 from auris.errors import ConfigError, DeviceError, UnsupportedOption, UsageError
 from auris.models.attention import Kernel
 from auris.text.languages import LANGUAGES
@@ -56,6 +56,8 @@ class LoadOptions(TypedDict, total=False):
         exact_logprobs: in int8 and int4, log-probabilities of tokens without the error of up to
             0.02 that finding tokens in two stages leaves them; a little slower.
         revision: branch, tag or commit of a hub id, unless its name has one (OWNER/NAME@REVISION).
+        attention_window: seconds that the encoder's attention sees, 1 to 8; by default those that
+            the model was trained with. Fewer take less time for long pieces and may cost words.
     """
 
     device: str | None
@@ -66,6 +68,7 @@ class LoadOptions(TypedDict, total=False):
     copy: bool
     exact_logprobs: bool
     revision: str | None
+    attention_window: int | None
 
 
 @dataclass(frozen=True)
@@ -123,14 +126,15 @@ def load_model(
     copy: bool = False,
     exact_logprobs: bool = False,
     revision: str | None = None,
+    attention_window: int | None = None,
 ) -> Loaded:
     """Find and load a model.
 
     Args:
         model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from the
             environment, or the bundled default.
-        device, dtype, threads, kernel, local_files_only, copy, exact_logprobs, revision: see
-            `LoadOptions`.
+        device, dtype, threads, kernel, local_files_only, copy, exact_logprobs, revision,
+            attention_window: see `LoadOptions`.
 
     Raises:
         CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the machine.
@@ -140,7 +144,7 @@ def load_model(
     default_device = os.environ.get("AURIS_DEVICE") or "auto"
     use_threads(threads)
     asked_device = default_device if device is None else device
-    checkpoint = open_checkpoint(found.directory)
+    checkpoint = _with_window(open_checkpoint(found.directory), attention_window)
     quantization = _quantization(dtype, checkpoint)
     traits = _known_traits(found.directory)
     place = pick_device(asked_device) if quantization is None else _packed_device(asked_device)
@@ -157,6 +161,20 @@ def load_model(
             )
         backend = TorchBackend(weights, kernel, exact=exact_logprobs)
         return Loaded(found, checkpoint, backend, tokenizer.result(), traits)
+
+
+def _with_window(checkpoint: Checkpoint, seconds: int | None) -> Checkpoint:
+    """A checkpoint whose encoder's attention sees so many seconds; weights do not depend on it.
+
+    Raises:
+        UsageError: it is no whole number from 1 to 8.
+    """
+    if seconds is None:
+        return checkpoint
+    check_count("attention_window", seconds, MAX_WINDOW_FRAMES // CHUNK_FRAMES)
+    config = checkpoint.config
+    encoder = replace(config.encoder, window_frames=CHUNK_FRAMES * seconds)
+    return replace(checkpoint, config=replace(config, encoder=encoder))
 
 
 def _known_traits(directory: Path) -> Traits:

@@ -80,7 +80,7 @@ def live_block(array: object, before: int, rate: int) -> Samples:
 
     Raises:
         InvalidSamples: its type or shape is impossible, or a sample is NaN, infinite or beyond
-            1e30; the message says where.
+            1e15; the message says where.
     """
     known = isinstance(array, np.ndarray) and array.dtype.name in KINDS
     if not isinstance(array, np.ndarray) or not known or array.ndim != 1:

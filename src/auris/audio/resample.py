@@ -173,7 +173,7 @@ def render(
     Raises:
         UnreadableAudio: the source broke off inside the span, or its number of channels changed
             while they are kept apart.
-        InvalidSamples: a sample of the span is NaN, infinite or beyond 1e30, or the rate is wrong.
+        InvalidSamples: a sample of the span is NaN, infinite or beyond 1e15, or the rate is wrong.
     """
     made = reached = 0
     try:

@@ -111,6 +111,15 @@ class ModelOptions:
     device: Device = None
     dtype: Dtype = "auto"
     threads: Threads = None
+    attention_window: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=8,
+            help="Seconds that the encoder's attention sees.",
+            show_default="what the model was trained with",
+        ),
+    ] = None
 
     def loading(self) -> LoadOptions:
         """The arguments of `from_pretrained` behind the model."""
@@ -119,6 +128,7 @@ class ModelOptions:
             "device": self.device,
             "dtype": self.dtype,
             "threads": self.threads,
+            "attention_window": self.attention_window,
         }
 
 
