@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import auris
 from auris import AsrPipeline, AurisError, Failure, Progress, Segment, Transcript
 from auris.errors import (
     EmptyAudio,
@@ -24,7 +25,7 @@ from auris.errors import (
 )
 from tests.recordings import BUDGET, RATE, Array, clip, plain, tokens, write_wav
 from tests.test_batching import Counting
-from tests.tiny_models import tone_speech
+from tests.tiny_models import ctc_config, tone_speech, write_tiny
 
 # What a transcript says --------------------------------------------------------------------------
 
@@ -247,7 +248,7 @@ def test_segments_come_one_by_one_in_order(qwen: AsrPipeline) -> None:
 
 def test_a_segment_is_given_as_soon_as_those_before_it_are_there() -> None:
     recognizer = Counting([1, 0])
-    pipeline = AsrPipeline(recognizer, None, None)  # type: ignore[arg-type]
+    pipeline = AsrPipeline.over(recognizer, None, None)  # type: ignore[arg-type]
     parts = pipeline.segments(clip(9.0), chunk_seconds=1, batch_size=2)
     starts, taken = [], []
     for part in parts:
@@ -411,3 +412,27 @@ def test_clean_up_is_asked_for(qwen: AsrPipeline, monkeypatch: pytest.MonkeyPatc
         qwen.transcribe(clip(1.0), "de", clean=["numbers"])
     with pytest.raises(UsageError, match="numbers and punctuation"):
         qwen.transcribe(clip(1.0), clean=["spelling"])
+
+
+def test_the_class_loads_a_model_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = write_tiny(tmp_path / "model", config=ctc_config())
+    pipeline = auris.AsrPipeline(directory, "cpu")
+    whole = pipeline.transcribe(clip(2.0))
+    print(whole)
+    assert capsys.readouterr().out == whole.text + "\n"
+    again = auris.AsrPipeline(directory, auris.Device.CPU, dtype="float32")
+    assert again.transcribe(clip(2.0)).text == whole.text
+    assert auris.AsrPipeline("tiny", "cpu").model.name == "tiny"
+
+
+def test_a_tuple_of_paths_is_several_recordings(tmp_path: Path) -> None:
+    pipeline = auris.AsrPipeline(write_tiny(tmp_path / "model", config=ctc_config()), "cpu")
+    paths: list[str] = [str(write_wav(tmp_path / f"{name}.wav", 1.0)) for name in "ab"]
+    as_list = pipeline.transcribe(paths)
+    as_tuple = pipeline.transcribe(tuple(paths))
+    assert [one.text for one in as_tuple] == [one.text for one in as_list]
+    assert len(as_tuple) == 2
+    with pytest.raises(UsageError, match="its type is tuple"):
+        pipeline.transcribe([("a.wav", "b.wav")])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="a single"):
+        pipeline.results(clip(1.0))  # type: ignore[arg-type]

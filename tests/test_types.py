@@ -162,3 +162,13 @@ def test_words_of_a_transcript_are_those_of_its_segments() -> None:
     assert transcript.words == (hi, there)
     assert dataclasses.replace(transcript, segments=(SEGMENT,)).words is None
     assert dataclasses.replace(transcript, segments=()).words == ()
+
+
+def test_representations_are_short() -> None:
+    segment = Segment(0.0, 1.0, "Hello.", "English", tuple(range(500)), (-0.5,) * 500, "stop")
+    whole = Transcript("Hello. " * 99, "English", (segment,) * 99, None, "stop", 99.0)
+    assert str(whole) == f"{whole}" == whole.text
+    assert len(repr(whole)) < 250
+    assert "segments=<99>" in repr(whole)
+    assert len(repr(segment)) < 300
+    assert "499" not in repr(segment)

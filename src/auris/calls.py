@@ -192,7 +192,9 @@ def check_call(sources: Iterable[Source], given: CallOptions) -> None:
         UsageError: there is one.
     """
     _check_names(given, CallOptions)
-    if isinstance(sources, (str, bytes, os.PathLike)):
+    pair = isinstance(sources, tuple) and len(sources) == 2
+    array = pair and isinstance(tuple(sources)[1], numbers.Real)
+    if array or isinstance(sources, (str, bytes, os.PathLike)):
         raise UsageError(
             "Several recordings have to be a list or another iterable of sources",
             f"a single {type(sources).__name__} was passed",

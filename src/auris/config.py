@@ -53,7 +53,9 @@ def _halved(length: int) -> int:
 
 
 def audio_tokens(frames: int) -> int:
-    """Number of encoder tokens for `frames` mel frames (12.5 a second, 13 a full chunk).
+    """Number of encoder tokens for `frames` mel frames.
+
+    A whole second has 13, since its 100 frames are 12.5 times 8, and that is rounded up.
 
     Every chunk of 100 frames is convolved by itself, so its 13 tokens do not depend on what
     follows; the last chunk of r frames yields ceil(ceil(ceil(r/2)/2)/2).

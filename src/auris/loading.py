@@ -27,6 +27,7 @@ from auris.text.tokenizer import Tokenizer
 __all__ = [
     "LoadOptions",
     "Loaded",
+    "OtherLoadOptions",
     "check_count",
     "drafting_backend",
     "load_model",
@@ -40,7 +41,20 @@ MOST = 1 << 20
 MOST_THREADS = 1024
 
 
-class LoadOptions(TypedDict, total=False):
+class OtherLoadOptions(TypedDict, total=False):
+    """`LoadOptions` without the device."""
+
+    dtype: str
+    threads: int | None
+    kernel: Kernel
+    local_files_only: bool
+    copy: bool
+    exact_logprobs: bool
+    revision: str | None
+    attention_window: int | None
+
+
+class LoadOptions(OtherLoadOptions, total=False):
     """How a model is loaded.
 
     Attributes:
@@ -61,14 +75,6 @@ class LoadOptions(TypedDict, total=False):
     """
 
     device: str | None
-    dtype: str
-    threads: int | None
-    kernel: Kernel
-    local_files_only: bool
-    copy: bool
-    exact_logprobs: bool
-    revision: str | None
-    attention_window: int | None
 
 
 @dataclass(frozen=True)

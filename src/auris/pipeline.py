@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from auris.align import AligningRecognizer, ForcedAligner, ctc_alignment
 from auris.async_streaming import AsyncStreamSession
-from auris.audio.io import Source
+from auris.audio.io import Source, Sources, SourceT, is_several
 from auris.backends.torch import TorchBackend
 from auris.batching import (
     Batch,
@@ -41,7 +41,7 @@ from auris.config import AlignerConfig, AutCtcConfig
 from auris.ctc_recognizer import CtcRecognizer
 from auris.detection import DETECT_SECONDS, language_chances
 from auris.errors import ConfigError, UsageError
-from auris.loading import LoadOptions, check_count, drafting_backend, load_model
+from auris.loading import LoadOptions, OtherLoadOptions, check_count, drafting_backend, load_model
 from auris.pieces import Options
 from auris.reading_ahead import ReadAhead
 from auris.recognizers import QwenRecognizer, Recognizer
@@ -62,21 +62,49 @@ GENERAL = Traits()
 
 
 class AsrPipeline:
-    """A loaded model that transcribes recordings. Build one with `from_pretrained`.
+    """A loaded model that transcribes recordings.
 
     Args:
+        model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from the
+            environment, or the bundled default.
+        device: what it runs on, see `LoadOptions`.
+        speculate: "ctc" lets the CTC head beside the weights guess texts, which the decoder
+            verifies several tokens at a time; texts stay the same.
+        options: see `LoadOptions`.
+
+    Attributes:
         recognizer: the model with its tokenizer.
         model: where it was found.
         backend: what runs it.
         traits: what it was made for.
+
+    Raises:
+        CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the machine.
+        UnsupportedOption: the model has no CTC head to guess with.
     """
+
+    recognizer: Recognizer
+    model: FoundModel
+    backend: TorchBackend
+    traits: Traits
 
     def __init__(
         self,
-        recognizer: Recognizer,
-        model: FoundModel,
-        backend: TorchBackend,
-        traits: Traits = GENERAL,
+        model: str | Path | None = None,
+        device: str | None = None,
+        *,
+        speculate: str = "none",
+        **options: Unpack[OtherLoadOptions],
+    ) -> None:
+        loaded = load_model(model, device=device, **options)
+        recognizer = make_recognizer(loaded.backend, loaded.checkpoint, loaded.tokenizer)
+        drafting = drafting_backend(loaded, speculate)
+        if isinstance(recognizer, QwenRecognizer):
+            recognizer.drafting = drafting
+        self._set(recognizer, loaded.found, loaded.backend, loaded.traits)
+
+    def _set(
+        self, recognizer: Recognizer, model: FoundModel, backend: TorchBackend, traits: Traits
     ) -> None:
         self.recognizer = recognizer
         self.model = model
@@ -91,26 +119,25 @@ class AsrPipeline:
         speculate: str = "none",
         **options: Unpack[LoadOptions],
     ) -> AsrPipeline:
-        """Load a model.
+        """Load a model; arguments and errors are those of the class."""
+        return cls(model, speculate=speculate, **options)
+
+    @classmethod
+    def over(
+        cls,
+        recognizer: Recognizer,
+        model: FoundModel,
+        backend: TorchBackend,
+        traits: Traits = GENERAL,
+    ) -> AsrPipeline:
+        """A pipeline over a model that is loaded already.
 
         Args:
-            model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from
-                the environment, or the bundled default.
-            speculate: "ctc" lets the CTC head beside the weights guess texts, which the decoder
-                verifies several tokens at a time; texts stay the same.
-            options: see `LoadOptions`.
-
-        Raises:
-            CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the
-                machine.
-            UnsupportedOption: the model has no CTC head to guess with.
+            recognizer, model, backend, traits: its attributes.
         """
-        loaded = load_model(model, **options)
-        recognizer = make_recognizer(loaded.backend, loaded.checkpoint, loaded.tokenizer)
-        drafting = drafting_backend(loaded, speculate)
-        if isinstance(recognizer, QwenRecognizer):
-            recognizer.drafting = drafting
-        return cls(recognizer, loaded.found, loaded.backend, loaded.traits)
+        pipeline = cls.__new__(cls)
+        pipeline._set(recognizer, model, backend, traits)
+        return pipeline
 
     @overload
     def transcribe(
@@ -124,7 +151,7 @@ class AsrPipeline:
     @overload
     def transcribe(
         self,
-        audio: list[Source],
+        audio: Sources[SourceT],
         language: str | None = None,
         context: str = "",
         **options: Unpack[CallOptions],
@@ -132,7 +159,7 @@ class AsrPipeline:
 
     def transcribe(
         self,
-        audio: Source | list[Source],
+        audio: Source | Sources[SourceT],
         language: str | None = None,
         context: str = "",
         **options: Unpack[CallOptions],
@@ -141,7 +168,8 @@ class AsrPipeline:
 
         Args:
             audio: a path, an http or https address, a data URI, "-" (standard input), bytes, a
-                binary file or (array, rate); or a list of these.
+                binary file or (array, rate); or a list of these, or a tuple of
+                paths, addresses or bytes.
             language: code or English name to force; None or "auto" for the model's choice.
             context: words and names to expect; ignored, with a warning, by a model that was
                 trained without contexts.
@@ -154,14 +182,15 @@ class AsrPipeline:
         Raises:
             AurisError: of the first recording that failed; `results` goes on without it.
         """
-        sources = audio if isinstance(audio, list) else [audio]
+        several = is_several(audio)
+        sources: list[Any] = list(audio) if several else [audio]  # type: ignore[arg-type]
         transcripts: dict[int, Transcript] = {}
         for number, result in self.results(sources, language, context, **options):
             if isinstance(result, Failure):
                 raise result.error
             transcripts[number] = result
         ordered = [transcripts.get(number, NOT_BEGUN) for number in range(len(sources))]
-        return ordered if isinstance(audio, list) else ordered[0]
+        return ordered if several else ordered[0]
 
     def results(
         self,

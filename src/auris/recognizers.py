@@ -341,7 +341,8 @@ class QwenRecognizer:
 
     def _reply(self, attempt: Attempt) -> Reply:
         said = self.tokenizer.decode(attempt.said(self.tokenizer))
-        reply = parse_reply(said, attempt.piece.options.language)
+        unfinished = attempt.reason in ("length", "cancelled")
+        reply = parse_reply(said, attempt.piece.options.language, unfinished)
         # The first unit of a loop may end in half a letter.
         cut = attempt.reason == "loop"
         return replace(reply, text=reply.text.rstrip(NO_LETTER)) if cut else reply

@@ -34,6 +34,9 @@ SAMPLE_RATE = 16_000
 SILENT_PEAK = 1 / 32768
 """A recording that never reaches this holds no sound: one step of 16-bit audio."""
 
+SHOWN_LETTERS = 80
+"""Most letters of the text in the representation of a transcript."""
+
 MILLISECOND_SLACK = 1e-6
 """Milliseconds by which a sum of seconds may miss a whole one."""
 
@@ -196,18 +199,18 @@ class Segment:
     end: float
     text: str
     language: str | None
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    tokens: tuple[int, ...] = field(repr=False)
+    logprobs: tuple[float, ...] = field(repr=False)
     finish_reason: FinishReason
     words: tuple[Word, ...] | None = None
     speaker: str | None = None
-    token_confidences: tuple[float, ...] = ()
-    word_confidences: tuple[tuple[str, float | None], ...] = ()
+    token_confidences: tuple[float, ...] = field(default=(), repr=False)
+    word_confidences: tuple[tuple[str, float | None], ...] = field(default=(), repr=False)
     confidence: float | None = None
     calibrated: bool = False
     no_speech: bool = False
     no_speech_probability: float | None = None
-    retries: tuple[Retry, ...] = ()
+    retries: tuple[Retry, ...] = field(default=(), repr=False)
     skipped: float = 0.0
 
     @property
@@ -250,9 +253,9 @@ class Segment:
         return content
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Transcript:
-    """The result for one recording.
+    """The result for one recording; as a string it is its text.
 
     Attributes:
         text: the whole text.
@@ -276,6 +279,17 @@ class Transcript:
     timings: Mapping[str, float] = field(default_factory=dict)
     peak: float = 0.0
     warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= SHOWN_LETTERS else f"{self.text[:SHOWN_LETTERS]}..."
+        return (
+            f"Transcript(text={text!r}, language={self.language!r}, "
+            f"segments=<{len(self.segments)}>, seconds={self.seconds:.3f}, "
+            f"finish_reason={self.finish_reason!r})"
+        )
 
     @property
     def silent(self) -> bool:

@@ -173,3 +173,30 @@ def test_without_a_network(tmp_path: Path, recordings: Path) -> None:
         done = program(*arguments, environment=offline)
         assert (done.code, done.out) == (1, "")
         is_one_sentence(done.err, "'Someone/Model' could not be fetched", "cache")
+
+
+def test_revisions_are_pinned_wherever_a_model_is_named(
+    auris: Auris, models: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    asked: list[tuple[str, object]] = []
+
+    def fetch(name: str, revision: object = None, **options: object) -> str:
+        asked.append((name, revision))
+        return str(models / "qwen")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    file, few = recordings / "a.wav", ("--max-new-tokens", 3)
+    assert auris("transcribe", file, "-m", "Some/Model@v1.0", *few).code == 0
+    assert auris("transcribe", file, "-m", "Some/Model", "--revision", "v2", *few).code == 0
+    assert auris("pull", "Some/Model@v3").code == 0
+    assert auris("pull", "Some/Model", "--revision", "refs/pr/1").code == 0
+    assert asked == [("Some/Model", name) for name in ("v1.0", "v2", "v3", "refs/pr/1")]
+    for name, revision, found in (
+        ("Some/Model@v1", "v2", "name two"),
+        ("tiny", "v2", "is a bundled model"),
+        (models / "qwen", "v2", "is a directory"),
+    ):
+        done = auris("transcribe", file, "-m", name, "--revision", revision)
+        assert done.code == 2
+        is_one_sentence(done.err, found)

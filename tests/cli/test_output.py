@@ -155,3 +155,13 @@ def test_recordings_from_the_web_and_inside_text(
     assert (missing.code, missing.out) == (1, "")
     is_one_sentence(missing.err.splitlines(keepends=True)[-1], "404")
     assert address in missing.err
+
+
+def test_what_a_model_ignores_is_said_once(
+    auris: Auris, recordings: Path, models: Path, tmp_path: Path
+) -> None:
+    call = ("transcribe", recordings / "a.wav", recordings / "b.wav", "-m", "tiny")
+    done = auris(*call, "--context", "names")
+    assert done.code == 0
+    if "context" in done.err:
+        assert done.err.count("The context is ignored") == 1

@@ -112,10 +112,50 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "set.csv").write_text("wav,text\na.wav,hello\nmissing.wav,x\n")
     with pytest.raises(SystemExit) as end:
         main(["benchmark", "wer", "-m", str(folder), "--test_set", str(tmp_path / "set.csv")])
-    assert not end.value.code
+    assert end.value.code == 1  # For the clip that is missing.
     out, err = capsys.readouterr()
     summary = json.loads(out.splitlines()[-1])
     assert summary["sets"][0]["words"] == 1
     assert summary["peak_gb"] > 0
     assert "said 'hello'" in out
     assert "missing.wav" in err
+
+
+def test_a_folder_as_of_librispeech(tmp_path: Path) -> None:
+    folder = tmp_path / "84" / "121123"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        write_wav(folder / f"84-121123-000{number}.flac", 1.0)
+    listing = folder / "84-121123.trans.txt"
+    listing.write_text("84-121123-0000 GO DO YOU HEAR\n84-121123-0001 BUT IN LESS\n\n")
+    assert read_set(tmp_path) == {
+        folder / "84-121123-0000.flac": "GO DO YOU HEAR",
+        folder / "84-121123-0001.flac": "BUT IN LESS",
+    }
+    listing.write_text("84-121123-0002 GONE\n")
+    with pytest.raises(UsageError, match="'84-121123-0002', which is not beside it"):
+        read_set(tmp_path)
+
+
+def test_the_group_alone_tells_error_rates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny(tmp_path / "model", config=ctc_config())
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write_wav(clips / "a.wav", 1.0)
+    (clips / "a.txt").write_text("a word")
+    call = ["benchmark", "--model", str(model), "--test-set", str(clips), "--device", "cpu"]
+    with pytest.raises(SystemExit) as end:
+        main(call)
+    assert not end.value.code
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["sets"][0]["clips"] == 1
+    # A clip that could not be transcribed is no success.
+    (clips / "b.wav").write_text("no sound")
+    (clips / "b.txt").write_text("a word")
+    with pytest.raises(SystemExit) as end:
+        main(call)
+    assert end.value.code == 1
+    with pytest.raises(SystemExit) as end:
+        main([*call[:3], "load"])
+    assert end.value.code == 2

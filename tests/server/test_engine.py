@@ -31,7 +31,7 @@ def engine(qwen: AsrPipeline) -> Iterator[Engine]:
 
 
 def _over(engine: Engine, model: AsrPipeline, priority: Priority = Priority.FILE) -> AsrPipeline:
-    return AsrPipeline(SharedRecognizer(engine, priority), model.model, model.backend)
+    return AsrPipeline.over(SharedRecognizer(engine, priority), model.model, model.backend)
 
 
 def _piece(seconds: float = 1.0, cancelled: Callable[[], bool] = lambda: False) -> Piece:

@@ -134,3 +134,12 @@ def test_the_text_s_tokens_are_told_from_the_language_s() -> None:
         assert tokenizer.decode(ids[place] for place in places) == written
     assert text_places(head, tokenizer) == []
     assert text_places([], tokenizer) == []
+
+
+@pytest.mark.parametrize("text", ["lan", "language", "language ", "language English", "LANGUAGE x"])
+def test_a_reply_that_is_cut_before_its_text_has_none(text: str) -> None:
+    assert parse_reply(text, cut=True) == Reply(None, "")
+    assert parse_reply(text).text == text.strip()
+    assert parse_reply(text, "English", cut=True) == Reply("English", text.strip())
+    assert parse_reply("hello there", cut=True) == Reply(None, "hello there")
+    assert parse_reply("language English<asr_text>Hi", cut=True) == Reply("English", "Hi")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Generator, Iterator
-from typing import IO, Any, Literal, TypeAlias, Union
+from typing import IO, Any, Literal, TypeAlias, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,10 @@ __all__ = [
     "Channels",
     "Header",
     "Source",
+    "SourceT",
+    "Sources",
     "WebLimits",
+    "is_several",
     "load",
     "load_channels",
     "look",
@@ -61,11 +64,23 @@ An array is float16/32/64 (taken as it is), int16, int32 or uint8 (scaled to -1.
 tracks the container's default one is taken."""
 
 
+SourceT = TypeVar("SourceT", bound=Source)
+
+Sources: TypeAlias = Union["list[SourceT]", "tuple[str | os.PathLike[str] | bytes, ...]"]
+"""Several recordings: a list of any sources, or a tuple of paths, addresses or bytes."""
+
 ENDLESS = 1e9
 """Seconds that no recording has: a number of them is a slip."""
 
 WEB = WebLimits()
 """What fetching may cost unless a caller says otherwise."""
+
+
+def is_several(audio: object) -> bool:
+    """Whether a value is `Sources`: a pair of paths is no (array, rate)."""
+    if isinstance(audio, tuple):
+        return all(isinstance(one, (str, os.PathLike, bytes)) for one in audio)
+    return isinstance(audio, list)
 
 
 def load(
@@ -209,7 +224,7 @@ def _name(source: object) -> str:
         if isinstance(path, str) and is_url(path):
             return repr(shown_url(path))
         return "standard input" if path == "-" else repr(path)
-    if isinstance(source, tuple) and len(source) == 2:
+    if isinstance(source, tuple) and len(source) == 2 and not is_several(source):
         return "the array"
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "the given data"

@@ -14,15 +14,37 @@ from auris.errors import UsageError
 Value = TypeVar("Value")
 
 TestSets = Annotated[
-    list[str], typer.Option(help="CSV with the columns wav and text, or a folder. Repeatable.")
+    list[str],
+    typer.Option(
+        help="CSV with the columns wav and text, a folder, or one as of LibriSpeech. Repeatable."
+    ),
 ]
 
-app = typer.Typer(name="benchmark", help="Measure; the last line is JSON.", no_args_is_help=True)
+app = typer.Typer(name="benchmark", help="Measure; the last line is JSON.")
 
 
-@app.callback()
-def _group() -> None:
-    """Measure; the last line is JSON."""
+@app.callback(invoke_without_command=True)
+def _group(
+    call: typer.Context,
+    test_set: Annotated[
+        list[str] | None,
+        typer.Option(help="Without a command: the error rates of a set, as by wer. Repeatable."),
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+) -> None:
+    """Measure; the last line is JSON. With --test-set and no command, as wer."""
+    if call.invoked_subcommand is None:
+        if not test_set:
+            typer.echo(call.get_help())
+            raise typer.Exit(2)
+        wer(test_set, model, device)
+    elif test_set or model or device:
+        raise UsageError(
+            f"Options of {call.invoked_subcommand} stand behind it",
+            "some stand before it",
+            "move them",
+        )
 
 
 @app.command()
@@ -150,7 +172,10 @@ def wer(
     vad: Vad = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst clips to show.")] = 3,
 ) -> None:
-    """Word and character error rates, the worst clips and the speed."""
+    """Word and character error rates, the worst clips and the speed.
+
+    The exit code is 1 when a clip could not be transcribed.
+    """
     import json
 
     from auris.evaluation.loading import peak_gb
@@ -196,6 +221,8 @@ def wer(
         "sets": [score.to_dict() for score in scores],
     }
     typer.echo(json.dumps(summary))
+    if any(score.failed for score in scores):
+        raise typer.Exit(1)
 
 
 @app.command()

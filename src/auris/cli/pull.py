@@ -13,12 +13,16 @@ def register(app: typer.Typer) -> None:
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help="Hub id, such as Qwen/Qwen3-ASR-0.6B.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="Hub id, such as Qwen/Qwen3-ASR-0.6B, also with @REVISION."),
+    ],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
 ) -> None:
     """Fetch a model into the cache, so that it can be used without a network.
 
-    Prints the directory. Only safetensors weights are fetched, never pickled ones.
+    Prints the directory; a revision is used as --model OWNER/NAME@REVISION.
+    Only safetensors weights are fetched, never pickled ones.
     """
     from auris.checkpoints.hub import pull as fetch
 

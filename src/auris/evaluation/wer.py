@@ -131,16 +131,18 @@ def read_set(source: str | Path) -> dict[Path, str]:
 
     Args:
         source: a CSV with the columns wav (relative to its folder) and text; or a folder of
-            recordings, each with its text in a .txt file of the same name.
+            recordings, each with its text in a .txt file of the same name; or a folder as of
+            LibriSpeech, where .trans.txt files in the folders hold a name and a text a line.
 
     Raises:
         UsageError: the source is neither.
     """
     path = Path(source)
     if path.is_dir():
+        found = _read_trans(path)
         texts = {text.stem: text for text in sorted(path.glob("*.txt"))}
         files = [file for file in sorted(path.iterdir()) if file.suffix != ".txt"]
-        found = {f: texts[f.stem].read_text(encoding="utf-8") for f in files if f.stem in texts}
+        found |= {f: texts[f.stem].read_text(encoding="utf-8") for f in files if f.stem in texts}
     else:
         found = _read_csv(path)
     if not found:
@@ -149,6 +151,29 @@ def read_set(source: str | Path) -> dict[Path, str]:
             f"{str(path)!r} holds none",
             "name a CSV with the columns wav and text, or a folder of recordings and .txt files",
         )
+    return found
+
+
+def _read_trans(folder: Path) -> dict[Path, str]:
+    """Recordings of a folder in the layout of LibriSpeech.
+
+    Raises:
+        UsageError: a text has no recording.
+    """
+    found = {}
+    for listing in sorted(folder.rglob("*.trans.txt")):
+        files = {file.stem: file for file in listing.parent.iterdir() if file.suffix != ".txt"}
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            name, _, text = line.strip().partition(" ")
+            if not name:
+                continue
+            if name not in files:
+                raise UsageError(
+                    "Every text of a test set has to have a recording",
+                    f"{str(listing)!r} names {name!r}, which is not beside it",
+                    "add the recording, or remove the line",
+                )
+            found[files[name]] = text
     return found
 
 

@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from auris.config import FRAME_SECONDS, QwenAsrConfig, audio_tokens
@@ -19,7 +20,7 @@ from auris.subtitles import CueStyle
 from auris.text.languages import LANGUAGES
 from auris.text.reply import text_places
 from auris.text.words import join_texts
-from auris.types import Segment, Transcript, Word
+from auris.types import Segment, Transcript
 from auris.writers import to_srt, to_text, to_vtt
 
 __all__ = [
@@ -158,7 +159,21 @@ def _verbose(transcript: Transcript, asked: Asked) -> dict[str, Any]:
 
 
 def _words(segment: Segment) -> list[dict[str, Any]]:
-    return [_word(word, segment) for word in segment.words or ()]
+    """The words of a segment; those that could not be placed share the time between neighbours."""
+    shown: list[dict[str, Any]] = []
+    before = segment.start
+    placed = groupby(segment.words or (), lambda w: w.start is not None and w.end is not None)
+    runs = [(known, list(words)) for known, words in placed]
+    for (known, words), after in zip(runs, [*runs[1:], None], strict=True):
+        if known:
+            shown += [_word(word.text, word.start or 0.0, word.end or 0.0) for word in words]
+            before = words[-1].end or before
+            continue
+        following = segment.end if after is None else after[1][0].start or before
+        step = max(0.0, following - before) / len(words)
+        times = [before + step * place for place in range(len(words) + 1)]
+        shown += map(_word, (word.text for word in words), times, times[1:])
+    return shown
 
 
 def _segment(number: int, segment: Segment, temperature: float) -> dict[str, Any]:
@@ -194,13 +209,8 @@ def _compression(text: str) -> float:
     return round(len(raw) / len(zlib.compress(raw)), 4)
 
 
-def _word(word: Word, segment: Segment) -> dict[str, Any]:
-    """A word; one that could not be placed lies somewhere in its segment."""
-    known = word.start is not None and word.end is not None
-    start, end = (word.start, word.end) if known else (segment.start, segment.end)
-    assert start is not None
-    assert end is not None
-    return {"word": word.text, "start": round(start, 3), "end": round(end, 3)}
+def _word(text: str, start: float, end: float) -> dict[str, Any]:
+    return {"word": text, "start": round(start, 3), "end": round(end, 3)}
 
 
 def _diarized(transcript: Transcript, asked: Asked, recognizer: Recognizer) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Served:
         values = model_values(loaded)  # Now, since the files may be replaced later.
         engine = Engine(loaded.recognizer, settings.batch_size)
         pipelines = {
-            kind: AsrPipeline(
+            kind: AsrPipeline.over(
                 SharedRecognizer(engine, kind), loaded.model, loaded.backend, loaded.traits
             )
             for kind in Priority

@@ -2,7 +2,9 @@
 
 Words that need not mean a number stay: a digit that stands alone ("one of them"), "second" behind a
 space ("a twenty second delay"), ordinals by themselves ("the tenth"). Three digits or more in a row
-are a string of digits, two small numbers may be a year.
+are a string of digits, two small numbers may be a year. A digit and another number ("seven
+thirty") stay words, unless a word beside them says that they are a time ("at seven thirty" is "at
+7:30").
 """
 
 from __future__ import annotations
@@ -53,6 +55,11 @@ SPOKEN_ZEROS = ("oh", "o")
 PARTS = ("half", "quarter")
 """Before "a million" they make another number of it."""
 
+BEFORE_TIMES = frozenset(("at", "by", "until", "till", "before", "after", "around"))
+BEHIND_TIMES = frozenset(("am", "pm", "a", "p", "o'clock", "tonight", "tomorrow"))
+"""Words beside a time: "at seven thirty", "seven thirty a m"."""
+
+MINUTES = range(10, 60)
 YEARS = range(13, 21)
 """Centuries, as years begin: "nineteen eighty four", "twenty ten"."""
 
@@ -97,6 +104,9 @@ class _Run:
         string = self._digits(place)
         if len(string) >= 3:
             return string, place + len(string)
+        time = self._time(place)
+        if time is not None:
+            return time
         found = self._cardinal(place)
         if found is None:
             return self.given[place], place + 1
@@ -120,9 +130,32 @@ class _Run:
             return self.given[place], stop
         return written, stop
 
+    def _time(self, place: int) -> tuple[str, int] | None:
+        """An hour and minutes, "at seven thirty"; without a word of time beside them they could
+        be anything, and both stay words.
+
+        Returns:
+            what stands for them, and the place behind them; None where there are none.
+        """
+        number = self._cardinal(place + 1)
+        alone = self._word(place) in DIGITS and not self._is_number(place - 1)
+        if not alone or number is None or number.value < 10:
+            return None
+        hour, minutes = DIGITS[self._word(place)], self._small(place + 1)
+        said = self._word(place - 1) in BEFORE_TIMES or self._word(number.stop) in BEHIND_TIMES
+        clock = minutes == number and number.value in MINUTES and not number.ordinal
+        if said and hour and clock and not self._is_number(number.stop):
+            return f"{hour}:{number.value}", number.stop
+        parts = zip(self.given[place : number.stop], self.gaps[place : number.stop], strict=True)
+        words = "".join(word + gap for word, gap in parts)
+        return words.removesuffix(self.gaps[number.stop - 1]), number.stop
+
     def _digits(self, place: int) -> str:
-        """Digits that are said one by one; "oh" is one behind another."""
-        if self._word(place) not in DIGITS:
+        """Digits that are said one by one; "oh" is one behind another, and before three."""
+        leading = self._word(place) in SPOKEN_ZEROS and all(
+            self._word(place + n) in DIGITS for n in (1, 2, 3)
+        )
+        if self._word(place) not in DIGITS and not leading:
             return ""
         spoken = takewhile(lambda w: w in DIGITS or w in SPOKEN_ZEROS, self.words[place:])
         return "".join(str(DIGITS.get(word, 0)) for word in spoken)

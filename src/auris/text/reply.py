@@ -73,12 +73,13 @@ def _language(prefix: str) -> str | None:
     return lines[0]
 
 
-def parse_reply(text: str, forced: str | None = None) -> Reply:
+def parse_reply(text: str, forced: str | None = None, cut: bool = False) -> Reply:
     """Language and text of a reply.
 
     Args:
         text: the decoded reply.
         forced: the language that the prompt already named, so that the reply is all text.
+        cut: whether the model did not end the reply; one that is cut before its text has none.
     """
     text = text.strip()
     if ANSWER in text:
@@ -86,7 +87,8 @@ def parse_reply(text: str, forced: str | None = None) -> Reply:
     text = collapse_repeats(text)
     prefix, tag, rest = text.partition(TEXT_TAG)
     if not tag:
-        return Reply(forced, text.strip())
+        naming = NAMING.startswith(text) or text.lower().startswith(NAMING)
+        return Reply(forced, "" if cut and forced is None and naming else text.strip())
     return Reply(forced or _language(prefix), rest.strip())
 
 
