@@ -154,6 +154,12 @@ def test_tokens_of_another_model_are_not_taken_for_the_aligners_own(
     assert times(words) == times(aligner.align(SPEECH, text, "en"))
 
 
+def test_a_segment_without_speech_has_no_words(ctc: AsrPipeline) -> None:
+    own = ForcedAligner(ctc._own_aligner.alignment)
+    written = Segment(0.0, 2.0, "", None, (5, 6), (-0.1, -0.1), "stop", no_speech=True)
+    assert own.with_words(written, SPEECH[0]).words == ()
+
+
 def test_the_bundled_models_place_each_others_words() -> None:
     clip = Path(__file__).parents[1] / "examples" / "kitchen_fan.flac"
     for writer, placer in (("tiny", "tiny-ctc"), ("tiny-ctc", "tiny")):

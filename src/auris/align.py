@@ -134,6 +134,8 @@ class ForcedAligner:
         Raises:
             MissingExtra: the language's words need a package that is not installed.
         """
+        if segment.no_speech:  # Its tokens may write something all the same.
+            return replace(segment, words=())
         try:
             words = self.alignment.segment_words(samples, segment)
         except (AlignmentError, LanguageError):

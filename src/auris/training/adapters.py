@@ -6,8 +6,10 @@ LoRA: Hu et al., "LoRA: Low-rank adaptation of large language models" (2021), by
 from __future__ import annotations
 
 import copy
+import importlib
 from typing import Any
 
+import torch
 from torch import nn
 
 from auris.errors import MissingExtra
@@ -54,6 +56,9 @@ def require_peft() -> Any:
         MissingExtra: it is not installed.
     """
     try:
+        if torch.distributed.is_available():
+            # peft looks up a type in it, and torch 2.5 does not load it by itself.
+            importlib.import_module("torch.distributed.tensor")
         import peft
     except ImportError as error:
         raise MissingExtra(
