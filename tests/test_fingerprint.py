@@ -13,6 +13,7 @@ from auris import AsrPipeline, ForcedAligner
 from auris.calls import CallOptions
 from auris.errors import CheckpointError
 from auris.fingerprint import call_values, fingerprint, model_digest, model_values
+from auris.loading import LoadOptions
 from tests.tiny_models import write_tiny
 
 
@@ -50,6 +51,22 @@ def test_values_are_plain_json_in_any_order(qwen: AsrPipeline) -> None:
 )
 def test_options_that_shape_a_result_change_it(qwen: AsrPipeline, given: dict[str, object]) -> None:
     assert _of(qwen, **given) != _of(qwen)  # type: ignore[arg-type]
+
+
+def test_every_option_is_in_it_or_only_about_the_speed(qwen: AsrPipeline) -> None:
+    """A new option has to be named in the values, or here."""
+    speed = {"batch_size", "batch_seconds", "urls", "progress", "cancel", "workers"}
+    other_names = {
+        "temperature": "sampling",
+        "seed": "sampling",
+        "word_timestamps": "words",
+        "aligner": "words",
+    }
+    names = CallOptions.__annotations__.keys() - speed
+    assert {other_names.get(name, name) for name in names} <= call_values(qwen, None, "", {}).keys()
+    speed = {"threads", "local_files_only", "copy", "revision"}
+    names = LoadOptions.__annotations__.keys() - speed - {"attention_window"}
+    assert {*names, "window_frames"} <= model_values(qwen).keys()
 
 
 def test_defaults_written_out_and_the_speed_do_not_change_it(qwen: AsrPipeline) -> None:
