@@ -51,7 +51,9 @@ def test_an_error_says_rule_finding_and_remedy(kind: type[AurisError]) -> None:
     assert str(error) == "The rule, but it is broken: mend it."
     assert (error.rule, error.found, error.remedy) == ("The rule", "it is broken", "mend it")
     assert kind.exit_code == (
-        2 if issubclass(kind, (errors.UsageError, errors.LanguageError)) else 1
+        2
+        if issubclass(kind, (errors.UsageError, errors.LanguageError, errors.UnsupportedOption))
+        else 1
     )
     assert kind.__doc__
     spanned = kind("The rule", "it is broken", "mend it", "choose --start")

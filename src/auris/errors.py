@@ -15,7 +15,7 @@
     ├── DeviceError             a device or dtype that this machine does not have
     │   └── UnknownDevice       a device or dtype that does not exist (exit code 2)
     ├── LanguageError           a language that the model does not know (exit code 2)
-    ├── UnsupportedOption       an option that the chosen model cannot honour
+    ├── UnsupportedOption       an option that the chosen model cannot honour (exit code 2)
     ├── AlignmentError          a text cannot be placed in its recording
     ├── OutputError             a result cannot be written
     ├── EngineError             the engine of a server failed or has stopped
@@ -155,6 +155,8 @@ class LanguageError(AurisError):
 
 class UnsupportedOption(AurisError):
     """An option that the chosen model cannot honour."""
+
+    exit_code = 2
 
 
 class AlignmentError(AurisError):

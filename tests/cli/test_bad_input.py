@@ -145,7 +145,7 @@ def test_what_a_ctc_model_cannot_honour(
 ) -> None:
     named = "French" if options[0] == "--language" else options[0]
     file = recordings / "a.wav"
-    failed(auris("transcribe", file, "-m", models / "ctc", *options), 1, str(named))
+    failed(auris("transcribe", file, "-m", models / "ctc", *options), 2, str(named))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_a_full_disk(models: Path, recordings: Path) -> None:
 def test_as_a_program(models: Path, recordings: Path) -> None:
     options = ("-m", models / "ctc", "--device", "cpu")
     done = program("transcribe", recordings / "a.wav", *options, "--context", "x")
-    failed(done, 1, "--context")
+    failed(done, 2, "--context")
     done = program("transcribe", recordings / "a.wav", *options, "--context", "x", "--debug")
     assert done.code == 1
     assert "Traceback" in done.err

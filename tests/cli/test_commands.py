@@ -192,6 +192,7 @@ def test_revisions_are_pinned_wherever_a_model_is_named(
     assert auris("pull", "Some/Model@v3").code == 0
     assert auris("pull", "Some/Model", "--revision", "refs/pr/1").code == 0
     assert asked == [("Some/Model", name) for name in ("v1.0", "v2", "v3", "refs/pr/1")]
+    assert auris("pull", "no name").code == 2
     for name, revision, found in (
         ("Some/Model@v1", "v2", "name two"),
         ("tiny", "v2", "is a bundled model"),

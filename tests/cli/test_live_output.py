@@ -21,11 +21,11 @@ import pytest
 
 import auris as package
 from auris.audio.io import load
-from auris.cli.progress import ProgressLine
+from auris.cli.progress import ProgressLine, stated_seconds
 from auris.pipeline import AsrPipeline, Progress
 from auris.subtitles import CueStyle
 from auris.writers import SEGMENT_WRITERS, WRITERS
-from tests.audio.media import wav
+from tests.audio.media import encode, wav
 from tests.cli.command import PROGRAM, Auris
 from tests.tiny_models import tone_speech
 
@@ -319,3 +319,25 @@ def test_a_full_disk_leaves_older_results(models: Path, recordings: Path, tmp_pa
         (tmp_path / "long.json").read_text() == (tmp_path / "long.jsonl").read_text() == "older\n"
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["long.json", "long.jsonl", "long.txt"]
+
+
+KINDS = {
+    "wav": ("wav", "pcm_s16le", {}),
+    "mka": ("matroska", "flac", {}),
+    "mp3": ("mp3", "libmp3lame", {"write_xing": "0"}),
+    "ogg": ("ogg", "flac", {}),
+}
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_the_length_of_a_recording_by_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    file = tmp_path / f"a.{suffix}"
+    container, codec, options = KINDS[suffix]
+    file.write_bytes(encode(tone_speech(4.0, 1)[None], 16_000, container, codec, options))
+    whole = stated_seconds([str(file)], 0.0, None, False)
+    assert whole == pytest.approx(4.0, abs=0.3)
+    assert stated_seconds([str(file)], 1.0, 2.0, False) == 2.0
+    assert stated_seconds([str(file), str(tmp_path / "absent")], 0.0, None, False) is None

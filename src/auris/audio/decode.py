@@ -49,11 +49,13 @@ class Header(NamedTuple):
         rate: in Hz.
         channels: how many there are.
         seconds: how long it is; None where it does not say.
+        guess: how long ffmpeg takes it to be, which may be wrong; None where it cannot say.
     """
 
     rate: int
     channels: int
     seconds: float | None
+    guess: float | None = None
 
 
 def header(source: object, name: str, urls: WebLimits | None) -> Header:
@@ -75,7 +77,10 @@ def header(source: object, name: str, urls: WebLimits | None) -> Header:
                 "get or encode the file anew",
             )
         return Header(
-            check_rate(track.rate), check_channels(channels) if channels else 0, claim.seconds
+            check_rate(track.rate),
+            check_channels(channels) if channels else 0,
+            claim.seconds,
+            None if container.duration is None else container.duration / av.time_base,
         )
 
 

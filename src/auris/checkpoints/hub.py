@@ -171,6 +171,12 @@ def pull(
         ModelNotFound: the hub has no such model, cannot be reached, or the cache lacks it.
         MissingExtra: huggingface_hub is not installed.
     """
+    if not HUB_ID.fullmatch(name):
+        raise UsageError(
+            "A hub id has to be OWNER/NAME or OWNER/NAME@REVISION",
+            f"{name!r} was given",
+            "correct the name",
+        )
     name, revision = _split(name, revision)
     try:
         from huggingface_hub import snapshot_download

@@ -211,4 +211,5 @@ def _stated(source: str) -> tuple[float, int] | None:
             header = look(file)
     except (OSError, ValueError, AudioError):
         return None  # What is wrong is said when the recording is read.
-    return None if header.seconds is None else (header.seconds, header.channels)
+    seconds = header.guess if header.seconds is None else header.seconds
+    return None if seconds is None else (seconds, header.channels)
