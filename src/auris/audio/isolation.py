@@ -219,8 +219,8 @@ class DecoderPool:
         """
         with self._decoder() as decoder:
             (message,) = decoder.messages(file, self._task(file, look=True), cancelled)
-        rate, channels, seconds = json.loads(message[1:])
-        return Header(int(rate), int(channels), seconds)
+        rate, channels, seconds, guess = json.loads(message[1:])
+        return Header(int(rate), int(channels), seconds, guess)
 
     def stream(
         self, file: IO[bytes], channels: Channels, cancelled: Cancelled
