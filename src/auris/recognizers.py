@@ -27,7 +27,7 @@ from auris.decoding.sampling import Probe
 from auris.pieces import Options, Piece, Recognized, clock, until
 from auris.segments import SegmentWriter
 from auris.text.prompt import END_OF_TEXT, TURN_END, opening_ids, prompt_ids
-from auris.text.reply import Reply, parse_reply
+from auris.text.reply import Reply, ends_before_text, parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, FinishReason, Segment
 
@@ -341,8 +341,14 @@ class QwenRecognizer:
 
     def _reply(self, attempt: Attempt) -> Reply:
         said = self.tokenizer.decode(attempt.said(self.tokenizer))
-        unfinished = attempt.reason in ("length", "cancelled")
-        reply = parse_reply(said, attempt.piece.options.language, unfinished)
+        language = attempt.piece.options.language
+        if (
+            attempt.reason in ("length", "cancelled")
+            and language is None
+            and ends_before_text(said)
+        ):
+            return Reply(None, "")
+        reply = parse_reply(said, language)
         # The first unit of a loop may end in half a letter.
         cut = attempt.reason == "loop"
         return replace(reply, text=reply.text.rstrip(NO_LETTER)) if cut else reply

@@ -165,3 +165,13 @@ def test_what_a_model_ignores_is_said_once(
     assert done.code == 0
     if "context" in done.err:
         assert done.err.count("The context is ignored") == 1
+
+
+def test_a_reply_that_is_cut_before_its_text(auris: Auris, recordings: Path) -> None:
+    done = auris(
+        "transcribe", recordings / "a.wav", "-m", "tiny", "--max-new-tokens", 2, "-f", "json"
+    )
+    found = json.loads(done.out)
+    assert (found["text"], found["truncated"], found["finish_reason"]) == ("", True, "length")
+    assert found["segments"][0]["word_confidences"] == []
+    assert "cut at the token budget" in done.err

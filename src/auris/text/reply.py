@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from auris.text.prompt import TEXT_TAG
 from auris.text.tokenizer import Tokenizer
 
-__all__ = ["REPEATS", "Reply", "collapse_repeats", "parse_reply", "text_places"]
+__all__ = ["REPEATS", "Reply", "collapse_repeats", "ends_before_text", "parse_reply", "text_places"]
 
 REPEATS = 20
 """More repeats of one character, or as many of a longer pattern, are collapsed to one."""
@@ -73,13 +73,19 @@ def _language(prefix: str) -> str | None:
     return lines[0]
 
 
-def parse_reply(text: str, forced: str | None = None, cut: bool = False) -> Reply:
+def ends_before_text(text: str) -> bool:
+    """Whether a reply that was cut ends while it names its language, so that it has no text."""
+    text = text.strip().lower()
+    naming = NAMING.startswith(text) or text.startswith(NAMING)
+    return naming and TEXT_TAG not in text
+
+
+def parse_reply(text: str, forced: str | None = None) -> Reply:
     """Language and text of a reply.
 
     Args:
         text: the decoded reply.
         forced: the language that the prompt already named, so that the reply is all text.
-        cut: whether the model did not end the reply; one that is cut before its text has none.
     """
     text = text.strip()
     if ANSWER in text:
@@ -87,8 +93,7 @@ def parse_reply(text: str, forced: str | None = None, cut: bool = False) -> Repl
     text = collapse_repeats(text)
     prefix, tag, rest = text.partition(TEXT_TAG)
     if not tag:
-        naming = NAMING.startswith(text) or text.lower().startswith(NAMING)
-        return Reply(forced, "" if cut and forced is None and naming else text.strip())
+        return Reply(forced, text.strip())
     return Reply(forced or _language(prefix), rest.strip())
 
 
