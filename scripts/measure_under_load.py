@@ -4,11 +4,11 @@
 scripts/measure_under_load.py                 # starts `auris serve --model tiny` by itself
 scripts/measure_under_load.py --seconds 60 --callers 16
 
-Each of the heavy callers sends one kind of input again and again: MP3s of two hours, FLACs of
-192 kHz and eight channels, uploads that trickle, jobs, and addresses of recordings, which are
-refused, since they are on this machine. The last line is a JSON object: for each cheap request and
-for the clip the 50th and 99th percentile and the longest of its times in seconds, and the load of
-the machine.
+Each of the heavy callers, which share a process of their own, sends one kind of input again and
+again: MP3s of two hours, FLACs of 192 kHz and eight channels, uploads that trickle, jobs, and
+addresses of recordings, which are refused, since they are on this machine. The last line is a JSON
+object: for each cheap request and for the clip the 50th and 99th percentile and the longest of its
+times in seconds, and the load of the machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import contextlib
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import re
 import socket
@@ -28,6 +29,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +121,7 @@ def post(client: httpx.Client, path: str, data: bytes, **fields: str) -> httpx.R
     return client.post(path, files={"file": ("a", data)}, data={"model": "tiny", **fields})
 
 
-def trickle(url: str, until: threading.Event) -> None:
+def trickle(url: str) -> None:
     """Send an upload a little at a time, as slowly as is allowed."""
     host, port = url.removeprefix("http://").split(":")
     head = (
@@ -129,63 +131,76 @@ def trickle(url: str, until: threading.Event) -> None:
     )
     with contextlib.suppress(OSError), socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode())
-        while not until.wait(0.1):
+        while True:
             connection.sendall(bytes(500))
+            time.sleep(0.1)
 
 
-def heavy_callers(
-    url: str, arguments: argparse.Namespace
-) -> list[Callable[[threading.Event], None]]:
-    """What each of the heavy callers does until it is told to stop."""
+def request(path: str, data: bytes | None, **fields: str) -> bytes:
+    """A whole request, made once, so that sending it again costs the client little."""
+    made = httpx.Request(
+        "POST",
+        f"http://localhost{path}",
+        files=None if data is None else {"file": ("a", data)},
+        data={"model": "tiny", **fields},
+        headers={"Connection": "close"},
+    )
+    head = f"POST {path} HTTP/1.1\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in made.headers.items())
+    return head.encode() + b"\r\n" + made.read()
+
+
+def send(url: str, sent: bytes) -> bytes:
+    """The beginning of what is answered."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        with contextlib.suppress(ConnectionError):  # It may have been answered before its end.
+            connection.sendall(sent)
+        answer = connection.recv(4096)
+        while connection.recv(1 << 16):
+            pass
+        return answer
+
+
+def heavy_callers(url: str, arguments: argparse.Namespace) -> None:
+    """A thread for each of the heavy callers; to be run in a process that is killed at the end."""
     mp3, flac = long_mp3(arguments.mp3_seconds), wide_flac(arguments.flac_seconds)
     print(f"an MP3 of {len(mp3) / 1e6:.0f} MB, a FLAC of {len(flac) / 1e6:.0f} MB", file=sys.stderr)
-
-    def repeated(path: str, data: bytes, **fields: str) -> Callable[[threading.Event], None]:
-        def call(stop: threading.Event) -> None:
-            with httpx.Client(base_url=url, timeout=600) as client:
-                while not stop.is_set():
-                    with contextlib.suppress(httpx.TransportError):
-                        answer = post(client, path, data, **fields)
-                        if answer.status_code == 429:
-                            stop.wait(min(float(answer.headers["retry-after"]), 5))
-
-        return call
-
-    def by_url(stop: threading.Event) -> None:
-        with httpx.Client(base_url=url, timeout=600) as client:
-            while not stop.wait(0.5):
-                given = {"model": "tiny", "url": f"{url}/openapi.json"}
-                with contextlib.suppress(httpx.TransportError):
-                    client.post(TRANSCRIPTIONS, data=given)
-
-    def trickling(stop: threading.Event) -> None:
-        while not stop.is_set():
-            trickle(url, stop)
-
-    kinds = [
-        repeated(TRANSCRIPTIONS, mp3),
-        repeated(TRANSCRIPTIONS, flac),
-        repeated(TRANSCRIPTIONS, mp3, stream="true"),
-        trickling,
-        repeated(TRANSCRIPTIONS, flac, response_format="diarized_json"),
-        repeated("/v1/jobs", mp3),
-        repeated(TRANSCRIPTIONS, mp3, response_format="srt"),
-        by_url,
+    uploads = [
+        request(TRANSCRIPTIONS, mp3),
+        request(TRANSCRIPTIONS, flac),
+        request(TRANSCRIPTIONS, mp3, stream="true"),
+        request(TRANSCRIPTIONS, flac, response_format="diarized_json"),
+        request("/v1/jobs", mp3),
+        request(TRANSCRIPTIONS, mp3, response_format="srt"),
+        request(TRANSCRIPTIONS, None, url=f"{url}/openapi.json"),
     ]
-    return [kinds[number % len(kinds)] for number in range(arguments.callers)]
+
+    def upload(sent: bytes) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                refused = re.search(rb"(?i)retry-after: (\d+)", send(url, sent))
+                time.sleep(min(int(refused.group(1)), 5) if refused else 0.2)
+
+    def trickling() -> None:
+        while True:
+            trickle(url)
+
+    kinds = [partial(upload, sent) for sent in uploads] + [trickling]
+    for number in range(arguments.callers):
+        threading.Thread(target=kinds[number % len(kinds)]).start()
 
 
 def measured(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Times beside the heavy callers."""
-    times, short, stop = Times(), clip(), threading.Event()
-    heavy = heavy_callers(url, arguments)
+    times, short = Times(), clip()
+    context = multiprocessing.get_context("spawn")
+    heavy = context.Process(target=heavy_callers, args=(url, arguments))
     with httpx.Client(base_url=url, timeout=600) as client:
         post(client, TRANSCRIPTIONS, short).raise_for_status()
         job = post(client, "/v1/jobs", short).json()["id"]
-        threads = [threading.Thread(target=call, args=(stop,), daemon=True) for call in heavy]
-        for thread in threads:
-            thread.start()
-        stop.wait(arguments.settle)
+        heavy.start()
+        time.sleep(arguments.settle)
         until = time.monotonic() + arguments.seconds
 
         def clips() -> None:
@@ -201,7 +216,7 @@ def measured(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
                 times.take(path, lambda path=path: client.get(path))  # type: ignore[misc]
             time.sleep(0.05)
         sending.join()
-        stop.set()
+        heavy.kill()
         shown = client.get("/metrics").text
     in_flight = re.search(r"^auris_audio_seconds_in_flight (\S+)$", shown, re.MULTILINE)
     assert in_flight is not None
@@ -239,7 +254,7 @@ def main() -> None:
     parser.add_argument("--url", help="a running server; by default one is started")
     parser.add_argument("--callers", type=int, default=16, help="heavy ones")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--settle", type=float, default=5.0, help="seconds before it is measured")
+    parser.add_argument("--settle", type=float, default=20.0, help="seconds before it is measured")
     parser.add_argument("--mp3-seconds", type=int, default=7200)
     parser.add_argument("--flac-seconds", type=int, default=60)
     arguments = parser.parse_args()

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from auris.server import audio_routes
+from auris.server import measuring
 from auris.server.calls import Call, Gone
 from auris.server.presence import unless_left
 from auris.server.settings import Settings
@@ -38,8 +38,8 @@ class Slow:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
-    slow = Slow(audio_routes.measured)
-    monkeypatch.setattr(audio_routes, "measured", slow)
+    slow = Slow(measuring.measured)
+    monkeypatch.setattr(measuring, "measured", slow)
     yield slow
     slow.go.set()
 
@@ -79,7 +79,7 @@ def test_a_short_recording_is_read_beside_long_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callers: ThreadPoolExecutor, example: bytes
 ) -> None:
     """Long ones leave the lane of short ones after 60 s of them were read."""
-    real, go, begun = audio_routes.measured, threading.Event(), threading.Semaphore(0)
+    real, go, begun = measuring.measured, threading.Event(), threading.Semaphore(0)
 
     def measured(file: Any, settings: Settings, *given: Any) -> Any:
         if settings.most_audio_seconds > 60:
@@ -87,7 +87,7 @@ def test_a_short_recording_is_read_beside_long_ones(
             go.wait(60)
         return real(file, settings, *given)
 
-    monkeypatch.setattr(audio_routes, "measured", measured)
+    monkeypatch.setattr(measuring, "measured", measured)
     long = speech(35)
     with running(_settings(tmp_path)) as live:
         asked = [callers.submit(live.transcribe, long) for _ in range(8)]
@@ -110,6 +110,29 @@ def test_recordings_of_callers_who_left_are_not_read(
         slow.go.set()
         assert live.transcribe(b"no audio").status_code == 400
         assert slow.begun == first
+
+
+def test_a_recording_that_is_slow_to_read_leaves_the_lane_of_short_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: bytes
+) -> None:
+    """What is short by its length may take long to read, at a high rate with many channels."""
+    real, lanes = measuring.measured, []
+
+    def measured(file: Any, settings: Settings, *given: Any) -> Any:
+        lanes.append(threading.current_thread().name.split("-")[1])
+        if lanes[-1] == "short":
+            until(given[-1].is_set)
+            raise Gone
+        return real(file, settings, *given)
+
+    monkeypatch.setattr(measuring, "measured", measured)
+    monkeypatch.setattr(measuring, "SHORT_READ_SECONDS", 0.1)
+    with running(_settings(tmp_path)) as live:
+        assert live.transcribe(example).json()["text"] == SAID
+        assert lanes == ["short", "long"]
+        monkeypatch.setattr(measuring, "SHORT_BYTES", len(example) - 1)
+        assert live.transcribe(example).json()["text"] == SAID
+        assert lanes == ["short", "long", "long"]
 
 
 def _leave(live: Live) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import replace
 from typing import IO, Any
 
 from fastapi import APIRouter
@@ -19,11 +17,10 @@ from auris.server.engine_queue import SHORT_SECONDS, Priority
 from auris.server.events import EventStream
 from auris.server.failures import ApiError
 from auris.server.form import Asked, asked_of, translation_of
-from auris.server.intake import TOO_LONG, Recording, fetch, measured
-from auris.server.pools import Lane
+from auris.server.intake import fetch
+from auris.server.measuring import measure
 from auris.server.presence import unless_left
 from auris.server.schema import KEY, TRANSCRIPTION, TRANSLATION
-from auris.server.settings import Settings
 from auris.server.state import Server
 from auris.server.upload import form_of
 
@@ -85,33 +82,6 @@ async def opened(
     return await unless_left(request.receive, asyncio.wrap_future(fetching))
 
 
-async def _measured(
-    request: Request, file: IO[bytes], apart: bool, held: AsyncExitStack
-) -> Recording:
-    """A recording that has been read to its end: in the lane of short ones, where it is short.
-
-    How long it is comes out while it is read: the lane of short recordings gives up longer ones.
-    """
-    server: Server = request.app.state.server
-    files = held.enter_context(ExitStack())
-    cancelled = threading.Event()
-
-    async def read(lane: Lane, settings: Settings) -> Recording:
-        reading = lane.submit(
-            lambda: measured(file, settings, apart, server.decoders, files, cancelled)
-        )
-        return await unless_left(request.receive, asyncio.wrap_future(reading), cancelled.set)
-
-    most = server.settings.most_audio_seconds
-    short = replace(server.settings, most_audio_seconds=min(SHORT_SECONDS, most))
-    try:
-        return await read(server.pools.short, short)
-    except ApiError as error:
-        if error.code != TOO_LONG or short.most_audio_seconds == most:
-            raise
-    return await read(server.pools.long, server.settings)
-
-
 async def _call(
     request: Request, asked: Asked, upload: UploadFile | None, held: AsyncExitStack
 ) -> Call:
@@ -121,7 +91,7 @@ async def _call(
     await server.look(lambda: check_options(served, asked))
     file = await opened(request, asked, upload, held)
     apart = asked.response_format == DIARIZED
-    recording = await _measured(request, file, apart, held)
+    recording = await measure(request, file, apart, held)
     if apart:
         speakers_of(asked, recording.channels)
     held.enter_context(server.gate.admitted(recording.samples))
