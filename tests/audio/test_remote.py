@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from tests.audio.media import RATE, chirp, encode, pcm, wav
 
 from auris.audio.io import load, load_channels, stream
-from auris.audio.remote import WebLimits, is_url, shown_url
+from auris.audio.remote import WebLimits, fetched, is_public, is_url, shown_url
 from auris.errors import AurisError, UnreadableAudio, UsageError
 
 SOUND = wav(pcm(chirp(2.0, channels=2)))
@@ -75,6 +76,18 @@ class Handler(BaseHTTPRequestHandler):
             for place in range(30):
                 self.wfile.write(SOUND[place : place + 1])
                 time.sleep(0.1)
+        elif path == "/slow-headers":
+            self.send_response(200)
+            for number in range(20):
+                self.send_header(f"X-{number}", "x")
+                self.flush_headers()
+                time.sleep(0.1)
+            self.end_headers()
+            self.wfile.write(SOUND)
+        elif path.startswith("/slow-moves/"):
+            time.sleep(0.2)
+            left = int(path.rpartition("/")[2])
+            self._redirect(f"/slow-moves/{left - 1}" if left else "/a.wav")
         elif path == "/moved":
             self._redirect("/a.wav")
         elif path == "/to-a-file":
@@ -134,28 +147,32 @@ def test_reading_may_stop_early(site: str) -> None:
     blocks.close()  # type: ignore[attr-defined]
 
 
-SHORT = WebLimits(silent_seconds=0.3, total_seconds=0.8)
+USUAL = WebLimits()
+SILENT = WebLimits(silent_seconds=0.3)
+LATE = WebLimits(total_seconds=0.8)
 
 
 @pytest.mark.parametrize(
     ("path", "limits", "found"),
     [
-        ("/missing", SHORT, r"/missing' the server answers 404 \(Not Found\)"),
-        ("/busy", SHORT, "503"),
-        ("/page", SHORT, "is a web page"),
-        ("/words", SHORT, "in a format that is read"),
-        ("/empty", SHORT, "is empty"),
-        ("/broken", SHORT, f"breaks off after {len(SOUND) // 2} of {len(SOUND)} bytes"),
-        ("/silent", SHORT, r"nothing of .*/silent' came for 0.3 s"),
-        ("/slow", SHORT, "was not there after 0.8 s"),
+        ("/missing", USUAL, r"/missing' the server answers 404 \(Not Found\)"),
+        ("/busy", USUAL, "503"),
+        ("/page", USUAL, "is a web page"),
+        ("/words", USUAL, "in a format that is read"),
+        ("/empty", USUAL, "is empty"),
+        ("/broken", USUAL, f"breaks off after {len(SOUND) // 2} of {len(SOUND)} bytes"),
+        ("/silent", SILENT, r"nothing of .*/silent' came for 0.3 s"),
+        ("/slow", LATE, "was not there after 0.8 s"),
+        ("/slow-headers", LATE, "was not there after 0.8 s"),
+        ("/slow-moves/8", LATE, "was not there after 0.8 s"),
         ("/a.wav", WebLimits(most_bytes=1000), "at most 1000 bytes"),
         ("/endless", WebLimits(most_bytes=1000), "at most 1000 bytes"),
         ("/chunked", WebLimits(most_bytes=1000), "at most 1000 bytes"),
-        ("/to-a-file", SHORT, "redirects in a circle, or to something else"),
-        ("/to-ftp", SHORT, "redirects in a circle, or to something else"),
-        ("/round", SHORT, "redirects in a circle"),
-        ("/nonsense", SHORT, "failed"),
-        ("/missing?token=secret", SHORT, "/missing' the server"),
+        ("/to-a-file", USUAL, "redirects in a circle, or to something else"),
+        ("/to-ftp", USUAL, "redirects in a circle, or to something else"),
+        ("/round", USUAL, "redirects in a circle"),
+        ("/nonsense", USUAL, "failed"),
+        ("/missing?token=secret", USUAL, "/missing' the server"),
     ],
 )
 def test_what_cannot_be_fetched(site: str, path: str, limits: WebLimits, found: str) -> None:
@@ -171,12 +188,12 @@ def test_what_cannot_be_fetched(site: str, path: str, limits: WebLimits, found: 
 )
 def test_addresses_that_lead_nowhere(url: str) -> None:
     with pytest.raises(UnreadableAudio):
-        load(url, urls=SHORT)
+        load(url, urls=USUAL)
 
 
 def test_no_https_here(site: str) -> None:
     with pytest.raises(UnreadableAudio, match="failed"):
-        load(f"https{site[4:]}/a.wav", urls=SHORT)
+        load(f"https{site[4:]}/a.wav", urls=USUAL)
 
 
 def test_addresses_switched_off(site: str) -> None:
@@ -232,6 +249,15 @@ PUBLIC = WebLimits(public_only=True)
         "0.0.0.0",
         "100.64.0.1",
         "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::10.0.0.1]",
+        "[64:ff9b::169.254.169.254]",
+        "[64:ff9b:1::c0a8:1]",
+        "[2002:a00:1::]",
+        "[2002:7f00:1::1]",
+        "[2001:0:4136:e378:8000:63bf:3fff:fdd2]",
+        "[ff02::1]",
+        "224.0.0.1",
         "[fe80::1]",
         "[fd00::1]",
         "2130706433",
@@ -280,3 +306,17 @@ def test_a_redirection_to_a_private_address_is_refused(
     assert load(f"http://public.example:{port}/a.wav", urls=PUBLIC).seconds == 2.0
     with pytest.raises(UsageError, match="public internet"):
         load(f"http://public.example:{port}/to-here", urls=PUBLIC)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8"])
+def test_public_addresses(address: str) -> None:
+    assert is_public(address)
+
+
+def test_a_fetch_ends_when_nobody_waits(site: str) -> None:
+    cancelled = threading.Event()
+    timer = threading.Timer(0.3, cancelled.set)
+    timer.start()
+    with ExitStack() as stack, pytest.raises(UnreadableAudio):
+        fetched(f"{site}/slow-headers", "it", WebLimits(), stack, cancelled)
+    timer.join()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 
@@ -32,10 +32,11 @@ from auris.audio.decoder_process import (
     serve,
 )
 from auris.audio.io import Channels, Header
+from auris.audio.remote import Cancelled
 from auris.errors import AurisError, DecoderCrashed, UnreadableAudio
 from auris.types import Samples
 
-__all__ = ["Cancelled", "DecodeLimits", "DecoderPool", "Stopped"]
+__all__ = ["DecodeLimits", "DecoderPool", "Stopped"]
 
 LOOK_SECONDS = 0.1
 """How often a cancellation is looked for while a process decodes."""
@@ -57,13 +58,6 @@ TOLD = {
 
 
 _LOG = logging.getLogger(__name__)
-
-
-class Cancelled(Protocol):
-    """Says whether to give up, such as `threading.Event`."""
-
-    def is_set(self) -> bool:
-        """Whether to give up."""
 
 
 class Stopped(Exception):

@@ -6,26 +6,45 @@ that others could open where the system allows that, and is gone as soon as it w
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import socket
 import ssl
 import string
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from auris.errors import UnreadableAudio, UsageError
 
-__all__ = ["WebLimits", "fetched", "is_url", "shown_url"]
+__all__ = ["Cancelled", "WebLimits", "fetched", "is_public", "is_url", "shown_url"]
 
 PORTION = 1 << 16
 """Most bytes that are read at once."""
+
+LOOK_SECONDS = 0.1
+"""How often it is looked whether a fetch has to end."""
+
+TUNNELS = tuple(map(ipaddress.IPv6Network, ("2002::/16", "2001::/32", "::/96")))
+"""Addresses that name an IPv4 host behind a tunnel (6to4, Teredo, IPv4-compatible): nobody serves
+recordings there, and the host may be a private one."""
+
+TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")))
+"""Addresses whose last 32 bits are an IPv4 address to which a gateway leads (NAT64)."""
+
+
+class Cancelled(Protocol):
+    """Says whether to give up, such as `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether to give up."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +54,7 @@ class WebLimits:
     Attributes:
         most_bytes: largest file.
         silent_seconds: longest wait for the next bytes.
-        total_seconds: longest time for the whole file.
+        total_seconds: longest time for all of it: connecting, redirections, headers and the file.
         public_only: whether only hosts of the public internet are asked, and not those of this
             machine or its networks; proxies are not used then.
 
@@ -70,7 +89,13 @@ def shown_url(url: str) -> str:
     return f"{protocol}://{host}{slash}{path.partition('?')[0].partition('#')[0]}"
 
 
-def fetched(url: str, name: str, limits: WebLimits | None, stack: ExitStack) -> IO[bytes]:
+def fetched(
+    url: str,
+    name: str,
+    limits: WebLimits | None,
+    stack: ExitStack,
+    cancelled: Cancelled | None = None,
+) -> IO[bytes]:
     """Fetch a recording.
 
     Args:
@@ -78,6 +103,7 @@ def fetched(url: str, name: str, limits: WebLimits | None, stack: ExitStack) -> 
         name: what messages call it.
         limits: None forbids it.
         stack: closes the file, which removes it.
+        cancelled: when set, fetching ends.
 
     Returns:
         the file, at its beginning.
@@ -94,15 +120,23 @@ def fetched(url: str, name: str, limits: WebLimits | None, stack: ExitStack) -> 
         )
     file = tempfile.TemporaryFile()  # noqa: SIM115
     stack.callback(file.close)
+    watch = _Watch(limits, cancelled)
     try:
-        with _opened(url, limits) as response:
+        with watch, _opened(url, limits, watch) as response:
             _refuse_page(response, name)
             _copy(response, file, name, limits)
+    except UnreadableAudio:
+        if watch.expired:
+            raise _late(name, limits) from None
+        raise
     except urllib.error.HTTPError as error:
         error.close()
         raise _answered(error, name) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _failed(error, name, limits) from None
+        late = watch.expired or watch.left() <= 0.001
+        raise _late(name, limits) if late else _failed(error, name, limits) from None
+    if watch.expired:
+        raise _late(name, limits)
     file.seek(0)
     return file
 
@@ -118,18 +152,78 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _public_socket(host: str, port: int, timeout: float | None) -> socket.socket:
-    """Connect to a host of the public internet.
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet, also by what it may be translated to."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if ip.is_multicast or not ip.is_global:
+        return False
+    if isinstance(ip, ipaddress.IPv4Address):
+        return True
+    if any(ip in network for network in TUNNELS):
+        return False
+    inner = ip.ipv4_mapped
+    if any(ip in network for network in TRANSLATED):
+        inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return inner is None or is_public(str(inner))
+
+
+class _Watch:
+    """Ends a fetch that takes too long, or that nobody waits for any more, whatever it is doing.
+
+    Args:
+        limits: how long it may take.
+        cancelled: when set, nobody waits.
+    """
+
+    def __init__(self, limits: WebLimits, cancelled: Cancelled | None) -> None:
+        self.expired = False
+        self._until = time.monotonic() + limits.total_seconds
+        self._cancelled = cancelled
+        self._over = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._look, name="auris-fetch", daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def left(self) -> float:
+        """Seconds that are left; never 0, which would mean not to wait at all."""
+        return max(self._until - time.monotonic(), 0.001)
+
+    def add(self, sock: socket.socket) -> None:
+        """Watch over a socket."""
+        self._sockets.append(sock)
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            left = self._cancelled is not None and self._cancelled.is_set()
+            if left or time.monotonic() > self._until:
+                self.expired = True
+                for sock in self._sockets:
+                    # Whoever reads from it gets its end.
+                    with contextlib.suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _connected(host: str, port: int, timeout: float | None, public: bool) -> socket.socket:
+    """Connect to a host.
 
     The address that is judged is the one that is connected to, so a name cannot lead elsewhere the
     second time it is looked up.
 
     Raises:
-        UsageError: one of its addresses is not public.
+        UsageError: one of its addresses has to be public, and is not.
     """
+    if not public:
+        return socket.create_connection((host, port), timeout)
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for *_, place in found:
-        if not ipaddress.ip_address(str(place[0]).partition("%")[0]).is_global:
+        if not is_public(str(place[0])):
             raise UsageError(
                 "A recording on the web has to be on the public internet",
                 "its address is a private one",
@@ -138,34 +232,59 @@ def _public_socket(host: str, port: int, timeout: float | None) -> socket.socket
     return socket.create_connection((str(found[0][4][0]), port), timeout)
 
 
-class _PublicHttp(http.client.HTTPConnection):
+class _Connection(http.client.HTTPConnection):
+    """Connects as it is told to, and lets the socket be watched over."""
+
+    def __init__(self, *args: Any, watch: _Watch, public: bool, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.watch = watch
+        self.public = public
+
     def connect(self) -> None:
-        self.sock = _public_socket(self.host, self.port, self.timeout)
+        """Connect; through a proxy where one is used."""
+        timeout = min(self.timeout or self.watch.left(), self.watch.left())
+        self.sock = _connected(self.host, self.port, timeout, self.public)
+        self.sock.settimeout(self.timeout)
+        self.watch.add(self.sock)
 
 
-class _PublicHttps(http.client.HTTPSConnection):
+class _SecureConnection(http.client.HTTPSConnection):
+    """The same for https."""
+
+    def __init__(self, *args: Any, watch: _Watch, public: bool, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.watch = watch
+        self.public = public
+
     def connect(self) -> None:
-        plain = _public_socket(self.host, self.port, self.timeout)
+        """Connect; through a proxy where one is used."""
+        if not self.public:
+            self.timeout = min(self.timeout or self.watch.left(), self.watch.left())
+            super().connect()
+            self.watch.add(self.sock)
+            return
+        timeout = min(self.timeout or self.watch.left(), self.watch.left())
+        plain = _connected(self.host, self.port, timeout, self.public)
+        self.watch.add(plain)
         self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+        self.watch.add(self.sock)
 
 
-class _PublicHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """Opens both protocols, and every redirection, through connections that look where they go."""
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Opens both protocols, and every redirection, through connections that are watched over."""
+
+    def __init__(self, watch: _Watch, public: bool) -> None:
+        super().__init__()
+        self._options: dict[str, Any] = {"watch": watch, "public": public}
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_PublicHttp, req)
+        return self.do_open(_Connection, req, **self._options)  # type: ignore[arg-type]
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_PublicHttps, req)
+        return self.do_open(_SecureConnection, req, **self._options)  # type: ignore[arg-type]
 
 
-_PUBLIC: list[urllib.request.BaseHandler | type[urllib.request.BaseHandler]] = [
-    _PublicHandler,
-    urllib.request.ProxyHandler({}),
-]
-
-
-def _opened(url: str, limits: WebLimits) -> http.client.HTTPResponse:
+def _opened(url: str, limits: WebLimits, watch: _Watch) -> http.client.HTTPResponse:
     if "@" in urllib.parse.urlsplit(url).netloc:
         raise UsageError(
             "An address has to be without user name and password",
@@ -175,8 +294,9 @@ def _opened(url: str, limits: WebLimits) -> http.client.HTTPResponse:
     # Spaces and letters outside ASCII, as people copy them from a browser.
     address = urllib.parse.quote(url, safe=string.punctuation)
     request = urllib.request.Request(address, headers={"User-Agent": "auris"})
-    handlers = _PUBLIC if limits.public_only else []
-    opener = urllib.request.build_opener(_WebOnly, *handlers)
+    proxies = [urllib.request.ProxyHandler({})] if limits.public_only else []
+    handler = _Handler(watch, limits.public_only)
+    opener = urllib.request.build_opener(_WebOnly, handler, *proxies)
     response: http.client.HTTPResponse = opener.open(request, timeout=limits.silent_seconds)
     return response
 
@@ -192,20 +312,19 @@ def _copy(
     announced = response.length
     if announced is not None and announced > limits.most_bytes:
         raise _too_large(name, limits)
-    until = time.monotonic() + limits.total_seconds
     done = 0
     # read1 returns what is there, so that a slow server cannot hold a long read open.
     while portion := response.read1(PORTION):
         done += len(portion)
         if done > limits.most_bytes:
             raise _too_large(name, limits)
-        if time.monotonic() > until:
-            raise _unfetched(
-                f"{name} was not there after {limits.total_seconds:g} s", "fetch it yourself"
-            )
         file.write(portion)
     if announced is not None and done < announced:
         raise _unfetched(f"{name} breaks off after {done} of {announced} bytes", "try again")
+
+
+def _late(name: str, limits: WebLimits) -> UnreadableAudio:
+    return _unfetched(f"{name} was not there after {limits.total_seconds:g} s", "fetch it yourself")
 
 
 def _too_large(name: str, limits: WebLimits) -> UnreadableAudio:

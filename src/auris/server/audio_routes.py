@@ -78,8 +78,9 @@ async def opened(
     assert asked.url is not None
     server: Server = request.app.state.server
     url, files = asked.url, held.enter_context(ExitStack())
-    fetching = server.pools.fetch.submit(lambda: fetch(url, server.settings, files))
-    return await unless_left(request.receive, asyncio.wrap_future(fetching))
+    cancelled = threading.Event()
+    fetching = server.pools.fetch.submit(lambda: fetch(url, server.settings, files, cancelled))
+    return await unless_left(request.receive, asyncio.wrap_future(fetching), cancelled.set)
 
 
 async def _call(

@@ -19,8 +19,8 @@ import numpy as np
 
 from auris.audio.formats import wav_head
 from auris.audio.io import Header, Source, WebLimits
-from auris.audio.isolation import Cancelled, DecoderPool, Stopped
-from auris.audio.remote import fetched, is_url
+from auris.audio.isolation import DecoderPool, Stopped
+from auris.audio.remote import Cancelled, fetched, is_url
 from auris.errors import DecoderCrashed
 from auris.server.failures import ApiError
 from auris.server.settings import Settings
@@ -199,7 +199,9 @@ class _Kept:
             self._file.close()
 
 
-def fetch(url: str, settings: Settings, stack: ExitStack) -> IO[bytes]:
+def fetch(
+    url: str, settings: Settings, stack: ExitStack, cancelled: Cancelled = NEVER
+) -> IO[bytes]:
     """Fetch a recording from the public web.
 
     Raises:
@@ -218,7 +220,7 @@ def fetch(url: str, settings: Settings, stack: ExitStack) -> IO[bytes]:
             400, "Invalid 'url': it has to be http or https.", param="url", code="invalid_value"
         )
     limits = WebLimits(settings.most_upload_bytes, total_seconds=600.0, public_only=True)
-    return fetched(url, "the recording at 'url'", limits, stack)
+    return fetched(url, "the recording at 'url'", limits, stack, cancelled)
 
 
 def _too_long(settings: Settings) -> ApiError:
