@@ -13,7 +13,7 @@ BAD = {
     "missing.wav": "there is no",
     "empty.wav": "is empty",
     "text.wav": "format",
-    "truncated.wav": "break",
+    "truncated.wav": "of 5.00 seconds",
     "zero.wav": "holds none",
     "nan.wav": "has nan at 0.000 s",
     "directory.wav": "is a directory",
