@@ -2,7 +2,8 @@
 
 Reading, decoding, resampling and cutting are the same as in line, in the same order, so results are
 identical. Each process reads one recording at a time and waits with its next piece until the one
-before is taken, so that little is held. A decoder that crashes takes only its recording along.
+before is taken, so that little is held. A decoder that crashes, or takes too much memory, takes only its
+recording along.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
 
+from auris.audio.decoder_process import limit_memory
 from auris.audio.io import Source
+from auris.audio.isolation import DecodeLimits
 from auris.errors import AurisError, UnreadableAudio
 from auris.reading import Reading
 from auris.types import Chunk
@@ -59,6 +62,7 @@ def _serve(connection: Connection, reading: Reading) -> None:
     """What a process does: read what it is given until nobody listens any more."""
     # Ctrl-C is for the program, which ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limit_memory(DecodeLimits().memory_bytes)
     try:
         while True:
             source = connection.recv()
