@@ -2,8 +2,8 @@
 
 Reading, decoding, resampling and cutting are the same as in line, in the same order, so results are
 identical. Each process reads one recording at a time and waits with its next piece until the one
-before is taken, so that little is held. A decoder that crashes, or takes too much memory, takes only its
-recording along.
+before is taken, so that little is held. A decoder that crashes or takes too much memory takes only
+its recording along.
 """
 
 from __future__ import annotations
