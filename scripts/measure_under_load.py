@@ -48,7 +48,9 @@ Samples = Any
 def encoded(blocks: Iterator[Samples], rate: int, form: str, codec: str, layout: str) -> bytes:
     """Blocks of int16 [C, S] as a file."""
     made = io.BytesIO()
-    with av.open(made, "w", format=form) as container:
+    # Without a length in its header, an MP3 can be repeated.
+    options = {"write_xing": "0", "id3v2_version": "0"} if form == "mp3" else {}
+    with av.open(made, "w", format=form, options=options) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.layout = layout
         for block in blocks:
@@ -220,11 +222,15 @@ def measured(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
         shown = client.get("/metrics").text
     in_flight = re.search(r"^auris_audio_seconds_in_flight (\S+)$", shown, re.MULTILINE)
     assert in_flight is not None
+    posted = re.findall(
+        r'^auris_requests_total{method="POST",.*status="(\d+)"} (\S+)$', shown, re.M
+    )
     names = {path: path for path in cheap[:3]} | {cheap[3]: "job status", "clip": "clip of 5 s"}
     return {
         "callers": arguments.callers,
         "seconds": arguments.seconds,
         **{label: times.summary(name) for name, label in names.items()},
+        "statuses_of_all_uploads": {status: int(float(count)) for status, count in sorted(posted)},
         "audio_seconds_in_flight": float(in_flight.group(1)),
         "processors": os.cpu_count(),
         "load_average": [round(load, 1) for load in os.getloadavg()],
