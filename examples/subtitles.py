@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from auris import AsrPipeline, AurisError
-from auris.subtitles import CueStyle
-from auris.writers import to_srt
+from auris.output.formats import to_srt
+from auris.output.subtitles import CueStyle
 
 
 def main(files: list[str]) -> int:

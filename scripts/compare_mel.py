@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from transformers import Qwen3ASRFeatureExtractor
 
+from auris.audio.features import log_mel
 from auris.audio.io import load
-from auris.audio.mel import log_mel
 
 
 def clips(manifest: Path) -> Iterator[Path]:

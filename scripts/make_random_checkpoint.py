@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from tokenizers import models, pre_tokenizers
 
+from auris.checkpoints.export import export
 from auris.checkpoints.load import build
 from auris.config import (
     AlignerConfig,
@@ -24,7 +25,6 @@ from auris.config import (
     ProjectorConfig,
     QwenAsrConfig,
 )
-from auris.export import export
 from auris.text.prompt import AUDIO_PAD, CONTROL_TOKENS, TIMESTAMP
 from auris.text.tokenizer import AddedId, Tokenizer, qwen2_core
 

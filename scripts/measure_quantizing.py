@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from auris.checkpoints.quantize import quantize
 from auris.evaluation.loading import peak_gb
-from auris.quantize import quantize
 
 
 def largest_gb(directory: Path) -> float:

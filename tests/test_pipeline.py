@@ -23,8 +23,8 @@ from auris.errors import (
     UnsupportedOption,
     UsageError,
 )
+from tests.recognition.test_scheduler import counting
 from tests.recordings import BUDGET, RATE, Array, clip, plain, tokens, write_wav
-from tests.test_batching import Counting
 from tests.tiny_models import ctc_config, tone_speech, write_tiny
 
 # What a transcript says --------------------------------------------------------------------------
@@ -246,14 +246,14 @@ def test_segments_come_one_by_one_in_order(qwen: AsrPipeline) -> None:
         assert [s.start for s in (first, *rest)] == [s.start for s in whole.segments]
 
 
-def test_a_segment_is_given_as_soon_as_those_before_it_are_there() -> None:
-    recognizer = Counting([1, 0])
-    pipeline = AsrPipeline.over(recognizer, None, None)  # type: ignore[arg-type]
+def test_a_segment_is_given_as_soon_as_those_before_it_are_there(qwen: AsrPipeline) -> None:
+    batch = counting(2, [1, 0])
+    pipeline = AsrPipeline.over(qwen.recognizer, None, None, open_batch=lambda rows: batch)  # type: ignore[arg-type]
     parts = pipeline.segments(clip(9.0), chunk_seconds=1, batch_size=2)
     starts, taken = [], []
     for part in parts:
         starts.append(part.start)
-        taken.append(recognizer.taken)
+        taken.append(batch.taken)
     assert starts == sorted(starts)
     # The second piece was done first: it waits for the first, and comes right behind it.
     assert taken[0] == taken[1] == 3

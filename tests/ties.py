@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from auris.parity import LOGIT_LIMIT, TIE_GAP, first_difference
+from auris.diagnostics.parity import LOGIT_LIMIT, TIE_GAP, first_difference
 
 LOGITS = LOGIT_LIMIT
 """How far logits may differ in float32, whatever the batch, kernel or chunking."""

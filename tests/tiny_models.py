@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tokenizers import models, pre_tokenizers, trainers
 
+from auris.checkpoints.export import export
 from auris.checkpoints.layouts import LayoutName
 from auris.checkpoints.load import Model, build
 from auris.config import (
@@ -21,7 +22,6 @@ from auris.config import (
     ProjectorConfig,
     QwenAsrConfig,
 )
-from auris.export import export
 from auris.text.prompt import AUDIO_PAD, CONTROL_TOKENS, TIMESTAMP
 from auris.text.tokenizer import Tokenizer, qwen2_core
 

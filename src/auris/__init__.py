@@ -17,12 +17,12 @@ from auris.errors import AurisError
 from auris.types import Chunk, Segment, Transcript, Waveform, Word
 
 if TYPE_CHECKING:
-    from auris.align import ForcedAligner
-    from auris.async_streaming import AsyncStreamSession
+    from auris.alignment.aligner import ForcedAligner
     from auris.backends.torch import Device
-    from auris.batching import Failure
     from auris.pipeline import AsrPipeline, Progress
-    from auris.streaming import StreamPool, StreamSession, StreamUpdate
+    from auris.recognition.scheduler import Failure
+    from auris.streaming.async_session import AsyncStreamSession
+    from auris.streaming.session import StreamPool, StreamSession, StreamUpdate
 
 __version__ = "0.1.0"
 
@@ -47,14 +47,14 @@ __all__ = [
 
 _LAZY = {
     "AsrPipeline": "auris.pipeline",
-    "AsyncStreamSession": "auris.async_streaming",
+    "AsyncStreamSession": "auris.streaming.async_session",
     "Device": "auris.backends.torch",
-    "Failure": "auris.batching",
-    "ForcedAligner": "auris.align",
+    "Failure": "auris.recognition.scheduler",
+    "ForcedAligner": "auris.alignment.aligner",
     "Progress": "auris.pipeline",
-    "StreamPool": "auris.streaming",
-    "StreamSession": "auris.streaming",
-    "StreamUpdate": "auris.streaming",
+    "StreamPool": "auris.streaming.session",
+    "StreamSession": "auris.streaming.session",
+    "StreamUpdate": "auris.streaming.session",
 }
 
 

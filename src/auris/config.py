@@ -27,6 +27,7 @@ __all__ = [
     "QwenAsrConfig",
     "audio_tokens",
     "token_border",
+    "token_budget",
     "token_centre",
 ]
 
@@ -45,6 +46,13 @@ MAX_WINDOW_FRAMES = 800
 
 Frontend = Literal["slaney400", "htk1024"]
 """Which log-mel a model hears: Qwen3-ASR's, or AuT-Tiny's with its finer FFT."""
+
+
+TOKENS_PER_SECOND = 16
+"""Token budget for every second of audio, about three times the fastest speech."""
+
+BASE_TOKENS = 64
+"""Token budget beside that: for the language tag, and for the shortest chunks."""
 
 
 def _halved(length: int) -> int:
@@ -70,6 +78,11 @@ CHUNK_TOKENS = _halved(_halved(_halved(CHUNK_FRAMES)))
 FRAME_SECONDS = 0.01
 TOKEN_FRAMES = 8
 """Mel frames from one token to the next inside a chunk: three convolutions of stride 2."""
+
+
+def token_budget(seconds: float) -> int:
+    """Most tokens of a chunk's text, unless a caller sets another budget."""
+    return BASE_TOKENS + int(TOKENS_PER_SECOND * seconds)
 
 
 def token_centre(index: int) -> float:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from auris.align import AligningRecognizer, ForcedAligner, ctc_alignment
-from auris.async_streaming import AsyncStreamSession
+from auris.alignment.aligner import ForcedAligner, ctc_alignment
 from auris.audio.io import Source, Sources, SourceT, is_several
 from auris.backends.torch import TorchBackend
-from auris.batching import (
-    Batch,
-    Failure,
-    KeptSegments,
-    PieceDone,
-    RecordingDone,
-    Update,
-    no_kept_segments,
+from auris.checkpoints.hub import FoundModel
+from auris.checkpoints.inference_defaults import InferenceDefaults
+from auris.decoding.loop import never
+from auris.errors import UsageError
+from auris.recognition.language_id import DETECT_SECONDS, language_chances
+from auris.recognition.load import (
+    LoadOptions,
+    OtherLoadOptions,
+    check_count,
+    drafting_backend,
+    load_model,
+    make_recognizer,
 )
-from auris.belonging import stop_ids
-from auris.calls import (
+from auris.recognition.options import (
     CallOptions,
     CancelToken,
-    Progress,
     StreamOptions,
     check_call,
     honoured,
@@ -32,33 +34,33 @@ from auris.calls import (
     stream_options,
     text_options,
 )
-from auris.checkpoints.calibration import load_calibration
-from auris.checkpoints.configs import read_generation
-from auris.checkpoints.hub import FoundModel
-from auris.checkpoints.load import Checkpoint
-from auris.checkpoints.traits import Traits
-from auris.config import AlignerConfig, AutCtcConfig
-from auris.ctc_recognizer import CtcRecognizer
-from auris.detection import DETECT_SECONDS, language_chances
-from auris.errors import ConfigError, UsageError
-from auris.loading import LoadOptions, OtherLoadOptions, check_count, drafting_backend, load_model
-from auris.pieces import Options
-from auris.reading_ahead import ReadAhead
-from auris.recognizers import QwenRecognizer, Recognizer
-from auris.streaming import StreamPool, StreamSession
-from auris.text.tokenizer import Tokenizer
+from auris.recognition.prefetch import Prefetcher
+from auris.recognition.qwen import QwenRecognizer
+from auris.recognition.recognizer import ChunkBatch, Recognizer
+from auris.recognition.requests import DecodeOptions
+from auris.recognition.scheduler import (
+    Failure,
+    KnownSegments,
+    Progress,
+    RecordingDone,
+    Scheduler,
+    SegmentDone,
+    Update,
+)
+from auris.streaming.async_session import AsyncStreamSession
+from auris.streaming.session import StreamPool, StreamSession
 from auris.types import Segment, Transcript
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AsrPipeline", "CallOptions", "CancelToken", "Failure", "Progress", "make_recognizer"]
+__all__ = ["AsrPipeline", "CallOptions", "CancelToken", "Failure", "Progress"]
 
 
 NOT_BEGUN = Transcript("", None, (), None, "cancelled", 0.0)
 """What is known of a recording whose turn did not come before the work was cancelled."""
 
-GENERAL = Traits()
+GENERAL = InferenceDefaults()
 
 
 class AsrPipeline:
@@ -86,7 +88,7 @@ class AsrPipeline:
     recognizer: Recognizer
     model: FoundModel
     backend: TorchBackend
-    traits: Traits
+    traits: InferenceDefaults
 
     def __init__(
         self,
@@ -101,15 +103,21 @@ class AsrPipeline:
         drafting = drafting_backend(loaded, speculate)
         if isinstance(recognizer, QwenRecognizer):
             recognizer.drafting = drafting
-        self._set(recognizer, loaded.found, loaded.backend, loaded.traits)
+        self._set(recognizer, loaded.found, loaded.backend, loaded.traits, recognizer.batch)
 
     def _set(
-        self, recognizer: Recognizer, model: FoundModel, backend: TorchBackend, traits: Traits
+        self,
+        recognizer: Recognizer,
+        model: FoundModel,
+        backend: TorchBackend,
+        traits: InferenceDefaults,
+        open_batch: Callable[[int], ChunkBatch],
     ) -> None:
         self.recognizer = recognizer
         self.model = model
         self.backend = backend
         self.traits = traits
+        self._open_batch = open_batch
 
     @classmethod
     def from_pretrained(
@@ -128,15 +136,17 @@ class AsrPipeline:
         recognizer: Recognizer,
         model: FoundModel,
         backend: TorchBackend,
-        traits: Traits = GENERAL,
+        traits: InferenceDefaults = GENERAL,
+        open_batch: Callable[[int], ChunkBatch] | None = None,
     ) -> AsrPipeline:
         """A pipeline over a model that is loaded already.
 
         Args:
             recognizer, model, backend, traits: its attributes.
+            open_batch: makes a batch of up to that many chunks; by default the recognizer's own.
         """
         pipeline = cls.__new__(cls)
-        pipeline._set(recognizer, model, backend, traits)
+        pipeline._set(recognizer, model, backend, traits, open_batch or recognizer.batch)
         return pipeline
 
     @overload
@@ -207,7 +217,7 @@ class AsrPipeline:
         Yields:
             number of the recording, and its transcript or why there is none.
         """
-        updates = self._updates(sources, language, context, options)
+        updates = self.updates(sources, language, context, **options)
         return ((u.recording, u.result) for u in updates if isinstance(u, RecordingDone))
 
     def segments(
@@ -225,7 +235,7 @@ class AsrPipeline:
         Raises:
             AurisError: at the piece that could not be read.
         """
-        return _in_order(self._updates([audio], language, context, options))
+        return _segments(self.updates([audio], language, context, **options))
 
     def updates(
         self,
@@ -233,15 +243,29 @@ class AsrPipeline:
         language: str | None = None,
         context: str = "",
         *,
-        kept: KeptSegments = no_kept_segments,
+        known: KnownSegments | None = None,
         **options: Unpack[CallOptions],
     ) -> Iterator[Update]:
-        """Transcribe recordings and give every piece and every recording as soon as it is done.
+        """Transcribe recordings and give every segment and every recording as soon as it is done.
 
-        Arguments as in `transcribe`; wrong ones are refused at once. Chunks whose segments are
-        `kept` are not recognized again.
+        Arguments as in `transcribe`; wrong ones are refused at once. The segments of a recording
+        come in the order of time. Chunks whose segments `known` finds are not recognized again.
         """
-        return self._updates(sources, language, context, options, kept)
+        check_call(sources, options)
+        decoding = self._decode_options(language, context, options)
+        self.recognizer.check(decoding)
+        rows, workers = options.get("batch_size", 1), options.get("workers", 0)
+        check_count("batch_size", rows)
+        check_count("workers", workers, least=0)
+        chunker = reading_of(options, self.traits)
+        cancel, report = options.get("cancel"), options.get("progress")
+        run = partial(
+            Scheduler, self._open_batch(rows), options=decoding, known=known, report=report
+        )
+        cancelled = cancel.is_set if cancel else never
+        if workers:
+            return _prefetched(run, Prefetcher(chunker, workers), sources, cancelled)
+        return run(chunker.chunks, sources).run(cancelled)
 
     def detect_language(
         self,
@@ -290,8 +314,8 @@ class AsrPipeline:
             InvalidSamples: the rate is.
         """
         session, call = stream_options(options)
-        text = honoured(text_options(language, context, call), self.traits)
-        recognizer = self._recognizer(call, options.get("provisional_words", False))
+        decoding = self._decode_options(language, context, call)
+        decoding = replace(decoding, align_partial=options.get("provisional_words", False))
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
             raise UsageError(
@@ -299,7 +323,7 @@ class AsrPipeline:
                 "this is another's",
                 "use its own streams()",
             )
-        return pool.open(text, recognizer, **session)
+        return pool.open(decoding, **session)
 
     def astream(
         self,
@@ -311,40 +335,13 @@ class AsrPipeline:
         """As `stream`, to be awaited: work is done beside the event loop."""
         return AsyncStreamSession(self.stream(language, context, pool, **options))
 
-    def _updates(
-        self,
-        sources: Iterable[Source],
-        language: str | None,
-        context: str,
-        given: CallOptions,
-        kept: KeptSegments = no_kept_segments,
-    ) -> Iterator[Update]:
-        check_call(sources, given)
+    def _decode_options(
+        self, language: str | None, context: str, given: CallOptions
+    ) -> DecodeOptions:
         options = honoured(text_options(language, context, given), self.traits)
-        recognizer = self._recognizer(given)
-        recognizer.check(options)
-        rows = given.get("batch_size", 1)
-        check_count("batch_size", rows)
-        cancel = given.get("cancel")
-        cancelled = cancel.is_set if cancel else lambda: False
-        reading, workers = reading_of(given, self.traits), given.get("workers", 0)
-        if workers:
-            check_count("workers", workers, least=0)
-            updates = _read_ahead(
-                recognizer, ReadAhead(reading, workers), sources, options, kept, rows, cancelled
-            )
-        else:
-            batch = Batch(recognizer, reading.pieces, sources, options, kept)
-            updates = batch.run(rows, cancelled)
-        report = given.get("progress")
-        return _watched(updates, report) if report else updates
-
-    def _recognizer(self, given: CallOptions, while_heard: bool = False) -> Recognizer:
-        """The recognizer, with an aligner behind it where times of words are asked for."""
-        if not given.get("word_timestamps", False):
-            return self.recognizer
-        aligner = given.get("aligner") or self._own_aligner
-        return AligningRecognizer(self.recognizer, aligner, while_heard)
+        if given.get("word_timestamps", False):
+            options = replace(options, aligner=given.get("aligner") or self._own_aligner)
+        return options
 
     @cached_property
     def _own_aligner(self) -> ForcedAligner:
@@ -356,68 +353,19 @@ class AsrPipeline:
         )
 
 
-def make_recognizer(
-    backend: TorchBackend, checkpoint: Checkpoint, tokenizer: Tokenizer, calibrated: bool = True
-) -> Recognizer:
-    """The recognizer for a checkpoint's kind of model.
-
-    Args:
-        backend, checkpoint, tokenizer: of the model.
-        calibrated: whether to use the calibration that lies beside the weights, where there is one.
-
-    Raises:
-        ConfigError, TokenizerError: config, weights and tokenizer do not belong together.
-        CheckpointError: the calibration is damaged.
-    """
-    config = checkpoint.config
-    if isinstance(config, AlignerConfig):
-        raise ConfigError(
-            "Transcribing needs a model that writes text",
-            "this checkpoint is a forced aligner, whose head scores timestamps",
-            "choose a Qwen3-ASR checkpoint, or name this one with --aligner",
-        )
-    calibration = load_calibration(checkpoint.directory) if calibrated else None
-    if isinstance(config, AutCtcConfig):
-        return CtcRecognizer(backend, config, tokenizer, calibration)
-    stops = stop_ids(config, read_generation(checkpoint.directory))
-    return QwenRecognizer(backend, config, tokenizer, stops, calibration)
-
-
-def _read_ahead(
-    recognizer: Recognizer,
-    ahead: ReadAhead,
+def _prefetched(
+    run: Callable[..., Scheduler],
+    prefetcher: Prefetcher,
     sources: Iterable[Source],
-    options: Options,
-    kept: KeptSegments,
-    rows: int,
     cancelled: Callable[[], bool],
 ) -> Iterator[Update]:
-    with ahead:
-        batch = Batch(recognizer, ahead.pieces, ahead.sources(sources), options, kept)
-        yield from batch.run(rows, cancelled)
+    with prefetcher:
+        yield from run(prefetcher.chunks, prefetcher.sources(sources)).run(cancelled)
 
 
-def _watched(updates: Iterator[Update], report: Callable[[Progress], None]) -> Iterator[Update]:
-    seconds, segments, recordings = 0.0, 0, 0
+def _segments(updates: Iterator[Update]) -> Iterator[Segment]:
     for update in updates:
-        if isinstance(update, PieceDone):
-            seconds += update.segment.end - update.segment.start
-            segments += 1
-        else:
-            recordings += 1
-        report(Progress(seconds, segments, recordings))
-        yield update
-
-
-def _in_order(updates: Iterator[Update]) -> Iterator[Segment]:
-    waiting: dict[int, Segment] = {}
-    following = 0
-    for update in updates:
-        if isinstance(update, PieceDone):
-            waiting[update.index] = update.segment
-            while following in waiting:
-                yield waiting.pop(following)
-                following += 1
+        if isinstance(update, SegmentDone):
+            yield update.segment
         elif isinstance(update.result, Failure):
             raise update.result.error
-    yield from (waiting[index] for index in sorted(waiting))

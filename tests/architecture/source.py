@@ -1,4 +1,4 @@
-"""The package's own source, parsed once: what the rules of the house are checked on."""
+"""The package's own source, parsed once: the architecture tests check it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,6 @@ from pathlib import Path
 import auris
 
 PACKAGE = Path(auris.__file__).parent
-
-ASSEMBLIES = "assemblies"
-"""The room of the modules at the top of the package that put the others together."""
-
-GROUND = ("errors", "types", "config")
-"""Modules at the top that everything may stand on; each is a room by itself."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +33,11 @@ class Module:
 
     @property
     def room(self) -> str:
-        """The room of DESIGN's table that the file lies in."""
+        """The room that the file lies in; "" for the package's own `__init__`."""
+        first, _, rest = self.path.partition("/")
         if self.path == "__main__.py":
             return "cli"
-        first, _, rest = self.path.partition("/")
-        return first if rest else room_of(first.removesuffix(".py"))
+        return first if rest else first.removesuffix(".py").removesuffix("__init__")
 
     def imports(self) -> Iterator[Import]:
         """Imports of the package's own modules, wherever they stand."""
@@ -78,14 +72,6 @@ class Module:
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call):
                 yield ast.unparse(node.func), node
-
-
-def room_of(module: str) -> str:
-    """The room of a dotted module of ours, without the leading `auris.`."""
-    first, _, rest = module.partition(".")
-    if first in GROUND or first == "" or (PACKAGE / first).is_dir() or rest:
-        return first
-    return ASSEMBLIES
 
 
 def docstrings(tree: ast.AST) -> Iterator[int]:

@@ -1,4 +1,8 @@
-"""Which room may import which, and what importing loads."""
+"""Which room may import which, and what importing loads.
+
+These rules keep the way of a recording readable from top to bottom: a room knows only what lies
+below it, so each can be read, tested and replaced alone.
+"""
 
 from __future__ import annotations
 
@@ -9,98 +13,72 @@ import sys
 import pytest
 
 import auris
-from tests.architecture.source import ASSEMBLIES, Module, modules, room_of
-
-GROUND = {"errors", "types", "config"}
-INNER = GROUND | {"audio", "text", "models", "checkpoints", "backends", "decoding"}
-
-ALLOWED: dict[str, set[str]] = {
-    "": {"errors", "types"},
-    "errors": set(),
-    "types": set(),
-    "config": {"errors"},
-    "audio": GROUND,
-    "text": GROUND,
-    "models": {"config"},
-    "checkpoints": {"config", "models", "errors"},
-    "backends": {"models", "checkpoints", "config", "errors"},
-    "decoding": {"backends.base", "types", "errors"},
-    ASSEMBLIES: INNER | {ASSEMBLIES, ""},
-    "compat": GROUND
-    | {ASSEMBLIES, "", "audio.io", "audio.encoded", "audio.remote", "audio.split"}
-    | {"text.languages", "text.words"},
-    "evaluation": INNER | {ASSEMBLIES, ""},
-    "server": GROUND
-    | {ASSEMBLIES, "", "audio.formats", "audio.io", "audio.isolation", "audio.remote"}
-    | {"text.languages", "text.reply", "text.tokenizer", "text.words"},
-    "scale": GROUND | {ASSEMBLIES, ""},
-    "training": GROUND
-    | {"audio", "text", "models", "checkpoints", "backends", "decoding", "evaluation"}
-    | {"belonging", "export", "recognizers"},
-}
-"""Rooms (or single modules of them) that a room may import beside itself. The command line has
-rules of its own, below."""
+from tests.architecture.rooms import ENGINE, GROUND, ROOMS, SHARED_BY_COMMANDS, TOP
+from tests.architecture.source import PACKAGE, Module, modules
 
 
-SHARED = {
-    *("cli.interrupt", "cli.options", "cli.output", "cli.places", "cli.progress", "cli.results"),
-}
-"""What commands have in common: how options are spelled and where results go."""
+def room_of(module: str) -> str:
+    """The room of a dotted module without the leading `auris.`; "" is the package itself."""
+    return module.partition(".")[0]
 
 
-def _allowed(module: str, allowed: set[str]) -> bool:
-    return module in allowed or room_of(module) in allowed
+def _forbidden(module: Module) -> list[str]:
+    allowed = ROOMS[module.room]
+    return [
+        f"{module.path}:{found.line} imports {found.module}"
+        for found in module.imports()
+        if room_of(found.module) not in {"", module.room, *allowed} and found.module not in allowed
+    ]
 
 
-ROOMS = [module for module in modules() if module.room != "cli"]
-COMMANDS = [
-    m for m in modules() if m.room == "cli" and m.path not in ("cli/__init__.py", "__main__.py")
-]
+def test_rooms_import_only_what_lies_below_them() -> None:
+    inside = [module for module in modules() if module.room not in {"cli", ""}]
+    unknown = sorted({module.room for module in inside} - set(ROOMS))
+    assert not unknown, f"rooms that the table does not know: {unknown}"
+    assert not [fault for module in inside for fault in _forbidden(module)]
 
 
-@pytest.mark.parametrize("module", ROOMS, ids=lambda module: module.path)
-def test_a_room_imports_only_what_the_plan_allows(module: Module) -> None:
-    room = "" if module.path == "__init__.py" else module.room
-    assert room in ALLOWED, f"{module.path} lies in a room that the plan does not know"
-    for found in module.imports():
-        if found.typing and room == "":
-            continue  # The public names are loaded when they are first asked for.
-        same = room_of(found.module) == room
-        assert same or _allowed(found.module, ALLOWED[room]), (
-            f"{module.path}:{found.line} imports {found.module or 'auris'}; "
-            f"{room or 'the package'} may import {sorted(ALLOWED[room])}"
-        )
+def test_the_top_of_the_package_holds_six_modules() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == TOP
 
 
-@pytest.mark.parametrize("module", COMMANDS, ids=lambda module: module.path)
-def test_a_command_fronts_one_room(module: Module) -> None:
-    """At its top only errors, types and cli; in its functions the public API, where model names
-    lead (checkpoints.hub), and one room."""
-    fronted = set()
-    for found in module.imports():
-        room = room_of(found.module)
-        if found.typing or room in {"errors", "types", "", ASSEMBLIES}:
-            light = found.typing or room in {"errors", "types"} or not found.top
-            assert light, f"{module.path}:{found.line} imports {found.module} at its top"
+def test_commands_import_the_public_api_and_the_room_they_front() -> None:
+    """At their top only errors, types and what commands share, so that `--help` stays fast.
+
+    Diagnostics and evaluation count as one room: both measure.
+    """
+    faults = []
+    for module in modules():
+        if module.room != "cli" or module.path == "cli/__init__.py":
             continue
-        if room == "cli":
-            allowed = module.path == "cli/main.py" or found.module in SHARED
-            assert allowed, f"{module.path}:{found.line} imports another command"
-            continue
-        assert not found.top, f"{module.path}:{found.line} imports {found.module} at its top"
-        if found.module != "checkpoints.hub":
-            fronted.add(room)
-    assert len(fronted) <= 1, f"{module.path} fronts {sorted(fronted)}"
+        fronted = set()
+        for found in module.imports():
+            room = room_of(found.module)
+            light = found.typing or room in {"", "errors", "types", "cli"}
+            if found.top and not light:
+                faults.append(f"{module.path}:{found.line} imports {found.module} at its top")
+            if room == "cli" and module.path not in {"cli/main.py", "__main__.py"}:
+                if found.module not in SHARED_BY_COMMANDS:
+                    faults.append(f"{module.path}:{found.line} imports another command")
+            elif room not in {"", "cli", *GROUND, *ENGINE}:
+                fronted.add("evaluation" if room == "diagnostics" else room)
+        if len(fronted) > 1:
+            faults.append(f"{module.path} fronts {sorted(fronted)}")
+    assert not faults
 
 
-@pytest.mark.parametrize("module", modules(), ids=lambda module: module.path)
-def test_no_import_of_reference_packages(module: Module) -> None:
-    """No other engine does our work; only the comparison with the reference loads the reference."""
+def test_only_the_comparison_with_the_reference_loads_the_reference() -> None:
     banned = {"transformers", "vllm", "librosa", "torchaudio", "qwen_asr"}
-    if module.path in ("parity.py", "evaluation/peers.py"):
-        banned -= {"transformers"}
-    for line, name in module.names():
-        assert name.partition(".")[0] not in banned, f"{module.path}:{line} uses {name}"
+    faults = []
+    for module in modules():
+        reference = module.path in {"diagnostics/parity.py", "evaluation/peers.py"}
+        names = banned - {"transformers"} if reference else banned
+        faults += [
+            f"{module.path}:{line} uses {name}"
+            for line, name in module.names()
+            if name.partition(".")[0] in names
+        ]
+    assert not faults
 
 
 @pytest.mark.parametrize("name", ["auris", "auris.cli.main", "auris.errors", "auris.types"])
@@ -112,18 +90,18 @@ def test_importing_loads_neither_torch_nor_numpy(name: str) -> None:
     assert done.stderr == ""
 
 
-def test_public_names_are_there() -> None:
+def test_public_names_exist() -> None:
     for name in auris.__all__:
         assert getattr(auris, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = auris.nonsense  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("module", modules(), ids=lambda module: module.path)
-def test_what_a_module_exports_exists(module: Module) -> None:
-    dotted = "auris." + module.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    loaded = importlib.import_module("auris" if dotted == "auris.__init__" else dotted)
-    exported = getattr(loaded, "__all__", [])
-    assert sorted(set(exported)) == sorted(exported), "a name is exported twice"
-    for name in exported:
-        assert hasattr(loaded, name), f"{module.path} exports {name}, which it does not have"
+def test_what_modules_export_exists() -> None:
+    for module in modules():
+        dotted = module.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        loaded = importlib.import_module("auris" if dotted == "__init__" else f"auris.{dotted}")
+        exported = getattr(loaded, "__all__", [])
+        assert len(set(exported)) == len(exported), f"{module.path} exports a name twice"
+        missing = [name for name in exported if not hasattr(loaded, name)]
+        assert not missing, f"{module.path} exports {missing}, which it does not have"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import ast
 import re
 
-import pytest
-
 from tests.architecture.source import Module, modules
 
 LAYOUTS = "checkpoints/layouts.py"
 PROMPT = "text/prompt.py"
-MEL = "audio/mel.py"
+MEL = "audio/features.py"
 ATTENTION = "models/attention.py"
 TORCH = "backends/torch.py"
 
@@ -24,8 +22,6 @@ FOREIGN = re.compile(
 
 CONTROL = re.compile(r"<\|[a-z_]+\|>|<asr_text>|<timestamp>")
 
-every_file = pytest.mark.parametrize("module", modules(), ids=lambda module: module.path)
-
 
 def _only_in(owner: str, module: Module, pattern: re.Pattern[str]) -> None:
     found = [f"{line}: {text!r}" for line, text in module.strings() if pattern.search(text)]
@@ -35,18 +31,18 @@ def _only_in(owner: str, module: Module, pattern: re.Pattern[str]) -> None:
         assert not found, f"{module.path} mentions what only {owner} may: {found}"
 
 
-@every_file
-def test_foreign_weight_names_only_in_layouts(module: Module) -> None:
-    _only_in(LAYOUTS, module, FOREIGN)
+def test_foreign_weight_names_only_in_layouts() -> None:
+    for module in modules():
+        _only_in(LAYOUTS, module, FOREIGN)
 
 
-@every_file
-def test_chat_turns_only_in_the_prompt(module: Module) -> None:
+def test_chat_turns_only_in_the_prompt() -> None:
     """Only config keys that name a token's id (`audio_start_token_id`) spell tokens elsewhere."""
-    if module.path == "checkpoints/config_writer.py":
-        _only_in(PROMPT, module, re.compile(r"<\|im_start\|>|<asr_text>|assistant"))
-    else:
-        _only_in(PROMPT, module, CONTROL)
+    for module in modules():
+        if module.path == "checkpoints/config_writer.py":
+            _only_in(PROMPT, module, re.compile(r"<\|im_start\|>|<asr_text>|assistant"))
+        else:
+            _only_in(PROMPT, module, CONTROL)
 
 
 def _numbers(tree: ast.AST) -> set[float]:
@@ -59,61 +55,63 @@ def _numbers(tree: ast.AST) -> set[float]:
     }
 
 
-@every_file
-def test_mel_constants_only_in_mel(module: Module) -> None:
+def test_mel_constants_only_in_mel() -> None:
     """The floor, the scales and the spectrum are nobody else's; hop and window go by name."""
-    if module.path == MEL:
-        assert {1e-10, 2595.0, 700.0, 6.4, 1024.0} <= _numbers(module.tree)
-        return
-    assert not {2595.0, 700.0, 6.4} & _numbers(module.tree), module.path
-    for line, name in module.names():
-        tail = name.rpartition(".")[2]
-        assert tail not in {"hann_window", "stft", "mel_filters"}, f"{module.path}:{line} {name}"
-    if module.room == "audio":
-        # Rates and sizes are derived from SAMPLE_RATE where they are needed.
-        assert not {16000.0, 160.0, 400.0, 8000.0} & _numbers(module.tree), module.path
+    for module in modules():
+        if module.path == MEL:
+            assert {1e-10, 2595.0, 700.0, 6.4, 1024.0} <= _numbers(module.tree)
+            continue
+        assert not {2595.0, 700.0, 6.4} & _numbers(module.tree), module.path
+        for line, name in module.names():
+            tail = name.rpartition(".")[2]
+            assert tail not in {"hann_window", "stft", "mel_filters"}, (
+                f"{module.path}:{line} {name}"
+            )
+        if module.room == "audio":
+            # Rates and sizes are derived from SAMPLE_RATE where they are needed.
+            assert not {16000.0, 160.0, 400.0, 8000.0} & _numbers(module.tree), module.path
 
 
-@every_file
-def test_attention_kernels_only_in_attention(module: Module) -> None:
-    wanted = {"scaled_dot_product_attention", "sdpa_kernel", "SDPBackend"}
-    used = {name.rpartition(".")[2] for _, name in module.names()} & wanted
-    assert used == (wanted if module.path == ATTENTION else set()), module.path
+def test_attention_kernels_only_in_attention() -> None:
+    for module in modules():
+        wanted = {"scaled_dot_product_attention", "sdpa_kernel", "SDPBackend"}
+        used = {name.rpartition(".")[2] for _, name in module.names()} & wanted
+        assert used == (wanted if module.path == ATTENTION else set()), module.path
 
 
-@every_file
-def test_devices_are_named_only_by_the_backend(module: Module) -> None:
+def test_devices_are_named_only_by_the_backend() -> None:
     """Elsewhere a device is an argument, or the CPU where files are read, or "meta" (no memory).
 
     Annotations with torch.device are not calls, so they are free.
     """
-    if module.path == TORCH:
-        assert any(name == "torch.cuda.is_available" for name, _ in module.calls())
-        return
-    for line, name in module.names():
-        hardware = re.match(r"torch\.(backends\.)?(cuda|mps|xpu|accelerator|cudnn)\b", name)
-        assert not hardware, f"{module.path}:{line} uses {name}"
-    for line, text in module.strings():
-        assert text not in {"cuda", "mps"}, f"{module.path}:{line} names the device {text!r}"
-    for name, call in module.calls():
-        if name in {"torch.device", "device"}:
-            given = [ast.unparse(argument) for argument in call.args]
-            assert given in (["'cpu'"], ["'meta'"]), f"{module.path}:{call.lineno} {given}"
+    for module in modules():
+        if module.path == TORCH:
+            assert any(name == "torch.cuda.is_available" for name, _ in module.calls())
+            continue
+        for line, name in module.names():
+            hardware = re.match(r"torch\.(backends\.)?(cuda|mps|xpu|accelerator|cudnn)\b", name)
+            assert not hardware, f"{module.path}:{line} uses {name}"
+        for line, text in module.strings():
+            assert text not in {"cuda", "mps"}, f"{module.path}:{line} names the device {text!r}"
+        for name, call in module.calls():
+            if name in {"torch.device", "device"}:
+                given = [ast.unparse(argument) for argument in call.args]
+                assert given in (["'cpu'"], ["'meta'"]), f"{module.path}:{call.lineno} {given}"
 
 
-@every_file
-def test_nothing_is_unpickled(module: Module) -> None:
-    for line, name in module.names():
-        first = name.partition(".")[0]
-        assert first not in {"pickle", "dill", "cloudpickle"}, f"{module.path}:{line}"
-    for name, call in module.calls():
-        if name == "torch.load":
-            given = {word.arg: ast.unparse(word.value) for word in call.keywords}
-            assert given.get("weights_only") == "True", f"{module.path}:{call.lineno}"
+def test_nothing_is_unpickled() -> None:
+    for module in modules():
+        for line, name in module.names():
+            first = name.partition(".")[0]
+            assert first not in {"pickle", "dill", "cloudpickle"}, f"{module.path}:{line}"
+        for name, call in module.calls():
+            if name == "torch.load":
+                given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+                assert given.get("weights_only") == "True", f"{module.path}:{call.lineno}"
 
 
-@every_file
-def test_nothing_is_printed(module: Module) -> None:
+def test_nothing_is_printed() -> None:
     """Commands write with typer or to a stream; the rest returns values."""
-    for name, call in module.calls():
-        assert name != "print", f"{module.path}:{call.lineno}"
+    for module in modules():
+        for name, call in module.calls():
+            assert name != "print", f"{module.path}:{call.lineno}"

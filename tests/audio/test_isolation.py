@@ -15,7 +15,7 @@ from tests.audio import poison
 from tests.audio.media import chirp, encode, pcm, wav
 
 from auris.audio.io import load, look
-from auris.audio.isolation import DecodeLimits, DecoderPool, Stopped
+from auris.audio.isolation import DecodeLimits, DecoderPool, DecodingStopped
 from auris.errors import AudioError, DecoderCrashed, UnreadableAudio
 
 NEVER = threading.Event()
@@ -82,7 +82,7 @@ def test_a_crash_takes_only_its_recording_along() -> None:
         list(blocks)
     assert len(decoded(pool, data)) == 480_000
     pool.close()
-    with pytest.raises(Stopped):
+    with pytest.raises(DecodingStopped):
         decoded(pool, data)
 
 
@@ -91,7 +91,7 @@ def test_cancelling_ends_decoding(pool: DecoderPool) -> None:
     blocks = pool.stream(io.BytesIO(wav(pcm(chirp(60.0)))), "mix", cancelled)
     next(blocks)
     cancelled.set()
-    with pytest.raises(Stopped):
+    with pytest.raises(DecodingStopped):
         list(blocks)
     assert not pool._busy
     assert len(decoded(pool, wav(pcm(chirp(1.0))))) == 16_000

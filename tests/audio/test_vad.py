@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tiny_models import tone_speech
 
-from auris.audio.split import Cutter, split
+from auris.audio.segmentation import Cutter, split
 from auris.audio.vad import BLOCK, LOOK_AHEAD, SpeechDetector
 from auris.types import Chunk
 

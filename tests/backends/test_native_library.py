@@ -17,7 +17,7 @@ import auris
 from auris.backends import native
 from auris.backends.torch import within_memory
 from auris.checkpoints.packing import Packing, pack
-from auris.doctor import environment
+from auris.diagnostics.doctor import environment
 from auris.errors import DeviceError
 from auris.pipeline import AsrPipeline
 from tests.recordings import clip, tokens

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
+from auris.checkpoints.export import convert, export
 from auris.checkpoints.load import weight_files
-from auris.doctor import check_model
+from auris.diagnostics.doctor import check_model
 from auris.errors import CheckpointError, ConfigError, TensorError
-from auris.export import convert, export
 from auris.pipeline import AsrPipeline
 from tests.checkpoints.files import CPU, LAYOUTS, SINGLE, assert_same_tensors, load
 from tests.tiny_models import (

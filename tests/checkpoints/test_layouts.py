@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from auris.audio.mel import log_mel
+from auris.audio.features import log_mel
 from auris.backends.torch import TorchBackend
+from auris.checkpoints.export import convert
 from auris.checkpoints.layouts import LAYOUTS as TABLES
 from auris.checkpoints.layouts import sources
-from auris.export import convert
+from auris.config import token_budget
 from auris.models.qwen_asr import QwenAsr
-from auris.recognizers import token_budget
 from auris.text.prompt import prompt_ids
 from tests.checkpoints.files import (
     LAYOUTS,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from auris.audio.mel import log_mel
+from auris.audio.features import log_mel
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.load import load_weights, open_checkpoint, weight_files
 from auris.errors import CheckpointError, ConfigError, TensorError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from auris.writers import WRITERS
+from auris.output.formats import WRITERS
 from tests.cli.command import Auris, is_one_sentence
 
 FEW = ("--max-new-tokens", 40)

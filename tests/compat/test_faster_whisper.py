@@ -88,7 +88,7 @@ def test_context_temperature_and_clips(
 def test_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = iter(["one two", "三", "", "four", ""])
     monkeypatch.setattr(
-        "auris.recognizers.parse_reply", lambda text, *_: Reply("English", next(texts))
+        "auris.recognition.qwen.parse_reply", lambda text, *_: Reply("English", next(texts))
     )
     segments, info = model.transcribe(
         np.concatenate([clip(1.5)[0]] * 3), chunk_length=1, max_new_tokens=1

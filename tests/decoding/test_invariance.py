@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 import torch
 
-from auris.audio.mel import log_mel
+from auris.audio.features import log_mel
 from auris.backends.torch import TorchBackend
 from auris.decoding.loop import Request, decode
 from auris.decoding.sampling import Sampling

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris.backends.fake import FakeBackend
-from auris.decoding.loop import Request, Step, decode, never
+from auris.decoding.loop import DecodeLoop, Request, Step, decode, never
 from auris.decoding.sampling import Probe
 
 VOCAB = 64
@@ -216,24 +216,19 @@ def test_probes_are_answered_at_their_place_and_nowhere_else(rows: int) -> None:
     assert set(told[2]) == {None}
 
 
-def test_an_iterator_that_is_fed_holds_nobody_up() -> None:
-    """None lets the rows under way go on; what comes later joins them."""
+def test_a_request_joins_a_batch_that_is_active() -> None:
     first, second = requests_of([9, 9])
-    waits = 3
-
-    def fed() -> Iterator[Request | None]:
-        yield first
-        for _ in range(waits):
-            yield None
-        yield second
-
-    scripts = [[5] * 6 + [STOP], [7, 8, STOP]]
-    steps = list(decode(backend_of(scripts), fed(), [STOP], rows=2))
+    loop = DecodeLoop(backend_of([[5] * 6 + [STOP], [7, 8, STOP]]), [STOP], rows=2)
+    steps = loop.admit(first) + loop.step() + loop.step()
+    assert (loop.active, loop.free_rows, loop.fits(second)) == (1, 1, True)
+    steps += loop.admit(second)
+    assert not loop.fits(first)
+    while loop.active:
+        steps += loop.step()
     told = gather(iter(steps))
     assert [told[key].tokens for key in (0, 1)] == [[5] * 6, [7, 8]]
-    before = [step.key for step in steps].index(1)
-    assert before == 1 + waits, "one pass for each None"
-    assert any(step.key == 0 for step in steps[before:])
+    assert [step.key for step in steps].index(1) == 3
+    assert loop.step() == []
 
 
 @given(leaving=st.sets(st.integers(0, 3)), after=st.integers(1, 5))

@@ -18,8 +18,8 @@ from auris.cli.main import main
 from auris.errors import OutputError, UsageError
 from auris.evaluation.calibration import (
     BINS,
-    Clip,
-    Scored,
+    CalibrationClip,
+    ScoredItem,
     bins,
     ece,
     fit,
@@ -37,7 +37,7 @@ from tests.tiny_models import ctc_config, write_tiny
 pytest.importorskip("jiwer")
 
 
-def clips_of(count: int, seed: int = 0) -> list[Clip]:
+def clips_of(count: int, seed: int = 0) -> list[CalibrationClip]:
     """Clips whose words are right by a chance that the model overstates: p² instead of p."""
     rng = np.random.default_rng(seed)
     clips = []
@@ -45,11 +45,13 @@ def clips_of(count: int, seed: int = 0) -> list[Clip]:
         words = []
         for raw in rng.uniform(0.05, 0.95, 5):
             odds = math.log(raw / (1 - raw))
-            words.append(Scored((odds, odds, 0.0, 0.0), raw, bool(rng.random() < raw**2)))
+            words.append(ScoredItem((odds, odds, 0.0, 0.0), raw, bool(rng.random() < raw**2)))
         speech = number % 4 > 0
-        tokens = tuple(Scored(word.features[:3], word.raw, word.right) for word in words)
+        tokens = tuple(ScoredItem(word.features[:3], word.raw, word.right) for word in words)
         silence = ((-5.0 if speech else 3.0, 0.0, 0.0), True)
-        clips.append(Clip(f"set/{seed}_{number}", speech, tuple(words), tokens, (silence,), 1.0))
+        clips.append(
+            CalibrationClip(f"set/{seed}_{number}", speech, tuple(words), tokens, (silence,), 1.0)
+        )
     return clips
 
 
@@ -76,9 +78,9 @@ def test_a_fit_ends_where_the_data_are_separable() -> None:
 def test_speech_that_was_heard_keeps_its_words() -> None:
     """The threshold lies above every clip of the half that is right somewhere."""
     clips = clips_of(300)
-    odd = Clip("odd", True, clips[1].words, (), (((3.0, 0.0, 0.0), True),), 1.0)
-    right = Scored((0.0,) * 4, 0.5, True)
-    odd = Clip(odd.name, True, (right,), (), odd.silence, 1.0)
+    odd = CalibrationClip("odd", True, clips[1].words, (), (((3.0, 0.0, 0.0), True),), 1.0)
+    right = ScoredItem((0.0,) * 4, 0.5, True)
+    odd = CalibrationClip(odd.name, True, (right,), (), odd.silence, 1.0)
     calibration = fit([*clips, odd])
     assert calibration.silence_threshold >= calibration.silence((3.0, 0.0, 0.0))
     assert measure(calibration, [odd])["silence"]["suppressed_words"] == 0

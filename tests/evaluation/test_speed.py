@@ -13,15 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from auris.backends.torch import TorchBackend
 from auris.cli.main import main
+from auris.diagnostics.parity import noise_clip
 from auris.errors import AurisError, MissingExtra, UnsupportedOption, UsageError
 from auris.evaluation.cold import cold_start
 from auris.evaluation.decoding_speed import drafted
 from auris.evaluation.limits import CLOCKS, Machine, Work, stage_work, step_work
 from auris.evaluation.peers import load_peer
-from auris.evaluation.speed import Engine, compare
+from auris.evaluation.speed import MeasuredEngine, compare
 from auris.evaluation.speed_report import SpeedPlan
 from auris.models.qwen_asr import QwenAsr
-from auris.parity import noise_clip
 from tests.tiny_models import qwen_config, tiny_model, write_tiny
 
 FRAMES, PROMPT = 800, 20
@@ -81,7 +81,7 @@ def test_a_limit_is_the_longer_of_two_times(machine: Machine) -> None:
 
 
 def test_stages_of_a_run_are_whole(qwen_directory: Path, machine: Machine) -> None:
-    engine = Engine(str(qwen_directory), "auto", device="cpu")
+    engine = MeasuredEngine(str(qwen_directory), "auto", device="cpu")
     measured = engine.run(noise_clip(1.3), 4, CLOCKS["wall"])
     assert len(measured["token"]) == 3
     parts = sum(measured[s][0] for s in ("audio", "mel", "encode", "prefill"))
@@ -112,7 +112,7 @@ def test_ours_and_the_peer_decode_the_same_number_of_tokens(
 def test_a_draft_that_is_nearly_right_is_nearly_accepted(
     qwen_directory: Path, machine: Machine
 ) -> None:
-    engine = Engine(str(qwen_directory), "auto", device="cpu")
+    engine = MeasuredEngine(str(qwen_directory), "auto", device="cpu")
     found = drafted(engine, 1.3, 12, machine)
     assert found.same
     assert 0 < found.accepted < found.guessed
@@ -129,7 +129,7 @@ def test_a_peer_that_is_not_there(qwen_directory: Path, monkeypatch: pytest.Monk
 
 def test_a_model_without_a_decoder_is_refused(ctc_directory: Path) -> None:
     with pytest.raises(UnsupportedOption, match="CTC head only"):
-        Engine(str(ctc_directory), "auto")
+        MeasuredEngine(str(ctc_directory), "auto")
 
 
 def test_a_processors_clock_is_for_one_thread() -> None:
@@ -149,7 +149,9 @@ def test_only_parts_that_there_are() -> None:
 def test_limits_of_packed_weights_are_those_of_their_bytes(
     qwen_directory: Path, machine: Machine
 ) -> None:
-    engines = [Engine(str(qwen_directory), dtype, device="cpu") for dtype in ("int8", "float32")]
+    engines = [
+        MeasuredEngine(str(qwen_directory), dtype, device="cpu") for dtype in ("int8", "float32")
+    ]
     assert [engine.dtype for engine in engines] == ["int8", "float32"]
     same = [engine.limits(16000, 4, machine, "int8") for engine in engines]
     assert same[0] == same[1] == engines[0].limits(16000, 4, machine)

@@ -12,8 +12,8 @@ from auris import AsrPipeline
 from auris.cli.main import main
 from auris.errors import UsageError
 from auris.evaluation.streaming import compare_clips, compare_segments, feeds, lags, score_stream
-from auris.live import Cost
-from auris.streaming import StreamUpdate
+from auris.streaming.decoder import StepCost
+from auris.streaming.session import StreamUpdate
 from auris.types import Segment
 from tests.recordings import write_wav
 
@@ -38,7 +38,7 @@ def test_segments_are_compared_under_the_tie_rule(other: Segment, verdict: str) 
 
 
 def test_words_are_spread_over_their_piece() -> None:
-    update = StreamUpdate(0, True, SEGMENT, 5.0, Cost(1, 1, 1))
+    update = StreamUpdate(0, True, SEGMENT, 5.0, StepCost(1, 1, 1))
     assert lags([update]) == [3.0, 2.0]
     assert lags([replace(update, segment=replace(SEGMENT, text=""))]) == []
 

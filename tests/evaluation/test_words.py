@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from auris.align import ForcedAligner
+from auris.alignment.aligner import ForcedAligner
 from auris.cli.main import main
 from auris.errors import UsageError
 from auris.evaluation.words import TimedClip, errors_of, fit_offset, read_timed

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from auris.checkpoints.export import export
 from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.config import AutConfig, AutCtcConfig, audio_tokens
+from auris.diagnostics.parity import LOGIT_LIMIT
 from auris.errors import ConfigError
-from auris.export import export
 from auris.models.aut import STEM_CHUNKS_CPU, AudioEncoder
 from auris.models.aut_ctc import AutCtc
 from auris.models.folding import fold_batch_norm
 from auris.models.layers import sinusoids
 from auris.models.qwen_asr import QwenAsr
 from auris.models.stems import make_stem
-from auris.parity import LOGIT_LIMIT
 from tests.tiny_models import qwen_config, tiny_model, tiny_tokenizer
 
 BINS = 16

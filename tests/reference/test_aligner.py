@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from auris import ForcedAligner
+from auris.alignment.forced import MarkAlignment, repair
 from auris.backends.torch import TorchBackend
-from auris.export import convert
-from auris.forced_alignment import MarkAlignment, repair
+from auris.checkpoints.export import convert
+from auris.diagnostics.parity import _our_modules, _recorded, _their_modules, compare_states
 from auris.models.aligner import Aligner
-from auris.parity import _our_modules, _recorded, _their_modules, compare_states
 from auris.text.prompt import alignment_ids
 from auris.types import Samples
 from tests.tiny_models import aligner_config, tone_speech, write_tiny

@@ -14,11 +14,11 @@ from auris.checkpoints.calibration import CALIBRATION
 from auris.checkpoints.configs import read_json
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.hub import bundled_models
+from auris.checkpoints.inference_defaults import TRAITS
 from auris.checkpoints.load import load_weights, open_checkpoint
-from auris.checkpoints.traits import TRAITS
+from auris.config import token_budget
+from auris.diagnostics.parity import Parity
 from auris.evaluation.wer import read_set
-from auris.parity import Parity
-from auris.recognizers import token_budget
 from auris.text.prompt import CHAT_TEMPLATE, CONTROL_TOKENS, prompt_ids
 from auris.text.tokenizer import Tokenizer
 from tests.tiny_models import tone_speech

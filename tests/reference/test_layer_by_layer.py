@@ -12,7 +12,13 @@ import torch
 from auris.audio.io import load
 from auris.config import audio_tokens
 from auris.decoding.loop import Step
-from auris.parity import Parity, Row, compare_states, comparison_clip, token_difference
+from auris.diagnostics.parity import (
+    Parity,
+    ParityRow,
+    compare_states,
+    comparison_clip,
+    token_difference,
+)
 from auris.types import SAMPLE_RATE
 from tests.tiny_models import qwen_config, tone_speech, write_tiny
 
@@ -52,7 +58,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 
 
-def failed(rows: list[Row]) -> list[Row]:
+def failed(rows: list[ParityRow]) -> list[ParityRow]:
     """The comparisons that do not agree; the first names the layer."""
     ties = [row for row in rows if "tie" in row.note]
     for row in ties:

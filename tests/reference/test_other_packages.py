@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from auris.audio.mel import log_mel
+from auris.audio.features import log_mel
 from auris.models.aut import pack_chunks
 from auris.text.reply import parse_reply
 from tests.tiny_models import qwen_config, tiny_model, tone_speech

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from auris import batching, parity, recognizers
+from auris import config
 from auris.cli.main import main
+from auris.diagnostics import parity
+from auris.diagnostics.parity import Parity
 from auris.evaluation.agreement import SetAgreement, compare_set
-from auris.parity import Parity
+from auris.recognition import qwen as recognizers
+from auris.recognition import scheduler
 from auris.types import Segment
 from tests.recordings import write_wav
 from tests.tiny_models import ctc_config, qwen_config, write_tiny
@@ -27,7 +30,7 @@ SECONDS = {"short": 0.3, "chunk": 1.0, "window": 9.7, "long": 41.0}
 @pytest.fixture(autouse=True)
 def small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random models go on for ever."""
-    monkeypatch.setattr(recognizers, "TOKENS_PER_SECOND", 1)
+    monkeypatch.setattr(config, "TOKENS_PER_SECOND", 1)
 
 
 def quick(out: Path, layout: Any = "hf") -> Path:
@@ -106,7 +109,7 @@ def test_a_wrong_language_is_found(
 def test_texts_joined_wrongly_are_found(
     both: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "join_texts", "".join)
+    monkeypatch.setattr(scheduler, "join_texts", "".join)
     one = both.agree(clips / "long.wav")
     assert (one.verdict, one.note) == (
         "different",
@@ -128,14 +131,14 @@ def test_a_fault_of_the_pipeline_alone_is_no_tie(
 def test_a_missing_piece_is_an_error(
     both: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = batching._Recording.transcript
+    real = scheduler._Recording.transcript
 
     def shorter(recording: Any, *given: Any) -> Any:
         whole = real(recording, *given)
         segments: tuple[Segment, ...] = whole.segments[:1]
         return dataclasses.replace(whole, segments=segments)
 
-    monkeypatch.setattr(batching._Recording, "transcript", shorter)
+    monkeypatch.setattr(scheduler._Recording, "transcript", shorter)
     with pytest.raises(ValueError, match="zip"):
         both.agree(clips / "long.wav")
 

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from auris.errors import UsageError
 from auris.server.log import JsonLines
-from auris.server.serving import Serving
+from auris.server.model_registry import ModelRegistry
 from auris.server.settings import Settings, default_state_dir, is_loopback, read_keys
 from tests.audio.media import encode, wav
 from tests.server.live import SAID, Live, running, until
@@ -324,7 +324,7 @@ def test_names_and_origins_are_checked() -> None:
 def test_an_alias_is_a_further_name(live: Live) -> None:
     for name in ("tiny", "tiny-ctc"):
         with pytest.raises(UsageError, match="is the name of a model that is served"):
-            Serving(list(live.server.serving), (name,))
+            ModelRegistry(list(live.server.serving), (name,))
 
 
 def test_keys_are_read_from_a_file(tmp_path: Path) -> None:

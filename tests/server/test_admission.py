@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 import pytest
 
 from auris.server.admission import Gate
-from auris.server.failures import ApiError
+from auris.server.errors import ApiError
 from auris.types import SAMPLE_RATE
 
 HOUR = 3600.0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from auris.server.answers import segment_with_words
-from auris.server.form import Asked
+from auris.server.responses import segment_with_words
+from auris.server.transcription_request import TranscriptionRequest
 from auris.types import Segment, Word
 
-ASKED = Asked("tiny", response_format="verbose_json", words=True)
+ASKED = TranscriptionRequest("tiny", response_format="verbose_json", words=True)
 
 
 def times(*words: Word) -> list[tuple[float, float]]:

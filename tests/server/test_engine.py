@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from auris import AsrPipeline, Transcript
-from auris.align import ForcedAligner
 from auris.errors import DeviceError, EngineError
-from auris.recognizers import Options, Piece, Recognized, Recognizer
-from auris.server.engine import Engine, SharedRecognizer
-from auris.server.engine_alignment import EngineAlignment
-from auris.server.engine_queue import Lineup, PieceQueue, Priority
-from auris.types import Chunk, Word
+from auris.recognition.recognizer import ChunkBatch, Recognizer
+from auris.recognition.requests import ChunkRequest, ChunkResult, DecodeOptions
+from auris.server.engine import Engine, EngineBatch
+from auris.server.engine_queue import CallerQueue, ChunkQueue, Priority
+from auris.types import Chunk, Samples, Segment
 from tests.recordings import BUDGET, clip
 from tests.server.live import until
 from tests.tiny_models import tone_speech
@@ -31,11 +31,14 @@ def engine(qwen: AsrPipeline) -> Iterator[Engine]:
 
 
 def _over(engine: Engine, model: AsrPipeline, priority: Priority = Priority.FILE) -> AsrPipeline:
-    return AsrPipeline.over(SharedRecognizer(engine, priority), model.model, model.backend)
+    batch = partial(EngineBatch, engine, priority)
+    return AsrPipeline.over(model.recognizer, model.model, model.backend, open_batch=batch)
 
 
-def _piece(seconds: float = 1.0, cancelled: Callable[[], bool] = lambda: False) -> Piece:
-    return Piece(0, Chunk(0, tone_speech(seconds)), Options(max_new_tokens=BUDGET), cancelled)
+def _piece(seconds: float = 1.0, cancelled: Callable[[], bool] = lambda: False) -> ChunkRequest:
+    return ChunkRequest(
+        0, Chunk(0, tone_speech(seconds)), DecodeOptions(max_new_tokens=BUDGET), cancelled
+    )
 
 
 def said(transcript: Transcript) -> list[object]:
@@ -43,35 +46,35 @@ def said(transcript: Transcript) -> list[object]:
     return [(s.start, s.end, s.text, s.tokens, s.finish_reason) for s in transcript.segments]
 
 
-class Scripted:
-    """A recognizer under the test's control, around a real one."""
+class Watched:
+    """A recognizer that tells what its batches are given, and may fail at it."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.config = recognizer.config
         self.tokenizer = recognizer.tokenizer
         self.check = recognizer.check
         self._recognizer = recognizer
-        self.asked = 0
         self.begun = 0
         self.order: list[float] = []
-        self.fault: Callable[[list[Piece]], None] = lambda pieces: None
+        self.fault: Callable[[list[ChunkRequest]], None] = lambda chunks: None
 
-    def recognize(
-        self, pieces: Iterable[Piece | None], rows: int, cancelled: Callable[[], bool]
-    ) -> Iterator[Recognized]:
+    def batch(self, rows: int) -> ChunkBatch:
         self.begun += 1
-        taken: list[Piece] = []
+        batch = self._recognizer.batch(rows)
+        taken: list[ChunkRequest] = []
+        add, step = batch.add, batch.step
 
-        def watched() -> Iterator[Piece | None]:
-            for piece in pieces:
-                self.asked += 1
-                if piece is not None:
-                    taken.append(piece)
-                    self.order.append(piece.chunk.start)
-                    self.fault(taken)
-                yield piece
+        def watched(request: ChunkRequest) -> None:
+            taken.append(request)
+            self.order.append(request.chunk.start)
+            add(request)
 
-        return self._recognizer.recognize(watched(), rows, cancelled)
+        def failing() -> list[ChunkResult]:
+            self.fault(taken)
+            return step()
+
+        batch.add, batch.step = watched, failing  # type: ignore[method-assign]
+        return batch
 
 
 def test_texts_are_those_of_the_pipeline_alone(qwen: AsrPipeline, engine: Engine) -> None:
@@ -96,55 +99,55 @@ def test_a_ctc_model_serves_many_too(ctc: AsrPipeline) -> None:
 
 def test_a_piece_joins_a_batch_under_way(qwen: AsrPipeline) -> None:
     """The second piece is submitted when the first is under way, and both are in one run."""
-    scripted = Scripted(qwen.recognizer)
-    engine = Engine(scripted, rows=2)
+    watched = Watched(qwen.recognizer)
+    engine = Engine(watched, rows=2)
     done: list[object] = []
 
-    def submit_another(taken: list[Piece]) -> None:
+    def submit_another(taken: list[ChunkRequest]) -> None:
         if len(taken) == 1:
             engine.submit(_piece(), Priority.FILE, done.append)
 
-    scripted.fault = submit_another
+    watched.fault = submit_another
     engine.start()
     engine.submit(_piece(), Priority.FILE, done.append)
     until(lambda: len(done) == 2)
-    assert scripted.begun == 1
+    assert watched.begun == 1
     engine.stop()
 
 
 def test_nothing_is_asked_while_nothing_is_to_do(qwen: AsrPipeline) -> None:
-    scripted = Scripted(qwen.recognizer)
-    engine = Engine(scripted, rows=2)
+    watched = Watched(qwen.recognizer)
+    engine = Engine(watched, rows=2)
     engine.start()
     done: list[object] = []
     engine.submit(_piece(), Priority.FILE, done.append)
-    until(lambda: done and engine.load().under_way == 0)
-    begun, asked = scripted.begun, scripted.asked
+    until(lambda: done and engine.load().active == 0)
+    begun = watched.begun
     time.sleep(0.2)
-    assert (scripted.begun, scripted.asked) == (begun, asked)
+    assert watched.begun == begun
     engine.stop()
 
 
 def test_files_go_before_jobs(qwen: AsrPipeline) -> None:
-    scripted = Scripted(qwen.recognizer)
-    engine = Engine(scripted, rows=1)
+    watched = Watched(qwen.recognizer)
+    engine = Engine(watched, rows=1)
     done: list[object] = []
     first = threading.Event()
 
-    def wait(taken: list[Piece]) -> None:
+    def wait(taken: list[ChunkRequest]) -> None:
         if len(taken) == 1 and not done:
             first.wait(10)
 
-    scripted.fault = wait
+    watched.fault = wait
     engine.start()
     given = [Priority.FILE, Priority.JOB, Priority.JOB, Priority.FILE]
     for number, priority in enumerate(given):
-        piece = Piece(0, Chunk(number, tone_speech(0.5)), Options(max_new_tokens=3))
+        piece = ChunkRequest(0, Chunk(number, tone_speech(0.5)), DecodeOptions(max_new_tokens=3))
         engine.submit(piece, priority, done.append)
-        until(lambda: bool(scripted.order))
+        until(lambda: bool(watched.order))
     first.set()
     until(lambda: len(done) == len(given))
-    assert scripted.order == [0, 3, 1, 2]
+    assert watched.order == [0, 3, 1, 2]
     engine.stop()
 
 
@@ -159,70 +162,71 @@ def test_who_leaves_frees_the_row_at_once(qwen: AsrPipeline, engine: Engine) -> 
 
     caller = threading.Thread(target=call)
     caller.start()
-    until(lambda: engine.load().under_way == 1)
+    until(lambda: engine.load().active == 1)
     gone.set()
-    until(lambda: engine.load().under_way == 0)
+    until(lambda: engine.load().active == 0)
     caller.join(10)
     assert not caller.is_alive()
     assert shared.transcribe(clip(1.0), max_new_tokens=BUDGET).finish_reason != "cancelled"
 
 
 def test_who_no_longer_iterates_has_left(qwen: AsrPipeline, engine: Engine) -> None:
-    shared = SharedRecognizer(engine, Priority.FILE)
-    options = Options(max_new_tokens=1 << 19)
-    pieces = [_piece(0.4), Piece(1, Chunk(0, tone_speech(1.0)), options)]
-    results = shared.recognize(pieces, 2, lambda: False)
-    assert next(results).key == 0
-    results.close()  # type: ignore[attr-defined]
-    until(lambda: engine.load().under_way == 0)
+    batch = EngineBatch(engine, Priority.FILE, 2)
+    options = DecodeOptions(max_new_tokens=1 << 19)
+    batch.add(ChunkRequest(1, Chunk(0, tone_speech(1.0)), options))
+    until(lambda: engine.load().active == 1)
+    batch.cancel()
+    until(lambda: engine.load().active == 0)
 
 
 def test_a_piece_that_is_cancelled_before_its_turn_is_not_begun(qwen: AsrPipeline) -> None:
-    scripted = Scripted(qwen.recognizer)
-    engine = Engine(scripted, rows=1)
+    watched = Watched(qwen.recognizer)
+    engine = Engine(watched, rows=1)
     engine.start()
     done: list[object] = []
     engine.submit(_piece(cancelled=lambda: True), Priority.FILE, done.append)
     until(lambda: bool(done))
     assert done == [None]
-    assert scripted.order == []
+    assert watched.order == []
     engine.stop()
 
 
 def test_only_the_cause_of_a_failure_fails(qwen: AsrPipeline) -> None:
-    scripted = Scripted(qwen.recognizer)
+    watched = Watched(qwen.recognizer)
 
-    def fault(taken: list[Piece]) -> None:
+    def fault(taken: list[ChunkRequest]) -> None:
         if any(piece.chunk.start == 7 for piece in taken):
             raise DeviceError("Memory has to suffice", "it does not", "buy more")
 
-    scripted.fault = fault
-    engine = Engine(scripted, rows=3)
+    watched.fault = fault
+    engine = Engine(watched, rows=3)
     done: dict[int, object] = {}
     engine.start()
     for number in (3, 5, 7):
-        piece = Piece(0, Chunk(number, tone_speech(0.5)), Options(max_new_tokens=BUDGET))
+        piece = ChunkRequest(
+            0, Chunk(number, tone_speech(0.5)), DecodeOptions(max_new_tokens=BUDGET)
+        )
         engine.submit(piece, Priority.FILE, lambda got, number=number: done.update({number: got}))
     until(lambda: len(done) == 3)
     assert isinstance(done[7], DeviceError)
-    assert isinstance(done[3], Recognized)
-    assert isinstance(done[5], Recognized)
+    assert isinstance(done[3], ChunkResult)
+    assert isinstance(done[5], ChunkResult)
     assert done[3].segment.tokens == done[5].segment.tokens
     engine.stop()
 
 
 def test_a_fault_of_the_program_is_told_as_one(qwen: AsrPipeline) -> None:
-    scripted = Scripted(qwen.recognizer)
+    watched = Watched(qwen.recognizer)
 
-    def fault(taken: list[Piece]) -> None:
+    def fault(taken: list[ChunkRequest]) -> None:
         raise ZeroDivisionError
 
-    scripted.fault = fault
-    engine = Engine(scripted, rows=2)
+    watched.fault = fault
+    engine = Engine(watched, rows=2)
     engine.start()
     with pytest.raises(EngineError, match="ZeroDivisionError"):
         _over(engine, qwen).transcribe(clip(0.5))
-    scripted.fault = lambda pieces: None
+    watched.fault = lambda pieces: None
     assert _over(engine, qwen).transcribe(clip(0.5), max_new_tokens=3) is not None
     engine.stop()
 
@@ -238,7 +242,7 @@ def test_a_stopped_engine_says_so(qwen: AsrPipeline) -> None:
 
     caller = threading.Thread(target=call)
     caller.start()
-    until(lambda: engine.load().under_way == 1)
+    until(lambda: engine.load().active == 1)
     engine.stop()
     caller.join(10)
     assert [result.finish_reason for result in outcome] == ["cancelled"]  # type: ignore[attr-defined]
@@ -251,7 +255,7 @@ def test_live_work_goes_between_the_steps_of_files(qwen: AsrPipeline, engine: En
     done: list[object] = []
     for _ in range(6):
         engine.submit(_piece(2.0), Priority.FILE, done.append)
-    until(lambda: engine.load().under_way == engine.rows)
+    until(lambda: engine.load().active == engine.rows)
     seen: list[int] = []
     engine.between(lambda: seen.append(len(done))).result(30)
     assert seen[0] < 6
@@ -293,16 +297,16 @@ def test_live_work_of_an_engine_that_stops_is_told(qwen: AsrPipeline) -> None:
 
 
 def test_live_work_that_was_cancelled_keeps_nobody_waiting_at_the_end(qwen: AsrPipeline) -> None:
-    scripted = Scripted(qwen.recognizer)
-    engine = Engine(scripted, rows=1)
+    watched = Watched(qwen.recognizer)
+    engine = Engine(watched, rows=1)
     entered, leave = threading.Event(), threading.Event()
 
-    def hold(pieces: list[Piece]) -> None:
+    def hold(pieces: list[ChunkRequest]) -> None:
         entered.set()
         leave.wait(30)
         raise DeviceError("A device has to work", "it does not", "choose another")
 
-    scripted.fault = hold
+    watched.fault = hold
     engine.start()
     engine.submit(_piece(), Priority.FILE, lambda result: None)
     assert entered.wait(30)
@@ -316,14 +320,14 @@ def test_live_work_that_was_cancelled_keeps_nobody_waiting_at_the_end(qwen: AsrP
     assert isinstance(waiting.exception(30), EngineError)
 
 
-def test_pieces_of_short_recordings_go_first_and_callers_take_turns() -> None:
-    queue = PieceQueue()
+def test_chunks_of_short_recordings_go_first_and_callers_take_turns() -> None:
+    queue = ChunkQueue()
     taken: list[str] = []
 
     def put(name: str, count: int, priority: Priority) -> None:
-        lineup = Lineup()
+        caller = CallerQueue()
         for _ in range(count):
-            queue.put(_piece(), priority, lambda _: taken.append(name), lineup)
+            queue.put(_piece(), priority, lambda _: taken.append(name), caller)
 
     def take(count: int) -> None:
         for _ in range(count):
@@ -343,7 +347,7 @@ def test_pieces_of_short_recordings_go_first_and_callers_take_turns() -> None:
 
 
 def test_longer_recordings_get_a_turn_while_short_ones_come_without_end() -> None:
-    queue = PieceQueue()
+    queue = ChunkQueue()
     queue.put(_piece(), Priority.FILE, lambda _: None)
     taken = []
     for _ in range(20):
@@ -357,15 +361,15 @@ def test_longer_recordings_get_a_turn_while_short_ones_come_without_end() -> Non
 
 def test_time_goes_on_while_the_engine_works(qwen: AsrPipeline) -> None:
     """A counter that only grew between two batches stood still while one was under way."""
-    scripted = Scripted(qwen.recognizer)
-    engine = Engine(scripted, rows=1)
+    watched = Watched(qwen.recognizer)
+    engine = Engine(watched, rows=1)
     entered, leave = threading.Event(), threading.Event()
 
-    def hold(pieces: list[Piece]) -> None:
+    def hold(pieces: list[ChunkRequest]) -> None:
         entered.set()
         leave.wait(30)
 
-    scripted.fault = hold
+    watched.fault = hold
     engine.start()
     done: list[object] = []
     engine.submit(_piece(), Priority.FILE, done.append)
@@ -386,23 +390,10 @@ def test_words_are_placed_in_the_thread_of_the_engine(qwen: AsrPipeline, engine:
         def check(self, language: str | None) -> None:
             pass
 
-        def segment_words(self, samples: object, segment: object) -> list[Word]:
+        def with_words(self, segment: Segment, samples: Samples) -> Segment:
             threads.append(threading.current_thread().name)
-            return []
+            return segment
 
-        words = segment_words
-
-    aligner = ForcedAligner(EngineAlignment(engine, Placing))  # type: ignore[arg-type]
-    given = {"max_new_tokens": BUDGET, "word_timestamps": True, "aligner": aligner}
+    given = {"max_new_tokens": BUDGET, "word_timestamps": True, "aligner": Placing()}
     _over(engine, qwen).transcribe(clip(2.0, 1), chunk_seconds=1.0, **given)
     assert set(threads) == {"auris-engine"}
-    # A live stream, whose steps run in that thread, does not wait for itself.
-    engine.between(lambda: aligner.alignment.segment_words([], None)).result(30)  # type: ignore[arg-type]
-
-
-def test_words_of_an_engine_that_has_stopped_are_refused(qwen: AsrPipeline) -> None:
-    engine = Engine(qwen.recognizer, rows=1)
-    engine.start()
-    engine.stop()
-    with pytest.raises(EngineError):
-        engine.beside(lambda: None)

@@ -15,9 +15,9 @@ import pytest
 from auris.audio.io import load, load_channels
 from auris.audio.isolation import DecoderPool
 from auris.errors import DecoderCrashed, UnreadableAudio
-from auris.server.failures import ApiError
-from auris.server.intake import Gone, Recording, measured
+from auris.server.errors import ApiError
 from auris.server.settings import Settings
+from auris.server.upload_validation import ClientDisconnected, Recording, measured
 from auris.types import Waveform
 from tests.audio import poison
 from tests.audio.media import chirp, encode, pcm, wav
@@ -62,7 +62,7 @@ def test_the_limit_of_length_ends_decoding(pool: DecoderPool) -> None:
 def test_measuring_ends_when_it_is_cancelled(pool: DecoderPool) -> None:
     cancelled = threading.Event()
     cancelled.set()
-    with ExitStack() as files, pytest.raises(Gone):
+    with ExitStack() as files, pytest.raises(ClientDisconnected):
         measured(io.BytesIO(wav(pcm(chirp(60.0)))), SETTINGS, False, pool, files, cancelled)
 
 

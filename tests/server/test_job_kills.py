@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from auris.server.form import Asked
 from auris.server.settings import Settings
+from auris.server.transcription_request import TranscriptionRequest
 from tests.server.live import until
 from tests.server.test_job_resume import undisturbed, with_silences
 from tests.server.test_program import POSIX, SERVE, Program, serving
@@ -44,8 +44,8 @@ FORMS: tuple[dict[str, Any], ...] = (
 """What callers ask."""
 
 ASKED = (
-    Asked("tiny", response_format="verbose_json"),
-    Asked("tiny", response_format="verbose_json", vad=True, words=True),
+    TranscriptionRequest("tiny", response_format="verbose_json"),
+    TranscriptionRequest("tiny", response_format="verbose_json", vad=True, words=True),
 )
 """The same, as the server understands it."""
 

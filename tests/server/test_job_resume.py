@@ -15,17 +15,17 @@ import pytest
 
 from auris import Segment
 from auris.audio.io import load
-from auris.server import work as work_module
-from auris.server.form import Asked
+from auris.server import job_runner as work_module
+from auris.server.job_runner import Workers
 from auris.server.jobs import JobStore
-from auris.server.serving import Serving
+from auris.server.model_registry import ModelRegistry
 from auris.server.settings import Settings
-from auris.server.work import Workers
+from auris.server.transcription_request import TranscriptionRequest
 from tests.audio.media import encode, pcm
 from tests.server.live import EXAMPLE, Live, running, speech, until
 
 BEFORE = Settings(models=("tiny",), device="cpu", batch_size=1)
-ASKED = Asked("tiny", response_format="verbose_json")
+ASKED = TranscriptionRequest("tiny", response_format="verbose_json")
 
 
 def with_silences(repeats: int = 2) -> bytes:
@@ -40,9 +40,11 @@ def with_silences(repeats: int = 2) -> bytes:
 
 
 @contextmanager
-def working(directory: Path, settings: Settings) -> Iterator[tuple[JobStore, Serving, Workers]]:
+def working(
+    directory: Path, settings: Settings
+) -> Iterator[tuple[JobStore, ModelRegistry, Workers]]:
     """A server without HTTP; its workers are not started yet."""
-    serving = Serving.load(settings)
+    serving = ModelRegistry.load(settings)
     serving.start()
     store = JobStore(directory)
     workers = Workers(store, serving, settings)
@@ -54,13 +56,15 @@ def working(directory: Path, settings: Settings) -> Iterator[tuple[JobStore, Ser
         store.close()
 
 
-def _accept(store: JobStore, serving: Serving, asked: Asked, data: bytes) -> str:
+def _accept(
+    store: JobStore, serving: ModelRegistry, asked: TranscriptionRequest, data: bytes
+) -> str:
     digest = serving.pick(asked.model).digest
     return store.accept("me", asked, digest, io.BytesIO(data), 10).id
 
 
 def undisturbed(
-    directory: Path, settings: Settings, asked: Asked, data: bytes
+    directory: Path, settings: Settings, asked: TranscriptionRequest, data: bytes
 ) -> tuple[dict[str, Any], float]:
     """The answers of a job that nothing stopped, and the seconds of audio that were recognized."""
     with working(directory, settings) as (store, serving, workers):
@@ -70,7 +74,9 @@ def undisturbed(
         return store.answers(job), serving.pick(asked.model).engine.load().audio_seconds
 
 
-def _interrupted(directory: Path, asked: Asked, data: bytes, segments: int = 5) -> str:
+def _interrupted(
+    directory: Path, asked: TranscriptionRequest, data: bytes, segments: int = 5
+) -> str:
     """A job of which some segments were kept when its server stopped."""
     with working(directory, BEFORE) as (store, serving, workers):
         enough, keep = threading.Event(), store.keep
@@ -92,7 +98,9 @@ def _interrupted(directory: Path, asked: Asked, data: bytes, segments: int = 5) 
         return job
 
 
-def _check_continued(directory: Path, after: Settings, asked: Asked, data: bytes) -> None:
+def _check_continued(
+    directory: Path, after: Settings, asked: TranscriptionRequest, data: bytes
+) -> None:
     """An interrupted job has the answers of an undisturbed one with the options of its end, and
     what was kept is recognized again only where they changed."""
     expected, seconds = undisturbed(directory / "undisturbed", after, asked, data)
@@ -133,7 +141,7 @@ def test_words_are_continued_too(tmp_path: Path) -> None:
 def test_channels_are_continued_apart(tmp_path: Path) -> None:
     mono = load(io.BytesIO(with_silences())).samples
     data = encode(pcm(np.stack([mono, np.roll(mono, 40_000)])), 16_000, "wav", "pcm_s16le")
-    asked = Asked("tiny", response_format="diarized_json", speakers=("Ada", "Bo"))
+    asked = TranscriptionRequest("tiny", response_format="diarized_json", speakers=("Ada", "Bo"))
     _check_continued(tmp_path, BEFORE, asked, data)
 
 
@@ -203,7 +211,7 @@ def test_a_suspect_runs_alone_and_the_others_finish(
 
     whole = work_module.measured
     monkeypatch.setattr(work_module, "measured", measured)
-    serving = Serving.load(settings)
+    serving = ModelRegistry.load(settings)
     serving.start()
     store = JobStore(tmp_path)
     poison = _accept(store, serving, asked, b"poison")

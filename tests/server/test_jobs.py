@@ -13,16 +13,16 @@ import pytest
 
 from auris import Segment, Word
 from auris.errors import OutputError
+from auris.server import job_runner as work_module
 from auris.server import jobs as jobs_module
-from auris.server import work as work_module
-from auris.server.failures import ApiError
-from auris.server.form import Asked
+from auris.server.errors import ApiError
 from auris.server.job_record import Job
 from auris.server.jobs import JobStore
 from auris.server.settings import Settings
+from auris.server.transcription_request import TranscriptionRequest
 from tests.server.live import Live, running, speech, until
 
-ASKED = Asked("tiny")
+ASKED = TranscriptionRequest("tiny")
 MODELS = {"tiny": "digest"}
 SEGMENT = Segment(
     0.0, 2.0, "hello", "English", (1, 2), (-0.1, -0.2), "stop", (Word("hello", 0.1, 0.5),)
@@ -392,4 +392,4 @@ def test_cancelling(live: Live) -> None:
     assert ended["status"] in ("cancelled", "succeeded")
     if ended["status"] == "cancelled":
         assert _get(live, f"{job['id']}/result").status_code == 409
-    until(lambda: all(model.engine.load().under_way == 0 for model in live.server.serving))
+    until(lambda: all(model.engine.load().active == 0 for model in live.server.serving))

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from auris.server import measuring
-from auris.server.calls import Call, Gone
+from auris.server.calls import Call, ClientDisconnected
 from auris.server.presence import unless_left
 from auris.server.settings import Settings
 from tests.server.live import SAID, Live, running, speech, until
@@ -122,7 +122,7 @@ def test_a_recording_that_is_slow_to_read_leaves_the_lane_of_short_ones(
         lanes.append(threading.current_thread().name.split("-")[1])
         if lanes[-1] == "short":
             until(given[-1].is_set)
-            raise Gone
+            raise ClientDisconnected
         return real(file, settings, *given)
 
     monkeypatch.setattr(measuring, "measured", measured)
@@ -170,7 +170,7 @@ def test_calls_that_a_stopping_server_does_not_finish_are_told(
     def run(call: Call, *given: Any) -> None:
         begun.set()
         call.cancelled.wait(60)
-        raise Gone
+        raise ClientDisconnected
 
     monkeypatch.setattr(Call, "run", run)
     with running(_settings(tmp_path), timeout_graceful_shutdown=1) as live:
@@ -199,7 +199,7 @@ def test_work_that_fails_when_nobody_waits_any_more_is_no_error_of_the_loop() ->
         async def receive() -> dict[str, Any]:
             return {"type": "http.disconnect"}
 
-        with pytest.raises(Gone):
+        with pytest.raises(ClientDisconnected):
             await unless_left(receive, work)  # type: ignore[arg-type]
         assert work.cancelled()
 

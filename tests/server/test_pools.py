@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from auris.server.failures import ApiError
+from auris.server.errors import ApiError
 from auris.server.pools import Lane, Pools
 
 

@@ -99,7 +99,7 @@ def serving(
 def test_sigterm_lets_calls_finish(tmp_path: Path) -> None:
     with serving(tmp_path) as running, ThreadPoolExecutor(4) as callers:
         calls = [callers.submit(running.transcribe, speech(12)) for _ in range(4)]
-        until(lambda: "auris_pieces_under_way" in running.client.get("/metrics").text)
+        until(lambda: "auris_chunks_active" in running.client.get("/metrics").text)
         time.sleep(0.1)
         running.process.send_signal(signal.SIGTERM)
         answers = [call.result() for call in calls]

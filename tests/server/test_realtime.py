@@ -11,7 +11,7 @@ import pytest
 from websockets.sync.client import connect
 
 from auris import AsrPipeline
-from auris.parity import TIE_GAP, first_difference
+from auris.diagnostics.parity import TIE_GAP, first_difference
 from auris.server.realtime.formats import FORMATS
 from auris.types import Transcript
 from tests.server.live import SAID, Live, speech, until
@@ -365,6 +365,6 @@ def test_files_and_streams_share_an_engine(live: Live) -> None:
     """A stream goes on while a long file is transcribed."""
     with ThreadPoolExecutor(1) as others, talk(live.url) as session:
         file = others.submit(live.transcribe, speech(20))
-        until(lambda: live.server.serving.pick("tiny").engine.load().under_way)
+        until(lambda: live.server.serving.pick("tiny").engine.load().active)
         assert session.item(spoken())[-1]["transcript"] == SAID
         assert file.result().json()["text"].count(SAID) >= 15

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.server.failures import ApiError
+from auris.server.errors import ApiError
 from auris.server.realtime.config import SessionConfig
 from auris.server.realtime.formats import FORMATS, decoded
 from auris.server.realtime.messages import client_event
-from auris.server.realtime.turns import Detection, Spoken, Started, Stopped, TurnCutter
+from auris.server.realtime.turns import Detection, SpeechStarted, SpeechStopped, Spoken, TurnCutter
 from tests.server.live import SAID, Live
 from tests.server.talk import DONE, audio, spoken, talk
 
@@ -118,8 +118,8 @@ def test_turns_do_not_depend_on_blocks(seed: int, rate: int, threshold: float) -
         last = stop
 
 
-def _take(turns: list[list[Any]], one: Started | Spoken | Stopped) -> None:
-    if isinstance(one, Started):
+def _take(turns: list[list[Any]], one: SpeechStarted | Spoken | SpeechStopped) -> None:
+    if isinstance(one, SpeechStarted):
         turns.append([one.at, 0, []])
     elif isinstance(one, Spoken):
         turns[-1][2].append(one.samples)

@@ -13,6 +13,7 @@ import pytest
 from auris import AsrPipeline
 from auris.audio.io import load
 from auris.server.engine import Load
+from auris.server.engine_queue import Priority
 from auris.server.metrics import Metrics
 from auris.server.settings import Settings
 from auris.text.languages import LANGUAGES
@@ -246,7 +247,7 @@ def test_a_prompt_is_refused_where_a_model_was_trained_without_any(
     live: Live, example: bytes
 ) -> None:
     """The text of such a model would be that of another recording."""
-    can = live.server.serving.pick("tiny").live.traits.accepts_contexts
+    can = live.server.serving.pick("tiny").pipelines[Priority.FILE].traits.accepts_contexts
     for fields in ({"prompt": "kitchen fan"}, {"keywords[]": ["kitchen", "fan"]}):
         answer = live.transcribe(example, **fields)
         if can:
@@ -320,7 +321,7 @@ def test_counters_keep_their_digits() -> None:
     assert float(shown["auris_audio_seconds_in_flight"]) == 1_000_000.0625
     assert float(shown["auris_realtime_items_total"]) == 12_345_678
     assert float(shown['auris_jobs{status="queued"}']) == 1_234_567
-    assert shown['auris_pieces_waiting{model="tiny"}'] == "2.0"
+    assert shown['auris_chunks_waiting{model="tiny"}'] == "2.0"
 
 
 def test_usage_does_not_count_silence_that_was_left_out(live: Live) -> None:

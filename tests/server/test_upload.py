@@ -11,7 +11,7 @@ import pytest
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from auris.server.failures import ApiError
+from auris.server.errors import ApiError
 from auris.server.upload import MOST_TEXT_BYTES, SpoolBudget, form_of
 from tests.server.malformed import BOUNDARY, form, part
 

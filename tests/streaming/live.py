@@ -8,7 +8,7 @@ from itertools import cycle
 import numpy as np
 
 from auris.evaluation.streaming import compare_segments
-from auris.streaming import StreamSession, StreamUpdate
+from auris.streaming.session import StreamSession, StreamUpdate
 from auris.types import Segment
 
 

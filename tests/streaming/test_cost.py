@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from auris import AsrPipeline
-from auris.live import Cost
+from auris.streaming.decoder import StepCost
 from auris.types import SAMPLE_RATE
 from tests.tiny_models import tone_speech
 
@@ -24,11 +24,11 @@ def pattern() -> np.ndarray:
     return samples
 
 
-def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, list[Cost]]:
+def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, list[StepCost]]:
     """Costs of the steps of every minute, in their order."""
     samples = pattern()
     stream = pipeline.stream(chunk_seconds=float(PERIOD), step_seconds=6.0, **options)  # type: ignore[arg-type]
-    found: dict[int, list[Cost]] = {}
+    found: dict[int, list[StepCost]] = {}
     for _ in range(minutes * 60 // PERIOD):
         for update in stream.feed(samples):
             found.setdefault(int((update.heard - 1e-6) // 60), []).append(update.cost)

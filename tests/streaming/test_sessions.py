@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from auris import AsrPipeline
-from auris.attempts import Attempt
 from auris.backends.torch import TorchBackend
 from auris.errors import (
     CheckpointError,
@@ -19,9 +18,9 @@ from auris.errors import (
     UnsupportedOption,
     UsageError,
 )
-from auris.pieces import Recognized
-from auris.streaming import StreamPool, StreamSession, StreamUpdate
-from auris.types import SAMPLE_RATE
+from auris.recognition.fallback import DecodeResult
+from auris.streaming.session import StreamPool, StreamSession, StreamUpdate
+from auris.types import SAMPLE_RATE, Segment
 from tests.streaming.conftest import KINDS
 from tests.streaming.live import blocks, listened, same, stable
 from tests.tiny_models import tone_speech
@@ -235,12 +234,12 @@ def test_a_result_that_is_wrong_ends_its_own_stream_alone(
 ) -> None:
     pipeline = pipelines["qwen"]
     recognizer, short, long = pipeline.recognizer, tone_speech(0.7, 1), tone_speech(1.0, 2)
-    commit = recognizer.commit
+    final = recognizer.final
 
-    def damaged(attempt: Attempt) -> Recognized:
+    def damaged(attempt: DecodeResult) -> Segment:
         if len(attempt.piece.chunk.samples) == len(short):
             raise CheckpointError("Scores have to be numbers", "they are NaN", "mend the weights")
-        return commit(attempt)
+        return final(attempt)
 
     pool = pipeline.streams(2)
     broken, whole = session(pipeline, pool), session(pipeline, pool)
@@ -248,7 +247,7 @@ def test_a_result_that_is_wrong_ends_its_own_stream_alone(
     broken.push_end()
     whole.push_end()
     with monkeypatch.context() as patch:
-        patch.setattr(recognizer, "commit", damaged)
+        patch.setattr(recognizer, "final", damaged)
         pool.work()
     same(stable(whole.updates()), file_segments(pipeline, long), "the other stream")
     with pytest.raises(CheckpointError, match="NaN"):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auris.errors import MissingExtra
-from auris.text.words import Span, join_texts, reference_spelling, split_words
+from auris.text.words import WordSpan, join_texts, reference_spelling, split_words
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ class TestOtherPackages:
     def test_words_have_their_places(self, monkeypatch: pytest.MonkeyPatch, language: str) -> None:
         fake_packages(monkeypatch, ["今日", "は", "\u3000", "晴れ", "。"])
         assert split_words(" 今日は 晴れ。", language) == [
-            Span("今日", 1, 3),
-            Span("は", 3, 4),
-            Span("晴れ", 5, 7),
+            WordSpan("今日", 1, 3),
+            WordSpan("は", 3, 4),
+            WordSpan("晴れ", 5, 7),
         ]
 
     def test_a_respelled_word_has_no_place(
@@ -117,7 +117,7 @@ class TestOtherPackages:
         fake_packages(monkeypatch, ["テスト", "です"])
         respelled, found = split_words("ﾃｽﾄです", language)
         assert respelled.start == respelled.end
-        assert found == Span("です", 3, 5)
+        assert found == WordSpan("です", 3, 5)
 
     def test_without_the_package(self, monkeypatch: pytest.MonkeyPatch, language: str) -> None:
         fake_packages(monkeypatch, None)

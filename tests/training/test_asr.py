@@ -23,9 +23,13 @@ from auris.checkpoints.calibration import (
     save_calibration,
 )
 from auris.checkpoints.ctc_head import CTC_HEAD
-from auris.checkpoints.traits import Traits, load_traits, save_traits
+from auris.checkpoints.export import export
+from auris.checkpoints.inference_defaults import (
+    InferenceDefaults,
+    load_inference_defaults,
+    save_inference_defaults,
+)
 from auris.errors import ConfigError, TrainingError, UsageError
-from auris.export import export
 from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.text.prompt import AUDIO_PAD, TEXT_TAG, TURN_END
@@ -390,10 +394,12 @@ def test_the_middle_lies_inside_the_encoder(tiny_asr: Callable[..., AsrRecipe]) 
 
 def test_fine_tuning_keeps_what_the_model_was_made_for(tmp_path: Path) -> None:
     source = write_tiny(tmp_path / "source", "hf")
-    save_traits(Traits(5.0, True, ("German",), contexts=False), source)
+    save_inference_defaults(InferenceDefaults(5.0, True, ("German",), contexts=False), source)
     save_calibration(any_calibration(), source)
     written = tune(tmp_path, source, max_steps=30, checkpoint_steps=99)[2]
-    assert load_traits(written) == Traits(5.0, True, ("German", "English"), contexts=True)
+    assert load_inference_defaults(written) == InferenceDefaults(
+        5.0, True, ("German", "English"), contexts=True
+    )
     assert load_calibration(written) is None  # It was fitted to other weights.
 
 
@@ -407,11 +413,11 @@ def test_a_fresh_model_says_what_it_was_trained_on(
 ) -> None:
     recipe = tiny_asr(max_steps=1)
     train(recipe, Sources([data], language="en"), tmp_path / "first", reporter=quiet())
-    assert load_traits(tmp_path / "first" / "model") == Traits(
+    assert load_inference_defaults(tmp_path / "first" / "model") == InferenceDefaults(
         languages=("English",), contexts=False
     )
     later = Sources([data], language="German", start=tmp_path / "first")
     train(recipe, later, tmp_path / "second", reporter=quiet())
-    assert load_traits(tmp_path / "second" / "model").languages == ("English", "German")
+    assert load_inference_defaults(tmp_path / "second" / "model").languages == ("English", "German")
     train(recipe, Sources([data]), tmp_path / "unnamed", reporter=quiet())
-    assert load_traits(tmp_path / "unnamed" / "model").languages is None
+    assert load_inference_defaults(tmp_path / "unnamed" / "model").languages is None

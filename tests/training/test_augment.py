@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from auris.audio.mel import log_mel
+from auris.audio.features import log_mel
 from auris.training import augment
 from auris.types import SAMPLE_RATE
 from tests.training.tones import tones

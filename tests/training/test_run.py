@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from auris.checkpoints.export import export
 from auris.cli.train import app
 from auris.errors import AurisError, MissingExtra, TrainingError, UsageError
-from auris.export import export
 from auris.pipeline import AsrPipeline
 from auris.training.exporting import export_run
 from auris.training.loop import Trainer

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.audio.resample import LOUDEST, Piece, check_rate
+from auris.audio.resample import LOUDEST, TimedSamples, check_rate
 from auris.errors import InvalidSamples
 from auris.types import Samples
 
@@ -21,7 +21,7 @@ KINDS = ("float16", "float32", "float64", "int16", "int32", "uint8")
 """Types of samples: floats with full scale at -1..1, integers with all their range."""
 
 
-def array_pieces(array: object, rate: object) -> Generator[Piece, None, None]:
+def array_pieces(array: object, rate: object) -> Generator[TimedSamples, None, None]:
     """Pieces of one second of an array as `auris.audio.io.Source` describes it.
 
     Raises:
@@ -30,7 +30,7 @@ def array_pieces(array: object, rate: object) -> Generator[Piece, None, None]:
     hertz = check_rate(rate)
     rows = _rows(array)
     for at in range(0, rows.shape[1], hertz):
-        yield Piece(as_float(rows[:, at : at + hertz]), hertz)
+        yield TimedSamples(as_float(rows[:, at : at + hertz]), hertz)
 
 
 def _rows(array: object) -> NDArray[Any]:

@@ -14,12 +14,12 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from auris.audio.claims import (
+from auris.audio.declared_duration import (
     MP4,
     TOLERANCE,
     WEBM,
-    Claim,
-    claim_of,
+    DeclaredDuration,
+    declared_duration,
     ends_inside_data,
     ends_inside_page,
 )
@@ -28,7 +28,7 @@ from auris.audio.frames import FrameReader, check_channels
 from auris.audio.mp4_tables import check_tables
 from auris.audio.reader import Reader, open_file, reason, unreadable
 from auris.audio.remote import WebLimits
-from auris.audio.resample import BrokenOffError, Piece, Span, check_rate, skip
+from auris.audio.resample import BrokenOffError, TimedSamples, TimeSpan, check_rate, skip
 from auris.errors import AurisError
 from auris.types import SAMPLE_RATE
 
@@ -68,7 +68,7 @@ def header(source: object, name: str, urls: WebLimits | None) -> Header:
     with ExitStack() as stack:
         container, track, reader = _opened(source, name, urls, stack)
         try:
-            claim = claim_of(container, track, reader)
+            claim = declared_duration(container, track, reader)
             channels: int = track.channels
         except Exception as error:  # PyAV raises many kinds; all of them mean damage here.
             unreadable(
@@ -85,15 +85,15 @@ def header(source: object, name: str, urls: WebLimits | None) -> Header:
 
 
 def decoded(
-    source: object, span: Span, name: str, urls: WebLimits | None
-) -> Generator[Piece, None, None]:
+    source: object, span: TimeSpan, name: str, urls: WebLimits | None
+) -> Generator[TimedSamples, None, None]:
     """Decode a file; the pieces begin no later than the span demands."""
     with ExitStack() as stack:
         container, track, reader = _opened(source, name, urls, stack)
         yield from _gathered(_guarded(_timeline(container, track, reader, span, name)))
 
 
-def _guarded(pieces: Iterator[Piece]) -> Iterator[Piece]:
+def _guarded(pieces: Iterator[TimedSamples]) -> Iterator[TimedSamples]:
     """The pieces; whatever else PyAV or its codecs raise is damage of this recording."""
     try:
         yield from pieces
@@ -175,10 +175,10 @@ def _track(container: InputContainer, name: str) -> AudioStream:
 
 
 def _timeline(
-    container: InputContainer, track: AudioStream, reader: Reader, span: Span, name: str
-) -> Iterator[Piece]:
+    container: InputContainer, track: AudioStream, reader: Reader, span: TimeSpan, name: str
+) -> Iterator[TimedSamples]:
     """Decode a track, fill holes in its time, and check that it is all there."""
-    claim = claim_of(container, track, reader)
+    claim = declared_duration(container, track, reader)
     outcomes, at = _positioned(container, track, reader, span, claim)
     begin = container.start_time
     clock = None if begin is None or at else begin / av.time_base
@@ -201,7 +201,9 @@ def _timeline(
             samples = frames.samples(frame)
             if not samples:
                 continue
-            piece = Piece(np.concatenate(samples, axis=1), check_rate(teller.sample_rate), at)
+            piece = TimedSamples(
+                np.concatenate(samples, axis=1), check_rate(teller.sample_rate), at
+            )
             now = _frame_time(frame)
             if now is not None and clock is not None and now - clock > TOLERANCE:
                 for silence in _hole(container, piece, now - clock, done, claim, name):
@@ -250,8 +252,8 @@ def _positioned(
     container: InputContainer,
     track: AudioStream,
     reader: Reader,
-    span: Span,
-    claim: Claim,
+    span: TimeSpan,
+    claim: DeclaredDuration,
 ) -> tuple[_Outcomes, int]:
     """Go near the span's beginning where that is exact and saves work.
 
@@ -295,12 +297,12 @@ def _frame_time(frame: AudioFrame) -> float | None:
 
 def _hole(
     container: InputContainer,
-    after: Piece,
+    after: TimedSamples,
     seconds: float,
     done: float,
-    claim: Claim,
+    claim: DeclaredDuration,
     name: str,
-) -> Iterator[Piece]:
+) -> Iterator[TimedSamples]:
     """Silence for a jump in time before `after`, where such a jump may be meant."""
     kind = container.format.name
     if kind in _NUMBERED or (kind in _TIMED and seconds > _MAX_HOLE):
@@ -313,12 +315,12 @@ def _hole(
         missing = round(seconds * after.rate)
         for begin in range(0, missing, after.rate):
             length = min(after.rate, missing - begin)
-            yield Piece(np.zeros((len(after.samples), length), np.float32), after.rate)
+            yield TimedSamples(np.zeros((len(after.samples), length), np.float32), after.rate)
 
 
-def _gathered(pieces: Iterator[Piece]) -> Generator[Piece, None, None]:
+def _gathered(pieces: Iterator[TimedSamples]) -> Generator[TimedSamples, None, None]:
     """Join small pieces, so that the cost of each step counts little."""
-    held: list[Piece] = []
+    held: list[TimedSamples] = []
     length = 0
     try:
         for piece in pieces:
@@ -339,5 +341,5 @@ def _gathered(pieces: Iterator[Piece]) -> Generator[Piece, None, None]:
         yield _joined(held)
 
 
-def _joined(pieces: list[Piece]) -> Piece:
+def _joined(pieces: list[TimedSamples]) -> TimedSamples:
     return pieces[0]._replace(samples=np.concatenate([piece.samples for piece in pieces], axis=1))

@@ -23,7 +23,7 @@ from auris.audio.arrays import array_pieces
 from auris.audio.decode import Header, decoded, header
 from auris.audio.encoded import is_data_uri
 from auris.audio.remote import WebLimits, is_url, shown_url
-from auris.audio.resample import Piece, Span, render
+from auris.audio.resample import TimedSamples, TimeSpan, render
 from auris.errors import EmptyAudio, UsageError
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
@@ -166,7 +166,7 @@ def stream(
 
 
 def _blocks(
-    pieces: Generator[Piece, None, None], span: Span, name: str, mix: bool
+    pieces: Generator[TimedSamples, None, None], span: TimeSpan, name: str, mix: bool
 ) -> Generator[Samples, None, None]:
     made, reached = yield from render(pieces, span, name, mix)
     if made == 0:
@@ -191,11 +191,11 @@ def _collect(blocks: Iterator[Samples]) -> list[Samples]:
     return rows
 
 
-def _span(start: object, duration: object) -> Span:
+def _span(start: object, duration: object) -> TimeSpan:
     first = _seconds("start", start)
     end = None if duration is None else first + _seconds("duration", duration)
     # Both ends are rounded alike, so that spans that follow each other leave no gap.
-    return Span(_nearest(first), None if end is None else _nearest(end))
+    return TimeSpan(_nearest(first), None if end is None else _nearest(end))
 
 
 def _nearest(seconds: float) -> int:
@@ -237,7 +237,7 @@ def _name(source: object) -> str:
     )
 
 
-def _empty(reached: int, span: Span, name: str) -> EmptyAudio:
+def _empty(reached: int, span: TimeSpan, name: str) -> EmptyAudio:
     if reached == 0:
         return EmptyAudio(
             "A recording has to hold at least one sample",

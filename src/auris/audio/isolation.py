@@ -36,7 +36,7 @@ from auris.audio.remote import Cancelled
 from auris.errors import AurisError, DecoderCrashed, UnreadableAudio
 from auris.types import Samples
 
-__all__ = ["DecodeLimits", "DecoderPool", "Stopped"]
+__all__ = ["DecodeLimits", "DecoderPool", "DecodingStopped"]
 
 LOOK_SECONDS = 0.1
 """How often a cancellation is looked for while a process decodes."""
@@ -60,7 +60,7 @@ TOLD = {
 _LOG = logging.getLogger(__name__)
 
 
-class Stopped(Exception):
+class DecodingStopped(Exception):
     """Decoding was cancelled, so there is no result."""
 
 
@@ -79,7 +79,7 @@ class DecodeLimits:
     wall_seconds: float = 1800.0
 
 
-class _Decoder:
+class _DecoderProcess:
     """A process that decodes one recording after the other."""
 
     def __init__(self, limits: DecodeLimits, niceness: int) -> None:
@@ -109,7 +109,7 @@ class _Decoder:
         Raises:
             DecoderCrashed: the process ended.
             UnreadableAudio: the recording cannot be read, or it took too long.
-            Stopped: it was cancelled.
+            DecodingStopped: it was cancelled.
         """
         began = time.monotonic()
         self._between = False
@@ -141,7 +141,7 @@ class _Decoder:
     def _next(self, cancelled: Cancelled, until: float) -> bytes:
         while True:
             if cancelled.is_set():
-                raise Stopped
+                raise DecodingStopped
             if time.monotonic() > until:
                 raise _too_slow(self._limits.wall_seconds)
             if self._connection.poll(LOOK_SECONDS):
@@ -200,8 +200,8 @@ class DecoderPool:
     def __init__(self, limits: DecodeLimits | None = None) -> None:
         self._limits = limits or DecodeLimits()
         self._change = threading.Lock()
-        self._idle: list[_Decoder] = []
-        self._busy: set[_Decoder] = set()
+        self._idle: list[_DecoderProcess] = []
+        self._busy: set[_DecoderProcess] = set()
         self._closed = False
 
     def header(self, file: IO[bytes], cancelled: Cancelled) -> Header:
@@ -209,7 +209,7 @@ class DecoderPool:
 
         Raises:
             AudioError: it is no recording, or crashes the decoder.
-            Stopped: it was cancelled.
+            DecodingStopped: it was cancelled.
         """
         with self._decoder() as decoder:
             (message,) = decoder.messages(file, self._task(file, look=True), cancelled)
@@ -223,7 +223,7 @@ class DecoderPool:
 
         Raises:
             AudioError: it cannot be read to its end, or crashes the decoder.
-            Stopped: it was cancelled.
+            DecodingStopped: it was cancelled.
         """
         with self._decoder() as decoder:
             task = self._task(file, channels=channels)
@@ -251,26 +251,26 @@ class DecoderPool:
         return {LOOK: look, "size": size, "channels": channels, "cpu_seconds": seconds}
 
     @contextmanager
-    def _decoder(self) -> Generator[_Decoder, None, None]:
+    def _decoder(self) -> Generator[_DecoderProcess, None, None]:
         decoder = self._taken()
         try:
             yield decoder
         finally:
             self._put_back(decoder)
 
-    def _taken(self) -> _Decoder:
+    def _taken(self) -> _DecoderProcess:
         niceness = _niceness()
         with self._change:
             if self._closed:
-                raise Stopped
+                raise DecodingStopped
             ready = [one for one in self._idle if one.niceness == niceness]
             if ready:
                 self._idle.remove(ready[-1])
-            decoder = ready[-1] if ready else _Decoder(self._limits, niceness)
+            decoder = ready[-1] if ready else _DecoderProcess(self._limits, niceness)
             self._busy.add(decoder)
         return decoder
 
-    def _put_back(self, decoder: _Decoder) -> None:
+    def _put_back(self, decoder: _DecoderProcess) -> None:
         with self._change:
             self._busy.discard(decoder)
             if decoder.usable and not self._closed:

@@ -23,9 +23,9 @@ __all__ = [
     "MAX_RATE",
     "MIN_RATE",
     "BrokenOffError",
-    "Piece",
     "Resampler",
-    "Span",
+    "TimeSpan",
+    "TimedSamples",
     "check_rate",
     "output_length",
     "render",
@@ -129,14 +129,14 @@ def resample(samples: NDArray[np.float32], rate: int) -> Samples:
     return made[0] if np.ndim(samples) == 1 else made
 
 
-class Span(NamedTuple):
+class TimeSpan(NamedTuple):
     """The wanted samples at 16 kHz: from `first` up to `end`, or to the end of the source."""
 
     first: int
     end: int | None
 
 
-class Piece(NamedTuple):
+class TimedSamples(NamedTuple):
     """Decoded audio: float32 [C, n] at `rate` Hz.
 
     `at` is where it lies, in samples of the source; it counts only for the first piece, which
@@ -163,7 +163,7 @@ class BrokenOffError(Exception):
 
 
 def render(
-    pieces: Generator[Piece, None, None], span: Span, name: str, mix: bool
+    pieces: Generator[TimedSamples, None, None], span: TimeSpan, name: str, mix: bool
 ) -> Generator[Samples, None, tuple[int, int]]:
     """Average (if `mix`), resample and trim pieces to float32 [C, n] with n > 0 at 16 kHz.
 
@@ -225,7 +225,7 @@ class _Section:
 
 
 def _resampled(
-    pieces: Iterator[Piece], span: Span, name: str, mix: bool
+    pieces: Iterator[TimedSamples], span: TimeSpan, name: str, mix: bool
 ) -> Iterator[tuple[int, Samples]]:
     """Yield (position at 16 kHz, block), which may begin before the span and end after it."""
     section: _Section | None = None
@@ -282,7 +282,7 @@ def _usable(
     )
 
 
-def _damaged(broken: BrokenOffError, heard: int, span: Span, name: str) -> UnreadableAudio:
+def _damaged(broken: BrokenOffError, heard: int, span: TimeSpan, name: str) -> UnreadableAudio:
     # Rounded down, so that the advice is one that works.
     readable = heard * 100 // SAMPLE_RATE / 100
     rest = max(heard - span.first, 0) * 100 // SAMPLE_RATE / 100

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "Convolutions",
-    "Decoding",
-    "Encoding",
+    "DecoderCall",
+    "EncoderCall",
     "Matrix",
+    "StemCall",
     "available",
     "best",
     "instructions",
@@ -42,7 +42,7 @@ NO_MEMORY = 1
 """Status of a call that got no memory."""
 
 
-class _Found(NamedTuple):
+class _HeadResult(NamedTuple):
     """The library, or why there is none."""
 
     library: ctypes.CDLL | None
@@ -147,13 +147,13 @@ def _check(status: int) -> None:
 
 
 @cache
-def _found() -> _Found:
+def _found() -> _HeadResult:
     """The library, opened; where it cannot be used, a warning says why, once a process."""
     path = next((path for path in _paths() if path.exists()), None)
     if path is None:
-        return _Found(None, "the package was built without a C++ compiler")
+        return _HeadResult(None, "the package was built without a C++ compiler")
     try:
-        return _Found(_opened(path), "")
+        return _HeadResult(_opened(path), "")
     except (OSError, AttributeError) as error:
         # A system's own message may have several lines.
         reason = f"{path.name} cannot be loaded: {' '.join(str(error).split())}"
@@ -162,7 +162,7 @@ def _found() -> _Found:
         "install the package anew on this machine.",
         reason,
     )
-    return _Found(None, reason)
+    return _HeadResult(None, reason)
 
 
 def _paths() -> list[Path]:
@@ -272,7 +272,7 @@ def best(x: Tensor, matrix: Matrix, exact: bool) -> tuple[Tensor, Tensor, Tensor
     return given
 
 
-class Decoding:
+class DecoderCall:
     """All layers of a packed decoder.
 
     Args:
@@ -336,7 +336,7 @@ class Decoding:
         return states
 
 
-class Encoding:
+class EncoderCall:
     """All layers of a packed audio encoder.
 
     Args:
@@ -387,7 +387,7 @@ class Encoding:
         return states
 
 
-class Convolutions:
+class StemCall:
     """The three convolutions of a stem, the last two packed.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from auris.backends import native
-from auris.backends.native_step import LANES
+from auris.backends.native_decoder import LANES
 from auris.backends.quant import PackedConv, PackedLinear
 from auris.models.aut import AudioEncoder, EncoderLayer
 from auris.models.stems import Stem, Stem2d, positioned
@@ -32,7 +32,7 @@ class NativeEncoder:
         config = encoder.config
         self.window = config.window_tokens
         layers = [_layer(layer) for layer in encoder.layers if isinstance(layer, EncoderLayer)]
-        self.encoding = native.Encoding(
+        self.encoding = native.EncoderCall(
             layers, _norm(encoder.norm), config.heads, config.ffn, config.norm_eps
         )
 
@@ -86,7 +86,7 @@ class NativeStem:
             biases.append(conv.bias.detach().float().contiguous())
         packed = [stem.conv2.matrix, stem.conv3.matrix]
         first = stem.conv1.weight.detach().float().flatten(1).t().contiguous()
-        self.convolutions = native.Convolutions(first, biases, packed, encoder.config.mel_bins)
+        self.convolutions = native.StemCall(first, biases, packed, encoder.config.mel_bins)
         self.out = stem.out
 
     @staticmethod

@@ -17,8 +17,8 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Choice, Positions, best_of
+from auris.backends.native_decoder import NativeDecoder
 from auris.backends.native_encoder import NativeEncoder, NativeStem
-from auris.backends.native_step import NativeStep
 from auris.backends.quant import PackedEmbedding
 from auris.checkpoints.load import Model
 from auris.checkpoints.quantization import PACKED_DTYPES
@@ -234,9 +234,9 @@ class TorchBackend:
         self.device = weight.device
         self.dtype = weight.dtype
         self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
-        self.native_step: NativeStep | None = None
-        if isinstance(model, QwenAsr) and NativeStep.runs(model.decoder):
-            self.native_step = NativeStep(model.decoder)
+        self.native_step: NativeDecoder | None = None
+        if isinstance(model, QwenAsr) and NativeDecoder.runs(model.decoder):
+            self.native_step = NativeDecoder(model.decoder)
         self.native_encoder: NativeEncoder | None = None
         if NativeEncoder.runs(model.encoder):
             self.native_encoder = NativeEncoder(model.encoder)

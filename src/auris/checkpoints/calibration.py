@@ -1,9 +1,9 @@
 """calibration.json beside a model's weights: what its probabilities are worth.
 
 The file is ours alone; other programs load the model all the same. It holds three logistic maps
-from features that `auris.confidence` makes to chances, and what was measured when they were
-fitted. A model without the file has no calibration. New weights need a new one: `measured` names
-the weights that it was fitted to by their hash.
+from features that `auris.recognition.confidence` makes to probabilities, and what was measured
+when they were fitted. A model without the file has no calibration. New weights need a new one:
+`measured` names the weights that it was fitted to by their hash.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FORMAT_VERSION = 1
 TOKEN_FEATURES = ("own", "lowest", "piece")
 WORD_FEATURES = ("mean", "lowest", "piece", "tokens")
 SILENCE_FEATURES = ("silence", "piece", "empty")
-"""Features of each map, in order; see `auris.confidence`."""
+"""Features of each map, in order; see `auris.recognition.confidence`."""
 
 LARGEST_WEIGHT = 1e6
 

@@ -61,8 +61,8 @@ def align(
             "choose one with -f",
         )
     said = _text(text, text_file)
-    from auris.align import ForcedAligner
-    from auris.writers import WORD_WRITERS
+    from auris.alignment.aligner import ForcedAligner
+    from auris.output.formats import WORD_WRITERS
 
     aligner = ForcedAligner.from_pretrained(model, device=device, dtype=dtype, threads=threads)
     words = aligner.align(audio, said, language, start=start, duration=duration)

@@ -23,12 +23,12 @@ from auris.cli.progress import ProgressLine
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
-    from auris.batching import Failure
-    from auris.bulk import Found, ResultsFile
-    from auris.calls import CallOptions
+    from auris.output.files import TranscriptFiles
+    from auris.output.results_file import Found, ResultsFile
+    from auris.output.subtitles import CueStyle
     from auris.pipeline import AsrPipeline
-    from auris.subtitles import CueStyle
-    from auris.transcript_files import TranscriptFiles
+    from auris.recognition.options import CallOptions
+    from auris.recognition.scheduler import Failure
     from auris.types import Transcript
 
 MOST_SHOWN = 20
@@ -89,9 +89,9 @@ def batch(
     formats = sorted(chosen_formats(output_format or []))
     style = cue_style(formats, cues.max_line_width, cues.max_line_count)
     beside = _beside(output_dir, formats, found, input_dir is not None, style)
-    from auris.bulk import ResultsFile, input_of
-    from auris.fingerprint import call_values
+    from auris.output.results_file import ResultsFile, input_of
     from auris.pipeline import AsrPipeline
+    from auris.recognition.fingerprint import call_values
 
     if found.others:
         sys.stderr.write(f"auris: {found.others} files are no recordings by their names\n")
@@ -149,11 +149,11 @@ class _Job:
         workers: int,
     ) -> None:
         """Transcribe what is missing, until there is no more or the user has had enough."""
-        from auris.bulk import Outcome, irregular, source_of
+        from auris.output.results_file import RowResult, irregular, source_of
 
         for name in list(self.results.missing(names)):
             if failure := irregular(source_of(self.folder, name)):
-                self.results.append(Outcome(name, failure))
+                self.results.append(RowResult(name, failure))
         missing = list(self.results.missing(names))
         sources = [source_of(self.folder, name) for name in missing]
         options = self.options.copy()
@@ -168,8 +168,8 @@ class _Job:
             self._keep(missing[number], result, line)
 
     def _keep(self, name: str, result: Transcript | Failure, line: ProgressLine) -> None:
-        from auris.batching import Failure
-        from auris.bulk import Outcome
+        from auris.output.results_file import RowResult
+        from auris.recognition.scheduler import Failure
 
         if not isinstance(result, Failure):
             # Files come first: what the results name as done has its files.
@@ -178,11 +178,11 @@ class _Job:
             for warning in result.warnings:
                 if warning not in line.noted:
                     line.note(f"{shown(name)}: {warning}")
-        self.results.append(Outcome(name, result))
+        self.results.append(RowResult(name, result))
 
 
 def _found(folder: Path | None, files: str | None) -> Found:
-    from auris.bulk import listed, recordings_in
+    from auris.output.results_file import listed, recordings_in
 
     if (folder is None) == (files is None):
         raise UsageError(
@@ -223,7 +223,7 @@ def _beside(
         )
     if directory is None:
         return None
-    from auris.transcript_files import TranscriptFiles, names_in_folder
+    from auris.output.files import TranscriptFiles, names_in_folder
 
     places = names_in_folder(found.names) if folder else {n: file_stem(n) for n in found.names}
     return TranscriptFiles(directory, formats, places, style)

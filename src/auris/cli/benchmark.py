@@ -240,9 +240,9 @@ def parity(
     """
     import json
 
+    from auris.diagnostics.parity import TIE_GAP, Parity
     from auris.evaluation.agreement import compare_set
     from auris.evaluation.wer import read_set
-    from auris.parity import TIE_GAP, Parity
 
     sets = {source: read_set(source) for source in test_set}
     both = Parity(model, threads)
@@ -290,7 +290,7 @@ def words(
     """Times of aligned words beside known ones, as a synthesizer gives them."""
     import json
 
-    from auris.align import ForcedAligner
+    from auris.alignment.aligner import ForcedAligner
     from auris.evaluation.words import errors_of, fit_offset, read_timed
 
     sets = {path: read_timed(path) for path in test_set}

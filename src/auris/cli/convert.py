@@ -37,8 +37,8 @@ def convert(
             "--shard-gb has to be positive and below a million", f"it is {shard_gb}", "choose 5"
         )
     from auris.backends.torch import DTYPES
+    from auris.checkpoints.export import convert as write
     from auris.checkpoints.hub import resolve
-    from auris.export import convert as write
 
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(

@@ -10,8 +10,8 @@ import typer
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
-    from auris.doctor import Finding
-    from auris.parity import Row
+    from auris.diagnostics.doctor import Finding
+    from auris.diagnostics.parity import ParityRow
 
 
 def register(app: typer.Typer) -> None:
@@ -47,13 +47,13 @@ def doctor(
             raise UsageError(
                 "--reference needs a model to compare", "none was named", "add --model"
             )
-        from auris.doctor import environment
+        from auris.diagnostics.doctor import environment
 
         for finding in environment():
             _show(finding)
         return
     from auris.checkpoints.hub import resolve
-    from auris.doctor import check_model
+    from auris.diagnostics.doctor import check_model
 
     directory = resolve(model).directory
     good = True
@@ -73,7 +73,7 @@ def _show(finding: Finding) -> None:
 
 def _compare(directory: Path, audio: str | None, max_new_tokens: int) -> bool:
     from auris.audio.io import load
-    from auris.parity import Parity, comparison_clip
+    from auris.diagnostics.parity import Parity, comparison_clip
 
     samples = comparison_clip() if audio is None else load(audio).samples
     rows = Parity(directory).compare(samples, max_new_tokens=max_new_tokens)
@@ -84,7 +84,7 @@ def _compare(directory: Path, audio: str | None, max_new_tokens: int) -> bool:
     return all(row.ok for row in rows)
 
 
-def _show_row(row: Row) -> None:
+def _show_row(row: ParityRow) -> None:
     mark = "ok    " if row.ok else "FAILED"
     limit = f"{row.limit:>10.3g}" if row.limit else " " * 10
     line = f"{mark} {row.stage:<20} {row.error:>20.3g} {limit} {row.cosine:>12.8f}  {row.note}"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from auris.streaming import StreamSession, StreamUpdate
+    from auris.streaming.session import StreamSession, StreamUpdate
 
 READ_BYTES = 1 << 15
 """Most bytes of raw sound that are taken at once: a second at 16 kHz."""

@@ -17,10 +17,10 @@ import typer
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
-    from auris.align import ForcedAligner
+    from auris.alignment.aligner import ForcedAligner
     from auris.audio.io import Channels
-    from auris.calls import CallOptions
-    from auris.loading import LoadOptions
+    from auris.recognition.load import LoadOptions
+    from auris.recognition.options import CallOptions
 
 __all__ = [
     "BatchSize",
@@ -235,7 +235,7 @@ class SpeechOptions:
     def _aligner(self, model: ModelOptions) -> ForcedAligner | None:
         if self.aligner is None:
             return None
-        from auris.align import ForcedAligner
+        from auris.alignment.aligner import ForcedAligner
 
         return ForcedAligner.from_pretrained(self.aligner, device=model.device, dtype=model.dtype)
 

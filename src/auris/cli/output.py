@@ -16,7 +16,7 @@ from auris.cli.progress import ProgressLine
 from auris.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from auris.subtitles import CueStyle
+    from auris.output.subtitles import CueStyle
 
 __all__ = ["Output", "chosen_formats", "cue_style", "file_stem", "shown", "titled"]
 
@@ -88,7 +88,7 @@ class Output:
 
 def chosen_formats(asked: Iterable[str]) -> list[str]:
     """The formats that are asked, each once; "all" is every one."""
-    from auris.writers import WRITERS
+    from auris.output.formats import WRITERS
 
     chosen: dict[str, None] = {}
     for name in (name.strip() for names in asked for name in names.split(",")):
@@ -108,8 +108,8 @@ def cue_style(formats: Iterable[str], width: int | None, count: int | None) -> C
     Raises:
         UsageError: it is impossible, or none of the formats has cues.
     """
-    from auris.subtitles import CueStyle
-    from auris.writers import CUE_FORMATS
+    from auris.output.formats import CUE_FORMATS
+    from auris.output.subtitles import CueStyle
 
     given = {"max_line_width": width, "max_line_count": count}
     sizes = {name: value for name, value in given.items() if value is not None}
@@ -125,7 +125,7 @@ def cue_style(formats: Iterable[str], width: int | None, count: int | None) -> C
 
 
 def _fit_for_standard_output(sources: Sequence[str], formats: Sequence[str]) -> None:
-    from auris.writers import WHOLE_FILES
+    from auris.output.formats import WHOLE_FILES
 
     if sys.stdout is None:
         raise OutputError(

@@ -9,7 +9,7 @@ from auris.cli.progress import ProgressLine
 from auris.errors import OutputError
 
 if TYPE_CHECKING:
-    from auris.atomic import NewFile
+    from auris.checkpoints.atomic import NewFile
 
 __all__ = ["FileInDirectory", "Place", "StandardOutput", "unwritable"]
 
@@ -66,7 +66,7 @@ class FileInDirectory:
     """A file that takes the place of an older one when it is complete."""
 
     def __init__(self, target: Path) -> None:
-        from auris.atomic import NewFile
+        from auris.checkpoints.atomic import NewFile
 
         self._target = target
         try:

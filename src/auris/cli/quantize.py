@@ -23,7 +23,7 @@ def quantize(
 ) -> None:
     """Write a model directory with its large matrices in 8 or 4 bits; it loads faster, too."""
     from auris.checkpoints.hub import resolve
-    from auris.quantize import quantize as write
+    from auris.checkpoints.quantize import quantize as write
 
     directory = write(resolve(source).directory, out, dtype, group)  # type: ignore[arg-type]
     typer.echo(str(directory))

@@ -12,11 +12,11 @@ from auris.cli.progress import ProgressLine, clock
 from auris.errors import OutputError
 
 if TYPE_CHECKING:
-    from auris.batching import Failure, PieceDone, Update
     from auris.cli.interrupt import Interrupt
     from auris.cli.places import Place
+    from auris.output.formats import SegmentFormatter
+    from auris.recognition.scheduler import Failure, SegmentDone, Update
     from auris.types import Segment, Transcript
-    from auris.writers import SegmentWriter
 
 __all__ = ["Results", "remarks"]
 
@@ -47,11 +47,11 @@ class Results:
 
     def take(self, updates: Iterator[Update]) -> None:
         """Write results until there are no more, or the user has had enough."""
-        from auris.batching import PieceDone
+        from auris.recognition.scheduler import SegmentDone
 
         waiting: dict[int, Transcript | Failure] = {}
         for update in updates:
-            if isinstance(update, PieceDone):
+            if isinstance(update, SegmentDone):
                 if self._single is not None:
                     self._single.take(update)
                 continue
@@ -77,7 +77,7 @@ class Results:
         return INTERRUPTED
 
     def _finish(self, number: int, result: Transcript | Failure) -> None:
-        from auris.batching import Failure
+        from auris.recognition.scheduler import Failure
 
         name = shown(self._output.sources[number])
         if isinstance(result, Failure):
@@ -103,7 +103,7 @@ class Results:
             self.code = max(self.code, 1)
 
     def _write(self, result: Transcript, number: int, form: str) -> None:
-        from auris.writers import WRITERS
+        from auris.output.formats import WRITERS
 
         if self._single is not None and form in self._single.forms:
             self._single.commit(form)
@@ -125,12 +125,12 @@ class _Single:
     """
 
     def __init__(self, output: Output, line: ProgressLine) -> None:
-        from auris.writers import SEGMENT_WRITERS
+        from auris.output.formats import SEGMENT_WRITERS
 
         self.forms = [form for form in output.formats if form in SEGMENT_WRITERS]
         self.begun = False
         self._output, self._line = output, line
-        self._writers: dict[str, SegmentWriter] = {
+        self._writers: dict[str, SegmentFormatter] = {
             form: SEGMENT_WRITERS[form](titled(output.sources[0]), output.style)
             for form in self.forms
         }
@@ -140,7 +140,7 @@ class _Single:
         self._count = 0
         self._until = 0.0
 
-    def take(self, update: PieceDone) -> None:
+    def take(self, update: SegmentDone) -> None:
         """Write the segments that are next in time."""
         self._waiting[update.index] = update.segment
         while self._count in self._waiting:

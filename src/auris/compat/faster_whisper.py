@@ -22,18 +22,18 @@ import numpy as np
 from auris import types
 from auris.audio.io import load
 from auris.compat.refusal import refuse, refuse_unless_neutral
-from auris.ctc_recognizer import CtcRecognizer
-from auris.detection import DETECT_SECONDS
 from auris.pipeline import AsrPipeline
-from auris.reading import Reading
+from auris.recognition.chunker import AudioChunker
+from auris.recognition.ctc import CtcRecognizer
+from auris.recognition.language_id import DETECT_SECONDS
 from auris.text.languages import LANGUAGES, language_name
 from auris.text.words import spaceless
 from auris.types import SAMPLE_RATE
 
-__all__ = ["Segment", "TranscriptionInfo", "WhisperModel", "Word"]
+__all__ = ["TranscriptionInfo", "WhisperModel", "WhisperSegment", "WhisperWord"]
 
 FRAMES_PER_SECOND = 100
-"""Unit of `Segment.seek`."""
+"""Unit of `WhisperSegment.seek`."""
 
 CODES = {name: code for code, name in LANGUAGES.items()}
 
@@ -83,7 +83,7 @@ LOADING: dict[str, tuple[object, ...]] = {
 
 
 @dataclass(frozen=True)
-class Word:
+class WhisperWord:
     """A word; `word` begins with a space in scripts that have spaces, `probability` is its
     confidence, NaN where the aligner gives none."""
 
@@ -94,7 +94,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Segment:
+class WhisperSegment:
     """A piece of a recording.
 
     Attributes:
@@ -119,7 +119,7 @@ class Segment:
     avg_logprob: float
     compression_ratio: float
     no_speech_prob: float
-    words: list[Word] | None
+    words: list[WhisperWord] | None
     temperature: float
 
 
@@ -210,7 +210,7 @@ class WhisperModel:
         word_timestamps: bool = False,
         vad_filter: bool = False,
         **options: Any,
-    ) -> tuple[Iterator[Segment], TranscriptionInfo]:
+    ) -> tuple[Iterator[WhisperSegment], TranscriptionInfo]:
         """Transcribe a recording; the first piece at once, the others as they are asked for.
 
         Args:
@@ -290,7 +290,7 @@ class WhisperModel:
 
 def _seconds(waveform: types.Waveform) -> float:
     """Seconds that are left without long silence."""
-    chunks = Reading(vad=True).pieces(waveform)
+    chunks = AudioChunker(vad=True).chunks(waveform)
     return sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE
 
 
@@ -300,11 +300,11 @@ def _coded(chances: dict[str | None, float] | None) -> list[tuple[str, float]] |
     return [(CODES[name], chance) for name, chance in chances.items() if name is not None]
 
 
-def _words(piece: types.Segment) -> list[Word] | None:
+def _words(piece: types.Segment) -> list[WhisperWord] | None:
     if piece.words is None:
         return None
     return [
-        Word(
+        WhisperWord(
             word.start,
             word.end,
             word.text if spaceless(word.text[0]) else f" {word.text}",
@@ -315,13 +315,13 @@ def _words(piece: types.Segment) -> list[Word] | None:
     ]
 
 
-def _segments(pieces: Iterable[types.Segment], temperature: float) -> Iterator[Segment]:
+def _segments(pieces: Iterable[types.Segment], temperature: float) -> Iterator[WhisperSegment]:
     spoken = (piece for piece in pieces if piece.text)
     for number, piece in enumerate(spoken, 1):
         text = piece.text if spaceless(piece.text[0]) else f" {piece.text}"
         data = text.encode("utf-8", "surrogatepass")
         silence = piece.no_speech_probability
-        yield Segment(
+        yield WhisperSegment(
             id=number,
             seek=round(piece.start * FRAMES_PER_SECOND),
             start=piece.start,

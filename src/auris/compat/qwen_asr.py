@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from auris.align import ForcedAligner
+from auris.alignment.aligner import ForcedAligner
 from auris.audio.encoded import from_base64, is_data_uri
 from auris.audio.io import Source
 from auris.audio.remote import is_url
 from auris.compat.refusal import refuse, refuse_unless_neutral
 from auris.errors import UsageError
-from auris.loading import LoadOptions
 from auris.pipeline import AsrPipeline
+from auris.recognition.load import LoadOptions
 from auris.text.languages import LANGUAGES
 from auris.types import Transcript
 

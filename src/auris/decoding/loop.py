@@ -1,10 +1,7 @@
-"""The one autoregressive loop: for one request and for many, offline and live.
+"""The one autoregressive loop, for one request and for many, offline and live.
 
-Requests come from an iterator and are taken up as rows become free, so preparing a request
-(reading, encoding) happens when its turn comes. An iterator that is still fed gives None where
-nothing is at hand: rows under way go on, and it is asked again. A finished row leaves at once, and
-so does one that nobody waits for any more. The loop is a generator of steps; whoever stops
-iterating stops the work.
+`DecodeLoop` holds the requests that are decoded together. `decode` runs it over an iterator of
+requests. `advance` is one pass over given rows of a cache; streams call it with rows of their own.
 """
 
 from __future__ import annotations
@@ -18,15 +15,15 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache, best_of
+from auris.decoding.constrained import choose_prefix, given_choice, score_prefixes
 from auris.decoding.drafts import Draft
-from auris.decoding.openings import choose_opening, given_choice, score_openings
 from auris.decoding.repetition import Repetition
 from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
 from auris.types import FinishReason
 
 __all__ = [
+    "DecodeRow",
     "Request",
-    "Row",
     "Step",
     "accepted",
     "advance",
@@ -103,7 +100,7 @@ class Step:
 
 
 @dataclass
-class Row:
+class DecodeRow:
     """A request under way."""
 
     request: Request
@@ -155,10 +152,10 @@ class Row:
 
 def _prefill(
     backend: Backend, cache: Cache, request: Request, stops: Collection[int]
-) -> tuple[Row, list[Step]]:
+) -> tuple[DecodeRow, list[Step]]:
     began = time.perf_counter()
     rows = backend.admit(cache)
-    row = Row(request, request.sampling.generator())
+    row = DecodeRow(request, request.sampling.generator())
     scores = backend.extend(cache, [request.prompt], rows)[0, -1:]
     steps: list[Step] = []
     if request.openings is not None:
@@ -182,14 +179,14 @@ def opening(
         logits: float32 [vocab] behind the prompt.
     """
     chosen, kept = (
-        score_openings(backend, cache, row, logits, openings)
+        score_prefixes(backend, cache, row, logits, openings)
         for openings in (request.openings or (), request.kept_openings)
     )
-    return choose_opening(chosen, kept).ids
+    return choose_prefix(chosen, kept).ids
 
 
 def opened(
-    row: Row, ids: Sequence[int], before: Sequence[Tensor], stops: Collection[int]
+    row: DecodeRow, ids: Sequence[int], before: Sequence[Tensor], stops: Collection[int]
 ) -> list[Step]:
     """Steps of the ids that a text begins with; the last one has a finish where it ends in them.
 
@@ -210,7 +207,7 @@ def opened(
 def advance(
     backend: Backend,
     cache: Cache,
-    rows: Sequence[Row],
+    rows: Sequence[DecodeRow],
     stops: Collection[int],
     places: Sequence[int] | None = None,
 ) -> list[list[Step]]:
@@ -243,7 +240,7 @@ def advance(
 def _scored(
     backend: Backend,
     cache: Cache,
-    group: Sequence[tuple[Row, Sequence[int], int]],
+    group: Sequence[tuple[DecodeRow, Sequence[int], int]],
     stops: Collection[int],
 ) -> Iterator[list[Step]]:
     """Steps of rows whose scores are wanted, each with its draft and its place in the cache."""
@@ -274,7 +271,7 @@ def _best(scores: Tensor) -> Iterator[Choice]:
 
 
 def accepted(
-    row: Row,
+    row: DecodeRow,
     draft: Sequence[int],
     scores: Tensor,
     choices: Iterable[Choice],
@@ -299,42 +296,95 @@ def accepted(
             return
 
 
-def _without_cancelled(backend: Backend, cache: Cache, rows: list[Row]) -> list[Step]:
-    """Take cancelled rows out of the batch; returns their last steps."""
-    steps = []
-    for index in reversed(range(len(rows))):
-        if rows[index].request.cancelled():
-            steps.append(
-                Step(rows[index].request.key, None, 0.0, 0.0, "cancelled", 0.0, prefill=False)
-            )
-            _leave(backend, cache, rows, index)
-    return steps
+class DecodeLoop:
+    """Requests that are decoded together, one dense batch of cache rows.
 
+    The caller decides what happens between two passes: it admits requests while `fits` allows it
+    and takes a step. A finished row leaves at once, and the last row takes its place in the cache.
 
-def _leave(backend: Backend, cache: Cache, rows: list[Row], index: int) -> None:
-    """Drop a row; the last one takes its place."""
-    backend.drop(cache, index)
-    last = rows.pop()
-    if index < len(rows):
-        rows[index] = last
+    Args:
+        backend: runs the model.
+        stops: ids that end a text.
+        rows: most requests in one batch, at least 1.
 
+    Raises:
+        ValueError: there are no rows to decode in.
+    """
 
-def _fits(request: Request, rows: Iterable[Row]) -> bool:
-    """Whether a batch has room for one more request."""
-    return request.share + sum(row.request.share for row in rows) <= 1.0 + 1e-9
+    def __init__(self, backend: Backend, stops: Collection[int], rows: int = 1) -> None:
+        if rows < 1:
+            raise ValueError(f"decoding needs at least one row, not {rows}")
+        self._backend = backend
+        self._stops = stops
+        self._rows = rows
+        self._cache: Cache | None = None
+        self._active: list[DecodeRow] = []
+
+    @property
+    def active(self) -> int:
+        """Requests that are not finished."""
+        return len(self._active)
+
+    @property
+    def free_rows(self) -> int:
+        """Rows without a request."""
+        return self._rows - len(self._active)
+
+    def fits(self, request: Request) -> bool:
+        """Whether a row is free and the batch has room for the request's share."""
+        used = request.share + sum(row.request.share for row in self._active)
+        return not self._active or (self.free_rows > 0 and used <= 1.0 + 1e-9)
+
+    def admit(self, request: Request) -> list[Step]:
+        """Run a request's prompt through the model; returns the steps that this gives."""
+        if self._cache is None:
+            room = min(request.max_new_tokens, FIRST_ROOM)
+            self._cache = self._backend.new_cache(self._rows, len(request.prompt) + room)
+        row, steps = _prefill(self._backend, self._cache, request, self._stops)
+        if steps[-1].finish is None:
+            self._active.append(row)
+        else:
+            self._backend.drop(self._cache, len(self._active))
+        return steps
+
+    def step(self) -> list[Step]:
+        """One pass over all active requests; those that were cancelled end before it."""
+        if self._cache is None:
+            return []
+        steps = self._end_cancelled(self._cache)
+        if not self._active:
+            return steps
+        taken = advance(self._backend, self._cache, self._active, self._stops)
+        # From the last row to the first: a dropped row's place is taken by one already judged.
+        for index in reversed(range(len(taken))):
+            if taken[index][-1].finish is not None:
+                self._drop(self._cache, index)
+        return [*steps, *chain.from_iterable(taken)]
+
+    def _end_cancelled(self, cache: Cache) -> list[Step]:
+        steps = []
+        for index in reversed(range(len(self._active))):
+            request = self._active[index].request
+            if request.cancelled():
+                steps.append(Step(request.key, None, 0.0, 0.0, "cancelled", 0.0, prefill=False))
+                self._drop(cache, index)
+        return steps
+
+    def _drop(self, cache: Cache, index: int) -> None:
+        self._backend.drop(cache, index)
+        last = self._active.pop()
+        if index < len(self._active):
+            self._active[index] = last
 
 
 def decode(
-    backend: Backend, requests: Iterable[Request | None], stops: Collection[int], rows: int = 1
+    backend: Backend, requests: Iterable[Request], stops: Collection[int], rows: int = 1
 ) -> Iterator[Step]:
     """Continue requests, up to `rows` of them at once.
 
     Args:
-        backend: runs the model.
-        requests: taken one by one as rows become free; None where none is at hand yet, which
-            is for an iterator to give only while a row is under way.
-        stops: ids that end a text.
-        rows: most requests in one batch, at least 1.
+        backend, stops, rows: see `DecodeLoop`.
+        requests: taken one by one as rows become free.
 
     Yields:
         the steps of all requests, each request's in order; the last one of a request has a
@@ -343,43 +393,22 @@ def decode(
     Raises:
         ValueError: there are no rows to decode in.
     """
-    if rows < 1:
-        raise ValueError(f"decoding needs at least one row, not {rows}")
+    loop = DecodeLoop(backend, stops, rows)
     waiting = iter(requests)
-    cache: Cache | None = None
-    under_way: list[Row] = []
+    following: Request | None = None
     exhausted = False
-    held: Request | None = None
     while True:
-        while not exhausted and len(under_way) < rows:
-            if held is None:
-                try:
-                    held = next(waiting)
-                except StopIteration:
-                    exhausted = True
-                    break
-            if held is None or (under_way and not _fits(held, under_way)):
+        while not exhausted and loop.free_rows:
+            if following is None:
+                following = next(waiting, None)
+            if following is None:
+                exhausted = True
+            elif not loop.fits(following):
                 break
-            request, held = held, None
-            if cache is None:
-                room = min(request.max_new_tokens, FIRST_ROOM)
-                cache = backend.new_cache(rows, len(request.prompt) + room)
-            row, steps = _prefill(backend, cache, request, stops)
-            if steps[-1].finish is None:
-                under_way.append(row)
             else:
-                backend.drop(cache, len(under_way))
-            yield from steps
-        if cache is not None:
-            yield from _without_cancelled(backend, cache, under_way)
-        if not under_way or cache is None:
-            if exhausted:
-                return
-            continue
-        taken = advance(backend, cache, under_way, stops)
-        # From the last row to the first: a dropped row's place is taken by one already judged.
-        for index in reversed(range(len(taken))):
-            if taken[index][-1].finish is not None:
-                _leave(backend, cache, under_way, index)
-        for steps in taken:
-            yield from steps
+                steps = loop.admit(following)
+                following = None
+                yield from steps
+        if not loop.active and exhausted:
+            return
+        yield from loop.step()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache, best_of
-from auris.decoding.loop import Request, Row, Step, accepted, advance, opened, opening
+from auris.decoding.loop import DecodeRow, Request, Step, accepted, advance, opened, opening
 from auris.decoding.sampling import Choice, choose
 
 __all__ = ["Drafted", "continued"]
@@ -57,7 +57,7 @@ def continued(
     """
     if not drafted:
         return
-    under_way: list[tuple[Row, int]] = []
+    under_way: list[tuple[DecodeRow, int]] = []
     for item, (row, steps) in zip(drafted, _verify(backend, cache, drafted, stops), strict=True):
         if steps[-1].finish is None:
             under_way.append((row, item.row))
@@ -72,7 +72,7 @@ def continued(
 
 
 @dataclass(frozen=True)
-class _Pass:
+class _VerifyPass:
     """What goes through the model for a request.
 
     Attributes:
@@ -87,7 +87,7 @@ class _Pass:
     draft: Sequence[int] = ()
     before: Tensor | None = None
 
-    def steps(self, row: Row, scores: Tensor, stops: Collection[int]) -> list[Step]:
+    def steps(self, row: DecodeRow, scores: Tensor, stops: Collection[int]) -> list[Step]:
         """Steps of the pass; scores are float32 [n, vocab], behind its last n inputs."""
         steps: list[Step] = []
         if self.before is not None:
@@ -102,7 +102,7 @@ class _Pass:
 
 def _verify(
     backend: Backend, cache: Cache, drafted: Sequence[Drafted], stops: Collection[int]
-) -> list[tuple[Row, list[Step]]]:
+) -> list[tuple[DecodeRow, list[Step]]]:
     """Every request after one pass over all prompts and drafts, and one more over the prompts of
     those with openings."""
     began = time.perf_counter()
@@ -113,7 +113,7 @@ def _verify(
     logits = backend.extend(cache, inputs, [item.row for item in drafted], tail)
     verified = []
     for item, one, length, scores in zip(drafted, passes, lengths, logits, strict=True):
-        row = Row(item.request, item.request.sampling.generator())
+        row = DecodeRow(item.request, item.request.sampling.generator())
         steps = one.steps(row, scores, stops)
         # What was rejected is forgotten; the last accepted choice is not in the row yet.
         backend.truncate(cache, item.row, length + len(steps) - 1)
@@ -122,7 +122,7 @@ def _verify(
     return [(row, [_timed(steps[0], share), *steps[1:]]) for row, steps in verified]
 
 
-def _passes(backend: Backend, cache: Cache, drafted: Sequence[Drafted]) -> list[_Pass]:
+def _passes(backend: Backend, cache: Cache, drafted: Sequence[Drafted]) -> list[_VerifyPass]:
     """What is left to compute once the beginnings of texts that may not begin freely are chosen."""
     held = [item for item in drafted if item.request.openings is not None]
     behind: dict[int, Tensor] = {}
@@ -134,12 +134,12 @@ def _passes(backend: Backend, cache: Cache, drafted: Sequence[Drafted]) -> list[
     for item in drafted:
         before = behind.get(item.row)
         if before is None:
-            passes.append(_Pass(_whole(backend, item), draft=item.draft))
+            passes.append(_VerifyPass(_whole(backend, item), draft=item.draft))
             continue
         begun = opening(backend, cache, item.row, before, item.request)
         fits = tuple(item.draft[: len(begun)]) == begun
         draft = tuple(item.draft[len(begun) :]) if fits else ()
-        passes.append(_Pass([*begun, *draft], begun, draft, before))
+        passes.append(_VerifyPass([*begun, *draft], begun, draft, before))
     return passes
 
 
@@ -151,7 +151,7 @@ def _whole(backend: Backend, item: Drafted) -> Sequence[int] | Tensor:
     return torch.cat((prompt, backend.embed(item.draft, None))) if item.draft else prompt
 
 
-def _choices(row: Row, scores: Tensor) -> Iterator[Choice]:
+def _choices(row: DecodeRow, scores: Tensor) -> Iterator[Choice]:
     """One choice after the other; draws are not made before they are asked for, since one behind
     the accepted text would be missing later."""
     if row.generator is None:

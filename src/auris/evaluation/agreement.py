@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from auris.diagnostics.parity import Agreement, Parity, Verdict
 from auris.errors import AudioError
-from auris.parity import Agreement, Parity, Verdict
 
 __all__ = ["SetAgreement", "compare_set"]
 

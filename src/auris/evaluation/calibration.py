@@ -2,9 +2,9 @@
 
 A word is right where jiwer's alignment of the spoken words pairs it with an equal one. The maps are
 logistic regressions (Platt, "Probabilistic outputs for support vector machines", 1999) on the
-features of `auris.confidence`. The expected calibration error is that of Guo, Pleiss, Sun and
-Weinberger, "On calibration of modern neural networks" (2017): the mean distance of chance and share
-in ten bins of equal width.
+features of `auris.recognition.confidence`. The expected calibration error is that of Guo, Pleiss,
+Sun and Weinberger, "On calibration of modern neural networks" (2017): the mean distance of
+probability and share in ten bins of equal width.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.batching import Failure
 from auris.checkpoints.calibration import Calibration, Logistic
-from auris.confidence import (
+from auris.errors import UsageError
+from auris.evaluation.wer import normalizer_named, require_jiwer
+from auris.pipeline import AsrPipeline
+from auris.recognition.confidence import (
     lowest_of_words,
     piece_logprob,
     scored_words,
@@ -29,14 +31,22 @@ from auris.confidence import (
     token_features,
     word_features,
 )
-from auris.errors import UsageError
-from auris.evaluation.wer import normalizer_named, require_jiwer
-from auris.pipeline import AsrPipeline
+from auris.recognition.scheduler import Failure
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import split_words
 from auris.types import Segment
 
-__all__ = ["BINS", "Clip", "Scored", "bins", "ece", "fit", "listen", "measure", "two_halves"]
+__all__ = [
+    "BINS",
+    "CalibrationClip",
+    "ScoredItem",
+    "bins",
+    "ece",
+    "fit",
+    "listen",
+    "measure",
+    "two_halves",
+]
 
 BINS = 10
 
@@ -62,7 +72,7 @@ LEAST_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredItem:
     """A token or word: its features, the model's own probability, and whether it is right."""
 
     features: tuple[float, ...]
@@ -71,7 +81,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Clip:
+class CalibrationClip:
     """A clip that was transcribed without calibration.
 
     Attributes:
@@ -84,15 +94,15 @@ class Clip:
 
     name: str
     speech: bool
-    words: tuple[Scored, ...]
-    tokens: tuple[Scored, ...]
+    words: tuple[ScoredItem, ...]
+    tokens: tuple[ScoredItem, ...]
     silence: tuple[tuple[tuple[float, ...], bool], ...]
     seconds: float
 
 
 def listen(
     pipeline: AsrPipeline, name: str, texts: Mapping[Path, str], batch_size: int = 1
-) -> tuple[list[Clip], dict[str, str]]:
+) -> tuple[list[CalibrationClip], dict[str, str]]:
     """Transcribe a set.
 
     Args:
@@ -129,7 +139,7 @@ class _Judge:
     jiwer: Any
     normalize: Callable[[str], str]
 
-    def clip(self, name: str, reference: str, segments: Sequence[Segment]) -> Clip:
+    def clip(self, name: str, reference: str, segments: Sequence[Segment]) -> CalibrationClip:
         wanted = self.normalize(reference).split()
         shown = [
             segment.text[span.start : span.end]
@@ -137,8 +147,8 @@ class _Judge:
             for span in split_words(segment.text)
         ]
         right = iter(self._right(wanted, [self.normalize(word).split() for word in shown]))
-        words: list[Scored] = []
-        tokens: list[Scored] = []
+        words: list[ScoredItem] = []
+        tokens: list[ScoredItem] = []
         silence = []
         for segment in segments:
             scored = scored_words(self.tokenizer, segment.tokens, segment.text)
@@ -155,9 +165,11 @@ class _Judge:
             for place, least in lowest.items():
                 logprob = segment.logprobs[place]
                 features = token_features(logprob, least, piece)
-                tokens.append(Scored(features, math.exp(logprob), place not in wrong))
+                tokens.append(ScoredItem(features, math.exp(logprob), place not in wrong))
         seconds = sum(segment.end - segment.start for segment in segments)
-        return Clip(name, bool(wanted), tuple(words), tuple(tokens), tuple(silence), seconds)
+        return CalibrationClip(
+            name, bool(wanted), tuple(words), tuple(tokens), tuple(silence), seconds
+        )
 
     def _right(self, wanted: list[str], shown: list[list[str]]) -> list[bool]:
         """Which words are right; one that is spoken as several is where all of them are."""
@@ -177,25 +189,27 @@ class _Judge:
 
 def _words(
     segment: Segment, places: Iterable[tuple[int, ...]], marks: Iterable[bool], piece: float
-) -> list[Scored]:
+) -> list[ScoredItem]:
     found = []
     for tokens, mark in zip(places, marks, strict=True):
         if tokens:
             logprobs = [segment.logprobs[place] for place in tokens]
             raw = math.exp(math.fsum(logprobs) / len(logprobs))
-            found.append(Scored(word_features(logprobs, piece), raw, mark))
+            found.append(ScoredItem(word_features(logprobs, piece), raw, mark))
     return found
 
 
-def two_halves(clips: Iterable[Clip]) -> tuple[list[Clip], list[Clip]]:
+def two_halves(
+    clips: Iterable[CalibrationClip],
+) -> tuple[list[CalibrationClip], list[CalibrationClip]]:
     """Clips to fit on and clips to measure on, by a hash of their names alone."""
-    halves: tuple[list[Clip], list[Clip]] = ([], [])
+    halves: tuple[list[CalibrationClip], list[CalibrationClip]] = ([], [])
     for clip in clips:
         halves[hashlib.sha256(clip.name.encode()).digest()[0] % 2].append(clip)
     return halves
 
 
-def fit(clips: Sequence[Clip]) -> Calibration:
+def fit(clips: Sequence[CalibrationClip]) -> Calibration:
     """The calibration that some clips teach.
 
     Raises:
@@ -289,7 +303,7 @@ def ece(chances: Sequence[float], shares: Sequence[float]) -> float | None:
     return sum(n * abs(c - s) for c, s, n in bins(chances, shares)) / len(chances)
 
 
-def measure(calibration: Calibration, clips: Sequence[Clip]) -> dict[str, Any]:
+def measure(calibration: Calibration, clips: Sequence[CalibrationClip]) -> dict[str, Any]:
     """What a calibration is worth on clips: plain JSON values.
 
     Calibration errors are by words, by tokens and by pieces (of a clip the mean confidence beside
@@ -318,7 +332,7 @@ def measure(calibration: Calibration, clips: Sequence[Clip]) -> dict[str, Any]:
     }
 
 
-def _clip_ece(calibration: Calibration, clips: Sequence[Clip]) -> float | None:
+def _clip_ece(calibration: Calibration, clips: Sequence[CalibrationClip]) -> float | None:
     chances: list[float] = []
     shares: list[float] = []
     for clip in clips:
@@ -330,7 +344,7 @@ def _clip_ece(calibration: Calibration, clips: Sequence[Clip]) -> float | None:
     return ece(chances, shares)
 
 
-def _measure_silence(calibration: Calibration, clips: Sequence[Clip]) -> dict[str, int]:
+def _measure_silence(calibration: Calibration, clips: Sequence[CalibrationClip]) -> dict[str, int]:
     """Words that the decision suppresses, by whether somebody speaks. Clips of several pieces
     count as a whole, suppressed where all of their pieces are."""
     counts = dict.fromkeys(SILENCE_COUNTS, 0)

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from auris.diagnostics.parity import noise_clip
 from auris.errors import AurisError
 from auris.evaluation.speed import wav_bytes
-from auris.parity import noise_clip
 
 __all__ = ["Cold", "Memory", "cold_start", "memory_of"]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from auris.backends.base import best_of
 from auris.decoding.drafts import AHEAD
-from auris.decoding.loop import Request, Row, advance
+from auris.decoding.loop import DecodeRow, Request, advance
+from auris.diagnostics.parity import noise_clip
 from auris.evaluation.limits import Machine, step_work
-from auris.evaluation.speed import Engine
-from auris.parity import noise_clip
+from auris.evaluation.speed import MeasuredEngine
 from auris.types import SAMPLE_RATE
 
 __all__ = ["BatchSpeed", "DraftSpeed", "StreamSpeed", "batches", "drafted", "streamed"]
@@ -89,7 +89,7 @@ class StreamSpeed:
 
 
 def batches(
-    engine: Engine, rows: Sequence[int], seconds: float, tokens: int, machine: Machine
+    engine: MeasuredEngine, rows: Sequence[int], seconds: float, tokens: int, machine: Machine
 ) -> Iterator[BatchSpeed]:
     """Tokens a second of batches of clips of one length; prompts are read before the clock runs.
 
@@ -120,7 +120,7 @@ def batches(
         )
 
 
-def drafted(engine: Engine, seconds: float, tokens: int, machine: Machine) -> DraftSpeed:
+def drafted(engine: MeasuredEngine, seconds: float, tokens: int, machine: Machine) -> DraftSpeed:
     """Decode as it comes, and again behind what came, a fifth of it made wrong.
 
     Arguments as of `batches`.
@@ -144,13 +144,13 @@ def drafted(engine: Engine, seconds: float, tokens: int, machine: Machine) -> Dr
 
 
 def _decode(
-    engine: Engine, prompt: Tensor, tokens: int, draft: tuple[int, ...], machine: Machine
+    engine: MeasuredEngine, prompt: Tensor, tokens: int, draft: tuple[int, ...], machine: Machine
 ) -> tuple[list[int], int, int, float]:
     """Tokens, how many were guessed and how many of these were right, and seconds."""
     cache = engine.backend.new_cache(1, len(prompt) + tokens + AHEAD)
     engine.backend.admit(cache)
     scores = engine.backend.extend(cache, [prompt])[0, -1:]
-    row = Row(Request(0, prompt, tokens, draft=draft), None)
+    row = DecodeRow(Request(0, prompt, tokens, draft=draft), None)
     steps = [row.take(None, best_of(scores)[0], (), 0.0, True)]
     guessed = accepted = 0
     began = machine.now()
@@ -163,7 +163,7 @@ def _decode(
     return [step.token for step in steps if step.token is not None], guessed, accepted, took
 
 
-def streamed(engine: Engine, seconds: float, machine: Machine) -> StreamSpeed:
+def streamed(engine: MeasuredEngine, seconds: float, machine: Machine) -> StreamSpeed:
     """Feed a stream of noise and time what it does at every step.
 
     Arguments as of `batches`.

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from auris.checkpoints.calibration import Calibration, save_calibration
 from auris.checkpoints.load import weight_files
 from auris.errors import OutputError
-from auris.evaluation.calibration import Clip, fit, listen, measure, two_halves
+from auris.evaluation.calibration import CalibrationClip, fit, listen, measure, two_halves
 from auris.evaluation.reliability import draw
-from auris.loading import LoadOptions, load_model
-from auris.pipeline import AsrPipeline, make_recognizer
+from auris.pipeline import AsrPipeline
+from auris.recognition.load import LoadOptions, load_model, make_recognizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -72,7 +72,7 @@ def fitted(
     pipeline = AsrPipeline.over(recognizer, loaded.found, loaded.backend, loaded.traits)
     failed: dict[str, str] = {}
 
-    def heard(given: Mapping[str, Mapping[Path, str]]) -> dict[str, list[Clip]]:
+    def heard(given: Mapping[str, Mapping[Path, str]]) -> dict[str, list[CalibrationClip]]:
         found = {}
         for name, texts in given.items():
             found[name], lost = listen(pipeline, name, texts, batch_size)

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from auris.calls import reading_of
 from auris.evaluation.cuts import CutScore, score_cuts
 from auris.evaluation.loading import resident_gb
 from auris.evaluation.wer import normalizer_named, require_jiwer
 from auris.pipeline import AsrPipeline
-from auris.reading import Reading
+from auris.recognition.chunker import AudioChunker
+from auris.recognition.options import reading_of
 from auris.types import SAMPLE_RATE, Samples, Transcript
 
 __all__ = ["LongScore", "MemoryScore", "measure_files", "own_cut", "score_long"]
@@ -161,7 +161,7 @@ def _write_row(path: Path, files: Sequence[Path], seconds: float) -> list[Path]:
         for file in cycle(files):
             if written >= seconds * SAMPLE_RATE:
                 return order
-            chunks = Reading().pieces(str(file))
+            chunks = AudioChunker().chunks(str(file))
             for samples in (*(chunk.samples for chunk in chunks), pause):
                 out.writeframes(_integers(samples))
                 written += len(samples)

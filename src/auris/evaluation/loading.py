@@ -91,7 +91,7 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
     import numpy as np
 
     from auris.pipeline import AsrPipeline
-    from auris.recognizers import QwenRecognizer
+    from auris.recognition.qwen import QwenRecognizer
 
     imported = time.perf_counter()
     pipeline = AsrPipeline.from_pretrained(model, **load)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auris.errors import UsageError
-from auris.reading import Reading
+from auris.recognition.chunker import AudioChunker
 from auris.types import SAMPLE_RATE, Samples
 
 __all__ = ["NOISES", "VadScore", "joined", "score_vad", "speech_frames", "with_noise"]
@@ -98,7 +98,7 @@ def joined(files: Iterable[Path], seed: int) -> tuple[Samples, NDArray[np.bool_]
     parts: list[Samples] = []
     marks: list[NDArray[np.bool_]] = []
     for file in files:
-        samples = np.concatenate([chunk.samples for chunk in Reading().pieces(str(file))])
+        samples = np.concatenate([chunk.samples for chunk in AudioChunker().chunks(str(file))])
         speech = speech_frames(samples)
         samples = samples[: len(speech) * FRAME]
         if not speech.any():
@@ -143,7 +143,7 @@ def score_vad(
         snrs: dB of the speech over the noise.
         levels: of the speech, in dB of full scale, at most 0; it is stored in 16 bits.
         seed: of pauses, loudness and noise.
-        chunk_seconds: see `auris.audio.split`.
+        chunk_seconds: see `auris.audio.segmentation`.
 
     Raises:
         UsageError: there is no such noise, or no clip.
@@ -154,7 +154,7 @@ def score_vad(
             raise UsageError(
                 f"The noise has to be {', '.join(NOISES)}", f"{kind!r} was asked", "choose these"
             )
-    reading = Reading(chunk_seconds, vad=True)
+    reading = AudioChunker(chunk_seconds, vad=True)
     samples, speech = joined(files, seed)
     for level in levels:
         gain = np.float32(10 ** ((level - LEVEL_DB) / 20))
@@ -170,7 +170,7 @@ def _stored(samples: Samples) -> Samples:
 
 
 def _score(
-    reading: Reading,
+    reading: AudioChunker,
     samples: Samples,
     speech: NDArray[np.bool_],
     level: float,
@@ -180,7 +180,7 @@ def _score(
     left_out = np.zeros(len(speech), bool)
     cuts = inside = 0
     before = False
-    for chunk in reading.pieces((samples, SAMPLE_RATE)):
+    for chunk in reading.chunks((samples, SAMPLE_RATE)):
         first = chunk.start // FRAME
         if chunk.skipped:
             left_out[first : (chunk.start + chunk.skipped) // FRAME] = True

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import torch
 
+from auris.checkpoints.export import convert
 from auris.checkpoints.load import open_checkpoint
 from auris.errors import MissingExtra, UsageError
-from auris.export import convert
 from auris.types import SAMPLE_RATE, Samples
 
 __all__ = ["PEERS", "Peer", "TransformersPeer", "load_peer"]

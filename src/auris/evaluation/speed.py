@@ -19,21 +19,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from auris.audio.mel import log_mel, mel_frames
+from auris.audio.features import log_mel, mel_frames
 from auris.backends.quant import Packed
 from auris.backends.torch import TorchBackend
 from auris.config import audio_tokens
+from auris.diagnostics.parity import noise_clip
 from auris.errors import UnsupportedOption
 from auris.evaluation.limits import Machine, stage_work, step_work
 from auris.evaluation.peers import Peer, load_peer
-from auris.parity import noise_clip
 from auris.pipeline import AsrPipeline
-from auris.reading import Reading
-from auris.recognizers import QwenRecognizer
+from auris.recognition.chunker import AudioChunker
+from auris.recognition.qwen import QwenRecognizer
 from auris.text.prompt import prompt_ids
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["Engine", "Stage", "compare", "wav_bytes"]
+__all__ = ["MeasuredEngine", "Stage", "compare", "wav_bytes"]
 
 STAGES = ("audio", "mel", "stem", "layers", "encode", "prefill", "token", "total")
 """In the order of a run; "encode" is stem, layers and projector together."""
@@ -80,7 +80,7 @@ def wav_bytes(samples: Samples) -> bytes:
     return buffer.getvalue()
 
 
-class Engine:
+class MeasuredEngine:
     """A Qwen3-ASR model of ours, its stages apart.
 
     Raises:
@@ -130,7 +130,7 @@ class Engine:
             return clock[-1] - clock[-2]
 
         # One piece whatever the length: its stages are measured, not the cutting into pieces.
-        (piece,) = Reading(chunk_seconds=LONGEST).pieces(file)
+        (piece,) = AudioChunker(chunk_seconds=LONGEST).chunks(file)
         audio = tick()
         mel = log_mel(piece.samples, frontend, bins)
         mel_at = tick()
@@ -214,8 +214,8 @@ def compare(
     Yields:
         the stages of each model and clip.
     """
-    engines = [Engine(model, dtype, **load) for model in models for dtype in dtypes]
-    runners: list[Engine | Peer] = [*engines]
+    engines = [MeasuredEngine(model, dtype, **load) for model in models for dtype in dtypes]
+    runners: list[MeasuredEngine | Peer] = [*engines]
     runners += [load_peer(peer, engines[0].directory, PEER_DTYPE) for peer in peers]
     for clip in seconds:
         samples = noise_clip(clip)
@@ -228,7 +228,7 @@ def compare(
                     for stage, times in measured.items():
                         taken[runner.name].setdefault(stage, []).extend(times)
         for runner in runners:
-            if isinstance(runner, Engine):
+            if isinstance(runner, MeasuredEngine):
                 limits = runner.limits(len(samples), tokens, machine)
             else:
                 limits = engines[0].limits(len(samples), tokens, machine, PEER_DTYPE)

@@ -18,8 +18,8 @@ from auris.evaluation.decoding_speed import (
     streamed,
 )
 from auris.evaluation.limits import CLOCKS, Machine
-from auris.evaluation.speed import Engine, Stage, compare
-from auris.loading import use_threads
+from auris.evaluation.speed import MeasuredEngine, Stage, compare
+from auris.recognition.load import use_threads
 
 __all__ = ["PARTS", "SpeedPlan", "measure"]
 
@@ -130,7 +130,7 @@ def _decodings(plan: SpeedPlan, machine: Machine, summary: dict[str, Any]) -> It
     if plan.batch:
         yield f"{'rows':>7} {'at position':<12} {'tokens/s':>9} {'limit':>9} {'times':>6}  model"
     for model, dtype in plan.combinations():
-        yield from _decoding(plan, Engine(model, dtype, device="cpu"), machine, summary)
+        yield from _decoding(plan, MeasuredEngine(model, dtype, device="cpu"), machine, summary)
 
 
 def _starts(plan: SpeedPlan, machine: Machine, summary: dict[str, Any]) -> Iterator[str]:
@@ -151,7 +151,7 @@ def _starts(plan: SpeedPlan, machine: Machine, summary: dict[str, Any]) -> Itera
 
 
 def _decoding(
-    plan: SpeedPlan, engine: Engine, machine: Machine, summary: dict[str, Any]
+    plan: SpeedPlan, engine: MeasuredEngine, machine: Machine, summary: dict[str, Any]
 ) -> Iterator[str]:
     """Batches, drafts and a stream of one model."""
     shortest = min(plan.seconds)

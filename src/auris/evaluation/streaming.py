@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from auris.diagnostics.parity import TIE_GAP, Verdict, first_difference
 from auris.errors import UsageError
 from auris.evaluation.loading import resident_gb
-from auris.parity import TIE_GAP, Verdict, first_difference
 from auris.pipeline import AsrPipeline
-from auris.reading import Reading
-from auris.streaming import LIVE_CHUNK_SECONDS, Cost, StreamSession, StreamUpdate
+from auris.recognition.chunker import AudioChunker
+from auris.streaming.session import LIVE_CHUNK_SECONDS, StepCost, StreamSession, StreamUpdate
 from auris.types import SAMPLE_RATE, Chunk, Samples, Segment, Transcript
 
 __all__ = [
@@ -48,7 +48,7 @@ class StreamScore:
         early_gb, late_gb: resident memory at the end of the first fifth and at the last step.
         lag_seconds: median lag of the words; None without words.
         busy: share of the time of the recording that was spent on it.
-        frames, encoded, decoded: medians of what a step computed, see `auris.live.Cost`.
+        frames, encoded, decoded: medians of what a step computed, see `StepCost`.
     """
 
     name: str
@@ -162,9 +162,9 @@ def score_stream(
     Raises:
         AurisError: the recording cannot be read.
     """
-    heard = _Hearing()
+    heard = _PacedStream()
     session = pipeline.stream(**options)
-    for block in _blocks(Reading().pieces(source), feed_seconds):
+    for block in _blocks(AudioChunker().chunks(source), feed_seconds):
         began = time.perf_counter()
         updates = session.feed(block)
         heard.take(updates, time.perf_counter() - began)
@@ -206,7 +206,7 @@ def compare_clips(
     whole = _file_options(options)
     while len(verdicts) < len(files):
         for file in islice(waiting, streams - len(heard)):
-            blocks = _blocks(Reading().pieces(str(file)), feed_seconds)
+            blocks = _blocks(AudioChunker().chunks(str(file)), feed_seconds)
             heard[pipeline.stream(pool=pool, **options)] = _Clip(file, blocks)
         ended = []
         for session, clip in heard.items():
@@ -234,14 +234,14 @@ def _file_options(options: dict[str, Any]) -> dict[str, Any]:
     return {"chunk_seconds": LIVE_CHUNK_SECONDS, "vad": False, **own}
 
 
-class _Hearing:
+class _PacedStream:
     """What is noted while a stream is heard."""
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.waited: list[float] = []
         self.times: list[float] = []
-        self.costs: list[Cost] = []
+        self.costs: list[StepCost] = []
         self.sizes: list[float] = []
         self._spent = 0.0
 

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from auris.batching import Failure
 from auris.errors import MissingExtra, UsageError
 from auris.pipeline import AsrPipeline
+from auris.recognition.scheduler import Failure
 from auris.text.normalize import spoken
 from auris.types import Transcript
 
@@ -220,7 +220,7 @@ def score_set(
         pipeline: the model.
         name: of the set.
         clips: transcripts by file.
-        batch_size, chunk_seconds, vad: see `auris.calls.CallOptions`.
+        batch_size, chunk_seconds, vad: see `auris.recognition.options.CallOptions`.
         normalizer: one of `NORMALIZERS`.
 
     Raises:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from auris.align import ForcedAligner
+from auris.alignment.aligner import ForcedAligner
 from auris.errors import UsageError
 
 __all__ = ["TimedClip", "WordErrors", "errors_of", "fit_offset", "read_timed"]

@@ -25,7 +25,7 @@ def fold_batch_norm(model: Model) -> Model:
         model: left as it is; without batch norms it is what is returned.
 
     Returns:
-        a copy that `auris.export` accepts together with its own `config`.
+        a copy that `auris.checkpoints.export` accepts together with its own `config`.
     """
     if not model.config.encoder.batch_norm:
         return model

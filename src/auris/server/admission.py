@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from auris.server.engine_queue import SHORT_SECONDS
-from auris.server.failures import ApiError, busy
+from auris.server.errors import ApiError, busy
 from auris.types import SAMPLE_RATE
 
 __all__ = ["Gate"]

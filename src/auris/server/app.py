@@ -18,14 +18,14 @@ from starlette.responses import JSONResponse, Response
 from auris import __version__
 from auris.errors import AurisError
 from auris.server import audio_routes, job_routes, page_routes, status_routes
-from auris.server.access import Access
-from auris.server.calls import Gone
-from auris.server.failures import ApiError, as_api_error, is_full_disk
-from auris.server.form import SHOWN_LETTERS
+from auris.server.calls import ClientDisconnected
+from auris.server.errors import ApiError, as_api_error, is_full_disk
+from auris.server.middleware import AccessMiddleware
 from auris.server.realtime import route as realtime_route
 from auris.server.realtime.route import other_sockets
 from auris.server.request_log import note_reason
 from auris.server.state import Server
+from auris.server.transcription_request import SHOWN_LETTERS
 
 __all__ = ["create_app"]
 
@@ -64,12 +64,12 @@ def create_app(server: Server) -> FastAPI:
         RequestValidationError,
         OSError,
         sqlite3.OperationalError,
-        Gone,
+        ClientDisconnected,
         ClientDisconnect,
     ):
         app.add_exception_handler(kind, _told)
     app.add_exception_handler(Exception, _unforeseen)
-    app.add_middleware(Access, settings=server.settings, metrics=server.metrics)
+    app.add_middleware(AccessMiddleware, settings=server.settings, metrics=server.metrics)
     if server.settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -82,7 +82,7 @@ def create_app(server: Server) -> FastAPI:
 
 async def _told(request: Request, error: Exception) -> Response:
     """The answer for an error that was foreseen."""
-    if isinstance(error, Gone | ClientDisconnect):
+    if isinstance(error, ClientDisconnected | ClientDisconnect):
         return Response(status_code=LEFT)
     told = _as_told(error)
     note_reason(request.scope, told.code or type(error).__name__)

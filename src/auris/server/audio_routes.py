@@ -12,18 +12,22 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from auris.server.answers import CONTENT_TYPES, answer
 from auris.server.calls import DIARIZED, Call, check_options, speakers_of
 from auris.server.engine_queue import SHORT_SECONDS, Priority
+from auris.server.errors import ApiError
 from auris.server.events import EventStream
-from auris.server.failures import ApiError
-from auris.server.form import Asked, asked_of, translation_of
-from auris.server.intake import fetch
 from auris.server.measuring import measure
 from auris.server.presence import unless_left
+from auris.server.responses import CONTENT_TYPES, answer
 from auris.server.schema import KEY, TRANSCRIPTION, TRANSLATION
 from auris.server.state import Server
+from auris.server.transcription_request import (
+    TranscriptionRequest,
+    parse_transcription_request,
+    parse_translation_request,
+)
 from auris.server.upload import form_of
+from auris.server.upload_validation import fetch
 
 __all__ = ["opened", "response_of", "router"]
 
@@ -37,7 +41,7 @@ async def transcriptions(request: Request) -> Response:
     server.gate.check()
     async with AsyncExitStack() as held:
         form = await held.enter_async_context(form_of(request))
-        asked, upload = asked_of(form, server.settings.most_prompt_letters)
+        asked, upload = parse_transcription_request(form, server.settings.most_prompt_letters)
         call = await _call(request, asked, upload, held)
         if asked.stream:
             # The upload has to outlive this function.
@@ -55,7 +59,7 @@ async def translations(request: Request) -> Response:
     """Translate a recording into English: no model here can, so this says so."""
     server: Server = request.app.state.server
     async with form_of(request) as form:
-        served = server.serving.pick(translation_of(form))
+        served = server.serving.pick(parse_translation_request(form))
     raise ApiError(
         400,
         f"The model {served.name!r} writes what is said in the language in which it is said; "
@@ -66,13 +70,13 @@ async def translations(request: Request) -> Response:
 
 
 async def opened(
-    request: Request, asked: Asked, upload: UploadFile | None, held: AsyncExitStack
+    request: Request, asked: TranscriptionRequest, upload: UploadFile | None, held: AsyncExitStack
 ) -> IO[bytes]:
     """The recording of a request, sent with it or fetched.
 
     Raises:
         ApiError, AudioError: there is none.
-        Gone: the caller left before.
+        ClientDisconnected: the caller left before.
     """
     if upload is not None:
         return upload.file
@@ -85,7 +89,7 @@ async def opened(
 
 
 async def _call(
-    request: Request, asked: Asked, upload: UploadFile | None, held: AsyncExitStack
+    request: Request, asked: TranscriptionRequest, upload: UploadFile | None, held: AsyncExitStack
 ) -> Call:
     """A request whose recording has been measured and admitted."""
     server: Server = request.app.state.server

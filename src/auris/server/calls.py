@@ -6,28 +6,28 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from auris.batching import Failure, KeptSegments, PieceDone, no_kept_segments
 from auris.errors import EngineError, UnsupportedOption
 from auris.pipeline import CallOptions
+from auris.recognition.scheduler import Failure, KnownSegments, SegmentDone
 from auris.server.engine_queue import Priority
-from auris.server.failures import ApiError
-from auris.server.form import Asked
-from auris.server.intake import Gone, Recording
-from auris.server.serving import Served
+from auris.server.errors import ApiError
+from auris.server.model_registry import ServedModel
+from auris.server.transcription_request import TranscriptionRequest
+from auris.server.upload_validation import ClientDisconnected, Recording
 from auris.types import Segment, Transcript
 
-__all__ = ["DIARIZED", "Call", "Gone", "check_options", "speakers_of"]
+__all__ = ["DIARIZED", "Call", "ClientDisconnected", "check_options", "speakers_of"]
 
 DIARIZED = "diarized_json"
 
 
-def check_options(served: Served, asked: Asked) -> None:
+def check_options(served: ServedModel, asked: TranscriptionRequest) -> None:
     """Refuse what a model cannot do, before its recording is looked at.
 
     Raises:
         AurisError: it cannot.
     """
-    if asked.context and not served.live.traits.accepts_contexts:
+    if asked.context and not served.pipelines[Priority.FILE].traits.accepts_contexts:
         raise UnsupportedOption(
             "--context needs a model that was trained with contexts",
             f"{served.name!r} was trained without any, and would write wrong text",
@@ -39,7 +39,7 @@ def check_options(served: Served, asked: Asked) -> None:
         raise AssertionError
 
 
-def speakers_of(asked: Asked, channels: int) -> tuple[str, ...]:
+def speakers_of(asked: TranscriptionRequest, channels: int) -> tuple[str, ...]:
     """Names of the speakers, one a channel: those that were given, or A, B and so on.
 
     Raises:
@@ -63,7 +63,7 @@ def speakers_of(asked: Asked, channels: int) -> tuple[str, ...]:
     return asked.speakers or tuple(chr(ord("A") + index) for index in range(channels))
 
 
-def _options(served: Served, asked: Asked) -> CallOptions:
+def _options(served: ServedModel, asked: TranscriptionRequest) -> CallOptions:
     options: CallOptions = {
         "temperature": asked.temperature,
         "languages": asked.languages or None,
@@ -89,8 +89,8 @@ class Call:
         cancelled: set when the caller leaves.
     """
 
-    served: Served
-    asked: Asked
+    served: ServedModel
+    asked: TranscriptionRequest
     recording: Recording
     priority: Priority
     chunk_seconds: float | None
@@ -111,54 +111,39 @@ class Call:
     def run(
         self,
         report: Callable[[Segment], None] = lambda segment: None,
-        kept: KeptSegments = no_kept_segments,
+        known: KnownSegments | None = None,
     ) -> Transcript:
         """Transcribe.
 
         Args:
-            report: called with every piece, in the order of time.
-            kept: segments that need not be recognized again.
+            report: called with every segment, in the order of time.
+            known: looks up segments that were recognized before.
 
         Raises:
             AurisError: the recording or the engine failed.
-            Gone: the caller has left.
+            ClientDisconnected: the caller has left.
         """
-        order = _InOrder(report)
-        for update in self.served.pipelines[self.priority].updates(
+        pipeline = self.served.pipelines[self.priority]
+        for update in pipeline.updates(
             [self.recording.again()],
             self.asked.language,
             self.asked.context,
-            kept=kept,
+            known=known,
             **self.options,
         ):
-            if isinstance(update, PieceDone):
-                order.take(update)
+            if isinstance(update, SegmentDone):
+                report(update.segment)
             elif isinstance(update.result, Failure):
                 raise update.result.error
             else:
                 return self._whole(update.result)
-        raise Gone
+        raise ClientDisconnected
 
     def _whole(self, transcript: Transcript) -> Transcript:
         if transcript.finish_reason != "cancelled":
             return transcript
         if self.cancelled.is_set():
-            raise Gone
+            raise ClientDisconnected
         raise EngineError(
             "A transcript has to be whole", "the server is stopping", "send the recording again"
         )
-
-
-class _InOrder:
-    """Reports pieces in the order of time, though they are done in any."""
-
-    def __init__(self, report: Callable[[Segment], None]) -> None:
-        self._report = report
-        self._waiting: dict[int, Segment] = {}
-        self._following = 0
-
-    def take(self, done: PieceDone) -> None:
-        self._waiting[done.index] = done.segment
-        while self._following in self._waiting:
-            self._report(self._waiting.pop(self._following))
-            self._following += 1

@@ -6,28 +6,30 @@ from typing import Any
 
 from auris.errors import AurisError
 from auris.server.calls import check_options
-from auris.server.form import Asked
-from auris.server.serving import Served
+from auris.server.model_registry import ServedModel
+from auris.server.transcription_request import TranscriptionRequest
 from auris.text.languages import LANGUAGES
 
 __all__ = ["capabilities"]
 
 
-def capabilities(served: Served) -> dict[str, Any]:
+def capabilities(served: ServedModel) -> dict[str, Any]:
     """What a call may ask of a model: languages by code, a prompt, times of words.
 
     The checks of a call say it, so that the two never differ.
     """
     return {
         "languages": [
-            code for code, name in LANGUAGES.items() if _can(served, Asked("", language=name))
+            code
+            for code, name in LANGUAGES.items()
+            if _can(served, TranscriptionRequest("", language=name))
         ],
-        "prompt": _can(served, Asked("", context="a")),
-        "words": _can(served, Asked("", words=True)),
+        "prompt": _can(served, TranscriptionRequest("", context="a")),
+        "words": _can(served, TranscriptionRequest("", words=True)),
     }
 
 
-def _can(served: Served, asked: Asked) -> bool:
+def _can(served: ServedModel, asked: TranscriptionRequest) -> bool:
     try:
         check_options(served, asked)
     except AurisError:

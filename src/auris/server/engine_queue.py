@@ -1,4 +1,4 @@
-"""The pieces that wait for an engine, in the order in which it takes them."""
+"""The chunks that wait for an engine, in the order in which it takes them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from auris.pieces import Piece, Recognized
+from auris.recognition.requests import ChunkRequest, ChunkResult
 
-__all__ = ["SHORT_SECONDS", "Deliver", "Lineup", "PieceQueue", "Priority", "Ticket"]
+__all__ = ["SHORT_SECONDS", "CallerQueue", "ChunkQueue", "Deliver", "Priority", "Ticket"]
 
 SHORT_SECONDS = 60.0
-"""Longest recording whose pieces go before those of longer ones."""
+"""Longest recording whose chunks go before those of longer ones."""
 
 SHORT_IN_A_ROW = 7
-"""Pieces of short recordings that are taken one after the other while a longer one waits."""
+"""Chunks of short recordings that are taken one after the other while a longer one waits."""
 
-Deliver = Callable[[Recognized | Exception | None], None]
+Deliver = Callable[[ChunkResult | Exception | None], None]
 
 
 class Priority(IntEnum):
@@ -36,11 +36,11 @@ class Priority(IntEnum):
 
 
 @dataclass
-class Lineup:
+class CallerQueue:
     """One caller's place among the others of its priority.
 
     Attributes:
-        following: round of its next piece.
+        following: round of its next chunk.
     """
 
     following: int = 0
@@ -48,25 +48,25 @@ class Lineup:
 
 @dataclass(order=True)
 class Ticket:
-    """A piece that waits for its turn or is under way.
+    """A chunk that waits for its turn or is under way.
 
     Attributes:
-        round: pieces of one caller are in successive rounds; earlier rounds are taken first.
-        number: order of arrival, and the piece's name in the engine.
-        priority, piece, deliver: see `Engine.submit`.
+        round: chunks of one caller are in successive rounds; earlier rounds are taken first.
+        number: order of arrival, and the chunk's name in the engine.
+        priority, request, deliver: see `Engine.submit`.
     """
 
     round: int
     number: int
     priority: Priority = field(compare=False)
-    piece: Piece = field(compare=False)
+    request: ChunkRequest = field(compare=False)
     deliver: Deliver = field(compare=False)
 
 
-class PieceQueue:
-    """Pieces that wait. Not safe for several threads; the engine has a lock.
+class ChunkQueue:
+    """Chunks that wait. Not safe for several threads; the engine has a lock.
 
-    Callers of one priority take turns, piece by piece, so one that has many pieces does not make
+    Callers of one priority take turns, chunk by chunk, so one that has many chunks does not make
     another one wait for all of them. Longer recordings get every eighth turn, at least, while
     short ones come without end; jobs wait for both.
     """
@@ -84,17 +84,21 @@ class PieceQueue:
         return itertools.chain.from_iterable(self._waiting.values())
 
     def put(
-        self, piece: Piece, priority: Priority, deliver: Deliver, lineup: Lineup | None = None
+        self,
+        request: ChunkRequest,
+        priority: Priority,
+        deliver: Deliver,
+        caller: CallerQueue | None = None,
     ) -> None:
-        """Add a piece; without a lineup it is a caller's only one."""
-        lineup = Lineup() if lineup is None else lineup
-        turn = max(lineup.following, self._rounds[priority])
-        lineup.following = turn + 1
-        ticket = Ticket(turn, next(self._numbers), priority, piece, deliver)
+        """Add a chunk; without a caller it is a caller's only one."""
+        caller = CallerQueue() if caller is None else caller
+        turn = max(caller.following, self._rounds[priority])
+        caller.following = turn + 1
+        ticket = Ticket(turn, next(self._numbers), priority, request, deliver)
         heapq.heappush(self._waiting[priority], ticket)
 
     def first(self) -> Ticket | None:
-        """The piece whose turn is next; None where none waits."""
+        """The chunk whose turn is next; None where none waits."""
         short, file, job = (self._waiting[kind] for kind in Priority)
         if short and not (file and self._in_a_row >= SHORT_IN_A_ROW):
             return short[0]
@@ -104,7 +108,7 @@ class PieceQueue:
         return None
 
     def take(self, ticket: Ticket) -> None:
-        """Remove the piece that `first` gave; its turn has come."""
+        """Remove the chunk that `first` gave; its turn has come."""
         heapq.heappop(self._waiting[ticket.priority])
         self._rounds[ticket.priority] = ticket.round
         self._in_a_row = self._in_a_row + 1 if ticket.priority is Priority.SHORT else 0

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from auris.errors import AurisError
-from auris.server.answers import Deltas, done_event, formats_event
-from auris.server.calls import Call, Gone
-from auris.server.failures import STOPPING, ApiError, as_api_error
+from auris.server.calls import Call, ClientDisconnected
+from auris.server.errors import STOPPING, ApiError, as_api_error
 from auris.server.presence import until_left
+from auris.server.responses import Deltas, done_event, formats_event
 from auris.server.state import Server
 from auris.types import Segment
 
@@ -90,7 +90,7 @@ class EventStream(Response):
             if call.asked.formats:
                 tell(formats_event(transcript, call.asked, recognizer))
             tell(done_event(transcript, call.asked, recognizer))
-        except Gone:
+        except ClientDisconnected:
             pass
         except AurisError as error:
             tell(as_api_error(error).body())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from auris.server.failures import is_full_disk
+from auris.server.errors import is_full_disk
 from auris.server.job_folder import StateFolder, unusable
 
 __all__ = ["JobDatabase"]

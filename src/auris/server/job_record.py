@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from auris.server.form import Asked
+from auris.server.transcription_request import TranscriptionRequest
 from auris.types import Retry, Segment, Word
 
 __all__ = ["COLUMNS", "Job", "Status", "segment_from_json"]
@@ -31,7 +31,7 @@ class Job:
     owner: str
     created: float
     status: Status
-    asked: Asked
+    asked: TranscriptionRequest
     seconds: float | None
     done: float
     finished: float | None
@@ -43,7 +43,7 @@ class Job:
     def from_row(cls, row: tuple[Any, ...]) -> Job:
         """A row of `COLUMNS`."""
         name, owner, created, status, asked, seconds, done, finished, error, *others = row
-        request = Asked.from_dict(json.loads(asked))
+        request = TranscriptionRequest.from_dict(json.loads(asked))
         reason = None if error is None else json.loads(error)
         return cls(name, owner, created, status, request, seconds, done, finished, reason, *others)
 

@@ -9,14 +9,12 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from auris.server.access import owner_of
-from auris.server.answers import segment_with_words
 from auris.server.audio_routes import opened, response_of
 from auris.server.calls import DIARIZED, check_options, speakers_of
-from auris.server.failures import ApiError
-from auris.server.form import asked_of
-from auris.server.intake import checked
+from auris.server.errors import ApiError
 from auris.server.job_record import Job
+from auris.server.middleware import owner_of
+from auris.server.responses import segment_with_words
 from auris.server.schema import (
     JOB,
     JOB_DELETED,
@@ -27,7 +25,9 @@ from auris.server.schema import (
     NEW_JOB,
 )
 from auris.server.state import Server
+from auris.server.transcription_request import parse_transcription_request
 from auris.server.upload import form_of
+from auris.server.upload_validation import checked
 
 __all__ = ["router"]
 
@@ -43,7 +43,7 @@ async def create(request: Request) -> Response:
     server: Server = request.app.state.server
     async with AsyncExitStack() as held:
         form = await held.enter_async_context(form_of(request))
-        asked, upload = asked_of(form, server.settings.most_prompt_letters)
+        asked, upload = parse_transcription_request(form, server.settings.most_prompt_letters)
         if asked.stream:
             raise ApiError(
                 400,

@@ -24,8 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from auris.server.failures import ApiError
-from auris.server.form import Asked
+from auris.server.errors import ApiError
 from auris.server.job_database import JobDatabase
 from auris.server.job_folder import (
     StateFolder,
@@ -37,6 +36,7 @@ from auris.server.job_folder import (
     write_file,
 )
 from auris.server.job_record import COLUMNS, Job, Status, segment_from_json
+from auris.server.transcription_request import TranscriptionRequest
 from auris.types import Segment
 
 __all__ = ["MOST_ATTEMPTS", "UNSERVED_SECONDS", "JobStore"]
@@ -104,7 +104,9 @@ class JobStore:
         others = unfinished | {name for name, status, _ in rows if status == "succeeded"}
         self.folder.remove_strays(recordings, others)
 
-    def accept(self, owner: str, asked: Asked, model: str, file: IO[bytes], most: int) -> Job:
+    def accept(
+        self, owner: str, asked: TranscriptionRequest, model: str, file: IO[bytes], most: int
+    ) -> Job:
         """Take a job; when this returns, it will be done.
 
         Args:

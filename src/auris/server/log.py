@@ -82,7 +82,7 @@ OF_CLIENTS = (
     "Invalid UTF-8 sequence received from client.",
 )
 """What uvicorn calls an error where a handshake was refused with an answer of our own, and where a
-client broke the protocol; `auris.server.access` has a line with status and code for both."""
+client broke the protocol; `auris.server.middleware` has a line with status and code for both."""
 
 
 class WithoutWebSockets(logging.Filter):

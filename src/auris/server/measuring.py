@@ -13,12 +13,12 @@ from typing import IO
 from starlette.requests import Request
 
 from auris.server.engine_queue import SHORT_SECONDS
-from auris.server.failures import ApiError
-from auris.server.intake import TOO_LONG, Gone, Recording, measured
+from auris.server.errors import ApiError
 from auris.server.pools import Lane
 from auris.server.presence import unless_left
 from auris.server.settings import Settings
 from auris.server.state import Server
+from auris.server.upload_validation import TOO_LONG, ClientDisconnected, Recording, measured
 
 __all__ = ["measure"]
 
@@ -68,7 +68,7 @@ async def measure(
 
     Raises:
         AudioError, ApiError: as of `measured`.
-        Gone: the caller left before.
+        ClientDisconnected: the caller left before.
     """
     server: Server = request.app.state.server
     files = held.enter_context(ExitStack())
@@ -92,7 +92,7 @@ async def measure(
         except ApiError as error:
             if error.code != TOO_LONG or most <= SHORT_SECONDS:
                 raise
-        except Gone:
+        except ClientDisconnected:
             if await request.is_disconnected():
                 raise
     return await read(server.pools.long, settings, float("inf"))

@@ -81,8 +81,8 @@ class Metrics:
             for name, told in ENGINE_COUNTERS.items()
         }
         self._queues = {
-            "waiting": gauge("pieces_waiting", "Pieces in the queue.", ["model"]),
-            "under_way": gauge("pieces_under_way", "Pieces in the batch.", ["model"]),
+            "waiting": gauge("chunks_waiting", "Chunks in the queue.", ["model"]),
+            "active": gauge("chunks_active", "Chunks in the batch.", ["model"]),
         }
         self._in_flight = gauge("audio_seconds_in_flight", "Seconds of audio of calls under way.")
         self._open_sessions = gauge("realtime_sessions_open", "Realtime sessions that are open.")

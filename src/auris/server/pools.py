@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from auris.server.failures import ApiError, busy
+from auris.server.errors import ApiError, busy
 from auris.server.niceness import lower_this_thread
 
 __all__ = ["Lane", "Pools"]

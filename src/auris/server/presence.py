@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from auris.server.calls import Gone
+from auris.server.calls import ClientDisconnected
 
 __all__ = ["unless_left", "until_left"]
 
@@ -32,7 +32,7 @@ async def unless_left(
         cancel: called when the result is not waited for any more, so that work under way ends.
 
     Raises:
-        Gone: the caller left before.
+        ClientDisconnected: the caller left before.
     """
     # What goes wrong when nobody waits any more is no concern of the event loop.
     work.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -42,7 +42,7 @@ async def unless_left(
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             return work.result()
-        raise Gone
+        raise ClientDisconnected
     finally:
         leaving.cancel()
         if not work.done():

@@ -7,7 +7,7 @@ import time
 
 from starlette.types import Message, Receive
 
-from auris.server.failures import ApiError
+from auris.server.errors import ApiError
 
 __all__ = ["RequestBody"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Security
 from fastapi.security import HTTPBearer
 
-from auris.server.form import ALSO, FORMATS
+from auris.server.transcription_request import ALSO, FORMATS
 
 __all__ = [
     "HEALTH",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from auris.errors import UsageError
-from auris.reading import Reading
+from auris.recognition.chunker import AudioChunker
 
 __all__ = ["Settings", "default_state_dir", "is_loopback", "read_keys"]
 
@@ -50,7 +50,7 @@ class Settings:
     Attributes:
         models: what is served: directories, bundled models or hub ids; none for the default.
         aliases: further names of the first model, for programs that ask for one of their own.
-        device, dtype, threads: see `auris.loading.LoadOptions`.
+        device, dtype, threads: see `auris.recognition.load.LoadOptions`.
         aligner: model that places words; by default the served model's own CTC head.
         batch_size: most pieces in one batch.
         chunk_seconds: target length of the pieces of a recording; None for what the model hears
@@ -110,7 +110,7 @@ class Settings:
                     "correct it",
                 )
         if self.chunk_seconds is not None:
-            Reading(self.chunk_seconds)  # Which refuses what is out of range.
+            AudioChunker(self.chunk_seconds)  # Which refuses what is out of range.
         for alias in self.aliases:
             if not alias or not alias.isprintable() or "=" in alias or " " in alias:
                 raise UsageError(

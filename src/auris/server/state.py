@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from auris.audio.isolation import DecoderPool
 from auris.server.admission import Gate
 from auris.server.connections import quiet_accept_errors
+from auris.server.job_runner import Workers
 from auris.server.jobs import JobStore
 from auris.server.metrics import Metrics
+from auris.server.model_registry import ModelRegistry
 from auris.server.pools import Pools
-from auris.server.serving import Serving
 from auris.server.settings import Settings, default_state_dir
 from auris.server.upload import SpoolBudget
-from auris.server.work import Workers
 
 __all__ = ["Server"]
 
@@ -44,7 +44,7 @@ class Server:
         store: long jobs.
     """
 
-    def __init__(self, settings: Settings, serving: Serving, store: JobStore) -> None:
+    def __init__(self, settings: Settings, serving: ModelRegistry, store: JobStore) -> None:
         self.settings = settings
         self.serving = serving
         self.metrics = Metrics()
@@ -65,7 +65,7 @@ class Server:
             AurisError: a model cannot be loaded, or the state folder cannot be used.
         """
         directory = Path(settings.state_dir) if settings.state_dir else default_state_dir()
-        return cls(settings, Serving.load(settings), JobStore(directory))
+        return cls(settings, ModelRegistry.load(settings), JobStore(directory))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 
 from auris.server.capabilities import capabilities
 from auris.server.metrics import CONTENT_TYPE_LATEST
+from auris.server.model_registry import ServedModel
 from auris.server.schema import HEALTH, KEY, METRICS, MODEL, MODELS
-from auris.server.serving import Served
 from auris.server.state import Server
 
 __all__ = ["router"]
@@ -19,7 +19,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["status"])
 
 
-def _model(server: Server, name: str, served: Served) -> dict[str, Any]:
+def _model(server: Server, name: str, served: ServedModel) -> dict[str, Any]:
     if served.name not in server.capabilities:
         server.capabilities[served.name] = capabilities(served)
     return {

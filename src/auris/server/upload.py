@@ -19,7 +19,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.requests import Request
 
-from auris.server.failures import ApiError, busy
+from auris.server.errors import ApiError, busy
 
 __all__ = ["SpoolBudget", "form_of"]
 

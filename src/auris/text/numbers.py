@@ -67,7 +67,7 @@ RUN = re.compile(r"(?<!\w)[A-Za-z]+(?:[ -][A-Za-z]+)*(?!\w)")
 """Words apart by a space or a hyphen: no number goes on behind another mark."""
 
 
-class _Found(NamedTuple):
+class _FoundNumber(NamedTuple):
     """A number: its value, the place behind it, and whether it is an ordinal."""
 
     value: int
@@ -77,10 +77,10 @@ class _Found(NamedTuple):
 
 def in_digits(text: str) -> str:
     """The text with its English numbers in digits."""
-    return RUN.sub(lambda run: "".join(_Run(run.group()).parts()), text)
+    return RUN.sub(lambda run: "".join(_NumberRun(run.group()).parts()), text)
 
 
-class _Run:
+class _NumberRun:
     """Words that follow each other, and numbers among them by place."""
 
     def __init__(self, text: str) -> None:
@@ -115,7 +115,7 @@ class _Run:
             return str(year.value), year.stop
         return self._finished(found, place)
 
-    def _finished(self, found: _Found, place: int) -> tuple[str, int]:
+    def _finished(self, found: _FoundNumber, place: int) -> tuple[str, int]:
         """A number with its decimals, its percent sign or its ending."""
         if found.ordinal:
             return f"{found.value}{_ending(found.value)}", found.stop
@@ -160,7 +160,7 @@ class _Run:
         spoken = takewhile(lambda w: w in DIGITS or w in SPOKEN_ZEROS, self.words[place:])
         return "".join(str(DIGITS.get(word, 0)) for word in spoken)
 
-    def _cardinal(self, place: int) -> _Found | None:
+    def _cardinal(self, place: int) -> _FoundNumber | None:
         """The number that begins at a place: groups below a thousand with falling scales."""
         total, at, limit, stop = 0, place, 0, place
         while (group := self._group(at, place)) is not None:
@@ -168,49 +168,49 @@ class _Run:
             if limit and max(scale, group.value) >= limit:
                 break
             if not scale:
-                return _Found(total + group.value, group.stop, group.ordinal)
+                return _FoundNumber(total + group.value, group.stop, group.ordinal)
             total, limit, stop = total + group.value * scale, scale, group.stop + 1
             at = stop + (self._word(stop) == "and")
-        return _Found(total, stop) if limit else None
+        return _FoundNumber(total, stop) if limit else None
 
-    def _group(self, at: int, begin: int) -> _Found | None:
+    def _group(self, at: int, begin: int) -> _FoundNumber | None:
         """A number below a thousand, or of hundreds ("fifteen hundred")."""
         first = self._small(at)
         if first is None and at == begin and self._word(at) == "a":
             following = self._word(at + 1)
             counts = following == "hundred" or following in SCALES
             if counts and self._word(at - 1) not in PARTS:
-                first = _Found(1, at + 1)
+                first = _FoundNumber(1, at + 1)
         if first is None or first.ordinal or not first.value or self._word(first.stop) != "hundred":
             return first
-        hundreds = _Found(100 * first.value, first.stop + 1)
+        hundreds = _FoundNumber(100 * first.value, first.stop + 1)
         behind = hundreds.stop + (self._word(hundreds.stop) == "and")
         rest = self._small(behind) or self._ordinal(behind)
         if rest is None or rest.value == 0 or self._word(rest.stop) == "hundred":
             return hundreds
-        return _Found(hundreds.value + rest.value, rest.stop, rest.ordinal)
+        return _FoundNumber(hundreds.value + rest.value, rest.stop, rest.ordinal)
 
-    def _small(self, place: int) -> _Found | None:
+    def _small(self, place: int) -> _FoundNumber | None:
         """A number below a hundred."""
         word, following = self._word(place), self._word(place + 1)
         if word in TENS:
             if DIGITS.get(following):
-                return _Found(TENS[word] + DIGITS[following], place + 2)
+                return _FoundNumber(TENS[word] + DIGITS[following], place + 2)
             ordinal = self._ordinal(place + 1)
             if ordinal is not None:
                 return ordinal._replace(value=TENS[word] + ordinal.value)
-            return _Found(TENS[word], place + 1)
+            return _FoundNumber(TENS[word], place + 1)
         value = DIGITS.get(word, TEENS.get(word))
-        return None if value is None else _Found(value, place + 1)
+        return None if value is None else _FoundNumber(value, place + 1)
 
-    def _ordinal(self, place: int) -> _Found | None:
+    def _ordinal(self, place: int) -> _FoundNumber | None:
         """The end of a larger ordinal; "second" only behind a hyphen, since it is a time, too."""
         word = self._word(place)
         if word not in ORDINALS or (word == "second" and self.gaps[place - 1] != "-"):
             return None
-        return _Found(ORDINALS[word], place + 1, True)
+        return _FoundNumber(ORDINALS[word], place + 1, True)
 
-    def _year(self, place: int, found: _Found) -> _Found | None:
+    def _year(self, place: int, found: _FoundNumber) -> _FoundNumber | None:
         """A year in two halves, where no other number stands beside it."""
         century = self._small(place)
         if century is None or century.value not in YEARS or century.stop != found.stop:
@@ -221,7 +221,7 @@ class _Run:
             return None
         if half.value == 0 or self._is_number(half.stop) or self._is_number(place - 1):
             return None
-        return _Found(100 * century.value + half.value, half.stop)
+        return _FoundNumber(100 * century.value + half.value, half.stop)
 
     def _is_number(self, place: int) -> bool:
         word = self._word(place)

@@ -13,7 +13,7 @@ from auris.errors import MissingExtra
 
 __all__ = [
     "Joiner",
-    "Span",
+    "WordSpan",
     "join_texts",
     "reference_spelling",
     "spaceless",
@@ -39,7 +39,7 @@ UNSPACED_SCRIPTS = ("THAI ", "LAO ", "KHMER ", "MYANMAR ")
 
 
 @dataclass(frozen=True)
-class Span:
+class WordSpan:
     """A word of a text.
 
     Attributes:
@@ -115,7 +115,7 @@ def _shown(text: str) -> Iterator[tuple[int, str]]:
             yield place, letter
 
 
-def split_words(text: str, language: str | None = None) -> list[Span]:
+def split_words(text: str, language: str | None = None) -> list[WordSpan]:
     """Cut a text into the words that are given times.
 
     Words are cut at spaces, and each CJK ideograph is a word; punctuation is left out and joins
@@ -141,29 +141,29 @@ def split_words(text: str, language: str | None = None) -> list[Span]:
     return _spaced(text)
 
 
-def _spaced(text: str) -> list[Span]:
-    spans: list[Span] = []
+def _spaced(text: str) -> list[WordSpan]:
+    spans: list[WordSpan] = []
     word, start, end = "", 0, 0
     for place, letter in _shown(text):
         # A space between two kept letters parts them; other letters left out do not.
         parted = word and any(map(str.isspace, text[end:place]))
         if parted or (word and (_is_ideograph(letter) or _is_ideograph(word[0]))):
-            spans.append(Span(word, start, end))
+            spans.append(WordSpan(word, start, end))
             word = ""
         if not word:
             start = place
         word, end = word + letter, place + 1
     if word:
-        spans.append(Span(word, start, end))
+        spans.append(WordSpan(word, start, end))
     return spans
 
 
-def _located(text: str, tokens: Iterable[str]) -> list[Span]:
+def _located(text: str, tokens: Iterable[str]) -> list[WordSpan]:
     """Tokens that another program cut a text into, cleaned, with their places.
 
     A token that the program respelled, and that is not found where it should be, has no place.
     """
-    spans: list[Span] = []
+    spans: list[WordSpan] = []
     cursor = 0
     for token in tokens:
         place = text.find(token, cursor, cursor + 2 * len(token) + 8)
@@ -171,7 +171,7 @@ def _located(text: str, tokens: Iterable[str]) -> list[Span]:
         cursor = end if place >= 0 else min(cursor + len(token), len(text))
         word = "".join(letter for _, letter in _shown(token))
         if word:
-            spans.append(Span(word, start, end))
+            spans.append(WordSpan(word, start, end))
     return spans
 
 

@@ -13,15 +13,14 @@ from torch.nn import functional as F
 
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.config_writer import to_json
+from auris.checkpoints.export import export
+from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.checkpoints.layouts import LayoutName
-from auris.checkpoints.traits import Traits
-from auris.config import CHUNK_TOKENS
+from auris.config import CHUNK_TOKENS, token_budget
 from auris.decoding.loop import Request, decode
 from auris.decoding.sampling import Sampling
-from auris.export import export
 from auris.models.cache import WholeRows
 from auris.models.qwen_asr import QwenAsr
-from auris.recognizers import token_budget
 from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
@@ -195,7 +194,7 @@ class AsrTask:
         decoder_from_step: int = 0,
         frames: int | None = None,
         generation: Mapping[str, Any] | None = None,
-        traits: Traits | None = None,
+        traits: InferenceDefaults | None = None,
     ) -> None:
         self.objective = objective
         self.model = objective.model
@@ -277,10 +276,12 @@ class AsrTask:
         )
 
 
-def _traits(before: Traits | None, trained_on: TrainedOn) -> Traits:
+def _traits(before: InferenceDefaults | None, trained_on: TrainedOn) -> InferenceDefaults:
     """What a model was made for, with what training added to it."""
     if before is None:
-        return Traits(languages=trained_on.languages or None, contexts=trained_on.contexts)
+        return InferenceDefaults(
+            languages=trained_on.languages or None, contexts=trained_on.contexts
+        )
     languages = before.languages
     if languages is not None:
         languages += tuple(name for name in trained_on.languages if name not in languages)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auris.audio import io
-from auris.audio.mel import mel_frames
+from auris.audio.features import mel_frames
 from auris.config import audio_tokens
 from auris.decoding.ctc import frames_needed
 from auris.errors import AudioError, LanguageError, TrainingError

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from auris.audio.mel import HOP, log_mel, mel_frames
+from auris.audio.features import HOP, log_mel, mel_frames
 from auris.config import Frontend, audio_tokens
 from auris.decoding.ctc import frames_needed
 from auris.training import augment

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from auris.audio.mel import FRONTENDS, HOP, WINDOW
+from auris.audio.features import FRONTENDS, HOP, WINDOW
 from auris.config import (
     CHUNK_FRAMES,
     MAX_WINDOW_FRAMES,

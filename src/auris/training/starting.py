@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from auris.checkpoints.ctc_head import load_ctc_head
+from auris.checkpoints.inference_defaults import load_inference_defaults
 from auris.checkpoints.load import load_weights, open_checkpoint
-from auris.checkpoints.traits import load_traits
 from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.errors import TrainingError
 from auris.text.tokenizer import Tokenizer
@@ -105,7 +105,7 @@ def start_trained_on(source: Path) -> TrainedOn:
     """What the run or model has seen in training."""
     if is_run(source):
         return RunFolder(source).trained_on()
-    traits = load_traits(source)
+    traits = load_inference_defaults(source)
     return TrainedOn(traits.languages or (), traits.contexts)
 
 

@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from auris.checkpoints.export import export
 from auris.decoding.ctc import greedy
-from auris.export import export
 from auris.models.aut_ctc import AutCtc
 from auris.models.folding import fold_batch_norm
 from auris.text.tokenizer import Tokenizer

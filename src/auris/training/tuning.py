@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from auris.belonging import check_vocabulary
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head
+from auris.checkpoints.inference_defaults import load_inference_defaults
 from auris.checkpoints.load import load_weights, open_checkpoint
-from auris.checkpoints.traits import load_traits
+from auris.checkpoints.validation import check_vocabulary
 from auris.config import QwenAsrConfig
 from auris.errors import TrainingError
 from auris.models.qwen_asr import QwenAsr
@@ -60,5 +60,5 @@ def checkpoint_task(directory: Path, recipe: TuneRecipe, frames: int | None = No
         objective.requires_grad_(False)
         adapt(model, recipe.lora_rank, recipe.lora_alpha)
     generation = read_generation(checkpoint.directory)
-    traits = load_traits(checkpoint.directory)
+    traits = load_inference_defaults(checkpoint.directory)
     return AsrTask(objective, frames=frames, generation=generation, traits=traits)

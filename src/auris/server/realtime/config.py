@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from auris.errors import LanguageError
-from auris.server.failures import ApiError
-from auris.server.form import Asked, joined_context
+from auris.server.errors import ApiError
 from auris.server.realtime.formats import FORMATS, Format, format_of
 from auris.server.realtime.turns import Detection
+from auris.server.transcription_request import TranscriptionRequest, joined_context
 from auris.text.languages import language_name
 
 __all__ = ["LOGPROBS", "PROVISIONAL", "WORDS", "SessionConfig"]
@@ -74,9 +74,9 @@ class SessionConfig:
         return DELAYS[self.delay]
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> TranscriptionRequest:
         """The same as a request for a transcript."""
-        return Asked(
+        return TranscriptionRequest(
             model=self.model,
             language=language_name(self.language),
             context=joined_context(self.prompt, self.keywords),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.server.failures import ApiError
+from auris.server.errors import ApiError
 
 __all__ = ["FORMATS", "Format", "decoded", "format_of"]
 

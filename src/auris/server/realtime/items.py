@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auris.errors import AurisError, EngineError
-from auris.server.answers import language_codes, text_logprobs, tokens_used
-from auris.server.failures import ApiError, as_api_error
+from auris.server.engine_queue import Priority
+from auris.server.errors import ApiError, as_api_error
+from auris.server.model_registry import ServedModel
 from auris.server.realtime.config import LOGPROBS, PROVISIONAL, WORDS, SessionConfig
 from auris.server.realtime.messages import identifier, server_event
-from auris.server.serving import Served
-from auris.streaming import StreamSession, StreamUpdate
+from auris.server.responses import language_codes, text_logprobs, tokens_used
+from auris.streaming.session import StreamSession, StreamUpdate
 from auris.text.words import join_texts
 from auris.types import Segment
 
@@ -84,7 +85,7 @@ class Item:
 class _Text:
     """The text of an item as it grows, and its events."""
 
-    def __init__(self, item: Item, served: Served, newer: bool) -> None:
+    def __init__(self, item: Item, served: ServedModel, newer: bool) -> None:
         self._item = item
         self._recognizer = served.engine.recognizer
         self._newer = newer
@@ -176,7 +177,7 @@ class Transcription:
     def __init__(
         self,
         item: Item,
-        served: Served,
+        served: ServedModel,
         newer: bool,
         send: Callable[..., Any],
         worked: Callable[[int], None],
@@ -223,7 +224,7 @@ class Transcription:
 
     def _open(self) -> StreamSession:
         config, asked = self._item.config, self._item.config.asked
-        return self._served.live.stream(
+        return self._served.pipelines[Priority.FILE].stream(
             asked.language,
             asked.context,
             self._served.pool,

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from auris.server.failures import ApiError
+from auris.server.errors import ApiError
 
 __all__ = ["client_event", "error_event", "identifier", "server_event"]
 

@@ -11,10 +11,10 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from auris.server.failures import ApiError, busy
+from auris.server.errors import ApiError, busy
+from auris.server.model_registry import ServedModel
 from auris.server.realtime.session import RealtimeSession
 from auris.server.request_log import note_reason
-from auris.server.serving import Served
 from auris.server.state import Server
 
 __all__ = ["other_sockets", "router"]
@@ -76,7 +76,7 @@ async def _refuse(socket: WebSocket, error: ApiError) -> None:
     await socket.send_denial_response(JSONResponse(error.body(), error.status, error.headers))
 
 
-def _wanted(socket: WebSocket, server: Server) -> tuple[Served, str]:
+def _wanted(socket: WebSocket, server: Server) -> tuple[ServedModel, str]:
     """The model that is asked for, and its name.
 
     Raises:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from auris.errors import AurisError
 from auris.server.calls import check_options
-from auris.server.failures import ApiError, as_api_error
+from auris.server.errors import ApiError, as_api_error
+from auris.server.model_registry import ModelRegistry, ServedModel
 from auris.server.realtime.config import NEWER, OLDER, SessionConfig
 from auris.server.realtime.formats import decoded
 from auris.server.realtime.items import Item, Transcription
 from auris.server.realtime.messages import client_event, error_event, identifier, server_event
-from auris.server.realtime.turns import Spoken, Started, TurnCutter
-from auris.server.serving import Served, Serving
+from auris.server.realtime.turns import SpeechStarted, Spoken, TurnCutter
 
 __all__ = ["RealtimeSession"]
 
@@ -47,8 +47,8 @@ class RealtimeSession:
 
     def __init__(
         self,
-        serving: Serving,
-        served: Served,
+        serving: ModelRegistry,
+        served: ServedModel,
         name: str,
         newer: bool,
         prompt_letters: int,
@@ -63,7 +63,7 @@ class RealtimeSession:
         self._count = count
         self._config = SessionConfig(name)
         self._sending = asyncio.Lock()
-        self._items: asyncio.Queue[tuple[Item, Served, bool]] = asyncio.Queue()
+        self._items: asyncio.Queue[tuple[Item, ServedModel, bool]] = asyncio.Queue()
         self._open: Item | None = None
         self._last_id: str | None = None
         self._before = 0.0  # Seconds that were heard in formats before.
@@ -193,7 +193,7 @@ class RealtimeSession:
             return
         self._heard += len(samples)
         for found in self._cutter.hear(samples):
-            if isinstance(found, Started):
+            if isinstance(found, SpeechStarted):
                 item = self._begin(found.at)
                 await self._send(self._speech("started", item, "audio_start_ms", found.at))
             elif isinstance(found, Spoken):

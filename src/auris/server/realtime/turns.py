@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Detection", "Spoken", "Started", "Stopped", "TurnCutter"]
+__all__ = ["Detection", "SpeechStarted", "SpeechStopped", "Spoken", "TurnCutter"]
 
 Pcm = NDArray[np.int16]
 
@@ -70,7 +70,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Started:
+class SpeechStarted:
     """A turn begins, at this sample of all that was heard."""
 
     at: int
@@ -84,7 +84,7 @@ class Spoken:
 
 
 @dataclass(frozen=True)
-class Stopped:
+class SpeechStopped:
     """A turn ended before this sample."""
 
     at: int
@@ -137,18 +137,18 @@ class TurnCutter:
         self._quiet = 0
         self.speaking = False
 
-    def hear(self, samples: Pcm) -> list[Started | Spoken | Stopped]:
+    def hear(self, samples: Pcm) -> list[SpeechStarted | Spoken | SpeechStopped]:
         """Hear more, [S] of any length; returns what that decides, in order."""
         heard = np.concatenate((self._rest, samples))
         whole = len(heard) // self._levels.frame * self._levels.frame
         self._rest = heard[whole:].copy()
-        found: list[Started | Spoken | Stopped] = []
+        found: list[SpeechStarted | Spoken | SpeechStopped] = []
         for place, rise in enumerate(self._levels.rises(heard[:whole])):
             first = place * self._levels.frame
             found += self._take(heard[first : first + self._levels.frame], rise)
         return found
 
-    def end(self) -> list[Started | Spoken | Stopped]:
+    def end(self) -> list[SpeechStarted | Spoken | SpeechStopped]:
         """End the turn under way here, if there is one; returns what is left of it."""
         rest, self._rest = self._rest, self._rest[:0]
         if not self.speaking:
@@ -156,7 +156,7 @@ class TurnCutter:
             return []
         self.speaking = False
         self._at += len(rest)
-        return [Spoken(rest), Stopped(self._at)]
+        return [Spoken(rest), SpeechStopped(self._at)]
 
     def forget(self) -> None:
         """Forget what was heard, but what is known of the noise."""
@@ -165,7 +165,7 @@ class TurnCutter:
         self._kept.clear()
         self._kept_samples, self.speaking = 0, False
 
-    def _take(self, frame: Pcm, rise: float) -> list[Started | Spoken | Stopped]:
+    def _take(self, frame: Pcm, rise: float) -> list[SpeechStarted | Spoken | SpeechStopped]:
         if not self.speaking:
             self._keep(frame)
             if rise < self._rise:
@@ -177,7 +177,7 @@ class TurnCutter:
         if self._quiet < self._patience:
             return [Spoken(frame)]
         self.speaking = False
-        return [Spoken(frame), Stopped(self._at)]
+        return [Spoken(frame), SpeechStopped(self._at)]
 
     def _keep(self, frame: Pcm) -> None:
         """Remember what may turn out to stand before speech."""
@@ -188,8 +188,8 @@ class TurnCutter:
         while self._kept_samples - len(self._kept[0]) >= most:
             self._kept_samples -= len(self._kept.popleft())
 
-    def _begin(self) -> list[Started | Spoken | Stopped]:
+    def _begin(self) -> list[SpeechStarted | Spoken | SpeechStopped]:
         kept = np.concatenate(self._kept)[-(self._padding + SMOOTHED * self._levels.frame) :]
         self._kept.clear()
         self._kept_samples = 0
-        return [Started(self._at - len(kept)), Spoken(kept)]
+        return [SpeechStarted(self._at - len(kept)), Spoken(kept)]

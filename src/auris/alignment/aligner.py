@@ -1,0 +1,205 @@
+"""`ForcedAligner`: words placed in a recording; and the words of transcripts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from auris.alignment.ctc import CtcAlignment
+from auris.alignment.forced import MarkAlignment
+from auris.audio.io import Source, load
+from auris.backends.torch import TorchBackend
+from auris.checkpoints.validation import check_vocabulary
+from auris.config import AlignerConfig, AutCtcConfig, QwenAsrConfig
+from auris.errors import AlignmentError, LanguageError, UnsupportedOption, UsageError
+from auris.recognition.load import LoadOptions, load_model, with_ctc_head
+from auris.text.languages import language_name
+from auris.text.tokenizer import Tokenizer
+from auris.text.words import split_words
+from auris.types import Samples, Segment, Word
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Alignment", "ForcedAligner", "ctc_alignment"]
+
+
+class Alignment(Protocol):
+    """How words are placed: by a CTC head or by a forced aligner's marks."""
+
+    def check(self, language: str | None) -> None:
+        """Refuse a language that the model does not know.
+
+        Raises:
+            UnsupportedOption, LanguageError: it does not.
+        """
+
+    def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
+        """Words of a text with their times in the samples, in the order of the text.
+
+        Raises:
+            AlignmentError: the text cannot be placed.
+        """
+
+    def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
+        """Words of a piece that was transcribed."""
+
+
+class ForcedAligner:
+    """Places the words of a text that is known. Build one with `from_pretrained`.
+
+    Args:
+        alignment: how it is done.
+        directory: of the model, where it was loaded from one.
+    """
+
+    def __init__(self, alignment: Alignment, directory: Path | None = None) -> None:
+        self.alignment = alignment
+        self.directory = directory
+
+    def check(self, language: str | None) -> None:
+        """Refuse a language that the model does not know.
+
+        Raises:
+            UnsupportedOption, LanguageError: it does not.
+        """
+        self.alignment.check(language)
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str | Path | None = None, **options: Unpack[LoadOptions]
+    ) -> ForcedAligner:
+        """Load a model that can align: a forced aligner, or one with a CTC head.
+
+        Args:
+            model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from
+                the environment, or the bundled default.
+            options: see `LoadOptions`.
+
+        Raises:
+            UnsupportedOption: the model cannot align.
+            CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the
+                machine.
+        """
+        loaded = load_model(model, **options)
+        config = loaded.checkpoint.config
+        backend, tokenizer = loaded.backend, loaded.tokenizer
+        if isinstance(config, AlignerConfig):
+            check_vocabulary(config, tokenizer)
+            return cls(MarkAlignment(backend, config, tokenizer), loaded.found.directory)
+        alignment = ctc_alignment(backend, config, tokenizer, loaded.found.directory)
+        return cls(alignment, loaded.found.directory)
+
+    def align(
+        self,
+        audio: Source,
+        text: str,
+        language: str | None = None,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+    ) -> list[Word]:
+        """Place the words of a text in the recording in which it is said.
+
+        Args:
+            audio: a path, "-" (standard input), bytes, a binary file or (array, rate).
+            text: what is said; none gives no words.
+            language: code or English name; None or "auto" where it is not known.
+            start, duration: the span of the recording, in seconds (all of it).
+
+        Returns:
+            words in the order of the text, with times in seconds of the source that never go
+            back; a word that could not be placed has None for both.
+
+        Raises:
+            AudioError: the recording cannot be read.
+            LanguageError, UnsupportedOption: the model does not know the language.
+            AlignmentError: the text cannot be placed in the recording.
+            MissingExtra: the language's words need a package that is not installed.
+        """
+        if not isinstance(text, str):
+            raise UsageError(
+                "text has to be a string", f"it is a {type(text).__name__}", "pass its text"
+            )
+        name = language_name(language)
+        self.check(name)
+        waveform = load(audio, start=start, duration=duration)
+        words = self.alignment.words(waveform.samples, text, name)
+        return [word.moved(waveform.start).in_milliseconds() for word in words]
+
+    def with_words(self, segment: Segment, samples: Samples) -> Segment:
+        """A transcribed piece with its words; those of a text that cannot be placed have no times.
+
+        Args:
+            segment: of the piece.
+            samples: float32 [S] of the piece.
+
+        Raises:
+            MissingExtra: the language's words need a package that is not installed.
+        """
+        if segment.no_speech:  # Its tokens may write something all the same.
+            return replace(segment, words=())
+        try:
+            words = self.alignment.segment_words(samples, segment)
+        except (AlignmentError, LanguageError):
+            spans = split_words(segment.text, segment.language)
+            words = [Word(span.text, None, None) for span in spans]
+        moved = [word.moved(segment.start).in_milliseconds() for word in words]
+        return replace(segment, words=tuple(_with_confidences(moved, segment)))
+
+
+def _with_confidences(words: list[Word], segment: Segment) -> list[Word]:
+    """Placed words with the chances that they are right, instead of those of their places.
+
+    Aligners may cut other words than the transcript's chances are of (Japanese and Korean); such a
+    word has the lowest chance of those that lie in it or reach into it.
+    """
+    scores = segment.word_confidences
+    if not scores:
+        return words
+    letters = [chance for text, chance in scores for _ in text]
+    spelled = "".join(text for text, _ in scores)
+    if spelled != "".join(word.text for word in words):
+        return [replace(word, confidence=None) for word in words]
+    placed, begin = [], 0
+    for word in words:
+        end = begin + len(word.text)
+        known = [chance for chance in letters[begin:end] if chance is not None]
+        sure = min(known) if len(known) == len(word.text) > 0 else None
+        placed.append(replace(word, confidence=sure))
+        begin = end
+    return placed
+
+
+def ctc_alignment(
+    backend: TorchBackend,
+    config: AutCtcConfig | QwenAsrConfig,
+    tokenizer: Tokenizer,
+    directory: Path,
+    transcribes: bool = False,
+) -> CtcAlignment:
+    """Alignment by a model's own CTC head.
+
+    Args:
+        backend: runs the model.
+        config: its shapes.
+        tokenizer: its vocabulary.
+        directory: where a Qwen3-ASR model may have a head beside its weights.
+        transcribes: whether the model also writes the segments whose words it places.
+
+    Raises:
+        UnsupportedOption: the model has no CTC head.
+        ConfigError: tokenizer and config do not belong together.
+    """
+    check_vocabulary(config, tokenizer)
+    if isinstance(config, AutCtcConfig):
+        return CtcAlignment(backend, config, tokenizer, transcribes)
+    scoring = with_ctc_head(backend, directory)
+    if scoring is None:
+        raise UnsupportedOption(
+            "Times of words need a forced aligner or a model with a CTC head",
+            "this model is neither",
+            "name an aligner (--aligner when transcribing)",
+        )
+    return CtcAlignment(scoring, config, tokenizer, transcribes)

@@ -1,0 +1,283 @@
+"""Words in time by a CTC head: the best path through the trellis of the text's units.
+
+Source: Kürzinger et al., "CTC-segmentation of large corpora for German end-to-end speech
+recognition" (2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from auris.audio.features import log_mel
+from auris.audio.segmentation import split
+from auris.backends.base import Backend
+from auris.checkpoints.validation import check_language
+from auris.config import AutCtcConfig, QwenAsrConfig, token_border
+from auris.decoding.ctc import CtcPath, forced, frames_needed
+from auris.errors import AlignmentError
+from auris.recognition.fallback import check_scores
+from auris.text.normalize import spoken
+from auris.text.tokenizer import Tokenizer
+from auris.text.words import WordSpan, split_words
+from auris.types import SAMPLE_RATE, Samples, Segment, Word
+
+__all__ = ["LINGER", "MOST_SHARED", "CtcAlignment", "Spelling", "spell", "spell_ids"]
+
+MOST_SHARED = 3
+"""A unit that more words share than this places none of them."""
+
+LINGER = 0.08
+"""Seconds that a word goes on behind the frame of its last unit: the score of a unit is highest
+where it is recognized, one frame before it is over. `auris benchmark words` measures it."""
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A text in the units of a model.
+
+    Attributes:
+        ids: the units.
+        words: what is to be placed.
+        sharers: for every unit the indices of the words whose letters it writes; none for a unit
+            of punctuation alone.
+    """
+
+    ids: tuple[int, ...]
+    words: tuple[str, ...]
+    sharers: tuple[tuple[int, ...], ...]
+
+
+def spell(tokenizer: Tokenizer, text: str, language: str | None) -> Spelling:
+    """A text in the units of a vocabulary, as a whole where it can write all of it.
+
+    Where it cannot, as a vocabulary of lower-case letters cannot write "Hello!", word by word, each
+    as it is or as it is spoken. A word that cannot be written either way has no units.
+
+    Raises:
+        MissingExtra: the language's words need a package that is not installed.
+        UsageError: the text is no valid Unicode.
+    """
+    text = tokenizer.normalized(text)
+    spans = split_words(text, language)
+    ids = tokenizer.encode(text)
+    if _bytes(tokenizer, ids) == text.encode():
+        return _spelling(tokenizer, ids, text, spans)
+    written = [_writable(tokenizer, span.text) for span in spans]
+    ids = [unit for units in written for unit in units]
+    owners = [(word,) for word, units in enumerate(written) for _ in units]
+    return Spelling(tuple(ids), tuple(span.text for span in spans), tuple(owners))
+
+
+def spell_ids(tokenizer: Tokenizer, ids: Sequence[int], language: str | None) -> Spelling | None:
+    """Units that a model has written itself, with the words that they write; None where they end
+    in half a character.
+
+    Raises:
+        MissingExtra: as for `spell`.
+    """
+    try:
+        text = _bytes(tokenizer, ids).decode()
+    except UnicodeDecodeError:
+        return None
+    return _spelling(tokenizer, ids, text, split_words(text, language))
+
+
+def _piece(tokenizer: Tokenizer, unit: int) -> bytes:
+    piece = tokenizer.piece(unit)
+    return piece.encode() if isinstance(piece, str) else piece
+
+
+def _bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
+    return b"".join(_piece(tokenizer, unit) for unit in ids)
+
+
+def _writable(tokenizer: Tokenizer, word: str) -> list[int]:
+    """Units of a word as it is or as it is spoken; none where they write something else."""
+    for spelled in (word, spoken(word)):
+        if spelled:
+            ids = tokenizer.encode(spelled)
+            if tokenizer.decode(ids) == spelled:
+                return ids
+    return []
+
+
+def _spelling(
+    tokenizer: Tokenizer, ids: Sequence[int], text: str, spans: Sequence[WordSpan]
+) -> Spelling:
+    """Units whose bytes are those of the text, each with the words that it reaches into."""
+    places = [0]
+    for letter in text:
+        places.append(places[-1] + len(letter.encode()))
+    words = [(places[span.start], places[span.end]) for span in spans]
+    sharers, begin, following = [], 0, 0
+    for unit in ids:
+        end = begin + len(_piece(tokenizer, unit))
+        while following < len(words) and words[following][1] <= begin:
+            following += 1
+        reached = following
+        while reached < len(words) and words[reached][0] < end:
+            reached += 1
+        shared = range(following, reached)
+        sharers.append(tuple(w for w in shared if max(words[w][0], begin) < min(words[w][1], end)))
+        begin = end
+    return Spelling(tuple(ids), tuple(span.text for span in spans), tuple(sharers))
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """A recording as CTC hears it.
+
+    Attributes:
+        logprobs: [N, K] of the classes that were asked for.
+        begins, ends: seconds of every frame; they follow each other without overlap.
+    """
+
+    logprobs: Tensor
+    begins: list[float]
+    ends: list[float]
+
+
+class CtcAlignment:
+    """Places words by a model with a CTC head.
+
+    Args:
+        backend: runs the model; it gives CTC scores.
+        config: the model's shapes.
+        tokenizer: its text units.
+        transcribes: whether this model also writes the segments whose words are placed, so that
+            their tokens are its units. Tokens of another model mean other units, or none.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        config: AutCtcConfig | QwenAsrConfig,
+        tokenizer: Tokenizer,
+        transcribes: bool = False,
+    ) -> None:
+        self.backend = backend
+        self.config = config
+        self.tokenizer = tokenizer
+        self.transcribes = transcribes
+        self.blank = config.blank if isinstance(config, AutCtcConfig) else config.decoder.vocab
+
+    def check(self, language: str | None) -> None:
+        """Refuse a language that the model does not write.
+
+        Raises:
+            UnsupportedOption: it writes another.
+        """
+        if isinstance(self.config, AutCtcConfig):
+            check_language(self.config, language)
+
+    def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
+        """The words of a text that is said in a recording.
+
+        Args:
+            samples: float32 [S] of any length.
+            text: what is said.
+            language: English name, or None for one that is not known.
+
+        Raises:
+            AlignmentError: the recording is too short for so many units.
+            MissingExtra, UsageError: see `spell`.
+        """
+        return self._place(samples, spell(self.tokenizer, text, self._language(language)))
+
+    def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
+        """The words of a piece that was transcribed; arguments and errors as of `words`.
+
+        What the head has written itself is placed in its own units, which need not be those that
+        its text would be cut into. The text of another model is written in the head's units first.
+        """
+        if self.transcribes and isinstance(self.config, AutCtcConfig):
+            language = self._language(segment.language)
+            spelling = spell_ids(self.tokenizer, segment.tokens, language)
+            if spelling is not None:
+                return self._place(samples, spelling)
+        return self.words(samples, segment.text, segment.language)
+
+    def _language(self, language: str | None) -> str | None:
+        return self.config.language if isinstance(self.config, AutCtcConfig) else language
+
+    def _place(self, samples: Samples, spelling: Spelling) -> list[Word]:
+        if not spelling.ids:
+            return [Word(word, None, None) for word in spelling.words]
+        classes = sorted(set(spelling.ids))
+        columns = {unit: column for column, unit in enumerate(classes)}
+        frames = self._hear(samples, [*classes, self.blank])
+        check_scores([float(frames.logprobs.sum())])
+        path = forced(frames.logprobs, [columns[unit] for unit in spelling.ids], len(classes))
+        if path is None:
+            raise AlignmentError(
+                "A text has to be short enough for its recording",
+                f"it needs {frames_needed(spelling.ids)} frames of 80 ms and there are "
+                f"{len(frames.logprobs)}",
+                "check that text and recording belong together",
+            )
+        return _words(spelling, path, frames)
+
+    def _hear(self, samples: Samples, classes: Sequence[int]) -> _Frames:
+        """Scores of some classes, the recording cut as for transcribing."""
+        logprobs, begins, ends = [], [], []
+        for chunk in split([samples]):
+            mel = log_mel(chunk.samples, self.config.frontend, self.config.encoder.mel_bins)
+            (logits,) = self.backend.ctc_logits(self.backend.encode([mel]))
+            logprobs.append(logits.log_softmax(-1)[:, list(classes)].cpu())
+            start, seconds = chunk.start / SAMPLE_RATE, len(chunk.samples) / SAMPLE_RATE
+            borders = [min(token_border(index), seconds) for index in range(len(logits))]
+            begins += [start + border for border in borders]
+            # The last frame reaches to the end, since nothing follows it.
+            ends += [start + border for border in [*borders[1:], seconds]]
+        return _Frames(torch.cat(logprobs), begins, ends)
+
+
+@dataclass
+class _DraftWord:
+    """A word that is being placed: its share of every unit that writes it."""
+
+    spans: list[tuple[float, float]]
+    logprobs: list[float]
+    shared: int = 1
+
+    def finish(self, text: str) -> Word:
+        if not self.spans:
+            return Word(text, None, None)
+        confidence = math.exp(math.fsum(self.logprobs) / len(self.logprobs))
+        if self.shared > MOST_SHARED:
+            return Word(text, None, None, confidence)
+        return Word(text, self.spans[0][0], self.spans[-1][1], confidence, self.shared > 1)
+
+
+def _words(spelling: Spelling, path: CtcPath, frames: _Frames) -> list[Word]:
+    """Words from the frames of their units; a unit of several words is divided evenly."""
+    drafts = [_DraftWord([], []) for _ in spelling.words]
+    for unit, sharers in enumerate(spelling.sharers):
+        if not sharers:
+            continue
+        begin, end = frames.begins[path.first[unit]], frames.ends[path.last[unit]]
+        step = (end - begin) / len(sharers)
+        steps = [*(begin + n * step for n in range(len(sharers))), end]
+        for word, span in zip(sharers, pairwise(steps), strict=True):
+            drafts[word].spans.append(span)
+            drafts[word].logprobs.append(path.logprobs[unit])
+            drafts[word].shared = max(drafts[word].shared, len(sharers))
+    words = [draft.finish(text) for draft, text in zip(drafts, spelling.words, strict=True)]
+    return _lengthened(words, frames.ends[-1])
+
+
+def _lengthened(words: list[Word], end: float) -> list[Word]:
+    """Words that end `LINGER` later, unless the next one begins or the recording ends before."""
+    following = end
+    for place in reversed(range(len(words))):
+        word = words[place]
+        if word.start is not None and word.end is not None:
+            words[place] = replace(word, end=max(word.end, min(word.end + LINGER, following)))
+            following = word.start
+    return words

@@ -1,0 +1,325 @@
+"""Whole model directories: weights, configs, tokenizer and template, in any layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from auris.audio.features import HOP, MIN_SAMPLES, WINDOW
+from auris.checkpoints.atomic import new_directory
+from auris.checkpoints.calibration import Calibration, load_calibration, save_calibration
+from auris.checkpoints.config_writer import to_json
+from auris.checkpoints.configs import read_generation
+from auris.checkpoints.ctc_head import load_ctc_head, save_ctc_head
+from auris.checkpoints.inference_defaults import (
+    InferenceDefaults,
+    load_inference_defaults,
+    save_inference_defaults,
+)
+from auris.checkpoints.layouts import LayoutName
+from auris.checkpoints.load import load_weights, open_checkpoint
+from auris.checkpoints.save import SHARD_BYTES, save_weights
+from auris.checkpoints.validation import check_vocabulary, stop_ids
+from auris.config import CHUNK_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig, token_budget
+from auris.errors import ConfigError, UsageError
+from auris.text.languages import LANGUAGES
+from auris.text.prompt import (
+    ALIGNER_TEMPLATE,
+    AUDIO_END,
+    AUDIO_PAD,
+    AUDIO_START,
+    CHAT_TEMPLATE,
+    END_OF_TEXT,
+    TURN_END,
+)
+from auris.text.tokenizer import Tokenizer
+from auris.types import SAMPLE_RATE
+
+__all__ = ["Parts", "config_json", "convert", "export", "write_besides"]
+
+REFERENCE_CLIP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a directory is written from, besides its weights; `dtype` is theirs."""
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    dtype: torch.dtype
+    generation: Mapping[str, Any]
+    ctc_head: nn.Linear | None
+    calibration: Calibration | None
+    traits: InferenceDefaults
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _ids(tokenizer: Tokenizer) -> dict[str, int]:
+    return {text: token.id for text, token in tokenizer.added.items()}
+
+
+def _generation(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Greedy decoding that ends at the tokenizer's stop tokens.
+
+    Programs that do not know our token budgets would stop after 20 tokens, so the budget of the
+    longest clip that their processors are made for is written. Our own follows each piece.
+    """
+    ids = _ids(tokenizer)
+    stops = [ids[token] for token in (END_OF_TEXT, TURN_END) if token in ids]
+    if not stops:
+        return {}
+    return {
+        "eos_token_id": stops,
+        "pad_token_id": stops[-1],
+        "do_sample": False,
+        "max_new_tokens": token_budget(REFERENCE_CLIP_SECONDS),
+    }
+
+
+def _feature_extractor(bins: int) -> dict[str, Any]:
+    return {
+        "dither": 0.0,
+        "feature_size": bins,
+        "hop_length": HOP,
+        "n_fft": WINDOW,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": True,
+        "sampling_rate": SAMPLE_RATE,
+        "chunk_length": REFERENCE_CLIP_SECONDS,
+    }
+
+
+def _tokenizer_config(tokenizer: Tokenizer, processor: str) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "processor_class": processor,
+        "add_prefix_space": False,
+        "added_tokens_decoder": {
+            str(token.id): {
+                "content": text,
+                "lstrip": False,
+                "normalized": False,
+                "rstrip": False,
+                "single_word": False,
+                "special": token.special,
+            }
+            for text, token in tokenizer.added_without_gaps().items()
+        },
+        "audio_token": AUDIO_PAD,
+        "audio_bos_token": AUDIO_START,
+        "audio_eos_token": AUDIO_END,
+        "model_specific_special_tokens": {
+            "audio_token": AUDIO_PAD,
+            "audio_bos_token": AUDIO_START,
+            "audio_eos_token": AUDIO_END,
+        },
+        "bos_token": None,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": TURN_END,
+        "errors": "replace",
+        "model_max_length": 131072,
+        "pad_token": END_OF_TEXT,
+        "split_special_tokens": False,
+        "unk_token": None,
+    }
+
+
+def _write_vocabulary(out: Path, tokenizer: Tokenizer) -> None:
+    """vocab.json, merges.txt and tokenizer_config.json; parsed in a third of tokenizer.json's time.
+
+    Raises:
+        ConfigError: these files have no words for how the tokenizer cuts text.
+    """
+    if not tokenizer.cuts_like_qwen2:
+        raise ConfigError(
+            "vocab.json and merges.txt hold a Qwen2 vocabulary only",
+            "this tokenizer cuts text in another way",
+            "write the hf or native layout",
+        )
+    model = json.loads(tokenizer.core.to_str())["model"]
+    (out / "vocab.json").write_text(
+        json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8"
+    )
+    merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    (out / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    _write_json(out / "tokenizer_config.json", _tokenizer_config(tokenizer, "Qwen3ASRProcessor"))
+
+
+def _write_native(out: Path, parts: Parts) -> None:
+    if parts.tokenizer.cuts_like_qwen2:
+        _write_vocabulary(out, parts.tokenizer)
+    else:
+        (out / "tokenizer.json").write_text(parts.tokenizer.to_json(), encoding="utf-8")
+
+
+def _template(config: ModelConfig) -> str:
+    return ALIGNER_TEMPLATE if isinstance(config, AlignerConfig) else CHAT_TEMPLATE
+
+
+def _write_hf(out: Path, parts: Parts) -> None:
+    (out / "tokenizer.json").write_text(parts.tokenizer.to_json(), encoding="utf-8")
+    (out / "chat_template.jinja").write_text(_template(parts.config), encoding="utf-8")
+    _write_json(
+        out / "tokenizer_config.json", _tokenizer_config(parts.tokenizer, "Qwen3ASRProcessor")
+    )
+    extractor = {
+        **_feature_extractor(parts.config.encoder.mel_bins),
+        "feature_extractor_type": "Qwen3ASRFeatureExtractor",
+        "min_length": MIN_SAMPLES,
+        "n_window": CHUNK_FRAMES // 2,
+    }
+    processor: dict[str, Any] = {
+        "feature_extractor": extractor,
+        "processor_class": "Qwen3ASRProcessor",
+    }
+    if isinstance(parts.config, AlignerConfig):
+        processor["timestamp_segment_time"] = parts.config.segment_ms
+    _write_json(out / "processor_config.json", processor)
+
+
+def _write_published(out: Path, parts: Parts) -> None:
+    _write_vocabulary(out, parts.tokenizer)
+    _write_json(
+        out / "preprocessor_config.json",
+        {
+            **_feature_extractor(parts.config.encoder.mel_bins),
+            "feature_extractor_type": "WhisperFeatureExtractor",
+            "n_samples": REFERENCE_CLIP_SECONDS * SAMPLE_RATE,
+            "nb_max_frames": REFERENCE_CLIP_SECONDS * SAMPLE_RATE // HOP,
+            "processor_class": "Qwen3ASRProcessor",
+        },
+    )
+    _write_json(out / "chat_template.json", {"chat_template": _template(parts.config)})
+
+
+_WRITERS = {"native": _write_native, "hf": _write_hf, "published": _write_published}
+
+
+def config_json(layout: LayoutName, parts: Parts) -> dict[str, Any]:
+    """config.json of a directory."""
+    dtype = str(parts.dtype).removeprefix("torch.")
+    config = to_json(parts.config, layout, dtype, _ids(parts.tokenizer))
+    if layout == "published" and isinstance(parts.config, QwenAsrConfig):
+        config["support_languages"] = list(LANGUAGES.values())
+    return config
+
+
+def write_besides(out: Path, layout: LayoutName, parts: Parts, config: Mapping[str, Any]) -> None:
+    """Everything of a model directory but its weights."""
+    _write_json(out / "config.json", config)
+    _WRITERS[layout](out, parts)
+    if parts.ctc_head is not None:
+        save_ctc_head(parts.ctc_head, parts.config, parts.dtype, out)
+    if parts.calibration is not None:
+        save_calibration(parts.calibration, out)
+    if parts.traits != InferenceDefaults():
+        save_inference_defaults(parts.traits, out)
+    if parts.generation:
+        _write_json(out / "generation_config.json", parts.generation)
+    # Weight files come readable by their owner only; the others have what the user's mask allows.
+    for path in out.glob("*.safetensors"):
+        path.chmod((out / "config.json").stat().st_mode)
+
+
+def export(
+    model: nn.Module,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    out: str | Path,
+    *,
+    layout: LayoutName = "native",
+    dtype: torch.dtype = torch.float16,
+    generation: Mapping[str, Any] | None = None,
+    ctc_head: nn.Linear | None = None,
+    calibration: Calibration | None = None,
+    traits: InferenceDefaults | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Path:
+    """Write a whole model directory; it appears under its name only when it is complete.
+
+    Args:
+        model: a module built from `config`.
+        tokenizer: its vocabulary.
+        out: the directory to make; it must not exist or be empty.
+        layout: "published", "hf" or "native".
+        dtype: type of the written weights.
+        generation: content of generation_config.json; greedy decoding by default.
+        ctc_head: a head on the audio embeddings of a Qwen3-ASR model; it goes into a file of its
+            own and changes no other.
+        calibration: what the model's probabilities are worth, for a file of its own.
+        traits: what the model was made for, for a file of its own.
+        shard_bytes: largest weight file.
+
+    Raises:
+        UsageError: the directory exists and is not empty, or cannot be written.
+        ConfigError: the layout cannot hold this model, or the model has no place for a CTC head.
+        TensorError: a weight is too large for the dtype, or the CTC head is misshapen.
+    """
+    if layout not in _WRITERS:
+        raise UsageError(
+            f"The layout has to be {', '.join(_WRITERS)}", f"{layout!r} was asked", "choose one"
+        )
+    if generation is None:
+        generation = _generation(tokenizer) if isinstance(config, QwenAsrConfig) else {}
+    parts = Parts(
+        config, tokenizer, dtype, generation, ctc_head, calibration, traits or InferenceDefaults()
+    )
+    content = config_json(layout, parts)
+    with new_directory(out) as draft:
+        save_weights(model, config, layout, dtype, draft, shard_bytes)
+        write_besides(draft, layout, parts, content)
+    return Path(out)
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    layout: LayoutName,
+    *,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Path:
+    """Write a checkpoint anew in another layout.
+
+    Args:
+        source: a model directory in any layout.
+        out: the directory to make.
+        layout: the layout to write.
+        dtype: type of the written weights, by default as stored.
+
+    Raises:
+        CheckpointError, TokenizerError: the source cannot be read.
+        UsageError, ConfigError: see `export`.
+    """
+    checkpoint = open_checkpoint(source)
+    tokenizer = Tokenizer.from_directory(checkpoint.directory)
+    check_vocabulary(checkpoint.config, tokenizer)
+    generation = read_generation(checkpoint.directory)
+    if isinstance(checkpoint.config, QwenAsrConfig):
+        stop_ids(checkpoint.config, generation)
+    cpu = torch.device("cpu")
+    model = load_weights(checkpoint, cpu, lambda stored: dtype or stored)
+    written = next(model.parameters()).dtype
+    return export(
+        model,
+        checkpoint.config,
+        tokenizer,
+        out,
+        layout=layout,
+        dtype=written,
+        generation=generation,
+        ctc_head=load_ctc_head(checkpoint.directory, checkpoint.config, cpu),
+        calibration=load_calibration(checkpoint.directory),
+        traits=load_inference_defaults(checkpoint.directory),
+        shard_bytes=shard_bytes,
+    )

@@ -1,0 +1,178 @@
+"""What this machine offers, and whether a checkpoint is sound."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from auris import __version__
+from auris.backends import native
+from auris.backends.quant import swap
+from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
+from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
+from auris.checkpoints.hub import bundled_models
+from auris.checkpoints.load import (
+    Checkpoint,
+    Files,
+    Model,
+    build,
+    hollow,
+    load_weights,
+    open_checkpoint,
+    weight_files,
+)
+from auris.checkpoints.packed import load_packed
+from auris.checkpoints.validation import check_vocabulary
+from auris.config import AlignerConfig, AutCtcConfig
+from auris.errors import AurisError, TensorError
+from auris.recognition.load import make_recognizer
+from auris.recognition.qwen import QwenRecognizer
+from auris.text.prompt import CONTROL_TOKENS
+from auris.text.tokenizer import Tokenizer
+
+__all__ = ["Finding", "check_model", "environment"]
+
+PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soxr")
+MOST_NAMED = 4
+"""Tensors that an error names."""
+
+NUMBERS_AT_ONCE = 1 << 24
+
+EXTRAS = ("huggingface_hub", "transformers", "jiwer", "whisper-normalizer", "nagisa", "soynlp")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `ok` is None where there is nothing to judge."""
+
+    what: str
+    found: str
+    ok: bool | None = None
+
+
+def _versions(names: tuple[str, ...]) -> str:
+    def version(name: str) -> str:
+        try:
+            return f"{name} {importlib.metadata.version(name)}"
+        except importlib.metadata.PackageNotFoundError:
+            return f"{name} (not installed)"
+
+    return ", ".join(version(name) for name in names)
+
+
+def environment() -> Iterator[Finding]:
+    """The machine and the installation."""
+    yield Finding("auris", f"{__version__}, python {platform.python_version()} ({sys.platform})")
+    yield Finding("packages", _versions(PACKAGES))
+    yield Finding("extras", _versions(EXTRAS))
+    yield Finding("devices", ", ".join(available_devices()))
+    for device in available_devices():
+        for name, stored in DTYPES.items():
+            computed = str(pick_dtype("auto", pick_device(device), stored)).removeprefix("torch.")
+            as_stored = computed == name
+            found = "computed as stored" if as_stored else f"computed in {computed} by default"
+            yield Finding(f"{device} {name}", found)
+    capability = torch.backends.cpu.get_cpu_capability()
+    yield Finding(
+        "cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"
+    )
+    yield Finding("int8 and int4", _step())
+    yield Finding("bundled models", ", ".join(bundled_models()) or "none")
+
+
+def _step() -> str:
+    """What runs packed models here."""
+    if native.available():
+        return f"native step, {native.instructions()}"
+    return f"PyTorch step, which is slower ({native.missing()})"
+
+
+def check_model(directory: str | Path) -> Iterator[Finding]:
+    """A checkpoint's config, names, shapes and tokens; each check needs those before it.
+
+    Yields:
+        findings, the first failed one last.
+    """
+    stage = "config"
+    try:
+        checkpoint = open_checkpoint(directory)
+        kind = type(checkpoint.config).__name__
+        yield Finding(stage, f"{kind} in the {checkpoint.layout} layout", True)
+        stage = "files"
+        files = weight_files(checkpoint.directory)
+        yield Finding(stage, ", ".join(file.name for file in files), True)
+        stage = "tensors"
+        model = _as_stored(checkpoint)
+        yield Finding(stage, _tensors(checkpoint, model), True)
+        stage = "tokens"
+        yield Finding(stage, _tokens(checkpoint, model), True)
+    except AurisError as error:
+        yield Finding(stage, error.sentence, False)
+
+
+def _as_stored(checkpoint: Checkpoint) -> Model:
+    cpu = torch.device("cpu")
+    if checkpoint.quantization is None:
+        return load_weights(checkpoint, cpu, lambda stored: stored)
+    return load_packed(checkpoint, checkpoint.quantization, lambda stored: stored, swap)
+
+
+def _tensors(checkpoint: Checkpoint, model: Model) -> str:
+    weights = list(model.parameters())
+    count = sum(weight.numel() for weight in hollow(lambda: build(checkpoint.config)).parameters())
+    quantization = checkpoint.quantization
+    kind = str(weights[0].dtype).removeprefix("torch.")
+    dtype = kind if quantization is None else f"{quantization.dtype}, the rest {kind}"
+    head = load_ctc_head(checkpoint.directory, checkpoint.config, torch.device("cpu"))
+    besides = "" if head is None else "; a CTC head besides"
+    _check_finite(checkpoint)
+    return f"{len(weights)} tensors, {count / 1e6:.1f} million parameters, {dtype}{besides}"
+
+
+def _check_finite(checkpoint: Checkpoint) -> None:
+    """Refuse weights that are no numbers, by their names in the files.
+
+    Raises:
+        TensorError: there are some.
+    """
+    head = checkpoint.directory / CTC_HEAD
+    groups = [weight_files(checkpoint.directory), [head] if head.exists() else []]
+    wrong: list[str] = []
+    for paths in groups:
+        with ExitStack() as stack:
+            files = Files(stack, paths)
+            wrong += [f"{n} ({files.file(n)})" for n in files.where if not _finite(files.tensor(n))]
+    if wrong:
+        raise TensorError(
+            "Weights have to be finite numbers",
+            f"there are NaN or infinite ones in {', '.join(wrong[:MOST_NAMED])}"
+            + (f" and {len(wrong) - MOST_NAMED} more tensors" if len(wrong) > MOST_NAMED else ""),
+            "fetch the checkpoint anew, or export an earlier one of the run that wrote it",
+        )
+
+
+def _finite(tensor: Tensor) -> bool:
+    return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(NUMBERS_AT_ONCE))
+
+
+def _tokens(checkpoint: Checkpoint, model: Model) -> str:
+    tokenizer = Tokenizer.from_directory(checkpoint.directory)
+    check_vocabulary(checkpoint.config, tokenizer)
+    if isinstance(checkpoint.config, AutCtcConfig):
+        return f"{tokenizer.size} units"
+    ids = ", ".join(f"{t} {tokenizer.added[t].id}" for t in CONTROL_TOKENS if t in tokenizer.added)
+    if isinstance(checkpoint.config, AlignerConfig):
+        return ids
+    recognizer = make_recognizer(TorchBackend(model), checkpoint, tokenizer)
+    assert isinstance(recognizer, QwenRecognizer)
+    stops = ", ".join(str(stop) for stop in sorted(recognizer.stops))
+    return f"{ids}; stops at {stops}"

@@ -1,0 +1,441 @@
+"""Layer by layer and text by text against transformers, the reference implementation.
+
+Both run the same weights in float32 on the same clip. `Parity.compare` compares every stage that
+has a counterpart, so that a difference names the layer in which it begins; `Parity.agree` compares
+what users see, the transcript of a whole recording.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from auris.audio.features import log_mel
+from auris.audio.io import load
+from auris.audio.segmentation import split
+from auris.backends.torch import TorchBackend
+from auris.checkpoints.export import convert
+from auris.checkpoints.load import open_checkpoint
+from auris.config import token_budget
+from auris.decoding.loop import Request, Step, decode
+from auris.errors import MissingExtra, UnsupportedOption
+from auris.models.qwen_asr import Prompted, QwenAsr
+from auris.pipeline import AsrPipeline
+from auris.recognition.load import load_model, make_recognizer
+from auris.recognition.qwen import QwenRecognizer
+from auris.text.prompt import prompt_ids
+from auris.text.reply import Reply, parse_reply
+from auris.text.words import join_texts
+from auris.types import SAMPLE_RATE, Samples, Segment
+
+__all__ = [
+    "LOGIT_LIMIT",
+    "TIE_GAP",
+    "Agreement",
+    "Parity",
+    "ParityRow",
+    "Verdict",
+    "compare_states",
+    "comparison_clip",
+    "first_difference",
+    "noise_clip",
+    "token_difference",
+]
+
+LOGIT_LIMIT = 1e-4
+"""Largest difference of any state or logit in float32, whatever the batch, kernel or chunking."""
+
+STATE_EPS = 16
+"""Rounding steps of float32 by which states of the first stage may differ, of their largest value.
+
+Both implementations round sums of a different order, so the error of a stage is some rounding
+steps (2**-23) of the largest value that goes into its sums. Errors of stages are independent and
+add up as the square root of their number: stage n may differ by `STATE_EPS * sqrt(n)` steps.
+Measured are up to 4.9 steps at stage 1 and 14 at stage 8 (random weights), and 4.7 at stage 14
+(`tiny`), while one weight matrix that is rounded to bfloat16 gives thousands. A residual stream
+may hold one value that is far larger than the others; their errors show in the stages behind a
+norm, which are as small as what the next matrix sees.
+"""
+
+COSINE_LIMIT = 0.99999
+MEL_LIMIT = 1e-5
+"""Largest difference of a mel value; a mean square of 1e-10."""
+
+EPS = torch.finfo(torch.float32).eps
+
+COMPARISON_SECONDS = 12.37
+PEAK = 0.9
+
+TIE_GAP = 2e-4
+"""Two best logits nearer than this are a tie: rounding decides between them."""
+
+Verdict = Literal["identical", "tie", "different"]
+"""How two transcripts compare, the best first."""
+
+VERDICTS: tuple[Verdict, ...] = ("identical", "tie", "different")
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """One comparison.
+
+    Attributes:
+        stage: what was compared.
+        error: largest absolute difference, or the number of differing tokens or texts.
+        cosine: of the two flattened values; 1 for tokens and texts.
+        ok: whether they agree within the stated limits.
+        note: what a reader should know besides.
+        size: largest absolute value of the reference; 0 for tokens and texts.
+        limit: largest difference that is allowed; 0 for tokens and texts.
+    """
+
+    stage: str
+    error: float
+    cosine: float
+    ok: bool
+    note: str = ""
+    size: float = 0.0
+    limit: float = 0.0
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A recording's transcripts, or a piece's, by both implementations.
+
+    Attributes:
+        verdict: "identical" where tokens, language and text are; "tie" where tokens part for the
+            first time between two best logits nearer than `TIE_GAP`; else "different".
+        ours, theirs: the texts.
+        seconds: length of the audio.
+        tokens: how many tokens ours has.
+        note: where and how they part.
+    """
+
+    verdict: Verdict
+    ours: str
+    theirs: str
+    seconds: float
+    tokens: int
+    note: str = ""
+
+
+def compare_states(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[ParityRow]:
+    """Rows for the outputs of stages, in their order, by the rule of `STATE_EPS`."""
+    rows = []
+    for number, (stage, states) in enumerate(ours.items(), 1):
+        size = float(theirs[stage].abs().max())
+        limit = STATE_EPS * math.sqrt(number) * EPS * size
+        rows.append(_row(stage, states, theirs[stage], limit))
+    return rows
+
+
+def _row(stage: str, ours: Tensor, theirs: Tensor, limit: float) -> ParityRow:
+    if ours.shape != theirs.shape:
+        return ParityRow(
+            stage, float("inf"), 0.0, False, f"{list(ours.shape)}, {list(theirs.shape)}"
+        )
+    error = float((ours - theirs).abs().max())
+    cosine = float(
+        torch.cosine_similarity(ours.flatten().double(), theirs.flatten().double(), dim=0)
+    )
+    size = float(theirs.abs().max())
+    ok = error <= limit and cosine > COSINE_LIMIT
+    return ParityRow(stage, error, cosine, ok, size=size, limit=limit)
+
+
+def noise_clip(seconds: float, seed: int = 0) -> Samples:
+    """Noise whose loudness wanders, for comparisons without a recording: float32 [S]."""
+    generator = torch.Generator().manual_seed(seed)
+    count = round(seconds * SAMPLE_RATE)
+    loudness = torch.linspace(0.0, 6.0 * seconds, count).sin().abs()
+    samples: Samples = (0.1 * loudness * torch.randn(count, generator=generator)).numpy()
+    return samples
+
+
+def comparison_clip() -> Samples:
+    """The sound that implementations are compared on where no recording is given: float32 [S].
+
+    A gliding voice and noise, with a peak near full scale. The last second is a partial one, so
+    that padding is compared, too.
+    """
+    noise = torch.from_numpy(noise_clip(COMPARISON_SECONDS))
+    time = torch.arange(len(noise), dtype=torch.float64) / SAMPLE_RATE
+    phase = math.tau * (140 * time + 8 * (4 * time).sin())
+    voice = sum((number * phase).cos() / number for number in range(1, 20))
+    sound = noise + 0.1 * (1 + (3 * time).sin()) * voice
+    samples: Samples = (PEAK * sound / sound.abs().max()).float().numpy()
+    return samples
+
+
+def first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
+    """Index of the first token that is not the same, the end counting as one; None for equals."""
+    pairs = enumerate(zip_longest(ours, theirs))
+    return next((place for place, (one, other) in pairs if one != other), None)
+
+
+def token_difference(steps: Sequence[Step], theirs: Sequence[int]) -> tuple[int | None, bool]:
+    """Where two greedy texts first differ, and whether that is a tie.
+
+    Args:
+        steps: ours, up to and including the final one.
+        theirs: ids without the stop token; cut where the budget ended.
+
+    Returns:
+        index of the first difference or None, and whether the two best logits there were nearer
+        than `TIE_GAP`.
+    """
+    first = first_difference(_tokens(steps), theirs)
+    return first, first is not None and steps[first].gap < TIE_GAP
+
+
+def _tokens(steps: Sequence[Step]) -> list[int]:
+    return [step.token for step in steps if step.token is not None]
+
+
+@contextmanager
+def _recorded(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Collects the outputs of modules while they run; batch axes of one are dropped."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, given: Any, output: Any) -> None:
+            tensor = output[0] if isinstance(output, tuple) else output
+            outputs[name] = tensor.detach().reshape(-1, tensor.shape[-1])
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(keep(name)).remove)
+        yield outputs
+
+
+def _our_modules(model: Prompted) -> dict[str, nn.Module]:
+    encoder, decoder = model.encoder, model.decoder
+    return {
+        **{f"encoder layer {i}": layer for i, layer in enumerate(encoder.layers)},
+        "encoder norm": encoder.norm,
+        "projector": model.projector,
+        **{f"decoder layer {i}": layer for i, layer in enumerate(decoder.layers)},
+        "decoder norm": decoder.norm,
+    }
+
+
+def _their_modules(model: Any) -> dict[str, nn.Module]:
+    tower, language = model.model.audio_tower, model.model.language_model
+    return {
+        **{f"encoder layer {i}": layer for i, layer in enumerate(tower.layers)},
+        "encoder norm": tower.ln_post,
+        "projector": model.model.multi_modal_projector,
+        **{f"decoder layer {i}": layer for i, layer in enumerate(language.layers)},
+        "decoder norm": language.norm,
+    }
+
+
+class Parity:
+    """One checkpoint in both implementations, float32 on the CPU.
+
+    Args:
+        model: a Qwen3-ASR model in any layout, named as for `AsrPipeline.from_pretrained`.
+            transformers reads the hf layout only, so another one is converted into a temporary
+            directory first.
+        threads: CPU threads of the whole process; torch's own choice by default.
+
+    Raises:
+        MissingExtra: transformers is not installed, or too old to know the model.
+        UnsupportedOption: the model is no Qwen3-ASR.
+        AurisError: the checkpoint cannot be loaded.
+    """
+
+    def __init__(self, model: str | Path | None, threads: int | None = None) -> None:
+        try:
+            from transformers import AutoProcessor, Qwen3ASRForConditionalGeneration
+        except ImportError:
+            raise MissingExtra(
+                "Comparing with the reference needs transformers 5.23 or newer",
+                "it is not installed, or older",
+                "run pip install 'auris-asr[reference]'",
+            ) from None
+        loaded = load_model(model, device="cpu", dtype="float32", threads=threads)
+        # The reference has no calibration by which a text could be judged no speech.
+        recognizer = make_recognizer(
+            loaded.backend, loaded.checkpoint, loaded.tokenizer, calibrated=False
+        )
+        self.pipeline = AsrPipeline.over(recognizer, loaded.found, loaded.backend)
+        if not isinstance(recognizer, QwenRecognizer):
+            raise UnsupportedOption(
+                "The reference knows Qwen3-ASR models only",
+                "this is an AuT model with a CTC head",
+                "choose a Qwen3-ASR model",
+            )
+        self.recognizer = recognizer
+        self.config = self.recognizer.config
+        self.backend: TorchBackend = self.pipeline.backend
+        assert isinstance(self.backend.model, QwenAsr)
+        self.model: QwenAsr = self.backend.model
+        with tempfile.TemporaryDirectory() as scratch:
+            source = self.pipeline.model.directory
+            if open_checkpoint(source).layout != "hf":
+                source = convert(source, Path(scratch) / "hf", "hf")
+            self.processor = AutoProcessor.from_pretrained(source)
+            loaded = Qwen3ASRForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+            self.reference = loaded.eval()
+
+    @torch.inference_mode()
+    def compare(
+        self,
+        samples: Samples,
+        language: str | None = None,
+        context: str = "",
+        max_new_tokens: int = 64,
+    ) -> list[ParityRow]:
+        """Every stage for one clip.
+
+        Args:
+            samples: float32 [S] at 16 kHz.
+            language: English name to force, or None.
+            context: words to expect.
+            max_new_tokens: how far to follow the greedy text.
+        """
+        inputs = self._inputs(samples, language, context)
+        mel = self._mel(samples)
+        heard = int(inputs["input_features_mask"].sum())
+        rows = [_row("mel", mel, inputs["input_features"][0, :, :heard], MEL_LIMIT)]
+        with _recorded(_our_modules(self.model)) as ours:
+            ids, prompt = self._prompt(mel, language, context)
+            ours["logits"] = self._logits(prompt)
+        with _recorded(_their_modules(self.reference)) as theirs:
+            theirs["logits"] = self.reference(**inputs).logits[0]
+        differing = sum(a != b for a, b in zip_longest(ids, inputs["input_ids"][0].tolist()))
+        rows.append(ParityRow("prompt", differing, 1.0, differing == 0))
+        rows += compare_states(ours, theirs)
+        steps = self._steps(prompt, max_new_tokens)
+        return [*rows, *self._texts(steps, self._generate(inputs, max_new_tokens), language)]
+
+    @torch.inference_mode()
+    def agree(self, source: str | Path) -> Agreement:
+        """Both transcripts of one recording, the model choosing the language.
+
+        Ours is made as of a model without traits. The reference, which takes a clip as a whole, is
+        given the pieces that we cut a long recording into, one at a time, with their token budgets.
+
+        Raises:
+            AudioError: the recording cannot be read.
+        """
+        transcript = self.pipeline.transcribe(source)
+        pieces = [chunk.samples for chunk in split([load(source).samples])]
+        pairs = list(zip(pieces, transcript.segments, strict=True))
+        parts = {ours.start: self._piece(samples, ours) for samples, ours in pairs}
+        theirs = join_texts(part.theirs for part in parts.values())
+        verdict = max((part.verdict for part in parts.values()), key=VERDICTS.index)
+        notes = [f"at {start:.1f} s: {part.note}" for start, part in parts.items() if part.note]
+        looped = any(_looped(ours) for ours in transcript.segments)
+        if verdict == "identical" and transcript.text != theirs and not looped:
+            verdict, notes = "different", ["every piece is the same, the whole text is not"]
+        tokens = sum(part.tokens for part in parts.values())
+        return Agreement(
+            verdict, transcript.text, theirs, transcript.seconds, tokens, "; ".join(notes)
+        )
+
+    def _piece(self, samples: Samples, ours: Segment) -> Agreement:
+        """Our transcript of a piece beside the reference's."""
+        seconds = len(samples) / SAMPLE_RATE
+        theirs = self._generate(self._inputs(samples), token_budget(seconds))
+        reply = self._reply(theirs)
+        looped = _looped(ours)
+        tokens = ours.retries[0].tokens if ours.retries else ours.tokens
+        first = first_difference(tokens, theirs[: len(tokens)] if looped else theirs)
+        if first is not None:
+            verdict, note = self._parting(samples, first, theirs)
+        elif looped:
+            # The reference goes on to its budget; what was tried first is the same.
+            verdict, note = "identical", "a loop, which only the reference goes on with"
+        elif (ours.text, ours.language) == (reply.text, reply.language):
+            verdict, note = "identical", ""
+        else:
+            verdict, note = "different", "the same tokens are read differently"
+        return Agreement(verdict, ours.text, reply.text, seconds, len(tokens), note)
+
+    def _parting(self, samples: Samples, first: int, theirs: list[int]) -> tuple[Verdict, str]:
+        """Whether tokens part by a tie at index `first`, and what there is to say about it."""
+        # A transcript does not keep the gaps between logits, so the piece is decoded again. Where
+        # that parts elsewhere or nowhere, it is the pipeline's doing and no tie.
+        _, prompt = self._prompt(self._mel(samples))
+        steps = self._steps(prompt, token_budget(len(samples) / SAMPLE_RATE))
+        again, tie = token_difference(steps, theirs)
+        if again != first:
+            return "different", f"token {first}, by the pipeline alone"
+        return "tie" if tie else "different", f"token {first}, gap {steps[first].gap:.2g}"
+
+    def _mel(self, samples: Samples) -> Tensor:
+        return log_mel(samples, self.config.frontend, self.config.encoder.mel_bins)
+
+    def _prompt(
+        self, mel: Tensor, language: str | None = None, context: str = ""
+    ) -> tuple[list[int], Tensor]:
+        """Ids [L] of our prompt, and its embeddings [L, hidden]."""
+        (states,) = self.backend.encode([mel])
+        ids = prompt_ids(self.recognizer.tokenizer, len(states), language, context)
+        return ids, self.backend.embed(ids, states)
+
+    def _logits(self, prompt: Tensor) -> Tensor:
+        """Our scores [L, vocab] at every position of a prompt."""
+        cache = self.backend.new_cache(1, len(prompt))
+        self.backend.admit(cache)
+        return self.backend.extend(cache, [prompt], positions="all")[0]
+
+    def _steps(self, prompt: Tensor, budget: int) -> list[Step]:
+        """Our greedy continuation."""
+        return list(decode(self.backend, [Request(0, prompt, budget)], self.recognizer.stops))
+
+    def _inputs(self, samples: Samples, language: str | None = None, context: str = "") -> Any:
+        """What the reference's processor makes of a request."""
+        return self.processor.apply_transcription_request(
+            samples,
+            language=language,
+            prompt=context,
+            processor_kwargs={"sampling_rate": SAMPLE_RATE},
+        )
+
+    def _generate(self, inputs: Any, budget: int) -> list[int]:
+        """The reference's greedy continuation, without the stop token."""
+        stops = sorted(self.recognizer.stops)
+        generated = self.reference.generate(
+            **inputs, do_sample=False, max_new_tokens=budget, eos_token_id=stops
+        )
+        ids: list[int] = generated[0, inputs["input_ids"].shape[1] :].tolist()
+        end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+        return ids[:end]
+
+    def _reply(self, ids: list[int]) -> Reply:
+        """What the reference reads in a continuation."""
+        decoded = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+        parsed = self.processor.parse_output(decoded)
+        return Reply(parsed["language"], parsed["transcription"])
+
+    def _texts(self, steps: list[Step], theirs: list[int], language: str | None) -> list[ParityRow]:
+        first, tie = token_difference(steps, theirs)
+        note = "" if first is None else f"first difference at token {first}"
+        tokens = ParityRow("tokens", 0.0 if first is None else 1.0, 1.0, first is None or tie, note)
+        if tie:
+            note = tokens.note + ", where the two best logits tie"
+            return [ParityRow("tokens", tokens.error, 1.0, True, note)]
+        ours = parse_reply(self.recognizer.tokenizer.decode(_tokens(steps)), language)
+        reply = self._reply(theirs)
+        same = ours.text == reply.text
+        same = same and (language is not None or ours.language == reply.language)
+        return [tokens, ParityRow("text", float(not same), 1.0, same)]
+
+
+def _looped(segment: Segment) -> bool:
+    """Whether a piece's first attempt was stopped, or given up."""
+    return segment.finish_reason == "loop" or bool(segment.retries)

@@ -1,0 +1,339 @@
+"""Transcripts, and words with their times, as text, JSON, tables, subtitles and lyrics."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+from auris.output.subtitles import Cue, CueStream, CueStyle, cues
+from auris.text.words import Joiner
+from auris.text.wrap import one_line
+from auris.types import Segment, Transcript, Word
+
+__all__ = [
+    "CUE_FORMATS",
+    "SEGMENT_WRITERS",
+    "WHOLE_FILES",
+    "WORD_WRITERS",
+    "WRITERS",
+    "JsonLinesWriter",
+    "SegmentFormatter",
+    "SrtWriter",
+    "TextWriter",
+    "TsvWriter",
+    "VttWriter",
+    "Writer",
+    "to_json",
+    "to_jsonl",
+    "to_lrc",
+    "to_srt",
+    "to_text",
+    "to_tsv",
+    "to_vtt",
+    "words_to_json",
+    "words_to_text",
+]
+
+Writer = Callable[[Transcript, str, CueStyle], str]
+"""Writes a transcript; the name of its recording and the style of cues are used by some."""
+
+STYLE = CueStyle()
+LRC_MARKS = str.maketrans("[]<>", "()\u2039\u203a")
+SRT_MARKS = str.maketrans("\\{}", "\u2216()")
+ARROW = re.compile(r"-{2,}>")
+TAG = re.compile(r"<(?=[/a-zA-Z!])")
+
+
+class SegmentFormatter(Protocol):
+    """Writes a transcript segment by segment, in the order of time."""
+
+    def add(self, segment: Segment) -> str:
+        """What can be written when the next segment has come."""
+
+    def end(self) -> str:
+        """What is left to be written behind the last segment."""
+
+
+class TextWriter:
+    """The text alone, on one line; where speakers are known, a line for each turn, which begins
+    with the speaker's name.
+
+    Where a model writes line breaks, spaces stand.
+    """
+
+    def __init__(self, name: str, style: CueStyle = STYLE) -> None:
+        self._joiner = Joiner()
+        self._speaker: str | None = None
+        self._begun = False
+
+    def add(self, segment: Segment) -> str:
+        """The segment's text, with what parts it from the one before."""
+        if segment.speaker is None and self._speaker is None:
+            self._begun = self._begun or bool(segment.text.strip())
+            return self._joiner.push(" ".join(segment.text.splitlines()))
+        text = one_line(segment.text)
+        if not text:
+            return ""
+        if self._begun and segment.speaker == self._speaker:
+            return self._joiner.push(text)
+        before = "\n" if self._begun else ""
+        self._begun, self._speaker, self._joiner = True, segment.speaker, Joiner()
+        return before + _named(segment.speaker, self._joiner.push(text))
+
+    def end(self) -> str:
+        """The end of the line."""
+        return "\n"
+
+
+def to_text(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """The text, see `TextWriter`."""
+    if not _has_speakers(transcript):
+        return " ".join(transcript.text.splitlines()) + "\n"
+    return _whole(TextWriter(name, style), transcript)
+
+
+def _whole(writer: SegmentFormatter, transcript: Transcript) -> str:
+    return "".join([*map(writer.add, transcript.segments), writer.end()])
+
+
+def _has_speakers(transcript: Transcript) -> bool:
+    return any(segment.speaker is not None for segment in transcript.segments)
+
+
+def _named(speaker: str | None, text: str) -> str:
+    return text if speaker is None else f"{one_line(speaker)}: {text}"
+
+
+def to_json(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """One JSON object on one line; `file` names the recording."""
+    return _json({"file": name, **transcript.to_dict()})
+
+
+class JsonLinesWriter:
+    """One JSON object for each segment, on a line of its own; `file` names the recording."""
+
+    def __init__(self, name: str, style: CueStyle = STYLE) -> None:
+        self._name = name
+
+    def add(self, segment: Segment) -> str:
+        """The segment's line."""
+        return _json({"file": self._name, **segment.to_dict()})
+
+    def end(self) -> str:
+        """Nothing."""
+        return ""
+
+
+def to_jsonl(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """JSON lines, see `JsonLinesWriter`."""
+    return _whole(JsonLinesWriter(name, style), transcript)
+
+
+def _json(content: Mapping[str, object]) -> str:
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+class TsvWriter:
+    """A table of segments with a heading: times in milliseconds, fields apart by tabs.
+
+    Tabs and line breaks inside a text become spaces; nothing is quoted. Where speakers are known,
+    they are a fourth column.
+
+    Args:
+        speakers: whether they are; None for what the first segment says.
+    """
+
+    def __init__(self, name: str, style: CueStyle = STYLE, speakers: bool | None = None) -> None:
+        self._width = None if speakers is None else 3 + speakers
+        self._begun = False
+
+    def add(self, segment: Segment) -> str:
+        """The segment's row."""
+        before = self._heading(segment.speaker is not None)
+        start, end = round(segment.start * 1000), round(segment.end * 1000)
+        row = (str(start), str(end), one_line(segment.text), one_line(segment.speaker or ""))
+        return before + self._row(row)
+
+    def end(self) -> str:
+        """The heading, where no segment has come."""
+        return self._heading(False)
+
+    def _heading(self, speakers: bool) -> str:
+        if self._begun:
+            return ""
+        self._begun = True
+        self._width = self._width or 3 + speakers
+        return self._row(("start", "end", "text", "speaker"))
+
+    def _row(self, fields: tuple[str, ...]) -> str:
+        return "\t".join(fields[: self._width]) + "\n"
+
+
+def to_tsv(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """A table, see `TsvWriter`."""
+    return _whole(TsvWriter(name, style, _has_speakers(transcript)), transcript)
+
+
+class _CueWriter:
+    """Subtitles: a block for each cue, with an empty line between two."""
+
+    heading: str | None = None
+
+    def __init__(self, name: str, style: CueStyle = STYLE) -> None:
+        self._style = style
+        self._cues = CueStream(style)
+        self._count = 0
+        self._parted = False
+
+    def add(self, segment: Segment) -> str:
+        """The cues that are final with the segment."""
+        return self._blocks(self._cues.add(segment))
+
+    def end(self) -> str:
+        """The cues that are left."""
+        return self._blocks(self._cues.end())
+
+    def whole(self, transcript: Transcript) -> str:
+        """All cues of a transcript, whatever the order of its segments."""
+        return self._blocks(cues(transcript, self._style))
+
+    def _blocks(self, found: Iterable[Cue]) -> str:
+        blocks = []
+        if self.heading is not None and not self._parted:
+            blocks.append(self.heading)
+        for cue in found:
+            self._count += 1
+            blocks.append(self._block(cue))
+        before = "\n" if self._parted and blocks else ""
+        self._parted = self._parted or bool(blocks)
+        return before + "\n".join(blocks)
+
+    def _block(self, cue: Cue) -> str:
+        raise NotImplementedError
+
+
+class SrtWriter(_CueWriter):
+    """SubRip subtitles.
+
+    The format has no escapes, so arrows that would read as times are shortened, and the signs that
+    begin a tag or a command to the player become others that look alike.
+    """
+
+    def _block(self, cue: Cue) -> str:
+        first, *rest = cue.lines
+        lines = "\n".join(map(_srt_line, [_named(cue.speaker, first), *rest]))
+        return f"{self._count}\n{_span(cue, ',')}\n{lines}\n"
+
+
+class VttWriter(_CueWriter):
+    """WebVTT subtitles."""
+
+    heading = "WEBVTT\n"
+
+    def _block(self, cue: Cue) -> str:
+        lines = "\n".join(map(_vtt_line, cue.lines))
+        voice = "" if cue.speaker is None else f"<v {_vtt_line(one_line(cue.speaker))}>"
+        return f"{_span(cue, '.')}\n{voice}{lines}\n"
+
+
+def to_srt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """SubRip subtitles, see `SrtWriter`."""
+    return SrtWriter(name, style).whole(transcript)
+
+
+def _srt_line(line: str) -> str:
+    return TAG.sub("\u2039", ARROW.sub("->", line)).translate(SRT_MARKS)
+
+
+def to_vtt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """WebVTT subtitles."""
+    return VttWriter(name, style).whole(transcript)
+
+
+def _vtt_line(line: str) -> str:
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _span(cue: Cue, point: str) -> str:
+    return f"{_clock(cue.start, point)} --> {_clock(cue.end, point)}"
+
+
+def _clock(milliseconds: int, point: str) -> str:
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{point}{milliseconds:03}"
+
+
+def to_lrc(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """Lyrics: a line for each cue of one line; a line without text where nothing is shown.
+
+    The format has no escapes, so brackets, which would read as times, become others.
+    """
+    shown = cues(transcript, CueStyle(style.max_line_width, 1))
+    lines = [(c.start, _named(c.speaker, c.lines[0]).translate(LRC_MARKS)) for c in shown]
+    lines += [(cue.end, "") for cue, after in pairwise(shown) if cue.end < after.start]
+    lines += [(cue.end, "") for cue in shown[-1:]]
+    return "".join(f"[{_lyric_time(start)}]{text}\n" for start, text in sorted(lines))
+
+
+def _lyric_time(milliseconds: int) -> str:
+    minutes, rest = divmod(milliseconds // 10, 6000)
+    return f"{minutes:02}:{rest // 100:02}.{rest % 100:02}"
+
+
+WRITERS: Mapping[str, Writer] = {
+    "txt": to_text,
+    "json": to_json,
+    "jsonl": to_jsonl,
+    "srt": to_srt,
+    "vtt": to_vtt,
+    "tsv": to_tsv,
+    "lrc": to_lrc,
+}
+"""Writers by format, which is also the file suffix."""
+
+SEGMENT_WRITERS: Mapping[str, Callable[[str, CueStyle], SegmentFormatter]] = {
+    "txt": TextWriter,
+    "jsonl": JsonLinesWriter,
+    "tsv": TsvWriter,
+    "srt": SrtWriter,
+    "vtt": VttWriter,
+}
+"""By format, what writes a transcript segment by segment; made for the name of a recording and the
+style of cues."""
+
+CUE_FORMATS = frozenset({"srt", "vtt", "lrc"})
+"""Formats that are made of cues, so that a style matters."""
+
+WHOLE_FILES = CUE_FORMATS | {"tsv"}
+"""Formats of which several do not make one when they follow each other."""
+
+
+def words_to_text(words: Sequence[Word], name: str) -> str:
+    """A line for every word: start, end, the word and, where a time was inferred, `repaired`.
+
+    Fields are separated by tabs; a time that is not known is `-`.
+    """
+
+    def line(word: Word) -> str:
+        times = ("-" if time is None else f"{time:.3f}" for time in (word.start, word.end))
+        return "\t".join([*times, word.text, *(["repaired"] if word.repaired else [])]) + "\n"
+
+    return "".join(map(line, words))
+
+
+def words_to_json(words: Sequence[Word], name: str) -> str:
+    """One JSON object on one line; `file` names the recording."""
+    content = {"file": name, "words": [word.to_dict() for word in words]}
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+WORD_WRITERS: Mapping[str, Callable[[Sequence[Word], str], str]] = {
+    "txt": words_to_text,
+    "json": words_to_json,
+}
+"""Writers of words by format."""

@@ -1,0 +1,404 @@
+"""Ten thousand recordings, one results file, and no fear of a crash.
+
+Results are lines of JSON, appended as they come. The first line says what the run is: the model
+with a digest of its files, the dtype, the options and the version of Auris. Every other one is a
+recording that is done, well or badly. Started again with the same results file, a run leaves out
+what is there already; half a line at the end, which a killed run can leave, is cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from auris.audio.encoded import is_data_uri
+from auris.audio.io import Source
+from auris.audio.remote import is_url
+from auris.checkpoints.atomic import new_file, write_all
+from auris.errors import AurisError, OutputError, UnreadableAudio, UsageError
+from auris.recognition.scheduler import Failure
+from auris.types import Transcript
+
+__all__ = [
+    "MEDIA",
+    "Found",
+    "ResultsFile",
+    "RowResult",
+    "input_of",
+    "irregular",
+    "listed",
+    "recordings_in",
+    "source_of",
+]
+
+# fmt: off
+MEDIA = frozenset((
+    ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".avi", ".caf", ".dts",
+    ".flac", ".flv", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4",
+    ".mpeg", ".mpg", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".ra", ".ts", ".tta", ".voc", ".w64",
+    ".wav", ".webm", ".wma", ".wmv", ".wv",
+))
+# fmt: on
+"""Suffixes of files that are taken from a folder."""
+
+MOST_LETTERS = 200
+"""Letters of a value in the message about another run."""
+
+RUN = "auris_batch"
+"""Key of a results file's first line."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Recordings by name, in order, and the files of a folder that are none by their suffix."""
+
+    names: list[str]
+    others: int = 0
+
+
+def recordings_in(folder: Path) -> Found:
+    """Recordings in a folder and the folders in it, named relative to it with slashes.
+
+    Hidden files and folders are left out; links to folders are not followed.
+
+    Raises:
+        UsageError: it is no folder, or cannot be listed.
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            "--input-dir has to be a folder", f"{str(folder)!r} is none", "name a folder"
+        )
+    names, others = [], 0
+    for place, folders, files in os.walk(folder, onerror=_unlisted):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.startswith("."):
+                continue
+            if Path(name).suffix.lower() in MEDIA:
+                names.append(Path(place, name).relative_to(folder).as_posix())
+            else:
+                others += 1
+    return Found(names, others)
+
+
+def _unlisted(error: OSError) -> None:
+    raise UsageError(
+        "Every folder under --input-dir has to be readable", str(error), "correct its rights"
+    ) from error
+
+
+def listed(lines: Iterable[str]) -> Found:
+    """Recordings named one a line; empty lines are skipped, and a name that comes twice counts
+    once."""
+    names = (line.strip("\r\n") for line in lines)
+    return Found(list(dict.fromkeys(name for name in names if name.strip())))
+
+
+def input_of(folder: Path | None, names: Iterable[str]) -> str:
+    """What recordings' names are relative to, which the same names elsewhere are not.
+
+    Args:
+        folder: the one that was searched; None for a list.
+        names: of the list.
+    """
+    if folder is not None:
+        return f"folder {folder.resolve()}"
+    relative = any(not (is_url(n) or is_data_uri(n) or Path(n).is_absolute()) for n in names)
+    return f"list relative to {Path.cwd()}" if relative else "list"
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One line of a results file: a recording's name, and its transcript or why there is none."""
+
+    name: str
+    result: Transcript | Failure
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        if isinstance(self.result, Failure):
+            error = self.result.error.without_span()
+            return {"file": self.name, "error": error.sentence, "kind": type(error).__name__}
+        return {"file": self.name, **self.result.to_dict()}
+
+
+class ResultsFile:
+    """The results of a run, open for more.
+
+    Results are appended to a file of JSON lines as they come. Where the name ends in .json, these
+    lines are a journal beside it, and `publish` writes one JSON array of them. One process at a
+    time can have the file open.
+
+    Args:
+        path: the file; it is made, or continued.
+        run: what a result depends on (model, options), as plain JSON values.
+
+    Raises:
+        UsageError: the file is no results file, or one of another run.
+        OutputError: it cannot be written, or another process writes to it.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+        self.path = path
+        self.failed: dict[str, str] = {}
+        self._array = path.suffix.lower() == ".json"
+        self._lines = path.with_name(path.name + ".journal") if self._array else path
+        self._places: dict[str, tuple[int, int]] = {}
+        self._lock = self._locked()
+        try:
+            self._check_kind()
+            # Without a buffer, so that a write that failed leaves nothing to be written later.
+            self._file: IO[bytes] = open(self._lines, "a+b", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            self._lock.release()
+            raise _unwritable(path, error) from error
+        except AurisError:
+            self._lock.release()
+            raise
+        try:
+            self._continue(json.loads(json.dumps(run)))
+        except AurisError:
+            self._file.close()
+            self._lock.release()
+            raise
+
+    def _locked(self) -> FileLock:
+        """The lock of the file, in a hidden file beside it.
+
+        Raises:
+            OutputError: another process has it, or it cannot be made.
+        """
+        place = self._lines.with_name(f".{self._lines.name}.lock")
+        lock = FileLock(place, timeout=0)
+        try:
+            self._lines.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise OutputError(
+                "One run at a time can write to --output",
+                f"{str(self.path)!r} is written by another",
+                "wait until it is done, or name another file",
+            ) from None
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        return lock
+
+    def _check_kind(self) -> None:
+        for place in {self.path, self._lines}:
+            if place.exists() and not place.is_file():
+                raise OSError("it is no regular file, so it could not be continued")
+        if self._array and self.path.exists() and not self._lines.exists():
+            raise UsageError(
+                "--output has to be a new file, or the results of the same run",
+                f"{str(self.path)!r} has no journal {self._lines.name!r} beside it",
+                "name another file",
+            )
+
+    def __enter__(self) -> ResultsFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Have everything on the disk.
+
+        Raises:
+            OutputError: the disk does not take it.
+        """
+        if self._file.closed:
+            return
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        finally:
+            self._file.close()
+            self._lock.release()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a recording is done."""
+        return name in self._places
+
+    def _continue(self, run: Mapping[str, Any]) -> None:
+        """Read what is there and cut off half a line."""
+        whole = 0
+        with open(self._lines, "rb") as file:
+            for number, line in enumerate(file):
+                if not line.endswith(b"\n"):
+                    if number == 0 and not _is_begun(line):
+                        raise self._foreign(1)
+                    break
+                self._read(number, line, whole, run)
+                whole += len(line)
+        if os.fstat(self._file.fileno()).st_size > whole:
+            self._file.truncate(whole)
+        if whole == 0:
+            self._write({RUN: dict(run)})
+
+    def _foreign(self, number: int) -> UsageError:
+        return UsageError(
+            "--output has to be a new file, or the results of the same run",
+            f"line {number} of {str(self._lines)!r} is no result",
+            "name another file",
+        )
+
+    def _read(self, number: int, line: bytes, place: int, run: Mapping[str, Any]) -> None:
+        try:
+            content = json.loads(line)
+            value: Any = content[RUN if number == 0 else "file"]
+            sound = isinstance(value, dict if number == 0 else str)
+        except (ValueError, KeyError, TypeError):
+            sound = False
+        if not sound:
+            raise self._foreign(number + 1)
+        if number > 0:
+            self._places[value] = (place, len(line))
+            if "error" in content:
+                self.failed[value] = str(content["error"])
+        elif value != run:
+            raise UsageError(
+                "A results file is continued with the model, options and input that it began with",
+                f"{str(self.path)!r} began with {_changes(value, run)}",
+                "give the same ones, or name another file",
+            )
+
+    def append(self, outcome: RowResult) -> None:
+        """Add a recording that is done.
+
+        Raises:
+            OutputError: there is no room; nothing of it stays in the file.
+        """
+        content = outcome.to_dict()
+        self._places[outcome.name] = self._write(content)
+        if "error" in content:
+            self.failed[outcome.name] = content["error"]
+
+    def _write(self, content: Mapping[str, Any]) -> tuple[int, int]:
+        """Add a line, and tell where it is and how long."""
+        # Names that are no text come back as they were: JSON can hold half a surrogate pair.
+        line = json.dumps(content, ensure_ascii=True).encode() + b"\n"
+        before = self._file.seek(0, os.SEEK_END)
+        try:
+            write_all(self._file, line)
+        except OSError as error:
+            self._file.truncate(before)
+            raise _unwritable(self.path, error) from error
+        return before, len(line)
+
+    def forget_failures(self) -> int:
+        """Take recordings that failed out of the file, so that they are tried again.
+
+        Returns:
+            how many there were.
+        """
+        if not self.failed:
+            return 0
+        count, kept = len(self.failed), {}
+        try:
+            with open(self._lines, "rb") as old, new_file(self._lines) as fresh:
+                place = 0
+                for line in old:
+                    name = json.loads(line).get("file")
+                    if name in self.failed:
+                        continue
+                    if name is not None:
+                        kept[name] = (place, len(line))
+                    fresh.write(line)
+                    place += len(line)
+            self._file.close()
+            self._file = open(self._lines, "a+b", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._places = kept
+        self.failed.clear()
+        return count
+
+    def missing(self, names: Iterable[str]) -> Iterator[str]:
+        """Names that are not done yet."""
+        return (name for name in names if name not in self._places)
+
+    def publish(self, names: Iterable[str]) -> None:
+        """Write the JSON array, where that is what was asked for: the results of recordings in
+        the order of their names, those that are not done left out.
+
+        Raises:
+            OutputError: there is no room; an older array stays.
+        """
+        if not self._array:
+            return
+        try:
+            with open(self._lines, "rb") as lines, new_file(self.path) as array:
+                before = b"[\n"
+                for place, length in (self._places[n] for n in names if n in self._places):
+                    lines.seek(place)
+                    array.write(before + lines.read(length).rstrip(b"\n"))
+                    before = b",\n"
+                array.write((b"" if before == b",\n" else before) + b"\n]\n")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+
+def _is_begun(line: bytes) -> bool:
+    """Whether half a line is the beginning of a results file's first one."""
+    head = f'{{"{RUN}": '.encode()
+    return line.startswith(head) or head.startswith(line)
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What a run began with, and what it is now."""
+    return " and ".join(
+        f"{name} {_given(before, name)} instead of {_given(now, name)}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    )
+
+
+def _given(run: Mapping[str, Any], name: str) -> str:
+    if name not in run:
+        return "not given"
+    value = repr(run[name])
+    return value if len(value) <= MOST_LETTERS else f"{value[:MOST_LETTERS]}..."
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        "--output has to be a file that can be written",
+        f"{str(path)!r} cannot be ({error.strerror or error})",
+        "name another, or make room; what is done is kept",
+    )
+
+
+def source_of(folder: Path | None, name: str) -> Source:
+    """Where a recording of a run lies."""
+    return str(folder / name) if folder is not None else name
+
+
+def irregular(source: Source) -> Failure | None:
+    """Why a pipe or a device among the recordings of a run is not opened; None for anything else.
+
+    Opening a pipe waits until somebody writes to it, which would hold up the whole run.
+    """
+    place = Path(str(source))
+    try:
+        regular = place.is_file() or place.is_dir() or not place.exists()
+    except (OSError, ValueError):  # Addresses and data URIs need not be possible paths.
+        return None
+    if regular:
+        return None
+    return Failure(
+        UnreadableAudio(
+            "A recording of a folder or a list has to be a file",
+            f"{str(source)!r} is no regular file",
+            "leave it out, or give a pipe to auris transcribe",
+        )
+    )

@@ -1,0 +1,177 @@
+"""What shapes a transcript, as plain values and as one fingerprint of them.
+
+Work that is kept to be continued later (the results file of a batch, the segments of a job) records
+these values. Work with other values is other work: it starts anew.
+
+The values of a model are the content of its files, the dtype that it computes in (packed integers
+are a dtype of their own), the device, the attention kernel and the version of Auris. Those of a
+call are its options with the model's defaults filled in. What only changes the speed (threads,
+batch size, read-ahead) is not among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from auris import __version__
+from auris.backends.quant import Packed
+from auris.backends.torch import TorchBackend
+from auris.checkpoints.hub import FILES, FoundModel
+from auris.checkpoints.inference_defaults import InferenceDefaults
+from auris.errors import CheckpointError
+from auris.recognition.options import CallOptions, reading_of, text_options
+from auris.recognition.recognizer import Recognizer
+
+__all__ = [
+    "call_values",
+    "computed_dtype",
+    "fingerprint",
+    "model_digest",
+    "model_values",
+    "option_values",
+]
+
+BLOCK_BYTES = 1 << 22
+
+
+class LoadedModel(Protocol):
+    """What of a pipeline is looked at."""
+
+    @property
+    def recognizer(self) -> Recognizer:
+        """The model with its tokenizer."""
+
+    @property
+    def model(self) -> FoundModel:
+        """Where the model was found."""
+
+    @property
+    def backend(self) -> TorchBackend:
+        """What runs it."""
+
+    @property
+    def traits(self) -> InferenceDefaults:
+        """What it was made for."""
+
+
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """One hexadecimal number of plain JSON values; their order does not matter."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def model_values(pipeline: LoadedModel) -> dict[str, Any]:
+    """What shapes the results of a loaded model, whatever a call asks for.
+
+    Raises:
+        CheckpointError: a file of the model cannot be read.
+    """
+    backend = pipeline.backend
+    return {
+        "version": __version__,
+        "model_digest": model_digest(pipeline.model.directory),
+        "dtype": computed_dtype(backend),
+        "device": backend.device.type,
+        "kernel": backend.kernel,
+        "exact_logprobs": backend.exact,
+        "window_frames": pipeline.recognizer.config.encoder.window_frames,
+    }
+
+
+def call_values(
+    pipeline: LoadedModel, language: str | None, context: str, given: CallOptions
+) -> dict[str, Any]:
+    """What shapes the results of a call: the values of its model and of its options.
+
+    Args:
+        pipeline: the model.
+        language, context, given: as of `AsrPipeline.transcribe`.
+
+    Raises:
+        UsageError, LanguageError: an option is impossible.
+        CheckpointError: a file of the model, or of the aligner, cannot be read.
+    """
+    return {**model_values(pipeline), **option_values(pipeline.traits, language, context, given)}
+
+
+def option_values(
+    traits: InferenceDefaults, language: str | None, context: str, given: CallOptions
+) -> dict[str, Any]:
+    """What of a call's options shapes its results; see `call_values`.
+
+    An option that is left out and one that is given its default have the same value.
+    """
+    reading = reading_of(given, traits)
+    options = asdict(text_options(language, context, given))
+    del options["batch_seconds"]  # It only says what is computed together.
+    return {
+        **options,
+        "chunk_seconds": reading.chunk_seconds,
+        "vad": reading.vad,
+        "start": reading.start,
+        "duration": reading.duration,
+        "channels": reading.channels,
+        "speakers": None if reading.speakers is None else list(reading.speakers),
+        "words": _words_values(given),
+    }
+
+
+def _words_values(given: CallOptions) -> Any:
+    """How the words of a call are placed: False, "own" for the model's own head, or the aligner's
+    values."""
+    if not given.get("word_timestamps", False):
+        return False
+    aligner = given.get("aligner")
+    if aligner is None:
+        return "own"
+    directory = getattr(aligner, "directory", None)
+    return "custom" if directory is None else model_digest(directory)
+
+
+def computed_dtype(backend: TorchBackend) -> str:
+    """The dtype that a model computes in: "int4", "int8" or that of its floating-point weights."""
+    packed = {m.packing.dtype for m in backend.model.modules() if isinstance(m, Packed)}
+    return min(packed) if packed else str(backend.dtype).removeprefix("torch.")
+
+
+def model_digest(directory: Path) -> str:
+    """A hexadecimal number of everything in a model's directory that a model is loaded from.
+
+    Files are read whole. In one process a file is read once, until its size or its times change.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        for path in sorted({path for pattern in FILES for path in directory.glob(pattern)}):
+            content = _file_digest(path.resolve(), _signature(path.stat()))
+            digest.update(f"{path.name}\0{content}\n".encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise CheckpointError(
+            "All files of a model have to be readable",
+            f"one in {str(directory)!r} is not ({error})",
+            "correct its rights, or fetch the checkpoint anew",
+        ) from error
+    return digest.hexdigest()
+
+
+def _signature(status: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file is written or replaced."""
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, signature: tuple[int, ...]) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

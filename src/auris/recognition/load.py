@@ -1,0 +1,315 @@
+"""A named model, found, loaded and placed on a device, with its vocabulary."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+
+from auris.backends.quant import swap
+from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_memory
+from auris.checkpoints.calibration import load_calibration
+from auris.checkpoints.configs import read_generation
+from auris.checkpoints.ctc_head import load_ctc_head
+from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
+from auris.checkpoints.inference_defaults import TRAITS, InferenceDefaults, load_inference_defaults
+from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
+from auris.checkpoints.packed import load_packed
+from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
+from auris.checkpoints.validation import stop_ids
+from auris.config import (
+    CHUNK_FRAMES,
+    MAX_WINDOW_FRAMES,
+    AlignerConfig,
+    AutCtcConfig,
+    QwenAsrConfig,
+)
+from auris.errors import ConfigError, DeviceError, UnsupportedOption, UsageError
+from auris.models.attention import Kernel
+from auris.recognition.ctc import CtcRecognizer
+from auris.recognition.qwen import QwenRecognizer
+from auris.recognition.recognizer import Recognizer
+from auris.text.languages import LANGUAGES
+from auris.text.tokenizer import Tokenizer
+
+__all__ = [
+    "LoadOptions",
+    "Loaded",
+    "OtherLoadOptions",
+    "check_count",
+    "drafting_backend",
+    "load_model",
+    "use_threads",
+    "with_ctc_head",
+]
+
+MOST = 1 << 20
+"""Largest number of anything that can be asked for; more is a slip, and would fill any memory."""
+
+MOST_THREADS = 1024
+
+
+class OtherLoadOptions(TypedDict, total=False):
+    """`LoadOptions` without the device."""
+
+    dtype: str
+    threads: int | None
+    kernel: Kernel
+    local_files_only: bool
+    copy: bool
+    exact_logprobs: bool
+    revision: str | None
+    attention_window: int | None
+
+
+class LoadOptions(OtherLoadOptions, total=False):
+    """How a model is loaded.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", "cuda:N", "mps" or "metal" (the same), or a
+            `auris.Device`; by default AURIS_DEVICE from the environment, or "auto".
+        dtype: "auto" (as stored, where the device computes in it), "float32", "bfloat16" or
+            "float16"; "int8" or "int4", on the CPU, for a checkpoint in them or to quantize
+            another one while it is loaded.
+        threads: CPU threads of the whole process; torch's own choice by default.
+        kernel: attention kernel: "auto", "flash", "efficient" or "math".
+        local_files_only: never use the network.
+        copy: hold the weights in memory instead of mapping the files.
+        exact_logprobs: in int8 and int4, log-probabilities of tokens without the error of up to
+            0.02 that finding tokens in two stages leaves them; a little slower.
+        revision: branch, tag or commit of a hub id, unless its name has one (OWNER/NAME@REVISION).
+        attention_window: seconds that the encoder's attention sees, 1 to 8; by default those that
+            the model was trained with. Fewer take less time for long pieces and may cost words.
+    """
+
+    device: str | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that can be run.
+
+    Attributes:
+        found: where it was found.
+        checkpoint: what it is.
+        backend: what runs it.
+        tokenizer: its vocabulary.
+        traits: what it was made for.
+    """
+
+    found: FoundModel
+    checkpoint: Checkpoint
+    backend: TorchBackend
+    tokenizer: Tokenizer
+    traits: InferenceDefaults
+
+
+def check_count(name: str, number: int, most: int = MOST, least: int = 1) -> None:
+    """Refuse what is no whole number from `least` to `most`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(number, int) or not least <= number <= most:
+        raise UsageError(
+            f"{name} has to be a whole number from {least} to {most}",
+            f"it is {number!r}",
+            "correct it",
+        )
+
+
+def use_threads(threads: int | None) -> None:
+    """Set the CPU threads of the whole process; None leaves torch's own choice.
+
+    Raises:
+        UsageError: it is no number of threads.
+    """
+    if threads is not None:
+        check_count("threads", threads, MOST_THREADS)
+        torch.set_num_threads(threads)
+
+
+def load_model(
+    model: str | Path | None = None,
+    *,
+    device: str | None = None,
+    dtype: str = "auto",
+    threads: int | None = None,
+    kernel: Kernel = "auto",
+    local_files_only: bool = False,
+    copy: bool = False,
+    exact_logprobs: bool = False,
+    revision: str | None = None,
+    attention_window: int | None = None,
+) -> Loaded:
+    """Find and load a model.
+
+    Args:
+        model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from the
+            environment, or the bundled default.
+        device, dtype, threads, kernel, local_files_only, copy, exact_logprobs, revision,
+            attention_window: see `LoadOptions`.
+
+    Raises:
+        CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the machine.
+    """
+    default_model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
+    found = resolve(default_model if model is None else model, local_files_only, revision)
+    default_device = os.environ.get("AURIS_DEVICE") or "auto"
+    use_threads(threads)
+    asked_device = default_device if device is None else device
+    checkpoint = _with_window(open_checkpoint(found.directory), attention_window)
+    quantization = _quantization(dtype, checkpoint)
+    traits = _known_traits(found.directory)
+    place = pick_device(asked_device) if quantization is None else _packed_device(asked_device)
+    # Neither waits for the other: the tokenizer parses while the weights are read.
+    with ThreadPoolExecutor(1) as pool, within_memory():
+        tokenizer = pool.submit(Tokenizer.from_directory, found.directory)
+        if quantization is None:
+            weights = load_weights(
+                checkpoint, place, lambda stored: pick_dtype(dtype, place, stored), copy
+            )
+        else:
+            weights = load_packed(
+                checkpoint, quantization, lambda s: pick_dtype("auto", place, s), swap, copy
+            )
+        backend = TorchBackend(weights, kernel, exact=exact_logprobs)
+        return Loaded(found, checkpoint, backend, tokenizer.result(), traits)
+
+
+def _with_window(checkpoint: Checkpoint, seconds: int | None) -> Checkpoint:
+    """A checkpoint whose encoder's attention sees so many seconds; weights do not depend on it.
+
+    Raises:
+        UsageError: it is no whole number from 1 to 8.
+    """
+    if seconds is None:
+        return checkpoint
+    check_count("attention_window", seconds, MAX_WINDOW_FRAMES // CHUNK_FRAMES)
+    config = checkpoint.config
+    encoder = replace(config.encoder, window_frames=CHUNK_FRAMES * seconds)
+    return replace(checkpoint, config=replace(config, encoder=encoder))
+
+
+def _known_traits(directory: Path) -> InferenceDefaults:
+    """The traits beside a model's weights, whose languages are those that a call can ask for.
+
+    Raises:
+        CheckpointError: they are damaged, or name a language otherwise.
+    """
+    traits = load_inference_defaults(directory)
+    names = set(LANGUAGES.values())
+    unknown = [name for name in traits.languages or () if name not in names]
+    if unknown:
+        raise ConfigError(
+            f"languages of {TRAITS} have to be English names, as {LANGUAGES['en']!r} is",
+            f"{str(directory / TRAITS)!r} has {', '.join(map(repr, unknown))}",
+            "correct it; codes and other languages cannot be asked for",
+        )
+    return traits
+
+
+def _quantization(dtype: str, checkpoint: Checkpoint) -> Quantization | None:
+    """How the weights will be packed; None for weights in floating point.
+
+    Raises:
+        DeviceError: the checkpoint is quantized, and another dtype is asked.
+    """
+    stored = checkpoint.quantization
+    if stored is None:
+        return next((Quantization(packed) for packed in PACKED_DTYPES if packed == dtype), None)
+    if dtype not in ("auto", stored.dtype):
+        raise DeviceError(
+            f"A checkpoint that was quantized to {stored.dtype} computes in it",
+            f"{dtype!r} was asked",
+            "choose --dtype auto, or the checkpoint that it was made from",
+        )
+    return stored
+
+
+def _packed_device(name: str | torch.device) -> torch.device:
+    """The CPU, where "auto" is asked, too: packed weights run nowhere else.
+
+    Raises:
+        DeviceError: another device is asked.
+    """
+    if str(name) != "auto" and pick_device(name).type != "cpu":
+        raise DeviceError(
+            "Weights in int8 and int4 run on the CPU",
+            f"the device {str(name)!r} was asked",
+            "choose --device cpu, or a checkpoint and a dtype in floating point",
+        )
+    return torch.device("cpu")
+
+
+def with_ctc_head(backend: TorchBackend, directory: Path) -> TorchBackend | None:
+    """The backend of a Qwen3-ASR model with the CTC head that lies beside its weights.
+
+    Returns:
+        a backend of the same weights, or None where the directory has no head.
+
+    Raises:
+        CheckpointError: the head is broken or belongs to another model.
+    """
+    with within_memory():
+        head = load_ctc_head(directory, backend.model.config, backend.device, backend.dtype)
+    return None if head is None else TorchBackend(backend.model, backend.kernel, head)
+
+
+def drafting_backend(loaded: Loaded, speculate: str) -> TorchBackend | None:
+    """What guesses texts for the decoder to verify.
+
+    Args:
+        loaded: the model.
+        speculate: "none", or "ctc" for the CTC head beside the weights.
+
+    Raises:
+        UnsupportedOption: the model has no such head, or no decoder.
+        UsageError: nothing of that name guesses.
+    """
+    if speculate == "none":
+        return None
+    if speculate != "ctc":
+        raise UsageError(
+            "What guesses texts has to be none or ctc", f"{speculate!r} was asked", "choose one"
+        )
+    has_decoder = isinstance(loaded.checkpoint.config, QwenAsrConfig)
+    drafting = with_ctc_head(loaded.backend, loaded.found.directory) if has_decoder else None
+    if drafting is None:
+        raise UnsupportedOption(
+            "Guesses of a CTC head need a Qwen3-ASR model with ctc_head.safetensors",
+            "this model is none" if not has_decoder else "this one has none",
+            "leave --speculate out, or choose another model",
+        )
+    return drafting
+
+
+def make_recognizer(
+    backend: TorchBackend, checkpoint: Checkpoint, tokenizer: Tokenizer, calibrated: bool = True
+) -> Recognizer:
+    """The recognizer for a checkpoint's kind of model.
+
+    Args:
+        backend, checkpoint, tokenizer: of the model.
+        calibrated: whether to use the calibration that lies beside the weights, where there is one.
+
+    Raises:
+        ConfigError, TokenizerError: config, weights and tokenizer do not belong together.
+        CheckpointError: the calibration is damaged.
+    """
+    config = checkpoint.config
+    if isinstance(config, AlignerConfig):
+        raise ConfigError(
+            "Transcribing needs a model that writes text",
+            "this checkpoint is a forced aligner, whose head scores timestamps",
+            "choose a Qwen3-ASR checkpoint, or name this one with --aligner",
+        )
+    calibration = load_calibration(checkpoint.directory) if calibrated else None
+    if isinstance(config, AutCtcConfig):
+        return CtcRecognizer(backend, config, tokenizer, calibration)
+    stops = stop_ids(config, read_generation(checkpoint.directory))
+    return QwenRecognizer(backend, config, tokenizer, stops, calibration)

@@ -1,0 +1,290 @@
+"""What calls and live streams may ask for, and how that is checked and taken apart."""
+
+from __future__ import annotations
+
+import logging
+import math
+import numbers
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol, TypedDict, cast
+
+from auris.audio.io import WEB, Channels, Source, WebLimits
+from auris.audio.segmentation import CHUNK_SECONDS
+from auris.checkpoints.inference_defaults import InferenceDefaults
+from auris.decoding.sampling import Sampling
+from auris.errors import UsageError
+from auris.recognition.chunker import AudioChunker
+from auris.recognition.load import check_count
+from auris.recognition.requests import DecodeOptions, WordAligner
+from auris.recognition.scheduler import Progress
+from auris.text.cleanup import check_steps
+from auris.text.languages import language_name, language_names
+
+__all__ = [
+    "CallOptions",
+    "CancelToken",
+    "SessionOptions",
+    "StreamOptions",
+    "check_call",
+    "honoured",
+    "reading_of",
+    "stream_options",
+    "text_options",
+]
+
+
+_LOG = logging.getLogger(__name__)
+
+CONTEXT_IGNORED = (
+    "The context is ignored: this model was trained without contexts, and would write wrong text "
+    "with one; leave it out, or choose a model that was trained with contexts."
+)
+
+MOST_CONTEXT_LETTERS = 10_000
+"""Longest context: every piece reads it anew, so a long one costs more than the speech."""
+
+
+class CancelToken(Protocol):
+    """Anything that says whether to stop, such as `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+
+
+class CallOptions(TypedDict, total=False):
+    """DecodeOptions of a call.
+
+    Attributes:
+        batch_size: most pieces in one batch of the decoder (1).
+        batch_seconds: most seconds of audio in it, unless a piece is longer (no limit).
+        languages: codes or names of those that the model may choose from (all).
+        chunk_seconds: target length of the pieces that a recording is cut into; None for what the
+            model hears best (of its traits.json, or 30).
+        vad: cut where nobody speaks, and leave long silence out; None for what the model hears
+            best (of its traits.json, or False).
+        start, duration: the span of every recording to transcribe, in seconds (all of it).
+        channels: "mix" averages a recording's channels, "split" transcribes each by itself and
+            puts the segments together by time, with the names of the speakers ("mix").
+        speakers: their names, one for each channel ("channel 1", "channel 2", ...).
+        urls: what fetching a recording from the web may cost; None refuses addresses.
+        max_new_tokens: token budget of a piece (64, and 16 more for each second).
+        temperature: 0 takes the best token; above it, tokens are drawn (0).
+        seed: of the draws (0).
+        clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
+        progress: called after every piece and every recording.
+        workers: processes that read recordings ahead (0: none, they are read in line).
+        cancel: when set, pieces under way end as they are, with what they have.
+        word_timestamps: place every word in time (False).
+        aligner: what places them; by default the model's own CTC head.
+    """
+
+    batch_size: int
+    batch_seconds: float | None
+    languages: Sequence[str] | None
+    chunk_seconds: float | None
+    vad: bool | None
+    start: float
+    duration: float | None
+    channels: Channels
+    speakers: Sequence[str] | None
+    urls: WebLimits | None
+    max_new_tokens: int | None
+    temperature: float
+    seed: int
+    clean: Sequence[str]
+    progress: Callable[[Progress], None] | None
+    cancel: CancelToken | None
+    workers: int
+    word_timestamps: bool
+    aligner: WordAligner | None
+
+
+class StreamOptions(TypedDict, total=False):
+    """DecodeOptions of a live stream.
+
+    Attributes:
+        rate: samples per second that it will be fed (16000).
+        chunk_seconds: target length of the pieces that it is cut into (3).
+        step_seconds: time between steps (0.5).
+        skip_late: leave out the provisional text of steps behind which another is already due
+            (False).
+        vad: cut where nobody speaks, and leave long silence out (False).
+        languages, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
+            `CallOptions`; words have times in stable segments.
+        provisional_words: whether words of provisional text get times, too (False); with
+            word_timestamps, at the price of an alignment a step.
+    """
+
+    rate: int
+    chunk_seconds: float
+    step_seconds: float
+    skip_late: bool
+    languages: Sequence[str] | None
+    vad: bool
+    max_new_tokens: int | None
+    temperature: float
+    seed: int
+    clean: Sequence[str]
+    word_timestamps: bool
+    aligner: WordAligner | None
+    provisional_words: bool
+
+
+class SessionOptions(TypedDict, total=False):
+    """What of `StreamOptions` is about the stream, not about its pieces."""
+
+    rate: int
+    chunk_seconds: float
+    step_seconds: float
+    skip_late: bool
+    vad: bool
+
+
+def reading_of(given: CallOptions, traits: InferenceDefaults) -> AudioChunker:
+    """How the recordings of a call are read; `traits` say it where the call does not.
+
+    Raises:
+        UsageError: an option is impossible.
+    """
+    chunk_seconds, vad = given.get("chunk_seconds"), given.get("vad")
+    if chunk_seconds is None:
+        chunk_seconds = traits.chunk_seconds or CHUNK_SECONDS
+    return AudioChunker(
+        chunk_seconds,
+        given.get("start", 0.0),
+        given.get("duration"),
+        given.get("channels", "mix"),
+        given.get("speakers"),
+        given.get("urls", WEB),
+        traits.vad if vad is None else vad,
+    )
+
+
+def _check_aligner(given: CallOptions) -> None:
+    aligner = given.get("aligner")
+    if aligner is not None and not isinstance(aligner, WordAligner):
+        raise UsageError(
+            "aligner has to be a ForcedAligner",
+            f"it is {aligner!r}",
+            "load one with ForcedAligner.from_pretrained, or leave it out",
+        )
+
+
+def check_call(sources: Iterable[Source], given: CallOptions) -> None:
+    """Refuse unknown options, and a single source in the place of several.
+
+    Raises:
+        UsageError: there is one.
+    """
+    _check_names(given, CallOptions)
+    pair = isinstance(sources, tuple) and len(sources) == 2
+    array = pair and isinstance(tuple(sources)[1], numbers.Real)
+    if array or isinstance(sources, (str, bytes, os.PathLike)):
+        raise UsageError(
+            "Several recordings have to be a list or another iterable of sources",
+            f"a single {type(sources).__name__} was passed",
+            "put it into a list",
+        )
+
+
+def stream_options(given: StreamOptions) -> tuple[SessionOptions, CallOptions]:
+    """DecodeOptions of a stream: those of its session, and those that calls have, too.
+
+    Raises:
+        UsageError: there are others.
+    """
+    _check_names(given, StreamOptions)
+    session = {name: given[name] for name in SessionOptions.__annotations__ if name in given}  # type: ignore[literal-required]
+    call = {name: value for name, value in given.items() if name not in session}
+    return cast("SessionOptions", session), cast("CallOptions", call)
+
+
+def _check_names(given: Iterable[str], known: type[CallOptions] | type[StreamOptions]) -> None:
+    unknown = sorted(set(given) - set(known.__annotations__))
+    if unknown:
+        what = "call" if known is CallOptions else "stream"
+        raise UsageError(
+            f"The options of a {what} are {', '.join(known.__annotations__)}",
+            f"there is also {', '.join(unknown)}",
+            "correct the name",
+        )
+
+
+def text_options(language: str | None, context: str, given: CallOptions) -> DecodeOptions:
+    """How the pieces of a call are transcribed.
+
+    Raises:
+        UsageError, LanguageError: an option is impossible.
+    """
+    _check_aligner(given)
+    _is_text("language", language or "")
+    _is_text("context", context)
+    if len(context) > MOST_CONTEXT_LETTERS:
+        raise UsageError(
+            f"--context has to be at most {MOST_CONTEXT_LETTERS} letters",
+            f"it has {len(context)}",
+            "keep the names and words that matter most",
+        )
+    budget = given.get("max_new_tokens")
+    temperature = given.get("temperature", 0.0)
+    if budget is not None:
+        check_count("max_new_tokens", budget)
+    real = isinstance(temperature, numbers.Real)
+    if not real or not 0.0 <= temperature <= 100.0:
+        raise UsageError(
+            "The temperature has to lie between 0 and 100", f"it is {temperature!r}", "choose 0"
+        )
+    seed = given.get("seed", 0)
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+        raise UsageError(
+            "The seed has to be a whole number from 0 to 2**63 - 1", f"it is {seed!r}", "choose one"
+        )
+    sampling = Sampling(temperature, seed)
+    name = language_name(language)
+    names = language_names(given.get("languages"))
+    if name is not None and names is not None:
+        raise UsageError(
+            "The language is forced, or chosen from languages",
+            "both were asked",
+            "leave one of them out",
+        )
+    steps = check_steps(given.get("clean", ()), name)
+    seconds = _batch_seconds(given.get("batch_seconds"))
+    return DecodeOptions(name, context, budget, sampling, steps, names, seconds)
+
+
+def honoured(options: DecodeOptions, traits: InferenceDefaults) -> DecodeOptions:
+    """DecodeOptions as a model was trained for them.
+
+    A context is left out for a model that was trained without any, since it would turn the text
+    into something else; a warning is logged, and the transcript has it.
+
+    Raises:
+        LanguageError: a language is asked that the model does not know.
+    """
+    traits.check_language(options.language, *(options.languages or ()))
+    if not options.context or traits.accepts_contexts:
+        return options
+    _LOG.warning(CONTEXT_IGNORED)
+    return replace(options, context="", warnings=(*options.warnings, CONTEXT_IGNORED))
+
+
+def _batch_seconds(given: object) -> float:
+    if given is None:
+        return math.inf
+    if isinstance(given, numbers.Real) and 0.0 < float(given) < math.inf:
+        return float(given)
+    raise UsageError(
+        "batch_seconds has to be a finite number of seconds, more than 0",
+        f"it is {given!r}",
+        "choose one, or leave it out",
+    )
+
+
+def _is_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise UsageError(
+            f"{name} has to be a string", f"it is a {type(value).__name__}", "pass its text"
+        )

@@ -1,0 +1,301 @@
+"""Recordings to chunks, and segments back to recordings: the one driver of transcription.
+
+Recordings are read one after the other, whenever the batch has room for another chunk, so chunks of
+several recordings share a batch. A recording that cannot be read fails alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from auris.audio.io import Source
+from auris.errors import AurisError
+from auris.recognition.recognizer import ChunkBatch
+from auris.recognition.requests import ChunkRequest, DecodeOptions
+from auris.text.words import join_texts
+from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment, Transcript
+
+__all__ = [
+    "Failure",
+    "KnownSegments",
+    "Progress",
+    "RecordingDone",
+    "Scheduler",
+    "SegmentDone",
+    "Update",
+    "silent_segment",
+]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A recording that could not be transcribed, and why."""
+
+    error: AurisError
+
+
+@dataclass(frozen=True)
+class SegmentDone:
+    """A segment of recording number `recording`; `index` counts its segments.
+
+    Segments of a recording come in the order of time.
+    """
+
+    recording: int
+    index: int
+    segment: Segment
+
+
+@dataclass(frozen=True)
+class RecordingDone:
+    """Recording number `recording` is finished."""
+
+    recording: int
+    result: Transcript | Failure
+
+
+Update = SegmentDone | RecordingDone
+
+KnownSegments = Callable[[int, Chunk], Segment | None]
+"""Looks up the segment that an earlier run, with the same model and options, made of a chunk of the
+recording with this number."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is done: seconds of audio, segments and recordings.
+
+    Where channels are transcribed apart, the seconds of each channel count.
+    """
+
+    seconds: float
+    segments: int
+    recordings: int
+
+    def after(self, update: Update) -> Progress:
+        """The progress after one more update."""
+        if isinstance(update, RecordingDone):
+            return replace(self, recordings=self.recordings + 1)
+        seconds = self.seconds + update.segment.end - update.segment.start
+        return replace(self, seconds=seconds, segments=self.segments + 1)
+
+
+@dataclass
+class _Recording:
+    """A recording that was begun. Its chunks are finished in any order."""
+
+    number: int
+    peak: float = 0.0
+    chunks: int = 0
+    reported: int = 0
+    complete: bool = False
+    failed: bool = False
+    timings: dict[str, float] = field(default_factory=dict)
+    samples: dict[str | None, int] = field(default_factory=dict)
+    segments: dict[int, Segment] = field(default_factory=dict)
+
+    def add_chunk(self, chunk: Chunk) -> int:
+        """Count a chunk; returns its index. Samples are counted for each channel."""
+        before = self.samples.get(chunk.speaker, 0)
+        self.samples[chunk.speaker] = before + len(chunk.samples) + chunk.skipped
+        self.peak = max(self.peak, chunk.peak, float(np.abs(chunk.samples).max(initial=0.0)))
+        self.chunks += 1
+        return self.chunks - 1
+
+    def add_segment(self, index: int, segment: Segment, timings: Mapping[str, float]) -> None:
+        self.segments[index] = segment
+        for stage, seconds in timings.items():
+            self.timings[stage] = self.timings.get(stage, 0.0) + seconds
+
+    def in_order(self) -> Iterator[SegmentDone]:
+        """Segments that were not reported yet, up to the first that is missing."""
+        while self.reported in self.segments:
+            yield SegmentDone(self.number, self.reported, self.segments[self.reported])
+            self.reported += 1
+
+    def rest(self) -> Iterator[SegmentDone]:
+        """Segments behind one that is missing, of a recording that was cancelled."""
+        for index in sorted(self.segments):
+            if index >= self.reported:
+                yield SegmentDone(self.number, index, self.segments[index])
+
+    def transcript(self, warnings: tuple[str, ...]) -> Transcript:
+        segments = tuple(self.segments[index] for index in sorted(self.segments))
+        confidences = [
+            confidence
+            for segment in segments
+            for _, confidence in segment.word_confidences
+            if confidence is not None
+        ]
+        languages = dict.fromkeys(s.language for s in segments if s.language)
+        reasons: list[FinishReason] = [
+            s.finish_reason for s in segments if s.finish_reason != "stop"
+        ]
+        if not self.complete or len(segments) < self.chunks:
+            reasons.insert(0, "cancelled")
+        return Transcript(
+            text=join_texts(segment.text for segment in segments),
+            language=",".join(languages) or None,
+            segments=segments,
+            confidence=math.fsum(confidences) / len(confidences) if confidences else None,
+            finish_reason=reasons[0] if reasons else "stop",
+            seconds=max(self.samples.values(), default=0) / SAMPLE_RATE,
+            timings=dict(self.timings),
+            peak=self.peak,
+            warnings=warnings,
+        )
+
+
+class Scheduler:
+    """One run over some recordings.
+
+    Args:
+        batch: recognizes the chunks.
+        read: opens a source and yields its chunks; it may raise AurisError at any of them.
+        sources: the recordings.
+        options: for every chunk.
+        known: looks up segments of chunks that need not be recognized again.
+        report: called after every segment and every recording.
+    """
+
+    def __init__(
+        self,
+        batch: ChunkBatch,
+        read: Callable[[Source], Iterator[Chunk]],
+        sources: Iterable[Source],
+        options: DecodeOptions,
+        known: KnownSegments | None = None,
+        report: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._batch = batch
+        self._read = read
+        self._sources = sources
+        self._options = options
+        self._known = known
+        self._report = report
+        self._progress = Progress(0.0, 0, 0)
+        self._requests: dict[int, tuple[_Recording, int]] = {}
+        self._active: dict[int, _Recording] = {}
+        self._updates: deque[Update] = deque()
+        self._keys = 0
+
+    def run(self, cancelled: Callable[[], bool]) -> Iterator[Update]:
+        """Recognize everything.
+
+        When cancelled, recordings that were begun end with what they have; others are not begun.
+        """
+        try:
+            chunks = self._chunks()
+            reading = True
+            while not cancelled():
+                while reading and self._batch.has_room() and not cancelled():
+                    following = next(chunks, None)
+                    if following is None:
+                        reading = False
+                    else:
+                        self._submit(*following)
+                    yield from self._new_updates()
+                if not reading and not self._batch.pending:
+                    break
+                self._collect()
+                yield from self._new_updates()
+            self._end()
+            yield from self._new_updates()
+        finally:
+            self._batch.cancel()  # Also where the caller stops early.
+
+    def _new_updates(self) -> list[Update]:
+        """Updates since the last call; they are reported, too."""
+        updates = list(self._updates)
+        self._updates.clear()
+        if self._report is not None:
+            for update in updates:
+                self._progress = self._progress.after(update)
+                self._report(self._progress)
+        return updates
+
+    def _chunks(self) -> Iterator[tuple[_Recording, int, Chunk]]:
+        """Chunks of all recordings. One chunk is read ahead, so that the last one is known."""
+        for number, source in enumerate(self._sources):
+            recording = self._active[number] = _Recording(number)
+            try:
+                began = time.perf_counter()
+                chunks = self._read(source)
+                ahead = next(chunks, None)
+                while ahead is not None:
+                    chunk, ahead = ahead, next(chunks, None)
+                    recording.complete = ahead is None
+                    spent = time.perf_counter() - began
+                    recording.timings["audio"] = recording.timings.get("audio", 0.0) + spent
+                    yield recording, recording.add_chunk(chunk), chunk
+                    began = time.perf_counter()
+                recording.complete = True
+            except AurisError as error:
+                recording.failed = True
+                self._finish(recording, Failure(error))
+
+    def _submit(self, recording: _Recording, index: int, chunk: Chunk) -> None:
+        """Request a chunk, unless its segment is known already."""
+        segment = silent_segment(chunk) if chunk.skipped else None
+        if segment is None and self._known is not None:
+            segment = self._known(recording.number, chunk)
+        if segment is not None:
+            self._add(recording, index, segment, {})
+            return
+        self._requests[self._keys] = recording, index
+        self._batch.add(ChunkRequest(self._keys, chunk, self._options))
+        self._keys += 1
+
+    def _collect(self) -> None:
+        """Let the batch work and take its results."""
+        for result in self._batch.step():
+            recording, index = self._requests.pop(result.key)
+            if not recording.failed:
+                self._add(recording, index, result.segment, result.timings)
+
+    def _add(
+        self, recording: _Recording, index: int, segment: Segment, timings: Mapping[str, float]
+    ) -> None:
+        recording.add_segment(index, segment, timings)
+        self._updates.extend(recording.in_order())
+        if recording.complete and len(recording.segments) == recording.chunks:
+            self._finish(recording, recording.transcript(self._options.warnings))
+
+    def _finish(self, recording: _Recording, result: Transcript | Failure) -> None:
+        del self._active[recording.number]
+        self._updates.append(RecordingDone(recording.number, result))
+
+    def _end(self) -> None:
+        """End the work and the recordings that are not finished."""
+        for result in self._batch.cancel():
+            recording, index = self._requests.pop(result.key)
+            if not recording.failed:
+                recording.add_segment(index, result.segment, result.timings)
+        for recording in list(self._active.values()):
+            self._updates.extend(recording.in_order())
+            self._updates.extend(recording.rest())
+            self._finish(recording, recording.transcript(self._options.warnings))
+
+
+def silent_segment(chunk: Chunk) -> Segment:
+    """The segment of a silence that was skipped."""
+    seconds = chunk.skipped / SAMPLE_RATE
+    start = chunk.start / SAMPLE_RATE
+    return Segment(
+        start,
+        (chunk.start + chunk.skipped) / SAMPLE_RATE,
+        "",
+        None,
+        (),
+        (),
+        "stop",
+        speaker=chunk.speaker,
+        no_speech=True,
+        skipped=seconds,
+    )

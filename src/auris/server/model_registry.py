@@ -1,0 +1,158 @@
+"""The served models, each with its engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from auris.alignment.aligner import ForcedAligner
+from auris.errors import UsageError
+from auris.pipeline import AsrPipeline
+from auris.recognition.fingerprint import model_values
+from auris.server.engine import Engine, EngineBatch
+from auris.server.engine_queue import Priority
+from auris.server.errors import ApiError
+from auris.server.settings import Settings
+from auris.streaming.session import StreamPool
+
+__all__ = ["ModelRegistry", "ServedModel"]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that is served.
+
+    Attributes:
+        name: what callers ask for.
+        engine: runs it.
+        pipelines: over the engine, for each priority.
+        pool: their streams, computed in the engine's thread.
+        aligner: places words in the engine's thread: another model's, or by the own CTC head.
+        since: when it was loaded, in seconds since 1970.
+        values: what of it shapes results, see `auris.recognition.fingerprint.model_values`.
+    """
+
+    name: str
+    engine: Engine
+    pipelines: dict[Priority, AsrPipeline]
+    pool: StreamPool
+    aligner: ForcedAligner | None
+    since: int
+    values: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Of the content of the model, which other servers may serve, too."""
+        return str(self.values["model_digest"])
+
+    @classmethod
+    def load(
+        cls, model: str | None, settings: Settings, aligner: ForcedAligner | None
+    ) -> ServedModel:
+        """Load a model.
+
+        Raises:
+            AurisError: it cannot be loaded.
+        """
+        loaded = AsrPipeline.from_pretrained(
+            model, device=settings.device, dtype=settings.dtype, threads=settings.threads
+        )
+        values = model_values(loaded)  # Now, since the files may be replaced later.
+        engine = Engine(loaded.recognizer, settings.batch_size)
+        pipelines = {
+            priority: AsrPipeline.over(
+                loaded.recognizer,
+                loaded.model,
+                loaded.backend,
+                loaded.traits,
+                partial(EngineBatch, engine, priority),
+            )
+            for priority in Priority
+        }
+        name = loaded.model.name
+        if loaded.model.origin == "directory":
+            name = Path(name).resolve().name  # Where it lies is nobody else's business.
+        pool = StreamPool(loaded.recognizer, settings.most_realtime_sessions, engine.between)
+        return cls(name, engine, pipelines, pool, aligner, int(time.time()), values)
+
+
+class ModelRegistry:
+    """All served models, by name.
+
+    Args:
+        models: the first one also answers to the aliases.
+        aliases: further names of the first.
+
+    Raises:
+        UsageError: an alias is a model's own name.
+    """
+
+    def __init__(self, models: list[ServedModel], aliases: tuple[str, ...] = ()) -> None:
+        self._models = {model.name: model for model in models}
+        for alias in aliases:
+            if alias in self._models:
+                raise UsageError(
+                    "--alias has to be a further name of the first model",
+                    f"{alias!r} is the name of a model that is served",
+                    "leave it out, or choose another name",
+                )
+        self._aliases = dict.fromkeys(aliases, models[0])
+
+    @classmethod
+    def load(cls, settings: Settings) -> ModelRegistry:
+        """Load all models of the settings.
+
+        Raises:
+            AurisError: one cannot be loaded.
+        """
+        aligner = None
+        if settings.aligner is not None:
+            aligner = ForcedAligner.from_pretrained(
+                settings.aligner, device=settings.device, dtype=settings.dtype
+            )
+        models = [ServedModel.load(name, settings, aligner) for name in settings.models or (None,)]
+        return cls(models, settings.aliases)
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models.values())
+
+    @property
+    def default(self) -> ServedModel:
+        """The first model."""
+        return next(iter(self._models.values()))
+
+    def names(self) -> Iterator[tuple[str, ServedModel]]:
+        """Every name that can be asked for, and its model."""
+        yield from self._models.items()
+        yield from self._aliases.items()
+
+    def pick(self, name: str) -> ServedModel:
+        """The model of a name.
+
+        Raises:
+            ApiError: there is none.
+        """
+        found = self._models.get(name) or self._aliases.get(name)
+        if found is None:
+            raise ApiError(
+                404,
+                f"The model {name[:100]!r} does not exist here; there is "
+                f"{', '.join(repr(known) for known, _ in self.names())}.",
+                param="model",
+                code="model_not_found",
+            )
+        return found
+
+    def start(self) -> None:
+        """Start all engines."""
+        for model in self:
+            model.engine.start()
+
+    def stop(self) -> None:
+        """Stop all engines."""
+        for model in self:
+            model.engine.stop()

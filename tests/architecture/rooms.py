@@ -1,0 +1,38 @@
+"""The rooms of the package and what each may import: the table of docs/architecture.md as data."""
+
+from __future__ import annotations
+
+GROUND = ("errors", "types", "config")
+LOWER = (*GROUND, "text", "audio", "models", "checkpoints", "backends", "decoding")
+ENGINE = (*LOWER, "recognition", "alignment", "streaming", "output", "pipeline")
+
+ROOMS: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "types": ("errors",),
+    "config": ("errors",),
+    "text": GROUND,
+    "audio": GROUND,
+    "models": ("config",),
+    "checkpoints": (*GROUND, "text", "models", "audio.features"),
+    "backends": (*GROUND, "models", "checkpoints"),
+    "decoding": (*GROUND, "backends.base"),
+    "recognition": LOWER,
+    "alignment": (*LOWER, "recognition"),
+    "streaming": (*LOWER, "recognition"),
+    "output": (*GROUND, "text", "audio", "checkpoints.atomic", "recognition.scheduler"),
+    "pipeline": ENGINE,
+    "compat": ENGINE,
+    "diagnostics": ENGINE,
+    "evaluation": (*ENGINE, "diagnostics"),
+    "server": ENGINE,
+    "training": (*LOWER, "recognition", "alignment", "evaluation"),
+}
+"""Rooms, or single modules of them, that a room may import beside itself."""
+
+TOP = {"__init__", "__main__", "errors", "types", "config", "pipeline"}
+"""The modules at the top of the package."""
+
+SHARED_BY_COMMANDS = {
+    f"cli.{name}" for name in ("interrupt", "options", "output", "places", "progress", "results")
+}
+"""What commands have in common: how options are spelled and where results go."""

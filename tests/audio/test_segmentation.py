@@ -1,0 +1,231 @@
+"""Cuts: nothing lost, at the quietest place, and the same whatever the blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.tiny_models import tone_speech
+
+from auris.audio.segmentation import CHUNK_SECONDS, Cutter, halves, split
+from auris.errors import UsageError
+from auris.types import Chunk
+
+RATE = 16_000
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (0.1 * rng.standard_normal(round(seconds * RATE))).astype(np.float32)
+
+
+def whole(chunks: list[Chunk], samples: np.ndarray) -> None:
+    """The pieces are the recording, without gap or overlap."""
+    place = 0
+    for chunk in chunks:
+        assert chunk.start == place
+        assert chunk.samples.dtype == np.float32
+        assert len(chunk.samples) > 0
+        place += len(chunk.samples)
+    joined = np.concatenate([chunk.samples for chunk in chunks])
+    assert np.array_equal(joined, samples)
+
+
+def reach(seconds: float) -> float:
+    return min(5.0, seconds / 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(0.01, 20.0),
+    st.floats(1.0, 6.0),
+    st.lists(st.integers(0, 30_000), min_size=1, max_size=6).filter(any),
+    st.integers(0, 3),
+)
+def test_pieces_are_the_same_whatever_the_blocks(
+    seconds: float, target: float, sizes: list[int], seed: int
+) -> None:
+    samples = tone_speech(seconds, seed)
+
+    def blocks() -> Iterator[np.ndarray]:
+        place = 0
+        while place < len(samples):
+            for size in sizes:
+                yield samples[place : place + size]
+                place += size
+
+    chunks = list(split([samples], target))
+    whole(chunks, samples)
+    again = list(split(blocks(), target))
+    assert [len(chunk.samples) for chunk in again] == [len(chunk.samples) for chunk in chunks]
+    whole(again, samples)
+    for chunk in chunks[:-1]:
+        length = len(chunk.samples) / RATE
+        assert min(1.0, target - reach(target)) <= length <= target + reach(target)
+    assert len(chunks[-1].samples) / RATE < target + reach(target) + 1.0 + 1 / RATE
+
+
+@pytest.mark.parametrize("block", [1, 7, 159, 160, 1000])
+def test_tiny_blocks(block: int) -> None:
+    samples = tone_speech(4.0)
+    pieces = [samples[first : first + block] for first in range(0, len(samples), block)]
+    chunks = list(split(pieces, 1.0))
+    whole(chunks, samples)
+    assert [len(c.samples) for c in chunks] == [len(c.samples) for c in split([samples], 1.0)]
+
+
+@pytest.mark.parametrize("target", [1.0, 3.0, 10.0, 30.0])
+@pytest.mark.parametrize("place", [-0.9, -0.3, 0.0, 0.5, 0.9])
+def test_the_cut_lies_in_the_silence(target: float, place: float) -> None:
+    """A quarter of a second of silence anywhere in the search window is where the cut goes."""
+    samples = noise(target + reach(target) + 2.0)
+    middle = target + place * (reach(target) - 0.125)
+    samples[round((middle - 0.125) * RATE) : round((middle + 0.125) * RATE)] = 0.0
+    first, *_ = split([samples], target)
+    # The quiet tenth of a second lies inside the silence, and the cut in its middle.
+    assert abs(len(first.samples) / RATE - middle) <= 0.125 - 0.05 + 0.01
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(1.5, 10.0), st.floats(0.8, 3.0), st.floats(1.0, 6.0), st.sampled_from((0.0, 1e-4)))
+def test_short_pieces_end_with_an_utterance(
+    target: float, pause: float, spoken: float, hush: float
+) -> None:
+    """The first pause behind a second is where the cut goes, in its middle as far as it was
+    heard."""
+    longest = target + reach(target)
+    samples = noise(longest + spoken + pause + 2.0)
+    first, last = (round(seconds * RATE) for seconds in (spoken, spoken + pause))
+    samples[first:last] *= hush
+    cut = len(next(iter(split([samples], target))).samples) / RATE
+    heard = min(spoken + pause, longest)
+    if heard - spoken > 0.62:
+        assert cut == pytest.approx((spoken + heard) / 2, abs=0.03)
+    elif heard - spoken < 0.58:
+        assert abs(cut - target) <= reach(target)
+
+
+def test_a_pause_between_words_ends_no_utterance() -> None:
+    samples = noise(20.0)
+    samples[2 * RATE : round(2.5 * RATE)] = 0.0
+    samples[2 * RATE + RATE : 4 * RATE] *= 0.1
+    first, *_ = split([samples], 5.0)
+    assert abs(len(first.samples) / RATE - 5.0) <= reach(5.0)
+
+
+def test_long_pieces_do_not_end_with_every_utterance() -> None:
+    samples = noise(60.0)
+    samples[4 * RATE : 6 * RATE] = 0.0
+    first, *_ = split([samples], 10.5)
+    assert abs(len(first.samples) / RATE - 10.5) <= reach(10.5)
+    first, *_ = split([samples], 10.0)
+    assert len(first.samples) == 5 * RATE
+
+
+def test_silence_outside_the_search_window_is_no_place_to_cut() -> None:
+    samples = noise(40.0)
+    samples[10 * RATE : 20 * RATE] = 0.0
+    samples[round(35.2 * RATE) : 36 * RATE] = 0.0
+    samples[32 * RATE : round(32.2 * RATE)] *= 0.1
+    first, *_ = split([samples], 30.0)
+    assert 32.0 <= len(first.samples) / RATE <= 32.2
+
+
+def test_pure_silence_is_cut_in_the_middle_of_the_window() -> None:
+    chunks = list(split([np.zeros(100 * RATE, np.float32)], 30.0))
+    assert [chunk.start / RATE for chunk in chunks] == pytest.approx([0, 30, 60, 90], abs=0.06)
+
+
+@pytest.mark.parametrize("target", [1.0, 7.5, 30.0])
+def test_what_ends_within_a_second_behind_the_search_window_stays_whole(target: float) -> None:
+    limit = round(target * RATE) + round(reach(target) * RATE) + RATE
+    for length in (1, round(target * RATE), limit - 1):
+        (only,) = split([noise(limit / RATE)[:length]], target)
+        assert (only.start, len(only.samples)) == (0, length)
+    assert len(list(split([noise(limit / RATE + 1)[:limit]], target))) == 2
+
+
+def test_thirty_seconds_are_usual() -> None:
+    assert CHUNK_SECONDS == 30.0
+    lengths = [len(chunk.samples) / RATE for chunk in split([noise(100.0)])]
+    assert all(25.0 <= length <= 35.0 for length in lengths[:-1])
+
+
+def test_a_piece_is_given_before_the_next_is_heard() -> None:
+    """A stream is cut as it comes, and no more of it is held than a piece needs."""
+    heard = 0
+
+    def blocks() -> Iterator[np.ndarray]:
+        nonlocal heard
+        while True:
+            heard += 1
+            yield noise(1.0, heard)
+
+    chunks = split(blocks(), 4.0)
+    assert heard == 0
+    needed = 0
+    for _ in range(5):
+        needed = next(chunks).start / RATE + 4.0 + 4.0 / 3 + 1.0
+        assert heard <= needed + 1
+
+
+@pytest.mark.parametrize("blocks", [[], [np.empty(0, np.float32)]])
+def test_nothing_is_no_piece(blocks: list[np.ndarray]) -> None:
+    assert list(split(blocks)) == []
+
+
+@pytest.mark.parametrize(
+    "seconds", [0.0, -1.0, 0.999, 1200.1, float("nan"), float("inf"), -float("inf")]
+)
+def test_targets_out_of_range_are_refused_at_once(seconds: float) -> None:
+    with pytest.raises(UsageError, match=r"1 to 1200 seconds long.*choose chunk_seconds"):
+        split([noise(1.0)], seconds)
+
+
+@pytest.mark.parametrize("seconds", [1, 1.0, 1200, 1200.0])
+def test_the_ends_of_the_range_are_in_it(seconds: float) -> None:
+    assert len(list(split([noise(1.0)], seconds))) == 1
+
+
+@pytest.mark.parametrize("block", [1000, 16_000, 100_000])
+def test_a_cutter_says_what_it_has_heard_behind_the_last_cut(block: int) -> None:
+    samples = tone_speech(9.0, 2)
+    cutter = Cutter(2.0)
+    assert cutter.unfixed() is None
+    chunks: list[Chunk] = []
+    for first in range(0, len(samples), block):
+        chunks += cutter.feed(samples[first : first + block])
+        open_piece = cutter.unfixed()
+        known = [*chunks, open_piece] if open_piece is not None else chunks
+        whole(known, samples[: first + block])
+    assert [open_piece.start] == [chunk.start for chunk in cutter.finish()]
+    assert cutter.unfixed() is None
+    assert cutter.finish() == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.01, 40.0), st.integers(0, 10**6), st.integers(0, 3))
+def test_halves_are_a_piece(seconds: float, start: int, seed: int) -> None:
+    chunk = Chunk(start, tone_speech(seconds, seed), "Zoë")
+    parts = halves(chunk)
+    if len(chunk.samples) < 4 * RATE:
+        assert parts is None
+        return
+    assert parts is not None
+    left, right = parts
+    assert (left.start, right.start) == (start, start + len(left.samples))
+    assert left.speaker == right.speaker == "Zoë"
+    assert np.array_equal(np.concatenate([left.samples, right.samples]), chunk.samples)
+    off = abs(len(left.samples) - len(chunk.samples) / 2)
+    assert off <= min(5 * RATE, len(chunk.samples) / 6) + 1
+
+
+def test_halves_are_cut_where_it_is_quiet() -> None:
+    samples = noise(20.0)
+    samples[11 * RATE : 11 * RATE + RATE // 4] = 0.0
+    parts = halves(Chunk(0, samples))
+    assert parts is not None
+    assert 11 * RATE <= len(parts[0].samples) <= 11 * RATE + RATE // 4

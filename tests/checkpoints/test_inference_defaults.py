@@ -1,0 +1,139 @@
+"""traits.json: written and read again, refused when it is damaged, and followed by calls."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auris.audio.io import load
+from auris.checkpoints.export import convert
+from auris.checkpoints.hub import bundled_models
+from auris.checkpoints.inference_defaults import (
+    TRAITS,
+    InferenceDefaults,
+    load_inference_defaults,
+    save_inference_defaults,
+)
+from auris.checkpoints.quantize import quantize
+from auris.errors import CheckpointError, LanguageError
+from auris.pipeline import AsrPipeline
+from auris.recognition.options import CONTEXT_IGNORED, reading_of
+from tests.tiny_models import tone_speech, write_tiny
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
+
+MADE = InferenceDefaults(5.0, True, ("English", "German"), contexts=False)
+
+
+@given(
+    st.none() | st.floats(1, 1200),
+    st.booleans(),
+    st.none() | st.lists(st.text(), min_size=1).map(tuple),
+    st.none() | st.booleans(),
+)
+def test_what_is_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory,
+    seconds: float | None,
+    vad: bool,
+    languages: tuple[str, ...] | None,
+    contexts: bool | None,
+) -> None:
+    made = InferenceDefaults(seconds, vad, languages, contexts)
+    directory = tmp_path_factory.mktemp("traits")
+    assert save_inference_defaults(made, directory).name == TRAITS
+    assert load_inference_defaults(directory) == made
+
+
+def test_a_directory_without_them(tmp_path: Path) -> None:
+    assert load_inference_defaults(tmp_path) == InferenceDefaults()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"chunk_seconds": 0.5}, "chunk_seconds is 0.5, not 1 to 1200"),
+        ({"chunk_seconds": "5"}, "chunk_seconds is '5'"),
+        ({"chunk_seconds": True}, "chunk_seconds is True"),
+        ({"chunk_seconds": 1e9}, "chunk_seconds is 1000000000.0"),
+        ({"vad": 1}, "vad is 1, not true or false"),
+        ({"languages": "English"}, "languages is 'English', no list of names"),
+        ({"languages": []}, r"languages is \[\]"),
+        ({"languages": [5]}, r"languages is \[5\]"),
+        ({"contexts": "no"}, "contexts is 'no', not true or false"),
+        ({"contexts": None}, "contexts is None, not true or false"),
+        ({"chunk": 5}, "there is also chunk"),
+    ],
+)
+def test_damaged_ones_are_refused(tmp_path: Path, content: dict[str, Any], found: str) -> None:
+    (tmp_path / TRAITS).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=f"may hold .*, but in .* {found}"):
+        load_inference_defaults(tmp_path)
+
+
+def test_a_call_that_says_nothing_follows_them() -> None:
+    reading = reading_of({}, MADE)
+    assert (reading.chunk_seconds, reading.vad) == (5.0, True)
+    reading = reading_of({"chunk_seconds": None, "vad": None}, InferenceDefaults())
+    assert (reading.chunk_seconds, reading.vad) == (30.0, False)
+    reading = reading_of({"chunk_seconds": 20.0, "vad": False}, MADE)
+    assert (reading.chunk_seconds, reading.vad) == (20.0, False)
+
+
+def test_a_language_that_the_model_does_not_know_is_refused() -> None:
+    pipeline = AsrPipeline.from_pretrained("tiny")
+    silence = (np.zeros(16000, dtype=np.float32), 16000)
+    for asked in ({"language": "de"}, {"languages": ["en", "de"]}):
+        with pytest.raises(LanguageError, match="This model knows English"):
+            pipeline.transcribe(silence, **asked)  # type: ignore[call-overload]
+    with pytest.raises(LanguageError, match="German was asked"):
+        pipeline.stream("German")
+    assert pipeline.transcribe(silence, "en").text == ""
+
+
+def test_a_context_for_a_model_that_was_trained_without_any_is_ignored(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pipeline = AsrPipeline.from_pretrained("tiny")
+    clip = load(EXAMPLE).samples, 16000
+    plain = pipeline.transcribe(clip)
+    assert (plain.warnings, caplog.messages) == ((), [])
+    warned = pipeline.transcribe(clip, context="kitchen, fan, lights, Zoë")
+    assert warned.text == plain.text != ""
+    assert warned.warnings == (CONTEXT_IGNORED,)
+    assert warned.to_dict()["warnings"] == [CONTEXT_IGNORED]
+    assert caplog.messages == [CONTEXT_IGNORED]
+    streams = [pipeline.stream(context=text) for text in ("", "kitchen, fan, lights, Zoë")]
+    without, with_context = ([*stream.feed(clip[0]), *stream.finish()] for stream in streams)
+    assert [u.segment.text for u in without] == [u.segment.text for u in with_context]
+    assert caplog.messages == [CONTEXT_IGNORED] * 2
+
+
+@pytest.mark.parametrize("contexts", [None, True])
+def test_a_context_is_given_to_every_other_model(tmp_path: Path, contexts: bool | None) -> None:
+    directory = write_tiny(tmp_path / "m", seed=1)
+    save_inference_defaults(InferenceDefaults(contexts=contexts), directory)
+    pipeline = AsrPipeline.from_pretrained(directory, device="cpu")
+    audio = (tone_speech(1.0), 16000)
+    plain, given = (
+        pipeline.transcribe(audio, context=text, max_new_tokens=4) for text in ("", "fox")
+    )
+    assert plain.segments[0].logprobs != given.segments[0].logprobs
+    assert given.warnings == ()
+
+
+def test_traits_go_where_the_weights_go(tmp_path: Path) -> None:
+    source = bundled_models()["tiny"]
+    convert(source, tmp_path / "hf", "hf")
+    quantize(source, tmp_path / "int8", "int8")
+    assert (
+        load_inference_defaults(tmp_path / "hf")
+        == load_inference_defaults(tmp_path / "int8")
+        == load_inference_defaults(source)
+    )
+    assert load_inference_defaults(source).languages == ("English",)

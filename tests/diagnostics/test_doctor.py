@@ -1,0 +1,125 @@
+"""The environment report and the check of checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from auris.backends import native
+from auris.checkpoints.hub import bundled_models
+from auris.checkpoints.layouts import LayoutName
+from auris.cli.main import main
+from auris.diagnostics.doctor import check_model, environment
+from tests.tiny_models import aligner_config, ctc_config, write_tiny
+
+
+def test_the_environment_names_devices_and_versions() -> None:
+    found = {finding.what: finding.found for finding in environment()}
+    assert "cpu" in found["devices"]
+    assert "torch 2" in found["packages"]
+    assert {"cpu float32", "cpu bfloat16", "cpu float16"} <= set(found)
+
+
+def test_the_environment_says_what_runs_packed_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step() -> str:
+        return {finding.what: finding.found for finding in environment()}["int8 and int4"]
+
+    if native.available():
+        assert step() == f"native step, {native.instructions()}"
+    monkeypatch.setattr(native, "available", lambda: False)
+    assert "PyTorch step" in step()
+
+
+@pytest.mark.parametrize("layout", ["native", "hf", "published"])
+def test_a_sound_model_passes(tmp_path: Path, layout: str) -> None:
+    findings = list(check_model(write_tiny(tmp_path / "it", layout)))  # type: ignore[arg-type]
+    assert [finding.ok for finding in findings] == [True] * 4
+    assert "<|audio_pad|> 345" in findings[3].found
+
+
+def test_a_ctc_model_passes(tmp_path: Path) -> None:
+    findings = list(check_model(write_tiny(tmp_path / "it", config=ctc_config())))
+    assert all(finding.ok for finding in findings)
+
+
+@pytest.mark.parametrize("layout", ["native", "hf", "published"])
+def test_an_aligner_passes(tmp_path: Path, layout: str) -> None:
+    findings = list(check_model(write_tiny(tmp_path / "it", layout, aligner_config())))  # type: ignore[arg-type]
+    assert [finding.ok for finding in findings] == [True] * 4
+    assert "<timestamp> 347" in findings[3].found
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "it")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["encoder.norm.bias"]
+    save_file(tensors, folder / "model.safetensors")
+    findings = list(check_model(folder))
+    assert findings[-1].what == "tensors"
+    assert findings[-1].ok is False
+    assert "encoder.norm.bias" in findings[-1].found
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("layout", ["native", "hf", "published"])
+def test_weights_that_are_no_numbers_are_named(
+    tmp_path: Path, layout: LayoutName, value: float
+) -> None:
+    folder = write_tiny(tmp_path / "it", layout)
+    tensors = load_file(folder / "model.safetensors")
+    name = sorted(tensors)[3]
+    tensors[name].view(-1)[-1] = value
+    save_file(tensors, folder / "model.safetensors")
+    failed = [finding for finding in check_model(folder) if not finding.ok]
+    assert [finding.what for finding in failed] == ["tensors"]
+    assert f"{name} (model.safetensors)" in failed[0].found
+
+
+def test_a_ctc_head_of_nan_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "it"
+    shutil.copytree(bundled_models()["tiny"], folder)
+    tensors = load_file(folder / "ctc_head.safetensors")
+    tensors["bias"][5] = float("nan")
+    save_file(tensors, folder / "ctc_head.safetensors")
+    assert "bias (ctc_head.safetensors)" in list(check_model(folder))[-1].found
+
+
+def test_a_directory_without_a_model_fails(tmp_path: Path) -> None:
+    (finding,) = check_model(tmp_path)
+    assert finding.ok is False
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", *arguments])
+    return int(end.value.code or 0)
+
+
+def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers", minversion="5.23")
+    folder = write_tiny(tmp_path / "it", "published")
+    assert run("--model", str(folder), "--reference", "--max-new-tokens", "3") == 0
+    table = capsys.readouterr().out
+    assert "encoder layer 1" in table
+    assert "FAILED" not in table
+
+
+def test_the_command_fails_with_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", str(tmp_path)) == 1
+    assert "FAILED config" in capsys.readouterr().out
+    assert run() == 0
+    assert run("--reference") == 2
+
+
+def test_the_reference_knows_no_ctc_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers", minversion="5.23")
+    folder = write_tiny(tmp_path / "it", config=ctc_config())
+    assert run("--model", str(folder), "--reference") == 2
+    assert "CTC head" in capsys.readouterr().err

@@ -1,0 +1,214 @@
+"""Results files: continued whatever they were left as, and refused when they are another run's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auris.errors import AudioError, OutputError, UsageError
+from auris.output.results_file import MEDIA, ResultsFile, RowResult, listed, recordings_in
+from auris.recognition.scheduler import Failure
+from auris.types import Transcript
+
+RUN = {"model": "tiny", "language": "auto"}
+NAMES = [f"{letter}.wav" for letter in "abcdefgh"]
+
+
+def done(name: str) -> RowResult:
+    return RowResult(name, Transcript(f"text of {name}", "English", (), None, "stop", 1.0))
+
+
+def failed(name: str) -> RowResult:
+    return RowResult(name, Failure(AudioError("A rule", "it broke", "mend it")))
+
+
+def write(path: Path, names: list[str]) -> None:
+    with ResultsFile(path, RUN) as results:
+        for name in names:
+            results.append(failed(name) if name == "c.wav" else done(name))
+
+
+@settings(max_examples=40, deadline=None)
+@given(kept=st.floats(0, 1))
+def test_a_file_cut_anywhere_is_continued_to_the_same(
+    kept: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("bulk") / "results.jsonl"
+    write(path, NAMES)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: round(kept * len(whole))])
+    with ResultsFile(path, RUN) as results:
+        for name in list(results.missing(NAMES)):
+            results.append(failed(name) if name == "c.wav" else done(name))
+        assert list(results.failed) == ["c.wav"]
+    assert path.read_bytes() == whole
+
+
+def test_names_may_hold_anything(tmp_path: Path) -> None:
+    names = ['quo"te.wav', "new\nline.wav", "é.wav", os.fsdecode(b"\xff.wav"), "\u2028.wav"]
+    path = tmp_path / "results.jsonl"
+    write(path, names)
+    with ResultsFile(path, RUN) as results:
+        assert list(results.missing([*names, "x"])) == ["x"]
+    assert len(path.read_bytes().splitlines()) == 1 + len(names)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no json",
+        b"x",
+        b"[1]",
+        b'{"auris_batc": {}}',
+        b"no json\n",
+        b"[1]\n",
+        b"{}\n",
+        b'{"auris_batch": 5}\n',
+        b'{"file": "a"}\n',
+        b"\xff\xfe\n",
+    ],
+)
+def test_other_files_are_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="line 1 of"):
+        ResultsFile(path, RUN)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("line", [b"{\n", b"5\n", b'{"file": 5}\n', b'{"text": "x"}\n'])
+def test_a_line_that_is_no_result_is_named(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    write(path, ["a.wav"])
+    with open(path, "ab") as file:
+        file.write(line)
+    with pytest.raises(UsageError, match="line 3 of"):
+        ResultsFile(path, RUN)
+
+
+def test_another_run_is_refused_by_what_differs(tmp_path: Path) -> None:
+    write(tmp_path / "results.jsonl", ["a.wav"])
+    with pytest.raises(
+        UsageError,
+        match="began with language 'auto' instead of 'de' and model 'tiny' instead of 'other'",
+    ):
+        ResultsFile(tmp_path / "results.jsonl", {"model": "other", "language": "de"})
+
+
+def test_failures_are_kept_or_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    write(path, NAMES)
+    with ResultsFile(path, RUN) as results:
+        assert results.failed["c.wav"].startswith("A rule, but it broke")
+        assert list(results.missing(NAMES)) == []
+        assert results.forget_failures() == 1
+        assert list(results.missing(NAMES)) == ["c.wav"]
+        results.append(done("c.wav"))
+        assert results.forget_failures() == 0
+    contents = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    assert sorted(content["file"] for content in contents) == NAMES
+    assert not any("error" in content for content in contents)
+
+
+def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="output has"):
+        ResultsFile(tmp_path, RUN)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="output has"):
+        ResultsFile(tmp_path / "file" / "results.jsonl", RUN)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device")
+def test_a_device_is_no_results_file() -> None:
+    with pytest.raises(OutputError, match="no regular file"):
+        ResultsFile(Path("/dev/full"), RUN)
+
+
+def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    write(path, NAMES)
+    before = path.read_bytes()
+    with ResultsFile(path, RUN) as results:
+        real = results._file
+
+        class Full:
+            """A file whose disk takes half a line."""
+
+            def write(self, line: bytes) -> None:
+                real.write(line[: len(line) // 2])
+                raise OSError(28, "No space left on device")
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(real, name)
+
+        results._file = Full()  # type: ignore[assignment]
+        with pytest.raises(OutputError, match="No space left"):
+            results.append(done("z.wav"))
+        assert "z.wav" not in results
+    assert path.read_bytes() == before
+
+
+def test_one_process_at_a_time_has_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with ResultsFile(path, RUN) as results:
+        results.append(done("a.wav"))
+        with pytest.raises(OutputError, match="is written by another"):
+            ResultsFile(path, RUN)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="model 'tiny' instead of 'other'"):
+            ResultsFile(path, {**RUN, "model": "other"})
+    with ResultsFile(path, RUN) as results:
+        assert list(results.missing(["a.wav", "b.wav"])) == ["b.wav"]
+
+
+def test_a_json_array_from_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write(path, ["b.wav", "a.wav"])
+    assert not path.exists()
+    with ResultsFile(path, RUN) as results:
+        results.publish(NAMES)
+        assert [one["file"] for one in json.loads(path.read_text())] == ["a.wav", "b.wav"]
+        results.append(failed("c.wav"))
+        results.publish(NAMES)
+        third = json.loads(path.read_text())[2]
+        assert set(third) == {"file", "error", "kind"}
+        results.forget_failures()
+        results.publish(NAMES)
+        assert [one["file"] for one in json.loads(path.read_text())] == ["a.wav", "b.wav"]
+        results.publish([])
+        assert json.loads(path.read_text()) == []
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == [
+        *("results.json", "results.json.journal")
+    ]
+
+
+def test_a_foreign_json_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text("[]")
+    with pytest.raises(UsageError, match="has no journal"):
+        ResultsFile(path, RUN)
+    assert path.read_text() == "[]"
+    assert not (tmp_path / "results.json.journal").exists()
+
+
+def test_folders_are_searched_by_suffix(tmp_path: Path) -> None:
+    for name in ("b.WAV", "a.mp3", "notes.txt", "deep/er/c.flac", ".hidden/d.wav", ".e.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = recordings_in(tmp_path)
+    assert found.names == ["a.mp3", "b.WAV", "deep/er/c.flac"]
+    assert found.others == 1
+    assert {".wav", ".mp3", ".m4a", ".opus", ".webm"} <= MEDIA
+    with pytest.raises(UsageError, match="has to be a folder"):
+        recordings_in(tmp_path / "absent")
+
+
+def test_lists_count_a_name_once() -> None:
+    assert listed(["a.wav\n", "\n", "b c.wav\r\n", "a.wav\n"]).names == ["a.wav", "b c.wav"]

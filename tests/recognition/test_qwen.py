@@ -1,0 +1,402 @@
+"""Pieces to segments, with scripted scores for the words and tiny models for the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from auris.backends.fake import FakeBackend
+from auris.backends.torch import TorchBackend
+from auris.decoding.sampling import Sampling
+from auris.errors import CheckpointError, ConfigError, TokenizerError, UnsupportedOption
+from auris.recognition.ctc import CtcRecognizer
+from auris.recognition.fallback import DecodeResult
+from auris.recognition.qwen import ChunkRequest, ChunkResult, DecodeOptions, QwenRecognizer
+from auris.text.prompt import (
+    AUDIO_END,
+    AUDIO_PAD,
+    AUDIO_START,
+    END_OF_TEXT,
+    TEXT_TAG,
+    TURN_END,
+    TURN_START,
+)
+from auris.text.tokenizer import Tokenizer
+from auris.types import Chunk, Segment
+from tests.recognition.batches import recognize
+from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, tone_speech
+
+RATE = 16_000
+TOKENIZER = tiny_tokenizer()
+STOP = TOKENIZER.id(TURN_END)
+TAG = TOKENIZER.id(TEXT_TAG)
+
+
+class Scripted(FakeBackend):
+    """Answers the n-th request with the n-th script, whatever its prompt."""
+
+    def __init__(self, scripts: Sequence[Sequence[int]]) -> None:
+        super().__init__(dict(enumerate(scripts)), qwen_config().decoder.vocab, STOP)
+        self.prompts: list[list[int]] = []
+
+    def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
+        """The number of the request stands for its prompt."""
+        self.prompts.append(list(ids))
+        return torch.tensor([[float(len(self.prompts) - 1)]])
+
+
+def reply(language: str, text: str) -> list[int]:
+    return [*TOKENIZER.encode(f"language {language}"), TAG, *TOKENIZER.encode(text)]
+
+
+def piece(
+    key: int = 0, seconds: float = 1.0, start: float = 0.0, **options: object
+) -> ChunkRequest:
+    chunk = Chunk(round(start * RATE), tone_speech(seconds, key))
+    return ChunkRequest(key, chunk, DecodeOptions(**options))  # type: ignore[arg-type]
+
+
+def recognizer(scripts: Sequence[Sequence[int]]) -> QwenRecognizer:
+    return QwenRecognizer(Scripted(scripts), qwen_config(), TOKENIZER)
+
+
+def run(
+    scripts: Sequence[Sequence[int]], pieces: Iterable[ChunkRequest], rows: int = 1
+) -> list[Segment]:
+    done = list(recognize(recognizer(scripts), pieces, rows))
+    return [one.segment for one in sorted(done, key=lambda one: one.key)]
+
+
+def test_a_reply_becomes_a_segment() -> None:
+    script = reply("English", "turn on the lights")
+    (segment,) = run([script], [piece(seconds=2.5, start=7.25)])
+    assert (segment.text, segment.language) == ("turn on the lights", "English")
+    assert (segment.start, segment.end) == (7.25, 9.75)
+    assert segment.tokens == tuple(script)
+    assert len(segment.logprobs) == len(script)
+    assert segment.finish_reason == "stop"
+
+
+def test_a_forced_language_opens_the_reply() -> None:
+    runner = recognizer([TOKENIZER.encode("guten tag")])
+    (done,) = recognize(runner, [piece(language="German", context="fox")], 1)
+    assert (done.segment.text, done.segment.language) == ("guten tag", "German")
+    (prompt,) = runner.backend.prompts  # type: ignore[attr-defined]
+    assert prompt[-1] == TAG
+    assert "fox" in TOKENIZER.decode(prompt)
+    assert prompt.count(TOKENIZER.id(AUDIO_PAD)) == 100  # One state a frame on this backend.
+
+
+def test_no_speech() -> None:
+    (segment,) = run([reply("None", "")], [piece()])
+    assert (segment.text, segment.language, segment.finish_reason) == ("", None, "stop")
+    assert segment.tokens
+
+
+def test_a_model_that_says_nothing_at_all() -> None:
+    (segment,) = run([[]], [piece()])
+    assert (segment.text, segment.language, segment.tokens) == ("", None, ())
+    assert segment.avg_logprob is None
+
+
+def test_repeats_are_collapsed_in_the_text_and_kept_in_the_tokens() -> None:
+    (segment,) = run([reply("English", "ha" * 20)], [piece(max_new_tokens=500)])
+    assert (segment.text, segment.finish_reason) == ("ha", "stop")
+    assert TOKENIZER.decode(segment.tokens).endswith("ha" * 20)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 3.0, 10.0])
+def test_the_usual_budget_follows_the_length(seconds: float) -> None:
+    chatter = [60 + n * n % 97 for n in range(1000)]
+    (segment,) = run([chatter, [65], [66]], [piece(seconds=seconds)])
+    tokens = segment.retries[0].tokens if segment.retries else segment.tokens
+    assert len(tokens) == 64 + int(16 * seconds)
+    assert segment.finish_reason == ("stop" if segment.retries else "length")
+    assert bool(segment.retries) == (seconds > 4)
+
+
+def test_a_loop_ends_at_once_and_its_piece_is_decoded_in_halves() -> None:
+    """The repeats cost 64 tokens, not the budget; other rows go on; the parts make the segment."""
+    loop = reply("English", "well then ") + TOKENIZER.encode("stop ") * 99
+    scripts = [loop, reply("English", "beside"), reply("English", "well"), reply("English", "then")]
+    runner = recognizer(scripts)
+    done = list(recognize(runner, [piece(0, 8.0, start=3.0), piece(1)], 2))
+    beside, halved = (one.segment for one in sorted(done, key=lambda one: -one.key))
+    assert (beside.text, beside.retries) == ("beside", ())
+    assert (halved.text, halved.finish_reason, halved.language) == ("well then", "stop", "English")
+    assert (halved.start, halved.end) == (3.0, 11.0)
+    assert halved.tokens == (*scripts[2], *scripts[3])
+    assert len(halved.logprobs) == len(halved.token_confidences) == len(halved.tokens)
+    (retry,) = halved.retries
+    assert (retry.start, retry.end, retry.cause) == (3.0, 11.0, "loop")
+    assert len(retry.tokens) < len(loop) / 2
+    assert [word for word, _ in halved.word_confidences] == ["well", "then"]
+
+
+def test_what_loops_in_its_smallest_parts_keeps_one_of_the_repeats() -> None:
+    loop = reply("English", "ab") + TOKENIZER.encode("no ") * 99
+    (segment,) = run([loop] * 99, [piece(seconds=30.0)])
+    assert segment.finish_reason == "loop"
+    # Every retry stands for two parts in the place of one.
+    parts = 1 + len(segment.retries)
+    assert 1 + 2 + 2 < parts <= 1 + 1 + 2 + 4
+    assert segment.text == " ".join(["abno"] * parts)
+    assert {retry.cause for retry in segment.retries} == {"loop"}
+    assert (segment.start, segment.end) == (0.0, 30.0)
+
+
+def test_a_chosen_budget_is_a_wish() -> None:
+    (segment,) = run([[60 + n for n in range(40)]], [piece(seconds=20.0, max_new_tokens=9)])
+    assert (segment.finish_reason, len(segment.tokens)) == ("length", 9)
+    assert segment.retries == ()
+
+
+CONTEXT = "names to expect are Angstrom, Bohr and Celsius"
+
+
+def test_context_that_leaked_is_decoded_without_it() -> None:
+    leak = reply("English", "names to expect are angstrom bohr")
+    runner = recognizer([leak, reply("English", "what was said")])
+    (done,) = recognize(runner, [piece(context=CONTEXT)], 1)
+    assert done.segment.text == "what was said"
+    (retry,) = done.segment.retries
+    assert (retry.cause, retry.tokens) == ("context", tuple(leak))
+    first, second = map(TOKENIZER.decode, runner.backend.prompts)  # type: ignore[attr-defined]
+    assert "Celsius" in first
+    assert "Celsius" not in second
+
+
+def test_context_that_was_said_stays() -> None:
+    said = reply("English", "names to expect are angstrom bohr")
+    heard = reply("English", "names to expect are angstrum bore")
+    (segment,) = run([said, heard], [piece(context=CONTEXT)])
+    assert segment.text == "names to expect are angstrom bohr"
+    assert segment.retries == ()
+    (name,) = run([reply("English", "angstrom bohr and")], [piece(context=CONTEXT)])
+    assert name.text == "angstrom bohr and"
+
+
+LOOP = reply("English", "x") + TOKENIZER.encode("no ") * 99
+SCRIPTS = {
+    "said": [reply("English", "turn it off")],
+    "silent": [reply("None", "")],
+    "loop": [LOOP, reply("English", "one"), LOOP, reply("English", "two"), reply("German", "drei")],
+    "leak": [reply("English", "names to expect are bohr"), reply("None", "")],
+    "length": [[60 + n * n % 97 for n in range(1000)], [65], [66]],
+}
+
+
+@pytest.mark.parametrize("case", SCRIPTS)
+def test_final_gives_the_segment_of_a_batch(case: str) -> None:
+    """Also where whoever decoded it did not look for loops, and asked for no probability."""
+    scripts = SCRIPTS[case]
+    source = piece(seconds=9.0, context=CONTEXT)
+    (whole,) = recognize(recognizer(scripts), [source], 1)
+    first = scripts[0][: 64 + 16 * 9]
+    full = len(first) < len(scripts[0])
+    logprobs = (-1.0,) * len(first) if whole.segment.retries else whole.segment.logprobs
+    attempt = DecodeResult(source, tuple(first), logprobs, "length" if full else "stop")
+    runner = recognizer(scripts)
+    silence = whole.segment.no_speech_probability
+    assert silence is not None
+    runner.backend.embed([], None)  # The first attempt was decoded elsewhere.
+    done = runner.final(replace(attempt, silence_logprob=float(np.log(silence))))
+    assert done == replace(whole.segment, no_speech_probability=pytest.approx(silence))
+
+
+def test_final_computes_a_missing_silence_logprob() -> None:
+    source = piece()
+    model = TorchBackend(tiny_model(qwen_config(), seed=3))
+    runner = QwenRecognizer(model, qwen_config(), TOKENIZER)
+    for one in (source, replace(source, options=DecodeOptions(language="English"))):
+        (whole,) = recognize(runner, [one], 1)
+        segment = whole.segment
+        assert segment.retries == ()
+        attempt = DecodeResult(one, segment.tokens, segment.logprobs, segment.finish_reason)
+        assert runner.final(attempt) == segment
+        assert (segment.no_speech_probability is None) == (len(segment.tokens) < 3)
+
+
+def test_cancelled_during_a_retry() -> None:
+    done: list[ChunkResult] = []
+    stop = [False]
+    loop = reply("English", "so ") + TOKENIZER.encode("no ") * 99
+
+    class Stopping(Scripted):
+        def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
+            stop[0] = len(self.prompts) == 2
+            return super().embed(ids, states)
+
+    runner = QwenRecognizer(Stopping([loop] * 3), qwen_config(), TOKENIZER)
+    done += recognize(runner, [piece(seconds=8.0)], 1, lambda: stop[0])
+    (one,) = done
+    assert (one.segment.text, one.segment.finish_reason) == ("so no", "cancelled")
+    assert one.segment.retries == ()
+
+
+def test_the_budget_is_told_from_the_end() -> None:
+    scripts = [[65] * 6, [65] * 7]
+    exact, cut = run(scripts, [piece(0, max_new_tokens=6), piece(1, max_new_tokens=6)])
+    assert (exact.finish_reason, cut.finish_reason) == ("stop", "length")
+    assert exact.tokens == cut.tokens == (65,) * 6
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 8])
+def test_pieces_keep_their_results_in_any_batch(rows: int) -> None:
+    texts = ["one", "", "three three", "the quick brown fox", "five"]
+    scripts = [reply("English", text) for text in texts]
+    segments = run(scripts, [piece(key, start=key) for key in range(5)], rows)
+    assert [segment.text for segment in segments] == texts
+    assert [segment.start for segment in segments] == [0, 1, 2, 3, 4]
+
+
+def test_work_is_booked_to_its_stage() -> None:
+    (done,) = recognize(recognizer([[65]]), [piece()], 1)
+    assert set(done.timings) == {"mel", "encode", "prefill", "decode"}
+    assert all(seconds >= 0 for seconds in done.timings.values())
+
+
+def test_cancelled_pieces_end_as_they_are_and_no_other_begins() -> None:
+    taken: list[int] = []
+    done: list[ChunkResult] = []
+
+    def pieces() -> Iterator[ChunkRequest]:
+        for key in range(6):
+            taken.append(key)
+            yield piece(key)
+
+    scripts = [[65, 66], [67] * 50, [68] * 50, [69], [70], [71]]
+    stop = [False]
+    for one in recognize(recognizer(scripts), pieces(), 3, lambda: stop[0]):
+        done.append(one)
+        stop[0] = True
+    reasons = {one.key: one.segment.finish_reason for one in done}
+    assert reasons == {0: "stop", 1: "cancelled", 2: "cancelled"}
+    assert taken == [0, 1, 2]
+    assert all(0 < len(one.segment.tokens) < 50 for one in done)
+
+
+def test_cancelled_before_the_first_piece() -> None:
+    def pieces() -> Iterator[ChunkRequest]:
+        raise AssertionError("a piece was asked for")
+        yield
+
+    assert list(recognize(recognizer([]), pieces(), 2, lambda: True)) == []
+    ctc = CtcRecognizer(TorchBackend(tiny_model(ctc_config())), ctc_config(), TOKENIZER)
+    assert list(recognize(ctc, pieces(), 2, lambda: True)) == []
+
+
+def test_the_models_own_stop_ids() -> None:
+    by_name = recognizer([])
+    assert by_name.stops == {TOKENIZER.id(END_OF_TEXT), STOP}
+    runner = QwenRecognizer(Scripted([[65, 66, 67]]), qwen_config(), TOKENIZER, stops=[66])
+    (done,) = recognize(runner, [piece()], 1)
+    assert done.segment.tokens == (65,)
+
+
+def without(token: str) -> Tokenizer:
+    return Tokenizer(TOKENIZER.core, {k: v for k, v in TOKENIZER.added.items() if k != token})
+
+
+@pytest.mark.parametrize(
+    "token",
+    [TEXT_TAG, END_OF_TEXT, TURN_START, TURN_END, AUDIO_START, AUDIO_PAD, AUDIO_END],
+)
+def test_a_vocabulary_without_a_control_token(token: str) -> None:
+    with pytest.raises(TokenizerError, match="has to know the token"):
+        QwenRecognizer(Scripted([]), qwen_config(), without(token))
+
+
+def test_configs_and_vocabularies_have_to_belong_together() -> None:
+    config = qwen_config()
+    other = replace(config, audio_token_id=config.audio_token_id - 1)
+    with pytest.raises(ConfigError, match="audio_token_id"):
+        QwenRecognizer(Scripted([]), other, TOKENIZER)
+    small = replace(config, decoder=replace(config.decoder, vocab=TOKENIZER.size - 1))
+    with pytest.raises(ConfigError, match="row in the embedding"):
+        QwenRecognizer(Scripted([]), small, TOKENIZER)
+    backend = TorchBackend(tiny_model(ctc_config()))
+    for units in (TOKENIZER.size - 1, TOKENIZER.size + 1):
+        with pytest.raises(ConfigError, match="one class for every unit"):
+            CtcRecognizer(backend, replace(ctc_config(), units=units), TOKENIZER)
+
+
+@pytest.fixture(scope="module")
+def ctc() -> CtcRecognizer:
+    return CtcRecognizer(TorchBackend(tiny_model(ctc_config())), ctc_config(), TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (DecodeOptions(context="fox"), "^context"),
+        (DecodeOptions(max_new_tokens=9), "^max_new_tokens"),
+        (DecodeOptions(sampling=Sampling(0.5)), "^temperature"),
+        (DecodeOptions(language="French"), "English only"),
+    ],
+)
+def test_what_a_ctc_model_cannot_honour_is_refused(
+    ctc: CtcRecognizer, options: DecodeOptions, named: str
+) -> None:
+    with pytest.raises(UnsupportedOption, match=named):
+        ctc.check(options)
+    recognizer([]).check(options)
+
+
+def test_what_a_ctc_model_can_honour(ctc: CtcRecognizer) -> None:
+    ctc.check(DecodeOptions())
+    ctc.check(DecodeOptions(language="English"))
+
+
+def test_a_ctc_piece_is_one_pass_and_never_depends_on_others(ctc: CtcRecognizer) -> None:
+    pieces = [piece(key, 0.4 + key, start=key) for key in range(3)]
+    together = list(recognize(ctc, pieces, 4))
+    for one, source in zip(together, pieces, strict=True):
+        (single,) = recognize(ctc, [source], 1)
+        assert one.segment == single.segment
+        assert one.segment.finish_reason == "stop"
+        assert len(one.segment.tokens) == len(one.segment.logprobs) > 0
+        assert one.segment.text == TOKENIZER.decode(one.segment.tokens).strip()
+        assert one.segment.start == one.key
+        assert set(one.timings) == {"mel", "encode", "decode"}
+
+
+def test_a_ctc_model_that_hears_only_blanks() -> None:
+    model = tiny_model(ctc_config())
+    model.head.bias.data[ctc_config().blank] = 1e3
+    runner = CtcRecognizer(TorchBackend(model), ctc_config(), TOKENIZER)
+    (done,) = recognize(runner, [piece()], 1)
+    segment = done.segment
+    assert (segment.text, segment.language, segment.tokens) == ("", None, ())
+
+
+@pytest.mark.parametrize("kind", ["qwen", "ctc"])
+def test_scores_that_are_no_numbers_are_an_error(kind: str) -> None:
+    """Damaged weights, or weights too large for float16, give NaN and never a text."""
+    config = qwen_config() if kind == "qwen" else ctc_config()
+    model = tiny_model(config)
+    next(model.encoder.parameters()).data.fill_(float("nan"))
+    make = QwenRecognizer if kind == "qwen" else CtcRecognizer
+    runner = make(TorchBackend(model), config, TOKENIZER)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="NaN"):
+        list(recognize(runner, [piece(max_new_tokens=3) if kind == "qwen" else piece()]))
+
+
+def test_spare_rows_of_the_embedding_say_nothing() -> None:
+    spare = qwen_config().decoder.vocab - 1
+    assert spare >= TOKENIZER.size
+    (segment,) = run([[*reply("English", "a"), spare, *TOKENIZER.encode("b")]], [piece()])
+    assert segment.text == "ab"
+    assert spare in segment.tokens
+
+
+def test_samples_of_a_piece_are_left_alone() -> None:
+    source = piece()
+    before = source.chunk.samples.copy()
+    run([[65]], [source])
+    assert np.array_equal(source.chunk.samples, before)
