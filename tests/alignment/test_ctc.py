@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from auris.alignment.ctc import LINGER, CtcAlignment, spell, spell_ids
-from auris.backends.fake import FakeBackend
 from auris.backends.torch import TorchBackend
 from auris.config import audio_tokens
 from auris.errors import AlignmentError, CheckpointError, UnsupportedOption, UsageError
@@ -20,6 +19,7 @@ from auris.models.aut_ctc import AutCtc
 from auris.text.tokenizer import Tokenizer
 from auris.training.units import train_units, train_vocabulary
 from auris.types import Samples, Segment, Word
+from tests.backends.fake import FakeBackend
 from tests.tiny_models import ctc_config, tiny_model, tiny_tokenizer, tone_speech
 
 CONFIG = ctc_config()

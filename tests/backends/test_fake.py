@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from auris.backends.base import Backend
-from auris.backends.fake import FakeBackend
+from tests.backends.fake import FakeBackend
 
 STOP = 9
 

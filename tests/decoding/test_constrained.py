@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.backends.fake import FakeBackend
 from auris.backends.torch import TorchBackend
 from auris.decoding.constrained import ForcedPrefix, choose_prefix, score_prefixes
 from auris.decoding.loop import Request, Step, decode
+from tests.backends.fake import FakeBackend
 from tests.tiny_models import tiny_model
 
 Ids = tuple[int, ...]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.backends.fake import FakeBackend
 from auris.decoding.loop import DecodeLoop, Request, Step, decode, never
 from auris.decoding.sampling import Probe
+from tests.backends.fake import FakeBackend
 
 VOCAB = 64
 STOP = 0

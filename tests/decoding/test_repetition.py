@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.backends.fake import FakeBackend
 from auris.checkpoints.hub import bundled_models
 from auris.decoding.loop import Request, decode
 from auris.decoding.repetition import (
@@ -22,6 +21,7 @@ from auris.decoding.repetition import (
 )
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
+from tests.backends.fake import FakeBackend
 
 SPEECH = Path(__file__).parents[3] / "shared" / "speech"
 

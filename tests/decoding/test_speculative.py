@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.backends.fake import FakeBackend
 from auris.backends.torch import TorchBackend
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Sampling
 from auris.decoding.speculative import Drafted, continued
+from tests.backends.fake import FakeBackend
 from tests.ties import Ties
 from tests.tiny_models import qwen_config, tiny_model
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from auris.backends.fake import FakeBackend
 from auris.backends.torch import TorchBackend
 from auris.decoding.sampling import Sampling
 from auris.errors import CheckpointError, ConfigError, TokenizerError, UnsupportedOption
@@ -28,6 +27,7 @@ from auris.text.prompt import (
 )
 from auris.text.tokenizer import Tokenizer
 from auris.types import Chunk, Segment
+from tests.backends.fake import FakeBackend
 from tests.recognition.batches import recognize
 from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, tone_speech
 
