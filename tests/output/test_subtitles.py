@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auris.errors import UsageError
-from auris.output.subtitles import CueStyle, cues
+from auris.output.subtitles import CueStream, CueStyle, cues
 from auris.text.wrap import columns, one_line
 from auris.types import Segment, Transcript, Word
 
@@ -111,6 +111,14 @@ def test_short_neighbours_share_a_cue() -> None:
 def test_voices_at_once_wait_for_each_other() -> None:
     both = transcript(segment("One side.", 0.0, 3.0), segment("Other side.", 0.0, 4.0))
     assert [(cue.start, cue.end) for cue in cues(both, STYLE)] == [(0, 1000), (1000, 4000)]
+
+
+def test_a_stream_of_cues_accepts_a_segment_without_text_first() -> None:
+    stream = CueStream(STYLE)
+    assert stream.add(segment("", 0.0, 5.0)) == []
+    assert [cue.lines for cue in stream.add(segment("Text.", 5.0, 9.0)) + stream.end()] == [
+        ("Text.",)
+    ]
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\x00\t"])

@@ -110,7 +110,7 @@ class CueStream:
         horizon = _ms(segment.end if segment.speaker is None else segment.start)
         final: list[Cue] = []
         groups = list(_groups(self._drafts))
-        for group, following in zip(groups, [*groups[1:], None], strict=True):
+        for group, following in zip(groups, [*groups[1:], None], strict=False):
             if following is not None and following[0].start <= horizon:
                 final += _fitted(group, following[0].start)
             elif _shown_until(group) <= horizon:
