@@ -37,7 +37,7 @@ def test_the_python_example() -> None:
 def test_the_subtitles_example(tmp_path: Path) -> None:
     clip = tmp_path / "clip.flac"
     clip.write_bytes(CLIP.read_bytes())
-    command = [sys.executable, str(EXAMPLES / "output/subtitles.py")]
+    command = [sys.executable, str(EXAMPLES / "subtitles.py")]
     subprocess.run([*command, str(clip)], check=True, capture_output=True)
     number, span, text = (tmp_path / "clip.srt").read_text(encoding="utf-8").splitlines()
     assert (number, text) == ("1", SAID)
