@@ -15,7 +15,7 @@ from auris.checkpoints.hub import FoundModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.decoding.loop import never
 from auris.errors import UsageError
-from auris.recognition.language_id import DETECT_SECONDS, language_chances
+from auris.recognition.language_id import DETECT_SECONDS, language_probabilities
 from auris.recognition.load import (
     LoadOptions,
     OtherLoadOptions,
@@ -29,9 +29,9 @@ from auris.recognition.options import (
     CancelToken,
     StreamOptions,
     check_call,
-    honoured,
-    reading_of,
+    chunker_for,
     stream_options,
+    supported_options,
     text_options,
 )
 from auris.recognition.prefetch import Prefetcher
@@ -257,7 +257,7 @@ class AsrPipeline:
         rows, workers = options.get("batch_size", 1), options.get("workers", 0)
         check_count("batch_size", rows)
         check_count("workers", workers, least=0)
-        chunker = reading_of(options, self.traits)
+        chunker = chunker_for(options, self.traits)
         cancel, report = options.get("cancel"), options.get("progress")
         run = partial(
             Scheduler, self._open_batch(rows), options=decoding, known=known, report=report
@@ -288,7 +288,7 @@ class AsrPipeline:
             UnsupportedOption: the model has a CTC head only.
             AudioError: the recording cannot be read.
         """
-        return language_chances(self.recognizer, audio, start, duration)
+        return language_probabilities(self.recognizer, audio, start, duration)
 
     def streams(self, streams: int = 8) -> StreamPool:
         """Room for live streams that share the model; steps due together are computed together."""
@@ -338,7 +338,7 @@ class AsrPipeline:
     def _decode_options(
         self, language: str | None, context: str, given: CallOptions
     ) -> DecodeOptions:
-        options = honoured(text_options(language, context, given), self.traits)
+        options = supported_options(text_options(language, context, given), self.traits)
         if given.get("word_timestamps", False):
             options = replace(options, aligner=given.get("aligner") or self._own_aligner)
         return options

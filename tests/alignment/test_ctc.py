@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from auris.alignment.ctc import LINGER, CtcAlignment, spell, spell_ids
+from auris.alignment.ctc import UNIT_TAIL_SECONDS, CtcAlignment, spell, spell_ids
 from auris.backends.torch import TorchBackend
 from auris.config import audio_tokens
 from auris.errors import AlignmentError, CheckpointError, UnsupportedOption, UsageError
@@ -69,8 +69,8 @@ def test_words_stand_where_their_units_are_heard() -> None:
     script = [None, language, language, *[None] * 4, mark, *[None] * 5, the]
     first, second = scripted(script).words(silence(2.0), "language; the", "English")
     assert (first.text, second.text) == ("language", "the")
-    assert (first.start, first.end) == pytest.approx((0.04, 0.20 + LINGER))
-    assert (second.start, second.end) == pytest.approx((0.98, 1.04 + LINGER))
+    assert (first.start, first.end) == pytest.approx((0.04, 0.20 + UNIT_TAIL_SECONDS))
+    assert (second.start, second.end) == pytest.approx((0.98, 1.04 + UNIT_TAIL_SECONDS))
     assert (first.repaired, second.repaired) == (False, False)
     assert first.confidence is not None
     assert first.confidence > 0.9
@@ -93,12 +93,12 @@ def test_a_unit_of_several_characters_is_divided() -> None:
     words = scripted([None, unit, unit], WEATHER).words(silence(1.0), "天气", "Chinese")
     assert [(word.text, word.repaired) for word in words] == [("天", True), ("气", True)]
     assert [word.start for word in words] == pytest.approx([0.04, 0.12])
-    assert [word.end for word in words] == pytest.approx([0.12, 0.20 + LINGER])
+    assert [word.end for word in words] == pytest.approx([0.12, 0.20 + UNIT_TAIL_SECONDS])
 
 
 def test_a_unit_of_more_than_three_characters_places_none(monkeypatch: pytest.MonkeyPatch) -> None:
     (unit,) = WEATHER.encode("天气")
-    monkeypatch.setattr("auris.alignment.ctc.MOST_SHARED", 1)
+    monkeypatch.setattr("auris.alignment.ctc.MAX_WORDS_PER_UNIT", 1)
     words = scripted([unit], WEATHER).words(silence(1.0), "天气", "Chinese")
     assert [(word.text, word.start, word.end) for word in words] == [
         ("天", None, None),
@@ -163,7 +163,11 @@ def test_what_the_head_wrote_is_placed_in_its_own_units() -> None:
     letters = [unit for letter in "fox" for unit in BYTES.encode(letter)]
     assert len(BYTES.encode("fox")) < 3
     (word,) = scripted(letters).segment_words(silence(1.0), segment(letters, "fox"))
-    assert (word.text, word.start, word.end) == ("fox", 0.0, pytest.approx(0.20 + LINGER))
+    assert (word.text, word.start, word.end) == (
+        "fox",
+        0.0,
+        pytest.approx(0.20 + UNIT_TAIL_SECONDS),
+    )
 
 
 def test_half_a_character_is_placed_by_its_text() -> None:
@@ -182,13 +186,13 @@ class TestUnitsOfSpokenText:
         spelling = spell(UNITS, text, "English")
         assert [word.lower() for word in spelling.words] == ["the", "quick", "brown", "fox"]
         assert list(spelling.ids) == UNITS.encode("the quick brown fox")
-        assert sorted({owner for owners in spelling.sharers for owner in owners}) == [0, 1, 2, 3]
-        assert all(len(owners) == 1 for owners in spelling.sharers)
+        assert sorted({owner for owners in spelling.unit_words for owner in owners}) == [0, 1, 2, 3]
+        assert all(len(owners) == 1 for owners in spelling.unit_words)
 
     def test_what_cannot_be_written_has_no_units(self) -> None:
         spelling = spell(UNITS, "the 42 你 fox", "English")
         assert spelling.words == ("the", "42", "你", "fox")
-        assert {owner for owners in spelling.sharers for owner in owners} == {0, 3}
+        assert {owner for owners in spelling.unit_words for owner in owners} == {0, 3}
 
     def test_what_cannot_be_written_has_no_times(self) -> None:
         alignment = CtcAlignment(TorchBackend(tiny_model(CONFIG)), CONFIG, UNITS)
@@ -203,13 +207,13 @@ class TestUnitsOfSpokenText:
         spelling = spell_ids(UNITS, ids, "English")
         assert spelling is not None
         assert spelling.words == ("the", "quick", "fox")
-        assert all(len(owners) <= 1 for owners in spelling.sharers)
-        assert [owners[0] for owners in spelling.sharers if owners] == sorted(
-            owners[0] for owners in spelling.sharers if owners
+        assert all(len(owners) <= 1 for owners in spelling.unit_words)
+        assert [owners[0] for owners in spelling.unit_words if owners] == sorted(
+            owners[0] for owners in spelling.unit_words if owners
         )
 
 
 @pytest.mark.parametrize("tokenizer", [BYTES, UNITS])
 def test_nothing_is_spelled_by_no_units(tokenizer: Tokenizer) -> None:
     spelling = spell(tokenizer, "", None)
-    assert (spelling.ids, spelling.words, spelling.sharers) == ((), (), ())
+    assert (spelling.ids, spelling.words, spelling.unit_words) == ((), (), ())

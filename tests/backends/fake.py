@@ -49,11 +49,11 @@ class FakeBackend:
         """One state per mel frame."""
         return [mel.T for mel in mels]
 
-    def convolve(self, mels: Sequence[Tensor]) -> list[Tensor]:
+    def encode_stem(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """One token per mel frame."""
         return [mel.T for mel in mels]
 
-    def contextualize(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+    def encode_layers(self, tokens: Sequence[Tensor]) -> list[Tensor]:
         """The tokens themselves."""
         return list(tokens)
 

@@ -51,10 +51,10 @@ def off(found: Tensor, wanted: Tensor) -> float:
 @pytest.mark.parametrize("frames", [1, 7, 8, 9, 99, 100, 233, 1700])
 def test_states_are_pytorchs(shape: int, frames: int, instructions: str) -> None:
     ours, theirs = backends(shape)
-    (tokens,), (wanted,) = ours.convolve([mel(frames)]), theirs.convolve([mel(frames)])
+    (tokens,), (wanted,) = ours.encode_stem([mel(frames)]), theirs.encode_stem([mel(frames)])
     assert tokens.shape == wanted.shape
     assert off(tokens, wanted) < CLOSE
-    (states,), (wanted_states,) = (b.contextualize([wanted]) for b in (ours, theirs))
+    (states,), (wanted_states,) = (b.encode_layers([wanted]) for b in (ours, theirs))
     assert off(states, wanted_states) < CLOSE
 
 
@@ -64,10 +64,10 @@ def test_states_are_nearly_those_of_the_weights_before_packing() -> None:
     plain = TorchBackend(tiny_model(config, 1))
     ours, _ = backends(1)
     silent = [torch.zeros(128, 300)]
-    rest = [backend.convolve(silent)[0] for backend in (ours, plain)]
-    heard = [backend.convolve([mel(300)])[0] for backend in (ours, plain)]
+    rest = [backend.encode_stem(silent)[0] for backend in (ours, plain)]
+    heard = [backend.encode_stem([mel(300)])[0] for backend in (ours, plain)]
     assert 0.0 < off(heard[0] - rest[0], heard[1] - rest[1]) < 0.05
-    (states,), (wanted,) = ours.contextualize([heard[1]]), plain.contextualize([heard[1]])
+    (states,), (wanted,) = ours.encode_layers([heard[1]]), plain.encode_layers([heard[1]])
     assert 0.0 < off(states, wanted) < 0.03
 
 
@@ -84,8 +84,8 @@ def test_a_clip_is_the_same_bits_in_any_company(
     ours, _ = backends(2)
     assert ours.native_stem is not None
     clip = mel(350)
-    (tokens,) = ours.convolve([clip])
-    (alone,) = ours.contextualize([tokens])
+    (tokens,) = ours.encode_stem([clip])
+    (alone,) = ours.encode_layers([tokens])
     convolve = ours.native_stem.convolutions.convolve
     chunk = clip[None, :, :100].contiguous()
     before = torch.get_num_threads()
@@ -93,8 +93,8 @@ def test_a_clip_is_the_same_bits_in_any_company(
     try:
         company = [mel(length, seed, loud) for seed, length in enumerate(lengths)]
         heard = ours.encode([*company, clip, *company])
-        others = ours.convolve(company)
-        states = ours.contextualize([*others, tokens, *others])
+        others = ours.encode_stem(company)
+        states = ours.encode_layers([*others, tokens, *others])
         chunks = convolve(torch.cat([mel(100, 7, loud)[None], chunk, chunk]))
         first = convolve(chunk)
     finally:
@@ -107,29 +107,29 @@ def test_a_clip_is_the_same_bits_in_any_company(
 def test_closed_chunks_are_the_same_in_any_prefix() -> None:
     ours, _ = backends(0)
     whole = mel(730)
-    (tokens,) = ours.convolve([whole])
+    (tokens,) = ours.encode_stem([whole])
     for frames in (100, 200, 333, 700):
-        (prefix,) = ours.convolve([whole[:, :frames]])
+        (prefix,) = ours.encode_stem([whole[:, :frames]])
         closed = frames // 100 * 13
         assert torch.allclose(prefix[:closed], tokens[:closed], atol=1e-5)
 
 
 def test_long_batches_go_through_the_layers_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, _ = backends(2)
-    tokens = ours.convolve([mel(frames, frames) for frames in (30, 950, 400, 210)])
-    whole = ours.contextualize(tokens)
+    tokens = ours.encode_stem([mel(frames, frames) for frames in (30, 950, 400, 210)])
+    whole = ours.encode_layers(tokens)
     for most in (1, 40, 100):
         monkeypatch.setattr(native_encoder, "TOKENS", most)
-        for part, one in zip(ours.contextualize(tokens), whole, strict=True):
+        for part, one in zip(ours.encode_layers(tokens), whole, strict=True):
             assert torch.equal(part, one)
 
 
 def test_what_is_no_number_is_seen_in_its_own_chunk_alone() -> None:
     ours, _ = backends(0)
     clip = mel(400)
-    (good,) = ours.convolve([clip])
+    (good,) = ours.encode_stem([clip])
     clip[5, 150] = torch.nan
-    (bad,) = ours.convolve([clip])
+    (bad,) = ours.encode_stem([clip])
     assert bad[13:26].isnan().all()
     assert torch.allclose(bad[:13], good[:13], atol=1e-5)
     assert torch.allclose(bad[26:], good[26:], atol=1e-5)

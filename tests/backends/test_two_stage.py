@@ -32,24 +32,24 @@ def head(weight: Tensor) -> native.Matrix:
     return native.Matrix(width=weight.shape[1], **pack(weight, HALVES))
 
 
-def same_gaps(gaps: list[float], wanted: list[float], exact: bool) -> None:
+def same_margins(margins: list[float], wanted: list[float], exact: bool) -> None:
     """Equal where they are small, and never too large."""
-    for gap, real in zip(gaps, wanted, strict=True):
-        if exact or min(gap, real) < 8.0:
-            assert gap == real
-        assert gap <= real
+    for margin, real in zip(margins, wanted, strict=True):
+        if exact or min(margin, real) < 8.0:
+            assert margin == real
+        assert margin <= real
 
 
 def check(x: Tensor, weight: Tensor, exact: bool) -> Tensor:
     """Compares with the whole scores; returns how many rows were read exactly."""
     matrix = head(weight)
     scores = native.products(x, matrix)
-    tokens, logprobs, gaps, read = native.best(x, matrix, exact)
+    tokens, logprobs, margins, read = native.best(x, matrix, exact)
     best = scores.topk(2).values
     exact = exact or len(x) > 1
     assert torch.equal(scores.gather(1, tokens[:, None].long())[:, 0], best[:, 0])
     assert torch.equal(tokens.long(), (scores == best[:, :1]).float().argmax(1))
-    same_gaps(gaps.tolist(), (best[:, 0] - best[:, 1]).tolist(), exact)
+    same_margins(margins.tolist(), (best[:, 0] - best[:, 1]).tolist(), exact)
     wanted = best[:, 0].double() - scores.double().logsumexp(1)
     off = (logprobs.double() - wanted).abs() / wanted.abs().clamp(min=1.0)
     assert off.max() <= (1e-5 if exact else NORMALIZER + 1e-5)
@@ -109,11 +109,11 @@ def test_a_matrix_of_another_packing(seed: int, rows: int, count: int) -> None:
     weight, x = torch.randn(rows, 96, generator=generator), torch.randn(count, 96)
     for packing in (Packing("int8"), Packing("int4")):
         matrix = native.Matrix(width=96, **pack(weight, packing))
-        tokens, logprobs, gaps, _ = native.best(x, matrix, False)
+        tokens, logprobs, margins, _ = native.best(x, matrix, False)
         scores = native.products(x, matrix)
         best = scores.topk(2).values
         assert torch.equal(tokens.long(), (scores == best[:, :1]).float().argmax(1))
-        assert torch.equal(gaps, best[:, 0] - best[:, 1])
+        assert torch.equal(margins, best[:, 0] - best[:, 1])
         assert torch.allclose(logprobs, best[:, 0] - scores.logsumexp(1), atol=1e-4)
 
 
@@ -122,12 +122,12 @@ def test_silence_and_what_is_no_number() -> None:
     x = torch.stack([torch.zeros(64), torch.full((64,), torch.nan), weight[5]])
     alone = [native.best(one[None], head(weight), False) for one in x]
     for found in (native.best(x, head(weight), False), map(torch.cat, zip(*alone, strict=True))):
-        tokens, logprobs, gaps, _ = found
+        tokens, logprobs, margins, _ = found
         assert tokens.tolist() == [0, 0, 5]
         assert float(logprobs[0]) == pytest.approx(-math.log(300), abs=1e-5)
-        assert gaps[0] == 0.0
+        assert margins[0] == 0.0
         assert logprobs[1].isnan()
-        assert gaps[1].isnan()
+        assert margins[1].isnan()
 
 
 def decoded(backend: TorchBackend, requests: list[Request], rows: int) -> dict[int, list[Step]]:
@@ -163,11 +163,11 @@ def test_texts_are_those_of_whole_scores(tied: bool, dtype: str) -> None:
             together[request.key], wanted[request.key], alone, strict=True
         ):
             assert one.token == other.token == beside.token
-            same_gaps([beside.gap], [one.gap], exact=False)
-            same_gaps([one.gap], [other.gap], exact=False)
+            same_margins([beside.margin], [one.margin], exact=False)
+            same_margins([one.margin], [other.margin], exact=False)
             for step in (one, beside):
                 assert step.logprob == pytest.approx(other.logprob, abs=NORMALIZER)
-            assert one.probed == other.probed == beside.probed
+            assert one.probe_logprob == other.probe_logprob == beside.probe_logprob
 
 
 def test_exact_log_probabilities_on_request() -> None:
@@ -183,5 +183,5 @@ def test_exact_log_probabilities_on_request() -> None:
     (choice,) = backend.best(cache, [[7]])
     backend.truncate(cache, 0, 3)
     (wanted,) = best_of(backend.extend(cache, [[7]])[:, -1])
-    assert (choice.token, choice.gap) == (wanted.token, wanted.gap)
+    assert (choice.token, choice.margin) == (wanted.token, wanted.margin)
     assert choice.logprob == pytest.approx(wanted.logprob, abs=1e-5)

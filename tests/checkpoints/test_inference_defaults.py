@@ -23,7 +23,7 @@ from auris.checkpoints.inference_defaults import (
 from auris.checkpoints.quantize import quantize
 from auris.errors import CheckpointError, LanguageError
 from auris.pipeline import AsrPipeline
-from auris.recognition.options import CONTEXT_IGNORED, reading_of
+from auris.recognition.options import CONTEXT_IGNORED, chunker_for
 from tests.tiny_models import tone_speech, write_tiny
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
@@ -77,11 +77,11 @@ def test_damaged_ones_are_refused(tmp_path: Path, content: dict[str, Any], found
 
 
 def test_a_call_that_says_nothing_follows_them() -> None:
-    reading = reading_of({}, MADE)
+    reading = chunker_for({}, MADE)
     assert (reading.chunk_seconds, reading.vad) == (5.0, True)
-    reading = reading_of({"chunk_seconds": None, "vad": None}, InferenceDefaults())
+    reading = chunker_for({"chunk_seconds": None, "vad": None}, InferenceDefaults())
     assert (reading.chunk_seconds, reading.vad) == (30.0, False)
-    reading = reading_of({"chunk_seconds": 20.0, "vad": False}, MADE)
+    reading = chunker_for({"chunk_seconds": 20.0, "vad": False}, MADE)
     assert (reading.chunk_seconds, reading.vad) == (20.0, False)
 
 

@@ -62,7 +62,7 @@ def test_the_choice_is_that_of_scoring_everything(
     own = [ids for ids in (*allowed, *kept) if found[ids][1]]
     best = max(found[ids][0] for ids in allowed)
     steps = steps_of(
-        backend, Request(0, PROMPT, 9, openings=tuple(allowed), kept_openings=tuple(kept))
+        backend, Request(0, PROMPT, 9, prefixes=tuple(allowed), allowed_prefixes=tuple(kept))
     )
     said = tokens(steps)
     if own:
@@ -81,9 +81,9 @@ def test_the_normal_choice_is_kept(backend: TorchBackend) -> None:
     free = tokens(steps_of(backend, Request(0, PROMPT, 8)))
     own, other = tuple(free[:3]), (7, 8, 9)
     for allowed, kept in (((other, own), ()), ((other,), (own,))):
-        request = Request(0, PROMPT, 8, openings=allowed, kept_openings=kept)
+        request = Request(0, PROMPT, 8, prefixes=allowed, allowed_prefixes=kept)
         assert tokens(steps_of(backend, request)) == free
-    request = Request(0, PROMPT, 8, openings=(other,))
+    request = Request(0, PROMPT, 8, prefixes=(other,))
     assert tokens(steps_of(backend, request))[:3] == [7, 8, 9]
 
 
@@ -109,7 +109,7 @@ def test_choosing() -> None:
 @pytest.mark.parametrize("budget", [1, 2, 3, 4])
 def test_the_budget_holds_inside_an_opening(budget: int) -> None:
     backend = FakeBackend({0: [10, 11, 12, 13]}, 60, stop=50)
-    steps = steps_of(backend, Request(0, [0], budget, openings=((10, 11, 12),)))
+    steps = steps_of(backend, Request(0, [0], budget, prefixes=((10, 11, 12),)))
     assert tokens(steps) == [10, 11, 12, 13][:budget]
     assert steps[-1].finish == ("length" if budget < 4 else "stop")
     assert all(step.prefill for step in steps[:budget])
@@ -119,7 +119,7 @@ def test_rows_with_and_without_openings_together() -> None:
     scripts = {key: [10 + key, 20 + key, 30 + key] for key in range(4)}
     backend = FakeBackend(scripts, 40, stop=9)
     requests = [
-        Request(key, [key], 8, openings=((10 + key, 20 + key),) if key % 2 else None)
+        Request(key, [key], 8, prefixes=((10 + key, 20 + key),) if key % 2 else None)
         for key in range(4)
     ]
     said: dict[int, list[int]] = {key: [] for key in range(4)}

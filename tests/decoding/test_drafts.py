@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris.backends.torch import TorchBackend
-from auris.decoding.drafts import AHEAD, REACH, Draft
+from auris.decoding.drafts import MAX_DRAFT_TOKENS, MAX_SKIPPED_TOKENS, Draft
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Sampling
 from tests.decoding.test_loop import STOP, backend_of, gather, requests_of
@@ -43,7 +43,7 @@ def test_a_draft_that_is_right_takes_few_passes() -> None:
     told = gather(decode(backend, [replace(request, draft=tuple(script))], [STOP]))
     assert told[0].tokens == script
     # The prompt; one token and as many guesses as are made at once; the rest of them, and the end.
-    assert backend.passes == [[1], [1 + AHEAD], [3]]
+    assert backend.passes == [[1], [1 + MAX_DRAFT_TOKENS], [3]]
 
 
 def test_a_draft_is_taken_up_again_behind_a_difference() -> None:
@@ -54,8 +54,8 @@ def test_a_draft_is_taken_up_again_behind_a_difference() -> None:
     assert draft.ahead() == ()
     draft.take(3)
     assert draft.ahead() == (4, 5)
-    far = Draft(range(REACH + 2))
-    far.take(REACH)
+    far = Draft(range(MAX_SKIPPED_TOKENS + 2))
+    far.take(MAX_SKIPPED_TOKENS)
     assert far.ahead() == ()
 
 
@@ -78,7 +78,7 @@ def test_texts_of_a_model_are_the_same_with_any_draft(
         ties.same(
             [s.token for s in said[key] if s.token is not None],
             [s.token for s in again if s.key == key and s.token is not None],
-            [s.gap for s in said[key]],
+            [s.margin for s in said[key]],
             f"seed {seed}, request {key}",
         )
 

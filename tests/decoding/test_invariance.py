@@ -28,10 +28,10 @@ BUDGETS = [9, 30, 1, 17, 25, 12, 2]
 
 @dataclass
 class Said:
-    """Tokens of one request, and the gaps that could make them ties."""
+    """Tokens of one request, and the margins that could make them ties."""
 
     tokens: list[int] = field(default_factory=list)
-    gaps: list[float] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
 
@@ -62,7 +62,7 @@ def say(
     said = {key: Said() for key in keys or range(len(CLIPS))}
     for step in decode(backend, (request(key) for key in said), {0, 1}, rows):
         one = said[step.key]
-        one.gaps.append(step.gap)
+        one.margins.append(step.margin)
         if step.token is not None:
             one.tokens.append(step.token)
             one.logprobs.append(step.logprob)
@@ -87,7 +87,9 @@ def test_every_batch_and_kernel_says_the_same(seed: int, kernel: Kernel) -> None
     for rows in (1, 2, 3, 7):
         for key, said in say(seed, rows, kernel).items():
             wanted = alone(seed)[key]
-            ties.same(said.tokens, wanted.tokens, said.gaps, f"clip {key}, {rows} rows, {kernel}")
+            ties.same(
+                said.tokens, wanted.tokens, said.margins, f"clip {key}, {rows} rows, {kernel}"
+            )
             if said.tokens == wanted.tokens:
                 assert said.logprobs == pytest.approx(wanted.logprobs, abs=1e-4)
     print(f"{ties.count} ties")
@@ -98,7 +100,7 @@ def test_the_order_of_requests_does_not_matter() -> None:
     ties = Ties()
     for order in ([6, 5, 4, 3, 2, 1, 0], [5, 0, 3], [1, 2, 6, 0]):
         for key, said in say(1, 2, keys=order).items():
-            ties.same(said.tokens, alone(1)[key].tokens, said.gaps, f"clip {key} in {order}")
+            ties.same(said.tokens, alone(1)[key].tokens, said.margins, f"clip {key} in {order}")
     assert ties.count <= 1
 
 
@@ -118,4 +120,6 @@ def test_half_precision_runs_and_scores_are_finite() -> None:
         prompt = backend.embed(prompt_ids(tiny_tokenizer(), len(states)), states)
         steps = list(decode(backend, [Request(0, prompt, 8)], {0, 1}))
         assert steps[-1].finish is not None
-        assert all(torch.isfinite(torch.tensor([step.logprob, step.gap])).all() for step in steps)
+        assert all(
+            torch.isfinite(torch.tensor([step.logprob, step.margin])).all() for step in steps
+        )

@@ -94,7 +94,7 @@ def test_steps_of_one_request_come_in_order_with_their_scores() -> None:
     assert [step.token for step in steps] == [5, 6, None]
     assert [step.finish for step in steps] == [None, None, "stop"]
     assert [step.prefill for step in steps] == [True, False, False]
-    assert all(step.gap == 1.0 and step.logprob < 0 and step.seconds >= 0 for step in steps)
+    assert all(step.margin == 1.0 and step.logprob < 0 and step.seconds >= 0 for step in steps)
 
 
 def test_requests_are_prepared_only_when_a_row_is_free() -> None:
@@ -208,7 +208,7 @@ def test_probes_are_answered_at_their_place_and_nowhere_else(rows: int) -> None:
     ]
     told: dict[int, list[float | None]] = {}
     for step in decode(backend_of(scripts), requests, {STOP}, rows):
-        told.setdefault(step.key, []).append(step.probed)
+        told.setdefault(step.key, []).append(step.probe_logprob)
     assert [value is None for value in told[0]] == [True, True, False, True, True]
     # The scripted token scores 1 and all others 0.
     assert told[0][2] == pytest.approx(math.log(math.e / (math.e + VOCAB - 1)), abs=1e-5)

@@ -61,7 +61,7 @@ def test_the_watch_sees_what_the_definition_says(
 ) -> None:
     ids = (before + unit * repeats)[:300]
     watch = Repetition()
-    told = [watch.take(token) for token in ids]
+    told = [watch.add(token) for token in ids]
     assert told == [defined(ids[: place + 1]) for place in range(len(ids))]
 
 

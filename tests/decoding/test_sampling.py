@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.decoding.sampling import Sampling, chance, choose
+from auris.decoding.sampling import Sampling, choose, ids_logprob
 
 GREEDY = Sampling()
 
@@ -29,7 +29,7 @@ def test_greedy_takes_the_best_and_reports_it(seed: int, rows: int, vocab: int) 
         ranked = logits[row].sort(descending=True).values
         assert choice.token == int(logits[row].argmax())
         assert choice.logprob == pytest.approx(float(exact[row].max()), abs=1e-5)
-        assert choice.gap == pytest.approx(float(ranked[0] - ranked[1]), abs=1e-6)
+        assert choice.margin == pytest.approx(float(ranked[0] - ranked[1]), abs=1e-6)
 
 
 def test_logprob_of_a_drawn_token_is_its_own_at_temperature_one() -> None:
@@ -41,7 +41,7 @@ def test_logprob_of_a_drawn_token_is_its_own_at_temperature_one() -> None:
     for _ in range(50):
         (choice,) = choose(logits, [3.0], [generator])
         assert choice.logprob == pytest.approx(float(exact[choice.token]), abs=1e-6)
-        assert choice.gap == pytest.approx(1.0)
+        assert choice.margin == pytest.approx(1.0)
         seen.add(choice.token)
     assert len(seen) > 1
 
@@ -103,6 +103,6 @@ def test_scores_that_are_no_numbers_are_told_by_their_logprob(bad: float) -> Non
 def test_the_chance_of_some_tokens_is_the_sum_of_theirs(seed: int, ids: set[int]) -> None:
     logits = 5 * torch.randn(20, generator=torch.Generator().manual_seed(seed))
     exact = torch.softmax(logits.double(), -1)[sorted(ids)].sum()
-    found = chance(logits, tuple(sorted(ids)))
+    found = ids_logprob(logits, tuple(sorted(ids)))
     assert found <= 0.0
     assert math.exp(found) == pytest.approx(float(exact), abs=1e-5)

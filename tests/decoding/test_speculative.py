@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from auris.backends.torch import TorchBackend
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Sampling
-from auris.decoding.speculative import Drafted, continued
+from auris.decoding.speculative import DraftedRequest, decode_drafts
 from tests.backends.fake import FakeBackend
 from tests.ties import Ties
 from tests.tiny_models import qwen_config, tiny_model
@@ -51,7 +51,7 @@ OPENINGS = (((40, 41, 42), (43,)), ((44, 45),))
 @cache
 def opened(key: int) -> list[Step]:
     chosen, kept = OPENINGS
-    request = Request(key, PROMPTS[key], BUDGETS[key], openings=chosen, kept_openings=kept)
+    request = Request(key, PROMPTS[key], BUDGETS[key], prefixes=chosen, allowed_prefixes=kept)
     return list(decode(backend(), [request], STOPS))
 
 
@@ -71,15 +71,15 @@ def test_texts_that_may_not_begin_freely_begin_as_without_a_draft(
         if chance.random() < 0.7:
             draft[chance.randrange(len(draft))] = 9
         chosen, kept = (None, ()) if free[key] else OPENINGS
-        request = Request(key, PROMPTS[key], BUDGETS[key], openings=chosen, kept_openings=kept)
-        drafted.append(Drafted(request, key, draft[: chance.randrange(len(draft) + 1)]))
+        request = Request(key, PROMPTS[key], BUDGETS[key], prefixes=chosen, allowed_prefixes=kept)
+        drafted.append(DraftedRequest(request, key, draft[: chance.randrange(len(draft) + 1)]))
         wanted.append(steps)
     said: list[list[Step]] = [[], [], [], []]
-    for step in continued(runner, store, drafted, STOPS):
+    for step in decode_drafts(runner, store, drafted, STOPS):
         said[step.key].append(step)
     for key in range(4):
         ours, theirs = ([step.token for step in steps] for steps in (said[key], wanted[key]))
-        ties.same(ours[:-1], theirs[:-1], [s.gap for s in said[key]], f"text {key}")  # type: ignore[arg-type]
+        ties.same(ours[:-1], theirs[:-1], [s.margin for s in said[key]], f"text {key}")  # type: ignore[arg-type]
         assert said[key][-1].finish == wanted[key][-1].finish
         held = store.lengths[key] - len(PROMPTS[key])
         tokens = sum(token is not None for token in ours)
@@ -110,14 +110,14 @@ def test_any_draft_gives_the_same_text(
             runner.extend(cache, [prompt[:there]], [row])
         rest = runner.embed(prompt[there:], None) if embedded else prompt[there:]
         request = Request(key, rest, BUDGETS[key], sampling)
-        drafted.append(Drafted(request, row, draft_of(key, sampling, chance)))
+        drafted.append(DraftedRequest(request, row, draft_of(key, sampling, chance)))
     said: dict[int, list[Step]] = {item.request.key: [] for item in drafted}
-    for step in continued(runner, cache, drafted, STOPS):
+    for step in decode_drafts(runner, cache, drafted, STOPS):
         said[step.key].append(step)
     for item in drafted:
         key = item.request.key
         ours, theirs = ([s.token for s in found] for found in (said[key], plain(key, sampling)))
-        ties.same(ours[:-1], theirs[:-1], [s.gap for s in said[key]], f"draft of {key}")  # type: ignore[arg-type]
+        ties.same(ours[:-1], theirs[:-1], [s.margin for s in said[key]], f"draft of {key}")  # type: ignore[arg-type]
         assert said[key][-1].finish == plain(key, sampling)[-1].finish
         tokens = [token for token in ours if token is not None]
         held = cache.lengths[item.row] - len(PROMPTS[key])
@@ -128,8 +128,8 @@ def test_a_good_draft_is_one_pass() -> None:
     fake = FakeBackend({7: [4, 5, 6, 8, 9]}, vocab=12, stop=0)
     cache = fake.new_cache(1, 16)
     fake.admit(cache)
-    drafted = Drafted(Request(0, [7], 20), 0, [4, 5, 6, 8, 9])
-    steps = list(continued(fake, cache, [drafted], {0}))
+    drafted = DraftedRequest(Request(0, [7], 20), 0, [4, 5, 6, 8, 9])
+    steps = list(decode_drafts(fake, cache, [drafted], {0}))
     assert [step.token for step in steps] == [4, 5, 6, 8, 9, None]
     assert all(step.prefill for step in steps)
     assert fake.passes == [[6]]
@@ -139,8 +139,8 @@ def test_a_draft_counts_up_to_its_first_fault() -> None:
     fake = FakeBackend({7: [4, 5, 6]}, vocab=12, stop=0)
     cache = fake.new_cache(2, 16)
     fake.admit(cache, 2)
-    drafted = Drafted(Request(0, [7], 20), 1, [4, 9, 6])
-    steps = list(continued(fake, cache, [drafted], {0}))
+    drafted = DraftedRequest(Request(0, [7], 20), 1, [4, 9, 6])
+    steps = list(decode_drafts(fake, cache, [drafted], {0}))
     assert [(step.token, step.prefill) for step in steps] == [
         (4, True),
         (5, True),
@@ -153,7 +153,7 @@ def test_a_draft_counts_up_to_its_first_fault() -> None:
 
 def test_nothing_to_continue() -> None:
     runner = backend()
-    assert list(continued(runner, runner.new_cache(1, 1), [], STOPS)) == []
+    assert list(decode_drafts(runner, runner.new_cache(1, 1), [], STOPS)) == []
 
 
 @pytest.mark.parametrize("budget", [1, 3])
@@ -161,7 +161,9 @@ def test_a_budget_ends_a_draft(budget: int) -> None:
     fake = FakeBackend({7: [4, 5, 6, 8]}, vocab=12, stop=0)
     cache = fake.new_cache(1, 16)
     fake.admit(cache)
-    steps = list(continued(fake, cache, [Drafted(Request(0, [7], budget), 0, [4, 5, 6, 8])], {0}))
+    steps = list(
+        decode_drafts(fake, cache, [DraftedRequest(Request(0, [7], budget), 0, [4, 5, 6, 8])], {0})
+    )
     assert [step.token for step in steps] == [*[4, 5, 6, 8][:budget], None]
     assert steps[-1].finish == "length"
 

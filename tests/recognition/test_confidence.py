@@ -1,4 +1,4 @@
-"""Chances of tokens and words, and the decision that nothing was said."""
+"""Confidences of tokens and words, and the decision that a chunk has no speech."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from auris.checkpoints.calibration import Calibration, Logistic
 from auris.recognition.confidence import (
-    Judged,
-    judge,
+    ResultConfidence,
+    score_result,
     scored_words,
     silence_features,
     word_features,
@@ -36,19 +36,21 @@ FITTED = Calibration(
 )
 
 
-def attempt_of(
+def result_of(
     ids: Sequence[int],
     logprobs: Sequence[float] | None = None,
     silence: float | None = math.log(0.1),
     reason: FinishReason = "stop",
 ) -> DecodeResult:
-    piece = ChunkRequest(0, Chunk(0, np.zeros(16000, np.float32)), DecodeOptions())
+    request = ChunkRequest(0, Chunk(0, np.zeros(16000, np.float32)), DecodeOptions())
     given = tuple(logprobs) if logprobs is not None else (-0.5,) * len(ids)
-    return DecodeResult(piece, tuple(ids), given, reason, silence)
+    return DecodeResult(request, tuple(ids), given, reason, silence)
 
 
-def judged(attempt: DecodeResult, calibration: Calibration | None = None) -> Judged:
-    return judge(TOKENIZER, attempt, parse_reply(TOKENIZER.decode(attempt.tokens)), calibration)
+def confidence_of(result: DecodeResult, calibration: Calibration | None = None) -> ResultConfidence:
+    return score_result(
+        TOKENIZER, result, parse_reply(TOKENIZER.decode(result.tokens)), calibration
+    )
 
 
 @given(st.text(st.sampled_from("ab c,.'é你好 😀"), max_size=30))
@@ -77,7 +79,7 @@ def test_words_behind_collapsed_repeats_are_found() -> None:
 def test_without_calibration_probabilities_are_the_models() -> None:
     ids = [*HEAD, *TOKENIZER.encode("fox jumps")]
     logprobs = [-0.1 * (n + 1) for n in range(len(ids))]
-    found = judged(attempt_of(ids, logprobs))
+    found = confidence_of(result_of(ids, logprobs))
     assert found.token_confidences == pytest.approx([math.exp(value) for value in logprobs])
     for (word, chance), scored in zip(
         found.word_confidences, scored_words(TOKENIZER, ids, "fox jumps"), strict=True
@@ -91,7 +93,7 @@ def test_without_calibration_probabilities_are_the_models() -> None:
 def test_a_calibration_maps_what_writes_words_and_leaves_the_rest() -> None:
     ids = [*HEAD, *TOKENIZER.encode("fox")]
     logprobs = [math.log(0.9)] * len(HEAD) + [math.log(0.6)] * (len(ids) - len(HEAD))
-    found = judged(attempt_of(ids, logprobs), FITTED)
+    found = confidence_of(result_of(ids, logprobs), FITTED)
     # Weights of one and no bias are the identity.
     assert found.token_confidences == pytest.approx([math.exp(value) for value in logprobs])
     assert found.word_confidences == (("fox", pytest.approx(0.6)),)
@@ -114,7 +116,7 @@ def test_the_decision(
 ) -> None:
     ids = [*HEAD, *TOKENIZER.encode("fox")]
     asked = None if silence is None else math.log(silence)
-    found = judged(attempt_of(ids, silence=asked, reason=reason), calibration)
+    found = confidence_of(result_of(ids, silence=asked, reason=reason), calibration)
     assert found.no_speech is suppressed
     assert bool(found.word_confidences) is not suppressed
     if silence is None:
@@ -130,8 +132,8 @@ def test_an_empty_text_says_that_nothing_was_said(
     reason: FinishReason, said: bool, calibration: Calibration | None
 ) -> None:
     ids = [*TOKENIZER.encode("language None"), TOKENIZER.id(TEXT_TAG)]
-    assert judged(attempt_of(ids, reason=reason), calibration).no_speech is said
-    assert judged(attempt_of([], reason=reason), calibration).no_speech is said
+    assert confidence_of(result_of(ids, reason=reason), calibration).no_speech is said
+    assert confidence_of(result_of([], reason=reason), calibration).no_speech is said
 
 
 @given(st.lists(st.floats(-1e4, 0.0), min_size=1, max_size=9), st.floats(-1e4, 0.0))

@@ -1,4 +1,4 @@
-"""What becomes of first attempts, whatever the model does: nothing lost, nothing endless."""
+"""The fallback covers all audio and ends, whatever the model writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris.errors import CheckpointError
-from auris.recognition.fallback import DEEPEST, DecodeResult, FallbackPolicy, FallbackResult
+from auris.recognition.fallback import MAX_DEPTH, DecodeResult, FallbackPolicy, FallbackResult
 from auris.recognition.requests import ChunkRequest, DecodeOptions
 from auris.types import SAMPLE_RATE, Chunk, FinishReason
 from tests.tiny_models import tiny_tokenizer, tone_speech
@@ -22,25 +22,27 @@ CONTEXT = "four words of context that nobody says"
 REASONS: list[FinishReason] = ["stop", "length", "loop", "cancelled"]
 
 
-def piece_of(seconds: float, start: int = 0, **options: object) -> ChunkRequest:
+def request_of(seconds: float, start: int = 0, **options: object) -> ChunkRequest:
     return ChunkRequest(5, Chunk(start, tone_speech(seconds)), DecodeOptions(**options))  # type: ignore[arg-type]
 
 
-def attempt_of(piece: ChunkRequest, reason: FinishReason = "stop") -> DecodeResult:
+def result_of(request: ChunkRequest, reason: FinishReason = "stop") -> DecodeResult:
     tokens = LOOP if reason == "loop" else PLAIN
-    return DecodeResult(piece, tokens, (-0.5,) * len(tokens), reason)
+    return DecodeResult(request, tokens, (-0.5,) * len(tokens), reason)
 
 
 def finish(
-    settling: FallbackPolicy, answers: st.DataObject, decoded: list[ChunkRequest]
+    policy: FallbackPolicy, answers: st.DataObject, decoded: list[ChunkRequest]
 ) -> FallbackResult:
-    while settling.outcome is None:
-        places = answers.draw(st.permutations(range(len(settling.wanted))))
-        wanted = list(settling.wanted)
-        for place in places:
-            decoded.append(wanted[place])
-            settling.take(place, attempt_of(wanted[place], answers.draw(st.sampled_from(REASONS))))
-    return settling.outcome
+    while policy.result is None:
+        order = answers.draw(st.permutations(range(len(policy.requests))))
+        requests = list(policy.requests)
+        for index in order:
+            decoded.append(requests[index])
+            policy.add_result(
+                index, result_of(requests[index], answers.draw(st.sampled_from(REASONS)))
+            )
+    return policy.result
 
 
 @given(
@@ -51,53 +53,53 @@ def finish(
     st.sampled_from([None, 5]),
 )
 @settings(max_examples=40, deadline=None)
-def test_every_second_is_in_one_attempt_that_counts(
+def test_every_second_is_in_exactly_one_result_that_counts(
     data: st.DataObject, seconds: float, start: int, context: str, budget: int | None
 ) -> None:
-    first = piece_of(seconds, start, context=context, max_new_tokens=budget)
+    first = request_of(seconds, start, context=context, max_new_tokens=budget)
     leaks = st.sampled_from(["said", "four words of context"])
     texts: dict[int, str] = {}
 
-    def text_of(attempt: DecodeResult) -> str:
-        return texts.setdefault(id(attempt.piece), data.draw(leaks))
+    def text_of(result: DecodeResult) -> str:
+        return texts.setdefault(id(result.request), data.draw(leaks))
 
-    settling = FallbackPolicy(attempt_of(first, data.draw(st.sampled_from(REASONS))), text_of)
+    policy = FallbackPolicy(result_of(first, data.draw(st.sampled_from(REASONS))), text_of)
     decoded: list[ChunkRequest] = []
-    outcome = finish(settling, data, decoded)
-    chunks = [attempt.piece.chunk for attempt in outcome.attempts]
-    heard = np.concatenate([chunk.samples for chunk in chunks])
-    assert np.array_equal(heard, first.chunk.samples)
+    fallback = finish(policy, data, decoded)
+    chunks = [result.request.chunk for result in fallback.results]
+    samples = np.concatenate([chunk.samples for chunk in chunks])
+    assert np.array_equal(samples, first.chunk.samples)
     assert chunks[0].start == start
     for before, after in pairwise(chunks):
         assert before.start + len(before.samples) == after.start
         assert len(after.samples) >= SAMPLE_RATE
-    assert len(chunks) <= 2**DEEPEST
-    # Every decoding counts, is accounted for, or only asked whether context was said.
-    assert len(decoded) <= 2 * (2 ** (DEEPEST + 1) - 1)
-    asked = sum(not piece.options.context for piece in decoded) if context else 0
-    told = len(outcome.attempts) + len(outcome.retries)
-    assert told <= 1 + len(decoded) <= told + asked
+    assert len(chunks) <= 2**MAX_DEPTH
+    # Every decoding counts, has a retry record, or only checked for words of the context.
+    assert len(decoded) <= 2 * (2 ** (MAX_DEPTH + 1) - 1)
+    checks = sum(not request.options.context for request in decoded) if context else 0
+    recorded = len(fallback.results) + len(fallback.retries)
+    assert recorded <= 1 + len(decoded) <= recorded + checks
     if budget is not None:
-        assert all(retry.cause != "length" for retry in outcome.retries)
-    for retry in outcome.retries:
+        assert all(retry.cause != "length" for retry in fallback.retries)
+    for retry in fallback.retries:
         assert start / SAMPLE_RATE <= retry.start < retry.end
         assert retry.end <= (start + len(first.chunk.samples)) / SAMPLE_RATE + 1e-9
 
 
-def test_a_loop_that_nobody_stopped_is_stopped() -> None:
-    piece = piece_of(1.0)
-    settling = FallbackPolicy(
-        DecodeResult(piece, LOOP, (-0.5,) * len(LOOP), "length"), lambda attempt: ""
+def test_a_loop_in_a_first_result_is_cut() -> None:
+    request = request_of(1.0)
+    policy = FallbackPolicy(
+        DecodeResult(request, LOOP, (-0.5,) * len(LOOP), "length"), lambda result: ""
     )
-    assert settling.outcome is not None
-    (attempt,) = settling.outcome.attempts
-    assert attempt.reason == "loop"
-    assert attempt.tokens == LOOP[: 1 + 66]
-    assert len(attempt.logprobs) == len(attempt.tokens)
+    assert policy.result is not None
+    (result,) = policy.result.results
+    assert result.reason == "loop"
+    assert result.tokens == LOOP[: 1 + 66]
+    assert len(result.logprobs) == len(result.tokens)
 
 
 @pytest.mark.parametrize(
-    ("head", "unit", "said"),
+    ("head", "unit", "text"),
     [
         ("so ", "no ", "so no"),
         ("", "no ", "no"),
@@ -106,25 +108,25 @@ def test_a_loop_that_nobody_stopped_is_stopped() -> None:
         ("", "你好", "你好"),
     ],
 )
-def test_one_of_the_repeats_is_said(head: str, unit: str, said: str) -> None:
+def test_one_repeat_of_a_loop_stays_in_the_text(head: str, unit: str, text: str) -> None:
     tokenizer = tiny_tokenizer()
     tokens = tuple(tokenizer.encode(head + unit * 80))
-    attempt = DecodeResult(piece_of(1.0), tokens, (-0.5,) * len(tokens), "loop")
-    shown = tokenizer.decode(attempt.said(tokenizer))
-    assert shown.rstrip(" \ufffd") == said
+    result = DecodeResult(request_of(1.0), tokens, (-0.5,) * len(tokens), "loop")
+    shown = tokenizer.decode(result.text_tokens(tokenizer))
+    assert shown.rstrip(" \ufffd") == text
 
 
-def test_cancelled_attempts_stay_as_they_are() -> None:
-    attempt = attempt_of(piece_of(20.0), "loop")
-    settling = FallbackPolicy(attempt, lambda attempt: "")
-    assert settling.outcome is None
-    outcome = settling.cancel()
-    assert [one.reason for one in outcome.attempts] == ["cancelled"]
-    assert outcome.retries == ()
+def test_cancelling_a_fallback_keeps_the_first_result() -> None:
+    result = result_of(request_of(20.0), "loop")
+    policy = FallbackPolicy(result, lambda result: "")
+    assert policy.result is None
+    fallback = policy.cancel()
+    assert [one.reason for one in fallback.results] == ["cancelled"]
+    assert fallback.retries == ()
 
 
-def test_scores_that_are_no_numbers() -> None:
+def test_scores_that_are_nan_are_refused() -> None:
     with pytest.raises(CheckpointError, match="NaN"):
         FallbackPolicy(
-            DecodeResult(piece_of(1.0), PLAIN, (-0.5, float("nan"), 0.0), "stop"), lambda a: ""
+            DecodeResult(request_of(1.0), PLAIN, (-0.5, float("nan"), 0.0), "stop"), lambda a: ""
         )

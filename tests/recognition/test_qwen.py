@@ -200,12 +200,12 @@ def test_final_gives_the_segment_of_a_batch(case: str) -> None:
     first = scripts[0][: 64 + 16 * 9]
     full = len(first) < len(scripts[0])
     logprobs = (-1.0,) * len(first) if whole.segment.retries else whole.segment.logprobs
-    attempt = DecodeResult(source, tuple(first), logprobs, "length" if full else "stop")
+    result = DecodeResult(source, tuple(first), logprobs, "length" if full else "stop")
     runner = recognizer(scripts)
     silence = whole.segment.no_speech_probability
     assert silence is not None
-    runner.backend.embed([], None)  # The first attempt was decoded elsewhere.
-    done = runner.final(replace(attempt, silence_logprob=float(np.log(silence))))
+    runner.backend.embed([], None)  # The first result was decoded elsewhere.
+    done = runner.final(replace(result, silence_logprob=float(np.log(silence))))
     assert done == replace(whole.segment, no_speech_probability=pytest.approx(silence))
 
 
@@ -217,8 +217,8 @@ def test_final_computes_a_missing_silence_logprob() -> None:
         (whole,) = recognize(runner, [one], 1)
         segment = whole.segment
         assert segment.retries == ()
-        attempt = DecodeResult(one, segment.tokens, segment.logprobs, segment.finish_reason)
-        assert runner.final(attempt) == segment
+        result = DecodeResult(one, segment.tokens, segment.logprobs, segment.finish_reason)
+        assert runner.final(result) == segment
         assert (segment.no_speech_probability is None) == (len(segment.tokens) < 3)
 
 

@@ -138,7 +138,7 @@ def test_the_bundled_model_is_proved_on_speech_and_on_the_clip() -> None:
 
 
 def steps(*choices: tuple[int | None, float]) -> list[Step]:
-    return [Step(0, token, -1.0, gap, None, 0.0, False) for token, gap in choices]
+    return [Step(0, token, -1.0, margin, None, 0.0, False) for token, margin in choices]
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_a_fault_of_the_pipeline_alone_is_no_tie(
 ) -> None:
     real = recognizers.log_mel
     monkeypatch.setattr(recognizers, "log_mel", lambda *given: 0.1 * real(*given))
-    monkeypatch.setattr(parity, "TIE_GAP", float("inf"))
+    monkeypatch.setattr(parity, "TIE_MARGIN", float("inf"))
     one = both.agree(clips / "window.wav")
     assert one.verdict == "different"
     assert one.note.endswith(", by the pipeline alone")
@@ -155,12 +155,12 @@ class TestWrongWeights:
         assert found.different == 1
         (one,) = found.differences.values()
         assert one.note.startswith("at 0.0 s: token ")
-        assert ", gap " in one.note
+        assert ", margin " in one.note
 
     def test_a_difference_between_nearly_equal_logits_is_a_tie(
         self, wrong: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(parity, "TIE_GAP", float("inf"))
+        monkeypatch.setattr(parity, "TIE_MARGIN", float("inf"))
         found = compared(wrong, clips, "window")
         assert (found.identical, found.ties, found.different) == (0, 1, 0)
         (one,) = found.differences.values()
@@ -170,11 +170,11 @@ class TestWrongWeights:
     def test_one_different_piece_outweighs_a_tie(
         self, wrong: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        gaps = iter([float("inf"), 0.0])
+        margins = iter([float("inf"), 0.0])
         real = parity.token_difference
 
         def judged(*given: Any) -> Any:
-            monkeypatch.setattr(parity, "TIE_GAP", next(gaps))
+            monkeypatch.setattr(parity, "TIE_MARGIN", next(margins))
             return real(*given)
 
         monkeypatch.setattr(parity, "token_difference", judged)

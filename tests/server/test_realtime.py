@@ -11,7 +11,7 @@ import pytest
 from websockets.sync.client import connect
 
 from auris import AsrPipeline
-from auris.diagnostics.parity import TIE_GAP, first_difference
+from auris.diagnostics.parity import TIE_MARGIN, first_difference
 from auris.server.realtime.formats import FORMATS
 from auris.types import Transcript
 from tests.server.live import SAID, Live, speech, until
@@ -37,7 +37,7 @@ def _same(done: Event, file: Transcript) -> None:
     ours = [entry["logprob"] for entry in done["logprobs"]]
     place = first_difference([round(x, 3) for x in ours], [round(x, 3) for x in theirs])
     assert place is not None
-    assert abs(ours[place] - theirs[place]) < TIE_GAP, (done["transcript"], file.text)
+    assert abs(ours[place] - theirs[place]) < TIE_MARGIN, (done["transcript"], file.text)
     print(f"tie: {done['transcript']!r}, {file.text!r}")
 
 

@@ -236,10 +236,10 @@ def test_a_result_that_is_wrong_ends_its_own_stream_alone(
     recognizer, short, long = pipeline.recognizer, tone_speech(0.7, 1), tone_speech(1.0, 2)
     final = recognizer.final
 
-    def damaged(attempt: DecodeResult) -> Segment:
-        if len(attempt.piece.chunk.samples) == len(short):
+    def damaged(result: DecodeResult) -> Segment:
+        if len(result.request.chunk.samples) == len(short):
             raise CheckpointError("Scores have to be numbers", "they are NaN", "mend the weights")
-        return final(attempt)
+        return final(result)
 
     pool = pipeline.streams(2)
     broken, whole = session(pipeline, pool), session(pipeline, pool)

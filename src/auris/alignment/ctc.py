@@ -1,4 +1,4 @@
-"""Words in time by a CTC head: the best path through the trellis of the text's units.
+"""Times of words from a CTC head: the best path through the trellis of the text's units.
 
 Source: Kürzinger et al., "CTC-segmentation of large corpora for German end-to-end speech
 recognition" (2020).
@@ -27,14 +27,21 @@ from auris.text.tokenizer import Tokenizer
 from auris.text.words import WordSpan, split_words
 from auris.types import SAMPLE_RATE, Samples, Segment, Word
 
-__all__ = ["LINGER", "MOST_SHARED", "CtcAlignment", "Spelling", "spell", "spell_ids"]
+__all__ = [
+    "MAX_WORDS_PER_UNIT",
+    "UNIT_TAIL_SECONDS",
+    "CtcAlignment",
+    "Spelling",
+    "spell",
+    "spell_ids",
+]
 
-MOST_SHARED = 3
-"""A unit that more words share than this places none of them."""
+MAX_WORDS_PER_UNIT = 3
+"""A unit that more words share gives none of them a time."""
 
-LINGER = 0.08
-"""Seconds that a word goes on behind the frame of its last unit: the score of a unit is highest
-where it is recognized, one frame before it is over. `auris benchmark words` measures it."""
+UNIT_TAIL_SECONDS = 0.08
+"""Seconds that a word goes on after the frame of its last unit: the score of a unit is highest
+where it is recognized, one frame before its end. `auris benchmark words` measures this."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +50,21 @@ class Spelling:
 
     Attributes:
         ids: the units.
-        words: what is to be placed.
-        sharers: for every unit the indices of the words whose letters it writes; none for a unit
+        words: the words of the text.
+        unit_words: for every unit the indices of the words whose letters it writes; none for a unit
             of punctuation alone.
     """
 
     ids: tuple[int, ...]
     words: tuple[str, ...]
-    sharers: tuple[tuple[int, ...], ...]
+    unit_words: tuple[tuple[int, ...], ...]
 
 
 def spell(tokenizer: Tokenizer, text: str, language: str | None) -> Spelling:
-    """A text in the units of a vocabulary, as a whole where it can write all of it.
+    """A text in the units of a vocabulary, encoded as a whole if the units can write all of it.
 
-    Where it cannot, as a vocabulary of lower-case letters cannot write "Hello!", word by word, each
-    as it is or as it is spoken. A word that cannot be written either way has no units.
+    If they cannot, as lower-case letters cannot write "Hello!", it is encoded word by word, each
+    word as it is or as it is spoken. A word that cannot be written either way has no units.
 
     Raises:
         MissingExtra: the language's words need a package that is not installed.
@@ -75,8 +82,7 @@ def spell(tokenizer: Tokenizer, text: str, language: str | None) -> Spelling:
 
 
 def spell_ids(tokenizer: Tokenizer, ids: Sequence[int], language: str | None) -> Spelling | None:
-    """Units that a model has written itself, with the words that they write; None where they end
-    in half a character.
+    """Units that a model wrote, with their words; None if they end inside a character.
 
     Raises:
         MissingExtra: as for `spell`.
@@ -98,7 +104,7 @@ def _bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
 
 
 def _writable(tokenizer: Tokenizer, word: str) -> list[int]:
-    """Units of a word as it is or as it is spoken; none where they write something else."""
+    """Units of a word as it is or as it is spoken; none if they write something else."""
     for spelled in (word, spoken(word)):
         if spelled:
             ids = tokenizer.encode(spelled)
@@ -115,7 +121,7 @@ def _spelling(
     for letter in text:
         places.append(places[-1] + len(letter.encode()))
     words = [(places[span.start], places[span.end]) for span in spans]
-    sharers, begin, following = [], 0, 0
+    unit_words, begin, following = [], 0, 0
     for unit in ids:
         end = begin + len(_piece(tokenizer, unit))
         while following < len(words) and words[following][1] <= begin:
@@ -124,17 +130,19 @@ def _spelling(
         while reached < len(words) and words[reached][0] < end:
             reached += 1
         shared = range(following, reached)
-        sharers.append(tuple(w for w in shared if max(words[w][0], begin) < min(words[w][1], end)))
+        unit_words.append(
+            tuple(w for w in shared if max(words[w][0], begin) < min(words[w][1], end))
+        )
         begin = end
-    return Spelling(tuple(ids), tuple(span.text for span in spans), tuple(sharers))
+    return Spelling(tuple(ids), tuple(span.text for span in spans), tuple(unit_words))
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """A recording as CTC hears it.
+    """The CTC scores of a recording.
 
     Attributes:
-        logprobs: [N, K] of the classes that were asked for.
+        logprobs: [N, K] of the requested classes.
         begins, ends: seconds of every frame; they follow each other without overlap.
     """
 
@@ -151,7 +159,7 @@ class CtcAlignment:
         config: the model's shapes.
         tokenizer: its text units.
         transcribes: whether this model also writes the segments whose words are placed, so that
-            their tokens are its units. Tokens of another model mean other units, or none.
+            their tokens are its units. Tokens of another model are other units.
     """
 
     def __init__(
@@ -191,7 +199,7 @@ class CtcAlignment:
         return self._place(samples, spell(self.tokenizer, text, self._language(language)))
 
     def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
-        """The words of a piece that was transcribed; arguments and errors as of `words`.
+        """The words of a segment; arguments and errors as of `words`.
 
         What the head has written itself is placed in its own units, which need not be those that
         its text would be cut into. The text of another model is written in the head's units first.
@@ -211,7 +219,7 @@ class CtcAlignment:
             return [Word(word, None, None) for word in spelling.words]
         classes = sorted(set(spelling.ids))
         columns = {unit: column for column, unit in enumerate(classes)}
-        frames = self._hear(samples, [*classes, self.blank])
+        frames = self._score(samples, [*classes, self.blank])
         check_scores([float(frames.logprobs.sum())])
         path = forced(frames.logprobs, [columns[unit] for unit in spelling.ids], len(classes))
         if path is None:
@@ -223,8 +231,8 @@ class CtcAlignment:
             )
         return _words(spelling, path, frames)
 
-    def _hear(self, samples: Samples, classes: Sequence[int]) -> _Frames:
-        """Scores of some classes, the recording cut as for transcribing."""
+    def _score(self, samples: Samples, classes: Sequence[int]) -> _Frames:
+        """Scores of some classes; the recording is cut into chunks as for transcription."""
         logprobs, begins, ends = [], [], []
         for chunk in split([samples]):
             mel = log_mel(chunk.samples, self.config.frontend, self.config.encoder.mel_bins)
@@ -233,7 +241,7 @@ class CtcAlignment:
             start, seconds = chunk.start / SAMPLE_RATE, len(chunk.samples) / SAMPLE_RATE
             borders = [min(token_border(index), seconds) for index in range(len(logits))]
             begins += [start + border for border in borders]
-            # The last frame reaches to the end, since nothing follows it.
+            # The last frame goes on to the end of the chunk.
             ends += [start + border for border in [*borders[1:], seconds]]
         return _Frames(torch.cat(logprobs), begins, ends)
 
@@ -250,7 +258,7 @@ class _DraftWord:
         if not self.spans:
             return Word(text, None, None)
         confidence = math.exp(math.fsum(self.logprobs) / len(self.logprobs))
-        if self.shared > MOST_SHARED:
+        if self.shared > MAX_WORDS_PER_UNIT:
             return Word(text, None, None, confidence)
         return Word(text, self.spans[0][0], self.spans[-1][1], confidence, self.shared > 1)
 
@@ -258,26 +266,27 @@ class _DraftWord:
 def _words(spelling: Spelling, path: CtcPath, frames: _Frames) -> list[Word]:
     """Words from the frames of their units; a unit of several words is divided evenly."""
     drafts = [_DraftWord([], []) for _ in spelling.words]
-    for unit, sharers in enumerate(spelling.sharers):
-        if not sharers:
+    for unit, unit_words in enumerate(spelling.unit_words):
+        if not unit_words:
             continue
         begin, end = frames.begins[path.first[unit]], frames.ends[path.last[unit]]
-        step = (end - begin) / len(sharers)
-        steps = [*(begin + n * step for n in range(len(sharers))), end]
-        for word, span in zip(sharers, pairwise(steps), strict=True):
+        step = (end - begin) / len(unit_words)
+        steps = [*(begin + n * step for n in range(len(unit_words))), end]
+        for word, span in zip(unit_words, pairwise(steps), strict=True):
             drafts[word].spans.append(span)
             drafts[word].logprobs.append(path.logprobs[unit])
-            drafts[word].shared = max(drafts[word].shared, len(sharers))
+            drafts[word].shared = max(drafts[word].shared, len(unit_words))
     words = [draft.finish(text) for draft, text in zip(drafts, spelling.words, strict=True)]
     return _lengthened(words, frames.ends[-1])
 
 
 def _lengthened(words: list[Word], end: float) -> list[Word]:
-    """Words that end `LINGER` later, unless the next one begins or the recording ends before."""
+    """Words that end `UNIT_TAIL_SECONDS` later, but not after the next word or the recording."""
     following = end
-    for place in reversed(range(len(words))):
-        word = words[place]
+    for index in reversed(range(len(words))):
+        word = words[index]
         if word.start is not None and word.end is not None:
-            words[place] = replace(word, end=max(word.end, min(word.end + LINGER, following)))
+            tail = min(word.end + UNIT_TAIL_SECONDS, following)
+            words[index] = replace(word, end=max(word.end, tail))
             following = word.start
     return words

@@ -26,12 +26,12 @@ class Choice:
     Attributes:
         token: its id.
         logprob: its natural-log probability at temperature 1.
-        gap: by how much the best score exceeds the second best; small gaps are ties.
+        margin: by how much the best score exceeds the second best; small margins are ties.
     """
 
     token: int
     logprob: float
-    gap: float
+    margin: float
 
 
 def best_of(logits: Tensor) -> list[Choice]:
@@ -56,13 +56,13 @@ class Backend(Protocol):
     def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """Encoder states [N_i, d_model] of log-mels [bins, T_i]."""
 
-    def convolve(self, mels: Sequence[Tensor]) -> list[Tensor]:
+    def encode_stem(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """Tokens [N_i, d_model] of log-mels, before the encoder's layers; those of a whole second
         do not depend on what follows it."""
 
-    def contextualize(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+    def encode_layers(self, tokens: Sequence[Tensor]) -> list[Tensor]:
         """Encoder states [N_i, d_model] of tokens; those of a whole attention window do not depend
-        on what follows it. `encode` is `convolve` and `contextualize`."""
+        on what follows it. `encode` is `encode_stem` and `encode_layers`."""
 
     def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
         """Unit scores [N_i, units + 1] of encoder states, blank last."""
@@ -118,8 +118,8 @@ class Backend(Protocol):
 
         Returns:
             choices of the rows, their tokens independent of the others. Of a row alone the
-            log-probability may be off by 0.02, and a gap of 8 or more be larger, where the backend
-            was not asked for exact ones.
+            log-probability may be off by 0.02, and a margin of 8 or more be larger, unless the
+            backend computes exact ones.
         """
 
 

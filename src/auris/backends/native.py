@@ -253,8 +253,8 @@ def best(x: Tensor, matrix: Matrix, exact: bool) -> tuple[Tensor, Tensor, Tensor
     Args:
         x: contiguous float32 [M, width].
         matrix: whose rows score x; one in halves is searched in two stages for a single x.
-        exact: whether the log-probability and the gap of a single x are to be exact; else the
-            former is off by 0.02 at most, and a gap of 8 or more may be larger. Those of several
+        exact: whether the log-probability and the margin of a single x are to be exact; else the
+            former is off by 0.02 at most, and a margin of 8 or more may be larger. Those of several
             are.
 
     Returns:
@@ -263,8 +263,8 @@ def best(x: Tensor, matrix: Matrix, exact: bool) -> tuple[Tensor, Tensor, Tensor
         int32 counts [M] of the rows whose products were computed exactly.
     """
     tokens, read = torch.empty(2, len(x), dtype=torch.int32)
-    logprobs, gaps = torch.empty(2, len(x))
-    given = (tokens, logprobs, gaps, read)
+    logprobs, margins = torch.empty(2, len(x))
+    given = (tokens, logprobs, margins, read)
     pointers = (tensor.data_ptr() for tensor in given)
     _built().auris_best(
         matrix.struct, x.data_ptr(), len(x), exact, *pointers, torch.get_num_threads()
@@ -364,7 +364,7 @@ class EncoderCall:
         shapes = (len(structs), layers[0][1][0].struct.width, heads, ffn)
         self.struct = _Encoder(self.layers, *map(_place, norm), *shapes, eps)
 
-    def contextualize(self, x: Tensor, windows: Sequence[int]) -> Tensor:
+    def encode_layers(self, x: Tensor, windows: Sequence[int]) -> Tensor:
         """Run tokens through all layers.
 
         Args:

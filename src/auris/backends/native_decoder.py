@@ -100,8 +100,8 @@ class NativeDecoder:
         """
         assert self.head is not None
         states = torch.cat(self.extend(cache, inputs, rows, every=False))
-        tokens, logprobs, gaps, _ = native.best(states, self.head, exact)
-        found = (tokens.tolist(), logprobs.tolist(), gaps.tolist())
+        tokens, logprobs, margins, _ = native.best(states, self.head, exact)
+        found = (tokens.tolist(), logprobs.tolist(), margins.tolist())
         return [Choice(*one) for one in zip(*found, strict=True)]
 
     def _angles(self, positions: int) -> tuple[Tensor, Tensor]:

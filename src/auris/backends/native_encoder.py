@@ -47,8 +47,8 @@ class NativeEncoder:
         width, heads = encoder.config.d_model, encoder.config.heads
         return packed and native.available() and width // heads % LANES == 0
 
-    def contextualize(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
-        """As of `AudioEncoder.contextualize`; float32 between the integer products."""
+    def encode_layers(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
+        """As of `AudioEncoder.encode_layers`; float32 between the integer products."""
         # Windows know nothing of each other, so some at a time take less memory.
         slices = [[0]]
         for size in [size for length in lengths for size in self._windows(length)]:
@@ -59,7 +59,7 @@ class NativeEncoder:
         for part, bounds in zip(tokens.split([s[-1] for s in slices]), slices, strict=True):
             # The native code uses its input up, so it gets a copy in any case.
             x = part.to(torch.float32, copy=True).contiguous()
-            states.append(self.encoding.contextualize(x, bounds).to(tokens.dtype))
+            states.append(self.encoding.encode_layers(x, bounds).to(tokens.dtype))
         return torch.cat(states)
 
     def _windows(self, tokens: int) -> list[int]:

@@ -259,23 +259,23 @@ class TorchBackend:
     @torch.inference_mode()
     def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """See `Backend.encode`."""
-        return self.contextualize(self.convolve(mels))
+        return self.encode_layers(self.encode_stem(mels))
 
     @torch.inference_mode()
-    def convolve(self, mels: Sequence[Tensor]) -> list[Tensor]:
-        """See `Backend.convolve`."""
+    def encode_stem(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """See `Backend.encode_stem`."""
         with within_memory():
             heard = [mel.to(self.device) for mel in mels]
             tokens, lengths = self.model.encoder.tokens(heard, self.native_stem)
         return list(tokens.split(lengths))
 
     @torch.inference_mode()
-    def contextualize(self, tokens: Sequence[Tensor]) -> list[Tensor]:
-        """See `Backend.contextualize`."""
+    def encode_layers(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """See `Backend.encode_layers`."""
         lengths = [len(clip) for clip in tokens]
         with kernel_choice(self.kernel), within_memory():
             layers = self.native_encoder or self.model.encoder
-            states = layers.contextualize(torch.cat(list(tokens)), lengths)
+            states = layers.encode_layers(torch.cat(list(tokens)), lengths)
         return list(states.split(lengths))
 
     @torch.inference_mode()

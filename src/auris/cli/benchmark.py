@@ -240,7 +240,7 @@ def parity(
     """
     import json
 
-    from auris.diagnostics.parity import TIE_GAP, Parity
+    from auris.diagnostics.parity import TIE_MARGIN, Parity
     from auris.evaluation.agreement import compare_set
     from auris.evaluation.wer import read_set
 
@@ -265,7 +265,7 @@ def parity(
             typer.echo(f"not compared: {file}: {reason}", err=True)
     summary = {
         "model": both.pipeline.model.name,
-        "tie_gap": TIE_GAP,
+        "tie_margin": TIE_MARGIN,
         "sets": [score.to_dict() for score in scores],
     }
     typer.echo(json.dumps(summary))

@@ -1,1 +1,1 @@
-"""From logits to token ids; knows nothing of text, audio or models."""
+"""From logits to token ids. Nothing here knows text, audio or models."""

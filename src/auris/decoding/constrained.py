@@ -1,8 +1,8 @@
-"""Beginnings of a text: how likely each of some is, and which of them is taken.
+"""Forced prefixes: how likely each one is, and which one a reply begins with.
 
-A model that may say only one of a few things first, such as a language out of a list, is not asked
-for its best token but for its best beginning as a whole: tokens of a name that begins likely may go
-on unlikely.
+If a reply has to begin with one of several prefixes, such as the languages of a list, the prefixes
+are compared as a whole. Choosing the best token at each step would be wrong: the first token of a
+name may be likely and the next one unlikely.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ __all__ = ["ForcedPrefix", "choose_prefix", "given_choice", "score_prefixes"]
 
 @dataclass(frozen=True)
 class ForcedPrefix:
-    """A beginning and what the model thinks of it.
+    """A prefix and its score.
 
     Attributes:
         ids: its tokens.
-        logprob: natural-log probability of all of them in a row.
-        normal: whether each of them is the model's best token at its place, so that it would have
-            begun so by itself.
+        logprob: natural-log probability of all tokens together.
+        greedy: whether each token is the best one at its position, so that the model would have
+            chosen this prefix without being forced.
     """
 
     ids: tuple[int, ...]
     logprob: float
-    normal: bool
+    greedy: bool
 
 
 def given_choice(logits: Tensor, token: int) -> Choice:
-    """What it means to say a token that is given.
+    """The choice of a token that is forced.
 
     Args:
         logits: float32 [vocab].
@@ -48,41 +48,43 @@ def given_choice(logits: Tensor, token: int) -> Choice:
 
 
 def score_prefixes(
-    backend: Backend, cache: Cache, row: int, logits: Tensor, openings: Sequence[tuple[int, ...]]
+    backend: Backend, cache: Cache, row: int, logits: Tensor, prefixes: Sequence[tuple[int, ...]]
 ) -> list[ForcedPrefix]:
-    """Score beginnings of one row, which is left as it was.
+    """Score prefixes in one row; afterwards the row is as before.
 
     Args:
         backend: runs the model.
         cache: holds the row.
         row: its index.
         logits: float32 [vocab] after the row's last position.
-        openings: token ids, at least one each.
+        prefixes: token ids, at least one each.
     """
     length = cache.lengths[row]
     scored = []
-    for ids in openings:
+    for ids in prefixes:
         scores = [logits]
         if len(ids) > 1:
             (inner,) = backend.extend(cache, [ids[:-1]], range(row, row + 1), "all")
             scores += list(inner)
             backend.truncate(cache, row, length)
         choices = [given_choice(one, token) for one, token in zip(scores, ids, strict=True)]
-        normal = all(int(one.argmax()) == token for one, token in zip(scores, ids, strict=True))
-        scored.append(ForcedPrefix(ids, math.fsum(choice.logprob for choice in choices), normal))
+        greedy = all(int(one.argmax()) == token for one, token in zip(scores, ids, strict=True))
+        scored.append(ForcedPrefix(ids, math.fsum(choice.logprob for choice in choices), greedy))
     return scored
 
 
-def choose_prefix(chosen: Sequence[ForcedPrefix], kept: Sequence[ForcedPrefix]) -> ForcedPrefix:
-    """The beginning that is taken.
+def choose_prefix(
+    candidates: Sequence[ForcedPrefix], allowed: Sequence[ForcedPrefix]
+) -> ForcedPrefix:
+    """The prefix with which the reply begins.
 
     Args:
-        chosen: beginnings to choose from, at least one.
-        kept: others that the model may say by itself, but that are not chosen in place of what it
-            would have said.
+        candidates: prefixes to choose from, at least one.
+        allowed: other prefixes, taken only if the model would begin with one by itself.
 
     Returns:
-        the model's own beginning if it is one of these, else the likeliest to choose from.
+        the prefix that the model would choose by itself if it is one of these, else the most likely
+        candidate.
     """
-    own = next((opening for opening in (*chosen, *kept) if opening.normal), None)
-    return own or max(chosen, key=lambda opening: opening.logprob)
+    own = next((prefix for prefix in (*candidates, *allowed) if prefix.greedy), None)
+    return own or max(candidates, key=lambda prefix: prefix.logprob)

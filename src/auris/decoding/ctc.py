@@ -1,4 +1,4 @@
-"""CTC paths: the best of all, and the best that says given units.
+"""CTC paths: the best path, and the best path of a given text.
 
 Sources: Graves, Fernandez, Gomez and Schmidhuber, "Connectionist temporal classification" (2006),
 section 3.2 (best path decoding) and 4.1 (the trellis); Kürzinger et al., "CTC-segmentation of
@@ -38,7 +38,7 @@ class CtcPath:
 
 
 def frames_needed(ids: Sequence[int]) -> int:
-    """Fewest frames that can say `ids`: one each, and a blank between two that are the same."""
+    """Smallest number of frames for `ids`: one each, and a blank between two that are the same."""
     repeats = sum(left == right for left, right in itertools.pairwise(ids))
     return len(ids) + repeats
 
@@ -70,9 +70,9 @@ def greedy(logits: Tensor, blank: int) -> CtcPath:
 
 
 def blank_logprob(logits: Tensor, blank: int) -> float:
-    """Natural-log probability of the blank where it is least likely; arguments as of `greedy`.
+    """Natural-log probability of the blank in the frame where it is least likely.
 
-    No path without units is more likely than that. 0 where there are no frames.
+    The empty path cannot be more likely. 0 if there are no frames. Arguments as of `greedy`.
     """
     if len(logits) == 0:
         return 0.0
@@ -80,15 +80,15 @@ def blank_logprob(logits: Tensor, blank: int) -> float:
 
 
 def forced(logprobs: Tensor, ids: Sequence[int], blank: int) -> CtcPath | None:
-    """The most probable path of one clip that says exactly `ids`.
+    """The most probable path of one clip with exactly the units `ids`.
 
     Args:
         logprobs: [N, K] natural-log probabilities, one row a frame, of the classes that matter.
-        ids: columns of the units, in the order in which they are said, none of them the blank's.
+        ids: columns of the units in the order of time, without the blank.
         blank: column of the blank.
 
     Returns:
-        The path, or None where there are fewer frames than `frames_needed`.
+        The path, or None if there are fewer frames than `frames_needed`.
     """
     if not ids:
         return CtcPath((), (), (), ())
@@ -114,8 +114,8 @@ def forced(logprobs: Tensor, ids: Sequence[int], blank: int) -> CtcPath | None:
 def _best_states(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """State of every frame on the best path through the trellis, [N].
 
-    The totals of every `stride`-th frame are kept, and the moves between them are computed again
-    on the way back: memory grows with the root of the length, so an hour fits.
+    The totals of every `stride`-th frame are stored, and the moves between them are computed again
+    in the backward pass: memory grows with the root of the length, so an hour fits.
     """
     stride = math.isqrt(len(scores)) + 1
     # A blank may be left out between units that differ.
@@ -123,16 +123,16 @@ def _best_states(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDAr
     skips[3::2] = labels[3::2] != labels[1:-2:2]
     totals = np.full(len(labels), -np.inf)
     totals[:2] = scores[0, labels[:2]]
-    kept = []
+    stored = []
     for frame in range(1, len(scores)):
         if (frame - 1) % stride == 0:
-            kept.append(totals)
+            stored.append(totals)
         totals, _ = _step(totals, scores[frame, labels], skips)
     states = np.empty(len(scores), np.int64)
     state = len(labels) - 1 - int(totals[-2] > totals[-1])
-    for block in range(len(kept) - 1, -1, -1):
+    for block in range(len(stored) - 1, -1, -1):
         frames = range(1 + block * stride, min(1 + (block + 1) * stride, len(scores)))
-        totals, moves = kept[block], []
+        totals, moves = stored[block], []
         for frame in frames:
             totals, move = _step(totals, scores[frame, labels], skips)
             moves.append(move)

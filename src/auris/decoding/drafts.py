@@ -1,9 +1,9 @@
-"""Guesses at what a text will be, which never change it.
+"""Drafts: guessed tokens that save passes of the decoder and never change the text.
 
-A row whose next ids are guessed has its last token and the guesses scored in one pass; they are
-accepted up to the first that is not the best, so the text is what one token a pass gives. A guess
-that is a little wrong is taken up again behind the difference: the token that was chosen instead
-is looked for in what is left of the guess, as in prompt lookup decoding (Saxena, 2023).
+The last token of a row and its guessed next tokens are scored in one pass. Guesses are accepted up
+to the first one that is not the chosen token, so the text is the same as with one token a pass.
+After a wrong guess, the chosen token is searched in the rest of the draft, which goes on behind it,
+as in prompt lookup decoding (Saxena, 2023).
 
 Source: Leviathan, Kalman and Matias, "Fast inference from transformers via speculative decoding"
 (2023), for the verification in one pass.
@@ -13,34 +13,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["AHEAD", "REACH", "Draft"]
+__all__ = ["MAX_DRAFT_TOKENS", "MAX_SKIPPED_TOKENS", "Draft"]
 
-AHEAD = 8
-"""Most ids guessed at once."""
+MAX_DRAFT_TOKENS = 8
+"""Most ids of a draft that are verified in one pass."""
 
-REACH = 4
-"""How many ids of a draft may be passed over where text and draft part."""
+MAX_SKIPPED_TOKENS = 4
+"""How many ids of a draft are searched for a token that was not guessed."""
 
 
 class Draft:
-    """A guess at a whole text, followed along.
+    """A guessed text and the position that the real text has reached in it.
 
     Args:
-        ids: the guess; none guesses nothing.
+        ids: the guess; may be empty.
     """
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids = tuple(ids)
         self._next = 0
-        self._together = bool(self._ids)
+        self._in_step = bool(self._ids)
 
     def ahead(self) -> tuple[int, ...]:
-        """Ids that may follow what was taken; none where text and draft have parted."""
-        return self._ids[self._next : self._next + AHEAD] if self._together else ()
+        """The guessed next ids; none while text and draft differ."""
+        return self._ids[self._next : self._next + MAX_DRAFT_TOKENS] if self._in_step else ()
 
     def take(self, token: int) -> None:
-        """The text goes on with a token."""
-        window = self._ids[self._next : self._next + REACH]
-        self._together = token in window
-        if self._together:
+        """Follow the next token of the text."""
+        window = self._ids[self._next : self._next + MAX_SKIPPED_TOKENS]
+        self._in_step = token in window
+        if self._in_step:
             self._next += window.index(token) + 1

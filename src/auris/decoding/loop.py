@@ -18,7 +18,7 @@ from auris.backends.base import Backend, Cache, best_of
 from auris.decoding.constrained import choose_prefix, given_choice, score_prefixes
 from auris.decoding.drafts import Draft
 from auris.decoding.repetition import Repetition
-from auris.decoding.sampling import Choice, Probe, Sampling, chance, choose
+from auris.decoding.sampling import Choice, Probe, Sampling, choose, ids_logprob
 from auris.types import FinishReason
 
 __all__ = [
@@ -27,47 +27,48 @@ __all__ = [
     "Step",
     "accepted",
     "advance",
+    "choose_request_prefix",
     "decode",
     "never",
-    "opened",
-    "opening",
+    "prefix_steps",
 ]
 
 FIRST_ROOM = 1024
-"""Positions laid out for a text at first; the cache grows with the few that are longer."""
+"""Cache positions for a text at first; the cache grows for longer texts."""
 
 
 def never() -> bool:
-    """What is not cancelled."""
+    """The default of `cancelled`: always False."""
     return False
 
 
 @dataclass(frozen=True)
 class Request:
-    """Something to continue.
+    """A prompt to continue.
 
     Attributes:
         key: names the request in its steps.
         prompt: token ids, or embeddings [L, hidden].
         max_new_tokens: most tokens to add, at least 1; the stop token does not count.
         sampling: how tokens are chosen.
-        openings: what the text may begin with, each a row of ids; None leaves it free. The model's
-            own beginning is kept if it is one of them or of `kept_openings`, else it is the
-            likeliest of `openings`.
-        share: how much of a batch the request takes; those in one batch add up to at most 1, unless
-            it is one alone.
-        probe: what to ask the scores by the way.
-        draft: a guess at the text, which saves passes and never changes it; not heeded where tokens
-            are drawn.
-        cancelled: asked before every pass; once it says true, the request ends as it is.
+        prefixes: forced prefixes, token ids each; None does not force any. If the model begins with
+            one of them or of `allowed_prefixes` by itself, that one is taken, else the most
+            likely of `prefixes`.
+        allowed_prefixes: see `prefixes`.
+        share: the part of a batch that the request takes. The shares of one batch add up to at most
+            1, unless there is only one request.
+        probe: a probability to compute during decoding.
+        draft: a guessed text, which saves passes and never changes the text; ignored if tokens are
+            sampled.
+        cancelled: called before every pass; once it returns True, the request ends.
     """
 
     key: int
     prompt: Sequence[int] | Tensor
     max_new_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
-    openings: tuple[tuple[int, ...], ...] | None = None
-    kept_openings: tuple[tuple[int, ...], ...] = ()
+    prefixes: tuple[tuple[int, ...], ...] | None = None
+    allowed_prefixes: tuple[tuple[int, ...], ...] = ()
     share: float = 0.0
     probe: Probe | None = None
     cancelled: Callable[[], bool] = never
@@ -76,32 +77,32 @@ class Request:
 
 @dataclass(frozen=True)
 class Step:
-    """One token of one request, or its end; a loop ends with the token that gives it away.
+    """One token of one request, or its end. The last step of a loop has a token.
 
     Attributes:
-        key: whose step this is.
-        token: the token, or None when the text ended without one more.
-        logprob, gap: of the chosen token, see `Choice`; of the stop token at a stop; 0 where the
+        key: of the request.
+        token: the token, or None if the text ended without another token.
+        logprob, margin: of the chosen token, see `Choice`; of the stop token at a stop; 0 if the
             request was cancelled.
         finish: why the request ended, or None while it goes on.
         seconds: this request's share of the pass that gave the token.
         prefill: whether that pass read the prompt.
-        probed: the natural-log probability that the request's probe asks for, at its place.
+        probe_logprob: the natural-log probability of the request's probe, at its position.
     """
 
     key: int
     token: int | None
     logprob: float
-    gap: float
+    margin: float
     finish: FinishReason | None
     seconds: float
     prefill: bool
-    probed: float | None = None
+    probe_logprob: float | None = None
 
 
 @dataclass
 class DecodeRow:
-    """A request under way."""
+    """A request that is being decoded."""
 
     request: Request
     generator: torch.Generator | None
@@ -111,16 +112,16 @@ class DecodeRow:
     draft: Draft = field(init=False)
 
     def __post_init__(self) -> None:
-        # A draw behind the accepted text would be missing later.
+        # Sampling verifies no drafts: samples behind the accepted text would use up random numbers.
         self.draft = Draft(() if self.generator else self.request.draft)
 
-    def asks(self) -> bool:
-        """Whether more of the next scores is wanted than the best one."""
+    def needs_scores(self) -> bool:
+        """Whether the next token needs all scores, not only the best one."""
         probe = self.request.probe
-        probes = probe is not None and probe.place == self.tokens
+        probes = probe is not None and probe.position == self.tokens
         return probes or self.generator is not None
 
-    def take(
+    def record(
         self,
         logits: Tensor | None,
         choice: Choice,
@@ -128,26 +129,30 @@ class DecodeRow:
         seconds: float,
         prefill: bool,
     ) -> Step:
-        """Record a choice and say what it means; logits are float32 [vocab], or None where no more
-        was asked of them."""
-        probe, probed = self.request.probe, None
-        if probe is not None and probe.place == self.tokens and logits is not None:
-            probed = chance(logits, probe.ids)
-        token, finish = self._judge(choice.token, stops)
+        """Record a choice; returns its step. Logits are float32 [vocab], or None if only the best
+        token was computed."""
+        probe, probe_logprob = self.request.probe, None
+        if probe is not None and probe.position == self.tokens and logits is not None:
+            probe_logprob = ids_logprob(logits, probe.ids)
+        token, finish = self._next_token(choice.token, stops)
         key = self.request.key
-        return Step(key, token, choice.logprob, choice.gap, finish, seconds, prefill, probed)
+        return Step(
+            key, token, choice.logprob, choice.margin, finish, seconds, prefill, probe_logprob
+        )
 
-    def _judge(self, token: int, stops: Collection[int]) -> tuple[int | None, FinishReason | None]:
+    def _next_token(
+        self, token: int, stops: Collection[int]
+    ) -> tuple[int | None, FinishReason | None]:
         if token in stops:
             return None, "stop"
         if self.tokens == self.request.max_new_tokens:
-            # The budget is judged one pass later than it is spent: had the model stopped here,
-            # nothing would be missing, and "length" would accuse it of a cut.
+            # The budget is checked one pass after it is used up: if the model stops here, the text
+            # is complete and its reason is "stop".
             return None, "length"
         self.tokens += 1
         self.last = token
         self.draft.take(token)
-        return token, "loop" if self.repetition.take(token) else None
+        return token, "loop" if self.repetition.add(token) else None
 
 
 def _prefill(
@@ -158,47 +163,47 @@ def _prefill(
     row = DecodeRow(request, request.sampling.generator())
     scores = backend.extend(cache, [request.prompt], rows)[0, -1:]
     steps: list[Step] = []
-    if request.openings is not None:
-        ids = opening(backend, cache, rows[0], scores[0], request)
+    if request.prefixes is not None:
+        ids = choose_request_prefix(backend, cache, rows[0], scores[0], request)
         (behind,) = backend.extend(cache, [ids], rows, "all")
-        steps += opened(row, ids, [scores[0], *behind], stops)
+        steps += prefix_steps(row, ids, [scores[0], *behind], stops)
         if steps[-1].finish is not None:
             return row, steps
         scores = behind[-1:]
     (choice,) = choose(scores, [request.sampling.temperature], [row.generator])
-    return row, [*steps, row.take(scores[0], choice, stops, time.perf_counter() - began, True)]
+    return row, [*steps, row.record(scores[0], choice, stops, time.perf_counter() - began, True)]
 
 
-def opening(
+def choose_request_prefix(
     backend: Backend, cache: Cache, row: int, logits: Tensor, request: Request
 ) -> tuple[int, ...]:
-    """What the text of a request with openings begins with.
+    """The prefix with which the text of a request with forced prefixes begins.
 
     Args:
-        row: its row in the cache, which ends with the prompt and is left so.
+        row: its row in the cache, which ends with the prompt before and after.
         logits: float32 [vocab] behind the prompt.
     """
-    chosen, kept = (
-        score_prefixes(backend, cache, row, logits, openings)
-        for openings in (request.openings or (), request.kept_openings)
+    candidates, allowed = (
+        score_prefixes(backend, cache, row, logits, prefixes)
+        for prefixes in (request.prefixes or (), request.allowed_prefixes)
     )
-    return choose_prefix(chosen, kept).ids
+    return choose_prefix(candidates, allowed).ids
 
 
-def opened(
+def prefix_steps(
     row: DecodeRow, ids: Sequence[int], before: Sequence[Tensor], stops: Collection[int]
 ) -> list[Step]:
-    """Steps of the ids that a text begins with; the last one has a finish where it ends in them.
+    """Steps of a forced prefix; the last one has a finish reason if the text ends inside it.
 
     Args:
-        row: whose text it is.
+        row: of the request.
         ids: at least one.
         before: float32 [vocab] in front of each.
         stops: ids that end a text.
     """
     steps = []
     for token, logits in zip(ids, before, strict=False):
-        steps.append(row.take(logits, given_choice(logits, token), stops, 0.0, True))
+        steps.append(row.record(logits, given_choice(logits, token), stops, 0.0, True))
         if steps[-1].finish is not None:
             break
     return steps
@@ -209,32 +214,32 @@ def advance(
     cache: Cache,
     rows: Sequence[DecodeRow],
     stops: Collection[int],
-    places: Sequence[int] | None = None,
+    cache_rows: Sequence[int] | None = None,
 ) -> list[list[Step]]:
-    """One pass over some requests: a step of each, and more where a draft was right.
+    """One pass over some requests: a step of each, and more steps if a draft was right.
 
     Args:
-        places: their rows in the cache; by default they are all that it has, in its order.
+        cache_rows: their rows in the cache; by default all rows in order.
     """
     began = time.perf_counter()
-    places = range(len(rows)) if places is None else places
+    cache_rows = range(len(rows)) if cache_rows is None else cache_rows
     drafts = [row.draft.ahead() for row in rows]
-    # Apart, so that how a row is scored never depends on its neighbours.
-    asking = [row.asks() or bool(draft) for row, draft in zip(rows, drafts, strict=True)]
-    plain = [index for index, asks in enumerate(asking) if not asks]
-    scored = [index for index, asks in enumerate(asking) if asks]
-    taken: list[list[Step]] = [[] for _ in rows]
+    # Separate, so that the way in which a row is scored does not depend on the batch.
+    full = [row.needs_scores() or bool(draft) for row, draft in zip(rows, drafts, strict=True)]
+    plain = [index for index, needed in enumerate(full) if not needed]
+    scored = [index for index, needed in enumerate(full) if needed]
+    steps_of_rows: list[list[Step]] = [[] for _ in rows]
     if plain:
         inputs = [[rows[index].last] for index in plain]
-        choices = backend.best(cache, inputs, [places[index] for index in plain])
+        choices = backend.best(cache, inputs, [cache_rows[index] for index in plain])
         share = (time.perf_counter() - began) / len(plain)
         for index, choice in zip(plain, choices, strict=True):
-            taken[index] = [rows[index].take(None, choice, stops, share, False)]
+            steps_of_rows[index] = [rows[index].record(None, choice, stops, share, False)]
     if scored:
-        group = [(rows[index], drafts[index], places[index]) for index in scored]
+        group = [(rows[index], drafts[index], cache_rows[index]) for index in scored]
         for index, steps in zip(scored, _scored(backend, cache, group, stops), strict=True):
-            taken[index] = steps
-    return taken
+            steps_of_rows[index] = steps
+    return steps_of_rows
 
 
 def _scored(
@@ -243,12 +248,12 @@ def _scored(
     group: Sequence[tuple[DecodeRow, Sequence[int], int]],
     stops: Collection[int],
 ) -> Iterator[list[Step]]:
-    """Steps of rows whose scores are wanted, each with its draft and its place in the cache."""
+    """Steps of rows that need all scores, each with its draft and its row in the cache."""
     began = time.perf_counter()
-    rows, drafts, places = zip(*group, strict=True)
-    starts = [cache.lengths[place] for place in places]
+    rows, drafts, cache_rows = zip(*group, strict=True)
+    starts = [cache.lengths[row] for row in cache_rows]
     inputs = [[row.last, *draft] for row, draft in zip(rows, drafts, strict=True)]
-    logits = backend.extend(cache, inputs, places, "all" if any(drafts) else "last")
+    logits = backend.extend(cache, inputs, cache_rows, "all" if any(drafts) else "last")
     choices = choose(
         logits[:, 0],
         [row.request.sampling.temperature for row in rows],
@@ -260,13 +265,13 @@ def _scored(
         steps = list(accepted(row, draft, logits[index], chosen, stops, prefill=False))
         steps[0] = replace(steps[0], seconds=share)
         if draft:
-            # What was guessed wrong is forgotten; the last choice is not in the row yet.
-            backend.truncate(cache, places[index], starts[index] + len(steps))
+            # Remove rejected guesses from the cache. It does not have the last choice yet.
+            backend.truncate(cache, cache_rows[index], starts[index] + len(steps))
         yield steps
 
 
 def _best(scores: Tensor) -> Iterator[Choice]:
-    """The best token of each of scores [n, vocab], computed when the first one is asked for."""
+    """The best token of each row of scores [n, vocab], computed with the first one."""
     yield from best_of(scores)
 
 
@@ -279,20 +284,20 @@ def accepted(
     *,
     prefill: bool,
 ) -> Iterator[Step]:
-    """Steps of one pass over a draft, up to the first choice that the draft does not make.
+    """Steps of one pass over a draft, up to the first choice that differs from the draft.
 
     Args:
-        row: whose draft it is.
+        row: of the request.
         draft: ids that were scored; there may be none.
         scores: float32 [> len(draft), vocab], in front of the draft and behind each of its ids.
-        choices: of each of the scores; one is asked for when all before it are accepted.
+        choices: one for each of the scores; read only while all before it are accepted.
         stops: ids that end a text.
         prefill: whether the pass read the prompt.
     """
-    for place, choice in enumerate(choices):
-        step = row.take(scores[place], choice, stops, 0.0, prefill)
+    for index, choice in enumerate(choices):
+        step = row.record(scores[index], choice, stops, 0.0, prefill)
         yield step
-        if step.finish is not None or place == len(draft) or step.token != draft[place]:
+        if step.finish is not None or index == len(draft) or step.token != draft[index]:
             return
 
 
@@ -354,12 +359,12 @@ class DecodeLoop:
         steps = self._end_cancelled(self._cache)
         if not self._active:
             return steps
-        taken = advance(self._backend, self._cache, self._active, self._stops)
-        # From the last row to the first: a dropped row's place is taken by one already judged.
-        for index in reversed(range(len(taken))):
-            if taken[index][-1].finish is not None:
+        steps_of_rows = advance(self._backend, self._cache, self._active, self._stops)
+        # From the last row to the first: a dropped row is replaced by one that was checked already.
+        for index in reversed(range(len(steps_of_rows))):
+            if steps_of_rows[index][-1].finish is not None:
                 self._drop(self._cache, index)
-        return [*steps, *chain.from_iterable(taken)]
+        return [*steps, *chain.from_iterable(steps_of_rows)]
 
     def _end_cancelled(self, cache: Cache) -> list[Step]:
         steps = []

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from auris.backends.base import Choice, best_of
 
-__all__ = ["Choice", "Probe", "Sampling", "chance", "choose"]
+__all__ = ["Choice", "Probe", "Sampling", "choose", "ids_logprob"]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen: the best one at temperature 0, else drawn with a seed."""
+    """How tokens are chosen: the best one at temperature 0, else sampled with a seed."""
 
     temperature: float = 0.0
     seed: int = 0
 
     def generator(self) -> torch.Generator | None:
-        """A source of chance for one request, so that its draws never depend on neighbours."""
+        """A random generator for one request, so that its samples do not depend on the batch."""
         if self.temperature == 0.0:
             return None
         return torch.Generator().manual_seed(self.seed)
@@ -28,9 +28,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Probe:
-    """A question to the scores: how likely one of `ids` is as token number `place` of a text."""
+    """Computes how likely one of `ids` is as token number `position` of a text."""
 
-    place: int
+    position: int
     ids: tuple[int, ...]
 
 
@@ -46,28 +46,28 @@ def choose(
     """
     best = best_of(logits)
     return [
-        choice if generator is None else _drawn(scores, choice, temperature, generator)
+        choice if generator is None else _sample(scores, choice, temperature, generator)
         for scores, choice, temperature, generator in zip(
             logits, best, temperatures, generators, strict=True
         )
     ]
 
 
-def _drawn(logits: Tensor, best: Choice, temperature: float, generator: torch.Generator) -> Choice:
-    """A token drawn by its scores [vocab], instead of the best one."""
+def _sample(logits: Tensor, best: Choice, temperature: float, generator: torch.Generator) -> Choice:
+    """A token sampled from the scores [vocab]."""
     most = logits[best.token]
-    # Scores that are no numbers have no chances; their log-probability, NaN, tells.
+    # NaN cannot be sampled from; the log-probability is NaN too, which is checked later.
     if not bool(most.isfinite()):
         return best
-    # Differences to the best in float64: no temperature is too small for them.
+    # Differences to the best score in float64, so that small temperatures do not overflow.
     below = (logits - most).cpu().double()
-    chances = torch.softmax(below / temperature, dim=-1)
-    token = int(torch.multinomial(chances, 1, generator=generator))
+    probabilities = torch.softmax(below / temperature, dim=-1)
+    token = int(torch.multinomial(probabilities, 1, generator=generator))
     logprob = float(logits[token] - torch.logsumexp(logits, dim=-1))
-    return Choice(token, logprob, best.gap)
+    return Choice(token, logprob, best.margin)
 
 
-def chance(logits: Tensor, ids: tuple[int, ...]) -> float:
+def ids_logprob(logits: Tensor, ids: tuple[int, ...]) -> float:
     """Natural-log probability that the next token is one of `ids`; logits are float32 [vocab]."""
-    wanted = torch.logsumexp(logits[list(ids)], dim=-1)
-    return min(0.0, float(wanted - torch.logsumexp(logits, dim=-1)))
+    selected = torch.logsumexp(logits[list(ids)], dim=-1)
+    return min(0.0, float(selected - torch.logsumexp(logits, dim=-1)))

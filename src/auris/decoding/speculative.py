@@ -1,9 +1,9 @@
-"""Texts continued from a draft: what somebody guesses is verified in one pass.
+"""Speculative decoding: a draft is verified in one pass.
 
-A draft may come from anywhere: what was said when a little less had been heard, another model, a
-table. Every token is chosen exactly as `decode` chooses it, from the same scores; the draft only
-allows many of them to be computed at once. It is accepted up to the first difference, and from
-there on the one loop's passes go on.
+A draft may come from anywhere, for example from the text of the step before in a live stream. Every
+token is chosen exactly as `decode` chooses it, from the same scores; the draft only allows many
+tokens to be scored at once. It is accepted up to the first difference. The rest of the text is
+decoded by passes of the decode loop.
 
 Source: Leviathan, Kalman and Matias, "Fast inference from transformers via speculative decoding"
 (2023), for the idea of verifying a draft in one pass; here a draft is text, not a distribution.
@@ -20,20 +20,28 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache, best_of
-from auris.decoding.loop import DecodeRow, Request, Step, accepted, advance, opened, opening
+from auris.decoding.loop import (
+    DecodeRow,
+    Request,
+    Step,
+    accepted,
+    advance,
+    choose_request_prefix,
+    prefix_steps,
+)
 from auris.decoding.sampling import Choice, choose
 
-__all__ = ["Drafted", "continued"]
+__all__ = ["DraftedRequest", "decode_drafts"]
 
 
 @dataclass(frozen=True)
-class Drafted:
-    """A request whose row in the cache may already hold the beginning of its prompt.
+class DraftedRequest:
+    """A request whose cache row may already hold the beginning of its prompt.
 
     Attributes:
-        request: `prompt` is what the row does not hold yet, at least one position.
+        request: its `prompt` is the part that the row does not hold, at least one position.
         row: its row in the cache, which is in use.
-        draft: ids that may follow; none is allowed.
+        draft: guessed ids of the text; may be empty.
     """
 
     request: Request
@@ -41,14 +49,15 @@ class Drafted:
     draft: Sequence[int] = ()
 
 
-def continued(
-    backend: Backend, cache: Cache, drafted: Sequence[Drafted], stops: Collection[int]
+def decode_drafts(
+    backend: Backend, cache: Cache, drafted: Sequence[DraftedRequest], stops: Collection[int]
 ) -> Iterator[Step]:
-    """Continue requests, all of them at once, each in its own row, which stays in use.
+    """Continue requests, all at once, each in its own row, which stays in use.
 
     Args:
         backend: runs the model.
-        cache: holds the rows; afterwards a row holds its prompt and its tokens, but maybe the last.
+        cache: holds the rows; afterwards a row holds its prompt and its tokens, maybe without
+            the last one.
         drafted: the requests, in distinct rows.
         stops: ids that end a text.
 
@@ -57,33 +66,33 @@ def continued(
     """
     if not drafted:
         return
-    under_way: list[tuple[DecodeRow, int]] = []
+    active: list[tuple[DecodeRow, int]] = []
     for item, (row, steps) in zip(drafted, _verify(backend, cache, drafted, stops), strict=True):
         if steps[-1].finish is None:
-            under_way.append((row, item.row))
+            active.append((row, item.row))
         yield from steps
-    while under_way:
-        rows, places = [row for row, _ in under_way], [place for _, place in under_way]
-        taken = advance(backend, cache, rows, stops, places)
-        under_way = [
-            both for both, steps in zip(under_way, taken, strict=True) if steps[-1].finish is None
+    while active:
+        rows, cache_rows = [row for row, _ in active], [number for _, number in active]
+        advanced = advance(backend, cache, rows, stops, cache_rows)
+        active = [
+            pair for pair, steps in zip(active, advanced, strict=True) if steps[-1].finish is None
         ]
-        yield from chain.from_iterable(taken)
+        yield from chain.from_iterable(advanced)
 
 
 @dataclass(frozen=True)
 class _VerifyPass:
-    """What goes through the model for a request.
+    """The inputs of the pass that verifies a draft.
 
     Attributes:
         inputs: ids, or embeddings [T, hidden].
-        begun: what the text begins with, the first of the inputs; none where the model is free.
-        draft: ids that may follow, the last of the inputs.
-        before: float32 [vocab] in front of what the text begins with.
+        prefix: the forced prefix, at the beginning of the inputs; may be empty.
+        draft: the guessed ids, at the end of the inputs.
+        before: float32 [vocab] in front of the forced prefix; None without one.
     """
 
     inputs: Sequence[int] | Tensor
-    begun: tuple[int, ...] = ()
+    prefix: tuple[int, ...] = ()
     draft: Sequence[int] = ()
     before: Tensor | None = None
 
@@ -92,7 +101,7 @@ class _VerifyPass:
         steps: list[Step] = []
         if self.before is not None:
             inner = scores[len(scores) - len(self.inputs) :]
-            steps = opened(row, self.begun, [self.before, *inner], stops)
+            steps = prefix_steps(row, self.prefix, [self.before, *inner], stops)
             if steps[-1].finish is not None:
                 return steps
         ahead = scores[-1 - len(self.draft) :]
@@ -101,50 +110,50 @@ class _VerifyPass:
 
 
 def _verify(
-    backend: Backend, cache: Cache, drafted: Sequence[Drafted], stops: Collection[int]
+    backend: Backend, cache: Cache, drafted: Sequence[DraftedRequest], stops: Collection[int]
 ) -> list[tuple[DecodeRow, list[Step]]]:
-    """Every request after one pass over all prompts and drafts, and one more over the prompts of
-    those with openings."""
+    """The rows and their first steps, after one pass over all prompts and drafts. Requests with
+    forced prefixes take one more pass over their prompts."""
     began = time.perf_counter()
     lengths = [cache.lengths[item.row] + len(item.request.prompt) for item in drafted]
     passes = _passes(backend, cache, drafted)
-    tail = max(len(one.begun) + len(one.draft) for one in passes) + 1
+    tail = max(len(one.prefix) + len(one.draft) for one in passes) + 1
     inputs = [one.inputs for one in passes]
     logits = backend.extend(cache, inputs, [item.row for item in drafted], tail)
     verified = []
     for item, one, length, scores in zip(drafted, passes, lengths, logits, strict=True):
         row = DecodeRow(item.request, item.request.sampling.generator())
         steps = one.steps(row, scores, stops)
-        # What was rejected is forgotten; the last accepted choice is not in the row yet.
+        # Remove rejected guesses from the cache. It does not have the last accepted choice yet.
         backend.truncate(cache, item.row, length + len(steps) - 1)
         verified.append((row, steps))
     share = (time.perf_counter() - began) / len(drafted)
     return [(row, [_timed(steps[0], share), *steps[1:]]) for row, steps in verified]
 
 
-def _passes(backend: Backend, cache: Cache, drafted: Sequence[Drafted]) -> list[_VerifyPass]:
-    """What is left to compute once the beginnings of texts that may not begin freely are chosen."""
-    held = [item for item in drafted if item.request.openings is not None]
+def _passes(backend: Backend, cache: Cache, drafted: Sequence[DraftedRequest]) -> list[_VerifyPass]:
+    """The passes of all requests; forced prefixes are chosen first."""
+    forced = [item for item in drafted if item.request.prefixes is not None]
     behind: dict[int, Tensor] = {}
-    if held:
-        rows = [item.row for item in held]
-        scored = backend.extend(cache, [item.request.prompt for item in held], rows)
+    if forced:
+        rows = [item.row for item in forced]
+        scored = backend.extend(cache, [item.request.prompt for item in forced], rows)
         behind = {row: logits[-1] for row, logits in zip(rows, scored, strict=True)}
     passes = []
     for item in drafted:
         before = behind.get(item.row)
         if before is None:
-            passes.append(_VerifyPass(_whole(backend, item), draft=item.draft))
+            passes.append(_VerifyPass(_with_draft(backend, item), draft=item.draft))
             continue
-        begun = opening(backend, cache, item.row, before, item.request)
-        fits = tuple(item.draft[: len(begun)]) == begun
-        draft = tuple(item.draft[len(begun) :]) if fits else ()
-        passes.append(_VerifyPass([*begun, *draft], begun, draft, before))
+        prefix = choose_request_prefix(backend, cache, item.row, before, item.request)
+        fits = tuple(item.draft[: len(prefix)]) == prefix
+        draft = tuple(item.draft[len(prefix) :]) if fits else ()
+        passes.append(_VerifyPass([*prefix, *draft], prefix, draft, before))
     return passes
 
 
-def _whole(backend: Backend, item: Drafted) -> Sequence[int] | Tensor:
-    """Prompt and draft, as one input."""
+def _with_draft(backend: Backend, item: DraftedRequest) -> Sequence[int] | Tensor:
+    """Prompt and draft as one input."""
     prompt = item.request.prompt
     if not isinstance(prompt, Tensor):
         return [*prompt, *item.draft]
@@ -152,8 +161,8 @@ def _whole(backend: Backend, item: Drafted) -> Sequence[int] | Tensor:
 
 
 def _choices(row: DecodeRow, scores: Tensor) -> Iterator[Choice]:
-    """One choice after the other; draws are not made before they are asked for, since one behind
-    the accepted text would be missing later."""
+    """The choices in order. Each sample is drawn only when it is needed, because samples behind the
+    accepted text would use up random numbers."""
     if row.generator is None:
         yield from best_of(scores)
         return
@@ -162,5 +171,5 @@ def _choices(row: DecodeRow, scores: Tensor) -> Iterator[Choice]:
 
 
 def _timed(step: Step, seconds: float) -> Step:
-    """The step with the time of the pass, which gave all of a request's first steps."""
+    """The step with the time of the pass."""
     return replace(step, seconds=seconds)

@@ -39,7 +39,7 @@ from auris.types import SAMPLE_RATE, Samples, Segment
 
 __all__ = [
     "LOGIT_LIMIT",
-    "TIE_GAP",
+    "TIE_MARGIN",
     "Agreement",
     "Parity",
     "ParityRow",
@@ -75,7 +75,7 @@ EPS = torch.finfo(torch.float32).eps
 COMPARISON_SECONDS = 12.37
 PEAK = 0.9
 
-TIE_GAP = 2e-4
+TIE_MARGIN = 2e-4
 """Two best logits nearer than this are a tie: rounding decides between them."""
 
 Verdict = Literal["identical", "tie", "different"]
@@ -113,7 +113,7 @@ class Agreement:
 
     Attributes:
         verdict: "identical" where tokens, language and text are; "tie" where tokens part for the
-            first time between two best logits nearer than `TIE_GAP`; else "different".
+            first time between two best logits nearer than `TIE_MARGIN`; else "different".
         ours, theirs: the texts.
         seconds: length of the audio.
         tokens: how many tokens ours has.
@@ -191,10 +191,10 @@ def token_difference(steps: Sequence[Step], theirs: Sequence[int]) -> tuple[int 
 
     Returns:
         index of the first difference or None, and whether the two best logits there were nearer
-        than `TIE_GAP`.
+        than `TIE_MARGIN`.
     """
     first = first_difference(_tokens(steps), theirs)
-    return first, first is not None and steps[first].gap < TIE_GAP
+    return first, first is not None and steps[first].margin < TIE_MARGIN
 
 
 def _tokens(steps: Sequence[Step]) -> list[int]:
@@ -367,14 +367,14 @@ class Parity:
 
     def _parting(self, samples: Samples, first: int, theirs: list[int]) -> tuple[Verdict, str]:
         """Whether tokens part by a tie at index `first`, and what there is to say about it."""
-        # A transcript does not keep the gaps between logits, so the piece is decoded again. Where
-        # that parts elsewhere or nowhere, it is the pipeline's doing and no tie.
+        # A transcript has no margins, so the chunk is decoded again. If this decoding differs
+        # elsewhere or nowhere, the pipeline is the cause, and it is no tie.
         _, prompt = self._prompt(self._mel(samples))
         steps = self._steps(prompt, token_budget(len(samples) / SAMPLE_RATE))
         again, tie = token_difference(steps, theirs)
         if again != first:
             return "different", f"token {first}, by the pipeline alone"
-        return "tie" if tie else "different", f"token {first}, gap {steps[first].gap:.2g}"
+        return "tie" if tie else "different", f"token {first}, margin {steps[first].margin:.2g}"
 
     def _mel(self, samples: Samples) -> Tensor:
         return log_mel(samples, self.config.frontend, self.config.encoder.mel_bins)

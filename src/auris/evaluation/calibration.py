@@ -25,7 +25,7 @@ from auris.evaluation.wer import normalizer_named, require_jiwer
 from auris.pipeline import AsrPipeline
 from auris.recognition.confidence import (
     lowest_of_words,
-    piece_logprob,
+    mean_text_logprob,
     scored_words,
     silence_features,
     token_features,
@@ -153,7 +153,7 @@ class _Judge:
         for segment in segments:
             scored = scored_words(self.tokenizer, segment.tokens, segment.text)
             marks = [next(right) for _ in scored]
-            piece = piece_logprob(segment.logprobs, scored)
+            piece = mean_text_logprob(segment.logprobs, scored)
             told = segment.no_speech_probability
             asked = math.log(max(told, 1e-300)) if told is not None else None
             silence.append((silence_features(asked, piece), bool(segment.text)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from auris.backends.base import best_of
-from auris.decoding.drafts import AHEAD
+from auris.decoding.drafts import MAX_DRAFT_TOKENS
 from auris.decoding.loop import DecodeRow, Request, advance
 from auris.diagnostics.parity import noise_clip
 from auris.evaluation.limits import Machine, step_work
@@ -147,7 +147,7 @@ def _decode(
     engine: MeasuredEngine, prompt: Tensor, tokens: int, draft: tuple[int, ...], machine: Machine
 ) -> tuple[list[int], int, int, float]:
     """Tokens, how many were guessed and how many of these were right, and seconds."""
-    cache = engine.backend.new_cache(1, len(prompt) + tokens + AHEAD)
+    cache = engine.backend.new_cache(1, len(prompt) + tokens + MAX_DRAFT_TOKENS)
     engine.backend.admit(cache)
     scores = engine.backend.extend(cache, [prompt])[0, -1:]
     row = DecodeRow(Request(0, prompt, tokens, draft=draft), None)

@@ -17,7 +17,7 @@ from auris.evaluation.loading import resident_gb
 from auris.evaluation.wer import normalizer_named, require_jiwer
 from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
-from auris.recognition.options import reading_of
+from auris.recognition.options import chunker_for
 from auris.types import SAMPLE_RATE, Samples, Transcript
 
 __all__ = ["LongScore", "MemoryScore", "measure_files", "own_cut", "score_long"]
@@ -87,7 +87,7 @@ def measure_files(pipeline: AsrPipeline, files: Sequence[Path], count: int) -> M
 
 def own_cut(pipeline: AsrPipeline) -> tuple[float, bool]:
     """chunk_seconds and vad with which a model hears recordings unless something else is asked."""
-    reading = reading_of({}, pipeline.traits)
+    reading = chunker_for({}, pipeline.traits)
     return reading.chunk_seconds, reading.vad
 
 

@@ -165,7 +165,7 @@ class MeasuredEngine:
         """Seconds of the stem alone, once more: it has no end of its own inside the encoder."""
         mel = mel.to(self.backend.device)
         began = now()
-        _settle(self.backend.convolve([mel])[0])
+        _settle(self.backend.encode_stem([mel])[0])
         return now() - began
 
     def limits(

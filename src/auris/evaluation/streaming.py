@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from auris.diagnostics.parity import TIE_GAP, Verdict, first_difference
+from auris.diagnostics.parity import TIE_MARGIN, Verdict, first_difference
 from auris.errors import UsageError
 from auris.evaluation.loading import resident_gb
 from auris.pipeline import AsrPipeline
@@ -111,7 +111,7 @@ def compare_segments(ours: Sequence[Segment], theirs: Sequence[Segment]) -> Verd
             continue
         if place >= min(len(mine.tokens), len(other.tokens)):
             return "different"
-        if abs(mine.logprobs[place] - other.logprobs[place]) >= TIE_GAP:
+        if abs(mine.logprobs[place] - other.logprobs[place]) >= TIE_MARGIN:
             return "different"
         verdict = "tie"
     return verdict

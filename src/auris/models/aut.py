@@ -166,7 +166,7 @@ class AudioEncoder(nn.Module):
         x, lengths = self.tokens(mels)
         return self._layered(x, lengths, depths), lengths
 
-    def contextualize(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
+    def encode_layers(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
         """Normed states [N, d_model] of what `tokens` returned."""
         (states,) = self._layered(tokens, lengths, [len(self.layers)])
         return states

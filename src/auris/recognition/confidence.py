@@ -1,7 +1,7 @@
-"""How sure a text is: chances for tokens and words, and whether there was speech at all.
+"""Confidences of tokens and words, and the decision whether a chunk has speech.
 
-Features are made here, the same when a calibration is fitted and when it is applied; what they
-weigh is the model's calibration. Without one, probabilities stand as the model gives them.
+The features are computed here, for fitting a calibration and for applying it. Their weights are in
+the model's calibration. Without a calibration the confidences are the model's probabilities.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from auris.text.tokenizer import Tokenizer
 from auris.text.words import split_words
 
 __all__ = [
-    "Judged",
+    "ResultConfidence",
     "ScoredWord",
-    "judge",
     "lowest_of_words",
-    "piece_logprob",
+    "mean_text_logprob",
+    "score_result",
     "scored_words",
     "silence_features",
     "token_features",
     "word_features",
 ]
 
-MOST_ODDS, LEAST_ODDS = 10.0, -20.0
-"""Log-odds beyond them weigh no more: of chances near 1 float32 does not tell more, and one in 500
-million is none."""
+MAX_ODDS, MIN_ODDS = 10.0, -20.0
+"""Log-odds are clipped to this range: near 1 float32 has no more digits, and one in 500 million is
+as good as never."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class ScoredWord:
     """A word of a text and the tokens that write it.
 
     Attributes:
-        text: as `split_words` cuts it, languages whose words need a package by letters.
-        tokens: places among the attempt's tokens; empty where they are not known.
+        text: as `split_words` cuts it. Languages whose words need a package are cut into letters.
+        tokens: indices of its tokens in the result; empty if they are not known.
     """
 
     text: str
@@ -48,8 +48,8 @@ class ScoredWord:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Chances of one attempt, see `auris.types.Segment`."""
+class ResultConfidence:
+    """Confidences of one result, see `auris.types.Segment`."""
 
     token_confidences: tuple[float, ...]
     word_confidences: tuple[tuple[str, float | None], ...]
@@ -58,13 +58,13 @@ class Judged:
 
 
 def _letters(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """The text of some tokens, and the letters that each one has a share in."""
+    """The text of some tokens, and the range of characters that each token contributes to."""
     decoder, text = tokenizer.decoder(), ""
     spans = []
     for token in ids:
         begin = len(text)
         text += decoder.push(token)
-        # A letter whose bytes later tokens complete is the next one.
+        # The bytes of the next character may be completed by later tokens.
         spans.append((begin, len(text) + decoder.pending))
     return text + decoder.flush(), spans
 
@@ -99,137 +99,143 @@ def scored_words(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> list[Sc
 
 
 def _log_odds(logprob: float) -> float:
-    """Log-odds of a natural-log probability, from `LEAST_ODDS` to `MOST_ODDS`."""
+    """Log-odds of a natural-log probability, from `MIN_ODDS` to `MAX_ODDS`."""
     logprob = min(logprob, -1e-9)
     odds = logprob - math.log(-math.expm1(logprob))
-    return min(max(odds, LEAST_ODDS), MOST_ODDS)
+    return min(max(odds, MIN_ODDS), MAX_ODDS)
 
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def word_features(logprobs: Sequence[float], piece: float) -> tuple[float, ...]:
+def word_features(logprobs: Sequence[float], text_logprob: float) -> tuple[float, ...]:
     """`WORD_FEATURES` of a word.
 
     Args:
         logprobs: of the tokens that write it.
-        piece: mean log-probability of all tokens that write words of its piece.
+        text_logprob: mean log-probability of all tokens of the chunk that write words.
     """
     return (
         _log_odds(_mean(logprobs)),
         _log_odds(min(logprobs)),
-        _log_odds(piece),
+        _log_odds(text_logprob),
         math.log(len(logprobs)),
     )
 
 
-def token_features(logprob: float, word: float, piece: float) -> tuple[float, ...]:
+def token_features(logprob: float, word: float, text_logprob: float) -> tuple[float, ...]:
     """`TOKEN_FEATURES` of a token.
 
     Args:
         logprob: its own.
         word: the lowest of the tokens of its words.
-        piece: see `word_features`.
+        text_logprob: see `word_features`.
     """
-    return _log_odds(logprob), _log_odds(word), _log_odds(piece)
+    return _log_odds(logprob), _log_odds(word), _log_odds(text_logprob)
 
 
-def silence_features(silence_logprob: float | None, piece: float | None) -> tuple[float, ...]:
-    """`SILENCE_FEATURES` of a piece.
+def silence_features(
+    silence_logprob: float | None, text_logprob: float | None
+) -> tuple[float, ...]:
+    """`SILENCE_FEATURES` of a chunk.
 
     Args:
-        silence_logprob: see `auris.recognition.fallback.Attempt`; not asked counts as unlikely.
-        piece: see `word_features`; None for a piece without words.
+        silence_logprob: see `auris.recognition.fallback.DecodeResult`; None counts as unlikely.
+        text_logprob: see `word_features`; None for a chunk without words.
     """
-    silence = LEAST_ODDS if silence_logprob is None else _log_odds(silence_logprob)
-    return silence, 0.0 if piece is None else _log_odds(piece), float(piece is None)
-
-
-def piece_logprob(logprobs: Sequence[float], words: Sequence[ScoredWord]) -> float | None:
-    """Mean log-probability of the tokens that write words; None where none does."""
-    written = {place for word in words for place in word.tokens}
-    return _mean([logprobs[place] for place in sorted(written)]) if written else None
-
-
-def judge(
-    tokenizer: Tokenizer, attempt: DecodeResult, reply: Reply, calibration: Calibration | None
-) -> Judged:
-    """Chances of an attempt: calibrated ones, or without a calibration the model's own.
-
-    Args:
-        tokenizer: the model's.
-        attempt: what was decoded.
-        reply: its language and text.
-        calibration: the model's.
-    """
-    words = scored_words(tokenizer, attempt.said(tokenizer), reply.text)
-    piece = piece_logprob(attempt.logprobs, words)
-    no_speech, chance = _judge_speech(attempt, reply, piece, calibration)
-    scorer = _Scorer(attempt.logprobs, piece, calibration)
-    return Judged(
-        token_confidences=scorer.tokens(words),
-        word_confidences=() if no_speech else scorer.words(words),
-        no_speech=no_speech,
-        no_speech_probability=chance,
+    silence = MIN_ODDS if silence_logprob is None else _log_odds(silence_logprob)
+    return (
+        silence,
+        0.0 if text_logprob is None else _log_odds(text_logprob),
+        float(text_logprob is None),
     )
 
 
-def _judge_speech(
-    attempt: DecodeResult, reply: Reply, piece: float | None, calibration: Calibration | None
+def mean_text_logprob(logprobs: Sequence[float], words: Sequence[ScoredWord]) -> float | None:
+    """Mean log-probability of the tokens that write words; None if none does."""
+    written = {index for word in words for index in word.tokens}
+    return _mean([logprobs[index] for index in sorted(written)]) if written else None
+
+
+def score_result(
+    tokenizer: Tokenizer, result: DecodeResult, reply: Reply, calibration: Calibration | None
+) -> ResultConfidence:
+    """Confidences of a result: calibrated, or without a calibration the model's probabilities.
+
+    Args:
+        tokenizer: the model's.
+        result: the decoded chunk.
+        reply: its language and text.
+        calibration: the model's.
+    """
+    words = scored_words(tokenizer, result.text_tokens(tokenizer), reply.text)
+    text_logprob = mean_text_logprob(result.logprobs, words)
+    no_speech, probability = _no_speech(result, reply, text_logprob, calibration)
+    scorer = _Scorer(result.logprobs, text_logprob, calibration)
+    return ResultConfidence(
+        token_confidences=scorer.tokens(words),
+        word_confidences=() if no_speech else scorer.words(words),
+        no_speech=no_speech,
+        no_speech_probability=probability,
+    )
+
+
+def _no_speech(
+    result: DecodeResult, reply: Reply, text_logprob: float | None, calibration: Calibration | None
 ) -> tuple[bool, float | None]:
-    """Whether nothing was said, and how likely that is."""
-    silence = attempt.silence_logprob
-    nothing = attempt.reason == "stop" and not reply.text
+    """Whether the chunk has no speech, and the probability of that."""
+    silence = result.silence_logprob
+    empty = result.reason == "stop" and not reply.text
     if calibration is None:
-        return nothing, None if silence is None else math.exp(silence)
-    chance = calibration.silence(silence_features(silence, piece))
-    doubtful = piece is not None and attempt.reason != "cancelled"
-    return nothing or (doubtful and chance > calibration.silence_threshold), chance
+        return empty, None if silence is None else math.exp(silence)
+    probability = calibration.silence(silence_features(silence, text_logprob))
+    doubtful = text_logprob is not None and result.reason != "cancelled"
+    return empty or (doubtful and probability > calibration.silence_threshold), probability
 
 
 @dataclass(frozen=True)
 class _Scorer:
-    """Chances of the tokens and words of one attempt.
+    """Confidences of the tokens and words of one result.
 
     Attributes:
         logprobs: of its tokens.
-        piece: see `word_features`.
+        text_logprob: see `word_features`.
         calibration: the model's, or None.
     """
 
     logprobs: Sequence[float]
-    piece: float | None
+    text_logprob: float | None
     calibration: Calibration | None
 
     def tokens(self, words: Sequence[ScoredWord]) -> tuple[float, ...]:
-        """A chance for every token; what writes no word has the model's own."""
-        chances = [math.exp(logprob) for logprob in self.logprobs]
-        if self.calibration is None or self.piece is None:
-            return tuple(chances)
-        for place, lowest in lowest_of_words(self.logprobs, words).items():
-            features = token_features(self.logprobs[place], lowest, self.piece)
-            chances[place] = self.calibration.token(features)
-        return tuple(chances)
+        """A confidence for every token; tokens that write no word have the model's probability."""
+        confidences = [math.exp(logprob) for logprob in self.logprobs]
+        if self.calibration is None or self.text_logprob is None:
+            return tuple(confidences)
+        for index, lowest in lowest_of_words(self.logprobs, words).items():
+            features = token_features(self.logprobs[index], lowest, self.text_logprob)
+            confidences[index] = self.calibration.token(features)
+        return tuple(confidences)
 
     def words(self, words: Sequence[ScoredWord]) -> tuple[tuple[str, float | None], ...]:
-        """The words with their chances."""
+        """The words with their confidences."""
         return tuple((word.text, self._word(word)) for word in words)
 
     def _word(self, word: ScoredWord) -> float | None:
-        if not word.tokens or self.piece is None:
+        if not word.tokens or self.text_logprob is None:
             return None
-        logprobs = [self.logprobs[place] for place in word.tokens]
+        logprobs = [self.logprobs[index] for index in word.tokens]
         if self.calibration is None:
             return math.exp(_mean(logprobs))
-        return self.calibration.word(word_features(logprobs, self.piece))
+        return self.calibration.word(word_features(logprobs, self.text_logprob))
 
 
 def lowest_of_words(logprobs: Sequence[float], words: Sequence[ScoredWord]) -> dict[int, float]:
     """For every token that writes words, the lowest log-probability among the tokens of those."""
     lowest: dict[int, float] = {}
     for word in words:
-        least = min((logprobs[place] for place in word.tokens), default=0.0)
-        for place in word.tokens:
-            lowest[place] = min(least, lowest.get(place, 0.0))
+        least = min((logprobs[index] for index in word.tokens), default=0.0)
+        for index in word.tokens:
+            lowest[index] = min(least, lowest.get(index, 0.0))
     return lowest

@@ -1,4 +1,4 @@
-"""The recognizer of models with a CTC head and no decoder: every piece is one pass."""
+"""The recognizer of models with a CTC head and no decoder: every chunk is one pass."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["CtcRecognizer"]
 
 
 class CtcRecognizer:
-    """An encoder with a CTC head: every piece is one pass.
+    """An encoder with a CTC head: every chunk is one pass.
 
     Args:
         backend: runs the model.
         config: the model's shapes.
         tokenizer: its text units.
-        calibration: what the model's probabilities are worth.
+        calibration: maps log-probabilities to confidences; None uses the probabilities.
 
     Raises:
         ConfigError: the tokenizer has another number of units than the head.
@@ -50,17 +50,18 @@ class CtcRecognizer:
         self._writer = SegmentWriter(tokenizer, self._reply, calibration)
 
     def check(self, options: DecodeOptions) -> None:
-        """See `Recognizer.check`.
+        """Check the options.
 
         Raises:
-            UnsupportedOption: a context, a budget, a temperature or another language was asked.
+            UnsupportedOption: they have a context, a token budget, a temperature or a language
+                that is not the model's.
         """
-        asked = {
+        needs_decoder = {
             "--context": options.context != "",
             "--max-new-tokens": options.max_new_tokens is not None,
             "--temperature": options.sampling.temperature != 0.0,
         }
-        for option, given in asked.items():
+        for option, given in needs_decoder.items():
             if given:
                 raise UnsupportedOption(
                     f"{option} needs a model with a decoder",
@@ -74,15 +75,13 @@ class CtcRecognizer:
             options.aligner.check(options.language)
 
     def batch(self, rows: int) -> CtcBatch:
-        """See `Recognizer.batch`."""
         return CtcBatch(self, rows)
 
     def partial(self, result: DecodeResult) -> Segment:
-        """See `Recognizer.partial`."""
         return self._segment(result, {}, partial=True)
 
     def final(self, result: DecodeResult) -> Segment:
-        """See `Recognizer.final`. A CTC path needs no fallback."""
+        """The final segment; a CTC path needs no fallback."""
         return self._segment(result, {}, partial=False)
 
     def result(self, request: ChunkRequest) -> ChunkResult:
@@ -103,7 +102,7 @@ class CtcRecognizer:
 
     def _segment(self, result: DecodeResult, timings: dict[str, float], partial: bool) -> Segment:
         check_scores(result.logprobs)
-        request = result.piece
+        request = result.request
         segment = self._writer.segment(request, FallbackResult((result,)))
         return finish_segment(segment, request.chunk.samples, request.options, timings, partial)
 
@@ -122,22 +121,18 @@ class CtcBatch:
 
     @property
     def pending(self) -> int:
-        """See `ChunkBatch.pending`."""
         return len(self._waiting)
 
     def has_room(self) -> bool:
-        """See `ChunkBatch.has_room`."""
         return not self._waiting
 
     def add(self, request: ChunkRequest) -> None:
-        """See `ChunkBatch.add`."""
         self._waiting.append(request)
 
     def step(self) -> list[ChunkResult]:
-        """See `ChunkBatch.step`."""
         return [self._recognizer.result(self._waiting.popleft())] if self._waiting else []
 
     def cancel(self) -> list[ChunkResult]:
-        """See `ChunkBatch.cancel`; no chunk is begun between two steps."""
+        """Drop the waiting chunks; between two steps no chunk is under way."""
         self._waiting.clear()
         return []

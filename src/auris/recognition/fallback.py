@@ -1,14 +1,15 @@
-"""From a piece's first attempt to what counts: which attempts are given up, and what is tried next.
+"""Fallback: when a chunk is decoded again, and which results count.
 
-`plan_fallback` is the one place that decides, for live streams and files alike, when a chunk is
-over. It knows nothing of batches: it asks for pieces to be decoded and is given their
-attempts, so many pieces can be settled at once.
+`plan_fallback` is the only place that decides this, for files and for live streams. It does not
+decode: it yields requests and is sent their results, so the fallbacks of many chunks can share a
+batch.
 
-- *Context leaked.* Where the text repeats a long run of the context (`auris.text.leak`), the piece
-  is decoded without it. Words that are there again were said, and the first attempt stays.
-- *Loops, and texts that ran through a budget* which nobody chose: the piece is cut in two at a
-  quiet place and both parts are decoded, up to `DEEPEST` times, down to parts of two seconds.
-- A part that loops all the same keeps one of the repeats in its text.
+- *The context leaked.* If the text repeats a long run of the context (`auris.text.leak`), the chunk
+  is decoded again without the context. If the second text has the same words, they were spoken, and
+  the first result stays.
+- *The text loops, or it used up the default token budget.* The chunk is cut in two at a quiet place
+  and both halves are decoded. This happens up to `MAX_DEPTH` times, down to parts of two seconds.
+- A part that still loops keeps one of the repeats in its text.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, FinishReason, Retry, RetryCause
 
 __all__ = [
-    "DEEPEST",
+    "MAX_DEPTH",
     "DecodeResult",
     "FallbackPolicy",
     "FallbackResult",
@@ -36,62 +37,62 @@ __all__ = [
     "plan_fallback",
 ]
 
-DEEPEST = 3
-"""How often a piece is cut in two: one of 30 s ends as parts of about four."""
+MAX_DEPTH = 3
+"""How often a chunk is cut in two: parts of a chunk of 30 s are then about four seconds long."""
 
 
 @dataclass(frozen=True)
 class DecodeResult:
-    """What one decoding of a piece gave.
+    """The result of decoding a chunk once.
 
     Attributes:
-        piece: what was decoded, and how.
+        request: the chunk and the options with which it was decoded.
         tokens: without the stop token.
-        logprobs: natural-log probability of each.
+        logprobs: natural-log probability of each token.
         reason: why the decoding ended.
-        silence_logprob: natural-log probability that the model says that there is no speech; None
-            where it was not asked. Of a CTC model see `auris.decoding.ctc.blank_logprob`.
+        silence_logprob: natural-log probability that the model reports no speech; None if it was
+            not computed. For CTC models see `auris.decoding.ctc.blank_logprob`.
     """
 
-    piece: ChunkRequest
+    request: ChunkRequest
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     reason: FinishReason
     silence_logprob: float | None = None
 
-    def said(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """The tokens that make the text: of a loop, its first unit and the word it ends in."""
+    def text_tokens(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """The tokens that make the text. A loop is cut after its first unit, at a word's end."""
         loop = cut_loop(self.tokens) if self.reason in ("loop", "cancelled") else None
         if loop is None:
             return self.tokens
         first, end, _ = loop
         spelled = [tokenizer.piece(token) for token in self.tokens[end - 1 : 2 * end - first]]
-        for place, (before, after) in enumerate(pairwise(spelled)):
+        for offset, (before, after) in enumerate(pairwise(spelled)):
             if before[-1:].isspace() or after[:1].isspace():
-                return self.tokens[: end + place]
+                return self.tokens[: end + offset]
         return self.tokens[:end]
 
-    def given_up(self, cause: RetryCause) -> Retry:
-        """The account of an attempt that does not count."""
-        chunk = self.piece.chunk
+    def retry(self, cause: RetryCause) -> Retry:
+        """The record of this result when it is discarded and the chunk is decoded again."""
+        chunk = self.request.chunk
         end = (chunk.start + len(chunk.samples)) / SAMPLE_RATE
         return Retry(chunk.start / SAMPLE_RATE, end, cause, self.tokens)
 
 
 @dataclass(frozen=True)
 class FallbackResult:
-    """The attempts that count, in the order of time, and those that were given up."""
+    """The results that count, in the order of time, and records of those that were discarded."""
 
-    attempts: tuple[DecodeResult, ...]
+    results: tuple[DecodeResult, ...]
     retries: tuple[Retry, ...] = ()
 
 
 FallbackPlan: TypeAlias = Generator[list[ChunkRequest], list[DecodeResult], FallbackResult]
-"""Asks for pieces to be decoded, is sent their attempts in the same order, returns the outcome."""
+"""Yields requests, is sent their results in the same order, and returns what counts."""
 
 
 def check_scores(logprobs: Iterable[float]) -> None:
-    """Log-probabilities have to be numbers.
+    """Check that no log-probability is NaN.
 
     Raises:
         CheckpointError: one is NaN.
@@ -107,92 +108,102 @@ def check_scores(logprobs: Iterable[float]) -> None:
 def plan_fallback(
     first: DecodeResult, text_of: Callable[[DecodeResult], str], depth: int = 0
 ) -> FallbackPlan:
-    """Decide what becomes of a piece.
+    """Decide whether a chunk is decoded again, and how.
 
     Args:
-        first: the first attempt. Whether whoever decoded it looked for loops does not matter.
-        text_of: the text of an attempt.
-        depth: how often the recording's piece was cut already.
+        first: the first result of the chunk. Loops are found in it even if its decoder did not
+            look for them.
+        text_of: the text of a result.
+        depth: how often the chunk was cut already.
 
     Raises:
         CheckpointError: scores are NaN.
     """
-    attempt = _stopped_at_loop(first)
+    result = _stopped_at_loop(first)
     retries: tuple[Retry, ...] = ()
-    if attempt.reason == "cancelled":
-        return FallbackResult((attempt,))
-    piece = attempt.piece
-    context = piece.options.context
-    run = common_run(text_of(attempt), context) if context else None
+    if result.reason == "cancelled":
+        return FallbackResult((result,))
+    request = result.request
+    context = request.options.context
+    run = common_run(text_of(result), context) if context else None
     if run is not None:
-        (again,) = yield [replace(piece, options=replace(piece.options, context=""))]
+        (again,) = yield [replace(request, options=replace(request.options, context=""))]
         if not is_said(run, text_of(again)):
-            retries, attempt = (attempt.given_up("context"),), _stopped_at_loop(again)
-    cause = _cause(attempt)
-    parts = None if cause is None or depth == DEEPEST else halves(attempt.piece.chunk)
+            retries, result = (result.retry("context"),), _stopped_at_loop(again)
+    cause = _retry_cause(result)
+    parts = None if cause is None or depth == MAX_DEPTH else halves(result.request.chunk)
     if cause is None or parts is None:
-        return FallbackResult((attempt,), retries)
-    found = FallbackResult((), (*retries, attempt.given_up(cause)))
-    for part in (yield [replace(attempt.piece, chunk=chunk) for chunk in parts]):
-        settled = yield from plan_fallback(part, text_of, depth + 1)
-        found = FallbackResult(found.attempts + settled.attempts, found.retries + settled.retries)
-    return found
+        return FallbackResult((result,), retries)
+    combined = FallbackResult((), (*retries, result.retry(cause)))
+    for part in (yield [replace(result.request, chunk=chunk) for chunk in parts]):
+        inner = yield from plan_fallback(part, text_of, depth + 1)
+        combined = FallbackResult(
+            combined.results + inner.results, combined.retries + inner.retries
+        )
+    return combined
 
 
-def _stopped_at_loop(attempt: DecodeResult) -> DecodeResult:
-    """An attempt as the decode loop ends it, whoever decoded it."""
-    check_scores(attempt.logprobs)
-    loop = cut_loop(attempt.tokens)
-    if loop is None or attempt.reason == "cancelled":
-        return attempt
+def _stopped_at_loop(result: DecodeResult) -> DecodeResult:
+    """A result cut where the decode loop stops at a loop, also if its decoder went on."""
+    check_scores(result.logprobs)
+    loop = cut_loop(result.tokens)
+    if loop is None or result.reason == "cancelled":
+        return result
     seen = loop[2]
     return replace(
-        attempt, tokens=attempt.tokens[:seen], logprobs=attempt.logprobs[:seen], reason="loop"
+        result, tokens=result.tokens[:seen], logprobs=result.logprobs[:seen], reason="loop"
     )
 
 
-def _cause(attempt: DecodeResult) -> RetryCause | None:
-    """Why an attempt does not count; a budget that the caller chose is a wish."""
-    if attempt.reason == "loop":
+def _retry_cause(result: DecodeResult) -> RetryCause | None:
+    """Why a result does not count, or None. A token budget that the caller chose is respected."""
+    if result.reason == "loop":
         return "loop"
-    chosen = attempt.piece.options.max_new_tokens is not None
-    return "length" if attempt.reason == "length" and not chosen else None
+    chosen = result.request.options.max_new_tokens is not None
+    return "length" if result.reason == "length" and not chosen else None
 
 
 @dataclass
 class FallbackPolicy:
-    """A piece whose plan is under way: what it waits for, and what came already.
+    """The fallback of one chunk while its requests are decoded.
 
     Args:
-        first: its first attempt.
+        first: the first result of the chunk.
         text_of: see `plan_fallback`.
+
+    Attributes:
+        requests: have to be decoded before the plan can go on.
+        result: what counts, once no more requests are needed.
     """
 
     first: DecodeResult
     text_of: Callable[[DecodeResult], str]
-    wanted: list[ChunkRequest] = field(default_factory=list)
-    outcome: FallbackResult | None = None
+    requests: list[ChunkRequest] = field(default_factory=list)
+    result: FallbackResult | None = None
 
     def __post_init__(self) -> None:
         self._plan = plan_fallback(self.first, self.text_of)
-        self._came: dict[int, DecodeResult] = {}
-        self._send(None)
+        self._results: dict[int, DecodeResult] = {}
+        self._advance(None)
 
-    def take(self, place: int, attempt: DecodeResult) -> bool:
-        """The attempt at `wanted[place]`; says whether it was the last one and `wanted` is new."""
-        self._came[place] = attempt
-        if len(self._came) < len(self.wanted):
+    def add_result(self, index: int, result: DecodeResult) -> bool:
+        """Add the result of `requests[index]`; returns whether it was the last that was missing.
+
+        If it was, `requests` and `result` have new values.
+        """
+        self._results[index] = result
+        if len(self._results) < len(self.requests):
             return False
-        self._send([self._came.pop(place) for place in range(len(self.wanted))])
+        self._advance([self._results.pop(index) for index in range(len(self.requests))])
         return True
 
     def cancel(self) -> FallbackResult:
-        """What counts when nothing more can be decoded: the first attempt."""
+        """End the fallback; returns the first result, marked as cancelled."""
         self._plan.close()
         return FallbackResult((replace(_stopped_at_loop(self.first), reason="cancelled"),))
 
-    def _send(self, attempts: list[DecodeResult] | None) -> None:
+    def _advance(self, results: list[DecodeResult] | None) -> None:
         try:
-            self.wanted = next(self._plan) if attempts is None else self._plan.send(attempts)
+            self.requests = next(self._plan) if results is None else self._plan.send(results)
         except StopIteration as end:
-            self.wanted, self.outcome = [], end.value
+            self.requests, self.result = [], end.value

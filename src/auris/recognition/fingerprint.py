@@ -26,7 +26,7 @@ from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import FILES, FoundModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.errors import CheckpointError
-from auris.recognition.options import CallOptions, reading_of, text_options
+from auris.recognition.options import CallOptions, chunker_for, text_options
 from auris.recognition.recognizer import Recognizer
 
 __all__ = [
@@ -108,7 +108,7 @@ def option_values(
 
     An option that is left out and one that is given its default have the same value.
     """
-    reading = reading_of(given, traits)
+    reading = chunker_for(given, traits)
     options = asdict(text_options(language, context, given))
     del options["batch_seconds"]  # It only says what is computed together.
     return {

@@ -1,4 +1,4 @@
-"""Which language is spoken: what a model with a decoder would answer, with its chances."""
+"""Language identification: the probability of every language that the decoder may name."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from auris.recognition.fallback import check_scores
 from auris.recognition.qwen import QwenRecognizer
 from auris.recognition.recognizer import Recognizer
 from auris.text.languages import LANGUAGES
-from auris.text.prompt import opening_ids, prompt_ids
+from auris.text.prompt import prompt_ids, reply_prefix
 
-__all__ = ["DETECT_SECONDS", "language_chances"]
+__all__ = ["DETECT_SECONDS", "language_probabilities"]
 
 DETECT_SECONDS = 30.0
-"""Seconds of a recording that its language is told from."""
+"""How many seconds of a recording are used by default."""
 
 
-def language_chances(
+def language_probabilities(
     recognizer: Recognizer,
     source: Source,
     start: float = 0.0,
     duration: float | None = DETECT_SECONDS,
 ) -> list[tuple[str | None, float]]:
-    """Chances of every language, see `AsrPipeline.detect_language`."""
+    """The probability of every language, see `AsrPipeline.detect_language`."""
     if not isinstance(recognizer, QwenRecognizer):
         raise UnsupportedOption(
-            "Telling languages apart needs a model with a decoder",
+            "Language identification needs a model with a decoder",
             "this model has a CTC head only",
             "choose a Qwen3-ASR model",
         )
@@ -40,14 +40,14 @@ def language_chances(
     )
     prompt = backend.embed(prompt_ids(tokenizer, len(states)), states)
     names = [*LANGUAGES.values(), None]
-    openings = [opening_ids(tokenizer, name) for name in names]
-    cache = backend.new_cache(1, len(prompt) + max(map(len, openings)))
+    prefixes = [reply_prefix(tokenizer, name) for name in names]
+    cache = backend.new_cache(1, len(prompt) + max(map(len, prefixes)))
     backend.admit(cache)
     logits = backend.extend(cache, [prompt])[0, -1]
-    scored = score_prefixes(backend, cache, 0, logits, openings)
-    check_scores([opening.logprob for opening in scored])
-    # Shares of what the model gives to any of them; most of the rest are other spellings.
-    most = max(opening.logprob for opening in scored)
-    weights = [math.exp(opening.logprob - most) for opening in scored]
-    chances = [weight / math.fsum(weights) for weight in weights]
-    return sorted(zip(names, chances, strict=True), key=lambda pair: -pair[1])
+    scored = score_prefixes(backend, cache, 0, logits, prefixes)
+    check_scores([prefix.logprob for prefix in scored])
+    # Normalized over these prefixes; most of the other probability is for other spellings.
+    most = max(prefix.logprob for prefix in scored)
+    weights = [math.exp(prefix.logprob - most) for prefix in scored]
+    probabilities = [weight / math.fsum(weights) for weight in weights]
+    return sorted(zip(names, probabilities, strict=True), key=lambda pair: -pair[1])

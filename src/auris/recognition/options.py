@@ -28,9 +28,9 @@ __all__ = [
     "SessionOptions",
     "StreamOptions",
     "check_call",
-    "honoured",
-    "reading_of",
+    "chunker_for",
     "stream_options",
+    "supported_options",
     "text_options",
 ]
 
@@ -142,7 +142,7 @@ class SessionOptions(TypedDict, total=False):
     vad: bool
 
 
-def reading_of(given: CallOptions, traits: InferenceDefaults) -> AudioChunker:
+def chunker_for(given: CallOptions, traits: InferenceDefaults) -> AudioChunker:
     """How the recordings of a call are read; `traits` say it where the call does not.
 
     Raises:
@@ -255,7 +255,7 @@ def text_options(language: str | None, context: str, given: CallOptions) -> Deco
     return DecodeOptions(name, context, budget, sampling, steps, names, seconds)
 
 
-def honoured(options: DecodeOptions, traits: InferenceDefaults) -> DecodeOptions:
+def supported_options(options: DecodeOptions, traits: InferenceDefaults) -> DecodeOptions:
     """DecodeOptions as a model was trained for them.
 
     A context is left out for a model that was trained without any, since it would turn the text

@@ -22,7 +22,7 @@ from auris.recognition.fallback import DecodeResult, FallbackPolicy, FallbackRes
 from auris.recognition.recognizer import finish_segment
 from auris.recognition.requests import ChunkRequest, ChunkResult, DecodeOptions, add_time
 from auris.recognition.segments import SegmentWriter
-from auris.text.prompt import END_OF_TEXT, TURN_END, opening_ids, prompt_ids
+from auris.text.prompt import END_OF_TEXT, TURN_END, prompt_ids, reply_prefix
 from auris.text.reply import Reply, ends_before_text, parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, FinishReason, Segment
@@ -30,13 +30,13 @@ from auris.types import SAMPLE_RATE, FinishReason, Segment
 __all__ = ["QwenBatch", "QwenRecognizer"]
 
 DRAFT_LANGUAGE = "English"
-"""Language of drafts where the model chooses it: the CTC heads so far write no other."""
+"""Language of drafts when the model chooses the language; the CTC heads so far are English."""
 
 FINAL_ROWS = 2
-"""Rows of the batch in which a chunk of a stream is finished: a fallback cuts it in two."""
+"""Rows of the batch that finishes a chunk of a stream: a fallback decodes two halves."""
 
 NO_LETTER = "\ufffd"
-"""What bytes that form no letter are decoded to."""
+"""The replacement character, for bytes that are not a whole character."""
 
 
 class QwenRecognizer:
@@ -47,13 +47,13 @@ class QwenRecognizer:
         config: the model's shapes.
         tokenizer: its vocabulary.
         stops: ids that end a text; by default the tokenizer's own stop tokens.
-        calibration: what the model's probabilities are worth.
-        drafting: scores units by a CTC head over the same encoder, to guess texts that the decoder
-            then verifies, see `auris.decoding.drafts`; None guesses nothing.
+        calibration: maps log-probabilities to confidences; None uses the probabilities.
+        drafting: a CTC head over the same encoder, whose texts are drafts for the decoder, see
+            `auris.decoding.drafts`; None makes no drafts.
 
     Raises:
         TokenizerError: the vocabulary lacks a control token.
-        ConfigError: config and tokenizer mean different audio slots.
+        ConfigError: config and tokenizer disagree on the audio slot.
     """
 
     def __init__(
@@ -73,39 +73,36 @@ class QwenRecognizer:
         self.stops = frozenset(named if stops is None else stops)
         check_vocabulary(config, tokenizer)
         self._writer = SegmentWriter(tokenizer, self._reply, calibration)
-        self._none = _none_probe(tokenizer)
+        self._no_speech_probe = _no_speech_probe_of(tokenizer)
 
     def check(self, options: DecodeOptions) -> None:
-        """See `Recognizer.check`: this kind of model honours them all.
+        """Check the options; a model with a decoder supports all of them.
 
         Raises:
-            UsageError: the context is no text that can be encoded.
+            UsageError: the context cannot be encoded.
         """
         self.tokenizer.encode(options.context)
         if options.aligner is not None:
             options.aligner.check(options.language)
 
     def batch(self, rows: int) -> QwenBatch:
-        """See `Recognizer.batch`."""
         return QwenBatch(self, rows)
 
     def partial(self, result: DecodeResult) -> Segment:
-        """See `Recognizer.partial`."""
-        return self.segment(result.piece, FallbackResult((result,)), {}, partial=True)
+        return self.segment(result.request, FallbackResult((result,)), {}, partial=True)
 
     def final(self, result: DecodeResult) -> Segment:
-        """See `Recognizer.final`."""
         if result.silence_logprob is None:
-            steps = decode(self.backend, [self.prepare(0, result.piece, {})], self.stops)
-            probed = next((step.probed for step in steps if step.probed is not None), None)
-            result = replace(result, silence_logprob=probed)
+            steps = decode(self.backend, [self.prepare(0, result.request, {})], self.stops)
+            probes = (step.probe_logprob for step in steps if step.probe_logprob is not None)
+            result = replace(result, silence_logprob=next(probes, None))
         batch = QwenBatch(self, FINAL_ROWS)
         done = batch.add_decoded(result)
         while not done:
             done = batch.step()
         return done[0].segment
 
-    def prepare(self, key: int, chunk: ChunkRequest, timings: dict[str, float]) -> Request:
+    def prepare(self, key: int, request: ChunkRequest, timings: dict[str, float]) -> Request:
         """The decode request of a chunk: features, encoder, prompt, draft.
 
         Args:
@@ -113,34 +110,35 @@ class QwenRecognizer:
             timings: receives the time of each stage.
         """
         now = time.perf_counter()
-        features = log_mel(chunk.chunk.samples, self.config.frontend, self.config.encoder.mel_bins)
+        config = self.config
+        features = log_mel(request.chunk.samples, config.frontend, config.encoder.mel_bins)
         now = add_time(timings, "mel", now)
         (states,) = self.backend.encode([features])
         now = add_time(timings, "encode", now)
-        options = chunk.options
+        options = request.options
         ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
         prompt = self.backend.embed(ids, states)
-        request = self.request(key, chunk, prompt, self._draft(states, options))
+        prepared = self.decode_request(key, request, prompt, self._draft(states, options))
         add_time(timings, "prefill", now)
-        return request
+        return prepared
 
-    def request(
-        self, key: int, piece: ChunkRequest, prompt: Tensor, draft: tuple[int, ...] = ()
+    def decode_request(
+        self, key: int, request: ChunkRequest, prompt: Tensor, draft: tuple[int, ...] = ()
     ) -> Request:
-        """What is asked of the decode loop for a piece.
+        """The decode request of a chunk whose audio is encoded already.
 
         Args:
-            prompt: embeddings [L, hidden] of its prompt, or of the end of it that a cache row
-                does not hold yet.
-            draft: ids that may follow.
+            prompt: embeddings [L, hidden] of its prompt, without the beginning that a cache row
+                holds already.
+            draft: guessed token ids of the text.
         """
-        options, samples = piece.options, piece.chunk.samples
+        options, samples = request.options, request.chunk.samples
         budget = options.max_new_tokens
         if budget is None:
             budget = token_budget(len(samples) / SAMPLE_RATE)
-        openings, none = None, opening_ids(self.tokenizer, None)
+        prefixes, no_speech = None, reply_prefix(self.tokenizer, None)
         if options.languages is not None:
-            openings = tuple(opening_ids(self.tokenizer, name) for name in options.languages)
+            prefixes = tuple(reply_prefix(self.tokenizer, name) for name in options.languages)
         share = len(samples) / SAMPLE_RATE / options.batch_seconds
         probe = self._probe(options)
         return Request(
@@ -148,31 +146,33 @@ class QwenRecognizer:
             prompt,
             budget,
             options.sampling,
-            openings,
-            (none,),
+            prefixes,
+            (no_speech,),
             share,
             probe,
-            piece.cancelled,
+            request.cancelled,
             draft,
         )
 
     def _draft(self, states: Tensor, options: DecodeOptions) -> tuple[int, ...]:
-        """What the CTC head hears; its units are the decoder's tokens."""
+        """The greedy text of the CTC head, whose units are the decoder's tokens."""
         if self.drafting is None or options.sampling.temperature:
             return ()
         (logits,) = self.drafting.ctc_logits([states])
-        # No head tells the language; a wrong guess of it costs nothing but the guess.
-        opening = () if options.language else opening_ids(self.tokenizer, DRAFT_LANGUAGE)
-        return (*opening, *greedy(logits, self.config.decoder.vocab).ids)
+        # The head does not identify the language. A wrong guess only costs speed.
+        prefix = () if options.language else reply_prefix(self.tokenizer, DRAFT_LANGUAGE)
+        return (*prefix, *greedy(logits, self.config.decoder.vocab).ids)
 
     def _probe(self, options: DecodeOptions) -> Probe:
-        """Where the model says that there is no speech: it names the language "None", or ends a
-        text at once whose language it was given."""
-        return self._none if options.language is None else Probe(0, tuple(sorted(self.stops)))
+        """The probe for no speech: the language "None", or the end of the text as its first token
+        if the language is forced."""
+        if options.language is None:
+            return self._no_speech_probe
+        return Probe(0, tuple(sorted(self.stops)))
 
     def segment(
         self,
-        chunk: ChunkRequest,
+        request: ChunkRequest,
         result: FallbackResult,
         timings: dict[str, float],
         partial: bool = False,
@@ -180,37 +180,37 @@ class QwenRecognizer:
         """The segment of a chunk.
 
         Args:
-            result: its decodings that count.
+            result: what counts after the fallback.
             timings: receives the time of the alignment.
             partial: whether the chunk may still grow.
         """
-        segment = self._writer.segment(chunk, result)
-        return finish_segment(segment, chunk.chunk.samples, chunk.options, timings, partial)
+        segment = self._writer.segment(request, result)
+        return finish_segment(segment, request.chunk.samples, request.options, timings, partial)
 
     def text(self, result: DecodeResult) -> str:
         """The text of a decoding."""
         return self._reply(result).text
 
-    def _reply(self, attempt: DecodeResult) -> Reply:
-        said = self.tokenizer.decode(attempt.said(self.tokenizer))
-        language = attempt.piece.options.language
-        unfinished = attempt.reason in ("length", "cancelled")
-        if unfinished and language is None and ends_before_text(said):
+    def _reply(self, result: DecodeResult) -> Reply:
+        decoded = self.tokenizer.decode(result.text_tokens(self.tokenizer))
+        language = result.request.options.language
+        unfinished = result.reason in ("length", "cancelled")
+        if unfinished and language is None and ends_before_text(decoded):
             return Reply(None, "")
-        reply = parse_reply(said, language)
-        # The first unit of a loop may end in half a letter.
-        cut = attempt.reason == "loop"
+        reply = parse_reply(decoded, language)
+        # The first unit of a loop may end inside a character.
+        cut = result.reason == "loop"
         return replace(reply, text=reply.text.rstrip(NO_LETTER)) if cut else reply
 
 
 @dataclass
 class _Decoding:
-    """A decoding that waits or is active: the first of a chunk, or one of its fallback."""
+    """A decoding that waits or is active: the first one of a chunk, or one of its fallback."""
 
     request: ChunkRequest
     timings: dict[str, float]
     fallback: FallbackPolicy | None = None
-    place: int = 0
+    index: int = 0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     silence_logprob: float | None = None
@@ -219,8 +219,8 @@ class _Decoding:
         """Record a step of the decode loop."""
         stage = "prefill" if step.prefill else "decode"
         self.timings[stage] = self.timings.get(stage, 0.0) + step.seconds
-        if step.probed is not None:
-            self.silence_logprob = step.probed
+        if step.probe_logprob is not None:
+            self.silence_logprob = step.probe_logprob
         if step.token is not None:
             self.tokens.append(step.token)
             self.logprobs.append(step.logprob)
@@ -250,25 +250,22 @@ class QwenBatch:
 
     @property
     def pending(self) -> int:
-        """See `ChunkBatch.pending`."""
         return self._pending
 
     def has_room(self) -> bool:
-        """See `ChunkBatch.has_room`."""
         return self._prepared is None and len(self._waiting) < self._loop.free_rows
 
     def add(self, request: ChunkRequest) -> None:
-        """See `ChunkBatch.add`."""
         self._pending += 1
         self._waiting.append(_Decoding(request, {}))
 
     def add_decoded(self, result: DecodeResult) -> list[ChunkResult]:
         """Take a chunk whose first decoding was done elsewhere; returns its result if complete."""
         self._pending += 1
-        return self._decoded(_Decoding(result.piece, {}), result)
+        return self._decoded(_Decoding(result.request, {}), result)
 
     def step(self) -> list[ChunkResult]:
-        """See `ChunkBatch.step`: fill the free rows, then one pass over all rows."""
+        """Fill the free rows, then do one pass over all rows."""
         done: list[ChunkResult] = []
         while self._loop.free_rows and (self._prepared is not None or self._waiting):
             if self._prepared is None:
@@ -278,11 +275,10 @@ class QwenBatch:
                 break
             self._prepared = None
             self._active[request.key] = decoding
-            done += self._take(self._loop.admit(request))
-        return done + self._take(self._loop.step())
+            done += self._record(self._loop.admit(request))
+        return done + self._record(self._loop.step())
 
     def cancel(self) -> list[ChunkResult]:
-        """See `ChunkBatch.cancel`."""
         begun: dict[int, tuple[FallbackPolicy, dict[str, float]]] = {}
         waiting = [decoding for decoding in self._waiting if decoding.fallback is not None]
         for decoding in [*self._active.values(), *waiting]:
@@ -299,7 +295,7 @@ class QwenBatch:
         key = next(self._keys)
         return decoding, self._recognizer.prepare(key, decoding.request, decoding.timings)
 
-    def _take(self, steps: Iterable[Step]) -> list[ChunkResult]:
+    def _record(self, steps: Iterable[Step]) -> list[ChunkResult]:
         done = []
         for step in steps:
             decoding = self._active[step.key]
@@ -314,25 +310,26 @@ class QwenBatch:
         fallback = decoding.fallback
         if fallback is None:
             fallback = FallbackPolicy(result, self._recognizer.text)
-        elif not fallback.take(decoding.place, result):
+        elif not fallback.add_result(decoding.index, result):
             return []
-        for place, request in reversed(list(enumerate(fallback.wanted))):
-            self._waiting.appendleft(_Decoding(request, decoding.timings, fallback, place))
-        if fallback.outcome is None:
+        for index, request in reversed(list(enumerate(fallback.requests))):
+            self._waiting.appendleft(_Decoding(request, decoding.timings, fallback, index))
+        if fallback.result is None:
             return []
         self._pending -= 1
-        return [self._result(fallback, fallback.outcome, decoding.timings)]
+        return [self._result(fallback, fallback.result, decoding.timings)]
 
     def _result(
-        self, fallback: FallbackPolicy, outcome: FallbackResult, timings: dict[str, float]
+        self, fallback: FallbackPolicy, result: FallbackResult, timings: dict[str, float]
     ) -> ChunkResult:
-        chunk = fallback.first.piece
-        segment = self._recognizer.segment(chunk, outcome, timings)
-        return ChunkResult(chunk.key, segment, timings)
+        request = fallback.first.request
+        segment = self._recognizer.segment(request, result, timings)
+        return ChunkResult(request.key, segment, timings)
 
 
-def _none_probe(tokenizer: Tokenizer) -> Probe:
-    """The first token in which a reply without speech differs from one in some language."""
-    none, some = (tokenizer.encode(f"language {name}") for name in ("None", "English"))
-    place = next(n for n, (one, other) in enumerate(zip(none, some, strict=False)) if one != other)
-    return Probe(place, (none[place],))
+def _no_speech_probe_of(tokenizer: Tokenizer) -> Probe:
+    """A probe for the first token in which the reply for no speech differs from one in English."""
+    none, english = (tokenizer.encode(f"language {name}") for name in ("None", "English"))
+    pairs = enumerate(zip(none, english, strict=False))
+    position = next(n for n, (one, other) in pairs if one != other)
+    return Probe(position, (none[position],))

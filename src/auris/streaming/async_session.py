@@ -1,4 +1,4 @@
-"""Live speech beside an event loop: the same streams, awaited."""
+"""Live streams for asyncio."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ __all__ = ["AsyncStreamSession"]
 class AsyncStreamSession:
     """A `StreamSession` whose work is done in the thread of its pool.
 
-    While that thread is busy, what is fed to other streams of the pool gathers, and is then
-    computed together. Awaiting `feed` holds a fast source back.
+    Samples that are fed to other streams of the pool while the thread is busy are computed
+    together afterwards. `feed` returns when its steps are done, which slows down a fast source.
 
     Args:
-        session: the stream, not to be used otherwise any more.
+        session: the stream; it must not be used directly any more.
     """
 
     def __init__(self, session: StreamSession) -> None:
         self._session = session
 
     async def feed(self, samples: NDArray[Any], rate: int | None = None) -> list[StreamUpdate]:
-        """See `StreamSession.feed`."""
+        """Add samples and do the steps that are due, see `StreamSession.feed`."""
         self._session.push(samples, rate)
-        return await self._worked()
+        return await self._work()
 
     async def finish(self) -> list[StreamUpdate]:
-        """See `StreamSession.finish`."""
+        """Recognize the rest and end the stream, see `StreamSession.finish`."""
         self._session.push_end()
-        return await self._worked()
+        return await self._work()
 
     async def listen(self, source: AsyncIterable[NDArray[Any]]) -> AsyncIterator[StreamUpdate]:
-        """Feed all that comes from a source, then finish; yields the updates as they are made."""
+        """Feed all blocks of a source, then finish; yields the updates as they are made."""
         async for samples in source:
             for update in await self.feed(samples):
                 yield update
@@ -45,8 +45,8 @@ class AsyncStreamSession:
             yield update
 
     async def close(self) -> None:
-        """See `StreamSession.close`."""
-        await self._beside(self._session.close)
+        """End the stream without recognizing the rest."""
+        await self._in_pool_thread(self._session.close)
 
     async def __aenter__(self) -> AsyncStreamSession:
         return self
@@ -54,9 +54,9 @@ class AsyncStreamSession:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _worked(self) -> list[StreamUpdate]:
-        await self._beside(self._session.pool.work)
+    async def _work(self) -> list[StreamUpdate]:
+        await self._in_pool_thread(self._session.pool.work)
         return self._session.updates()
 
-    async def _beside(self, job: Callable[[], None]) -> None:
+    async def _in_pool_thread(self, job: Callable[[], None]) -> None:
         await asyncio.wrap_future(self._session.pool.submit(job))

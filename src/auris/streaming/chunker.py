@@ -1,4 +1,4 @@
-"""From samples as they come to what is to be recognized: pieces, and steps inside of them."""
+"""Cuts a stream into chunks and steps inside of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from auris.types import SAMPLE_RATE, Chunk, Samples
 __all__ = ["PendingChunk", "StreamChunker"]
 
 SHORTEST_STEP = 0.02
-"""Shortest time between steps that can be asked for."""
+"""Shortest time between steps, in seconds."""
 
 
 @dataclass(frozen=True)
 class PendingChunk:
-    """What is to be recognized.
+    """A chunk to recognize.
 
     Attributes:
-        chunk: a piece as far as it is heard, or silence that is left out.
-        ends: whether that is all of it.
+        chunk: the chunk so far, or silence that is skipped.
+        ends: whether the chunk is complete.
     """
 
     chunk: Chunk
@@ -33,19 +33,19 @@ class PendingChunk:
 
 
 class StreamChunker:
-    """Cuts a stream at fixed places, whatever the sizes in which it comes.
+    """Cuts a stream at positions that do not depend on the sizes in which samples arrive.
 
-    One thread may `accept` and `end` while another one asks for what is next.
+    One thread may call `accept` and `end` while another one calls `next`.
 
     Args:
-        rate: samples per second of what comes.
-        cutter: makes pieces of it.
+        rate: samples per second of the input.
+        cutter: cuts it into chunks.
         step_seconds: time between steps.
-        skip_late: leave out steps inside of a piece behind which another one is already due.
+        skip_late: skip a step inside of a chunk if the next step is already due.
 
     Raises:
         InvalidSamples: the rate is impossible.
-        UsageError: the time between steps is.
+        UsageError: the time between steps is impossible.
     """
 
     def __init__(
@@ -53,85 +53,85 @@ class StreamChunker:
     ) -> None:
         self._resampler = Resampler(rate)
         self._cutter = cutter
-        self._cut_off = False  # Whether the cutter has heard that there is no more.
+        self._cut_off = False  # Whether the cutter was told the end.
         self._step = _step_samples(step_seconds)
         self._skip_late = skip_late
-        self._inbox: deque[Samples] = deque()  # Of the feeding thread, not yet taken up.
+        self._inbox: deque[Samples] = deque()  # Written by the feeding thread.
         self._waiting: deque[Samples] = deque()
         self._queued = 0  # Samples in `_waiting`.
         self._certain: deque[Chunk] = deque()
         self._step_due = False
         self.fed = 0
-        """Samples that came, at their own rate."""
-        self.heard = 0
-        """Samples at 16 kHz that the cutter has."""
+        """Samples that were accepted, at the input rate."""
+        self.processed = 0
+        """Samples at 16 kHz that were given to the cutter."""
         self.ending = False
-        """Whether no more comes."""
+        """Whether `end` was called."""
 
     @property
     def rate(self) -> int:
-        """Samples per second of what comes."""
+        """Samples per second of the input."""
         return self._resampler.rate
 
     @property
     def done(self) -> bool:
-        """Whether nothing comes any more and everything was given."""
+        """Whether the stream has ended and `next` has returned all of it."""
         return self._cut_off and not self._certain
 
     @property
     def behind(self) -> bool:
-        """Whether something is due already."""
-        return self.ending or bool(self._certain) or self._unheard() >= self._step
+        """Whether a step or a chunk is due."""
+        return self.ending or bool(self._certain) or self._unprocessed() >= self._step
 
     def accept(self, block: Samples) -> None:
-        """Take samples in, float32 [n]."""
+        """Add samples, float32 [n]."""
         self.fed += len(block)
         if len(block):
             self._inbox.append(self._resampler.push(block[None])[0])
 
     def end(self) -> None:
-        """No more comes."""
+        """Mark the end of the stream."""
         if not self.ending:
             self._inbox.append(self._resampler.finish()[0])
             self.ending = True
 
     def next(self) -> PendingChunk | None:
-        """What is to be recognized next; None until more has come.
+        """The next chunk to recognize; None until more samples arrive.
 
-        A chunk that was left out comes as one that ends.
+        Skipped silence is a complete chunk.
         """
         while True:
             if self._certain:
                 return PendingChunk(self._certain.popleft(), ends=True)
             if self._step_due:
                 self._step_due = False
-                if self._skip_late and self._unheard() >= self._step:
+                if self._skip_late and self._unprocessed() >= self._step:
                     continue
-                under_way = self._cutter.unfixed()
-                if under_way is not None:
-                    return PendingChunk(under_way, ends=False)
-            if not self._hear_step():
+                growing = self._cutter.unfixed()
+                if growing is not None:
+                    return PendingChunk(growing, ends=False)
+            if not self._process_step():
                 return None
 
-    def _unheard(self) -> int:
-        """Samples at 16 kHz that came and the cutter does not have."""
-        # A copy, for the feeding thread may append meanwhile.
+    def _unprocessed(self) -> int:
+        """Samples at 16 kHz that were accepted and not yet given to the cutter."""
+        # A copy, because the feeding thread may append at the same time.
         return self._queued + sum(map(len, tuple(self._inbox)))
 
-    def _hear_step(self) -> bool:
-        """Give the cutter samples up to the next step; whether there was anything to give."""
-        ending = self.ending  # Read before the inbox: what came before the end is in it.
+    def _process_step(self) -> bool:
+        """Give the cutter samples up to the next step; returns whether there were any."""
+        ending = self.ending  # Read before the inbox, which then has everything before the end.
         while self._inbox:
             self._waiting.append(self._inbox.popleft())
             self._queued += len(self._waiting[-1])
-        wanted = self._step - self.heard % self._step
-        if self._queued < wanted and not ending:
+        needed = self._step - self.processed % self._step
+        if self._queued < needed and not ending:
             return False
         if self._queued:
-            samples = self._next_samples(wanted)
-            self.heard += len(samples)
+            samples = self._next_samples(needed)
+            self.processed += len(samples)
             self._certain.extend(self._cutter.feed(samples))
-            self._step_due = self.heard % self._step == 0
+            self._step_due = self.processed % self._step == 0
             return True
         if self._cut_off:
             return False
@@ -140,7 +140,7 @@ class StreamChunker:
         return True
 
     def _next_samples(self, most: int) -> Samples:
-        """The next samples that wait, up to `most`."""
+        """The next waiting samples, up to `most`."""
         parts = []
         while most and self._waiting:
             block = self._waiting.popleft()
@@ -157,8 +157,8 @@ def _step_samples(step_seconds: object) -> int:
     real = isinstance(step_seconds, numbers.Real)
     if not real or not SHORTEST_STEP <= float(step_seconds) <= 60.0:  # type: ignore[arg-type]
         raise UsageError(
-            f"StreamChunker have to be {SHORTEST_STEP} to 60 seconds apart",
-            f"{step_seconds!r} was asked",
+            f"The time between steps has to be {SHORTEST_STEP} to 60 seconds",
+            f"it is {step_seconds!r}",
             "choose --step-seconds in this range",
         )
     return round(float(step_seconds) * SAMPLE_RATE)  # type: ignore[arg-type]

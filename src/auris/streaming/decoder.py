@@ -1,7 +1,7 @@
-"""Pieces that are still being heard, recognized again at every step at the price of what is new.
+"""Incremental recognizers: decode growing chunks of streams at every step.
 
-A live recognizer decodes at every step what is heard of a piece, and finds what decoding all of it
-anew would find.
+The result of a step is the same as if the whole chunk so far were decoded anew, but only what is
+new since the step before is computed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from auris.backends.base import Cache
 from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.decoding.ctc import blank_logprob, greedy
 from auris.decoding.loop import Step
-from auris.decoding.speculative import Drafted, continued
+from auris.decoding.speculative import DraftedRequest, decode_drafts
 from auris.errors import UnsupportedOption
 from auris.recognition.ctc import CtcRecognizer
 from auris.recognition.fallback import DecodeResult
@@ -38,17 +38,17 @@ __all__ = [
 ]
 
 FIRST_POSITIONS = 256
-"""Positions laid out for a row at first; the cache grows with the pieces."""
+"""Cache positions of a row at first; the cache grows with the chunks."""
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step computed.
+    """The amount of work of a step.
 
     Attributes:
-        frames: mel frames that were convolved.
-        encoded: tokens that went through the encoder's layers.
-        decoded: positions that went through the decoder, drafts among them; 0 without one.
+        frames: feature frames that went through the stem.
+        encoded: positions that went through the encoder's layers.
+        decoded: positions that went through the decoder, with drafts; 0 without a decoder.
     """
 
     frames: int
@@ -58,28 +58,28 @@ class StepCost:
 
 @dataclass
 class StreamState:
-    """What one stream keeps of the piece that it is in.
+    """The state of one stream, for its current chunk.
 
     Attributes:
-        hearing: its features and states.
-        start: where the piece begins in the stream, in samples.
-        row: its row in the decoder's cache.
-        fixed: leading positions of the row that hold prompt and audio of this piece.
-        draft: what was said at the last step.
+        encoder: features and states of the chunk.
+        start: where the chunk begins in the stream, in samples.
+        row: the stream's row in the decoder's cache.
+        fixed: leading positions of the row that hold prompt and audio of this chunk.
+        draft: the tokens of the last step.
         logits: unit scores [N, units + 1] of a CTC model.
     """
 
-    hearing: IncrementalEncoder
+    encoder: IncrementalEncoder
     start: int = 0
     row: int = 0
     fixed: int = 0
     draft: tuple[int, ...] = ()
     logits: Tensor | None = None
 
-    def turn_to(self, start: int, config: AutCtcConfig | QwenAsrConfig) -> None:
-        """Where another piece begins, nothing of the one before is kept."""
+    def begin_chunk(self, start: int, config: AutCtcConfig | QwenAsrConfig) -> None:
+        """Reset the state if another chunk begins at `start`."""
         if start != self.start:
-            self.hearing, self.start = IncrementalEncoder(config), start
+            self.encoder, self.start = IncrementalEncoder(config), start
             self.fixed, self.draft, self.logits = 0, (), None
 
 
@@ -88,54 +88,54 @@ class StreamStep:
     """One step of one stream.
 
     Attributes:
-        voice: what it keeps.
-        piece: the piece as far as it is heard.
-        ends: whether that is all of it.
+        state: of the stream.
+        request: the chunk so far.
+        ends: whether the chunk is complete.
     """
 
-    voice: StreamState
-    piece: ChunkRequest
+    state: StreamState
+    request: ChunkRequest
     ends: bool
 
 
 @dataclass
-class _Said:
-    """What was said in a turn so far."""
+class _DecodedSoFar:
+    """The tokens of one stream in the current step."""
 
     tokens: list[int]
     logprobs: list[float]
     reason: FinishReason | None = None
     silence_logprob: float | None = None
 
-    def take(self, step: Step) -> None:
+    def add(self, step: Step) -> None:
         self.reason = step.finish
-        if step.probed is not None:
-            self.silence_logprob = step.probed
+        if step.probe_logprob is not None:
+            self.silence_logprob = step.probe_logprob
         if step.token is not None:
             self.tokens.append(step.token)
             self.logprobs.append(step.logprob)
 
-    def attempt(self, piece: ChunkRequest) -> DecodeResult:
+    def result(self, request: ChunkRequest) -> DecodeResult:
         assert self.reason is not None
         tokens, logprobs = tuple(self.tokens), tuple(self.logprobs)
-        return DecodeResult(piece, tokens, logprobs, self.reason, self.silence_logprob)
+        return DecodeResult(request, tokens, logprobs, self.reason, self.silence_logprob)
 
 
 class IncrementalRecognizer(Protocol):
-    """Decodes pieces of several streams as they grow."""
+    """Decodes the growing chunks of several streams."""
 
     def open(self) -> StreamState:
         """Begin a stream."""
 
-    def close(self, voice: StreamState) -> None:
+    def close(self, state: StreamState) -> None:
         """End a stream."""
 
-    def decode(self, turns: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
-        """The first attempts of some turns, each of another voice, computed together."""
+    def decode(self, steps: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
+        """Decode one step of each stream, together; returns results in the same order."""
 
 
 def incremental_recognizer(recognizer: Recognizer, streams: int) -> IncrementalRecognizer:
-    """The live form of a recognizer, for up to `streams` streams at once."""
+    """The incremental form of a recognizer, for up to `streams` streams at once."""
     if isinstance(recognizer, QwenRecognizer):
         return IncrementalQwen(recognizer, streams)
     if isinstance(recognizer, CtcRecognizer):
@@ -148,7 +148,7 @@ def incremental_recognizer(recognizer: Recognizer, streams: int) -> IncrementalR
 
 
 class IncrementalCtc:
-    """A CTC model: scores of closed windows are kept, the best path is read anew at every step."""
+    """A CTC model: scores of finished windows are stored; each step computes the path again."""
 
     def __init__(self, recognizer: CtcRecognizer) -> None:
         self._recognizer = recognizer
@@ -156,34 +156,32 @@ class IncrementalCtc:
         self._config = recognizer.config
 
     def open(self) -> StreamState:
-        """See `IncrementalRecognizer.open`."""
         return StreamState(IncrementalEncoder(self._config))
 
-    def close(self, voice: StreamState) -> None:
-        """See `IncrementalRecognizer.close`: nothing is shared."""
+    def close(self, state: StreamState) -> None:
+        """Do nothing; streams of a CTC model share nothing."""
 
-    def decode(self, turns: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
-        """See `IncrementalRecognizer.decode`."""
-        heard = _heard(self._recognizer, turns)
-        fresh = self._backend.ctc_logits([one.states[one.kept :] for one in heard])
+    def decode(self, steps: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
+        updates = _encode(self._recognizer, steps)
+        fresh = self._backend.ctc_logits([update.states[update.unchanged :] for update in updates])
         done = []
-        for turn, one, scores in zip(turns, heard, fresh, strict=True):
-            voice = turn.voice
-            kept = [] if voice.logits is None else [voice.logits[: one.kept]]
-            voice.logits = torch.cat((*kept, scores))
-            path = greedy(voice.logits, self._config.blank)
-            silence = blank_logprob(voice.logits, self._config.blank)
-            attempt = DecodeResult(turn.piece, path.ids, path.logprobs, "stop", silence)
-            done.append((attempt, StepCost(one.frames, one.contextualized, 0)))
+        for step, update, scores in zip(steps, updates, fresh, strict=True):
+            state = step.state
+            before = [] if state.logits is None else [state.logits[: update.unchanged]]
+            state.logits = torch.cat((*before, scores))
+            path = greedy(state.logits, self._config.blank)
+            silence = blank_logprob(state.logits, self._config.blank)
+            result = DecodeResult(step.request, path.ids, path.logprobs, "stop", silence)
+            done.append((result, StepCost(update.frames, update.encoded, 0)))
         return done
 
 
 class IncrementalQwen:
     """A model with a decoder: every stream has a row of one cache.
 
-    The row holds the prompt up to the audio, the audio, the end of the prompt and what was said.
-    At a step it is rolled back to the last audio token that has not changed; what follows, and the
-    text of the step before as a draft, is one pass.
+    The row holds the prompt up to the audio, the audio, the end of the prompt and the text. At each
+    step the row is truncated to the last audio position that has not changed. The rest of the
+    prompt, with the text of the step before as a draft, goes through the decoder in one pass.
     """
 
     def __init__(self, recognizer: QwenRecognizer, streams: int) -> None:
@@ -191,80 +189,81 @@ class IncrementalQwen:
         self._backend = recognizer.backend
         self._streams = streams
         self._cache: Cache | None = None
-        self._voices: list[StreamState] = []
+        self._states: list[StreamState] = []
 
     def open(self) -> StreamState:
-        """See `IncrementalRecognizer.open`."""
         if self._cache is None:
             self._cache = self._backend.new_cache(self._streams, FIRST_POSITIONS)
         (row,) = self._backend.admit(self._cache)
-        voice = StreamState(IncrementalEncoder(self._recognizer.config), row=row)
-        self._voices.append(voice)
-        return voice
+        state = StreamState(IncrementalEncoder(self._recognizer.config), row=row)
+        self._states.append(state)
+        return state
 
-    def close(self, voice: StreamState) -> None:
-        """See `IncrementalRecognizer.close`; the last row takes the place of the one that ends."""
+    def close(self, state: StreamState) -> None:
+        """End a stream; the last row of the cache takes the index of its row."""
         assert self._cache is not None
-        self._backend.drop(self._cache, voice.row)
-        last = self._voices.pop()
-        if last is not voice:
-            self._voices[voice.row] = last
-            last.row = voice.row
-        if not self._voices:
-            # It may have grown with a long prompt or a long chunk; the next stream begins anew.
+        self._backend.drop(self._cache, state.row)
+        last = self._states.pop()
+        if last is not state:
+            self._states[state.row] = last
+            last.row = state.row
+        if not self._states:
+            # It may have grown with a long prompt or chunk; the next stream begins with a new one.
             self._cache = None
 
-    def decode(self, turns: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
-        """See `IncrementalRecognizer.decode`."""
+    def decode(self, steps: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
         assert self._cache is not None
-        heard = _heard(self._recognizer, turns)
+        updates = _encode(self._recognizer, steps)
         drafted = [
-            self._drafted(key, turn, one)
-            for key, (turn, one) in enumerate(zip(turns, heard, strict=True))
+            self._drafted(key, step, update)
+            for key, (step, update) in enumerate(zip(steps, updates, strict=True))
         ]
-        decoded = [_ahead(item) for item in drafted]
-        said = [_Said([], []) for _ in turns]
-        for step in continued(self._backend, self._cache, drafted, self._recognizer.stops):
-            said[step.key].take(step)
-            decoded[step.key] += not step.prefill
-        # An audio slot that the model utters stands for no audio, so it cannot be embedded.
+        positions = [_first_pass_positions(item) for item in drafted]
+        texts = [_DecodedSoFar([], []) for _ in steps]
+        for token in decode_drafts(self._backend, self._cache, drafted, self._recognizer.stops):
+            texts[token.key].add(token)
+            positions[token.key] += not token.prefill
+        # An audio slot that the model writes has no audio, so it cannot be embedded in a draft.
         slot = self._recognizer.config.audio_token_id
         done = []
-        for turn, one, text, count in zip(turns, heard, said, decoded, strict=True):
-            done.append((text.attempt(turn.piece), StepCost(one.frames, one.contextualized, count)))
-            turn.voice.draft = tuple(takewhile(lambda token: token != slot, text.tokens))
+        for step, update, text, count in zip(steps, updates, texts, positions, strict=True):
+            cost = StepCost(update.frames, update.encoded, count)
+            done.append((text.result(step.request), cost))
+            step.state.draft = tuple(takewhile(lambda token: token != slot, text.tokens))
         return done
 
-    def _drafted(self, key: int, turn: StreamStep, heard: EncoderUpdate) -> Drafted:
-        """The turn as a request: what its row does not hold yet."""
+    def _drafted(self, key: int, step: StreamStep, update: EncoderUpdate) -> DraftedRequest:
+        """The request of a step, with the part of the prompt that its row does not hold."""
         assert self._cache is not None
-        voice, options, states = turn.voice, turn.piece.options, heard.states
+        state, options, states = step.state, step.request.options, update.states
         model = self._recognizer
         ids = prompt_ids(model.tokenizer, len(states), options.language, options.context)
         first = ids.index(model.config.audio_token_id)
-        known = min(voice.fixed, first + heard.kept)
-        voice.fixed = first + len(states)
-        self._backend.truncate(self._cache, voice.row, known)
+        known = min(state.fixed, first + update.unchanged)
+        state.fixed = first + len(states)
+        self._backend.truncate(self._cache, state.row, known)
         prompt = self._backend.embed(ids[known:], states[max(known - first, 0) :])
-        return Drafted(model.request(key, turn.piece, prompt), voice.row, voice.draft)
+        return DraftedRequest(
+            model.decode_request(key, step.request, prompt), state.row, state.draft
+        )
 
 
-def _ahead(item: Drafted) -> int:
-    """Positions that go through the decoder before it goes on token by token."""
+def _first_pass_positions(item: DraftedRequest) -> int:
+    """Positions that go through the decoder before it continues token by token."""
     request = item.request
-    beginnings = 0
-    if request.openings is not None:
-        beginnings = sum(map(len, (*request.openings, *request.kept_openings)))
-    return len(request.prompt) + len(item.draft) + beginnings
+    prefixes = 0
+    if request.prefixes is not None:
+        prefixes = sum(map(len, (*request.prefixes, *request.allowed_prefixes)))
+    return len(request.prompt) + len(item.draft) + prefixes
 
 
-def _heard(
-    recognizer: CtcRecognizer | QwenRecognizer, turns: Sequence[StreamStep]
+def _encode(
+    recognizer: CtcRecognizer | QwenRecognizer, steps: Sequence[StreamStep]
 ) -> list[EncoderUpdate]:
-    for turn in turns:
-        turn.voice.turn_to(turn.piece.chunk.start, recognizer.config)
+    for step in steps:
+        step.state.begin_chunk(step.request.chunk.start, recognizer.config)
     return encode_updates(
         recognizer.backend,
-        [turn.voice.hearing for turn in turns],
-        [turn.piece.chunk.samples for turn in turns],
+        [step.state.encoder for step in steps],
+        [step.request.chunk.samples for step in steps],
     )

@@ -1,9 +1,9 @@
-"""The encoder on a piece that is still being heard: what cannot change any more is kept.
+"""The incremental encoder: encodes a growing chunk and computes only what is new or changed.
 
-Convolutions see one second at a time and attention one window, so a second, and a window, is
-computed for the last time when its last frame is final. Only a louder sound later in the piece
-lifts the floor of the features and changes what was quiet; then everything from the first changed
-frame on is computed again.
+The stem sees one conv block (one second) at a time and attention sees one window, so a block or a
+window is final when its last frame is final. Only a louder sound later in the chunk raises the
+floor of the features and changes earlier quiet frames; then everything from the first changed frame
+on is computed again.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ __all__ = ["EncoderUpdate", "IncrementalEncoder", "encode_updates"]
 
 @dataclass(frozen=True)
 class EncoderUpdate:
-    """The states of a piece so far.
+    """The encoder output of a chunk so far.
 
     Attributes:
         states: [N, d_model].
-        kept: how many of them, from the first on, are those of the call before.
-        frames: mel frames that were convolved for this.
-        contextualized: tokens that went through the encoder's layers.
+        unchanged: how many of them, from the first on, are the same as in the update before.
+        frames: feature frames that went through the stem for this update.
+        encoded: positions that went through the encoder's layers.
     """
 
     states: Tensor
-    kept: int
+    unchanged: int
     frames: int
-    contextualized: int
+    encoded: int
 
 
 class IncrementalEncoder:
-    """What is kept of one piece.
+    """The features and states of one chunk.
 
     Args:
         config: of the model.
@@ -53,11 +53,11 @@ class IncrementalEncoder:
         self._tokens: Tensor | None = None
         self._states: Tensor | None = None
 
-    def listen(self, samples: Samples) -> Tensor:
-        """Features [bins, T] of the seconds that are new or changed, maybe T = 0.
+    def add_samples(self, samples: Samples) -> Tensor:
+        """Features [bins, T] of the seconds that are new or changed; T may be 0.
 
         Args:
-            samples: float32 [S], the piece so far, as of `StreamingLogMel.hear`.
+            samples: float32 [S], the whole chunk so far, as of `StreamingLogMel.hear`.
         """
         mel = self._live.hear(samples)
         frame = _first_change(self._mel, mel)
@@ -68,69 +68,71 @@ class IncrementalEncoder:
             self._tokens = self._tokens[: second // CHUNK_FRAMES * CHUNK_TOKENS]
         return mel[:, second:]
 
-    def place(self, fresh: Tensor | None) -> tuple[Tensor, int]:
-        """Put new tokens behind those that are kept.
+    def add_stem_output(self, fresh: Tensor | None) -> tuple[Tensor, int]:
+        """Append new output of the stem.
 
         Returns:
-            the tokens [N, d_model] of the windows that are new or changed, maybe N = 0, and the
-            number of those before them.
+            the stem output [N, d_model] of the windows that are new or changed (N may be 0), and
+            the number of positions before them.
         """
         assert fresh is not None or self._tokens is not None
         known = 0 if self._tokens is None else len(self._tokens)
         parts = [part for part in (self._tokens, fresh) if part is not None]
         self._tokens = parts[0] if len(parts) == 1 else torch.cat(parts)
         total = len(self._tokens)
-        held = 0 if self._states is None else len(self._states)
-        if fresh is None and held == total:
+        encoded = 0 if self._states is None else len(self._states)
+        if fresh is None and encoded == total:
             return self._tokens[total:], total
-        kept = min(known, held) // self._window * self._window
-        return self._tokens[kept:], kept
+        unchanged = min(known, encoded) // self._window * self._window
+        return self._tokens[unchanged:], unchanged
 
-    def keep(self, fresh: Tensor | None, kept: int) -> Tensor:
-        """Put new states behind the first `kept`; returns all, [N, d_model]."""
+    def add_states(self, fresh: Tensor | None, unchanged: int) -> Tensor:
+        """Put new states behind the first `unchanged` ones; returns all states [N, d_model]."""
         parts = [part for part in (self._states, fresh) if part is not None]
         if self._states is not None:
-            parts[0] = self._states[:kept]
+            parts[0] = self._states[:unchanged]
         self._states = parts[0] if len(parts) == 1 else torch.cat(parts)
         return self._states
 
 
 def _first_change(before: Tensor, after: Tensor) -> int:
-    """The first frame that is not in both; the length of the shorter one where all agree."""
+    """The first frame that differs; the length of the shorter one if none does."""
     common = min(before.shape[1], after.shape[1])
     differ = (before[:, :common] != after[:, :common]).any(0)
     return int(differ.int().argmax()) if bool(differ.any()) else common
 
 
 def encode_updates(
-    backend: Backend, pieces: Sequence[IncrementalEncoder], samples: Sequence[Samples]
+    backend: Backend, encoders: Sequence[IncrementalEncoder], samples: Sequence[Samples]
 ) -> list[EncoderUpdate]:
-    """Encode pieces as far as they are heard, together.
+    """Encode growing chunks together.
 
     Args:
         backend: runs the model.
-        pieces: what is kept of each.
-        samples: of each, from its beginning.
+        encoders: one for each chunk.
+        samples: of each chunk, from its beginning.
     """
-    mels = [piece.listen(part) for piece, part in zip(pieces, samples, strict=True)]
-    tokens = _where_any(backend.convolve, mels, [mel.shape[1] for mel in mels])
-    opened = [piece.place(fresh) for piece, fresh in zip(pieces, tokens, strict=True)]
-    counts = [len(tokens) for tokens, _ in opened]
-    states = _where_any(backend.contextualize, [tokens for tokens, _ in opened], counts)
+    mels = [encoder.add_samples(part) for encoder, part in zip(encoders, samples, strict=True)]
+    tokens = _of_nonempty(backend.encode_stem, mels, [mel.shape[1] for mel in mels])
+    windows = [
+        encoder.add_stem_output(fresh) for encoder, fresh in zip(encoders, tokens, strict=True)
+    ]
+    counts = [len(tokens) for tokens, _ in windows]
+    states = _of_nonempty(backend.encode_layers, [tokens for tokens, _ in windows], counts)
     return [
-        EncoderUpdate(piece.keep(fresh, kept), kept, mel.shape[1], count)
-        for piece, mel, fresh, (_, kept), count in zip(
-            pieces, mels, states, opened, counts, strict=True
+        EncoderUpdate(encoder.add_states(fresh, unchanged), unchanged, mel.shape[1], count)
+        for encoder, mel, fresh, (_, unchanged), count in zip(
+            encoders, mels, states, windows, counts, strict=True
         )
     ]
 
 
-def _where_any(
+def _of_nonempty(
     compute: Callable[[Sequence[Tensor]], list[Tensor]],
     inputs: Sequence[Tensor],
     sizes: Sequence[int],
 ) -> list[Tensor | None]:
-    """Results of the inputs that are not empty, computed together; None for the others."""
-    full = [item for item, size in zip(inputs, sizes, strict=True) if size]
-    results = iter(compute(full) if full else ())
+    """Results of the inputs that are not empty, computed together; None for empty inputs."""
+    nonempty = [item for item, size in zip(inputs, sizes, strict=True) if size]
+    results = iter(compute(nonempty) if nonempty else ())
     return [next(results) if size else None for size in sizes]

@@ -1,10 +1,10 @@
-"""Live speech: samples in, stable and provisional text out.
+"""Live streams: samples in, provisional and stable text out.
 
-A stream is cut into pieces as a file is. At every multiple of the step's seconds, whatever the
-sizes in which samples arrive, the piece that is open is recognized as far as it is heard: that text
-is provisional, and equal to what a file that ended there would give. When the end of a piece is
-certain, its segment is stable: it is the file's, and never changes. So what a step costs depends on
-the length of a piece, never on that of the stream, and nothing of a piece is kept behind its end.
+A stream is cut into chunks as a file is. At every multiple of the step length, the chunk so far is
+recognized; the sizes in which samples arrive do not matter. This text is provisional and equals the
+text of a file that ends there. When the end of a chunk is certain, its segment is stable: it equals
+that of a file and never changes. The cost of a step depends on the length of its chunk and not on
+that of the stream, and nothing of a chunk is stored after its end.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from auris.types import SAMPLE_RATE, Samples, Segment
 __all__ = ["LIVE_CHUNK_SECONDS", "StepCost", "StreamPool", "StreamSession", "StreamUpdate"]
 
 STEP_SECONDS = 0.5
-"""Usual time between steps."""
+"""Default time between steps."""
 
 LIVE_CHUNK_SECONDS = 3.0
-"""Usual length of a piece of live speech: text is stable when its piece ends."""
+"""Default length of the chunks of a stream: text is stable when its chunk ends."""
 
 
 Submit = Callable[[Callable[[], None]], "Future[None]"]
-"""Has something done in a thread, one thing after the other."""
+"""Runs a function in a thread, one after the other."""
 
 
 @dataclass(frozen=True)
 class StreamUpdate:
-    """What is known of a piece after a step.
+    """The segment of a chunk after a step.
 
     Attributes:
-        piece: counts the pieces of the stream from 0.
-        stable: whether the piece is over and its segment will not change; else the next update of
-            the piece replaces this one.
-        segment: the piece as far as it is heard, with times in seconds from the stream's beginning.
-        heard: seconds of the stream that were heard for this.
-        cost: what was computed.
+        piece: number of the chunk in the stream, from 0.
+        stable: whether the chunk is complete and its segment will not change; if not, the next
+            update of the chunk replaces this one.
+        segment: the chunk so far, with times in seconds from the beginning of the stream.
+        heard: seconds of the stream that were processed.
+        cost: the amount of work.
     """
 
     piece: int
@@ -80,15 +80,15 @@ class StreamSession:
     def __init__(
         self,
         pool: StreamPool,
-        voice: StreamState,
+        state: StreamState,
         options: DecodeOptions,
-        steps: StreamChunker,
+        chunker: StreamChunker,
     ) -> None:
         self.pool = pool
-        self._voice = voice
+        self._state = state
         self._options = options
-        self._steps = steps
-        self._pieces = 0
+        self._chunker = chunker
+        self._chunks = 0
         self._over = False
         self._error: BaseException | None = None
         self._outbox: deque[StreamUpdate] = deque()
@@ -96,22 +96,22 @@ class StreamSession:
     @property
     def rate(self) -> int:
         """Samples per second that `feed` expects."""
-        return self._steps.rate
+        return self._chunker.rate
 
     def feed(self, samples: NDArray[Any], rate: int | None = None) -> list[StreamUpdate]:
-        """Hear more and do the steps that are due.
+        """Add samples and do the steps that are due.
 
         Args:
             samples: [S] of any length, also 0; floats with full scale at -1..1, or int16, int32 or
                 uint8.
-            rate: of the samples, where a caller wants it checked; it cannot change.
+            rate: of the samples, to check it; it cannot change.
 
         Returns:
-            the updates, in order; none where no step was due.
+            the updates, in order; none if no step was due.
 
         Raises:
             InvalidSamples: wrong type, shape or rate, or a sample is NaN, infinite or beyond 1e15.
-                Nothing of these samples is heard, and the stream can go on.
+                These samples are ignored, and the stream can go on.
             UsageError: the stream is over.
         """
         self.push(samples, rate)
@@ -119,17 +119,17 @@ class StreamSession:
         return self.updates()
 
     def finish(self) -> list[StreamUpdate]:
-        """There is no more: recognize the rest, end the stream.
+        """Recognize the rest and end the stream.
 
         Returns:
-            the last updates; none when it had ended before, or nothing was heard.
+            the last updates; none if it had ended before or has no samples.
         """
         self.push_end()
         self.pool.work()
         return self.updates()
 
     def close(self) -> None:
-        """End the stream without recognizing the rest; what it held is free for others."""
+        """End the stream without recognizing the rest."""
         self.pool.release(self)
 
     def __enter__(self) -> StreamSession:
@@ -139,12 +139,12 @@ class StreamSession:
         self.close()
 
     def push(self, samples: NDArray[Any], rate: int | None = None) -> None:
-        """Accept samples for later work, see `feed`."""
+        """Accept samples without doing the steps, see `feed`."""
         self.accept(self.checked(samples, rate))
 
     def checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
-        """Samples as the stream can accept them; it has not heard them yet."""
-        if self._steps.ending or self._over:
+        """Check and convert samples, without adding them to the stream."""
+        if self._chunker.ending or self._over:
             raise UsageError(
                 "A stream can be fed until it is finished",
                 "this one is over",
@@ -156,22 +156,22 @@ class StreamSession:
                 f"it is {self.rate} Hz and these samples have {rate!r}",
                 "open another stream for them",
             )
-        return live_block(samples, self._steps.fed, self.rate)
+        return live_block(samples, self._chunker.fed, self.rate)
 
     def accept(self, block: Samples) -> None:
-        """Take `checked` samples in, for later work."""
-        self._steps.accept(block)
+        """Add `checked` samples without doing the steps."""
+        self._chunker.accept(block)
 
     def push_end(self) -> None:
-        """Accept that there is no more, see `finish`."""
+        """Mark the end of the samples without doing the steps, see `finish`."""
         if not self._over:
-            self._steps.end()
+            self._chunker.end()
 
     def updates(self) -> list[StreamUpdate]:
-        """Updates of work that is done and were not taken yet.
+        """Updates since the last call.
 
         Raises:
-            AurisError: of the work.
+            AurisError: a step failed.
         """
         self.check()
         taken = []
@@ -184,67 +184,67 @@ class StreamSession:
         if self._error is not None:
             raise self._error
 
-    def next_turn(self) -> StreamStep | None:
-        """What the stream needs to be computed next, if anything; taken by its pool alone."""
-        while (due := self._steps.next()) is not None:
+    def next_step(self) -> StreamStep | None:
+        """The next step that is due, or None; only for the pool."""
+        while (due := self._chunker.next()) is not None:
             if not due.chunk.skipped:
-                return self._turn(due)
-            self._update(self._pieces, True, silent_segment(due.chunk), StepCost(0, 0, 0))
-            self._pieces += 1
+                return self._step(due)
+            self._update(self._chunks, True, silent_segment(due.chunk), StepCost(0, 0, 0))
+            self._chunks += 1
         return None
 
-    def take(self, turn: StreamStep, attempt: DecodeResult, cost: StepCost) -> None:
-        """The result of a turn, from the stream's pool."""
+    def add_result(self, step: StreamStep, result: DecodeResult, cost: StepCost) -> None:
+        """Add the result of a step; only for the pool."""
         recognizer = self.pool.recognizer
-        segment = recognizer.final(attempt) if turn.ends else recognizer.partial(attempt)
-        self._update(turn.piece.key, turn.ends, segment, cost)
+        segment = recognizer.final(result) if step.ends else recognizer.partial(result)
+        self._update(step.request.key, step.ends, segment, cost)
 
     def fail(self, error: BaseException) -> None:
-        """The work of a turn failed, and the stream with it."""
+        """End the stream with an error."""
         self._error = error
 
     def end(self) -> StreamState | None:
-        """Nothing more will be computed; returns what the stream kept, once."""
+        """Mark the stream as over; returns its state at the first call, else None."""
         over, self._over = self._over, True
-        return None if over else self._voice
+        return None if over else self._state
 
     @property
     def behind(self) -> bool:
-        """Whether there is work left for a round of the pool."""
-        return not self._over and self._error is None and self._steps.behind
+        """Whether a step is due."""
+        return not self._over and self._error is None and self._chunker.behind
 
     @property
     def done(self) -> bool:
         """Whether everything was recognized."""
-        return self._steps.done
+        return self._chunker.done
 
-    def _update(self, piece: int, stable: bool, segment: Segment, cost: StepCost) -> None:
-        heard = self._steps.heard / SAMPLE_RATE
-        self._outbox.append(StreamUpdate(piece, stable, segment, heard, cost))
+    def _update(self, chunk: int, stable: bool, segment: Segment, cost: StepCost) -> None:
+        seconds = self._chunker.processed / SAMPLE_RATE
+        self._outbox.append(StreamUpdate(chunk, stable, segment, seconds, cost))
 
-    def _turn(self, due: PendingChunk) -> StreamStep:
-        piece = ChunkRequest(self._pieces, due.chunk, self._options)
-        self._pieces += due.ends
-        return StreamStep(self._voice, piece, due.ends)
+    def _step(self, due: PendingChunk) -> StreamStep:
+        request = ChunkRequest(self._chunks, due.chunk, self._options)
+        self._chunks += due.ends
+        return StreamStep(self._state, request, due.ends)
 
 
 class StreamPool:
-    """Streams that share one model; steps that are due together are computed together.
+    """Streams that share one model; steps that are due at the same time run as one batch.
 
     Safe to use from several threads; each stream from one at a time.
 
     Args:
         recognizer: the model.
         streams: most streams at once.
-        submit: does work in a thread that the caller has for it, one thing after the other; by
-            default the pool has a thread of its own when it needs one.
+        submit: runs a function in a thread of the caller, one after the other; by default the pool
+            starts a thread of its own when it needs one.
     """
 
     def __init__(
         self, recognizer: Recognizer, streams: int = 8, submit: Submit | None = None
     ) -> None:
         self.recognizer = recognizer
-        self._live = incremental_recognizer(recognizer, streams)
+        self._incremental = incremental_recognizer(recognizer, streams)
         self._streams = streams
         self._sessions: list[StreamSession] = []
         self._lock = threading.Lock()
@@ -266,15 +266,15 @@ class StreamPool:
         Args:
             options: how it is transcribed.
             rate: samples per second that it will be fed.
-            chunk_seconds, vad: how it is cut into pieces, see `auris.audio.segmentation`.
+            chunk_seconds, vad: how it is cut into chunks, see `auris.audio.segmentation`.
             step_seconds: time between steps, at least 0.02.
-            skip_late: leave out the provisional text of steps behind which another one is already
-                due, so that a slow machine keeps up; stable text stays what it is.
+            skip_late: skip the provisional text of a step if the next step is already due, so that
+                a slow machine keeps up; stable text does not change.
 
         Raises:
             UsageError: an option is impossible, or the pool is full.
-            InvalidSamples: the rate is.
-            UnsupportedOption: the model cannot honour an option.
+            InvalidSamples: the rate is impossible.
+            UnsupportedOption: the model does not support an option.
         """
         options = DecodeOptions() if options is None else options
         self.recognizer.check(options)
@@ -285,12 +285,12 @@ class StreamPool:
                     "all are open",
                     "finish one, or make a larger pool",
                 )
-            voice = self._live.open()
+            state = self._incremental.open()
             try:
-                steps = StreamChunker(rate, Cutter(chunk_seconds, vad), step_seconds, skip_late)
-                session = StreamSession(self, voice, options, steps)
+                chunker = StreamChunker(rate, Cutter(chunk_seconds, vad), step_seconds, skip_late)
+                session = StreamSession(self, state, options, chunker)
             except AurisError:
-                self._live.close(voice)
+                self._incremental.close(state)
                 raise
             self._sessions.append(session)
         return session
@@ -300,8 +300,8 @@ class StreamPool:
     ) -> dict[StreamSession, list[StreamUpdate]]:
         """Feed several streams and do their steps together; see `StreamSession.feed`.
 
-        Where one of the blocks is refused, none is heard. Where a stream fails, the others go on,
-        and their updates wait in `StreamSession.updates`.
+        If one of the blocks is refused, none is used. If a stream fails, the others go on, and
+        their updates are returned by `StreamSession.updates`.
         """
         blocks = [(session, session.checked(block)) for session, block in samples.items()]
         for session, block in blocks:
@@ -312,26 +312,26 @@ class StreamPool:
         return {session: session.updates() for session in samples}
 
     def work(self) -> None:
-        """Do every step that is due in any stream, together where several streams have one."""
+        """Do every step that is due in any stream; steps of several streams run as one batch."""
         while self.work_round():
             pass
 
     def work_round(self) -> bool:
-        """Do the next step of every stream that has one due; whether there was any."""
+        """Do the next step of every stream that has one due; returns whether there was any."""
         with self._lock:
-            turns = [
-                (session, turn)
+            steps = [
+                (session, step)
                 for session in self._sessions
-                if (turn := session.next_turn()) is not None
+                if (step := session.next_step()) is not None
             ]
-            if turns:
-                self._round(turns)
+            if steps:
+                self._round(steps)
             for session in [session for session in self._sessions if session.done]:
                 self._release(session)
-        return bool(turns)
+        return bool(steps)
 
     def submit(self, job: Callable[[], None]) -> Future[None]:
-        """Do something in the pool's thread, one thing after the other."""
+        """Run a function in the pool's thread, one after the other."""
         if self._submit is not None:
             return self._submit(job)
         with self._lock:
@@ -345,28 +345,28 @@ class StreamPool:
             self._release(session)
 
     def _release(self, session: StreamSession) -> None:
-        voice = session.end()
-        if voice is not None:
+        state = session.end()
+        if state is not None:
             self._sessions.remove(session)
-            self._live.close(voice)
+            self._incremental.close(state)
 
-    def _round(self, turns: list[tuple[StreamSession, StreamStep]]) -> None:
+    def _round(self, steps: list[tuple[StreamSession, StreamStep]]) -> None:
         try:
-            found = list(self._live.decode([turn for _, turn in turns]))
-            for (session, turn), (attempt, cost) in zip(turns, found, strict=True):
-                self._take(session, turn, attempt, cost)
+            decoded = self._incremental.decode([step for _, step in steps])
+            for (session, step), (result, cost) in zip(steps, decoded, strict=True):
+                self._add_result(session, step, result, cost)
         except BaseException as error:
-            for session, _ in turns:
+            for session, _ in steps:
                 session.fail(error)
                 self._release(session)
             raise
 
-    def _take(
-        self, session: StreamSession, turn: StreamStep, attempt: DecodeResult, cost: StepCost
+    def _add_result(
+        self, session: StreamSession, step: StreamStep, result: DecodeResult, cost: StepCost
     ) -> None:
-        """A stream's result; what is wrong with it is no concern of the others."""
+        """Add the result of a stream; an error ends this stream alone."""
         try:
-            session.take(turn, attempt, cost)
+            session.add_result(step, result, cost)
         except AurisError as error:
             session.fail(error)
             self._release(session)

@@ -23,8 +23,8 @@ __all__ = [
     "TURN_END",
     "TURN_START",
     "alignment_ids",
-    "opening_ids",
     "prompt_ids",
+    "reply_prefix",
 ]
 
 END_OF_TEXT = "<|endoftext|>"
@@ -123,7 +123,7 @@ def prompt_ids(
     return [*system, *user, turn, *opening, tokenizer.id(TEXT_TAG)]
 
 
-def opening_ids(tokenizer: Tokenizer, language: str | None) -> tuple[int, ...]:
+def reply_prefix(tokenizer: Tokenizer, language: str | None) -> tuple[int, ...]:
     """Ids with which a reply in a language begins; None is how a model says that nobody speaks.
 
     Raises:
