@@ -58,7 +58,7 @@ __all__ = ["AsrPipeline", "CallOptions", "CancelToken", "Failure", "Progress"]
 
 
 NOT_BEGUN = Transcript("", None, (), None, "cancelled", 0.0)
-"""What is known of a recording whose turn did not come before the work was cancelled."""
+"""The transcript of a recording that was not begun when the call was cancelled."""
 
 GENERAL = InferenceDefaults()
 
@@ -186,8 +186,8 @@ class AsrPipeline:
             options: see `CallOptions`.
 
         Returns:
-            a transcript, or a list of them in the order of the recordings; when cancelled, what
-            there is of each has the finish reason "cancelled".
+            a transcript, or a list of them in the order of the recordings; when cancelled,
+            unfinished transcripts have the finish reason "cancelled".
 
         Raises:
             AurisError: of the first recording that failed; `results` goes on without it.
@@ -211,11 +211,11 @@ class AsrPipeline:
     ) -> Iterator[tuple[int, Transcript | Failure]]:
         """Transcribe recordings and give each result as soon as it is complete.
 
-        Arguments as in `transcribe`; wrong ones are refused at once. A recording is not read
-        before its turn; when cancelled, those whose turn did not come have no result.
+        Arguments as in `transcribe`; wrong ones are refused at once. Recordings are read one
+        after the other; when cancelled, those that were not begun have no result.
 
         Yields:
-            number of the recording, and its transcript or why there is none.
+            number of the recording, and its transcript or failure.
         """
         updates = self.updates(sources, language, context, **options)
         return ((u.recording, u.result) for u in updates if isinstance(u, RecordingDone))
@@ -227,13 +227,13 @@ class AsrPipeline:
         context: str = "",
         **options: Unpack[CallOptions],
     ) -> Iterator[Segment]:
-        """Transcribe one recording piece by piece, in the order of time.
+        """Transcribe one recording and give each segment, in the order of time.
 
-        Arguments as in `transcribe`; `progress` watches and `cancel` stops the work, and so does
-        no longer iterating.
+        Arguments as in `transcribe`; `progress` is called, and `cancel` ends the work, as does
+        the end of the iteration.
 
         Raises:
-            AurisError: at the piece that could not be read.
+            AurisError: at the chunk that could not be read.
         """
         return _segments(self.updates([audio], language, context, **options))
 
@@ -278,7 +278,7 @@ class AsrPipeline:
 
         Args:
             audio: see `transcribe`.
-            start, duration: the span to listen to, in seconds; by default the first 30.
+            start, duration: the span to use, in seconds; by default the first 30.
 
         Returns:
             English names, None for no speech, and their probabilities, the likeliest first; they
@@ -291,7 +291,7 @@ class AsrPipeline:
         return language_probabilities(self.recognizer, audio, start, duration)
 
     def streams(self, streams: int = 8) -> StreamPool:
-        """Room for live streams that share the model; steps due together are computed together."""
+        """A pool of live streams that share the model; steps due together run as one batch."""
         check_count("streams", streams)
         return StreamPool(self.recognizer, streams)
 
@@ -332,7 +332,7 @@ class AsrPipeline:
         pool: StreamPool | None = None,
         **options: Unpack[StreamOptions],
     ) -> AsyncStreamSession:
-        """As `stream`, to be awaited: work is done beside the event loop."""
+        """As `stream`, for asyncio: the work is done in a thread."""
         return AsyncStreamSession(self.stream(language, context, pool, **options))
 
     def _decode_options(

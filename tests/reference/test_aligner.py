@@ -90,11 +90,11 @@ def test_layers_and_times_agree(both: Both, said: tuple[str, str | None], second
     theirs["head"] = logits[0][at_marks]
     for row in compare_states(ours, theirs):
         assert row.ok, row
-    assert marks.heard == (theirs["head"].argmax(-1) * 80.0).tolist()
+    assert marks.times == (theirs["head"].argmax(-1) * 80.0).tolist()
     (items,) = both.processor.decode_forced_alignment(
         logits, inputs["input_ids"], [words], timestamp_token_id=mark
     )
-    repaired, runs = repair(marks.heard)
+    repaired, runs = repair(marks.times)
     expected = [time for item in items for time in (item["start_time"], item["end_time"])]
     assert [time / 1000 for time in repaired] == expected
     found = both.aligner.align((samples, 16000), text, language)

@@ -1,4 +1,4 @@
-"""`ForcedAligner`: words placed in a recording; and the words of transcripts."""
+"""`ForcedAligner`: times of the words of known texts and of transcripts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Alignment", "ForcedAligner", "ctc_alignment"]
 
 
 class Alignment(Protocol):
-    """How words are placed: by a CTC head or by a forced aligner's marks."""
+    """Aligns words: by a CTC head or by the marks of a forced aligner."""
 
     def check(self, language: str | None) -> None:
         """Refuse a language that the model does not know.
@@ -39,19 +39,19 @@ class Alignment(Protocol):
         """Words of a text with their times in the samples, in the order of the text.
 
         Raises:
-            AlignmentError: the text cannot be placed.
+            AlignmentError: the text cannot be aligned.
         """
 
     def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
-        """Words of a piece that was transcribed."""
+        """Words of a segment with their times in the samples of its chunk."""
 
 
 class ForcedAligner:
-    """Places the words of a text that is known. Build one with `from_pretrained`.
+    """Finds the times of the words of a known text. Build one with `from_pretrained`.
 
     Args:
-        alignment: how it is done.
-        directory: of the model, where it was loaded from one.
+        alignment: the method.
+        directory: of the model, if it was loaded from one.
     """
 
     def __init__(self, alignment: Alignment, directory: Path | None = None) -> None:
@@ -100,22 +100,22 @@ class ForcedAligner:
         start: float = 0.0,
         duration: float | None = None,
     ) -> list[Word]:
-        """Place the words of a text in the recording in which it is said.
+        """Find the times of the words of a text in the recording in which it is spoken.
 
         Args:
             audio: a path, "-" (standard input), bytes, a binary file or (array, rate).
-            text: what is said; none gives no words.
-            language: code or English name; None or "auto" where it is not known.
+            text: the spoken text; an empty text has no words.
+            language: code or English name; None or "auto" if it is not known.
             start, duration: the span of the recording, in seconds (all of it).
 
         Returns:
             words in the order of the text, with times in seconds of the source that never go
-            back; a word that could not be placed has None for both.
+            back; both times are None for a word that could not be aligned.
 
         Raises:
             AudioError: the recording cannot be read.
             LanguageError, UnsupportedOption: the model does not know the language.
-            AlignmentError: the text cannot be placed in the recording.
+            AlignmentError: the text cannot be aligned with the recording.
             MissingExtra: the language's words need a package that is not installed.
         """
         if not isinstance(text, str):
@@ -129,16 +129,16 @@ class ForcedAligner:
         return [word.moved(waveform.start).in_milliseconds() for word in words]
 
     def with_words(self, segment: Segment, samples: Samples) -> Segment:
-        """A transcribed piece with its words; those of a text that cannot be placed have no times.
+        """A segment with its words; the words of a text that cannot be aligned have no times.
 
         Args:
-            segment: of the piece.
-            samples: float32 [S] of the piece.
+            segment: the segment.
+            samples: float32 [S] of its chunk.
 
         Raises:
             MissingExtra: the language's words need a package that is not installed.
         """
-        if segment.no_speech:  # Its tokens may write something all the same.
+        if segment.no_speech:  # Its tokens may still write a text.
             return replace(segment, words=())
         try:
             words = self.alignment.segment_words(samples, segment)
@@ -150,24 +150,24 @@ class ForcedAligner:
 
 
 def _with_confidences(words: list[Word], segment: Segment) -> list[Word]:
-    """Placed words with the chances that they are right, instead of those of their places.
+    """Aligned words with the confidences of their text instead of those of their times.
 
-    Aligners may cut other words than the transcript's chances are of (Japanese and Korean); such a
-    word has the lowest chance of those that lie in it or reach into it.
+    An aligner may cut words in another way than the transcript (Japanese and Korean). Such a word
+    has the lowest confidence of the transcript's words that overlap it.
     """
     scores = segment.word_confidences
     if not scores:
         return words
-    letters = [chance for text, chance in scores for _ in text]
+    letters = [confidence for text, confidence in scores for _ in text]
     spelled = "".join(text for text, _ in scores)
     if spelled != "".join(word.text for word in words):
         return [replace(word, confidence=None) for word in words]
     placed, begin = [], 0
     for word in words:
         end = begin + len(word.text)
-        known = [chance for chance in letters[begin:end] if chance is not None]
-        sure = min(known) if len(known) == len(word.text) > 0 else None
-        placed.append(replace(word, confidence=sure))
+        known = [score for score in letters[begin:end] if score is not None]
+        lowest = min(known) if len(known) == len(word.text) > 0 else None
+        placed.append(replace(word, confidence=lowest))
         begin = end
     return placed
 
@@ -186,7 +186,7 @@ def ctc_alignment(
         config: its shapes.
         tokenizer: its vocabulary.
         directory: where a Qwen3-ASR model may have a head beside its weights.
-        transcribes: whether the model also writes the segments whose words it places.
+        transcribes: whether the model also writes the segments whose words it aligns.
 
     Raises:
         UnsupportedOption: the model has no CTC head.

@@ -1,4 +1,4 @@
-"""Words in time by a forced aligner: a mark before and after every word, and their repair.
+"""Times of words from a forced aligner: a mark before and after every word, and their repair.
 
 Source: `Qwen3ASRProcessor` of transformers, `decode_forced_alignment`, itself after qwen-asr.
 """
@@ -39,18 +39,18 @@ LANGUAGES = (
 )
 """English names of what the published aligner was trained on."""
 
-PIECE_SECONDS = 180.0
+MAX_PASS_SECONDS = 180.0
 """Longest recording that is aligned in one pass, as in qwen-asr."""
 
 TRUSTED_SECONDS = 120.0
-"""Of a piece that is followed by others, words that end later are placed by the next one: which
-words the piece's end holds is only guessed."""
+"""Words that end later than this in a pass are aligned again by the next pass, because the number
+of words in a pass is only an estimate."""
 
 MOST_SNAPPED = 2
-"""Outliers in a row, at most, that take a neighbour's time; more are interpolated."""
+"""Largest number of outliers in a row that take a neighbour's time; more are interpolated."""
 
 MOST_INTERPOLATED = 3
-"""Interpolated marks in a row, at most, whose times are told; of more nothing is known."""
+"""Largest number of interpolated marks in a row whose words have times."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,15 @@ class Marks:
     """Times in ms of a prompt's marks: start and end of a word, one word after the other.
 
     Attributes:
-        heard: the most probable time of each.
+        times: the most probable time of each mark.
         logprobs: its natural-log probability.
     """
 
-    heard: list[float]
+    times: list[float]
     logprobs: list[float]
 
 
-def repair(heard: Sequence[float]) -> tuple[list[int], list[int]]:
+def repair(marked: Sequence[float]) -> tuple[list[int], list[int]]:
     """Times that never go back.
 
     The longest subsequence that never goes back stays. One or two marks in a row outside it take
@@ -74,47 +74,47 @@ def repair(heard: Sequence[float]) -> tuple[list[int], list[int]]:
     interpolated between the neighbours. Where there is one neighbour only, its time is taken.
 
     Args:
-        heard: ms.
+        marked: ms.
 
     Returns:
         whole ms, and for each the length of the run of repaired marks that it belongs to, 0 for
         one that stays.
     """
-    stays = _longest_rising(heard)
-    repaired, runs = list(heard), [0] * len(heard)
+    stays = _longest_rising(marked)
+    repaired, runs = list(marked), [0] * len(marked)
     for begin, end in _runs(stays):
-        before = heard[begin - 1] if begin > 0 else None
-        after = heard[end] if end < len(heard) else None
-        for place in range(begin, end):
-            repaired[place] = _between(before, after, place - begin + 1, end - begin)
-            runs[place] = end - begin
+        before = marked[begin - 1] if begin > 0 else None
+        after = marked[end] if end < len(marked) else None
+        for index in range(begin, end):
+            repaired[index] = _between(before, after, index - begin + 1, end - begin)
+            runs[index] = end - begin
     return [int(time) for time in repaired], runs
 
 
-def _longest_rising(heard: Sequence[float]) -> list[bool]:
+def _longest_rising(marked: Sequence[float]) -> list[bool]:
     """Which times belong to the longest subsequence that never goes back; of equally long ones
     the one that the reference finds."""
-    times = np.asarray(heard, dtype=np.float64)
+    times = np.asarray(marked, dtype=np.float64)
     lengths, parents = np.ones(len(times), np.int64), np.full(len(times), -1)
-    for place in range(1, len(times)):
-        before = np.where(times[:place] <= times[place], lengths[:place], 0)
+    for index in range(1, len(times)):
+        before = np.where(times[:index] <= times[index], lengths[:index], 0)
         best = int(before.argmax())
         if before[best] > 0:
-            lengths[place], parents[place] = before[best] + 1, best
+            lengths[index], parents[index] = before[best] + 1, best
     stays = [False] * len(times)
-    place = int(lengths.argmax()) if len(times) else -1
-    while place >= 0:
-        stays[place] = True
-        place = int(parents[place])
+    index = int(lengths.argmax()) if len(times) else -1
+    while index >= 0:
+        stays[index] = True
+        index = int(parents[index])
     return stays
 
 
 def _runs(stays: Sequence[bool]) -> Iterator[tuple[int, int]]:
     """Begin and end of every run of marks that do not stay."""
     end = 0
-    for kept, run in groupby(stays):
+    for stayed, run in groupby(stays):
         begin, end = end, end + len(list(run))
-        if not kept:
+        if not stayed:
             yield begin, end
 
 
@@ -152,16 +152,16 @@ class MarkAlignment:
         if language is not None and language not in LANGUAGES:
             raise LanguageError(
                 f"A forced aligner knows {', '.join(LANGUAGES)}",
-                f"{language} was asked",
+                f"the language is {language}",
                 "choose one of these, or align with a CTC head",
             )
 
     def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
-        """The words of a text that is said in a recording.
+        """The words of a text that is spoken in a recording.
 
         Args:
             samples: float32 [S] of any length.
-            text: what is said.
+            text: the spoken text.
             language: English name, or None to cut words at spaces.
 
         Raises:
@@ -173,14 +173,14 @@ class MarkAlignment:
         return self._place(samples, words)
 
     def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
-        """The words of a piece that was transcribed; arguments and errors as of `words`."""
+        """The words of a segment; arguments and errors as of `words`."""
         return self.words(samples, segment.text, segment.language)
 
     def marks(self, samples: Samples, words: Sequence[str]) -> Marks:
-        """What one pass of the model hears of words in a recording, before any repair.
+        """The marks of one pass of the model, before any repair.
 
         Raises:
-            CheckpointError: the scores are no numbers.
+            CheckpointError: the scores are NaN.
         """
         config = self.config
         mel = log_mel(samples, config.frontend, config.encoder.mel_bins)
@@ -191,24 +191,28 @@ class MarkAlignment:
         return Marks((classes.float() * config.segment_ms).tolist(), best.tolist())
 
     def _place(self, samples: Samples, words: Sequence[str]) -> list[Word]:
-        """Words of a recording of any length, one piece after the other.
+        """Words of a recording of any length, aligned in passes over parts of it.
 
-        A piece begins where the last word that was placed ends, so that a wrong guess of how many
-        words a piece holds is made good by the next one.
+        A pass begins where the last aligned word ends, so that a wrong estimate of the number of
+        words in a pass is corrected by the next one.
         """
         placed: list[Word] = []
         start = 0
-        piece, trusted = (round(s * SAMPLE_RATE) for s in (PIECE_SECONDS, TRUSTED_SECONDS))
+        longest, trusted = (round(s * SAMPLE_RATE) for s in (MAX_PASS_SECONDS, TRUSTED_SECONDS))
         while len(placed) < len(words):
             rest, left = samples[start:], words[len(placed) :]
-            if len(rest) <= piece:
+            if len(rest) <= longest:
                 return placed + self._shifted(rest, left, start)
-            found = self._shifted(rest[:piece], left[: _share(left, piece / len(rest))], start)
+            aligned = self._shifted(
+                rest[:longest], left[: _share(left, longest / len(rest))], start
+            )
             limit = (start + trusted) / SAMPLE_RATE
-            sure = [n for n, word in enumerate(found) if word.end is not None and word.end <= limit]
+            sure = [
+                n for n, word in enumerate(aligned) if word.end is not None and word.end <= limit
+            ]
             if sure:
-                placed += found[: sure[-1] + 1]
-                # Not before its end, by however little: words do not overlap.
+                placed += aligned[: sure[-1] + 1]
+                # Rounded up, so that words do not overlap.
                 start = max(start, math.ceil((placed[-1].end or 0.0) * SAMPLE_RATE))
             else:
                 start += trusted
@@ -217,20 +221,20 @@ class MarkAlignment:
     def _shifted(self, samples: Samples, words: Sequence[str], start: int) -> list[Word]:
         if not words:
             return []
-        found = _words(words, self.marks(samples, words), len(samples) / SAMPLE_RATE)
-        return [word.moved(start / SAMPLE_RATE) for word in found]
+        aligned = _words(words, self.marks(samples, words), len(samples) / SAMPLE_RATE)
+        return [word.moved(start / SAMPLE_RATE) for word in aligned]
 
 
 def _share(words: Sequence[str], part: float) -> int:
-    """How many of the words a part of the remaining recording holds, at least one, if their
-    letters are spread evenly."""
+    """Estimated number of words in a part of the remaining recording, at least one: their letters
+    are assumed to be spread evenly."""
     reached = list(accumulate(len(word) for word in words))
     return max(1, sum(letters <= part * reached[-1] for letters in reached))
 
 
 def _words(words: Sequence[str], marks: Marks, seconds: float) -> list[Word]:
     """Words with repaired times inside a clip of some length."""
-    times, runs = repair(marks.heard)
+    times, runs = repair(marks.times)
     placed = []
     for index, text in enumerate(words):
         pair = slice(2 * index, 2 * index + 2)

@@ -258,12 +258,10 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
-        """See `Backend.encode`."""
         return self.encode_layers(self.encode_stem(mels))
 
     @torch.inference_mode()
     def encode_stem(self, mels: Sequence[Tensor]) -> list[Tensor]:
-        """See `Backend.encode_stem`."""
         with within_memory():
             heard = [mel.to(self.device) for mel in mels]
             tokens, lengths = self.model.encoder.tokens(heard, self.native_stem)
@@ -271,7 +269,6 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode_layers(self, tokens: Sequence[Tensor]) -> list[Tensor]:
-        """See `Backend.encode_layers`."""
         lengths = [len(clip) for clip in tokens]
         with kernel_choice(self.kernel), within_memory():
             layers = self.native_encoder or self.model.encoder
@@ -280,7 +277,6 @@ class TorchBackend:
 
     @torch.inference_mode()
     def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """See `Backend.ctc_logits`."""
         if isinstance(self.model, AutCtc):
             return [self.model.head(clip).float() for clip in states]
         if self.ctc_head is None:
@@ -293,7 +289,6 @@ class TorchBackend:
 
     @torch.inference_mode()
     def mark_logits(self, ids: Sequence[int], states: Tensor) -> Tensor:
-        """See `MarkBackend.mark_logits`."""
         if not isinstance(self.model, Aligner):
             raise UnsupportedOption(
                 "Scores of times need a forced aligner",
@@ -306,11 +301,9 @@ class TorchBackend:
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
-        """See `Backend.embed`."""
         return self._decoding.embed(ids, states)
 
     def new_cache(self, rows: int, capacity: int) -> KVCache:
-        """See `Backend.new_cache`."""
         config = self._decoding.config.decoder
         dtype = torch.bfloat16 if self.quantized else self.dtype
         with torch.inference_mode(), within_memory():
@@ -318,17 +311,14 @@ class TorchBackend:
 
     @torch.inference_mode()
     def admit(self, cache: Cache, count: int = 1) -> range:
-        """See `Backend.admit`."""
         with within_memory():
             return cast(KVCache, cache).admit(count)
 
     @torch.inference_mode()
     def drop(self, cache: Cache, row: int) -> None:
-        """See `Backend.drop`."""
         cast(KVCache, cache).drop(row)
 
     def truncate(self, cache: Cache, row: int, length: int) -> None:
-        """See `Backend.truncate`."""
         cast(KVCache, cache).truncate(row, length)
 
     @torch.inference_mode()
@@ -339,7 +329,6 @@ class TorchBackend:
         rows: Sequence[int] | None = None,
         positions: Positions = "last",
     ) -> Tensor:
-        """See `Backend.extend`."""
         decoder = self._decoding.decoder
         storage = cast(KVCache, cache)
         rows, embedded = self._inputs(storage, inputs, rows)

@@ -1,7 +1,7 @@
-"""Recordings to pieces: the asked span of a source, cut at quiet places.
+"""Cuts recordings into chunks at quiet places.
 
-Where the channels of a call are kept apart, each is cut by itself, and the pieces of all of them
-follow each other by their starts.
+If channels are transcribed separately, each is cut by itself, and the chunks of all channels are
+ordered by their starts.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class AudioChunker:
     """How sources are read.
 
     Args:
-        chunk_seconds: target length of the pieces, see `auris.audio.segmentation`.
+        chunk_seconds: target length of the chunks, see `auris.audio.segmentation`.
         start, duration: the span of every source, in seconds.
         channels: "mix" or "split".
         speakers: one name for each split channel; by default "channel 1" and so on.
-        urls: what fetching from the web may cost; None refuses addresses.
-        vad: cut where nobody speaks and leave long silence out.
+        urls: limits for fetching from the web; None refuses addresses.
+        vad: cut where nobody speaks and skip long silence.
 
     Raises:
         UsageError: one of these is impossible.
@@ -45,7 +45,7 @@ class AudioChunker:
         urls: WebLimits | None = WEB,
         vad: bool = False,
     ) -> None:
-        # Neither reads anything yet, and both refuse what is out of range.
+        # Both check their arguments and read nothing yet.
         Cutter(chunk_seconds)
         stream(b"", start=start, duration=duration, channels=channels)
         if speakers is not None:
@@ -59,12 +59,12 @@ class AudioChunker:
         self.vad = vad
 
     def chunks(self, source: Source) -> Iterator[Chunk]:
-        """The chunks of a source, placed in the whole of it.
+        """The chunks of a source, with their positions in all of it.
 
         Raises:
             AudioError: the source cannot be read, when the chunk that it concerns is requested.
-            UsageError: it is an address and those are refused, or it has more or fewer channels
-                than there are speakers.
+            UsageError: it is an address and those are refused, or the number of its channels is not
+                that of the speakers.
         """
         blocks = stream(
             source,
@@ -74,7 +74,7 @@ class AudioChunker:
             urls=self.urls,
         )
         if self.channels == "split":
-            return self._apart(blocks)
+            return self._split(blocks)
         return self._mixed(blocks)
 
     def _mixed(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
@@ -85,24 +85,24 @@ class AudioChunker:
         for chunk in cutter.finish():
             yield self._placed(chunk, None)
 
-    def _apart(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
-        """Pieces of all channels by their starts; each is held until none can come before it."""
+    def _split(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
+        """Chunks of all channels by their starts; each waits until none can come before it."""
         first = next(blocks)
         names = _speakers(self.speakers, len(first))
         cutters = [Cutter(self.chunk_seconds, self.vad) for _ in names]
-        held: list[tuple[int, int, Chunk]] = []
+        waiting: list[tuple[int, int, Chunk]] = []
         for block in chain([first], blocks):
             for row, cutter in enumerate(cutters):
                 for chunk in cutter.feed(block[row]):
-                    heappush(held, (chunk.start, row, chunk))
+                    heappush(waiting, (chunk.start, row, chunk))
             begun = min((cutter.start, row) for row, cutter in enumerate(cutters))
-            while held and held[0][:2] < begun:
-                yield self._placed(held[0][2], names[heappop(held)[1]])
+            while waiting and waiting[0][:2] < begun:
+                yield self._placed(waiting[0][2], names[heappop(waiting)[1]])
         for row, cutter in enumerate(cutters):
             for chunk in cutter.finish():
-                heappush(held, (chunk.start, row, chunk))
-        while held:
-            _, row, chunk = heappop(held)
+                heappush(waiting, (chunk.start, row, chunk))
+        while waiting:
+            _, row, chunk = heappop(waiting)
             yield self._placed(chunk, names[row])
 
     def _placed(self, chunk: Chunk, speaker: str | None) -> Chunk:

@@ -1,4 +1,4 @@
-"""A named model, found, loaded and placed on a device, with its vocabulary."""
+"""Finds and loads a model with its tokenizer, on a device."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 MOST = 1 << 20
-"""Largest number of anything that can be asked for; more is a slip, and would fill any memory."""
+"""Largest value of a count; more is surely a mistake, and would fill any memory."""
 
 MOST_THREADS = 1024
 
@@ -83,7 +83,7 @@ class LoadOptions(OtherLoadOptions, total=False):
             0.02 that finding tokens in two stages leaves them; a little slower.
         revision: branch, tag or commit of a hub id, unless its name has one (OWNER/NAME@REVISION).
         attention_window: seconds that the encoder's attention sees, 1 to 8; by default those that
-            the model was trained with. Fewer take less time for long pieces and may cost words.
+            the model was trained with. Fewer take less time for long chunks and may lose words.
     """
 
     device: str | None
@@ -95,10 +95,10 @@ class Loaded:
 
     Attributes:
         found: where it was found.
-        checkpoint: what it is.
-        backend: what runs it.
+        checkpoint: its configuration and the locations of its weights.
+        backend: runs it.
         tokenizer: its vocabulary.
-        traits: what it was made for.
+        traits: its inference defaults.
     """
 
     found: FoundModel
@@ -109,10 +109,10 @@ class Loaded:
 
 
 def check_count(name: str, number: int, most: int = MOST, least: int = 1) -> None:
-    """Refuse what is no whole number from `least` to `most`.
+    """Check that a value is a whole number from `least` to `most`.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not.
     """
     if not isinstance(number, int) or not least <= number <= most:
         raise UsageError(
@@ -161,21 +161,21 @@ def load_model(
     found = resolve(default_model if model is None else model, local_files_only, revision)
     default_device = os.environ.get("AURIS_DEVICE") or "auto"
     use_threads(threads)
-    asked_device = default_device if device is None else device
+    device_name = default_device if device is None else device
     checkpoint = _with_window(open_checkpoint(found.directory), attention_window)
     quantization = _quantization(dtype, checkpoint)
     traits = _known_traits(found.directory)
-    place = pick_device(asked_device) if quantization is None else _packed_device(asked_device)
-    # Neither waits for the other: the tokenizer parses while the weights are read.
+    target = pick_device(device_name) if quantization is None else _packed_device(device_name)
+    # In parallel: the tokenizer is parsed while the weights are read.
     with ThreadPoolExecutor(1) as pool, within_memory():
         tokenizer = pool.submit(Tokenizer.from_directory, found.directory)
         if quantization is None:
             weights = load_weights(
-                checkpoint, place, lambda stored: pick_dtype(dtype, place, stored), copy
+                checkpoint, target, lambda stored: pick_dtype(dtype, target, stored), copy
             )
         else:
             weights = load_packed(
-                checkpoint, quantization, lambda s: pick_dtype("auto", place, s), swap, copy
+                checkpoint, quantization, lambda s: pick_dtype("auto", target, s), swap, copy
             )
         backend = TorchBackend(weights, kernel, exact=exact_logprobs)
         return Loaded(found, checkpoint, backend, tokenizer.result(), traits)
@@ -217,7 +217,7 @@ def _quantization(dtype: str, checkpoint: Checkpoint) -> Quantization | None:
     """How the weights will be packed; None for weights in floating point.
 
     Raises:
-        DeviceError: the checkpoint is quantized, and another dtype is asked.
+        DeviceError: the checkpoint is quantized, and another dtype is requested.
     """
     stored = checkpoint.quantization
     if stored is None:
@@ -232,10 +232,10 @@ def _quantization(dtype: str, checkpoint: Checkpoint) -> Quantization | None:
 
 
 def _packed_device(name: str | torch.device) -> torch.device:
-    """The CPU, where "auto" is asked, too: packed weights run nowhere else.
+    """The CPU, also for "auto": packed weights run nowhere else.
 
     Raises:
-        DeviceError: another device is asked.
+        DeviceError: another device is requested.
     """
     if str(name) != "auto" and pick_device(name).type != "cpu":
         raise DeviceError(
@@ -261,7 +261,7 @@ def with_ctc_head(backend: TorchBackend, directory: Path) -> TorchBackend | None
 
 
 def drafting_backend(loaded: Loaded, speculate: str) -> TorchBackend | None:
-    """What guesses texts for the decoder to verify.
+    """The CTC head whose texts are drafts for the decoder.
 
     Args:
         loaded: the model.

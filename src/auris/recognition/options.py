@@ -1,4 +1,4 @@
-"""What calls and live streams may ask for, and how that is checked and taken apart."""
+"""The options of calls and live streams: names, checks, and what they mean for decoding."""
 
 from __future__ import annotations
 
@@ -43,41 +43,41 @@ CONTEXT_IGNORED = (
 )
 
 MOST_CONTEXT_LETTERS = 10_000
-"""Longest context: every piece reads it anew, so a long one costs more than the speech."""
+"""Longest context: it is read for every chunk, so a long one costs more than the speech."""
 
 
 class CancelToken(Protocol):
-    """Anything that says whether to stop, such as `threading.Event`."""
+    """An object that tells whether to stop, such as `threading.Event`."""
 
     def is_set(self) -> bool:
         """Whether to stop."""
 
 
 class CallOptions(TypedDict, total=False):
-    """DecodeOptions of a call.
+    """Options of a call.
 
     Attributes:
-        batch_size: most pieces in one batch of the decoder (1).
-        batch_seconds: most seconds of audio in it, unless a piece is longer (no limit).
+        batch_size: largest number of chunks in one batch of the decoder (1).
+        batch_seconds: most seconds of audio in one batch, unless one chunk is longer (no limit).
         languages: codes or names of those that the model may choose from (all).
-        chunk_seconds: target length of the pieces that a recording is cut into; None for what the
-            model hears best (of its traits.json, or 30).
-        vad: cut where nobody speaks, and leave long silence out; None for what the model hears
-            best (of its traits.json, or False).
+        chunk_seconds: target length of the chunks that a recording is cut into; None for the
+            model's inference default (of its traits.json, or 30).
+        vad: cut where nobody speaks, and skip long silence; None for the model's inference
+            default (of its traits.json, or False).
         start, duration: the span of every recording to transcribe, in seconds (all of it).
         channels: "mix" averages a recording's channels, "split" transcribes each by itself and
             puts the segments together by time, with the names of the speakers ("mix").
         speakers: their names, one for each channel ("channel 1", "channel 2", ...).
         urls: what fetching a recording from the web may cost; None refuses addresses.
-        max_new_tokens: token budget of a piece (64, and 16 more for each second).
-        temperature: 0 takes the best token; above it, tokens are drawn (0).
-        seed: of the draws (0).
+        max_new_tokens: token budget of a chunk (64, and 16 more for each second).
+        temperature: 0 takes the best token; above it, tokens are sampled (0).
+        seed: random seed for sampling (0).
         clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
-        progress: called after every piece and every recording.
+        progress: called after every segment and every recording.
         workers: processes that read recordings ahead (0: none, they are read in line).
-        cancel: when set, pieces under way end as they are, with what they have.
-        word_timestamps: place every word in time (False).
-        aligner: what places them; by default the model's own CTC head.
+        cancel: when set, chunks that are being decoded end with the text so far.
+        word_timestamps: find the times of every word (False).
+        aligner: finds them; by default the model's own CTC head.
     """
 
     batch_size: int
@@ -102,19 +102,18 @@ class CallOptions(TypedDict, total=False):
 
 
 class StreamOptions(TypedDict, total=False):
-    """DecodeOptions of a live stream.
+    """Options of a live stream.
 
     Attributes:
-        rate: samples per second that it will be fed (16000).
-        chunk_seconds: target length of the pieces that it is cut into (3).
+        rate: samples per second of the input (16000).
+        chunk_seconds: target length of the chunks that it is cut into (3).
         step_seconds: time between steps (0.5).
-        skip_late: leave out the provisional text of steps behind which another is already due
-            (False).
-        vad: cut where nobody speaks, and leave long silence out (False).
+        skip_late: skip the provisional text of a step if the next step is already due (False).
+        vad: cut where nobody speaks, and skip long silence (False).
         languages, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
             `CallOptions`; words have times in stable segments.
         provisional_words: whether words of provisional text get times, too (False); with
-            word_timestamps, at the price of an alignment a step.
+            word_timestamps, which costs one alignment for each step.
     """
 
     rate: int
@@ -133,7 +132,7 @@ class StreamOptions(TypedDict, total=False):
 
 
 class SessionOptions(TypedDict, total=False):
-    """What of `StreamOptions` is about the stream, not about its pieces."""
+    """Those `StreamOptions` that concern the stream and not its chunks."""
 
     rate: int
     chunk_seconds: float
@@ -143,7 +142,7 @@ class SessionOptions(TypedDict, total=False):
 
 
 def chunker_for(given: CallOptions, traits: InferenceDefaults) -> AudioChunker:
-    """How the recordings of a call are read; `traits` say it where the call does not.
+    """The chunker of a call; options that the call leaves out come from `traits`.
 
     Raises:
         UsageError: an option is impossible.
@@ -173,10 +172,10 @@ def _check_aligner(given: CallOptions) -> None:
 
 
 def check_call(sources: Iterable[Source], given: CallOptions) -> None:
-    """Refuse unknown options, and a single source in the place of several.
+    """Refuse unknown options, and a single source where several are expected.
 
     Raises:
-        UsageError: there is one.
+        UsageError: there is an unknown option, or a single source.
     """
     _check_names(given, CallOptions)
     pair = isinstance(sources, tuple) and len(sources) == 2
@@ -190,10 +189,10 @@ def check_call(sources: Iterable[Source], given: CallOptions) -> None:
 
 
 def stream_options(given: StreamOptions) -> tuple[SessionOptions, CallOptions]:
-    """DecodeOptions of a stream: those of its session, and those that calls have, too.
+    """The options of a stream: those of its session, and those that calls have, too.
 
     Raises:
-        UsageError: there are others.
+        UsageError: there are unknown options.
     """
     _check_names(given, StreamOptions)
     session = {name: given[name] for name in SessionOptions.__annotations__ if name in given}  # type: ignore[literal-required]
@@ -213,7 +212,7 @@ def _check_names(given: Iterable[str], known: type[CallOptions] | type[StreamOpt
 
 
 def text_options(language: str | None, context: str, given: CallOptions) -> DecodeOptions:
-    """How the pieces of a call are transcribed.
+    """The decode options of a call.
 
     Raises:
         UsageError, LanguageError: an option is impossible.
@@ -256,13 +255,13 @@ def text_options(language: str | None, context: str, given: CallOptions) -> Deco
 
 
 def supported_options(options: DecodeOptions, traits: InferenceDefaults) -> DecodeOptions:
-    """DecodeOptions as a model was trained for them.
+    """The options that a model supports.
 
-    A context is left out for a model that was trained without any, since it would turn the text
-    into something else; a warning is logged, and the transcript has it.
+    The context is removed for a model that was trained without contexts, because it would change
+    the text; a warning is logged and written into the transcript.
 
     Raises:
-        LanguageError: a language is asked that the model does not know.
+        LanguageError: the model does not know a language.
     """
     traits.check_language(options.language, *(options.languages or ()))
     if not options.context or traits.accepts_contexts:

@@ -1,9 +1,9 @@
 """Processes that read recordings ahead, while the model is busy with others.
 
 Decoding, resampling and cutting are the same as in line, in the same order, so results are
-identical. Each process reads one recording at a time and waits with its next piece until the one
-before is taken, so that little is held. A decoder that crashes or takes too much memory takes only
-its recording along.
+identical. Each process reads one recording at a time and waits with its next chunk until the one
+before is taken, so that it needs little memory. If a decoder crashes or needs too much memory, only
+its recording fails.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Prefetcher"]
 
 
 class _PrefetchProcess:
-    """A process and what it was given to read."""
+    """A process and the sources that it was given."""
 
     def __init__(self, reading: AudioChunker) -> None:
         context = multiprocessing.get_context("spawn")
@@ -41,10 +41,10 @@ class _PrefetchProcess:
         try:
             self.connection.send(source)
         except OSError:
-            return  # It has died, which is told when a piece of it is wanted.
+            return  # It has died; `take` reports that.
 
     def take(self) -> Chunk | AurisError | None:
-        """The next piece, an error, or None at a recording's end.
+        """The next chunk, an error, or None at a recording's end.
 
         Raises:
             EOFError, OSError: the process has died.
@@ -59,7 +59,7 @@ class _PrefetchProcess:
 
 
 def _serve(connection: Connection, reading: AudioChunker) -> None:
-    """What a process does: read what it is given until nobody listens any more."""
+    """The main function of a process: read sources until the connection is closed."""
     # Ctrl-C is for the program, which ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_memory(DecodeLimits().memory_bytes)
@@ -130,10 +130,10 @@ class Prefetcher:
         self._turn = (self._turn + 1) % len(self._readers)
 
     def chunks(self, source: Source) -> Iterator[Chunk]:
-        """The pieces of the source that `sources` gave last.
+        """The chunks of the source that `sources` gave last.
 
         Raises:
-            AudioError, UsageError: as of `AudioChunker.chunks`; and where its process has died.
+            AudioError, UsageError: as of `AudioChunker.chunks`, or its process has died.
         """
         _, number = self._queue.popleft()
         if number is None:
@@ -160,7 +160,7 @@ class Prefetcher:
             yield answer
 
     def _replace(self, number: int) -> None:
-        """A new process in the place of one that has died, with what that had still to read."""
+        """Replace a process that has died; the new one reads the sources that were left."""
         dead = self._readers[number]
         dead.close()
         self._readers[number] = fresh = _PrefetchProcess(self._reading)
