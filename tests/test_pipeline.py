@@ -57,7 +57,7 @@ def test_a_file_is_its_samples(qwen: AsrPipeline, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["qwen", "ctc"])
-def test_every_batch_size_says_the_same(kind: str, request: pytest.FixtureRequest) -> None:
+def test_every_batch_size_gives_the_same_text(kind: str, request: pytest.FixtureRequest) -> None:
     pipeline: AsrPipeline = request.getfixturevalue(kind)
     options: dict[str, Any] = {"chunk_seconds": 1.5}
     if kind == "qwen":
@@ -105,7 +105,7 @@ def test_silence_and_the_shortest_clip(qwen: AsrPipeline, ctc: AsrPipeline) -> N
             assert result.finish_reason in ("stop", "length")
 
 
-def test_a_cut_text_says_so(qwen: AsrPipeline) -> None:
+def test_a_cut_text_has_the_reason_length(qwen: AsrPipeline) -> None:
     result = qwen.transcribe(clip(5.0), chunk_seconds=1, max_new_tokens=1)
     assert result.finish_reason == "length"
     assert {segment.finish_reason for segment in result.segments} == {"length"}
@@ -120,7 +120,7 @@ def test_a_forced_language(qwen: AsrPipeline, ctc: AsrPipeline) -> None:
     assert ctc.transcribe(clip(1.0), "en").language in ("English", None)
 
 
-def test_a_context_is_heard(qwen: AsrPipeline) -> None:
+def test_a_context_changes_the_prompt(qwen: AsrPipeline) -> None:
     with_names, without = (
         qwen.transcribe(clip(1.0), context=text, max_new_tokens=BUDGET)
         for text in ("kitchen fox lights", "")
@@ -128,7 +128,7 @@ def test_a_context_is_heard(qwen: AsrPipeline) -> None:
     assert [s.logprobs for s in with_names.segments] != [s.logprobs for s in without.segments]
 
 
-def test_draws_are_repeatable(qwen: AsrPipeline) -> None:
+def test_sampling_is_repeatable(qwen: AsrPipeline) -> None:
     options: dict[str, Any] = {"temperature": 1.0, "max_new_tokens": BUDGET, "chunk_seconds": 1}
     first, again, other = (
         tokens(qwen.transcribe(clip(3.0), seed=seed, batch_size=size, **options))
@@ -226,7 +226,7 @@ def test_a_recording_is_read_when_its_turn_comes(qwen: AsrPipeline) -> None:
 
 
 @pytest.mark.parametrize("kind", [str, Path, bytes])
-def test_one_source_is_no_list_of_sources(qwen: AsrPipeline, kind: Any) -> None:
+def test_a_single_source_is_refused_as_a_list(qwen: AsrPipeline, kind: Any) -> None:
     source = b"RIFF" if kind is bytes else kind("a.wav")
     with pytest.raises(UsageError, match="put it into a list"):
         qwen.results(source)
@@ -265,7 +265,7 @@ def test_segments_of_a_bad_recording(qwen: AsrPipeline, tmp_path: Path) -> None:
         next(parts)
 
 
-def test_no_longer_iterating_stops_the_work(qwen: AsrPipeline) -> None:
+def test_ending_the_iteration_stops_the_work(qwen: AsrPipeline) -> None:
     seen: list[Progress] = []
     parts = qwen.segments(clip(7.0), chunk_seconds=1, max_new_tokens=2, progress=seen.append)
     next(parts)
@@ -384,14 +384,12 @@ def test_wrong_calls_are_refused_before_anything_is_read(
     "options",
     [{"context": "fox"}, {"max_new_tokens": 5}, {"temperature": 0.5}, {"language": "French"}],
 )
-def test_a_ctc_model_refuses_what_it_cannot_honour(
-    ctc: AsrPipeline, options: dict[str, Any]
-) -> None:
+def test_a_ctc_model_refuses_unsupported_options(ctc: AsrPipeline, options: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedOption):
         ctc.results(iter(()), **options)
 
 
-def test_the_ends_of_the_ranges_are_in_them(qwen: AsrPipeline) -> None:
+def test_limits_of_the_ranges_are_allowed(qwen: AsrPipeline) -> None:
     for options in ({"temperature": 100.0}, {"temperature": 1e-300}, {"seed": (1 << 63) - 1}):
         qwen.transcribe(clip(0.5), max_new_tokens=2, **options)  # type: ignore[call-overload]
 
@@ -399,7 +397,7 @@ def test_the_ends_of_the_ranges_are_in_them(qwen: AsrPipeline) -> None:
 # Clean-up of texts -------------------------------------------------------------------------------
 
 
-def test_clean_up_is_asked_for(qwen: AsrPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_up_is_optional(qwen: AsrPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qwen.recognizer.tokenizer, "decode", lambda ids: "twenty two , no !")
     options: dict[str, Any] = {"language": "en", "max_new_tokens": 3}
     assert qwen.transcribe(clip(1.0), **options).text == "twenty two , no !"

@@ -143,9 +143,7 @@ def test_an_aligner_may_be_given(qwen: AsrPipeline, aligner: ForcedAligner) -> N
 
 
 @pytest.mark.parametrize("token", [3, 10**6])
-def test_tokens_of_another_model_are_not_taken_for_the_aligners_own(
-    aligner: ForcedAligner, token: int
-) -> None:
+def test_tokens_of_another_model_are_not_used_as_units(aligner: ForcedAligner, token: int) -> None:
     text = "the quick, brown fox"
     written = Segment(0.0, 2.0, text, "English", (token,) * 4, (-0.1,) * 4, "stop")
     words = aligner.with_words(written, SPEECH[0]).words
@@ -160,7 +158,7 @@ def test_a_segment_without_speech_has_no_words(ctc: AsrPipeline) -> None:
     assert own.with_words(written, SPEECH[0]).words == ()
 
 
-def test_the_bundled_models_place_each_others_words() -> None:
+def test_the_bundled_models_align_each_others_words() -> None:
     clip = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
     for writer, placer in (("tiny", "tiny-ctc"), ("tiny-ctc", "tiny")):
         pipeline = AsrPipeline.from_pretrained(writer)
@@ -176,7 +174,7 @@ def test_the_bundled_models_place_each_others_words() -> None:
 
 
 @pytest.mark.parametrize("kind", [AlignmentError, LanguageError])
-def test_words_that_cannot_be_placed_have_no_times(kind: Any) -> None:
+def test_words_that_cannot_be_aligned_have_no_times(kind: Any) -> None:
     aligner = ForcedAligner(Refusing(kind("rule", "found", "remedy")))
     piece = Segment(3.0, 5.0, "hi, there", "English", (), (), "stop")
     assert aligner.with_words(piece, SPEECH[0]).words == (

@@ -64,7 +64,7 @@ def is_sound(words: Sequence[Word], seconds: float) -> None:
         assert word.confidence is None or 0.0 <= word.confidence <= 1.0
 
 
-def test_words_stand_where_their_units_are_heard() -> None:
+def test_words_have_the_times_of_their_units() -> None:
     language, mark, the = BYTES.encode("language; the")
     script = [None, language, language, *[None] * 4, mark, *[None] * 5, the]
     first, second = scripted(script).words(silence(2.0), "language; the", "English")
@@ -76,13 +76,13 @@ def test_words_stand_where_their_units_are_heard() -> None:
     assert first.confidence > 0.9
 
 
-def test_the_last_frame_reaches_to_the_end() -> None:
+def test_the_last_frame_ends_with_the_recording() -> None:
     (the,) = BYTES.encode(" the")
     (word,) = scripted([None] * 12 + [the]).words(silence(0.97), " the", None)
     assert (word.start, word.end) == pytest.approx((0.92, 0.97))
 
 
-def test_a_word_does_not_linger_into_the_next() -> None:
+def test_a_word_does_not_overlap_the_next() -> None:
     language, _mark, the = BYTES.encode("language; the")
     first, second = scripted([None, language, the]).words(silence(2.0), "language the", "English")
     assert first.end == second.start == pytest.approx(0.12)
@@ -96,7 +96,7 @@ def test_a_unit_of_several_characters_is_divided() -> None:
     assert [word.end for word in words] == pytest.approx([0.12, 0.20 + UNIT_TAIL_SECONDS])
 
 
-def test_a_unit_of_more_than_three_characters_places_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_of_a_unit_of_more_than_three_have_no_times(monkeypatch: pytest.MonkeyPatch) -> None:
     (unit,) = WEATHER.encode("天气")
     monkeypatch.setattr("auris.alignment.ctc.MAX_WORDS_PER_UNIT", 1)
     words = scripted([unit], WEATHER).words(silence(1.0), "天气", "Chinese")
@@ -138,7 +138,7 @@ def test_another_language() -> None:
 
 
 @given(st.text("the quick brownfx你好天气é1!'\n", max_size=40), st.floats(0.05, 3.0))
-def test_words_are_sound_whatever_the_text(text: str, seconds: float) -> None:
+def test_words_of_any_text_are_valid(text: str, seconds: float) -> None:
     samples = tone_speech(seconds)
     try:
         words = TINY.words(samples, text, None)
@@ -148,7 +148,7 @@ def test_words_are_sound_whatever_the_text(text: str, seconds: float) -> None:
     is_sound(words, len(samples) / 16000)
 
 
-def test_a_long_recording_is_heard_in_pieces() -> None:
+def test_a_long_recording_is_scored_in_chunks() -> None:
     words = TINY.words(tone_speech(41.0), "the quick brown fox jumps over the lazy dog", None)
     is_sound(words, 41.0)
 
@@ -158,7 +158,7 @@ def segment(tokens: Sequence[int], text: str) -> Segment:
     return Segment(0.0, 1.0, text, "English", tuple(tokens), logprobs, "stop")
 
 
-def test_what_the_head_wrote_is_placed_in_its_own_units() -> None:
+def test_text_of_the_head_is_aligned_in_its_own_units() -> None:
     """Letter by letter, where the vocabulary would cut the text into fewer units."""
     letters = [unit for letter in "fox" for unit in BYTES.encode(letter)]
     assert len(BYTES.encode("fox")) < 3
@@ -170,7 +170,7 @@ def test_what_the_head_wrote_is_placed_in_its_own_units() -> None:
     )
 
 
-def test_half_a_character_is_placed_by_its_text() -> None:
+def test_tokens_that_end_inside_a_character_are_aligned_by_text() -> None:
     half = BYTES.encode("é")[:1]
     assert spell_ids(BYTES, half, None) is None
     tokens = [*BYTES.encode("fox"), *half]
@@ -189,12 +189,12 @@ class TestUnitsOfSpokenText:
         assert sorted({owner for owners in spelling.unit_words for owner in owners}) == [0, 1, 2, 3]
         assert all(len(owners) == 1 for owners in spelling.unit_words)
 
-    def test_what_cannot_be_written_has_no_units(self) -> None:
+    def test_words_that_cannot_be_written_have_no_units(self) -> None:
         spelling = spell(UNITS, "the 42 你 fox", "English")
         assert spelling.words == ("the", "42", "你", "fox")
         assert {owner for owners in spelling.unit_words for owner in owners} == {0, 3}
 
-    def test_what_cannot_be_written_has_no_times(self) -> None:
+    def test_words_that_cannot_be_written_have_no_times(self) -> None:
         alignment = CtcAlignment(TorchBackend(tiny_model(CONFIG)), CONFIG, UNITS)
         first, second, third = alignment.words(tone_speech(1.0), "the 42 fox", None)
         assert second == Word("42", None, None)
@@ -214,6 +214,6 @@ class TestUnitsOfSpokenText:
 
 
 @pytest.mark.parametrize("tokenizer", [BYTES, UNITS])
-def test_nothing_is_spelled_by_no_units(tokenizer: Tokenizer) -> None:
+def test_no_units_spell_an_empty_text(tokenizer: Tokenizer) -> None:
     spelling = spell(tokenizer, "", None)
     assert (spelling.ids, spelling.words, spelling.unit_words) == ((), (), ())

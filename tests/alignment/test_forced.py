@@ -83,7 +83,7 @@ def words_of(heard: Sequence[float], seconds: float = 10.0) -> list[Word]:
     return Hearing([]).words(samples, " ".join("a" for _ in heard[::2]), None)
 
 
-def test_what_was_repaired_is_marked() -> None:
+def test_repaired_words_are_marked() -> None:
     first, second, third = words_of([0, 800, 80, 160, 240, 320])
     assert (first.start, first.end, first.repaired) == (0.0, 0.0, True)
     assert (second.start, second.end, second.repaired) == (0.08, 0.16, False)
@@ -98,13 +98,13 @@ def test_a_run_of_more_than_three_has_no_times() -> None:
     assert [(word.start, word.repaired) for word in words[:2]] == [(0.0, True), (0.04, True)]
 
 
-def test_times_beyond_the_clip_are_drawn_in() -> None:
+def test_times_beyond_the_clip_are_clipped() -> None:
     (word,) = words_of([800, 2400], seconds=1.0)
     assert (word.start, word.end, word.repaired) == (0.8, 1.0, True)
 
 
 @given(st.lists(st.integers(0, 50).map(lambda n: 80.0 * n), max_size=40), st.floats(0.1, 5.0))
-def test_words_are_sound_whatever_is_heard(heard: list[float], seconds: float) -> None:
+def test_words_of_any_marks_are_valid(heard: list[float], seconds: float) -> None:
     heard = heard[: len(heard) // 2 * 2]
     words = words_of(heard, seconds)
     assert len(words) == len(heard) // 2
@@ -115,7 +115,7 @@ class TestPieces:
     """Recordings of more than 180 s."""
 
     @pytest.mark.parametrize("seconds", [179.9, 180.0, 181.0, 300.0, 601.5, 1200.0])
-    def test_words_are_found_in_all_of_them(self, seconds: float) -> None:
+    def test_long_recordings_are_aligned_in_passes(self, seconds: float) -> None:
         count = int(seconds)
         times = [(n * seconds / count, n * seconds / count + 0.4) for n in range(count)]
         words, alignment = placed(times, seconds)
@@ -126,7 +126,7 @@ class TestPieces:
         assert (len(alignment.passes) == 1) == (seconds <= 180.0)
 
     @pytest.mark.parametrize("crowded", [0.0, 380.0])
-    def test_wrong_guesses_are_made_good(self, crowded: float) -> None:
+    def test_wrong_estimates_are_corrected(self, crowded: float) -> None:
         """All words in twenty seconds, before or after a long silence."""
         times = [(crowded + n / 10, crowded + n / 10 + 0.05) for n in range(200)]
         words, _ = placed(times, 400.0)
@@ -140,7 +140,7 @@ class TestPieces:
         st.integers(185, 400),
     )
     @example([(1.0, 1.0), (0.0, 0.0), (1.78125, 121.0), (0.0, 0.0)], 185)
-    def test_words_are_sound(self, times: list[tuple[float, float]], seconds: int) -> None:
+    def test_words_are_valid(self, times: list[tuple[float, float]], seconds: int) -> None:
         words, _ = placed(times, seconds)
         assert len(words) == len(times)
         is_sound(words, seconds)
@@ -169,7 +169,7 @@ class TestTinyModel:
         with pytest.raises(ConfigError, match="forced aligner"):
             AsrPipeline.from_pretrained(directory, device="cpu")
 
-    def test_it_places_the_words_of_a_transcript(self, directory: Path, ctc: AsrPipeline) -> None:
+    def test_it_aligns_the_words_of_a_transcript(self, directory: Path, ctc: AsrPipeline) -> None:
         aligner = ForcedAligner.from_pretrained(directory, device="cpu")
         clip = (tone_speech(3.0), 16000)
         done = ctc.transcribe(clip, word_timestamps=True, aligner=aligner)
@@ -195,6 +195,6 @@ class TestTinyModel:
             alignment.words(tone_speech(1.0), "a", None)
 
     @given(st.text("the quick你好é1!'\n", max_size=40), st.floats(0.01, 3.0))
-    def test_words_are_sound(self, text: str, seconds: float) -> None:
+    def test_words_are_valid(self, text: str, seconds: float) -> None:
         samples = tone_speech(seconds)
         is_sound(TINY.words(samples, text, None), len(samples) / 16000)

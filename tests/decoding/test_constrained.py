@@ -55,7 +55,7 @@ def tokens(steps: list[Step]) -> list[int]:
 
 @settings(max_examples=60, deadline=None)
 @given(openings, openings)
-def test_the_choice_is_that_of_scoring_everything(
+def test_the_chosen_prefix_is_that_of_exhaustive_scoring(
     backend: TorchBackend, allowed: list[Ids], kept: list[Ids]
 ) -> None:
     found = {ids: alone(backend, ids) for ids in (*allowed, *kept)}
@@ -77,7 +77,7 @@ def test_the_choice_is_that_of_scoring_everything(
             assert step.logprob == pytest.approx(float(one[step.token]), abs=1e-4)
 
 
-def test_the_normal_choice_is_kept(backend: TorchBackend) -> None:
+def test_an_allowed_greedy_prefix_is_taken(backend: TorchBackend) -> None:
     free = tokens(steps_of(backend, Request(0, PROMPT, 8)))
     own, other = tuple(free[:3]), (7, 8, 9)
     for allowed, kept in (((other, own), ()), ((other,), (own,))):
@@ -107,7 +107,7 @@ def test_choosing() -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 2, 3, 4])
-def test_the_budget_holds_inside_an_opening(budget: int) -> None:
+def test_the_budget_applies_inside_a_forced_prefix(budget: int) -> None:
     backend = FakeBackend({0: [10, 11, 12, 13]}, 60, stop=50)
     steps = steps_of(backend, Request(0, [0], budget, prefixes=((10, 11, 12),)))
     assert tokens(steps) == [10, 11, 12, 13][:budget]
@@ -115,7 +115,7 @@ def test_the_budget_holds_inside_an_opening(budget: int) -> None:
     assert all(step.prefill for step in steps[:budget])
 
 
-def test_rows_with_and_without_openings_together() -> None:
+def test_rows_with_and_without_forced_prefixes_together() -> None:
     scripts = {key: [10 + key, 20 + key, 30 + key] for key in range(4)}
     backend = FakeBackend(scripts, 40, stop=9)
     requests = [
@@ -148,6 +148,6 @@ def in_flight(shares: Sequence[float], rows: int) -> list[float]:
 
 
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.4, 1.0, 3.0]), max_size=12), st.integers(1, 5))
-def test_a_batch_holds_no_more_than_its_room(shares: list[float], rows: int) -> None:
+def test_shares_of_a_batch_add_up_to_one(shares: list[float], rows: int) -> None:
     for total in in_flight(shares, rows):
         assert total <= max([1.0, *shares]) + 1e-6

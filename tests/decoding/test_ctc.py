@@ -88,7 +88,7 @@ def collapsed(path: tuple[int, ...], blank: int) -> list[int]:
 
 
 @given(st.data(), st.integers(0, 7), st.lists(st.integers(0, 1), min_size=1, max_size=4))
-def test_the_forced_path_is_the_best_that_says_the_units(
+def test_the_forced_path_is_the_best_with_the_units(
     data: st.DataObject, frames: int, ids: list[int]
 ) -> None:
     blank = 2
@@ -116,7 +116,7 @@ def test_the_forced_path_is_the_best_that_says_the_units(
 
 
 @given(st.integers(1, 300), st.integers(0, 99))
-def test_what_the_best_path_says_is_forced_onto_it(frames: int, seed: int) -> None:
+def test_forcing_the_units_of_the_best_path_gives_that_path(frames: int, seed: int) -> None:
     """At every length, so that totals are kept and moves computed again at all of its places."""
     logits = 3 * torch.randn(frames, 5, generator=torch.Generator().manual_seed(seed))
     best = greedy(logits, blank=4)
@@ -125,6 +125,6 @@ def test_what_the_best_path_says_is_forced_onto_it(frames: int, seed: int) -> No
     )
 
 
-def test_no_units_are_said_by_any_clip() -> None:
+def test_no_units_give_an_empty_path() -> None:
     assert forced(torch.empty(0, 5), [], blank=4) == CtcPath((), (), (), ())
     assert forced(torch.zeros(3, 5), [], blank=4) == CtcPath((), (), (), ())

@@ -46,7 +46,7 @@ def test_a_draft_that_is_right_takes_few_passes() -> None:
     assert backend.passes == [[1], [1 + MAX_DRAFT_TOKENS], [3]]
 
 
-def test_a_draft_is_taken_up_again_behind_a_difference() -> None:
+def test_a_draft_goes_on_after_a_difference() -> None:
     draft = Draft([1, 2, 3, 4, 5])
     draft.take(1)
     assert draft.ahead() == (2, 3, 4, 5)
@@ -89,7 +89,7 @@ def _spoiled(steps: list[Step], noise: list[int]) -> list[int]:
     return [noise[0] if next(places) < 6 else token for token in tokens]
 
 
-def test_draws_are_the_same_with_a_draft() -> None:
+def test_samples_are_the_same_with_a_draft() -> None:
     backend = TorchBackend(tiny_model().requires_grad_(False))
     request = Request(0, [5, 7, 9], 12, Sampling(temperature=1.0, seed=3))
     one, other = (

@@ -74,7 +74,7 @@ def alone(seed: int) -> dict[int, Said]:
     return {key: say(seed, 1, "math", [key])[key] for key in range(len(CLIPS))}
 
 
-def test_the_texts_are_worth_comparing() -> None:
+def test_the_compared_texts_are_long_and_different() -> None:
     texts = [said.tokens for said in alone(1).values()]
     assert len({tuple(text) for text in texts}) > 5
     assert len({token for text in texts for token in text}) > 15
@@ -82,7 +82,7 @@ def test_the_texts_are_worth_comparing() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("kernel", get_args(Kernel))
-def test_every_batch_and_kernel_says_the_same(seed: int, kernel: Kernel) -> None:
+def test_every_batch_and_kernel_gives_the_same_text(seed: int, kernel: Kernel) -> None:
     ties = Ties()
     for rows in (1, 2, 3, 7):
         for key, said in say(seed, rows, kernel).items():
@@ -104,7 +104,7 @@ def test_the_order_of_requests_does_not_matter() -> None:
     assert ties.count <= 1
 
 
-def test_draws_do_not_depend_on_neighbours() -> None:
+def test_samples_do_not_depend_on_the_batch() -> None:
     """The same seed draws the same tokens in any batch; rounding may move a draw very rarely."""
     sampling = Sampling(temperature=1.0, seed=11)
     single, batch = say(1, 1, sampling=sampling), say(1, 4, sampling=sampling)

@@ -66,7 +66,7 @@ scripts = st.lists(st.lists(st.integers(0, 39), max_size=12), max_size=9)
 
 @settings(max_examples=300, deadline=None)
 @given(scripts, st.integers(1, 5), st.data())
-def test_every_batch_says_what_each_request_says_alone(
+def test_every_batch_gives_the_text_of_each_request_alone(
     scripts: list[list[int]], rows: int, data: st.DataObject
 ) -> None:
     budgets = data.draw(st.lists(st.integers(1, 13), min_size=len(scripts), max_size=len(scripts)))
@@ -121,7 +121,7 @@ def test_requests_are_prepared_only_when_a_row_is_free() -> None:
     ]
 
 
-def test_the_source_is_asked_once_more_and_then_left_alone() -> None:
+def test_an_exhausted_source_is_not_read_again() -> None:
     asked = 0
 
     class Source:
@@ -169,7 +169,7 @@ def test_no_rows_is_an_error_and_not_an_empty_result() -> None:
         list(decode(backend_of([[5]]), requests_of([9]), {STOP}, rows=0))
 
 
-def test_whoever_stops_iterating_stops_the_work() -> None:
+def test_ending_the_iteration_ends_the_work() -> None:
     closed = []
 
     def source() -> Iterator[Request]:
@@ -200,7 +200,7 @@ def test_an_error_in_the_source_reaches_the_caller() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-def test_probes_are_answered_at_their_place_and_nowhere_else(rows: int) -> None:
+def test_probes_are_computed_only_at_their_position(rows: int) -> None:
     scripts = [[5, 6, 7, 8], [9], [6, 6, 6]]
     probes = [Probe(2, (7,)), Probe(3, (1,)), None]
     requests = [
@@ -232,7 +232,7 @@ def test_a_request_joins_a_batch_that_is_active() -> None:
 
 
 @given(leaving=st.sets(st.integers(0, 3)), after=st.integers(1, 5))
-def test_who_is_cancelled_leaves_and_nobody_else_notices(leaving: set[int], after: int) -> None:
+def test_a_cancelled_request_does_not_change_the_others(leaving: set[int], after: int) -> None:
     scripts = [[10 + key, 20 + key, 30 + key, 40 + key, 50 + key, STOP] for key in range(4)]
     taken = 0
 

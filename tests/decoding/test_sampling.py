@@ -32,7 +32,7 @@ def test_greedy_takes_the_best_and_reports_it(seed: int, rows: int, vocab: int) 
         assert choice.margin == pytest.approx(float(ranked[0] - ranked[1]), abs=1e-6)
 
 
-def test_logprob_of_a_drawn_token_is_its_own_at_temperature_one() -> None:
+def test_the_logprob_of_a_sampled_token_is_that_at_temperature_one() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     exact = torch.log_softmax(logits.double(), -1)[0]
     sampling = Sampling(temperature=3.0, seed=5)
@@ -46,7 +46,7 @@ def test_logprob_of_a_drawn_token_is_its_own_at_temperature_one() -> None:
     assert len(seen) > 1
 
 
-def test_the_same_seed_draws_the_same_whatever_the_neighbours() -> None:
+def test_the_same_seed_samples_the_same_in_any_batch() -> None:
     logits = torch.randn(6, 30, generator=torch.Generator().manual_seed(1))
     alone = Sampling(1.3, seed=7)
     wanted = [draws(logits[row][None], alone, 5) for row in range(6)]
@@ -61,7 +61,7 @@ def test_the_same_seed_draws_the_same_whatever_the_neighbours() -> None:
         assert choice.token == (wanted[row][0] if row % 2 else int(logits[row].argmax()))
 
 
-def test_other_seeds_draw_otherwise() -> None:
+def test_other_seeds_sample_other_tokens() -> None:
     logits = torch.zeros(1, 1000)
     assert draws(logits, Sampling(1.0, 1), 4) != draws(logits, Sampling(1.0, 2), 4)
 
@@ -83,14 +83,14 @@ def test_a_tiny_temperature_is_the_best_token(temperature: float) -> None:
     assert draws(logits, Sampling(temperature, 0), 20) == [1] * 20
 
 
-def test_temperature_zero_needs_no_chance() -> None:
+def test_temperature_zero_needs_no_generator() -> None:
     assert GREEDY.generator() is None
     assert Sampling(0.0, seed=9).generator() is None
     assert Sampling(0.1).generator() is not None
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_scores_that_are_no_numbers_are_told_by_their_logprob(bad: float) -> None:
+def test_the_logprob_of_nan_scores_is_nan(bad: float) -> None:
     logits = torch.full((2, 4), bad)
     logits[1] = torch.arange(4.0)
     sampling = Sampling(0.5)
@@ -100,7 +100,7 @@ def test_scores_that_are_no_numbers_are_told_by_their_logprob(bad: float) -> Non
 
 
 @given(st.integers(0, 10_000), st.sets(st.integers(0, 19), min_size=1))
-def test_the_chance_of_some_tokens_is_the_sum_of_theirs(seed: int, ids: set[int]) -> None:
+def test_the_probability_of_several_tokens_is_their_sum(seed: int, ids: set[int]) -> None:
     logits = 5 * torch.randn(20, generator=torch.Generator().manual_seed(seed))
     exact = torch.softmax(logits.double(), -1)[sorted(ids)].sum()
     found = ids_logprob(logits, tuple(sorted(ids)))

@@ -57,9 +57,7 @@ def opened(key: int) -> list[Step]:
 
 @settings(max_examples=20)
 @given(st.integers(0, 10_000), st.lists(st.booleans(), min_size=4, max_size=4))
-def test_texts_that_may_not_begin_freely_begin_as_without_a_draft(
-    seed: int, free: list[bool]
-) -> None:
+def test_forced_prefixes_are_the_same_with_a_draft(seed: int, free: list[bool]) -> None:
     """Beside others that may; drafts are right, wrong inside the beginning, or wrong behind it."""
     chance, runner, ties = random.Random(seed), backend(), Ties()
     store = runner.new_cache(4, 8)
@@ -135,7 +133,7 @@ def test_a_good_draft_is_one_pass() -> None:
     assert fake.passes == [[6]]
 
 
-def test_a_draft_counts_up_to_its_first_fault() -> None:
+def test_a_draft_is_accepted_up_to_its_first_error() -> None:
     fake = FakeBackend({7: [4, 5, 6]}, vocab=12, stop=0)
     cache = fake.new_cache(2, 16)
     fake.admit(cache, 2)

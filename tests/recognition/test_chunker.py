@@ -1,4 +1,4 @@
-"""Channels apart: the same pieces as of each channel alone, in the order of time, with names."""
+"""Channels apart: the same chunks as of each channel alone, in the order of time, with names."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def call(seconds: float = 6.0, channels: int = 2) -> np.ndarray:
 
 
 @given(st.floats(0.1, 9.0), st.integers(1, 3), st.floats(1.0, 4.0), st.sampled_from([0.0, 0.05]))
-def test_pieces_are_those_of_each_channel(
+def test_split_channels_give_the_chunks_of_each_channel(
     seconds: float, channels: int, chunk: float, start: float
 ) -> None:
     rows = call(seconds, channels)
     both = list(AudioChunker(chunk, start, channels="split").chunks((rows, RATE)))
-    assert [piece.start for piece in both] == sorted(piece.start for piece in both)
+    assert [chunk.start for chunk in both] == sorted(chunk.start for chunk in both)
     for number, row in enumerate(rows):
         alone = list(AudioChunker(chunk, start).chunks((row, RATE)))
-        own = [piece for piece in both if piece.speaker == f"channel {number + 1}"]
-        assert [piece.start for piece in own] == [piece.start for piece in alone]
+        own = [chunk for chunk in both if chunk.speaker == f"channel {number + 1}"]
+        assert [chunk.start for chunk in own] == [chunk.start for chunk in alone]
         for mine, wanted in zip(own, alone, strict=True):
             np.testing.assert_array_equal(mine.samples, wanted.samples)
-    assert len({piece.speaker for piece in both}) == channels
+    assert len({chunk.speaker for chunk in both}) == channels
 
 
-def test_reading_does_not_run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a long call no more is held than about a piece of each channel."""
+def test_chunks_are_read_only_when_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long call no more is held than about a chunk of each channel."""
     asked = 0
 
     def blocks(*_: Any, **__: Any) -> Iterator[np.ndarray]:
@@ -51,8 +51,8 @@ def test_reading_does_not_run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("auris.recognition.chunker.stream", blocks)
     taken = 0
-    for piece in AudioChunker(10.0, channels="split").chunks(b""):
-        taken = max(taken, piece.start // RATE)
+    for chunk in AudioChunker(10.0, channels="split").chunks(b""):
+        taken = max(taken, chunk.start // RATE)
         assert asked <= taken + 3 * 15
     assert taken > 550
 
@@ -68,27 +68,29 @@ def test_reading_does_not_run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, "apart", "'apart'"),
     ],
 )
-def test_speakers_and_channels_that_make_no_sense(speakers: Any, channels: Any, found: str) -> None:
+def test_impossible_speakers_and_channels_are_refused(
+    speakers: Any, channels: Any, found: str
+) -> None:
     with pytest.raises(UsageError, match=found):
         AudioChunker(channels=channels, speakers=speakers)
 
 
 @pytest.mark.parametrize("speakers", [["a"], ["a", "b", "c"], []])
-def test_another_number_of_speakers(speakers: Sequence[str]) -> None:
+def test_a_wrong_number_of_speakers_is_refused(speakers: Sequence[str]) -> None:
     reading = AudioChunker(channels="split", speakers=speakers)
     with pytest.raises(UsageError, match=f"{len(speakers)} are named for 2"):
         list(reading.chunks((call(1.0), RATE)))
 
 
-def test_nothing_in_a_call() -> None:
+def test_a_silent_recording_with_split_channels() -> None:
     with pytest.raises(EmptyAudio):
         list(AudioChunker(channels="split").chunks((np.zeros((2, 0), np.float32), RATE)))
 
 
 def test_chunks_of_a_mix_have_no_speaker() -> None:
-    (piece,) = AudioChunker().chunks((call(1.0), RATE))
-    assert isinstance(piece, Chunk)
-    assert piece.speaker is None
+    (chunk,) = AudioChunker().chunks((call(1.0), RATE))
+    assert isinstance(chunk, Chunk)
+    assert chunk.speaker is None
 
 
 # Whole pipelines ---------------------------------------------------------------------------------

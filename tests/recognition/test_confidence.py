@@ -55,7 +55,7 @@ def confidence_of(result: DecodeResult, calibration: Calibration | None = None) 
 
 @given(st.text(st.sampled_from("ab c,.'é你好 😀"), max_size=30))
 @settings(deadline=None)
-def test_words_know_the_tokens_that_write_them(text: str) -> None:
+def test_scored_words_have_the_tokens_that_write_them(text: str) -> None:
     ids = [*HEAD, *TOKENIZER.encode(text)]
     shown = parse_reply(TOKENIZER.decode(ids)).text
     for word in scored_words(TOKENIZER, ids, shown):
@@ -90,7 +90,7 @@ def test_without_calibration_probabilities_are_the_models() -> None:
     assert not found.no_speech
 
 
-def test_a_calibration_maps_what_writes_words_and_leaves_the_rest() -> None:
+def test_a_calibration_maps_only_tokens_that_write_words() -> None:
     ids = [*HEAD, *TOKENIZER.encode("fox")]
     logprobs = [math.log(0.9)] * len(HEAD) + [math.log(0.6)] * (len(ids) - len(HEAD))
     found = confidence_of(result_of(ids, logprobs), FITTED)
@@ -111,7 +111,7 @@ def test_a_calibration_maps_what_writes_words_and_leaves_the_rest() -> None:
         (None, "stop", None, False),
     ],
 )
-def test_the_decision(
+def test_no_speech_follows_the_threshold(
     silence: float | None, reason: FinishReason, calibration: Calibration | None, suppressed: bool
 ) -> None:
     ids = [*HEAD, *TOKENIZER.encode("fox")]
@@ -128,7 +128,7 @@ def test_the_decision(
 
 @pytest.mark.parametrize("calibration", [None, FITTED])
 @pytest.mark.parametrize(("reason", "said"), [("stop", True), ("cancelled", False)])
-def test_an_empty_text_says_that_nothing_was_said(
+def test_an_empty_text_is_no_speech(
     reason: FinishReason, said: bool, calibration: Calibration | None
 ) -> None:
     ids = [*TOKENIZER.encode("language None"), TOKENIZER.id(TEXT_TAG)]
@@ -137,6 +137,6 @@ def test_an_empty_text_says_that_nothing_was_said(
 
 
 @given(st.lists(st.floats(-1e4, 0.0), min_size=1, max_size=9), st.floats(-1e4, 0.0))
-def test_features_are_finite(logprobs: list[float], piece: float) -> None:
-    features = (*word_features(logprobs, piece), *silence_features(piece, logprobs[0]))
+def test_features_are_finite(logprobs: list[float], chunk: float) -> None:
+    features = (*word_features(logprobs, chunk), *silence_features(chunk, logprobs[0]))
     assert all(math.isfinite(value) for value in features)

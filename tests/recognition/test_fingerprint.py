@@ -120,7 +120,7 @@ def test_new_weights_in_the_same_folder_change_it(tmp_path: Path) -> None:
     assert model_digest(directory) != before
 
 
-def test_it_is_of_the_content_not_of_the_place(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_content_and_not_on_the_path(tmp_path: Path) -> None:
     directory = write_tiny(tmp_path / "model", seed=1)
     copy = shutil.copytree(directory, tmp_path / "copy", copy_function=shutil.copyfile)
     (copy / "README.md").write_text("about the model")

@@ -19,14 +19,14 @@ def tiny() -> AsrPipeline:
     return AsrPipeline.from_pretrained("tiny", device="cpu", dtype="float32")
 
 
-def test_chances_of_all_languages(qwen: AsrPipeline) -> None:
+def test_language_probabilities_add_up_to_one(qwen: AsrPipeline) -> None:
     chances = qwen.detect_language(clip(3.0))
     assert {name for name, _ in chances} == {*LANGUAGES.values(), None}
     assert math.fsum(chance for _, chance in chances) == pytest.approx(1.0)
     assert [c for _, c in chances] == sorted((c for _, c in chances), reverse=True)
 
 
-def test_only_the_beginning_is_heard(qwen: AsrPipeline) -> None:
+def test_only_the_given_span_is_used(qwen: AsrPipeline) -> None:
     sound = np.concatenate([clip(30.0)[0], clip(5.0)[0]])
     whole, first = qwen.detect_language((sound, RATE)), qwen.detect_language(clip(30.0))
     assert whole == first
@@ -43,7 +43,7 @@ def test_a_model_without_a_decoder(ctc_directory: Path) -> None:
         ctc.transcribe(clip(1.0), languages=["de"])
 
 
-def test_nothing_to_hear(qwen: AsrPipeline) -> None:
+def test_language_of_an_empty_recording(qwen: AsrPipeline) -> None:
     with pytest.raises(EmptyAudio):
         qwen.detect_language((np.zeros(0, np.float32), RATE))
 
@@ -64,7 +64,7 @@ def test_silence_is_still_no_speech(tiny: AsrPipeline) -> None:
     assert tiny.transcribe(quiet, languages=["en"]).language is None
 
 
-def test_pieces_may_differ(qwen: AsrPipeline) -> None:
+def test_chunks_may_have_different_languages(qwen: AsrPipeline) -> None:
     sound = clip(6.0)
     for names in (["fr"], ["German", "fr"]):
         done = qwen.transcribe(
@@ -75,12 +75,12 @@ def test_pieces_may_differ(qwen: AsrPipeline) -> None:
 
 
 @pytest.mark.parametrize("languages", [[], ["auto"], ["en", ""]])
-def test_lists_that_make_no_sense(qwen: AsrPipeline, languages: list[str]) -> None:
+def test_impossible_language_lists_are_refused(qwen: AsrPipeline, languages: list[str]) -> None:
     with pytest.raises(UsageError, match="languages has to list"):
         qwen.transcribe(clip(1.0), languages=languages)
 
 
-def test_languages_that_are_none(qwen: AsrPipeline) -> None:
+def test_unknown_languages_are_refused(qwen: AsrPipeline) -> None:
     with pytest.raises(LanguageError, match="klingon"):
         qwen.transcribe(clip(1.0), languages=["en", "klingon"])
     with pytest.raises(UsageError, match="both were asked"):
@@ -88,7 +88,7 @@ def test_languages_that_are_none(qwen: AsrPipeline) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, math.inf, math.nan, "many"])
-def test_batches_of_no_length(qwen: AsrPipeline, seconds: object) -> None:
+def test_impossible_batch_seconds_are_refused(qwen: AsrPipeline, seconds: object) -> None:
     with pytest.raises(UsageError, match="batch_seconds"):
         qwen.transcribe(clip(1.0), batch_seconds=seconds)  # type: ignore[call-overload]
 

@@ -26,7 +26,7 @@ from tests.tiny_models import ctc_config, qwen_config, write_tiny
 
 
 @pytest.mark.parametrize("layout", ["published", "hf", "native"])
-def test_every_layout_says_the_same(layout: Any, qwen: AsrPipeline, tmp_path: Path) -> None:
+def test_every_layout_gives_the_same_text(layout: Any, qwen: AsrPipeline, tmp_path: Path) -> None:
     directory = write_tiny(tmp_path / "m", layout, seed=1, shard_bytes=100_000)
     pipeline = AsrPipeline.from_pretrained(str(directory), copy=True)
     ours = pipeline.transcribe(clip(2.0), max_new_tokens=BUDGET)
@@ -70,7 +70,9 @@ def test_impossible_machines_are_refused(
 
 
 @pytest.mark.parametrize("kernel", ["auto", "flash", "efficient", "math"])
-def test_every_kernel_says_the_same(qwen: AsrPipeline, qwen_directory: Path, kernel: Any) -> None:
+def test_every_kernel_gives_the_same_text(
+    qwen: AsrPipeline, qwen_directory: Path, kernel: Any
+) -> None:
     pipeline = AsrPipeline.from_pretrained(qwen_directory, device="cpu", kernel=kernel)
     wanted = qwen.transcribe(clip(3.0), max_new_tokens=BUDGET)
     assert tokens(pipeline.transcribe(clip(3.0), max_new_tokens=BUDGET)) == tokens(wanted)
@@ -126,7 +128,7 @@ def test_threads_are_set(qwen_directory: Path) -> None:
         ("generation_config.json", "{", CheckpointError),
     ],
 )
-def test_directories_that_are_no_checkpoint(
+def test_directories_without_a_checkpoint_are_refused(
     tmp_path: Path, name: str, content: str | None, kind: type[AurisError]
 ) -> None:
     directory = write_tiny(tmp_path / "m")
@@ -138,7 +140,7 @@ def test_directories_that_are_no_checkpoint(
 
 
 @pytest.mark.parametrize("name", ["en", "english", "Klingon"])
-def test_languages_of_traits_are_names_that_can_be_asked(tmp_path: Path, name: str) -> None:
+def test_languages_of_traits_have_to_be_known_names(tmp_path: Path, name: str) -> None:
     directory = write_tiny(tmp_path / "m")
     (directory / "traits.json").write_text(json.dumps({"languages": ["German", name]}))
     with pytest.raises(ConfigError, match=f"have to be English names.* has '{name}'"):

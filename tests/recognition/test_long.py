@@ -1,4 +1,4 @@
-"""Long recordings: no word is lost at a cut, and memory follows the piece, not the recording."""
+"""Long recordings: no word is lost at a cut, and memory follows the chunk, not the recording."""
 
 from __future__ import annotations
 
@@ -109,16 +109,16 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path, channels: Any, 
     assert peaks[2] < peaks[1] + 300_000
 
 
-def test_channels_that_differ_are_not_held_back(tmp_path: Path) -> None:
+def test_different_channels_do_not_delay_each_other(tmp_path: Path) -> None:
     """One channel is silent for long, while the other is full of words."""
     voice = np.concatenate([spoken(list(range(1, 41)), [0.5])] * 8)
     both = np.stack([voice, np.zeros_like(voice)])
     reading = AudioChunker(5.0, channels="split", vad=True)
     given = [chunk.start / RATE for chunk in reading.chunks((both, RATE))]
     assert given == sorted(given)
-    pieces = reading.chunks((both, RATE))
+    chunks = reading.chunks((both, RATE))
     tracemalloc.start()
-    for _ in pieces:
+    for _ in chunks:
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -126,7 +126,7 @@ def test_channels_that_differ_are_not_held_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word_timestamps", [False, True])
-def test_nothing_stays_of_files_that_are_done(
+def test_finished_files_are_released(
     ctc_directory: Path, tmp_path: Path, word_timestamps: bool
 ) -> None:
     pipeline = AsrPipeline.from_pretrained(ctc_directory, device="cpu")
@@ -141,7 +141,7 @@ def test_nothing_stays_of_files_that_are_done(
 
 
 def test_arrays_are_not_kept(qwen: AsrPipeline) -> None:
-    """A piece's samples are gone once its segment is there."""
+    """A chunk's samples are gone once its segment is there."""
     list(qwen.segments(clip(4.0), chunk_seconds=1.0, max_new_tokens=2))
     gc.collect()
     held = [o for o in gc.get_objects() if isinstance(o, np.ndarray) and o.size >= RATE // 2]
@@ -154,7 +154,7 @@ def test_arrays_are_not_kept(qwen: AsrPipeline) -> None:
 
 
 @pytest.mark.parametrize("vad", [False, True])
-def test_neighbours_meet_to_the_last_bit(qwen: AsrPipeline, vad: bool) -> None:
+def test_segments_meet_exactly(qwen: AsrPipeline, vad: bool) -> None:
     rng = np.random.default_rng(5)
     noise = 0.1 * rng.standard_normal(round(64.2 * RATE)).astype(np.float32)
     noise[20 * RATE : 30 * RATE + 77] = 0.0

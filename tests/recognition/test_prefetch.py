@@ -1,4 +1,4 @@
-"""Recordings read in other processes: the same pieces, errors of their own, and crashes."""
+"""Recordings read in other processes: the same chunks, errors of their own, and crashes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read(ahead: Prefetcher, sources: list[Source]) -> list[list[Chunk] | str]:
     return found
 
 
-def test_pieces_and_errors_are_the_same(files: list[str]) -> None:
+def test_prefetched_chunks_and_errors_are_those_of_the_chunker(files: list[str]) -> None:
     sources: list[Source] = [*files, Path(files[0]), (tone_speech(2.0), RATE)]
     sources += [io.BytesIO(Path(files[1]).read_bytes())]
     reading = AudioChunker(chunk_seconds=1.0, vad=True)
@@ -66,7 +66,7 @@ def test_pieces_and_errors_are_the_same(files: list[str]) -> None:
             assert np.array_equal(mine.samples, other.samples)  # type: ignore[union-attr]
 
 
-def test_a_process_that_dies_takes_only_its_recording_along(files: list[str]) -> None:
+def test_a_process_that_dies_fails_only_its_recording(files: list[str]) -> None:
     names = [files[number] for number in (0, 1, 3, 4)]
     with Prefetcher(AudioChunker(), 1) as ahead:
         sources = ahead.sources(names)
@@ -77,10 +77,10 @@ def test_a_process_that_dies_takes_only_its_recording_along(files: list[str]) ->
         with pytest.raises(UnreadableAudio, match=r"the process that read .*0\.wav' died"):
             list(ahead.chunks(names[0]))
         rest = [list(ahead.chunks(source)) for source in sources]
-    assert [len(pieces) for pieces in rest] == [1, 1, 1]
+    assert [len(chunks) for chunks in rest] == [1, 1, 1]
 
 
-def test_processes_end_when_nobody_listens(files: list[str]) -> None:
+def test_processes_end_with_their_connection(files: list[str]) -> None:
     ahead = Prefetcher(AudioChunker(), 2)
     next(ahead.sources(list(files)))
     processes = [reader.process for reader in ahead._readers]

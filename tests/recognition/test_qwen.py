@@ -54,7 +54,7 @@ def reply(language: str, text: str) -> list[int]:
     return [*TOKENIZER.encode(f"language {language}"), TAG, *TOKENIZER.encode(text)]
 
 
-def piece(
+def chunk_request(
     key: int = 0, seconds: float = 1.0, start: float = 0.0, **options: object
 ) -> ChunkRequest:
     chunk = Chunk(round(start * RATE), tone_speech(seconds, key))
@@ -66,15 +66,15 @@ def recognizer(scripts: Sequence[Sequence[int]]) -> QwenRecognizer:
 
 
 def run(
-    scripts: Sequence[Sequence[int]], pieces: Iterable[ChunkRequest], rows: int = 1
+    scripts: Sequence[Sequence[int]], requests: Iterable[ChunkRequest], rows: int = 1
 ) -> list[Segment]:
-    done = list(recognize(recognizer(scripts), pieces, rows))
+    done = list(recognize(recognizer(scripts), requests, rows))
     return [one.segment for one in sorted(done, key=lambda one: one.key)]
 
 
 def test_a_reply_becomes_a_segment() -> None:
     script = reply("English", "turn on the lights")
-    (segment,) = run([script], [piece(seconds=2.5, start=7.25)])
+    (segment,) = run([script], [chunk_request(seconds=2.5, start=7.25)])
     assert (segment.text, segment.language) == ("turn on the lights", "English")
     assert (segment.start, segment.end) == (7.25, 9.75)
     assert segment.tokens == tuple(script)
@@ -82,9 +82,9 @@ def test_a_reply_becomes_a_segment() -> None:
     assert segment.finish_reason == "stop"
 
 
-def test_a_forced_language_opens_the_reply() -> None:
+def test_a_forced_language_begins_the_reply() -> None:
     runner = recognizer([TOKENIZER.encode("guten tag")])
-    (done,) = recognize(runner, [piece(language="German", context="fox")], 1)
+    (done,) = recognize(runner, [chunk_request(language="German", context="fox")], 1)
     assert (done.segment.text, done.segment.language) == ("guten tag", "German")
     (prompt,) = runner.backend.prompts  # type: ignore[attr-defined]
     assert prompt[-1] == TAG
@@ -93,39 +93,39 @@ def test_a_forced_language_opens_the_reply() -> None:
 
 
 def test_no_speech() -> None:
-    (segment,) = run([reply("None", "")], [piece()])
+    (segment,) = run([reply("None", "")], [chunk_request()])
     assert (segment.text, segment.language, segment.finish_reason) == ("", None, "stop")
     assert segment.tokens
 
 
-def test_a_model_that_says_nothing_at_all() -> None:
-    (segment,) = run([[]], [piece()])
+def test_a_reply_without_tokens() -> None:
+    (segment,) = run([[]], [chunk_request()])
     assert (segment.text, segment.language, segment.tokens) == ("", None, ())
     assert segment.avg_logprob is None
 
 
 def test_repeats_are_collapsed_in_the_text_and_kept_in_the_tokens() -> None:
-    (segment,) = run([reply("English", "ha" * 20)], [piece(max_new_tokens=500)])
+    (segment,) = run([reply("English", "ha" * 20)], [chunk_request(max_new_tokens=500)])
     assert (segment.text, segment.finish_reason) == ("ha", "stop")
     assert TOKENIZER.decode(segment.tokens).endswith("ha" * 20)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 3.0, 10.0])
-def test_the_usual_budget_follows_the_length(seconds: float) -> None:
+def test_the_default_budget_follows_the_length(seconds: float) -> None:
     chatter = [60 + n * n % 97 for n in range(1000)]
-    (segment,) = run([chatter, [65], [66]], [piece(seconds=seconds)])
+    (segment,) = run([chatter, [65], [66]], [chunk_request(seconds=seconds)])
     tokens = segment.retries[0].tokens if segment.retries else segment.tokens
     assert len(tokens) == 64 + int(16 * seconds)
     assert segment.finish_reason == ("stop" if segment.retries else "length")
     assert bool(segment.retries) == (seconds > 4)
 
 
-def test_a_loop_ends_at_once_and_its_piece_is_decoded_in_halves() -> None:
+def test_a_loop_ends_at_once_and_its_chunk_is_decoded_in_halves() -> None:
     """The repeats cost 64 tokens, not the budget; other rows go on; the parts make the segment."""
     loop = reply("English", "well then ") + TOKENIZER.encode("stop ") * 99
     scripts = [loop, reply("English", "beside"), reply("English", "well"), reply("English", "then")]
     runner = recognizer(scripts)
-    done = list(recognize(runner, [piece(0, 8.0, start=3.0), piece(1)], 2))
+    done = list(recognize(runner, [chunk_request(0, 8.0, start=3.0), chunk_request(1)], 2))
     beside, halved = (one.segment for one in sorted(done, key=lambda one: -one.key))
     assert (beside.text, beside.retries) == ("beside", ())
     assert (halved.text, halved.finish_reason, halved.language) == ("well then", "stop", "English")
@@ -138,9 +138,9 @@ def test_a_loop_ends_at_once_and_its_piece_is_decoded_in_halves() -> None:
     assert [word for word, _ in halved.word_confidences] == ["well", "then"]
 
 
-def test_what_loops_in_its_smallest_parts_keeps_one_of_the_repeats() -> None:
+def test_a_loop_in_the_smallest_parts_keeps_one_repeat() -> None:
     loop = reply("English", "ab") + TOKENIZER.encode("no ") * 99
-    (segment,) = run([loop] * 99, [piece(seconds=30.0)])
+    (segment,) = run([loop] * 99, [chunk_request(seconds=30.0)])
     assert segment.finish_reason == "loop"
     # Every retry stands for two parts in the place of one.
     parts = 1 + len(segment.retries)
@@ -150,8 +150,8 @@ def test_what_loops_in_its_smallest_parts_keeps_one_of_the_repeats() -> None:
     assert (segment.start, segment.end) == (0.0, 30.0)
 
 
-def test_a_chosen_budget_is_a_wish() -> None:
-    (segment,) = run([[60 + n for n in range(40)]], [piece(seconds=20.0, max_new_tokens=9)])
+def test_a_chosen_budget_causes_no_fallback() -> None:
+    (segment,) = run([[60 + n for n in range(40)]], [chunk_request(seconds=20.0, max_new_tokens=9)])
     assert (segment.finish_reason, len(segment.tokens)) == ("length", 9)
     assert segment.retries == ()
 
@@ -159,10 +159,10 @@ def test_a_chosen_budget_is_a_wish() -> None:
 CONTEXT = "names to expect are Angstrom, Bohr and Celsius"
 
 
-def test_context_that_leaked_is_decoded_without_it() -> None:
+def test_a_chunk_with_leaked_context_is_decoded_without_it() -> None:
     leak = reply("English", "names to expect are angstrom bohr")
     runner = recognizer([leak, reply("English", "what was said")])
-    (done,) = recognize(runner, [piece(context=CONTEXT)], 1)
+    (done,) = recognize(runner, [chunk_request(context=CONTEXT)], 1)
     assert done.segment.text == "what was said"
     (retry,) = done.segment.retries
     assert (retry.cause, retry.tokens) == ("context", tuple(leak))
@@ -171,13 +171,13 @@ def test_context_that_leaked_is_decoded_without_it() -> None:
     assert "Celsius" not in second
 
 
-def test_context_that_was_said_stays() -> None:
+def test_spoken_context_stays() -> None:
     said = reply("English", "names to expect are angstrom bohr")
     heard = reply("English", "names to expect are angstrum bore")
-    (segment,) = run([said, heard], [piece(context=CONTEXT)])
+    (segment,) = run([said, heard], [chunk_request(context=CONTEXT)])
     assert segment.text == "names to expect are angstrom bohr"
     assert segment.retries == ()
-    (name,) = run([reply("English", "angstrom bohr and")], [piece(context=CONTEXT)])
+    (name,) = run([reply("English", "angstrom bohr and")], [chunk_request(context=CONTEXT)])
     assert name.text == "angstrom bohr and"
 
 
@@ -195,7 +195,7 @@ SCRIPTS = {
 def test_final_gives_the_segment_of_a_batch(case: str) -> None:
     """Also where whoever decoded it did not look for loops, and asked for no probability."""
     scripts = SCRIPTS[case]
-    source = piece(seconds=9.0, context=CONTEXT)
+    source = chunk_request(seconds=9.0, context=CONTEXT)
     (whole,) = recognize(recognizer(scripts), [source], 1)
     first = scripts[0][: 64 + 16 * 9]
     full = len(first) < len(scripts[0])
@@ -210,7 +210,7 @@ def test_final_gives_the_segment_of_a_batch(case: str) -> None:
 
 
 def test_final_computes_a_missing_silence_logprob() -> None:
-    source = piece()
+    source = chunk_request()
     model = TorchBackend(tiny_model(qwen_config(), seed=3))
     runner = QwenRecognizer(model, qwen_config(), TOKENIZER)
     for one in (source, replace(source, options=DecodeOptions(language="English"))):
@@ -233,46 +233,48 @@ def test_cancelled_during_a_retry() -> None:
             return super().embed(ids, states)
 
     runner = QwenRecognizer(Stopping([loop] * 3), qwen_config(), TOKENIZER)
-    done += recognize(runner, [piece(seconds=8.0)], 1, lambda: stop[0])
+    done += recognize(runner, [chunk_request(seconds=8.0)], 1, lambda: stop[0])
     (one,) = done
     assert (one.segment.text, one.segment.finish_reason) == ("so no", "cancelled")
     assert one.segment.retries == ()
 
 
-def test_the_budget_is_told_from_the_end() -> None:
+def test_a_text_that_ends_at_its_budget_is_not_cut() -> None:
     scripts = [[65] * 6, [65] * 7]
-    exact, cut = run(scripts, [piece(0, max_new_tokens=6), piece(1, max_new_tokens=6)])
+    exact, cut = run(
+        scripts, [chunk_request(0, max_new_tokens=6), chunk_request(1, max_new_tokens=6)]
+    )
     assert (exact.finish_reason, cut.finish_reason) == ("stop", "length")
     assert exact.tokens == cut.tokens == (65,) * 6
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 8])
-def test_pieces_keep_their_results_in_any_batch(rows: int) -> None:
+def test_results_do_not_depend_on_the_batch(rows: int) -> None:
     texts = ["one", "", "three three", "the quick brown fox", "five"]
     scripts = [reply("English", text) for text in texts]
-    segments = run(scripts, [piece(key, start=key) for key in range(5)], rows)
+    segments = run(scripts, [chunk_request(key, start=key) for key in range(5)], rows)
     assert [segment.text for segment in segments] == texts
     assert [segment.start for segment in segments] == [0, 1, 2, 3, 4]
 
 
-def test_work_is_booked_to_its_stage() -> None:
-    (done,) = recognize(recognizer([[65]]), [piece()], 1)
+def test_timings_are_added_to_their_stage() -> None:
+    (done,) = recognize(recognizer([[65]]), [chunk_request()], 1)
     assert set(done.timings) == {"mel", "encode", "prefill", "decode"}
     assert all(seconds >= 0 for seconds in done.timings.values())
 
 
-def test_cancelled_pieces_end_as_they_are_and_no_other_begins() -> None:
+def test_cancelling_ends_chunks_and_begins_no_other() -> None:
     taken: list[int] = []
     done: list[ChunkResult] = []
 
-    def pieces() -> Iterator[ChunkRequest]:
+    def requests() -> Iterator[ChunkRequest]:
         for key in range(6):
             taken.append(key)
-            yield piece(key)
+            yield chunk_request(key)
 
     scripts = [[65, 66], [67] * 50, [68] * 50, [69], [70], [71]]
     stop = [False]
-    for one in recognize(recognizer(scripts), pieces(), 3, lambda: stop[0]):
+    for one in recognize(recognizer(scripts), requests(), 3, lambda: stop[0]):
         done.append(one)
         stop[0] = True
     reasons = {one.key: one.segment.finish_reason for one in done}
@@ -281,21 +283,21 @@ def test_cancelled_pieces_end_as_they_are_and_no_other_begins() -> None:
     assert all(0 < len(one.segment.tokens) < 50 for one in done)
 
 
-def test_cancelled_before_the_first_piece() -> None:
-    def pieces() -> Iterator[ChunkRequest]:
-        raise AssertionError("a piece was asked for")
+def test_cancelled_before_the_first_chunk() -> None:
+    def requests() -> Iterator[ChunkRequest]:
+        raise AssertionError("a request was read")
         yield
 
-    assert list(recognize(recognizer([]), pieces(), 2, lambda: True)) == []
+    assert list(recognize(recognizer([]), requests(), 2, lambda: True)) == []
     ctc = CtcRecognizer(TorchBackend(tiny_model(ctc_config())), ctc_config(), TOKENIZER)
-    assert list(recognize(ctc, pieces(), 2, lambda: True)) == []
+    assert list(recognize(ctc, requests(), 2, lambda: True)) == []
 
 
 def test_the_models_own_stop_ids() -> None:
     by_name = recognizer([])
     assert by_name.stops == {TOKENIZER.id(END_OF_TEXT), STOP}
     runner = QwenRecognizer(Scripted([[65, 66, 67]]), qwen_config(), TOKENIZER, stops=[66])
-    (done,) = recognize(runner, [piece()], 1)
+    (done,) = recognize(runner, [chunk_request()], 1)
     assert done.segment.tokens == (65,)
 
 
@@ -340,7 +342,7 @@ def ctc() -> CtcRecognizer:
         (DecodeOptions(language="French"), "English only"),
     ],
 )
-def test_what_a_ctc_model_cannot_honour_is_refused(
+def test_options_that_a_ctc_model_does_not_support_are_refused(
     ctc: CtcRecognizer, options: DecodeOptions, named: str
 ) -> None:
     with pytest.raises(UnsupportedOption, match=named):
@@ -348,15 +350,15 @@ def test_what_a_ctc_model_cannot_honour_is_refused(
     recognizer([]).check(options)
 
 
-def test_what_a_ctc_model_can_honour(ctc: CtcRecognizer) -> None:
+def test_options_that_a_ctc_model_supports(ctc: CtcRecognizer) -> None:
     ctc.check(DecodeOptions())
     ctc.check(DecodeOptions(language="English"))
 
 
-def test_a_ctc_piece_is_one_pass_and_never_depends_on_others(ctc: CtcRecognizer) -> None:
-    pieces = [piece(key, 0.4 + key, start=key) for key in range(3)]
-    together = list(recognize(ctc, pieces, 4))
-    for one, source in zip(together, pieces, strict=True):
+def test_a_ctc_chunk_is_one_pass_and_does_not_depend_on_others(ctc: CtcRecognizer) -> None:
+    requests = [chunk_request(key, 0.4 + key, start=key) for key in range(3)]
+    together = list(recognize(ctc, requests, 4))
+    for one, source in zip(together, requests, strict=True):
         (single,) = recognize(ctc, [source], 1)
         assert one.segment == single.segment
         assert one.segment.finish_reason == "stop"
@@ -366,17 +368,17 @@ def test_a_ctc_piece_is_one_pass_and_never_depends_on_others(ctc: CtcRecognizer)
         assert set(one.timings) == {"mel", "encode", "decode"}
 
 
-def test_a_ctc_model_that_hears_only_blanks() -> None:
+def test_a_ctc_path_of_blanks_has_no_text() -> None:
     model = tiny_model(ctc_config())
     model.head.bias.data[ctc_config().blank] = 1e3
     runner = CtcRecognizer(TorchBackend(model), ctc_config(), TOKENIZER)
-    (done,) = recognize(runner, [piece()], 1)
+    (done,) = recognize(runner, [chunk_request()], 1)
     segment = done.segment
     assert (segment.text, segment.language, segment.tokens) == ("", None, ())
 
 
 @pytest.mark.parametrize("kind", ["qwen", "ctc"])
-def test_scores_that_are_no_numbers_are_an_error(kind: str) -> None:
+def test_scores_that_are_nan_are_an_error(kind: str) -> None:
     """Damaged weights, or weights too large for float16, give NaN and never a text."""
     config = qwen_config() if kind == "qwen" else ctc_config()
     model = tiny_model(config)
@@ -384,19 +386,23 @@ def test_scores_that_are_no_numbers_are_an_error(kind: str) -> None:
     make = QwenRecognizer if kind == "qwen" else CtcRecognizer
     runner = make(TorchBackend(model), config, TOKENIZER)  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="NaN"):
-        list(recognize(runner, [piece(max_new_tokens=3) if kind == "qwen" else piece()]))
+        list(
+            recognize(
+                runner, [chunk_request(max_new_tokens=3) if kind == "qwen" else chunk_request()]
+            )
+        )
 
 
-def test_spare_rows_of_the_embedding_say_nothing() -> None:
+def test_spare_rows_of_the_embedding_are_not_written() -> None:
     spare = qwen_config().decoder.vocab - 1
     assert spare >= TOKENIZER.size
-    (segment,) = run([[*reply("English", "a"), spare, *TOKENIZER.encode("b")]], [piece()])
+    (segment,) = run([[*reply("English", "a"), spare, *TOKENIZER.encode("b")]], [chunk_request()])
     assert segment.text == "ab"
     assert spare in segment.tokens
 
 
-def test_samples_of_a_piece_are_left_alone() -> None:
-    source = piece()
+def test_samples_of_a_chunk_are_not_changed() -> None:
+    source = chunk_request()
     before = source.chunk.samples.copy()
     run([[65]], [source])
     assert np.array_equal(source.chunk.samples, before)

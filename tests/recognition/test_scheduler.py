@@ -1,4 +1,4 @@
-"""Recordings to pieces and back, on a recognizer that only counts."""
+"""Recordings to chunks and back, on a recognizer that only counts."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def counting(rows: int = 1, order: Iterable[int] = (0,)) -> ScriptedBatch:
 
 @dataclass(frozen=True)
 class Recording:
-    """A source with some pieces of one second, and perhaps an error behind them."""
+    """A source with some chunks of one second, and perhaps an error behind them."""
 
     number: int
-    pieces: int
+    chunks: int
     broken: bool = False
 
 
@@ -80,7 +80,7 @@ def results(updates: list[Update]) -> dict[int, Transcript | Failure]:
             assert update.recording not in found, "a recording is finished twice"
             found[update.recording] = update.result
         else:
-            assert update.recording not in found, "a piece after its recording's end"
+            assert update.recording not in found, "a chunk after its recording's end"
     return found
 
 
@@ -89,7 +89,7 @@ cases = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=6)
 
 @settings(max_examples=300, deadline=None)
 @given(cases, st.integers(1, 4), st.lists(st.integers(0, 9), min_size=1, max_size=6))
-def test_every_recording_gets_its_own_pieces(
+def test_every_recording_gets_its_own_segments(
     cases: list[tuple[int, bool]], rows: int, order: list[int]
 ) -> None:
     recordings = [Recording(number, *case) for number, case in enumerate(cases)]
@@ -118,7 +118,7 @@ def test_every_recording_gets_its_own_pieces(
 
 @settings(max_examples=200, deadline=None)
 @given(cases, st.integers(1, 4), st.integers(0, 12))
-def test_cancelling_at_any_time_ends_and_says_so(
+def test_cancelling_at_any_time_ends_with_the_reason_cancelled(
     cases: list[tuple[int, bool]], rows: int, after: int
 ) -> None:
     batch = counting(rows, [1, 0, 2])
@@ -150,7 +150,7 @@ def test_a_result_comes_as_soon_as_it_is_complete() -> None:
     ] or kinds[3:] == [("RecordingDone", 1), ("SegmentDone", 2), ("RecordingDone", 2)]
 
 
-def test_known_segments_stand_at_their_own_chunks() -> None:
+def test_known_segments_are_used_for_their_own_chunks() -> None:
     """Also behind silences, which are chunks without a request."""
 
     def with_silences(source: int) -> Iterator[Chunk]:
@@ -176,7 +176,7 @@ def test_known_segments_stand_at_their_own_chunks() -> None:
         assert taken == 6 - sum(not segment.skipped for segment in known.values())
 
 
-def test_recordings_are_opened_one_after_the_other_as_pieces_are_wanted() -> None:
+def test_recordings_are_opened_when_their_chunks_are_needed() -> None:
     opened: list[int] = []
 
     def noted(source: Recording) -> Iterator[Chunk]:
@@ -194,7 +194,7 @@ def test_recordings_are_opened_one_after_the_other_as_pieces_are_wanted() -> Non
     assert opened == [0, 1]
 
 
-def test_languages_reasons_and_confidence_of_a_whole() -> None:
+def test_languages_reasons_and_confidence_of_a_transcript() -> None:
     (done,) = [u for u in run([Recording(0, 3)]) if isinstance(u, RecordingDone)]
     assert isinstance(done.result, Transcript)
     assert done.result.language == "French,English"
@@ -218,7 +218,7 @@ def test_errors_of_other_kinds_are_not_swallowed() -> None:
 
 @dataclass(frozen=True)
 class Pauses:
-    """A source whose pieces are silence (True) or sound (False), a second each."""
+    """A source whose chunks are silence (True) or sound (False), a second each."""
 
     plan: tuple[bool, ...]
 
@@ -236,7 +236,7 @@ def read_pauses(source: Pauses) -> Iterator[Chunk]:
     st.integers(1, 3),
     st.lists(st.integers(0, 9), min_size=1, max_size=5),
 )
-def test_silences_are_accounted_for(
+def test_skipped_silences_are_segments(
     plans: list[tuple[bool, ...]], rows: int, order: list[int]
 ) -> None:
     sources = [Pauses(plan) for plan in plans]
@@ -259,11 +259,11 @@ def test_silences_are_accounted_for(
 def test_silence_alone_can_be_cancelled() -> None:
     batch = Scheduler(counting(), read_pauses, [Pauses((True,) * 9)], DecodeOptions())  # type: ignore[arg-type]
     asked = iter([False] * 4 + [True] * 99)
-    (*pieces, last) = batch.run(lambda: next(asked))
+    (*chunks, last) = batch.run(lambda: next(asked))
     assert isinstance(last, RecordingDone)
     assert isinstance(last.result, Transcript)
     assert last.result.finish_reason == "cancelled"
-    assert 0 < len(pieces) < 9
+    assert 0 < len(chunks) < 9
 
 
 @given(st.sets(st.integers(0, 5)), st.integers(1, 3))
@@ -291,7 +291,7 @@ def test_known_segments_are_not_recognized_again(known: set[int], rows: int) -> 
     assert batch.taken == 6 - len(known)
 
 
-def test_who_stops_iterating_cancels_the_batch() -> None:
+def test_ending_the_iteration_cancels_the_batch() -> None:
     batch = counting(2)
     updates = Scheduler(batch, read, [Recording(0, 4)], DecodeOptions()).run(lambda: False)  # type: ignore[arg-type, list-item]
     next(updates)

@@ -27,7 +27,9 @@ def test_the_bundled_models_texts_are_the_same() -> None:
     assert ties.count == 0
 
 
-def test_models_that_cannot_guess_are_refused(qwen_directory: Path, ctc_directory: Path) -> None:
+def test_speculation_without_a_ctc_head_is_refused(
+    qwen_directory: Path, ctc_directory: Path
+) -> None:
     for model, why in ((qwen_directory, "this one has none"), (ctc_directory, "model is none")):
         with pytest.raises(UnsupportedOption, match=why):
             AsrPipeline.from_pretrained(model, device="cpu", speculate="ctc")

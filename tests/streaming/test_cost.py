@@ -36,7 +36,7 @@ def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, l
 
 
 @pytest.mark.parametrize("kind", ["ctc", "qwen"])
-def test_minute_60_costs_what_minute_2_did(pipelines: dict[str, AsrPipeline], kind: str) -> None:
+def test_the_cost_of_a_step_does_not_grow(pipelines: dict[str, AsrPipeline], kind: str) -> None:
     """Frames, encoded tokens and decoded positions of every step at equal places in pieces."""
     options = {} if kind == "ctc" else {"max_new_tokens": 1}
     found = costs(pipelines[kind], 60, **options)
@@ -45,7 +45,7 @@ def test_minute_60_costs_what_minute_2_did(pipelines: dict[str, AsrPipeline], ki
     assert (kind == "qwen") == any(cost.decoded for cost in found[1])
 
 
-def test_an_hour_of_silence_is_heard_in_constant_memory(pipelines: dict[str, AsrPipeline]) -> None:
+def test_an_hour_of_silence_needs_constant_memory(pipelines: dict[str, AsrPipeline]) -> None:
     """Nothing that a stream holds grows: neither samples nor objects."""
     stream = pipelines["ctc"].stream(step_seconds=3.0)
     silence = np.zeros(60 * SAMPLE_RATE, np.float32)
@@ -75,7 +75,7 @@ def test_a_row_of_the_cache_does_not_grow_with_the_stream(
     assert len(set(sizes)) == 1
 
 
-def test_the_cache_of_streams_goes_with_the_last_of_them(pipelines: dict[str, AsrPipeline]) -> None:
+def test_the_cache_is_released_with_the_last_stream(pipelines: dict[str, AsrPipeline]) -> None:
     """A long chunk makes it grow; without this, it stayed as large for good."""
     pipeline = pipelines["qwen"]
     pool = pipeline.streams(2)

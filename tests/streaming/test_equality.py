@@ -64,7 +64,7 @@ def test_a_stream_ends_with_the_text_of_the_file(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("late", [False, True])
-def test_every_step_says_what_a_file_that_ended_there_would(
+def test_every_step_gives_the_text_of_a_file_that_ends_there(
     pipelines: dict[str, AsrPipeline], kind: str, late: bool
 ) -> None:
     pipeline = pipelines[kind]
@@ -79,7 +79,7 @@ def test_every_step_says_what_a_file_that_ended_there_would(
             same(known, at, f"{kind} at {update.heard} s")
 
 
-def test_windows_that_close_are_kept_and_change_nothing(pipelines: dict[str, AsrPipeline]) -> None:
+def test_finished_windows_are_not_computed_again(pipelines: dict[str, AsrPipeline]) -> None:
     """Windows of one second close within a piece; a later loud sound opens them again."""
     pipeline = pipelines["windows"]
     samples = tone_speech(6.0, 8)
@@ -150,9 +150,7 @@ def test_other_rates_are_resampled_across_feeds(
 
 
 @pytest.mark.parametrize("kind", ["qwen", "ctc"])
-def test_silence_that_is_left_out_is_left_out_alike(
-    pipelines: dict[str, AsrPipeline], kind: str
-) -> None:
+def test_silence_is_skipped_as_in_files(pipelines: dict[str, AsrPipeline], kind: str) -> None:
     """Pieces begin anew behind it, and provisional text of what turned out to be silence goes."""
     pipeline = pipelines[kind]
     quiet = np.zeros(7 * SAMPLE_RATE, np.float32)
@@ -165,7 +163,7 @@ def test_silence_that_is_left_out_is_left_out_alike(
     assert any(s.skipped for s in whole.segments)
 
 
-def test_clean_up_is_the_files(pipelines: dict[str, AsrPipeline]) -> None:
+def test_clean_up_equals_that_of_files(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(2.0, 1)
     updates = listened(pipeline.stream(clean=["punctuation"]), samples)
     whole = pipeline.transcribe((samples, SAMPLE_RATE), clean=["punctuation"], chunk_seconds=3.0)

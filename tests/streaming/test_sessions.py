@@ -43,7 +43,7 @@ def session(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e16])
-def test_samples_that_are_no_sound_are_refused_and_the_stream_goes_on(
+def test_invalid_samples_are_refused_and_the_stream_goes_on(
     pipelines: dict[str, AsrPipeline], value: float
 ) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(3.0, 1)
@@ -69,7 +69,7 @@ def test_samples_that_are_no_sound_are_refused_and_the_stream_goes_on(
         None,
     ],
 )
-def test_other_things_than_samples_are_refused(
+def test_other_types_than_samples_are_refused(
     pipelines: dict[str, AsrPipeline], samples: object
 ) -> None:
     with session(pipelines["ctc"]) as stream, pytest.raises(InvalidSamples, match="numpy arrays"):
@@ -122,7 +122,7 @@ def test_empty_feeds_change_nothing(pipelines: dict[str, AsrPipeline]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_nothing(pipelines: dict[str, AsrPipeline], kind: str) -> None:
+def test_an_empty_stream_has_no_updates(pipelines: dict[str, AsrPipeline], kind: str) -> None:
     stream = session(pipelines[kind])
     assert stream.finish() == []
     assert stream.finish() == []
@@ -170,9 +170,7 @@ def test_updates_are_plain_json(pipelines: dict[str, AsrPipeline]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_streams_of_a_pool_stay_within_their_own_results(
-    pipelines: dict[str, AsrPipeline], kind: str
-) -> None:
+def test_streams_of_a_pool_do_not_mix_results(pipelines: dict[str, AsrPipeline], kind: str) -> None:
     """They begin, pause and end at different times, and share every batch."""
     pipeline = pipelines[kind]
     pool = pipeline.streams(3)
@@ -197,7 +195,7 @@ def test_streams_of_a_pool_stay_within_their_own_results(
         same(stable(found[number]), file_segments(pipeline, samples), f"stream {number}")
 
 
-def test_a_full_pool_says_so(pipelines: dict[str, AsrPipeline]) -> None:
+def test_a_full_pool_refuses_streams(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline = pipelines["qwen"]
     pool = pipeline.streams(2)
     first, second = session(pipeline, pool), session(pipeline, pool)
@@ -214,7 +212,7 @@ def test_a_full_pool_says_so(pipelines: dict[str, AsrPipeline]) -> None:
         first.feed(tone_speech(1.0))
 
 
-def test_what_fails_fails_for_the_streams_that_it_concerns(
+def test_an_error_ends_the_streams_of_its_batch(
     pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline, samples = pipelines["qwen"], tone_speech(1.0, 1)
@@ -229,7 +227,7 @@ def test_what_fails_fails_for_the_streams_that_it_concerns(
     same(stable(listened(idle, samples)), file_segments(pipeline, samples), "the other stream")
 
 
-def test_a_result_that_is_wrong_ends_its_own_stream_alone(
+def test_an_error_in_a_result_ends_one_stream(
     pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = pipelines["qwen"]
@@ -254,7 +252,9 @@ def test_a_result_that_is_wrong_ends_its_own_stream_alone(
         broken.updates()
 
 
-def test_a_feed_of_several_is_heard_by_all_or_none(pipelines: dict[str, AsrPipeline]) -> None:
+def test_a_feed_of_several_streams_is_used_by_all_or_none(
+    pipelines: dict[str, AsrPipeline],
+) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(1.0, 1)
     pool = pipeline.streams(2)
     first, second = session(pipeline, pool), session(pipeline, pool)
@@ -312,7 +312,7 @@ def test_streams_are_awaited(pipelines: dict[str, AsrPipeline]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_steps_that_are_late_are_left_out_and_stable_text_stays(
+def test_late_steps_are_skipped_and_stable_text_stays(
     pipelines: dict[str, AsrPipeline], kind: str
 ) -> None:
     pipeline, samples = pipelines[kind], tone_speech(5.0, 4)
