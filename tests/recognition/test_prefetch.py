@@ -33,7 +33,7 @@ def files(tmp_path: Path) -> list[str]:
     return [*paths, str(tmp_path / "absent.wav")]
 
 
-def pieces_of(reading: AudioChunker, source: Source) -> list[Chunk] | str:
+def chunks_of(reading: AudioChunker, source: Source) -> list[Chunk] | str:
     try:
         return list(reading.chunks(source))
     except AurisError as error:
@@ -54,7 +54,7 @@ def test_prefetched_chunks_and_errors_are_those_of_the_chunker(files: list[str])
     sources: list[Source] = [*files, Path(files[0]), (tone_speech(2.0), RATE)]
     sources += [io.BytesIO(Path(files[1]).read_bytes())]
     reading = AudioChunker(chunk_seconds=1.0, vad=True)
-    wanted = [pieces_of(reading, source) for source in sources[:-1]]
+    wanted = [chunks_of(reading, source) for source in sources[:-1]]
     with Prefetcher(reading, 2) as ahead:
         found = read(ahead, sources)
     for ours, theirs in zip(found, [*wanted, wanted[1]], strict=True):

@@ -57,7 +57,7 @@ class Recording:
 
 
 def read(source: Recording) -> Iterator[Chunk]:
-    for index in range(source.pieces):
+    for index in range(source.chunks):
         samples = np.full(SECOND, 10 * source.number + index, np.float32)
         yield Chunk(index * SECOND, samples)
     if source.broken:
@@ -103,11 +103,11 @@ def test_every_recording_gets_its_own_segments(
             assert f"number {recording.number}" in str(result.error)
             continue
         assert isinstance(result, Transcript)
-        wanted = [10 * recording.number + index for index in range(recording.pieces)]
+        wanted = [10 * recording.number + index for index in range(recording.chunks)]
         assert [segment.tokens[0] for segment in result.segments] == wanted
         assert result.text == " ".join(f"w{token}" for token in wanted)
-        assert (result.finish_reason, result.seconds) == ("stop", recording.pieces)
-        assert result.timings.get("mel", 0.0) == recording.pieces
+        assert (result.finish_reason, result.seconds) == ("stop", recording.chunks)
+        assert result.timings.get("mel", 0.0) == recording.chunks
         reported = [
             (update.index, update.segment)
             for update in updates

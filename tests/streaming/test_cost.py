@@ -71,7 +71,7 @@ def test_a_row_of_the_cache_does_not_grow_with_the_stream(
     sizes = []
     for _ in range(5):
         stream.feed(tone_speech(12.0, 1))
-        sizes.append(pool._live._cache.capacity)  # type: ignore[attr-defined]
+        sizes.append(pool._incremental._cache.capacity)  # type: ignore[attr-defined]
     assert len(set(sizes)) == 1
 
 
@@ -81,14 +81,14 @@ def test_the_cache_is_released_with_the_last_stream(pipelines: dict[str, AsrPipe
     pool = pipeline.streams(2)
     given = {"chunk_seconds": 40.0, "max_new_tokens": 3, "step_seconds": 10.0, "pool": pool}
     long, short = pipeline.stream(**given), pipeline.stream(**given)
-    before = pool._live._cache.capacity  # type: ignore[attr-defined]
+    before = pool._incremental._cache.capacity  # type: ignore[attr-defined]
     long.feed(tone_speech(39.0, 1))
-    assert pool._live._cache.capacity > before  # type: ignore[attr-defined]
+    assert pool._incremental._cache.capacity > before  # type: ignore[attr-defined]
     long.close()
-    assert pool._live._cache is not None  # type: ignore[attr-defined]
+    assert pool._incremental._cache is not None  # type: ignore[attr-defined]
     short.close()
-    assert pool._live._cache is None  # type: ignore[attr-defined]
+    assert pool._incremental._cache is None  # type: ignore[attr-defined]
     again = pipeline.stream(**given)
     again.feed(tone_speech(2.0, 1))
-    assert pool._live._cache.capacity == before  # type: ignore[attr-defined]
+    assert pool._incremental._cache.capacity == before  # type: ignore[attr-defined]
     again.close()

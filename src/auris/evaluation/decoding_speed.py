@@ -151,7 +151,7 @@ def _decode(
     engine.backend.admit(cache)
     scores = engine.backend.extend(cache, [prompt])[0, -1:]
     row = DecodeRow(Request(0, prompt, tokens, draft=draft), None)
-    steps = [row.take(None, best_of(scores)[0], (), 0.0, True)]
+    steps = [row.record(None, best_of(scores)[0], (), 0.0, True)]
     guessed = accepted = 0
     began = machine.now()
     while steps[-1].finish is None:
