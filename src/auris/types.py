@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "QUIET_PEAK",
     "SAMPLE_RATE",
     "SILENT_PEAK",
     "Chunk",
@@ -30,6 +31,9 @@ __all__ = [
 
 SAMPLE_RATE = 16_000
 """Samples per second of every waveform inside Auris."""
+
+QUIET_PEAK = 0.01
+"""A recording that never reaches this is so quiet that its text may be wrong."""
 
 SILENT_PEAK = 1 / 32768
 """A recording that never reaches this holds no sound: one step of 16-bit audio."""
@@ -81,6 +85,8 @@ class Chunk:
         speaker: who speaks on the channel, or None where channels were mixed down.
         skipped: samples of silence that are left out, from `start` on; 0 of a piece to recognize.
         peak: largest absolute sample of that silence.
+        warnings: sentences about the reading of the recording up to here. A chunk without samples
+            and silence at the end of a recording holds nothing else.
     """
 
     start: int
@@ -88,6 +94,7 @@ class Chunk:
     speaker: str | None = None
     skipped: int = 0
     peak: float = 0.0
+    warnings: tuple[str, ...] = ()
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
@@ -267,7 +274,8 @@ class Transcript:
         seconds: length of the span that was asked for, with what was skipped.
         timings: seconds of work per stage (audio, mel, encode, prefill, decode).
         peak: largest absolute sample; full scale is 1.
-        warnings: sentences about what was asked for and is not in the result.
+        warnings: sentences about what was asked for and is not in the result, and about what the
+            recording lacks.
     """
 
     text: str

@@ -298,3 +298,29 @@ def test_ending_the_iteration_cancels_the_batch() -> None:
     assert batch.pending
     updates.close()  # type: ignore[attr-defined]
     assert not batch.pending
+
+
+def _transcript(*chunks: Chunk) -> Transcript:
+    scheduler = Scheduler(counting(1), lambda _: iter(chunks), ["one"], DecodeOptions())
+    (done,) = [u for u in scheduler.run(lambda: False) if isinstance(u, RecordingDone)]
+    assert isinstance(done.result, Transcript)
+    return done.result
+
+
+@pytest.mark.parametrize(("level", "quiet"), [(0.0, False), (0.005, True), (0.02, False)])
+def test_a_quiet_recording_has_a_warning(level: float, quiet: bool) -> None:
+    result = _transcript(Chunk(0, np.full(SECOND, level, np.float32)))
+    assert [("very quiet" in warning) for warning in result.warnings] == [True] * quiet
+
+
+def test_warnings_of_reading_come_with_the_transcript() -> None:
+    sound, nothing = np.ones(SECOND, np.float32), np.zeros(0, np.float32)
+    result = _transcript(
+        Chunk(0, sound, warnings=("one",)),
+        Chunk(SECOND, sound),
+        Chunk(2 * SECOND, nothing, warnings=("two",)),
+    )
+    assert result.warnings == ("one", "two")
+    assert len(result.segments) == 2
+    assert result.finish_reason == "stop"
+    assert result.seconds == 2.0

@@ -9,6 +9,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from auris.audio.container_durations import DECLARED
 from auris.audio.reader import Reader
 
 __all__ = [
@@ -64,6 +65,12 @@ def declared_duration(
         if container.duration is None or len(container.streams) > 1:
             return DeclaredDuration()
         return DeclaredDuration((container.duration - (container.start_time or 0)) / av.time_base)
+    if kind in DECLARED and len(container.streams) == 1:
+        read, tolerance = DECLARED[kind]
+        seconds = read(track, reader)
+        return (
+            DeclaredDuration(seconds, tolerance) if seconds and seconds > 0 else DeclaredDuration()
+        )
     if kind in _EXACT and track.duration and track.time_base:
         exact = 0.5 / track.rate if kind == "flac" else TOLERANCE
         return DeclaredDuration(float(track.duration * track.time_base), exact)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import NamedTuple, NoReturn, TypeAlias
 
@@ -14,6 +14,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from auris.audio.container_durations import ends_inside_block
 from auris.audio.declared_duration import (
     MP4,
     TOLERANCE,
@@ -26,10 +27,11 @@ from auris.audio.declared_duration import (
 from auris.audio.formats import OPEN_OPTIONS
 from auris.audio.frames import FrameReader, check_channels
 from auris.audio.mp4_tables import check_tables
+from auris.audio.packets import Outcomes, decoded_packets
 from auris.audio.reader import Reader, open_file, reason, unreadable
 from auris.audio.remote import WebLimits
 from auris.audio.resample import BrokenOffError, TimedSamples, TimeSpan, check_rate, skip
-from auris.errors import AurisError
+from auris.errors import AurisError, UsageError
 from auris.types import SAMPLE_RATE
 
 __all__ = ["Header", "decoded", "header"]
@@ -40,6 +42,9 @@ _TIMED = {MP4, WEBM, "mpegts", "flv", "asf"}  # A jump in time is a pause or a g
 _NUMBERED = {"ogg", "flac"}  # A jump in time is a loss.
 _SEEKABLE = {"wav", "flac"}  # Landing is exact, and decoding does not depend on what came before.
 _LOG = logging.getLogger(__name__)
+
+Warn: TypeAlias = "Callable[[str], None]"
+"""What is called with a sentence that the caller should know."""
 
 
 class Header(NamedTuple):
@@ -85,12 +90,25 @@ def header(source: object, name: str, urls: WebLimits | None) -> Header:
 
 
 def decoded(
-    source: object, span: TimeSpan, name: str, urls: WebLimits | None
+    source: object,
+    span: TimeSpan,
+    name: str,
+    urls: WebLimits | None,
+    track: int | None = None,
+    warn: Warn = _LOG.warning,
 ) -> Generator[TimedSamples, None, None]:
-    """Decode a file; the pieces begin no later than the span demands."""
+    """Decode a file; the pieces begin no later than the span demands.
+
+    Args:
+        source, name: the file, and what messages call it.
+        span: what is wanted of it.
+        urls: what fetching may cost.
+        track: number of the sound track, from 1; None for the container's default.
+        warn: called with what the caller should know.
+    """
     with ExitStack() as stack:
-        container, track, reader = _opened(source, name, urls, stack)
-        yield from _gathered(_guarded(_timeline(container, track, reader, span, name)))
+        container, stream, reader = _opened(source, name, urls, stack, track, warn)
+        yield from _gathered(_guarded(_timeline(container, stream, reader, span, name, warn)))
 
 
 def _guarded(pieces: Iterator[TimedSamples]) -> Iterator[TimedSamples]:
@@ -104,7 +122,12 @@ def _guarded(pieces: Iterator[TimedSamples]) -> Iterator[TimedSamples]:
 
 
 def _opened(
-    source: object, name: str, urls: WebLimits | None, stack: ExitStack
+    source: object,
+    name: str,
+    urls: WebLimits | None,
+    stack: ExitStack,
+    track: int | None = None,
+    warn: Warn = lambda text: None,
 ) -> tuple[InputContainer, AudioStream, Reader]:
     try:
         reader = Reader(open_file(source, name, stack, urls), stack)
@@ -118,7 +141,7 @@ def _opened(
             f"reading {name} failed ({reason(error)})",
             "check the source",
         )
-    return container, _track(container, name), reader
+    return container, _track(container, name, track, warn), reader
 
 
 def _open_container(reader: Reader, name: str) -> InputContainer:
@@ -152,15 +175,30 @@ def _refuse(*_: object) -> NoReturn:
     )
 
 
-def _track(container: InputContainer, name: str) -> AudioStream:
-    track = container.streams.best("audio")
-    if not isinstance(track, AudioStream):
+def _track(container: InputContainer, name: str, wanted: int | None, warn: Warn) -> AudioStream:
+    """The sound track that is read, the first being number 1."""
+    tracks = list(container.streams.audio)
+    if not tracks:
         kinds = sorted({stream.type for stream in container.streams})
         unreadable(
             "An audio file has to contain sound",
             f"{name} has none (only {' and '.join(kinds) or 'an empty container'})",
             "pass a file with a sound track",
         )
+    best = container.streams.best("audio")
+    number = wanted or (tracks.index(best) + 1 if best in tracks else 1)
+    if number > len(tracks):
+        raise UsageError(
+            f"--track has to be one of the {len(tracks)} sound tracks of {name}",
+            f"it is {number}",
+            f"choose one of: {_listed(tracks)}",
+        )
+    if wanted is None and len(tracks) > 1:
+        warn(
+            f"{name} has {len(tracks)} sound tracks ({_listed(tracks)}); number {number} is read: "
+            "choose another with --track"
+        )
+    track = tracks[number - 1]
     if track.codec_context is None:
         unreadable(
             "The sound has to be in a codec that ffmpeg can decode",
@@ -174,8 +212,23 @@ def _track(container: InputContainer, name: str) -> AudioStream:
     return track
 
 
+def _listed(tracks: list[AudioStream]) -> str:
+    """The tracks with what the container says of them."""
+    shown = []
+    for number, track in enumerate(tracks, 1):
+        told = (track.metadata.get("title"), track.metadata.get("language"))
+        about = " ".join(" ".join(str(text).split())[:60] for text in told if text)
+        shown.append(f"{number} {about}".strip())
+    return ", ".join(shown)
+
+
 def _timeline(
-    container: InputContainer, track: AudioStream, reader: Reader, span: TimeSpan, name: str
+    container: InputContainer,
+    track: AudioStream,
+    reader: Reader,
+    span: TimeSpan,
+    name: str,
+    warn: Warn,
 ) -> Iterator[TimedSamples]:
     """Decode a track, fill holes in its time, and check that it is all there."""
     claim = declared_duration(container, track, reader)
@@ -206,7 +259,7 @@ def _timeline(
             )
             now = _frame_time(frame)
             if now is not None and clock is not None and now - clock > TOLERANCE:
-                for silence in _hole(container, piece, now - clock, done, claim, name):
+                for silence in _hole(container, piece, now - clock, done, claim, name, warn):
                     done += silence.samples.shape[1] / silence.rate
                     yield silence
             yield piece
@@ -222,30 +275,10 @@ def _timeline(
         raise BrokenOffError("the file breaks off")
     if container.format.name == "wav" and claim.seconds is None and ends_inside_data(reader):
         raise BrokenOffError("the file breaks off")
+    if container.format.name == "voc" and ends_inside_block(reader):
+        raise BrokenOffError("the file breaks off")
     if not claim.met(done, unknown=True):
         raise BrokenOffError("the file breaks off", claim.seconds)
-
-
-_Outcomes: TypeAlias = "Iterator[list[AudioFrame] | Exception]"
-
-
-def _outcomes(container: InputContainer, track: AudioStream) -> _Outcomes:
-    """The frames of each packet, or what went wrong with it."""
-    packets = container.demux(track)
-    while True:
-        try:
-            packet = next(packets, None)
-        except Exception as error:  # PyAV raises many kinds; all of them mean damage here.
-            yield error
-            return
-        if packet is None:
-            return
-        try:
-            frames = [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]
-        except Exception as error:
-            yield error
-        else:
-            yield [frame for frame in frames if frame.samples > 0]
 
 
 def _positioned(
@@ -254,7 +287,7 @@ def _positioned(
     reader: Reader,
     span: TimeSpan,
     claim: DeclaredDuration,
-) -> tuple[_Outcomes, int]:
+) -> tuple[Outcomes, int]:
     """Go near the span's beginning where that is exact and saves work.
 
     Returns:
@@ -274,7 +307,7 @@ def _positioned(
         if target > 10 * rate:
             try:
                 container.seek(int(target / rate / track.time_base), stream=track)
-                outcomes = _outcomes(container, track)
+                outcomes = decoded_packets(container, track)
                 first = next(outcomes, None)
                 now = _frame_time(first[0]) if isinstance(first, list) and first else None
                 at = -1 if now is None else round(now * rate)
@@ -286,7 +319,7 @@ def _positioned(
                 container.seek(0, stream=track)  # It went astray: decode from the beginning.
             except Exception as error:
                 raise BrokenOffError(reason(error), claim.seconds) from error
-    return _outcomes(container, track), 0
+    return decoded_packets(container, track), 0
 
 
 def _frame_time(frame: AudioFrame) -> float | None:
@@ -302,15 +335,15 @@ def _hole(
     done: float,
     claim: DeclaredDuration,
     name: str,
+    warn: Warn,
 ) -> Iterator[TimedSamples]:
     """Silence for a jump in time before `after`, where such a jump may be meant."""
     kind = container.format.name
     if kind in _NUMBERED or (kind in _TIMED and seconds > _MAX_HOLE):
         raise BrokenOffError(f"{seconds:.2f} seconds are missing there", claim.seconds)
     if kind in _TIMED:
-        _LOG.warning(
-            "%s has no sound for %.2f s from %.2f s on; silence takes its place",
-            *(name, seconds, done),
+        warn(
+            f"{name} has no sound for {seconds:.2f} s from {done:.2f} s on; silence takes its place"
         )
         missing = round(seconds * after.rate)
         for begin in range(0, missing, after.rate):

@@ -11,6 +11,7 @@ logged.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Generator, Iterator
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auris.audio.arrays import array_pieces
-from auris.audio.decode import Header, decoded, header
+from auris.audio.decode import Header, Warn, decoded, header
 from auris.audio.encoded import is_data_uri
 from auris.audio.remote import WebLimits, is_url, shown_url
 from auris.audio.resample import TimedSamples, TimeSpan, render
@@ -61,13 +62,15 @@ bytes of an encoded file, a binary file object (read from its present position),
 
 An array is float16/32/64 (taken as it is), int16, int32 or uint8 (scaled to -1..1), of shape [S],
 [S, C] or [C, S]: the shorter axis is the channels, so a square array is refused. Of several sound
-tracks the container's default one is taken."""
+tracks the container's default one is taken, unless `stream` is told another."""
 
 
 SourceT = TypeVar("SourceT", bound=Source)
 
 Sources: TypeAlias = Union["list[SourceT]", "tuple[str | os.PathLike[str] | bytes, ...]"]
 """Several recordings: a list of any sources, or a tuple of paths, addresses or bytes."""
+
+_LOG = logging.getLogger(__name__)
 
 ENDLESS = 1e9
 """Seconds that no recording has: a number of them is a slip."""
@@ -142,12 +145,26 @@ def stream(
     duration: float | None = None,
     channels: Channels = "mix",
     urls: WebLimits | None = WEB,
+    track: int | None = None,
+    allow_damaged: bool = False,
+    warn: Warn = _LOG.warning,
 ) -> Iterator[Samples]:
     """Yield a recording as 16 kHz float32 blocks [C, n] with n > 0; C is 1 when mixed.
 
     Arguments and errors are those of `load`. Wrong arguments fail at once, a bad recording when
     the block that it concerns is asked for.
+
+    Args:
+        source, start, duration, urls: see `load`.
+        channels: whether they are averaged or kept apart.
+        track: number of the sound track, from 1; None for the one that the container prefers.
+        allow_damaged: yield what can be read of a damaged recording, and warn, instead of failing.
+        warn: called with sentences about the recording; by default they are logged.
     """
+    if track is not None and (not isinstance(track, int) or track < 1):
+        raise UsageError(
+            "--track has to be a number from 1 on", f"it is {track!r}", "count the sound tracks"
+        )
     if channels not in ("mix", "split"):
         raise UsageError(
             "channels has to be 'mix' or 'split'", f"it is {channels!r}", "choose one of the two"
@@ -161,14 +178,19 @@ def stream(
         source = (source.samples, SAMPLE_RATE)
     name = _name(source)
     if isinstance(source, tuple):
-        return _blocks(array_pieces(*source), span, name, channels == "mix")
-    return _blocks(decoded(source, span, name, urls), span, name, channels == "mix")
+        return _blocks(array_pieces(*source), span, name, channels == "mix", None)
+    pieces = decoded(source, span, name, urls, track, warn)
+    return _blocks(pieces, span, name, channels == "mix", warn if allow_damaged else None)
 
 
 def _blocks(
-    pieces: Generator[TimedSamples, None, None], span: TimeSpan, name: str, mix: bool
+    pieces: Generator[TimedSamples, None, None],
+    span: TimeSpan,
+    name: str,
+    mix: bool,
+    damage: Warn | None,
 ) -> Generator[Samples, None, None]:
-    made, reached = yield from render(pieces, span, name, mix)
+    made, reached = yield from render(pieces, span, name, mix, damage)
     if made == 0:
         raise _empty(reached, span, name)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -163,9 +163,21 @@ class BrokenOffError(Exception):
 
 
 def render(
-    pieces: Generator[TimedSamples, None, None], span: TimeSpan, name: str, mix: bool
+    pieces: Generator[TimedSamples, None, None],
+    span: TimeSpan,
+    name: str,
+    mix: bool,
+    damage: Callable[[str], None] | None = None,
 ) -> Generator[Samples, None, tuple[int, int]]:
     """Average (if `mix`), resample and trim pieces to float32 [C, n] with n > 0 at 16 kHz.
+
+    Args:
+        pieces: the source.
+        span: what is wanted of it.
+        name: what messages call it.
+        mix: whether channels are averaged.
+        damage: called where a part of the source is readable and the rest is not, instead of an
+            error.
 
     Returns:
         How many samples were yielded, and where, in samples at 16 kHz, the source was left.
@@ -177,7 +189,7 @@ def render(
     """
     made = reached = 0
     try:
-        for position, block in _resampled(pieces, span, name, mix):
+        for position, block in _resampled(pieces, span, name, mix, damage):
             reached = position + block.shape[1]
             high = reached if span.end is None else min(span.end, reached)
             kept = block[:, max(span.first - position, 0) : max(high - position, 0)]
@@ -225,7 +237,11 @@ class _Section:
 
 
 def _resampled(
-    pieces: Iterator[TimedSamples], span: TimeSpan, name: str, mix: bool
+    pieces: Iterator[TimedSamples],
+    span: TimeSpan,
+    name: str,
+    mix: bool,
+    damage: Callable[[str], None] | None,
 ) -> Iterator[tuple[int, Samples]]:
     """Yield (position at 16 kHz, block), which may begin before the span and end after it."""
     section: _Section | None = None
@@ -247,7 +263,9 @@ def _resampled(
     except BrokenOffError as broken:
         failure = _damaged(broken, section.heard if section else 0, span, name)
     if failure is not None and not (section and span.end and section.heard >= span.end):
-        raise failure
+        if damage is None or section is None or not section.heard:
+            raise failure
+        damage(f"The recording is damaged: {failure.found}; the rest is left out")
     if section is not None:
         yield section.finish()
 

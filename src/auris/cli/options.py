@@ -160,6 +160,18 @@ class SpeechOptions:
     channels: Annotated[
         str, typer.Option(help="mix, or split to transcribe each by itself, with speakers.")
     ] = "mix"
+    track: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Number of the sound track, from 1.", show_default="the container's default"
+        ),
+    ] = None
+    allow_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--allow-damaged", help="Transcribe what can be read of a damaged file, with a warning."
+        ),
+    ] = False
     speakers: Annotated[
         str | None,
         typer.Option(
@@ -224,6 +236,8 @@ class SpeechOptions:
             "start": self.start,
             "duration": self.seconds,
             "channels": cast("Channels", self.channels),
+            "track": self.track,
+            "allow_damaged": self.allow_damaged,
             "speakers": listed(self.speakers),
             "temperature": self.temperature,
             "seed": self.seed,

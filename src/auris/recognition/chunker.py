@@ -11,6 +11,8 @@ from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import chain
 
+import numpy as np
+
 from auris.audio.io import WEB, Channels, Source, WebLimits, stream
 from auris.audio.segmentation import CHUNK_SECONDS, Cutter
 from auris.errors import UsageError
@@ -30,6 +32,8 @@ class AudioChunker:
         speakers: one name for each split channel; by default "channel 1" and so on.
         urls: limits for fetching from the web; None refuses addresses.
         vad: cut where nobody speaks and skip long silence.
+        track: number of the sound track of every source, from 1; None for its default.
+        allow_damaged: read what can be read of a damaged source, with a warning.
 
     Raises:
         UsageError: one of these is impossible.
@@ -44,10 +48,12 @@ class AudioChunker:
         speakers: Sequence[str] | None = None,
         urls: WebLimits | None = WEB,
         vad: bool = False,
+        track: int | None = None,
+        allow_damaged: bool = False,
     ) -> None:
         # Both check their arguments and read nothing yet.
         Cutter(chunk_seconds)
-        stream(b"", start=start, duration=duration, channels=channels)
+        stream(b"", start=start, duration=duration, channels=channels, track=track)
         if speakers is not None:
             _check_speakers(speakers, channels)
         self.chunk_seconds = chunk_seconds
@@ -57,6 +63,8 @@ class AudioChunker:
         self.speakers = speakers
         self.urls = urls
         self.vad = vad
+        self.track = track
+        self.allow_damaged = allow_damaged
 
     def chunks(self, source: Source) -> Iterator[Chunk]:
         """The chunks of a source, with their positions in all of it.
@@ -66,16 +74,19 @@ class AudioChunker:
             UsageError: it is an address and those are refused, or the number of its channels is not
                 that of the speakers.
         """
+        told: list[str] = []
         blocks = stream(
             source,
             start=self.start,
             duration=self.duration,
             channels=self.channels,
             urls=self.urls,
+            track=self.track,
+            allow_damaged=self.allow_damaged,
+            warn=told.append,
         )
-        if self.channels == "split":
-            return self._split(blocks)
-        return self._mixed(blocks)
+        chunks = self._split(blocks) if self.channels == "split" else self._mixed(blocks)
+        return _with_warnings(chunks, told)
 
     def _mixed(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
         cutter = Cutter(self.chunk_seconds, self.vad)
@@ -108,6 +119,17 @@ class AudioChunker:
     def _placed(self, chunk: Chunk, speaker: str | None) -> Chunk:
         start = round(self.start * SAMPLE_RATE) + chunk.start
         return replace(chunk, start=start, speaker=speaker)
+
+
+def _with_warnings(chunks: Iterator[Chunk], told: list[str]) -> Iterator[Chunk]:
+    """The chunks, each with what was told since the one before it."""
+    end = 0
+    for chunk in chunks:
+        end = chunk.start + len(chunk.samples) + chunk.skipped
+        yield replace(chunk, warnings=tuple(told)) if told else chunk
+        told.clear()
+    if told:
+        yield Chunk(end, np.zeros(0, np.float32), warnings=tuple(told))
 
 
 def _check_speakers(speakers: Sequence[str], channels: Channels) -> None:

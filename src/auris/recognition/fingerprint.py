@@ -118,6 +118,8 @@ def option_values(
         "start": reading.start,
         "duration": reading.duration,
         "channels": reading.channels,
+        "track": reading.track,
+        "allow_damaged": reading.allow_damaged,
         "speakers": None if reading.speakers is None else list(reading.speakers),
         "words": _words_values(given),
     }

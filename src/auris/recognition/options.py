@@ -67,6 +67,9 @@ class CallOptions(TypedDict, total=False):
         start, duration: the span of every recording to transcribe, in seconds (all of it).
         channels: "mix" averages a recording's channels, "split" transcribes each by itself and
             puts the segments together by time, with the names of the speakers ("mix").
+        track: number of the sound track, from 1 (the one that the container prefers).
+        allow_damaged: transcribe what can be read of a damaged recording, and say in the
+            transcript's warnings how much that is, instead of failing (False).
         speakers: their names, one for each channel ("channel 1", "channel 2", ...).
         urls: what fetching a recording from the web may cost; None refuses addresses.
         max_new_tokens: token budget of a chunk (64, and 16 more for each second).
@@ -88,6 +91,8 @@ class CallOptions(TypedDict, total=False):
     start: float
     duration: float | None
     channels: Channels
+    track: int | None
+    allow_damaged: bool
     speakers: Sequence[str] | None
     urls: WebLimits | None
     max_new_tokens: int | None
@@ -158,6 +163,8 @@ def chunker_for(given: CallOptions, traits: InferenceDefaults) -> AudioChunker:
         given.get("speakers"),
         given.get("urls", WEB),
         traits.vad if vad is None else vad,
+        given.get("track"),
+        given.get("allow_damaged", False),
     )
 
 

@@ -19,7 +19,15 @@ from auris.errors import AurisError
 from auris.recognition.recognizer import ChunkBatch
 from auris.recognition.requests import ChunkRequest, DecodeOptions
 from auris.text.words import join_texts
-from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment, Transcript
+from auris.types import (
+    QUIET_PEAK,
+    SAMPLE_RATE,
+    SILENT_PEAK,
+    Chunk,
+    FinishReason,
+    Segment,
+    Transcript,
+)
 
 __all__ = [
     "Failure",
@@ -99,9 +107,11 @@ class _Recording:
     timings: dict[str, float] = field(default_factory=dict)
     samples: dict[str | None, int] = field(default_factory=dict)
     segments: dict[int, Segment] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def add_chunk(self, chunk: Chunk) -> int:
         """Count a chunk; returns its index. Samples are counted for each channel."""
+        self.warnings += chunk.warnings
         before = self.samples.get(chunk.speaker, 0)
         self.samples[chunk.speaker] = before + len(chunk.samples) + chunk.skipped
         self.peak = max(self.peak, chunk.peak, float(np.abs(chunk.samples).max(initial=0.0)))
@@ -124,6 +134,14 @@ class _Recording:
         for index in sorted(self.segments):
             if index >= self.reported:
                 yield SegmentDone(self.number, index, self.segments[index])
+
+    def _quiet(self) -> tuple[str, ...]:
+        if not SILENT_PEAK <= self.peak < QUIET_PEAK:
+            return ()
+        return (
+            f"The recording is very quiet, its largest sample is {self.peak:.4f} of full scale: "
+            "the text may be wrong; record it closer or louder",
+        )
 
     def transcript(self, warnings: tuple[str, ...]) -> Transcript:
         segments = tuple(self.segments[index] for index in sorted(self.segments))
@@ -148,7 +166,7 @@ class _Recording:
             seconds=max(self.samples.values(), default=0) / SAMPLE_RATE,
             timings=dict(self.timings),
             peak=self.peak,
-            warnings=warnings,
+            warnings=(*warnings, *self.warnings, *self._quiet()),
         )
 
 
@@ -230,6 +248,9 @@ class Scheduler:
                 ahead = next(chunks, None)
                 while ahead is not None:
                     chunk, ahead = ahead, next(chunks, None)
+                    if ahead is not None and not ahead.skipped and not len(ahead.samples):
+                        recording.warnings += ahead.warnings
+                        ahead = next(chunks, None)
                     recording.complete = ahead is None
                     spent = time.perf_counter() - began
                     recording.timings["audio"] = recording.timings.get("audio", 0.0) + spent

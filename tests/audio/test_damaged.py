@@ -1,0 +1,114 @@
+"""Files of older containers that break off, several tracks, and taking what can be read."""
+
+from __future__ import annotations
+
+import io
+
+import av
+import numpy as np
+import pytest
+from tests.audio.media import chirp, encode, pcm
+
+from auris.audio.io import load, stream
+from auris.errors import UnreadableAudio, UsageError
+from auris.recognition.chunker import AudioChunker
+from auris.types import SAMPLE_RATE
+
+KINDS = {
+    "avi": ("avi", "pcm_s16le", 16_000),
+    "avi with mp3": ("avi", "libmp3lame", 48_000),
+    "flv": ("flv", "libmp3lame", 44_100),
+    "voc": ("voc", "pcm_s16le", 16_000),
+    "mp2": ("mp2", "mp2", 48_000),
+    "mp2 of MPEG-2": ("mp2", "mp2", 22_050),
+    "mpeg": ("mpeg", "mp2", 48_000),
+    "rm": ("rm", "ac3", 48_000),
+    "asf": ("asf", "libmp3lame", 44_100),
+}
+SIZES = {0: 12, 1: 13, 2: 15, 3: 17, 4: 19, 5: 20, 6: 26, 7: 31}
+"""Bytes of AMR frames behind their headers, by type."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_breaks_off_is_damaged(kind: str) -> None:
+    container, codec, rate = KINDS[kind]
+    data = encode(pcm(chirp(4.0, rate)), rate, container, codec)
+    assert load(data).seconds == pytest.approx(4.0, abs=0.1)
+    with pytest.raises(UnreadableAudio, match="seconds of the given data can be read"):
+        load(data[: len(data) * 6 // 10])
+
+
+def test_flac_in_nut_is_read() -> None:
+    data = encode(pcm(chirp(4.0, channels=2)), 16_000, "nut", "flac")
+    assert load(data).seconds == 4.0
+
+
+def test_pauses_of_amr_are_silence() -> None:
+    data = encode(chirp(2.0, 8_000), 8_000, "amr", "libopencore_amrnb")
+    frames, at = [], 6
+    while at < len(data):
+        length = 1 + SIZES[data[at] >> 3 & 15]
+        frames.append(data[at : at + length])
+        at += length
+    frames[20] = bytes([8 << 3 | 4]) + bytes(5)  # Describes noise.
+    frames[21:30] = [bytes([15 << 3 | 4])] * 9  # Nothing is sent.
+    sound = load(data[:6] + b"".join(frames))
+    assert sound.seconds == pytest.approx(0.02 * len(frames), abs=1e-3)
+    pause = sound.samples[int(0.44 * SAMPLE_RATE) : int(0.58 * SAMPLE_RATE)]
+    assert np.abs(pause).max() < 1e-3
+
+
+def _warned(data: bytes, **options: object) -> tuple[int, tuple[str, ...]]:
+    chunks = list(AudioChunker(**options).chunks(data))  # type: ignore[arg-type]
+    samples = sum(len(chunk.samples) + chunk.skipped for chunk in chunks)
+    return samples, tuple(text for chunk in chunks for text in chunk.warnings)
+
+
+@pytest.mark.parametrize("seconds", [4.0, 60.0])
+@pytest.mark.parametrize("channels", ["mix", "split"])
+def test_what_can_be_read_is_taken_where_that_is_asked(seconds: float, channels: str) -> None:
+    data = encode(pcm(chirp(seconds, 16_000, 2)), 16_000, "wav", "pcm_s16le")
+    half = data[: len(data) // 2]
+    with pytest.raises(UnreadableAudio):
+        _warned(half, channels=channels)
+    samples, warnings = _warned(half, channels=channels, allow_damaged=True)
+    rows = 1 if channels == "mix" else 2
+    assert samples == pytest.approx(rows * seconds / 2 * SAMPLE_RATE, abs=100)
+    (warning,) = warnings
+    assert f"of {seconds:.2f} seconds" in warning
+    assert _warned(data, allow_damaged=True)[1] == ()
+
+
+def test_what_cannot_be_read_at_all_is_an_error() -> None:
+    with pytest.raises(UnreadableAudio):
+        _warned(b"no sound", allow_damaged=True)
+
+
+def _two_tracks() -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as output:
+        tracks = [output.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in range(2)]
+        for track, language in zip(tracks, ("eng", "deu"), strict=True):
+            track.metadata["language"] = language
+        for number, track in enumerate(tracks):
+            level = np.full((1, 16_000), 8_000 * (number + 1), np.int16)
+            frame = av.AudioFrame.from_ndarray(level, format="s16", layout="mono")
+            frame.sample_rate = 16_000
+            output.mux(track.encode(frame))
+            output.mux(track.encode(None))
+    return buffer.getvalue()
+
+
+def test_a_track_can_be_chosen() -> None:
+    data = _two_tracks()
+    for number in (1, 2):
+        told: list[str] = []
+        (block,) = stream(data, track=number, warn=told.append)
+        assert block.max() == pytest.approx(8_000 * number / 32_768)
+        assert told == []
+    (warning,) = _warned(data)[1]
+    assert "has 2 sound tracks (1 eng, 2 deu); number 1 is read" in warning
+    with pytest.raises(UsageError, match="one of the 2 sound tracks"):
+        list(stream(data, track=3))
+    with pytest.raises(UsageError, match="from 1 on"):
+        stream(data, track=0)
