@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -32,6 +33,9 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+LOOK_SECONDS = 1.0
+"""How often memory and sockets are looked at."""
+
 LONGEST_SECONDS = 600.0
 """Longest time that one upload may take."""
 
@@ -39,15 +43,23 @@ LONGEST_SECONDS = 600.0
 class Decoders:
     """Uploads decoded as the server does it, without the server."""
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, folder: Path | None) -> None:
         from auris.audio.isolation import DecodeLimits, DecoderPool
 
         self.pool = DecoderPool(DecodeLimits(wall_seconds=LONGEST_SECONDS, cpu_seconds=30.0))
         self.outcomes: Counter[str] = Counter()
-        self.peak_kilobytes = 0
         self.secrets_read = 0
-        self._secret = secret
+        self.crashes: Counter[str] = Counter()
+        self._folder = folder
         self._change = threading.Lock()
+
+    def _keep(self, kind: str, data: bytes, error: Exception) -> None:
+        """Keep an upload that crashed a decoder, where that was asked."""
+        with self._change:
+            self.crashes[f"{kind}: {str(error).partition('exit code ')[2].partition(')')[0]}"] += 1
+        if self._folder is not None:
+            name = hashlib.sha256(data).hexdigest()[:16]
+            (self._folder / name).write_bytes(data)
 
     def decode(self, kind: str, data: bytes) -> None:
         """Decode one upload and count what came of it."""
@@ -60,6 +72,8 @@ class Decoders:
             outcome = "decoded"
         except AurisError as error:
             outcome = type(error).__name__
+            if outcome == "DecoderCrashed":
+                self._keep(kind, data, error)
         with self._change:
             self.outcomes[outcome] += 1
             if "foreign" in kind and samples == SECRET_SAMPLES:
@@ -115,7 +129,7 @@ class Watch(threading.Thread):
         self.foreign_sockets: set[str] = set()
 
     def run(self) -> None:
-        while not self._over.wait(0.25):
+        while not self._over.wait(LOOK_SECONDS):
             with contextlib.suppress(psutil.Error):
                 self.look()
 
@@ -236,7 +250,7 @@ def fuzz_server(options: argparse.Namespace, folder: Path, uploads: Any) -> dict
 
 def fuzz_decoders(options: argparse.Namespace, uploads: Any) -> dict[str, Any]:
     """Decode uploads in isolated processes."""
-    decoders = Decoders(b"")
+    decoders = Decoders(options.keep)
     change = threading.Lock()
     slowest = 0.0
 
@@ -256,6 +270,7 @@ def fuzz_decoders(options: argparse.Namespace, uploads: Any) -> dict[str, Any]:
     return {
         "uploads": options.decoder,
         "outcomes": dict(sorted(decoders.outcomes.items())),
+        "contained_crashes": dict(decoders.crashes),
         "secrets_read": decoders.secrets_read,
         "slowest_seconds": round(slowest, 1),
         "most_of_a_decoder_mb": round(watch.most_of_a_decoder / 1e6),
@@ -269,6 +284,7 @@ def main() -> None:
     parser.add_argument("--server", type=int, default=90, help="uploads for a server")
     parser.add_argument("--messages", type=int, default=10, help="wrong requests for a server")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="folder for uploads that crash a decoder")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     from tests.audio.fuzzing import Uploads
