@@ -99,6 +99,7 @@ class Uploads:
             "sixteen channels": poison.many_channels(),
             "sixteen channels in MP4": poison.many_channels("mp4"),
             "sixteen channels in Ogg": poison.many_channels("ogg", "libopus"),
+            "places of channels": poison.custom_layout(),
             "eight planes": poison.eight_channels(),
             "64-bit floats": poison.wide_pcm("pcm_f64le"),
             "64-bit integers": poison.wide_pcm("pcm_s64le"),

@@ -98,6 +98,39 @@ def claimed_samples(samples: int = 80_000_000, edits: int = 0, chunks: int = 1) 
     return head + _box(b"moov", movie + _box(b"trak", b"".join(track))) + _box(b"mdat", bytes(4096))
 
 
+def custom_layout(samples: int = 8_000) -> bytes:
+    """A QuickTime file of four channels whose header names the place of each in a table."""
+    labels = (35, 2, 0xFFFFFFFF, 36)  # Left wide, right, unknown, right wide.
+    places = b"".join(struct.pack(">II3f", label, 0, 0, 0, 0) for label in labels)
+    chan = _box(b"chan", struct.pack(">IIII", 0, 0, 0, len(labels)) + places)
+    entry = bytes(6) + struct.pack(">H", 1) + bytes(8)
+    entry += struct.pack(">HHII", len(labels), 16, 0, 16_000 << 16)
+    width = 2 * len(labels)
+
+    def movie(offset: int) -> bytes:
+        tables = [
+            _box(b"stsd", struct.pack(">II", 0, 1) + _box(b"sowt", entry + chan)),
+            _box(b"stts", struct.pack(">IIII", 0, 1, samples, 1)),
+            _box(b"stsc", struct.pack(">IIIII", 0, 1, 1, samples, 1)),
+            _box(b"stsz", struct.pack(">III", 0, width, samples)),
+            _box(b"stco", struct.pack(">III", 0, 1, offset)),
+        ]
+        media = [
+            _box(b"mdhd", struct.pack(">IIIIIHH", 0, 0, 0, 16_000, samples, 0, 0)),
+            _box(b"hdlr", struct.pack(">I4s4s", 0, b"mhlr", b"soun") + bytes(13)),
+            _box(b"minf", _box(b"smhd", bytes(8)) + _box(b"stbl", b"".join(tables))),
+        ]
+        track = _box(b"tkhd", struct.pack(">IIIII", 1, 0, 0, 1, 0) + bytes(64))
+        track += _box(b"mdia", b"".join(media))
+        head = _box(b"mvhd", struct.pack(">IIIII", 0, 0, 0, 1000, 0) + bytes(80))
+        return _box(b"moov", head + _box(b"trak", track))
+
+    front = _box(b"ftyp", b"qt  " + bytes(4) + b"qt  ")
+    offset = len(front) + len(movie(0)) + 8
+    sound = (np.arange(samples * len(labels)) % 1000).astype("<i2").tobytes()
+    return front + movie(offset) + _box(b"mdat", sound)
+
+
 def compressed_header(movie: bytes) -> bytes:
     """The MP4 with its header compressed, as old versions of QuickTime write it."""
     at = movie.index(b"moov") - 4

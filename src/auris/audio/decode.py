@@ -25,7 +25,7 @@ from auris.audio.declared_duration import (
     ends_inside_page,
 )
 from auris.audio.formats import OPEN_OPTIONS
-from auris.audio.frames import FrameReader, check_channels
+from auris.audio.frames import FrameReader, check_channels, use_usual_layout
 from auris.audio.mp4_tables import check_tables
 from auris.audio.packets import Outcomes, decoded_packets
 from auris.audio.reader import Reader, open_file, reason, unreadable
@@ -205,6 +205,7 @@ def _track(container: InputContainer, name: str, wanted: int | None, warn: Warn)
             f"that of {name} is unknown or encrypted",
             "convert the file, for instance to FLAC",
         )
+    use_usual_layout(track)
     if track.codec_context.name == "flac":
         track.codec_context.options = {
             "err_detect": "crccheck+explode"

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import av
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 
 from auris.audio.arrays import MAX_CHANNELS, as_float
 from auris.errors import InvalidSamples
 from auris.types import Samples
 
-__all__ = ["FrameReader", "check_channels"]
+__all__ = ["FrameReader", "check_channels", "use_usual_layout"]
 
 MOST_PLANES = 7
 """Most planes of a frame that PyAV counts correctly."""
@@ -36,6 +37,19 @@ def check_channels(channels: int) -> int:
         f"it has {channels}",
         "convert it to fewer channels",
     )
+
+
+def use_usual_layout(track: AudioStream) -> None:
+    """Give a track the usual layout of its number of channels, before anything else reads it.
+
+    A container can name the place of every channel in a table. PyAV shares such a table between
+    objects and frees it with each of them, which corrupts memory. Nothing here needs the places.
+    """
+    context = track.codec_context
+    # The only one that frees the table, once the context no longer holds it.
+    shared = context.layout
+    if shared.nb_channels:
+        context.layout = f"{check_channels(shared.nb_channels)}c"
 
 
 class FrameReader:
