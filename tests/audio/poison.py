@@ -98,9 +98,10 @@ def claimed_samples(samples: int = 80_000_000, edits: int = 0, chunks: int = 1) 
     return head + _box(b"moov", movie + _box(b"trak", b"".join(track))) + _box(b"mdat", bytes(4096))
 
 
-def custom_layout(samples: int = 8_000) -> bytes:
-    """A QuickTime file of four channels whose header names the place of each in a table."""
-    labels = (35, 2, 0xFFFFFFFF, 36)  # Left wide, right, unknown, right wide.
+def custom_layout(channels: int = 4, samples: int = 8_000) -> bytes:
+    """A QuickTime file whose header names the place of each channel in a table."""
+    labels = [35, 2, 0xFFFFFFFF, 36] * channels  # Left wide, right, unknown, right wide.
+    labels = labels[:channels]
     places = b"".join(struct.pack(">II3f", label, 0, 0, 0, 0) for label in labels)
     chan = _box(b"chan", struct.pack(">IIII", 0, 0, 0, len(labels)) + places)
     entry = bytes(6) + struct.pack(">H", 1) + bytes(8)

@@ -25,7 +25,7 @@ from auris.audio.declared_duration import (
     ends_inside_page,
 )
 from auris.audio.formats import OPEN_OPTIONS
-from auris.audio.frames import FrameReader, check_channels, use_usual_layout
+from auris.audio.frames import FrameReader, check_channels, forget_places
 from auris.audio.mp4_tables import check_tables
 from auris.audio.packets import Outcomes, decoded_packets
 from auris.audio.reader import Reader, open_file, reason, unreadable
@@ -133,15 +133,16 @@ def _opened(
         reader = Reader(open_file(source, name, stack, urls), stack)
         check_tables(reader, name)
         container = stack.enter_context(_open_container(reader, name))
+        found = _track(container, name, track, warn)
     except AurisError:
         raise
-    except Exception as error:  # Whatever a file object of the caller's raises.
+    except Exception as error:  # Whatever a file object of the caller's, or PyAV, raises.
         unreadable(
             "An audio source has to be readable",
             f"reading {name} failed ({reason(error)})",
             "check the source",
         )
-    return container, _track(container, name, track, warn), reader
+    return container, found, reader
 
 
 def _open_container(reader: Reader, name: str) -> InputContainer:
@@ -205,7 +206,7 @@ def _track(container: InputContainer, name: str, wanted: int | None, warn: Warn)
             f"that of {name} is unknown or encrypted",
             "convert the file, for instance to FLAC",
         )
-    use_usual_layout(track)
+    forget_places(track)
     if track.codec_context.name == "flac":
         track.codec_context.options = {
             "err_detect": "crccheck+explode"

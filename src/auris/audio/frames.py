@@ -15,7 +15,7 @@ from auris.audio.arrays import MAX_CHANNELS, as_float
 from auris.errors import InvalidSamples
 from auris.types import Samples
 
-__all__ = ["FrameReader", "check_channels", "use_usual_layout"]
+__all__ = ["FrameReader", "check_channels", "forget_places"]
 
 MOST_PLANES = 7
 """Most planes of a frame that PyAV counts correctly."""
@@ -39,8 +39,8 @@ def check_channels(channels: int) -> int:
     )
 
 
-def use_usual_layout(track: AudioStream) -> None:
-    """Give a track the usual layout of its number of channels, before anything else reads it.
+def forget_places(track: AudioStream) -> None:
+    """Forget the places of a track's channels, before anything else reads them.
 
     A container can name the place of every channel in a table. PyAV shares such a table between
     objects and frees it with each of them, which corrupts memory. Nothing here needs the places.
@@ -49,7 +49,7 @@ def use_usual_layout(track: AudioStream) -> None:
     # The only one that frees the table, once the context no longer holds it.
     shared = context.layout
     if shared.nb_channels:
-        context.layout = f"{check_channels(shared.nb_channels)}c"
+        context.layout = f"{check_channels(shared.nb_channels)}C"
 
 
 class FrameReader:
