@@ -180,8 +180,8 @@ def served(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         server.wait(60)
 
 
-def answer(port: int, sent: bytes) -> tuple[int, bytes]:
-    """The status of the answer to a request, 0 where there is none, and all of it."""
+def answer(port: int, sent: bytes, end: bytes | None = None) -> tuple[int, bytes]:
+    """The status of the answer to a request, 0 where there is none, and the answer up to `end`."""
     with contextlib.suppress(OSError):
         with socket.create_connection(("127.0.0.1", port), LONGEST_SECONDS) as connection:
             connection.settimeout(LONGEST_SECONDS)
@@ -189,7 +189,7 @@ def answer(port: int, sent: bytes) -> tuple[int, bytes]:
                 connection.sendall(sent)
             received = b""
             with contextlib.suppress(OSError):
-                while more := connection.recv(1 << 16):
+                while (end is None or end not in received) and (more := connection.recv(1 << 16)):
                     received += more
         if received.startswith(b"HTTP/1.1 "):
             return int(received.split()[1]), received
@@ -228,7 +228,7 @@ def fuzz_server(options: argparse.Namespace, folder: Path, uploads: Any) -> dict
         def message(chance: random.Random) -> None:
             with change:
                 kind, data = messages.one()
-            count(f"message, {kind}", answer(port, data))
+            count(f"message, {kind}", answer(port, data, b"\r\n\r\n"))
 
         spread(options.server, options.threads, upload, options.seed)
         spread(options.messages, options.threads, message, options.seed)
