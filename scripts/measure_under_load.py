@@ -6,15 +6,21 @@ scripts/measure_under_load.py --seconds 60 --callers 16
 
 Each of the heavy callers, which share a process of their own, sends one kind of input again and
 again: MP3s of two hours, FLACs of 192 kHz and eight channels, uploads that trickle, jobs, and
-addresses of recordings, which are refused, since they are on this machine. The last line is a JSON
-object: for each cheap request and for the clip the 50th and 99th percentile and the longest of its
-times in seconds, and the load of the machine.
+addresses of recordings. A server refuses addresses of this machine and its networks. `--address`
+names an address that counts as public, at which the script serves recordings slowly:
+
+unshare -rn sh -c 'ip link set lo up; ip address add 11.0.0.1/32 dev lo
+                   exec scripts/measure_under_load.py --address 11.0.0.1'
+
+The last line is a JSON object: for each cheap request and for the clip the 50th and 99th percentile
+and the longest of its times in seconds, and the load of the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import http.server
 import io
 import itertools
 import json
@@ -164,6 +170,30 @@ def send(url: str, sent: bytes) -> bytes:
         return answer
 
 
+class SlowRecordings(http.server.BaseHTTPRequestHandler):
+    """Sends the headers of `/headers`, and the recording of other paths, without an end."""
+
+    def do_GET(self) -> None:
+        """Answer a little at a time, for as long as somebody reads."""
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            if self.path != "/headers":
+                self.wfile.write(b"Content-Type: audio/wav\r\nContent-Length: 100000000\r\n\r\n")
+            for number in itertools.count():
+                self.wfile.write(b"X-%d: 0\r\n" % number)
+                time.sleep(0.2)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Write no log."""
+
+
+def slow_urls(address: str) -> list[str]:
+    """Serve slow recordings at an address of this machine; returns their addresses."""
+    served = http.server.ThreadingHTTPServer((address, 0), SlowRecordings)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    return [f"http://{address}:{served.server_port}/{name}" for name in ("headers", "a.wav")]
+
+
 def heavy_callers(url: str, arguments: argparse.Namespace) -> None:
     """A thread for each of the heavy callers; to be run in a process that is killed at the end."""
     mp3, flac = long_mp3(arguments.mp3_seconds), wide_flac(arguments.flac_seconds)
@@ -175,8 +205,9 @@ def heavy_callers(url: str, arguments: argparse.Namespace) -> None:
         request(TRANSCRIPTIONS, flac, response_format="diarized_json"),
         request("/v1/jobs", mp3),
         request(TRANSCRIPTIONS, mp3, response_format="srt"),
-        request(TRANSCRIPTIONS, None, url=f"{url}/openapi.json"),
     ]
+    urls = slow_urls(arguments.address) if arguments.address else [f"{url}/openapi.json"]
+    uploads += [request(TRANSCRIPTIONS, None, url=slow) for slow in urls]
 
     def upload(sent: bytes) -> None:
         while True:
@@ -258,6 +289,7 @@ def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="a running server; by default one is started")
+    parser.add_argument("--address", help="address of this machine that a server takes as public")
     parser.add_argument("--callers", type=int, default=16, help="heavy ones")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--settle", type=float, default=20.0, help="seconds before it is measured")
