@@ -19,9 +19,9 @@ def main(file: str) -> int:
         with pipeline.stream() as session:
             for block in stream(file):
                 for update in session.feed(block[0]):
-                    show(update.stable, update.segment.start, update.segment.text)
+                    show(update.final, update.segment.start, update.segment.text)
             for update in session.finish():
-                show(update.stable, update.segment.start, update.segment.text)
+                show(update.final, update.segment.start, update.segment.text)
     except AurisError as error:
         print(error, file=sys.stderr)
         return 1

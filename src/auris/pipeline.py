@@ -315,7 +315,7 @@ class AsrPipeline:
         """
         session, call = stream_options(options)
         decoding = self._decode_options(language, context, call)
-        decoding = replace(decoding, align_partial=options.get("provisional_words", False))
+        decoding = replace(decoding, align_partial=options.get("partial_words", False))
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
             raise UsageError(

@@ -60,9 +60,9 @@ def test_json_lines_of_every_update(auris: Auris, said: Any) -> None:
     said(pcm(1.2))
     done = auris("listen", "-", "--rate", RATE, "-f", "json", "--step-seconds", 0.4)
     updates = [json.loads(line) for line in done.out.splitlines()]
-    assert [update["stable"] for update in updates] == [False, False, False, True]
-    assert [update["heard"] for update in updates] == [0.4, 0.8, 1.2, 1.2]
-    assert {update["piece"] for update in updates} == {0}
+    assert [update["final"] for update in updates] == [False, False, False, True]
+    assert [update["seconds"] for update in updates] == [0.4, 0.8, 1.2, 1.2]
+    assert {update["chunk"] for update in updates} == {0}
     assert updates[-1]["end"] == 1.2
 
 
@@ -109,7 +109,7 @@ def test_what_was_heard_before_damage_is_written(auris: Auris, said: Any) -> Non
     said(wav(tone_speech(6.0)[None])[:100_000])
     done = auris("listen", "-", "-f", "json")
     assert done.code == 1
-    assert json.loads(done.out.splitlines()[-1])["stable"]
+    assert json.loads(done.out.splitlines()[-1])["final"]
     is_one_sentence(done.err, "can be read")
     assert "duration" not in done.err
 
@@ -137,8 +137,8 @@ def test_on_a_terminal_provisional_text_stands_in_its_place(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "12")
     lines = listen._Lines(terminal=True)
-    for stable, text in [(False, "what was said last"), (False, "你好世界你好世界"), (True, "a b")]:
-        lines.show(SimpleNamespace(stable=stable, segment=SimpleNamespace(text=text)))  # type: ignore[arg-type]
+    for final, text in [(False, "what was said last"), (False, "你好世界你好世界"), (True, "a b")]:
+        lines.show(SimpleNamespace(final=final, segment=SimpleNamespace(text=text)))  # type: ignore[arg-type]
     first, second, third = capsys.readouterr().out.split("\r\x1b[K")[1:]
     assert (first, second, third) == ("s said last", "世界你好世界"[1:], "a b\n")
 
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_the_listening_and_writes_the_rest(models: Path) -> None:
     rest, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, b"")
     last = json.loads((first + rest).splitlines()[-1])
-    assert (last["stable"], last["end"]) == (True, 0.7)
+    assert (last["final"], last["end"]) == (True, 0.7)
 
 
 class Port(ModuleType):
@@ -218,7 +218,7 @@ def test_a_microphone_is_heard_until_ctrl_c(
     done = auris("listen", "-f", "json")
     assert (done.code, done.err) == (0, "")
     last = json.loads(done.out.splitlines()[-1])
-    assert (last["stable"], last["end"]) == (True, 1.6)
+    assert (last["final"], last["end"]) == (True, 1.6)
     assert (port.opened["device"], port.opened["samplerate"]) == (1, 8000)
     assert "overflow" in caplog.text
 

@@ -34,7 +34,7 @@ def listened(
 
 def stable(updates: Sequence[StreamUpdate]) -> list[Segment]:
     """The segments that will not change."""
-    return [update.segment for update in updates if update.stable]
+    return [update.segment for update in updates if update.final]
 
 
 def same(ours: Sequence[Segment], theirs: Sequence[Segment], what: str) -> None:

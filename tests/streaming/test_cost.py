@@ -31,7 +31,7 @@ def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, l
     found: dict[int, list[StepCost]] = {}
     for _ in range(minutes * 60 // PERIOD):
         for update in stream.feed(samples):
-            found.setdefault(int((update.heard - 1e-6) // 60), []).append(update.cost)
+            found.setdefault(int((update.seconds - 1e-6) // 60), []).append(update.cost)
     return found
 
 

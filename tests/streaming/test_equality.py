@@ -71,12 +71,12 @@ def test_every_step_gives_the_text_of_a_file_that_ends_there(
     samples = (louder if late else tone_speech)(5.2, 3)
     options = {"chunk_seconds": 3.0, **BUDGETS[kind]}
     updates = listened(pipeline.stream(**options), samples, [5000])
-    assert sum(not update.stable for update in updates) == 10
+    assert sum(not update.final for update in updates) == 10
     for place, update in enumerate(updates):
         known = [*stable(updates[:place]), update.segment]
-        if not update.stable:
-            at = prefix(pipeline, samples, update.heard, **options)
-            same(known, at, f"{kind} at {update.heard} s")
+        if not update.final:
+            at = prefix(pipeline, samples, update.seconds, **options)
+            same(known, at, f"{kind} at {update.seconds} s")
 
 
 def test_finished_windows_are_not_computed_again(pipelines: dict[str, AsrPipeline]) -> None:
@@ -86,12 +86,12 @@ def test_finished_windows_are_not_computed_again(pipelines: dict[str, AsrPipelin
     samples[: 4 * SAMPLE_RATE] *= 1e-3
     options = {"chunk_seconds": 30.0, "max_new_tokens": 8}
     updates = listened(pipeline.stream(**options), samples)
-    costs = {update.heard: update.cost for update in updates if not update.stable}
+    costs = {update.seconds: update.cost for update in updates if not update.final}
     assert costs[4.5].frames == 450  # The loud part begins: all that was quiet is heard anew.
     assert costs[5.5].frames <= 150  # The last frame of the second before was not final.
     assert costs[5.5].encoded <= 20
     for update in updates[1:-1:2]:
-        heard = update.heard
+        heard = update.seconds
         same([update.segment], prefix(pipeline, samples, heard, **options), f"{heard} s")
 
 
@@ -105,8 +105,8 @@ def test_updates_do_not_depend_on_the_sizes_of_feeds(
         for sizes in ([160], [80_000], [7, 30_000, 1])
     ]
     for run in runs[1:]:
-        assert [(u.piece, u.stable, u.heard, u.segment.tokens) for u in run] == [
-            (u.piece, u.stable, u.heard, u.segment.tokens) for u in runs[0]
+        assert [(u.chunk, u.final, u.seconds, u.segment.tokens) for u in run] == [
+            (u.chunk, u.final, u.seconds, u.segment.tokens) for u in runs[0]
         ]
 
 
@@ -130,9 +130,9 @@ def test_languages_are_restricted_as_in_files(pipelines: dict[str, AsrPipeline])
     updates = listened(pipeline.stream(**options), samples)
     for place, update in enumerate(updates):
         known = [*stable(updates[:place]), update.segment]
-        if not update.stable:
-            at = prefix(pipeline, samples, update.heard, **options)
-            same(known, at, f"restricted, at {update.heard} s")
+        if not update.final:
+            at = prefix(pipeline, samples, update.seconds, **options)
+            same(known, at, f"restricted, at {update.seconds} s")
     assert {segment.language for segment in stable(updates)} <= {"German", "French", "Japanese"}
     same(stable(updates), prefix(pipeline, samples, 4.2, **options), "restricted")
 

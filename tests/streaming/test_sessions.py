@@ -159,13 +159,13 @@ def test_times_of_words_come_with_stable_text(pipelines: dict[str, AsrPipeline])
         [w for s in heard for w in s.words] for heard in (stable(updates), found.segments)
     )
     assert [(w.text, w.start, w.end) for w in words] == [(w.text, w.start, w.end) for w in others]
-    assert all(update.segment.words is None for update in updates if not update.stable)
+    assert all(update.segment.words is None for update in updates if not update.final)
 
 
 def test_updates_are_plain_json(pipelines: dict[str, AsrPipeline]) -> None:
     first, *_ = listened(session(pipelines["ctc"]), tone_speech(1.0))
     content = first.to_dict()
-    assert (content["piece"], content["stable"], content["heard"]) == (0, False, 0.5)
+    assert (content["chunk"], content["final"], content["seconds"]) == (0, False, 0.5)
     assert {"text", "start", "end", "language", "finish_reason"} <= set(content)
 
 
@@ -319,7 +319,7 @@ def test_late_steps_are_skipped_and_stable_text_stays(
     late = listened(session(pipeline, skip_late=True), samples, (len(samples),))
     on_time = listened(session(pipeline, skip_late=True), samples, (4000,))
     all_of_them = listened(session(pipeline), samples, (4000,))
-    assert sum(not update.stable for update in late) <= 2
+    assert sum(not update.final for update in late) <= 2
     assert [u.to_dict() for u in on_time] == [u.to_dict() for u in all_of_them]
     same(stable(late), stable(all_of_them), kind)
 
@@ -343,11 +343,11 @@ def test_a_round_is_one_step_of_every_stream(pipelines: dict[str, AsrPipeline]) 
 
 
 def test_words_of_provisional_text(pipelines: dict[str, AsrPipeline]) -> None:
-    stream = session(pipelines["ctc"], word_timestamps=True, provisional_words=True)
+    stream = session(pipelines["ctc"], word_timestamps=True, partial_words=True)
     for update in listened(stream, tone_speech(3.0, 1)):
         words = update.segment.words
         assert words is not None
         assert bool(words) == bool(update.segment.text)
         assert all(w.start is None or w.start >= update.segment.start for w in words)
     plain = listened(session(pipelines["ctc"], word_timestamps=True), tone_speech(3.0, 1))
-    assert all(update.segment.words is None for update in plain if not update.stable)
+    assert all(update.segment.words is None for update in plain if not update.final)

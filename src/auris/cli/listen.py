@@ -292,9 +292,9 @@ class _Lines:
     def show(self, update: StreamUpdate) -> None:
         """Write one update."""
         text = " ".join(update.segment.text.split())
-        line = text + "\n" if update.stable and text else ""
+        line = text + "\n" if update.final and text else ""
         if self._terminal:
-            line = "\r\x1b[K" + line + ("" if update.stable else _last_columns(text))
+            line = "\r\x1b[K" + line + ("" if update.final else _last_columns(text))
         sys.stdout.write(line)
         sys.stdout.flush()
 

@@ -125,7 +125,7 @@ def lags(updates: Sequence[StreamUpdate]) -> list[float]:
         words = len(segment.text.split())
         for number in range(1, words + 1):
             end = segment.start + (segment.end - segment.start) * number / words
-            found.append(update.heard - end)
+            found.append(update.seconds - end)
     return found
 
 
@@ -218,7 +218,7 @@ def compare_clips(
                 session.push(block)
         pool.work()
         for session, clip in heard.items():
-            clip.segments += [update.segment for update in session.updates() if update.stable]
+            clip.segments += [update.segment for update in session.updates() if update.final]
         for session in ended:
             clip = heard.pop(session)
             theirs = pipeline.transcribe(str(clip.file), **whole).segments
@@ -247,10 +247,10 @@ class _PacedStream:
 
     def take(self, updates: Sequence[StreamUpdate], spent: float | None) -> None:
         """Note the updates of one feed; several steps count as that many of the same length."""
-        stable = [update for update in updates if update.stable]
+        stable = [update for update in updates if update.final]
         self.segments += [update.segment for update in stable]
         self.waited += lags(stable)
-        costs = [update.cost for update in updates if not update.stable]
+        costs = [update.cost for update in updates if not update.final]
         self.costs += costs
         self._spent += spent or 0.0
         if spent is not None and costs:

@@ -113,11 +113,11 @@ class StreamOptions(TypedDict, total=False):
         rate: samples per second of the input (16000).
         chunk_seconds: target length of the chunks that it is cut into (3).
         step_seconds: time between steps (0.5).
-        skip_late: skip the provisional text of a step if the next step is already due (False).
+        skip_late: skip the partial text of a step if the next step is already due (False).
         vad: cut where nobody speaks, and skip long silence (False).
         languages, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
-            `CallOptions`; words have times in stable segments.
-        provisional_words: whether words of provisional text get times, too (False); with
+            `CallOptions`; words have times in final segments.
+        partial_words: whether words of partial text get times, too (False); with
             word_timestamps, which costs one alignment for each step.
     """
 
@@ -133,7 +133,7 @@ class StreamOptions(TypedDict, total=False):
     clean: Sequence[str]
     word_timestamps: bool
     aligner: WordAligner | None
-    provisional_words: bool
+    partial_words: bool
 
 
 class SessionOptions(TypedDict, total=False):

@@ -1,8 +1,8 @@
-"""Live streams: samples in, provisional and stable text out.
+"""Live streams: samples in, partial and final text out.
 
 A stream is cut into chunks as a file is. At every multiple of the step length, the chunk so far is
-recognized; the sizes in which samples arrive do not matter. This text is provisional and equals the
-text of a file that ends there. When the end of a chunk is certain, its segment is stable: it equals
+recognized; the sizes in which samples arrive do not matter. This text is partial and equals the
+text of a file that ends there. When the end of a chunk is certain, its segment is final: it equals
 that of a file and never changes. The cost of a step depends on the length of its chunk and not on
 that of the stream, and nothing of a chunk is stored after its end.
 """
@@ -35,7 +35,7 @@ STEP_SECONDS = 0.5
 """Default time between steps."""
 
 LIVE_CHUNK_SECONDS = 3.0
-"""Default length of the chunks of a stream: text is stable when its chunk ends."""
+"""Default length of the chunks of a stream: text is final when its chunk ends."""
 
 
 Submit = Callable[[Callable[[], None]], "Future[None]"]
@@ -47,26 +47,26 @@ class StreamUpdate:
     """The segment of a chunk after a step.
 
     Attributes:
-        piece: number of the chunk in the stream, from 0.
-        stable: whether the chunk is complete and its segment will not change; if not, the next
-            update of the chunk replaces this one.
+        chunk: number of the chunk in the stream, from 0.
+        final: whether the chunk is over and its segment will not change; if not, the next update
+            of the chunk replaces this one.
         segment: the chunk so far, with times in seconds from the beginning of the stream.
-        heard: seconds of the stream that were processed.
+        seconds: of the stream that were processed.
         cost: the amount of work.
     """
 
-    piece: int
-    stable: bool
+    chunk: int
+    final: bool
     segment: Segment
-    heard: float
+    seconds: float
     cost: StepCost
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
-            "piece": self.piece,
-            "stable": self.stable,
-            "heard": round(self.heard, 3),
+            "chunk": self.chunk,
+            "final": self.final,
+            "seconds": round(self.seconds, 3),
             **self.segment.to_dict(),
         }
 
@@ -218,9 +218,9 @@ class StreamSession:
         """Whether everything was recognized."""
         return self._chunker.done
 
-    def _update(self, chunk: int, stable: bool, segment: Segment, cost: StepCost) -> None:
+    def _update(self, chunk: int, final: bool, segment: Segment, cost: StepCost) -> None:
         seconds = self._chunker.processed / SAMPLE_RATE
-        self._outbox.append(StreamUpdate(chunk, stable, segment, seconds, cost))
+        self._outbox.append(StreamUpdate(chunk, final, segment, seconds, cost))
 
     def _step(self, due: PendingChunk) -> StreamStep:
         request = ChunkRequest(self._chunks, due.chunk, self._options)
@@ -268,8 +268,8 @@ class StreamPool:
             rate: samples per second that it will be fed.
             chunk_seconds, vad: how it is cut into chunks, see `auris.audio.segmentation`.
             step_seconds: time between steps, at least 0.02.
-            skip_late: skip the provisional text of a step if the next step is already due, so that
-                a slow machine keeps up; stable text does not change.
+            skip_late: skip the partial text of a step if the next step is already due, so that
+                a slow machine keeps up; final text does not change.
 
         Raises:
             UsageError: an option is impossible, or the pool is full.

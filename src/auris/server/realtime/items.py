@@ -95,7 +95,7 @@ class _Text:
     def events(self, updates: Sequence[StreamUpdate]) -> Iterator[Event]:
         """Events of some updates of the item's stream."""
         for update in updates:
-            if update.stable:
+            if update.final:
                 yield from self._stable(update.segment)
             elif PROVISIONAL in self._item.config.include:
                 yield self._provisional(update)
@@ -233,7 +233,7 @@ class Transcription:
             skip_late=True,
             word_timestamps=asked.words,
             aligner=self._served.aligner,
-            provisional_words=asked.words and PROVISIONAL in config.include,
+            partial_words=asked.words and PROVISIONAL in config.include,
         )
 
     async def _follow(self, stream: StreamSession) -> None:
