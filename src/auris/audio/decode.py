@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from typing import NamedTuple, NoReturn, TypeAlias
 
@@ -71,9 +71,10 @@ def header(source: object, name: str, urls: WebLimits | None) -> Header:
         InvalidSamples: its rate is impossible.
     """
     with ExitStack() as stack:
-        container, track, reader = _opened(source, name, urls, stack)
+        decoder = _TrackDecoder(source, name, urls, stack)
+        container, track = decoder.container, decoder.track
         try:
-            claim = declared_duration(container, track, reader)
+            declared = declared_duration(container, track, decoder.reader)
             channels: int = track.channels
         except Exception as error:  # PyAV raises many kinds; all of them mean damage here.
             unreadable(
@@ -84,7 +85,7 @@ def header(source: object, name: str, urls: WebLimits | None) -> Header:
         return Header(
             check_rate(track.rate),
             check_channels(channels) if channels else 0,
-            claim.seconds,
+            declared.seconds,
             None if container.duration is None else container.duration / av.time_base,
         )
 
@@ -105,44 +106,218 @@ def decoded(
         urls: what fetching may cost.
         track: number of the sound track, from 1; None for the container's default.
         warn: called with what the caller should know.
+
+    Raises:
+        AurisError: the file cannot be opened, or its rate or number of channels is impossible.
+        BrokenOffError: it cannot be read any further.
     """
     with ExitStack() as stack:
-        container, stream, reader = _opened(source, name, urls, stack, track, warn)
-        yield from _gathered(_guarded(_timeline(container, stream, reader, span, name, warn)))
+        decoder = _TrackDecoder(source, name, urls, stack, track, warn)
+        joiner = _PieceJoiner()
+        try:
+            for outcome in decoder.outcomes(span):
+                for frame in decoder.frames(outcome):
+                    for piece in decoder.pieces(frame):
+                        yield from joiner.add(piece)
+            decoder.check_end()
+        except Exception as error:
+            yield from joiner.rest()
+            if isinstance(error, (AurisError, BrokenOffError)):
+                raise
+            # PyAV raises many kinds, ValueError and MemoryError among them: all mean damage here.
+            raise BrokenOffError(reason(error)) from error
+        yield from joiner.rest()
 
 
-def _guarded(pieces: Iterator[TimedSamples]) -> Iterator[TimedSamples]:
-    """The pieces; whatever else PyAV or its codecs raise is damage of this recording."""
-    try:
-        yield from pieces
-    except (AurisError, BrokenOffError):
-        raise
-    except Exception as error:  # PyAV raises many kinds, ValueError and MemoryError among them.
-        raise BrokenOffError(reason(error)) from error
+class _PieceJoiner:
+    """Joins small pieces, so that the cost of each step counts little."""
+
+    def __init__(self) -> None:
+        self._pieces: list[TimedSamples] = []
+        self._length = 0
+
+    def add(self, piece: TimedSamples) -> list[TimedSamples]:
+        """Take a piece; returns what is long enough, or ends where rate or channels change."""
+        joined: list[TimedSamples] = []
+        if self._pieces:
+            first = self._pieces[0]
+            if (first.rate, len(first.samples)) != (piece.rate, len(piece.samples)):
+                joined = self.rest()
+        self._pieces.append(piece)
+        self._length += piece.samples.shape[1]
+        if self._length * _BLOCKS_PER_SECOND >= piece.rate:
+            joined += self.rest()
+        return joined
+
+    def rest(self) -> list[TimedSamples]:
+        """What was added since, as one piece or none."""
+        pieces, self._pieces, self._length = self._pieces, [], 0
+        if not pieces:
+            return []
+        samples = np.concatenate([piece.samples for piece in pieces], axis=1)
+        return [pieces[0]._replace(samples=samples)]
 
 
-def _opened(
-    source: object,
-    name: str,
-    urls: WebLimits | None,
-    stack: ExitStack,
-    track: int | None = None,
-    warn: Warn = lambda text: None,
-) -> tuple[InputContainer, AudioStream, Reader]:
-    try:
-        reader = Reader(open_file(source, name, stack, urls), stack)
-        check_tables(reader, name)
-        container = stack.enter_context(_open_container(reader, name))
-        found = _track(container, name, track, warn)
-    except AurisError:
-        raise
-    except Exception as error:  # Whatever a file object of the caller's, or PyAV, raises.
-        unreadable(
-            "An audio source has to be readable",
-            f"reading {name} failed ({reason(error)})",
-            "check the source",
+class _TrackDecoder:
+    """Decodes the sound track of a file, fills holes in its time and checks that it is complete.
+
+    Args:
+        source, name, urls, number, warn: as of `decoded`, `number` being that of the track.
+        stack: closes what is opened.
+
+    Raises:
+        UnreadableAudio: it is no audio file.
+    """
+
+    def __init__(
+        self,
+        source: object,
+        name: str,
+        urls: WebLimits | None,
+        stack: ExitStack,
+        number: int | None = None,
+        warn: Warn = lambda text: None,
+    ) -> None:
+        try:
+            self.reader = Reader(open_file(source, name, stack, urls), stack)
+            check_tables(self.reader, name)
+            self.container = stack.enter_context(_open_container(self.reader, name))
+            self.track = _track(self.container, name, number, warn)
+        except AurisError:
+            raise
+        except Exception as error:  # Whatever a file object of the caller's, or PyAV, raises.
+            unreadable(
+                "An audio source has to be readable",
+                f"reading {name} failed ({reason(error)})",
+                "check the source",
+            )
+        self._kind: str = self.container.format.name
+        self._name = name
+        self._warn = warn
+        self._frames = FrameReader()
+        self._declared = DeclaredDuration()
+        self._at = 0  # Where the next frame lies, in samples of the source, after a seek.
+        self._clock: float | None = None  # When the next frame is due, by the container's clock.
+        self._done = 0.0  # Seconds of the source that went by.
+        self._error: str | None = None  # Of the last packet that could not be decoded.
+
+    def outcomes(self, span: TimeSpan) -> Outcomes:
+        """Decode from near the span's beginning to the end of the track."""
+        self._declared = declared_duration(self.container, self.track, self.reader)
+        outcomes = self._near(span)
+        begin = self.container.start_time
+        self._clock = None if begin is None or self._at else begin / av.time_base
+        return outcomes
+
+    def frames(self, outcome: list[AudioFrame] | Exception) -> list[AudioFrame]:
+        """The frames of a packet.
+
+        Raises:
+            BrokenOffError: it, or one before it, is damaged.
+        """
+        self.reader.check_interrupted()
+        if isinstance(outcome, Exception):
+            # Tags and padding after the end are no loss, unless sound follows them.
+            self._error = reason(outcome)
+            if not self._declared.met(self._done, unknown=False):
+                raise BrokenOffError(self._error, self._declared.seconds)
+            return []
+        if self._error is not None and outcome:
+            raise BrokenOffError(self._error, self._declared.seconds)
+        return outcome
+
+    def pieces(self, frame: AudioFrame) -> list[TimedSamples]:
+        """The samples of a frame, with silence before them where the clock has a hole."""
+        # ffmpeg notes a change of rate one MP3 frame late, but knows it after decoding.
+        rate = (self.track.codec_context if self._kind == "mp3" else frame).sample_rate
+        samples = self._frames.samples(frame)
+        if not samples:
+            return []
+        piece = TimedSamples(np.concatenate(samples, axis=1), check_rate(rate), self._at)
+        now = _frame_time(frame)
+        pieces = []
+        if now is not None and self._clock is not None and now - self._clock > TOLERANCE:
+            pieces = self._silence(piece, now - self._clock)
+        pieces.append(piece)
+        for each in pieces:
+            self._done += each.at / each.rate + each.samples.shape[1] / each.rate
+        before = now if now is not None else self._clock
+        self._clock = None if before is None else before + piece.samples.shape[1] / piece.rate
+        self._at = 0
+        return pieces
+
+    def check_end(self) -> None:
+        """Check that the track is complete.
+
+        Raises:
+            BrokenOffError: it is not.
+        """
+        self.reader.check_interrupted()
+        declared = self._declared.seconds
+        if self.reader.failure is not None:
+            raise BrokenOffError(reason(self.reader.failure), declared)
+        if (
+            (self._kind == "ogg" and ends_inside_page(self.reader))
+            or (self._kind == "wav" and declared is None and ends_inside_data(self.reader))
+            or (self._kind == "voc" and ends_inside_block(self.reader))
+        ):
+            raise BrokenOffError("the file breaks off")
+        if not self._declared.met(self._done, unknown=True):
+            raise BrokenOffError("the file breaks off", declared)
+
+    def _near(self, span: TimeSpan) -> Outcomes:
+        """Decode from near the span's beginning where going there is exact and saves work, else
+        from the beginning of the track."""
+        track, declared = self.track, self._declared.seconds
+        if (
+            self._kind in _SEEKABLE
+            and track.codec_context.name.startswith(("pcm_", "flac"))
+            and self.reader.seekable()
+            and not track.start_time
+            and track.time_base is not None
+            and declared is not None
+            and span.first / SAMPLE_RATE < declared
+        ):
+            rate = track.rate
+            target = skip(span.first, check_rate(rate))[0]
+            if target > 10 * rate:
+                try:
+                    self.container.seek(int(target / rate / track.time_base), stream=track)
+                    outcomes = decoded_packets(self.container, track)
+                    first = next(outcomes, None)
+                    now = _frame_time(first[0]) if isinstance(first, list) and first else None
+                    at = -1 if now is None else round(now * rate)
+                    if 0 <= at <= target and first is not None:
+                        self._at = at
+                        return itertools.chain([first], outcomes)
+                except av.FFmpegError as error:
+                    _LOG.debug("seeking failed: %s", error)
+                try:
+                    self.container.seek(0, stream=track)  # It went astray.
+                except Exception as error:
+                    raise BrokenOffError(reason(error), declared) from error
+        return decoded_packets(self.container, track)
+
+    def _silence(self, after: TimedSamples, seconds: float) -> list[TimedSamples]:
+        """Silence for a jump in time before a piece, where such a jump may be meant."""
+        if self._kind in _NUMBERED or (self._kind in _TIMED and seconds > _MAX_HOLE):
+            raise BrokenOffError(f"{seconds:.2f} seconds are missing there", self._declared.seconds)
+        if self._kind not in _TIMED:
+            return []
+        self._warn(
+            f"{self._name} has no sound for {seconds:.2f} s from {self._done:.2f} s on; silence "
+            "takes its place"
         )
-    return container, found, reader
+        second = np.zeros((len(after.samples), after.rate), np.float32)
+        whole, rest = divmod(round(seconds * after.rate), after.rate)
+        blocks = [second] * whole + ([second[:, :rest]] if rest else [])
+        return [TimedSamples(block, after.rate) for block in blocks]
+
+
+def _frame_time(frame: AudioFrame) -> float | None:
+    if frame.pts is None or frame.time_base is None:
+        return None
+    return float(frame.pts * frame.time_base)
 
 
 def _open_container(reader: Reader, name: str) -> InputContainer:
@@ -222,159 +397,3 @@ def _listed(tracks: list[AudioStream]) -> str:
         about = " ".join(" ".join(str(text).split())[:60] for text in told if text)
         shown.append(f"{number} {about}".strip())
     return ", ".join(shown)
-
-
-def _timeline(
-    container: InputContainer,
-    track: AudioStream,
-    reader: Reader,
-    span: TimeSpan,
-    name: str,
-    warn: Warn,
-) -> Iterator[TimedSamples]:
-    """Decode a track, fill holes in its time, and check that it is all there."""
-    claim = declared_duration(container, track, reader)
-    outcomes, at = _positioned(container, track, reader, span, claim)
-    begin = container.start_time
-    clock = None if begin is None or at else begin / av.time_base
-    done = 0.0
-    trouble: str | None = None
-    frames = FrameReader()
-    for outcome in outcomes:
-        reader.check_interrupted()
-        if isinstance(outcome, Exception):
-            # Tags and padding after the end are no loss, unless sound follows them.
-            trouble = reason(outcome)
-            if not claim.met(done, unknown=False):
-                raise BrokenOffError(trouble, claim.seconds)
-            continue
-        for frame in outcome:
-            if trouble is not None:
-                raise BrokenOffError(trouble, claim.seconds)
-            # ffmpeg notes a change of rate one MP3 frame late, but knows it after decoding.
-            teller = track.codec_context if container.format.name == "mp3" else frame
-            samples = frames.samples(frame)
-            if not samples:
-                continue
-            piece = TimedSamples(
-                np.concatenate(samples, axis=1), check_rate(teller.sample_rate), at
-            )
-            now = _frame_time(frame)
-            if now is not None and clock is not None and now - clock > TOLERANCE:
-                for silence in _hole(container, piece, now - clock, done, claim, name, warn):
-                    done += silence.samples.shape[1] / silence.rate
-                    yield silence
-            yield piece
-            seconds = piece.samples.shape[1] / piece.rate
-            done += at / piece.rate + seconds
-            at = 0
-            before = now if now is not None else clock
-            clock = None if before is None else before + seconds
-    reader.check_interrupted()
-    if reader.failure is not None:
-        raise BrokenOffError(reason(reader.failure), claim.seconds)
-    if container.format.name == "ogg" and ends_inside_page(reader):
-        raise BrokenOffError("the file breaks off")
-    if container.format.name == "wav" and claim.seconds is None and ends_inside_data(reader):
-        raise BrokenOffError("the file breaks off")
-    if container.format.name == "voc" and ends_inside_block(reader):
-        raise BrokenOffError("the file breaks off")
-    if not claim.met(done, unknown=True):
-        raise BrokenOffError("the file breaks off", claim.seconds)
-
-
-def _positioned(
-    container: InputContainer,
-    track: AudioStream,
-    reader: Reader,
-    span: TimeSpan,
-    claim: DeclaredDuration,
-) -> tuple[Outcomes, int]:
-    """Go near the span's beginning where that is exact and saves work.
-
-    Returns:
-        What follows, and where it lies, in samples of the source.
-    """
-    rate = track.rate
-    if (
-        container.format.name in _SEEKABLE
-        and track.codec_context.name.startswith(("pcm_", "flac"))
-        and reader.seekable()
-        and not track.start_time
-        and track.time_base is not None
-        and claim.seconds is not None
-        and span.first / SAMPLE_RATE < claim.seconds
-    ):
-        target = skip(span.first, check_rate(rate))[0]
-        if target > 10 * rate:
-            try:
-                container.seek(int(target / rate / track.time_base), stream=track)
-                outcomes = decoded_packets(container, track)
-                first = next(outcomes, None)
-                now = _frame_time(first[0]) if isinstance(first, list) and first else None
-                at = -1 if now is None else round(now * rate)
-                if 0 <= at <= target and first is not None:
-                    return itertools.chain([first], outcomes), at
-            except av.FFmpegError as error:
-                _LOG.debug("seeking failed: %s", error)
-            try:
-                container.seek(0, stream=track)  # It went astray: decode from the beginning.
-            except Exception as error:
-                raise BrokenOffError(reason(error), claim.seconds) from error
-    return decoded_packets(container, track), 0
-
-
-def _frame_time(frame: AudioFrame) -> float | None:
-    if frame.pts is None or frame.time_base is None:
-        return None
-    return float(frame.pts * frame.time_base)
-
-
-def _hole(
-    container: InputContainer,
-    after: TimedSamples,
-    seconds: float,
-    done: float,
-    claim: DeclaredDuration,
-    name: str,
-    warn: Warn,
-) -> Iterator[TimedSamples]:
-    """Silence for a jump in time before `after`, where such a jump may be meant."""
-    kind = container.format.name
-    if kind in _NUMBERED or (kind in _TIMED and seconds > _MAX_HOLE):
-        raise BrokenOffError(f"{seconds:.2f} seconds are missing there", claim.seconds)
-    if kind in _TIMED:
-        warn(
-            f"{name} has no sound for {seconds:.2f} s from {done:.2f} s on; silence takes its place"
-        )
-        missing = round(seconds * after.rate)
-        for begin in range(0, missing, after.rate):
-            length = min(after.rate, missing - begin)
-            yield TimedSamples(np.zeros((len(after.samples), length), np.float32), after.rate)
-
-
-def _gathered(pieces: Iterator[TimedSamples]) -> Generator[TimedSamples, None, None]:
-    """Join small pieces, so that the cost of each step counts little."""
-    held: list[TimedSamples] = []
-    length = 0
-    try:
-        for piece in pieces:
-            rows = len(piece.samples)
-            if held and (held[0].rate, len(held[0].samples)) != (piece.rate, rows):
-                yield _joined(held)
-                held, length = [], 0
-            held.append(piece)
-            length += piece.samples.shape[1]
-            if length * _BLOCKS_PER_SECOND >= piece.rate:
-                yield _joined(held)
-                held, length = [], 0
-    except (BrokenOffError, AurisError):
-        if held:
-            yield _joined(held)
-        raise
-    if held:
-        yield _joined(held)
-
-
-def _joined(pieces: list[TimedSamples]) -> TimedSamples:
-    return pieces[0]._replace(samples=np.concatenate([piece.samples for piece in pieces], axis=1))

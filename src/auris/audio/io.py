@@ -24,8 +24,8 @@ from auris.audio.arrays import array_pieces
 from auris.audio.decode import Header, Warn, decoded, header
 from auris.audio.encoded import is_data_uri
 from auris.audio.remote import WebLimits, is_url, shown_url
-from auris.audio.resample import TimedSamples, TimeSpan, render
-from auris.errors import EmptyAudio, UsageError
+from auris.audio.resample import BrokenOffError, SpanRenderer, TimedSamples, TimeSpan
+from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
 __all__ = [
@@ -177,22 +177,26 @@ def stream(
     if isinstance(source, Waveform):
         source = (source.samples, SAMPLE_RATE)
     name = _name(source)
+    renderer = SpanRenderer(span, name, channels == "mix")
     if isinstance(source, tuple):
-        return _blocks(array_pieces(*source), span, name, channels == "mix", None)
+        return _blocks(array_pieces(*source), renderer, None)
     pieces = decoded(source, span, name, urls, track, warn)
-    return _blocks(pieces, span, name, channels == "mix", warn if allow_damaged else None)
+    return _blocks(pieces, renderer, warn if allow_damaged else None)
 
 
 def _blocks(
-    pieces: Generator[TimedSamples, None, None],
-    span: TimeSpan,
-    name: str,
-    mix: bool,
-    damage: Warn | None,
-) -> Generator[Samples, None, None]:
-    made, reached = yield from render(pieces, span, name, mix, damage)
-    if made == 0:
-        raise _empty(reached, span, name)
+    pieces: Generator[TimedSamples, None, None], renderer: SpanRenderer, damage: Warn | None
+) -> Iterator[Samples]:
+    try:
+        for piece in pieces:
+            yield from renderer.push(piece)
+            if renderer.done:
+                break
+    except BrokenOffError as error:
+        renderer.break_off(error)
+    finally:
+        pieces.close()  # Frees the file now also when the reader stops early.
+    yield from renderer.finish(damage)
 
 
 def _collect(blocks: Iterator[Samples]) -> list[Samples]:
@@ -256,25 +260,4 @@ def _name(source: object) -> str:
         "An audio source has to be a path, an address, '-', bytes, a binary file or (array, rate)",
         f"its type is {type(source).__name__}",
         "pass one of these",
-    )
-
-
-def _empty(reached: int, span: TimeSpan, name: str) -> EmptyAudio:
-    if reached == 0:
-        return EmptyAudio(
-            "A recording has to hold at least one sample",
-            f"{name} holds none",
-            "check that the recording worked",
-        )
-    if span.first >= reached:
-        return EmptyAudio(
-            "start has to lie inside the recording",
-            f"start is {span.first / SAMPLE_RATE:.2f} s and {name} ends at "
-            f"{reached / SAMPLE_RATE:.2f} s",
-            "choose an earlier start",
-        )
-    return EmptyAudio(
-        "The asked span has to hold at least one sample at 16 kHz",
-        "its duration is shorter than that",
-        "choose a longer duration",
     )

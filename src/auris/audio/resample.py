@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from auris.errors import AurisError, InvalidSamples, UnreadableAudio
+from auris.errors import AurisError, EmptyAudio, InvalidSamples, UnreadableAudio
 from auris.types import SAMPLE_RATE, Samples
 
 __all__ = [
@@ -24,11 +24,11 @@ __all__ = [
     "MIN_RATE",
     "BrokenOffError",
     "Resampler",
+    "SpanRenderer",
     "TimeSpan",
     "TimedSamples",
     "check_rate",
     "output_length",
-    "render",
     "resample",
     "skip",
 ]
@@ -162,43 +162,88 @@ class BrokenOffError(Exception):
         self.declared = declared
 
 
-def render(
-    pieces: Generator[TimedSamples, None, None],
-    span: TimeSpan,
-    name: str,
-    mix: bool,
-    damage: Callable[[str], None] | None = None,
-) -> Generator[Samples, None, tuple[int, int]]:
-    """Average (if `mix`), resample and trim pieces to float32 [C, n] with n > 0 at 16 kHz.
+class SpanRenderer:
+    """Turns the pieces of a source into the blocks of a span: mixes, resamples and trims them.
 
     Args:
-        pieces: the source.
-        span: what is wanted of it.
+        span: what is wanted of the source.
         name: what messages call it.
         mix: whether channels are averaged.
-        damage: called where a part of the source is readable and the rest is not, instead of an
-            error.
-
-    Returns:
-        How many samples were yielded, and where, in samples at 16 kHz, the source was left.
-
-    Raises:
-        UnreadableAudio: the source broke off inside the span, or its number of channels changed
-            while they are kept apart.
-        InvalidSamples: a sample of the span is NaN, infinite or beyond 1e15, or the rate is wrong.
     """
-    made = reached = 0
-    try:
-        for position, block in _resampled(pieces, span, name, mix, damage):
-            reached = position + block.shape[1]
-            high = reached if span.end is None else min(span.end, reached)
-            kept = block[:, max(span.first - position, 0) : max(high - position, 0)]
-            if kept.shape[1]:
-                made += kept.shape[1]
-                yield np.ascontiguousarray(kept)
-    finally:
-        pieces.close()  # Frees the file now also when the reader stops early.
-    return made, reached
+
+    def __init__(self, span: TimeSpan, name: str, mix: bool) -> None:
+        self._span = span
+        self._name = name
+        self._mix = mix
+        self._section: _Section | None = None
+        self._failure: AurisError | None = None
+        self._reached = 0  # Where, at 16 kHz, the source was left.
+        self._empty = True
+
+    @property
+    def done(self) -> bool:
+        """Whether the span is complete, or no further piece can be used."""
+        end, section = self._span.end, self._section
+        past_end = end is not None and section is not None and section.position >= end
+        return past_end or self._failure is not None
+
+    def push(self, piece: TimedSamples) -> list[Samples]:
+        """Take the next piece; returns float32 blocks [C, n] at 16 kHz with n > 0.
+
+        Raises:
+            UnreadableAudio: the number of channels changed while they are kept apart.
+            InvalidSamples: the rate is impossible.
+        """
+        blocks: list[Samples] = []
+        channels = 1 if self._mix else len(piece.samples)
+        section = self._section
+        if section is None:
+            section = _Section(piece.rate, channels, 0, self._span.first, piece.at)
+        elif channels != section.resampler.channels:
+            raise _channels_changed(section.resampler.channels, channels, self._name)
+        elif piece.rate != section.resampler.rate:
+            blocks += self._trimmed(*section.finish())
+            section = _Section(piece.rate, channels, section.end, self._span.first, 0)
+        self._section = section
+        usable, self._failure = _usable(piece.samples, section, self._name)
+        return blocks + self._trimmed(*section.push(_mixed(usable) if self._mix else usable))
+
+    def break_off(self, error: BrokenOffError) -> None:
+        """Note that the source cannot be read any further."""
+        end = self._section.end if self._section else 0
+        self._failure = _damaged(error, end, self._span, self._name)
+
+    def finish(self, damage: Callable[[str], None] | None) -> list[Samples]:
+        """Return the last blocks.
+
+        Args:
+            damage: called where a part of the source is readable and the rest is not, instead of
+                an error.
+
+        Raises:
+            UnreadableAudio: the source broke off inside the span.
+            InvalidSamples: a sample of the span is NaN, infinite or beyond 1e15.
+            EmptyAudio: the span holds no sample.
+        """
+        section, end = self._section, self._span.end
+        if self._failure is not None and not (section and end and section.end >= end):
+            if damage is None or section is None or not section.end:
+                raise self._failure
+            damage(f"The recording is damaged: {self._failure.found}; the rest is left out")
+        blocks = self._trimmed(*section.finish()) if section else []
+        if self._empty:
+            raise _no_samples(self._reached, self._span, self._name)
+        return blocks
+
+    def _trimmed(self, position: int, block: Samples) -> list[Samples]:
+        """What lies inside the span of a block at a position at 16 kHz."""
+        self._reached = position + block.shape[1]
+        end = self._reached if self._span.end is None else min(self._span.end, self._reached)
+        inside = block[:, max(self._span.first - position, 0) : max(end - position, 0)]
+        if not inside.shape[1]:
+            return []
+        self._empty = False
+        return [np.ascontiguousarray(inside)]
 
 
 class _Section:
@@ -213,14 +258,14 @@ class _Section:
         self.made = 0
 
     @property
-    def heard(self) -> int:
+    def end(self) -> int:
         """Where, at 16 kHz, the last sample that went by ends."""
         return self.base + output_length(self.at, self.resampler.rate)
 
     @property
     def position(self) -> int:
         """Where, at 16 kHz, the next result lies."""
-        return min(self.base + self.lead + self.made, self.heard)
+        return min(self.base + self.lead + self.made, self.end)
 
     def push(self, samples: Samples) -> tuple[int, Samples]:
         fresh = samples[:, max(self.drop - self.at, 0) :]
@@ -234,40 +279,6 @@ class _Section:
         position = self.position
         self.made += block.shape[1]
         return position, block
-
-
-def _resampled(
-    pieces: Iterator[TimedSamples],
-    span: TimeSpan,
-    name: str,
-    mix: bool,
-    damage: Callable[[str], None] | None,
-) -> Iterator[tuple[int, Samples]]:
-    """Yield (position at 16 kHz, block), which may begin before the span and end after it."""
-    section: _Section | None = None
-    failure: AurisError | None = None
-    try:
-        for piece in pieces:
-            channels = 1 if mix else len(piece.samples)
-            if section is None:
-                section = _Section(piece.rate, channels, 0, span.first, piece.at)
-            elif channels != section.resampler.channels:
-                raise _channels_changed(section.resampler.channels, channels, name)
-            elif piece.rate != section.resampler.rate:
-                yield section.finish()
-                section = _Section(piece.rate, channels, section.heard, span.first, 0)
-            usable, failure = _usable(piece.samples, section, name)
-            yield section.push(_mixed(usable) if mix else usable)
-            if failure is not None or (span.end is not None and section.position >= span.end):
-                break
-    except BrokenOffError as broken:
-        failure = _damaged(broken, section.heard if section else 0, span, name)
-    if failure is not None and not (section and span.end and section.heard >= span.end):
-        if damage is None or section is None or not section.heard:
-            raise failure
-        damage(f"The recording is damaged: {failure.found}; the rest is left out")
-    if section is not None:
-        yield section.finish()
 
 
 def _mixed(samples: Samples) -> Samples:
@@ -300,10 +311,10 @@ def _usable(
     )
 
 
-def _damaged(broken: BrokenOffError, heard: int, span: TimeSpan, name: str) -> UnreadableAudio:
+def _damaged(broken: BrokenOffError, end: int, span: TimeSpan, name: str) -> UnreadableAudio:
     # Rounded down, so that the advice is one that works.
-    readable = heard * 100 // SAMPLE_RATE / 100
-    rest = max(heard - span.first, 0) * 100 // SAMPLE_RATE / 100
+    readable = end * 100 // SAMPLE_RATE / 100
+    rest = max(end - span.first, 0) * 100 // SAMPLE_RATE / 100
     more = broken.declared is not None and broken.declared > readable
     of = f" of {broken.declared:.2f}" if more else ""
     return UnreadableAudio(
@@ -319,4 +330,25 @@ def _channels_changed(before: int, after: int, name: str) -> UnreadableAudio:
         "Channels can be kept apart only when their number stays the same",
         f"{name} changes from {before} to {after} channels midway",
         "mix the channels, or split the file where they change",
+    )
+
+
+def _no_samples(reached: int, span: TimeSpan, name: str) -> EmptyAudio:
+    if reached == 0:
+        return EmptyAudio(
+            "A recording has to hold at least one sample",
+            f"{name} holds none",
+            "check that the recording worked",
+        )
+    if span.first >= reached:
+        return EmptyAudio(
+            "start has to lie inside the recording",
+            f"start is {span.first / SAMPLE_RATE:.2f} s and {name} ends at "
+            f"{reached / SAMPLE_RATE:.2f} s",
+            "choose an earlier start",
+        )
+    return EmptyAudio(
+        "The asked span has to hold at least one sample at 16 kHz",
+        "its duration is shorter than that",
+        "choose a longer duration",
     )
