@@ -19,10 +19,14 @@ from auris.types import Chunk, Segment, Transcript, Waveform, Word
 if TYPE_CHECKING:
     from auris.alignment.aligner import ForcedAligner
     from auris.backends.torch import Device
-    from auris.pipeline import AsrPipeline, Progress
-    from auris.recognition.scheduler import Failure
-    from auris.streaming.async_session import AsyncStreamSession
-    from auris.streaming.session import StreamPool, StreamSession, StreamUpdate
+    from auris.pipeline import AsrPipeline
+    from auris.recognition.scheduler import Failure, Progress
+    from auris.streaming.session import (
+        AsyncStreamSession,
+        StreamPool,
+        StreamSession,
+        StreamUpdate,
+    )
 
 __version__ = "0.1.0"
 
@@ -47,11 +51,11 @@ __all__ = [
 
 _LAZY = {
     "AsrPipeline": "auris.pipeline",
-    "AsyncStreamSession": "auris.streaming.async_session",
+    "AsyncStreamSession": "auris.streaming.session",
     "Device": "auris.backends.torch",
     "Failure": "auris.recognition.scheduler",
     "ForcedAligner": "auris.alignment.aligner",
-    "Progress": "auris.pipeline",
+    "Progress": "auris.recognition.scheduler",
     "StreamPool": "auris.streaming.session",
     "StreamSession": "auris.streaming.session",
     "StreamUpdate": "auris.streaming.session",

@@ -20,42 +20,34 @@ from auris.recognition.load import (
     LoadOptions,
     OtherLoadOptions,
     check_count,
-    drafting_backend,
     load_model,
     make_recognizer,
 )
 from auris.recognition.options import (
     CallOptions,
-    CancelToken,
     StreamOptions,
     check_call,
     chunker_for,
+    decode_options,
     stream_options,
     supported_options,
-    text_options,
 )
 from auris.recognition.prefetch import Prefetcher
-from auris.recognition.qwen import QwenRecognizer
 from auris.recognition.recognizer import ChunkBatch, Recognizer
 from auris.recognition.requests import DecodeOptions
 from auris.recognition.scheduler import (
     Failure,
     KnownSegments,
-    Progress,
     RecordingDone,
     Scheduler,
     SegmentDone,
     Update,
 )
-from auris.streaming.async_session import AsyncStreamSession
-from auris.streaming.session import StreamPool, StreamSession
+from auris.streaming.session import AsyncStreamSession, StreamPool, StreamSession
 from auris.types import Segment, Transcript
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-__all__ = ["AsrPipeline", "CallOptions", "CancelToken", "Failure", "Progress"]
-
 
 NOT_BEGUN = Transcript("", None, (), None, "cancelled", 0.0)
 """The transcript of a recording that was not begun when the call was cancelled."""
@@ -70,25 +62,20 @@ class AsrPipeline:
         model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from the
             environment, or the bundled default.
         device: what it runs on, see `LoadOptions`.
-        speculate: "ctc" lets the CTC head beside the weights guess texts, which the decoder
+        speculate: "ctc" lets the CTC head next to the weights guess texts, which the decoder
             verifies several tokens at a time; texts stay the same.
         options: see `LoadOptions`.
 
     Attributes:
         recognizer: the model with its tokenizer.
-        model: where it was found.
+        model: its name and directory.
         backend: what runs it.
-        traits: what it was made for.
+        defaults: its inference defaults.
 
     Raises:
         CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the machine.
         UnsupportedOption: the model has no CTC head to guess with.
     """
-
-    recognizer: Recognizer
-    model: FoundModel
-    backend: TorchBackend
-    traits: InferenceDefaults
 
     def __init__(
         self,
@@ -99,24 +86,23 @@ class AsrPipeline:
         **options: Unpack[OtherLoadOptions],
     ) -> None:
         loaded = load_model(model, device=device, **options)
-        recognizer = make_recognizer(loaded.backend, loaded.checkpoint, loaded.tokenizer)
-        drafting = drafting_backend(loaded, speculate)
-        if isinstance(recognizer, QwenRecognizer):
-            recognizer.drafting = drafting
-        self._set(recognizer, loaded.found, loaded.backend, loaded.traits, recognizer.batch)
+        recognizer = make_recognizer(
+            loaded.backend, loaded.checkpoint, loaded.tokenizer, speculate=speculate
+        )
+        self._set(recognizer, loaded.found, loaded.backend, loaded.defaults, recognizer.batch)
 
     def _set(
         self,
         recognizer: Recognizer,
         model: FoundModel,
         backend: TorchBackend,
-        traits: InferenceDefaults,
+        defaults: InferenceDefaults,
         open_batch: Callable[[int], ChunkBatch],
     ) -> None:
         self.recognizer = recognizer
         self.model = model
         self.backend = backend
-        self.traits = traits
+        self.defaults = defaults
         self._open_batch = open_batch
 
     @classmethod
@@ -136,17 +122,16 @@ class AsrPipeline:
         recognizer: Recognizer,
         model: FoundModel,
         backend: TorchBackend,
-        traits: InferenceDefaults = GENERAL,
+        defaults: InferenceDefaults = GENERAL,
         open_batch: Callable[[int], ChunkBatch] | None = None,
     ) -> AsrPipeline:
         """A pipeline over a model that is loaded already.
 
         Args:
-            recognizer, model, backend, traits: its attributes.
             open_batch: makes a batch of up to that many chunks; by default the recognizer's own.
         """
         pipeline = cls.__new__(cls)
-        pipeline._set(recognizer, model, backend, traits, open_batch or recognizer.batch)
+        pipeline._set(recognizer, model, backend, defaults, open_batch or recognizer.batch)
         return pipeline
 
     @overload
@@ -257,7 +242,7 @@ class AsrPipeline:
         rows, workers = options.get("batch_size", 1), options.get("workers", 0)
         check_count("batch_size", rows)
         check_count("workers", workers, least=0)
-        chunker = chunker_for(options, self.traits)
+        chunker = chunker_for(options, self.defaults)
         cancel, report = options.get("cancel"), options.get("progress")
         run = partial(
             Scheduler, self._open_batch(rows), options=decoding, known=known, report=report
@@ -338,7 +323,7 @@ class AsrPipeline:
     def _decode_options(
         self, language: str | None, context: str, given: CallOptions
     ) -> DecodeOptions:
-        options = supported_options(text_options(language, context, given), self.traits)
+        options = supported_options(decode_options(language, context, given), self.defaults)
         if given.get("word_timestamps", False):
             options = replace(options, aligner=given.get("aligner") or self._own_aligner)
         return options

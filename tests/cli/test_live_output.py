@@ -24,7 +24,8 @@ from auris.audio.io import load
 from auris.cli.progress import ProgressLine, stated_seconds
 from auris.output.formats import SEGMENT_WRITERS, WRITERS
 from auris.output.subtitles import CueStyle
-from auris.pipeline import AsrPipeline, Progress
+from auris.pipeline import AsrPipeline
+from auris.recognition.scheduler import Progress
 from tests.audio.media import encode, wav
 from tests.cli.command import PROGRAM, Auris
 from tests.tiny_models import tone_speech

@@ -18,8 +18,7 @@ from auris.recognition.confidence import (
     silence_features,
     word_features,
 )
-from auris.recognition.fallback import DecodeResult
-from auris.recognition.requests import ChunkRequest, DecodeOptions
+from auris.recognition.requests import ChunkRequest, DecodeOptions, DecodeResult
 from auris.text.prompt import TEXT_TAG
 from auris.text.reply import parse_reply
 from auris.types import Chunk, FinishReason

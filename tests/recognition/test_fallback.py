@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris.errors import CheckpointError
-from auris.recognition.fallback import MAX_DEPTH, DecodeResult, FallbackPolicy, FallbackResult
-from auris.recognition.requests import ChunkRequest, DecodeOptions
+from auris.recognition.fallback import MAX_DEPTH, FallbackPolicy, FallbackResult
+from auris.recognition.requests import ChunkRequest, DecodeOptions, DecodeResult
 from auris.types import SAMPLE_RATE, Chunk, FinishReason
 from tests.tiny_models import tiny_tokenizer, tone_speech
 

@@ -146,7 +146,7 @@ def test_languages_of_traits_have_to_be_known_names(tmp_path: Path, name: str) -
     with pytest.raises(ConfigError, match=f"have to be English names.* has '{name}'"):
         AsrPipeline.from_pretrained(directory, device="cpu")
     (directory / "traits.json").write_text(json.dumps({"languages": ["German"]}))
-    assert AsrPipeline.from_pretrained(directory, device="cpu").traits.languages == ("German",)
+    assert AsrPipeline.from_pretrained(directory, device="cpu").defaults.languages == ("German",)
 
 
 def test_stop_ids_come_from_the_generation_config(qwen: AsrPipeline, tmp_path: Path) -> None:

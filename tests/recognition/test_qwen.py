@@ -14,8 +14,8 @@ from auris.backends.torch import TorchBackend
 from auris.decoding.sampling import Sampling
 from auris.errors import CheckpointError, ConfigError, TokenizerError, UnsupportedOption
 from auris.recognition.ctc import CtcRecognizer
-from auris.recognition.fallback import DecodeResult
 from auris.recognition.qwen import ChunkRequest, ChunkResult, DecodeOptions, QwenRecognizer
+from auris.recognition.requests import DecodeResult
 from auris.text.prompt import (
     AUDIO_END,
     AUDIO_PAD,

@@ -247,7 +247,7 @@ def test_a_prompt_is_refused_where_a_model_was_trained_without_any(
     live: Live, example: bytes
 ) -> None:
     """The text of such a model would be that of another recording."""
-    can = live.server.serving.pick("tiny").pipelines[Priority.FILE].traits.accepts_contexts
+    can = live.server.serving.pick("tiny").pipelines[Priority.FILE].defaults.accepts_contexts
     for fields in ({"prompt": "kitchen fan"}, {"keywords[]": ["kitchen", "fan"]}):
         answer = live.transcribe(example, **fields)
         if can:

@@ -18,7 +18,7 @@ from auris.errors import (
     UnsupportedOption,
     UsageError,
 )
-from auris.recognition.fallback import DecodeResult
+from auris.recognition.requests import DecodeResult
 from auris.streaming.session import StreamPool, StreamSession, StreamUpdate
 from auris.types import SAMPLE_RATE, Segment
 from tests.streaming.conftest import KINDS

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from auris.pipeline import Progress
+    from auris.recognition.scheduler import Progress
 
 __all__ = ["ProgressLine", "clock", "stated_seconds"]
 

@@ -238,7 +238,7 @@ class WhisperModel:
         refuse_unless_neutral({"task": task, **options}, NEUTRAL)
         heat = _one_temperature(temperature)
         start, duration = _clip(clip_timestamps)
-        vad = vad_filter or self.pipeline.traits.vad
+        vad = vad_filter or self.pipeline.defaults.vad
         waveform = load((audio, SAMPLE_RATE) if isinstance(audio, np.ndarray) else audio)
         pieces = self.pipeline.segments(
             waveform,

@@ -69,7 +69,7 @@ def fitted(
     recognizer = make_recognizer(
         loaded.backend, loaded.checkpoint, loaded.tokenizer, calibrated=False
     )
-    pipeline = AsrPipeline.over(recognizer, loaded.found, loaded.backend, loaded.traits)
+    pipeline = AsrPipeline.over(recognizer, loaded.found, loaded.backend, loaded.defaults)
     failed: dict[str, str] = {}
 
     def heard(given: Mapping[str, Mapping[Path, str]]) -> dict[str, list[CalibrationClip]]:

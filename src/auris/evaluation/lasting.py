@@ -87,7 +87,7 @@ def measure_files(pipeline: AsrPipeline, files: Sequence[Path], count: int) -> M
 
 def own_cut(pipeline: AsrPipeline) -> tuple[float, bool]:
     """chunk_seconds and vad with which a model hears recordings unless something else is asked."""
-    reading = chunker_for({}, pipeline.traits)
+    reading = chunker_for({}, pipeline.defaults)
     return reading.chunk_seconds, reading.vad
 
 

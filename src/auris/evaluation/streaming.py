@@ -21,7 +21,8 @@ from auris.errors import UsageError
 from auris.evaluation.loading import resident_gb
 from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
-from auris.streaming.session import LIVE_CHUNK_SECONDS, StepCost, StreamSession, StreamUpdate
+from auris.streaming.decoder import StepCost
+from auris.streaming.session import LIVE_CHUNK_SECONDS, StreamSession, StreamUpdate
 from auris.types import SAMPLE_RATE, Chunk, Samples, Segment, Transcript
 
 __all__ = [

@@ -7,7 +7,7 @@ ordered by their starts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import chain
 
@@ -19,13 +19,12 @@ from auris.errors import UsageError
 from auris.text.wrap import one_line
 from auris.types import SAMPLE_RATE, Chunk, Samples
 
-__all__ = ["AudioChunker"]
 
-
+@dataclass(frozen=True)
 class AudioChunker:
     """How sources are read.
 
-    Args:
+    Attributes:
         chunk_seconds: target length of the chunks, see `auris.audio.segmentation`.
         start, duration: the span of every source, in seconds.
         channels: "mix" or "split".
@@ -39,32 +38,22 @@ class AudioChunker:
         UsageError: one of these is impossible.
     """
 
-    def __init__(
-        self,
-        chunk_seconds: float = CHUNK_SECONDS,
-        start: float = 0.0,
-        duration: float | None = None,
-        channels: Channels = "mix",
-        speakers: Sequence[str] | None = None,
-        urls: WebLimits | None = WEB,
-        vad: bool = False,
-        track: int | None = None,
-        allow_damaged: bool = False,
-    ) -> None:
+    chunk_seconds: float = CHUNK_SECONDS
+    start: float = 0.0
+    duration: float | None = None
+    channels: Channels = "mix"
+    speakers: Sequence[str] | None = None
+    urls: WebLimits | None = WEB
+    vad: bool = False
+    track: int | None = None
+    allow_damaged: bool = False
+
+    def __post_init__(self) -> None:
         # Both check their arguments and read nothing yet.
-        Cutter(chunk_seconds)
-        stream(b"", start=start, duration=duration, channels=channels, track=track)
-        if speakers is not None:
-            _check_speakers(speakers, channels)
-        self.chunk_seconds = chunk_seconds
-        self.start = start
-        self.duration = duration
-        self.channels = channels
-        self.speakers = speakers
-        self.urls = urls
-        self.vad = vad
-        self.track = track
-        self.allow_damaged = allow_damaged
+        Cutter(self.chunk_seconds)
+        self._stream(b"", [])
+        if self.speakers is not None:
+            _check_speakers(self.speakers, self.channels)
 
     def chunks(self, source: Source) -> Iterator[Chunk]:
         """The chunks of a source, with their positions in all of it.
@@ -74,8 +63,18 @@ class AudioChunker:
             UsageError: it is an address and those are refused, or the number of its channels is not
                 that of the speakers.
         """
-        told: list[str] = []
-        blocks = stream(
+        warnings: list[str] = []
+        blocks = self._stream(source, warnings)
+        end = 0
+        for chunk in self._split(blocks) if self.channels == "split" else self._mixed(blocks):
+            end = chunk.start + len(chunk.samples) + chunk.skipped
+            yield replace(chunk, warnings=tuple(warnings)) if warnings else chunk
+            warnings.clear()
+        if warnings:
+            yield Chunk(end, np.zeros(0, np.float32), warnings=tuple(warnings))
+
+    def _stream(self, source: Source, warnings: list[str]) -> Iterator[Samples]:
+        return stream(
             source,
             start=self.start,
             duration=self.duration,
@@ -83,18 +82,16 @@ class AudioChunker:
             urls=self.urls,
             track=self.track,
             allow_damaged=self.allow_damaged,
-            warn=told.append,
+            warn=warnings.append,
         )
-        chunks = self._split(blocks) if self.channels == "split" else self._mixed(blocks)
-        return _with_warnings(chunks, told)
 
     def _mixed(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
         cutter = Cutter(self.chunk_seconds, self.vad)
         for block in blocks:
             for chunk in cutter.feed(block[0]):
-                yield self._placed(chunk, None)
+                yield self._positioned(chunk, None)
         for chunk in cutter.finish():
-            yield self._placed(chunk, None)
+            yield self._positioned(chunk, None)
 
     def _split(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
         """Chunks of all channels by their starts; each waits until none can come before it."""
@@ -108,28 +105,18 @@ class AudioChunker:
                     heappush(waiting, (chunk.start, row, chunk))
             begun = min((cutter.start, row) for row, cutter in enumerate(cutters))
             while waiting and waiting[0][:2] < begun:
-                yield self._placed(waiting[0][2], names[heappop(waiting)[1]])
+                _, row, chunk = heappop(waiting)
+                yield self._positioned(chunk, names[row])
         for row, cutter in enumerate(cutters):
             for chunk in cutter.finish():
                 heappush(waiting, (chunk.start, row, chunk))
         while waiting:
             _, row, chunk = heappop(waiting)
-            yield self._placed(chunk, names[row])
+            yield self._positioned(chunk, names[row])
 
-    def _placed(self, chunk: Chunk, speaker: str | None) -> Chunk:
+    def _positioned(self, chunk: Chunk, speaker: str | None) -> Chunk:
         start = round(self.start * SAMPLE_RATE) + chunk.start
         return replace(chunk, start=start, speaker=speaker)
-
-
-def _with_warnings(chunks: Iterator[Chunk], told: list[str]) -> Iterator[Chunk]:
-    """The chunks, each with what was told since the one before it."""
-    end = 0
-    for chunk in chunks:
-        end = chunk.start + len(chunk.samples) + chunk.skipped
-        yield replace(chunk, warnings=tuple(told)) if told else chunk
-        told.clear()
-    if told:
-        yield Chunk(end, np.zeros(0, np.float32), warnings=tuple(told))
 
 
 def _check_speakers(speakers: Sequence[str], channels: Channels) -> None:

@@ -11,23 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auris.checkpoints.calibration import Calibration
-from auris.recognition.fallback import DecodeResult
+from auris.recognition.requests import DecodeResult
 from auris.text.prompt import TEXT_TAG
 from auris.text.reply import Reply
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import split_words
-
-__all__ = [
-    "ResultConfidence",
-    "ScoredWord",
-    "lowest_of_words",
-    "mean_text_logprob",
-    "score_result",
-    "scored_words",
-    "silence_features",
-    "token_features",
-    "word_features",
-]
 
 MAX_ODDS, MIN_ODDS = 10.0, -20.0
 """Log-odds are clipped to this range: near 1 float32 has no more digits, and one in 500 million is
@@ -73,7 +61,6 @@ def scored_words(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> list[Sc
     """The words of a reply's text, with the tokens that write them.
 
     Args:
-        tokenizer: the model's.
         ids: the reply's tokens.
         text: what `auris.text.reply` made of them: a part of what they spell, or where repeats
             were collapsed, several parts in order.
@@ -161,24 +148,22 @@ def mean_text_logprob(logprobs: Sequence[float], words: Sequence[ScoredWord]) ->
 def score_result(
     tokenizer: Tokenizer, result: DecodeResult, reply: Reply, calibration: Calibration | None
 ) -> ResultConfidence:
-    """Confidences of a result: calibrated, or without a calibration the model's probabilities.
-
-    Args:
-        tokenizer: the model's.
-        result: the decoded chunk.
-        reply: its language and text.
-        calibration: the model's.
-    """
+    """Confidences of a result: calibrated, or without a calibration the model's probabilities."""
     words = scored_words(tokenizer, result.text_tokens(tokenizer), reply.text)
     text_logprob = mean_text_logprob(result.logprobs, words)
     no_speech, probability = _no_speech(result, reply, text_logprob, calibration)
-    scorer = _Scorer(result.logprobs, text_logprob, calibration)
-    return ResultConfidence(
-        token_confidences=scorer.tokens(words),
-        word_confidences=() if no_speech else scorer.words(words),
-        no_speech=no_speech,
-        no_speech_probability=probability,
-    )
+    confidences: list[tuple[str, float | None]] = []
+    for word in () if no_speech else words:
+        logprobs = [result.logprobs[index] for index in word.tokens]
+        if text_logprob is None or not logprobs:
+            confidences.append((word.text, None))
+        elif calibration is None:
+            confidences.append((word.text, math.exp(_mean(logprobs))))
+        else:
+            features = word_features(logprobs, text_logprob)
+            confidences.append((word.text, calibration.word(features)))
+    tokens = _token_confidences(result.logprobs, words, text_logprob, calibration)
+    return ResultConfidence(tokens, tuple(confidences), no_speech, probability)
 
 
 def _no_speech(
@@ -194,41 +179,19 @@ def _no_speech(
     return empty or (doubtful and probability > calibration.silence_threshold), probability
 
 
-@dataclass(frozen=True)
-class _Scorer:
-    """Confidences of the tokens and words of one result.
-
-    Attributes:
-        logprobs: of its tokens.
-        text_logprob: see `word_features`.
-        calibration: the model's, or None.
-    """
-
-    logprobs: Sequence[float]
-    text_logprob: float | None
-    calibration: Calibration | None
-
-    def tokens(self, words: Sequence[ScoredWord]) -> tuple[float, ...]:
-        """A confidence for every token; tokens that write no word have the model's probability."""
-        confidences = [math.exp(logprob) for logprob in self.logprobs]
-        if self.calibration is None or self.text_logprob is None:
-            return tuple(confidences)
-        for index, lowest in lowest_of_words(self.logprobs, words).items():
-            features = token_features(self.logprobs[index], lowest, self.text_logprob)
-            confidences[index] = self.calibration.token(features)
-        return tuple(confidences)
-
-    def words(self, words: Sequence[ScoredWord]) -> tuple[tuple[str, float | None], ...]:
-        """The words with their confidences."""
-        return tuple((word.text, self._word(word)) for word in words)
-
-    def _word(self, word: ScoredWord) -> float | None:
-        if not word.tokens or self.text_logprob is None:
-            return None
-        logprobs = [self.logprobs[index] for index in word.tokens]
-        if self.calibration is None:
-            return math.exp(_mean(logprobs))
-        return self.calibration.word(word_features(logprobs, self.text_logprob))
+def _token_confidences(
+    logprobs: Sequence[float],
+    words: Sequence[ScoredWord],
+    text_logprob: float | None,
+    calibration: Calibration | None,
+) -> tuple[float, ...]:
+    """A confidence for every token; tokens that write no word have the model's probability."""
+    confidences = [math.exp(logprob) for logprob in logprobs]
+    if calibration is not None and text_logprob is not None:
+        for index, lowest in lowest_of_words(logprobs, words).items():
+            features = token_features(logprobs[index], lowest, text_logprob)
+            confidences[index] = calibration.token(features)
+    return tuple(confidences)
 
 
 def lowest_of_words(logprobs: Sequence[float], words: Sequence[ScoredWord]) -> dict[int, float]:

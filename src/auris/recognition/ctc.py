@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 
-from auris.audio.features import log_mel
 from auris.backends.base import Backend
 from auris.checkpoints.calibration import Calibration
 from auris.checkpoints.validation import check_language, check_vocabulary
 from auris.config import AutCtcConfig
 from auris.decoding.ctc import blank_logprob, greedy
 from auris.errors import UnsupportedOption
-from auris.recognition.fallback import DecodeResult, FallbackResult, check_scores
-from auris.recognition.recognizer import finish_segment
-from auris.recognition.requests import ChunkRequest, ChunkResult, DecodeOptions, add_time
+from auris.recognition.fallback import FallbackResult, check_scores
+from auris.recognition.recognizer import encode_samples
+from auris.recognition.requests import (
+    ChunkRequest,
+    ChunkResult,
+    DecodeOptions,
+    DecodeResult,
+    timed,
+)
 from auris.recognition.segments import SegmentWriter
 from auris.text.reply import Reply
 from auris.text.tokenizer import Tokenizer
 from auris.types import Segment
 
-__all__ = ["CtcRecognizer"]
-
 
 class CtcRecognizer:
-    """An encoder with a CTC head: every chunk is one pass.
+    """An encoder with a CTC head.
 
     Args:
-        backend: runs the model.
-        config: the model's shapes.
-        tokenizer: its text units.
         calibration: maps log-probabilities to confidences; None uses the probabilities.
 
     Raises:
@@ -50,12 +49,6 @@ class CtcRecognizer:
         self._writer = SegmentWriter(tokenizer, self._reply, calibration)
 
     def check(self, options: DecodeOptions) -> None:
-        """Check the options.
-
-        Raises:
-            UnsupportedOption: they have a context, a token budget, a temperature or a language
-                that is not the model's.
-        """
         needs_decoder = {
             "--context": options.context != "",
             "--max-new-tokens": options.max_new_tokens is not None,
@@ -75,36 +68,31 @@ class CtcRecognizer:
             options.aligner.check(options.language)
 
     def batch(self, rows: int) -> CtcBatch:
-        return CtcBatch(self, rows)
+        return CtcBatch(self)
 
     def partial(self, result: DecodeResult) -> Segment:
         return self._segment(result, {}, partial=True)
 
     def final(self, result: DecodeResult) -> Segment:
         """The final segment; a CTC path needs no fallback."""
-        return self._segment(result, {}, partial=False)
+        return self._segment(result, {})
 
     def result(self, request: ChunkRequest) -> ChunkResult:
         """Recognize one chunk."""
         timings: dict[str, float] = {}
-        now = time.perf_counter()
-        config = self.config
-        features = log_mel(request.chunk.samples, config.frontend, config.encoder.mel_bins)
-        now = add_time(timings, "mel", now)
-        states = self.backend.encode([features])
-        now = add_time(timings, "encode", now)
-        (logits,) = self.backend.ctc_logits(states)
-        path = greedy(logits, config.blank)
-        add_time(timings, "decode", now)
-        silence = blank_logprob(logits, config.blank)
+        states = encode_samples(self.backend, self.config, request.chunk.samples, timings)
+        with timed(timings, "decode"):
+            (logits,) = self.backend.ctc_logits([states])
+            path = greedy(logits, self.config.blank)
+        silence = blank_logprob(logits, self.config.blank)
         decoded = DecodeResult(request, path.ids, path.logprobs, "stop", silence)
-        return ChunkResult(request.key, self._segment(decoded, timings, partial=False), timings)
+        return ChunkResult(request.key, self._segment(decoded, timings), timings)
 
-    def _segment(self, result: DecodeResult, timings: dict[str, float], partial: bool) -> Segment:
+    def _segment(
+        self, result: DecodeResult, timings: dict[str, float], partial: bool = False
+    ) -> Segment:
         check_scores(result.logprobs)
-        request = result.request
-        segment = self._writer.segment(request, FallbackResult((result,)))
-        return finish_segment(segment, request.chunk.samples, request.options, timings, partial)
+        return self._writer.segment(result.request, FallbackResult((result,)), timings, partial)
 
     def _reply(self, result: DecodeResult) -> Reply:
         text = self.tokenizer.decode(result.tokens).strip()
@@ -114,9 +102,8 @@ class CtcRecognizer:
 class CtcBatch:
     """Chunks for a CTC model, one after the other: each is a single pass."""
 
-    def __init__(self, recognizer: CtcRecognizer, rows: int) -> None:
+    def __init__(self, recognizer: CtcRecognizer) -> None:
         self._recognizer = recognizer
-        self._rows = rows
         self._waiting: deque[ChunkRequest] = deque()
 
     @property

@@ -17,66 +17,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import TypeAlias
 
 from auris.audio.segmentation import halves
 from auris.decoding.repetition import cut_loop
 from auris.errors import CheckpointError
-from auris.recognition.requests import ChunkRequest
+from auris.recognition.requests import ChunkRequest, DecodeResult
 from auris.text.leak import common_run, is_said
-from auris.text.tokenizer import Tokenizer
-from auris.types import SAMPLE_RATE, FinishReason, Retry, RetryCause
-
-__all__ = [
-    "MAX_DEPTH",
-    "DecodeResult",
-    "FallbackPolicy",
-    "FallbackResult",
-    "check_scores",
-    "plan_fallback",
-]
+from auris.types import Retry, RetryCause
 
 MAX_DEPTH = 3
 """How often a chunk is cut in two: parts of a chunk of 30 s are then about four seconds long."""
-
-
-@dataclass(frozen=True)
-class DecodeResult:
-    """The result of decoding a chunk once.
-
-    Attributes:
-        request: the chunk and the options with which it was decoded.
-        tokens: without the stop token.
-        logprobs: natural-log probability of each token.
-        reason: why the decoding ended.
-        silence_logprob: natural-log probability that the model reports no speech; None if it was
-            not computed. For CTC models see `auris.decoding.ctc.blank_logprob`.
-    """
-
-    request: ChunkRequest
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    reason: FinishReason
-    silence_logprob: float | None = None
-
-    def text_tokens(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """The tokens that make the text. A loop is cut after its first unit, at a word's end."""
-        loop = cut_loop(self.tokens) if self.reason in ("loop", "cancelled") else None
-        if loop is None:
-            return self.tokens
-        first, end, _ = loop
-        spelled = [tokenizer.piece(token) for token in self.tokens[end - 1 : 2 * end - first]]
-        for offset, (before, after) in enumerate(pairwise(spelled)):
-            if before[-1:].isspace() or after[:1].isspace():
-                return self.tokens[: end + offset]
-        return self.tokens[:end]
-
-    def retry(self, cause: RetryCause) -> Retry:
-        """The record of this result when it is discarded and the chunk is decoded again."""
-        chunk = self.request.chunk
-        end = (chunk.start + len(chunk.samples)) / SAMPLE_RATE
-        return Retry(chunk.start / SAMPLE_RATE, end, cause, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -92,11 +43,7 @@ FallbackPlan: TypeAlias = Generator[list[ChunkRequest], list[DecodeResult], Fall
 
 
 def check_scores(logprobs: Iterable[float]) -> None:
-    """Check that no log-probability is NaN.
-
-    Raises:
-        CheckpointError: one is NaN.
-    """
+    """Raise CheckpointError if a log-probability is NaN."""
     if any(map(math.isnan, logprobs)):
         raise CheckpointError(
             "A model's scores have to be numbers",
@@ -134,13 +81,12 @@ def plan_fallback(
     parts = None if cause is None or depth == MAX_DEPTH else halves(result.request.chunk)
     if cause is None or parts is None:
         return FallbackResult((result,), retries)
-    combined = FallbackResult((), (*retries, result.retry(cause)))
+    results: tuple[DecodeResult, ...] = ()
+    retries = (*retries, result.retry(cause))
     for part in (yield [replace(result.request, chunk=chunk) for chunk in parts]):
         inner = yield from plan_fallback(part, text_of, depth + 1)
-        combined = FallbackResult(
-            combined.results + inner.results, combined.retries + inner.retries
-        )
-    return combined
+        results, retries = results + inner.results, retries + inner.retries
+    return FallbackResult(results, retries)
 
 
 def _stopped_at_loop(result: DecodeResult) -> DecodeResult:

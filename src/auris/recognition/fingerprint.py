@@ -26,39 +26,19 @@ from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import FILES, FoundModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.errors import CheckpointError
-from auris.recognition.options import CallOptions, chunker_for, text_options
+from auris.recognition.options import CallOptions, chunker_for, decode_options
 from auris.recognition.recognizer import Recognizer
-
-__all__ = [
-    "call_values",
-    "computed_dtype",
-    "fingerprint",
-    "model_digest",
-    "model_values",
-    "option_values",
-]
 
 BLOCK_BYTES = 1 << 22
 
 
 class LoadedModel(Protocol):
-    """What of a pipeline is looked at."""
+    """The parts of a pipeline that shape its results, see `auris.AsrPipeline`."""
 
-    @property
-    def recognizer(self) -> Recognizer:
-        """The model with its tokenizer."""
-
-    @property
-    def model(self) -> FoundModel:
-        """Where the model was found."""
-
-    @property
-    def backend(self) -> TorchBackend:
-        """What runs it."""
-
-    @property
-    def traits(self) -> InferenceDefaults:
-        """What it was made for."""
+    recognizer: Recognizer
+    model: FoundModel
+    backend: TorchBackend
+    defaults: InferenceDefaults
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
@@ -98,36 +78,28 @@ def call_values(
         UsageError, LanguageError: an option is impossible.
         CheckpointError: a file of the model, or of the aligner, cannot be read.
     """
-    return {**model_values(pipeline), **option_values(pipeline.traits, language, context, given)}
+    return {**model_values(pipeline), **option_values(pipeline.defaults, language, context, given)}
 
 
 def option_values(
-    traits: InferenceDefaults, language: str | None, context: str, given: CallOptions
+    defaults: InferenceDefaults, language: str | None, context: str, given: CallOptions
 ) -> dict[str, Any]:
     """What of a call's options shapes its results; see `call_values`.
 
     An option that is left out and one that is given its default have the same value.
     """
-    reading = chunker_for(given, traits)
-    options = asdict(text_options(language, context, given))
+    options = asdict(decode_options(language, context, given))
     del options["batch_seconds"]  # It only says what is computed together.
-    return {
-        **options,
-        "chunk_seconds": reading.chunk_seconds,
-        "vad": reading.vad,
-        "start": reading.start,
-        "duration": reading.duration,
-        "channels": reading.channels,
-        "track": reading.track,
-        "allow_damaged": reading.allow_damaged,
-        "speakers": None if reading.speakers is None else list(reading.speakers),
-        "words": _words_values(given),
-    }
+    reading = asdict(chunker_for(given, defaults))
+    del reading["urls"]
+    if reading["speakers"] is not None:
+        reading["speakers"] = list(reading["speakers"])
+    return {**options, **reading, "words": _words_values(given)}
 
 
 def _words_values(given: CallOptions) -> Any:
-    """How the words of a call are placed: False, "own" for the model's own head, or the aligner's
-    values."""
+    """How the times of words are found: False, "own" for the model's own head, or the digest of
+    the aligner."""
     if not given.get("word_timestamps", False):
         return False
     aligner = given.get("aligner")

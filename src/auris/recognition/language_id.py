@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 
-from auris.audio.features import log_mel
 from auris.audio.io import Source, load
 from auris.decoding.constrained import score_prefixes
 from auris.errors import UnsupportedOption
 from auris.recognition.fallback import check_scores
 from auris.recognition.qwen import QwenRecognizer
-from auris.recognition.recognizer import Recognizer
+from auris.recognition.recognizer import Recognizer, encode_samples
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import prompt_ids, reply_prefix
-
-__all__ = ["DETECT_SECONDS", "language_probabilities"]
 
 DETECT_SECONDS = 30.0
 """How many seconds of a recording are used by default."""
@@ -34,10 +31,8 @@ def language_probabilities(
             "choose a Qwen3-ASR model",
         )
     waveform = load(source, start=start, duration=duration)
-    config, tokenizer, backend = recognizer.config, recognizer.tokenizer, recognizer.backend
-    (states,) = backend.encode(
-        [log_mel(waveform.samples, config.frontend, config.encoder.mel_bins)]
-    )
+    tokenizer, backend = recognizer.tokenizer, recognizer.backend
+    states = encode_samples(backend, recognizer.config, waveform.samples)
     prompt = backend.embed(prompt_ids(tokenizer, len(states)), states)
     names = [*LANGUAGES.values(), None]
     prefixes = [reply_prefix(tokenizer, name) for name in names]

@@ -36,17 +36,6 @@ from auris.recognition.recognizer import Recognizer
 from auris.text.languages import LANGUAGES
 from auris.text.tokenizer import Tokenizer
 
-__all__ = [
-    "LoadOptions",
-    "Loaded",
-    "OtherLoadOptions",
-    "check_count",
-    "drafting_backend",
-    "load_model",
-    "use_threads",
-    "with_ctc_head",
-]
-
 MOST = 1 << 20
 """Largest value of a count; more is surely a mistake, and would fill any memory."""
 
@@ -94,26 +83,22 @@ class Loaded:
     """A model that can be run.
 
     Attributes:
-        found: where it was found.
+        found: its name and directory.
         checkpoint: its configuration and the locations of its weights.
         backend: runs it.
         tokenizer: its vocabulary.
-        traits: its inference defaults.
+        defaults: its inference defaults.
     """
 
     found: FoundModel
     checkpoint: Checkpoint
     backend: TorchBackend
     tokenizer: Tokenizer
-    traits: InferenceDefaults
+    defaults: InferenceDefaults
 
 
 def check_count(name: str, number: int, most: int = MOST, least: int = 1) -> None:
-    """Check that a value is a whole number from `least` to `most`.
-
-    Raises:
-        UsageError: it is not.
-    """
+    """Raise UsageError unless a value is a whole number from `least` to `most`."""
     if not isinstance(number, int) or not least <= number <= most:
         raise UsageError(
             f"{name} has to be a whole number from {least} to {most}",
@@ -123,11 +108,7 @@ def check_count(name: str, number: int, most: int = MOST, least: int = 1) -> Non
 
 
 def use_threads(threads: int | None) -> None:
-    """Set the CPU threads of the whole process; None leaves torch's own choice.
-
-    Raises:
-        UsageError: it is no number of threads.
-    """
+    """Set the CPU threads of the whole process; None leaves torch's own choice."""
     if threads is not None:
         check_count("threads", threads, MOST_THREADS)
         torch.set_num_threads(threads)
@@ -157,15 +138,16 @@ def load_model(
     Raises:
         CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the machine.
     """
-    default_model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
-    found = resolve(default_model if model is None else model, local_files_only, revision)
-    default_device = os.environ.get("AURIS_DEVICE") or "auto"
+    if model is None:
+        model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
+    if device is None:
+        device = os.environ.get("AURIS_DEVICE") or "auto"
+    found = resolve(model, local_files_only, revision)
     use_threads(threads)
-    device_name = default_device if device is None else device
     checkpoint = _with_window(open_checkpoint(found.directory), attention_window)
     quantization = _quantization(dtype, checkpoint)
-    traits = _known_traits(found.directory)
-    target = pick_device(device_name) if quantization is None else _packed_device(device_name)
+    defaults = _known_defaults(found.directory)
+    target = pick_device(device) if quantization is None else _packed_device(device)
     # In parallel: the tokenizer is parsed while the weights are read.
     with ThreadPoolExecutor(1) as pool, within_memory():
         tokenizer = pool.submit(Tokenizer.from_directory, found.directory)
@@ -178,15 +160,11 @@ def load_model(
                 checkpoint, quantization, lambda s: pick_dtype("auto", target, s), swap, copy
             )
         backend = TorchBackend(weights, kernel, exact=exact_logprobs)
-        return Loaded(found, checkpoint, backend, tokenizer.result(), traits)
+        return Loaded(found, checkpoint, backend, tokenizer.result(), defaults)
 
 
 def _with_window(checkpoint: Checkpoint, seconds: int | None) -> Checkpoint:
-    """A checkpoint whose encoder's attention sees so many seconds; weights do not depend on it.
-
-    Raises:
-        UsageError: it is no whole number from 1 to 8.
-    """
+    """A checkpoint whose encoder's attention sees so many seconds; weights do not depend on it."""
     if seconds is None:
         return checkpoint
     check_count("attention_window", seconds, MAX_WINDOW_FRAMES // CHUNK_FRAMES)
@@ -195,62 +173,47 @@ def _with_window(checkpoint: Checkpoint, seconds: int | None) -> Checkpoint:
     return replace(checkpoint, config=replace(config, encoder=encoder))
 
 
-def _known_traits(directory: Path) -> InferenceDefaults:
-    """The traits beside a model's weights, whose languages are those that a call can ask for.
-
-    Raises:
-        CheckpointError: they are damaged, or name a language otherwise.
-    """
-    traits = load_inference_defaults(directory)
+def _known_defaults(directory: Path) -> InferenceDefaults:
+    """The inference defaults of a model; their languages have to be those of calls."""
+    defaults = load_inference_defaults(directory)
     names = set(LANGUAGES.values())
-    unknown = [name for name in traits.languages or () if name not in names]
+    unknown = [name for name in defaults.languages or () if name not in names]
     if unknown:
         raise ConfigError(
             f"languages of {TRAITS} have to be English names, as {LANGUAGES['en']!r} is",
             f"{str(directory / TRAITS)!r} has {', '.join(map(repr, unknown))}",
-            "correct it; codes and other languages cannot be asked for",
+            "correct it; codes and other languages cannot be chosen",
         )
-    return traits
+    return defaults
 
 
 def _quantization(dtype: str, checkpoint: Checkpoint) -> Quantization | None:
-    """How the weights will be packed; None for weights in floating point.
-
-    Raises:
-        DeviceError: the checkpoint is quantized, and another dtype is requested.
-    """
+    """How the weights will be packed; None for weights in floating point."""
     stored = checkpoint.quantization
     if stored is None:
         return next((Quantization(packed) for packed in PACKED_DTYPES if packed == dtype), None)
     if dtype not in ("auto", stored.dtype):
         raise DeviceError(
             f"A checkpoint that was quantized to {stored.dtype} computes in it",
-            f"{dtype!r} was asked",
+            f"{dtype!r} was requested",
             "choose --dtype auto, or the checkpoint that it was made from",
         )
     return stored
 
 
 def _packed_device(name: str | torch.device) -> torch.device:
-    """The CPU, also for "auto": packed weights run nowhere else.
-
-    Raises:
-        DeviceError: another device is requested.
-    """
+    """The CPU, also for "auto": packed weights run nowhere else."""
     if str(name) != "auto" and pick_device(name).type != "cpu":
         raise DeviceError(
             "Weights in int8 and int4 run on the CPU",
-            f"the device {str(name)!r} was asked",
+            f"the device {str(name)!r} was requested",
             "choose --device cpu, or a checkpoint and a dtype in floating point",
         )
     return torch.device("cpu")
 
 
 def with_ctc_head(backend: TorchBackend, directory: Path) -> TorchBackend | None:
-    """The backend of a Qwen3-ASR model with the CTC head that lies beside its weights.
-
-    Returns:
-        a backend of the same weights, or None where the directory has no head.
+    """The backend of a Qwen3-ASR model with the CTC head next to its weights; None without one.
 
     Raises:
         CheckpointError: the head is broken or belongs to another model.
@@ -260,25 +223,18 @@ def with_ctc_head(backend: TorchBackend, directory: Path) -> TorchBackend | None
     return None if head is None else TorchBackend(backend.model, backend.kernel, head)
 
 
-def drafting_backend(loaded: Loaded, speculate: str) -> TorchBackend | None:
-    """The CTC head whose texts are drafts for the decoder.
-
-    Args:
-        loaded: the model.
-        speculate: "none", or "ctc" for the CTC head beside the weights.
-
-    Raises:
-        UnsupportedOption: the model has no such head, or no decoder.
-        UsageError: nothing of that name guesses.
-    """
+def _drafting_backend(
+    backend: TorchBackend, checkpoint: Checkpoint, speculate: str
+) -> TorchBackend | None:
+    """The CTC head whose texts are drafts for the decoder."""
     if speculate == "none":
         return None
     if speculate != "ctc":
         raise UsageError(
-            "What guesses texts has to be none or ctc", f"{speculate!r} was asked", "choose one"
+            "What guesses texts has to be none or ctc", f"it is {speculate!r}", "choose one"
         )
-    has_decoder = isinstance(loaded.checkpoint.config, QwenAsrConfig)
-    drafting = with_ctc_head(loaded.backend, loaded.found.directory) if has_decoder else None
+    has_decoder = isinstance(checkpoint.config, QwenAsrConfig)
+    drafting = with_ctc_head(backend, checkpoint.directory) if has_decoder else None
     if drafting is None:
         raise UnsupportedOption(
             "Guesses of a CTC head need a Qwen3-ASR model with ctc_head.safetensors",
@@ -289,17 +245,22 @@ def drafting_backend(loaded: Loaded, speculate: str) -> TorchBackend | None:
 
 
 def make_recognizer(
-    backend: TorchBackend, checkpoint: Checkpoint, tokenizer: Tokenizer, calibrated: bool = True
+    backend: TorchBackend,
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+    calibrated: bool = True,
+    speculate: str = "none",
 ) -> Recognizer:
     """The recognizer for a checkpoint's kind of model.
 
     Args:
-        backend, checkpoint, tokenizer: of the model.
-        calibrated: whether to use the calibration that lies beside the weights, where there is one.
+        calibrated: whether to use the calibration that lies next to the weights, if there is one.
+        speculate: "ctc" takes drafts from the CTC head next to the weights, "none" takes none.
 
     Raises:
         ConfigError, TokenizerError: config, weights and tokenizer do not belong together.
         CheckpointError: the calibration is damaged.
+        UnsupportedOption: the model has no CTC head, or no decoder.
     """
     config = checkpoint.config
     if isinstance(config, AlignerConfig):
@@ -309,7 +270,8 @@ def make_recognizer(
             "choose a Qwen3-ASR checkpoint, or name this one with --aligner",
         )
     calibration = load_calibration(checkpoint.directory) if calibrated else None
+    drafting = _drafting_backend(backend, checkpoint, speculate)
     if isinstance(config, AutCtcConfig):
         return CtcRecognizer(backend, config, tokenizer, calibration)
     stops = stop_ids(config, read_generation(checkpoint.directory))
-    return QwenRecognizer(backend, config, tokenizer, stops, calibration)
+    return QwenRecognizer(backend, config, tokenizer, stops, calibration, drafting)

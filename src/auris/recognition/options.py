@@ -7,10 +7,10 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import Protocol, TypedDict, cast
+from dataclasses import fields, replace
+from typing import Any, Protocol, TypedDict, cast
 
-from auris.audio.io import WEB, Channels, Source, WebLimits
+from auris.audio.io import Channels, Source, WebLimits
 from auris.audio.segmentation import CHUNK_SECONDS
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.decoding.sampling import Sampling
@@ -21,19 +21,6 @@ from auris.recognition.requests import DecodeOptions, WordAligner
 from auris.recognition.scheduler import Progress
 from auris.text.cleanup import check_steps
 from auris.text.languages import language_name, language_names
-
-__all__ = [
-    "CallOptions",
-    "CancelToken",
-    "SessionOptions",
-    "StreamOptions",
-    "check_call",
-    "chunker_for",
-    "stream_options",
-    "supported_options",
-    "text_options",
-]
-
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,13 +40,34 @@ class CancelToken(Protocol):
         """Whether to stop."""
 
 
-class CallOptions(TypedDict, total=False):
-    """Options of a call.
+class TextOptions(TypedDict, total=False):
+    """Options of calls and of live streams.
+
+    Attributes:
+        languages: codes or names of those that the model may choose from (all).
+        max_new_tokens: token budget of a chunk (64, and 16 more for each second).
+        temperature: 0 takes the best token; above it, tokens are sampled (0).
+        seed: random seed for sampling (0).
+        clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
+        word_timestamps: find the times of every word; of live text, in final segments (False).
+        aligner: finds them; by default the model's own CTC head.
+    """
+
+    languages: Sequence[str] | None
+    max_new_tokens: int | None
+    temperature: float
+    seed: int
+    clean: Sequence[str]
+    word_timestamps: bool
+    aligner: WordAligner | None
+
+
+class CallOptions(TextOptions, total=False):
+    """Options of a call, with those of `TextOptions`.
 
     Attributes:
         batch_size: largest number of chunks in one batch of the decoder (1).
         batch_seconds: most seconds of audio in one batch, unless one chunk is longer (no limit).
-        languages: codes or names of those that the model may choose from (all).
         chunk_seconds: target length of the chunks that a recording is cut into; None for the
             model's inference default (of its traits.json, or 30).
         vad: cut where nobody speaks, and skip long silence; None for the model's inference
@@ -72,20 +80,13 @@ class CallOptions(TypedDict, total=False):
             transcript's warnings how much that is, instead of failing (False).
         speakers: their names, one for each channel ("channel 1", "channel 2", ...).
         urls: what fetching a recording from the web may cost; None refuses addresses.
-        max_new_tokens: token budget of a chunk (64, and 16 more for each second).
-        temperature: 0 takes the best token; above it, tokens are sampled (0).
-        seed: random seed for sampling (0).
-        clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
         progress: called after every segment and every recording.
         workers: processes that read recordings ahead (0: none, they are read in line).
         cancel: when set, chunks that are being decoded end with the text so far.
-        word_timestamps: find the times of every word (False).
-        aligner: finds them; by default the model's own CTC head.
     """
 
     batch_size: int
     batch_seconds: float | None
-    languages: Sequence[str] | None
     chunk_seconds: float | None
     vad: bool | None
     start: float
@@ -95,19 +96,13 @@ class CallOptions(TypedDict, total=False):
     allow_damaged: bool
     speakers: Sequence[str] | None
     urls: WebLimits | None
-    max_new_tokens: int | None
-    temperature: float
-    seed: int
-    clean: Sequence[str]
     progress: Callable[[Progress], None] | None
     cancel: CancelToken | None
     workers: int
-    word_timestamps: bool
-    aligner: WordAligner | None
 
 
-class StreamOptions(TypedDict, total=False):
-    """Options of a live stream.
+class SessionOptions(TypedDict, total=False):
+    """Those options of a live stream that concern the stream and not its chunks.
 
     Attributes:
         rate: samples per second of the input (16000).
@@ -115,67 +110,39 @@ class StreamOptions(TypedDict, total=False):
         step_seconds: time between steps (0.5).
         skip_late: skip the partial text of a step if the next step is already due (False).
         vad: cut where nobody speaks, and skip long silence (False).
-        languages, max_new_tokens, temperature, seed, clean, word_timestamps, aligner: as of
-            `CallOptions`; words have times in final segments.
+    """
+
+    rate: int
+    chunk_seconds: float
+    step_seconds: float
+    skip_late: bool
+    vad: bool
+
+
+class StreamOptions(SessionOptions, TextOptions, total=False):
+    """Options of a live stream, with those of `SessionOptions` and `TextOptions`.
+
+    Attributes:
         partial_words: whether words of partial text get times, too (False); with
             word_timestamps, which costs one alignment for each step.
     """
 
-    rate: int
-    chunk_seconds: float
-    step_seconds: float
-    skip_late: bool
-    languages: Sequence[str] | None
-    vad: bool
-    max_new_tokens: int | None
-    temperature: float
-    seed: int
-    clean: Sequence[str]
-    word_timestamps: bool
-    aligner: WordAligner | None
     partial_words: bool
 
 
-class SessionOptions(TypedDict, total=False):
-    """Those `StreamOptions` that concern the stream and not its chunks."""
-
-    rate: int
-    chunk_seconds: float
-    step_seconds: float
-    skip_late: bool
-    vad: bool
-
-
-def chunker_for(given: CallOptions, traits: InferenceDefaults) -> AudioChunker:
-    """The chunker of a call; options that the call leaves out come from `traits`.
+def chunker_for(given: CallOptions, defaults: InferenceDefaults) -> AudioChunker:
+    """The chunker of a call; options that the call leaves out come from the model's defaults.
 
     Raises:
         UsageError: an option is impossible.
     """
-    chunk_seconds, vad = given.get("chunk_seconds"), given.get("vad")
-    if chunk_seconds is None:
-        chunk_seconds = traits.chunk_seconds or CHUNK_SECONDS
-    return AudioChunker(
-        chunk_seconds,
-        given.get("start", 0.0),
-        given.get("duration"),
-        given.get("channels", "mix"),
-        given.get("speakers"),
-        given.get("urls", WEB),
-        traits.vad if vad is None else vad,
-        given.get("track"),
-        given.get("allow_damaged", False),
-    )
-
-
-def _check_aligner(given: CallOptions) -> None:
-    aligner = given.get("aligner")
-    if aligner is not None and not isinstance(aligner, WordAligner):
-        raise UsageError(
-            "aligner has to be a ForcedAligner",
-            f"it is {aligner!r}",
-            "load one with ForcedAligner.from_pretrained, or leave it out",
-        )
+    names = {field.name for field in fields(AudioChunker)} & given.keys()
+    options: dict[str, Any] = {name: given[name] for name in names}  # type: ignore[literal-required]
+    if options.get("chunk_seconds") is None:
+        options["chunk_seconds"] = defaults.chunk_seconds or CHUNK_SECONDS
+    if options.get("vad") is None:
+        options["vad"] = defaults.vad
+    return AudioChunker(**options)
 
 
 def check_call(sources: Iterable[Source], given: CallOptions) -> None:
@@ -184,7 +151,7 @@ def check_call(sources: Iterable[Source], given: CallOptions) -> None:
     Raises:
         UsageError: there is an unknown option, or a single source.
     """
-    _check_names(given, CallOptions)
+    _check_names(given, CallOptions, "call")
     pair = isinstance(sources, tuple) and len(sources) == 2
     array = pair and isinstance(tuple(sources)[1], numbers.Real)
     if array or isinstance(sources, (str, bytes, os.PathLike)):
@@ -201,16 +168,15 @@ def stream_options(given: StreamOptions) -> tuple[SessionOptions, CallOptions]:
     Raises:
         UsageError: there are unknown options.
     """
-    _check_names(given, StreamOptions)
+    _check_names(given, StreamOptions, "stream")
     session = {name: given[name] for name in SessionOptions.__annotations__ if name in given}  # type: ignore[literal-required]
     call = {name: value for name, value in given.items() if name not in session}
     return cast("SessionOptions", session), cast("CallOptions", call)
 
 
-def _check_names(given: Iterable[str], known: type[CallOptions] | type[StreamOptions]) -> None:
+def _check_names(given: Iterable[str], known: type, what: str) -> None:
     unknown = sorted(set(given) - set(known.__annotations__))
     if unknown:
-        what = "call" if known is CallOptions else "stream"
         raise UsageError(
             f"The options of a {what} are {', '.join(known.__annotations__)}",
             f"there is also {', '.join(unknown)}",
@@ -218,15 +184,24 @@ def _check_names(given: Iterable[str], known: type[CallOptions] | type[StreamOpt
         )
 
 
-def text_options(language: str | None, context: str, given: CallOptions) -> DecodeOptions:
-    """The decode options of a call.
+def decode_options(language: str | None, context: str, given: CallOptions) -> DecodeOptions:
+    """The decode options of a call, without the aligner.
 
     Raises:
         UsageError, LanguageError: an option is impossible.
     """
-    _check_aligner(given)
-    _is_text("language", language or "")
-    _is_text("context", context)
+    aligner = given.get("aligner")
+    if aligner is not None and not isinstance(aligner, WordAligner):
+        raise UsageError(
+            "aligner has to be a ForcedAligner",
+            f"it is {aligner!r}",
+            "load one with ForcedAligner.from_pretrained, or leave it out",
+        )
+    for option, text in (("language", language or ""), ("context", context)):
+        if not isinstance(text, str):
+            raise UsageError(
+                f"{option} has to be a string", f"it is a {type(text).__name__}", "pass its text"
+            )
     if len(context) > MOST_CONTEXT_LETTERS:
         raise UsageError(
             f"--context has to be at most {MOST_CONTEXT_LETTERS} letters",
@@ -234,34 +209,27 @@ def text_options(language: str | None, context: str, given: CallOptions) -> Deco
             "keep the names and words that matter most",
         )
     budget = given.get("max_new_tokens")
-    temperature = given.get("temperature", 0.0)
     if budget is not None:
         check_count("max_new_tokens", budget)
-    real = isinstance(temperature, numbers.Real)
-    if not real or not 0.0 <= temperature <= 100.0:
-        raise UsageError(
-            "The temperature has to lie between 0 and 100", f"it is {temperature!r}", "choose 0"
-        )
-    seed = given.get("seed", 0)
-    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
-        raise UsageError(
-            "The seed has to be a whole number from 0 to 2**63 - 1", f"it is {seed!r}", "choose one"
-        )
-    sampling = Sampling(temperature, seed)
-    name = language_name(language)
-    names = language_names(given.get("languages"))
+    name, names = language_name(language), language_names(given.get("languages"))
     if name is not None and names is not None:
         raise UsageError(
             "The language is forced, or chosen from languages",
-            "both were asked",
+            "both were given",
             "leave one of them out",
         )
-    steps = check_steps(given.get("clean", ()), name)
-    seconds = _batch_seconds(given.get("batch_seconds"))
-    return DecodeOptions(name, context, budget, sampling, steps, names, seconds)
+    return DecodeOptions(
+        name,
+        context,
+        budget,
+        _sampling(given.get("temperature", 0.0), given.get("seed", 0)),
+        check_steps(given.get("clean", ()), name),
+        names,
+        _batch_seconds(given.get("batch_seconds")),
+    )
 
 
-def supported_options(options: DecodeOptions, traits: InferenceDefaults) -> DecodeOptions:
+def supported_options(options: DecodeOptions, defaults: InferenceDefaults) -> DecodeOptions:
     """The options that a model supports.
 
     The context is removed for a model that was trained without contexts, because it would change
@@ -270,11 +238,24 @@ def supported_options(options: DecodeOptions, traits: InferenceDefaults) -> Deco
     Raises:
         LanguageError: the model does not know a language.
     """
-    traits.check_language(options.language, *(options.languages or ()))
-    if not options.context or traits.accepts_contexts:
+    defaults.check_language(options.language, *(options.languages or ()))
+    if not options.context or defaults.accepts_contexts:
         return options
     _LOG.warning(CONTEXT_IGNORED)
     return replace(options, context="", warnings=(*options.warnings, CONTEXT_IGNORED))
+
+
+def _sampling(temperature: float, seed: int) -> Sampling:
+    real = isinstance(temperature, numbers.Real)
+    if not real or not 0.0 <= temperature <= 100.0:
+        raise UsageError(
+            "The temperature has to lie between 0 and 100", f"it is {temperature!r}", "choose 0"
+        )
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+        raise UsageError(
+            "The seed has to be a whole number from 0 to 2**63 - 1", f"it is {seed!r}", "choose one"
+        )
+    return Sampling(temperature, seed)
 
 
 def _batch_seconds(given: object) -> float:
@@ -287,10 +268,3 @@ def _batch_seconds(given: object) -> float:
         f"it is {given!r}",
         "choose one, or leave it out",
     )
-
-
-def _is_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise UsageError(
-            f"{name} has to be a string", f"it is a {type(value).__name__}", "pass its text"
-        )

@@ -13,6 +13,8 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from multiprocessing.connection import Connection
 
 from auris.audio.decoder_process import limit_memory
@@ -22,35 +24,23 @@ from auris.errors import AurisError, UnreadableAudio
 from auris.recognition.chunker import AudioChunker
 from auris.types import Chunk
 
-__all__ = ["Prefetcher"]
-
 
 class _PrefetchProcess:
-    """A process and the sources that it was given."""
+    """A process, and the sources that it has to read."""
 
-    def __init__(self, reading: AudioChunker) -> None:
+    def __init__(self, chunker: AudioChunker) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, reading), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, chunker), daemon=True)
         self.process.start()
         theirs.close()
-        self.given: deque[str] = deque()
+        self.sources: deque[str] = deque()
 
-    def give(self, source: str) -> None:
-        self.given.append(source)
-        try:
+    def add(self, source: str) -> None:
+        self.sources.append(source)
+        # Where the process has died, the next read reports it.
+        with suppress(OSError):
             self.connection.send(source)
-        except OSError:
-            return  # It has died; `take` reports that.
-
-    def take(self) -> Chunk | AurisError | None:
-        """The next chunk, an error, or None at a recording's end.
-
-        Raises:
-            EOFError, OSError: the process has died.
-        """
-        answer: Chunk | AurisError | None = self.connection.recv()
-        return answer
 
     def close(self) -> None:
         self.connection.close()
@@ -58,39 +48,40 @@ class _PrefetchProcess:
         self.process.join()
 
 
-def _serve(connection: Connection, reading: AudioChunker) -> None:
-    """The main function of a process: read sources until the connection is closed."""
+def _serve(connection: Connection, chunker: AudioChunker) -> None:
+    """The main function of a process: read sources until the connection is closed.
+
+    It sends the chunks of each source, then None, or the error that ended it.
+    """
     # Ctrl-C is for the program, which ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_memory(DecodeLimits().memory_bytes)
-    try:
+    with suppress(EOFError, OSError):
         while True:
             source = connection.recv()
             try:
-                for chunk in reading.chunks(source):
+                for chunk in chunker.chunks(source):
                     connection.send(chunk)
                 connection.send(None)
             except AurisError as error:
                 connection.send(error)
-    except (EOFError, OSError):
-        return
 
 
 class Prefetcher:
     """Reads recordings in processes of its own. Close it when done, or use it in `with`.
 
-    Args:
-        reading: how they are read.
-        workers: how many processes, at least 1.
-
     Paths and addresses are read ahead; standard input, arrays, bytes and file objects in line.
+
+    Args:
+        chunker: how they are read.
+        workers: how many processes, at least 1.
     """
 
-    def __init__(self, reading: AudioChunker, workers: int) -> None:
-        self._reading = reading
-        self._readers = [_PrefetchProcess(reading) for _ in range(workers)]
+    def __init__(self, chunker: AudioChunker, workers: int) -> None:
+        self._chunker = chunker
+        self._readers = [_PrefetchProcess(chunker) for _ in range(workers)]
         self._queue: deque[tuple[Source, int | None]] = deque()
-        self._turn = 0
+        self._next_reader = 0
 
     def __enter__(self) -> Prefetcher:
         return self
@@ -109,25 +100,21 @@ class Prefetcher:
         `chunks` has to be called for each, in this order.
         """
         waiting = iter(sources)
-        exhausted = False
         while True:
-            while not exhausted and len(self._queue) < len(self._readers):
-                try:
-                    self._hand_out(next(waiting))
-                except StopIteration:
-                    exhausted = True
+            for source in islice(waiting, len(self._readers) - len(self._queue)):
+                self._enqueue(source)
             if not self._queue:
                 return
             yield self._queue[0][0]
 
-    def _hand_out(self, source: Source) -> None:
+    def _enqueue(self, source: Source) -> None:
         name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "-"
         if name == "-":
             self._queue.append((source, None))
             return
-        self._readers[self._turn].give(name)
-        self._queue.append((source, self._turn))
-        self._turn = (self._turn + 1) % len(self._readers)
+        self._readers[self._next_reader].add(name)
+        self._queue.append((source, self._next_reader))
+        self._next_reader = (self._next_reader + 1) % len(self._readers)
 
     def chunks(self, source: Source) -> Iterator[Chunk]:
         """The chunks of the source that `sources` gave last.
@@ -136,16 +123,14 @@ class Prefetcher:
             AudioError, UsageError: as of `AudioChunker.chunks`, or its process has died.
         """
         _, number = self._queue.popleft()
-        if number is None:
-            return self._reading.chunks(source)
-        return self._received(number)
+        return self._chunker.chunks(source) if number is None else self._received(number)
 
     def _received(self, number: int) -> Iterator[Chunk]:
         reader = self._readers[number]
-        source = reader.given.popleft()
+        source = reader.sources.popleft()
         while True:
             try:
-                answer = reader.take()
+                answer: Chunk | AurisError | None = reader.connection.recv()
             except (EOFError, OSError):
                 self._replace(number)
                 raise UnreadableAudio(
@@ -163,6 +148,6 @@ class Prefetcher:
         """Replace a process that has died; the new one reads the sources that were left."""
         dead = self._readers[number]
         dead.close()
-        self._readers[number] = fresh = _PrefetchProcess(self._reading)
-        for source in dead.given:
-            fresh.give(source)
+        self._readers[number] = fresh = _PrefetchProcess(self._chunker)
+        for source in dead.sources:
+            fresh.add(source)

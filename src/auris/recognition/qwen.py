@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from auris.audio.features import log_mel
 from auris.backends.base import Backend
 from auris.checkpoints.calibration import Calibration
 from auris.checkpoints.validation import check_vocabulary
@@ -18,16 +16,21 @@ from auris.config import QwenAsrConfig, token_budget
 from auris.decoding.ctc import greedy
 from auris.decoding.loop import DecodeLoop, Request, Step, decode
 from auris.decoding.sampling import Probe
-from auris.recognition.fallback import DecodeResult, FallbackPolicy, FallbackResult
-from auris.recognition.recognizer import finish_segment
-from auris.recognition.requests import ChunkRequest, ChunkResult, DecodeOptions, add_time
+from auris.recognition.fallback import FallbackPolicy, FallbackResult
+from auris.recognition.recognizer import encode_samples
+from auris.recognition.requests import (
+    ChunkRequest,
+    ChunkResult,
+    DecodedTokens,
+    DecodeOptions,
+    DecodeResult,
+    timed,
+)
 from auris.recognition.segments import SegmentWriter
 from auris.text.prompt import END_OF_TEXT, TURN_END, prompt_ids, reply_prefix
 from auris.text.reply import Reply, ends_before_text, parse_reply
 from auris.text.tokenizer import Tokenizer
-from auris.types import SAMPLE_RATE, FinishReason, Segment
-
-__all__ = ["QwenBatch", "QwenRecognizer"]
+from auris.types import SAMPLE_RATE, Segment
 
 DRAFT_LANGUAGE = "English"
 """Language of drafts when the model chooses the language; the CTC heads so far are English."""
@@ -43,9 +46,6 @@ class QwenRecognizer:
     """A model with a decoder that answers the official prompt.
 
     Args:
-        backend: runs the model.
-        config: the model's shapes.
-        tokenizer: its vocabulary.
         stops: ids that end a text; by default the tokenizer's own stop tokens.
         calibration: maps log-probabilities to confidences; None uses the probabilities.
         drafting: a CTC head over the same encoder, whose texts are drafts for the decoder, see
@@ -72,7 +72,7 @@ class QwenRecognizer:
         named = (tokenizer.id(END_OF_TEXT), tokenizer.id(TURN_END))
         self.stops = frozenset(named if stops is None else stops)
         check_vocabulary(config, tokenizer)
-        self._writer = SegmentWriter(tokenizer, self._reply, calibration)
+        self.writer = SegmentWriter(tokenizer, self._reply, calibration)
         self._no_speech_probe = _no_speech_probe_of(tokenizer)
 
     def check(self, options: DecodeOptions) -> None:
@@ -89,7 +89,7 @@ class QwenRecognizer:
         return QwenBatch(self, rows)
 
     def partial(self, result: DecodeResult) -> Segment:
-        return self.segment(result.request, FallbackResult((result,)), {}, partial=True)
+        return self.writer.segment(result.request, FallbackResult((result,)), {}, partial=True)
 
     def final(self, result: DecodeResult) -> Segment:
         if result.silence_logprob is None:
@@ -109,18 +109,12 @@ class QwenRecognizer:
             key: names the decode request.
             timings: receives the time of each stage.
         """
-        now = time.perf_counter()
-        config = self.config
-        features = log_mel(request.chunk.samples, config.frontend, config.encoder.mel_bins)
-        now = add_time(timings, "mel", now)
-        (states,) = self.backend.encode([features])
-        now = add_time(timings, "encode", now)
         options = request.options
-        ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
-        prompt = self.backend.embed(ids, states)
-        prepared = self.decode_request(key, request, prompt, self._draft(states, options))
-        add_time(timings, "prefill", now)
-        return prepared
+        states = encode_samples(self.backend, self.config, request.chunk.samples, timings)
+        with timed(timings, "prefill"):
+            ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
+            prompt = self.backend.embed(ids, states)
+            return self.decode_request(key, request, prompt, self._draft(states, options))
 
     def decode_request(
         self, key: int, request: ChunkRequest, prompt: Tensor, draft: tuple[int, ...] = ()
@@ -129,29 +123,27 @@ class QwenRecognizer:
 
         Args:
             prompt: embeddings [L, hidden] of its prompt, without the beginning that a cache row
-                holds already.
+                has already.
             draft: guessed token ids of the text.
         """
-        options, samples = request.options, request.chunk.samples
-        budget = options.max_new_tokens
-        if budget is None:
-            budget = token_budget(len(samples) / SAMPLE_RATE)
-        prefixes, no_speech = None, reply_prefix(self.tokenizer, None)
+        options = request.options
+        seconds = len(request.chunk.samples) / SAMPLE_RATE
+        prefixes = None
         if options.languages is not None:
             prefixes = tuple(reply_prefix(self.tokenizer, name) for name in options.languages)
-        share = len(samples) / SAMPLE_RATE / options.batch_seconds
-        probe = self._probe(options)
+        # Whether nobody speaks: the language "None"; the end of the text where one is forced.
+        forced = Probe(0, tuple(sorted(self.stops)))
         return Request(
             key,
             prompt,
-            budget,
+            options.max_new_tokens or token_budget(seconds),
             options.sampling,
             prefixes,
-            (no_speech,),
-            share,
-            probe,
-            request.cancelled,
-            draft,
+            allowed_prefixes=(reply_prefix(self.tokenizer, None),),
+            share=seconds / options.batch_seconds,
+            probe=self._no_speech_probe if options.language is None else forced,
+            cancelled=request.cancelled,
+            draft=draft,
         )
 
     def _draft(self, states: Tensor, options: DecodeOptions) -> tuple[int, ...]:
@@ -162,30 +154,6 @@ class QwenRecognizer:
         # The head does not identify the language. A wrong guess only costs speed.
         prefix = () if options.language else reply_prefix(self.tokenizer, DRAFT_LANGUAGE)
         return (*prefix, *greedy(logits, self.config.decoder.vocab).ids)
-
-    def _probe(self, options: DecodeOptions) -> Probe:
-        """The probe for no speech: the language "None", or the end of the text as its first token
-        if the language is forced."""
-        if options.language is None:
-            return self._no_speech_probe
-        return Probe(0, tuple(sorted(self.stops)))
-
-    def segment(
-        self,
-        request: ChunkRequest,
-        result: FallbackResult,
-        timings: dict[str, float],
-        partial: bool = False,
-    ) -> Segment:
-        """The segment of a chunk.
-
-        Args:
-            result: what counts after the fallback.
-            timings: receives the time of the alignment.
-            partial: whether the chunk may still grow.
-        """
-        segment = self._writer.segment(request, result)
-        return finish_segment(segment, request.chunk.samples, request.options, timings, partial)
 
     def text(self, result: DecodeResult) -> str:
         """The text of a decoding."""
@@ -211,33 +179,11 @@ class _Decoding:
     timings: dict[str, float]
     fallback: FallbackPolicy | None = None
     index: int = 0
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    silence_logprob: float | None = None
-
-    def add(self, step: Step) -> None:
-        """Record a step of the decode loop."""
-        stage = "prefill" if step.prefill else "decode"
-        self.timings[stage] = self.timings.get(stage, 0.0) + step.seconds
-        if step.probe_logprob is not None:
-            self.silence_logprob = step.probe_logprob
-        if step.token is not None:
-            self.tokens.append(step.token)
-            self.logprobs.append(step.logprob)
-
-    def result(self, reason: FinishReason) -> DecodeResult:
-        """What was decoded, with the reason why it ended."""
-        tokens, logprobs = tuple(self.tokens), tuple(self.logprobs)
-        return DecodeResult(self.request, tokens, logprobs, reason, self.silence_logprob)
+    decoded: DecodedTokens = field(default_factory=DecodedTokens)
 
 
 class QwenBatch:
-    """Chunks in one decode loop. A fallback is decoded before chunks that were not begun.
-
-    Args:
-        recognizer: the model.
-        rows: most decodings at once.
-    """
+    """Chunks in one decode loop. A fallback is decoded before chunks that were not begun."""
 
     def __init__(self, recognizer: QwenRecognizer, rows: int) -> None:
         self._recognizer = recognizer
@@ -269,7 +215,9 @@ class QwenBatch:
         done: list[ChunkResult] = []
         while self._loop.free_rows and (self._prepared is not None or self._waiting):
             if self._prepared is None:
-                self._prepared = self._prepare(self._waiting.popleft())
+                decoding, key = self._waiting.popleft(), next(self._keys)
+                request = self._recognizer.prepare(key, decoding.request, decoding.timings)
+                self._prepared = decoding, request
             decoding, request = self._prepared
             if not self._loop.fits(request):
                 break
@@ -282,27 +230,25 @@ class QwenBatch:
         begun: dict[int, tuple[FallbackPolicy, dict[str, float]]] = {}
         waiting = [decoding for decoding in self._waiting if decoding.fallback is not None]
         for decoding in [*self._active.values(), *waiting]:
-            fallback = decoding.fallback or FallbackPolicy(
-                decoding.result("cancelled"), self._recognizer.text
-            )
+            first = decoding.decoded.result(decoding.request, "cancelled")
+            fallback = decoding.fallback or FallbackPolicy(first, self._recognizer.text)
             begun[id(fallback)] = fallback, decoding.timings
         self._active.clear()
         self._waiting.clear()
         self._pending = 0
         return [self._result(policy, policy.cancel(), times) for policy, times in begun.values()]
 
-    def _prepare(self, decoding: _Decoding) -> tuple[_Decoding, Request]:
-        key = next(self._keys)
-        return decoding, self._recognizer.prepare(key, decoding.request, decoding.timings)
-
     def _record(self, steps: Iterable[Step]) -> list[ChunkResult]:
         done = []
         for step in steps:
             decoding = self._active[step.key]
-            decoding.add(step)
+            stage = "prefill" if step.prefill else "decode"
+            decoding.timings[stage] = decoding.timings.get(stage, 0.0) + step.seconds
+            decoding.decoded.add(step)
             if step.finish is not None:
                 del self._active[step.key]
-                done += self._decoded(decoding, decoding.result(step.finish))
+                result = decoding.decoded.result(decoding.request, step.finish)
+                done += self._decoded(decoding, result)
         return done
 
     def _decoded(self, decoding: _Decoding, result: DecodeResult) -> list[ChunkResult]:
@@ -323,7 +269,7 @@ class QwenBatch:
         self, fallback: FallbackPolicy, result: FallbackResult, timings: dict[str, float]
     ) -> ChunkResult:
         request = fallback.first.request
-        segment = self._recognizer.segment(request, result, timings)
+        segment = self._recognizer.writer.segment(request, result, timings)
         return ChunkResult(request.key, segment, timings)
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Protocol
 
-from auris.config import AutCtcConfig, QwenAsrConfig
-from auris.recognition.fallback import DecodeResult
-from auris.recognition.requests import ChunkRequest, ChunkResult, DecodeOptions, add_time
-from auris.text.cleanup import clean
+from torch import Tensor
+
+from auris.audio.features import log_mel
+from auris.backends.base import Backend, MarkBackend
+from auris.config import AlignerConfig, AutCtcConfig, QwenAsrConfig
+from auris.recognition.requests import (
+    ChunkRequest,
+    ChunkResult,
+    DecodeOptions,
+    DecodeResult,
+    timed,
+)
 from auris.text.tokenizer import Tokenizer
 from auris.types import Samples, Segment
-
-__all__ = ["ChunkBatch", "Recognizer", "finish_segment", "recognize"]
 
 
 class ChunkBatch(Protocol):
@@ -49,7 +53,11 @@ class Recognizer(Protocol):
         """Its vocabulary."""
 
     def check(self, options: DecodeOptions) -> None:
-        """Refuse options that the model does not support, before any work."""
+        """Refuse options that the model does not support, before any work.
+
+        Raises:
+            UnsupportedOption, LanguageError, UsageError: one is not supported.
+        """
 
     def batch(self, rows: int) -> ChunkBatch:
         """A new batch of up to `rows` chunks at once."""
@@ -70,44 +78,31 @@ class Recognizer(Protocol):
 def recognize(
     recognizer: Recognizer, requests: Iterable[ChunkRequest], rows: int = 1
 ) -> Iterator[ChunkResult]:
-    """Recognize requests, up to `rows` at once, each taken when a row is free.
-
-    Yields:
-        results as they are completed.
-    """
+    """Recognize requests, up to `rows` at once; yields results as they are completed."""
     batch = recognizer.batch(rows)
     waiting = iter(requests)
-    exhausted = False
-    while batch.pending or not exhausted:
-        while not exhausted and batch.has_room():
+    request = next(waiting, None)
+    while request is not None or batch.pending:
+        while request is not None and batch.has_room():
+            batch.add(request)
             request = next(waiting, None)
-            if request is None:
-                exhausted = True
-            else:
-                batch.add(request)
         yield from batch.step()
 
 
-def finish_segment(
-    segment: Segment,
+def encode_samples(
+    backend: Backend | MarkBackend,
+    config: AutCtcConfig | QwenAsrConfig | AlignerConfig,
     samples: Samples,
-    options: DecodeOptions,
-    timings: dict[str, float],
-    partial: bool = False,
-) -> Segment:
-    """The last steps of a segment: times of words, then the clean-up of its text.
-
-    Clean-up comes last, because the words that have times are those of the model's own text.
+    timings: dict[str, float] | None = None,
+) -> Tensor:
+    """Encoder output [N, d_model] of float32 samples [S].
 
     Args:
-        samples: float32 [S] of its chunk.
-        timings: receives the time of the alignment.
-        partial: whether the chunk may still grow.
+        timings: receives the time of each stage.
     """
-    if options.aligner is not None and (options.align_partial or not partial):
-        began = time.perf_counter()
-        segment = options.aligner.with_words(segment, samples)
-        add_time(timings, "align", began)
-    if options.clean:
-        segment = replace(segment, text=clean(segment.text, options.clean, segment.language))
-    return segment
+    timings = {} if timings is None else timings
+    with timed(timings, "mel"):
+        features = log_mel(samples, config.frontend, config.encoder.mel_bins)
+    with timed(timings, "encode"):
+        (states,) = backend.encode([features])
+    return states

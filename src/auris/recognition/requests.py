@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
-from auris.decoding.loop import never
+from auris.decoding.loop import Step, never
+from auris.decoding.repetition import cut_loop
 from auris.decoding.sampling import Sampling
-from auris.types import Chunk, Samples, Segment
-
-__all__ = ["ChunkRequest", "ChunkResult", "DecodeOptions", "WordAligner", "add_time"]
+from auris.text.tokenizer import Tokenizer
+from auris.types import SAMPLE_RATE, Chunk, FinishReason, Retry, RetryCause, Samples, Segment
 
 
 @runtime_checkable
 class WordAligner(Protocol):
-    """Gives the words of a segment their times, see `auris.alignment`."""
+    """Finds the times of the words of a segment, see `auris.alignment`."""
 
     def check(self, language: str | None) -> None:
         """Refuse a language that the aligner does not know.
@@ -27,7 +29,7 @@ class WordAligner(Protocol):
         """
 
     def with_words(self, segment: Segment, samples: Samples) -> Segment:
-        """The segment with its words, placed in the float32 samples [S] of its chunk."""
+        """The segment with its words, aligned with the float32 samples [S] of its chunk."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ class DecodeOptions:
         max_new_tokens: token budget of a chunk, or None for one that follows its length.
         sampling: how tokens are chosen.
         clean: clean-up of the text, see `auris.text.cleanup`.
-        languages: English names of those that the model may choose from, beside saying that nobody
-            speaks; None leaves its choice free.
+        languages: English names of those that the model may choose from, besides reporting no
+            speech; None leaves its choice free.
         batch_seconds: most seconds of audio in one batch; a longer chunk is decoded alone.
         warnings: options that are ignored, in sentences, for the transcript.
-        aligner: places the words of each segment; None leaves them without times.
+        aligner: finds the times of the words of each segment; None leaves them out.
         align_partial: whether words of a live chunk that is not over have times, too.
     """
 
@@ -68,13 +70,73 @@ class ChunkRequest:
         key: names it in the results.
         chunk: the audio.
         options: how it is transcribed.
-        cancelled: says whether the result is still needed; once it says true, decoding stops.
+        cancelled: whether the result is no longer needed; once it is true, decoding stops.
     """
 
     key: int
     chunk: Chunk
     options: DecodeOptions
     cancelled: Callable[[], bool] = never
+
+
+@dataclass(frozen=True)
+class DecodeResult:
+    """The result of decoding a chunk once.
+
+    Attributes:
+        request: the chunk and the options with which it was decoded.
+        tokens: without the stop token.
+        logprobs: natural-log probability of each token.
+        reason: why the decoding ended.
+        silence_logprob: natural-log probability that the model reports no speech; None if it was
+            not computed. For CTC models see `auris.decoding.ctc.blank_logprob`.
+    """
+
+    request: ChunkRequest
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    reason: FinishReason
+    silence_logprob: float | None = None
+
+    def text_tokens(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """The tokens that make the text. A loop is cut after its first unit, at a word's end."""
+        loop = cut_loop(self.tokens) if self.reason in ("loop", "cancelled") else None
+        if loop is None:
+            return self.tokens
+        first, end, _ = loop
+        spelled = [tokenizer.piece(token) for token in self.tokens[end - 1 : 2 * end - first]]
+        for offset, (before, after) in enumerate(pairwise(spelled)):
+            if before[-1:].isspace() or after[:1].isspace():
+                return self.tokens[: end + offset]
+        return self.tokens[:end]
+
+    def retry(self, cause: RetryCause) -> Retry:
+        """The record of this result when it is discarded and the chunk is decoded again."""
+        chunk = self.request.chunk
+        end = (chunk.start + len(chunk.samples)) / SAMPLE_RATE
+        return Retry(chunk.start / SAMPLE_RATE, end, cause, self.tokens)
+
+
+@dataclass
+class DecodedTokens:
+    """The tokens of a request while it is decoded."""
+
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    silence_logprob: float | None = None
+
+    def add(self, step: Step) -> None:
+        """Record a step of the decode loop."""
+        if step.probe_logprob is not None:
+            self.silence_logprob = step.probe_logprob
+        if step.token is not None:
+            self.tokens.append(step.token)
+            self.logprobs.append(step.logprob)
+
+    def result(self, request: ChunkRequest, reason: FinishReason) -> DecodeResult:
+        """The result, with the reason why the decoding ended."""
+        tokens, logprobs = tuple(self.tokens), tuple(self.logprobs)
+        return DecodeResult(request, tokens, logprobs, reason, self.silence_logprob)
 
 
 @dataclass(frozen=True)
@@ -86,8 +148,9 @@ class ChunkResult:
     timings: dict[str, float]
 
 
-def add_time(timings: dict[str, float], stage: str, began: float) -> float:
-    """Add the time since `began` to a stage; returns the time now."""
-    now = time.perf_counter()
-    timings[stage] = timings.get(stage, 0.0) + now - began
-    return now
+@contextmanager
+def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the time of a `with` block to a stage."""
+    began = time.perf_counter()
+    yield
+    timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - began

@@ -19,26 +19,7 @@ from auris.errors import AurisError
 from auris.recognition.recognizer import ChunkBatch
 from auris.recognition.requests import ChunkRequest, DecodeOptions
 from auris.text.words import join_texts
-from auris.types import (
-    QUIET_PEAK,
-    SAMPLE_RATE,
-    SILENT_PEAK,
-    Chunk,
-    FinishReason,
-    Segment,
-    Transcript,
-)
-
-__all__ = [
-    "Failure",
-    "KnownSegments",
-    "Progress",
-    "RecordingDone",
-    "Scheduler",
-    "SegmentDone",
-    "Update",
-    "silent_segment",
-]
+from auris.types import QUIET_PEAK, SAMPLE_RATE, SILENT_PEAK, Chunk, Segment, Transcript
 
 
 @dataclass(frozen=True)
@@ -135,28 +116,19 @@ class _Recording:
             if index >= self.reported:
                 yield SegmentDone(self.number, index, self.segments[index])
 
-    def _quiet(self) -> tuple[str, ...]:
-        if not SILENT_PEAK <= self.peak < QUIET_PEAK:
-            return ()
-        return (
-            f"The recording is very quiet, its largest sample is {self.peak:.4f} of full scale: "
-            "the text may be wrong; record it closer or louder",
-        )
-
     def transcript(self, warnings: tuple[str, ...]) -> Transcript:
         segments = tuple(self.segments[index] for index in sorted(self.segments))
-        confidences = [
-            confidence
-            for segment in segments
-            for _, confidence in segment.word_confidences
-            if confidence is not None
-        ]
+        words = [pair for segment in segments for pair in segment.word_confidences]
+        confidences = [confidence for _, confidence in words if confidence is not None]
         languages = dict.fromkeys(s.language for s in segments if s.language)
-        reasons: list[FinishReason] = [
-            s.finish_reason for s in segments if s.finish_reason != "stop"
-        ]
+        reasons = [s.finish_reason for s in segments if s.finish_reason != "stop"]
         if not self.complete or len(segments) < self.chunks:
             reasons.insert(0, "cancelled")
+        if SILENT_PEAK <= self.peak < QUIET_PEAK:
+            self.warnings.append(
+                f"The recording is very quiet, its largest sample is {self.peak:.4f} of full "
+                "scale: the text may be wrong; record it closer or louder"
+            )
         return Transcript(
             text=join_texts(segment.text for segment in segments),
             language=",".join(languages) or None,
@@ -166,7 +138,7 @@ class _Recording:
             seconds=max(self.samples.values(), default=0) / SAMPLE_RATE,
             timings=dict(self.timings),
             peak=self.peak,
-            warnings=(*warnings, *self.warnings, *self._quiet()),
+            warnings=(*warnings, *self.warnings),
         )
 
 
@@ -214,14 +186,16 @@ class Scheduler:
             while not cancelled():
                 while reading and self._batch.has_room() and not cancelled():
                     following = next(chunks, None)
-                    if following is None:
-                        reading = False
-                    else:
+                    reading = following is not None
+                    if following is not None:
                         self._submit(*following)
                     yield from self._new_updates()
                 if not reading and not self._batch.pending:
                     break
-                self._collect()
+                for result in self._batch.step():
+                    recording, index = self._requests.pop(result.key)
+                    if not recording.failed:
+                        self._add(recording, index, result.segment, result.timings)
                 yield from self._new_updates()
             self._end()
             yield from self._new_updates()
@@ -273,13 +247,6 @@ class Scheduler:
         self._batch.add(ChunkRequest(self._keys, chunk, self._options))
         self._keys += 1
 
-    def _collect(self) -> None:
-        """Let the batch work and take its results."""
-        for result in self._batch.step():
-            recording, index = self._requests.pop(result.key)
-            if not recording.failed:
-                self._add(recording, index, result.segment, result.timings)
-
     def _add(
         self, recording: _Recording, index: int, segment: Segment, timings: Mapping[str, float]
     ) -> None:
@@ -306,17 +273,15 @@ class Scheduler:
 
 def silent_segment(chunk: Chunk) -> Segment:
     """The segment of a silence that was skipped."""
-    seconds = chunk.skipped / SAMPLE_RATE
-    start = chunk.start / SAMPLE_RATE
     return Segment(
-        start,
-        (chunk.start + chunk.skipped) / SAMPLE_RATE,
-        "",
-        None,
-        (),
-        (),
-        "stop",
+        start=chunk.start / SAMPLE_RATE,
+        end=(chunk.start + chunk.skipped) / SAMPLE_RATE,
+        text="",
+        language=None,
+        tokens=(),
+        logprobs=(),
+        finish_reason="stop",
         speaker=chunk.speaker,
         no_speech=True,
-        skipped=seconds,
+        skipped=chunk.skipped / SAMPLE_RATE,
     )

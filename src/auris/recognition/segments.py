@@ -1,21 +1,20 @@
-"""Segments from decode results: text, language, confidences, retries."""
+"""Segments from decode results: text, language, confidences, retries, times of words, clean-up."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auris.checkpoints.calibration import Calibration
 from auris.recognition.confidence import ResultConfidence, score_result
-from auris.recognition.fallback import DecodeResult, FallbackResult
-from auris.recognition.requests import ChunkRequest
+from auris.recognition.fallback import FallbackResult
+from auris.recognition.requests import ChunkRequest, DecodeResult, timed
+from auris.text.cleanup import clean
 from auris.text.reply import Reply
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import join_texts
-from auris.types import SAMPLE_RATE, FinishReason, Segment
-
-__all__ = ["SegmentWriter"]
+from auris.types import SAMPLE_RATE, Chunk, Segment
 
 
 @dataclass(frozen=True)
@@ -31,36 +30,54 @@ class _Part:
         return "" if self.confidence.no_speech else self.reply.text
 
 
+@dataclass(frozen=True)
 class SegmentWriter:
     """Writes segments.
 
-    Args:
+    Attributes:
         tokenizer: the model's.
         reply: extracts the language and the text of a result.
         calibration: maps log-probabilities to confidences; None uses the probabilities.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        reply: Callable[[DecodeResult], Reply],
-        calibration: Calibration | None,
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._reply = reply
-        self._calibration = calibration
+    tokenizer: Tokenizer
+    reply: Callable[[DecodeResult], Reply]
+    calibration: Calibration | None
 
-    def segment(self, request: ChunkRequest, fallback: FallbackResult) -> Segment:
+    def segment(
+        self,
+        request: ChunkRequest,
+        fallback: FallbackResult,
+        timings: dict[str, float],
+        partial: bool = False,
+    ) -> Segment:
         """The segment of a chunk.
+
+        Times of words come before the clean-up, since they belong to words of the model's own text.
 
         Args:
             request: the whole chunk.
             fallback: the results that count, one for the whole chunk or one for each of its parts.
+            timings: receives the time of the alignment.
+            partial: whether the chunk may still grow.
         """
+        segment = self._decoded(request.chunk, fallback)
+        options = request.options
+        if options.aligner is not None and (options.align_partial or not partial):
+            with timed(timings, "align"):
+                segment = options.aligner.with_words(segment, request.chunk.samples)
+        if options.clean:
+            text = clean(segment.text, options.clean, segment.language)
+            segment = replace(segment, text=text)
+        return segment
+
+    def _decoded(self, chunk: Chunk, fallback: FallbackResult) -> Segment:
         parts = [self._part(result) for result in fallback.results]
-        words = [pair for part in parts for pair in part.confidence.word_confidences]
+        confidences = [part.confidence for part in parts]
+        words = [pair for confidence in confidences for pair in confidence.word_confidences]
         known = [confidence for _, confidence in words if confidence is not None]
-        chunk = request.chunk
+        reasons = (part.result.reason for part in parts)
+        silences = (confidence.no_speech_probability for confidence in confidences)
         return Segment(
             start=chunk.start / SAMPLE_RATE,
             end=(chunk.start + len(chunk.samples)) / SAMPLE_RATE,
@@ -68,20 +85,20 @@ class SegmentWriter:
             language=_language(parts),
             tokens=tuple(token for part in parts for token in part.result.tokens),
             logprobs=tuple(value for part in parts for value in part.result.logprobs),
-            finish_reason=_reason(part.result.reason for part in parts),
+            finish_reason=next((reason for reason in reasons if reason != "stop"), "stop"),
             speaker=chunk.speaker,
-            token_confidences=tuple(c for part in parts for c in part.confidence.token_confidences),
+            token_confidences=tuple(c for one in confidences for c in one.token_confidences),
             word_confidences=tuple(words),
             confidence=math.fsum(known) / len(known) if known else None,
-            calibrated=self._calibration is not None,
-            no_speech=all(part.confidence.no_speech for part in parts),
-            no_speech_probability=_least(part.confidence.no_speech_probability for part in parts),
+            calibrated=self.calibration is not None,
+            no_speech=all(confidence.no_speech for confidence in confidences),
+            no_speech_probability=min((p for p in silences if p is not None), default=None),
             retries=fallback.retries,
         )
 
     def _part(self, result: DecodeResult) -> _Part:
-        reply = self._reply(result)
-        confidence = score_result(self._tokenizer, result, reply, self._calibration)
+        reply = self.reply(result)
+        confidence = score_result(self.tokenizer, result, reply, self.calibration)
         return _Part(result, reply, confidence)
 
 
@@ -93,12 +110,3 @@ def _language(parts: Iterable[_Part]) -> str | None:
         if language is not None:
             letters[language] = letters.get(language, 0) + len(part.text)
     return max(letters, key=lambda name: letters[name], default=None)
-
-
-def _reason(reasons: Iterable[FinishReason]) -> FinishReason:
-    return next((reason for reason in reasons if reason != "stop"), "stop")
-
-
-def _least(probabilities: Iterable[float | None]) -> float | None:
-    known = [probability for probability in probabilities if probability is not None]
-    return min(known, default=None)

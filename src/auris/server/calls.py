@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from auris.errors import EngineError, UnsupportedOption
-from auris.pipeline import CallOptions
+from auris.recognition.options import CallOptions
 from auris.recognition.scheduler import Failure, KnownSegments, SegmentDone
 from auris.server.engine_queue import Priority
 from auris.server.errors import ApiError
@@ -27,7 +27,7 @@ def check_options(served: ServedModel, asked: TranscriptionRequest) -> None:
     Raises:
         AurisError: it cannot.
     """
-    if asked.context and not served.pipelines[Priority.FILE].traits.accepts_contexts:
+    if asked.context and not served.pipelines[Priority.FILE].defaults.accepts_contexts:
         raise UnsupportedOption(
             "--context needs a model that was trained with contexts",
             f"{served.name!r} was trained without any, and would write wrong text",

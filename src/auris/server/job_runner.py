@@ -213,7 +213,7 @@ class Workers:
             )
             asked = job.asked
             options = option_values(
-                served.pipelines[Priority.JOB].traits, asked.language, asked.context, call.options
+                served.pipelines[Priority.JOB].defaults, asked.language, asked.context, call.options
             )
             kept = self._store.begin(job.id, fingerprint({**served.values, **options}))
             by_span = {_span_of(segment): segment for segment in kept}

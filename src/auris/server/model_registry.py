@@ -68,7 +68,7 @@ class ServedModel:
                 loaded.recognizer,
                 loaded.model,
                 loaded.backend,
-                loaded.traits,
+                loaded.defaults,
                 partial(EngineBatch, engine, priority),
             )
             for priority in Priority

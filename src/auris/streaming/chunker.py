@@ -13,8 +13,6 @@ from auris.audio.segmentation import Cutter
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Chunk, Samples
 
-__all__ = ["PendingChunk", "StreamChunker"]
-
 SHORTEST_STEP = 0.02
 """Shortest time between steps, in seconds."""
 

@@ -17,25 +17,15 @@ from torch import Tensor
 from auris.backends.base import Cache
 from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.decoding.ctc import blank_logprob, greedy
-from auris.decoding.loop import Step
 from auris.decoding.speculative import DraftedRequest, decode_drafts
 from auris.errors import UnsupportedOption
 from auris.recognition.ctc import CtcRecognizer
-from auris.recognition.fallback import DecodeResult
 from auris.recognition.qwen import QwenRecognizer
 from auris.recognition.recognizer import Recognizer
-from auris.recognition.requests import ChunkRequest
+from auris.recognition.requests import ChunkRequest, DecodedTokens, DecodeResult
 from auris.streaming.encoder import EncoderUpdate, IncrementalEncoder, encode_updates
 from auris.text.prompt import prompt_ids
 from auris.types import FinishReason
-
-__all__ = [
-    "IncrementalRecognizer",
-    "StepCost",
-    "StreamState",
-    "StreamStep",
-    "incremental_recognizer",
-]
 
 FIRST_POSITIONS = 256
 """Cache positions of a row at first; the cache grows with the chunks."""
@@ -96,29 +86,6 @@ class StreamStep:
     state: StreamState
     request: ChunkRequest
     ends: bool
-
-
-@dataclass
-class _DecodedSoFar:
-    """The tokens of one stream in the current step."""
-
-    tokens: list[int]
-    logprobs: list[float]
-    reason: FinishReason | None = None
-    silence_logprob: float | None = None
-
-    def add(self, step: Step) -> None:
-        self.reason = step.finish
-        if step.probe_logprob is not None:
-            self.silence_logprob = step.probe_logprob
-        if step.token is not None:
-            self.tokens.append(step.token)
-            self.logprobs.append(step.logprob)
-
-    def result(self, request: ChunkRequest) -> DecodeResult:
-        assert self.reason is not None
-        tokens, logprobs = tuple(self.tokens), tuple(self.logprobs)
-        return DecodeResult(request, tokens, logprobs, self.reason, self.silence_logprob)
 
 
 class IncrementalRecognizer(Protocol):
@@ -219,17 +186,21 @@ class IncrementalQwen:
             for key, (step, update) in enumerate(zip(steps, updates, strict=True))
         ]
         positions = [_first_pass_positions(item) for item in drafted]
-        texts = [_DecodedSoFar([], []) for _ in steps]
+        texts = [DecodedTokens() for _ in steps]
+        reasons: list[FinishReason | None] = [None for _ in steps]
         for token in decode_drafts(self._backend, self._cache, drafted, self._recognizer.stops):
             texts[token.key].add(token)
+            reasons[token.key] = token.finish
             positions[token.key] += not token.prefill
         # An audio slot that the model writes has no audio, so it cannot be embedded in a draft.
         slot = self._recognizer.config.audio_token_id
         done = []
-        for step, update, text, count in zip(steps, updates, texts, positions, strict=True):
-            cost = StepCost(update.frames, update.encoded, count)
-            done.append((text.result(step.request), cost))
-            step.state.draft = tuple(takewhile(lambda token: token != slot, text.tokens))
+        for key, (step, update) in enumerate(zip(steps, updates, strict=True)):
+            reason = reasons[key]
+            assert reason is not None
+            cost = StepCost(update.frames, update.encoded, positions[key])
+            done.append((texts[key].result(step.request, reason), cost))
+            step.state.draft = tuple(takewhile(lambda token: token != slot, texts[key].tokens))
         return done
 
     def _drafted(self, key: int, step: StreamStep, update: EncoderUpdate) -> DraftedRequest:

@@ -19,8 +19,6 @@ from auris.backends.base import Backend
 from auris.config import CHUNK_FRAMES, CHUNK_TOKENS, AutCtcConfig, QwenAsrConfig
 from auris.types import Samples
 
-__all__ = ["EncoderUpdate", "IncrementalEncoder", "encode_updates"]
-
 
 @dataclass(frozen=True)
 class EncoderUpdate:

@@ -9,9 +9,10 @@ that of the stream, and nothing of a chunk is stored after its end.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -21,15 +22,12 @@ from numpy.typing import NDArray
 from auris.audio.arrays import live_block
 from auris.audio.segmentation import Cutter
 from auris.errors import AurisError, InvalidSamples, UsageError
-from auris.recognition.fallback import DecodeResult
 from auris.recognition.recognizer import Recognizer
-from auris.recognition.requests import ChunkRequest, DecodeOptions
+from auris.recognition.requests import ChunkRequest, DecodeOptions, DecodeResult
 from auris.recognition.scheduler import silent_segment
 from auris.streaming.chunker import PendingChunk, StreamChunker
 from auris.streaming.decoder import StepCost, StreamState, StreamStep, incremental_recognizer
 from auris.types import SAMPLE_RATE, Samples, Segment
-
-__all__ = ["LIVE_CHUNK_SECONDS", "StepCost", "StreamPool", "StreamSession", "StreamUpdate"]
 
 STEP_SECONDS = 0.5
 """Default time between steps."""
@@ -174,10 +172,8 @@ class StreamSession:
             AurisError: a step failed.
         """
         self.check()
-        taken = []
-        while self._outbox:
-            taken.append(self._outbox.popleft())
-        return taken
+        # One by one, since the thread of the pool may append at the same time.
+        return [self._outbox.popleft() for _ in range(len(self._outbox))]
 
     def check(self) -> None:
         """Raise the error that ended the stream, if one did."""
@@ -205,8 +201,8 @@ class StreamSession:
 
     def end(self) -> StreamState | None:
         """Mark the stream as over; returns its state at the first call, else None."""
-        over, self._over = self._over, True
-        return None if over else self._state
+        ended_before, self._over = self._over, True
+        return None if ended_before else self._state
 
     @property
     def behind(self) -> bool:
@@ -370,3 +366,52 @@ class StreamPool:
         except AurisError as error:
             session.fail(error)
             self._release(session)
+
+
+class AsyncStreamSession:
+    """A `StreamSession` for asyncio, whose work is done in the thread of its pool.
+
+    Samples that are fed to other streams of the pool while the thread is busy are computed
+    together afterwards. `feed` returns when its steps are done, which slows down a fast source.
+
+    Args:
+        session: the stream; it must not be used directly any more.
+    """
+
+    def __init__(self, session: StreamSession) -> None:
+        self._session = session
+
+    async def feed(self, samples: NDArray[Any], rate: int | None = None) -> list[StreamUpdate]:
+        """Add samples and do the steps that are due, as `StreamSession.feed` does."""
+        self._session.push(samples, rate)
+        return await self._work()
+
+    async def finish(self) -> list[StreamUpdate]:
+        """Recognize the rest and end the stream."""
+        self._session.push_end()
+        return await self._work()
+
+    async def listen(self, source: AsyncIterable[NDArray[Any]]) -> AsyncIterator[StreamUpdate]:
+        """Feed all blocks of a source, then finish; yields the updates as they are made."""
+        async for samples in source:
+            for update in await self.feed(samples):
+                yield update
+        for update in await self.finish():
+            yield update
+
+    async def close(self) -> None:
+        """End the stream without recognizing the rest."""
+        await self._in_pool_thread(self._session.close)
+
+    async def __aenter__(self) -> AsyncStreamSession:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _work(self) -> list[StreamUpdate]:
+        await self._in_pool_thread(self._session.pool.work)
+        return self._session.updates()
+
+    async def _in_pool_thread(self, job: Callable[[], None]) -> None:
+        await asyncio.wrap_future(self._session.pool.submit(job))
