@@ -22,6 +22,23 @@ TEXTS = ["ab", "ba", "cd", "dc", "abc", "bcd", "dcb"]
 TOLERANCE = 1e-4
 """Relative difference of the losses: sums of float32 in another order, over a few steps."""
 
+CHECKED = """
+import gc, sys
+from torch.nn.parallel import DistributedDataParallel
+from auris.cli.main import main
+from auris.training import run
+
+leave = run.leave
+
+def checked():
+    left = [each for each in gc.get_objects() if type(each) is DistributedDataParallel]
+    leave()
+    assert not left, "a wrapped model outlives the group of processes"
+
+run.leave = checked
+"""
+"""The command line; at its end the processes check that nothing else refers to their group."""
+
 
 def manifest(folder: Path) -> Path:
     rows = ["wav,text"]
@@ -62,14 +79,15 @@ def test_two_processes_train_to_the_losses_of_one(
     late = {} if kind == "ctc" else {"decoder_from_step": 3}
     recipe = make(dropout=0.0, max_steps=8, batch_seconds=2.2, silence_share=0.3, **late)
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
-    here = [sys.executable, "-m"]
-    run([*here, *command(kind, tmp_path, "one")])
-    two = command(kind, tmp_path, "two")
+    script = tmp_path / "checked.py"
+    script.write_text(CHECKED + "main(sys.argv[1:])\n")
+    run([sys.executable, "-m", *command(kind, tmp_path, "one")])
+    two = [str(script), *command(kind, tmp_path, "two")[1:]]
     if starter == "torchrun":
-        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-        run([*here, *torchrun, *two])
+        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        run([sys.executable, "-m", *torchrun, *two])
     else:
-        run([*here, *two, "--processes", "2"])
+        run([sys.executable, *two, "--processes", "2"])
     one, both = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == len(both) == 8
     assert both == pytest.approx(one, rel=TOLERANCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,14 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from auris.training.data import DataReport, with_units
+from auris.training.examples import DataShard, Preprocessor, load_batches, plan_epoch
 from auris.training.recipes import CtcRecipe
 from auris.training.stopping import StopSignals
-from tests.training.test_processes import command, losses, manifest
+from auris.training.units import ALPHABET, train_units
+from tests.training.test_processes import CHECKED, command, losses, manifest
+from tests.training.tones import tone_clip
 
 STEPS = 60
-SLOW = """
-import sys, time
-from auris.cli.main import main
+SLOW = (
+    CHECKED
+    + """
+import time
 from auris.training.loop import Trainer
 
 step = Trainer.step
@@ -32,6 +38,7 @@ def slow(trainer, batches):
 Trainer.step = slow
 main(sys.argv[1:])
 """
+)
 """The command line with steps of at least a tenth of a second, so that a signal hits one."""
 
 
@@ -95,6 +102,26 @@ def test_a_signal_leaves_a_checkpoint_to_resume_from(
     done = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["step"]
     assert 0 < done < STEPS
     assert len(losses(tmp_path / "run")) == done
+
+
+def test_a_signal_to_a_worker_that_is_starting_does_not_end_it(
+    tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = random.seed
+
+    def signal_itself(value: int) -> None:
+        """torch seeds a worker between its own handlers and those of the run."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        seed(value)
+
+    monkeypatch.setattr(random, "seed", signal_itself)
+    tokenizer = train_units(["ab"], len(ALPHABET))
+    preprocessor = Preprocessor("htk1024", 32, tokenizer.encode)
+    clips, _ = with_units([tone_clip("ab")], tokenizer.encode, DataReport())
+    recipe = tiny()
+    plan = plan_epoch(clips, recipe, 0)
+    loaded = load_batches(clips, recipe, preprocessor, plan, DataShard(), 0, workers=1)
+    assert len(list(loaded)) == 1
 
 
 def test_the_second_signal_ends_at_once() -> None:

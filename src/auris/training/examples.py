@@ -22,7 +22,7 @@ from auris.training.contexts import ContextSource
 from auris.training.data import TrainingClip
 from auris.training.recipes import Recipe
 from auris.training.sampler import batches, long_rows, short_rows
-from auris.training.stopping import defer_signals
+from auris.training.stopping import defer_signals, signals_blocked
 from auris.types import Samples
 
 __all__ = [
@@ -290,7 +290,9 @@ def load_batches(
         worker_init_fn=defer_signals,
         multiprocessing_context="fork" if workers else None,
     )
-    return map(_unpacked, loader)
+    with signals_blocked():
+        packed = iter(loader)
+    return map(_unpacked, packed)
 
 
 def dropout_seed(seed: int, batch: int, rank: int = 0) -> int:

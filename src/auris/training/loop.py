@@ -9,6 +9,7 @@ the same losses as one, up to the order of floating-point sums (and to dropout, 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import math
 import time
@@ -155,6 +156,15 @@ class Trainer:
             while self.progress.step < self.steps or self.progress.batch:
                 self._train_epoch()
                 self._end_epoch()
+
+    def close(self) -> None:
+        """Release the wrapper that averages gradients; no step can follow.
+
+        The wrapper refers to the group of processes, which `auris.training.processes.leave` has to
+        be the last to release.
+        """
+        del self._wrapped
+        gc.collect()
 
     def _train_epoch(self) -> None:
         """The steps of an epoch that are not done yet."""

@@ -68,7 +68,10 @@ def leave() -> None:
     """End the communication with the other processes, if there are any.
 
     Otherwise threads that wait for them are still alive when the interpreter exits, and some of
-    these exits abort.
+    these exits abort. Everything else that refers to the group, such as a wrapped model, has to be
+    released before: torch releases the GIL where a group is destroyed from here, and holds it where
+    the reducer of a wrapped model is destroyed last. The group then joins its threads, one of which
+    may wait for the GIL in order to release a tensor.
     """
     from torch import distributed
 

@@ -122,15 +122,13 @@ def train(
     _check_sources(recipe, sources, options)
     fabric = new_fabric(options.processes, recipe.bf16, options.device, recipe.idle_weights)
     try:
-        trainer = _train(recipe, sources, out, options, reporter, fabric)
-        fabric.barrier()
+        return _train(recipe, sources, out, options, reporter, fabric)
     except TrainingStopped:
         if fabric.global_rank > 0:  # One process says it.
             raise SystemExit(0) from None
         raise
     finally:
         leave()
-    return trainer
 
 
 def _train(
@@ -175,12 +173,16 @@ def _train(
     logger = RunLogger(out, reporter)
     trainer = Trainer(recipe, task, clips, dev, out, logger, fabric, options.workers)
     _together(fabric, lambda: folder.write_report(report.describe(names=None)))
-    if options.resume:
-        _together(fabric, trainer.resume, everywhere=True)
-    trainer.run()
-    if leads:
-        model = export_run(out, folder.model, dtype=dtype_named(options.dtype))
-        reporter.message(f"wrote {model}")
+    try:
+        if options.resume:
+            _together(fabric, trainer.resume, everywhere=True)
+        trainer.run()
+        if leads:
+            model = export_run(out, folder.model, dtype=dtype_named(options.dtype))
+            reporter.message(f"wrote {model}")
+        fabric.barrier()
+    finally:
+        trainer.close()
     return trainer
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["StopSignals", "defer_signals"]
+__all__ = ["StopSignals", "defer_signals", "signals_blocked"]
 
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 
@@ -51,16 +51,31 @@ class StopSignals:
             os.write(2, NOTICE)  # Not print: the signal may interrupt another print.
 
 
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Block signals while worker processes are started: they inherit the mask.
+
+    torch gives a new worker a handler with which SIGTERM ends it, before it calls `defer_signals`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def defer_signals(worker: int) -> None:
     """Let a worker process outlive the first signal, since the step in progress needs its batches.
 
-    Ctrl-C and many process managers signal a whole group of processes.
+    Ctrl-C and many process managers signal a whole group of processes. The worker is started with
+    `signals_blocked`.
 
     Args:
         worker: number of the worker, as torch's loader gives it.
     """
     for number in HANDLED:
         signal.signal(number, _ignore_once)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
 def _ignore_once(number: int, frame: FrameType | None) -> None:
