@@ -1,7 +1,7 @@
 """Recordings at http and https addresses, fetched into a temporary file.
 
-Nothing but these two protocols is ever followed, also not by a redirection. The file has no name
-that others could open where the system allows that, and is gone as soon as it was read.
+Redirections are followed to these two protocols only. Where the system allows it, the file has no
+name that others could open; it is removed when it is closed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = ["Cancelled", "WebLimits", "fetched", "is_public", "is_url", "shown_ur
 PORTION = 1 << 16
 """Most bytes that are read at once."""
 
-LOOK_SECONDS = 0.1
-"""How often it is looked whether a fetch has to end."""
+CHECK_SECONDS = 0.1
+"""How often a `_Watch` checks whether a fetch has to end."""
 
 TUNNELS = tuple(map(ipaddress.IPv6Network, ("2002::/16", "2001::/32", "::/96")))
 """Addresses that name an IPv4 host behind a tunnel (6to4, Teredo, IPv4-compatible): nobody serves
@@ -41,7 +41,7 @@ TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")
 
 
 class Cancelled(Protocol):
-    """Says whether to give up, such as `threading.Event`."""
+    """A flag that another thread sets to cancel work, such as `threading.Event`."""
 
     def is_set(self) -> bool:
         """Whether to give up."""
@@ -55,8 +55,8 @@ class WebLimits:
         most_bytes: largest file.
         silent_seconds: longest wait for the next bytes.
         total_seconds: longest time for all of it: connecting, redirections, headers and the file.
-        public_only: whether only hosts of the public internet are asked, and not those of this
-            machine or its networks; proxies are not used then.
+        public_only: whether to refuse hosts of this machine and its networks; proxies are not used
+            then.
 
     Raises:
         UsageError: a limit is not above 0.
@@ -84,8 +84,8 @@ def is_url(source: str) -> bool:
 def shown_url(url: str) -> str:
     """An address for messages: without its query and user, which may hold secrets."""
     protocol, _, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    host = place.rpartition("@")[2].partition("?")[0].partition("#")[0]
+    host, slash, path = rest.partition("/")
+    host = host.rpartition("@")[2].partition("?")[0].partition("#")[0]
     return f"{protocol}://{host}{slash}{path.partition('?')[0].partition('#')[0]}"
 
 
@@ -168,20 +168,21 @@ def is_public(address: str) -> bool:
 
 
 class _Watch:
-    """Ends a fetch that takes too long, or that nobody waits for any more, whatever it is doing.
+    """Opens the sockets of a fetch, and shuts them when it takes too long or is cancelled.
 
     Args:
-        limits: how long it may take.
-        cancelled: when set, nobody waits.
+        limits: how long it may take, and which hosts are allowed.
+        cancelled: when set, nobody waits for the recording any more.
     """
 
     def __init__(self, limits: WebLimits, cancelled: Cancelled | None) -> None:
         self.expired = False
+        self._public_only = limits.public_only
         self._until = time.monotonic() + limits.total_seconds
         self._cancelled = cancelled
         self._over = threading.Event()
         self._sockets: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._look, name="auris-fetch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="auris-fetch", daemon=True)
 
     def __enter__(self) -> _Watch:
         self._thread.start()
@@ -190,98 +191,76 @@ class _Watch:
     def __exit__(self, *error: object) -> None:
         self._over.set()
         self._thread.join()
+        for sock in self._sockets:
+            sock.close()
 
     def left(self) -> float:
         """Seconds that are left; never 0, which would mean not to wait at all."""
         return max(self._until - time.monotonic(), 0.001)
 
-    def add(self, sock: socket.socket) -> None:
-        """Watch over a socket."""
-        self._sockets.append(sock)
+    def connect(self, address: tuple[str, int], timeout: float, *_: Any) -> socket.socket:
+        """Connect to a host; called in place of `socket.create_connection`.
 
-    def _look(self) -> None:
-        while not self._over.wait(LOOK_SECONDS):
-            left = self._cancelled is not None and self._cancelled.is_set()
-            if left or time.monotonic() > self._until:
+        Raises:
+            UsageError: all addresses of the host have to be public, and one is not.
+        """
+        if self._public_only:
+            address = _public_address(*address)
+        sock = socket.create_connection(address, min(timeout, self.left()))
+        sock.settimeout(timeout)
+        # A duplicate, since TLS takes the socket over; shutting one shuts both.
+        self._sockets.append(sock.dup())
+        return sock
+
+    def _run(self) -> None:
+        while not self._over.wait(CHECK_SECONDS):
+            cancelled = self._cancelled is not None and self._cancelled.is_set()
+            if cancelled or time.monotonic() > self._until:
                 self.expired = True
                 for sock in self._sockets:
-                    # Whoever reads from it gets its end.
+                    # A thread that reads from it gets an end of file.
                     with contextlib.suppress(OSError):
                         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _connected(host: str, port: int, timeout: float | None, public: bool) -> socket.socket:
-    """Connect to a host.
+def _public_address(host: str, port: int) -> tuple[str, int]:
+    """An address of a host whose addresses are all public.
 
-    The address that is judged is the one that is connected to, so a name cannot lead elsewhere the
-    second time it is looked up.
-
-    Raises:
-        UsageError: one of its addresses has to be public, and is not.
+    The caller connects to this address, so a name that is looked up twice cannot lead elsewhere.
     """
-    if not public:
-        return socket.create_connection((host, port), timeout)
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for *_, place in found:
-        if not is_public(str(place[0])):
-            raise UsageError(
-                "A recording on the web has to be on the public internet",
-                "its address is a private one",
-                "send the file itself",
-            )
-    return socket.create_connection((str(found[0][4][0]), port), timeout)
-
-
-class _Connection(http.client.HTTPConnection):
-    """Connects as it is told to, and lets the socket be watched over."""
-
-    def __init__(self, *args: Any, watch: _Watch, public: bool, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.watch = watch
-        self.public = public
-
-    def connect(self) -> None:
-        """Connect; through a proxy where one is used."""
-        timeout = min(self.timeout or self.watch.left(), self.watch.left())
-        self.sock = _connected(self.host, self.port, timeout, self.public)
-        self.sock.settimeout(self.timeout)
-        self.watch.add(self.sock)
-
-
-class _SecureConnection(http.client.HTTPSConnection):
-    """The same for https."""
-
-    def __init__(self, *args: Any, watch: _Watch, public: bool, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.watch = watch
-        self.public = public
-
-    def connect(self) -> None:
-        """Connect; through a proxy where one is used."""
-        if not self.public:
-            self.timeout = min(self.timeout or self.watch.left(), self.watch.left())
-            super().connect()
-            self.watch.add(self.sock)
-            return
-        timeout = min(self.timeout or self.watch.left(), self.watch.left())
-        plain = _connected(self.host, self.port, timeout, self.public)
-        self.watch.add(plain)
-        self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
-        self.watch.add(self.sock)
+    results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [str(address[0]) for *_, address in results]
+    if not all(map(is_public, addresses)):
+        raise UsageError(
+            "A recording on the web has to be on the public internet",
+            "its address is a private one",
+            "send the file itself",
+        )
+    return addresses[0], port
 
 
 class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """Opens both protocols, and every redirection, through connections that are watched over."""
+    """Opens both protocols, and every redirection, through sockets of a `_Watch`."""
 
-    def __init__(self, watch: _Watch, public: bool) -> None:
+    def __init__(self, watch: _Watch) -> None:
         super().__init__()
-        self._options: dict[str, Any] = {"watch": watch, "public": public}
+        self._watch = watch
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, req, **self._options)  # type: ignore[arg-type]
+        return self._open(http.client.HTTPConnection, req)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_SecureConnection, req, **self._options)  # type: ignore[arg-type]
+        return self._open(http.client.HTTPSConnection, req)
+
+    def _open(
+        self, kind: type[http.client.HTTPConnection], request: urllib.request.Request
+    ) -> http.client.HTTPResponse:
+        def connection(*args: Any, **options: Any) -> http.client.HTTPConnection:
+            made = kind(*args, **options)
+            made._create_connection = self._watch.connect  # type: ignore[attr-defined]
+            return made
+
+        return self.do_open(connection, request)  # type: ignore[arg-type]
 
 
 def _opened(url: str, limits: WebLimits, watch: _Watch) -> http.client.HTTPResponse:
@@ -295,8 +274,7 @@ def _opened(url: str, limits: WebLimits, watch: _Watch) -> http.client.HTTPRespo
     address = urllib.parse.quote(url, safe=string.punctuation)
     request = urllib.request.Request(address, headers={"User-Agent": "auris"})
     proxies = [urllib.request.ProxyHandler({})] if limits.public_only else []
-    handler = _Handler(watch, limits.public_only)
-    opener = urllib.request.build_opener(_WebOnly, handler, *proxies)
+    opener = urllib.request.build_opener(_WebOnly, _Handler(watch), *proxies)
     response: http.client.HTTPResponse = opener.open(request, timeout=limits.silent_seconds)
     return response
 
@@ -346,8 +324,8 @@ def _failed(error: Exception, name: str, limits: WebLimits) -> UnreadableAudio:
             f"{name} is at a server that cannot prove who it is ({reason.verify_message})",
             "fetch it yourself if you trust it",
         )
-    told = getattr(reason, "strerror", None) or _in_short(reason) or type(reason).__name__
-    return _unfetched(f"fetching {name} failed ({told})", "check the address and the network")
+    text = getattr(reason, "strerror", None) or _in_short(reason) or type(reason).__name__
+    return _unfetched(f"fetching {name} failed ({text})", "check the address and the network")
 
 
 def _answered(error: urllib.error.HTTPError, name: str) -> UnreadableAudio:
@@ -361,9 +339,9 @@ def _answered(error: urllib.error.HTTPError, name: str) -> UnreadableAudio:
     )
 
 
-def _in_short(told: object) -> str:
-    """What a server or another package says, on one line."""
-    return " ".join(str(told).split())[:200]
+def _in_short(text: object) -> str:
+    """A message of a server or another package on one line."""
+    return " ".join(str(text).split())[:200]
 
 
 def _unfetched(found: str, remedy: str) -> UnreadableAudio:
