@@ -260,7 +260,7 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
             made._create_connection = self._watch.connect  # type: ignore[attr-defined]
             return made
 
-        return self.do_open(connection, request)  # type: ignore[arg-type]
+        return self.do_open(connection, request)
 
 
 def _opened(url: str, limits: WebLimits, watch: _Watch) -> http.client.HTTPResponse:

@@ -1,4 +1,4 @@
-"""Files and directories that appear under their names only when they have been written whole."""
+"""Files and directories that get their names only when they are complete."""
 
 from __future__ import annotations
 
@@ -14,13 +14,26 @@ from safetensors import SafetensorError
 
 from auris.errors import OutputError, UsageError
 
-__all__ = ["NewFile", "new_directory", "new_file", "write_all"]
+__all__ = [
+    "NEW",
+    "OLD",
+    "NewFile",
+    "current_directory",
+    "new_directory",
+    "new_file",
+    "replace_directory",
+    "write_all",
+]
+
+NEW, OLD = ".new", ".old"
+"""What `replace_directory` appends to a name: while the new directory is written, and to the older
+one before it is removed."""
 
 
 class NewFile:
-    """A file that takes the place of an older one only when it is complete.
+    """A file that replaces an older one only when it is complete.
 
-    Until then it lies beside the older one under another name.
+    Until then it has another name in the same directory.
 
     Args:
         path: the file; its directory is made where it is missing.
@@ -61,7 +74,7 @@ class NewFile:
         self._draft.unlink(missing_ok=True)
 
     def keep(self) -> Path:
-        """Keep what was written beside the older file, and tell where.
+        """Leave what was written next to the older file; returns its path.
 
         Raises:
             OSError: it cannot be renamed.
@@ -85,7 +98,7 @@ def write_all(file: IO[bytes], data: bytes) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[NewFile]:
-    """A file that takes the place of an older one when the block ends without an error.
+    """A file that replaces an older one when the block ends without an error.
 
     Raises:
         OSError: it cannot be written; the older one stays.
@@ -101,7 +114,7 @@ def new_file(path: Path) -> Iterator[NewFile]:
 
 @contextmanager
 def new_directory(out: str | Path) -> Iterator[Path]:
-    """A draft beside the directory, which takes its place when all has gone well.
+    """A draft of a directory, which gets its name when the block ends without an error.
 
     Args:
         out: the directory to make; it must not exist or be empty.
@@ -132,3 +145,36 @@ def new_directory(out: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def replace_directory(path: Path) -> Iterator[Path]:
+    """A new directory that replaces an older one when the block ends without an error.
+
+    Where a process ends between the renames, the older one is left as PATH.old and
+    `current_directory` finds it.
+
+    Raises:
+        OSError: it cannot be written; the older one stays.
+    """
+    fresh, old = (path.with_name(path.name + end) for end in (NEW, OLD))
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        for file in fresh.iterdir():  # On the disk before the older one goes.
+            with open(file, "rb") as written:
+                os.fsync(written.fileno())
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def current_directory(path: Path) -> Path:
+    """The directory that `replace_directory` wrote last."""
+    old = path.with_name(path.name + OLD)
+    return old if old.exists() and not path.exists() else path

@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from auris.checkpoints.atomic import NEW, OLD
 from auris.errors import OutputError, TrainingError
 from auris.text.tokenizer import Tokenizer
 from auris.training.data import TrainedOn
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import CURVE, LOG, STEPS, TENSORBOARD
-from auris.training.state import AVERAGE, BEST, LAST, NEW, OLD
+from auris.training.state import AVERAGE, BEST, LAST
 
 __all__ = ["RECIPES", "RunFolder"]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from auris.checkpoints.atomic import current_directory, replace_directory
 from auris.errors import OutputError, TrainingError
 
 __all__ = [
     "AVERAGE",
     "BEST",
     "LAST",
-    "NEW",
-    "OLD",
     "check_state",
     "load_state",
     "load_weights",
@@ -32,9 +29,6 @@ __all__ = [
 
 LAST, BEST, AVERAGE = "last", "best", "average"
 """Checkpoints of a run; the third is the mean of the newest ones."""
-
-NEW, OLD = ".new", ".old"
-"""What a checkpoint's name ends with while it is written, and when it is about to go."""
 
 WEIGHTS, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
 
@@ -69,7 +63,7 @@ def update_average(folder: Path, model: nn.Module, over: int, step: int) -> None
         OutputError: it cannot be written; the older one stays.
     """
     mean, count = dict(_trained(model)), 0
-    before = _whole(folder)
+    before = current_directory(folder)
     if before.exists():
         try:
             stored = load_file(before / WEIGHTS)
@@ -93,35 +87,24 @@ def _replace(
     folder: Path, weights: Mapping[str, Tensor], moments: dict[str, Tensor] | None, progress: Any
 ) -> None:
     """Write a checkpoint's files; errors as of `save_state`."""
-    fresh, old = (folder.with_name(folder.name + end) for end in (NEW, OLD))
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        save_file({name: t.contiguous() for name, t in weights.items()}, fresh / WEIGHTS)
-        if moments is not None:
-            save_file(moments, fresh / OPTIMIZER)
-        (fresh / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
-        for file in fresh.iterdir():  # On the disk before the older one goes.
-            with open(file, "rb") as written:
-                os.fsync(written.fileno())
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
+        with replace_directory(folder) as fresh:
+            save_file({name: t.contiguous() for name, t in weights.items()}, fresh / WEIGHTS)
+            if moments is not None:
+                save_file(moments, fresh / OPTIMIZER)
+            (fresh / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(fresh, ignore_errors=True)
         raise OutputError(
             "A checkpoint has to be written whole",
             f"writing {str(folder)!r} failed ({error})"
-            + ("; the one before it is kept" if _whole(folder).exists() else ""),
+            + ("; the one before it is kept" if current_directory(folder).exists() else ""),
             "make room, then resume the run",
         ) from error
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
     """Read the trained weights of a checkpoint into a model of the same shapes."""
-    folder = _whole(folder)
+    folder = current_directory(folder)
     try:
         stored = load_file(folder / WEIGHTS)
         wanted = _trained(model).keys()
@@ -143,7 +126,7 @@ def check_state(folder: Path, model: nn.Module) -> None:
     Raises:
         TrainingError: there is no whole checkpoint of this model.
     """
-    folder = _whole(folder)
+    folder = current_directory(folder)
     wanted = {name: list(tensor.shape) for name, tensor in _trained(model).items()}
     try:
         with safe_open(folder / WEIGHTS, "pt") as stored:
@@ -164,7 +147,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     Raises:
         TrainingError: there is no whole checkpoint of this model.
     """
-    folder = _whole(folder)
+    folder = current_directory(folder)
     load_weights(folder, model)
     try:
         moments = load_file(folder / OPTIMIZER)
@@ -183,13 +166,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
 
 def weights_file(folder: Path) -> Path:
     """The weights of a checkpoint."""
-    return _whole(folder) / WEIGHTS
-
-
-def _whole(folder: Path) -> Path:
-    """The checkpoint, or the one before it where a run ended between the renames that write one."""
-    old = folder.with_name(folder.name + OLD)
-    return old if old.exists() and not folder.exists() else folder
+    return current_directory(folder) / WEIGHTS
 
 
 def _check_moments(moments: Mapping[str, Tensor], model: nn.Module) -> None:
