@@ -12,25 +12,6 @@ from typing import Literal
 
 from auris.errors import ConfigError
 
-__all__ = [
-    "CHUNK_FRAMES",
-    "CHUNK_TOKENS",
-    "MAX_WINDOW_FRAMES",
-    "AlignerConfig",
-    "AutConfig",
-    "AutCtcConfig",
-    "DecoderConfig",
-    "Frontend",
-    "ModelConfig",
-    "ProjectorConfig",
-    "PromptedConfig",
-    "QwenAsrConfig",
-    "audio_tokens",
-    "token_border",
-    "token_budget",
-    "token_centre",
-]
-
 CHUNK_FRAMES = 100
 """Mel frames (10 ms each) that the convolutions see at once: one second."""
 
@@ -39,20 +20,19 @@ LARGEST_SIZE = 1 << 20
 the building of modules without end."""
 
 LARGEST = {"layers": 1 << 10, "rope_theta": 1e30}
-"""What has a limit of its own."""
+"""Sizes with other limits."""
 
 MAX_WINDOW_FRAMES = 800
 """Widest attention window of the encoder, in mel frames: eight seconds."""
 
 Frontend = Literal["slaney400", "htk1024"]
-"""Which log-mel a model hears: Qwen3-ASR's, or AuT-Tiny's with its finer FFT."""
-
+"""The log-mel of a model: Qwen3-ASR's, or AuT-Tiny's with its finer FFT."""
 
 TOKENS_PER_SECOND = 16
 """Token budget for every second of audio, about three times the fastest speech."""
 
 BASE_TOKENS = 64
-"""Token budget beside that: for the language tag, and for the shortest chunks."""
+"""Token budget in addition: for the language tag, and for the shortest chunks."""
 
 
 def _halved(length: int) -> int:
@@ -86,13 +66,13 @@ def token_budget(seconds: float) -> int:
 
 
 def token_centre(index: int) -> float:
-    """Seconds from the beginning of a clip to the middle of what encoder token `index` hears.
+    """Seconds from the beginning of a clip to the centre of encoder token `index`.
 
     Kernels are centred, so token j of a chunk stands on its mel frame 8 j. The last token of a
     chunk and the first of the next are 40 ms apart, all others 80 ms.
     """
-    chunk, place = divmod(index, CHUNK_TOKENS)
-    return FRAME_SECONDS * (chunk * CHUNK_FRAMES + place * TOKEN_FRAMES)
+    chunk, position = divmod(index, CHUNK_TOKENS)
+    return FRAME_SECONDS * (chunk * CHUNK_FRAMES + position * TOKEN_FRAMES)
 
 
 def token_border(index: int) -> float:
@@ -101,20 +81,25 @@ def token_border(index: int) -> float:
     return (token_centre(index - 1) + token_centre(index)) / 2 if index > 0 else 0.0
 
 
-def _require(holds: bool, rule: str, found: str, remedy: str) -> None:
+def _require(
+    holds: bool, rule: str, found: str, remedy: str = "correct the checkpoint's config.json"
+) -> None:
     if not holds:
         raise ConfigError(rule, found, remedy)
 
 
-def _require_positive(owner: str, **sizes: float) -> None:
+def _require_sizes(owner: str, **sizes: float) -> None:
     for name, size in sizes.items():
         most = LARGEST.get(name, LARGEST_SIZE)
         _require(
             0 < size <= most,
             f"{name} of the {owner} has to be positive and at most {most}",
             f"it is {size}",
-            "correct the checkpoint's config.json",
         )
+
+
+def _require_fields(owner: str, config: object, *names: str) -> None:
+    _require_sizes(owner, **{name: getattr(config, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -150,25 +135,18 @@ class AutConfig:
     batch_norm: bool = False
 
     def __post_init__(self) -> None:
-        _require_positive(
+        _require_fields(
             "audio encoder",
-            mel_bins=self.mel_bins,
-            layers=self.layers,
-            d_model=self.d_model,
-            heads=self.heads,
-            ffn=self.ffn,
-            conv_channels=self.conv_channels,
-            norm_eps=self.norm_eps,
+            self,
+            *("mel_bins", "layers", "d_model", "heads", "ffn", "conv_channels", "norm_eps"),
         )
         _require(
             self.d_model % self.heads == 0 and self.d_model % 2 == 0,
             "d_model of the audio encoder has to be even and a multiple of its heads",
             f"d_model is {self.d_model} with {self.heads} heads",
-            "correct the checkpoint's config.json",
         )
         _require(
-            self.window_frames % CHUNK_FRAMES == 0
-            and CHUNK_FRAMES <= self.window_frames <= MAX_WINDOW_FRAMES,
+            self.window_frames in range(CHUNK_FRAMES, MAX_WINDOW_FRAMES + 1, CHUNK_FRAMES),
             "the attention window (n_window_infer) has to be a multiple of 100 frames from 100 "
             "to 800, since windows are made of whole chunks of one second",
             f"it is {self.window_frames}",
@@ -178,7 +156,6 @@ class AutConfig:
             self.norm in ("layer", "rms"),
             "the encoder's norm has to be 'layer' or 'rms'",
             f"it is {self.norm!r}",
-            "correct the checkpoint's config.json",
         )
         _require(
             0.0 <= self.dropout < 1.0,
@@ -190,7 +167,6 @@ class AutConfig:
             self.stem in ("conv2d", "conv1d"),
             "the encoder's stem has to be 'conv2d' or 'conv1d'",
             f"it is {self.stem!r}",
-            "correct the checkpoint's config.json",
         )
 
     @property
@@ -221,9 +197,9 @@ class ProjectorConfig:
     layer_norm: bool = False
 
     def __post_init__(self) -> None:
-        _require_positive("projector", out=self.out)
+        _require_sizes("projector", out=self.out)
         if self.hidden is not None:
-            _require_positive("projector", hidden=self.hidden)
+            _require_sizes("projector", hidden=self.hidden)
 
 
 @dataclass(frozen=True)
@@ -242,36 +218,28 @@ class DecoderConfig:
     tied: bool = True
 
     def __post_init__(self) -> None:
-        _require_positive(
+        _require_fields(
             "decoder",
-            vocab=self.vocab,
-            hidden=self.hidden,
-            layers=self.layers,
-            heads=self.heads,
-            kv_heads=self.kv_heads,
-            head_dim=self.head_dim,
-            ffn=self.ffn,
-            rope_theta=self.rope_theta,
-            rms_eps=self.rms_eps,
+            self,
+            *("vocab", "hidden", "layers", "heads", "kv_heads", "head_dim", "ffn"),
+            *("rope_theta", "rms_eps"),
         )
         _require(
             self.heads % self.kv_heads == 0,
             "the decoder's heads have to be a multiple of its key-value heads",
             f"there are {self.heads} and {self.kv_heads}",
-            "correct the checkpoint's config.json",
         )
-        _require_positive("decoder", **{"heads * head_dim": self.heads * self.head_dim})
+        _require_sizes("decoder", **{"heads * head_dim": self.heads * self.head_dim})
         _require(
             self.head_dim % 2 == 0,
             "head_dim has to be even, since rotary positions turn pairs",
             f"it is {self.head_dim}",
-            "correct the checkpoint's config.json",
         )
 
 
 @dataclass(frozen=True)
 class PromptedConfig:
-    """What hears a recording inside a prompt: encoder, projector, decoder, the id of a slot."""
+    """A model with audio inside a prompt: encoder, projector, decoder, the id of an audio slot."""
 
     encoder: AutConfig
     projector: ProjectorConfig
@@ -284,13 +252,11 @@ class PromptedConfig:
             self.projector.out == self.decoder.hidden,
             "the projector's output width (output_dim) has to equal the decoder's hidden size",
             f"they are {self.projector.out} and {self.decoder.hidden}",
-            "correct the checkpoint's config.json",
         )
         _require(
             0 <= self.audio_token_id < self.decoder.vocab,
             "audio_token_id has to lie inside the vocabulary",
             f"it is {self.audio_token_id} of {self.decoder.vocab}",
-            "correct the checkpoint's config.json",
         )
 
 
@@ -304,7 +270,7 @@ class AlignerConfig(PromptedConfig):
     """A forced aligner, whose head scores times at the marks in a prompt; it has no other head.
 
     Attributes:
-        classes: times that can be told, from 0 on.
+        classes: times that it can score, from 0 on.
         timestamp_token_id: the mark.
         segment_ms: milliseconds from one time to the next.
         head_bias: whether the head has a bias.
@@ -317,18 +283,16 @@ class AlignerConfig(PromptedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive("aligner", classes=self.classes, segment_ms=self.segment_ms)
+        _require_fields("aligner", self, "classes", "segment_ms")
         _require(
             0 <= self.timestamp_token_id < self.decoder.vocab,
             "timestamp_token_id has to lie inside the vocabulary",
             f"it is {self.timestamp_token_id} of {self.decoder.vocab}",
-            "correct the checkpoint's config.json",
         )
         _require(
             self.decoder.tied,
             "the decoder of an aligner has to have no vocabulary head of its own",
             "it has one",
-            "correct the checkpoint's config.json",
         )
 
 
@@ -349,7 +313,7 @@ class AutCtcConfig:
     language: str = "English"
 
     def __post_init__(self) -> None:
-        _require_positive("CTC head", units=self.units)
+        _require_sizes("CTC head", units=self.units)
 
     @property
     def blank(self) -> int:

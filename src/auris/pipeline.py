@@ -214,8 +214,7 @@ class AsrPipeline:
     ) -> Iterator[Segment]:
         """Transcribe one recording and give each segment, in the order of time.
 
-        Arguments as in `transcribe`; `progress` is called, and `cancel` ends the work, as does
-        the end of the iteration.
+        Arguments as in `transcribe`; the work ends with the iteration.
 
         Raises:
             AurisError: at the chunk that could not be read.
@@ -295,8 +294,7 @@ class AsrPipeline:
             options: see `StreamOptions`.
 
         Raises:
-            UsageError, LanguageError, UnsupportedOption: an option is impossible.
-            InvalidSamples: the rate is.
+            UsageError, LanguageError, UnsupportedOption, InvalidSamples: an option is impossible.
         """
         session, call = stream_options(options)
         decoding = self._decode_options(language, context, call)

@@ -14,21 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = [
-    "QUIET_PEAK",
-    "SAMPLE_RATE",
-    "SILENT_PEAK",
-    "Chunk",
-    "FinishReason",
-    "Retry",
-    "RetryCause",
-    "Samples",
-    "Segment",
-    "Transcript",
-    "Waveform",
-    "Word",
-]
-
 SAMPLE_RATE = 16_000
 """Samples per second of every waveform inside Auris."""
 
@@ -77,16 +62,16 @@ class Waveform:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a recording that is recognized by itself.
+    """A stretch of a recording that is recognized by itself.
 
     Attributes:
-        start: offset of the piece in its source, in samples at 16 kHz.
+        start: its offset in the source, in samples at 16 kHz.
         samples: float32 [S]; none of a silence that is left out.
-        speaker: who speaks on the channel, or None where channels were mixed down.
-        skipped: samples of silence that are left out, from `start` on; 0 of a piece to recognize.
+        speaker: who speaks on the channel, or None where channels were mixed.
+        skipped: samples of silence that are left out, from `start` on; 0 of a chunk to recognize.
         peak: largest absolute sample of that silence.
         warnings: sentences about the reading of the recording up to here. A chunk without samples
-            and silence at the end of a recording holds nothing else.
+            and silence at the end of a recording has nothing else.
     """
 
     start: int
@@ -103,16 +88,15 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its place in time.
+    """A word with its times.
 
     Attributes:
         text: the word without punctuation, or one character of Chinese.
-        start, end: seconds of the source, in whole milliseconds; both None where they are not
-            known.
+        start, end: seconds of the source, in whole milliseconds; both None where they are unknown.
         confidence: 0..1, None where the model gives none. Of a word that was transcribed, how
             likely it is right, see `Segment.calibrated`; of one of a known text, the geometric
             mean of the probabilities of its units or marks.
-        repaired: whether a time was inferred from neighbours instead of being heard.
+        repaired: whether a time was inferred from neighbours.
     """
 
     text: str
@@ -136,7 +120,7 @@ class Word:
         return replace(self, start=start / 1000, end=end / 1000)
 
     def to_dict(self) -> dict[str, Any]:
-        """The word as plain JSON values."""
+        """Plain JSON values."""
         return {
             "text": self.text,
             "start": _rounded(self.start, 3),
@@ -148,11 +132,11 @@ class Word:
 
 @dataclass(frozen=True)
 class Retry:
-    """An attempt that was given up, and decoded again in another way.
+    """A decoding that was discarded, and done again in another way.
 
     Attributes:
-        start, end: the span that it heard, in seconds of the source.
-        cause: why it was given up. After "loop" and "length" the span was cut in two, after
+        start, end: its span, in seconds of the source.
+        cause: why it was discarded. After "loop" and "length" the span was cut in two, after
             "context" it was decoded without the context.
         tokens: what it had decoded.
     """
@@ -163,7 +147,7 @@ class Retry:
     tokens: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The attempt as plain JSON values."""
+        """Plain JSON values."""
         return {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
@@ -174,31 +158,31 @@ class Retry:
 
 @dataclass(frozen=True)
 class Segment:
-    """What was said in one piece of a recording.
+    """The result of one chunk.
 
     Attributes:
-        start, end: the piece's span, in seconds of the source.
+        start, end: seconds of the source.
         text: the text after clean-up.
         language: English name of the language, or None for no speech or not known.
-        tokens: ids exactly as decoded, before any clean-up, without the stop token; of a piece
+        tokens: ids exactly as decoded, before any clean-up, without the stop token; of a chunk
             that was decoded in parts, those of all parts.
         logprobs: natural-log probability of each of `tokens`.
-        finish_reason: why the decoding of this piece ended; of parts, the first that is no "stop".
-            Of a text that ends in a loop, the repeats are in `tokens` and only one in `text`.
+        finish_reason: why the decoding ended; of parts, the first that is no "stop". Of a text
+            that ends in a loop, the repeats are in `tokens` and only one in `text`.
         words: the words of the model's own text, before any clean-up, with their times; None where
-            they were not asked for.
-        speaker: who speaks on the piece's channel, or None where channels were mixed down.
+            they were not requested.
+        speaker: who speaks on the channel, or None where channels were mixed.
         token_confidences: for each of `tokens` how likely the words that it writes are right.
         word_confidences: the words of the text and how likely each is right, 0..1; None where it
             is not known which tokens write the word.
         confidence: mean of those, the share of the words that is probably right; None without any.
-        calibrated: whether these are measured chances; else they are the model's own
-            probabilities, of a word their geometric mean over its tokens.
-        no_speech: whether nothing was said, as the model or the calibration judges; the text is
-            then empty, and `tokens` hold what was written all the same.
-        no_speech_probability: how likely nothing was said, 0..1; None where the model does not say.
-        retries: attempts that were given up, in the order in which they were.
-        skipped: seconds that were left out because nobody speaks: all of a piece, which then has
+        calibrated: whether these are measured probabilities; else they are the model's own, of a
+            word their geometric mean over its tokens.
+        no_speech: whether nobody spoke, as the model or the calibration judges; the text is then
+            empty, and `tokens` are what was written all the same.
+        no_speech_probability: how likely nobody spoke, 0..1; None where the model does not say.
+        retries: decodings that were discarded, in order.
+        skipped: seconds that were left out because nobody speaks: all of a segment, which then has
             no text, or none of it.
     """
 
@@ -231,7 +215,7 @@ class Segment:
         return math.fsum(self.logprobs) / len(self.logprobs) if self.logprobs else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The segment as plain JSON values; words, speaker and retries only where there are any."""
+        """Plain JSON values; words, speaker and retries only where there are any."""
         content: dict[str, Any] = {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
@@ -265,17 +249,16 @@ class Transcript:
     """The result for one recording; as a string it is its text.
 
     Attributes:
-        text: the whole text.
-        language: English name, or None for no speech or not known; where pieces differ, their
+        text: all of the text.
+        language: English name, or None for no speech or not known; where segments differ, their
             names in the order of time, joined by commas.
-        segments: the pieces, in the order of time; where channels are kept apart, by their starts.
+        segments: in the order of time; where channels are split, by their starts.
         confidence: mean of the confidences of all words, 0..1; None without any.
-        finish_reason: "stop" when every piece ended by itself, else the first other reason.
-        seconds: length of the span that was asked for, with what was skipped.
+        finish_reason: "stop" when every segment ended by itself, else the first other reason.
+        seconds: length of the requested span, with what was skipped.
         timings: seconds of work per stage (audio, mel, encode, prefill, decode).
         peak: largest absolute sample; full scale is 1.
-        warnings: sentences about what was asked for and is not in the result, and about what the
-            recording lacks.
+        warnings: sentences about options that were ignored, and about what the recording lacks.
     """
 
     text: str
@@ -328,7 +311,7 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words or ())
 
     def to_dict(self) -> dict[str, Any]:
-        """The transcript as plain JSON values; warnings only where there are any."""
+        """Plain JSON values; warnings only where there are any."""
         warnings = {"warnings": list(self.warnings)} if self.warnings else {}
         return {
             "text": self.text,

@@ -22,24 +22,19 @@ from auris.types import Samples, Segment, Word
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Alignment", "ForcedAligner", "ctc_alignment"]
-
 
 class Alignment(Protocol):
     """Aligns words: by a CTC head or by the marks of a forced aligner."""
 
     def check(self, language: str | None) -> None:
-        """Refuse a language that the model does not know.
-
-        Raises:
-            UnsupportedOption, LanguageError: it does not.
-        """
+        """Raise UnsupportedOption or LanguageError for a language that the model does not know."""
 
     def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
-        """Words of a text with their times in the samples, in the order of the text.
+        """Words of a text with their times in float32 samples [S], in the order of the text.
 
         Raises:
             AlignmentError: the text cannot be aligned.
+            MissingExtra: the language's words need a package that is not installed.
         """
 
     def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
@@ -47,23 +42,14 @@ class Alignment(Protocol):
 
 
 class ForcedAligner:
-    """Finds the times of the words of a known text. Build one with `from_pretrained`.
-
-    Args:
-        alignment: the method.
-        directory: of the model, if it was loaded from one.
-    """
+    """Finds the times of the words of a known text. Build one with `from_pretrained`."""
 
     def __init__(self, alignment: Alignment, directory: Path | None = None) -> None:
         self.alignment = alignment
         self.directory = directory
 
     def check(self, language: str | None) -> None:
-        """Refuse a language that the model does not know.
-
-        Raises:
-            UnsupportedOption, LanguageError: it does not.
-        """
+        """Raise UnsupportedOption or LanguageError for a language that the model does not know."""
         self.alignment.check(language)
 
     @classmethod
@@ -79,8 +65,7 @@ class ForcedAligner:
 
         Raises:
             UnsupportedOption: the model cannot align.
-            CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the
-                machine.
+            CheckpointError, TokenizerError, DeviceError: the model or the machine is not usable.
         """
         loaded = load_model(model, **options)
         config = loaded.checkpoint.config
@@ -132,7 +117,6 @@ class ForcedAligner:
         """A segment with its words; the words of a text that cannot be aligned have no times.
 
         Args:
-            segment: the segment.
             samples: float32 [S] of its chunk.
 
         Raises:
@@ -182,10 +166,7 @@ def ctc_alignment(
     """Alignment by a model's own CTC head.
 
     Args:
-        backend: runs the model.
-        config: its shapes.
-        tokenizer: its vocabulary.
-        directory: where a Qwen3-ASR model may have a head beside its weights.
+        directory: where a Qwen3-ASR model may have a head next to its weights.
         transcribes: whether the model also writes the segments whose words it aligns.
 
     Raises:

@@ -27,15 +27,6 @@ from auris.text.tokenizer import Tokenizer
 from auris.text.words import WordSpan, split_words
 from auris.types import SAMPLE_RATE, Samples, Segment, Word
 
-__all__ = [
-    "MAX_WORDS_PER_UNIT",
-    "UNIT_TAIL_SECONDS",
-    "CtcAlignment",
-    "Spelling",
-    "spell",
-    "spell_ids",
-]
-
 MAX_WORDS_PER_UNIT = 3
 """A unit that more words share gives none of them a time."""
 
@@ -65,10 +56,6 @@ def spell(tokenizer: Tokenizer, text: str, language: str | None) -> Spelling:
 
     If they cannot, as lower-case letters cannot write "Hello!", it is encoded word by word, each
     word as it is or as it is spoken. A word that cannot be written either way has no units.
-
-    Raises:
-        MissingExtra: the language's words need a package that is not installed.
-        UsageError: the text is no valid Unicode.
     """
     text = tokenizer.normalized(text)
     spans = split_words(text, language)
@@ -82,11 +69,7 @@ def spell(tokenizer: Tokenizer, text: str, language: str | None) -> Spelling:
 
 
 def spell_ids(tokenizer: Tokenizer, ids: Sequence[int], language: str | None) -> Spelling | None:
-    """Units that a model wrote, with their words; None if they end inside a character.
-
-    Raises:
-        MissingExtra: as for `spell`.
-    """
+    """Units that a model wrote, with their words; None if they end inside a character."""
     try:
         text = _bytes(tokenizer, ids).decode()
     except UnicodeDecodeError:
@@ -139,12 +122,7 @@ def _spelling(
 
 @dataclass(frozen=True)
 class _Frames:
-    """The CTC scores of a recording.
-
-    Attributes:
-        logprobs: [N, K] of the requested classes.
-        begins, ends: seconds of every frame; they follow each other without overlap.
-    """
+    """CTC scores [N, K] of a recording, and begin and end of every frame in seconds."""
 
     logprobs: Tensor
     begins: list[float]
@@ -152,13 +130,10 @@ class _Frames:
 
 
 class CtcAlignment:
-    """Places words by a model with a CTC head.
+    """Aligns words by a model with a CTC head.
 
     Args:
-        backend: runs the model; it gives CTC scores.
-        config: the model's shapes.
-        tokenizer: its text units.
-        transcribes: whether this model also writes the segments whose words are placed, so that
+        transcribes: whether this model also writes the segments whose words are aligned, so that
             their tokens are its units. Tokens of another model are other units.
     """
 
@@ -176,32 +151,16 @@ class CtcAlignment:
         self.blank = config.blank if isinstance(config, AutCtcConfig) else config.decoder.vocab
 
     def check(self, language: str | None) -> None:
-        """Refuse a language that the model does not write.
-
-        Raises:
-            UnsupportedOption: it writes another.
-        """
         if isinstance(self.config, AutCtcConfig):
             check_language(self.config, language)
 
     def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
-        """The words of a text that is said in a recording.
-
-        Args:
-            samples: float32 [S] of any length.
-            text: what is said.
-            language: English name, or None for one that is not known.
-
-        Raises:
-            AlignmentError: the recording is too short for so many units.
-            MissingExtra, UsageError: see `spell`.
-        """
         return self._place(samples, spell(self.tokenizer, text, self._language(language)))
 
     def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
-        """The words of a segment; arguments and errors as of `words`.
+        """The words of a segment.
 
-        What the head has written itself is placed in its own units, which need not be those that
+        What the head has written itself is aligned in its own units, which need not be those that
         its text would be cut into. The text of another model is written in the head's units first.
         """
         if self.transcribes and isinstance(self.config, AutCtcConfig):

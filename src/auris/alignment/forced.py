@@ -22,8 +22,6 @@ from auris.text.tokenizer import Tokenizer
 from auris.text.words import split_words
 from auris.types import SAMPLE_RATE, Samples, Segment, Word
 
-__all__ = ["LANGUAGES", "MarkAlignment", "Marks", "repair"]
-
 LANGUAGES = (
     "Cantonese",
     "Chinese",
@@ -55,12 +53,7 @@ MOST_INTERPOLATED = 3
 
 @dataclass(frozen=True)
 class Marks:
-    """Times in ms of a prompt's marks: start and end of a word, one word after the other.
-
-    Attributes:
-        times: the most probable time of each mark.
-        logprobs: its natural-log probability.
-    """
+    """Most probable times in ms of a prompt's marks, two a word, and their log-probabilities."""
 
     times: list[float]
     logprobs: list[float]
@@ -72,9 +65,6 @@ def repair(marked: Sequence[float]) -> tuple[list[int], list[int]]:
     The longest subsequence that never goes back stays. One or two marks in a row outside it take
     the time of the nearer neighbour inside it, the earlier one where both are as near; more are
     interpolated between the neighbours. Where there is one neighbour only, its time is taken.
-
-    Args:
-        marked: ms.
 
     Returns:
         whole ms, and for each the length of the run of repaired marks that it belongs to, 0 for
@@ -92,8 +82,7 @@ def repair(marked: Sequence[float]) -> tuple[list[int], list[int]]:
 
 
 def _longest_rising(marked: Sequence[float]) -> list[bool]:
-    """Which times belong to the longest subsequence that never goes back; of equally long ones
-    the one that the reference finds."""
+    """Members of the longest subsequence that never goes back; of several, the reference's."""
     times = np.asarray(marked, dtype=np.float64)
     lengths, parents = np.ones(len(times), np.int64), np.full(len(times), -1)
     for index in range(1, len(times)):
@@ -130,13 +119,7 @@ def _between(before: float | None, after: float | None, step: int, count: int) -
 
 
 class MarkAlignment:
-    """Places words by a forced aligner.
-
-    Args:
-        backend: runs the model.
-        config: the model's shapes.
-        tokenizer: its vocabulary.
-    """
+    """Aligns words by a forced aligner."""
 
     def __init__(self, backend: MarkBackend, config: AlignerConfig, tokenizer: Tokenizer) -> None:
         self.backend = backend
@@ -144,11 +127,6 @@ class MarkAlignment:
         self.tokenizer = tokenizer
 
     def check(self, language: str | None) -> None:
-        """Refuse a language that the model was not trained on.
-
-        Raises:
-            LanguageError: it is another.
-        """
         if language is not None and language not in LANGUAGES:
             raise LanguageError(
                 f"A forced aligner knows {', '.join(LANGUAGES)}",
@@ -157,31 +135,15 @@ class MarkAlignment:
             )
 
     def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
-        """The words of a text that is spoken in a recording.
-
-        Args:
-            samples: float32 [S] of any length.
-            text: the spoken text.
-            language: English name, or None to cut words at spaces.
-
-        Raises:
-            LanguageError: the model does not know the language.
-            MissingExtra: the language's words need a package that is not installed.
-        """
         self.check(language)
         words = [span.text for span in split_words(self.tokenizer.normalized(text), language)]
         return self._place(samples, words)
 
     def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
-        """The words of a segment; arguments and errors as of `words`."""
         return self.words(samples, segment.text, segment.language)
 
     def marks(self, samples: Samples, words: Sequence[str]) -> Marks:
-        """The marks of one pass of the model, before any repair.
-
-        Raises:
-            CheckpointError: the scores are NaN.
-        """
+        """The marks of one pass of the model, before any repair."""
         config = self.config
         mel = log_mel(samples, config.frontend, config.encoder.mel_bins)
         (states,) = self.backend.encode([mel])
@@ -226,8 +188,7 @@ class MarkAlignment:
 
 
 def _share(words: Sequence[str], part: float) -> int:
-    """Estimated number of words in a part of the remaining recording, at least one: their letters
-    are assumed to be spread evenly."""
+    """Estimated number of words in a part of the rest, at least one: letters are evenly spread."""
     reached = list(accumulate(len(word) for word in words))
     return max(1, sum(letters <= part * reached[-1] for letters in reached))
 

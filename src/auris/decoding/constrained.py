@@ -13,10 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from auris.backends.base import Backend, Cache
-from auris.decoding.sampling import Choice
-
-__all__ = ["ForcedPrefix", "choose_prefix", "given_choice", "score_prefixes"]
+from auris.backends.base import Backend, Cache, Choice
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,6 @@ class ForcedPrefix:
     """A prefix and its score.
 
     Attributes:
-        ids: its tokens.
         logprob: natural-log probability of all tokens together.
         greedy: whether each token is the best one at its position, so that the model would have
             chosen this prefix without being forced.
@@ -36,12 +32,7 @@ class ForcedPrefix:
 
 
 def given_choice(logits: Tensor, token: int) -> Choice:
-    """The choice of a token that is forced.
-
-    Args:
-        logits: float32 [vocab].
-        token: its id.
-    """
+    """The choice of a token that is forced; logits are float32 [vocab]."""
     best = logits.topk(2).values
     logprob = float(logits[token] - logits.logsumexp(-1))
     return Choice(token, logprob, float(best[0] - best[1]))
@@ -50,14 +41,10 @@ def given_choice(logits: Tensor, token: int) -> Choice:
 def score_prefixes(
     backend: Backend, cache: Cache, row: int, logits: Tensor, prefixes: Sequence[tuple[int, ...]]
 ) -> list[ForcedPrefix]:
-    """Score prefixes in one row; afterwards the row is as before.
+    """Score prefixes, of at least one token each, in one row; afterwards the row is as before.
 
     Args:
-        backend: runs the model.
-        cache: holds the row.
-        row: its index.
         logits: float32 [vocab] after the row's last position.
-        prefixes: token ids, at least one each.
     """
     length = cache.lengths[row]
     scored = []
@@ -76,15 +63,7 @@ def score_prefixes(
 def choose_prefix(
     candidates: Sequence[ForcedPrefix], allowed: Sequence[ForcedPrefix]
 ) -> ForcedPrefix:
-    """The prefix with which the reply begins.
-
-    Args:
-        candidates: prefixes to choose from, at least one.
-        allowed: other prefixes, taken only if the model would begin with one by itself.
-
-    Returns:
-        the prefix that the model would choose by itself if it is one of these, else the most likely
-        candidate.
-    """
+    """The prefix with which the reply begins: the one that the model would choose by itself, if it
+    is one of these, else the most likely candidate. Those that are `allowed` are no candidates."""
     own = next((prefix for prefix in (*candidates, *allowed) if prefix.greedy), None)
     return own or max(candidates, key=lambda prefix: prefix.logprob)

@@ -18,8 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["CtcPath", "blank_logprob", "forced", "frames_needed", "greedy"]
-
 
 @dataclass(frozen=True)
 class CtcPath:

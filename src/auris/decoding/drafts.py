@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["MAX_DRAFT_TOKENS", "MAX_SKIPPED_TOKENS", "Draft"]
-
 MAX_DRAFT_TOKENS = 8
 """Most ids of a draft that are verified in one pass."""
 
@@ -23,11 +21,7 @@ MAX_SKIPPED_TOKENS = 4
 
 
 class Draft:
-    """A guessed text and the position that the real text has reached in it.
-
-    Args:
-        ids: the guess; may be empty.
-    """
+    """A guessed text and the position that the real text has reached in it."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids = tuple(ids)

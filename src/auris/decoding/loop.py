@@ -14,24 +14,12 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from auris.backends.base import Backend, Cache, best_of
+from auris.backends.base import Backend, Cache, Choice, best_of
 from auris.decoding.constrained import choose_prefix, given_choice, score_prefixes
 from auris.decoding.drafts import Draft
 from auris.decoding.repetition import Repetition
-from auris.decoding.sampling import Choice, Probe, Sampling, choose, ids_logprob
+from auris.decoding.sampling import Probe, Sampling, choose, ids_logprob
 from auris.types import FinishReason
-
-__all__ = [
-    "DecodeRow",
-    "Request",
-    "Step",
-    "accepted",
-    "advance",
-    "choose_request_prefix",
-    "decode",
-    "never",
-    "prefix_steps",
-]
 
 FIRST_ROOM = 1024
 """Cache positions for a text at first; the cache grows for longer texts."""
@@ -196,10 +184,7 @@ def prefix_steps(
     """Steps of a forced prefix; the last one has a finish reason if the text ends inside it.
 
     Args:
-        row: of the request.
-        ids: at least one.
-        before: float32 [vocab] in front of each.
-        stops: ids that end a text.
+        before: float32 [vocab] in front of each of its `ids`.
     """
     steps = []
     for token, logits in zip(ids, before, strict=False):
@@ -287,11 +272,9 @@ def accepted(
     """Steps of one pass over a draft, up to the first choice that differs from the draft.
 
     Args:
-        row: of the request.
         draft: ids that were scored; there may be none.
         scores: float32 [> len(draft), vocab], in front of the draft and behind each of its ids.
         choices: one for each of the scores; read only while all before it are accepted.
-        stops: ids that end a text.
         prefill: whether the pass read the prompt.
     """
     for index, choice in enumerate(choices):
@@ -308,12 +291,8 @@ class DecodeLoop:
     and takes a step. A finished row leaves at once, and the last row takes its place in the cache.
 
     Args:
-        backend: runs the model.
         stops: ids that end a text.
         rows: most requests in one batch, at least 1.
-
-    Raises:
-        ValueError: there are no rows to decode in.
     """
 
     def __init__(self, backend: Backend, stops: Collection[int], rows: int = 1) -> None:
@@ -385,18 +364,11 @@ class DecodeLoop:
 def decode(
     backend: Backend, requests: Iterable[Request], stops: Collection[int], rows: int = 1
 ) -> Iterator[Step]:
-    """Continue requests, up to `rows` of them at once.
-
-    Args:
-        backend, stops, rows: see `DecodeLoop`.
-        requests: taken one by one as rows become free.
+    """Continue requests, up to `rows` of them at once, taken one by one as rows become free.
 
     Yields:
         the steps of all requests, each request's in order; the last one of a request has a
         finish reason.
-
-    Raises:
-        ValueError: there are no rows to decode in.
     """
     loop = DecodeLoop(backend, stops, rows)
     waiting = iter(requests)

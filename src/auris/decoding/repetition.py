@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["LONGEST_PERIOD", "LOOP_TOKENS", "Repetition", "cut_loop", "repeats_needed"]
-
 LOOP_TOKENS = 64
 """Smallest number of tokens of a loop."""
 
@@ -37,11 +35,7 @@ class Repetition:
         self._same = [0] * (LONGEST_PERIOD + 1)
 
     def add(self, token: int) -> int | None:
-        """Add a token.
-
-        Returns:
-            the period of the loop that the text now ends in, the shortest one, or None.
-        """
+        """Add a token; returns the shortest period of the loop that the text ends in, or None."""
         self._ids.append(token)
         looping = None
         for period in range(min(LONGEST_PERIOD, len(self._ids) - 1), 0, -1):
@@ -55,12 +49,8 @@ class Repetition:
 
 
 def cut_loop(ids: Sequence[int]) -> tuple[int, int, int] | None:
-    """The first loop of a text, cut where the decode loop stops.
-
-    Returns:
-        the begin and the end of its first unit, and the number of tokens when the loop was
-        detected; None if there is no loop.
-    """
+    """The first loop of a text, cut where the decode loop stops: begin and end of its first unit,
+    and the number of tokens when it was detected; None if there is no loop."""
     repetition = Repetition()
     for index, token in enumerate(ids):
         period = repetition.add(token)

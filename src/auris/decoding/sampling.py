@@ -9,8 +9,6 @@ from torch import Tensor
 
 from auris.backends.base import Choice, best_of
 
-__all__ = ["Choice", "Probe", "Sampling", "choose", "ids_logprob"]
-
 
 @dataclass(frozen=True)
 class Sampling:
@@ -37,13 +35,7 @@ class Probe:
 def choose(
     logits: Tensor, temperatures: list[float], generators: list[torch.Generator | None]
 ) -> list[Choice]:
-    """One token per row.
-
-    Args:
-        logits: float32 [B, vocab].
-        temperatures: per row; 0 takes the best.
-        generators: per row; None where the temperature is 0.
-    """
+    """One token for each row of float32 logits [B, vocab]; rows without generator take the best."""
     best = best_of(logits)
     return [
         choice if generator is None else _sample(scores, choice, temperature, generator)

@@ -19,7 +19,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from auris.backends.base import Backend, Cache, best_of
+from auris.backends.base import Backend, Cache, Choice, best_of
 from auris.decoding.loop import (
     DecodeRow,
     Request,
@@ -29,17 +29,15 @@ from auris.decoding.loop import (
     choose_request_prefix,
     prefix_steps,
 )
-from auris.decoding.sampling import Choice, choose
-
-__all__ = ["DraftedRequest", "decode_drafts"]
+from auris.decoding.sampling import choose
 
 
 @dataclass(frozen=True)
 class DraftedRequest:
-    """A request whose cache row may already hold the beginning of its prompt.
+    """A request whose cache row may already have the beginning of its prompt.
 
     Attributes:
-        request: its `prompt` is the part that the row does not hold, at least one position.
+        request: its `prompt` is the part that the row does not have, at least one position.
         row: its row in the cache, which is in use.
         draft: guessed ids of the text; may be empty.
     """
@@ -54,12 +52,7 @@ def decode_drafts(
 ) -> Iterator[Step]:
     """Continue requests, all at once, each in its own row, which stays in use.
 
-    Args:
-        backend: runs the model.
-        cache: holds the rows; afterwards a row holds its prompt and its tokens, maybe without
-            the last one.
-        drafted: the requests, in distinct rows.
-        stops: ids that end a text.
+    Afterwards a row has its prompt and its tokens, maybe without the last one.
 
     Yields:
         the same steps as `decode`, each request's in order.

@@ -11,8 +11,6 @@ from auris.output.formats import WRITERS
 from auris.output.subtitles import CueStyle
 from auris.types import Transcript
 
-__all__ = ["TranscriptFiles", "names_in_folder"]
-
 
 def names_in_folder(names: Iterable[str]) -> dict[str, str]:
     """Where the transcripts of a folder's recordings go: their own places, without the suffix."""
@@ -20,7 +18,7 @@ def names_in_folder(names: Iterable[str]) -> dict[str, str]:
 
 
 class TranscriptFiles:
-    """Writes transcripts, each whole or not at all.
+    """Writes transcripts, each complete or not at all.
 
     Args:
         directory: where they go.
@@ -29,7 +27,7 @@ class TranscriptFiles:
         style: of cues.
 
     Raises:
-        UsageError: two recordings have one place.
+        UsageError: two recordings have the same path.
     """
 
     def __init__(
@@ -54,11 +52,7 @@ class TranscriptFiles:
         self._style = style or CueStyle()
 
     def write(self, name: str, transcript: Transcript) -> None:
-        """Write the files of one recording, in place of older ones.
-
-        Raises:
-            OutputError: one cannot be written.
-        """
+        """Write the files of one recording, in place of older ones."""
         for form in self._formats:
             # Not with_suffix: a place may itself contain a point.
             target = self._directory / f"{self._places[name]}.{form}"

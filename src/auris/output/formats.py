@@ -6,36 +6,11 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Protocol
 
 from auris.output.subtitles import Cue, CueStream, CueStyle, cues
 from auris.text.words import Joiner
 from auris.text.wrap import one_line
 from auris.types import Segment, Transcript, Word
-
-__all__ = [
-    "CUE_FORMATS",
-    "SEGMENT_WRITERS",
-    "WHOLE_FILES",
-    "WORD_WRITERS",
-    "WRITERS",
-    "JsonLinesWriter",
-    "SegmentFormatter",
-    "SrtWriter",
-    "TextWriter",
-    "TsvWriter",
-    "VttWriter",
-    "Writer",
-    "to_json",
-    "to_jsonl",
-    "to_lrc",
-    "to_srt",
-    "to_text",
-    "to_tsv",
-    "to_vtt",
-    "words_to_json",
-    "words_to_text",
-]
 
 Writer = Callable[[Transcript, str, CueStyle], str]
 """Writes a transcript; the name of its recording and the style of cues are used by some."""
@@ -47,30 +22,43 @@ ARROW = re.compile(r"-{2,}>")
 TAG = re.compile(r"<(?=[/a-zA-Z!])")
 
 
-class SegmentFormatter(Protocol):
-    """Writes a transcript segment by segment, in the order of time."""
+class SegmentFormatter:
+    """Writes a transcript segment by segment, in the order of time.
 
-    def add(self, segment: Segment) -> str:
-        """What can be written when the next segment has come."""
-
-    def end(self) -> str:
-        """What is left to be written behind the last segment."""
-
-
-class TextWriter:
-    """The text alone, on one line; where speakers are known, a line for each turn, which begins
-    with the speaker's name.
-
-    Where a model writes line breaks, spaces stand.
+    Args:
+        name: of the recording.
+        style: of cues.
     """
 
     def __init__(self, name: str, style: CueStyle = STYLE) -> None:
-        self._joiner = Joiner()
-        self._speaker: str | None = None
+        self._name = name
+        self._style = style
         self._begun = False
 
     def add(self, segment: Segment) -> str:
-        """The segment's text, with what parts it from the one before."""
+        """What can be written when the next segment has come."""
+        raise NotImplementedError
+
+    def end(self) -> str:
+        """What is left to be written behind the last segment."""
+        return ""
+
+    def complete(self, transcript: Transcript) -> str:
+        """What is written for a complete transcript."""
+        return "".join([*map(self.add, transcript.segments), self.end()])
+
+
+class TextWriter(SegmentFormatter):
+    """The text alone, on one line; where speakers are known, a line for each turn, which begins
+    with the speaker's name. Line breaks of the model become spaces."""
+
+    def __init__(self, name: str, style: CueStyle = STYLE) -> None:
+        super().__init__(name, style)
+        self._joiner = Joiner()
+        self._speaker: str | None = None
+
+    def add(self, segment: Segment) -> str:
+        """The segment's text, with a space, or a line break and its speaker, before it."""
         if segment.speaker is None and self._speaker is None:
             self._begun = self._begun or bool(segment.text.strip())
             return self._joiner.push(" ".join(segment.text.splitlines()))
@@ -87,16 +75,11 @@ class TextWriter:
         """The end of the line."""
         return "\n"
 
-
-def to_text(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """The text, see `TextWriter`."""
-    if not _has_speakers(transcript):
-        return " ".join(transcript.text.splitlines()) + "\n"
-    return _whole(TextWriter(name, style), transcript)
-
-
-def _whole(writer: SegmentFormatter, transcript: Transcript) -> str:
-    return "".join([*map(writer.add, transcript.segments), writer.end()])
+    def complete(self, transcript: Transcript) -> str:
+        """The text of a transcript without speakers is its own, not that of its segments."""
+        if not _has_speakers(transcript):
+            return " ".join(transcript.text.splitlines()) + "\n"
+        return super().complete(transcript)
 
 
 def _has_speakers(transcript: Transcript) -> bool:
@@ -107,48 +90,26 @@ def _named(speaker: str | None, text: str) -> str:
     return text if speaker is None else f"{one_line(speaker)}: {text}"
 
 
-def to_json(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """One JSON object on one line; `file` names the recording."""
-    return _json({"file": name, **transcript.to_dict()})
-
-
-class JsonLinesWriter:
+class JsonLinesWriter(SegmentFormatter):
     """One JSON object for each segment, on a line of its own; `file` names the recording."""
-
-    def __init__(self, name: str, style: CueStyle = STYLE) -> None:
-        self._name = name
 
     def add(self, segment: Segment) -> str:
         """The segment's line."""
         return _json({"file": self._name, **segment.to_dict()})
-
-    def end(self) -> str:
-        """Nothing."""
-        return ""
-
-
-def to_jsonl(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """JSON lines, see `JsonLinesWriter`."""
-    return _whole(JsonLinesWriter(name, style), transcript)
 
 
 def _json(content: Mapping[str, object]) -> str:
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 
-class TsvWriter:
-    """A table of segments with a heading: times in milliseconds, fields apart by tabs.
+class TsvWriter(SegmentFormatter):
+    """A table of segments with a heading: times in milliseconds, fields separated by tabs.
 
     Tabs and line breaks inside a text become spaces; nothing is quoted. Where speakers are known,
-    they are a fourth column.
-
-    Args:
-        speakers: whether they are; None for what the first segment says.
+    they are a fourth column; segment by segment, the first segment decides that.
     """
 
-    def __init__(self, name: str, style: CueStyle = STYLE, speakers: bool | None = None) -> None:
-        self._width = None if speakers is None else 3 + speakers
-        self._begun = False
+    _width: int | None = None
 
     def add(self, segment: Segment) -> str:
         """The segment's row."""
@@ -161,6 +122,11 @@ class TsvWriter:
         """The heading, where no segment has come."""
         return self._heading(False)
 
+    def complete(self, transcript: Transcript) -> str:
+        """The table of all segments."""
+        self._width = 3 + _has_speakers(transcript)
+        return super().complete(transcript)
+
     def _heading(self, speakers: bool) -> str:
         if self._begun:
             return ""
@@ -172,21 +138,15 @@ class TsvWriter:
         return "\t".join(fields[: self._width]) + "\n"
 
 
-def to_tsv(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """A table, see `TsvWriter`."""
-    return _whole(TsvWriter(name, style, _has_speakers(transcript)), transcript)
-
-
-class _CueWriter:
+class _CueWriter(SegmentFormatter):
     """Subtitles: a block for each cue, with an empty line between two."""
 
     heading: str | None = None
 
     def __init__(self, name: str, style: CueStyle = STYLE) -> None:
-        self._style = style
+        super().__init__(name, style)
         self._cues = CueStream(style)
         self._count = 0
-        self._parted = False
 
     def add(self, segment: Segment) -> str:
         """The cues that are final with the segment."""
@@ -196,19 +156,17 @@ class _CueWriter:
         """The cues that are left."""
         return self._blocks(self._cues.end())
 
-    def whole(self, transcript: Transcript) -> str:
+    def complete(self, transcript: Transcript) -> str:
         """All cues of a transcript, whatever the order of its segments."""
         return self._blocks(cues(transcript, self._style))
 
-    def _blocks(self, found: Iterable[Cue]) -> str:
-        blocks = []
-        if self.heading is not None and not self._parted:
-            blocks.append(self.heading)
-        for cue in found:
+    def _blocks(self, shown: Iterable[Cue]) -> str:
+        blocks = [] if self.heading is None or self._begun else [self.heading]
+        for cue in shown:
             self._count += 1
             blocks.append(self._block(cue))
-        before = "\n" if self._parted and blocks else ""
-        self._parted = self._parted or bool(blocks)
+        before = "\n" if self._begun and blocks else ""
+        self._begun = self._begun or bool(blocks)
         return before + "\n".join(blocks)
 
     def _block(self, cue: Cue) -> str:
@@ -239,18 +197,8 @@ class VttWriter(_CueWriter):
         return f"{_span(cue, '.')}\n{voice}{lines}\n"
 
 
-def to_srt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """SubRip subtitles, see `SrtWriter`."""
-    return SrtWriter(name, style).whole(transcript)
-
-
 def _srt_line(line: str) -> str:
     return TAG.sub("\u2039", ARROW.sub("->", line)).translate(SRT_MARKS)
-
-
-def to_vtt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """WebVTT subtitles."""
-    return VttWriter(name, style).whole(transcript)
 
 
 def _vtt_line(line: str) -> str:
@@ -266,6 +214,26 @@ def _clock(milliseconds: int, point: str) -> str:
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02}:{minutes:02}:{seconds:02}{point}{milliseconds:03}"
+
+
+def to_text(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """The text, see `TextWriter`."""
+    return TextWriter(name, style).complete(transcript)
+
+
+def to_json(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """One JSON object on one line; `file` names the recording."""
+    return _json({"file": name, **transcript.to_dict()})
+
+
+def to_srt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """SubRip subtitles, see `SrtWriter`."""
+    return SrtWriter(name, style).complete(transcript)
+
+
+def to_vtt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """WebVTT subtitles."""
+    return VttWriter(name, style).complete(transcript)
 
 
 def to_lrc(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
@@ -285,26 +253,25 @@ def _lyric_time(milliseconds: int) -> str:
     return f"{minutes:02}:{rest // 100:02}.{rest % 100:02}"
 
 
-WRITERS: Mapping[str, Writer] = {
-    "txt": to_text,
-    "json": to_json,
-    "jsonl": to_jsonl,
-    "srt": to_srt,
-    "vtt": to_vtt,
-    "tsv": to_tsv,
-    "lrc": to_lrc,
-}
-"""Writers by format, which is also the file suffix."""
-
-SEGMENT_WRITERS: Mapping[str, Callable[[str, CueStyle], SegmentFormatter]] = {
+SEGMENT_WRITERS: Mapping[str, type[SegmentFormatter]] = {
     "txt": TextWriter,
     "jsonl": JsonLinesWriter,
     "tsv": TsvWriter,
     "srt": SrtWriter,
     "vtt": VttWriter,
 }
-"""By format, what writes a transcript segment by segment; made for the name of a recording and the
-style of cues."""
+"""By format, what writes a transcript segment by segment."""
+
+WRITERS: Mapping[str, Writer] = {
+    "txt": to_text,
+    "json": to_json,
+    "jsonl": lambda transcript, *rest: JsonLinesWriter(*rest).complete(transcript),
+    "srt": to_srt,
+    "vtt": to_vtt,
+    "tsv": lambda transcript, *rest: TsvWriter(*rest).complete(transcript),
+    "lrc": to_lrc,
+}
+"""Writers by format, which is also the file suffix."""
 
 CUE_FORMATS = frozenset({"srt", "vtt", "lrc"})
 """Formats that are made of cues, so that a style matters."""
@@ -313,27 +280,25 @@ WHOLE_FILES = CUE_FORMATS | {"tsv"}
 """Formats of which several do not make one when they follow each other."""
 
 
-def words_to_text(words: Sequence[Word], name: str) -> str:
+def _words_to_text(words: Sequence[Word], name: str) -> str:
     """A line for every word: start, end, the word and, where a time was inferred, `repaired`.
 
     Fields are separated by tabs; a time that is not known is `-`.
     """
-
-    def line(word: Word) -> str:
+    lines = []
+    for word in words:
         times = ("-" if time is None else f"{time:.3f}" for time in (word.start, word.end))
-        return "\t".join([*times, word.text, *(["repaired"] if word.repaired else [])]) + "\n"
+        lines.append("\t".join([*times, word.text, *(["repaired"] if word.repaired else [])]))
+    return "".join(f"{line}\n" for line in lines)
 
-    return "".join(map(line, words))
 
-
-def words_to_json(words: Sequence[Word], name: str) -> str:
+def _words_to_json(words: Sequence[Word], name: str) -> str:
     """One JSON object on one line; `file` names the recording."""
-    content = {"file": name, "words": [word.to_dict() for word in words]}
-    return json.dumps(content, ensure_ascii=False) + "\n"
+    return _json({"file": name, "words": [word.to_dict() for word in words]})
 
 
 WORD_WRITERS: Mapping[str, Callable[[Sequence[Word], str], str]] = {
-    "txt": words_to_text,
-    "json": words_to_json,
+    "txt": _words_to_text,
+    "json": _words_to_json,
 }
 """Writers of words by format."""

@@ -25,18 +25,6 @@ from auris.errors import AurisError, OutputError, UnreadableAudio, UsageError
 from auris.recognition.scheduler import Failure
 from auris.types import Transcript
 
-__all__ = [
-    "MEDIA",
-    "Found",
-    "ResultsFile",
-    "RowResult",
-    "input_of",
-    "irregular",
-    "listed",
-    "recordings_in",
-    "source_of",
-]
-
 # fmt: off
 MEDIA = frozenset((
     ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".avi", ".caf", ".dts",
@@ -66,9 +54,6 @@ def recordings_in(folder: Path) -> Found:
     """Recordings in a folder and the folders in it, named relative to it with slashes.
 
     Hidden files and folders are left out; links to folders are not followed.
-
-    Raises:
-        UsageError: it is no folder, or cannot be listed.
     """
     if not folder.is_dir():
         raise UsageError(
@@ -94,19 +79,13 @@ def _unlisted(error: OSError) -> None:
 
 
 def listed(lines: Iterable[str]) -> Found:
-    """Recordings named one a line; empty lines are skipped, and a name that comes twice counts
-    once."""
+    """Recordings named one a line; empty lines are skipped, and repeated names count once."""
     names = (line.strip("\r\n") for line in lines)
     return Found(list(dict.fromkeys(name for name in names if name.strip())))
 
 
 def input_of(folder: Path | None, names: Iterable[str]) -> str:
-    """What recordings' names are relative to, which the same names elsewhere are not.
-
-    Args:
-        folder: the one that was searched; None for a list.
-        names: of the list.
-    """
+    """What the names of recordings are relative to: the folder, or the directory of a list."""
     if folder is not None:
         return f"folder {folder.resolve()}"
     relative = any(not (is_url(n) or is_data_uri(n) or Path(n).is_absolute()) for n in names)
@@ -169,11 +148,7 @@ class ResultsFile:
             raise
 
     def _locked(self) -> FileLock:
-        """The lock of the file, in a hidden file beside it.
-
-        Raises:
-            OutputError: another process has it, or it cannot be made.
-        """
+        """The lock of the file, in a hidden file next to it."""
         place = self._lines.with_name(f".{self._lines.name}.lock")
         lock = FileLock(place, timeout=0)
         try:
@@ -207,11 +182,7 @@ class ResultsFile:
         self.close()
 
     def close(self) -> None:
-        """Have everything on the disk.
-
-        Raises:
-            OutputError: the disk does not take it.
-        """
+        """Write everything to the disk."""
         if self._file.closed:
             return
         try:
@@ -273,11 +244,7 @@ class ResultsFile:
             )
 
     def append(self, outcome: RowResult) -> None:
-        """Add a recording that is done.
-
-        Raises:
-            OutputError: there is no room; nothing of it stays in the file.
-        """
+        """Add a recording that is done; where there is no room, nothing of it stays in the file."""
         content = outcome.to_dict()
         self._places[outcome.name] = self._write(content)
         if "error" in content:
@@ -296,11 +263,7 @@ class ResultsFile:
         return before, len(line)
 
     def forget_failures(self) -> int:
-        """Take recordings that failed out of the file, so that they are tried again.
-
-        Returns:
-            how many there were.
-        """
+        """Remove recordings that failed, so that they are tried again; returns their number."""
         if not self.failed:
             return 0
         count, kept = len(self.failed), {}
@@ -328,11 +291,9 @@ class ResultsFile:
         return (name for name in names if name not in self._places)
 
     def publish(self, names: Iterable[str]) -> None:
-        """Write the JSON array, where that is what was asked for: the results of recordings in
-        the order of their names, those that are not done left out.
+        """Write the JSON array, where the file is one: results of recordings in the order of names.
 
-        Raises:
-            OutputError: there is no room; an older array stays.
+        Where there is no room, an older array stays.
         """
         if not self._array:
             return
@@ -386,7 +347,7 @@ def source_of(folder: Path | None, name: str) -> Source:
 def irregular(source: Source) -> Failure | None:
     """Why a pipe or a device among the recordings of a run is not opened; None for anything else.
 
-    Opening a pipe waits until somebody writes to it, which would hold up the whole run.
+    Opening a pipe waits until somebody writes to it, which would block the run.
     """
     place = Path(str(source))
     try:

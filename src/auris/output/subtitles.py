@@ -13,8 +13,6 @@ from auris.errors import UsageError
 from auris.text.wrap import Break, Unit, one_line, rows, units, wrap
 from auris.types import Segment, Transcript
 
-__all__ = ["Cue", "CueStream", "CueStyle", "cues"]
-
 LEAST_SECONDS = 1.0
 """A cue stays at least this long where the next one leaves room."""
 
@@ -91,9 +89,6 @@ class CueStream:
 
     A cue is given as soon as no later segment can change it. All of them together are the cues of
     the transcript.
-
-    Args:
-        style: of the cues.
     """
 
     def __init__(self, style: CueStyle) -> None:

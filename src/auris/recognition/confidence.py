@@ -128,7 +128,7 @@ def silence_features(
     """`SILENCE_FEATURES` of a chunk.
 
     Args:
-        silence_logprob: see `auris.recognition.fallback.DecodeResult`; None counts as unlikely.
+        silence_logprob: see `DecodeResult`; None counts as unlikely.
         text_logprob: see `word_features`; None for a chunk without words.
     """
     silence = MIN_ODDS if silence_logprob is None else _log_odds(silence_logprob)

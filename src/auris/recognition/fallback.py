@@ -62,9 +62,6 @@ def plan_fallback(
             look for them.
         text_of: the text of a result.
         depth: how often the chunk was cut already.
-
-    Raises:
-        CheckpointError: scores are NaN.
     """
     result = _stopped_at_loop(first)
     retries: tuple[Retry, ...] = ()
@@ -113,13 +110,11 @@ def _retry_cause(result: DecodeResult) -> RetryCause | None:
 class FallbackPolicy:
     """The fallback of one chunk while its requests are decoded.
 
-    Args:
-        first: the first result of the chunk.
-        text_of: see `plan_fallback`.
-
     Attributes:
+        first: the first result of the chunk.
+        text_of: the text of a result.
         requests: have to be decoded before the plan can go on.
-        result: what counts, once no more requests are needed.
+        result: the results that count, once no more requests are needed.
     """
 
     first: DecodeResult

@@ -48,11 +48,7 @@ def fingerprint(values: Mapping[str, Any]) -> str:
 
 
 def model_values(pipeline: LoadedModel) -> dict[str, Any]:
-    """What shapes the results of a loaded model, whatever a call asks for.
-
-    Raises:
-        CheckpointError: a file of the model cannot be read.
-    """
+    """What shapes the results of a loaded model, whatever the options of a call."""
     backend = pipeline.backend
     return {
         "version": __version__,
@@ -70,10 +66,6 @@ def call_values(
 ) -> dict[str, Any]:
     """What shapes the results of a call: the values of its model and of its options.
 
-    Args:
-        pipeline: the model.
-        language, context, given: as of `AsrPipeline.transcribe`.
-
     Raises:
         UsageError, LanguageError: an option is impossible.
         CheckpointError: a file of the model, or of the aligner, cannot be read.
@@ -84,7 +76,7 @@ def call_values(
 def option_values(
     defaults: InferenceDefaults, language: str | None, context: str, given: CallOptions
 ) -> dict[str, Any]:
-    """What of a call's options shapes its results; see `call_values`.
+    """What of a call's options shapes its results.
 
     An option that is left out and one that is given its default have the same value.
     """
@@ -98,8 +90,7 @@ def option_values(
 
 
 def _words_values(given: CallOptions) -> Any:
-    """How the times of words are found: False, "own" for the model's own head, or the digest of
-    the aligner."""
+    """False, "own" for the model's own CTC head, or the digest of the aligner."""
     if not given.get("word_timestamps", False):
         return False
     aligner = given.get("aligner")

@@ -80,15 +80,7 @@ class LoadOptions(OtherLoadOptions, total=False):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that can be run.
-
-    Attributes:
-        found: its name and directory.
-        checkpoint: its configuration and the locations of its weights.
-        backend: runs it.
-        tokenizer: its vocabulary.
-        defaults: its inference defaults.
-    """
+    """A model that can be run: its name and directory, configuration, backend and so on."""
 
     found: FoundModel
     checkpoint: Checkpoint
@@ -132,8 +124,8 @@ def load_model(
     Args:
         model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from the
             environment, or the bundled default.
-        device, dtype, threads, kernel, local_files_only, copy, exact_logprobs, revision,
-            attention_window: see `LoadOptions`.
+
+    Other arguments are those of `LoadOptions`.
 
     Raises:
         CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the machine.

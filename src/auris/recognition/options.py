@@ -131,11 +131,7 @@ class StreamOptions(SessionOptions, TextOptions, total=False):
 
 
 def chunker_for(given: CallOptions, defaults: InferenceDefaults) -> AudioChunker:
-    """The chunker of a call; options that the call leaves out come from the model's defaults.
-
-    Raises:
-        UsageError: an option is impossible.
-    """
+    """The chunker of a call; options that the call leaves out come from the model's defaults."""
     names = {field.name for field in fields(AudioChunker)} & given.keys()
     options: dict[str, Any] = {name: given[name] for name in names}  # type: ignore[literal-required]
     if options.get("chunk_seconds") is None:
@@ -146,11 +142,7 @@ def chunker_for(given: CallOptions, defaults: InferenceDefaults) -> AudioChunker
 
 
 def check_call(sources: Iterable[Source], given: CallOptions) -> None:
-    """Refuse unknown options, and a single source where several are expected.
-
-    Raises:
-        UsageError: there is an unknown option, or a single source.
-    """
+    """Refuse unknown options, and a single source where several are expected."""
     _check_names(given, CallOptions, "call")
     pair = isinstance(sources, tuple) and len(sources) == 2
     array = pair and isinstance(tuple(sources)[1], numbers.Real)
@@ -163,11 +155,7 @@ def check_call(sources: Iterable[Source], given: CallOptions) -> None:
 
 
 def stream_options(given: StreamOptions) -> tuple[SessionOptions, CallOptions]:
-    """The options of a stream: those of its session, and those that calls have, too.
-
-    Raises:
-        UsageError: there are unknown options.
-    """
+    """The options of a stream: those of its session, and those that calls have, too."""
     _check_names(given, StreamOptions, "stream")
     session = {name: given[name] for name in SessionOptions.__annotations__ if name in given}  # type: ignore[literal-required]
     call = {name: value for name, value in given.items() if name not in session}
@@ -185,11 +173,7 @@ def _check_names(given: Iterable[str], known: type, what: str) -> None:
 
 
 def decode_options(language: str | None, context: str, given: CallOptions) -> DecodeOptions:
-    """The decode options of a call, without the aligner.
-
-    Raises:
-        UsageError, LanguageError: an option is impossible.
-    """
+    """The decode options of a call, checked, without the aligner."""
     aligner = given.get("aligner")
     if aligner is not None and not isinstance(aligner, WordAligner):
         raise UsageError(
@@ -234,9 +218,6 @@ def supported_options(options: DecodeOptions, defaults: InferenceDefaults) -> De
 
     The context is removed for a model that was trained without contexts, because it would change
     the text; a warning is logged and written into the transcript.
-
-    Raises:
-        LanguageError: the model does not know a language.
     """
     defaults.check_language(options.language, *(options.languages or ()))
     if not options.context or defaults.accepts_contexts:

@@ -68,13 +68,9 @@ def _serve(connection: Connection, chunker: AudioChunker) -> None:
 
 
 class Prefetcher:
-    """Reads recordings in processes of its own. Close it when done, or use it in `with`.
+    """Reads recordings in `workers` processes of its own. Close it when done, or use it in `with`.
 
     Paths and addresses are read ahead; standard input, arrays, bytes and file objects in line.
-
-    Args:
-        chunker: how they are read.
-        workers: how many processes, at least 1.
     """
 
     def __init__(self, chunker: AudioChunker, workers: int) -> None:
@@ -117,11 +113,7 @@ class Prefetcher:
         self._next_reader = (self._next_reader + 1) % len(self._readers)
 
     def chunks(self, source: Source) -> Iterator[Chunk]:
-        """The chunks of the source that `sources` gave last.
-
-        Raises:
-            AudioError, UsageError: as of `AudioChunker.chunks`, or its process has died.
-        """
+        """The chunks of the source that `sources` gave last, as of `AudioChunker.chunks`."""
         _, number = self._queue.popleft()
         return self._chunker.chunks(source) if number is None else self._received(number)
 

@@ -76,11 +76,7 @@ class QwenRecognizer:
         self._no_speech_probe = _no_speech_probe_of(tokenizer)
 
     def check(self, options: DecodeOptions) -> None:
-        """Check the options; a model with a decoder supports all of them.
-
-        Raises:
-            UsageError: the context cannot be encoded.
-        """
+        """Check that the context can be encoded; a model with a decoder supports all options."""
         self.tokenizer.encode(options.context)
         if options.aligner is not None:
             options.aligner.check(options.language)
@@ -103,12 +99,7 @@ class QwenRecognizer:
         return done[0].segment
 
     def prepare(self, key: int, request: ChunkRequest, timings: dict[str, float]) -> Request:
-        """The decode request of a chunk: features, encoder, prompt, draft.
-
-        Args:
-            key: names the decode request.
-            timings: receives the time of each stage.
-        """
+        """The decode request of a chunk: features, encoder, prompt, draft."""
         options = request.options
         states = encode_samples(self.backend, self.config, request.chunk.samples, timings)
         with timed(timings, "prefill"):
@@ -122,8 +113,7 @@ class QwenRecognizer:
         """The decode request of a chunk whose audio is encoded already.
 
         Args:
-            prompt: embeddings [L, hidden] of its prompt, without the beginning that a cache row
-                has already.
+            prompt: embeddings [L, hidden] of its prompt, without what a cache row has already.
             draft: guessed token ids of the text.
         """
         options = request.options

@@ -95,11 +95,7 @@ def encode_samples(
     samples: Samples,
     timings: dict[str, float] | None = None,
 ) -> Tensor:
-    """Encoder output [N, d_model] of float32 samples [S].
-
-    Args:
-        timings: receives the time of each stage.
-    """
+    """Encoder output [N, d_model] of float32 samples [S]; `timings` receives the times."""
     timings = {} if timings is None else timings
     with timed(timings, "mel"):
         features = log_mel(samples, config.frontend, config.encoder.mel_bins)

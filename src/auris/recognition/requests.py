@@ -22,11 +22,7 @@ class WordAligner(Protocol):
     """Finds the times of the words of a segment, see `auris.alignment`."""
 
     def check(self, language: str | None) -> None:
-        """Refuse a language that the aligner does not know.
-
-        Raises:
-            LanguageError, UnsupportedOption: it does not.
-        """
+        """Raise LanguageError or UnsupportedOption for a language that it does not know."""
 
     def with_words(self, segment: Segment, samples: Samples) -> Segment:
         """The segment with its words, aligned with the float32 samples [S] of its chunk."""
@@ -64,14 +60,7 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class ChunkRequest:
-    """A chunk of audio to recognize.
-
-    Attributes:
-        key: names it in the results.
-        chunk: the audio.
-        options: how it is transcribed.
-        cancelled: whether the result is no longer needed; once it is true, decoding stops.
-    """
+    """A chunk to recognize. `key` names it in the results; decoding stops once it is cancelled."""
 
     key: int
     chunk: Chunk

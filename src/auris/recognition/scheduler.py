@@ -31,10 +31,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class SegmentDone:
-    """A segment of recording number `recording`; `index` counts its segments.
-
-    Segments of a recording come in the order of time.
-    """
+    """A segment of a recording; `index` counts them, in the order of time."""
 
     recording: int
     index: int
@@ -58,10 +55,7 @@ recording with this number."""
 
 @dataclass(frozen=True)
 class Progress:
-    """What is done: seconds of audio, segments and recordings.
-
-    Where channels are transcribed apart, the seconds of each channel count.
-    """
+    """Seconds of audio (of all channels, where they are split), segments and recordings so far."""
 
     seconds: float
     segments: int
@@ -148,7 +142,6 @@ class Scheduler:
     Args:
         batch: recognizes the chunks.
         read: opens a source and yields its chunks; it may raise AurisError at any of them.
-        sources: the recordings.
         options: for every chunk.
         known: looks up segments of chunks that need not be recognized again.
         report: called after every segment and every recording.

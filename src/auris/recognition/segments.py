@@ -32,13 +32,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class SegmentWriter:
-    """Writes segments.
-
-    Attributes:
-        tokenizer: the model's.
-        reply: extracts the language and the text of a result.
-        calibration: maps log-probabilities to confidences; None uses the probabilities.
-    """
+    """Writes segments; `reply` extracts the language and the text of a result."""
 
     tokenizer: Tokenizer
     reply: Callable[[DecodeResult], Reply]
@@ -51,13 +45,12 @@ class SegmentWriter:
         timings: dict[str, float],
         partial: bool = False,
     ) -> Segment:
-        """The segment of a chunk.
+        """The segment of a chunk: text, confidences, times of words, clean-up.
 
-        Times of words come before the clean-up, since they belong to words of the model's own text.
+        Words get times before the clean-up, since they are words of the model's own text.
 
         Args:
-            request: the whole chunk.
-            fallback: the results that count, one for the whole chunk or one for each of its parts.
+            fallback: the results that count, one for the chunk or one for each of its parts.
             timings: receives the time of the alignment.
             partial: whether the chunk may still grow.
         """

@@ -19,12 +19,7 @@ SHORTEST_STEP = 0.02
 
 @dataclass(frozen=True)
 class PendingChunk:
-    """A chunk to recognize.
-
-    Attributes:
-        chunk: the chunk so far, or silence that is skipped.
-        ends: whether the chunk is complete.
-    """
+    """A chunk to recognize, complete if it `ends`; or silence that is skipped."""
 
     chunk: Chunk
     ends: bool
@@ -33,17 +28,8 @@ class PendingChunk:
 class StreamChunker:
     """Cuts a stream at positions that do not depend on the sizes in which samples arrive.
 
-    One thread may call `accept` and `end` while another one calls `next`.
-
-    Args:
-        rate: samples per second of the input.
-        cutter: cuts it into chunks.
-        step_seconds: time between steps.
-        skip_late: skip a step inside of a chunk if the next step is already due.
-
-    Raises:
-        InvalidSamples: the rate is impossible.
-        UsageError: the time between steps is impossible.
+    One thread may call `accept` and `end` while another one calls `next`. Arguments and errors are
+    those of `StreamPool.open`.
     """
 
     def __init__(
@@ -94,10 +80,7 @@ class StreamChunker:
             self.ending = True
 
     def next(self) -> PendingChunk | None:
-        """The next chunk to recognize; None until more samples arrive.
-
-        Skipped silence is a complete chunk.
-        """
+        """The next chunk to recognize, or skipped silence; None until more samples arrive."""
         while True:
             if self._certain:
                 return PendingChunk(self._certain.popleft(), ends=True)

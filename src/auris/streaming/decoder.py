@@ -75,13 +75,7 @@ class StreamState:
 
 @dataclass(frozen=True)
 class StreamStep:
-    """One step of one stream.
-
-    Attributes:
-        state: of the stream.
-        request: the chunk so far.
-        ends: whether the chunk is complete.
-    """
+    """One step of one stream: the chunk so far, complete if it `ends`."""
 
     state: StreamState
     request: ChunkRequest

@@ -38,11 +38,7 @@ class EncoderUpdate:
 
 
 class IncrementalEncoder:
-    """The features and states of one chunk.
-
-    Args:
-        config: of the model.
-    """
+    """The features and states of one chunk."""
 
     def __init__(self, config: AutCtcConfig | QwenAsrConfig) -> None:
         self._live = StreamingLogMel(config.frontend, config.encoder.mel_bins)
@@ -52,11 +48,7 @@ class IncrementalEncoder:
         self._states: Tensor | None = None
 
     def add_samples(self, samples: Samples) -> Tensor:
-        """Features [bins, T] of the seconds that are new or changed; T may be 0.
-
-        Args:
-            samples: float32 [S], the whole chunk so far, as of `StreamingLogMel.hear`.
-        """
+        """Features [bins, T] of the seconds that are new or changed in the chunk so far."""
         mel = self._live.hear(samples)
         frame = _first_change(self._mel, mel)
         same = frame == mel.shape[1] == self._mel.shape[1]
@@ -67,12 +59,8 @@ class IncrementalEncoder:
         return mel[:, second:]
 
     def add_stem_output(self, fresh: Tensor | None) -> tuple[Tensor, int]:
-        """Append new output of the stem.
-
-        Returns:
-            the stem output [N, d_model] of the windows that are new or changed (N may be 0), and
-            the number of positions before them.
-        """
+        """Append new output of the stem; returns the output [N, d_model] of windows that are new or
+        changed (N may be 0), and the number of positions before them."""
         assert fresh is not None or self._tokens is not None
         known = 0 if self._tokens is None else len(self._tokens)
         parts = [part for part in (self._tokens, fresh) if part is not None]
@@ -103,13 +91,7 @@ def _first_change(before: Tensor, after: Tensor) -> int:
 def encode_updates(
     backend: Backend, encoders: Sequence[IncrementalEncoder], samples: Sequence[Samples]
 ) -> list[EncoderUpdate]:
-    """Encode growing chunks together.
-
-    Args:
-        backend: runs the model.
-        encoders: one for each chunk.
-        samples: of each chunk, from its beginning.
-    """
+    """Encode growing chunks together; samples are those of each chunk so far."""
     mels = [encoder.add_samples(part) for encoder, part in zip(encoders, samples, strict=True)]
     tokens = _of_nonempty(backend.encode_stem, mels, [mel.shape[1] for mel in mels])
     windows = [

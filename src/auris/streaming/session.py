@@ -117,11 +117,7 @@ class StreamSession:
         return self.updates()
 
     def finish(self) -> list[StreamUpdate]:
-        """Recognize the rest and end the stream.
-
-        Returns:
-            the last updates; none if it had ended before or has no samples.
-        """
+        """Recognize the rest and end the stream; returns the last updates."""
         self.push_end()
         self.pool.work()
         return self.updates()
@@ -166,11 +162,7 @@ class StreamSession:
             self._chunker.end()
 
     def updates(self) -> list[StreamUpdate]:
-        """Updates since the last call.
-
-        Raises:
-            AurisError: a step failed.
-        """
+        """Updates since the last call; raises the error of a step that failed."""
         self.check()
         # One by one, since the thread of the pool may append at the same time.
         return [self._outbox.popleft() for _ in range(len(self._outbox))]
@@ -230,7 +222,6 @@ class StreamPool:
     Safe to use from several threads; each stream from one at a time.
 
     Args:
-        recognizer: the model.
         streams: most streams at once.
         submit: runs a function in a thread of the caller, one after the other; by default the pool
             starts a thread of its own when it needs one.
@@ -268,9 +259,7 @@ class StreamPool:
                 a slow machine keeps up; final text does not change.
 
         Raises:
-            UsageError: an option is impossible, or the pool is full.
-            InvalidSamples: the rate is impossible.
-            UnsupportedOption: the model does not support an option.
+            UsageError, InvalidSamples, UnsupportedOption: an option is wrong, or the pool is full.
         """
         options = DecodeOptions() if options is None else options
         self.recognizer.check(options)
@@ -373,9 +362,7 @@ class AsyncStreamSession:
 
     Samples that are fed to other streams of the pool while the thread is busy are computed
     together afterwards. `feed` returns when its steps are done, which slows down a fast source.
-
-    Args:
-        session: the stream; it must not be used directly any more.
+    The session must not be used directly any more.
     """
 
     def __init__(self, session: StreamSession) -> None:

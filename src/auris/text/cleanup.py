@@ -9,8 +9,6 @@ from auris.errors import UnsupportedOption, UsageError
 from auris.text.numbers import in_digits
 from auris.text.words import spaceless
 
-__all__ = ["STEPS", "check_steps", "clean", "plain_punctuation"]
-
 STEPS = ("numbers", "punctuation")
 """What can be asked for, in the order in which it is done."""
 
@@ -35,16 +33,7 @@ NO_GAP_AFTER = re.compile(r"([,;!?])([^\W\d_])")
 
 
 def check_steps(steps: Sequence[str], language: str | None) -> tuple[str, ...]:
-    """The steps of a clean-up, if there are such.
-
-    Args:
-        steps: some of `STEPS`.
-        language: English name of a language that is forced, or None.
-
-    Raises:
-        UsageError: a step is unknown.
-        UnsupportedOption: numbers are asked in another language than English.
-    """
+    """The steps of a clean-up, if there are such; `language` is one that is forced, or None."""
     listed = isinstance(steps, Iterable) and not isinstance(steps, str)
     if not listed or not all(step in STEPS for step in steps):
         raise UsageError(
@@ -62,13 +51,7 @@ def check_steps(steps: Sequence[str], language: str | None) -> tuple[str, ...]:
 
 
 def clean(text: str, steps: Sequence[str], language: str | None) -> str:
-    """Clean a text up.
-
-    Args:
-        text: in any language.
-        steps: some of `STEPS`; none change nothing.
-        language: English name; numbers are written in digits in English only.
-    """
+    """Clean a text up; numbers are written in digits in English only."""
     if "numbers" in steps and language == "English":
         text = in_digits(text)
     if "punctuation" in steps:

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from auris.errors import LanguageError, UsageError
 
-__all__ = ["LANGUAGES", "language_name", "language_names"]
-
 LANGUAGES = {
     "ar": "Arabic",
     "yue": "Cantonese",
@@ -46,16 +44,9 @@ _NAMES = {name.lower(): name for name in LANGUAGES.values()}
 
 
 def language_name(language: str | None) -> str | None:
-    """English name of a language given by code or name in any case.
+    """English name of a language given by code or name in any case ("en", "English", "ENGLISH").
 
-    Args:
-        language: "en", "English", "ENGLISH"; None, "" or "auto" leave the choice to the model.
-
-    Returns:
-        the name, or None for the model's choice.
-
-    Raises:
-        LanguageError: no such language.
+    None, "" and "auto" give None, the model's choice.
     """
     asked = (language or "auto").strip().lower()
     if asked == "auto":
@@ -71,12 +62,7 @@ def language_name(language: str | None) -> str | None:
 
 
 def language_names(languages: Iterable[str] | None) -> tuple[str, ...] | None:
-    """English names of languages to choose from, each once; None leaves the choice free.
-
-    Raises:
-        LanguageError: one is no language.
-        UsageError: there is none, or one is "auto".
-    """
+    """English names of languages to choose from, each once; None leaves the choice free."""
     if languages is None:
         return None
     given: list[str] = []

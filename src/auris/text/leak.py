@@ -12,8 +12,6 @@ from difflib import SequenceMatcher
 from auris.text.words import split_words
 from auris.text.wrap import columns
 
-__all__ = ["LEAK_COLUMNS", "LEAK_WORDS", "common_run", "is_said"]
-
 LEAK_WORDS = 4
 """Fewest words of a suspicious run ..."""
 

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import NamedTuple
 
-__all__ = ["in_digits"]
-
 DIGITS = {
     word: value
     for value, word in enumerate(
@@ -131,11 +129,9 @@ class _NumberRun:
         return written, stop
 
     def _time(self, place: int) -> tuple[str, int] | None:
-        """An hour and minutes, "at seven thirty"; without a word of time beside them they could
-        be anything, and both stay words.
+        """What stands for an hour and minutes, "at seven thirty", and the index behind them.
 
-        Returns:
-            what stands for them, and the place behind them; None where there are none.
+        Without a word of time next to them they could be anything, and both stay words.
         """
         number = self._cardinal(place + 1)
         alone = self._word(place) in DIGITS and not self._is_number(place - 1)

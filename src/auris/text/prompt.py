@@ -10,23 +10,6 @@ from collections.abc import Iterable
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import reference_spelling
 
-__all__ = [
-    "ALIGNER_TEMPLATE",
-    "AUDIO_END",
-    "AUDIO_PAD",
-    "AUDIO_START",
-    "CHAT_TEMPLATE",
-    "CONTROL_TOKENS",
-    "END_OF_TEXT",
-    "TEXT_TAG",
-    "TIMESTAMP",
-    "TURN_END",
-    "TURN_START",
-    "alignment_ids",
-    "prompt_ids",
-    "reply_prefix",
-]
-
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"
@@ -104,13 +87,9 @@ def prompt_ids(
     """Ids of a transcription request.
 
     Args:
-        tokenizer: the model's.
         audio_tokens: slots to leave for the audio.
-        language: English name to force, or None to let the model say which it hears.
+        language: English name to force, or None to let the model choose.
         context: words and names to expect; always plain text.
-
-    Raises:
-        TokenizerError: the vocabulary lacks a control token.
     """
     turn, end = tokenizer.id(TURN_START), tokenizer.id(TURN_END)
     newline = tokenizer.encode("\n")
@@ -124,25 +103,13 @@ def prompt_ids(
 
 
 def reply_prefix(tokenizer: Tokenizer, language: str | None) -> tuple[int, ...]:
-    """Ids with which a reply in a language begins; None is how a model says that nobody speaks.
-
-    Raises:
-        TokenizerError: the vocabulary lacks a control token.
-    """
+    """Ids with which a reply in a language begins; None is how a model says that nobody speaks."""
     return (*tokenizer.encode(f"language {language}"), tokenizer.id(TEXT_TAG))
 
 
 def alignment_ids(tokenizer: Tokenizer, audio_tokens: int, words: Iterable[str]) -> list[int]:
-    """Ids of an alignment request: the audio, then every word with marks for its start and end.
-
-    Args:
-        tokenizer: the model's.
-        audio_tokens: slots to leave for the audio.
-        words: as `auris.text.words.split_words` cuts them; spelled as the reference does.
-
-    Raises:
-        TokenizerError: the vocabulary lacks a control token.
-    """
+    """Ids of an alignment request: `audio_tokens` slots for the audio, then every word, spelled as
+    the reference does, with marks for its start and end."""
     marks = [tokenizer.id(TIMESTAMP)] * 2
     ids = _audio_ids(tokenizer, audio_tokens)
     for word in words:

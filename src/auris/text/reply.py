@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from auris.text.prompt import TEXT_TAG
 from auris.text.tokenizer import Tokenizer
 
-__all__ = ["REPEATS", "Reply", "collapse_repeats", "ends_before_text", "parse_reply", "text_places"]
-
 REPEATS = 20
 """More repeats of one character, or as many of a longer pattern, are collapsed to one."""
 

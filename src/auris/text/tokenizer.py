@@ -19,8 +19,6 @@ from tokenizers import Tokenizer as Core
 
 from auris.errors import TokenizerError, UsageError
 
-__all__ = ["AddedId", "TextDecoder", "Tokenizer", "qwen2_core"]
-
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -58,12 +56,7 @@ class AddedId:
 
 
 class Tokenizer:
-    """A vocabulary with its control tokens.
-
-    Args:
-        core: the vocabulary and its merges.
-        added: tokens beside it, by their text.
-    """
+    """A vocabulary with its control tokens, which are `added` by their text."""
 
     def __init__(self, core: Core, added: Mapping[str, AddedId]) -> None:
         self.core = core
@@ -80,11 +73,7 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> Tokenizer:
-        """Read tokenizer.json, or vocab.json with merges.txt and tokenizer_config.json.
-
-        Raises:
-            TokenizerError: neither is there, or one cannot be read.
-        """
+        """Read tokenizer.json, or vocab.json with merges.txt and tokenizer_config.json."""
         path = Path(directory)
         try:
             if (path / "tokenizer.json").exists():
@@ -173,11 +162,7 @@ class Tokenizer:
         return _cutting(self.core) == _cutting(qwen2_core(models.BPE()))
 
     def id(self, token: str) -> int:
-        """The id of a control token.
-
-        Raises:
-            TokenizerError: the vocabulary has no such token.
-        """
+        """The id of a control token; TokenizerError where the vocabulary has none."""
         if token not in self.added:
             raise TokenizerError(
                 f"The model's tokenizer has to know the token {token}",
@@ -187,11 +172,7 @@ class Tokenizer:
         return self.added[token].id
 
     def normalized(self, text: str) -> str:
-        """Text as the vocabulary spells it (NFC in Qwen's).
-
-        Raises:
-            UsageError: the text holds half of a surrogate pair, which is no character.
-        """
+        """Text as the vocabulary spells it (NFC in Qwen's). Half a surrogate pair is refused."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -204,11 +185,7 @@ class Tokenizer:
         return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text: nothing in it becomes a control token.
-
-        Raises:
-            UsageError: the text holds half of a surrogate pair, which is no character.
-        """
+        """Ids of plain text: nothing in it becomes a control token. Errors as of `normalized`."""
         text = self.normalized(text)
         cutter = self.core.pre_tokenizer
         pieces = [piece for piece, _ in cutter.pre_tokenize_str(text)] if cutter else [text]

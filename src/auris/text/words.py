@@ -11,16 +11,6 @@ from dataclasses import dataclass
 
 from auris.errors import MissingExtra
 
-__all__ = [
-    "Joiner",
-    "WordSpan",
-    "join_texts",
-    "reference_spelling",
-    "spaceless",
-    "split_words",
-    "unspaced",
-]
-
 IDEOGRAPHS = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -40,12 +30,8 @@ UNSPACED_SCRIPTS = ("THAI ", "LAO ", "KHMER ", "MYANMAR ")
 
 @dataclass(frozen=True)
 class WordSpan:
-    """A word of a text.
-
-    Attributes:
-        text: the word as it is shown, without punctuation.
-        start, end: its characters in the text; equal where it is not known which they are.
-    """
+    """A word of a text as it is shown, without punctuation, and its characters in the text; `start`
+    and `end` are equal where it is not known which they are."""
 
     text: str
     start: int
@@ -104,8 +90,7 @@ def reference_spelling(word: str) -> str:
 
 
 def _shown(text: str) -> Iterator[tuple[int, str]]:
-    """Places and characters that words are made of: what the reference keeps, and the marks of
-    its letters, without which many scripts cannot be read."""
+    """Indices and characters of words: what the reference uses, and the marks of its letters."""
     marked = False
     for place, letter in enumerate(text):
         category = unicodedata.category(letter)
@@ -116,18 +101,11 @@ def _shown(text: str) -> Iterator[tuple[int, str]]:
 
 
 def split_words(text: str, language: str | None = None) -> list[WordSpan]:
-    """Cut a text into the words that are given times.
+    """Cut a text into the words that are given times; none of a text without letters and numbers.
 
     Words are cut at spaces, and each CJK ideograph is a word; punctuation is left out and joins
     what it stands between (`don't-stop` is `don'tstop`). Japanese is cut by nagisa, Korean by
     soynlp.
-
-    Args:
-        text: plain text.
-        language: English name, or None for one that is not known.
-
-    Returns:
-        its words; none of a text without letters and numbers.
 
     Raises:
         MissingExtra: the language needs a package that is not installed.

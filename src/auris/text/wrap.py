@@ -15,8 +15,6 @@ from functools import lru_cache
 
 from auris.text.words import spaceless
 
-__all__ = ["Break", "Unit", "columns", "one_line", "rows", "units", "wrap"]
-
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SENTENCE_MARKS = frozenset(".!?\u2026\u3002\uff01\uff1f\uff0e\uff61\u061f\u06d4\u0964")
 CLAUSE_MARKS = frozenset(",;:\u3001\uff0c\uff1b\uff1a\uff64\u060c\u061b\u2014\u2013")
