@@ -6,12 +6,14 @@ from auris.server.responses import segment_with_words
 from auris.server.transcription_request import TranscriptionRequest
 from auris.types import Segment, Word
 
-ASKED = TranscriptionRequest("tiny", response_format="verbose_json", words=True)
+REQUEST = TranscriptionRequest(
+    model="tiny", response_format="verbose_json", timestamp_granularities=("word",)
+)
 
 
 def times(*words: Word) -> list[tuple[float, float]]:
     segment = Segment(10.0, 20.0, "text", None, (), (), "stop", words)
-    shown = segment_with_words(0, segment, ASKED)["words"]
+    shown = segment_with_words(0, segment, REQUEST)["words"]
     assert [one["word"] for one in shown] == [word.text for word in words]
     return [(one["start"], one["end"]) for one in shown]
 

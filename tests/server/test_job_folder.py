@@ -107,13 +107,18 @@ def test_only_the_user_of_the_server_can_read_its_folder(tmp_path: Path) -> None
     before = os.umask(0o022)
     try:
         store = JobStore(tmp_path / "new" / "state")
-        job = store.accept("me", TranscriptionRequest("tiny"), "digest", io.BytesIO(b"sound"), 9).id
+        job = store.accept(
+            "me", TranscriptionRequest(model="tiny"), "digest", io.BytesIO(b"sound"), 9
+        ).id
         assert store.claim(MODELS) is not None
         store.begin(job, "a")
         (tmp_path / "new" / "state" / "jobs.sqlite").chmod(0o644)
         another = JobStore(tmp_path / "new" / "state")
         store.succeed(
-            store.accept("me", TranscriptionRequest("tiny"), "digest", io.BytesIO(b"s"), 9).id, {}
+            store.accept(
+                "me", TranscriptionRequest(model="tiny"), "digest", io.BytesIO(b"s"), 9
+            ).id,
+            {},
         )
         modes = {
             str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode)
@@ -138,9 +143,11 @@ def test_nothing_stays_of_a_deleted_job(tmp_path: Path, over: bool) -> None:
     """Not in the database either, nor in its log, while the server runs."""
     secret = "SECRET" * 2000
     store = JobStore(tmp_path)
-    asked = TranscriptionRequest("tiny", context=secret)
+    asked = TranscriptionRequest(model="tiny", prompt=secret)
     job = store.accept("me", asked, "digest", io.BytesIO(secret.encode()), 9).id
-    other = store.accept("me", TranscriptionRequest("tiny"), "digest", io.BytesIO(b"sound"), 9).id
+    other = store.accept(
+        "me", TranscriptionRequest(model="tiny"), "digest", io.BytesIO(b"sound"), 9
+    ).id
     assert store.claim(MODELS) is not None
     store.begin(job, "a")
     store.keep(job, Segment(0.0, 1.0, secret, "English", (), (), "stop"))
@@ -156,7 +163,7 @@ def test_nothing_stays_of_a_deleted_job(tmp_path: Path, over: bool) -> None:
 def test_what_another_process_reads_is_erased_afterwards(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     job = store.accept(
-        "me", TranscriptionRequest("tiny", context="SECRET"), "digest", io.BytesIO(b"s"), 9
+        "me", TranscriptionRequest(model="tiny", prompt="SECRET"), "digest", io.BytesIO(b"s"), 9
     ).id
     reader = sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None)
     reader.execute("BEGIN")
@@ -175,7 +182,7 @@ def test_deleting_works_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monke
     the full disk: what a change has to write is beyond it until the reserve is gone."""
     store = JobStore(tmp_path)
     jobs = [
-        store.accept("me", TranscriptionRequest("tiny"), "digest", io.BytesIO(b"sound"), 9).id
+        store.accept("me", TranscriptionRequest(model="tiny"), "digest", io.BytesIO(b"sound"), 9).id
         for _ in range(2)
     ]
     reserve = tmp_path / "reserve"

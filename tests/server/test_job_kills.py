@@ -44,8 +44,13 @@ FORMS: tuple[dict[str, Any], ...] = (
 """What callers ask."""
 
 ASKED = (
-    TranscriptionRequest("tiny", response_format="verbose_json"),
-    TranscriptionRequest("tiny", response_format="verbose_json", vad=True, words=True),
+    TranscriptionRequest(model="tiny", response_format="verbose_json"),
+    TranscriptionRequest(
+        model="tiny",
+        response_format="verbose_json",
+        chunking_strategy="auto",
+        timestamp_granularities=("word", "segment"),
+    ),
 )
 """The same, as the server understands it."""
 

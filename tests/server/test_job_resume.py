@@ -25,7 +25,7 @@ from tests.audio.media import encode, pcm
 from tests.server.live import EXAMPLE, Live, running, speech, until
 
 BEFORE = Settings(models=("tiny",), device="cpu", batch_size=1)
-ASKED = TranscriptionRequest("tiny", response_format="verbose_json")
+ASKED = TranscriptionRequest(model="tiny", response_format="verbose_json")
 
 
 def with_silences(repeats: int = 2) -> bytes:
@@ -135,13 +135,20 @@ def test_a_continued_job_is_that_of_an_undisturbed_run(
 
 
 def test_words_are_continued_too(tmp_path: Path) -> None:
-    _check_continued(tmp_path, BEFORE, replace(ASKED, words=True), with_silences())
+    _check_continued(
+        tmp_path,
+        BEFORE,
+        ASKED.model_copy(update={"timestamp_granularities": ("word", "segment")}),
+        with_silences(),
+    )
 
 
 def test_channels_are_continued_apart(tmp_path: Path) -> None:
     mono = load(io.BytesIO(with_silences())).samples
     data = encode(pcm(np.stack([mono, np.roll(mono, 40_000)])), 16_000, "wav", "pcm_s16le")
-    asked = TranscriptionRequest("tiny", response_format="diarized_json", speakers=("Ada", "Bo"))
+    asked = TranscriptionRequest(
+        model="tiny", response_format="diarized_json", known_speaker_names=("Ada", "Bo")
+    )
     _check_continued(tmp_path, BEFORE, asked, data)
 
 
@@ -198,7 +205,7 @@ def test_a_suspect_runs_alone_and_the_others_finish(
 ) -> None:
     """A fake crash in `measured`, which decodes: the process seems to be killed by one job."""
     settings = replace(BEFORE, models=("tiny-ctc",))
-    asked = replace(ASKED, model="tiny-ctc")
+    asked = ASKED.model_copy(update={"model": "tiny-ctc"})
     crashed = threading.Event()
     seen: list[set[str]] = []
 

@@ -22,7 +22,7 @@ from auris.server.settings import Settings
 from auris.server.transcription_request import TranscriptionRequest
 from tests.server.live import Live, running, speech, until
 
-ASKED = TranscriptionRequest("tiny")
+ASKED = TranscriptionRequest(model="tiny")
 MODELS = {"tiny": "digest"}
 SEGMENT = Segment(
     0.0, 2.0, "hello", "English", (1, 2), (-0.1, -0.2), "stop", (Word("hello", 0.1, 0.5),)

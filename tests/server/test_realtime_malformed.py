@@ -14,10 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris.server.errors import ApiError
-from auris.server.realtime.config import SessionConfig
+from auris.server.realtime.config import Session, TurnDetection
 from auris.server.realtime.formats import FORMATS, decoded
-from auris.server.realtime.messages import client_event
-from auris.server.realtime.turns import Detection, SpeechStarted, SpeechStopped, Spoken, TurnCutter
+from auris.server.realtime.messages import (
+    OlderUpdate,
+    SessionUpdate,
+    client_event,
+    error_event,
+    json_object,
+)
+from auris.server.realtime.turns import SpeechAudio, SpeechStarted, SpeechStopped, TurnCutter
 from tests.server.live import SAID, Live
 from tests.server.talk import DONE, audio, spoken, talk
 
@@ -44,15 +50,21 @@ SESSIONS = st.recursive(
 @settings(max_examples=400, deadline=None)
 @given(st.text() | ANYTHING.map(json.dumps) | st.binary().map(lambda b: b.decode("latin-1")))
 def test_any_text_is_an_event_or_a_fault(text: str) -> None:
-    event, fault = client_event({"text": text})
-    assert fault is not None or event["type"]
+    content: dict[str, Any] = {}
+    fault = None
+    try:
+        content = json_object({"text": text})
+        client_event(content)
+    except ApiError as error:
+        fault = error
     assert fault is None or fault.status == 400
+    assert fault is None or json.dumps(error_event(fault, content.get("event_id")))
 
 
 @settings(max_examples=600, deadline=None)
 @given(SESSIONS, st.booleans())
 def test_any_session_object_is_taken_or_refused_by_name(session: Any, newer: bool) -> None:
-    before = SessionConfig("tiny")
+    before = Session.of_model("tiny")
     if newer and isinstance(session, dict):
         session = {**session, "type": "transcription"}
     after, refused = _updated(before, session, newer)
@@ -65,14 +77,15 @@ def test_any_session_object_is_taken_or_refused_by_name(session: Any, newer: boo
         written = after.to_dict(shape)
         assert json.loads(json.dumps(written)) == written
         # What is written can be read again, and means the same.
-        assert before.updated(written, shape) == after
+        assert _updated(before, written, shape) == (after, None)
 
 
-def _updated(
-    before: SessionConfig, session: Any, newer: bool
-) -> tuple[SessionConfig | None, ApiError | None]:
+def _updated(before: Session, session: Any, newer: bool) -> tuple[Session | None, ApiError | None]:
+    kind = "session.update" if newer else "transcription_session.update"
     try:
-        return before.updated(session, newer), None
+        event = client_event({"type": kind, "session": session})
+        assert isinstance(event, SessionUpdate | OlderUpdate)
+        return before.updated(event.session), None
     except ApiError as error:
         return None, error
 
@@ -99,12 +112,16 @@ def test_turns_do_not_depend_on_blocks(seed: int, rate: int, threshold: float) -
     heard = (chance.normal(0, 1, len(loud)) * loud).astype(np.int16)
     found = []
     for whole in (True, False):
-        cutter = TurnCutter(Detection(threshold, 200, 250), rate, 0)
+        cutter = TurnCutter(
+            TurnDetection(threshold=threshold, prefix_padding_ms=200, silence_duration_ms=250),
+            rate,
+            0,
+        )
         turns: list[list[Any]] = []
         place = 0
         while place < len(heard):
             size = len(heard) if whole else int(chance.integers(1, 5000))
-            for one in cutter.hear(heard[place : place + size]):
+            for one in cutter.push(heard[place : place + size]):
                 _take(turns, one)
             place += size
         for one in cutter.end():
@@ -118,13 +135,13 @@ def test_turns_do_not_depend_on_blocks(seed: int, rate: int, threshold: float) -
         last = stop
 
 
-def _take(turns: list[list[Any]], one: SpeechStarted | Spoken | SpeechStopped) -> None:
+def _take(turns: list[list[Any]], one: SpeechStarted | SpeechAudio | SpeechStopped) -> None:
     if isinstance(one, SpeechStarted):
-        turns.append([one.at, 0, []])
-    elif isinstance(one, Spoken):
+        turns.append([one.sample, 0, []])
+    elif isinstance(one, SpeechAudio):
         turns[-1][2].append(one.samples)
     else:
-        turns[-1][1] = one.at
+        turns[-1][1] = one.sample
 
 
 def _broken(chance: random.Random) -> str | bytes:

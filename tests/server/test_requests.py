@@ -16,6 +16,7 @@ from auris.server.engine import Load
 from auris.server.engine_queue import Priority
 from auris.server.metrics import Metrics
 from auris.server.settings import Settings
+from auris.server.transcription_request import TranscriptionRequest
 from auris.text.languages import LANGUAGES
 from tests.audio.media import encode, pcm
 from tests.server.live import EXAMPLE, SAID, Live, running, speech
@@ -273,10 +274,11 @@ def test_segments_say_how_they_ended(tmp_path: Path, example: bytes) -> None:
 
 
 def test_wrong_values_are_told_with_a_way_out(live: Live, example: bytes) -> None:
-    for value in ("abc", "1.5", "x" * 1000):
+    number, bound = "a valid number", "less than or equal to 1"
+    for value, rule in (("abc", number), ("1.5", bound), ("x" * 1000, number)):
         error = _error(live.transcribe(example, temperature=value), 400, "temperature")
         assert error["message"] == (
-            f"Invalid 'temperature': it has to be a number from 0 to 1, but is '{value[:40]}': "
+            f"Invalid 'temperature': it has to be {rule}, but is '{value[:40]}': "
             "correct it, or leave it out."
         )
     with live.client() as client:
@@ -332,3 +334,26 @@ def test_usage_does_not_count_silence_that_was_left_out(live: Live) -> None:
     ]
     audio = [one["input_token_details"]["audio_tokens"] for one in used]
     assert audio[1] < audio[0] + 60
+
+
+def test_requests_that_earlier_versions_stored_are_read() -> None:
+    stored = {
+        "model": "tiny",
+        "language": "English",
+        "languages": [],
+        "context": "kitchen",
+        "vad": True,
+        "response_format": "verbose_json",
+        "temperature": 0.5,
+        "words": True,
+        "segments": False,
+        "logprobs": False,
+        "stream": False,
+        "speakers": [],
+        "formats": [],
+        "url": None,
+    }
+    request = TranscriptionRequest.model_validate_json(json.dumps(stored))
+    assert (request.words, request.segments, request.context) == (True, False, "kitchen")
+    assert request.chunking_strategy == "auto"
+    assert TranscriptionRequest.model_validate_json(request.model_dump_json()) == request

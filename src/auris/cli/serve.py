@@ -143,12 +143,13 @@ def _require_extra() -> None:
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
+        import pydantic  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
         import websockets  # noqa: F401
     except ImportError as error:
         raise MissingExtra(
-            "auris serve needs fastapi, uvicorn, websockets, python-multipart and "
+            "auris serve needs fastapi, pydantic, uvicorn, websockets, python-multipart and "
             "prometheus-client",
             f"{error.name} is not installed",
             "run pip install 'auris-asr[serve]'",

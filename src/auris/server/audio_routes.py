@@ -5,109 +5,104 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import AsyncExitStack, ExitStack
-from typing import IO, Any
+from typing import IO
 
 from fastapi import APIRouter
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from auris.server.calls import DIARIZED, Call, check_options, speakers_of
+from auris.server.calls import Call, check_options, speakers_of
 from auris.server.engine_queue import SHORT_SECONDS, Priority
 from auris.server.errors import ApiError
 from auris.server.events import EventStream
 from auris.server.measuring import measure
 from auris.server.presence import unless_left
-from auris.server.responses import CONTENT_TYPES, answer
-from auris.server.schema import KEY, TRANSCRIPTION, TRANSLATION
+from auris.server.responses import answer, response_of
+from auris.server.schema import KEY, RECORDING_ERRORS, TEXTS, Transcript, form, route
 from auris.server.state import Server
-from auris.server.transcription_request import (
-    TranscriptionRequest,
-    parse_transcription_request,
-    parse_translation_request,
-)
+from auris.server.transcription_request import TranscriptionRequest, TranslationRequest, read_form
 from auris.server.upload import form_of
 from auris.server.upload_validation import fetch
 
-__all__ = ["opened", "response_of", "router"]
+__all__ = ["opened", "router"]
 
 router = APIRouter(prefix="/v1/audio", tags=["audio"], dependencies=[KEY])
 
 
-@router.post("/transcriptions", **TRANSCRIPTION)
+@router.post(
+    "/transcriptions",
+    **route(Transcript, "The transcript.", *RECORDING_ERRORS, text=(*TEXTS, "text/event-stream")),
+    **form(TranscriptionRequest),
+)
 async def transcriptions(request: Request) -> Response:
     """Transcribe a recording."""
     server: Server = request.app.state.server
     server.gate.check()
-    async with AsyncExitStack() as held:
-        form = await held.enter_async_context(form_of(request))
-        asked, upload = parse_transcription_request(form, server.settings.most_prompt_letters)
-        call = await _call(request, asked, upload, held)
-        if asked.stream:
+    async with AsyncExitStack() as stack:
+        data = await stack.enter_async_context(form_of(request))
+        fields, upload = read_form(data, TranscriptionRequest)
+        call = await _call(request, fields, upload, stack)
+        if fields.stream:
             # The upload has to outlive this function.
-            return EventStream(server, call, held.pop_all())
+            return EventStream(server, call, stack.pop_all())
         running = asyncio.wrap_future(server.pools.calls.submit(call.run))
         transcript = await unless_left(request.receive, running, call.cancelled.set)
-    recognizer = call.served.engine.recognizer
-    # A long transcript takes a while to write, which is not the event loop's.
-    body = await server.look(lambda: answer(transcript, call.asked, recognizer))
-    return response_of(body, call.asked.response_format)
+    # A long transcript takes a while to write, so it is not written in the event loop.
+    body = await server.look(lambda: answer(transcript, fields, call.served.engine.recognizer))
+    return response_of(body, fields.response_format)
 
 
-@router.post("/translations", **TRANSLATION)
+@router.post(
+    "/translations",
+    **route(Transcript, "The translation.", *RECORDING_ERRORS, text=TEXTS),
+    **form(TranslationRequest),
+)
 async def translations(request: Request) -> Response:
-    """Translate a recording into English: no model here can, so this says so."""
+    """Translate a recording into English: no model here can, so this is always refused."""
     server: Server = request.app.state.server
-    async with form_of(request) as form:
-        served = server.serving.pick(parse_translation_request(form))
+    async with form_of(request) as data:
+        served = server.serving.pick(read_form(data, TranslationRequest)[0].model)
     raise ApiError(
         400,
-        f"The model {served.name!r} writes what is said in the language in which it is said; "
-        "it cannot translate.",
+        f"The model {served.name!r} cannot translate: it writes text in the language of the "
+        "speech. Use /v1/audio/transcriptions.",
         param="model",
         code="unsupported_model",
     )
 
 
 async def opened(
-    request: Request, asked: TranscriptionRequest, upload: UploadFile | None, held: AsyncExitStack
+    request: Request, fields: TranscriptionRequest, upload: UploadFile | None, stack: AsyncExitStack
 ) -> IO[bytes]:
-    """The recording of a request, sent with it or fetched.
+    """The recording of a request, sent with it or downloaded.
 
     Raises:
-        ApiError, AudioError: there is none.
-        ClientDisconnected: the caller left before.
+        ApiError, AudioError: it cannot be downloaded.
+        ClientDisconnected: the client disconnected before.
     """
     if upload is not None:
         return upload.file
-    assert asked.url is not None
+    assert fields.url is not None
     server: Server = request.app.state.server
-    url, files = asked.url, held.enter_context(ExitStack())
+    url, files = fields.url, stack.enter_context(ExitStack())
     cancelled = threading.Event()
     fetching = server.pools.fetch.submit(lambda: fetch(url, server.settings, files, cancelled))
     return await unless_left(request.receive, asyncio.wrap_future(fetching), cancelled.set)
 
 
 async def _call(
-    request: Request, asked: TranscriptionRequest, upload: UploadFile | None, held: AsyncExitStack
+    request: Request, fields: TranscriptionRequest, upload: UploadFile | None, stack: AsyncExitStack
 ) -> Call:
-    """A request whose recording has been measured and admitted."""
+    """The call of a request whose recording has been measured and admitted."""
     server: Server = request.app.state.server
-    served = server.serving.pick(asked.model)
-    await server.look(lambda: check_options(served, asked))
-    file = await opened(request, asked, upload, held)
-    apart = asked.response_format == DIARIZED
-    recording = await measure(request, file, apart, held)
-    if apart:
-        speakers_of(asked, recording.channels)
-    held.enter_context(server.gate.admitted(recording.samples))
+    served = server.serving.pick(fields.model)
+    await server.look(lambda: check_options(served, fields, server.settings.most_prompt_letters))
+    file = await opened(request, fields, upload, stack)
+    recording = await measure(request, file, fields.diarized, stack)
+    if fields.diarized:
+        speakers_of(fields, recording.channels)
+    stack.enter_context(server.gate.admitted(recording.samples))
     server.metrics.count("audio_seconds_accepted", recording.seconds)
     priority = Priority.SHORT if recording.seconds <= SHORT_SECONDS else Priority.FILE
-    return Call(served, asked, recording, priority, server.settings.chunk_seconds)
-
-
-def response_of(body: dict[str, Any] | str, response_format: str) -> Response:
-    """A body as the response in its format."""
-    if isinstance(body, str):
-        return Response(body, media_type=CONTENT_TYPES[response_format])
-    return JSONResponse(body)
+    return Call(served, fields, recording, priority, server.settings.chunk_seconds)

@@ -1,4 +1,4 @@
-"""One recording being transcribed for one caller."""
+"""Calls of the pipeline: what a request asks of a model, and one recording being transcribed."""
 
 from __future__ import annotations
 
@@ -6,71 +6,87 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from auris.errors import EngineError, UnsupportedOption
+from auris.errors import AurisError, EngineError, UnsupportedOption
 from auris.recognition.options import CallOptions
 from auris.recognition.scheduler import Failure, KnownSegments, SegmentDone
 from auris.server.engine_queue import Priority
-from auris.server.errors import ApiError
+from auris.server.errors import invalid, unsupported
 from auris.server.model_registry import ServedModel
+from auris.server.schema import ModelCapabilities
 from auris.server.transcription_request import TranscriptionRequest
 from auris.server.upload_validation import ClientDisconnected, Recording
+from auris.text.languages import LANGUAGES
 from auris.types import Segment, Transcript
 
-__all__ = ["DIARIZED", "Call", "ClientDisconnected", "check_options", "speakers_of"]
-
-DIARIZED = "diarized_json"
+__all__ = ["Call", "ClientDisconnected", "capabilities", "check_options", "speakers_of"]
 
 
-def check_options(served: ServedModel, asked: TranscriptionRequest) -> None:
-    """Refuse what a model cannot do, before its recording is looked at.
+def check_options(
+    served: ServedModel, request: TranscriptionRequest, most_prompt_letters: int
+) -> None:
+    """Refuse what a model cannot do, before its recording is read.
 
     Raises:
-        AurisError: it cannot.
+        ApiError: prompt and keywords are too long.
+        AurisError: the model cannot do what is requested.
     """
-    if asked.context and not served.pipelines[Priority.FILE].defaults.accepts_contexts:
+    if len(request.context) > most_prompt_letters:
+        name = "prompt" if request.prompt else "keywords[]"
+        raise invalid(name, f"prompt and keywords may have {most_prompt_letters} letters together")
+    pipeline = served.pipelines[Priority.FILE]
+    if request.context and not pipeline.defaults.accepts_contexts:
         raise UnsupportedOption(
             "--context needs a model that was trained with contexts",
             f"{served.name!r} was trained without any, and would write wrong text",
             "leave it out",
         )
-    pipeline = served.pipelines[Priority.FILE]
-    # The sources are none, so that this only asks.
-    for _ in pipeline.updates([], asked.language, asked.context, **_options(served, asked)):
-        raise AssertionError
+    # Without recordings, the pipeline only checks the options.
+    list(pipeline.updates([], request.language, request.context, **_options(served, request)))
 
 
-def speakers_of(asked: TranscriptionRequest, channels: int) -> tuple[str, ...]:
-    """Names of the speakers, one a channel: those that were given, or A, B and so on.
+def capabilities(served: ServedModel) -> ModelCapabilities:
+    """What requests to a model may contain, by the checks of requests."""
+
+    def can(**fields: str | tuple[str, ...]) -> bool:
+        form = {"model": served.name, "response_format": "verbose_json", **fields}
+        try:
+            check_options(served, TranscriptionRequest.model_validate(form), 1)
+        except AurisError:
+            return False
+        return True
+
+    return {
+        "languages": [code for code in LANGUAGES if can(language=code)],
+        "prompt": can(prompt="a"),
+        "words": can(timestamp_granularities=("word",)),
+    }
+
+
+def speakers_of(request: TranscriptionRequest, channels: int) -> tuple[str, ...]:
+    """Names of the speakers, one for each channel: the given ones, or A, B and so on.
 
     Raises:
-        ApiError: the recording has one channel, or not as many as there are names.
+        ApiError: the recording has one channel, or another number of channels than of names.
     """
+    names = request.known_speaker_names
     if channels < 2:
-        raise ApiError(
-            400,
-            "Unsupported 'response_format': diarized_json tells speakers apart by their channels, "
-            "and this recording has one.",
-            param="response_format",
-            code="unsupported_parameter",
+        raise unsupported(
+            "response_format",
+            "diarized_json tells speakers apart by their channels, and this recording has one",
         )
-    if asked.speakers and len(asked.speakers) != channels:
-        raise ApiError(
-            400,
-            f"Invalid 'known_speaker_names[]': the recording has {channels} channels.",
-            param="known_speaker_names[]",
-            code="invalid_value",
-        )
-    return asked.speakers or tuple(chr(ord("A") + index) for index in range(channels))
+    if names and len(names) != channels:
+        raise invalid("known_speaker_names[]", f"the recording has {channels} channels")
+    return names or tuple(chr(ord("A") + index) for index in range(channels))
 
 
-def _options(served: ServedModel, asked: TranscriptionRequest) -> CallOptions:
+def _options(served: ServedModel, request: TranscriptionRequest) -> CallOptions:
     options: CallOptions = {
-        "temperature": asked.temperature,
-        "languages": asked.languages or None,
-        "vad": True if asked.vad else None,
+        "temperature": request.temperature,
+        "languages": request.languages or None,
+        "vad": True if request.chunking_strategy else None,
         "urls": None,
     }
-    if asked.words:
+    if request.words:
         options["word_timestamps"] = True
         options["aligner"] = served.aligner
     return options
@@ -78,19 +94,19 @@ def _options(served: ServedModel, asked: TranscriptionRequest) -> CallOptions:
 
 @dataclass
 class Call:
-    """A recording and what is asked of it.
+    """A recording and what is requested of it.
 
     Attributes:
         served: the model.
-        asked: the request.
+        request: the fields of the request.
         recording: what is transcribed.
-        priority: whose turn comes first.
-        chunk_seconds: target length of the pieces; None for what the model hears best.
-        cancelled: set when the caller leaves.
+        priority: its place in the engine's queue.
+        chunk_seconds: target length of the chunks; None for the model's own.
+        cancelled: set when the client disconnects.
     """
 
     served: ServedModel
-    asked: TranscriptionRequest
+    request: TranscriptionRequest
     recording: Recording
     priority: Priority
     chunk_seconds: float | None
@@ -98,14 +114,14 @@ class Call:
 
     @property
     def options(self) -> CallOptions:
-        """What is asked of the pipeline."""
-        options = _options(self.served, self.asked)
+        """Options of the pipeline."""
+        options = _options(self.served, self.request)
         options["batch_size"] = self.served.engine.rows
         options["chunk_seconds"] = self.chunk_seconds
         options["cancel"] = self.cancelled
-        if self.asked.response_format == DIARIZED:
+        if self.request.diarized:
             options["channels"] = "split"
-            options["speakers"] = speakers_of(self.asked, self.recording.channels)
+            options["speakers"] = speakers_of(self.request, self.recording.channels)
         return options
 
     def run(
@@ -121,13 +137,12 @@ class Call:
 
         Raises:
             AurisError: the recording or the engine failed.
-            ClientDisconnected: the caller has left.
+            ClientDisconnected: the client has disconnected.
         """
-        pipeline = self.served.pipelines[self.priority]
-        for update in pipeline.updates(
+        for update in self.served.pipelines[self.priority].updates(
             [self.recording.again()],
-            self.asked.language,
-            self.asked.context,
+            self.request.language,
+            self.request.context,
             known=known,
             **self.options,
         ):
@@ -135,15 +150,10 @@ class Call:
                 report(update.segment)
             elif isinstance(update.result, Failure):
                 raise update.result.error
-            else:
-                return self._whole(update.result)
-        raise ClientDisconnected
-
-    def _whole(self, transcript: Transcript) -> Transcript:
-        if transcript.finish_reason != "cancelled":
-            return transcript
+            elif update.result.finish_reason != "cancelled":
+                return update.result
         if self.cancelled.is_set():
             raise ClientDisconnected
         raise EngineError(
-            "A transcript has to be whole", "the server is stopping", "send the recording again"
+            "A transcript has to be complete", "the server is stopping", "send the recording again"
         )

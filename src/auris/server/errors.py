@@ -1,4 +1,4 @@
-"""Errors as the API tells them: a status, and an object that says what is wrong with what."""
+"""Errors of the API: a status, and an object that says what is wrong with which parameter."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import errno
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+from starlette.exceptions import HTTPException
 
 from auris.errors import (
     AudioError,
@@ -18,13 +22,23 @@ from auris.errors import (
     UsageError,
 )
 
-__all__ = ["STOPPING", "ApiError", "as_api_error", "busy", "error_object", "is_full_disk"]
+__all__ = [
+    "STOPPING",
+    "ApiError",
+    "as_api_error",
+    "busy",
+    "invalid",
+    "is_full_disk",
+    "unsupported",
+    "unsupported_value",
+    "validation_error",
+]
 
 STOPPING = "server_stopping"
-"""Code of the refusal of a server that stops."""
+"""Code of the error of a server that stops."""
 
-INVALID = "invalid_request_error"
-SERVER = "server_error"
+SHOWN_CHARACTERS = 40
+"""Characters of a wrong value that its error shows; no number is as long."""
 
 PARAMETERS = {
     "--context": "prompt",
@@ -33,9 +47,19 @@ PARAMETERS = {
     "--language": "language",
     "--word-timestamps": "timestamp_granularities[]",
 }
-"""Form fields by the command line's options, which messages of the engine name."""
+"""Form fields by the options of the command line that messages of the engine name."""
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+ENGINE_ERRORS: dict[type[AurisError], tuple[int, str | None, str]] = {
+    AudioError: (400, "file", "invalid_audio"),
+    LanguageError: (400, "language", "invalid_value"),
+    UnsupportedOption: (400, None, "unsupported_parameter"),
+    UsageError: (400, None, "invalid_value"),
+    OutputError: (507, None, "insufficient_storage"),
+    DeviceError: (503, None, "engine_unavailable"),
+    EngineError: (503, None, "engine_unavailable"),
+    AurisError: (500, None, "engine_failed"),
+}
+"""Status, parameter and code; the first class that an error is an instance of counts."""
 
 
 class ApiError(Exception):
@@ -46,7 +70,7 @@ class ApiError(Exception):
         message: a sentence for people.
         param: the form field that it is about.
         code: a word for programs.
-        headers: further ones of the response.
+        headers: further headers of the response.
     """
 
     def __init__(
@@ -67,48 +91,88 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, Any]:
         """The response's JSON."""
-        kind = SERVER if self.status >= 500 else INVALID
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
         if self.status == 429:
             kind = "rate_limit_error"
-        return error_object(self.message, kind, self.param, self.code)
+        fields = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": fields}
 
 
-def error_object(
-    message: str, kind: str = INVALID, param: str | None = None, code: str | None = None
-) -> dict[str, Any]:
-    """The API's error object."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+def invalid(param: str | None, reason: str, code: str = "invalid_value") -> ApiError:
+    """The error of a parameter with a wrong value."""
+    return ApiError(400, f"Invalid '{param}': {reason}.", param=param, code=code)
+
+
+def unsupported(param: str, reason: str) -> ApiError:
+    """The error of a parameter that the server does not support."""
+    code = "unsupported_parameter"
+    return ApiError(400, f"Unsupported '{param}': {reason}.", param=param, code=code)
 
 
 def busy(message: str, seconds: int) -> ApiError:
-    """The refusal of work that another moment may have room for."""
+    """The error of a server that may have room again after some seconds."""
     return ApiError(429, message, code="server_busy", headers={"Retry-After": str(seconds)})
+
+
+def unsupported_value(reason: str) -> PydanticCustomError:
+    """What a validator of a model raises where `validation_error` is to give `unsupported`."""
+    return PydanticCustomError("unsupported", "{reason}", {"reason": reason})
+
+
+def validation_error(fault: ErrorDetails | dict[str, Any]) -> ApiError:
+    """The API's error for an error of pydantic, one of `ValidationError.errors()`."""
+    param = ".".join(part[:100] for part in fault["loc"] if isinstance(part, str))
+    kind, message = fault["type"], fault["msg"]
+    if kind == "missing":
+        message, code = f"Missing '{param}': it is needed.", "missing_required_parameter"
+        return ApiError(400, message, param=param, code=code)
+    if kind == "extra_forbidden":
+        message, code = f"Unknown parameter: '{param}'.", "unknown_parameter"
+        return ApiError(400, message, param=param, code=code)
+    if kind == "unsupported":
+        return unsupported(param, message)
+    if kind == "value_error":
+        return invalid(param, str(fault["ctx"]["error"]))
+    if kind in ("model_type", "model_attributes_type"):
+        return invalid(param, "it has to be an object")
+    rule = message.replace("Input should be", "it has to be").partition(", unable")[0]
+    found = str(fault["input"])[:SHOWN_CHARACTERS]
+    return invalid(param, f"{rule}, but is {found!r}: correct it, or leave it out")
 
 
 def is_full_disk(error: BaseException) -> bool:
     """Whether there was no room to write."""
     if isinstance(error, sqlite3.OperationalError):
         return "full" in str(error)
-    return isinstance(error, OSError) and error.errno in FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def as_api_error(error: AurisError) -> ApiError:
-    """What the caller is told of an error of the engine's."""
-    error = error.without_span()
-    message = error.sentence if isinstance(error, UnsupportedOption) else str(error)
-    if isinstance(error, AudioError):
-        return ApiError(400, message, param="file", code="invalid_audio")
-    if isinstance(error, LanguageError):
-        return ApiError(400, message, param="language", code="invalid_value")
+def as_api_error(error: Exception) -> ApiError:
+    """The error of the API for any error; its message has no detail of faults of the program."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, AurisError):
+        return _engine_error(error.without_span())
+    if isinstance(error, HTTPException):
+        return ApiError(error.status_code, str(error.detail), headers=error.headers)
+    if isinstance(error, RequestValidationError):
+        fault = error.errors()[0]
+        return validation_error({**fault, "loc": fault["loc"][1:]})
+    if is_full_disk(error):
+        return ApiError(507, "The server's disk is full.", code="insufficient_storage")
+    if isinstance(error, OSError | sqlite3.OperationalError):
+        return ApiError(500, "The server could not read or write a file.", code="storage_failed")
+    return ApiError(500, "The program failed.", code="engine_failed")
+
+
+def _engine_error(error: AurisError) -> ApiError:
+    status, param, code = next(
+        values for kind, values in ENGINE_ERRORS.items() if isinstance(error, kind)
+    )
+    message = str(error)
     if isinstance(error, UnsupportedOption):
-        param = next((p for option, p in PARAMETERS.items() if option in message), None)
+        message = error.sentence
+        param = next((name for option, name in PARAMETERS.items() if option in message), None)
         for option, name in PARAMETERS.items():
             message = message.replace(option, name)
-        return ApiError(400, message, param=param, code="unsupported_parameter")
-    if isinstance(error, UsageError):
-        return ApiError(400, message, code="invalid_value")
-    if isinstance(error, OutputError):
-        return ApiError(507, message, code="insufficient_storage")
-    if isinstance(error, DeviceError | EngineError):
-        return ApiError(503, message, code="engine_unavailable")
-    return ApiError(500, message, code="engine_failed")
+    return ApiError(status, message, param=param, code=code)

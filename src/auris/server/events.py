@@ -14,7 +14,7 @@ from auris.errors import AurisError
 from auris.server.calls import Call, ClientDisconnected
 from auris.server.errors import STOPPING, ApiError, as_api_error
 from auris.server.presence import until_left
-from auris.server.responses import Deltas, done_event, formats_event
+from auris.server.responses import TranscriptEvents
 from auris.server.state import Server
 from auris.types import Segment
 
@@ -78,25 +78,21 @@ class EventStream(Response):
     def _run(self, tell: Any) -> None:
         """Transcribe, in a thread; whatever goes wrong now is an event, too."""
         call = self._call
-        recognizer = call.served.engine.recognizer
-        deltas = Deltas(call.asked, recognizer)
+        events = TranscriptEvents(call.request, call.served.engine.recognizer)
 
         def report(segment: Segment) -> None:
-            for event in deltas.take(segment):
+            for event in events.of_segment(segment):
                 tell(event)
 
         try:
-            transcript = call.run(report)
-            if call.asked.formats:
-                tell(formats_event(transcript, call.asked, recognizer))
-            tell(done_event(transcript, call.asked, recognizer))
+            for event in events.at_end(call.run(report)):
+                tell(event)
         except ClientDisconnected:
             pass
-        except AurisError as error:
+        except Exception as error:
             tell(as_api_error(error).body())
-        except Exception:
-            tell(ApiError(500, "The program failed.", code="engine_failed").body())
-            raise
+            if not isinstance(error, AurisError):
+                raise
         finally:
             tell(None)
 

@@ -43,7 +43,7 @@ class Job:
     def from_row(cls, row: tuple[Any, ...]) -> Job:
         """A row of `COLUMNS`."""
         name, owner, created, status, asked, seconds, done, finished, error, *others = row
-        request = TranscriptionRequest.from_dict(json.loads(asked))
+        request = TranscriptionRequest.model_validate_json(asked)
         reason = None if error is None else json.loads(error)
         return cls(name, owner, created, status, request, seconds, done, finished, reason, *others)
 

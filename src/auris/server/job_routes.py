@@ -9,23 +9,26 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from auris.server.audio_routes import opened, response_of
-from auris.server.calls import DIARIZED, check_options, speakers_of
-from auris.server.errors import ApiError
+from auris.server.audio_routes import opened
+from auris.server.calls import check_options, speakers_of
+from auris.server.errors import ApiError, unsupported
 from auris.server.job_record import Job
 from auris.server.middleware import owner_of
-from auris.server.responses import segment_with_words
+from auris.server.responses import response_of, segment_with_words
 from auris.server.schema import (
-    JOB,
-    JOB_DELETED,
-    JOB_LIST,
-    JOB_RESULT,
-    JOB_SEGMENTS,
     KEY,
-    NEW_JOB,
+    RECORDING_ERRORS,
+    TEXTS,
+    DeletedJob,
+    JobObject,
+    ObjectList,
+    Transcript,
+    VerboseSegment,
+    form,
+    route,
 )
 from auris.server.state import Server
-from auris.server.transcription_request import parse_transcription_request
+from auris.server.transcription_request import TranscriptionRequest, read_form
 from auris.server.upload import form_of
 from auris.server.upload_validation import checked
 
@@ -37,27 +40,26 @@ ResultFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[KEY])
 
 
-@router.post("", **NEW_JOB)
+@router.post(
+    "",
+    **route(JobObject, "The job was accepted.", *RECORDING_ERRORS, status=202),
+    **form(TranscriptionRequest, "stream", "formats[]"),
+)
 async def create(request: Request) -> Response:
     """Hand in a recording; the fields are those of a transcription, without `stream`."""
     server: Server = request.app.state.server
     async with AsyncExitStack() as held:
-        form = await held.enter_async_context(form_of(request))
-        asked, upload = parse_transcription_request(form, server.settings.most_prompt_letters)
+        data = await held.enter_async_context(form_of(request))
+        asked, upload = read_form(data, TranscriptionRequest)
         if asked.stream:
-            raise ApiError(
-                400,
-                "Unsupported 'stream': the result of a job comes whole.",
-                param="stream",
-                code="unsupported_parameter",
-            )
+            raise unsupported("stream", "the result of a job cannot be streamed")
         served = server.serving.pick(asked.model)
-        await server.look(lambda: check_options(served, asked))
+        await server.look(lambda: check_options(served, asked, server.settings.most_prompt_letters))
         file = await opened(request, asked, upload, held)
         channels = await server.pools.short.run(
             lambda: checked(file, server.settings, server.decoders)
         )
-        if asked.response_format == DIARIZED:
+        if asked.diarized:
             speakers_of(asked, channels)
         owner, most = owner_of(request.scope), server.settings.most_jobs
         job = await server.pools.disk.run(
@@ -68,7 +70,7 @@ async def create(request: Request) -> Response:
     return JSONResponse(job.to_dict(), 202)
 
 
-@router.get("", **JOB_LIST)
+@router.get("", **route(ObjectList[JobObject], "The jobs of this key.", 404, 507))
 async def listed(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -82,13 +84,15 @@ async def listed(
     return {"object": "list", "data": [job.to_dict() for job in found]}
 
 
-@router.get("/{job_id}", **JOB)
+@router.get("/{job_id}", **route(JobObject, "The job.", 404, 507))
 async def status(request: Request, job_id: str) -> dict[str, Any]:
     """How far a job is."""
     return (await _found(request, job_id)).to_dict()
 
 
-@router.get("/{job_id}/segments", **JOB_SEGMENTS)
+@router.get(
+    "/{job_id}/segments", **route(ObjectList[VerboseSegment], "The finished segments.", 404, 507)
+)
 async def segments(
     request: Request, job_id: str, after: Annotated[int, Query(ge=0, le=1 << 31)] = 0
 ) -> dict[str, Any]:
@@ -104,7 +108,7 @@ async def segments(
     return {"object": "list", "data": shown}
 
 
-@router.get("/{job_id}/result", **JOB_RESULT)
+@router.get("/{job_id}/result", **route(Transcript, "The transcript.", 404, 409, 507, text=TEXTS))
 async def result(
     request: Request,
     job_id: str,
@@ -128,7 +132,7 @@ async def result(
     return response_of(bodies[wanted], wanted)
 
 
-@router.post("/{job_id}/cancel", **JOB)
+@router.post("/{job_id}/cancel", **route(JobObject, "The job.", 404, 507))
 async def cancel(request: Request, job_id: str) -> dict[str, Any]:
     """End a job; one that is over stays as it is."""
     server: Server = request.app.state.server
@@ -138,7 +142,7 @@ async def cancel(request: Request, job_id: str) -> dict[str, Any]:
     return (await _found(request, job_id)).to_dict()
 
 
-@router.delete("/{job_id}", **JOB_DELETED)
+@router.delete("/{job_id}", **route(DeletedJob, "The job was deleted.", 404, 507))
 async def delete(request: Request, job_id: str) -> dict[str, Any]:
     """Remove a job, its recording and its result."""
     server: Server = request.app.state.server

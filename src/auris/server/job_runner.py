@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from auris.audio.isolation import DecoderPool
 from auris.errors import AurisError, EngineError
 from auris.recognition.fingerprint import fingerprint, option_values
-from auris.server.calls import DIARIZED, Call, ClientDisconnected
+from auris.server.calls import Call, ClientDisconnected
 from auris.server.engine_queue import Priority
 from auris.server.errors import ApiError, as_api_error, is_full_disk
 from auris.server.job_record import Job
@@ -201,7 +201,7 @@ class Workers:
             return ApiError(500, "The program failed.", code="engine_failed")
 
     def _transcribed(self, job: Job, run: _JobRun, served: ServedModel) -> Transcript:
-        apart = job.asked.response_format == DIARIZED
+        apart = job.asked.diarized
         with self._store.recording(job.id) as file, ExitStack() as files:
             recording = measured(
                 *(file, self._settings, apart, self._decoders, files, run.cancelled)

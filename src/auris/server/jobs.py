@@ -142,7 +142,7 @@ class JobStore:
                 database.execute(
                     "INSERT INTO jobs (id, owner, created, status, asked, model) "
                     "VALUES (?, ?, ?, 'queued', ?, ?)",
-                    (name, owner, time.time(), json.dumps(asked.to_dict()), model),
+                    (name, owner, time.time(), asked.model_dump_json(), model),
                 )
         except BaseException:
             place.unlink(missing_ok=True)

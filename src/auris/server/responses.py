@@ -1,7 +1,7 @@
 """Transcripts in the shapes of the API.
 
 The shapes are those of the types in the `openai` package (`openai.types.audio`); docs/server.md
-names the version. What Auris has no number for is said there, too.
+names the version, and says what is additional.
 """
 
 from __future__ import annotations
@@ -9,14 +9,27 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
+
+from starlette.responses import JSONResponse, Response
 
 from auris.config import FRAME_SECONDS, QwenAsrConfig, audio_tokens
 from auris.output.formats import to_srt, to_text, to_vtt
 from auris.output.subtitles import CueStyle
 from auris.recognition.recognizer import Recognizer
+from auris.server.schema import (
+    DiarizedSegment,
+    DiarizedTranscript,
+    DurationUsage,
+    JsonTranscript,
+    LanguageCode,
+    TokenLogprob,
+    TokenUsage,
+    VerboseSegment,
+    VerboseTranscript,
+    VerboseWord,
+)
 from auris.server.transcription_request import TranscriptionRequest
 from auris.text.languages import LANGUAGES
 from auris.text.reply import text_places
@@ -24,14 +37,11 @@ from auris.text.words import join_texts
 from auris.types import Segment, Transcript
 
 __all__ = [
-    "CONTENT_TYPES",
-    "Deltas",
+    "TranscriptEvents",
     "answer",
     "answers",
-    "diarized_segment",
-    "done_event",
-    "formats_event",
     "language_codes",
+    "response_of",
     "segment_with_words",
     "text_logprobs",
     "tokens_used",
@@ -39,139 +49,147 @@ __all__ = [
 
 CODES = {name: code for code, name in LANGUAGES.items()}
 
-CONTENT_TYPES = {
-    "text": "text/plain; charset=utf-8",
-    "srt": "application/x-subrip; charset=utf-8",
-    "vtt": "text/vtt; charset=utf-8",
+TEXTS = {
+    "text": (to_text, "text/plain; charset=utf-8"),
+    "srt": (to_srt, "application/x-subrip; charset=utf-8"),
+    "vtt": (to_vtt, "text/vtt; charset=utf-8"),
 }
-"""Of the formats that are no JSON."""
+"""Writers and content types of the formats that are not JSON."""
 
-PLAIN_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
-"""Formats that any transcript can be written in."""
+COMMON_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+"""Formats in which any transcript can be written."""
 
-TEXTS = {"text": to_text, "srt": to_srt, "vtt": to_vtt}
+Body = JsonTranscript | VerboseTranscript | DiarizedTranscript | str
 
 
-def answer(
-    transcript: Transcript, asked: TranscriptionRequest, recognizer: Recognizer
-) -> dict[str, Any] | str:
-    """The body of a response: JSON values, or text for the formats in `CONTENT_TYPES`."""
-    form = asked.response_format
+def answer(transcript: Transcript, request: TranscriptionRequest, recognizer: Recognizer) -> Body:
+    """The body of a response."""
+    form = request.response_format
     if form in TEXTS:
-        return TEXTS[form](transcript, "", CueStyle())
+        return TEXTS[form][0](transcript, "", CueStyle())
     if form == "verbose_json":
-        return _verbose(transcript, asked)
+        return _verbose(transcript, request)
+    usage = tokens_used(transcript.segments, request, recognizer) or _duration(transcript)
     if form == "diarized_json":
-        return _diarized(transcript, asked, recognizer)
-    return _plain(transcript, asked, recognizer)
-
-
-def answers(
-    transcript: Transcript, asked: TranscriptionRequest, recognizer: Recognizer
-) -> dict[str, Any]:
-    """The bodies of responses in the format that was asked for and in all that need no more."""
-    return {
-        form: answer(transcript, replace(asked, response_format=form), recognizer)
-        for form in dict.fromkeys((asked.response_format, *PLAIN_FORMATS))
+        texts = [segment for segment in transcript.segments if segment.text]
+        return {
+            "task": "transcribe",
+            "duration": round(transcript.seconds, 3),
+            "text": transcript.text,
+            "segments": [
+                _diarized_segment(number, segment) for number, segment in enumerate(texts)
+            ],
+            "usage": usage,
+        }
+    content: JsonTranscript = {
+        "text": transcript.text,
+        "languages": _languages(transcript),
+        "usage": usage,
     }
-
-
-def _plain(
-    transcript: Transcript, asked: TranscriptionRequest, recognizer: Recognizer
-) -> dict[str, Any]:
-    content: dict[str, Any] = {"text": transcript.text, "languages": _languages(transcript)}
-    if asked.logprobs:
+    if request.include:
         content["logprobs"] = text_logprobs(transcript.segments, recognizer)
-    content["usage"] = _usage(transcript, asked, recognizer)
     return content
 
 
-def _languages(transcript: Transcript) -> list[dict[str, str]]:
+def answers(
+    transcript: Transcript,
+    request: TranscriptionRequest,
+    recognizer: Recognizer,
+    formats: Iterable[str] = (),
+) -> dict[str, Any]:
+    """The bodies of responses in some formats, or in that of the request and all common ones."""
+    formats = formats or dict.fromkeys((request.response_format, *COMMON_FORMATS))
+    return {
+        form: answer(transcript, request.model_copy(update={"response_format": form}), recognizer)
+        for form in formats
+    }
+
+
+def response_of(body: Body, response_format: str) -> Response:
+    """The response with a body in some format."""
+    if isinstance(body, str):
+        return Response(body, media_type=TEXTS[response_format][1])
+    return JSONResponse(body)
+
+
+def _languages(transcript: Transcript) -> list[LanguageCode]:
     return language_codes((transcript.language or "").split(","))
 
 
-def language_codes(names: Iterable[str]) -> list[dict[str, str]]:
-    """Languages by their codes, from their English names."""
-    return [{"code": CODES.get(name, name.lower())} for name in names if name]
+def language_codes(names: Iterable[str]) -> list[LanguageCode]:
+    """Languages by their names, as the API shows them."""
+    return [{"code": CODES[name]} for name in names if name in CODES]
 
 
-def _usage(
-    transcript: Transcript, asked: TranscriptionRequest, recognizer: Recognizer
-) -> dict[str, Any]:
-    used = tokens_used(transcript.segments, asked, recognizer)
-    return used or _duration(transcript)
-
-
-def _duration(transcript: Transcript) -> dict[str, Any]:
+def _duration(transcript: Transcript) -> DurationUsage:
     return {"type": "duration", "seconds": math.ceil(transcript.seconds)}
 
 
 def tokens_used(
-    segments: Sequence[Segment], asked: TranscriptionRequest, recognizer: Recognizer
-) -> dict[str, Any] | None:
-    """Tokens of audio, prompt and text; None for a model that does not count in tokens.
+    segments: Sequence[Segment], request: TranscriptionRequest, recognizer: Recognizer
+) -> TokenUsage | None:
+    """Tokens of audio, context and text; None for a model without a decoder.
 
-    Every piece of a recording hears the caller's prompt.
+    The context is in the prompt of every chunk.
     """
     if not isinstance(recognizer.config, QwenAsrConfig):
         return None
     # Silence that was left out went through no model.
     recognized = [segment for segment in segments if segment.skipped == 0]
-    heard = sum(audio_tokens(round((s.end - s.start) / FRAME_SECONDS)) for s in recognized)
-    told = len(recognized) * len(recognizer.tokenizer.encode(asked.context))
-    written = sum(len(segment.tokens) for segment in segments)
+    audio = sum(audio_tokens(round((s.end - s.start) / FRAME_SECONDS)) for s in recognized)
+    context = len(recognized) * len(recognizer.tokenizer.encode(request.context))
+    output = sum(len(segment.tokens) for segment in segments)
     return {
         "type": "tokens",
-        "input_tokens": heard + told,
-        "input_token_details": {"audio_tokens": heard, "text_tokens": told},
-        "output_tokens": written,
-        "total_tokens": heard + told + written,
+        "input_tokens": audio + context,
+        "input_token_details": {"audio_tokens": audio, "text_tokens": context},
+        "output_tokens": output,
+        "total_tokens": audio + context + output,
     }
 
 
-def text_logprobs(segments: Iterable[Segment], recognizer: Recognizer) -> list[dict[str, Any]]:
+def text_logprobs(segments: Iterable[Segment], recognizer: Recognizer) -> list[TokenLogprob]:
     """Log-probabilities of the texts' tokens."""
     return [entry for segment in segments for entry in _token_logprobs(segment, recognizer)]
 
 
-def _token_logprobs(segment: Segment, recognizer: Recognizer) -> Iterator[dict[str, Any]]:
-    """The text's tokens; those that name its language are not among them."""
+def _token_logprobs(segment: Segment, recognizer: Recognizer) -> Iterator[TokenLogprob]:
+    """The tokens of the text, without those that name its language."""
     if not segment.text:
         return
-    places: Sequence[int] = range(len(segment.tokens))
+    indices: Sequence[int] = range(len(segment.tokens))
     if isinstance(recognizer.config, QwenAsrConfig):
-        places = text_places(segment.tokens, recognizer.tokenizer)
-    for place in places:
-        piece = recognizer.tokenizer.piece(segment.tokens[place])
-        raw = piece.encode() if isinstance(piece, str) else piece
-        token = raw.decode("utf-8", "replace")
-        yield {"token": token, "logprob": segment.logprobs[place], "bytes": list(raw)}
+        indices = text_places(segment.tokens, recognizer.tokenizer)
+    for index in indices:
+        token = recognizer.tokenizer.piece(segment.tokens[index])
+        raw = token.encode() if isinstance(token, str) else token
+        text = raw.decode("utf-8", "replace")
+        yield {"token": text, "logprob": segment.logprobs[index], "bytes": list(raw)}
 
 
-def _verbose(transcript: Transcript, asked: TranscriptionRequest) -> dict[str, Any]:
-    content: dict[str, Any] = {
+def _verbose(transcript: Transcript, request: TranscriptionRequest) -> VerboseTranscript:
+    content: VerboseTranscript = {
         "task": "transcribe",
         "language": (transcript.language or "").lower(),
         "duration": round(transcript.seconds, 3),
         "text": transcript.text,
         "usage": _duration(transcript),
     }
-    if asked.segments:
+    if request.segments:
         content["segments"] = [
-            _segment(number, segment, asked.temperature)
-            for number, segment in enumerate(transcript.segments)
+            _segment(number, segment, request) for number, segment in enumerate(transcript.segments)
         ]
-    if asked.words:
+    if request.words:
         content["words"] = [word for segment in transcript.segments for word in _words(segment)]
     return content
 
 
-def _words(segment: Segment) -> list[dict[str, Any]]:
-    """The words of a segment; those that could not be placed share the time between neighbours."""
-    shown: list[dict[str, Any]] = []
+def _words(segment: Segment) -> list[VerboseWord]:
+    """The words of a segment; those without times share the time between their neighbours."""
+    shown: list[VerboseWord] = []
     before = segment.start
-    placed = groupby(segment.words or (), lambda w: w.start is not None and w.end is not None)
-    runs = [(known, list(words)) for known, words in placed]
+    timed = groupby(segment.words or (), lambda w: w.start is not None and w.end is not None)
+    runs = [(known, list(words)) for known, words in timed]
     following_runs = [*runs[1:], None] if runs else []
     for (known, words), after in zip(runs, following_runs, strict=True):
         if known:
@@ -180,15 +198,18 @@ def _words(segment: Segment) -> list[dict[str, Any]]:
             continue
         following = segment.end if after is None else after[1][0].start or before
         step = max(0.0, following - before) / len(words)
-        times = [before + step * place for place in range(len(words) + 1)]
+        times = [before + step * index for index in range(len(words) + 1)]
         shown += map(_word, (word.text for word in words), times, times[1:])
     return shown
 
 
-def _segment(number: int, segment: Segment, temperature: float) -> dict[str, Any]:
-    silence = segment.no_speech_probability
-    if silence is None:
-        silence = float(segment.no_speech)
+def _word(text: str, start: float, end: float) -> VerboseWord:
+    return {"word": text, "start": round(start, 3), "end": round(end, 3)}
+
+
+def _segment(number: int, segment: Segment, request: TranscriptionRequest) -> VerboseSegment:
+    no_speech = segment.no_speech_probability
+    text = segment.text.encode("utf-8", "replace")
     return {
         "id": number,
         "seek": round(segment.start / FRAME_SECONDS),
@@ -196,49 +217,26 @@ def _segment(number: int, segment: Segment, temperature: float) -> dict[str, Any
         "end": round(segment.end, 3),
         "text": segment.text,
         "tokens": list(segment.tokens),
-        "temperature": temperature,
+        "temperature": request.temperature,
         "avg_logprob": round(segment.avg_logprob or 0.0, 6),
-        "compression_ratio": _compression(segment.text),
-        "no_speech_prob": round(silence, 6),
+        "compression_ratio": round(len(text) / len(zlib.compress(text)), 4),
+        "no_speech_prob": round(float(segment.no_speech) if no_speech is None else no_speech, 6),
         "finish_reason": segment.finish_reason,
         "truncated": segment.truncated,
     }
 
 
 def segment_with_words(
-    number: int, segment: Segment, asked: TranscriptionRequest
-) -> dict[str, Any]:
+    number: int, segment: Segment, request: TranscriptionRequest
+) -> VerboseSegment:
     """A segment as in verbose_json, with its words where they were requested."""
-    shown = _segment(number, segment, asked.temperature)
-    if asked.words:
+    shown = _segment(number, segment, request)
+    if request.words:
         shown["words"] = _words(segment)
     return shown
 
 
-def _compression(text: str) -> float:
-    raw = text.encode("utf-8", "replace")
-    return round(len(raw) / len(zlib.compress(raw)), 4)
-
-
-def _word(text: str, start: float, end: float) -> dict[str, Any]:
-    return {"word": text, "start": round(start, 3), "end": round(end, 3)}
-
-
-def _diarized(
-    transcript: Transcript, asked: TranscriptionRequest, recognizer: Recognizer
-) -> dict[str, Any]:
-    said = [segment for segment in transcript.segments if segment.text]
-    return {
-        "task": "transcribe",
-        "duration": round(transcript.seconds, 3),
-        "text": transcript.text,
-        "segments": [diarized_segment(number, segment) for number, segment in enumerate(said)],
-        "usage": _usage(transcript, asked, recognizer),
-    }
-
-
-def diarized_segment(number: int, segment: Segment) -> dict[str, Any]:
-    """A segment with its speaker, in an answer and as an event alike."""
+def _diarized_segment(number: int, segment: Segment) -> DiarizedSegment:
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{number:03}",
@@ -249,73 +247,55 @@ def diarized_segment(number: int, segment: Segment) -> dict[str, Any]:
     }
 
 
-class Deltas:
-    """The events of a text that arrives piece by piece.
+class TranscriptEvents:
+    """The events of a transcript that arrives segment by segment.
 
     Args:
-        asked: the request.
-        recognizer: whose tokens they are.
+        request: the fields of the request.
+        recognizer: the model of the transcript.
     """
 
-    def __init__(self, asked: TranscriptionRequest, recognizer: Recognizer) -> None:
-        self._asked = asked
+    def __init__(self, request: TranscriptionRequest, recognizer: Recognizer) -> None:
+        self._request = request
         self._recognizer = recognizer
         self._text = ""
         self._segments = 0
 
-    def take(self, segment: Segment) -> list[dict[str, Any]]:
-        """The events of one more piece: of a piece without text only what tells of time."""
-        before = self._text
-        self._text = join_texts([before, segment.text])
-        events = [] if self._text == before else self._said(before, segment)
-        if self._asked.response_format == "verbose_json":
-            events.append(self._timed(segment))
-        return events
+    def of_segment(self, segment: Segment) -> Iterator[dict[str, Any]]:
+        """The events of the next segment; without text it has none but that of its times."""
+        before, self._text = self._text, join_texts([self._text, segment.text])
+        form = self._request.response_format
+        if self._text != before:
+            event = {"type": "transcript.text.delta", "delta": self._text[len(before) :]}
+            event |= self._logprobs([segment])
+            if form == "diarized_json":
+                diarized = _diarized_segment(self._segments, segment)
+                yield {**event, "segment_id": diarized["id"]}
+                yield {**diarized}
+                self._segments += 1
+            else:
+                yield event
+        if form == "verbose_json":
+            shown = segment_with_words(self._segments, segment, self._request)
+            yield {"type": "auris.transcript.segment", "segment": shown}
+            self._segments += 1
 
-    def _said(self, before: str, segment: Segment) -> list[dict[str, Any]]:
-        event: dict[str, Any] = {
-            "type": "transcript.text.delta",
-            "delta": self._text[len(before) :],
+    def at_end(self, transcript: Transcript) -> Iterator[dict[str, Any]]:
+        """The events after the last segment."""
+        request, recognizer = self._request, self._recognizer
+        if request.formats:
+            formats = answers(transcript, request, recognizer, request.formats)
+            yield {"type": "auris.transcript.formats", "formats": formats}
+        done = {
+            "type": "transcript.text.done",
+            "text": transcript.text,
+            "languages": _languages(transcript),
+            **self._logprobs(transcript.segments),
         }
-        if self._asked.logprobs:
-            event["logprobs"] = text_logprobs([segment], self._recognizer)
-        if self._asked.response_format != "diarized_json":
-            return [event]
-        whole = diarized_segment(self._segments, segment)
-        event["segment_id"] = whole["id"]
-        self._segments += 1
-        return [event, whole]
+        usage = tokens_used(transcript.segments, request, recognizer)
+        yield done if usage is None else {**done, "usage": usage}
 
-    def _timed(self, segment: Segment) -> dict[str, Any]:
-        """A segment as in verbose_json, with its words: an event of our own."""
-        shown = segment_with_words(self._segments, segment, self._asked)
-        self._segments += 1
-        return {"type": "auris.transcript.segment", "segment": shown}
-
-
-def formats_event(
-    transcript: Transcript, asked: TranscriptionRequest, recognizer: Recognizer
-) -> dict[str, Any]:
-    """The transcript in further formats: an event of our own."""
-    formats = {
-        name: answer(transcript, replace(asked, response_format=name), recognizer)
-        for name in asked.formats
-    }
-    return {"type": "auris.transcript.formats", "formats": formats}
-
-
-def done_event(
-    transcript: Transcript, asked: TranscriptionRequest, recognizer: Recognizer
-) -> dict[str, Any]:
-    """The last event of a text."""
-    content: dict[str, Any] = {
-        "type": "transcript.text.done",
-        "text": transcript.text,
-        "languages": _languages(transcript),
-    }
-    if asked.logprobs:
-        content["logprobs"] = text_logprobs(transcript.segments, recognizer)
-    used = tokens_used(transcript.segments, asked, recognizer)
-    if used is not None:
-        content["usage"] = used
-    return content
+    def _logprobs(self, segments: Iterable[Segment]) -> dict[str, Any]:
+        if not self._request.include:
+            return {}
+        return {"logprobs": text_logprobs(segments, self._recognizer)}

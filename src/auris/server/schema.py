@@ -1,275 +1,241 @@
-"""The API as OpenAPI describes it: what routes take and give."""
+"""What the routes answer, and how OpenAPI describes them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 from fastapi import Security
 from fastapi.security import HTTPBearer
-
-from auris.server.transcription_request import ALSO, FORMATS
+from pydantic import BaseModel
+from typing_extensions import NotRequired, TypedDict
 
 __all__ = [
-    "HEALTH",
-    "JOB",
-    "JOB_DELETED",
-    "JOB_LIST",
-    "JOB_RESULT",
-    "JOB_SEGMENTS",
     "KEY",
-    "METRICS",
-    "MODEL",
-    "MODELS",
-    "NEW_JOB",
-    "TRANSCRIPTION",
-    "TRANSLATION",
+    "RECORDING_ERRORS",
+    "TEXTS",
+    "DeletedJob",
+    "DiarizedSegment",
+    "DiarizedTranscript",
+    "DurationUsage",
+    "JobObject",
+    "JsonTranscript",
+    "LanguageCode",
+    "ModelCapabilities",
+    "ModelObject",
+    "ObjectList",
+    "TokenLogprob",
+    "TokenUsage",
+    "Transcript",
+    "VerboseSegment",
+    "VerboseTranscript",
+    "VerboseWord",
+    "form",
+    "route",
 ]
+
+T = TypeVar("T")
+
+LanguageCode = dict[Literal["code"], str]
 
 KEY = Security(HTTPBearer(auto_error=False, description="A key of the server, where it has some."))
 
-Schema = dict[str, Any]
 
-STRING: Schema = {"type": "string"}
-NUMBER: Schema = {"type": "number"}
-COUNT: Schema = {"type": "integer", "minimum": 0}
-MAYBE: Schema = {"type": ["string", "null"]}
+class ErrorObject(TypedDict):
+    """What is wrong, and with which parameter."""
 
-
-def _object(required: dict[str, Schema], **optional: Schema) -> Schema:
-    return {
-        "type": "object",
-        "properties": {**required, **optional},
-        "required": list(required),
-    }
+    message: str
+    type: str
+    param: str | None
+    code: str | None
 
 
-def _list(of: Schema) -> Schema:
-    return {"type": "array", "items": of}
+class TokenUsage(TypedDict):
+    """What a request counts, in tokens."""
+
+    type: Literal["tokens"]
+    input_tokens: int
+    input_token_details: dict[Literal["audio_tokens", "text_tokens"], int]
+    output_tokens: int
+    total_tokens: int
 
 
-def _of(kind: str, schema: Schema, description: str) -> Schema:
-    return {"description": description, "content": {kind: {"schema": schema}}}
+class DurationUsage(TypedDict):
+    """What a request counts, in seconds."""
+
+    type: Literal["duration"]
+    seconds: float
 
 
-ERROR = _object(
-    {"error": _object({"message": STRING, "type": STRING, "param": MAYBE, "code": MAYBE})}
-)
+class TokenLogprob(TypedDict):
+    """The log-probability of a token."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
 
 
-def _refusals(*statuses: int) -> dict[int | str, Schema]:
-    told = {
-        400: "The request is wrong, or asks for what cannot be done.",
-        401: "The key is missing or wrong.",
-        403: "Without keys, only this machine is answered.",
-        404: "There is no such thing.",
-        405: "The method is another.",
-        408: "The request did not come to its end.",
-        409: "There is no result, or none yet.",
-        413: "The request or the recording is too large.",
-        429: "There is no room now; Retry-After says when to ask again.",
-        499: "The caller has left.",
-        503: "The engine is stopping, or out of memory.",
-        507: "The server's disk is full.",
-    }
-    return {
-        status: _of("application/json", ERROR, told[status])
-        for status in sorted({400, 401, 403, 405, *statuses})
-    }
+class JsonTranscript(TypedDict):
+    """A transcript as json."""
+
+    text: str
+    languages: list[LanguageCode]
+    logprobs: NotRequired[list[TokenLogprob]]
+    usage: TokenUsage | DurationUsage
 
 
-def _route(
-    schema: Schema,
-    description: str,
-    *refusals: int,
-    status: int = 200,
-    kind: str = "application/json",
+class VerboseWord(TypedDict):
+    """A word with its times in seconds."""
+
+    word: str
+    start: float
+    end: float
+
+
+class VerboseSegment(TypedDict):
+    """A segment of verbose_json; in jobs and events it has its words."""
+
+    id: int
+    seek: int
+    start: float
+    end: float
+    text: str
+    tokens: list[int]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+    finish_reason: Literal["stop", "length", "loop", "cancelled"]
+    truncated: bool
+    words: NotRequired[list[VerboseWord]]
+
+
+class VerboseTranscript(TypedDict):
+    """A transcript as verbose_json."""
+
+    task: Literal["transcribe"]
+    language: str
+    duration: float
+    text: str
+    usage: DurationUsage
+    segments: NotRequired[list[VerboseSegment]]
+    words: NotRequired[list[VerboseWord]]
+
+
+class DiarizedSegment(TypedDict):
+    """A segment with its speaker."""
+
+    type: Literal["transcript.text.segment"]
+    id: str
+    start: float
+    end: float
+    text: str
+    speaker: str
+
+
+class DiarizedTranscript(TypedDict):
+    """A transcript as diarized_json."""
+
+    task: Literal["transcribe"]
+    duration: float
+    text: str
+    segments: list[DiarizedSegment]
+    usage: TokenUsage | DurationUsage
+
+
+class JobObject(TypedDict):
+    """A job."""
+
+    id: str
+    object: Literal["transcription.job"]
+    created_at: int
+    finished_at: int | None
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    model: str
+    response_format: str
+    progress: dict[Literal["seconds_done", "seconds_total"], float | None]
+    error: ErrorObject | None
+
+
+class DeletedJob(TypedDict):
+    """A job that was deleted."""
+
+    id: str
+    object: Literal["transcription.job.deleted"]
+    deleted: Literal[True]
+
+
+class ModelCapabilities(TypedDict):
+    """What requests to a model may contain."""
+
+    languages: list[str]
+    prompt: bool
+    words: bool
+
+
+class ModelObject(TypedDict):
+    """A model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    capabilities: ModelCapabilities
+
+
+class ObjectList(TypedDict, Generic[T]):
+    """A list as the API shows it."""
+
+    object: Literal["list"]
+    data: list[T]
+
+
+Transcript = JsonTranscript | VerboseTranscript | DiarizedTranscript
+TEXTS = ("text/plain", "application/x-subrip", "text/vtt")
+
+ERRORS = {
+    400: "The request is wrong, or asks for something that is not supported.",
+    401: "The key is missing or wrong.",
+    403: "Without keys, only requests from this machine are answered.",
+    404: "It does not exist.",
+    405: "The method is wrong.",
+    408: "The request did not arrive completely.",
+    409: "There is no result, or none yet.",
+    413: "The request or the recording is too large.",
+    429: "There is no room now; Retry-After says when to try again.",
+    499: "The client has disconnected.",
+    503: "The engine is stopping, or out of memory.",
+    507: "The server's disk is full.",
+}
+RECORDING_ERRORS = (404, 408, 413, 429, 499, 503, 507)
+"""Errors of the routes that take a recording."""
+
+
+def route(
+    model: Any, description: str, *errors: int, status: int = 200, text: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Arguments of a route: its responses, and its success's status."""
-    return {
-        "status_code": status,
-        "response_model": None,
-        "responses": {status: _of(kind, schema, description), **_refusals(*refusals)},
+    """Arguments of a route.
+
+    Args:
+        model: type of its JSON answer.
+        description: of the answer.
+        errors: statuses besides those of all routes.
+        status: of the answer.
+        text: content types of other answers, all of them text.
+    """
+    content = {kind: {"schema": {"type": "string"}} for kind in text}
+    responses: dict[int | str, dict[str, Any]] = {
+        code: {"model": dict[Literal["error"], ErrorObject], "description": ERRORS[code]}
+        for code in sorted({400, 401, 403, 405, *errors})
     }
+    responses[status] = {"model": model, "description": description, "content": content}
+    return {"status_code": status, "response_model": None, "responses": responses}
 
 
-DETAILS = _object({"audio_tokens": COUNT, "text_tokens": COUNT})
-TOKENS = _object(
-    {
-        "type": {"const": "tokens"},
-        "input_tokens": COUNT,
-        "output_tokens": COUNT,
-        "total_tokens": COUNT,
-    },
-    input_token_details=DETAILS,
-)
-DURATION = _object({"type": {"const": "duration"}, "seconds": NUMBER})
-USAGE: Schema = {"oneOf": [TOKENS, DURATION]}
-LOGPROB = _object({"token": STRING, "logprob": NUMBER, "bytes": _list(COUNT)})
-
-JSON_ANSWER = _object(
-    {"text": STRING, "languages": _list(_object({"code": STRING})), "usage": USAGE},
-    logprobs=_list(LOGPROB),
-)
-VERBOSE_SEGMENT = _object(
-    {
-        "id": COUNT,
-        "seek": COUNT,
-        "start": NUMBER,
-        "end": NUMBER,
-        "text": STRING,
-        "tokens": _list(COUNT),
-        "temperature": NUMBER,
-        "avg_logprob": NUMBER,
-        "compression_ratio": NUMBER,
-        "no_speech_prob": NUMBER,
-        "finish_reason": {"type": "string", "enum": ["stop", "length", "loop", "cancelled"]},
-        "truncated": {"type": "boolean"},
-    }
-)
-WORD = _object({"word": STRING, "start": NUMBER, "end": NUMBER})
-VERBOSE = _object(
-    {
-        "task": {"const": "transcribe"},
-        "language": STRING,
-        "duration": NUMBER,
-        "text": STRING,
-        "usage": DURATION,
-    },
-    segments=_list(VERBOSE_SEGMENT),
-    words=_list(WORD),
-)
-DIARIZED = _object(
-    {
-        "task": {"const": "transcribe"},
-        "duration": NUMBER,
-        "text": STRING,
-        "segments": _list(
-            _object(
-                {
-                    "type": {"const": "transcript.text.segment"},
-                    "id": STRING,
-                    "start": NUMBER,
-                    "end": NUMBER,
-                    "text": STRING,
-                    "speaker": STRING,
-                }
-            )
-        ),
-        "usage": USAGE,
-    }
-)
-
-FIELDS: dict[str, Schema] = {
-    "file": {"type": "string", "format": "binary", "description": "The recording, of any kind."},
-    "url": {"type": "string", "description": "Where it is, where the server fetches addresses."},
-    "model": {"type": "string", "description": "One of /v1/models."},
-    "language": {"type": "string", "description": "Code or English name of the one to force."},
-    "languages[]": _list(STRING),
-    "prompt": {"type": "string", "description": "Words and names to expect."},
-    "keywords[]": _list(STRING),
-    "response_format": {"type": "string", "enum": list(FORMATS), "default": "json"},
-    "temperature": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
-    "timestamp_granularities[]": _list({"type": "string", "enum": ["word", "segment"]}),
-    "include[]": _list({"type": "string", "enum": ["logprobs"]}),
-    "chunking_strategy": {"type": "string", "enum": ["auto"]},
-    "known_speaker_names[]": {**_list(STRING), "maxItems": 4},
-    "stream": {"type": "boolean", "default": False},
-    "formats[]": _list({"type": "string", "enum": list(ALSO)}),
-}
-
-
-def _form(*left_out: str) -> dict[str, Any]:
-    fields = {name: schema for name, schema in FIELDS.items() if name not in left_out}
-    form = {"type": "object", "properties": fields, "required": ["model"]}
-    content = {"multipart/form-data": {"schema": form}}
+def form(model: type[BaseModel], *without: str) -> dict[str, Any]:
+    """The argument of a route that takes a form with the fields of a model and a recording."""
+    schema = model.model_json_schema()
+    file = {"type": "string", "format": "binary", "description": "The recording, of any kind."}
+    fields = {"file": file, **schema["properties"]}
+    schema["properties"] = {name: fields[name] for name in fields if name not in without}
+    content = {"multipart/form-data": {"schema": schema}}
     return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
-
-
-def _answers(events: bool) -> Schema:
-    kinds: dict[str, Schema] = {"application/json": {"oneOf": [JSON_ANSWER, VERBOSE, DIARIZED]}}
-    kinds |= dict.fromkeys(("text/plain", "application/x-subrip", "text/vtt"), STRING)
-    if events:
-        kinds["text/event-stream"] = STRING
-    content = {kind: {"schema": schema} for kind, schema in kinds.items()}
-    return {"description": "The transcript.", "content": content}
-
-
-JOB_SHOWN = _object(
-    {
-        "id": STRING,
-        "object": {"const": "transcription.job"},
-        "created_at": COUNT,
-        "finished_at": {"type": ["integer", "null"]},
-        "status": {
-            "type": "string",
-            "enum": ["queued", "running", "succeeded", "failed", "cancelled"],
-        },
-        "model": STRING,
-        "response_format": STRING,
-        "progress": _object(
-            {"seconds_done": NUMBER, "seconds_total": {"type": ["number", "null"]}}
-        ),
-        "error": {"type": ["object", "null"]},
-    }
-)
-MODEL_SHOWN = _object(
-    {"id": STRING, "object": {"const": "model"}, "created": COUNT, "owned_by": STRING},
-    capabilities=_object(
-        {"languages": _list(STRING), "prompt": {"type": "boolean"}, "words": {"type": "boolean"}}
-    ),
-)
-
-WORK = (404, 408, 413, 429, 499, 503, 507)
-"""Refusals of what takes a recording."""
-
-TRANSCRIPTION: dict[str, Any] = {
-    "response_model": None,
-    "responses": {200: _answers(events=True), **_refusals(*WORK)},
-    **_form(),
-}
-TRANSLATION: dict[str, Any] = {
-    "response_model": None,
-    "responses": {200: _answers(events=False), **_refusals(*WORK)},
-    **_form(*(set(FIELDS) - {"file", "url", "model", "prompt", "response_format", "temperature"})),
-}
-NEW_JOB = {
-    **_route(JOB_SHOWN, "The job was accepted.", *WORK, status=202),
-    **_form("stream", "formats[]"),
-}
-JOB = _route(JOB_SHOWN, "The job.", 404, 507)
-JOB_LIST = _route(
-    _object({"object": {"const": "list"}, "data": _list(JOB_SHOWN)}),
-    "The jobs of this key.",
-    404,
-    507,
-)
-JOB_SEGMENTS = _route(
-    _object(
-        {
-            "object": {"const": "list"},
-            "data": _list(
-                {
-                    **VERBOSE_SEGMENT,
-                    "properties": {**VERBOSE_SEGMENT["properties"], "words": _list(WORD)},
-                }
-            ),
-        }
-    ),
-    "The segments that are done.",
-    404,
-    507,
-)
-JOB_RESULT: dict[str, Any] = {
-    "response_model": None,
-    "responses": {200: _answers(events=False), **_refusals(404, 409, 507)},
-}
-JOB_DELETED = _route(
-    _object({"id": STRING, "object": STRING, "deleted": {"const": True}}),
-    "The job is gone.",
-    404,
-    507,
-)
-MODELS = _route(_object({"object": {"const": "list"}, "data": _list(MODEL_SHOWN)}), "The models.")
-MODEL = _route(MODEL_SHOWN, "The model.", 404)
-HEALTH = _route(_object({"status": STRING}), "It works.", 503)
-METRICS = _route(STRING, "Counters.", 507, kind="text/plain")

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from auris.audio.isolation import DecoderPool
 from auris.server.admission import Gate
@@ -18,6 +18,7 @@ from auris.server.jobs import JobStore
 from auris.server.metrics import Metrics
 from auris.server.model_registry import ModelRegistry
 from auris.server.pools import Pools
+from auris.server.schema import ModelCapabilities
 from auris.server.settings import Settings, default_state_dir
 from auris.server.upload import SpoolBudget
 
@@ -53,7 +54,7 @@ class Server:
         self.spool = SpoolBudget(max(settings.most_spooled_bytes, settings.most_upload_bytes))
         self.jobs = Workers(store, serving, settings, self.decoders)
         self.realtime_sessions = 0
-        self.capabilities: dict[str, dict[str, Any]] = {}  # By the name of the model.
+        self.capabilities: dict[str, ModelCapabilities] = {}  # By the name of the model.
         self.gate = Gate(settings.most_seconds_in_flight, self._speed)
         self.pools = Pools()
 

@@ -1,25 +1,27 @@
-"""What is served, and how it is doing."""
+"""The served models, and the state of the server."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from auris.server.capabilities import capabilities
+from auris.server.calls import capabilities
 from auris.server.metrics import CONTENT_TYPE_LATEST
 from auris.server.model_registry import ServedModel
-from auris.server.schema import HEALTH, KEY, METRICS, MODEL, MODELS
+from auris.server.schema import KEY, ModelObject, ObjectList, route
 from auris.server.state import Server
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["status"])
 
+Health = dict[Literal["status"], Literal["ok", "failing"]]
 
-def _model(server: Server, name: str, served: ServedModel) -> dict[str, Any]:
+
+def _model(server: Server, name: str, served: ServedModel) -> ModelObject:
     if served.name not in server.capabilities:
         server.capabilities[served.name] = capabilities(served)
     return {
@@ -31,33 +33,41 @@ def _model(server: Server, name: str, served: ServedModel) -> dict[str, Any]:
     }
 
 
-@router.get("/v1/models", dependencies=[KEY], **MODELS)
-async def models(request: Request) -> dict[str, Any]:
-    """The models that can be asked for."""
+@router.head("/v1/models", dependencies=[KEY], include_in_schema=False)
+@router.get("/v1/models", dependencies=[KEY], **route(ObjectList[ModelObject], "The models."))
+async def models(request: Request) -> ObjectList[ModelObject]:
+    """All models."""
     server: Server = request.app.state.server
     names = list(server.serving.names())
-    # The first question may load what a model keeps beside its weights.
+    # The first request may load files that lie next to the weights.
     data = await server.look(lambda: [_model(server, name, served) for name, served in names])
     return {"object": "list", "data": data}
 
 
-@router.get("/v1/models/{model:path}", dependencies=[KEY], **MODEL)
-async def model(request: Request, model: str) -> dict[str, Any]:
-    """One of them."""
+@router.get("/v1/models/{model:path}", dependencies=[KEY], **route(ModelObject, "The model.", 404))
+async def model(request: Request, model: str) -> ModelObject:
+    """One model."""
     server: Server = request.app.state.server
     served = server.serving.pick(model)
     return await server.look(lambda: _model(server, model, served))
 
 
-@router.get("/health", **HEALTH)
+@router.head("/health", include_in_schema=False)
+@router.get("/health", **route(Health, "It works.", 503))
 async def health(request: Request) -> Response:
     """Whether the engines run; needs no key."""
     server: Server = request.app.state.server
-    well = all(model.engine.running for model in server.serving)
-    return JSONResponse({"status": "ok" if well else "failing"}, 200 if well else 503)
+    running = all(model.engine.running for model in server.serving)
+    return JSONResponse({"status": "ok" if running else "failing"}, 200 if running else 503)
 
 
-@router.get("/metrics", dependencies=[KEY], **METRICS)
+@router.head("/metrics", dependencies=[KEY], include_in_schema=False)
+@router.get(
+    "/metrics",
+    dependencies=[KEY],
+    response_class=PlainTextResponse,
+    **route(str, "Counters.", 507),
+)
 async def metrics(request: Request) -> Response:
     """Counters and gauges of all processes, for Prometheus."""
     server: Server = request.app.state.server
@@ -67,9 +77,3 @@ async def metrics(request: Request) -> Response:
         return server.metrics.text(server.store.counts())
 
     return Response(await server.look(text), media_type=CONTENT_TYPE_LATEST)
-
-
-# The description of the API does not mention these.
-for path, answer in (("/health", health), ("/metrics", metrics), ("/v1/models", models)):
-    keys = [] if answer is health else [KEY]
-    router.add_api_route(path, answer, methods=["HEAD"], dependencies=keys, include_in_schema=False)

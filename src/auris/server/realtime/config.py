@@ -1,321 +1,261 @@
-"""What a realtime session is set to: both shapes of the session object, read and written."""
+"""The settings of a realtime session, in both shapes of the session object."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
-from auris.errors import LanguageError
-from auris.server.errors import ApiError
-from auris.server.realtime.formats import FORMATS, Format, format_of
-from auris.server.realtime.turns import Detection
-from auris.server.transcription_request import TranscriptionRequest, joined_context
-from auris.text.languages import language_name
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-__all__ = ["LOGPROBS", "PROVISIONAL", "WORDS", "SessionConfig"]
+from auris.server.errors import unsupported_value
+from auris.server.realtime.formats import FORMATS, Format
+from auris.server.transcription_request import TranscriptionRequest, read_language
+
+__all__ = [
+    "LOGPROBS",
+    "OLDER_NAMES",
+    "PROVISIONAL",
+    "WORDS",
+    "OlderSession",
+    "Session",
+    "StrictModel",
+    "TurnDetection",
+]
 
 LOGPROBS = "item.input_audio_transcription.logprobs"
 PROVISIONAL = "auris.provisional"
 WORDS = "auris.words"
 
-INCLUDES = (LOGPROBS, PROVISIONAL, WORDS)
+CHUNK_SECONDS = {"minimal": 2.0, "low": 3.0, "medium": 6.0, "high": 12.0, "xhigh": 30.0}
+"""Target length of the chunks of a stream by the setting `delay`."""
 
-DELAYS = {"minimal": 2.0, "low": 3.0, "medium": 6.0, "high": 12.0, "xhigh": 30.0}
-"""Seconds of the pieces that a stream is cut into."""
-
-NEWER = {
-    "format": "audio.input.format",
-    "transcription": "audio.input.transcription",
-    "turn_detection": "audio.input.turn_detection",
-    "noise_reduction": "audio.input.noise_reduction",
-    "include": "include",
-}
-OLDER = {
+OLDER_NAMES = {
     "format": "input_audio_format",
     "transcription": "input_audio_transcription",
     "turn_detection": "turn_detection",
     "noise_reduction": "input_audio_noise_reduction",
-    "include": "include",
-    "modalities": "modalities",
 }
-"""Where each setting stands in the session object."""
+"""Settings of the audio input, and their names in the older shape."""
 
-RESPONSES = ("create_response", "interrupt_response")
-"""Settings of models that answer."""
+NEWER_FORMATS = {form.older_name: form.name for form in FORMATS}
 
 
-@dataclass(frozen=True)
-class SessionConfig:
-    """The settings of a session.
+class StrictModel(BaseModel):
+    """A JSON object without unknown fields, whose values are of exactly the types of the fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _NullMeansDefault(StrictModel):
+    """An object in which null resets a field."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_null(cls, value: Any, info: ValidationInfo) -> Any:
+        return cls.model_fields[str(info.field_name)].default if value is None else value
+
+
+def _only(accepted: object, reason: str) -> BeforeValidator:
+    """A validator of a field that may be null or have one value, with the same meaning."""
+
+    def check(value: object) -> None:
+        if value is not None and value != accepted:
+            raise unsupported_value(reason)
+
+    return BeforeValidator(check)
+
+
+def _check_language(name: str) -> str | None:
+    read_language(name)
+    return name or None
+
+
+Language = Annotated[str, AfterValidator(_check_language)]
+NoiseReduction = Annotated[None, _only(None, "the audio is recognized as it is")]
+Modalities = Annotated[None, _only(["text"], "this server writes text only")]
+NoResponse = Annotated[None, _only(False, "transcription sessions have no responses")]
+NoOtherDetection = Annotated[None, _only(None, "server_vad does not have this setting")]
+Include = Annotated[
+    list[Literal["item.input_audio_transcription.logprobs", "auris.provisional", "auris.words"]],
+    BeforeValidator(lambda value: [] if value is None else value),
+    AfterValidator(lambda names: list(dict.fromkeys(names))),
+]
+
+
+class AudioFormat(StrictModel):
+    """The format of the audio; it is replaced as a whole."""
+
+    type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
+    rate: int | None = Field(default=None, exclude=True)
+
+    @field_validator("rate")
+    @classmethod
+    def _check_rate(cls, rate: int | None, info: ValidationInfo) -> None:
+        if rate is not None and (info.data.get("type"), rate) != ("audio/pcm", 24_000):
+            raise unsupported_value("audio/pcm has 24000, and the others none")
+
+    @model_serializer
+    def _written(self) -> dict[str, Any]:
+        pcm = self.type == "audio/pcm"
+        return {"type": self.type, "rate": 24_000} if pcm else {"type": self.type}
+
+
+class TranscriptionSettings(_NullMeansDefault):
+    """How turns are transcribed. An update without a model leaves it."""
+
+    model: str = ""
+    language: Language | None = None
+    languages: list[Language] = Field(default=[], exclude=True)
+    prompt: str = ""
+    keywords: list[str] = []
+    delay: Literal["minimal", "low", "medium", "high", "xhigh"] = "low"
+
+    @field_validator("languages")
+    @classmethod
+    def _check_languages(cls, languages: list[str], info: ValidationInfo) -> list[str]:
+        if len(languages) > 1:
+            raise unsupported_value("live text has one language, or the one that the model detects")
+        if languages and info.data.get("language") not in (None, *languages):
+            raise ValueError("it contradicts 'language'")
+        return languages
+
+    @model_validator(mode="after")
+    def _read_languages(self) -> TranscriptionSettings:
+        """A list with one language forces it."""
+        if "languages" in self.model_fields_set:
+            self.language = self.language or next(iter(self.languages), None)
+            self.languages = []
+        return self
+
+
+class TurnDetection(_NullMeansDefault):
+    """How turns are detected.
 
     Attributes:
-        model: a served name.
-        format: of the audio.
-        language: code or English name of the language to force, as it was given.
-        prompt, keywords: words and names to expect.
-        delay: one of `DELAYS`.
-        detection: how turns are found; None where the client commits.
-        include: what is sent besides, of `INCLUDES`.
+        threshold: 0 to 1; with higher ones speech has to be louder.
+        prefix_padding_ms: audio before the first speech that belongs to a turn.
+        silence_duration_ms: silence that ends a turn.
     """
 
-    model: str
-    format: Format = FORMATS[0]
-    language: str | None = None
-    prompt: str = ""
-    keywords: tuple[str, ...] = ()
-    delay: str = "low"
-    detection: Detection | None = Detection()  # noqa: RUF009 - it is frozen
-    include: tuple[str, ...] = ()
+    type: Literal["server_vad"] = "server_vad"
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    prefix_padding_ms: int = Field(default=300, ge=0, le=5000)
+    silence_duration_ms: int = Field(default=500, ge=100, le=10_000)
+    create_response: NoResponse = Field(default=None, exclude=True)
+    interrupt_response: NoResponse = Field(default=None, exclude=True)
+    idle_timeout_ms: NoOtherDetection = Field(default=None, exclude=True)
+    eagerness: NoOtherDetection = Field(default=None, exclude=True)
 
-    @property
-    def piece_seconds(self) -> float:
-        """Target length of the pieces of a stream."""
-        return DELAYS[self.delay]
 
-    @property
-    def asked(self) -> TranscriptionRequest:
-        """The same as a request for a transcript."""
-        return TranscriptionRequest(
-            model=self.model,
-            language=language_name(self.language),
-            context=joined_context(self.prompt, self.keywords),
-            words=WORDS in self.include,
+class AudioInput(StrictModel):
+    """The settings of the audio that a client sends."""
+
+    format: AudioFormat = AudioFormat()
+    transcription: TranscriptionSettings = TranscriptionSettings()
+    noise_reduction: NoiseReduction = None
+    turn_detection: TurnDetection | None = TurnDetection()
+
+
+class AudioSettings(StrictModel):
+    """The settings of audio; a transcription session has no output."""
+
+    input: AudioInput = AudioInput()
+
+
+class Session(StrictModel):
+    """The settings of a session, in the newer shape."""
+
+    type: Literal["transcription"]
+    audio: AudioSettings = AudioSettings()
+    include: Include = []
+
+    @classmethod
+    def of_model(cls, name: str) -> Session:
+        """The default settings, with a served model."""
+        return cls.model_validate(
+            {"type": "transcription", "audio": {"input": {"transcription": {"model": name}}}}
         )
 
-    def updated(self, session: object, newer: bool) -> SessionConfig:
-        """These settings with those of a session object; what it does not have stays.
+    @property
+    def format(self) -> Format:
+        """The format of the audio."""
+        return next(form for form in FORMATS if form.name == self.audio.input.format.type)
 
-        Args:
-            session: the client's object.
-            newer: its shape.
+    @property
+    def chunk_seconds(self) -> float:
+        """Target length of the chunks of a stream."""
+        return CHUNK_SECONDS[self.audio.input.transcription.delay]
 
-        Raises:
-            ApiError: a setting is unknown, wrong, or cannot be honoured; its `param` is the path.
-        """
-        config = self
-        given = _newer_fields(session) if newer else _older_fields(session)
-        for name, (path, value) in given.items():
-            config = replace(config, **READERS[name](config, path, value, newer))
-        return config
+    @property
+    def request(self) -> TranscriptionRequest:
+        """The same as a request for a transcript."""
+        settings = self.audio.input.transcription
+        return TranscriptionRequest(
+            model=settings.model,
+            language=settings.language,
+            prompt=settings.prompt,
+            keywords=tuple(settings.keywords),
+            response_format="verbose_json",
+            timestamp_granularities=("word",) if WORDS in self.include else (),
+        )
+
+    def updated(self, change: Session | OlderSession) -> Session:
+        """These settings with those that a client gave."""
+        return _merged(self, change if isinstance(change, Session) else change.as_newer())
 
     def to_dict(self, newer: bool) -> dict[str, Any]:
         """The settings in one of the shapes."""
-        detection = self.detection and {"type": "server_vad", **vars(self.detection)}
-        transcription = {
-            "model": self.model,
-            "language": self.language,
-            "prompt": self.prompt,
-            "keywords": list(self.keywords),
-            "delay": self.delay,
-        }
-        if not newer:
-            return {
-                "modalities": ["text"],
-                "input_audio_format": self.format.older_name,
-                "input_audio_transcription": transcription,
-                "turn_detection": detection,
-                "input_audio_noise_reduction": None,
-                "include": list(self.include) or None,
-            }
-        form: dict[str, Any] = {"type": self.format.name}
-        if self.format is FORMATS[0]:
-            form["rate"] = self.format.rate
-        heard = {
-            "format": form,
-            "transcription": transcription,
-            "noise_reduction": None,
-            "turn_detection": detection,
-        }
-        return {
-            "type": "transcription",
-            "audio": {"input": heard},
-            "include": list(self.include) or None,
-        }
+        content = self.model_dump()
+        content["include"] = content["include"] or None
+        if newer:
+            return content
+        audio = content["audio"]["input"] | {"format": self.format.older_name}
+        older = {name: audio[newer] for newer, name in OLDER_NAMES.items()}
+        return {"modalities": ["text"], **older, "include": content["include"]}
 
 
-Given = dict[str, tuple[str, Any]]
-"""Paths and values of the settings in a session object, by name."""
+class OlderSession(StrictModel):
+    """The settings of a session, in the older shape."""
 
+    modalities: Modalities = None
+    input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] = "pcm16"
+    input_audio_transcription: TranscriptionSettings = TranscriptionSettings()
+    turn_detection: TurnDetection | None = None
+    input_audio_noise_reduction: NoiseReduction = None
+    include: Include = []
 
-def _newer_fields(session: object) -> Given:
-    outer = _object(session, "session", {"type", "audio", "include"})
-    if "type" not in outer:
-        raise ApiError(
-            400,
-            "Missing 'session.type': it is needed.",
-            param="session.type",
-            code="missing_required_parameter",
+    def as_newer(self) -> Session:
+        """The given settings in the newer shape."""
+        given = self.model_dump(exclude_unset=True)
+        audio = {newer: given[name] for newer, name in OLDER_NAMES.items() if name in given}
+        if "format" in audio:
+            audio["format"] = {"type": NEWER_FORMATS[audio["format"]]}
+        include = {name: given[name] for name in given if name == "include"}
+        return Session.model_validate(
+            {"type": "transcription", "audio": {"input": audio}, **include}
         )
-    if outer["type"] != "transcription":
-        raise _unsupported("session.type", "this server has transcription sessions only")
-    audio = _object(outer.get("audio", {}), "session.audio", {"input"})
-    inputs = {"format", "transcription", "turn_detection", "noise_reduction"}
-    heard = _object(audio.get("input", {}), "session.audio.input", inputs)
-    found = {**heard, **{name: value for name, value in outer.items() if name == "include"}}
-    return {name: (f"session.{NEWER[name]}", found[name]) for name in NEWER if name in found}
 
 
-def _older_fields(session: object) -> Given:
-    found = _object(session, "session", set(OLDER.values()))
-    return {
-        name: (f"session.{place}", found[place]) for name, place in OLDER.items() if place in found
-    }
+M = TypeVar("M", bound=BaseModel)
 
 
-def _object(value: object, path: str, known: Collection[str]) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _invalid(path, "it has to be an object")
-    for name in value:
-        if name not in known:
-            place = f"{path}.{name[:100]}"
-            raise ApiError(
-                400, f"Unknown parameter: {place!r}.", param=place, code="unknown_parameter"
-            )
-    return value
-
-
-def _invalid(path: str, why: str) -> ApiError:
-    return ApiError(400, f"Invalid '{path}': {why}.", param=path, code="invalid_value")
-
-
-def _unsupported(path: str, why: str) -> ApiError:
-    return ApiError(400, f"Unsupported '{path}': {why}.", param=path, code="unsupported_parameter")
-
-
-def _format(config: SessionConfig, path: str, value: Any, newer: bool) -> dict[str, Any]:
-    name = value
-    if newer:
-        given = _object(value, path, {"type", "rate"})
-        name = given.get("type", "audio/pcm")
-        rate = given.get("rate")
-        if rate is not None and not (name == "audio/pcm" and rate == FORMATS[0].rate):
-            raise _unsupported(f"{path}.rate", "audio/pcm has 24000, and the others none")
-    found = format_of(name, newer)
-    if found is None:
-        names = ", ".join(f.name if newer else f.older_name for f in FORMATS)
-        raise _invalid(f"{path}.type" if newer else path, f"it has to be one of {names}")
-    return {"format": found}
-
-
-def _transcription(config: SessionConfig, path: str, value: Any, newer: bool) -> dict[str, Any]:
-    if value is None:
-        raise _unsupported(path, "this server does nothing but transcribe")
-    known = {"model", "language", "languages", "prompt", "keywords", "delay"}
-    given = _object(value, path, known)
-    found: dict[str, Any] = {}
-    for name in ("model", "prompt"):
-        if given.get(name) is not None:
-            found[name] = _text(given[name], f"{path}.{name}")
-    if "prompt" in given:
-        found.setdefault("prompt", "")
-    if "keywords" in given:
-        found["keywords"] = _texts(given["keywords"], f"{path}.keywords")
-    if "delay" in given:
-        found["delay"] = "low" if given["delay"] is None else given["delay"]
-        if found["delay"] not in tuple(DELAYS):
-            raise _invalid(f"{path}.delay", f"it has to be one of {', '.join(DELAYS)}")
-    return found | _language(given, path)
-
-
-def _language(given: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The language to force; a list with one is the same."""
-    several = _texts(given.get("languages"), f"{path}.languages")
-    if len(several) > 1:
-        raise _unsupported(
-            f"{path}.languages", "live text has one language, or the one that the model hears"
-        )
-    if "language" not in given and "languages" not in given:
-        return {}
-    name = given.get("language")
-    place = f"{path}.language"
-    if name is None:
-        name, place = (several or (None,))[0], f"{path}.languages"
-    elif several and several != (name,):
-        raise _invalid(f"{path}.languages", "it contradicts 'language'")
-    if name is not None:
-        try:
-            language_name(_text(name, place))
-        except LanguageError as error:
-            raise _invalid(place, error.found) from None
-    return {"language": name or None}
-
-
-def _detection(config: SessionConfig, path: str, value: Any, newer: bool) -> dict[str, Any]:
-    if value is None:
-        return {"detection": None}
-    numbers: dict[str, tuple[float, float]] = {
-        "threshold": (0.0, 1.0),
-        "prefix_padding_ms": (0, 5000),
-        "silence_duration_ms": (100, 10_000),
-    }
-    known = {"type", "idle_timeout_ms", "eagerness", *RESPONSES, *numbers}
-    given = _object(value, path, known)
-    if given.get("type", "server_vad") != "server_vad":
-        raise _unsupported(f"{path}.type", "server_vad is the detection there is")
-    for name in RESPONSES:
-        if given.get(name) not in (None, False):
-            raise _unsupported(f"{path}.{name}", "transcription sessions have no responses")
-    for name in ("idle_timeout_ms", "eagerness"):
-        if given.get(name) is not None:
-            raise _unsupported(f"{path}.{name}", "it does not belong to this detection")
-    found: dict[str, Any] = {
-        name: _number(given[name], f"{path}.{name}", least, most)
-        for name, (least, most) in numbers.items()
-        if given.get(name) is not None
-    }
-    return {"detection": replace(config.detection or Detection(), **found)}
-
-
-def _noise_reduction(config: SessionConfig, path: str, value: Any, newer: bool) -> dict[str, Any]:
-    if value is not None:
-        raise _unsupported(path, "sound is heard as it is")
-    return {}
-
-
-def _include(config: SessionConfig, path: str, value: Any, newer: bool) -> dict[str, Any]:
-    names = _texts(value, path)
-    if not set(names) <= set(INCLUDES):
-        raise _invalid(path, f"what can be included is {', '.join(INCLUDES)}")
-    return {"include": tuple(dict.fromkeys(names))}
-
-
-def _modalities(config: SessionConfig, path: str, value: Any, newer: bool) -> dict[str, Any]:
-    if value is not None and value != ["text"]:
-        raise _unsupported(path, "text is what this server writes")
-    return {}
-
-
-READERS: dict[str, Callable[[SessionConfig, str, Any, bool], dict[str, Any]]] = {
-    "format": _format,
-    "transcription": _transcription,
-    "turn_detection": _detection,
-    "noise_reduction": _noise_reduction,
-    "include": _include,
-    "modalities": _modalities,
-}
-"""Settings that a field changes."""
-
-
-def _text(value: object, path: str) -> str:
-    if not isinstance(value, str):
-        raise _invalid(path, "it has to be a string")
-    return value
-
-
-def _texts(value: object, path: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise _invalid(path, "it has to be a list of strings")
-    return tuple(value)
-
-
-def _number(value: object, path: str, least: float, most: float) -> float:
-    whole = isinstance(least, int)
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    number = isinstance(value, kinds) and not isinstance(value, bool)
-    if not number or not least <= value <= most:  # type: ignore[operator]
-        kind = "a whole number" if whole else "a number"
-        raise _invalid(path, f"it has to be {kind} from {least:g} to {most:g}")
-    return value  # type: ignore[return-value]
+def _merged(current: M, given: M) -> M:
+    """Settings with a change of them: in nested objects, too, only the given fields change."""
+    changes: dict[str, Any] = {}
+    for name in given.model_fields_set:
+        before, after = getattr(current, name), getattr(given, name)
+        nested = isinstance(before, BaseModel) and isinstance(after, BaseModel)
+        if nested and not isinstance(after, AudioFormat):
+            changes[name] = _merged(before, after)
+        elif (name, after) != ("model", ""):
+            changes[name] = after
+    return current.model_copy(update=changes)

@@ -7,16 +7,15 @@ the one below it.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.server.errors import ApiError
+from auris.server.errors import invalid
 
-__all__ = ["FORMATS", "Format", "decoded", "format_of"]
+__all__ = ["FORMATS", "Format", "decoded"]
 
 Pcm = NDArray[np.int16]
 
@@ -68,30 +67,17 @@ FORMATS = (
 )
 
 
-def format_of(name: object, newer: bool) -> Format | None:
-    """The format that is called so in a session object."""
-    for known in FORMATS:
-        if name == (known.name if newer else known.older_name):
-            return known
-    return None
-
-
-def decoded(audio: object, of: Format) -> Pcm:
+def decoded(audio: str, of: Format) -> Pcm:
     """The samples of an append, [S].
 
     Raises:
-        ApiError: it is no base64, or not of whole samples.
+        ApiError: it is not base64, or its last sample is not complete.
     """
-    if not isinstance(audio, str):
-        raise _invalid("it has to be a string of base64")
     try:
         data = base64.b64decode(audio, validate=True)
-    except (binascii.Error, ValueError):
-        raise _invalid("it is no base64") from None
+    except ValueError:
+        raise invalid("audio", "it has to be base64") from None
     if len(data) % of.width:
-        raise _invalid(f"{of.name} has samples of {of.width} bytes, and one is cut")
+        reason = f"{of.name} has samples of {of.width} bytes, and the last one is not complete"
+        raise invalid("audio", reason)
     return of.read(data)
-
-
-def _invalid(why: str) -> ApiError:
-    return ApiError(400, f"Invalid 'audio': {why}.", param="audio", code="invalid_value")

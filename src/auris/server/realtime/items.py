@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,228 +15,152 @@ from numpy.typing import NDArray
 
 from auris.errors import AurisError, EngineError
 from auris.server.engine_queue import Priority
-from auris.server.errors import ApiError, as_api_error
+from auris.server.errors import as_api_error
 from auris.server.model_registry import ServedModel
-from auris.server.realtime.config import LOGPROBS, PROVISIONAL, WORDS, SessionConfig
+from auris.server.realtime.config import LOGPROBS, PROVISIONAL, WORDS, Session
 from auris.server.realtime.messages import identifier, server_event
 from auris.server.responses import language_codes, text_logprobs, tokens_used
 from auris.streaming.session import StreamSession, StreamUpdate
 from auris.text.words import join_texts
 from auris.types import Segment
 
-__all__ = ["Item", "Transcription"]
+__all__ = ["Item", "ItemTranscription"]
 
 Pcm = NDArray[np.int16]
 Event = dict[str, Any]
 
 _LOG = logging.getLogger(__name__)
 
-TRANSCRIPTION = "conversation.item.input_audio_transcription"
-
 
 @dataclass
 class Item:
-    """What was appended and is, or will be, committed.
+    """Audio that was appended and is, or will be, committed.
 
     Attributes:
-        config: of the session when the item began.
-        at: when it begins, in seconds of the session's audio.
+        settings: of the session when the item began.
+        served: the model of these settings.
+        newer: the shape of the events.
+        start: its first sample, in seconds of the session's audio.
         id: its name.
-        samples: how many it has.
-        ended: whether it has them all.
+        samples: how many it has so far.
+        ended: whether it has all of them.
         dropped: whether it was cleared.
-        gone: set when nobody works on it any more.
+        finished: set when its transcription has ended.
     """
 
-    config: SessionConfig
-    at: float
+    settings: Session
+    served: ServedModel
+    newer: bool
+    start: float
     id: str = field(default_factory=lambda: identifier("item"))
     samples: int = 0
     ended: bool = False
     dropped: bool = False
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: list[Pcm] = field(default_factory=list)
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def seconds(self) -> float:
         """Its length so far."""
-        return self.samples / self.config.format.rate
+        return self.samples / self.settings.format.rate
 
-    def hear(self, samples: Pcm) -> None:
-        """More of it."""
+    def append(self, samples: Pcm) -> None:
+        """Add audio."""
         self.samples += len(samples)
         self._waiting.append(samples)
-        self._news.set()
+        self._changed.set()
 
     def end(self, dropped: bool = False) -> None:
-        """There is no more, and maybe nobody wants it."""
+        """There is no more audio; the text of a dropped item is not needed."""
         self.ended, self.dropped = True, dropped
-        self._news.set()
+        self._changed.set()
 
     async def more(self) -> Pcm:
-        """What came since the last time, [S]; waits for something to happen."""
-        await self._news.wait()
-        self._news.clear()
+        """The audio since the last call, [S]; waits until there is some, or the end."""
+        await self._changed.wait()
+        self._changed.clear()
         waiting, self._waiting = self._waiting, []
         return np.concatenate(waiting) if waiting else np.zeros(0, np.int16)
 
 
-class _Text:
-    """The text of an item as it grows, and its events."""
-
-    def __init__(self, item: Item, served: ServedModel, newer: bool) -> None:
-        self._item = item
-        self._recognizer = served.engine.recognizer
-        self._newer = newer
-        self._segments: list[Segment] = []
-        self._text = ""
-
-    def events(self, updates: Sequence[StreamUpdate]) -> Iterator[Event]:
-        """Events of some updates of the item's stream."""
-        for update in updates:
-            if update.final:
-                yield from self._stable(update.segment)
-            elif PROVISIONAL in self._item.config.include:
-                yield self._provisional(update)
-
-    def completed(self) -> Event:
-        """The event of the whole text."""
-        config = self._item.config
-        usage = tokens_used(self._segments, config.asked, self._recognizer)
-        fields: Event = {
-            "transcript": self._text,
-            "usage": usage or {"type": "duration", "seconds": round(self._item.seconds, 3)},
-        }
-        if LOGPROBS in config.include:
-            fields["logprobs"] = text_logprobs(self._segments, self._recognizer)
-        if self._newer:
-            names = dict.fromkeys(s.language or "" for s in self._segments if s.text)
-            fields["languages"] = language_codes(names)
-        return self._event(f"{TRANSCRIPTION}.completed", **fields)
-
-    def failed(self, error: ApiError) -> Event:
-        """The event of an item without a text."""
-        return self._event(f"{TRANSCRIPTION}.failed", error=error.body()["error"])
-
-    def _event(self, kind: str, **fields: Any) -> Event:
-        return server_event(kind, item_id=self._item.id, content_index=0, **fields)
-
-    def _stable(self, segment: Segment) -> Iterator[Event]:
-        self._segments.append(segment)
-        delta = self._behind(segment)
-        if not delta:
-            return
-        self._text += delta
-        fields: Event = {"delta": delta}
-        if LOGPROBS in self._item.config.include:
-            fields["logprobs"] = text_logprobs([segment], self._recognizer)
-        yield self._event(f"{TRANSCRIPTION}.delta", **fields)
-        if WORDS in self._item.config.include:
-            yield self._event(WORDS, words=self._words(segment))
-
-    def _provisional(self, update: StreamUpdate) -> Event:
-        segment = update.segment
-        fields: Event = {
-            "text": self._behind(segment),
-            "start_ms": self._ms(segment.start),
-            "end_ms": self._ms(segment.end),
-        }
-        if WORDS in self._item.config.include:
-            fields["words"] = self._words(segment)
-        return self._event(PROVISIONAL, **fields)
-
-    def _behind(self, segment: Segment) -> str:
-        """The segment's text as it stands behind the text so far."""
-        return join_texts([self._text, segment.text])[len(self._text) :]
-
-    def _words(self, segment: Segment) -> list[Event]:
-        return [
-            {"word": word.text, "start_ms": self._ms(word.start), "end_ms": self._ms(word.end)}
-            for word in segment.words or ()
-        ]
-
-    def _ms(self, seconds: float | None) -> int | None:
-        """A time in the item as one in the session."""
-        if seconds is None:
-            return None
-        return round(1000 * (self._item.at + seconds))
-
-
-class Transcription:
-    """An item being recognized.
+class ItemTranscription:
+    """The transcription of an item.
 
     Args:
-        item: what is heard.
-        served: by which model.
-        newer: the shape of the session's events.
-        send: sends some events, one behind the other.
-        worked: told how many samples were recognized.
+        item: the item.
+        send: sends events, with none of others between them.
+        done: called with the seconds of audio that were recognized, or dropped.
     """
 
     def __init__(
-        self,
-        item: Item,
-        served: ServedModel,
-        newer: bool,
-        send: Callable[..., Any],
-        worked: Callable[[int], None],
+        self, item: Item, send: Callable[..., Awaitable[None]], done: Callable[[float], None]
     ) -> None:
         self._item = item
-        self._served = served
-        self._text = _Text(item, served, newer)
+        self._include = item.settings.include
+        self._recognizer = item.served.engine.recognizer
         self._send = send
-        self._worked = worked
-        self._done = 0
+        self._done = done
+        self._done_samples = 0
+        self._segments: list[Segment] = []
+        self._text = ""
 
     async def run(self) -> None:
-        """Recognize the item to its end; what goes wrong with it is an event."""
+        """Recognize the item to its end; a failure is an event."""
         item = self._item
         try:
-            await self._listen()
+            await self._recognize()
         except Exception as error:
+            if not isinstance(error, AurisError):
+                _LOG.exception("an item failed")
             while not item.ended:
-                self._took(await item.more())
-            if not item.dropped:
-                await self._send(self._text.failed(_told(error)))
+                self._count(await item.more())
+            last = self._event("failed", error=as_api_error(error).body()["error"])
         else:
-            if not item.dropped:
-                await self._send(self._text.completed())
+            last = self._completed()
         finally:
-            self._worked(item.samples - self._done)
-            item.gone.set()
+            self._done((item.samples - self._done_samples) / item.settings.format.rate)
+            item.finished.set()
+        if not item.dropped:
+            await self._send(last)
 
-    def _took(self, samples: Pcm) -> None:
-        self._done += len(samples)
-        self._worked(len(samples))
+    def _count(self, samples: Pcm) -> None:
+        self._done_samples += len(samples)
+        self._done(len(samples) / self._item.settings.format.rate)
 
-    async def _listen(self) -> None:
+    async def _recognize(self) -> None:
         if self._item.dropped:
             return
         opened: Future[StreamSession] = Future()
+
+        def close() -> None:
+            if opened.done():
+                opened.result().close()
+
         try:
-            await self._beside(lambda: opened.set_result(self._open()))
-            await self._follow(opened.result())
+            await self._in_engine(lambda: opened.set_result(self._open()))
+            await self._push_audio(opened.result())
         finally:
-            # Behind the opening, also where nobody waits for that any more.
+            # After the stream is open, also where this task is cancelled before that.
             with suppress(EngineError):
-                self._served.engine.between(lambda: _close(opened))
+                self._item.served.engine.between(close)
 
     def _open(self) -> StreamSession:
-        config, asked = self._item.config, self._item.config.asked
-        return self._served.pipelines[Priority.FILE].stream(
-            asked.language,
-            asked.context,
-            self._served.pool,
-            rate=config.format.rate,
-            chunk_seconds=config.piece_seconds,
+        settings, served = self._item.settings, self._item.served
+        request = settings.request
+        return served.pipelines[Priority.FILE].stream(
+            request.language,
+            request.context,
+            served.pool,
+            rate=settings.format.rate,
+            chunk_seconds=settings.chunk_seconds,
             skip_late=True,
-            word_timestamps=asked.words,
-            aligner=self._served.aligner,
-            partial_words=asked.words and PROVISIONAL in config.include,
+            word_timestamps=request.words,
+            aligner=served.aligner,
+            partial_words=request.words and PROVISIONAL in self._include,
         )
 
-    async def _follow(self, stream: StreamSession) -> None:
+    async def _push_audio(self, stream: StreamSession) -> None:
         item = self._item
         ended = False
         while not ended:
@@ -249,28 +173,67 @@ class Transcription:
                 stream.push_end()
             again = True
             while again and not item.dropped:
-                await self._beside(self._work)
+                await self._in_engine(self._work)
                 # Read before the updates: what is done meanwhile belongs to the next round.
                 again = stream.behind
-                await self._send(*self._text.events(stream.updates()))
-            self._took(samples)
+                events = [e for update in stream.updates() for e in self._update_events(update)]
+                await self._send(*events)
+            self._count(samples)
 
     def _work(self) -> None:
-        """A step of every stream that has one due; what went wrong in one is told by that one."""
+        """A step of every stream that has one due; each stream reports its own failure."""
         with suppress(Exception):
-            self._served.pool.work_round()
+            self._item.served.pool.work_round()
 
-    async def _beside(self, job: Callable[[], None]) -> None:
-        await asyncio.wrap_future(self._served.engine.between(job))
+    async def _in_engine(self, job: Callable[[], None]) -> None:
+        await asyncio.wrap_future(self._item.served.engine.between(job))
 
+    def _event(self, kind: str, **fields: Any) -> Event:
+        if not kind.startswith("auris."):
+            kind = f"conversation.item.input_audio_transcription.{kind}"
+        return server_event(kind, item_id=self._item.id, content_index=0, **fields)
 
-def _close(opened: Future[StreamSession]) -> None:
-    if opened.done():
-        opened.result().close()
+    def _completed(self) -> Event:
+        item = self._item
+        usage = tokens_used(self._segments, item.settings.request, self._recognizer)
+        fields: Event = {
+            "transcript": self._text,
+            "usage": usage or {"type": "duration", "seconds": round(item.seconds, 3)},
+            **self._logprobs(self._segments),
+        }
+        if item.newer:
+            names = dict.fromkeys(s.language or "" for s in self._segments if s.text)
+            fields["languages"] = language_codes(names)
+        return self._event("completed", **fields)
 
+    def _update_events(self, update: StreamUpdate) -> Iterator[Event]:
+        segment = update.segment
+        # The segment's text as it stands after the text so far.
+        text = join_texts([self._text, segment.text])[len(self._text) :]
+        words = {"words": self._words(segment)} if WORDS in self._include else {}
+        if not update.final:
+            if PROVISIONAL in self._include:
+                times = {"start_ms": self._ms(segment.start), "end_ms": self._ms(segment.end)}
+                yield self._event(PROVISIONAL, text=text, **times, **words)
+            return
+        self._segments.append(segment)
+        if text:
+            self._text += text
+            yield self._event("delta", delta=text, **self._logprobs([segment]))
+            if words:
+                yield self._event(WORDS, **words)
 
-def _told(error: Exception) -> ApiError:
-    if isinstance(error, AurisError):
-        return as_api_error(error)
-    _LOG.error("an item failed", exc_info=error)
-    return ApiError(500, "The program failed.", code="engine_failed")
+    def _logprobs(self, segments: list[Segment]) -> Event:
+        if LOGPROBS not in self._include:
+            return {}
+        return {"logprobs": text_logprobs(segments, self._recognizer)}
+
+    def _words(self, segment: Segment) -> list[Event]:
+        return [
+            {"word": word.text, "start_ms": self._ms(word.start), "end_ms": self._ms(word.end)}
+            for word in segment.words or ()
+        ]
+
+    def _ms(self, seconds: float | None) -> int | None:
+        """A time in the item as one in the session."""
+        return None if seconds is None else round(1000 * (self._item.start + seconds))

@@ -1,4 +1,4 @@
-"""Events of a realtime session: those of a client read, those of the server made."""
+"""Events of a realtime session: reading those of the client, making those of the server."""
 
 from __future__ import annotations
 
@@ -7,21 +7,91 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from auris.server.errors import ApiError
+from pydantic import Field, ValidationError
 
-__all__ = ["client_event", "error_event", "identifier", "server_event"]
+from auris.server.errors import ApiError, invalid, validation_error
+from auris.server.realtime.config import OlderSession, Session, StrictModel
 
-FIELDS = {
-    "session.update": "session",
-    "transcription_session.update": "session",
-    "input_audio_buffer.append": "audio",
-    "input_audio_buffer.commit": None,
-    "input_audio_buffer.clear": None,
-}
-"""Events that are understood, and the one field that each needs, if any."""
+__all__ = [
+    "AudioAppend",
+    "ClientEvent",
+    "OlderUpdate",
+    "SessionUpdate",
+    "client_event",
+    "error_event",
+    "identifier",
+    "json_object",
+    "server_event",
+]
 
 LONGEST_ID = 512
 """Characters of a client's `event_id`."""
+
+
+class ClientEvent(StrictModel):
+    """An event of the client; those for the audio buffer have no other fields."""
+
+    type: str
+    event_id: str | None = Field(default=None, max_length=LONGEST_ID)
+
+
+class SessionUpdate(ClientEvent):
+    """A change of settings in the newer shape."""
+
+    session: Session
+
+
+class OlderUpdate(ClientEvent):
+    """A change of settings in the older shape."""
+
+    session: OlderSession
+
+
+class AudioAppend(ClientEvent):
+    """More audio, in base64."""
+
+    audio: str
+
+
+EVENTS: dict[str, type[ClientEvent]] = {
+    "session.update": SessionUpdate,
+    "transcription_session.update": OlderUpdate,
+    "input_audio_buffer.append": AudioAppend,
+    "input_audio_buffer.commit": ClientEvent,
+    "input_audio_buffer.clear": ClientEvent,
+}
+
+
+def json_object(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON object of a message of ASGI.
+
+    Raises:
+        ApiError: it has none.
+    """
+    try:
+        content = json.loads(message.get("text") or "", parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        fault = "An event has to be a JSON object in a text message."
+        raise ApiError(400, fault, code="invalid_value")
+    return content
+
+
+def client_event(content: dict[str, Any]) -> ClientEvent:
+    """The event of a JSON object.
+
+    Raises:
+        ApiError: the event or one of its fields is unknown or wrong.
+    """
+    kind = content.get("type")
+    if isinstance(kind, str) and kind not in EVENTS:
+        raise invalid("type", f"{kind[:100]!r} is not one of {', '.join(EVENTS)}")
+    model = EVENTS[kind] if isinstance(kind, str) else ClientEvent
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise validation_error(error.errors()[0]) from None
 
 
 def identifier(kind: str) -> str:
@@ -34,57 +104,12 @@ def server_event(kind: str, **fields: Any) -> dict[str, Any]:
     return {"type": kind, "event_id": identifier("event"), **fields}
 
 
-def error_event(error: ApiError, event_id: str | None) -> dict[str, Any]:
-    """What was wrong with the event of that name, or with the session."""
-    return server_event("error", error={**error.body()["error"], "event_id": event_id})
+def error_event(error: ApiError, event_id: object = None) -> dict[str, Any]:
+    """What is wrong with the event of that name, or with the session."""
+    valid = isinstance(event_id, str) and len(event_id) <= LONGEST_ID
+    fields = {**error.body()["error"], "event_id": event_id if valid else None}
+    return server_event("error", error=fields)
 
 
-def client_event(message: Mapping[str, Any]) -> tuple[dict[str, Any], ApiError | None]:
-    """An event of a client.
-
-    Args:
-        message: as of ASGI, with `text` or `bytes`.
-
-    Returns:
-        the event, of which only `event_id` counts where there is something wrong with it, and that.
-    """
-    try:
-        event = json.loads(message.get("text") or "", parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        return {}, _invalid(None, "An event has to be a JSON object in a text message.")
-    if not isinstance(event, dict):
-        return {}, _invalid(None, "An event has to be a JSON object.")
-    if not isinstance(event.get("event_id", ""), str | None) or _too_long(event.get("event_id")):
-        fault = f"Invalid 'event_id': it has to be a string of at most {LONGEST_ID} characters."
-        return {}, _invalid("event_id", fault)
-    try:
-        _check(event)
-    except ApiError as error:
-        return event, error
-    return event, None
-
-
-def _too_long(name: str | None) -> bool:
-    return name is not None and len(name) > LONGEST_ID
-
-
-def _check(event: dict[str, Any]) -> None:
-    kind = event.get("type")
-    if not isinstance(kind, str):
-        raise _invalid("type", "Missing 'type': it is needed.", "missing_required_parameter")
-    if kind not in FIELDS:
-        raise _invalid("type", f"Invalid 'type': {kind[:100]!r} is not one of {', '.join(FIELDS)}.")
-    needed = FIELDS[kind]
-    for name in event:
-        if name not in ("type", "event_id", needed):
-            raise _invalid(name[:100], f"Unknown parameter: {name[:100]!r}.", "unknown_parameter")
-    if needed is not None and needed not in event:
-        raise _invalid(needed, f"Missing '{needed}': it is needed.", "missing_required_parameter")
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(name)
-
-
-def _invalid(param: str | None, message: str, code: str = "invalid_value") -> ApiError:
-    return ApiError(400, message, param=param, code=code)
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

@@ -1,9 +1,9 @@
-"""Where somebody begins and ceases to speak, told while they do: turn detection of the server.
+"""Turn detection of the server: where speech begins and ends, decided while the audio arrives.
 
-The level of the band of voices is compared with that of the noise, which is the lowest level of the
+The level in the band of voices is compared with that of the noise, which is the lowest level of the
 last seconds (minimum statistics, after Martin, "Noise power spectral density estimation based on
-optimal smoothing and minimum statistics", 2001). `auris.audio.vad` hears the future before it
-decides, and so hears more; here an answer is wanted at once.
+optimal smoothing and minimum statistics", 2001). `auris.audio.vad` also uses later audio and is
+therefore better, but here a decision is needed at once.
 """
 
 from __future__ import annotations
@@ -16,68 +16,47 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Detection", "SpeechStarted", "SpeechStopped", "Spoken", "TurnCutter"]
+from auris.server.realtime.config import TurnDetection
+
+__all__ = ["SpeechAudio", "SpeechStarted", "SpeechStopped", "TurnCutter"]
 
 Pcm = NDArray[np.int16]
 
 FRAME_MS = 20
-"""What is decided together."""
+"""Length of the frames that are decided on."""
 
 BAND_HZ = (200.0, 3400.0)
-"""Where voices are, on the telephone too."""
+"""The band of voices, on the telephone too."""
 
 SMOOTHED = 3
-"""Frames (60 ms) over which a level is averaged: knocks are shorter."""
+"""Frames (60 ms) over which a level is averaged, so that short knocks count less."""
 
 PAST = 150
-"""Frames (3 s) that tell of the noise: no one speaks as long without a gap."""
+"""Frames (3 s) whose lowest level is the noise: no one speaks that long without a gap."""
 
 QUIET_DB = -65.0
-"""Noise is taken to be at least as strong, full scale being 0: what is weaker is silence."""
+"""Lowest level of the noise, full scale being 0: what is weaker is silence."""
 
 UNKNOWN_DB = -50.0
-"""Noise is taken to be at most as strong as long as `PAST` has not been heard: whoever connects may
-be speaking already."""
+"""Highest level of the noise before `PAST` frames, since the client may be speaking already."""
 
 RISE_DB, SCALE_DB = 9.0, 4.0
-"""What has to rise above the noise at a threshold of 0.5, and how the others spread around it (a
-logistic curve)."""
+"""Rise above the noise that is speech at a threshold of 0.5, and the scale of the logistic curve
+that gives it for other thresholds."""
 
 RELEASE_DB = 3.0
-"""Speech that goes on may be as much weaker than speech that begins."""
-
-
-@dataclass(frozen=True)
-class Detection:
-    """How turns are detected; the API's own fields.
-
-    Attributes:
-        threshold: 0 to 1; higher ones want louder speech.
-        prefix_padding_ms: audio before the first speech that belongs to a turn.
-        silence_duration_ms: silence that ends it.
-    """
-
-    threshold: float = 0.5
-    prefix_padding_ms: int = 300
-    silence_duration_ms: int = 500
-
-    @property
-    def rise_db(self) -> float:
-        """What has to rise above the noise for speech to begin."""
-        if not 0.0 < self.threshold < 1.0:
-            return math.copysign(math.inf, self.threshold - 0.5)
-        return RISE_DB + SCALE_DB * math.log(self.threshold / (1.0 - self.threshold))
+"""Speech that continues may be this much weaker than speech that begins."""
 
 
 @dataclass(frozen=True)
 class SpeechStarted:
-    """A turn begins, at this sample of all that was heard."""
+    """A turn begins at this sample of the audio."""
 
-    at: int
+    sample: int
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SpeechAudio:
     """More of a turn, [S]."""
 
     samples: Pcm
@@ -87,7 +66,10 @@ class Spoken:
 class SpeechStopped:
     """A turn ended before this sample."""
 
-    at: int
+    sample: int
+
+
+TurnEvents = list[SpeechStarted | SpeechAudio | SpeechStopped]
 
 
 class _Levels:
@@ -96,8 +78,8 @@ class _Levels:
     def __init__(self, rate: int) -> None:
         self.frame = rate * FRAME_MS // 1000
         self._window = np.hanning(self.frame + 1)[:-1]
-        places = np.fft.rfftfreq(self.frame, 1.0 / rate)
-        self._band = (places >= BAND_HZ[0]) & (places <= BAND_HZ[1])
+        frequencies = np.fft.rfftfreq(self.frame, 1.0 / rate)
+        self._band = (frequencies >= BAND_HZ[0]) & (frequencies <= BAND_HZ[1])
         self._scale = 4.0 / np.square(self._window.sum()) / 32768.0**2
         self._last: deque[float] = deque(maxlen=SMOOTHED)
         self._past: deque[float] = deque(maxlen=PAST)
@@ -117,79 +99,74 @@ class _Levels:
 
 
 class TurnCutter:
-    """Cuts what is heard into turns.
+    """Cuts audio into turns.
 
     Args:
-        detection: how.
+        detection: the settings.
         rate: samples per second.
-        at: number of samples that were heard before.
+        position: number of samples before.
     """
 
-    def __init__(self, detection: Detection, rate: int, at: int) -> None:
+    def __init__(self, detection: TurnDetection, rate: int, position: int) -> None:
         self._levels = _Levels(rate)
-        self._padding = rate * detection.prefix_padding_ms // 1000
-        self._rise = detection.rise_db
+        self._rise = _rise_db(detection.threshold)
         self._patience = detection.silence_duration_ms / FRAME_MS
-        self._rest = np.zeros(0, np.int16)
-        self._kept: deque[Pcm] = deque()
-        self._kept_samples = 0
-        self._at = at
-        self._quiet = 0
+        padding = rate * detection.prefix_padding_ms // 1000
+        self._most_before = padding + SMOOTHED * self._levels.frame
+        self._before = np.zeros(0, np.int16)  # What may turn out to belong to a turn.
+        self._rest = np.zeros(0, np.int16)  # Less than a frame.
+        self._position = position
+        self._quiet_frames = 0
         self.speaking = False
 
-    def hear(self, samples: Pcm) -> list[SpeechStarted | Spoken | SpeechStopped]:
-        """Hear more, [S] of any length; returns what that decides, in order."""
-        heard = np.concatenate((self._rest, samples))
-        whole = len(heard) // self._levels.frame * self._levels.frame
-        self._rest = heard[whole:].copy()
-        found: list[SpeechStarted | Spoken | SpeechStopped] = []
-        for place, rise in enumerate(self._levels.rises(heard[:whole])):
-            first = place * self._levels.frame
-            found += self._take(heard[first : first + self._levels.frame], rise)
-        return found
+    def push(self, samples: Pcm) -> TurnEvents:
+        """Take more audio, [S] of any length; returns what follows from it, in order."""
+        audio = np.concatenate((self._rest, samples))
+        size = self._levels.frame
+        complete = len(audio) // size * size
+        self._rest = audio[complete:].copy()
+        events: TurnEvents = []
+        for index, rise in enumerate(self._levels.rises(audio[:complete])):
+            events += self._push_frame(audio[index * size : (index + 1) * size], rise)
+        return events
 
-    def end(self) -> list[SpeechStarted | Spoken | SpeechStopped]:
-        """End the turn under way here, if there is one; returns what is left of it."""
+    def end(self) -> TurnEvents:
+        """End the present turn, if there is one; returns what is left of it."""
         rest, self._rest = self._rest, self._rest[:0]
+        self._position += len(rest)
         if not self.speaking:
-            self._keep(rest)
+            self._remember(rest)
             return []
         self.speaking = False
-        self._at += len(rest)
-        return [Spoken(rest), SpeechStopped(self._at)]
+        return [SpeechAudio(rest), SpeechStopped(self._position)]
 
-    def forget(self) -> None:
-        """Forget what was heard, but what is known of the noise."""
-        self._at += len(self._rest)
-        self._rest = self._rest[:0]
-        self._kept.clear()
-        self._kept_samples, self.speaking = 0, False
+    def clear(self) -> None:
+        """Drop the audio, but not the level of the noise."""
+        self._position += len(self._rest)
+        self._rest, self._before = self._rest[:0], self._before[:0]
+        self.speaking = False
 
-    def _take(self, frame: Pcm, rise: float) -> list[SpeechStarted | Spoken | SpeechStopped]:
+    def _push_frame(self, frame: Pcm, rise: float) -> TurnEvents:
+        self._position += len(frame)
         if not self.speaking:
-            self._keep(frame)
+            self._remember(frame)
             if rise < self._rise:
                 return []
-            self.speaking, self._quiet = True, 0
-            return self._begin()
-        self._at += len(frame)
-        self._quiet = 0 if rise >= self._rise - RELEASE_DB else self._quiet + 1
-        if self._quiet < self._patience:
-            return [Spoken(frame)]
+            self.speaking, self._quiet_frames = True, 0
+            turn, self._before = self._before, self._before[:0]
+            return [SpeechStarted(self._position - len(turn)), SpeechAudio(turn)]
+        self._quiet_frames = 0 if rise >= self._rise - RELEASE_DB else self._quiet_frames + 1
+        if self._quiet_frames < self._patience:
+            return [SpeechAudio(frame)]
         self.speaking = False
-        return [Spoken(frame), SpeechStopped(self._at)]
+        return [SpeechAudio(frame), SpeechStopped(self._position)]
 
-    def _keep(self, frame: Pcm) -> None:
-        """Remember what may turn out to stand before speech."""
-        self._at += len(frame)
-        self._kept.append(frame)
-        self._kept_samples += len(frame)
-        most = self._padding + SMOOTHED * self._levels.frame
-        while self._kept_samples - len(self._kept[0]) >= most:
-            self._kept_samples -= len(self._kept.popleft())
+    def _remember(self, samples: Pcm) -> None:
+        self._before = np.concatenate((self._before, samples))[-self._most_before :]
 
-    def _begin(self) -> list[SpeechStarted | Spoken | SpeechStopped]:
-        kept = np.concatenate(self._kept)[-(self._padding + SMOOTHED * self._levels.frame) :]
-        self._kept.clear()
-        self._kept_samples = 0
-        return [SpeechStarted(self._at - len(kept)), Spoken(kept)]
+
+def _rise_db(threshold: float) -> float:
+    """Rise above the noise at which speech begins."""
+    if not 0.0 < threshold < 1.0:
+        return math.copysign(math.inf, threshold - 0.5)
+    return RISE_DB + SCALE_DB * math.log(threshold / (1.0 - threshold))
