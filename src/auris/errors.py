@@ -8,7 +8,8 @@
     │   ├── EmptyAudio          readable, but without a single sample in the asked span
     │   └── InvalidSamples      samples that are NaN, infinite or misshapen
     ├── CheckpointError         a model directory does not hold what its layout demands
-    │   ├── ModelNotFound       a name that is no directory, bundled model or hub id at hand
+    │   ├── ModelNotFound       a hub id that cannot be fetched
+    │   │   └── UnknownModel    a name that is no directory, bundled model or hub id (exit code 2)
     │   ├── ConfigError         a config key is missing or has an impossible value
     │   └── TensorError         a tensor is missing, unknown, misshapen or of a wrong type
     ├── TokenizerError          a vocabulary lacks what the prompt needs
@@ -51,6 +52,7 @@ __all__ = [
     "TrainingError",
     "TrainingStopped",
     "UnknownDevice",
+    "UnknownModel",
     "UnreadableAudio",
     "UnsupportedOption",
     "UsageError",
@@ -124,7 +126,11 @@ class CheckpointError(AurisError):
 
 
 class ModelNotFound(CheckpointError):
-    """A model name is neither a directory nor a bundled model nor a hub id at hand."""
+    """A hub id is not in the cache and cannot be fetched."""
+
+
+class UnknownModel(ModelNotFound, UsageError):
+    """A model name is neither a directory nor a bundled model nor a hub id."""
 
 
 class ConfigError(CheckpointError):

@@ -74,10 +74,21 @@ def test_models_that_are_none(auris: Auris, recordings: Path, tmp_path: Path) ->
     file = recordings / "a.wav"
     failed(auris("transcribe", file, "-m", recordings), 1, "config.json", str(recordings))
     failed(auris("transcribe", file, "-m", tmp_path), 1, "Qwen3-ASR", "whisper")
-    failed(auris("transcribe", file, "-m", file), 1, "has to be a directory")
-    failed(auris("transcribe", file, "-m", "no-such-model"), 1, "'no-such-model' is none of these")
-    failed(auris("transcribe", file, "-m", ""), 1, "'' is none of these")
-    failed(auris("transcribe", file, "-m", "a\0b"), 1, "'a\\x00b'")
+    failed(auris("transcribe", file, "-m", file), 2, "has to be a directory")
+    failed(auris("transcribe", file, "-m", "no-such-model"), 2, "'no-such-model' is none of these")
+    failed(auris("transcribe", file, "-m", ""), 2, "'' is none of these")
+    failed(auris("transcribe", file, "-m", "a\0b"), 2, "'a\\x00b'")
+    for command in (
+        ("align", file, "text"),
+        ("detect-language", file),
+        ("listen", "-"),
+        ("batch", "--input-dir", recordings, "--output", tmp_path / "results.jsonl"),
+        ("benchmark", "wer", "--test-set", tmp_path / "set.csv"),
+        ("benchmark", "load", "--runs", 1),
+        ("doctor",),
+    ):
+        (tmp_path / "set.csv").write_text("wav,text\na.wav,words\n")
+        failed(auris(*command, "-m", "no-such-model"), 2, "'no-such-model' is none of these")
 
 
 def test_devices_and_dtypes_that_are_not_there(auris: Auris, recordings: Path) -> None:
@@ -245,3 +256,11 @@ def test_as_a_program(models: Path, recordings: Path) -> None:
     assert "UnsupportedOption" in done.err
     done = program("transcribe", *options)
     failed(done, 2, "none was named")
+
+
+def test_a_recipe_that_cannot_be_opened_is_wrong_usage(auris: Auris, tmp_path: Path) -> None:
+    pytest.importorskip("lightning_fabric")
+    for kind in ("ctc", "asr"):
+        for config in (tmp_path / "absent.json", tmp_path):
+            done = auris("train", kind, "--config", config, "--data", tmp_path / "train.csv")
+            failed(done, 2, "A recipe has to be a readable JSON file", str(config))

@@ -50,7 +50,7 @@ def test_a_folder(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> N
     out = tmp_path / "results.jsonl"
     done = auris("batch", "--input-dir", folder, "--output", out, "-m", models / "ctc")
     assert done.code == 1
-    assert "1 files are no recordings" in done.err
+    assert "1 files are not recordings" in done.err
     assert "20 of 21 recordings are transcribed" in done.err
     assert "auris: broken.wav: " in done.err
     found = contents(out)
@@ -313,7 +313,7 @@ def test_ctrl_c_keeps_what_is_done(folder: Path, models: Path, tmp_path: Path) -
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on with them" in err.decode()
+    assert "the same command continues" in err.decode()
     assert "Traceback" not in err.decode()
     found = json.loads(out.read_text())
     assert 0 < len(found) < 201

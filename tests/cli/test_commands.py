@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,7 +179,11 @@ def test_without_a_network(tmp_path: Path, recordings: Path) -> None:
 
 
 def test_revisions_are_pinned_wherever_a_model_is_named(
-    auris: Auris, models: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    auris: Auris,
+    models: Path,
+    recordings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     huggingface_hub = pytest.importorskip("huggingface_hub")
     asked: list[tuple[str, object]] = []
@@ -193,6 +200,31 @@ def test_revisions_are_pinned_wherever_a_model_is_named(
     assert auris("pull", "Some/Model", "--revision", "refs/pr/1").code == 0
     assert asked == [("Some/Model", name) for name in ("v1.0", "v2", "v3", "refs/pr/1")]
     assert auris("pull", "no name").code == 2
+    asked.clear()
+    clips = tmp_path / "set.csv"
+    clips.write_text(f"wav,text\n{file},some words\n")
+    few_measured = ("--seconds", 1, "--tokens", 2, "--runs", 1)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(bytes(32_000))))
+    for command in (
+        ("detect-language", file),
+        ("listen", "-", "--rate", 16_000),
+        ("benchmark", "wer", "--test-set", clips),
+        ("benchmark", "stream", "--audio", file, *few),
+        ("benchmark", "speed", *few_measured),
+    ):
+        done = auris(*command, "-m", "Some/Model", "--revision", "v4")
+        assert done.code == 0, done.err
+        assert asked.pop() == ("Some/Model", "v4")
+    done = auris("benchmark", "--test-set", clips, "-m", "Some/Model", "--revision", "v5")
+    assert (done.code, asked.pop()) == (0, ("Some/Model", "v5"))
+    for command in (
+        ("align", file, "some words", "-m", "Some/Model"),
+        ("doctor", "-m", "Some/Model"),
+        ("convert", "Some/Model", tmp_path / "converted"),
+        ("quantize", "Some/Model", tmp_path / "quantized"),
+    ):
+        auris(*command, "--revision", "v6")
+        assert asked.pop() == ("Some/Model", "v6")
     for name, revision, found in (
         ("Some/Model@v1", "v2", "name two"),
         ("tiny", "v2", "is a bundled model"),

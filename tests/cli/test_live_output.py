@@ -21,7 +21,7 @@ import pytest
 
 import auris as package
 from auris.audio.io import load
-from auris.cli.progress import ProgressLine, stated_seconds
+from auris.cli.progress import ProgressLine, header_seconds
 from auris.output.formats import SEGMENT_WRITERS, WRITERS
 from auris.output.subtitles import CueStyle
 from auris.pipeline import AsrPipeline
@@ -338,7 +338,7 @@ def test_the_length_of_a_recording_by_its_header(
     file = tmp_path / f"a.{suffix}"
     container, codec, options = KINDS[suffix]
     file.write_bytes(encode(tone_speech(4.0, 1)[None], 16_000, container, codec, options))
-    whole = stated_seconds([str(file)], 0.0, None, False)
+    whole = header_seconds([str(file)], 0.0, None, False)
     assert whole == pytest.approx(4.0, abs=0.3)
-    assert stated_seconds([str(file)], 1.0, 2.0, False) == 2.0
-    assert stated_seconds([str(file), str(tmp_path / "absent")], 0.0, None, False) is None
+    assert header_seconds([str(file)], 1.0, 2.0, False) == 2.0
+    assert header_seconds([str(file), str(tmp_path / "absent")], 0.0, None, False) is None

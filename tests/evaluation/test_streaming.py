@@ -10,8 +10,7 @@ import pytest
 
 from auris import AsrPipeline
 from auris.cli.main import main
-from auris.errors import UsageError
-from auris.evaluation.streaming import compare_clips, compare_segments, feeds, lags, score_stream
+from auris.evaluation.streaming import compare_clips, compare_segments, score_stream, word_delays
 from auris.streaming.decoder import StepCost
 from auris.streaming.session import StreamUpdate
 from auris.types import Segment
@@ -39,19 +38,21 @@ def test_segments_are_compared_under_the_tie_rule(other: Segment, verdict: str) 
 
 def test_words_are_spread_over_their_piece() -> None:
     update = StreamUpdate(0, True, SEGMENT, 5.0, StepCost(1, 1, 1))
-    assert lags([update]) == [3.0, 2.0]
-    assert lags([replace(update, segment=replace(SEGMENT, text=""))]) == []
+    assert list(word_delays(update)) == [3.0, 2.0]
+    assert not list(word_delays(replace(update, segment=replace(SEGMENT, text=""))))
 
 
 @pytest.mark.parametrize("given", ["", "a", "0.1,,2", "0", "-1", "nan", "inf"])
-def test_impossible_feeds_are_refused(given: str) -> None:
-    with pytest.raises(UsageError, match="feed_seconds"):
-        feeds(given)
+def test_impossible_feeds_are_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", "stream", "--audio", "a.wav", "--feed-seconds", given])
+    assert end.value.code == 2
+    assert "--feed-seconds" in capsys.readouterr().err
 
 
 def test_a_stream_is_scored_beside_its_file(ctc: AsrPipeline, tmp_path: Path) -> None:
     recording = write_wav(tmp_path / "clip.wav", 7.3)
-    score = score_stream(ctc, str(recording), feeds("0.01,5,0.3"), step_seconds=0.5)
+    score = score_stream(ctc, str(recording), [0.01, 5.0, 0.3], step_seconds=0.5)
     assert (score.seconds, score.steps, score.verdict) == (7.3, 14, "identical")
     assert score.pieces == 2
     assert score.late_gb >= score.early_gb * 0.9 > 0.0

@@ -9,7 +9,8 @@ import pytest
 
 from auris.cli.main import main
 from auris.errors import UsageError
-from auris.evaluation.wer import SetScore, read_set, score_set
+from auris.evaluation.sets import read_set
+from auris.evaluation.wer import SetScore, score_set
 from auris.pipeline import AsrPipeline
 from tests.recordings import write_wav
 from tests.tiny_models import ctc_config, write_tiny
@@ -88,6 +89,22 @@ def test_sets_are_read(tmp_path: Path) -> None:
     assert read_set(tmp_path / "set.csv") == wanted
 
 
+def test_recordings_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of the CSV comes first, as for training manifests."""
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "set.csv").write_text("wav,text\na.wav,one\nb.wav,two\nc.wav,three\n")
+    for name in ("a.wav", "b.wav", "lists/a.wav"):
+        write_wav(tmp_path / name, 0.1)
+    monkeypatch.chdir(tmp_path)
+    assert read_set(tmp_path / "lists" / "set.csv") == {
+        tmp_path / "lists" / "a.wav": "one",
+        Path("b.wav"): "two",
+        tmp_path / "lists" / "c.wav": "three",
+    }
+
+
 @pytest.mark.parametrize(
     ("content", "match"),
     [
@@ -117,7 +134,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     summary = json.loads(out.splitlines()[-1])
     assert summary["sets"][0]["words"] == 1
     assert summary["peak_gb"] > 0
-    assert "said 'hello'" in out
+    assert "reference 'hello'" in out
     assert "missing.wav" in err
 
 
@@ -133,7 +150,7 @@ def test_a_folder_as_of_librispeech(tmp_path: Path) -> None:
         folder / "84-121123-0001.flac": "BUT IN LESS",
     }
     listing.write_text("84-121123-0002 GONE\n")
-    with pytest.raises(UsageError, match="'84-121123-0002', which is not beside it"):
+    with pytest.raises(UsageError, match="'84-121123-0002', which is not in its folder"):
         read_set(tmp_path)
 
 

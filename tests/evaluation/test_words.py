@@ -53,8 +53,8 @@ def test_a_set_that_cannot_be_read(tmp_path: Path) -> None:
         read_timed(path)
     for text, found in (
         ('{"audio": "a.wav", "text": "a"}', "line 1 of .* has no 'words'"),
-        ("wav,text", "line 1 of .* is none such: 'wav,text'"),
-        ('[{"words": 1}]', "line 1 of .* is none such"),
+        ("wav,text", "line 1 of .* is no such object: 'wav,text'"),
+        ('[{"words": 1}]', "line 1 of .* is no such object"),
     ):
         path.write_text(text + "\n")
         with pytest.raises(UsageError, match=found):

@@ -18,7 +18,7 @@ from auris.checkpoints.inference_defaults import TRAITS
 from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.config import token_budget
 from auris.diagnostics.parity import Parity
-from auris.evaluation.wer import read_set
+from auris.evaluation.sets import read_set
 from auris.text.prompt import CHAT_TEMPLATE, CONTROL_TOKENS, prompt_ids
 from auris.text.tokenizer import Tokenizer
 from tests.tiny_models import tone_speech

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from auris.errors import TrainingError
+from auris.errors import TrainingError, UsageError
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -117,7 +117,7 @@ def test_impossible_values_are_refused(values: Any, named: str) -> None:
 
 
 def test_unreadable_recipes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="readable JSON"):
+    with pytest.raises(UsageError, match="readable JSON"):
         Recipe.read(tmp_path / "absent.json")
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(TrainingError, match="readable JSON"):

@@ -8,7 +8,8 @@ speech, and so does the second before and behind it. Music and voices in the bac
 
 The work is done in blocks of one length, so decisions are the same whatever the sizes of the
 blocks that the samples arrive in. Constants were chosen on training clips of real and synthesized
-speech with pauses, in white, pink and brown noise; `auris benchmark vad` measures what they do.
+speech with pauses, in white, pink and brown noise; `benchmarks/voice_activity.py` measures the
+effect.
 """
 
 from __future__ import annotations

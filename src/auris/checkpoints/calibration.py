@@ -139,7 +139,7 @@ def _number(path: Path, value: Any, name: str) -> float:
 
 def _damaged(path: Path, found: str) -> CheckpointError:
     return CheckpointError(
-        f"{CALIBRATION} has to hold what `auris benchmark calibration` writes",
+        f"{CALIBRATION} has to hold what benchmarks/calibration.py writes",
         f"in {str(path)!r} {found}",
         "fit it anew, or remove it for uncalibrated confidences",
     )

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from auris.errors import MissingExtra, ModelNotFound, UsageError
+from auris.errors import MissingExtra, ModelNotFound, UnknownModel, UsageError
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -77,7 +77,7 @@ def _path(name: str | Path) -> Path:
         pass
     # A home of nobody, a name that is too long, a folder without permission, a zero byte, no name.
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise ModelNotFound(
+        raise UnknownModel(
             "A model name has to be one that the file system can look up",
             f"{str(name)!r} is not ({error})",
             "name a directory, a bundled model or a hub id",
@@ -98,7 +98,8 @@ def resolve(
         revision: the branch, tag or commit, where the name does not say it.
 
     Raises:
-        ModelNotFound: the name leads nowhere, or the hub cannot be reached.
+        UnknownModel: it is no directory, bundled model or hub id.
+        ModelNotFound: the hub id is not in the cache and cannot be fetched.
         UsageError: there are two revisions, or one of what is not on the hub.
         MissingExtra: a hub id without huggingface_hub installed.
     """
@@ -111,7 +112,7 @@ def resolve(
         _check_no_revision(name, revision, "a bundled model")
         return FoundModel(str(name), bundled[str(name)], "bundled")
     if str(name) and path.exists():
-        raise ModelNotFound(
+        raise UnknownModel(
             "A model has to be a directory",
             f"{str(name)!r} is a file",
             "name the directory that holds config.json",
@@ -119,7 +120,7 @@ def resolve(
     if isinstance(name, str) and HUB_ID.fullmatch(name) and not name.startswith("."):
         directory = pull(name, revision, local_files_only)
         return FoundModel(name if revision is None else f"{name}@{revision}", directory, "hub")
-    raise ModelNotFound(
+    raise UnknownModel(
         "A model has to be a directory, a bundled model or a hub id (owner/name)",
         f"{str(name)!r} is none of these",
         f"name a directory, one of {', '.join(bundled) or 'the bundled models (none here)'}, "

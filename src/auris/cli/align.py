@@ -1,4 +1,4 @@
-"""`auris align`: a known text placed in its recording."""
+"""`auris align`: the times of the words of a known text."""
 
 from __future__ import annotations
 
@@ -10,64 +10,48 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auris.cli.options import Device, Dtype, Model, Threads
+from auris.cli.options import ModelOptions, OutputFormat, check_format
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.types import Word
 
-FORMATS = ("txt", "json")
-
 UNLIKELY = 1e-4
-"""Words less probable than this on average are hardly what is said."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command()(align)
+"""A mean probability of words below which the text is probably not what is spoken."""
 
 
 def align(
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="Recording; - is standard input.")],
+    model: ModelOptions,
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="What is said in it.")
+        str | None, typer.Argument(metavar="[TEXT]", help="What is spoken in it.")
     ] = None,
     text_file: Annotated[
-        Path | None, typer.Option(help="File with the text, instead of TEXT.")
+        Path | None, typer.Option(help="UTF-8 file with the text, instead of TEXT.")
     ] = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    threads: Threads = None,
     language: Annotated[
-        str, typer.Option("--language", "-l", help="Code or English name, or auto.")
+        str,
+        typer.Option("--language", "-l", help="auto, or the language by code or English name."),
     ] = "auto",
     start: Annotated[float, typer.Option(help="First second to align.")] = 0.0,
-    duration: Annotated[float | None, typer.Option(help="Seconds to align.")] = None,
-    output_format: Annotated[
-        str, typer.Option("--output-format", "-f", help="txt or json.")
-    ] = "txt",
+    duration: Annotated[
+        float | None, typer.Option(help="Seconds to align.", show_default="all")
+    ] = None,
+    output_format: OutputFormat = "txt",
 ) -> None:
-    """Say when each word of a text is said in a recording.
+    """Find the times of the words of a known text in its recording.
 
-    A line a word goes to standard output: start, end and the word, separated by tabs, and
-    `repaired` where a time was inferred; a time that is not known is `-`. With -f json it is one
+    Standard output has a line for each word: start, end and the word, separated by tabs, and
+    "repaired" where a time was inferred; a time that is not known is "-". With -f json it is one
     JSON object.
     """
-    if output_format not in FORMATS:
-        raise UsageError(
-            f"The output format has to be {' or '.join(FORMATS)}",
-            f"{output_format!r} was asked",
-            "choose one with -f",
-        )
-    said = _text(text, text_file)
-    from auris.alignment.aligner import ForcedAligner
+    check_format(output_format)
+    spoken = _text(text, text_file)
     from auris.output.formats import WORD_WRITERS
 
-    aligner = ForcedAligner.from_pretrained(model, device=device, dtype=dtype, threads=threads)
-    words = aligner.align(audio, said, language, start=start, duration=duration)
+    words = model.aligner().align(audio, spoken, language, start=start, duration=duration)
     sys.stdout.write(WORD_WRITERS[output_format](words, audio))
-    _remark(words)
+    _warn(words)
 
 
 def _text(text: str | None, file: Path | None) -> str:
@@ -89,13 +73,13 @@ def _text(text: str | None, file: Path | None) -> str:
         ) from None
 
 
-def _remark(words: Sequence[Word]) -> None:
-    """What a reader of the times alone would not see."""
-    lost = sum(word.start is None for word in words)
+def _warn(words: Sequence[Word]) -> None:
+    """Warnings about what the times alone do not show."""
+    unaligned = sum(word.start is None for word in words)
     if not words:
         sys.stderr.write("auris: the text has no words\n")
-    elif lost:
-        sys.stderr.write(f"auris: {lost} of {len(words)} words could not be placed\n")
+    elif unaligned:
+        sys.stderr.write(f"auris: {unaligned} of {len(words)} words could not be aligned\n")
     scores = [math.log(max(c, 1e-30)) for word in words if (c := word.confidence) is not None]
     if scores and math.exp(math.fsum(scores) / len(scores)) < UNLIKELY:
-        sys.stderr.write("auris: the words are hardly heard; is the text what is said?\n")
+        sys.stderr.write("auris: the words are very unlikely; is the text what is spoken?\n")

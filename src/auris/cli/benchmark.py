@@ -2,366 +2,391 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from auris.cli.options import ChunkSeconds, Device, Dtype, Model, Speculate, Threads, Vad
+from auris.cli.options import (
+    BatchSize,
+    ChunkSeconds,
+    Device,
+    Dtype,
+    Limit,
+    Model,
+    ModelOptions,
+    Models,
+    Revision,
+    Speculate,
+    TestSets,
+    Threads,
+    Vad,
+    with_options,
+)
+from auris.cli.table import Table, write_json
 from auris.errors import UsageError
 
-Value = TypeVar("Value")
+if TYPE_CHECKING:
+    from auris.evaluation.streaming import MeasuredStream
 
-TestSets = Annotated[
-    list[str],
-    typer.Option(
-        help="CSV with the columns wav and text, a folder, or one as of LibriSpeech. Repeatable."
-    ),
-]
+__all__ = ["app", "numbers"]
 
-app = typer.Typer(name="benchmark", help="Measure; the last line is JSON.")
+Value = TypeVar("Value", int, float, str)
+
+app = typer.Typer(name="benchmark", help="Measure a model. The last line of output is JSON.")
 
 
-@app.callback(invoke_without_command=True)
-def _group(
-    call: typer.Context,
-    test_set: Annotated[
-        list[str] | None,
-        typer.Option(help="Without a command: the error rates of a set, as by wer. Repeatable."),
-    ] = None,
-    model: Model = None,
-    device: Device = None,
-) -> None:
-    """Measure; the last line is JSON. With --test-set and no command, as wer."""
-    if call.invoked_subcommand is None:
-        if not test_set:
-            typer.echo(call.get_help())
-            raise typer.Exit(2)
-        wer(test_set, model, device)
-    elif test_set or model or device:
-        raise UsageError(
-            f"Options of {call.invoked_subcommand} stand behind it",
-            "some stand before it",
-            "move them",
-        )
+def numbers(option: str, text: str, kind: Callable[[str], Value]) -> list[Value]:
+    """Values that an option takes separated by commas; numbers have to be from 1 to 1200.
 
-
-@app.command()
-def load(
-    model: Annotated[
-        list[str], typer.Option("--model", "-m", help="Model to load. Repeatable: runs interleave.")
-    ],
-    runs: Annotated[int, typer.Option(min=1, help="Counted runs of each, after one warm-up.")] = 5,
-    seconds: Annotated[float, typer.Option(help="Length of the first clip.")] = 10.0,
-    tokens: Annotated[int, typer.Option(min=1, help="Token budget of the first clip.")] = 20,
-    dtype: Annotated[str, typer.Option(help="As for transcribe.")] = "auto",
-    device: Device = None,
-    threads: Threads = None,
-) -> None:
-    """Time from warm file to ready, memory after loading and after the first transcript."""
-    import json
-    from dataclasses import asdict
-
-    from auris.evaluation.loading import help_seconds, interleaved
-
-    given = {"dtype": dtype, "device": device, "threads": threads}
-    rows = list(interleaved(model, runs, seconds, tokens, **given))
-    answer = help_seconds(runs)
-    typer.echo(
-        f"{'ready s':>8} {'first s':>8} {'weights GB':>11} {'ready GB':>9} {'used GB':>8}  model"
-    )
-    for row in rows:
-        typer.echo(
-            f"{row.ready_seconds:>8.2f} {row.first_seconds:>8.2f} {row.weight_gb:>11.2f} "
-            f"{row.ready_gb:>9.2f} {row.used_gb:>8.2f}  {row.model}"
-        )
-    typer.echo(f"auris --help: {answer:.2f} s")
-    typer.echo(json.dumps({"help_seconds": answer, "models": [asdict(row) for row in rows]}))
-
-
-@app.command()
-def speed(
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", help="As for transcribe. Repeatable: runs interleave."),
-    ] = None,
-    seconds: Annotated[str, typer.Option(help="Lengths of the clips, by commas.")] = "10,30,60",
-    tokens: Annotated[int, typer.Option(min=2, help="Tokens to decode of every clip.")] = 100,
-    dtype: Annotated[
-        str, typer.Option(help="As for transcribe; several by commas are interleaved.")
-    ] = "auto",
-    peers: Annotated[
-        str, typer.Option(help="Other programs on the same weights, by commas: transformers.")
-    ] = "",
-    batch: Annotated[
-        str, typer.Option(help="Rows decoded at once, by commas, of the shortest clip.")
-    ] = "1,4,16",
-    runs: Annotated[int, typer.Option(min=1, help="Counted runs of each, after one more.")] = 5,
-    threads: Threads = None,
-    parts: Annotated[
-        str, typer.Option(help="What to measure, by commas: stages, decoding, start.")
-    ] = "stages,decoding,start",
-    clock: Annotated[
-        str,
-        typer.Option(help="wall; or processor, of one thread, where other programs are running."),
-    ] = "wall",
-) -> None:
-    """Time of every stage on the CPU, beside what the machine could do and what peers take.
-
-    Stages apart, batches, drafts, streams, cold start and memory of Qwen3-ASR models; any weights
-    will do, since decoding goes on for a fixed number of tokens. Each stage is shown as a multiple
-    of its limit: its multiplications or its bytes at the best rates that this machine reached in
-    the same run.
-    The last line is JSON.
+    Raises:
+        UsageError: the text is something else.
     """
-    import json
-    import os
-
-    from auris.checkpoints.hub import DEFAULT_MODEL
-    from auris.evaluation.speed_report import SpeedPlan, measure
-
-    plan = SpeedPlan(
-        model or [os.environ.get("AURIS_MODEL") or DEFAULT_MODEL],
-        _listed("--seconds", seconds, float),
-        tokens,
-        _listed("--dtype", dtype, str),
-        _listed("--peers", peers, str),
-        _listed("--batch", batch, int),
-        runs,
-        threads,
-        clock,
-        _listed("--parts", parts, str),
-    )
-    summary: dict[str, Any] = {}
-    for line in measure(plan, summary):
-        typer.echo(line)
-    typer.echo(json.dumps(summary))
-
-
-def _listed(option: str, text: str, kind: Callable[[str], Value]) -> list[Value]:
-    """Values of an option that takes several by commas; numbers have to lie from 1 to 1200."""
     try:
         values = [kind(part.strip()) for part in text.split(",") if part.strip()]
     except ValueError:
         values = []
-    sound = all(not isinstance(value, (int, float)) or 1 <= value <= 1200 for value in values)
-    if not sound or (not values and text.strip()):
+    valid = all(isinstance(value, str) or 1 <= value <= 1200 for value in values)
+    if not valid or (not values and text.strip()):
         raise UsageError(
-            f"{option} takes numbers from 1 to 1200, or names, by commas",
+            f"{option} takes numbers from 1 to 1200, or names, separated by commas",
             f"it is {text!r}",
             "correct it",
         )
     return values
 
 
-@app.command()
+def _group(
+    context: typer.Context,
+    model: ModelOptions,
+    test_set: Annotated[
+        list[str] | None,
+        typer.Option(help="Without a command: measure error rates, as wer does. Repeatable."),
+    ] = None,
+) -> None:
+    """Measure a model. The last line of output is JSON.
+
+    With --test-set and no command, the error rates are measured as by wer.
+    """
+    if context.invoked_subcommand is None:
+        if not test_set:
+            typer.echo(context.get_help())
+            raise typer.Exit(2)
+        wer(test_set, model)
+    elif test_set or model != ModelOptions():
+        raise UsageError(
+            f"Options of {context.invoked_subcommand} come after its name",
+            "some come before it",
+            "move them",
+        )
+
+
+def load(
+    model: Models = None,
+    revision: Revision = None,
+    runs: Annotated[
+        int, typer.Option(min=1, help="Counted runs of each model, after one that warms up.")
+    ] = 5,
+    seconds: Annotated[float, typer.Option(help="Length of the clip of noise.")] = 10.0,
+    tokens: Annotated[int, typer.Option(min=1, help="Token budget of the clip.")] = 20,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Measure the time until a model can transcribe, and its memory then and after a first clip.
+
+    The files are in the page cache. The runs of several models are interleaved.
+    """
+    from auris.checkpoints.hub import resolve
+    from auris.evaluation.loading import help_seconds, interleaved
+
+    for name in _named(model):
+        resolve(name, revision=revision)  # Refused, or downloaded, before anything is measured.
+    rows = list(
+        interleaved(
+            _named(model),
+            runs,
+            seconds,
+            tokens,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+        )
+    )
+    formats = {"ready s": ">8.2f", "first s": ">8.2f", "weights GB": ">11.2f"}
+    table = Table("model", formats | {"ready GB": ">9.2f", "used GB": ">8.2f"})
+    for row in rows:
+        seconds_and_sizes = (row.ready_seconds, row.first_seconds, row.weight_gb)
+        table.row(row.model, *seconds_and_sizes, row.ready_gb, row.used_gb)
+    answer = help_seconds(runs)
+    typer.echo(f"auris --help: {answer:.2f} s")
+    write_json({"help_seconds": answer, "models": rows})
+
+
+def _named(models: list[str] | None) -> list[str]:
+    from auris.checkpoints.hub import DEFAULT_MODEL
+
+    return models or [os.environ.get("AURIS_MODEL") or DEFAULT_MODEL]
+
+
+def speed(
+    model: Models = None,
+    revision: Revision = None,
+    seconds: Annotated[
+        str, typer.Option(help="Lengths of the clips of noise, separated by commas.")
+    ] = "10,30,60",
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens to decode of every clip.")] = 100,
+    dtype: Annotated[
+        str, typer.Option(help="As of transcribe; several, separated by commas, are interleaved.")
+    ] = "auto",
+    peers: Annotated[
+        str, typer.Option(help="Other programs on the weights of the first model: transformers.")
+    ] = "",
+    runs: Annotated[
+        int, typer.Option(min=1, help="Counted runs of each, after one that warms up.")
+    ] = 5,
+    threads: Threads = None,
+) -> None:
+    """Measure the time of every stage of a Qwen3-ASR model on the CPU.
+
+    Stages are reading the file, features, encoder (its convolutions and its layers), prefill of the
+    prompt and each token. Weights may be random, since decoding goes on for a fixed number of
+    tokens. Figures are medians. The runs of all models, dtypes and peers are interleaved.
+    """
+    from auris.evaluation.peers import load_peer
+    from auris.evaluation.speed import MeasuredModel, speed_ratios, stages_of
+
+    clips, dtypes = numbers("--seconds", seconds, float), numbers("--dtype", dtype, str)
+    model = _named(model)
+    models = [
+        MeasuredModel(name, dtype=one, revision=revision, device="cpu", threads=threads)
+        for name in model
+        for one in dtypes
+    ]
+    others = [load_peer(name, models[0].directory) for name in numbers("--peers", peers, str)]
+    table = Table("model", {"clip s": ">7g", "stage": "<8", "ms": ">10.1f"})
+    stages = []
+    for stage in stages_of([*models, *others], clips, tokens, runs):
+        stages.append(stage)
+        table.row(stage.model, stage.clip, stage.stage, 1e3 * stage.seconds)
+    ratios = list(speed_ratios(stages, others))
+    for ratio in ratios:
+        typer.echo(str(ratio))
+    write_json(
+        {"models": model, "tokens": tokens, "runs": runs, "stages": stages, "ratios": ratios}
+    )
+
+
 def wer(
     test_set: TestSets,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    threads: Threads = None,
+    model: ModelOptions,
     speculate: Speculate = "none",
-    batch_size: Annotated[int, typer.Option(min=1, help="Most pieces decoded at once.")] = 1,
+    batch_size: BatchSize = 1,
     normalizer: Annotated[
         str,
-        typer.Option(help="english (standard; digits become numbers) or spoken (words as said)."),
+        typer.Option(
+            help="english (the standard one; digits become numbers) or spoken (words as spoken)."
+        ),
     ] = "english",
     chunk_seconds: ChunkSeconds = None,
     vad: Vad = None,
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst clips to show.")] = 3,
+    worst: Annotated[
+        int, typer.Option(min=0, help="How many of the clips with most errors to show.")
+    ] = 3,
 ) -> None:
-    """Word and character error rates, the worst clips and the speed.
+    """Measure word and character error rates and the speed.
 
     The exit code is 1 when a clip could not be transcribed.
     """
-    import json
-
     from auris.evaluation.loading import peak_gb
-    from auris.evaluation.wer import read_set, score_set
-    from auris.pipeline import AsrPipeline
+    from auris.evaluation.sets import read_set
+    from auris.evaluation.wer import score_set
 
     sets = {source: read_set(source) for source in test_set}
-    pipeline = AsrPipeline.from_pretrained(
-        model, device=device, dtype=dtype, threads=threads, speculate=speculate
-    )
+    pipeline = model.pipeline(speculate)
     scores = [
         score_set(
             pipeline,
             name,
             clips,
-            batch_size=batch_size,
             normalizer=normalizer,
+            batch_size=batch_size,
             chunk_seconds=chunk_seconds,
             vad=vad,
         )
         for name, clips in sets.items()
     ]
-    typer.echo(
-        f"{'WER %':>7} {'CER %':>7} {'sub':>6} {'ins':>6} {'del':>6} {'words':>7} {'RTF':>7}  set"
-    )
+    formats = {"WER %": ">7.2f", "CER %": ">7.2f", "sub": ">6", "ins": ">6", "del": ">6"}
+    table = Table("set", formats | {"words": ">7", "RTF": ">7.4f"})
     for score in scores:
-        rates = "".join(
-            f"{'-' if rate is None else format(100 * rate, '.2f'):>7} "
-            for rate in (score.wer, score.cer)
-        )
-        typer.echo(
-            f"{rates}{score.substitutions:>6} {score.insertions:>6} {score.deletions:>6} "
-            f"{score.words:>7} {score.rtf:>7.4f}  {score.name}"
-        )
+        rates = (None if rate is None else 100 * rate for rate in (score.wer, score.cer))
+        edits = (score.substitutions, score.insertions, score.deletions)
+        table.row(score.name, *rates, *edits, score.words, score.rtf)
         for file, reason in score.failed.items():
             typer.echo(f"not scored: {file}: {reason}", err=True)
         for clip in score.worst[:worst]:
             typer.echo(f"    {clip.edits}/{clip.words} {clip.file}")
-            typer.echo(f"      said {clip.reference!r}, read {clip.hypothesis!r}")
-    summary = {
-        "model": pipeline.model.name,
-        "peak_gb": peak_gb(),
-        "sets": [score.to_dict() for score in scores],
-    }
-    typer.echo(json.dumps(summary))
+            typer.echo(f"      reference {clip.reference!r}, transcript {clip.hypothesis!r}")
+    summary = [score.to_dict() for score in scores]
+    write_json({"model": pipeline.model.name, "peak_gb": peak_gb(), "sets": summary})
     if any(score.failed for score in scores):
         raise typer.Exit(1)
 
 
-@app.command()
 def parity(
     test_set: TestSets,
     model: Model = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many clips of each set.")
-    ] = None,
+    revision: Revision = None,
     threads: Threads = None,
+    limit: Limit = None,
 ) -> None:
-    """Our texts beside those of transformers (float32, CPU).
+    """Compare texts with those of transformers, in float32 on the CPU.
 
     The exit code is 1 when a text differs by more than a tie, or a clip could not be compared.
     """
-    import json
-
     from auris.diagnostics.parity import TIE_MARGIN, Parity
     from auris.evaluation.agreement import compare_set
-    from auris.evaluation.wer import read_set
+    from auris.evaluation.sets import read_set
 
     sets = {source: read_set(source) for source in test_set}
-    both = Parity(model, threads)
-    typer.echo(
-        f"{'clips':>6} {'identical':>9} {'ties':>5} {'different':>9} {'tokens':>8} "
-        f"{'minutes':>8}  set"
-    )
+    both = Parity(model, threads, revision)
+    formats = {"clips": ">6", "identical": ">9", "ties": ">5", "different": ">9"}
+    table = Table("set", formats | {"tokens": ">8", "minutes": ">8.1f"})
     scores = []
     for name, clips in sets.items():
         score = compare_set(both, name, list(clips)[:limit])
         scores.append(score)
-        typer.echo(
-            f"{score.clips:>6} {score.identical:>9} {score.ties:>5} {score.different:>9} "
-            f"{score.tokens:>8} {score.seconds / 60:>8.1f}  {name}"
-        )
-        for file, found in score.differences.items():
-            typer.echo(f"    {found.verdict}: {file} {found.note}")
-            typer.echo(f"      auris {found.ours!r}, transformers {found.theirs!r}")
+        verdicts = (score.clips, score.identical, score.ties, score.different)
+        table.row(name, *verdicts, score.tokens, score.seconds / 60)
+        for file, clip in score.differences.items():
+            typer.echo(f"    {clip.verdict}: {file} {clip.note}")
+            typer.echo(f"      auris {clip.ours!r}, transformers {clip.theirs!r}")
         for file, reason in score.failed.items():
             typer.echo(f"not compared: {file}: {reason}", err=True)
-    summary = {
-        "model": both.pipeline.model.name,
-        "tie_margin": TIE_MARGIN,
-        "sets": [score.to_dict() for score in scores],
-    }
-    typer.echo(json.dumps(summary))
+    write_json({"model": both.pipeline.model.name, "tie_margin": TIE_MARGIN, "sets": scores})
     if any(score.different or score.failed for score in scores):
         raise typer.Exit(1)
 
 
-@app.command()
 def words(
     test_set: Annotated[
-        list[Path], typer.Option(help="JSONL of recordings with timed words. Repeatable.")
+        list[Path],
+        typer.Option(
+            help="Recordings with timed words: JSONL, as scripts/make_timed_set.py writes it. "
+            "Repeatable."
+        ),
     ],
+    model: ModelOptions,
     fit_set: Annotated[
         Path | None,
         typer.Option(help="Another such set, on which one offset of all times is fitted."),
     ] = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    threads: Threads = None,
 ) -> None:
-    """Times of aligned words beside known ones, as a synthesizer gives them."""
-    import json
-
-    from auris.alignment.aligner import ForcedAligner
+    """Compare the times of aligned words with known ones, such as those of a synthesizer."""
     from auris.evaluation.words import errors_of, fit_offset, read_timed
 
     sets = {path: read_timed(path) for path in test_set}
     fitting = read_timed(fit_set) if fit_set else []
-    aligner = ForcedAligner.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    aligner = model.aligner()
     offset = fit_offset(aligner, fitting)
     typer.echo(f"offset {1000 * offset:.0f} ms")
-    typer.echo(
-        f"{'words':>6} {'missing':>7} {'start ms':>9} {'end ms':>7} {'95 %: start':>12} "
-        f"{'end':>5}  set"
-    )
+    formats = {"words": ">6", "missing": ">7", "start ms": ">9.0f", "end ms": ">7.0f"}
+    table = Table("set", formats | {"95 %: start": ">12.0f", "end": ">5.0f"})
     summary = {}
     for path, clips in sets.items():
-        errors = summary[str(path)] = errors_of(aligner, clips, offset)
-        typer.echo(
-            f"{errors.words:>6} {errors.missing:>7} {1000 * errors.start:>9.0f} "
-            f"{1000 * errors.end:>7.0f} {1000 * errors.start_95:>12.0f} "
-            f"{1000 * errors.end_95:>5.0f}  {path}"
-        )
-    typer.echo(json.dumps({"sets": {name: found.to_dict() for name, found in summary.items()}}))
+        found = summary[str(path)] = errors_of(aligner, clips, offset)
+        times = (found.start, found.end, found.start_95, found.end_95)
+        table.row(path, found.words, found.missing, *(1000 * time for time in times))
+    write_json({"sets": summary})
 
 
-@app.command()
-def calibration(
-    test_set: TestSets,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    threads: Threads = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Most pieces decoded at once.")] = 1,
-    check_set: Annotated[
+def stream(
+    model: ModelOptions,
+    audio: Annotated[
+        list[str] | None, typer.Option("--audio", help="A recording. Repeatable.")
+    ] = None,
+    test_set: Annotated[
         list[str] | None,
-        typer.Option(help="Set that is only measured, never fitted to. Repeatable."),
+        typer.Option(help="Clips whose texts are only compared: a CSV or a folder. Repeatable."),
     ] = None,
-    write: Annotated[
-        bool, typer.Option("--write", help="Write calibration.json beside the model's weights.")
-    ] = False,
-    plot: Annotated[
-        Path | None, typer.Option(help="Write the reliability plot of the other half as PNG.")
+    chunk_seconds: Annotated[float, typer.Option(help="As of listen.")] = 3.0,
+    step_seconds: Annotated[float, typer.Option(help="As of listen.")] = 0.5,
+    feed_seconds: Annotated[
+        str,
+        typer.Option(help="Lengths of the blocks that are fed, separated by commas, in turn."),
+    ] = "0.1",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Token budget of a chunk, as of transcribe.")
     ] = None,
+    streams: Annotated[
+        int, typer.Option(min=1, help="Clips of a test set that are streamed at once.")
+    ] = 1,
+    limit: Limit = None,
 ) -> None:
-    """Fit confidences on one half of the clips, by a hash of their names; measure on the other.
+    """Transcribe recordings as live streams, and compare the final texts with those of the files.
 
-    Clips with an empty text are silence, noise and music: they teach when nothing is said.
+    Also measured: the time of a step at the beginning and at the end, memory, and the delay of
+    final text. The exit code is 1 when a text differs by more than a tie.
     """
-    import json
+    from auris.evaluation.sets import read_set
+    from auris.evaluation.streaming import compare_clips, score_stream
 
-    from auris.evaluation.fitting import fitted
-    from auris.evaluation.wer import read_set
-
-    sets = {source: read_set(source) for source in test_set}
-    checks = {source: read_set(source) for source in check_set or ()}
-    report = fitted(
-        model, sets, checks, batch_size, write, plot, device=device, dtype=dtype, threads=threads
-    )
-    for file, reason in report.failed.items():
-        typer.echo(f"not heard: {file}: {reason}", err=True)
-    typer.echo(
-        f"{'ECE':>6} {'before':>6} {'tokens':>6} {'clips':>6} {'words':>6} {'right %':>7}  set"
-    )
-    for name, found in report.tables.items():
-        errors = "".join(
-            f"{'-' if found[key] is None else format(found[key], '.3f'):>6} "
-            for key in ("ece", "raw_ece", "token_ece", "clip_ece")
+    sizes = _feed_sizes(feed_seconds)
+    sets = {name: list(read_set(name))[:limit] for name in test_set or ()}
+    if not audio and not sets:
+        raise UsageError(
+            "There has to be a recording to stream", "none is named", "give --audio or --test-set"
         )
-        share = 100 * found["right"] / found["words"] if found["words"] else 0.0
-        typer.echo(f"{errors}{found['words']:>6} {share:>7.1f}  {name}")
-    silence = report.summary["held_out"]["silence"]
-    typer.echo(
-        f"silence: {silence['silent_words_left']} of {silence['silent_words']} words left in "
-        f"{silence['silent_clips']} clips; speech: {silence['suppressed_right_words']} of "
-        f"{silence['right_words']} right words suppressed"
-    )
-    typer.echo(json.dumps(report.summary))
+    pipeline = model.pipeline()
+    options: MeasuredStream = {
+        "chunk_seconds": chunk_seconds,
+        "step_seconds": step_seconds,
+        "max_new_tokens": max_new_tokens,
+    }
+    scores = []
+    if audio:
+        formats = {"seconds": ">8.1f", "steps": ">6", "text": ">10", "early ms": ">9.1f"}
+        formats |= {"late ms": ">8.1f", "ratio": ">6.2f", "early GB": ">9.3f", "late GB": ">8.3f"}
+        table = Table("audio", formats | {"lag s": ">6.2f", "busy": ">6.3f"})
+    for name in audio or ():
+        score = score_stream(pipeline, name, sizes, **options)
+        scores.append(score)
+        steps = (1000 * score.early_seconds, 1000 * score.late_seconds, score.ratio)
+        memory = (score.early_gb, score.late_gb)
+        beginning = (score.seconds, score.steps, score.verdict)
+        table.row(name, *beginning, *steps, *memory, score.lag_seconds, score.busy)
+    clips = {}
+    for name, files in sets.items():
+        found = clips[name] = compare_clips(pipeline, files, sizes, streams, **options)
+        typer.echo(
+            f"{found.identical} of {found.clips} clips identical, {found.ties} ties, "
+            f"{len(found.different)} different  {name}"
+        )
+        for file in found.different:
+            typer.echo(f"    {file}")
+    write_json({**options, "recordings": scores, "sets": clips})
+    differ = any(score.verdict == "different" for score in scores)
+    if differ or any(found.different for found in clips.values()):
+        raise typer.Exit(1)
+
+
+def _feed_sizes(text: str) -> list[float]:
+    try:
+        sizes = [float(size) for size in text.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or not all(0.0 < size <= 3600.0 for size in sizes):
+        raise UsageError(
+            "--feed-seconds has to be positive numbers, separated by commas",
+            f"it is {text!r}",
+            "write something like 0.01,5",
+        )
+    return sizes
+
+
+app.callback(invoke_without_command=True)(with_options(_group))
+for command in (load, speed, wer, parity, words, stream):
+    app.command()(with_options(command))

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
+from auris.cli.options import Revision, SourceModel, TargetDirectory
 from auris.errors import UsageError
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command()(convert)
-
-
 def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Model: directory, name or hub id.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to make.")],
+    source: SourceModel,
+    out: TargetDirectory,
+    revision: Revision = None,
     layout: Annotated[
         str,
         typer.Option(help="published (qwen-asr), hf (transformers) or native (loads fastest)."),
     ] = "native",
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16; as stored by default.")
+        str | None,
+        typer.Option(help="float32, bfloat16 or float16.", show_default="as stored"),
     ] = None,
-    shard_gb: Annotated[float, typer.Option(help="Largest weight file in GB.")] = 5.0,
+    shard_gb: Annotated[float, typer.Option(help="Largest size of a weight file in GB.")] = 5.0,
 ) -> None:
-    """Write a whole model directory in another layout: weights, configs, tokenizer, template."""
+    """Write a model directory in another layout, with weights, configs, tokenizer and template."""
     if layout not in ("published", "hf", "native"):
         raise UsageError(
-            "The layout has to be published, hf or native", f"{layout!r} was asked", "choose one"
+            "The layout has to be published, hf or native", f"it is {layout!r}", "choose one"
         )
     if not 0 < shard_gb < 1e6:
         raise UsageError(
@@ -42,13 +39,12 @@ def convert(
 
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(
-            f"The dtype has to be {', '.join(DTYPES)}", f"{dtype!r} was asked", "choose one"
+            f"The dtype has to be {', '.join(DTYPES)}", f"it is {dtype!r}", "choose one"
         )
-    found = resolve(source).directory
     directory = write(
-        found,
+        resolve(source, revision=revision).directory,
         out,
-        layout,  # type: ignore[arg-type]
+        cast("Literal['published', 'hf', 'native']", layout),
         dtype=None if dtype is None else DTYPES[dtype],
         shard_bytes=int(shard_gb * 1e9),
     )

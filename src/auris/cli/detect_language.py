@@ -1,4 +1,4 @@
-"""`auris detect-language`: which language is spoken, and how likely."""
+"""`auris detect-language`: which language is spoken, and with which probability."""
 
 from __future__ import annotations
 
@@ -8,66 +8,48 @@ from typing import Annotated
 
 import typer
 
-from auris.cli.options import Device, Dtype, Model, Threads
+from auris.cli.options import ModelOptions, OutputFormat, check_format
 from auris.errors import AurisError, UsageError
 
-NO_SPEECH = "no speech"
-
 LEAST = 0.01
-"""Languages less likely than this are not told in text; JSON has all of them."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("detect-language")(detect_language)
+"""Languages with a smaller probability are left out of the text; JSON has all of them."""
 
 
 def detect_language(
     files: Annotated[
         list[str], typer.Argument(metavar="AUDIO...", help="Recordings; - is standard input.")
     ],
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    threads: Threads = None,
-    start: Annotated[float, typer.Option(help="First second to listen to.")] = 0.0,
-    duration: Annotated[float, typer.Option(help="Seconds to listen to.")] = 30.0,
-    output_format: Annotated[
-        str, typer.Option("--output-format", "-f", help="txt or json, a line a recording.")
-    ] = "txt",
+    model: ModelOptions,
+    start: Annotated[float, typer.Option(help="First second to use.")] = 0.0,
+    duration: Annotated[float, typer.Option(help="Seconds to use.")] = 30.0,
+    output_format: OutputFormat = "txt",
 ) -> None:
-    """Tell the language of recordings, by a model with a decoder.
+    """Detect the language of recordings, with a model that has a decoder.
 
-    A line a recording: its name, then languages with their probabilities, the likeliest first.
+    Standard output has a line for each recording: its name, then languages with their
+    probabilities, the most probable first.
     """
-    if output_format not in ("txt", "json"):
-        raise UsageError(
-            "The output format has to be txt or json",
-            f"{output_format!r} was asked",
-            "choose one with -f",
-        )
-    from auris.pipeline import AsrPipeline
-
-    pipeline = AsrPipeline.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    check_format(output_format)
+    pipeline = model.pipeline()
     failed = False
     for file in files:
         try:
-            chances = pipeline.detect_language(file, start=start, duration=duration)
+            probabilities = pipeline.detect_language(file, start=start, duration=duration)
         except AurisError as error:
             if isinstance(error, UsageError) or len(files) == 1:
                 raise
             sys.stderr.write(f"auris: {file}: {error.sentence}\n")
             failed = True
             continue
-        typer.echo(_line(file, chances, output_format))
+        typer.echo(_line(file, probabilities, output_format))
     if failed:
         raise typer.Exit(1)
 
 
-def _line(file: str, chances: list[tuple[str | None, float]], form: str) -> str:
-    if form == "json":
-        named = [{"language": name, "probability": round(p, 6)} for name, p in chances]
-        return json.dumps({"file": file, "languages": named}, ensure_ascii=False)
-    likely = [pair for pair in chances if pair[1] >= LEAST] or chances[:1]
-    told = ", ".join(f"{name or NO_SPEECH} {chance:.2f}" for name, chance in likely)
-    return f"{file}: {told}"
+def _line(file: str, probabilities: list[tuple[str | None, float]], output_format: str) -> str:
+    if output_format == "json":
+        languages = [{"language": name, "probability": round(p, 6)} for name, p in probabilities]
+        return json.dumps({"file": file, "languages": languages}, ensure_ascii=False)
+    likely = [pair for pair in probabilities if pair[1] >= LEAST] or probabilities[:1]
+    names = ", ".join(f"{name or 'no speech'} {p:.2f}" for name, p in likely)
+    return f"{file}: {names}"

@@ -1,4 +1,4 @@
-"""`auris`: the commands, and how errors leave the program."""
+"""`auris`: the commands, and how errors end the program."""
 
 from __future__ import annotations
 
@@ -11,29 +11,39 @@ from typing import Annotated
 
 import typer
 
-from auris.cli import (
-    align,
-    batch,
-    benchmark,
-    benchmark_long,
-    convert,
-    detect_language,
-    doctor,
-    listen,
-    models,
-    pull,
-    quantize,
-    serve,
-    train,
-    transcribe,
-)
+from auris.cli import benchmark, train
+from auris.cli.align import align
+from auris.cli.batch import batch
+from auris.cli.convert import convert
+from auris.cli.detect_language import detect_language
+from auris.cli.doctor import doctor
+from auris.cli.listen import listen
+from auris.cli.models import models
+from auris.cli.options import with_options
+from auris.cli.pull import pull
+from auris.cli.quantize import quantize
+from auris.cli.serve import serve
+from auris.cli.transcribe import transcribe
 from auris.errors import AurisError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "run"]
 
 EPILOG = (
     "Environment: AURIS_MODEL and AURIS_DEVICE replace the defaults of --model and --device; "
-    "HF_HOME moves the cache of fetched models, HF_HUB_OFFLINE=1 forbids the network."
+    "HF_HOME is the folder of downloaded models; HF_HUB_OFFLINE=1 forbids the network."
+)
+COMMANDS = (
+    transcribe,
+    batch,
+    listen,
+    align,
+    detect_language,
+    serve,
+    models,
+    pull,
+    convert,
+    quantize,
+    doctor,
 )
 
 app = typer.Typer(
@@ -44,25 +54,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-transcribe.register(app)
-batch.register(app)
-listen.register(app)
-align.register(app)
-detect_language.register(app)
-serve.register(app)
-models.register(app)
-pull.register(app)
-convert.register(app)
-quantize.register(app)
-doctor.register(app)
+for command in COMMANDS:
+    app.command()(with_options(command))
 app.add_typer(train.app)
-benchmark_long.register(benchmark.app)
 app.add_typer(benchmark.app)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         from auris import __version__
 
         typer.echo(__version__)
@@ -72,76 +71,82 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere in the line).")
+        bool,
+        typer.Option(
+            "--debug", help="Show the traceback of an error. Allowed anywhere in the command line."
+        ),
     ] = False,
 ) -> None:
     """Speech recognition on your own machine."""
 
 
-def _spelled(arguments: list[str]) -> tuple[list[str], bool]:
-    """Options in our spelling: --output_format, as whisper's users type it, is --output-format.
+def _normalized(arguments: list[str]) -> tuple[list[str], bool]:
+    """Options with dashes instead of underscores: whisper has --output_format.
 
-    Only names of long options change: not values, and nothing behind a bare --.
+    Only names of long options change: not values, and nothing after a bare --.
 
     Returns:
         the arguments without --debug, and whether it was among them.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    spelled = []
+    normalized = []
     for argument in arguments[:end]:
         if argument == "--debug":
             continue
         name, equals, value = argument.partition("=")
         dashed = name.replace("_", "-") if name.startswith("--") else name
-        spelled.append(dashed + equals + value)
-    return spelled + arguments[end:], "--debug" in arguments[:end]
+        normalized.append(dashed + equals + value)
+    return normalized + arguments[end:], "--debug" in arguments[:end]
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """Letters that the terminal's encoding lacks, written as JSON may write them, too."""
+    """Characters that the terminal's encoding lacks, escaped as in JSON."""
     assert isinstance(error, UnicodeEncodeError)
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
-"""Objects made between two searches for garbage. Importing torch and reading a vocabulary make
-hundreds of thousands that stay; searching among them took about a fifth of a command's
-start in the one run that was looked at."""
+"""Objects that are made between two garbage collections. Importing torch and reading a vocabulary
+make hundreds of thousands that stay; collecting among them took about a fifth of a command's start
+in the one run that was measured."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit code 0, 1 for what failed, 2 for wrong usage."""
+    """Run the command line; exit code 0, 1 for failures, 2 for wrong usage."""
+    run(app, sys.argv[1:] if arguments is None else arguments)
+
+
+def run(program: typer.Typer, arguments: list[str]) -> None:
+    """Run a program: options may have underscores, and errors are one sentence."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    given, debug = _spelled(sys.argv[1:] if arguments is None else arguments)
+    normalized, debug = _normalized(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error("auris.escaped", _escaped)
         sys.stdout.reconfigure(errors="auris.escaped")
     try:
-        app(given, obj=debug)
-    except AurisError as error:
+        program(normalized, obj=debug)
+    except Exception as error:
         if debug:
             raise
-        sys.stderr.write(f"auris: {error.sentence}\n")
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if debug:
-            raise
-        reason = error.strerror or str(error)
-        sys.stderr.write(
-            "auris: The system has to let files and streams be read and written, but "
-            f"{error.filename or 'one'} could not be ({reason}): "
-            "check space and permissions, or run with --debug to see where.\n"
+        sys.stderr.write(f"auris: {_sentence(error)}\n")
+        sys.exit(error.exit_code if isinstance(error, AurisError) else 1)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, AurisError):
+        return error.sentence
+    if isinstance(error, OSError):
+        return (
+            "Files and streams have to be readable and writable, but "
+            f"{error.filename or 'one'} is not ({error.strerror or error}): "
+            "check space and permissions, or run with --debug to see where it happened."
         )
-        sys.exit(1)
-    except Exception as error:  # A fault of the program: told in one sentence all the same.
-        if debug:
-            raise
-        sys.stderr.write(
-            "auris: Every fault has to be told in words of its own, but this one was not foreseen "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:300]}): "
-            "run again with --debug to see where, and report it.\n"
-        )
-        sys.exit(1)
+    return (
+        "The program has to end without an internal error, but there was one "
+        f"({type(error).__name__}: {' '.join(str(error).split())[:300]}): "
+        "run again with --debug to see where, and report it."
+    )

@@ -1,23 +1,18 @@
-"""`auris models`: what can be named with --model."""
+"""`auris models`: the models of this machine."""
 
 from __future__ import annotations
 
 import typer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command()(models)
-
-
 def models() -> None:
-    """List the bundled models and those fetched from the hub."""
+    """List the bundled models and those downloaded from the hub."""
     from auris.checkpoints.configs import read_config
     from auris.checkpoints.hub import DEFAULT_MODEL, bundled_models, cached_models
     from auris.errors import CheckpointError
 
-    found = {**bundled_models(), **cached_models()}
-    for name, directory in found.items():
+    directories = {**bundled_models(), **cached_models()}
+    for name, directory in directories.items():
         try:
             layout, config = read_config(directory)
         except CheckpointError as error:
@@ -27,5 +22,5 @@ def models() -> None:
         size = sum(path.stat().st_size for path in directory.glob("*.safetensors")) / 1e6
         mark = "  (default)" if name == DEFAULT_MODEL else ""
         typer.echo(f"{name}  {kind}, {layout} layout, {size:.1f} MB, {directory}{mark}")
-    if not found:
-        typer.echo("no models here; fetch one with: auris pull OWNER/NAME", err=True)
+    if not directories:
+        typer.echo("no models here; download one with: auris pull OWNER/NAME", err=True)

@@ -1,7 +1,7 @@
-"""Options that several commands share, with one spelling and one help text.
+"""Options that several commands share, declared once, and what they load.
 
-A command takes a group of them as one parameter, whose type is a dataclass here; `with_options`
-makes an option of each of its fields.
+A command takes a group of options as one parameter, whose type is a dataclass here; `with_options`
+makes an option of each field.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
@@ -18,11 +19,12 @@ from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.alignment.aligner import ForcedAligner
-    from auris.audio.io import Channels
+    from auris.pipeline import AsrPipeline
     from auris.recognition.load import LoadOptions
     from auris.recognition.options import CallOptions
 
 __all__ = [
+    "Aligner",
     "BatchSize",
     "ChunkSeconds",
     "Context",
@@ -31,83 +33,122 @@ __all__ = [
     "Dtype",
     "Language",
     "Languages",
+    "Limit",
     "Model",
     "ModelOptions",
+    "Models",
+    "OutputFormat",
+    "Revision",
+    "SourceModel",
     "Speculate",
     "SpeechOptions",
+    "TargetDirectory",
+    "TestSets",
     "Threads",
     "Vad",
+    "check_format",
     "listed",
     "with_options",
 ]
 
-Model = Annotated[
+MODEL_HELP = (
+    "Directory, bundled model or hub id (OWNER/NAME or OWNER/NAME@REVISION). Default: AURIS_MODEL, "
+    "or the bundled model tiny."
+)
+Model = Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", help=f"{MODEL_HELP} Repeatable.", show_default=False),
+]
+SourceModel = Annotated[
+    str, typer.Argument(metavar="IN", help="Model: directory, bundled model or hub id.")
+]
+TargetDirectory = Annotated[
+    Path, typer.Argument(metavar="OUT", help="Directory to write; it must be new or empty.")
+]
+Revision = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Directory, bundled model or hub id (OWNER/NAME or OWNER/NAME@REVISION); "
-        "AURIS_MODEL or the bundled default.",
-        show_default=False,
-    ),
+    typer.Option(help="Branch, tag or commit of a hub id.", show_default="the main branch"),
 ]
 Device = Annotated[
     str | None,
     typer.Option(
-        help="auto, cpu, cuda, cuda:N, mps or metal (the same); AURIS_DEVICE or auto.",
+        help="auto, cpu, cuda, cuda:N, mps or metal (another name of mps). Default: AURIS_DEVICE, "
+        "or auto.",
         show_default=False,
     ),
 ]
 Dtype = Annotated[
     str,
     typer.Option(
-        help="auto (as stored, where it is fast), float32, bfloat16, float16, int8 or int4."
+        help="auto (as stored, where the device computes in it), float32, bfloat16, float16, int8 "
+        "or int4."
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="CPU threads; torch's own choice by default.")
+    int | None, typer.Option(min=1, max=1024, help="CPU threads.", show_default="torch's choice")
 ]
 Speculate = Annotated[
     str,
-    typer.Option(help="none, or ctc: the model's CTC head guesses what the decoder verifies."),
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Most pieces decoded at once, over all files.")]
-Language = Annotated[
-    str, typer.Option("--language", "-l", help="auto, or a code or English name to force.")
-]
-Context = Annotated[
-    str, typer.Option(help="Names and words to expect; models with a decoder only.")
-]
-ChunkSeconds = Annotated[
-    float | None,
     typer.Option(
-        help="Cut longer recordings at quiet places about this far apart.",
-        show_default="what the model hears best, or 30",
+        help="none, or ctc: the CTC head of the model drafts texts, which the decoder verifies."
     ),
+]
+BatchSize = Annotated[
+    int, typer.Option(min=1, help="Most chunks decoded at once, over all recordings.")
+]
+Language = Annotated[
+    str, typer.Option("--language", "-l", help="auto, or the language by code or English name.")
 ]
 Languages = Annotated[
     str | None,
-    typer.Option(help="Languages to choose from, as en,zh.", show_default="all of the model's"),
+    typer.Option(
+        help="Languages that the model may choose from, such as en,zh.",
+        show_default="all that the model knows",
+    ),
+]
+Context = Annotated[str, typer.Option(help="Names and words to expect; for models with a decoder.")]
+ChunkSeconds = Annotated[
+    float | None,
+    typer.Option(
+        help="Target length of the chunks that a recording is cut into, at quiet places.",
+        show_default="the model's default, or 30",
+    ),
 ]
 Vad = Annotated[
     bool | None,
     typer.Option(
         "--vad/--no-vad",
-        help="Cut where nobody speaks and leave long silence out.",
-        show_default="what the model hears best, or no-vad",
+        help="Voice activity detection: cut where nobody speaks, and leave long silence out.",
+        show_default="the model's default, or no-vad",
     ),
+]
+Aligner = Annotated[
+    str | None,
+    typer.Option(
+        help="Model that finds the times of words.", show_default="the model's own CTC head"
+    ),
+]
+OutputFormat = Annotated[str, typer.Option("--output-format", "-f", help="txt or json.")]
+TestSets = Annotated[
+    list[str],
+    typer.Option(
+        help="Recordings with transcripts: a CSV with the columns wav and text, a folder with a "
+        ".txt file for every recording, or a folder in the layout of LibriSpeech. Repeatable."
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Use only the first N clips of every set.", metavar="N"),
 ]
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model, and how it is loaded."""
+    """Which model is used, and how it is loaded."""
 
     model: Model = None
-    revision: Annotated[
-        str | None,
-        typer.Option(help="Branch, tag or commit of a hub id.", show_default="the main branch"),
-    ] = None
+    revision: Revision = None
     device: Device = None
     dtype: Dtype = "auto"
     threads: Threads = None
@@ -116,20 +157,28 @@ class ModelOptions:
         typer.Option(
             min=1,
             max=8,
-            help="Seconds that the encoder's attention sees.",
-            show_default="what the model was trained with",
+            help="Seconds of audio that the encoder's attention covers.",
+            show_default="as the model was trained",
         ),
     ] = None
 
-    def loading(self) -> LoadOptions:
-        """The arguments of `from_pretrained` behind the model."""
-        return {
-            "revision": self.revision,
-            "device": self.device,
-            "dtype": self.dtype,
-            "threads": self.threads,
-            "attention_window": self.attention_window,
-        }
+    def load_options(self) -> LoadOptions:
+        """How the model is loaded."""
+        values = asdict(self)
+        del values["model"]
+        return cast("LoadOptions", values)
+
+    def pipeline(self, speculate: str = "none") -> AsrPipeline:
+        """Load the model as a pipeline."""
+        from auris.pipeline import AsrPipeline
+
+        return AsrPipeline.from_pretrained(self.model, speculate=speculate, **self.load_options())
+
+    def aligner(self) -> ForcedAligner:
+        """Load the model as an aligner."""
+        from auris.alignment.aligner import ForcedAligner
+
+        return ForcedAligner.from_pretrained(self.model, **self.load_options())
 
 
 @dataclass(frozen=True)
@@ -145,7 +194,9 @@ class SpeechOptions:
     context: Context = ""
     max_new_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Token budget of a piece; by default 64, and 16 a second."),
+        typer.Option(
+            min=1, help="Token budget of a chunk.", show_default="64, and 16 for each second"
+        ),
     ] = None
     chunk_seconds: ChunkSeconds = None
     vad: Vad = None
@@ -158,7 +209,8 @@ class SpeechOptions:
         typer.Option(help="Second to transcribe up to, instead of --duration.", show_default="all"),
     ] = None
     channels: Annotated[
-        str, typer.Option(help="mix, or split to transcribe each by itself, with speakers.")
+        str,
+        typer.Option(help="mix, or split to transcribe every channel separately, as a speaker."),
     ] = "mix"
     track: Annotated[
         int | None,
@@ -175,24 +227,28 @@ class SpeechOptions:
     speakers: Annotated[
         str | None,
         typer.Option(
-            help="Names for split channels, by commas.", show_default="channel 1,channel 2"
+            help="Names of the speakers of split channels, separated by commas.",
+            show_default="channel 1,channel 2",
         ),
     ] = None
-    temperature: Annotated[float, typer.Option(help="0 takes the best token, above it draws.")] = 0
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the most probable token; above 0 tokens are sampled.")
+    ] = 0
     seed: Annotated[int, typer.Option(help="Random seed for sampling.")] = 0
     word_timestamps: Annotated[
         bool,
         typer.Option(
-            "--word-timestamps", help="Give every word its times; not with txt or tsv alone."
+            "--word-timestamps", help="Find the times of every word; for formats with times."
         ),
     ] = False
-    aligner: Annotated[
-        str | None,
-        typer.Option(help="Model that places the words; the model's own CTC head by default."),
-    ] = None
+    aligner: Aligner = None
     clean: Annotated[
         str | None,
-        typer.Option(help="Clean-up of texts: numbers (English, in digits), punctuation."),
+        typer.Option(
+            help="Clean-up of texts, separated by commas: numbers (English ones in digits), "
+            "punctuation.",
+            show_default="none",
+        ),
     ] = None
 
     def check(self) -> None:
@@ -203,8 +259,8 @@ class SpeechOptions:
         """
         if self.aligner is not None and not self.word_timestamps:
             raise UsageError(
-                "--aligner is the model for --word-timestamps",
-                "these were not asked",
+                "--aligner names the model for --word-timestamps",
+                "that option is not given",
                 "add --word-timestamps",
             )
         if self.end is None:
@@ -215,7 +271,7 @@ class SpeechOptions:
             )
         if not self.end > self.start:
             raise UsageError(
-                "--end has to lie behind --start",
+                "--end has to be later than --start",
                 f"they are {self.end:g} and {self.start:g}",
                 "correct them",
             )
@@ -226,32 +282,18 @@ class SpeechOptions:
         return self.duration if self.end is None else self.end - self.start
 
     def call(self, model: ModelOptions) -> CallOptions:
-        """The options of a call; an aligner is loaded as the model is."""
-        return {
-            "batch_seconds": self.batch_seconds,
-            "languages": listed(self.languages),
-            "max_new_tokens": self.max_new_tokens,
-            "chunk_seconds": self.chunk_seconds,
-            "vad": self.vad,
-            "start": self.start,
-            "duration": self.seconds,
-            "channels": cast("Channels", self.channels),
-            "track": self.track,
-            "allow_damaged": self.allow_damaged,
-            "speakers": listed(self.speakers),
-            "temperature": self.temperature,
-            "seed": self.seed,
-            "word_timestamps": self.word_timestamps,
-            "aligner": self._aligner(model),
-            "clean": listed(self.clean) or [],
-        }
-
-    def _aligner(self, model: ModelOptions) -> ForcedAligner | None:
-        if self.aligner is None:
-            return None
-        from auris.alignment.aligner import ForcedAligner
-
-        return ForcedAligner.from_pretrained(self.aligner, device=model.device, dtype=model.dtype)
+        """The options of a call; an aligner is loaded with the device and dtype of the model."""
+        values = asdict(self)
+        for name in ("language", "context", "end"):
+            del values[name]
+        values["duration"] = self.seconds
+        values["languages"] = listed(self.languages)
+        values["speakers"] = listed(self.speakers)
+        values["clean"] = listed(self.clean) or []
+        if self.aligner is not None:
+            options = ModelOptions(self.aligner, device=model.device, dtype=model.dtype)
+            values["aligner"] = options.aligner()
+        return cast("CallOptions", values)
 
 
 @dataclass(frozen=True)
@@ -260,15 +302,15 @@ class CueOptions:
 
     max_line_width: Annotated[
         int | None,
-        typer.Option(help="Columns of a line of srt, vtt and lrc.", show_default="42"),
+        typer.Option(help="Most columns of a line in srt, vtt and lrc.", show_default="42"),
     ] = None
     max_line_count: Annotated[
-        int | None, typer.Option(help="Lines of a cue of srt and vtt.", show_default="2")
+        int | None, typer.Option(help="Most lines of a cue in srt and vtt.", show_default="2")
     ] = None
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameters that are groups of options become the options of the groups."""
+    """A command in which every parameter that is a group of options becomes these options."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {}
     parameters = []
@@ -285,16 +327,33 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         ]
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
+    def run(**values: Any) -> None:
         for name, group in groups.items():
-            given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
-        command(**given)
+            values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
+        command(**values)
 
+    # Typer shows the lines of a paragraph as they are, however wide the terminal is.
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 
 
-def listed(given: str | None) -> list[str] | None:
+def listed(value: str | None) -> list[str] | None:
     """The parts of an option's value that commas separate."""
-    return None if given is None else [part.strip() for part in given.split(",")]
+    return None if value is None else [part.strip() for part in value.split(",")]
+
+
+def check_format(output_format: str) -> None:
+    """Refuse an output format other than txt and json.
+
+    Raises:
+        UsageError: it is another one.
+    """
+    if output_format not in ("txt", "json"):
+        raise UsageError(
+            "The output format has to be txt or json",
+            f"it is {output_format!r}",
+            "choose one with -f",
+        )

@@ -5,27 +5,107 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from auris.cli.places import FileInDirectory, Place, StandardOutput, unwritable
 from auris.cli.progress import ProgressLine
 from auris.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from auris.output.subtitles import CueStyle
 
-__all__ = ["Output", "chosen_formats", "cue_style", "file_stem", "shown", "titled"]
+__all__ = [
+    "Destination",
+    "Output",
+    "cue_style",
+    "display_name",
+    "file_stem",
+    "parse_formats",
+    "source_name",
+]
 
 LINE_BREAKING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+class Destination:
+    """Where the text of one format goes.
+
+    Args:
+        line: writes to standard output.
+        target: a file that appears, in place of an older one, when it is complete; None for
+            standard output.
+
+    Raises:
+        OutputError: here and in the methods, the text cannot be written; then nothing of it stays
+            in a file.
+    """
+
+    def __init__(self, line: ProgressLine, target: Path | None) -> None:
+        from auris.checkpoints.atomic import NewFile
+
+        self._line, self._target = line, target
+        self._file: NewFile | None = None
+        if target is not None:
+            with self._output_errors():
+                self._file = NewFile(target)
+
+    def write(self, text: str) -> None:
+        """Add text, at once."""
+        with self._output_errors():
+            if self._file is None:
+                self._line.write(text)
+            else:
+                self._file.write(text.encode("utf-8", "backslashreplace"))
+
+    def commit(self) -> None:
+        """Give a file its name: the text is complete."""
+        if self._file is not None:
+            with self._output_errors():
+                self._file.commit()
+
+    def leave_partial(self) -> str | None:
+        """Leave an incomplete file under another name.
+
+        Returns:
+            that name; None for standard output, and where the file could not be renamed.
+        """
+        try:
+            return None if self._file is None else repr(str(self._file.keep()))
+        except OSError:
+            return None
+
+    @contextmanager
+    def _output_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if self._file is not None:
+                self._file.discard()
+            reason = error.strerror or str(error)
+            if self._target is not None:
+                raise _unwritable(f"{str(self._target)!r} cannot be ({reason})") from None
+            raise OutputError(
+                "Standard output has to be written",
+                f"that failed ({reason})",
+                "make room where it goes, or name an --output-dir",
+            ) from None
+
+
+def _unwritable(found: str) -> OutputError:
+    return OutputError(
+        "--output-dir has to be a directory that can be written", found, "name another"
+    )
+
+
 @dataclass(frozen=True)
 class Output:
-    """A plan for the transcripts of some recordings.
+    """Where the transcripts of some recordings go.
 
     Attributes:
         sources: the recordings.
@@ -50,11 +130,11 @@ class Output:
         max_line_width: int | None = None,
         max_line_count: int | None = None,
     ) -> Output:
-        """Check what was asked, and make the directory.
+        """Check the options, and make the directory.
 
         Raises:
-            UsageError: the recordings, the formats and the place do not go together.
-            OutputError: the place cannot be written.
+            UsageError: the recordings, the formats and the destination do not go together.
+            OutputError: the destination cannot be written.
         """
         if not sources:
             raise UsageError(
@@ -62,48 +142,52 @@ class Output:
                 "none was named",
                 "name a FILE, or - for standard input",
             )
-        chosen = chosen_formats(formats)
-        style = cue_style(chosen, max_line_width, max_line_count)
+        names = parse_formats(formats)
+        style = cue_style(names, max_line_width, max_line_count)
         if directory is None:
-            _fit_for_standard_output(sources, chosen)
-            return cls(sources, chosen, None, Path(), style)
+            _check_standard_output(sources, names)
+            return cls(sources, names, None, Path(), style)
         stems = _stems(sources)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise unwritable(f"{str(directory)!r} cannot be made ({error.strerror})") from None
-        return cls(sources, chosen, stems, directory, style)
+            raise _unwritable(f"{str(directory)!r} cannot be made ({error.strerror})") from None
+        return cls(sources, names, stems, directory, style)
 
-    def place(self, number: int, form: str, line: ProgressLine) -> Place:
+    def open(self, number: int, form: str, line: ProgressLine) -> Destination:
         """Where one format of a recording goes.
 
         Raises:
             OutputError: it cannot be written.
         """
         if self.stems is None:
-            return StandardOutput(line)
+            return Destination(line, None)
         # Not with_suffix: a stem may itself contain a point.
-        return FileInDirectory(self.directory / f"{self.stems[number]}.{form}")
+        return Destination(line, self.directory / f"{self.stems[number]}.{form}")
 
 
-def chosen_formats(asked: Iterable[str]) -> list[str]:
-    """The formats that are asked, each once; "all" is every one."""
+def parse_formats(values: Iterable[str]) -> list[str]:
+    """The formats that are named, separated by commas, each once; "all" is every one.
+
+    Raises:
+        UsageError: there is no such format.
+    """
     from auris.output.formats import WRITERS
 
-    chosen: dict[str, None] = {}
-    for name in (name.strip() for names in asked for name in names.split(",")):
+    formats: dict[str, None] = {}
+    for name in (name.strip() for value in values for name in value.split(",")):
         if name != "all" and name not in WRITERS:
             raise UsageError(
                 f"The output format has to be {', '.join(WRITERS)} or all",
-                f"{name!r} was asked",
-                "choose one with -f, or several apart by commas",
+                f"{name!r} was given",
+                "choose one with -f, or several separated by commas",
             )
-        chosen |= dict.fromkeys(WRITERS if name == "all" else [name])
-    return list(chosen)
+        formats |= dict.fromkeys(WRITERS if name == "all" else [name])
+    return list(formats)
 
 
 def cue_style(formats: Iterable[str], width: int | None, count: int | None) -> CueStyle:
-    """The style of cues that is asked for.
+    """The style of cues.
 
     Raises:
         UsageError: it is impossible, or none of the formats has cues.
@@ -124,7 +208,7 @@ def cue_style(formats: Iterable[str], width: int | None, count: int | None) -> C
     return CueStyle(**sizes)
 
 
-def _fit_for_standard_output(sources: Sequence[str], formats: Sequence[str]) -> None:
+def _check_standard_output(sources: Sequence[str], formats: Sequence[str]) -> None:
     from auris.output.formats import WHOLE_FILES
 
     if sys.stdout is None:
@@ -134,7 +218,7 @@ def _fit_for_standard_output(sources: Sequence[str], formats: Sequence[str]) -> 
     if len(formats) > 1:
         raise UsageError(
             "Standard output has to be in one format",
-            f"{', '.join(formats)} were asked",
+            f"{', '.join(formats)} were given",
             "name an --output-dir, or choose one with -f",
         )
     if len(sources) > 1 and formats[0] in WHOLE_FILES:
@@ -147,18 +231,18 @@ def _fit_for_standard_output(sources: Sequence[str], formats: Sequence[str]) -> 
 
 def _stems(sources: Sequence[str]) -> list[str]:
     stems = [file_stem(name) for name in sources]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
+    repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if repeated:
         raise UsageError(
             "With --output-dir every recording has to have a name of its own",
-            f"there are several called {twice[0]!r}",
+            f"there are several called {repeated[0]!r}",
             "transcribe them in separate calls or rename them",
         )
     return stems
 
 
 def file_stem(source: str) -> str:
-    """What the files of a recording are called, without suffix."""
+    """The name of the files of a recording, without suffix."""
     from auris.audio.encoded import is_data_uri
     from auris.audio.remote import is_url
 
@@ -172,14 +256,14 @@ def file_stem(source: str) -> str:
     return Path(source).stem
 
 
-def titled(source: str) -> str:
+def source_name(source: str) -> str:
     """The source as results name it: of a data URI only what comes before the data."""
     from auris.audio.encoded import is_data_uri
 
     return source.partition(",")[0] if is_data_uri(source) else source
 
 
-def shown(source: str) -> str:
-    """A name that stays on its line: what would break it is written as in JSON."""
-    name = titled(source)
+def display_name(source: str) -> str:
+    """A name without line breaks: control characters are escaped as in JSON."""
+    name = source_name(source)
     return LINE_BREAKING.sub(lambda found: json.dumps(found.group())[1:-1], name)

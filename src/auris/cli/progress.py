@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from auris.recognition.scheduler import Progress
 
-__all__ = ["ProgressLine", "clock", "stated_seconds"]
+__all__ = ["ProgressLine", "clock", "header_seconds"]
 
 MOST_HEADERS = 200
 """Headers of more recordings than these are not read before the work begins."""
@@ -176,15 +176,15 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def stated_seconds(
-    sources: Sequence[str], start: float, duration: float | None, apart: bool
+def header_seconds(
+    sources: Sequence[str], start: float, duration: float | None, each_channel: bool
 ) -> float | None:
     """Seconds of audio in recordings by their headers; None where one does not say.
 
     Args:
         sources: the recordings.
         start, duration: the span of each that counts.
-        apart: whether the channels are transcribed each by itself, and all count.
+        each_channel: whether every channel is transcribed, and counts.
     """
     if len(sources) > MOST_HEADERS or sys.stderr is None or not sys.stderr.isatty():
         return None
@@ -195,7 +195,7 @@ def stated_seconds(
             return None
         seconds, channels = found
         seconds = max(0.0, min(seconds - start, seconds if duration is None else duration))
-        total += seconds * (channels if apart else 1)
+        total += seconds * (channels if each_channel else 1)
     return total
 
 

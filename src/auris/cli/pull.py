@@ -1,4 +1,4 @@
-"""`auris pull`: fetch a model from the hub."""
+"""`auris pull`: download a model from the hub."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command()(pull)
+from auris.cli.options import Revision
 
 
 def pull(
@@ -17,13 +14,12 @@ def pull(
         str,
         typer.Argument(help="Hub id, such as Qwen/Qwen3-ASR-0.6B, also with @REVISION."),
     ],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    revision: Revision = None,
 ) -> None:
-    """Fetch a model into the cache, so that it can be used without a network.
+    """Download a model into the cache, so that it can be used without a network.
 
-    Prints the directory; a revision is used as --model OWNER/NAME@REVISION.
-    Only safetensors weights are fetched, never pickled ones.
+    Prints the directory. Only safetensors weights are downloaded, no pickled ones.
     """
-    from auris.checkpoints.hub import pull as fetch
+    from auris.checkpoints.hub import pull as download
 
-    typer.echo(str(fetch(name, revision)))
+    typer.echo(str(download(name, revision)))

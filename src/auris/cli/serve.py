@@ -1,4 +1,4 @@
-"""`auris serve`: the engine behind the OpenAI audio API."""
+"""`auris serve`: the server with the OpenAI audio API."""
 
 from __future__ import annotations
 
@@ -9,70 +9,71 @@ from typing import Annotated
 
 import typer
 
-from auris.cli.options import ChunkSeconds, Device, Dtype, Threads
+from auris.cli.options import (
+    Aligner,
+    BatchSize,
+    ChunkSeconds,
+    Device,
+    Dtype,
+    Models,
+    Threads,
+)
 from auris.errors import MissingExtra
 
 
 class LogFormat(str, Enum):
-    """Forms of the log."""
+    """How lines of the log are written."""
 
     TEXT = "text"
     JSON = "json"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command()(serve)
-
-
 def serve(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Directory, bundled model or hub id; AURIS_MODEL or the bundled default. "
-            "Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    model: Models = None,
     alias: Annotated[
         list[str] | None,
-        typer.Option(help="A further name of the first model, such as whisper-1. Repeatable."),
+        typer.Option(help="Another name of the first model, such as whisper-1. Repeatable."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; others than this machine's need keys.")
+        str,
+        typer.Option(help="Address to listen at. Others than this machine's need keys."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes, each an engine.")] = 1,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen at; 0 chooses a free one.")
+    ] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes, each with its own model.")
+    ] = 1,
     device: Device = None,
     dtype: Dtype = "auto",
     threads: Threads = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Most pieces decoded at once.")] = 16,
+    batch_size: BatchSize = 16,
     chunk_seconds: ChunkSeconds = None,
-    aligner: Annotated[
-        str | None,
-        typer.Option(help="Model that places words; the model's own CTC head by default."),
-    ] = None,
+    aligner: Aligner = None,
     api_key: Annotated[
         list[str] | None,
-        typer.Option(help="A key that callers show. Others see it; better AURIS_API_KEYS."),
+        typer.Option(
+            help="A key that callers have to send. Other users of the machine can see it here; a "
+            "file named by AURIS_API_KEYS is safer. Repeatable."
+        ),
     ] = None,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MB.")] = 256,
     max_audio_seconds: Annotated[float, typer.Option(help="Longest recording.")] = 14400.0,
-    max_sample_rate: Annotated[int, typer.Option(help="Highest rate of a recording.")] = 192_000,
+    max_sample_rate: Annotated[
+        int, typer.Option(help="Highest sampling rate of a recording.")
+    ] = 192_000,
     max_seconds_in_flight: Annotated[
-        float, typer.Option(help="Audio of all calls under way; beyond it, 429.")
+        float, typer.Option(help="Most seconds of audio of all calls in progress; beyond it 429.")
     ] = 3600.0,
-    max_jobs: Annotated[int, typer.Option(help="Open jobs of a key.")] = 100,
+    max_jobs: Annotated[int, typer.Option(help="Most open jobs of a key.")] = 100,
     keep_jobs_days: Annotated[
-        float, typer.Option(help="Days for which a job that is over can be asked for.")
+        float, typer.Option(help="Days that a finished job and its result stay.")
     ] = 7.0,
     page: Annotated[
-        bool, typer.Option("--page/--no-page", help="The page for browsers, at /.")
+        bool, typer.Option("--page/--no-page", help="Serve the page for browsers at /.")
     ] = True,
     max_realtime_sessions: Annotated[
-        int, typer.Option(help="Realtime connections of a process; beyond it, 429.")
+        int, typer.Option(help="Most realtime connections of a process; beyond it 429.")
     ] = 32,
     realtime_idle_seconds: Annotated[
         float, typer.Option(help="Longest time without a message from a realtime client.")
@@ -82,28 +83,34 @@ def serve(
     ] = False,
     cors_origin: Annotated[
         list[str] | None,
-        typer.Option(help="Web page's origin that may call, or *. Repeatable."),
+        typer.Option(
+            help="Origin of a web page that may call, such as https://page.example, or *. "
+            "Repeatable."
+        ),
     ] = None,
     state_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of jobs, a new one or one of a server.",
+            help="Folder of jobs: a new one, or one of an earlier server.",
             show_default="~/.local/state/auris",
         ),
     ] = None,
     stop_seconds: Annotated[
-        int, typer.Option(min=1, help="What calls under way get to finish when stopping.")
+        int,
+        typer.Option(min=1, help="Seconds that calls in progress have to finish when stopping."),
     ] = 30,
     log_format: Annotated[
         LogFormat, typer.Option(help="Lines of the log: text, or one JSON object each.")
     ] = LogFormat.TEXT,
     ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate, for https.")] = None,
-    ssl_keyfile: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    ssl_keyfile: Annotated[
+        Path | None, typer.Option(help="Private key of the certificate.")
+    ] = None,
 ) -> None:
     """Serve the OpenAI audio API.
 
-    Listens on this machine only, unless told otherwise. Keys come from the file that
-    AURIS_API_KEYS names, one a line. SIGTERM ends it when the calls under way are done.
+    By default only this machine can reach the server. AURIS_API_KEYS names a file with the keys
+    that callers may use, one a line. SIGTERM ends the server when the calls in progress are done.
     """
     _require_extra()
     from auris.server.run import Listening, run
@@ -157,7 +164,7 @@ def _require_extra() -> None:
 
 
 def _threads(threads: int | None, workers: int) -> int | None:
-    """Several processes share the processors, unless told otherwise."""
+    """By default several processes share the processors."""
     if threads is not None or workers == 1:
         return threads
     return max(1, (os.cpu_count() or 1) // workers)

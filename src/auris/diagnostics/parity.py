@@ -249,6 +249,7 @@ class Parity:
             transformers reads the hf layout only, so another one is converted into a temporary
             directory first.
         threads: CPU threads of the whole process; torch's own choice by default.
+        revision: branch, tag or commit of a hub id.
 
     Raises:
         MissingExtra: transformers is not installed, or too old to know the model.
@@ -256,7 +257,9 @@ class Parity:
         AurisError: the checkpoint cannot be loaded.
     """
 
-    def __init__(self, model: str | Path | None, threads: int | None = None) -> None:
+    def __init__(
+        self, model: str | Path | None, threads: int | None = None, revision: str | None = None
+    ) -> None:
         try:
             from transformers import AutoProcessor, Qwen3ASRForConditionalGeneration
         except ImportError:
@@ -265,7 +268,9 @@ class Parity:
                 "it is not installed, or older",
                 "run pip install 'auris-asr[reference]'",
             ) from None
-        loaded = load_model(model, device="cpu", dtype="float32", threads=threads)
+        loaded = load_model(
+            model, device="cpu", dtype="float32", threads=threads, revision=revision
+        )
         # The reference has no calibration by which a text could be judged no speech.
         recognizer = make_recognizer(
             loaded.backend, loaded.checkpoint, loaded.tokenizer, calibrated=False

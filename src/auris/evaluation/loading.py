@@ -1,8 +1,8 @@
-"""How long a model takes to be ready, and how much memory it holds.
+"""How long a model takes until it can transcribe, and how much memory it needs.
 
-Every figure comes from a process of its own, since memory that one run has touched would flatter
-the next. Runs of several models are interleaved, so that a machine whose speed wanders slows all
-of them alike.
+Every run is a process of its own, since memory that an earlier run has touched would make the next
+one look better. Runs of several models are interleaved, so that a machine whose speed varies slows
+all of them alike.
 """
 
 from __future__ import annotations
@@ -15,11 +15,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from auris.errors import AurisError
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from auris.recognition.load import LoadOptions
+
 __all__ = ["Loading", "help_seconds", "interleaved", "measure_here", "peak_gb", "resident_gb"]
+
+MEASURE = (
+    "import json, sys; from auris.evaluation.loading import measure_here; "
+    "print(json.dumps(measure_here(**json.loads(sys.argv[1]))))"
+)
+HELP = "from auris.cli.main import main; main(['--help'])"
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class Loading:
 
     Attributes:
         model: its name or directory.
-        runs: how many runs.
+        runs: the number of runs.
         weight_gb: size of the weight files in GB.
         import_seconds: importing torch and auris.
         ready_seconds: from then until the model could transcribe; files were in the page cache.
@@ -48,7 +59,7 @@ class Loading:
 
 
 def _status_gb(key: str) -> float | None:
-    """A size that Linux tells of this process; None elsewhere."""
+    """A size in Linux's status of this process; None on other systems."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
@@ -58,16 +69,15 @@ def _status_gb(key: str) -> float | None:
 
 
 def resident_gb() -> float:
-    """Resident memory of this process, mapped files included."""
+    """Resident memory of this process, mapped files included; elsewhere than on Linux the peak."""
     resident = _status_gb("VmRSS")
-    # Elsewhere the peak stands in for the present: never too small.
     return peak_gb() if resident is None else resident
 
 
 def peak_gb() -> float:
     """Largest resident memory of this process so far."""
     peak = _status_gb("VmHWM")
-    if peak is not None:  # Linux counts what the parent held into the other figure.
+    if peak is not None:  # On Linux the figure below includes the memory of the parent.
         return peak
     import resource  # Not on Windows.
 
@@ -75,14 +85,16 @@ def peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
 
 
-def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[str, float]:
+def measure_here(
+    model: str, seconds: float, tokens: int, **options: Unpack[LoadOptions]
+) -> dict[str, float]:
     """Load a model in this process, which must be fresh, and transcribe a clip of noise.
 
     Args:
         model: directory, name or hub id.
         seconds: length of the clip.
         tokens: token budget, where the model has a decoder.
-        load: for `AsrPipeline.from_pretrained`.
+        options: how the model is loaded.
 
     Returns:
         the figures of one run, by the names of `Loading`'s attributes.
@@ -94,11 +106,11 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
     from auris.recognition.qwen import QwenRecognizer
 
     imported = time.perf_counter()
-    pipeline = AsrPipeline.from_pretrained(model, **load)
+    pipeline = AsrPipeline.from_pretrained(model, **options)
     ready = time.perf_counter()
     ready_gb = resident_gb()
     samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * 16000)).astype(np.float32)
-    clip_at = time.perf_counter()
+    first = time.perf_counter()
     budget = tokens if isinstance(pipeline.recognizer, QwenRecognizer) else None
     pipeline.transcribe((samples, 16000), max_new_tokens=budget)
     weights = sum(f.stat().st_size for f in pipeline.model.directory.glob("*.safetensors"))
@@ -107,57 +119,49 @@ def measure_here(model: str, seconds: float, tokens: int, **load: Any) -> dict[s
         "import_seconds": imported - began,
         "ready_seconds": ready - imported,
         "ready_gb": ready_gb,
-        "first_seconds": time.perf_counter() - clip_at,
+        "first_seconds": time.perf_counter() - first,
         "used_gb": resident_gb(),
     }
 
 
-def _fresh(model: str, seconds: float, tokens: int, load: dict[str, Any]) -> dict[str, float]:
-    code = (
-        "import json, sys; from auris.evaluation.loading import measure_here; "
-        "given = json.loads(sys.argv[1]); print(json.dumps(measure_here(**given)))"
-    )
-    given = json.dumps({"model": model, "seconds": seconds, "tokens": tokens, **load})
-    done = subprocess.run([sys.executable, "-c", code, given], capture_output=True, text=True)
-    if done.returncode != 0:
-        # A process that the system killed says nothing.
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise AurisError(
-            "A model has to load and transcribe to be measured",
-            f"{model!r} did not ({said[-1]})",
-            "run auris doctor --model on it",
-        )
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return measured
-
-
 def interleaved(
-    models: list[str], runs: int, seconds: float, tokens: int, **load: Any
+    models: list[str], runs: int, seconds: float, tokens: int, **options: Unpack[LoadOptions]
 ) -> Iterator[Loading]:
     """Measure models in turn, one fresh process a run, after a round that warms the files.
 
     Yields:
         each model's medians.
+
+    Raises:
+        AurisError: a model could not be measured.
     """
-    rows: dict[str, list[dict[str, float]]] = {model: [] for model in models}
-    for turn in range(runs + 1):
+    figures: dict[str, list[dict[str, float]]] = {model: [] for model in models}
+    for number in range(runs + 1):
         for model in models:
-            measured = _fresh(model, seconds, tokens, load)
-            if turn:
-                rows[model].append(measured)
-    for model, measured_runs in rows.items():
-        medians = {
-            key: statistics.median(run[key] for run in measured_runs) for key in measured_runs[0]
-        }
+            given = json.dumps({"model": model, "seconds": seconds, "tokens": tokens, **options})
+            done = subprocess.run(
+                [sys.executable, "-c", MEASURE, given], capture_output=True, text=True
+            )
+            if done.returncode != 0:
+                # A process that the system killed writes nothing.
+                lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+                raise AurisError(
+                    "A model has to load and transcribe to be measured",
+                    f"{model!r} did not ({lines[-1]})",
+                    "run auris doctor --model on it",
+                )
+            if number:
+                figures[model].append(json.loads(done.stdout.splitlines()[-1]))
+    for model, rows in figures.items():
+        medians = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
         yield Loading(model, runs, **medians)
 
 
 def help_seconds(runs: int) -> float:
-    """Median time of `auris --help` as a whole process."""
-    command = [sys.executable, "-c", "from auris.cli.main import main; main(['--help'])"]
+    """Median time of `auris --help` as a process of its own."""
     times = []
     for _ in range(runs):
         began = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run([sys.executable, "-c", HELP], check=True, capture_output=True)
         times.append(time.perf_counter() - began)
     return statistics.median(times)

@@ -16,7 +16,16 @@ from auris.checkpoints.load import open_checkpoint
 from auris.errors import MissingExtra, UsageError
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["PEERS", "Peer", "TransformersPeer", "load_peer"]
+__all__ = ["PEERS", "Clock", "Peer", "StageTimes", "TransformersPeer", "load_peer"]
+
+Clock = Callable[[], float]
+"""Tells the time in seconds."""
+
+StageTimes = dict[str, list[float]]
+"""Seconds by stage."""
+
+DTYPE = "bfloat16"
+"""What peers compute in."""
 
 
 class Peer(Protocol):
@@ -24,26 +33,23 @@ class Peer(Protocol):
 
     name: str
 
-    def run(
-        self, samples: Samples, tokens: int, now: Callable[[], float]
-    ) -> dict[str, list[float]]:
-        """Seconds by stage of one clip and exactly so many tokens, by a clock: "mel", "encode",
-        "prefill", "token" (one for each) and "total"."""
+    def run(self, samples: Samples, tokens: int, now: Clock) -> StageTimes:
+        """Decode exactly so many tokens of one clip, and time the stages "mel", "encode",
+        "prefill", "token" (one time for each) and "total"."""
 
 
 class TransformersPeer:
-    """transformers on the CPU, with the stages that it has hooks for.
+    """transformers on the CPU.
 
     Args:
         directory: a Qwen3-ASR model in any layout; transformers reads the hf layout, so another
             one is converted into a temporary directory first.
-        dtype: to compute in, by name.
 
     Raises:
         MissingExtra: transformers is not installed, or too old to know the model.
     """
 
-    def __init__(self, directory: Path, dtype: str) -> None:
+    def __init__(self, directory: Path) -> None:
         try:
             from transformers import AutoProcessor, Qwen3ASRForConditionalGeneration
         except ImportError:
@@ -52,32 +58,29 @@ class TransformersPeer:
                 "it is not installed, or older",
                 "run pip install 'auris-asr[reference]'",
             ) from None
-        self.name = f"transformers {dtype}"
+        self.name = f"transformers {DTYPE}"
         with tempfile.TemporaryDirectory() as scratch:
             if open_checkpoint(directory).layout != "hf":
                 directory = convert(directory, Path(scratch) / "hf", "hf")
             self.processor = AutoProcessor.from_pretrained(directory)
             loaded = Qwen3ASRForConditionalGeneration.from_pretrained(
-                directory, dtype=getattr(torch, dtype)
+                directory, dtype=getattr(torch, DTYPE)
             )
             self.model = loaded.eval()
-        self._now: Callable[[], float] = time.perf_counter
-        self._tower: list[float] = []
-        tower = self.model.model.audio_tower
-        for register in (tower.register_forward_pre_hook, tower.register_forward_hook):
-            register(lambda *_: self._tower.append(self._now()))
+        self._now: Clock = time.perf_counter
+        self._encoder_times: list[float] = []
+        encoder = self.model.model.audio_tower
+        for register in (encoder.register_forward_pre_hook, encoder.register_forward_hook):
+            register(lambda *_: self._encoder_times.append(self._now()))
 
     @torch.inference_mode()
-    def run(
-        self, samples: Samples, tokens: int, now: Callable[[], float]
-    ) -> dict[str, list[float]]:
-        """See `Peer.run`."""
-        self._tower.clear()
+    def run(self, samples: Samples, tokens: int, now: Clock) -> StageTimes:
+        self._encoder_times.clear()
         self._now = now
-        ends: list[float] = []
+        token_times: list[float] = []
 
-        def watch(ids: Any, scores: Any, **_: Any) -> Any:
-            ends.append(now())
+        def after_token(ids: Any, scores: Any, **_: Any) -> Any:
+            token_times.append(now())
             return torch.zeros(len(ids), dtype=torch.bool)
 
         began = now()
@@ -91,14 +94,14 @@ class TransformersPeer:
             do_sample=False,
             max_new_tokens=tokens,
             min_new_tokens=tokens,
-            stopping_criteria=[watch],
+            stopping_criteria=[after_token],
         )
-        encode = self._tower[1] - self._tower[0]
+        encode = self._encoder_times[1] - self._encoder_times[0]
         return {
             "mel": [ready - began],
             "encode": [encode],
-            "prefill": [ends[0] - ready - encode],
-            "token": [after - before for before, after in pairwise(ends)],
+            "prefill": [token_times[0] - ready - encode],
+            "token": [after - before for before, after in pairwise(token_times)],
             "total": [now() - began],
         }
 
@@ -106,8 +109,8 @@ class TransformersPeer:
 PEERS = {"transformers": TransformersPeer}
 
 
-def load_peer(name: str, directory: Path, dtype: str) -> Peer:
-    """A peer by name.
+def load_peer(name: str, directory: Path) -> Peer:
+    """A peer by name, with the weights of a directory.
 
     Raises:
         UsageError: there is none of that name.
@@ -116,7 +119,7 @@ def load_peer(name: str, directory: Path, dtype: str) -> Peer:
     if name not in PEERS:
         raise UsageError(
             f"The peers that can be measured are {', '.join(PEERS)}",
-            f"{name!r} was asked",
+            f"{name!r} was given",
             "choose one of these",
         )
-    return PEERS[name](directory, dtype)
+    return PEERS[name](directory)

@@ -1,45 +1,45 @@
-"""Where the time goes, stage by stage, beside what the machine could do and what peers take.
+"""How long each stage takes, from the bytes of a file to tokens, in Auris and in other programs.
 
-Every run goes the whole way from the bytes of a file to tokens; runs of all models, peers and
-lengths are interleaved, so that a machine whose speed wanders slows all of them alike, and figures
-are medians. Decoding goes on for a fixed number of tokens whatever they are, so that a model with
-random weights of a published size measures as well as a trained one.
+Runs of all models, peers and lengths are interleaved, so that a machine whose speed varies slows
+all of them alike; figures are medians. Decoding goes on for a fixed number of tokens whatever they
+are, so that a model with random weights measures as well as a trained one.
 """
 
 from __future__ import annotations
 
 import io
 import statistics
+import time
 import wave
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from auris.audio.features import log_mel, mel_frames
+from auris.audio.features import log_mel
 from auris.backends.quant import Packed
 from auris.backends.torch import TorchBackend
-from auris.config import audio_tokens
 from auris.diagnostics.parity import noise_clip
 from auris.errors import UnsupportedOption
-from auris.evaluation.limits import Machine, stage_work, step_work
-from auris.evaluation.peers import Peer, load_peer
+from auris.evaluation.peers import Clock, Peer, StageTimes
 from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
+from auris.recognition.load import LoadOptions
 from auris.recognition.qwen import QwenRecognizer
 from auris.text.prompt import prompt_ids
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["MeasuredEngine", "Stage", "compare", "wav_bytes"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["MeasuredModel", "SpeedRatio", "Stage", "speed_ratios", "stages_of", "wav_bytes"]
 
 STAGES = ("audio", "mel", "stem", "layers", "encode", "prefill", "token", "total")
 """In the order of a run; "encode" is stem, layers and projector together."""
-
-
-PEER_DTYPE = "bfloat16"
 
 LONGEST = 1200.0
 """Seconds of the longest clip."""
@@ -50,23 +50,38 @@ class Stage:
     """Median time of one stage.
 
     Attributes:
-        model: whose it is, with its dtype.
+        model: name and dtype of the model.
         clip: seconds of audio.
         stage: one of `STAGES`.
         seconds: median over the runs; for "token" over all tokens of all runs.
-        limit: least seconds by the machine's measured rates, or None where no rate bounds it.
     """
 
     model: str
     clip: float
     stage: str
     seconds: float
-    limit: float | None
 
-    @property
-    def multiple(self) -> float | None:
-        """Of the limit."""
-        return None if self.limit is None else self.seconds / self.limit
+
+@dataclass(frozen=True)
+class SpeedRatio:
+    """How many times as fast as a peer a model is, for a whole clip."""
+
+    clip: float
+    model: str
+    peer: str
+    ratio: float
+
+    def __str__(self) -> str:
+        return f"{self.clip:>7g} {self.ratio:.2f} times as fast as {self.peer}: {self.model}"
+
+
+def speed_ratios(stages: Iterable[Stage], peers: Iterable[Peer]) -> Iterator[SpeedRatio]:
+    """Every model compared with every peer."""
+    totals = {(s.clip, s.model): s.seconds for s in stages if s.stage == "total"}
+    names = {peer.name for peer in peers}
+    for (clip, model), seconds in totals.items():
+        for peer in names if model not in names else ():
+            yield SpeedRatio(clip, model, peer, totals[clip, peer] / seconds)
 
 
 def wav_bytes(samples: Samples) -> bytes:
@@ -80,78 +95,75 @@ def wav_bytes(samples: Samples) -> bytes:
     return buffer.getvalue()
 
 
-class MeasuredEngine:
-    """A Qwen3-ASR model of ours, its stages apart.
+class MeasuredModel:
+    """A Qwen3-ASR model, run stage by stage.
+
+    Args:
+        model: directory, name or hub id.
+        options: see `LoadOptions`.
 
     Raises:
         UnsupportedOption: the model has no decoder.
         AurisError: it cannot be loaded.
     """
 
-    def __init__(self, model: str, dtype: str, **load: Any) -> None:
-        pipeline = AsrPipeline.from_pretrained(model, dtype=dtype, **load)
-        recognizer = pipeline.recognizer
+    def __init__(self, model: str, **options: Unpack[LoadOptions]) -> None:
+        self.pipeline = AsrPipeline.from_pretrained(model, **options)
+        recognizer = self.pipeline.recognizer
         if not isinstance(recognizer, QwenRecognizer):
             raise UnsupportedOption(
-                "The benchmark of speed takes stages of Qwen3-ASR models apart",
+                "The benchmark of speed measures the stages of Qwen3-ASR models",
                 "this model has a CTC head only",
                 "choose a Qwen3-ASR model",
             )
-        self.pipeline = pipeline
-        self.directory = pipeline.model.directory
+        self.directory = self.pipeline.model.directory
         self.recognizer = recognizer
-        self.backend: TorchBackend = pipeline.backend
+        self.backend: TorchBackend = self.pipeline.backend
         self.config = recognizer.config
         packed = {m.packing.dtype for m in self.backend.model.modules() if isinstance(m, Packed)}
         computed = str(self.backend.dtype).removeprefix("torch.")
-        self.dtype = min(packed, default=computed)  # Some matrices are in int8 beside int4.
-        self.name = f"{Path(pipeline.model.name).name} {self.dtype}"
+        self.dtype = min(packed, default=computed)  # With int4 some matrices are in int8.
+        self.name = f"{Path(self.pipeline.model.name).name} {self.dtype}"
 
-    def prompt(self, states: torch.Tensor) -> torch.Tensor:
-        """Embeddings [L, hidden] of the prompt."""
-        return self.backend.embed(prompt_ids(self.recognizer.tokenizer, len(states)), states)
-
-    def heard(self, samples: Samples) -> torch.Tensor:
+    def prompt(self, samples: Samples) -> torch.Tensor:
         """Embeddings [L, hidden] of the prompt of a clip."""
         mel = log_mel(samples, self.config.frontend, self.config.encoder.mel_bins)
-        (states,) = self.backend.encode([mel])
-        return self.prompt(states)
+        return self._prompt(self.backend.encode([mel])[0])
 
-    def run(
-        self, samples: Samples, tokens: int, now: Callable[[], float]
-    ) -> dict[str, list[float]]:
-        """See `Peer.run`; besides "audio", "stem" and "layers"."""
+    def _prompt(self, states: torch.Tensor) -> torch.Tensor:
+        return self.backend.embed(prompt_ids(self.recognizer.tokenizer, len(states)), states)
+
+    def run(self, samples: Samples, tokens: int, now: Clock) -> StageTimes:
+        """Times as of `Peer.run`, and those of "audio", "stem" and "layers"."""
         file, frontend = wav_bytes(samples), self.config.frontend
-        bins = self.config.encoder.mel_bins
-        clock = [now()]
+        times = [now()]
 
-        def tick() -> float:
-            clock.append(now())
-            return clock[-1] - clock[-2]
+        def lap() -> float:
+            times.append(now())
+            return times[-1] - times[-2]
 
-        # One piece whatever the length: its stages are measured, not the cutting into pieces.
-        (piece,) = AudioChunker(chunk_seconds=LONGEST).chunks(file)
-        audio = tick()
-        mel = log_mel(piece.samples, frontend, bins)
-        mel_at = tick()
-        (states,) = self.backend.encode([mel])
-        prompt = self.prompt(states)
-        _settle(prompt)
-        encode = tick()
+        # One chunk whatever the length: segmentation is not measured.
+        (chunk,) = AudioChunker(chunk_seconds=LONGEST).chunks(file)
+        audio = lap()
+        features = log_mel(chunk.samples, frontend, self.config.encoder.mel_bins)
+        mel = lap()
+        prompt = self._prompt(self.backend.encode([features])[0])
+        _wait_for(prompt)
+        encode = lap()
         cache = self.backend.new_cache(1, len(prompt) + tokens)
         self.backend.admit(cache)
         best = int(self.backend.extend(cache, [prompt])[0, -1].argmax())
-        prefill = tick()
+        prefill = lap()
         steps = []
         for _ in range(tokens - 1):
             (choice,) = self.backend.best(cache, [[best]])
             best = choice.token
-            steps.append(tick())
-        total = clock[-1] - clock[0]
-        stem = self._stem(mel, now)
+            steps.append(lap())
+        total = times[-1] - times[0]
+        stem = self._stem_seconds(features, now)
         return {
             "audio": [audio],
-            "mel": [mel_at],
+            "mel": [mel],
             "stem": [stem],
             "layers": [encode - stem],
             "encode": [encode],
@@ -161,78 +173,53 @@ class MeasuredEngine:
         }
 
     @torch.inference_mode()
-    def _stem(self, mel: torch.Tensor, now: Callable[[], float]) -> float:
-        """Seconds of the stem alone, once more: it has no end of its own inside the encoder."""
-        mel = mel.to(self.backend.device)
+    def _stem_seconds(self, features: torch.Tensor, now: Clock) -> float:
+        """Seconds of the stem, run once more alone: inside the encoder its end is not visible."""
+        features = features.to(self.backend.device)
         began = now()
-        _settle(self.backend.encode_stem([mel])[0])
+        _wait_for(self.backend.encode_stem([features])[0])
         return now() - began
 
-    def limits(
-        self, samples: int, tokens: int, machine: Machine, dtype: str | None = None
-    ) -> dict[str, float]:
-        """Least seconds by stage, where a rate bounds it; in another dtype if one is given."""
-        dtype = dtype or self.dtype
-        frames = mel_frames(samples)
-        prompt = len(prompt_ids(self.recognizer.tokenizer, audio_tokens(frames)))
-        work = stage_work(self.config, frames, prompt, dtype)
-        limits = {stage: machine.seconds(one, dtype) for stage, one in work.items()}
-        limits["encode"] = limits["stem"] + limits["layers"]
-        step = step_work(self.config.decoder, 1, prompt + tokens // 2, dtype)
-        limits["token"] = machine.seconds(step, dtype)
-        limits["total"] = limits["encode"] + limits["prefill"] + (tokens - 1) * limits["token"]
-        return limits
 
-
-def _settle(tensor: torch.Tensor) -> None:
-    """Wait for the device: a number of the result is asked for."""
+def _wait_for(tensor: torch.Tensor) -> None:
+    """Wait for the device, by reading a number of the result."""
     tensor.flatten()[:1].tolist()
 
 
-def compare(
-    models: Sequence[str],
+def stages_of(
+    runners: Sequence[MeasuredModel | Peer],
     seconds: Sequence[float],
     tokens: int,
     runs: int,
-    machine: Machine,
-    dtypes: Sequence[str] = ("auto",),
-    peers: Sequence[str] = (),
-    **load: Any,
+    now: Clock = time.perf_counter,
+    before_round: Callable[[], object] = lambda: None,
 ) -> Iterator[Stage]:
-    """Measure models in some dtypes, and peers on the first one's weights, interleaved.
+    """Measure models and peers, interleaved.
 
     Args:
-        models: directories, names or hub ids of Qwen3-ASR models.
+        runners: the models and peers.
         seconds: lengths of the clips of noise.
         tokens: to decode, at least 2.
         runs: counted runs of each, after one that warms up.
-        machine: measured between the runs.
-        dtypes: of ours, as for `AsrPipeline.from_pretrained`.
-        peers: names of `auris.evaluation.peers.PEERS`; they compute in bfloat16.
-        load: for `AsrPipeline.from_pretrained`.
+        now: the clock.
+        before_round: called before every round of runs.
 
     Yields:
         the stages of each model and clip.
     """
-    engines = [MeasuredEngine(model, dtype, **load) for model in models for dtype in dtypes]
-    runners: list[MeasuredEngine | Peer] = [*engines]
-    runners += [load_peer(peer, engines[0].directory, PEER_DTYPE) for peer in peers]
     for clip in seconds:
         samples = noise_clip(clip)
-        taken: dict[str, dict[str, list[float]]] = {runner.name: {} for runner in runners}
-        for turn in range(runs + 1):
-            machine.measure()
+        times: dict[str, dict[str, list[float]]] = {
+            runner.name: defaultdict(list) for runner in runners
+        }
+        for number in range(runs + 1):
+            before_round()
             for runner in runners:
-                measured = runner.run(samples, tokens, machine.now)
-                if turn:
-                    for stage, times in measured.items():
-                        taken[runner.name].setdefault(stage, []).extend(times)
-        for runner in runners:
-            if isinstance(runner, MeasuredEngine):
-                limits = runner.limits(len(samples), tokens, machine)
-            else:
-                limits = engines[0].limits(len(samples), tokens, machine, PEER_DTYPE)
+                measured = runner.run(samples, tokens, now)
+                if number:
+                    for stage, values in measured.items():
+                        times[runner.name][stage] += values
+        for name, measured in times.items():
             for stage in STAGES:
-                if stage in taken[runner.name]:
-                    median = statistics.median(taken[runner.name][stage])
-                    yield Stage(runner.name, clip, stage, median, limits.get(stage))
+                if stage in measured:
+                    yield Stage(name, clip, stage, statistics.median(measured[stage]))

@@ -1,38 +1,50 @@
-"""Live streams against files: equality of the texts, cost early and late, lag of stable text.
+"""Live streams compared with files: equality of the texts, cost early and late, delay of words.
 
-Words of a piece are taken to be spread evenly over it. A word's lag is the time from its end to the
-step that made it stable, in seconds of audio: what a listener waits beside the computation.
+The words of a segment are assumed to be spread evenly over it. The delay of a word is the time from
+its end to the step that made it final, in seconds of audio; computation comes on top.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from auris.diagnostics.parity import TIE_MARGIN, Verdict, first_difference
-from auris.errors import UsageError
 from auris.evaluation.loading import resident_gb
 from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
 from auris.streaming.decoder import StepCost
 from auris.streaming.session import LIVE_CHUNK_SECONDS, StreamSession, StreamUpdate
-from auris.types import SAMPLE_RATE, Chunk, Samples, Segment, Transcript
+from auris.types import SAMPLE_RATE, Samples, Segment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from auris.recognition.options import CallOptions
 
 __all__ = [
     "ClipsScore",
+    "MeasuredStream",
     "StreamScore",
     "compare_clips",
     "compare_segments",
-    "feeds",
     "score_stream",
 ]
+
+
+class MeasuredStream(TypedDict, total=False):
+    """Options of a measured stream, see `auris.pipeline.StreamOptions`."""
+
+    chunk_seconds: float
+    step_seconds: float
+    max_new_tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -42,13 +54,13 @@ class StreamScore:
     Attributes:
         name: the recording.
         seconds: its length.
-        steps, pieces: how many there were.
-        verdict: whether stream and file say the same: "identical", "tie" or "different".
+        steps, pieces: numbers of steps and of chunks.
+        verdict: how the texts of stream and file compare: "identical", "tie" or "different".
         early_seconds, late_seconds: median time of a step in the first and in the last fifth.
-        ratio: late beside early.
+        ratio: late divided by early.
         early_gb, late_gb: resident memory at the end of the first fifth and at the last step.
-        lag_seconds: median lag of the words; None without words.
-        busy: share of the time of the recording that was spent on it.
+        lag_seconds: median delay of the words; None without words.
+        busy: processing time divided by the length of the recording.
         frames, encoded, decoded: medians of what a step computed, see `StepCost`.
     """
 
@@ -68,10 +80,6 @@ class StreamScore:
     encoded: float
     decoded: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class ClipsScore:
@@ -79,9 +87,8 @@ class ClipsScore:
 
     Attributes:
         clips: how many were compared.
-        identical: how many say the same both ways.
-        ties: how many do but for a tie.
-        different: names of those that do not.
+        identical, ties: numbers of clips with these verdicts.
+        different: names of the others.
     """
 
     clips: int
@@ -89,95 +96,100 @@ class ClipsScore:
     ties: int
     different: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
 
 def compare_segments(ours: Sequence[Segment], theirs: Sequence[Segment]) -> Verdict:
-    """Whether two transcripts of a recording agree under the tie rule.
+    """Compare two transcripts of a recording under the tie rule.
 
-    Where tokens differ, both are the best of the same scores but for rounding, so the difference of
-    their log-probabilities tells how near they are. A text that goes on where the other one stops
-    counts as different, since the chance of stopping is not known.
+    Where tokens differ, both are the best of the same scores except for rounding, so the difference
+    of their log-probabilities bounds the margin. A text that goes on where the other one stops
+    counts as different, since the probability of stopping is not known.
     """
     if [(s.start, s.end) for s in ours] != [(s.start, s.end) for s in theirs]:
         return "different"
     verdict: Verdict = "identical"
     for mine, other in zip(ours, theirs, strict=True):
-        place = first_difference(mine.tokens, other.tokens)
-        if place is None:
+        first = first_difference(mine.tokens, other.tokens)
+        if first is None:
             if (mine.text, mine.language) != (other.text, other.language):
                 return "different"
             continue
-        if place >= min(len(mine.tokens), len(other.tokens)):
+        if first >= min(len(mine.tokens), len(other.tokens)):
             return "different"
-        if abs(mine.logprobs[place] - other.logprobs[place]) >= TIE_MARGIN:
+        if abs(mine.logprobs[first] - other.logprobs[first]) >= TIE_MARGIN:
             return "different"
         verdict = "tie"
     return verdict
 
 
-def lags(updates: Sequence[StreamUpdate]) -> list[float]:
-    """The lag of every word of stable updates, in seconds."""
-    found = []
-    for update in updates:
-        segment = update.segment
-        words = len(segment.text.split())
-        for number in range(1, words + 1):
-            end = segment.start + (segment.end - segment.start) * number / words
-            found.append(update.seconds - end)
-    return found
-
-
-def feeds(given: str) -> list[float]:
-    """Seconds that are fed at once, from a list by commas.
-
-    Raises:
-        UsageError: one is no positive number.
-    """
-    try:
-        sizes = [float(size) for size in given.split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or not all(0.0 < size <= 3600.0 for size in sizes):
-        raise UsageError(
-            "--feed-seconds has to be positive numbers, by commas",
-            f"it is {given!r}",
-            "write something like 0.01,5",
-        )
-    return sizes
+def word_delays(update: StreamUpdate) -> Iterator[float]:
+    """The delay of every word of a final update, in seconds."""
+    segment = update.segment
+    words = len(segment.text.split())
+    for number in range(1, words + 1):
+        yield update.seconds - (segment.start + (segment.end - segment.start) * number / words)
 
 
 def score_stream(
-    pipeline: AsrPipeline, source: str, feed_seconds: Sequence[float], **options: Any
+    pipeline: AsrPipeline,
+    source: str,
+    feed_seconds: Sequence[float],
+    **options: Unpack[MeasuredStream],
 ) -> StreamScore:
-    """Hear a recording as a stream and as a file.
+    """Transcribe a recording as a stream and as a file, and compare the results.
 
     Args:
         pipeline: the model.
         source: path or address of the recording.
-        feed_seconds: sizes of what is fed at once, one after the other and again.
-        options: of the stream, see `auris.pipeline.StreamOptions`; not its rate.
+        feed_seconds: sizes of the blocks that are fed, one after the other and again.
+        options: of the stream.
 
     Raises:
         AurisError: the recording cannot be read.
     """
-    heard = _PacedStream()
-    session = pipeline.stream(**options)
-    for block in _blocks(AudioChunker().chunks(source), feed_seconds):
+    updates: list[StreamUpdate] = []
+    times: list[float] = []
+    memory: list[float] = []
+    session, spent = pipeline.stream(**options), 0.0
+    for block in _blocks(source, feed_seconds):
         began = time.perf_counter()
-        updates = session.feed(block)
-        heard.take(updates, time.perf_counter() - began)
-    heard.take(session.finish(), None)
-    whole = pipeline.transcribe(source, **_file_options(options))
-    return heard.score(source, whole)
+        new = session.feed(block)
+        spent += time.perf_counter() - began
+        updates += new
+        # Several steps of one feed count as that many of the same length.
+        if steps := sum(not update.final for update in new):
+            times += [spent / steps] * steps
+            memory += [resident_gb()] * steps
+            spent = 0.0
+    last = session.finish()
+    updates += last
+    memory += [resident_gb()] * sum(not update.final for update in last)
+    final = [update for update in updates if update.final]
+    costs: list[StepCost] = [update.cost for update in updates if not update.final]
+    delays = [delay for update in final for delay in word_delays(update)]
+    transcript = pipeline.transcribe(source, **_file_options(options))
+    fifth = max(len(times) // 5, 1)
+    early, late = _median(times[:fifth]), _median(times[-fifth:])
+    return StreamScore(
+        name=source,
+        seconds=transcript.seconds,
+        steps=len(costs),
+        pieces=len(final),
+        verdict=compare_segments([update.segment for update in final], transcript.segments),
+        early_seconds=early,
+        late_seconds=late,
+        ratio=late / early if early else 1.0,
+        early_gb=_median(memory[fifth - 1 : fifth]),
+        late_gb=_median(memory[-1:]),
+        lag_seconds=statistics.median(delays) if delays else None,
+        busy=sum(times) / transcript.seconds,
+        frames=_median([cost.frames for cost in costs]),
+        encoded=_median([cost.encoded for cost in costs]),
+        decoded=_median([cost.decoded for cost in costs]),
+    )
 
 
 @dataclass
-class _Clip:
-    """A clip that is being heard."""
-
+class _StreamedClip:
     file: Path
     blocks: Iterator[Samples]
     segments: list[Segment] = field(default_factory=list)
@@ -188,29 +200,28 @@ def compare_clips(
     files: Sequence[Path],
     feed_seconds: Sequence[float],
     streams: int = 1,
-    **options: Any,
+    **options: Unpack[MeasuredStream],
 ) -> ClipsScore:
-    """Hear clips as streams, several at once, and each as a file.
+    """Transcribe clips as streams, several at once, and each as a file, and compare the texts.
 
     Args:
         pipeline: the model.
         files: the clips; the next one begins when one ends.
-        feed_seconds, options: see `score_stream`.
-        streams: how many are heard at once, in one pool.
+        feed_seconds, options: as of `score_stream`.
+        streams: the number of streams at once, in one pool.
 
     Raises:
         AurisError: a clip cannot be read.
     """
     pool, waiting = pipeline.streams(streams), iter(files)
-    heard: dict[StreamSession, _Clip] = {}
+    clips: dict[StreamSession, _StreamedClip] = {}
     verdicts: list[tuple[Path, Verdict]] = []
-    whole = _file_options(options)
     while len(verdicts) < len(files):
-        for file in islice(waiting, streams - len(heard)):
-            blocks = _blocks(AudioChunker().chunks(str(file)), feed_seconds)
-            heard[pipeline.stream(pool=pool, **options)] = _Clip(file, blocks)
+        for file in islice(waiting, streams - len(clips)):
+            session = pipeline.stream(pool=pool, **options)
+            clips[session] = _StreamedClip(file, _blocks(str(file), feed_seconds))
         ended = []
-        for session, clip in heard.items():
+        for session, clip in clips.items():
             block = next(clip.blocks, None)
             if block is None:
                 session.push_end()
@@ -218,81 +229,37 @@ def compare_clips(
             else:
                 session.push(block)
         pool.work()
-        for session, clip in heard.items():
+        for session, clip in clips.items():
             clip.segments += [update.segment for update in session.updates() if update.final]
         for session in ended:
-            clip = heard.pop(session)
-            theirs = pipeline.transcribe(str(clip.file), **whole).segments
+            clip = clips.pop(session)
+            theirs = pipeline.transcribe(str(clip.file), **_file_options(options)).segments
             verdicts.append((clip.file, compare_segments(clip.segments, theirs)))
     found = [verdict for _, verdict in verdicts]
     different = tuple(str(file) for file, verdict in verdicts if verdict == "different")
     return ClipsScore(len(found), found.count("identical"), found.count("tie"), different)
 
 
-def _file_options(options: dict[str, Any]) -> dict[str, Any]:
+def _file_options(options: MeasuredStream) -> CallOptions:
     """Options of a file that is cut as a stream with these is."""
-    own = {name: value for name, value in options.items() if name != "step_seconds"}
-    return {"chunk_seconds": LIVE_CHUNK_SECONDS, "vad": False, **own}
+    return {
+        "chunk_seconds": options.get("chunk_seconds", LIVE_CHUNK_SECONDS),
+        "max_new_tokens": options.get("max_new_tokens"),
+        "vad": False,
+    }
 
 
-class _PacedStream:
-    """What is noted while a stream is heard."""
-
-    def __init__(self) -> None:
-        self.segments: list[Segment] = []
-        self.waited: list[float] = []
-        self.times: list[float] = []
-        self.costs: list[StepCost] = []
-        self.sizes: list[float] = []
-        self._spent = 0.0
-
-    def take(self, updates: Sequence[StreamUpdate], spent: float | None) -> None:
-        """Note the updates of one feed; several steps count as that many of the same length."""
-        stable = [update for update in updates if update.final]
-        self.segments += [update.segment for update in stable]
-        self.waited += lags(stable)
-        costs = [update.cost for update in updates if not update.final]
-        self.costs += costs
-        self._spent += spent or 0.0
-        if spent is not None and costs:
-            self.times += [self._spent / len(costs)] * len(costs)
-            self._spent = 0.0
-        self.sizes += [resident_gb()] * len(costs)
-
-    def score(self, name: str, whole: Transcript) -> StreamScore:
-        """All of it beside the transcript of the file."""
-        fifth = max(len(self.times) // 5, 1)
-        early, late = _median(self.times[:fifth]), _median(self.times[-fifth:])
-        return StreamScore(
-            name=name,
-            seconds=whole.seconds,
-            steps=len(self.costs),
-            pieces=len(self.segments),
-            verdict=compare_segments(self.segments, whole.segments),
-            early_seconds=early,
-            late_seconds=late,
-            ratio=late / early if early else 1.0,
-            early_gb=_median(self.sizes[fifth - 1 : fifth]),
-            late_gb=_median(self.sizes[-1:]),
-            lag_seconds=statistics.median(self.waited) if self.waited else None,
-            busy=sum(self.times) / whole.seconds,
-            frames=_median([cost.frames for cost in self.costs]),
-            encoded=_median([cost.encoded for cost in self.costs]),
-            decoded=_median([cost.decoded for cost in self.costs]),
-        )
-
-
-def _blocks(pieces: Iterable[Chunk], seconds: Sequence[float]) -> Iterator[Samples]:
-    """The samples of pieces that follow each other, in blocks of some lengths."""
+def _blocks(source: str, seconds: Sequence[float]) -> Iterator[Samples]:
+    """The samples of a recording, in blocks of some lengths."""
     sizes = cycle(max(round(length * SAMPLE_RATE), 1) for length in seconds)
-    wanted, waiting = next(sizes), np.empty(0, np.float32)
-    for piece in pieces:
-        waiting = np.concatenate((waiting, piece.samples))
-        place = 0
-        while len(waiting) - place >= wanted:
-            yield waiting[place : place + wanted]
-            place, wanted = place + wanted, next(sizes)
-        waiting = waiting[place:]
+    size, waiting = next(sizes), np.empty(0, np.float32)
+    for chunk in AudioChunker().chunks(source):
+        waiting = np.concatenate((waiting, chunk.samples))
+        begin = 0
+        while len(waiting) - begin >= size:
+            yield waiting[begin : begin + size]
+            begin, size = begin + size, next(sizes)
+        waiting = waiting[begin:]
     if len(waiting):
         yield waiting
 

@@ -2,18 +2,18 @@
 
 Both texts are normalized, then jiwer aligns them. Rates are over all words of a set, not means
 over clips. The normalizer "english" is the standard one (whisper-normalizer: case, punctuation,
-numbers, spellings); it makes one number, and so one word, of a string of digits. "spoken" compares
-the words as they are said.
+numbers, spellings); it turns a string of digits into one number, which is one word. "spoken"
+compares the words as they are spoken.
 """
 
 from __future__ import annotations
 
-import csv
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from auris.errors import MissingExtra, UsageError
 from auris.pipeline import AsrPipeline
@@ -21,22 +21,20 @@ from auris.recognition.scheduler import Failure
 from auris.text.normalize import spoken
 from auris.types import Transcript
 
-NORMALIZERS = ("english", "spoken")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-__all__ = [
-    "NORMALIZERS",
-    "ClipScore",
-    "SetScore",
-    "normalizer_named",
-    "read_set",
-    "require_jiwer",
-    "score_set",
-]
+    from auris.recognition.options import CallOptions
+
+NORMALIZERS = ("english", "spoken")
+EDITS = ("substitutions", "insertions", "deletions")
+
+__all__ = ["ClipScore", "SetScore", "normalizer_named", "require_jiwer", "score_set"]
 
 
 @dataclass(frozen=True)
 class ClipScore:
-    """One clip: its normalized texts and its edits over the reference's words."""
+    """One clip: its normalized texts, and its edits divided by the words of the reference."""
 
     file: str
     reference: str
@@ -50,14 +48,14 @@ class SetScore:
     """One test set.
 
     Attributes:
-        name: the set's.
+        name: the name of the set.
         clips, seconds: what was scored.
         failed: files that could not be transcribed, with the reason; they are not scored.
         wer, cer: error rates; None where the references hold no word.
         substitutions, insertions, deletions, words: what the rate is made of.
         stages: seconds of work per second of audio, by stage.
         rtf: wall-clock seconds per second of audio, reading included.
-        worst: clips with the most edits for their length, the worst first.
+        worst: the clips, those with the most edits for their length first.
     """
 
     name: str
@@ -76,9 +74,7 @@ class SetScore:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the clips."""
-        content = asdict(self)
-        del content["worst"]
-        return content
+        return {name: value for name, value in vars(self).items() if name != "worst"}
 
 
 def require_jiwer() -> Any:
@@ -102,12 +98,12 @@ def normalizer_named(name: str) -> Callable[[str], str]:
         MissingExtra: whisper-normalizer is not installed.
     """
     if name == "spoken":
-        # What has no spoken form is compared as it stands.
+        # What has no spoken form is compared as it is written.
         return lambda text: spoken(text) or text.lower()
     if name != "english":
         raise UsageError(
             f"The normalizer has to be {' or '.join(NORMALIZERS)}",
-            f"{name!r} was asked",
+            f"it is {name!r}",
             "choose one of these",
         )
     try:
@@ -126,102 +122,22 @@ def _missing(package: str) -> MissingExtra:
     )
 
 
-def read_set(source: str | Path) -> dict[Path, str]:
-    """Recordings and their transcripts.
-
-    Args:
-        source: a CSV with the columns wav (relative to its folder) and text; or a folder of
-            recordings, each with its text in a .txt file of the same name; or a folder as of
-            LibriSpeech, where .trans.txt files in the folders hold a name and a text a line.
-
-    Raises:
-        UsageError: the source is neither.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found = _read_trans(path)
-        texts = {text.stem: text for text in sorted(path.glob("*.txt"))}
-        files = [file for file in sorted(path.iterdir()) if file.suffix != ".txt"]
-        found |= {f: texts[f.stem].read_text(encoding="utf-8") for f in files if f.stem in texts}
-    else:
-        found = _read_csv(path)
-    if not found:
-        raise UsageError(
-            "A test set has to hold recordings with transcripts",
-            f"{str(path)!r} holds none",
-            "name a CSV with the columns wav and text, or a folder of recordings and .txt files",
-        )
-    return found
-
-
-def _read_trans(folder: Path) -> dict[Path, str]:
-    """Recordings of a folder in the layout of LibriSpeech.
-
-    Raises:
-        UsageError: a text has no recording.
-    """
-    found = {}
-    for listing in sorted(folder.rglob("*.trans.txt")):
-        files = {file.stem: file for file in listing.parent.iterdir() if file.suffix != ".txt"}
-        for line in listing.read_text(encoding="utf-8").splitlines():
-            name, _, text = line.strip().partition(" ")
-            if not name:
-                continue
-            if name not in files:
-                raise UsageError(
-                    "Every text of a test set has to have a recording",
-                    f"{str(listing)!r} names {name!r}, which is not beside it",
-                    "add the recording, or remove the line",
-                )
-            found[files[name]] = text
-    return found
-
-
-def _read_csv(path: Path) -> dict[Path, str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            rows = csv.DictReader(lines)
-            missing = {"wav", "text"} - set(rows.fieldnames or [])
-            if missing:
-                raise UsageError(
-                    "A test set has to be a CSV with the columns wav and text",
-                    f"{str(path)!r} has no column {' or '.join(sorted(missing))}",
-                    "name its columns in the first line",
-                )
-            return {path.parent / row["wav"]: row["text"] or "" for row in rows if row["wav"]}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(
-            "A test set has to be a folder or a readable CSV",
-            f"reading {str(path)!r} failed ({error})",
-            "check the path",
-        ) from None
-
-
-def _clip(jiwer: Any, file: Path, reference: str, hypothesis: str) -> tuple[ClipScore, Any]:
-    # jiwer refuses an empty reference, though inserted words count against it.
-    marked = jiwer.process_words(f"= {reference}", f"= {hypothesis}")
-    edits = marked.substitutions + marked.insertions + marked.deletions
-    return ClipScore(str(file), reference, hypothesis, edits, len(reference.split())), marked
-
-
 def score_set(
     pipeline: AsrPipeline,
     name: str,
     clips: Mapping[Path, str],
     *,
-    batch_size: int = 1,
     normalizer: str = "english",
-    chunk_seconds: float | None = None,
-    vad: bool | None = None,
+    **options: Unpack[CallOptions],
 ) -> SetScore:
     """Transcribe and score one set.
 
     Args:
         pipeline: the model.
-        name: of the set.
+        name: the name of the set.
         clips: transcripts by file.
-        batch_size, chunk_seconds, vad: see `auris.recognition.options.CallOptions`.
         normalizer: one of `NORMALIZERS`.
+        options: of the call.
 
     Raises:
         UsageError: there is no such normalizer, or an option is impossible.
@@ -230,57 +146,51 @@ def score_set(
     jiwer, normalize = require_jiwer(), normalizer_named(normalizer)
     files = list(clips)
     began = time.perf_counter()
-    sources = [str(file) for file in files]
-    results = dict(
-        pipeline.results(sources, batch_size=batch_size, chunk_seconds=chunk_seconds, vad=vad)
-    )
+    results = dict(pipeline.results([str(file) for file in files], **options))
     spent = time.perf_counter() - began
-    done = {
-        files[number]: result
-        for number, result in results.items()
-        if isinstance(result, Transcript)
-    }
-    failed = {
-        str(files[number]): str(result.error)
-        for number, result in results.items()
-        if isinstance(result, Failure)
-    }
-    pairs = [
-        _clip(jiwer, file, normalize(clips[file]).strip(), normalize(transcript.text).strip())
-        for file, transcript in done.items()
-    ]
-    scores = [score for score, _ in pairs]
-    counts = {
-        kind: sum(getattr(marked, kind) for _, marked in pairs)
-        for kind in ("substitutions", "insertions", "deletions")
-    }
+    transcripts: dict[Path, Transcript] = {}
+    failed = {}
+    for number, result in results.items():
+        if isinstance(result, Failure):
+            failed[str(files[number])] = str(result.error)
+        else:
+            transcripts[files[number]] = result
+    scores, edits = [], Counter[str]()
+    for file, transcript in transcripts.items():
+        reference, hypothesis = normalize(clips[file]).strip(), normalize(transcript.text).strip()
+        # jiwer refuses an empty reference, though inserted words count as errors.
+        aligned = jiwer.process_words(f"= {reference}", f"= {hypothesis}")
+        found = {kind: getattr(aligned, kind) for kind in EDITS}
+        edits.update(found)
+        words = len(reference.split())
+        scores.append(ClipScore(str(file), reference, hypothesis, sum(found.values()), words))
     words = sum(score.words for score in scores)
-    seconds = sum(transcript.seconds for transcript in done.values())
+    seconds = sum(transcript.seconds for transcript in transcripts.values())
     return SetScore(
         name=name,
-        clips=len(done),
+        clips=len(scores),
         seconds=seconds,
         failed=failed,
-        wer=sum(counts.values()) / words if words else None,
+        wer=edits.total() / words if words else None,
         cer=_cer(jiwer, scores),
         words=words,
-        stages=_stages(done.values(), seconds),
+        stages=_stages(transcripts.values(), seconds),
         rtf=spent / seconds if seconds else 0.0,
-        worst=tuple(sorted(scores, key=lambda s: -s.edits / max(1, s.words))),
-        **counts,
+        worst=tuple(sorted(scores, key=lambda score: -score.edits / max(1, score.words))),
+        substitutions=edits["substitutions"],
+        insertions=edits["insertions"],
+        deletions=edits["deletions"],
     )
 
 
-def _cer(jiwer: Any, scores: list[ClipScore]) -> float | None:
-    spoken = [score for score in scores if score.reference]
-    if not spoken:
-        return None
-    return float(jiwer.cer([s.reference for s in spoken], [s.hypothesis for s in spoken]))
+def _cer(jiwer: Any, scores: Iterable[ClipScore]) -> float | None:
+    pairs = [(score.reference, score.hypothesis) for score in scores if score.reference]
+    return float(jiwer.cer(*map(list, zip(*pairs, strict=True)))) if pairs else None
 
 
 def _stages(transcripts: Iterable[Transcript], seconds: float) -> dict[str, float]:
-    stages: dict[str, float] = {}
+    stages: defaultdict[str, float] = defaultdict(float)
     for transcript in transcripts:
         for stage, spent in transcript.timings.items():
-            stages[stage] = stages.get(stage, 0.0) + spent
-    return {stage: spent / seconds for stage, spent in stages.items()} if seconds else stages
+            stages[stage] += spent
+    return {stage: spent / seconds for stage, spent in stages.items()} if seconds else {}

@@ -1,16 +1,16 @@
-"""Times of words beside known ones."""
+"""Times of words compared with known ones."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from auris.alignment.aligner import ForcedAligner
 from auris.errors import UsageError
+from auris.evaluation.sets import recording_path
 
 __all__ = ["TimedClip", "WordErrors", "errors_of", "fit_offset", "read_timed"]
 
@@ -26,14 +26,14 @@ class TimedClip:
 
 @dataclass(frozen=True)
 class WordErrors:
-    """How far a set's words lie from where they are, in seconds.
+    """Errors of the times of a set's words, in seconds.
 
     Attributes:
         clips, words: what was compared.
         missing: words without times, or of other texts than the set's; they are not compared.
-        start, end: mean absolute errors once the offset is added.
-        start_95, end_95: what 95 % of them stay under.
-        start_bias, end_bias: means of the errors, late is positive.
+        start, end: mean absolute errors after the offset was added.
+        start_95, end_95: the 95th percentiles of the absolute errors.
+        start_bias, end_bias: means of the errors; late is positive.
         offset: seconds that were added to every time.
     """
 
@@ -48,14 +48,10 @@ class WordErrors:
     end_bias: float
     offset: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
 
 def read_timed(path: Path) -> list[TimedClip]:
-    """The recordings of a JSONL file: audio (relative to it), text, and words with text, start and
-    end.
+    """The recordings of a JSONL file: audio (see `recording_path`), text, and words with text,
+    start and end.
 
     Raises:
         UsageError: it cannot be read.
@@ -63,7 +59,7 @@ def read_timed(path: Path) -> list[TimedClip]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise _no_set(f"reading {str(path)!r} failed ({error})") from error
+        raise _wrong_set(f"reading {str(path)!r} failed ({error})") from error
     return [_clip(path, number, line) for number, line in enumerate(lines, 1)]
 
 
@@ -72,14 +68,14 @@ def _clip(path: Path, number: int, line: str) -> TimedClip:
     try:
         row = json.loads(line)
         words = tuple((w["text"], float(w["start"]), float(w["end"])) for w in row["words"])
-        return TimedClip(path.parent / row["audio"], row["text"], words)
+        return TimedClip(recording_path(path, row["audio"]), row["text"], words)
     except KeyError as error:
-        raise _no_set(f"{where} has no {error.args[0]!r}") from error
+        raise _wrong_set(f"{where} has no {error.args[0]!r}") from error
     except (ValueError, TypeError) as error:
-        raise _no_set(f"{where} is none such: {line[:60]!r}") from error
+        raise _wrong_set(f"{where} is no such object: {line[:60]!r}") from error
 
 
-def _no_set(found: str) -> UsageError:
+def _wrong_set(found: str) -> UsageError:
     return UsageError(
         "A set of timed words is JSONL, each line an object with audio, text and words that have "
         "text, start and end",
@@ -88,56 +84,56 @@ def _no_set(found: str) -> UsageError:
     )
 
 
-Pairs = list[tuple[float, float, float, float]]
-"""Start and end as they are, and as they were found, of every word."""
+WordTimes = list[tuple[float, float, float, float]]
+"""Known start and end, and found start and end, of every word."""
 
 
-def _pairs(aligner: ForcedAligner, clips: Sequence[TimedClip]) -> tuple[Pairs, int]:
-    pairs: Pairs = []
+def _aligned(aligner: ForcedAligner, clips: Sequence[TimedClip]) -> tuple[WordTimes, int]:
+    times: WordTimes = []
     missing = 0
     for clip in clips:
-        found = aligner.align(clip.audio, clip.text, "English")
-        if [word.text for word in found] != [text for text, _, _ in clip.words]:
+        words = aligner.align(clip.audio, clip.text, "English")
+        if [word.text for word in words] != [text for text, _, _ in clip.words]:
             missing += len(clip.words)
             continue
-        for (_, start, end), word in zip(clip.words, found, strict=True):
+        for (_, start, end), word in zip(clip.words, words, strict=True):
             if word.start is None or word.end is None:
                 missing += 1
             else:
-                pairs.append((start, end, word.start, word.end))
-    return pairs, missing
+                times.append((start, end, word.start, word.end))
+    return times, missing
 
 
 def fit_offset(aligner: ForcedAligner, clips: Sequence[TimedClip]) -> float:
     """Seconds to add to every time of an aligner: the median of how early its starts are."""
-    pairs, _ = _pairs(aligner, clips)
-    return statistics.median(start - found for start, _, found, _ in pairs) if pairs else 0.0
+    times, _ = _aligned(aligner, clips)
+    return statistics.median(known - start for known, _, start, _ in times) if times else 0.0
 
 
 def errors_of(aligner: ForcedAligner, clips: Sequence[TimedClip], offset: float) -> WordErrors:
-    """Mean absolute errors of starts and ends."""
-    pairs, missing = _pairs(aligner, clips)
-    starts = [found + offset - start for start, _, found, _ in pairs]
-    ends = [found + offset - end for _, end, _, found in pairs]
+    """Errors of starts and ends after an offset was added to all times."""
+    times, missing = _aligned(aligner, clips)
+    starts = [start + offset - known for known, _, start, _ in times]
+    ends = [end + offset - known for _, known, _, end in times]
     return WordErrors(
         clips=len(clips),
-        words=len(pairs),
+        words=len(times),
         missing=missing,
-        start=_mean([abs(error) for error in starts]),
-        end=_mean([abs(error) for error in ends]),
-        start_95=_most(starts),
-        end_95=_most(ends),
+        start=_mean(map(abs, starts)),
+        end=_mean(map(abs, ends)),
+        start_95=_percentile_95(starts),
+        end_95=_percentile_95(ends),
         start_bias=_mean(starts),
         end_bias=_mean(ends),
         offset=offset,
     )
 
 
-def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values) if values else 0.0
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return statistics.fmean(numbers) if numbers else 0.0
 
 
-def _most(errors: Sequence[float]) -> float:
-    """The 95th of every hundred."""
+def _percentile_95(errors: Sequence[float]) -> float:
     ordered = sorted(map(abs, errors))
     return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else 0.0

@@ -23,6 +23,7 @@ from auris.audio.features import mel_frames
 from auris.config import audio_tokens
 from auris.decoding.ctc import frames_needed
 from auris.errors import AudioError, LanguageError, TrainingError
+from auris.evaluation.sets import recording_path
 from auris.text.languages import language_name
 from auris.text.normalize import spoken
 from auris.text.prompt import TEXT_TAG
@@ -282,20 +283,13 @@ def _row(manifest: Path, line: Mapping[str, Any], language: str) -> ManifestRow:
         speechless = language == NOT_SAID and not text.strip()
     known = speaker not in ("", "unknown")
     return ManifestRow(
-        wav=_recording(manifest, line.get("wav") or ""),
+        wav=recording_path(manifest, line.get("wav") or ""),
         text=text,
         speaker=f"{manifest.stem}/{speaker}" if known else "",
         language=language,
         prompt=line.get("prompt", ""),
         speechless=speechless,
     )
-
-
-def _recording(manifest: Path, name: str) -> Path:
-    """A recording by its name in a manifest."""
-    path = manifest.parent / name
-    # Unlike a path's own question, never an error.
-    return Path(name) if not os.path.isfile(path) and os.path.isfile(name) else path
 
 
 def _load(row: ManifestRow, form: TextForm, replies: bool) -> TrainingClip | str:

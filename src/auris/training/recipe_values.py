@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from auris.errors import TrainingError
+from auris.errors import TrainingError, UsageError
 
 __all__ = ["checked_values", "read_values"]
 
@@ -22,11 +22,18 @@ def read_values(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        TrainingError: it cannot be read.
+        UsageError: there is no such file, or it cannot be opened.
+        TrainingError: it is no JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise UsageError(
+            "A recipe has to be a readable JSON file",
+            f"{str(path)!r} cannot be read ({error.strerror})",
+            "check the path",
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise TrainingError(
             "a recipe has to be a readable JSON file", f"{path}: {error}", "check the path"
         ) from error

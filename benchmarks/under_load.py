@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Measures how soon a server answers cheap requests and a short clip beside heavy callers.
+"""Measures how fast a server answers cheap requests and a short clip while other callers are heavy.
 
-scripts/measure_under_load.py                 # starts `auris serve --model tiny` by itself
-scripts/measure_under_load.py --seconds 60 --callers 16
+benchmarks/under_load.py                 # starts `auris serve --model tiny` by itself
+benchmarks/under_load.py --seconds 60 --callers 16
 
 Each of the heavy callers, which share a process of their own, sends one kind of input again and
 again: MP3s of two hours, FLACs of 192 kHz and eight channels, uploads that trickle, jobs, and
@@ -10,7 +10,7 @@ addresses of recordings. A server refuses addresses of this machine and its netw
 names an address that counts as public, at which the script serves recordings slowly:
 
 unshare -rn sh -c 'ip link set lo up; ip address add 11.0.0.1/32 dev lo
-                   exec scripts/measure_under_load.py --address 11.0.0.1'
+                   exec benchmarks/under_load.py --address 11.0.0.1'
 
 The last line is a JSON object: for each cheap request and for the clip the 50th and 99th percentile
 and the longest of its times in seconds, and the load of the machine.
@@ -287,14 +287,16 @@ def server(arguments: argparse.Namespace) -> Iterator[str]:
 
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", help="a running server; by default one is started")
     parser.add_argument("--address", help="address of this machine that a server takes as public")
-    parser.add_argument("--callers", type=int, default=16, help="heavy ones")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--settle", type=float, default=20.0, help="seconds before it is measured")
-    parser.add_argument("--mp3-seconds", type=int, default=7200)
-    parser.add_argument("--flac-seconds", type=int, default=60)
+    parser.add_argument("--callers", type=int, default=16, help="number of heavy callers")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the measurement")
+    parser.add_argument("--settle", type=float, default=20.0, help="seconds before the measurement")
+    parser.add_argument("--mp3-seconds", type=int, default=7200, help="length of the MP3s")
+    parser.add_argument("--flac-seconds", type=int, default=60, help="length of the FLACs")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         url = arguments.url or stack.enter_context(server(arguments))

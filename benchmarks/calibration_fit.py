@@ -1,6 +1,6 @@
-"""What a model's probabilities are worth: fitted on one half of some clips, measured on the other.
+"""Fits maps from log-probabilities to confidences on one half of some clips; measures on the other.
 
-A word is right where jiwer's alignment of the spoken words pairs it with an equal one. The maps are
+A word is right where jiwer's alignment pairs it with an equal word of the reference. The maps are
 logistic regressions (Platt, "Probabilistic outputs for support vector machines", 1999) on the
 features of `auris.recognition.confidence`. The expected calibration error is that of Guo, Pleiss,
 Sun and Weinberger, "On calibration of modern neural networks" (2017): the mean distance of
@@ -43,8 +43,8 @@ __all__ = [
     "bins",
     "ece",
     "fit",
-    "listen",
     "measure",
+    "transcribe_set",
     "two_halves",
 ]
 
@@ -68,7 +68,7 @@ MARGIN = 1.0
 """By how much in log-odds the threshold of silence lies above all speech that was fitted to."""
 
 LEAST_THRESHOLD = 0.5
-"""Speech is never suppressed while it is as likely as silence."""
+"""Speech is never suppressed while it is at least as probable as silence."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class CalibrationClip:
     """A clip that was transcribed without calibration.
 
     Attributes:
-        name: the set's name and the file's.
-        speech: whether its transcript holds words.
+        name: the names of the set and the file.
+        speech: whether its reference holds words.
         words, tokens: those whose tokens are known.
-        silence: features of each of its pieces, and whether the piece has text.
+        silence: features of each of its chunks, and whether the chunk has text.
         seconds: its length.
     """
 
@@ -100,16 +100,16 @@ class CalibrationClip:
     seconds: float
 
 
-def listen(
+def transcribe_set(
     pipeline: AsrPipeline, name: str, texts: Mapping[Path, str], batch_size: int = 1
 ) -> tuple[list[CalibrationClip], dict[str, str]]:
     """Transcribe a set.
 
     Args:
         pipeline: with a recognizer that has no calibration.
-        name: the set's.
-        texts: transcripts by file; an empty one says that nobody speaks.
-        batch_size: most pieces decoded at once.
+        name: the name of the set.
+        texts: transcripts by file; empty where nobody speaks.
+        batch_size: most chunks decoded at once.
 
     Returns:
         the clips, and why others could not be transcribed.
@@ -133,70 +133,70 @@ def listen(
 
 @dataclass(frozen=True)
 class _Judge:
-    """Says which words and tokens of a transcript are right."""
+    """Decides which words and tokens of a transcript are right."""
 
     tokenizer: Tokenizer
     jiwer: Any
     normalize: Callable[[str], str]
 
     def clip(self, name: str, reference: str, segments: Sequence[Segment]) -> CalibrationClip:
-        wanted = self.normalize(reference).split()
+        spoken = self.normalize(reference).split()
         shown = [
             segment.text[span.start : span.end]
             for segment in segments
             for span in split_words(segment.text)
         ]
-        right = iter(self._right(wanted, [self.normalize(word).split() for word in shown]))
+        right = iter(self._right(spoken, [self.normalize(word).split() for word in shown]))
         words: list[ScoredItem] = []
         tokens: list[ScoredItem] = []
         silence = []
         for segment in segments:
             scored = scored_words(self.tokenizer, segment.tokens, segment.text)
             marks = [next(right) for _ in scored]
-            piece = mean_text_logprob(segment.logprobs, scored)
-            told = segment.no_speech_probability
-            asked = math.log(max(told, 1e-300)) if told is not None else None
-            silence.append((silence_features(asked, piece), bool(segment.text)))
-            if piece is None or segment.retries:
-                continue  # Parts of a piece were scored apart, and here they are one.
-            words += _words(segment, [word.tokens for word in scored], marks, piece)
+            mean = mean_text_logprob(segment.logprobs, scored)
+            no_speech = segment.no_speech_probability
+            probe = math.log(max(no_speech, 1e-300)) if no_speech is not None else None
+            silence.append((silence_features(probe, mean), bool(segment.text)))
+            if mean is None or segment.retries:
+                continue  # After a fallback the halves of a chunk were scored separately.
+            words += _words(segment, [word.tokens for word in scored], marks, mean)
             lowest = lowest_of_words(segment.logprobs, scored)
             wrong = {n for word, m in zip(scored, marks, strict=True) if not m for n in word.tokens}
-            for place, least in lowest.items():
-                logprob = segment.logprobs[place]
-                features = token_features(logprob, least, piece)
-                tokens.append(ScoredItem(features, math.exp(logprob), place not in wrong))
+            for index, least in lowest.items():
+                logprob = segment.logprobs[index]
+                features = token_features(logprob, least, mean)
+                tokens.append(ScoredItem(features, math.exp(logprob), index not in wrong))
         seconds = sum(segment.end - segment.start for segment in segments)
         return CalibrationClip(
-            name, bool(wanted), tuple(words), tuple(tokens), tuple(silence), seconds
+            name, bool(spoken), tuple(words), tuple(tokens), tuple(silence), seconds
         )
 
-    def _right(self, wanted: list[str], shown: list[list[str]]) -> list[bool]:
-        """Which words are right; one that is spoken as several is where all of them are."""
-        said = [word for words in shown for word in words]
+    def _right(self, spoken: list[str], shown: list[list[str]]) -> list[bool]:
+        """Which words are right. A word with several spoken words is right if all of them are."""
+        hypothesis = [word for words in shown for word in words]
         # jiwer refuses an empty reference.
-        marked = self.jiwer.process_words(" ".join(["=", *wanted]), " ".join(["=", *said]))
+        marked = self.jiwer.process_words(" ".join(["=", *spoken]), " ".join(["=", *hypothesis]))
         equal = set()
         for part in marked.alignments[0]:
             if part.type == "equal":
-                equal |= {place - 1 for place in range(part.hyp_start_idx, part.hyp_end_idx)}
-        right, place = [], 0
+                equal |= {index - 1 for index in range(part.hyp_start_idx, part.hyp_end_idx)}
+        right, first = [], 0
         for words in shown:
-            right.append(bool(words) and equal.issuperset(range(place, place + len(words))))
-            place += len(words)
+            right.append(bool(words) and equal.issuperset(range(first, first + len(words))))
+            first += len(words)
         return right
 
 
 def _words(
-    segment: Segment, places: Iterable[tuple[int, ...]], marks: Iterable[bool], piece: float
+    segment: Segment, words: Iterable[tuple[int, ...]], marks: Iterable[bool], mean: float
 ) -> list[ScoredItem]:
-    found = []
-    for tokens, mark in zip(places, marks, strict=True):
+    items = []
+    for tokens, mark in zip(words, marks, strict=True):
         if tokens:
-            logprobs = [segment.logprobs[place] for place in tokens]
+            logprobs = [segment.logprobs[index] for index in tokens]
             raw = math.exp(math.fsum(logprobs) / len(logprobs))
-            found.append(ScoredItem(word_features(logprobs, piece), raw, mark))
-    return found
+            items.append(ScoredItem(word_features(logprobs, mean), raw, mark))
+    return items
 
 
 def two_halves(
@@ -210,19 +210,19 @@ def two_halves(
 
 
 def fit(clips: Sequence[CalibrationClip]) -> Calibration:
-    """The calibration that some clips teach.
+    """Fit a calibration to some clips.
 
     Raises:
-        UsageError: they hold too little: right and wrong words, speech and silence are needed.
+        UsageError: they hold too little; right and wrong words, speech and silence are needed.
     """
     words = [word for clip in clips for word in clip.words]
     tokens = [token for clip in clips for token in clip.tokens]
     silence = _logistic(
         [features for clip in clips for features, _ in clip.silence],
         [not clip.speech for clip in clips for _ in clip.silence],
-        "pieces with and without speech",
+        "chunks with and without speech",
     )
-    heard = [
+    speech = [
         silence(features)
         for clip in clips
         if clip.speech and any(word.right for word in clip.words)
@@ -233,17 +233,17 @@ def fit(clips: Sequence[CalibrationClip]) -> Calibration:
         token=_logistic([t.features for t in tokens], [t.right for t in tokens]),
         word=_logistic([w.features for w in words], [w.right for w in words]),
         silence=silence,
-        silence_threshold=_threshold(heard),
+        silence_threshold=_threshold(speech),
     )
 
 
-def _threshold(heard: Iterable[float]) -> float:
-    """A chance of silence that speech does not reach.
+def _threshold(speech: Iterable[float]) -> float:
+    """A probability of silence that speech does not reach.
 
     Args:
-        heard: the chances of pieces in which some words are right.
+        speech: the probabilities of silence of chunks in which some words are right.
     """
-    most = min(max(heard, default=0.0), 1.0 - 1e-9)
+    most = min(max(speech, default=0.0), 1.0 - 1e-9)
     odds = most / (1.0 - most) * math.exp(MARGIN)
     return max(LEAST_THRESHOLD, odds / (1.0 + odds))
 
@@ -253,10 +253,10 @@ def _logistic(
     right: Sequence[bool],
     what: str = "words that are right and words that are wrong",
 ) -> Logistic:
-    """Logistic regression by Newton's method, its steps halved until they lead downwards."""
+    """Logistic regression by Newton's method, with steps that are halved until the loss falls."""
     if len(set(right)) < 2:
         raise UsageError(
-            f"A calibration is fitted to {what}", "the test sets lack one of these", "add a set"
+            f"A calibration is fitted to {what}", "the test sets lack one of them", "add a set"
         )
     x = np.column_stack([np.ones(len(features)), np.array(features, dtype=np.float64)])
     y = np.array(right, dtype=np.float64)
@@ -269,10 +269,10 @@ def _logistic(
 
     weights = np.zeros(x.shape[1])
     for _ in range(100):
-        chance = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -50.0, 50.0)))
-        slope = x.T @ (chance - y) + ridge @ weights
-        bend = (x * (chance * (1.0 - chance))[:, None]).T @ x + ridge
-        step = np.linalg.solve(bend, slope)
+        fitted = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -50.0, 50.0)))
+        gradient = x.T @ (fitted - y) + ridge @ weights
+        hessian = (x * (fitted * (1.0 - fitted))[:, None]).T @ x + ridge
+        step = np.linalg.solve(hessian, gradient)
         before = loss(weights)
         while loss(weights - step) > before and np.abs(step).max() > 1e-9:
             step = step / 2
@@ -283,11 +283,11 @@ def _logistic(
     return Logistic(bias, tuple(rest))
 
 
-def bins(chances: Sequence[float], shares: Sequence[float]) -> list[tuple[float, float, int]]:
-    """Mean chance, mean share and count of every bin, `BINS` of equal width; (0, 0, 0) if empty."""
+def bins(probabilities: Sequence[float], shares: Sequence[float]) -> list[tuple[float, float, int]]:
+    """Mean probability, mean share and count of each of `BINS` bins; zeros of an empty one."""
     columns: list[list[tuple[float, float]]] = [[] for _ in range(BINS)]
-    for chance, share in zip(chances, shares, strict=True):
-        columns[min(int(chance * BINS), BINS - 1)].append((chance, share))
+    for probability, share in zip(probabilities, shares, strict=True):
+        columns[min(int(probability * BINS), BINS - 1)].append((probability, share))
     return [
         (sum(c for c, _ in one) / len(one), sum(s for _, s in one) / len(one), len(one))
         if one
@@ -296,29 +296,29 @@ def bins(chances: Sequence[float], shares: Sequence[float]) -> list[tuple[float,
     ]
 
 
-def ece(chances: Sequence[float], shares: Sequence[float]) -> float | None:
-    """Expected calibration error; None of nothing."""
-    if not chances:
+def ece(probabilities: Sequence[float], shares: Sequence[float]) -> float | None:
+    """Expected calibration error; None without items."""
+    if not probabilities:
         return None
-    return sum(n * abs(c - s) for c, s, n in bins(chances, shares)) / len(chances)
+    return sum(n * abs(c - s) for c, s, n in bins(probabilities, shares)) / len(probabilities)
 
 
 def measure(calibration: Calibration, clips: Sequence[CalibrationClip]) -> dict[str, Any]:
-    """What a calibration is worth on clips: plain JSON values.
+    """How well a calibration fits clips: plain JSON values.
 
-    Calibration errors are by words, by tokens and by pieces (of a clip the mean confidence beside
-    the share of right words, counted once for every word). `raw` are those of the model's own
+    Calibration errors are by words, by tokens and by clips (the mean confidence of a clip compared
+    with its share of right words, counted once for every word). `raw` are those of the model's own
     probabilities.
     """
     words = [word for clip in clips for word in clip.words]
     tokens = [token for clip in clips for token in clip.tokens]
     right = [float(word.right) for word in words]
-    chances = [calibration.word(word.features) for word in words]
+    probabilities = [calibration.word(word.features) for word in words]
     return {
         "clips": len(clips),
         "words": len(words),
         "right": sum(word.right for word in words),
-        "ece": ece(chances, right),
+        "ece": ece(probabilities, right),
         "raw_ece": ece([word.raw for word in words], right),
         "token_ece": ece(
             [calibration.token(token.features) for token in tokens],
@@ -326,41 +326,41 @@ def measure(calibration: Calibration, clips: Sequence[CalibrationClip]) -> dict[
         ),
         "raw_token_ece": ece([t.raw for t in tokens], [float(t.right) for t in tokens]),
         "clip_ece": _clip_ece(calibration, clips),
-        "bins": bins(chances, right),
+        "bins": bins(probabilities, right),
         "raw_bins": bins([word.raw for word in words], right),
         "silence": _measure_silence(calibration, clips),
     }
 
 
 def _clip_ece(calibration: Calibration, clips: Sequence[CalibrationClip]) -> float | None:
-    chances: list[float] = []
+    probabilities: list[float] = []
     shares: list[float] = []
     for clip in clips:
         if clip.words:
             mean = sum(calibration.word(word.features) for word in clip.words) / len(clip.words)
             share = sum(word.right for word in clip.words) / len(clip.words)
-            chances += [mean] * len(clip.words)
+            probabilities += [mean] * len(clip.words)
             shares += [share] * len(clip.words)
-    return ece(chances, shares)
+    return ece(probabilities, shares)
 
 
 def _measure_silence(calibration: Calibration, clips: Sequence[CalibrationClip]) -> dict[str, int]:
-    """Words that the decision suppresses, by whether somebody speaks. Clips of several pieces
-    count as a whole, suppressed where all of their pieces are."""
+    """Words that are suppressed as silence, by whether somebody speaks. A clip of several chunks
+    counts as suppressed where all of them are."""
     counts = dict.fromkeys(SILENCE_COUNTS, 0)
     for clip in clips:
-        pieces = [features for features, has_text in clip.silence if has_text]
-        judged = all(calibration.silence(one) > calibration.silence_threshold for one in pieces)
+        chunks = [features for features, has_text in clip.silence if has_text]
+        suppressed = all(calibration.silence(c) > calibration.silence_threshold for c in chunks)
         words = len(clip.words)
         right = sum(word.right for word in clip.words)
         if clip.speech:
             counts["speech_words"] += words
             counts["right_words"] += right
-            counts["suppressed_words"] += words if judged else 0
-            counts["suppressed_right_words"] += right if judged else 0
+            counts["suppressed_words"] += words if suppressed else 0
+            counts["suppressed_right_words"] += right if suppressed else 0
         else:
             counts["silent_clips"] += 1
             counts["silent_clips_with_words"] += bool(words)
             counts["silent_words"] += words
-            counts["silent_words_left"] += 0 if judged else words
+            counts["silent_words_left"] += 0 if suppressed else words
     return counts

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from auris.errors import UsageError
-from auris.evaluation.pauses import FRAME, joined, score_vad, speech_frames, with_noise
 from tests.audio.media import wav
-from tests.cli.command import Auris
+from tests.benchmarks.conftest import Script
 from tests.recordings import RATE
 from tests.tiny_models import tone_speech
+from voice_activity import FRAME, joined, score_vad, speech_frames, with_noise
 
 
 @pytest.fixture
@@ -76,21 +76,10 @@ def test_what_16_bits_cannot_hold_is_missed(clips: list[Path]) -> None:
     assert lost.missed > 0.9
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str], clips: list[Path]) -> None:
-    auris = Auris(capsys)
-    done = auris(
-        "benchmark",
-        "vad",
-        "--test-set",
-        clips[0].parent,
-        "--snr",
-        "10",
-        "--noise",
-        "pink",
-        "--level",
-        "-40",
-    )
-    assert done.code == 0
+def test_the_script(script: Script, clips: list[Path]) -> None:
+    options = ("--snr", "10", "--noise", "pink", "--level", "-40")
+    done = script("voice_activity", "--test-set", clips[0].parent, *options)
+    assert (done.code, done.err) == (0, "")
     (scored,) = json.loads(done.out.splitlines()[-1])["sets"]
     assert [score["snr"] for score in scored["scores"]] == [None, 10.0]
     assert {score["level"] for score in scored["scores"]} == {-40.0}

@@ -14,23 +14,22 @@ from hypothesis import strategies as st
 
 from auris.checkpoints.calibration import CALIBRATION, load_calibration
 from auris.checkpoints.hub import bundled_models
-from auris.cli.main import main
 from auris.errors import OutputError, UsageError
-from auris.evaluation.calibration import (
+from auris.evaluation.sets import read_set
+from auris.pipeline import AsrPipeline
+from calibration import draw, weights_hash
+from calibration_fit import (
     BINS,
     CalibrationClip,
     ScoredItem,
     bins,
     ece,
     fit,
-    listen,
     measure,
+    transcribe_set,
     two_halves,
 )
-from auris.evaluation.fitting import weights_hash
-from auris.evaluation.reliability import draw
-from auris.evaluation.wer import read_set
-from auris.pipeline import AsrPipeline
+from tests.benchmarks.conftest import Script
 from tests.recordings import write_wav
 from tests.tiny_models import ctc_config, write_tiny
 
@@ -146,16 +145,15 @@ def sets(tmp_path: Path, model: Path) -> dict[str, Path]:
     return manifests
 
 
-def test_the_command_writes_a_calibration_that_is_used(
-    model: Path, sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_script_writes_a_calibration_that_is_used(
+    script: Script, model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
-    given = ["--test-set", str(sets["speech"]), "--test-set", str(sets["hush"])]
+    given = ["--test-set", sets["speech"], "--test-set", sets["hush"]]
     plot = tmp_path / "plots" / "it.png"
-    command = ["benchmark", "calibration", "--model", str(model), *given]
-    with pytest.raises(SystemExit) as end:
-        main([*command, "--check-set", str(sets["speech"]), "--write", "--plot", str(plot)])
-    assert end.value.code == 0
-    *table, last = capsys.readouterr().out.splitlines()
+    checked = ("--check-set", sets["speech"], "--write", "--plot", plot)
+    done = script("calibration", "-m", model, *given, *checked)
+    assert (done.code, done.err) == (0, "")
+    *table, last = done.out.splitlines()
     assert any("held out, all" in line for line in table)
     summary = json.loads(last)
     assert set(summary["checked"]) == {str(sets["speech"])}
@@ -178,7 +176,7 @@ def test_the_command_writes_a_calibration_that_is_used(
 
 def test_files_that_cannot_be_heard_are_named(model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"no sound")
-    clips, failed = listen(
+    clips, failed = transcribe_set(
         AsrPipeline.from_pretrained(model), "it", {tmp_path / "a.wav": "what was said"}
     )
     assert clips == []
@@ -194,7 +192,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-ctc"])
 def test_bundled_models_are_calibrated(name: str) -> None:
-    """With new weights, `auris benchmark calibration --write` has to be run again."""
+    """With new weights, `benchmarks/calibration.py --write` has to be run again."""
     directory = bundled_models()[name]
     calibration = load_calibration(directory)
     assert calibration is not None

@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
-"""Quantize a checkpoint and tell what it took, the last line in JSON.
-
-scripts/measure_quantizing.py IN OUT [int8|int4]
-"""
+"""The time and the memory that quantizing a checkpoint takes."""
 
 from __future__ import annotations
 
 import json
 import struct
-import sys
 import time
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from auris.checkpoints.quantize import quantize
+from auris.cli.options import TargetDirectory
+from auris.cli.table import write_json
 from auris.evaluation.loading import peak_gb
+from command_line import run_command
 
 
 def largest_gb(directory: Path) -> float:
@@ -28,21 +30,26 @@ def largest_gb(directory: Path) -> float:
     return largest / 1e9
 
 
-def main() -> None:
-    """Measure, and print."""
-    source, out = map(Path, sys.argv[1:3])
-    dtype = sys.argv[3] if len(sys.argv) > 3 else "int8"
+def quantizing(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Model directory.")],
+    out: TargetDirectory,
+    dtype: Annotated[str, typer.Option(help="int8 or int4.")] = "int8",
+) -> None:
+    """Quantize a model directory, and measure the time and the memory that it takes.
+
+    The last line is JSON.
+    """
     before, began = peak_gb(), time.perf_counter()
     quantize(source, out, dtype)  # type: ignore[arg-type]
     seconds, peak, largest = time.perf_counter() - began, peak_gb(), largest_gb(source)
     multiple = (peak - before) / largest
-    print(
+    typer.echo(
         f"quantized to {dtype} in {seconds:.0f} s; at most {peak:.2f} GB, {before:.2f} before, "
         f"so {multiple:.2f} times the largest tensor ({largest:.2f} GB) above the base"
     )
     figures = {"seconds": seconds, "peak_gb": peak, "base_gb": before, "largest_gb": largest}
-    print(json.dumps({"quantizing": str(out), "dtype": dtype, **figures, "multiple": multiple}))
+    write_json({"quantizing": str(out), "dtype": dtype, **figures, "multiple": multiple})
 
 
 if __name__ == "__main__":
-    main()
+    run_command(quantizing)

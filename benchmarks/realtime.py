@@ -1,11 +1,12 @@
-"""How far the text of realtime streams is behind the voice; `measure_server.py realtime` runs it.
+"""Delays of the text of realtime streams; `server.py realtime` runs this.
 
-The voice of a stream is recordings behind each other, sent in blocks of 100 ms when each block has
-been spoken. A word is spoken at its end, where an aligner finds it in the audio when all is over.
+Each stream sends recordings one after the other, in blocks of 100 ms, each block when it would have
+been spoken. A word is spoken at its end, which an aligner finds afterwards. From then the following
+times are measured:
 
-- delay: from then to the arrival of the first event with text of that audio: provisional text for
-  which at least as much was heard, or the stable text with the word. The text may be revised later.
-- final_word: to the first event behind which the text so far has the word at its place as it stays.
+- delay: to the first event with text of that audio, which is provisional text for at least as much
+  audio, or the final text with the word. Provisional text may change later.
+- final_word: to the first event after which the text so far has the word at its final position.
 - stable: to the delta with the word.
 """
 
@@ -33,71 +34,71 @@ ENDED = "conversation.item.input_audio_transcription.completed"
 
 
 @dataclass
-class Shown:
-    """What a viewer of one stream sees: the text of items so far, and when each text came."""
+class StreamText:
+    """The text of one stream as a client sees it, and when each part came."""
 
     items: dict[str, str] = field(default_factory=dict)
     history: list[tuple[float, list[str]]] = field(default_factory=list)
     stable: list[tuple[float, int]] = field(default_factory=list)
-    heard: list[tuple[float, float]] = field(default_factory=list)
+    provisional: list[tuple[float, float]] = field(default_factory=list)
     refused: list[Any] = field(default_factory=list)
 
-    def take(self, event: dict[str, Any], now: float) -> None:
-        """An event that came."""
+    def add(self, event: dict[str, Any], now: float) -> None:
+        """Add an event."""
         kind, item, text = event["type"], event.get("item_id", ""), ""
         if kind.endswith(".delta"):
             self.items[item] = self.items.get(item, "") + event["delta"]
         elif kind == "auris.provisional":
             text = event["text"]
-            self.heard.append((now, event["end_ms"] / 1000))
+            self.provisional.append((now, event["end_ms"] / 1000))
         elif kind == "error" or kind.endswith(".failed"):
             self.refused.append(event["error"])
             return
         else:
             return
-        said = " ".join(self.items.values())
+        final = " ".join(self.items.values())
         if not text:
-            self.stable.append((now, len(said.split())))
+            self.stable.append((now, len(final.split())))
         before = self.items.get(item)
-        words = (said + ("" if before else " ") + text).split()
+        words = (final + ("" if before else " ") + text).split()
         self.history.append((now, words))
 
     @property
     def text(self) -> str:
-        """All of it, when it is over."""
+        """The text at the end of the stream."""
         return " ".join(self.items.values())
 
-    def first_heard(self, end: float) -> float:
-        """When text came for which the audio was heard up to some second of it."""
-        return next((now for now, until in self.heard if until >= end), math.inf)
+    def first_provisional(self, end: float) -> float:
+        """When provisional text came for audio up to this second."""
+        return next((now for now, until in self.provisional if until >= end), math.inf)
 
     def first_shown(self) -> list[float | None]:
-        """When each word of the text was first shown at its place."""
-        found: list[float | None] = []
-        for place, word in enumerate(self.text.split()):
-            times = (now for now, words in self.history if words[place : place + 1] == [word])
-            found.append(next(times, None))
-        return found
+        """When each word of the text first came at its final position."""
+        times_of: list[float | None] = []
+        for index, word in enumerate(self.text.split()):
+            times = (now for now, words in self.history if words[index : index + 1] == [word])
+            times_of.append(next(times, None))
+        return times_of
 
     def first_stable(self) -> list[float]:
-        """When each word of the text was promised."""
+        """When the delta with each word came."""
         return [
-            next(now for now, count in self.stable if count > place)
-            for place in range(len(self.text.split()))
+            next(now for now, count in self.stable if count > index)
+            for index in range(len(self.text.split()))
         ]
 
 
 async def _stream(
     arguments: argparse.Namespace, voice: NDArray[np.int16], wait: float
-) -> tuple[Shown, float]:
-    """Speak one stream; returns what was shown, and when its first sample was spoken."""
+) -> tuple[StreamText, float]:
+    """Send one stream; returns its text, and when its first sample was sent."""
     from websockets.asyncio.client import connect
 
     await asyncio.sleep(wait)
     address = arguments.url.replace("http", "ws", 1) + "/v1/realtime?intent=transcription"
     headers = {"Authorization": f"Bearer {arguments.key}"} if arguments.key else {}
     address += f"&model={arguments.model}"
-    shown = Shown()
+    shown = StreamText()
     async with connect(address, additional_headers=headers, compression=None) as socket:
         turns = {"type": "server_vad"} if arguments.vad else None
         include = [] if arguments.stable_only else ["auris.provisional"]
@@ -110,7 +111,7 @@ async def _stream(
         async def listen() -> None:
             async for message in socket:
                 event = json.loads(message)
-                shown.take(event, time.monotonic())
+                shown.add(event, time.monotonic())
                 if event["type"] == ENDED or event["type"] == "error":
                     ended.set()
 
@@ -172,7 +173,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     chance = random.Random(arguments.seed)
     waits = [chance.random() for _ in voices]
 
-    async def speak() -> list[tuple[Shown, float]]:
+    async def speak() -> list[tuple[StreamText, float]]:
         speakers = (_stream(arguments, v, w) for v, w in zip(sent, waits, strict=True))
         return list(await asyncio.gather(*speakers))
 
@@ -180,7 +181,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     aligner = ForcedAligner.from_pretrained(arguments.aligner or arguments.model)
     delays: list[float] = []
     finals: list[float] = []
-    promised: list[float] = []
+    delta_delays: list[float] = []
     words = missing = 0
     for (shown, began), voice in zip(results, voices, strict=True):
         placed = aligner.align((voice, 16_000), shown.text) if shown.text else []
@@ -191,9 +192,9 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
             if first is None or word.end is None:
                 missing += 1
                 continue
-            delays.append(min(shown.first_heard(word.end), stable) - began - word.end)
+            delays.append(min(shown.first_provisional(word.end), stable) - began - word.end)
             finals.append(first - began - word.end)
-            promised.append(stable - began - word.end)
+            delta_delays.append(stable - began - word.end)
     if not delays:
         raise SystemExit(f"no text came; errors: {[shown.refused for shown, _ in results]}")
     return {
@@ -210,6 +211,6 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         "delay_mean": round(statistics.fmean(delays), 3),
         "final_word_p50": _quantile(finals, 0.5),
         "final_word_p95": _quantile(finals, 0.95),
-        "stable_p50": _quantile(promised, 0.5),
-        "stable_p95": _quantile(promised, 0.95),
+        "stable_p50": _quantile(delta_delays, 0.5),
+        "stable_p95": _quantile(delta_delays, 0.95),
     }

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Measures a running `auris serve`; every command ends in one line of JSON.
+"""Measures a running `auris serve`. The last line of every measurement is JSON.
 
 auris serve --max-audio-seconds 600 &
-scripts/measure_server.py load --clips DIR --pid N    # callers at once, swapped texts, speed
-scripts/measure_server.py memory --clips DIR --pid N  # growth over many requests
-scripts/measure_server.py malformed --pid N           # what is no request, or no recording
-scripts/measure_server.py realtime --clips DIR        # live text behind the voice, 16 streams
+benchmarks/server.py load --clips DIR --pid N    # speed, and texts of other callers
+benchmarks/server.py memory --clips DIR --pid N  # growth over many requests
+benchmarks/server.py malformed --pid N           # wrong requests and recordings
+benchmarks/server.py realtime --clips DIR        # delays of live text, 16 streams
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Answer:
 
 
 class Connection:
-    """A connection that is kept open; as cheap as a client can be, since it shares the machine."""
+    """A persistent connection; cheap, since the client shares the machine with the server."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -70,7 +70,7 @@ class Connection:
         return Answer(int(head[0].split()[1]), headers, body)
 
     def close(self) -> None:
-        """Forget the connection."""
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].close()
         self._streams = None
@@ -109,7 +109,7 @@ def resident_mb(pid: int) -> float:
 
 
 def processor_seconds(pid: int | None) -> float:
-    """What a process and those that it started have used; 0 where none is named."""
+    """Processor time of a process and those that it started; 0 where none is named."""
     import psutil
 
     if pid is None:
@@ -121,7 +121,7 @@ def processor_seconds(pid: int | None) -> float:
 
 @dataclass
 class Tally:
-    """What came back, and the seconds of processors that it took."""
+    """The answers, and the seconds of processors that they took."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     swapped: int = 0
@@ -162,7 +162,7 @@ def _clips(arguments: argparse.Namespace) -> list[tuple[Path, bytes]]:
 
 
 def _batch_speed(pipeline: Any, paths: list[str], arguments: argparse.Namespace) -> float:
-    """Seconds of audio in a second, by what `auris batch` does."""
+    """Seconds of audio that a pipeline transcribes in a second, in batches."""
     began, audio = time.perf_counter(), 0.0
     repeated = paths * arguments.batch_rounds
     for _, result in pipeline.results(repeated, batch_size=arguments.batch_size):
@@ -171,7 +171,7 @@ def _batch_speed(pipeline: Any, paths: list[str], arguments: argparse.Namespace)
 
 
 def load(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Many callers at once, beside the speed of the same recordings in a batch."""
+    """Many callers at once, compared with the speed of the same recordings in a batch."""
     from auris import AsrPipeline
 
     found = _clips(arguments)
@@ -219,7 +219,7 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Memory of the server over many requests, a tenth of them by callers that leave."""
+    """Memory of the server over many requests, some of them by callers that disconnect."""
     clips = [data for _, data in _clips(arguments)]
     sizes: list[float] = []
 
@@ -252,7 +252,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def malformed(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Requests of every wrong kind: each has to be answered with a 4xx."""
+    """Wrong requests of every kind: each has to be answered with a 4xx status."""
     from tests.server.malformed import requests
 
     statuses: Counter[str] = Counter()
@@ -287,33 +287,42 @@ def malformed(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def realtime(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Live streams at once, see `measure_realtime`."""
-    from measure_realtime import measured
+    """Live streams at once, see `realtime.py`."""
+    from realtime import measured
 
     return measured(arguments)
 
 
 def main() -> None:
-    """Measure what is asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["load", "memory", "malformed", "realtime"])
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    """Run one measurement."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what", choices=["load", "memory", "malformed", "realtime"], help="measurement"
+    )
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the server")
     parser.add_argument("--key", help="a key of the server")
-    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--model", default="tiny", help="served model")
     parser.add_argument("--clips", help="folder of recordings")
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--rounds", type=int, default=4, help="parts of that time")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--batch-rounds", type=int, default=4, help="times all clips, each part")
-    parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pid", type=int, help="the server's process")
+    parser.add_argument("--clients", type=int, default=64, help="callers at once")
+    parser.add_argument("--seconds", type=float, default=120.0, help="length of the run")
+    parser.add_argument("--rounds", type=int, default=4, help="parts of the run")
+    parser.add_argument("--batch-size", type=int, default=16, help="of the pipeline")
+    parser.add_argument(
+        "--batch-rounds",
+        type=int,
+        default=4,
+        help="rounds of all clips through the pipeline, in each part",
+    )
+    parser.add_argument("--requests", type=int, default=2000, help="number of requests")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--pid", type=int, help="process id of the server")
     parser.add_argument("--streams", type=int, default=16, help="realtime streams")
     parser.add_argument("--pause", type=float, default=0.3, help="seconds between recordings")
-    parser.add_argument("--vad", action="store_true", help="turns of the server, not one item")
+    parser.add_argument("--vad", action="store_true", help="let the server detect turns")
     parser.add_argument("--stable-only", action="store_true", help="do not ask for partial text")
-    parser.add_argument("--aligner", help="model that says where words end; --model by default")
+    parser.add_argument("--aligner", help="model that finds the ends of words; --model by default")
     arguments = parser.parse_args()
     measures = {"load": load, "memory": memory, "malformed": malformed, "realtime": realtime}
     measure = measures[arguments.what]

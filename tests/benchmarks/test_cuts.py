@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from auris.evaluation.cuts import CutScore, score_cuts
+from cuts import CutScore, score_cuts
 
 pytest.importorskip("jiwer")
 

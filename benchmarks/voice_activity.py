@@ -1,24 +1,30 @@
-"""Voice activity detection measured: clips in a row with pauses and noise whose places are known.
+#!/usr/bin/env python3
+"""What voice activity detection leaves out of clips in a row, with pauses and noise between them.
 
-What counts as speech is decided on the clips before noise is added: 10 ms within 30 dB of the
-loudest ones of a clip, and what lies between two such that are less than 0.3 s apart. Breath and
-noise of a recording itself may be that loud; then they count as speech, too.
+What counts as speech is decided on the clips before noise is added: frames of 10 ms within 30 dB of
+the loudest ones of a clip, and what lies between two of these that are less than 0.3 s apart.
+Breath and noise of a recording itself may be that loud; then they count as speech, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+from auris.cli.options import Limit, TestSets
+from auris.cli.table import Table, write_json
 from auris.errors import UsageError
+from auris.evaluation.sets import read_set
 from auris.recognition.chunker import AudioChunker
 from auris.types import SAMPLE_RATE, Samples
+from command_line import run_command
 
 __all__ = ["NOISES", "VadScore", "joined", "score_vad", "speech_frames", "with_noise"]
 
@@ -26,23 +32,23 @@ FRAME = SAMPLE_RATE // 100
 """Samples that are speech or not."""
 
 RANGE_DB = 30.0
-"""How far below the loudest of a clip speech goes."""
+"""How far below the loudest frames of a clip speech goes."""
 
 BRIDGED = 30
 """Frames without sound that are still speech, between others that are."""
 
 PAUSES = (0.0, 0.5, 1.5, 4.0, 8.0, 15.0)
-"""Seconds behind a clip."""
+"""Seconds after a clip."""
 
 LEVEL_DB = -26.0
-"""Usual level of the speech of a clip, its root mean square beside full scale; 6 dB less for the
-softest."""
+"""Level of the speech of a clip, its root mean square relative to full scale; in the softest clips
+6 dB less."""
 
 PERIOD = 1 << 20
 """Samples (65 s) after which the noise repeats itself."""
 
 NOISES = {"white": 0.0, "pink": 0.5, "brown": 1.0}
-"""By how much the amplitude of a noise falls with frequency."""
+"""Exponent by which the amplitude of a noise falls with frequency."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class VadScore:
         seconds, speech, pauses: length of all, of speech and of the rest.
         missed: share of the seconds of speech that was left out.
         skipped: share of the other seconds that was left out.
-        cuts, cuts_in_speech: cuts between two pieces, and how many of them lie in speech.
+        cuts, cuts_in_speech: cuts between two chunks, and how many of them lie in speech.
     """
 
     level: float
@@ -68,10 +74,6 @@ class VadScore:
     skipped: float
     cuts: int
     cuts_in_speech: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
 
 
 def speech_frames(samples: Samples) -> NDArray[np.bool_]:
@@ -89,7 +91,7 @@ def speech_frames(samples: Samples) -> NDArray[np.bool_]:
 
 
 def joined(files: Iterable[Path], seed: int) -> tuple[Samples, NDArray[np.bool_]]:
-    """Clips in a row, alike loud, with pauses; and which frames are speech.
+    """Clips in a row, of about the same level, with pauses; and which frames are speech.
 
     Raises:
         UsageError: no clip holds any sound.
@@ -143,7 +145,7 @@ def score_vad(
         snrs: dB of the speech over the noise.
         levels: of the speech, in dB of full scale, at most 0; it is stored in 16 bits.
         seed: of pauses, loudness and noise.
-        chunk_seconds: see `auris.audio.segmentation`.
+        chunk_seconds: as of `auris transcribe`.
 
     Raises:
         UsageError: there is no such noise, or no clip.
@@ -152,25 +154,25 @@ def score_vad(
     for kind in kinds:
         if kind not in NOISES:
             raise UsageError(
-                f"The noise has to be {', '.join(NOISES)}", f"{kind!r} was asked", "choose these"
+                f"The noise has to be {', '.join(NOISES)}", f"it is {kind!r}", "choose these"
             )
-    reading = AudioChunker(chunk_seconds, vad=True)
+    chunker = AudioChunker(chunk_seconds, vad=True)
     samples, speech = joined(files, seed)
     for level in levels:
         gain = np.float32(10 ** ((level - LEVEL_DB) / 20))
-        yield _score(reading, _stored(gain * samples), speech, level)
+        yield _score(chunker, _rounded(gain * samples), speech, level)
         for snr, kind in product(strengths, kinds):
-            noisy = _stored(gain * with_noise(samples, speech, kind, snr, seed))
-            yield _score(reading, noisy, speech, level, kind, snr)
+            noisy = _rounded(gain * with_noise(samples, speech, kind, snr, seed))
+            yield _score(chunker, noisy, speech, level, kind, snr)
 
 
-def _stored(samples: Samples) -> Samples:
-    """Samples as 16 bits hold them: what is very quiet is lost."""
+def _rounded(samples: Samples) -> Samples:
+    """Samples rounded to 16 bits: what is very quiet is lost."""
     return (np.round(samples * 32768.0) / 32768.0).astype(np.float32)
 
 
 def _score(
-    reading: AudioChunker,
+    chunker: AudioChunker,
     samples: Samples,
     speech: NDArray[np.bool_],
     level: float,
@@ -180,7 +182,7 @@ def _score(
     left_out = np.zeros(len(speech), bool)
     cuts = inside = 0
     before = False
-    for chunk in reading.chunks((samples, SAMPLE_RATE)):
+    for chunk in chunker.chunks((samples, SAMPLE_RATE)):
         first = chunk.start // FRAME
         if chunk.skipped:
             left_out[first : (chunk.start + chunk.skipped) // FRAME] = True
@@ -189,16 +191,67 @@ def _score(
             inside += bool(speech[first])
         before = not chunk.skipped
     seconds = len(speech) * FRAME / SAMPLE_RATE
-    said = float(speech.mean()) * seconds
+    spoken = float(speech.mean()) * seconds
     return VadScore(
         level=level,
         noise=noise,
         snr=snr,
         seconds=seconds,
-        speech=said,
-        pauses=seconds - said,
+        speech=spoken,
+        pauses=seconds - spoken,
         missed=float(left_out[speech].mean()) if speech.any() else 0.0,
         skipped=float(left_out[~speech].mean()) if not speech.all() else 0.0,
         cuts=cuts,
         cuts_in_speech=inside,
     )
+
+
+def voice_activity(
+    test_set: TestSets,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(help="Kind of noise. Repeatable.", show_default="white, pink and brown"),
+    ] = None,
+    snr: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Speech relative to noise in dB. Repeatable.", show_default="20, 10, 5 and 0"
+        ),
+    ] = None,
+    level: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=-120.0,
+            max=0.0,
+            help="Level of speech in dB relative to full scale. Repeatable.",
+            show_default="-26",
+        ),
+    ] = None,
+    chunk_seconds: Annotated[float, typer.Option(help="As of auris transcribe.")] = 30.0,
+    seed: Annotated[int, typer.Option(help="Random seed of pauses, levels and noise.")] = 1,
+    limit: Limit = None,
+) -> None:
+    """Measure the shares of speech and of pauses that --vad leaves out; no model is needed.
+
+    Clips are joined with pauses, at every level, without noise and with every noise. The last line
+    is JSON.
+    """
+    noises, snrs, levels = noise or NOISES, snr or [20.0, 10.0, 5.0, 0.0], level or [LEVEL_DB]
+    formats = {"missed %": ">9.2f", "skipped %": ">10.1f", "cuts": ">5", "in speech": ">10"}
+    sets = []
+    for name in test_set:
+        table = Table(name, formats)
+        scores = []
+        clips = list(read_set(name))[:limit]
+        for score in score_vad(clips, noises, snrs, levels, seed, chunk_seconds):
+            scores.append(score)
+            kind = "no noise" if score.noise is None else f"{score.noise}, {score.snr:g} dB"
+            shares = (100 * score.missed, 100 * score.skipped)
+            title = f"{score.level:g} dB, {kind}" if level else kind
+            table.row(title, *shares, score.cuts, score.cuts_in_speech)
+        sets.append({"name": name, "scores": scores})
+    write_json({"sets": sets})
+
+
+if __name__ == "__main__":
+    run_command(voice_activity)

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Error rates without a context, and with one of which half is spoken."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from auris.cli.options import ModelOptions
+from auris.cli.table import write_json
+from auris.evaluation.sets import read_set
+from auris.evaluation.wer import normalizer_named, require_jiwer
+from auris.pipeline import AsrPipeline
+from command_line import run_command
+
+
+def draw_list(
+    words: set[str], counts: Mapping[str, int], size: int, rng: random.Random
+) -> tuple[list[str], list[str]]:
+    """Words that are spoken, at most half of `size` and the rarest first, and others."""
+    spoken = sorted(words, key=lambda word: (counts[word], word))[: size // 2]
+    others = [word for word in counts if word not in words]
+    return spoken, rng.sample(others, min(len(others), size - len(spoken)))
+
+
+def measure_set(pipeline: AsrPipeline, path: Path, size: int, seed: int) -> dict[str, Any]:
+    """Rates and counts of one set."""
+    jiwer, normalize = require_jiwer(), normalizer_named("spoken")
+    clips = {file: normalize(text) for file, text in read_set(path).items()}
+    counts = Counter(word for text in clips.values() for word in set(text.split()))
+    rng = random.Random(seed)
+    references, texts = [], {"without": [""] * 0, "with": [""] * 0}
+    found = Counter[str]()
+    for file, reference in clips.items():
+        spoken, others = draw_list(set(reference.split()), counts, size, rng)
+        context = spoken + others
+        rng.shuffle(context)
+        references.append(f"= {reference}")
+        for kind, given in (("without", ""), ("with", ", ".join(context))):
+            text = normalize(pipeline.transcribe(str(file), context=given).text)
+            texts[kind].append(f"= {text}")
+            written = set(text.split())
+            found[f"said_{kind}"] += len(written & set(spoken))
+            found[f"unsaid_{kind}"] += len(written & set(others))
+        found["said"] += len(spoken)
+        found["unsaid"] += len(others)
+    words = sum(len(reference.split()) - 1 for reference in references)
+    rates = {}
+    for kind, hypotheses in texts.items():
+        marked = jiwer.process_words(references, hypotheses)
+        edits = marked.substitutions + marked.insertions + marked.deletions
+        rates[f"wer_{kind}"] = edits / max(words, 1)
+    return {"set": path.stem, "words": words, **rates, **found}
+
+
+def contexts(
+    sets: Annotated[list[str], typer.Argument(metavar="SET...", help="Test sets.")],
+    model: ModelOptions,
+    size: Annotated[int, typer.Option(min=2, help="Words of a context.")] = 20,
+    seed: Annotated[int, typer.Option(help="Random seed of the contexts.")] = 1,
+) -> None:
+    """Measure the effect of a context: word error rates without one, and with one of which half is
+    spoken.
+
+    Every clip is transcribed twice, without a context and with a list of words: half of them are
+    spoken in the clip (the rarest of the set first), half are words of other clips of the set. For
+    each set a line of JSON has both word error rates, and how many of the spoken words and of the
+    others are in the texts without and with the context.
+    """
+    pipeline = model.pipeline()
+    for name in sets:
+        write_json(measure_set(pipeline, Path(name), size, seed))
+
+
+if __name__ == "__main__":
+    run_command(contexts)

@@ -1,0 +1,86 @@
+"""Test sets: recordings with their transcripts."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from auris.errors import UsageError
+
+__all__ = ["read_set", "recording_path"]
+
+
+def recording_path(listing: Path, name: str) -> Path:
+    """A recording by its name in a listing: relative to the folder of the listing, or to the
+    working directory where the folder has no such file."""
+    path = listing.parent / name
+    # os.path.isfile answers False where Path.is_file raises: for names that are no file names.
+    return Path(name) if not os.path.isfile(path) and os.path.isfile(name) else path
+
+
+def read_set(source: str | Path) -> dict[Path, str]:
+    """Recordings and their transcripts.
+
+    Args:
+        source: a CSV with the columns wav (see `recording_path`) and text; or a folder of
+            recordings, each with its text in a .txt file of the same name; or a folder in the
+            layout of LibriSpeech, where .trans.txt files hold a name and a text on each line.
+
+    Raises:
+        UsageError: the source is none of these.
+    """
+    path = Path(source)
+    if path.is_dir():
+        clips = _read_trans(path)
+        texts = {text.stem: text for text in sorted(path.glob("*.txt"))}
+        files = [file for file in sorted(path.iterdir()) if file.suffix != ".txt"]
+        clips |= {f: texts[f.stem].read_text(encoding="utf-8") for f in files if f.stem in texts}
+    else:
+        clips = _read_csv(path)
+    if not clips:
+        raise UsageError(
+            "A test set has to hold recordings with transcripts",
+            f"{str(path)!r} holds none",
+            "name a CSV with the columns wav and text, or a folder of recordings and .txt files",
+        )
+    return clips
+
+
+def _read_trans(folder: Path) -> dict[Path, str]:
+    clips = {}
+    for listing in sorted(folder.rglob("*.trans.txt")):
+        files = {file.stem: file for file in listing.parent.iterdir() if file.suffix != ".txt"}
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            name, _, text = line.strip().partition(" ")
+            if not name:
+                continue
+            if name not in files:
+                raise UsageError(
+                    "Every text of a test set has to have a recording",
+                    f"{str(listing)!r} names {name!r}, which is not in its folder",
+                    "add the recording, or remove the line",
+                )
+            clips[files[name]] = text
+    return clips
+
+
+def _read_csv(path: Path) -> dict[Path, str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            rows = csv.DictReader(lines)
+            missing = {"wav", "text"} - set(rows.fieldnames or [])
+            if missing:
+                raise UsageError(
+                    "A test set has to be a CSV with the columns wav and text",
+                    f"{str(path)!r} has no column {' or '.join(sorted(missing))}",
+                    "name its columns in the first line",
+                )
+            named = [row for row in rows if row["wav"]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(
+            "A test set has to be a folder or a readable CSV",
+            f"reading {str(path)!r} failed ({error})",
+            "check the path",
+        ) from None
+    return {recording_path(path, row["wav"]): row["text"] or "" for row in named}
