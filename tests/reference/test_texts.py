@@ -16,7 +16,7 @@ from auris.diagnostics import parity
 from auris.diagnostics.parity import Parity
 from auris.evaluation.agreement import SetAgreement, compare_set
 from auris.recognition import qwen as recognizers
-from auris.recognition import scheduler
+from auris.recognition import recognizer, scheduler
 from auris.types import Segment
 from tests.recordings import write_wav
 from tests.tiny_models import ctc_config, qwen_config, write_tiny
@@ -120,8 +120,8 @@ def test_texts_joined_wrongly_are_found(
 def test_a_fault_of_the_pipeline_alone_is_no_tie(
     both: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = recognizers.log_mel
-    monkeypatch.setattr(recognizers, "log_mel", lambda *given: 0.1 * real(*given))
+    real = recognizer.log_mel
+    monkeypatch.setattr(recognizer, "log_mel", lambda *given: 0.1 * real(*given))
     monkeypatch.setattr(parity, "TIE_MARGIN", float("inf"))
     one = both.agree(clips / "window.wav")
     assert one.verdict == "different"
