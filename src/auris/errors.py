@@ -5,7 +5,7 @@
     ├── AudioError              a recording cannot be read or used
     │   ├── UnreadableAudio     missing, not audio, or broken
     │   │   └── DecoderCrashed  the process that decoded it crashed
-    │   ├── EmptyAudio          readable, but without a single sample in the asked span
+    │   ├── EmptyAudio          readable, but without a single sample in the requested span
     │   └── InvalidSamples      samples that are NaN, infinite or misshapen
     ├── CheckpointError         a model directory does not hold what its layout demands
     │   ├── ModelNotFound       a hub id that cannot be fetched

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from auris.alignment.aligner import ForcedAligner, ctc_alignment
 from auris.audio.io import Source, Sources, SourceT, is_several
 from auris.backends.torch import TorchBackend
-from auris.checkpoints.hub import FoundModel
+from auris.checkpoints.hub import ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.decoding.loop import never
 from auris.errors import UsageError
@@ -94,7 +94,7 @@ class AsrPipeline:
     def _set(
         self,
         recognizer: Recognizer,
-        model: FoundModel,
+        model: ResolvedModel,
         backend: TorchBackend,
         defaults: InferenceDefaults,
         open_batch: Callable[[int], ChunkBatch],
@@ -120,7 +120,7 @@ class AsrPipeline:
     def over(
         cls,
         recognizer: Recognizer,
-        model: FoundModel,
+        model: ResolvedModel,
         backend: TorchBackend,
         defaults: InferenceDefaults = GENERAL,
         open_batch: Callable[[int], ChunkBatch] | None = None,

@@ -205,14 +205,14 @@ def test_a_clip_that_is_still_heard_has_the_mel_of_what_is_heard(
     live = StreamingLogMel(frontend)
     for length in lengths:
         expected = log_mel(whole[:length], frontend)
-        torch.testing.assert_close(live.hear(whole[:length]), expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(live.update(whole[:length]), expected, atol=1e-6, rtol=0)
 
 
 def test_final_frames_stay_the_same_bits() -> None:
     """So that what was computed from them can be kept."""
     samples, live = signal("speech", 40_000), StreamingLogMel()
-    before = live.hear(samples[:16_000])[:, :99]
-    assert torch.equal(live.hear(samples[:24_123])[:, :99], before)
+    before = live.update(samples[:16_000])[:, :99]
+    assert torch.equal(live.update(samples[:24_123])[:, :99], before)
 
 
 @pytest.mark.parametrize("frontend", ["slaney400", "htk1024"])

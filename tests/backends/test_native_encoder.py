@@ -86,7 +86,7 @@ def test_a_clip_is_the_same_bits_in_any_company(
     clip = mel(350)
     (tokens,) = ours.encode_stem([clip])
     (alone,) = ours.encode_layers([tokens])
-    convolve = ours.native_stem.convolutions.convolve
+    convolve = ours.native_stem.convolve
     chunk = clip[None, :, :100].contiguous()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

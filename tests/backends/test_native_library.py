@@ -30,9 +30,9 @@ needs_native = pytest.mark.skipif(not native.available(), reason="built without 
 
 @pytest.fixture
 def looked_for_anew() -> Iterator[None]:
-    native._found.cache_clear()
+    native._loaded.cache_clear()
     yield
-    native._found.cache_clear()
+    native._loaded.cache_clear()
 
 
 def broken(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

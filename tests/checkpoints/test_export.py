@@ -248,7 +248,7 @@ class TestTarget:
         assert names(tmp_path) == {"out"}
 
     def test_unknown_layout(self, tmp_path: Path) -> None:
-        self.refuse(tmp_path / "out", "'gguf' was asked", layout="gguf")
+        self.refuse(tmp_path / "out", "it is 'gguf'", layout="gguf")
         assert names(tmp_path) == set()
 
     def test_ctc_has_no_foreign_layout(self, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from auris.audio.io import load
 from auris.checkpoints.export import convert
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.inference_defaults import (
-    TRAITS,
+    DEFAULTS_FILE,
     InferenceDefaults,
     load_inference_defaults,
     save_inference_defaults,
@@ -46,7 +46,7 @@ def test_what_is_written_is_read(
 ) -> None:
     made = InferenceDefaults(seconds, vad, languages, contexts)
     directory = tmp_path_factory.mktemp("traits")
-    assert save_inference_defaults(made, directory).name == TRAITS
+    assert save_inference_defaults(made, directory).name == DEFAULTS_FILE
     assert load_inference_defaults(directory) == made
 
 
@@ -71,7 +71,7 @@ def test_a_directory_without_them(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_ones_are_refused(tmp_path: Path, content: dict[str, Any], found: str) -> None:
-    (tmp_path / TRAITS).write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / DEFAULTS_FILE).write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CheckpointError, match=f"may hold .*, but in .* {found}"):
         load_inference_defaults(tmp_path)
 
@@ -91,7 +91,7 @@ def test_a_language_that_the_model_does_not_know_is_refused() -> None:
     for asked in ({"language": "de"}, {"languages": ["en", "de"]}):
         with pytest.raises(LanguageError, match="This model knows English"):
             pipeline.transcribe(silence, **asked)  # type: ignore[call-overload]
-    with pytest.raises(LanguageError, match="German was asked"):
+    with pytest.raises(LanguageError, match="the language is German"):
         pipeline.stream("German")
     assert pipeline.transcribe(silence, "en").text == ""
 

@@ -107,20 +107,20 @@ def test_every_length_yields_the_tokens_of_the_rule(stem: StemName) -> None:
 
 @every_stem
 def test_what_the_tokens_of_a_chunk_hear_and_what_not(stem: StemName) -> None:
-    """Whatever lies beyond their reach changes nothing, not even by being left out."""
+    """Frames behind those change nothing, not even by being left out."""
     convolve = ctc_model(stem).encoder.stem
     for count in range(1, 14):
-        reach = convolve.reach(count)
+        needed = convolve.input_frames(count)
         noisy = clip(100)
-        noisy[:, reach:] = 1e3
+        noisy[:, needed:] = 1e3
         wanted = convolve(clip(100)[None, None])[:, :count]
-        for chunk in (noisy, clip(100)[:, :reach]):
+        for chunk in (noisy, clip(100)[:, :needed]):
             assert (convolve(chunk[None, None])[:, :count] - wanted).abs().max() < FOLDED
-        if reach < 100:
+        if needed < 100:
             nearer = clip(100)
-            nearer[:, reach - 1 :] = 1e3
+            nearer[:, needed - 1 :] = 1e3
             assert (convolve(nearer[None, None])[:, :count] - wanted).abs().max() > 1.0
-    assert convolve.reach(13) == 100
+    assert convolve.input_frames(13) == 100
 
 
 @every_stem

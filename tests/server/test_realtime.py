@@ -75,7 +75,7 @@ def test_a_language_that_the_model_does_not_know_is_refused_at_once(live: Live) 
     with talk(live.url) as session:
         error = session.update(transcription={"language": "de"})["error"]
         assert error["param"] == "session.audio.input.transcription.language"
-        assert "This model knows English, but German was asked" in error["message"]
+        assert "This model knows English, but the language is German" in error["message"]
         session.update(transcription={"model": "tiny-ctc"})
         assert "error" in session.update(transcription={"language": "German"})
         assert session.update(transcription={"language": "en"})["type"] == "session.updated"

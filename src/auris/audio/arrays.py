@@ -1,4 +1,4 @@
-"""Sound that is already an array: its axes, its scale, and pieces of it."""
+"""Arrays of samples: their axes and scale, and blocks of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from auris.audio.resample import LOUDEST, TimedSamples, check_rate
 from auris.errors import InvalidSamples
 from auris.types import Samples
 
-__all__ = ["MAX_CHANNELS", "array_pieces", "as_float", "live_block"]
+__all__ = ["MAX_CHANNELS", "array_blocks", "as_float", "live_block"]
 
 MAX_CHANNELS = 64
 """Most channels that an array may have; more is a mistaken axis."""
@@ -21,8 +21,8 @@ KINDS = ("float16", "float32", "float64", "int16", "int32", "uint8")
 """Types of samples: floats with full scale at -1..1, integers with all their range."""
 
 
-def array_pieces(array: object, rate: object) -> Generator[TimedSamples, None, None]:
-    """Pieces of one second of an array as `auris.audio.io.Source` describes it.
+def array_blocks(array: object, rate: object) -> Generator[TimedSamples, None, None]:
+    """Blocks of one second of an array as `auris.audio.io.Source` describes it.
 
     Raises:
         InvalidSamples: its type, shape or rate is impossible.
@@ -36,12 +36,12 @@ def array_pieces(array: object, rate: object) -> Generator[TimedSamples, None, N
 def _rows(array: object) -> NDArray[Any]:
     """The array as [C, S], not copied."""
     if not isinstance(array, np.ndarray) or array.dtype.name not in KINDS:
-        found = f"a {type(array).__name__}"
+        actual = f"a {type(array).__name__}"
         if isinstance(array, np.ndarray):
-            found = f"of {array.dtype}"
+            actual = f"of {array.dtype}"
         raise InvalidSamples(
             f"An audio array has to be a numpy array of {', '.join(KINDS[:-1])} or {KINDS[-1]}",
-            f"it is {found}",
+            f"it is {actual}",
             "convert it, floats with full scale at -1..1",
         )
     if array.ndim == 1:
@@ -84,12 +84,12 @@ def live_block(array: object, before: int, rate: int) -> Samples:
     """
     known = isinstance(array, np.ndarray) and array.dtype.name in KINDS
     if not isinstance(array, np.ndarray) or not known or array.ndim != 1:
-        found = f"a {type(array).__name__}"
+        actual = f"a {type(array).__name__}"
         if isinstance(array, np.ndarray):
-            found = f"of {array.dtype} with the shape {list(array.shape)}"
+            actual = f"of {array.dtype} with the shape {list(array.shape)}"
         raise InvalidSamples(
             f"A stream has to be fed numpy arrays [S] of {', '.join(KINDS[:-1])} or {KINDS[-1]}",
-            f"this is {found}",
+            f"this is {actual}",
             "convert it: one channel, floats with full scale at -1..1",
         )
     block = as_float(array)
@@ -101,6 +101,6 @@ def live_block(array: object, before: int, rate: int) -> Samples:
             f"Samples have to be finite numbers of at most {LOUDEST:.0e}",
             f"the stream has {float(block[first])} at {(before + first) / rate:.3f} s, "
             f"number {first} of these {len(block)}",
-            "leave these samples out, none of which was heard",
+            "leave these samples out, none of which was used",
         )
     return block

@@ -1,7 +1,7 @@
 """Durations that older containers declare, read from their headers.
 
 ffmpeg's own durations of these formats may be guesses by the size of the file and the bit rate, so
-that a file that breaks off would look whole, and a whole one longer than it is.
+that a file that breaks off would look complete, and a complete one longer than it is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOW_RATES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 0)
 BYTES_TIMES_HERTZ = 1_152_000
 """Bytes of a frame at one step of the bit rate, times the sample rate in Hz."""
 
-VOC_HEADER, VOC_SIZE_PLACE = b"Creative Voice File\x1a", 20
+VOC_HEADER, VOC_SIZE_OFFSET = b"Creative Voice File\x1a", 20
 
 
 def _avi_seconds(track: AudioStream, reader: Reader) -> float | None:
@@ -41,27 +41,27 @@ def _avi_seconds(track: AudioStream, reader: Reader) -> float | None:
 
 def _flv_seconds(track: AudioStream, reader: Reader) -> float | None:
     head = reader.peek(0, HEADER_BYTES)
-    place = head.find(b"duration\x00")
-    if place < 0 or len(head) < place + 17:
+    offset = head.find(b"duration\x00")
+    if offset < 0 or len(head) < offset + 17:
         return None
-    (seconds,) = struct.unpack(">d", head[place + 9 : place + 17])
+    (seconds,) = struct.unpack(">d", head[offset + 9 : offset + 17])
     return float(seconds)
 
 
 def _rm_seconds(track: AudioStream, reader: Reader) -> float | None:
     head = reader.peek(0, HEADER_BYTES)
-    place = head.find(b"PROP")
-    if place < 0 or len(head) < place + 34:
+    offset = head.find(b"PROP")
+    if offset < 0 or len(head) < offset + 34:
         return None
-    return int.from_bytes(head[place + 30 : place + 34], "big") / 1e3
+    return int.from_bytes(head[offset + 30 : offset + 34], "big") / 1e3
 
 
 def _asf_seconds(track: AudioStream, reader: Reader) -> float | None:
     head = reader.peek(0, HEADER_BYTES)
-    place = head.find(ASF_PROPERTIES)
-    if place < 0 or len(head) < place + 92:
+    offset = head.find(ASF_PROPERTIES)
+    if offset < 0 or len(head) < offset + 92:
         return None
-    ticks, _, before, flags = struct.unpack("<QQQI", head[place + 64 : place + 92])
+    ticks, _, before, flags = struct.unpack("<QQQI", head[offset + 64 : offset + 92])
     live = flags & 1  # Then the durations mean nothing.
     return None if live else float(ticks / 1e7 - before / 1e3)
 
@@ -81,10 +81,10 @@ def ends_inside_block(reader: Reader) -> bool:
     head = reader.peek(0, 26)
     if not reader.seekable() or not head.startswith(VOC_HEADER):
         return False
-    place = int.from_bytes(head[VOC_SIZE_PLACE : VOC_SIZE_PLACE + 2], "little")
-    while len(block := reader.peek(place, 4)) == 4 and block[0]:
-        place += 4 + int.from_bytes(block[1:], "little")
-        if reader.peek(place - 1, 1) == b"":
+    offset = int.from_bytes(head[VOC_SIZE_OFFSET : VOC_SIZE_OFFSET + 2], "little")
+    while len(block := reader.peek(offset, 4)) == 4 and block[0]:
+        offset += 4 + int.from_bytes(block[1:], "little")
+        if reader.peek(offset - 1, 1) == b"":
             return True
     return False
 

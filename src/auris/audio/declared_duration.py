@@ -1,4 +1,4 @@
-"""How long a file says that it is, so that one that breaks off is noticed."""
+"""The duration that a file declares, with which a file that breaks off is noticed."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ _EXACT = {"flac", "ogg", "aiff", "au", MP4}  # Their headers (Ogg: last page) co
 
 
 class DeclaredDuration(NamedTuple):
-    """How long a file says that it is; None where it does not say, or only roughly."""
+    """The duration that a file declares; None if it declares none, or only roughly."""
 
     seconds: float | None = None
     tolerance: float = TOLERANCE
 
     def met(self, done: float, unknown: bool) -> bool:
-        """Whether `done` seconds are all there is; `unknown` if that cannot be told."""
+        """Whether `done` seconds are all there is; `unknown` if none is declared."""
         return unknown if self.seconds is None else done > self.seconds - self.tolerance
 
 
 def declared_duration(
     container: InputContainer, track: AudioStream, reader: Reader
 ) -> DeclaredDuration:
-    """The claim of a file's header.
+    """Read the duration in a file's header.
 
     ffmpeg's own durations are not enough: for WAV and MP3 they may be guessed from the file's
-    size, so that a file that breaks off would look whole.
+    size, so that a file that breaks off would look complete.
     """
     kind = container.format.name
     if not track.rate:
@@ -87,15 +87,15 @@ def _wav_seconds(track: AudioStream, reader: Reader) -> float | None:
 class _WavData(NamedTuple):
     """Where the sound of a WAV file lies, its stated length, and the bytes of a block."""
 
-    place: int
+    offset: int
     length: int
     block: int
 
 
 def _wav_data(reader: Reader) -> _WavData | None:
-    place, block, long_size = 12, 0, None
+    offset, block, long_size = 12, 0, None
     for _ in range(1000):
-        name, size = reader.peek(place, 4), reader.peek(place + 4, 4)
+        name, size = reader.peek(offset, 4), reader.peek(offset + 4, 4)
         if len(size) < 4:
             return None
         (length,) = struct.unpack("<I", size)
@@ -105,12 +105,12 @@ def _wav_data(reader: Reader) -> _WavData | None:
             # A writer that could not go back leaves 0 or one of the two largest sizes.
             elif length == 0 or length >= 0xFFFF0000 or abs(length - 0x7FFF8000) <= 0x8000:
                 return None
-            return _WavData(place + 8, length, block)
+            return _WavData(offset + 8, length, block)
         if name == b"fmt ":
-            block = int.from_bytes(reader.peek(place + 20, 2), "little")
+            block = int.from_bytes(reader.peek(offset + 20, 2), "little")
         elif name == b"ds64":
-            long_size = int.from_bytes(reader.peek(place + 16, 8), "little")
-        place += 8 + length + length % 2
+            long_size = int.from_bytes(reader.peek(offset + 16, 8), "little")
+        offset += 8 + length + length % 2
     return None
 
 
@@ -124,9 +124,9 @@ def _mp3_seconds(track: AudioStream, reader: Reader) -> float | None:
         begin += 10
     head = reader.peek(begin, 4096)
     for mark in (b"Xing", b"Info"):
-        place = head.find(mark)
-        if place >= 0 and len(head) >= place + 12 and head[place + 7] & 1:
-            frames = int.from_bytes(head[place + 8 : place + 12], "big")
+        offset = head.find(mark)
+        if offset >= 0 and len(head) >= offset + 12 and head[offset + 7] & 1:
+            frames = int.from_bytes(head[offset + 8 : offset + 12], "big")
             return frames * (1152 if track.rate >= 32_000 else 576) / track.rate
     return None
 
@@ -134,11 +134,11 @@ def _mp3_seconds(track: AudioStream, reader: Reader) -> float | None:
 def ends_inside_data(reader: Reader) -> bool:
     """Whether a WAV file ends before its stated data do, of whatever codec they are."""
     data = _wav_data(reader) if reader.seekable() else None
-    return data is not None and reader.peek(data.place + data.length - 1, 1) == b""
+    return data is not None and reader.peek(data.offset + data.length - 1, 1) == b""
 
 
 def ends_inside_page(reader: Reader) -> bool:
-    """Whether the last page of an Ogg file is not whole."""
+    """Whether the last page of an Ogg file is incomplete."""
     tail = reader.peek(-2 * _OGG_PAGE, 2 * _OGG_PAGE)
     page = tail[max(tail.rfind(b"OggS"), 0) :]
     if not page.startswith(b"OggS"):

@@ -1,4 +1,4 @@
-"""Files to pieces of samples: containers, codecs, holes in time, and what is missing."""
+"""Files to blocks of samples: containers, codecs, holes in time, and what is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from auris.audio.declared_duration import (
     ends_inside_page,
 )
 from auris.audio.formats import OPEN_OPTIONS
-from auris.audio.frames import FrameReader, check_channels, forget_places
+from auris.audio.frames import FrameReader, check_channels, forget_channel_layout
 from auris.audio.mp4_tables import check_tables
 from auris.audio.packets import Outcomes, decoded_packets
 from auris.audio.reader import Reader, open_file, reason, unreadable
@@ -44,17 +44,17 @@ _SEEKABLE = {"wav", "flac"}  # Landing is exact, and decoding does not depend on
 _LOG = logging.getLogger(__name__)
 
 Warn: TypeAlias = "Callable[[str], None]"
-"""What is called with a sentence that the caller should know."""
+"""A function that is called with a sentence about the recording."""
 
 
 class Header(NamedTuple):
-    """What a file says of itself; it need not be true.
+    """What the header of a file says; it need not be true.
 
     Attributes:
         rate: in Hz.
         channels: how many there are.
-        seconds: how long it is; None where it does not say.
-        guess: how long ffmpeg takes it to be, which may be wrong; None where it cannot say.
+        seconds: how long it is; None if unknown.
+        guess: ffmpeg's estimate of that, which may be wrong; None if it has none.
     """
 
     rate: int
@@ -64,7 +64,7 @@ class Header(NamedTuple):
 
 
 def header(source: object, name: str, urls: WebLimits | None) -> Header:
-    """What a file says of itself, without decoding it.
+    """Read the header of a file, without decoding it.
 
     Raises:
         UnreadableAudio: it is no audio file.
@@ -98,14 +98,14 @@ def decoded(
     track: int | None = None,
     warn: Warn = _LOG.warning,
 ) -> Generator[TimedSamples, None, None]:
-    """Decode a file; the pieces begin no later than the span demands.
+    """Decode a file; the blocks begin no later than the span.
 
     Args:
         source, name: the file, and what messages call it.
-        span: what is wanted of it.
-        urls: what fetching may cost.
+        span: the part of it that is needed.
+        urls: limits of downloads.
         track: number of the sound track, from 1; None for the container's default.
-        warn: called with what the caller should know.
+        warn: called with sentences about the recording.
 
     Raises:
         AurisError: the file cannot be opened, or its rate or number of channels is impossible.
@@ -113,12 +113,12 @@ def decoded(
     """
     with ExitStack() as stack:
         decoder = _TrackDecoder(source, name, urls, stack, track, warn)
-        joiner = _PieceJoiner()
+        joiner = _BlockJoiner()
         try:
             for outcome in decoder.outcomes(span):
                 for frame in decoder.frames(outcome):
-                    for piece in decoder.pieces(frame):
-                        yield from joiner.add(piece)
+                    for block in decoder.blocks(frame):
+                        yield from joiner.add(block)
             decoder.check_end()
         except Exception as error:
             yield from joiner.rest()
@@ -129,40 +129,40 @@ def decoded(
         yield from joiner.rest()
 
 
-class _PieceJoiner:
-    """Joins small pieces, so that the cost of each step counts little."""
+class _BlockJoiner:
+    """Joins small blocks, so that the cost of each step counts little."""
 
     def __init__(self) -> None:
-        self._pieces: list[TimedSamples] = []
+        self._blocks: list[TimedSamples] = []
         self._length = 0
 
-    def add(self, piece: TimedSamples) -> list[TimedSamples]:
-        """Take a piece; returns what is long enough, or ends where rate or channels change."""
+    def add(self, block: TimedSamples) -> list[TimedSamples]:
+        """Take a block; returns what is long enough, or ends where rate or channels change."""
         joined: list[TimedSamples] = []
-        if self._pieces:
-            first = self._pieces[0]
-            if (first.rate, len(first.samples)) != (piece.rate, len(piece.samples)):
+        if self._blocks:
+            first = self._blocks[0]
+            if (first.rate, len(first.samples)) != (block.rate, len(block.samples)):
                 joined = self.rest()
-        self._pieces.append(piece)
-        self._length += piece.samples.shape[1]
-        if self._length * _BLOCKS_PER_SECOND >= piece.rate:
+        self._blocks.append(block)
+        self._length += block.samples.shape[1]
+        if self._length * _BLOCKS_PER_SECOND >= block.rate:
             joined += self.rest()
         return joined
 
     def rest(self) -> list[TimedSamples]:
-        """What was added since, as one piece or none."""
-        pieces, self._pieces, self._length = self._pieces, [], 0
-        if not pieces:
+        """What was added since, as one block or none."""
+        blocks, self._blocks, self._length = self._blocks, [], 0
+        if not blocks:
             return []
-        samples = np.concatenate([piece.samples for piece in pieces], axis=1)
-        return [pieces[0]._replace(samples=samples)]
+        samples = np.concatenate([block.samples for block in blocks], axis=1)
+        return [blocks[0]._replace(samples=samples)]
 
 
 class _TrackDecoder:
     """Decodes the sound track of a file, fills holes in its time and checks that it is complete.
 
     Args:
-        source, name, urls, number, warn: as of `decoded`, `number` being that of the track.
+        source, name, urls, number, warn: see `decoded`; `number` is its `track`.
         stack: closes what is opened.
 
     Raises:
@@ -226,25 +226,25 @@ class _TrackDecoder:
             raise BrokenOffError(self._error, self._declared.seconds)
         return outcome
 
-    def pieces(self, frame: AudioFrame) -> list[TimedSamples]:
+    def blocks(self, frame: AudioFrame) -> list[TimedSamples]:
         """The samples of a frame, with silence before them where the clock has a hole."""
         # ffmpeg notes a change of rate one MP3 frame late, but knows it after decoding.
         rate = (self.track.codec_context if self._kind == "mp3" else frame).sample_rate
         samples = self._frames.samples(frame)
         if not samples:
             return []
-        piece = TimedSamples(np.concatenate(samples, axis=1), check_rate(rate), self._at)
+        block = TimedSamples(np.concatenate(samples, axis=1), check_rate(rate), self._at)
         now = _frame_time(frame)
-        pieces = []
+        blocks = []
         if now is not None and self._clock is not None and now - self._clock > TOLERANCE:
-            pieces = self._silence(piece, now - self._clock)
-        pieces.append(piece)
-        for each in pieces:
+            blocks = self._silence(block, now - self._clock)
+        blocks.append(block)
+        for each in blocks:
             self._done += each.at / each.rate + each.samples.shape[1] / each.rate
         before = now if now is not None else self._clock
-        self._clock = None if before is None else before + piece.samples.shape[1] / piece.rate
+        self._clock = None if before is None else before + block.samples.shape[1] / block.rate
         self._at = 0
-        return pieces
+        return blocks
 
     def check_end(self) -> None:
         """Check that the track is complete.
@@ -299,7 +299,7 @@ class _TrackDecoder:
         return decoded_packets(self.container, track)
 
     def _silence(self, after: TimedSamples, seconds: float) -> list[TimedSamples]:
-        """Silence for a jump in time before a piece, where such a jump may be meant."""
+        """Silence for a jump in time before a block, in containers that mean such jumps."""
         if self._kind in _NUMBERED or (self._kind in _TIMED and seconds > _MAX_HOLE):
             raise BrokenOffError(f"{seconds:.2f} seconds are missing there", self._declared.seconds)
         if self._kind not in _TIMED:
@@ -309,8 +309,8 @@ class _TrackDecoder:
             "takes its place"
         )
         second = np.zeros((len(after.samples), after.rate), np.float32)
-        whole, rest = divmod(round(seconds * after.rate), after.rate)
-        blocks = [second] * whole + ([second[:, :rest]] if rest else [])
+        full, rest = divmod(round(seconds * after.rate), after.rate)
+        blocks = [second] * full + ([second[:, :rest]] if rest else [])
         return [TimedSamples(block, after.rate) for block in blocks]
 
 
@@ -339,7 +339,7 @@ def _open_container(reader: Reader, name: str) -> InputContainer:
         unreadable(
             "A recording has to be an audio or video file in a format that is read",
             f"{name} {found}",
-            "check that it is whole, and no playlist or text",
+            "check that it is complete, and no playlist or text",
         )
 
 
@@ -351,7 +351,7 @@ def _refuse(*_: object) -> NoReturn:
     )
 
 
-def _track(container: InputContainer, name: str, wanted: int | None, warn: Warn) -> AudioStream:
+def _track(container: InputContainer, name: str, requested: int | None, warn: Warn) -> AudioStream:
     """The sound track that is read, the first being number 1."""
     tracks = list(container.streams.audio)
     if not tracks:
@@ -362,14 +362,14 @@ def _track(container: InputContainer, name: str, wanted: int | None, warn: Warn)
             "pass a file with a sound track",
         )
     best = container.streams.best("audio")
-    number = wanted or (tracks.index(best) + 1 if best in tracks else 1)
+    number = requested or (tracks.index(best) + 1 if best in tracks else 1)
     if number > len(tracks):
         raise UsageError(
             f"--track has to be one of the {len(tracks)} sound tracks of {name}",
             f"it is {number}",
             f"choose one of: {_listed(tracks)}",
         )
-    if wanted is None and len(tracks) > 1:
+    if requested is None and len(tracks) > 1:
         warn(
             f"{name} has {len(tracks)} sound tracks ({_listed(tracks)}); number {number} is read: "
             "choose another with --track"
@@ -381,7 +381,7 @@ def _track(container: InputContainer, name: str, wanted: int | None, warn: Warn)
             f"that of {name} is unknown or encrypted",
             "convert the file, for instance to FLAC",
         )
-    forget_places(track)
+    forget_channel_layout(track)
     if track.codec_context.name == "flac":
         track.codec_context.options = {
             "err_detect": "crccheck+explode"
@@ -390,10 +390,10 @@ def _track(container: InputContainer, name: str, wanted: int | None, warn: Warn)
 
 
 def _listed(tracks: list[AudioStream]) -> str:
-    """The tracks with what the container says of them."""
+    """The tracks with their titles and languages."""
     shown = []
     for number, track in enumerate(tracks, 1):
-        told = (track.metadata.get("title"), track.metadata.get("language"))
-        about = " ".join(" ".join(str(text).split())[:60] for text in told if text)
+        labels = (track.metadata.get("title"), track.metadata.get("language"))
+        about = " ".join(" ".join(str(text).split())[:60] for text in labels if text)
         shown.append(f"{number} {about}".strip())
     return ", ".join(shown)

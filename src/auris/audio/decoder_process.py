@@ -1,8 +1,8 @@
-"""What runs in a process that decodes recordings for another one.
+"""The main function of a process that decodes recordings for another process, its owner.
 
 The process has one connection to its owner and nothing else: once it is set up it can open no file
-and no socket, and it asks its owner for the bytes of the recording. Messages are a letter and raw
-bytes, so the owner never unpickles what comes from a process that decodes hostile files.
+and no socket, and requests the bytes of the recording from its owner. Messages are a letter and
+raw bytes, so the owner never unpickles what comes from a process that decodes hostile files.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ STARTED, READ, SAMPLES, HEADER, DONE, ERROR, LOG = b"I", b"R", b"S", b"H", b"D",
 recording ended; the recording failed; a line for the log."""
 
 LOOK = "look"
-"""Key of a task that asks for the header only."""
+"""Key of a task; true if only the header is requested."""
 
 MOST_MESSAGE_BYTES = 1 << 23
 """Longest message of this process."""
@@ -55,7 +55,7 @@ MOST_SAMPLES = (MOST_MESSAGE_BYTES >> 2) - 16
 """Most samples of a message, of all channels together."""
 
 WINDOW_BYTES = 1 << 18
-"""Bytes that are asked for at once."""
+"""Bytes that are requested at once."""
 
 
 class _OwnersLog(logging.Handler):
@@ -76,9 +76,9 @@ class _OwnersFile(io.RawIOBase):
     def __init__(self, connection: Connection, size: int) -> None:
         self._connection = connection
         self._size = size
-        self._place = 0
+        self._offset = 0
         self._window = b""
-        self._window_place = 0
+        self._window_offset = 0
 
     def readable(self) -> bool:
         return True
@@ -87,39 +87,39 @@ class _OwnersFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._place
+        return self._offset
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
-            raise ValueError("a place before the beginning")
-        self._place = base + offset
-        return self._place
+            raise ValueError("an offset before the beginning")
+        self._offset = base + offset
+        return self._offset
 
     def read(self, size: int = -1) -> bytes:
-        wanted = max(self._size - self._place, 0)
+        left = max(self._size - self._offset, 0)
         if size >= 0:
-            wanted = min(wanted, size)
+            left = min(left, size)
         parts: list[bytes] = []
-        while wanted > 0 and (part := self._part(wanted)):
+        while left > 0 and (part := self._part(left)):
             parts.append(part)
-            wanted -= len(part)
+            left -= len(part)
         return b"".join(parts)
 
-    def _part(self, wanted: int) -> bytes:
-        """Bytes from the present place on, as many as the window holds of them."""
-        if not 0 <= self._place - self._window_place < len(self._window):
-            self._connection.send_bytes(READ + struct.pack("<qI", self._place, WINDOW_BYTES))
+    def _part(self, left: int) -> bytes:
+        """Bytes from the present offset on, as many as the window holds."""
+        if not 0 <= self._offset - self._window_offset < len(self._window):
+            self._connection.send_bytes(READ + struct.pack("<qI", self._offset, WINDOW_BYTES))
             self._window = self._connection.recv_bytes()
-            self._window_place = self._place
-        begin = self._place - self._window_place
-        part = self._window[begin : begin + wanted]
-        self._place += len(part)
+            self._window_offset = self._offset
+        begin = self._offset - self._window_offset
+        part = self._window[begin : begin + left]
+        self._offset += len(part)
         return part
 
 
 def serve(connection: Connection, memory_bytes: int, niceness: int) -> None:
-    """Decode what the owner asks for until it closes the connection.
+    """Decode what the owner requests until it closes the connection.
 
     Args:
         connection: to the owner.
@@ -157,17 +157,17 @@ def _answer(connection: Connection, task: dict[str, Any]) -> bytes:
     except AurisError as error:
         return _failed(type(error).__name__, error)
     except MemoryError:
-        told = AurisError(
+        refusal = AurisError(
             "A recording has to be decoded in the memory that is allowed",
             "this one takes more",
             "convert it to a plain format such as FLAC",
         )
-        return _failed("UnreadableAudio", told)
+        return _failed("UnreadableAudio", refusal)
 
 
 def _failed(kind: str, error: AurisError) -> bytes:
-    told = [text[:2000] for text in (error.rule, error.found, error.remedy, error.by_span)]
-    return ERROR + json.dumps([kind, *told]).encode()
+    texts = [text[:2000] for text in (error.rule, error.found, error.remedy, error.by_span)]
+    return ERROR + json.dumps([kind, *texts]).encode()
 
 
 def _parts(block: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:

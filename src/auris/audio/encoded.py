@@ -20,7 +20,7 @@ def is_data_uri(source: str) -> bool:
 
 
 def from_data_uri(uri: str) -> bytes:
-    """The bytes of `data:[TYPE][;base64],DATA`; the type is not believed.
+    """The bytes of `data:[TYPE][;base64],DATA`; the type is not used.
 
     Raises:
         UnreadableAudio: there is no comma, or the base64 is damaged.
@@ -30,7 +30,7 @@ def from_data_uri(uri: str) -> bytes:
         raise UnreadableAudio(
             "A data URI has to be data:TYPE;base64,DATA",
             "there is no comma in it",
-            "check that it is whole",
+            "check that it is complete",
         )
     raw = unquote_to_bytes(data)
     return from_base64(raw) if head.lower().endswith(";base64") else raw
@@ -48,7 +48,7 @@ def from_base64(text: str | bytes) -> bytes:
         return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise UnreadableAudio(
-            "Audio in base64 has to be whole and of letters, digits, + and / only",
+            "Audio in base64 has to be complete and of letters, digits, + and / only",
             "it is not",
             "encode the file again",
         ) from None

@@ -1,7 +1,7 @@
 """Log-mel spectrograms, equal to the reference's on one clip.
 
-Qwen3-ASR hears Whisper's features: Hann windows of 400 samples every 160, power, 128 Slaney mel
-bands, log10, a floor eight decades under the clip's maximum, and (x + 4) / 4. AuT-Tiny hears the
+Qwen3-ASR uses Whisper's features: Hann windows of 400 samples every 160, power, 128 Slaney mel
+bands, log10, a floor eight decades under the clip's maximum, and (x + 4) / 4. AuT-Tiny uses the
 same with a 1024-point FFT and HTK bands. Every constant below is derived from a stated unit.
 """
 
@@ -38,7 +38,7 @@ WINDOW = SAMPLE_RATE // 40
 """Samples under the Hann window: 25 ms."""
 
 MIN_SAMPLES = SAMPLE_RATE // 2
-"""A shorter clip is treated as one of this length, with zeros appended and heard."""
+"""A shorter clip is treated as one of this length, with zeros appended."""
 
 POWER_FLOOR = 1e-10
 DECADES_BELOW_MAXIMUM = 8.0
@@ -101,7 +101,7 @@ def mel_filters(n_fft: int, bins: int, scale: str) -> Tensor:
 
 
 def _frame_powers(samples: Tensor, frontend: LogMel, bins: int) -> Tensor:
-    """log10 of the mel power of every frame that lies in the samples whole, [bins, frames],
+    """log10 of the mel power of every complete frame of the samples, [bins, frames],
     before floor and scaling; the first frame begins at the first sample."""
     window = torch.hann_window(WINDOW, periodic=True, device=samples.device)
     filters = mel_filters(frontend.n_fft, bins, frontend.scale).to(samples.device)
@@ -122,26 +122,26 @@ def _log_power(wave: Tensor, frontend: LogMel, bins: int, known: int = 0) -> Ten
     Args:
         wave: float32 [S], S a clip's length, at least `MIN_SAMPLES`.
     """
-    reach = WINDOW // 2
+    half = WINDOW // 2
     total = len(wave) // HOP
     if known == total:
         return torch.empty(bins, 0, device=wave.device)
-    # Reflected on both sides only where the frames asked for reach beyond the clip.
-    first, end = known * HOP - reach, (total - 1) * HOP + reach
+    # Reflected only where the requested frames extend beyond the clip.
+    first, end = known * HOP - half, (total - 1) * HOP + half
     left, right = max(-first, 0), max(end - len(wave), 0)
     within = wave[max(first, 0) : min(end, len(wave))]
     padded = torch.nn.functional.pad(within[None], (left, right), mode="reflect")[0]
     return _frame_powers(padded, frontend, bins)
 
 
-def _heard(samples: Samples | Tensor) -> Tensor:
-    """The clip as it is heard: float32 [S] of at least half a second."""
+def _padded(samples: Samples | Tensor) -> Tensor:
+    """The clip, float32 [S], with zeros up to half a second."""
     wave = torch.as_tensor(samples, dtype=torch.float32)
     if len(wave) == 0:
         raise EmptyAudio(
             "A clip has to hold at least one sample",
             "this one holds none",
-            "check the recording and the span asked for",
+            "check the recording and the requested span",
         )
     if len(wave) < MIN_SAMPLES:
         wave = torch.nn.functional.pad(wave, (0, MIN_SAMPLES - len(wave)))
@@ -168,7 +168,7 @@ def log_mel(samples: Samples | Tensor, frontend: Frontend = "slaney400", bins: i
     Raises:
         EmptyAudio: there is not a single sample.
     """
-    return _scaled(_log_power(_heard(samples), FRONTENDS[frontend], bins))
+    return _scaled(_log_power(_padded(samples), FRONTENDS[frontend], bins))
 
 
 def log_mels(
@@ -179,11 +179,11 @@ def log_mels(
 
 
 class StreamingLogMel:
-    """`log_mel` of a clip that is still being heard, where each call transforms only new frames.
+    """`log_mel` of a clip that grows; each call transforms only new frames.
 
-    A frame is final when the 200 samples right of its centre are heard; its power is kept. The
-    frame behind the final ones, which reflects what is heard, and the floor, which follows the
-    maximum, belong to one call.
+    A frame is final when the 200 samples right of its centre are known; its power is stored. The
+    frame behind the final ones, which reflects the end, and the floor, which follows the maximum,
+    are computed by each call.
 
     Args:
         frontend, bins: as of `log_mel`.
@@ -194,16 +194,16 @@ class StreamingLogMel:
         self._bins = bins
         self._final = torch.empty(bins, 0)
 
-    def hear(self, samples: Samples) -> Tensor:
+    def update(self, samples: Samples) -> Tensor:
         """`log_mel` of the clip so far.
 
         Args:
-            samples: float32 [S], all of the clip; what an earlier call heard has to be its
-                beginning, or it the beginning of that (a clip may turn out to end earlier).
+            samples: float32 [S], all of the clip so far. The samples of the call before have to be
+                its beginning, or it the beginning of those (a clip may turn out to end earlier).
         """
         final = max((len(samples) - WINDOW // 2) // HOP + 1, 0)
-        kept = self._final[:, :final]
-        new = _log_power(_heard(samples), self._frontend, self._bins, known=kept.shape[1])
-        rows = torch.cat((kept, new), dim=1)
+        known = self._final[:, :final]
+        new = _log_power(_padded(samples), self._frontend, self._bins, known=known.shape[1])
+        rows = torch.cat((known, new), dim=1)
         self._final = rows[:, :final]
         return _scaled(rows)

@@ -15,7 +15,7 @@ from auris.audio.arrays import MAX_CHANNELS, as_float
 from auris.errors import InvalidSamples
 from auris.types import Samples
 
-__all__ = ["FrameReader", "check_channels", "forget_places"]
+__all__ = ["FrameReader", "check_channels", "forget_channel_layout"]
 
 MOST_PLANES = 7
 """Most planes of a frame that PyAV counts correctly."""
@@ -39,11 +39,11 @@ def check_channels(channels: int) -> int:
     )
 
 
-def forget_places(track: AudioStream) -> None:
-    """Forget the places of a track's channels, before anything else reads them.
+def forget_channel_layout(track: AudioStream) -> None:
+    """Forget which speaker each channel of a track is for, before anything else reads it.
 
-    A container can name the place of every channel in a table. PyAV shares such a table between
-    objects and frees it with each of them, which corrupts memory. Nothing here needs the places.
+    A container can have a table of speakers. PyAV shares such a table between objects and frees it
+    with each of them, which corrupts memory. Nothing here needs the table.
     """
     context = track.codec_context
     # The only one that frees the table, once the context no longer holds it.

@@ -1,12 +1,11 @@
 """Recordings of every kind to 16 kHz mono float32.
 
 `stream` is the primitive: it decodes, mixes, resamples and trims block by block, so that a long
-recording is never held twice. `load` and `load_channels` collect its blocks.
+recording is never in memory twice. `load` and `load_channels` collect its blocks.
 
-Nothing is lost silently: a recording that breaks off or is damaged before the end of the asked
-span is an error that says how much of it can be read. Where a container keeps time (video, WebM)
-and has a hole in it, silence takes its place, so that later times stay true, and a warning is
-logged.
+Nothing is lost silently: a recording that breaks off or is damaged before the end of the requested
+span is an error that says how much of it can be read. Holes in the clock of a container (video,
+WebM) are filled with silence, so that later times stay true, and a warning is logged.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import IO, Any, Literal, TypeAlias, TypeVar, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.audio.arrays import array_pieces
+from auris.audio.arrays import array_blocks
 from auris.audio.decode import Header, Warn, decoded, header
 from auris.audio.encoded import is_data_uri
 from auris.audio.remote import WebLimits, is_url, shown_url
@@ -44,7 +43,7 @@ __all__ = [
 ]
 
 Channels = Literal["mix", "split"]
-"""Average the channels into one, or keep them apart."""
+"""Average the channels into one, or read them separately."""
 
 Source: TypeAlias = Union[
     str,
@@ -62,7 +61,7 @@ bytes of an encoded file, a binary file object (read from its present position),
 
 An array is float16/32/64 (taken as it is), int16, int32 or uint8 (scaled to -1..1), of shape [S],
 [S, C] or [C, S]: the shorter axis is the channels, so a square array is refused. Of several sound
-tracks the container's default one is taken, unless `stream` is told another."""
+tracks the container's default one is read; `stream` can read another."""
 
 
 SourceT = TypeVar("SourceT", bound=Source)
@@ -76,7 +75,7 @@ ENDLESS = 1e9
 """Seconds that no recording has: a number of them is a slip."""
 
 WEB = WebLimits()
-"""What fetching may cost unless a caller says otherwise."""
+"""Default limits of downloads."""
 
 
 def is_several(audio: object) -> bool:
@@ -99,7 +98,7 @@ def load(
         source: see `Source`.
         start: first second to load, rounded to the nearest sample at 16 kHz.
         duration: seconds to load at most; None loads to the end.
-        urls: what fetching from the web may cost; None refuses addresses, as servers should.
+        urls: limits of downloads; None refuses addresses, as servers should.
 
     Raises:
         UsageError: the source is of no known kind or refused, or start or duration is impossible.
@@ -126,10 +125,10 @@ def load_channels(
 
 
 def look(file: IO[bytes]) -> Header:
-    """What an encoded file says of itself, without decoding it.
+    """Read the header of an encoded file, without decoding it.
 
     Args:
-        file: read from its present position, and left somewhere else.
+        file: read from its present position, and left at another.
 
     Raises:
         UnreadableAudio: it is no audio file.
@@ -151,12 +150,12 @@ def stream(
 ) -> Iterator[Samples]:
     """Yield a recording as 16 kHz float32 blocks [C, n] with n > 0; C is 1 when mixed.
 
-    Arguments and errors are those of `load`. Wrong arguments fail at once, a bad recording when
-    the block that it concerns is asked for.
+    Arguments and errors are those of `load`. Wrong arguments fail at once, a bad recording at
+    the block that it concerns.
 
     Args:
         source, start, duration, urls: see `load`.
-        channels: whether they are averaged or kept apart.
+        channels: whether they are averaged or yielded separately.
         track: number of the sound track, from 1; None for the one that the container prefers.
         allow_damaged: yield what can be read of a damaged recording, and warn, instead of failing.
         warn: called with sentences about the recording; by default they are logged.
@@ -179,23 +178,23 @@ def stream(
     name = _name(source)
     renderer = SpanRenderer(span, name, channels == "mix")
     if isinstance(source, tuple):
-        return _blocks(array_pieces(*source), renderer, None)
-    pieces = decoded(source, span, name, urls, track, warn)
-    return _blocks(pieces, renderer, warn if allow_damaged else None)
+        return _blocks(array_blocks(*source), renderer, None)
+    blocks = decoded(source, span, name, urls, track, warn)
+    return _blocks(blocks, renderer, warn if allow_damaged else None)
 
 
 def _blocks(
-    pieces: Generator[TimedSamples, None, None], renderer: SpanRenderer, damage: Warn | None
+    blocks: Generator[TimedSamples, None, None], renderer: SpanRenderer, damage: Warn | None
 ) -> Iterator[Samples]:
     try:
-        for piece in pieces:
-            yield from renderer.push(piece)
+        for block in blocks:
+            yield from renderer.push(block)
             if renderer.done:
                 break
     except BrokenOffError as error:
         renderer.break_off(error)
     finally:
-        pieces.close()  # Frees the file now also when the reader stops early.
+        blocks.close()  # Frees the file now also when the reader stops early.
     yield from renderer.finish(damage)
 
 

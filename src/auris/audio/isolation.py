@@ -1,7 +1,7 @@
 """Recordings decoded in processes of their own, so that nothing in a file can harm the program.
 
 A process that crashes, takes too much memory or works too long takes only its recording along.
-Processes are kept and used again, since starting one takes half a second.
+Processes are used again, since starting one takes half a second.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MOST_TASKS = 1000
 CPU_SIGNAL = 24
 """The signal SIGXCPU, which ends a process that computed for too long."""
 
-TOLD = {
+REPORTED_ERRORS = {
     kind.__name__: kind
     for kind in (errors.UnreadableAudio, errors.EmptyAudio, errors.InvalidSamples)
 }
@@ -130,7 +130,7 @@ class _DecoderProcess:
                     continue
                 self._between = kind != SAMPLES
                 if kind == ERROR:
-                    raise _told(content)
+                    raise _reported_error(content)
                 yield message
                 if self._between:
                     return
@@ -164,15 +164,15 @@ class _DecoderProcess:
     def kill(self) -> None:
         """End the process and forget it."""
         self._connection.close()
-        self._process.join(0.2)  # It may have ended by itself, which its exit code tells.
+        self._process.join(0.2)  # It may have ended by itself, as its exit code says.
         self._process.kill()
         self._process.join()
 
 
-def _told(content: bytes) -> AurisError:
+def _reported_error(content: bytes) -> AurisError:
     """The error that a process reports."""
     kind, *texts = json.loads(content)
-    return TOLD[kind](*map(str, texts))
+    return REPORTED_ERRORS[kind](*map(str, texts))
 
 
 def _too_slow(seconds: float) -> UnreadableAudio:
@@ -205,7 +205,7 @@ class DecoderPool:
         self._closed = False
 
     def header(self, file: IO[bytes], cancelled: Cancelled) -> Header:
-        """What a file says of itself.
+        """Read the header of a file.
 
         Raises:
             AudioError: it is no recording, or crashes the decoder.

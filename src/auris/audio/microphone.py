@@ -1,4 +1,4 @@
-"""Microphones, through PortAudio: which there are, and what one hears."""
+"""Microphones, through PortAudio."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Microphone", "Sound", "listening", "microphones"]
 LOG = logging.getLogger(__name__)
 
 BLOCKS_A_SECOND = 10
-"""How often a microphone gives what it heard."""
+"""Blocks of samples that a microphone delivers each second."""
 
 
 @dataclass(frozen=True)
 class Microphone:
-    """A device that hears.
+    """An input device.
 
     Attributes:
         index: its number, which may change when devices are plugged in.
@@ -55,7 +55,7 @@ def microphones() -> list[Microphone]:
 
 
 class Sound:
-    """What an open microphone hears: blocks float32 [n] without end, which wait to be taken.
+    """A queue of the blocks, float32 [n], that an open microphone delivers.
 
     Attributes:
         rate: samples per second.
@@ -66,40 +66,40 @@ class Sound:
         self._waiting: queue.SimpleQueue[Samples] = queue.SimpleQueue()
 
     def put(self, block: Samples) -> None:
-        """Hear a block."""
+        """Add a block."""
         self._waiting.put(block)
 
     def __iter__(self) -> Iterator[Samples]:
-        """Every block, as soon as it is heard."""
+        """Every block, as soon as it is delivered; without end."""
         while True:
             yield self._waiting.get()
 
     def rest(self) -> Iterator[Samples]:
-        """The blocks that wait by now."""
+        """The blocks that are in the queue now."""
         while not self._waiting.empty():
             yield self._waiting.get()
 
 
 @contextmanager
-def listening(wanted: str | None = None, rate: int | None = None) -> Iterator[Sound]:
+def listening(query: str | None = None, rate: int | None = None) -> Iterator[Sound]:
     """Open a microphone.
 
     Args:
-        wanted: index or a part of the name; the system's default where None.
+        query: index or a part of the name; None is the system's default.
         rate: samples per second; the device's usual rate where None.
 
     Raises:
         MissingExtra: as of `microphones`.
         DeviceError: there is none, or none or several that match, or it cannot be opened.
     """
-    device = _chosen(microphones(), wanted)
+    device = _chosen(microphones(), query)
     rate = device.rate if rate is None else rate
-    heard = Sound(rate)
+    sound = Sound(rate)
 
     def take(block: Samples, _frames: int, _time: Any, status: Any) -> None:
         if status:
             LOG.warning("the microphone reports %s", status)
-        heard.put(block[:, 0].copy())
+        sound.put(block[:, 0].copy())
 
     sounddevice = _sounddevice()
     try:
@@ -118,27 +118,27 @@ def listening(wanted: str | None = None, rate: int | None = None) -> Iterator[So
             "close other programs that use it, or choose another with --device-in or --rate",
         ) from error
     with stream:
-        yield heard
+        yield sound
 
 
-def _chosen(found: list[Microphone], wanted: str | None) -> Microphone:
-    if not found:
+def _chosen(devices: list[Microphone], query: str | None) -> Microphone:
+    if not devices:
         raise DeviceError(
             "Listening needs a microphone",
             "this machine has none",
             "plug one in, or pipe sound into auris listen -",
         )
-    if wanted is None:
-        return next((device for device in found if device.usual), found[0])
-    if wanted.isdecimal():
-        matching = [device for device in found if device.index == int(wanted)]
+    if query is None:
+        return next((device for device in devices if device.usual), devices[0])
+    if query.isdecimal():
+        matching = [device for device in devices if device.index == int(query)]
     else:
-        matching = [device for device in found if wanted.lower() in device.name.lower()]
+        matching = [device for device in devices if query.lower() in device.name.lower()]
     if len(matching) != 1:
-        names = ", ".join(f"{device.index}: {device.name}" for device in found)
+        names = ", ".join(f"{device.index}: {device.name}" for device in devices)
         raise DeviceError(
             "--device-in has to mean one microphone",
-            f"{wanted!r} means {len(matching)} of {names}",
+            f"{query!r} means {len(matching)} of {names}",
             "give its number",
         )
     return matching[0]

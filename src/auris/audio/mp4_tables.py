@@ -1,4 +1,4 @@
-"""How many samples the tables of an MP4 file claim, looked at before ffmpeg builds its index.
+"""Checks the number of samples in the tables of an MP4 file before ffmpeg builds its index.
 
 A table that gives all samples the same size takes a few bytes, whatever their number, and ffmpeg
 allocates an index of 36 bytes for each when it opens the file: gigabytes for a file of kilobytes.
@@ -33,14 +33,12 @@ PARENTS = frozenset(
 PCM_SAMPLES = 128
 """Fewer samples of PCM never share an entry of the index."""
 
-
 MOST_UNPACKED_BYTES = 1 << 24
 """Most bytes of a compressed header that are looked at."""
 
 
 class _Bytes(Protocol):
-    def peek(self, offset: int, size: int) -> bytes:
-        """Bytes at an offset."""
+    def peek(self, offset: int, size: int) -> bytes: ...
 
 
 class _Unpacked:
@@ -53,18 +51,17 @@ class _Unpacked:
             self._header = b""
 
     def peek(self, offset: int, size: int) -> bytes:
-        """See `Reader.peek`."""
         return self._header[offset : offset + size]
 
 
 class _Box(NamedTuple):
     kind: bytes
-    place: int  # Of its content.
+    start: int  # Of its content.
     end: int
 
 
 class _Track:
-    """What the tables of a track claim."""
+    """The numbers in the tables of a track."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -83,7 +80,7 @@ class _Track:
 
 
 def check_tables(reader: Reader, name: str) -> None:
-    """Refuse an MP4 whose tables claim an absurd number of samples; other formats pass.
+    """Refuse an MP4 whose tables have an absurd number of samples; other formats pass.
 
     Raises:
         UnreadableAudio: they do.
@@ -97,7 +94,7 @@ def _check(reader: _Bytes, name: str) -> None:
     entries, tracks = 0, [_Track()]
     for count, box in enumerate(_boxes(reader)):
         if box.kind == b"cmvd":
-            _check(_Unpacked(reader.peek(box.place + 4, box.end - box.place - 4)), name)
+            _check(_Unpacked(reader.peek(box.start + 4, box.end - box.start - 4)), name)
         elif box.kind == b"trak":
             tracks.append(_Track())
         elif box.kind == b"trun":
@@ -127,36 +124,36 @@ def _read_table(reader: _Bytes, box: _Box, track: _Track) -> None:
 
 
 def _most_chunk_samples(reader: _Bytes, box: _Box) -> int:
-    entries = reader.peek(box.place + 8, min(box.end - box.place - 8, 1 << 24))
+    entries = reader.peek(box.start + 8, min(box.end - box.start - 8, 1 << 24))
     numbers = struct.iter_unpack(">III", entries[: len(entries) // 12 * 12])
     return max((samples for _, samples, _ in numbers), default=0)
 
 
 def _number(reader: _Bytes, box: _Box, offset: int) -> int:
     """A 32-bit number of a box; 0 where it ends before."""
-    return int.from_bytes(reader.peek(box.place + offset, 4), "big")
+    return int.from_bytes(reader.peek(box.start + offset, 4), "big")
 
 
 def _boxes(reader: _Bytes) -> Iterator[_Box]:
     """All boxes on the way to the tables, parents before what they hold."""
-    place, ends = 0, [1 << 62]
+    offset, ends = 0, [1 << 62]
     while True:
-        head = reader.peek(place, 16)
+        head = reader.peek(offset, 16)
         if len(head) < 8:
             return
         size, kind = struct.unpack(">I4s", head[:8])
         begin = 8
         if size == 1 and len(head) == 16:
             size, begin = int.from_bytes(head[8:], "big"), 16
-        end = ends[-1] if size == 0 else place + size
-        if end < place + begin:
+        end = ends[-1] if size == 0 else offset + size
+        if end < offset + begin:
             return
-        box = _Box(kind, place + begin, min(end, ends[-1]))
+        box = _Box(kind, offset + begin, min(end, ends[-1]))
         yield box
         if kind in PARENTS and len(ends) < 16:
             ends.append(box.end)
-            place = box.place
+            offset = box.start
         else:
-            place = box.end
-        while len(ends) > 1 and place + 8 > ends[-1]:
-            place = ends.pop()
+            offset = box.end
+        while len(ends) > 1 and offset + 8 > ends[-1]:
+            offset = ends.pop()

@@ -25,7 +25,7 @@ AMR_FRAMES_PER_SECOND = 50
 
 
 def decoded_packets(container: InputContainer, track: AudioStream) -> Outcomes:
-    """Decode a track from the present place to its end."""
+    """Decode a track from the present position to its end."""
     packets = container.demux(track)
     codec = track.codec_context.name.removeprefix("libopencore_")
     last = b""

@@ -1,4 +1,4 @@
-"""The bytes of a source, guarded: what PyAV reads from."""
+"""The file object that PyAV reads a source from."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from auris.errors import UnreadableAudio, UsageError
 
 __all__ = ["Reader", "open_file", "reason", "unreadable"]
 
-_PEEKED = 1 << 20  # How much of a pipe's beginning is kept, for reading its header again.
+_PEEKED = 1 << 20  # Bytes at a pipe's beginning that can be read again.
 
 OPEN_PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 """Paths of files that this process has open already."""
 
 
 class Reader:
-    """What PyAV reads from. Only file objects are handed to it, so that a name can never reach
-    the network or another file by one of ffmpeg's own protocols."""
+    """What PyAV reads from. Only file objects are handed to it, so that a name can never lead
+    ffmpeg to the network or to another file."""
 
     def __init__(self, file: IO[bytes], stack: ExitStack) -> None:
         self.failure: Exception | None = None
@@ -71,7 +71,7 @@ class Reader:
             raise self.interrupted
 
     def seekable(self) -> bool:
-        """Whether the source can be entered anywhere."""
+        """Whether the source can be read from any offset."""
         return self._origin is not None
 
     def read(self, size: int) -> bytes:
@@ -119,11 +119,11 @@ class Reader:
         if self._origin is None:
             return bytes(self._head[offset : offset + size]) if offset >= 0 else b""
         try:
-            place = self.tell()
+            position = self.tell()
             end = self._seek(0, io.SEEK_END)
             self._seek(offset if offset >= 0 else max(0, end + offset))
             data = self._checked(self._file.read(size))
-            self._seek(place)
+            self._seek(position)
         except Exception as error:
             self.failure = error
             return b""
@@ -195,5 +195,5 @@ def unreadable(rule: str, found: str, remedy: str) -> NoReturn:
 
 
 def reason(error: Exception) -> str:
-    """What an error of another package says, in short."""
+    """The message of an error of another package, in short."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__)

@@ -33,8 +33,8 @@ CHECK_SECONDS = 0.1
 """How often a `_Watch` checks whether a fetch has to end."""
 
 TUNNELS = tuple(map(ipaddress.IPv6Network, ("2002::/16", "2001::/32", "::/96")))
-"""Addresses that name an IPv4 host behind a tunnel (6to4, Teredo, IPv4-compatible): nobody serves
-recordings there, and the host may be a private one."""
+"""Addresses that name an IPv4 host behind a tunnel (6to4, Teredo, IPv4-compatible): no
+recordings are served there, and the host may be a private one."""
 
 TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")))
 """Addresses whose last 32 bits are an IPv4 address to which a gateway leads (NAT64)."""
@@ -172,7 +172,7 @@ class _Watch:
 
     Args:
         limits: how long it may take, and which hosts are allowed.
-        cancelled: when set, nobody waits for the recording any more.
+        cancelled: when set, the fetch ends.
     """
 
     def __init__(self, limits: WebLimits, cancelled: Cancelled | None) -> None:

@@ -1,4 +1,4 @@
-"""Any sample rate to 16 kHz, block by block, with the asked span cut out exactly.
+"""Any sample rate to 16 kHz, block by block, with the requested span cut out exactly.
 
 The result does not depend on how the input is cut into blocks: sample k of the output lies at
 k / 16000 seconds of the input, and S input samples make S * 16000 / rate output samples, rounded
@@ -43,7 +43,7 @@ LOUDEST = 1e15
 """Samples beyond this are nonsense, and the power of their spectrum could overflow float32."""
 
 _WARM_UP = SAMPLE_RATE // 2
-"""Output samples that the filter hears before the first one that is kept. Its impulse response is
+"""Output samples before the first one that is used. Its impulse response is
 some 200 samples of the lower rate long, 0.2 s at the lowest rate."""
 
 
@@ -70,12 +70,12 @@ def output_length(samples: int, rate: int) -> int:
 
 
 def skip(outputs: int, rate: int) -> tuple[int, int]:
-    """How much of a source can be left out when its first `outputs` results are not wanted.
+    """How much of a source can be left out when its first `outputs` results are not needed.
 
     Returns:
         (input samples, output samples) that end at exactly the same time, with enough left
-        before the first wanted result for the filter to settle. Resampling from there on gives
-        the wanted results as resampling the whole does, up to float32 rounding (1e-6).
+        before the first needed result for the filter to settle. Resampling from there on gives
+        the same results as resampling everything, up to float32 rounding (1e-6).
     """
     if rate == SAMPLE_RATE:
         return outputs, outputs
@@ -130,7 +130,7 @@ def resample(samples: NDArray[np.float32], rate: int) -> Samples:
 
 
 class TimeSpan(NamedTuple):
-    """The wanted samples at 16 kHz: from `first` up to `end`, or to the end of the source."""
+    """The requested samples at 16 kHz: from `first` up to `end`, or to the end of the source."""
 
     first: int
     end: int | None
@@ -139,7 +139,7 @@ class TimeSpan(NamedTuple):
 class TimedSamples(NamedTuple):
     """Decoded audio: float32 [C, n] at `rate` Hz.
 
-    `at` is where it lies, in samples of the source; it counts only for the first piece, which
+    `at` is where it lies, in samples of the source; it counts only for the first block, which
     comes late after a seek.
     """
 
@@ -149,11 +149,11 @@ class TimedSamples(NamedTuple):
 
 
 class BrokenOffError(Exception):
-    """Raised by an iterator of pieces: the source cannot be read any further.
+    """Raised by an iterator of blocks: the source cannot be read any further.
 
     Attributes:
         reason: half a sentence that says why.
-        declared: how many seconds the source claims to have, where it says so.
+        declared: how many seconds the source should have, if known.
     """
 
     def __init__(self, reason: str, declared: float | None = None) -> None:
@@ -163,10 +163,10 @@ class BrokenOffError(Exception):
 
 
 class SpanRenderer:
-    """Turns the pieces of a source into the blocks of a span: mixes, resamples and trims them.
+    """Turns the blocks of a source into those of a span: mixes, resamples and trims them.
 
     Args:
-        span: what is wanted of the source.
+        span: the requested part of the source.
         name: what messages call it.
         mix: whether channels are averaged.
     """
@@ -182,30 +182,30 @@ class SpanRenderer:
 
     @property
     def done(self) -> bool:
-        """Whether the span is complete, or no further piece can be used."""
+        """Whether the span is complete, or no further block can be used."""
         end, section = self._span.end, self._section
         past_end = end is not None and section is not None and section.position >= end
         return past_end or self._failure is not None
 
-    def push(self, piece: TimedSamples) -> list[Samples]:
-        """Take the next piece; returns float32 blocks [C, n] at 16 kHz with n > 0.
+    def push(self, block: TimedSamples) -> list[Samples]:
+        """Take the next block; returns float32 blocks [C, n] at 16 kHz with n > 0.
 
         Raises:
-            UnreadableAudio: the number of channels changed while they are kept apart.
+            UnreadableAudio: the number of channels changed while they are read separately.
             InvalidSamples: the rate is impossible.
         """
         blocks: list[Samples] = []
-        channels = 1 if self._mix else len(piece.samples)
+        channels = 1 if self._mix else len(block.samples)
         section = self._section
         if section is None:
-            section = _Section(piece.rate, channels, 0, self._span.first, piece.at)
+            section = _Section(block.rate, channels, 0, self._span.first, block.at)
         elif channels != section.resampler.channels:
             raise _channels_changed(section.resampler.channels, channels, self._name)
-        elif piece.rate != section.resampler.rate:
+        elif block.rate != section.resampler.rate:
             blocks += self._trimmed(*section.finish())
-            section = _Section(piece.rate, channels, section.end, self._span.first, 0)
+            section = _Section(block.rate, channels, section.end, self._span.first, 0)
         self._section = section
-        usable, self._failure = _usable(piece.samples, section, self._name)
+        usable, self._failure = _usable(block.samples, section, self._name)
         return blocks + self._trimmed(*section.push(_mixed(usable) if self._mix else usable))
 
     def break_off(self, error: BrokenOffError) -> None:
@@ -301,9 +301,9 @@ def _usable(
         return samples, None
     first = int(bad.any(axis=0).argmax())
     value = float(counted[bad[:, first], first][0])
-    place = samples.shape[1] - counted.shape[1] + first
-    seconds = section.base / SAMPLE_RATE + (section.at + place) / section.resampler.rate
-    return samples[:, :place], InvalidSamples(
+    index = samples.shape[1] - counted.shape[1] + first
+    seconds = section.base / SAMPLE_RATE + (section.at + index) / section.resampler.rate
+    return samples[:, :index], InvalidSamples(
         f"Samples have to be finite numbers of at most {LOUDEST:.0e}",
         f"{name} has {value} at {seconds:.3f} s",
         "repair the recording",
@@ -318,16 +318,16 @@ def _damaged(broken: BrokenOffError, end: int, span: TimeSpan, name: str) -> Unr
     more = broken.declared is not None and broken.declared > readable
     of = f" of {broken.declared:.2f}" if more else ""
     return UnreadableAudio(
-        "A recording has to be readable up to the end of the asked span",
+        "A recording has to be readable up to the end of the requested span",
         f"only {readable:.2f}{of} seconds of {name} can be read ({broken.reason})",
         "get or encode the file anew",
-        f"ask for the part that is whole, with --duration {rest:.2f}" if rest else "",
+        f"request the part that can be read, with --duration {rest:.2f}" if rest else "",
     )
 
 
 def _channels_changed(before: int, after: int, name: str) -> UnreadableAudio:
     return UnreadableAudio(
-        "Channels can be kept apart only when their number stays the same",
+        "Channels can be read separately only if their number stays the same",
         f"{name} changes from {before} to {after} channels midway",
         "mix the channels, or split the file where they change",
     )
@@ -348,7 +348,7 @@ def _no_samples(reached: int, span: TimeSpan, name: str) -> EmptyAudio:
             "choose an earlier start",
         )
     return EmptyAudio(
-        "The asked span has to hold at least one sample at 16 kHz",
+        "The requested span has to hold at least one sample at 16 kHz",
         "its duration is shorter than that",
         "choose a longer duration",
     )

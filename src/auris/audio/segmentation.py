@@ -1,9 +1,9 @@
-"""Cutting a recording into pieces at its quietest places.
+"""Cutting a recording into chunks where it is quietest.
 
-A cut is decided from the samples around one place only, and only when all of them have been
-heard, so that a live stream and a file are cut alike, whatever the size of the blocks that they
-arrive in. With voice activity detection cuts prefer places where nobody speaks, and long silence
-is left out, accounted for by chunks without samples.
+A cut is decided from the samples around it only, and only when all of them are known, so that a
+live stream and a file are cut alike, whatever the size of the blocks that they arrive in. With
+voice activity detection cuts lie where nobody speaks if possible, and long silence is left out,
+accounted for by chunks without samples.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from auris.types import SAMPLE_RATE, Chunk, Samples
 __all__ = ["CHUNK_SECONDS", "MAX_CHUNK_SECONDS", "Cutter", "halves", "split"]
 
 CHUNK_SECONDS = 30.0
-"""Usual length of a piece: models lose words in much longer ones."""
+"""Usual length of a chunk: models lose words in much longer ones."""
 
 MAX_CHUNK_SECONDS = 1200.0
-"""Longest piece that can be asked for."""
+"""Longest chunk that can be requested."""
 
 SEARCH_SECONDS = 5.0
-"""A cut lies at most this far from its target, or a third of a shorter piece."""
+"""A cut lies at most this far from its target, or a third of a shorter chunk."""
 
 REST_SECONDS = 1.0
-"""What has to be heard behind a search window, so that no sliver is left as the last piece."""
+"""Length that is needed behind a search window, so that the last chunk is no sliver."""
 
 SHORTEST_HALVED = 4 * SAMPLE_RATE
-"""Samples of the shortest piece that is worth cutting again."""
+"""Samples of the shortest chunk that is worth cutting again."""
 
 PAUSE = 3 * SAMPLE_RATE // 10
 """Samples over which quietness is measured first: longer than the closure of a consonant, which is
@@ -45,20 +45,20 @@ GAP = SAMPLE_RATE // 10
 """Samples over which it is measured inside of that: no longer than most pauses between words."""
 
 STEP = SAMPLE_RATE // 100
-"""Samples between the places that are compared."""
+"""Samples between the positions that are compared."""
 
 UTTERANCE_SECONDS = 10.0
-"""Pieces with a target up to this one end with an utterance where they can: models that hear short
-pieces best were made of utterances, and hear the ends of several in one piece worse."""
+"""Chunks with a target up to this one end with an utterance if possible: models for short chunks
+were trained on single utterances, and are worse at the end of the first of several."""
 
 SHORTEST_UTTERANCE = SAMPLE_RATE
-"""Samples that such a piece has at least."""
+"""Samples that such a chunk has at least."""
 
 UTTERANCE_PAUSE = 6 * SAMPLE_RATE // 10
 """Samples of the pause that ends an utterance: longer than those between its words."""
 
 UTTERANCE_PAUSE_DB = 30.0
-"""How far such a pause lies below the whole that is held."""
+"""How far such a pause lies below the samples that wait."""
 
 SKIPPED_BLOCKS = 2 * SAMPLE_RATE // BLOCK
 """As many blocks without speech (2 s) are left out. The detector counts a second before and behind
@@ -85,17 +85,17 @@ def _quietest_span(samples: Samples, length: int, allowed: NDArray[np.bool_] | N
     if allowed is not None and allowed[starts + length // 2].any():
         starts = starts[allowed[starts + length // 2]]
     power = energy[starts + length] - energy[starts]
-    # Sums of the same silence differ by rounding; what is inaudible beside full scale is equal.
+    # Sums of the same silence differ by rounding; what is inaudible at full scale is equal.
     quiet = starts[power <= power.min() + 1e-9 * length]
     return int(quiet[np.argmin(np.abs(quiet + length // 2 - len(samples) // 2))])
 
 
 def _first_pause(samples: Samples) -> int | None:
-    """The middle of the first pause that ends an utterance, behind the shortest piece."""
+    """The middle of the first pause that ends an utterance, behind the shortest chunk."""
     energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
     starts = np.arange(SHORTEST_UTTERANCE, len(samples) - UTTERANCE_PAUSE + 1, STEP)
     power = (energy[starts + UTTERANCE_PAUSE] - energy[starts]) / UTTERANCE_PAUSE
-    # What is inaudible beside full scale is a pause beside anything.
+    # What is inaudible at full scale is always a pause.
     limit = energy[-1] / len(samples) * 10.0 ** (-UTTERANCE_PAUSE_DB / 10.0) + 1e-9
     quiet = np.flatnonzero(power <= limit)
     if not len(quiet):
@@ -106,17 +106,17 @@ def _first_pause(samples: Samples) -> int | None:
 
 
 class Cutter:
-    """Cuts samples into pieces as they come.
+    """Cuts samples into chunks as they come.
 
     Args:
-        chunk_seconds: target length of a piece, 1 to 1200; up to 10, pieces of a second and more
+        chunk_seconds: target length of a chunk, 1 to 1200; up to 10, chunks of a second and more
             end sooner with an utterance, at a pause of 0.6 s, with vad or without. What ends less
-            than a second behind the search window stays one piece, with its pauses.
-        vad: else cut where nobody speaks, if there is such a place near the target, and leave long
-            silence out: in its place comes a chunk without samples that says how much it is, at
-            least one for every `chunk_seconds`.
+            than a second behind the search window stays one chunk, with its pauses.
+        vad: otherwise cut where nobody speaks, if possible near the target, and leave long silence
+            out: a chunk without samples says how much it is, at least one for every
+            `chunk_seconds`.
 
-    Pieces and silences follow each other without gap or overlap.
+    Chunks and silences follow each other without gap or overlap.
 
     Raises:
         UsageError: the target is out of range.
@@ -126,17 +126,17 @@ class Cutter:
         real = isinstance(chunk_seconds, numbers.Real)
         if not real or not 1.0 <= chunk_seconds <= MAX_CHUNK_SECONDS:
             raise UsageError(
-                f"A piece has to be 1 to {MAX_CHUNK_SECONDS:.0f} seconds long",
-                f"{chunk_seconds!r} was asked",
+                f"A chunk has to be 1 to {MAX_CHUNK_SECONDS:.0f} seconds long",
+                f"it is {chunk_seconds!r}",
                 "choose --chunk-seconds in this range",
             )
         self._target = round(chunk_seconds * SAMPLE_RATE)
-        self._reach = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
+        self._search = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
         self._utterances = chunk_seconds <= UTTERANCE_SECONDS
-        self._needed = self._target + self._reach + round(REST_SECONDS * SAMPLE_RATE)
+        self._needed = self._target + self._search + round(REST_SECONDS * SAMPLE_RATE)
         self._start = 0
         self._waiting: list[Samples] = []
-        self._heard = 0
+        self._length = 0
         self._detector = SpeechDetector() if vad else None
         self._speech: deque[bool] = deque()
         self._decided = 0
@@ -145,65 +145,64 @@ class Cutter:
 
     @property
     def start(self) -> int:
-        """Where the piece under way begins: every chunk still to come starts here or later."""
+        """Where the open chunk begins: every chunk still to come starts here or later."""
         return self._start
 
     def feed(self, samples: Samples) -> list[Chunk]:
-        """Hear more, float32 [n] at 16 kHz; returns the pieces that are complete now."""
+        """Take more samples, float32 [n] at 16 kHz; returns the chunks that are complete now."""
         chunks: list[Chunk] = []
-        # A second at a time, so that what is held is never much more than a piece.
+        # A second at a time, so that little more than a chunk is in memory.
         for first in range(0, len(samples), SAMPLE_RATE):
             block = samples[first : first + SAMPLE_RATE]
             self._waiting.append(block)
-            self._heard += len(block)
+            self._length += len(block)
             if self._detector is not None:
                 chunks += self._take(self._detector.feed(block))
             else:
-                while self._heard >= self._needed:
+                while self._length >= self._needed:
                     chunks.append(self._cut())
         return chunks
 
     def finish(self) -> list[Chunk]:
-        """Nothing more comes; returns what is left."""
+        """Return what is left; nothing may be fed afterwards."""
         chunks = self._take(self._detector.finish()) if self._detector is not None else []
-        if self._heard:
-            chunks.append(self._leave_out() if self._skipping else self._piece(self._heard))
+        if self._length:
+            chunks.append(self._leave_out() if self._skipping else self._first_chunk(self._length))
         return chunks
 
     def unfixed(self) -> Chunk | None:
-        """The piece under way as far as it is heard; None where there is none, as in a silence
-        that is left out."""
-        if not self._heard or self._skipping:
+        """The open chunk as far as it is known; None in a silence that is left out."""
+        if not self._length or self._skipping:
             return None
         self._waiting = [np.concatenate(self._waiting)]
         return Chunk(self._start, self._waiting[0])
 
     def _cut(self) -> Chunk:
-        """A piece that ends with an utterance, or in the search window, which has been heard."""
-        first, last = self._target - self._reach, self._target + self._reach
-        heard = np.concatenate(self._waiting)[:last]
-        pause = _first_pause(heard) if self._utterances else None
+        """The chunk that ends with an utterance, or in the search window."""
+        first, last = self._target - self._search, self._target + self._search
+        samples = np.concatenate(self._waiting)[:last]
+        pause = _first_pause(samples) if self._utterances else None
         if pause is None:
-            pause = first + _quietest(heard[first:], self._free(first, last))
-        return self._piece(pause)
+            pause = first + _quietest(samples[first:], self._free(first, last))
+        return self._first_chunk(pause)
 
     def _free(self, first: int, last: int) -> NDArray[np.bool_] | None:
-        """Where nobody speaks in a span of what is held."""
+        """Where nobody speaks in a span of the samples that wait."""
         if self._detector is None:
             return None
         before = self._decided - len(self._speech)
         blocks = (self._start + np.arange(first, last)) // BLOCK - before
         return ~np.array(self._speech)[blocks]
 
-    def _piece(self, length: int) -> Chunk:
-        """The first `length` samples of what is held."""
+    def _first_chunk(self, length: int) -> Chunk:
+        """The first `length` samples that wait."""
         samples = np.concatenate(self._waiting)
         chunk = Chunk(self._start, samples[:length])
         self._forget(samples, length)
         return chunk
 
     def _leave_out(self, end: int | None = None) -> Chunk:
-        """The silence that is held, all of it or up to sample `end` of the recording."""
+        """The silence that waits, all of it or up to sample `end` of the recording."""
         samples = np.concatenate(self._waiting)
         length = len(samples) if end is None else end - self._start
         peak = float(np.abs(samples[:length]).max(initial=0.0))
@@ -213,9 +212,9 @@ class Cutter:
 
     def _forget(self, samples: Samples, length: int) -> None:
         self._start += length
-        # A copy, so that the piece that was given away can be freed.
+        # A copy, so that the chunk that was returned can be freed.
         self._waiting = [samples[length:].copy()]
-        self._heard = len(self._waiting[0])
+        self._length = len(self._waiting[0])
         while self._speech and (self._decided - len(self._speech) + 1) * BLOCK <= self._start:
             self._speech.popleft()
 
@@ -236,7 +235,7 @@ class Cutter:
                 self._skipping = True
                 silence = (self._decided - self._quiet) * BLOCK
                 if silence > self._start:
-                    chunks.append(self._piece(silence - self._start))
+                    chunks.append(self._first_chunk(silence - self._start))
             elif not self._skipping and self._decided * BLOCK - self._start >= self._needed:
                 chunks.append(self._cut())
         return chunks
@@ -245,40 +244,40 @@ class Cutter:
 def split(
     blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS, vad: bool = False
 ) -> Iterator[Chunk]:
-    """Cut a stream of samples into pieces.
+    """Cut a stream of samples into chunks.
 
     Args:
         blocks: float32 [n] at 16 kHz, of any sizes.
         chunk_seconds, vad: see `Cutter`.
 
     Yields:
-        pieces, each as soon as it is complete.
+        chunks, each as soon as it is complete.
 
     Raises:
         UsageError: the target is out of range.
     """
-    return _pieces(blocks, Cutter(chunk_seconds, vad))
+    return _chunks(blocks, Cutter(chunk_seconds, vad))
 
 
-def _pieces(blocks: Iterable[Samples], cutter: Cutter) -> Iterator[Chunk]:
+def _chunks(blocks: Iterable[Samples], cutter: Cutter) -> Iterator[Chunk]:
     for block in blocks:
         yield from cutter.feed(block)
     yield from cutter.finish()
 
 
 def halves(chunk: Chunk) -> tuple[Chunk, Chunk] | None:
-    """A piece cut once more, at the quietest place near its middle.
+    """A chunk cut once more, where it is quietest near its middle.
 
-    The place lies at most a third of a half away from the middle, and at most five seconds.
+    The cut lies at most a third of a half away from the middle, and at most five seconds.
 
     Returns:
-        both parts, without gap or overlap; None for a piece of less than four seconds.
+        both parts, without gap or overlap; None for a chunk of less than four seconds.
     """
     samples = chunk.samples
     if len(samples) < SHORTEST_HALVED:
         return None
     middle = len(samples) // 2
-    reach = min(round(SEARCH_SECONDS * SAMPLE_RATE), middle // 3)
-    cut = middle - reach + _quietest(samples[middle - reach : middle + reach])
+    search = min(round(SEARCH_SECONDS * SAMPLE_RATE), middle // 3)
+    cut = middle - search + _quietest(samples[middle - search : middle + search])
     left, right = replace(chunk, samples=samples[:cut]), replace(chunk, samples=samples[cut:])
     return left, replace(right, start=chunk.start + cut)

@@ -1,4 +1,4 @@
-"""Where nobody speaks: a detector that would rather hear too much than too little.
+"""Voice activity detection that rather takes noise for speech than speech for noise.
 
 Speech comes and goes, while most noise is steady. So in each of a few bands of the spectrum the
 noise is taken to be as strong as the weakest quarter of a second of the last seconds and of the
@@ -36,11 +36,11 @@ EDGES_HZ = (100, 300, 720, 1200, 2000, 3000, 4500, 7000)
 """Borders of the bands. Below lies the hum of machines, above nothing that speech needs."""
 
 PAST_BLOCKS = 40
-"""Blocks (10 s) before the present one that tell of the noise: in as long a time every speaker
+"""Blocks (10 s) before the present one from which noise is estimated: in that time every speaker
 leaves each band free for a quarter of a second."""
 
 NEXT_BLOCKS = 4
-"""Blocks (1 s) behind it that do, so that a recording may begin with noise."""
+"""Blocks (1 s) behind it that are used as well, so that a recording may begin with noise."""
 
 SMOOTHED = 5
 """Frames over which power is averaged, so that steady noise itself moves less."""
@@ -60,7 +60,7 @@ AROUND_BLOCKS = 4
 ends, and the weak sounds between strong ones."""
 
 LOOK_AHEAD = (NEXT_BLOCKS + AROUND_BLOCKS) * BLOCK
-"""Samples behind a block that have to be heard before it is decided."""
+"""Samples behind a block that are needed before it is decided."""
 
 
 def _bands() -> tuple[slice, ...]:
@@ -72,9 +72,9 @@ class SpeechDetector:
     """Decides block by block whether anybody could be speaking."""
 
     def __init__(self) -> None:
-        # A frame reaches one hop back; nothing was heard before the first.
+        # A frame begins one hop earlier; before the first block there are zeros.
         self._waiting: list[Samples] = [np.zeros(HOP, np.float32)]
-        self._held = HOP
+        self._length = HOP
         self._window = np.hanning(2 * HOP + 1)[:-1]
         self._bands = _bands()
         self._tail = np.zeros((0, len(self._bands)))
@@ -84,7 +84,7 @@ class SpeechDetector:
         self._judged = 0
 
     def feed(self, samples: Samples) -> list[bool]:
-        """Hear more.
+        """Take more samples.
 
         Args:
             samples: float32 [n] at 16 kHz, n of any size.
@@ -94,29 +94,29 @@ class SpeechDetector:
             speech.
         """
         self._waiting.append(samples)
-        self._held += len(samples)
-        if self._held < HOP + BLOCK:
+        self._length += len(samples)
+        if self._length < HOP + BLOCK:
             return []
-        heard = np.concatenate(self._waiting)
+        joined = np.concatenate(self._waiting)
         decided: list[bool] = []
-        place = 0
-        while len(heard) - place >= HOP + BLOCK:
-            powers = self._powers(heard[place : place + HOP + BLOCK])
+        offset = 0
+        while len(joined) - offset >= HOP + BLOCK:
+            powers = self._powers(joined[offset : offset + HOP + BLOCK])
             self._levels.append(powers.mean(0))
             self._smooth.append(self._smoothed(powers))
             if len(self._smooth) > NEXT_BLOCKS:
                 decided += self._judge()
-            place += BLOCK
-        self._waiting = [heard[place:].copy()]
-        self._held = len(self._waiting[0])
+            offset += BLOCK
+        self._waiting = [joined[offset:].copy()]
+        self._length = len(self._waiting[0])
         return decided
 
     def finish(self) -> list[bool]:
-        """Nothing more comes: decide the rest; the last block may be shorter than `BLOCK`."""
+        """Decide the rest; the last block may be shorter than `BLOCK`."""
         rest = np.concatenate(self._waiting)
         decided: list[bool] = []
         if len(rest) > HOP:
-            # Too short to tell of the noise, but it may hold a word's end.
+            # Too short for the noise estimate, but it may hold the end of a word.
             self._smooth.append(self._smoothed(self._powers(rest)))
         while self._smooth:
             decided += self._judge()
@@ -125,7 +125,7 @@ class SpeechDetector:
         return decided
 
     def _powers(self, samples: Samples) -> NDArray[np.float64]:
-        """Power of the bands in every whole frame, [frames, bands]."""
+        """Power of the bands in every complete frame, [frames, bands]."""
         count = len(samples) // HOP - 1
         halves = samples[: (count + 1) * HOP].reshape(count + 1, HOP).astype(np.float64)
         frames = np.concatenate([halves[:-1], halves[1:]], axis=1) * self._window
@@ -153,7 +153,7 @@ class SpeechDetector:
         return self._decide(bool((rise > np.array(RISE_DB)).any() or (mean > MEAN_RISE_DB).any()))
 
     def _decide(self, raised: bool) -> list[bool]:
-        """Take what one block is, and say what the one `AROUND_BLOCKS` before it counts as."""
+        """Add a block; returns whether the one `AROUND_BLOCKS` before it counts as speech."""
         self._raised.append(raised)
         self._judged += 1
         return [any(self._raised)] if self._judged > AROUND_BLOCKS else []

@@ -1,4 +1,4 @@
-"""What the rest of Auris asks of something that runs a model.
+"""The interface of what runs a model.
 
 Token ids, embeddings and logits are all that passes: no text, no samples. Rows of a cache are
 requests at different positions; each keeps its own length.
@@ -36,10 +36,10 @@ class Choice:
 
 def best_of(logits: Tensor) -> list[Choice]:
     """The best token of every row of float32 logits [B, vocab]."""
-    best, places = logits.topk(2, dim=-1)
+    best, tokens = logits.topk(2, dim=-1)
     logprobs = best[:, 0] - torch.logsumexp(logits, dim=-1)
-    found = (places[:, 0], logprobs, best[:, 0] - best[:, 1])
-    return [Choice(*one) for one in zip(*(column.tolist() for column in found), strict=True)]
+    columns = (tokens[:, 0], logprobs, best[:, 0] - best[:, 1])
+    return [Choice(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 class Cache(Protocol):

@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Sequence
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 __all__ = [
-    "DecoderCall",
-    "EncoderCall",
+    "LANES",
+    "CacheStruct",
+    "DecoderLayerStruct",
+    "DecoderStruct",
+    "EncoderLayerStruct",
+    "EncoderStruct",
     "Matrix",
-    "StemCall",
+    "PassStruct",
+    "StemStruct",
     "available",
     "best",
+    "call",
     "instructions",
     "missing",
+    "pointers",
     "products",
     "use",
 ]
-
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,15 +46,19 @@ ABI = 2
 NO_MEMORY = 1
 """Status of a call that got no memory."""
 
+LANES = 16
+"""Numbers that the native code takes at a time; the width of a head, and the channels of a stem,
+have to be multiples."""
 
-class _HeadResult(NamedTuple):
+
+class _Library(NamedTuple):
     """The library, or why there is none."""
 
     library: ctypes.CDLL | None
     missing: str
 
 
-class _Matrix(ctypes.Structure):
+class MatrixStruct(ctypes.Structure):
     _fields_ = [
         ("codes", c_void_p),
         ("steps", c_void_p),
@@ -63,49 +72,49 @@ class _Matrix(ctypes.Structure):
     ]
 
 
-class _Layer(ctypes.Structure):
+class DecoderLayerStruct(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("attention_norm", "q_norm", "k_norm", "ffn_norm")),
-        *((name, _Matrix) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, MatrixStruct) for name in ("qkv", "out", "gate_up", "down")),
     ]
 
 
-class _Decoder(ctypes.Structure):
+class DecoderStruct(ctypes.Structure):
     _fields_ = [
-        ("layers", POINTER(_Layer)),
+        ("layers", POINTER(DecoderLayerStruct)),
         ("norm", c_void_p),
         *((n, c_int32) for n in ("layer_count", "hidden", "heads", "kv_heads", "head_dim", "ffn")),
         ("eps", c_float),
     ]
 
 
-class _EncoderLayer(ctypes.Structure):
+class EncoderLayerStruct(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("attention_norm", "attention_norm_bias")),
         *((name, c_void_p) for name in ("ffn_norm", "ffn_norm_bias")),
         *((f"{name}_bias", c_void_p) for name in ("qkv", "out", "up", "down")),
-        *((name, _Matrix) for name in ("qkv", "out", "up", "down")),
+        *((name, MatrixStruct) for name in ("qkv", "out", "up", "down")),
     ]
 
 
-class _Encoder(ctypes.Structure):
+class EncoderStruct(ctypes.Structure):
     _fields_ = [
-        ("layers", POINTER(_EncoderLayer)),
+        ("layers", POINTER(EncoderLayerStruct)),
         *((name, c_void_p) for name in ("norm", "norm_bias")),
         *((name, c_int32) for name in ("layer_count", "width", "heads", "ffn")),
         ("eps", c_float),
     ]
 
 
-class _Stem(ctypes.Structure):
+class StemStruct(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("first", "first_bias", "second_bias", "third_bias")),
-        *((name, _Matrix) for name in ("second", "third")),
+        *((name, MatrixStruct) for name in ("second", "third")),
         *((name, c_int32) for name in ("bins", "channels")),
     ]
 
 
-class _Cache(ctypes.Structure):
+class CacheStruct(ctypes.Structure):
     _fields_ = [
         ("keys", c_void_p),
         ("values", c_void_p),
@@ -114,7 +123,7 @@ class _Cache(ctypes.Structure):
     ]
 
 
-class _Pass(ctypes.Structure):
+class PassStruct(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("x", "row", "position", "cosines", "sines")),
         *((name, c_void_p) for name in ("wanted", "states")),
@@ -124,22 +133,26 @@ class _Pass(ctypes.Structure):
 
 
 ARGUMENTS = {
-    "auris_products": [POINTER(_Matrix), c_void_p, c_int64, c_void_p, c_int32],
-    "auris_best": [POINTER(_Matrix), c_void_p, c_int64, c_int32, *[c_void_p] * 4, c_int32],
-    "auris_extend": [POINTER(_Decoder), POINTER(_Cache), POINTER(_Pass), c_int32],
-    "auris_contextualize": [POINTER(_Encoder), *[c_void_p] * 2, c_int32, c_void_p, c_int32],
-    "auris_convolve": [POINTER(_Stem), c_void_p, *[c_int32] * 2, c_void_p, c_int32],
+    "auris_products": [POINTER(MatrixStruct), c_void_p, c_int64, c_void_p, c_int32],
+    "auris_best": [POINTER(MatrixStruct), c_void_p, c_int64, c_int32, *[c_void_p] * 4, c_int32],
+    "auris_extend": [POINTER(DecoderStruct), POINTER(CacheStruct), POINTER(PassStruct), c_int32],
+    "auris_contextualize": [POINTER(EncoderStruct), *[c_void_p] * 2, c_int32, c_void_p, c_int32],
+    "auris_convolve": [POINTER(StemStruct), c_void_p, *[c_int32] * 2, c_void_p, c_int32],
 }
 """Of the functions that return a status."""
 
 
-def _check(status: int) -> None:
-    """What a call returned.
+def call(function: str, *arguments: Any) -> None:
+    """Call one of `ARGUMENTS` on as many threads as PyTorch uses.
 
     Raises:
         MemoryError: there was no memory for it.
         RuntimeError: it failed otherwise.
     """
+    getattr(_built(), function)(*arguments, torch.get_num_threads())
+
+
+def _check(status: int) -> None:
     if status == NO_MEMORY:
         raise MemoryError("the native code got no memory")
     if status:
@@ -147,13 +160,13 @@ def _check(status: int) -> None:
 
 
 @cache
-def _found() -> _HeadResult:
-    """The library, opened; where it cannot be used, a warning says why, once a process."""
+def _loaded() -> _Library:
+    """Load the library; a warning says why if it cannot be used, once a process."""
     path = next((path for path in _paths() if path.exists()), None)
     if path is None:
-        return _HeadResult(None, "the package was built without a C++ compiler")
+        return _Library(None, "the package was built without a C++ compiler")
     try:
-        return _HeadResult(_opened(path), "")
+        return _Library(_opened(path), "")
     except (OSError, AttributeError) as error:
         # A system's own message may have several lines.
         reason = f"{path.name} cannot be loaded: {' '.join(str(error).split())}"
@@ -162,7 +175,7 @@ def _found() -> _HeadResult:
         "install the package anew on this machine.",
         reason,
     )
-    return _HeadResult(None, reason)
+    return _Library(None, reason)
 
 
 def _paths() -> list[Path]:
@@ -192,16 +205,16 @@ def _opened(path: Path) -> ctypes.CDLL:
 
 def available() -> bool:
     """Whether the native code is there and can be used."""
-    return _found().library is not None
+    return _loaded().library is not None
 
 
 def missing() -> str:
     """Why the native code cannot be used; empty where it can."""
-    return _found().missing
+    return _loaded().missing
 
 
 def _built() -> ctypes.CDLL:
-    library = _found().library
+    library = _loaded().library
     assert library is not None, missing()
     return library
 
@@ -214,6 +227,11 @@ def instructions() -> str:
 def use(name: str) -> bool:
     """Use other instructions, where the machine has them; returns whether it has."""
     return bool(_built().auris_use(name.encode()))
+
+
+def pointers(*tensors: Tensor | None) -> list[int | None]:
+    """Where tensors lie in memory; null for None."""
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
 class Matrix:
@@ -229,26 +247,23 @@ class Matrix:
         lower_norm: Tensor | None = None,
     ) -> None:
         tensors = (weight, steps, lower, lower_norm, scale)
-        self.held = [t for t in tensors if t is not None]
-        assert all(t.is_contiguous() and t.device.type == "cpu" for t in self.held)
+        self.tensors = [t for t in tensors if t is not None]  # The struct points at them.
+        assert all(t.is_contiguous() and t.device.type == "cpu" for t in self.tensors)
         rows, stored = weight.shape
         columns = stored if weight.dtype == torch.int8 else 2 * stored
         group = 0 if steps is None else columns // steps.shape[1]
-        places = (None if t is None else t.data_ptr() for t in tensors)
-        self.struct = _Matrix(*places, rows, width, columns, group)
+        self.struct = MatrixStruct(*pointers(*tensors), rows, width, columns, group)
 
 
 def products(x: Tensor, matrix: Matrix) -> Tensor:
     """Float32 products [M, rows] of contiguous float32 x [M, width] with a packed matrix."""
     out = torch.empty(len(x), matrix.struct.rows)
-    _built().auris_products(
-        matrix.struct, x.data_ptr(), len(x), out.data_ptr(), torch.get_num_threads()
-    )
+    call("auris_products", matrix.struct, x.data_ptr(), len(x), out.data_ptr())
     return out
 
 
 def best(x: Tensor, matrix: Matrix, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best rows of a matrix; no scores are kept.
+    """The best rows of a matrix.
 
     Args:
         x: contiguous float32 [M, width].
@@ -264,156 +279,6 @@ def best(x: Tensor, matrix: Matrix, exact: bool) -> tuple[Tensor, Tensor, Tensor
     """
     tokens, read = torch.empty(2, len(x), dtype=torch.int32)
     logprobs, margins = torch.empty(2, len(x))
-    given = (tokens, logprobs, margins, read)
-    pointers = (tensor.data_ptr() for tensor in given)
-    _built().auris_best(
-        matrix.struct, x.data_ptr(), len(x), exact, *pointers, torch.get_num_threads()
-    )
-    return given
-
-
-class DecoderCall:
-    """All layers of a packed decoder.
-
-    Args:
-        layers: of each layer its attention norm, query norm, key norm and feed-forward norm,
-            contiguous float32, and its matrices: queries, keys and values; out; gate and up; down.
-        norm: behind the last layer.
-        heads, kv_heads, head_dim, ffn, eps: shapes; head_dim is a multiple of 16.
-    """
-
-    def __init__(
-        self,
-        layers: Sequence[tuple[Sequence[Tensor], Sequence[Matrix]]],
-        norm: Tensor,
-        heads: int,
-        kv_heads: int,
-        head_dim: int,
-        ffn: int,
-        eps: float,
-    ) -> None:
-        self.held = layers, norm
-        structs = [
-            _Layer(*(n.data_ptr() for n in norms), *(matrix.struct for matrix in matrices))
-            for norms, matrices in layers
-        ]
-        self.hidden = len(norm)
-        self.layers = (_Layer * len(structs))(*structs)
-        shapes = (len(structs), self.hidden, heads, kv_heads, head_dim, ffn)
-        self.struct = _Decoder(self.layers, norm.data_ptr(), *shapes, eps)
-
-    def extend(
-        self,
-        x: Tensor,
-        places: Sequence[tuple[int, int]],
-        rope: tuple[Tensor, Tensor],
-        keys: Tensor,
-        values: Tensor,
-        wanted: Sequence[int],
-    ) -> Tensor:
-        """Run tokens through all layers and put their keys and values into a cache.
-
-        Args:
-            x: contiguous float32 embeddings [T, hidden], which are used up.
-            places: row and position of every token; those of a row stand together, in order.
-            rope: cosines and sines [positions, head_dim / 2], contiguous float32.
-            keys, values: [layers, rows, kv_heads, capacity, head_dim], contiguous, in bfloat16
-                or float32.
-            wanted: tokens whose states are asked for.
-
-        Returns:
-            normed states [len(wanted), hidden].
-        """
-        states = torch.empty(len(wanted), self.hidden)
-        index = torch.tensor([*zip(*places, strict=True)], dtype=torch.int32)
-        ends = torch.tensor(wanted, dtype=torch.int32)
-        bfloat16 = keys.dtype == torch.bfloat16
-        cache = _Cache(keys.data_ptr(), values.data_ptr(), *keys.stride()[:3], bfloat16)
-        given = (x, index[0], index[1], *rope, ends, states)
-        pointers = (tensor.data_ptr() for tensor in given)
-        native_pass = _Pass(*pointers, len(x), len(wanted))
-        _built().auris_extend(self.struct, cache, native_pass, torch.get_num_threads())
-        return states
-
-
-class EncoderCall:
-    """All layers of a packed audio encoder.
-
-    Args:
-        layers: of each layer the weight and bias of its attention norm and of its feed-forward
-            norm, and the biases of its matrices; and these: queries, keys and values; out; up;
-            down. Contiguous float32; None for the bias of an RMSNorm.
-        norm: weight and bias of the norm behind the last layer.
-        heads, ffn, eps: shapes; the width of a head is a multiple of 16.
-    """
-
-    def __init__(
-        self,
-        layers: Sequence[tuple[Sequence[Tensor | None], Sequence[Matrix]]],
-        norm: Sequence[Tensor | None],
-        heads: int,
-        ffn: int,
-        eps: float,
-    ) -> None:
-        self.held = layers, norm
-        structs = [
-            _EncoderLayer(*map(_place, tensors), *(matrix.struct for matrix in matrices))
-            for tensors, matrices in layers
-        ]
-        self.layers = (_EncoderLayer * len(structs))(*structs)
-        shapes = (len(structs), layers[0][1][0].struct.width, heads, ffn)
-        self.struct = _Encoder(self.layers, *map(_place, norm), *shapes, eps)
-
-    def encode_layers(self, x: Tensor, windows: Sequence[int]) -> Tensor:
-        """Run tokens through all layers.
-
-        Args:
-            x: contiguous float32 [N, width], which is used up.
-            windows: where each window begins, and N: tokens attend inside of theirs.
-
-        Returns:
-            normed states [N, width].
-        """
-        states = torch.empty_like(x)
-        bounds = torch.tensor(windows, dtype=torch.int32)
-        _built().auris_contextualize(
-            self.struct,
-            x.data_ptr(),
-            bounds.data_ptr(),
-            len(bounds) - 1,
-            states.data_ptr(),
-            torch.get_num_threads(),
-        )
-        return states
-
-
-class StemCall:
-    """The three convolutions of a stem, the last two packed.
-
-    Args:
-        first: weights [9, channels] of the first, tap by tap; channels are a multiple of 16.
-        biases: [channels] of all three. These are contiguous float32.
-        packed: the others, [channels, 9 channels], tap by tap.
-        bins: of a mel.
-    """
-
-    def __init__(
-        self, first: Tensor, biases: Sequence[Tensor], packed: Sequence[Matrix], bins: int
-    ) -> None:
-        self.held = first, biases, packed
-        self.shape = -(-bins // 8), first.shape[1]
-        places = (tensor.data_ptr() for tensor in (first, *biases))
-        self.struct = _Stem(*places, *(m.struct for m in packed), bins, first.shape[1])
-
-    def convolve(self, mels: Tensor) -> Tensor:
-        """Chunks [C, bins, frames], contiguous float32, to [C, tokens, bins / 8, channels]."""
-        count, _, frames = mels.shape
-        out = torch.empty(count, -(-frames // 8), *self.shape)
-        _built().auris_convolve(
-            self.struct, mels.data_ptr(), count, frames, out.data_ptr(), torch.get_num_threads()
-        )
-        return out
-
-
-def _place(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+    results = (tokens, logprobs, margins, read)
+    call("auris_best", matrix.struct, x.data_ptr(), len(x), exact, *pointers(*results))
+    return results

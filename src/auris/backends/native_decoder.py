@@ -16,9 +16,6 @@ from auris.models.qwen3 import Decoder, DecoderLayer
 
 __all__ = ["NativeDecoder"]
 
-LANES = 16
-"""Numbers that the native code takes at a time; a head has to be a multiple."""
-
 FIRST_POSITIONS = 1024
 """Positions whose angles are computed at first."""
 
@@ -38,14 +35,17 @@ class NativeDecoder:
         self.head = head.matrix if isinstance(head, Packed) else None
         self.has_halves = isinstance(head, Packed) and head.packing.halves
         layers = [_layer(layer) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
-        self.decoding = native.DecoderCall(
-            layers,
-            decoder.norm.weight.detach(),
-            heads=config.heads,
-            kv_heads=config.kv_heads,
-            head_dim=config.head_dim,
-            ffn=config.ffn,
-            eps=config.rms_eps,
+        norm = decoder.norm.weight.detach()
+        self._tensors = layers, norm  # The structs point at them.
+        self._layers = (native.DecoderLayerStruct * len(layers))(
+            *(
+                native.DecoderLayerStruct(*native.pointers(*norms), *(m.struct for m in matrices))
+                for norms, matrices in layers
+            )
+        )
+        shapes = (config.hidden, config.heads, config.kv_heads, config.head_dim, config.ffn)
+        self._struct = native.DecoderStruct(
+            self._layers, norm.data_ptr(), len(layers), *shapes, config.rms_eps
         )
 
     @staticmethod
@@ -56,7 +56,7 @@ class NativeDecoder:
             for layer in decoder.layers
             for name in ("qkv", "out", "gate_up", "down")
         )
-        return packed and native.available() and decoder.config.head_dim % LANES == 0
+        return packed and native.available() and decoder.config.head_dim % native.LANES == 0
 
     def extend(
         self, cache: KVCache, inputs: Sequence[Tensor], rows: Sequence[int], every: bool
@@ -67,24 +67,33 @@ class NativeDecoder:
             cache: grows by the inputs' lengths.
             inputs: per row its embeddings [T_i, hidden] in float32, at least one.
             rows: rows that the inputs belong to.
-            every: whether the states after every new position are asked, or after the last only.
+            every: whether to return the states after every new position, or after the last only.
 
         Returns:
             normed states [T_i or 1, hidden] of every row.
         """
         counts = [len(item) for item in inputs]
         starts = cache.make_room(rows, counts)
-        places = [
+        targets = [
             (row, start + step)
             for row, start, count in zip(rows, starts, counts, strict=True)
             for step in range(count)
         ]
         if cache.capacity > len(self.rope[0]):
             self.rope = self._angles(cache.capacity)
-        ends = torch.tensor(counts).cumsum(0) - 1
-        wanted = range(len(places)) if every else ends.tolist()
-        states = self.decoding.extend(
-            torch.cat(list(inputs)), places, self.rope, cache.keys, cache.values, wanted
+        index = torch.tensor([*zip(*targets, strict=True)], dtype=torch.int32)
+        last = torch.tensor(counts, dtype=torch.int32).cumsum(0, dtype=torch.int32) - 1
+        scored = torch.arange(len(targets), dtype=torch.int32) if every else last
+        states = torch.empty(len(scored), self.config.hidden)
+        x = torch.cat(list(inputs))  # The native code uses it up.
+        tensors = native.pointers(x, index[0], index[1], *self.rope, scored, states)
+        storage = native.pointers(cache.keys, cache.values)
+        bfloat16 = cache.keys.dtype == torch.bfloat16
+        native.call(
+            "auris_extend",
+            self._struct,
+            native.CacheStruct(*storage, *cache.keys.stride()[:3], bfloat16),
+            native.PassStruct(*tensors, len(x), len(scored)),
         )
         cache.grow(rows, counts)
         return list(states.split(counts if every else 1))
@@ -101,8 +110,8 @@ class NativeDecoder:
         assert self.head is not None
         states = torch.cat(self.extend(cache, inputs, rows, every=False))
         tokens, logprobs, margins, _ = native.best(states, self.head, exact)
-        found = (tokens.tolist(), logprobs.tolist(), margins.tolist())
-        return [Choice(*one) for one in zip(*found, strict=True)]
+        columns = (tokens.tolist(), logprobs.tolist(), margins.tolist())
+        return [Choice(*row) for row in zip(*columns, strict=True)]
 
     def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines [positions, head_dim / 2]; both halves of a head turn alike."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from auris.backends import native
-from auris.backends.native_decoder import LANES
 from auris.backends.quant import PackedConv, PackedLinear
 from auris.models.aut import AudioEncoder, EncoderLayer
 from auris.models.stems import Stem, Stem2d, positioned
@@ -32,8 +31,17 @@ class NativeEncoder:
         config = encoder.config
         self.window = config.window_tokens
         layers = [_layer(layer) for layer in encoder.layers if isinstance(layer, EncoderLayer)]
-        self.encoding = native.EncoderCall(
-            layers, _norm(encoder.norm), config.heads, config.ffn, config.norm_eps
+        norm = _norm(encoder.norm)
+        self._tensors = layers, norm  # The structs point at them.
+        self._layers = (native.EncoderLayerStruct * len(layers))(
+            *(
+                native.EncoderLayerStruct(*native.pointers(*tensors), *(m.struct for m in matrices))
+                for tensors, matrices in layers
+            )
+        )
+        shapes = (len(layers), config.d_model, config.heads, config.ffn)
+        self._struct = native.EncoderStruct(
+            self._layers, *native.pointers(*norm), *shapes, config.norm_eps
         )
 
     @staticmethod
@@ -45,7 +53,7 @@ class NativeEncoder:
             for name in MATRICES
         )
         width, heads = encoder.config.d_model, encoder.config.heads
-        return packed and native.available() and width // heads % LANES == 0
+        return packed and native.available() and width // heads % native.LANES == 0
 
     def encode_layers(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
         """As of `AudioEncoder.encode_layers`; float32 between the integer products."""
@@ -59,7 +67,13 @@ class NativeEncoder:
         for part, bounds in zip(tokens.split([s[-1] for s in slices]), slices, strict=True):
             # The native code uses its input up, so it gets a copy in any case.
             x = part.to(torch.float32, copy=True).contiguous()
-            states.append(self.encoding.encode_layers(x, bounds).to(tokens.dtype))
+            out = torch.empty_like(x)
+            begins = torch.tensor(bounds, dtype=torch.int32)
+            native.call(
+                "auris_contextualize",
+                *(self._struct, x.data_ptr(), begins.data_ptr(), len(bounds) - 1, out.data_ptr()),
+            )
+            states.append(out.to(tokens.dtype))
         return torch.cat(states)
 
     def _windows(self, tokens: int) -> list[int]:
@@ -85,22 +99,34 @@ class NativeStem:
             assert conv.bias is not None
             biases.append(conv.bias.detach().float().contiguous())
         packed = [stem.conv2.matrix, stem.conv3.matrix]
-        first = stem.conv1.weight.detach().float().flatten(1).t().contiguous()
-        self.convolutions = native.StemCall(first, biases, packed, encoder.config.mel_bins)
-        self.out = stem.out
+        first = stem.conv1.weight.detach().float().flatten(1).t().contiguous()  # Tap by tap.
+        bins, channels = encoder.config.mel_bins, first.shape[1]
+        self._tensors = first, biases, packed  # The struct points at them.
+        self._struct = native.StemStruct(
+            *native.pointers(first, *biases), *(m.struct for m in packed), bins, channels
+        )
+        self._shape = -(-bins // 8), channels
+        self._out = stem.out
 
     @staticmethod
     def runs(stem: Stem) -> bool:
         """Whether the native code is there and can run this stem."""
         packed = isinstance(stem.conv2, PackedConv) and isinstance(stem.conv3, PackedConv)
-        return packed and native.available() and stem.conv1.out_channels % LANES == 0
+        return packed and native.available() and stem.conv1.out_channels % native.LANES == 0
 
     def __call__(self, chunks: Tensor) -> Tensor:
         """As of `Stem2d`."""
-        found = self.convolutions.convolve(chunks.squeeze(1).float().contiguous())
+        convolved = self.convolve(chunks.squeeze(1).float().contiguous())
         # The native code puts the channels of a frequency side by side, `Stem2d` the frequencies.
-        rows = found.to(self.out.weight.dtype).transpose(2, 3).flatten(2)
-        return positioned(self.out(rows))
+        rows = convolved.to(self._out.weight.dtype).transpose(2, 3).flatten(2)
+        return positioned(self._out(rows))
+
+    def convolve(self, mels: Tensor) -> Tensor:
+        """Chunks [C, bins, frames], contiguous float32, to [C, tokens, bins / 8, channels]."""
+        count, _, frames = mels.shape
+        out = torch.empty(count, -(-frames // 8), *self._shape)
+        native.call("auris_convolve", self._struct, mels.data_ptr(), count, frames, out.data_ptr())
+        return out
 
 
 def _floats(tensor: Tensor | None) -> Tensor | None:
@@ -109,8 +135,8 @@ def _floats(tensor: Tensor | None) -> Tensor | None:
 
 def _norm(norm: nn.Module) -> list[Tensor | None]:
     """Weight and bias; an RMSNorm has no bias."""
-    held = dict(norm.named_parameters())
-    return [_floats(held.get(name)) for name in ("weight", "bias")]
+    parameters = dict(norm.named_parameters())
+    return [_floats(parameters.get(name)) for name in ("weight", "bias")]
 
 
 def _layer(layer: EncoderLayer) -> tuple[list[Tensor | None], list[native.Matrix]]:

@@ -1,4 +1,4 @@
-"""Modules of packed weights, and their places in a model.
+"""Modules of packed weights.
 
 The activations of every row (a token; before a convolution a chunk of one second) are quantized to
 8 bits by the row's own largest value, so that a row never depends on its neighbours. Sums of
@@ -80,13 +80,13 @@ class Packed(nn.Module):
         """Products [..., rows] of x [..., width] with the matrix, in x's dtype."""
         rows = x.reshape(-1, self.width).float()
         if native.available():
-            found = native.products(rows.contiguous(), self.matrix)
+            out = native.products(rows.contiguous(), self.matrix)
         else:
             codes, scales = quantize_rows(rows)
-            whole = self.integers
-            codes = F.pad(codes, (0, whole.shape[1] - self.width))
-            found = torch._int_mm(codes, whole.t()).float() * (scales * self.scale)
-        return found.to(x.dtype).reshape(*x.shape[:-1], self.rows)
+            values = self.integers
+            codes = F.pad(codes, (0, values.shape[1] - self.width))
+            out = torch._int_mm(codes, values.t()).float() * (scales * self.scale)
+        return out.to(x.dtype).reshape(*x.shape[:-1], self.rows)
 
 
 class PackedLinear(Packed):
@@ -98,8 +98,8 @@ class PackedLinear(Packed):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., rows]."""
-        found = self.products(x)
-        return found if self.bias is None else found.add_(self.bias)
+        out = self.products(x)
+        return out if self.bias is None else out.add_(self.bias)
 
 
 class PackedEmbedding(Packed):
@@ -112,12 +112,12 @@ class PackedEmbedding(Packed):
         """Float32 vectors [..., width] of ids."""
         rows = ids.flatten()
         steps, lower = (None if t is None else t[rows] for t in (self.steps, self.lower))
-        whole = integers(self.weight[rows], steps, lower)[:, : self.width]
-        vectors = whole.float() * self.scale[rows, None]
+        values = integers(self.weight[rows], steps, lower)[:, : self.width]
+        vectors = values.float() * self.scale[rows, None]
         return vectors.reshape(*ids.shape, self.width)
 
     def scores(self, states: Tensor) -> Tensor:
-        """As of `TokenEmbedding`."""
+        """Products [..., rows] of states [..., width] with every vector."""
         return self.products(states)
 
 
@@ -131,7 +131,7 @@ class PackedConv(Packed):
     def __init__(self, conv: nn.Conv2d, packing: Packing) -> None:
         taps = conv.kernel_size[0] * conv.kernel_size[1]
         super().__init__(conv.out_channels, taps * conv.in_channels, packing)
-        self.padding = conv.padding  # What `Stem.reach` asks for.
+        self.padding = conv.padding  # For `Stem.input_frames`.
         self.bias = conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,12 +143,12 @@ class PackedConv(Packed):
         # Codes are whole numbers that float32 holds exactly.
         patches = F.unfold(codes.view(x.shape).float(), 3, padding=1, stride=2).transpose(1, 2)
         rows = patches.unflatten(2, (x.shape[1], 9)).transpose(2, 3).flatten(0, 1).flatten(1)
-        whole = self.integers
-        padded = F.pad(rows.to(torch.int8), (0, whole.shape[1] - self.width))
-        found = torch._int_mm(padded, whole.t()).unflatten(0, patches.shape[:2]).float()
-        found = found * (scales[:, :, None] * self.scale) + self.bias
+        values = self.integers
+        padded = F.pad(rows.to(torch.int8), (0, values.shape[1] - self.width))
+        out = torch._int_mm(padded, values.t()).unflatten(0, patches.shape[:2]).float()
+        out = out * (scales[:, :, None] * self.scale) + self.bias
         height, width = ((size + 1) // 2 for size in x.shape[2:])
-        image: Tensor = found.transpose(1, 2).unflatten(2, (height, width)).to(x.dtype)
+        image: Tensor = out.transpose(1, 2).unflatten(2, (height, width)).to(x.dtype)
         return image
 
 

@@ -1,4 +1,4 @@
-"""Models run by PyTorch on cpu, cuda or mps: the only place that names devices.
+"""Models run by PyTorch on cpu, cuda or mps; no other module names devices.
 
 The compute dtype is that of the weights; scores leave in float32 whatever it is.
 """
@@ -92,19 +92,19 @@ def pick_device(name: str | torch.device) -> torch.device:
     if device is None or kind not in DEVICES:
         raise UnknownDevice(
             f"The device has to be auto, {', '.join(DEVICES)} or metal",
-            f"{name!r} was asked",
+            f"it is {name!r}",
             f"choose --device {present[0]}",
         )
     if kind not in present:
         raise DeviceError(
             "The device has to be one that this machine has",
-            f"{name!r} was asked and there is {', '.join(present)}",
+            f"it is {name!r} and there is {', '.join(present)}",
             f"choose --device {present[0]}, or install a torch build for the device",
         )
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             "The index of a CUDA device has to be below their number",
-            f"{name!r} was asked of {torch.cuda.device_count()}",
+            f"it is {name!r}, and there are {torch.cuda.device_count()} devices",
             "choose a lower index",
         )
     return device
@@ -128,7 +128,7 @@ def pick_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.dt
     if name not in DTYPES:
         raise UnknownDevice(
             f"The dtype has to be auto, {', '.join([*DTYPES, *PACKED_DTYPES])}",
-            f"{name!r} was asked",
+            f"it is {name!r}",
             "choose one of these with --dtype",
         )
     return DTYPES[name]
@@ -141,14 +141,14 @@ def _cpu_has_bfloat16() -> bool:
     )
 
 
-WANT_OF_MEMORY = re.compile(
+OUT_OF_MEMORY = re.compile(
     r"\bout of memory\b|[Cc]an(?:'t|not) allocate memory|not enough memory"
     r"|CU(?:BLAS|DNN|FFT|SPARSE)_STATUS_ALLOC_FAILED"
 )
-"""What a plain RuntimeError of torch says where a device has no room: of the CPU's allocator, of
+"""Messages of a plain RuntimeError of torch where a device has no room: of the CPU's allocator, of
 MPS and of CUDA's libraries. Other errors name memory, too ("illegal memory access")."""
 
-KEPT_BYTES = 31 << 20
+LARGEST_FREED_BYTES = 31 << 20
 
 
 def _tail(positions: Positions) -> int | None:
@@ -168,7 +168,7 @@ def _ends(states: Sequence[Tensor], tail: int | None) -> Tensor:
 
 @contextmanager
 def within_memory() -> Iterator[None]:
-    """Want of memory, for which every device has a kind of its own, as an error of ours.
+    """Turn the errors of all devices for a lack of memory into one of ours.
 
     Raises:
         DeviceError: the model, or the batch, does not fit.
@@ -176,19 +176,19 @@ def within_memory() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_want_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        said = str(error).partition("\n")[0]
+        message = str(error).partition("\n")[0]
         raise DeviceError(
             "A model and the rows of its batch have to fit into memory",
-            f"there is no room ({said or 'memory is full'})",
+            f"there is no room ({message or 'memory is full'})",
             "choose a smaller --batch-size, --max-new-tokens or --chunk-seconds, or another device",
         ) from error
 
 
-def _is_want_of_memory(error: RuntimeError | MemoryError) -> bool:
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or bool(
-        WANT_OF_MEMORY.search(str(error))
+        OUT_OF_MEMORY.search(str(error))
     )
 
 
@@ -199,7 +199,7 @@ def keep_freed_memory() -> None:
     one here is never touched, so it takes no memory. Without it every activation of the encoder's
     stem is made of fresh pages, whose clearing takes a fifth of the stem's time.
     """
-    torch.empty(KEPT_BYTES, dtype=torch.uint8)
+    torch.empty(LARGEST_FREED_BYTES, dtype=torch.uint8)
 
 
 class TorchBackend:
@@ -223,7 +223,7 @@ class TorchBackend:
         if kernel != "auto" and kernel not in KERNELS:
             raise UnsupportedOption(
                 f"The attention kernel has to be auto, {', '.join(KERNELS)}",
-                f"{kernel!r} was asked",
+                f"it is {kernel!r}",
                 "choose one of these",
             )
         self.model = model.eval()
@@ -263,8 +263,8 @@ class TorchBackend:
     @torch.inference_mode()
     def encode_stem(self, mels: Sequence[Tensor]) -> list[Tensor]:
         with within_memory():
-            heard = [mel.to(self.device) for mel in mels]
-            tokens, lengths = self.model.encoder.tokens(heard, self.native_stem)
+            moved = [mel.to(self.device) for mel in mels]
+            tokens, lengths = self.model.encoder.tokens(moved, self.native_stem)
         return list(tokens.split(lengths))
 
     @torch.inference_mode()
@@ -350,7 +350,6 @@ class TorchBackend:
         inputs: Sequence[Sequence[int] | Tensor],
         rows: Sequence[int] | None = None,
     ) -> list[Choice]:
-        """See `Backend.best`; for one row in two stages, where the native step runs."""
         if self.native_step is None or not self.native_step.has_halves:
             return best_of(self.extend(cache, inputs, rows)[:, -1])
         storage = cast(KVCache, cache)

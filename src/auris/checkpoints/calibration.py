@@ -1,6 +1,6 @@
-"""calibration.json beside a model's weights: what its probabilities are worth.
+"""calibration.json next to a model's weights: what its probabilities are worth.
 
-The file is ours alone; other programs load the model all the same. It holds three logistic maps
+Only Auris reads the file; other programs load the model without it. It holds three logistic maps
 from features that `auris.recognition.confidence` makes to probabilities, and what was measured
 when they were fitted. A model without the file has no calibration. New weights need a new one:
 `measured` names the weights that it was fitted to by their hash.
@@ -43,16 +43,16 @@ LARGEST_WEIGHT = 1e6
 
 @dataclass(frozen=True)
 class Logistic:
-    """A map from features to a chance: 1 / (1 + exp(-(bias + weights · features)))."""
+    """A map from features to a probability: 1 / (1 + exp(-(bias + weights · features)))."""
 
     bias: float
     weights: tuple[float, ...]
 
     def __call__(self, features: Sequence[float]) -> float:
-        """The chance, 0..1; features as many as weights."""
+        """The probability, 0..1; features as many as weights."""
         parts = (w * x for w, x in zip(self.weights, features, strict=True))
         score = self.bias + math.fsum(parts)
-        # Beyond it the chance is 0 or 1 in float64, and exp would overflow.
+        # Beyond it the probability is 0 or 1 in float64, and exp would overflow.
         return 1.0 / (1.0 + math.exp(-min(max(score, -500.0), 500.0)))
 
 
@@ -61,10 +61,10 @@ class Calibration:
     """What a model's probabilities are worth.
 
     Attributes:
-        token: chance that the words a token writes are right, of `TOKEN_FEATURES`.
-        word: chance that a word is right, of `WORD_FEATURES`.
-        silence: chance that nothing was said in a piece, of `SILENCE_FEATURES`.
-        silence_threshold: a piece with a chance above it is judged to hold no speech.
+        token: probability that the words a token writes are right, of `TOKEN_FEATURES`.
+        word: probability that a word is right, of `WORD_FEATURES`.
+        silence: probability that a chunk holds no speech, of `SILENCE_FEATURES`.
+        silence_threshold: a chunk with a larger probability is judged to hold no speech.
         measured: how it was fitted and what came of it, for readers.
     """
 
@@ -79,7 +79,7 @@ MAPS = {"token": TOKEN_FEATURES, "word": WORD_FEATURES, "silence": SILENCE_FEATU
 
 
 def save_calibration(calibration: Calibration, directory: Path) -> Path:
-    """Write a calibration beside a model's weights; returns the file."""
+    """Write a calibration next to a model's weights; returns the file."""
     content: dict[str, Any] = {"format_version": FORMAT_VERSION}
     for name, features in MAPS.items():
         fitted: Logistic = getattr(calibration, name)
@@ -93,7 +93,7 @@ def save_calibration(calibration: Calibration, directory: Path) -> Path:
 
 
 def load_calibration(directory: Path) -> Calibration | None:
-    """The calibration that lies beside a model's weights.
+    """Read the calibration of a model directory.
 
     Returns:
         the calibration, or None where the directory has none.
@@ -112,7 +112,7 @@ def load_calibration(directory: Path) -> Calibration | None:
         raise _damaged(path, f"measured is {measured!r}")
     threshold = _number(path, content.get("silence_threshold"), "silence_threshold")
     if not 0.0 <= threshold <= 1.0:
-        raise _damaged(path, f"silence_threshold is {threshold!r}, no chance")
+        raise _damaged(path, f"silence_threshold is {threshold!r}, not 0 to 1")
     maps = {name: _logistic(path, content.get(name), name) for name in MAPS}
     return Calibration(silence_threshold=threshold, measured=measured, **maps)
 
@@ -122,8 +122,8 @@ def _logistic(path: Path, content: Any, name: str) -> Logistic:
     given = content if isinstance(content, dict) else {}
     weights = given.get("weights")
     if not isinstance(weights, dict) or set(weights) != set(features):
-        found = sorted(weights) if isinstance(weights, dict) else None
-        raise _damaged(path, f"{name!r} has to weigh {', '.join(features)}, and weighs {found}")
+        names = sorted(weights) if isinstance(weights, dict) else None
+        raise _damaged(path, f"{name!r} has to weigh {', '.join(features)}, and weighs {names}")
     return Logistic(
         _number(path, given.get("bias"), f"bias of {name!r}"),
         tuple(_number(path, weights[f], f"weight of {f!r} in {name!r}") for f in features),

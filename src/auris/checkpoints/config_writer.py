@@ -75,21 +75,21 @@ def _foreign_json(config: PromptedConfig) -> dict[str, Any]:
 
 def _official(config: ModelConfig) -> QwenAsrConfig | AlignerConfig:
     """Refuse what the official layouts have no words for."""
-    found = None
+    reason = None
     if isinstance(config, AutCtcConfig):
-        found = "this one is an AuT encoder with a CTC head"
+        reason = "this one is an AuT encoder with a CTC head"
     elif config.projector != ProjectorConfig(config.decoder.hidden, config.encoder.d_model):
-        found = "this one has another projector than two linear layers of the encoder's width"
+        reason = "this one has another projector than two linear layers of the encoder's width"
     elif config.encoder.norm != "layer" or config.frontend != "slaney400":
-        found = f"this one has {config.encoder.norm} norms and the {config.frontend} frontend"
+        reason = f"this one has {config.encoder.norm} norms and the {config.frontend} frontend"
     elif config.encoder.norm_eps != ENCODER_NORM_EPS:
-        found = f"this one's encoder norms have epsilon {config.encoder.norm_eps}"
+        reason = f"this one's encoder norms have epsilon {config.encoder.norm_eps}"
     elif config.encoder.stem != "conv2d":
-        found = f"this one's encoder begins with a {config.encoder.stem} stem"
-    if found or isinstance(config, AutCtcConfig):
+        reason = f"this one's encoder begins with a {config.encoder.stem} stem"
+    if reason or isinstance(config, AutCtcConfig):
         raise ConfigError(
             "The published and hf layouts hold Qwen3-ASR models only",
-            found or "",
+            reason or "",
             "write the native layout",
         )
     return config

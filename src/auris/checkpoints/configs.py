@@ -43,8 +43,8 @@ FORMAT = "auris"
 FORMAT_VERSION = 1
 
 IMPLIED = {"stem": AutConfig.stem, "batch_norm": AutConfig.batch_norm}
-"""Keys of the native encoder that are younger than the format, with what their absence says. They
-are written only where they say otherwise, so that other files stay the same in every version."""
+"""Keys of the native encoder that are younger than the format, with what their absence means. They
+are written only if they have another value, so that other files stay the same in every version."""
 
 LARGEST_REAL = 1e30
 ROPE_THETA = ("rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta")
@@ -54,7 +54,7 @@ ENCODER_NORM_EPS = 1e-5
 CLASSES = ("classify_num", "num_labels", "text_config.classify_num")
 SEGMENT_MS = "timestamp_segment_time"
 HF_SEGMENT_MS = 80.0
-"""What the hf layout means where its processor does not say it."""
+"""The time step of the hf layout if its processor does not name one."""
 
 _MISSING = object()
 
@@ -148,11 +148,11 @@ class _Keys:
             self._refuse(name, _JSON_NAMES[kind], value)
         return value
 
-    def expect(self, name: str, wanted: Any) -> None:
-        """Refuse any value but `wanted`; a missing key is fine."""
+    def expect(self, name: str, expected: Any) -> None:
+        """Refuse any value but `expected`; a missing key is fine."""
         value = self.find(name)
-        if value is not _MISSING and value != wanted:
-            self._refuse(name, repr(wanted), value)
+        if value is not _MISSING and value != expected:
+            self._refuse(name, repr(expected), value)
 
     def agree(self, *names: str) -> None:
         """Refuse spellings of one value that contradict each other."""
@@ -171,9 +171,9 @@ class _Keys:
             )
         return value
 
-    def _refuse(self, name: str, wanted: str, value: Any) -> None:
+    def _refuse(self, name: str, expected: str, value: Any) -> None:
         raise ConfigError(
-            f"{name} in {self.where} of config.json has to be {wanted}",
+            f"{name} in {self.where} of config.json has to be {expected}",
             f"it is {value!r}",
             "use the config.json that belongs to the weights",
         )
@@ -254,27 +254,27 @@ def _foreign(thinker: _Keys, outer: _Keys) -> QwenAsrConfig | AlignerConfig:
 
 
 def _times(thinker: _Keys, outer: _Keys) -> dict[str, Any]:
-    """What an aligner's config says about its head, in the first place that says it."""
+    """The fields of an aligner's head, from the first object that has them."""
 
-    def place(*names: str) -> _Keys:
+    def holder(*names: str) -> _Keys:
         return thinker if thinker.find(*names) is not _MISSING else outer
 
     named = outer.find("id2label")
     counted = any(keys.find(*CLASSES) is not _MISSING for keys in (thinker, outer))
     listed = isinstance(named, Mapping) and not counted
     unsaid = thinker is outer and outer.find(SEGMENT_MS) is _MISSING
-    step = HF_SEGMENT_MS if unsaid else place(SEGMENT_MS).real(SEGMENT_MS)
+    step = HF_SEGMENT_MS if unsaid else holder(SEGMENT_MS).real(SEGMENT_MS)
     return {
-        "classes": len(named) if listed else place(*CLASSES).number(*CLASSES),
-        "timestamp_token_id": place("timestamp_token_id").number("timestamp_token_id"),
+        "classes": len(named) if listed else holder(*CLASSES).number(*CLASSES),
+        "timestamp_token_id": holder("timestamp_token_id").number("timestamp_token_id"),
         "segment_ms": step,
         "head_bias": outer.find("token_classification_bias") is True,
     }
 
 
-def _first_truth(name: str, places: tuple[_Keys, ...]) -> bool:
+def _first_truth(name: str, objects: tuple[_Keys, ...]) -> bool:
     """A yes or no from the first of several objects that has it."""
-    for keys in places:
+    for keys in objects:
         value = keys.find(name)
         if isinstance(value, bool):
             return value

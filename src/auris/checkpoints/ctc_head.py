@@ -1,9 +1,8 @@
-"""The CTC head of a Qwen3-ASR model, in a file of its own beside the weights.
+"""The CTC head of a Qwen3-ASR model, in a file of its own next to the weights.
 
 The head scores the audio embeddings, the projector's output: a class for every row of the decoder's
-vocabulary and one more, the last, for the blank. The official layouts have no place for it, so
-their own files stay exactly what they are without it, and programs that do not know it load the
-model all the same.
+vocabulary and one more, the last, for the blank. The official layouts cannot hold it, so
+their own files stay exactly what they are without it, and other programs load the model as before.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def _shapes(config: ModelConfig) -> dict[str, list[int]]:
     """
     if not isinstance(config, QwenAsrConfig):
         raise ConfigError(
-            f"{CTC_HEAD} belongs beside a Qwen3-ASR model",
+            f"{CTC_HEAD} belongs to a Qwen3-ASR model",
             "this is an AuT encoder, whose CTC head is among its weights",
             "leave the file out",
         )
@@ -44,7 +43,7 @@ def _shapes(config: ModelConfig) -> dict[str, list[int]]:
 def save_ctc_head(
     head: nn.Linear, config: ModelConfig, dtype: torch.dtype, directory: Path
 ) -> Path:
-    """Write a head beside its model's weights.
+    """Write a head next to its model's weights.
 
     Args:
         head: from audio embeddings to vocab + 1 classes, with a bias.
@@ -59,16 +58,16 @@ def save_ctc_head(
         ConfigError: the model is of a kind that has no such head.
         TensorError: the head does not fit the config, or a value is too large for the dtype.
     """
-    wanted = _shapes(config)
+    expected = _shapes(config)
     state = head.state_dict()
-    found = {name: list(tensor.shape) for name, tensor in state.items()}
-    if found != wanted:
+    actual = {name: list(tensor.shape) for name, tensor in state.items()}
+    if actual != expected:
         raise TensorError(
-            f"The CTC head of this model has to hold {wanted}",
-            f"it holds {found}",
+            f"The CTC head of this model has to hold {expected}",
+            f"it holds {actual}",
             "make it with a bias, a class for every row of the vocabulary and one for the blank",
         )
-    written = {name: converted(f"ctc_head.{name}", state[name], dtype) for name in wanted}
+    written = {name: converted(f"ctc_head.{name}", state[name], dtype) for name in expected}
     path = directory / CTC_HEAD
     save_file(written, str(path), metadata={"format": "pt"})
     return path
@@ -80,7 +79,7 @@ def load_ctc_head(
     device: torch.device,
     dtype: torch.dtype | None = None,
 ) -> nn.Linear | None:
-    """The CTC head that lies beside a model's weights.
+    """Read the CTC head of a model directory.
 
     Args:
         directory: of the model.
@@ -97,12 +96,12 @@ def load_ctc_head(
     path = directory / CTC_HEAD
     if not path.exists():
         return None
-    wanted = _shapes(config)
-    classes, width = wanted["weight"]
+    expected = _shapes(config)
+    classes, width = expected["weight"]
     head = hollow(lambda: nn.Linear(width, classes))
     with ExitStack() as stack:
         files = Files(stack, [path])
-        check_tensors(files, wanted, CTC_HEAD)
-        state = {name: files.tensor(name).to(device=device, dtype=dtype) for name in wanted}
+        check_tensors(files, expected, CTC_HEAD)
+        state = {name: files.tensor(name).to(device=device, dtype=dtype) for name in expected}
     head.load_state_dict(state, assign=True)
     return head.requires_grad_(False).eval()

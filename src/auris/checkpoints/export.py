@@ -1,7 +1,8 @@
-"""Whole model directories: weights, configs, tokenizer and template, in any layout."""
+"""Model directories: weights, configs, tokenizer and template, in any layout."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from auris.checkpoints.inference_defaults import (
     save_inference_defaults,
 )
 from auris.checkpoints.layouts import LayoutName
-from auris.checkpoints.load import load_weights, open_checkpoint
+from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.checkpoints.validation import check_vocabulary, stop_ids
 from auris.config import CHUNK_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig, token_budget
@@ -41,22 +42,45 @@ from auris.text.prompt import (
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE
 
-__all__ = ["Parts", "config_json", "convert", "export", "write_besides"]
+__all__ = ["Parts", "config_json", "convert", "export", "read_parts", "write_parts"]
 
 REFERENCE_CLIP_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a directory is written from, besides its weights; `dtype` is theirs."""
+    """A model directory without its weights, whose type is `dtype`."""
 
     config: ModelConfig
     tokenizer: Tokenizer
     dtype: torch.dtype
-    generation: Mapping[str, Any]
+    generation: Mapping[str, Any] | None
     ctc_head: nn.Linear | None
     calibration: Calibration | None
-    traits: InferenceDefaults
+    defaults: InferenceDefaults
+
+
+def read_parts(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
+    """Read a model directory without its weights.
+
+    Raises:
+        CheckpointError, TokenizerError: a file is damaged or belongs to another model.
+    """
+    config, directory = checkpoint.config, checkpoint.directory
+    tokenizer = Tokenizer.from_directory(directory)
+    check_vocabulary(config, tokenizer)
+    generation = read_generation(directory)
+    if isinstance(config, QwenAsrConfig):
+        stop_ids(config, generation)
+    return Parts(
+        config,
+        tokenizer,
+        dtype,
+        generation,
+        load_ctc_head(directory, config, torch.device("cpu")),
+        load_calibration(directory),
+        load_inference_defaults(directory),
+    )
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -71,7 +95,7 @@ def _generation(tokenizer: Tokenizer) -> dict[str, Any]:
     """Greedy decoding that ends at the tokenizer's stop tokens.
 
     Programs that do not know our token budgets would stop after 20 tokens, so the budget of the
-    longest clip that their processors are made for is written. Our own follows each piece.
+    longest clip that their processors are made for is written. Ours depends on the chunk.
     """
     ids = _ids(tokenizer)
     stops = [ids[token] for token in (END_OF_TEXT, TURN_END) if token in ids]
@@ -214,16 +238,16 @@ def config_json(layout: LayoutName, parts: Parts) -> dict[str, Any]:
     return config
 
 
-def write_besides(out: Path, layout: LayoutName, parts: Parts, config: Mapping[str, Any]) -> None:
-    """Everything of a model directory but its weights."""
+def write_parts(out: Path, layout: LayoutName, parts: Parts, config: Mapping[str, Any]) -> None:
+    """Write everything of a model directory but its weights."""
     _write_json(out / "config.json", config)
     _WRITERS[layout](out, parts)
     if parts.ctc_head is not None:
         save_ctc_head(parts.ctc_head, parts.config, parts.dtype, out)
     if parts.calibration is not None:
         save_calibration(parts.calibration, out)
-    if parts.traits != InferenceDefaults():
-        save_inference_defaults(parts.traits, out)
+    if parts.defaults != InferenceDefaults():
+        save_inference_defaults(parts.defaults, out)
     if parts.generation:
         _write_json(out / "generation_config.json", parts.generation)
     # Weight files come readable by their owner only; the others have what the user's mask allows.
@@ -242,10 +266,10 @@ def export(
     generation: Mapping[str, Any] | None = None,
     ctc_head: nn.Linear | None = None,
     calibration: Calibration | None = None,
-    traits: InferenceDefaults | None = None,
+    defaults: InferenceDefaults | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
-    """Write a whole model directory; it appears under its name only when it is complete.
+    """Write a model directory; it gets its name only when it is complete.
 
     Args:
         model: a module built from `config`.
@@ -257,27 +281,32 @@ def export(
         ctc_head: a head on the audio embeddings of a Qwen3-ASR model; it goes into a file of its
             own and changes no other.
         calibration: what the model's probabilities are worth, for a file of its own.
-        traits: what the model was made for, for a file of its own.
+        defaults: the model's inference defaults, for a file of its own.
         shard_bytes: largest weight file.
 
     Raises:
         UsageError: the directory exists and is not empty, or cannot be written.
-        ConfigError: the layout cannot hold this model, or the model has no place for a CTC head.
+        ConfigError: the layout cannot hold this model, or the model cannot have such a CTC head.
         TensorError: a weight is too large for the dtype, or the CTC head is misshapen.
     """
+    defaults = defaults or InferenceDefaults()
+    parts = Parts(config, tokenizer, dtype, generation, ctc_head, calibration, defaults)
+    return _write(model, parts, out, layout, shard_bytes)
+
+
+def _write(
+    model: nn.Module, parts: Parts, out: str | Path, layout: LayoutName, shard_bytes: int
+) -> Path:
     if layout not in _WRITERS:
         raise UsageError(
-            f"The layout has to be {', '.join(_WRITERS)}", f"{layout!r} was asked", "choose one"
+            f"The layout has to be {', '.join(_WRITERS)}", f"it is {layout!r}", "choose one"
         )
-    if generation is None:
-        generation = _generation(tokenizer) if isinstance(config, QwenAsrConfig) else {}
-    parts = Parts(
-        config, tokenizer, dtype, generation, ctc_head, calibration, traits or InferenceDefaults()
-    )
+    if parts.generation is None and isinstance(parts.config, QwenAsrConfig):
+        parts = dataclasses.replace(parts, generation=_generation(parts.tokenizer))
     content = config_json(layout, parts)
     with new_directory(out) as draft:
-        save_weights(model, config, layout, dtype, draft, shard_bytes)
-        write_besides(draft, layout, parts, content)
+        save_weights(model, parts.config, layout, parts.dtype, draft, shard_bytes)
+        write_parts(draft, layout, parts, content)
     return Path(out)
 
 
@@ -302,24 +331,7 @@ def convert(
         UsageError, ConfigError: see `export`.
     """
     checkpoint = open_checkpoint(source)
-    tokenizer = Tokenizer.from_directory(checkpoint.directory)
-    check_vocabulary(checkpoint.config, tokenizer)
-    generation = read_generation(checkpoint.directory)
-    if isinstance(checkpoint.config, QwenAsrConfig):
-        stop_ids(checkpoint.config, generation)
-    cpu = torch.device("cpu")
-    model = load_weights(checkpoint, cpu, lambda stored: dtype or stored)
-    written = next(model.parameters()).dtype
-    return export(
-        model,
-        checkpoint.config,
-        tokenizer,
-        out,
-        layout=layout,
-        dtype=written,
-        generation=generation,
-        ctc_head=load_ctc_head(checkpoint.directory, checkpoint.config, cpu),
-        calibration=load_calibration(checkpoint.directory),
-        traits=load_inference_defaults(checkpoint.directory),
-        shard_bytes=shard_bytes,
-    )
+    parts = read_parts(checkpoint, torch.float32)
+    model = load_weights(checkpoint, torch.device("cpu"), lambda stored: dtype or stored)
+    parts = dataclasses.replace(parts, dtype=next(model.parameters()).dtype)
+    return _write(model, parts, out, layout, shard_bytes)

@@ -1,4 +1,4 @@
-"""Where a model name leads: a directory, a bundled model, or a hub id in the cache."""
+"""Finding models: directories, bundled models, and hub ids in the cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auris.errors import MissingExtra, ModelNotFound, UnknownModel, UsageError
 __all__ = [
     "DEFAULT_MODEL",
     "FILES",
-    "FoundModel",
+    "ResolvedModel",
     "bundled_models",
     "cached_models",
     "pull",
@@ -34,8 +34,8 @@ OUR_MARKS = (b'"qwen3_asr"', b'"auris"')
 
 
 @dataclass(frozen=True)
-class FoundModel:
-    """A name and the directory that it leads to."""
+class ResolvedModel:
+    """A name and the directory of its model."""
 
     name: str
     directory: Path
@@ -69,13 +69,13 @@ def cached_models() -> dict[str, Path]:
 
 
 def _path(name: str | Path) -> Path:
-    """A name as a path that can be asked about."""
+    """A name as a path that the file system can look up."""
     try:
         path = Path(name).expanduser()
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
-    # A home of nobody, a name that is too long, a folder without permission, a zero byte, no name.
+    # A home of an unknown user, a name that is too long, a folder without permission, a zero byte.
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise UnknownModel(
             "A model name has to be one that the file system can look up",
@@ -87,7 +87,7 @@ def _path(name: str | Path) -> Path:
 
 def resolve(
     name: str | Path, local_files_only: bool = False, revision: str | None = None
-) -> FoundModel:
+) -> ResolvedModel:
     """Find a model.
 
     Args:
@@ -95,7 +95,7 @@ def resolve(
             "Qwen/Qwen3-ASR-0.6B" (fetched when it is not in the cache yet), also with a branch, a
             tag or a commit: "Qwen/Qwen3-ASR-0.6B@main".
         local_files_only: never use the network.
-        revision: the branch, tag or commit, where the name does not say it.
+        revision: the branch, tag or commit, if the name has none.
 
     Raises:
         UnknownModel: it is no directory, bundled model or hub id.
@@ -106,11 +106,11 @@ def resolve(
     path = _path(name)
     if str(name) and path.is_dir():
         _check_no_revision(name, revision, "a directory")
-        return FoundModel(str(name), path, "directory")
+        return ResolvedModel(str(name), path, "directory")
     bundled = bundled_models()
     if str(name) in bundled:
         _check_no_revision(name, revision, "a bundled model")
-        return FoundModel(str(name), bundled[str(name)], "bundled")
+        return ResolvedModel(str(name), bundled[str(name)], "bundled")
     if str(name) and path.exists():
         raise UnknownModel(
             "A model has to be a directory",
@@ -119,7 +119,7 @@ def resolve(
         )
     if isinstance(name, str) and HUB_ID.fullmatch(name) and not name.startswith("."):
         directory = pull(name, revision, local_files_only)
-        return FoundModel(name if revision is None else f"{name}@{revision}", directory, "hub")
+        return ResolvedModel(name if revision is None else f"{name}@{revision}", directory, "hub")
     raise UnknownModel(
         "A model has to be a directory, a bundled model or a hub id (owner/name)",
         f"{str(name)!r} is none of these",
@@ -199,11 +199,11 @@ def pull(
     # the cache, a connection that breaks off) ends the same way for the caller; its kinds of
     # errors have changed with the library that it fetches with.
     except Exception as error:
-        asked = name if revision is None else f"{name}@{revision}"
+        requested = name if revision is None else f"{name}@{revision}"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelNotFound(
             "A hub id has to be in the cache or within reach",
-            f"{asked!r} could not be fetched ({type(error).__name__}: {reason})",
+            f"{requested!r} could not be fetched ({type(error).__name__}: {reason})",
             "check the name and the network, or download the files and name their directory",
         ) from None
     return Path(directory)

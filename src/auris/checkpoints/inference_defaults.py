@@ -1,12 +1,12 @@
-"""traits.json beside a model's weights: what the model was made for.
+"""traits.json next to a model's weights: its inference defaults.
 
-The file is ours alone and optional; other programs load the model all the same. It says in which
-pieces the model hears best, which languages it knows and whether it was trained with contexts:
+The file is optional, and only Auris reads it. It says in which chunks the model recognizes best,
+which languages it knows and whether it was trained with contexts:
 
     {"chunk_seconds": 5, "vad": true, "languages": ["English"], "contexts": false}
 
-A call that says nothing else follows it, and a language that it does not name is refused. A context
-for a model that was trained without any is left out, with a warning.
+Options of a call come before it. A language that it does not name is refused. A context for a model
+that was trained without contexts is left out, with a warning.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ from typing import Any
 from auris.checkpoints.configs import read_json
 from auris.errors import CheckpointError, LanguageError
 
-__all__ = ["TRAITS", "InferenceDefaults", "load_inference_defaults", "save_inference_defaults"]
+__all__ = [
+    "DEFAULTS_FILE",
+    "InferenceDefaults",
+    "load_inference_defaults",
+    "save_inference_defaults",
+]
 
-TRAITS = "traits.json"
+DEFAULTS_FILE = "traits.json"
 
 SHORTEST, LONGEST = 1.0, 1200.0
-"""Of pieces, as `auris.audio.segmentation` cuts them."""
+"""Seconds of the shortest and the longest chunk that `auris.audio.segmentation` cuts."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,11 @@ class InferenceDefaults:
     """What a model was made for.
 
     Attributes:
-        chunk_seconds: target length of the pieces that it hears best; None for the general one.
-        vad: whether it should hear pieces that are cut where nobody speaks, without long silence.
-        languages: English names of those that it knows; None where nobody said.
-        contexts: whether it was trained with contexts (names and words to expect); None where
-            nobody said, and then it is given them.
+        chunk_seconds: target length of the chunks that it recognizes best; None for the usual one.
+        vad: whether recordings should be cut where nobody speaks, and long silence be left out.
+        languages: English names of those that it knows; None if unknown.
+        contexts: whether it was trained with contexts (names and words to expect); None if unknown,
+            and then it is given them.
     """
 
     chunk_seconds: float | None = None
@@ -49,7 +54,7 @@ class InferenceDefaults:
         """Whether the model is given contexts: unless it was trained without any."""
         return self.contexts is not False
 
-    def check_language(self, *asked: str | None) -> None:
+    def check_language(self, *languages: str | None) -> None:
         """Refuse languages that the model does not know; None is the model's own choice.
 
         Raises:
@@ -58,36 +63,36 @@ class InferenceDefaults:
         known = self.languages
         if known is None:
             return
-        unknown = [name for name in asked if name is not None and name not in known]
+        unknown = [name for name in languages if name is not None and name not in known]
         if unknown:
             raise LanguageError(
                 f"This model knows {', '.join(known)}",
-                f"{', '.join(unknown)} was asked",
+                f"the language is {', '.join(unknown)}",
                 "leave the language out, or choose another model",
             )
 
 
-def save_inference_defaults(traits: InferenceDefaults, directory: Path) -> Path:
-    """Write traits beside a model's weights; returns the file."""
-    content: dict[str, Any] = {"vad": traits.vad}
-    if traits.chunk_seconds is not None:
-        content["chunk_seconds"] = traits.chunk_seconds
-    if traits.languages is not None:
-        content["languages"] = list(traits.languages)
-    if traits.contexts is not None:
-        content["contexts"] = traits.contexts
-    path = directory / TRAITS
+def save_inference_defaults(defaults: InferenceDefaults, directory: Path) -> Path:
+    """Write the defaults next to a model's weights; returns the file."""
+    content: dict[str, Any] = {"vad": defaults.vad}
+    if defaults.chunk_seconds is not None:
+        content["chunk_seconds"] = defaults.chunk_seconds
+    if defaults.languages is not None:
+        content["languages"] = list(defaults.languages)
+    if defaults.contexts is not None:
+        content["contexts"] = defaults.contexts
+    path = directory / DEFAULTS_FILE
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
 
 
 def load_inference_defaults(directory: Path) -> InferenceDefaults:
-    """The traits that lie beside a model's weights; general ones where the directory has none.
+    """Read the defaults of a model directory; general ones if it has none.
 
     Raises:
         CheckpointError: the file is damaged, or holds something else.
     """
-    path = directory / TRAITS
+    path = directory / DEFAULTS_FILE
     if not path.exists():
         return InferenceDefaults()
     content = read_json(path)
@@ -127,7 +132,7 @@ def _languages(path: Path, value: Any) -> tuple[str, ...] | None:
 
 def _damaged(path: Path, found: str) -> CheckpointError:
     return CheckpointError(
-        f"{TRAITS} may hold chunk_seconds, vad, languages and contexts",
+        f"{DEFAULTS_FILE} may hold chunk_seconds, vad, languages and contexts",
         f"in {str(path)!r} {found}",
         "correct it, or remove it",
     )

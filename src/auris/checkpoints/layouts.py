@@ -1,4 +1,4 @@
-"""Tables of foreign weight names: the only place that knows them.
+"""Tables of foreign weight names, which no other module has.
 
 A rule says which modules of ours come from which modules of a layout. Several foreign modules
 are concatenated along their output rows (queries, keys and values; gate and up). The same table
@@ -131,7 +131,7 @@ def sources(config: ModelConfig, layout: LayoutName, ours: str) -> Source:
     """Where the tensor that we call `ours` lies in a layout.
 
     Raises:
-        KeyError: the layout has no place for it.
+        KeyError: the layout has no such tensor.
     """
     table = LAYOUTS[layout]
     if table is None:

@@ -35,13 +35,13 @@ __all__ = [
     "Model",
     "assemble",
     "build",
-    "check_plan",
     "check_tensors",
     "hollow",
     "load_weights",
     "open_checkpoint",
     "stored_dtype",
     "weight_files",
+    "weight_sources",
 ]
 
 INDEX = "model.safetensors.index.json"
@@ -87,7 +87,7 @@ def weight_files(directory: Path) -> list[Path]:
                 f"the one in {str(directory)!r} does not",
                 "fetch the checkpoint anew",
             )
-        # Shards lie beside their index; a name that leads elsewhere is not followed.
+        # Shards are in the directory of their index; a name that leads elsewhere is not followed.
         files = [directory / Path(name).name for name in sorted(set(shards.values()))]
     else:
         files = [directory / SINGLE]
@@ -155,7 +155,7 @@ class Files:
                 handle = stack.enter_context(safe_open(str(file), framework="pt"))
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(
-                    "A weight file has to be whole safetensors",
+                    "A weight file has to be complete safetensors",
                     f"{str(file)!r} is not ({error})",
                     "fetch the file anew",
                 ) from None
@@ -193,49 +193,50 @@ def _expected_shapes(shape: torch.Size, source: Source) -> Iterator[tuple[str, l
         yield name, [source.rows[index] if source.rows else shape[0], *rest]
 
 
-def check_plan(
-    checkpoint: Checkpoint, files: Files, plan: dict[str, Source], model: nn.Module
-) -> None:
-    """Compare names, shapes and dtypes of the files with the model.
+def weight_sources(checkpoint: Checkpoint, files: Files, model: nn.Module) -> dict[str, Source]:
+    """Where each parameter of a model lies, after comparing names, shapes and dtypes.
 
     Raises:
-        TensorError: they do not match.
+        TensorError: the files do not match the model.
     """
-    wanted: dict[str, list[int]] = {}
+    plan: dict[str, Source] = {}
+    expected: dict[str, list[int]] = {}
     for ours, parameter in model.named_parameters():
-        wanted.update(_expected_shapes(parameter.shape, plan[ours]))
+        plan[ours] = sources(checkpoint.config, checkpoint.layout, ours)
+        expected.update(_expected_shapes(parameter.shape, plan[ours]))
     layout, config = LAYOUTS[checkpoint.layout], checkpoint.config
     tied = isinstance(config, QwenAsrConfig) and config.decoder.tied
     repeated = layout.tied_head if layout and tied and layout.tied_head in files.where else None
     holder = f"A checkpoint in the {checkpoint.layout} layout"
-    check_tensors(files, wanted, holder, spared=repeated)
+    check_tensors(files, expected, holder, spared=repeated)
     if repeated is not None:
         (embedding,) = plan[EMBEDDING].names
         _check_tied(files, repeated, embedding)
+    return plan
 
 
 def check_tensors(
     files: Files,
-    wanted: Mapping[str, list[int]],
+    expected: Mapping[str, list[int]],
     holder: str,
     spared: str | None = None,
     types: Mapping[str, str] | None = None,
 ) -> None:
-    """Compare names, shapes and dtypes with those wanted; report all of a kind.
+    """Compare names, shapes and dtypes with the expected ones; report all of a kind.
 
     Args:
-        files: what is there.
-        wanted: shapes by name.
+        files: the tensors.
+        expected: shapes by name.
         holder: what holds the tensors, for the message.
-        spared: a tensor that may be there besides.
+        spared: a further tensor that is allowed.
         types: of those that have to be of one type, in safetensors' words; the others are
             floating-point.
 
     Raises:
         TensorError: a tensor is missing, unknown, misshapen or wrongly typed.
     """
-    spare = sorted(set(files.where) - set(wanted) - {spared})
-    missing = sorted(set(wanted) - set(files.where))
+    spare = sorted(set(files.where) - set(expected) - {spared})
+    missing = sorted(set(expected) - set(files.where))
     remedy = "use the weights and the config.json of one and the same checkpoint"
     if missing or spare:
         parts = [
@@ -244,20 +245,22 @@ def check_tensors(
             if names
         ]
         raise TensorError(
-            f"{holder} has to hold exactly the tensors that its config asks for",
+            f"{holder} has to hold exactly the tensors that its config demands",
             "there are " + " and ".join(parts),
             remedy,
         )
-    misshapen = [n for n, shape in wanted.items() if files.shape(n) != shape]
+    misshapen = [n for n, shape in expected.items() if files.shape(n) != shape]
     if misshapen:
         name = misshapen[0]
         raise TensorError(
-            f"Tensor {name} has to have the shape {wanted[name]}",
+            f"Tensor {name} has to have the shape {expected[name]}",
             f"it has {files.shape(name)} in {files.file(name)}" + _more(misshapen),
             remedy,
         )
-    allowed = {name: [(types or {})[name]] if name in (types or {}) else _FLOATS for name in wanted}
-    mistyped = [n for n in wanted if files.dtype(n) not in allowed[n]]
+    allowed = {
+        name: [(types or {})[name]] if name in (types or {}) else _FLOATS for name in expected
+    }
+    mistyped = [n for n in expected if files.dtype(n) not in allowed[n]]
     if mistyped:
         name = mistyped[0]
         raise TensorError(
@@ -268,7 +271,7 @@ def check_tensors(
 
 
 def _check_tied(files: Files, head: str, embedding: str) -> None:
-    """Refuse a head of its own in a checkpoint that says it is tied; some rows of it are read."""
+    """Refuse another head in a checkpoint with tied embeddings; some rows are compared."""
     same = files.shape(head) == files.shape(embedding) and files.dtype(head) == files.dtype(
         embedding
     )
@@ -309,8 +312,8 @@ def assemble(
         return moved
     parts = [files.tensor(name) for name in source.names]
     fused = torch.empty(sum(source.rows), *parts[0].shape[1:], dtype=dtype, device=device)
-    for place, part in zip(fused.split(list(source.rows)), parts, strict=True):
-        place.copy_(part)
+    for target, part in zip(fused.split(list(source.rows)), parts, strict=True):
+        target.copy_(part)
         release_pages(part)
     return fused
 
@@ -368,13 +371,9 @@ def load_weights(
             "name the checkpoint that they were made from",
         )
     model = hollow(lambda: build(checkpoint.config))
-    plan = {
-        ours: sources(checkpoint.config, checkpoint.layout, ours)
-        for ours, _ in model.named_parameters()
-    }
     with ExitStack() as stack:
         files = Files(stack, weight_files(checkpoint.directory))
-        check_plan(checkpoint, files, plan, model)
+        plan = weight_sources(checkpoint, files, model)
         dtype = pick_dtype(stored_dtype(files))
         state = {
             ours: assemble(files, source, dtype, device, copy) for ours, source in plan.items()

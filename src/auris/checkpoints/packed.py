@@ -1,6 +1,6 @@
 """Checkpoints in 8 or 4 bits: what is packed how, as it is loaded and as it lies in a directory.
 
-A quantized directory is one in the native layout whose config.json says `quantization`. Its
+A quantized directory is one in the native layout whose config.json has the key `quantization`. Its
 tensors lie in one safetensors file at multiples of 64 bytes where their sizes allow it, and are
 used where they lie. A checkpoint in floating point is packed tensor by tensor while it is loaded.
 """
@@ -10,24 +10,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from auris.checkpoints.layouts import Source, sources
+from auris.checkpoints.layouts import Source
 from auris.checkpoints.load import (
     Checkpoint,
     Files,
     Model,
     assemble,
     build,
-    check_plan,
     check_tensors,
     hollow,
     stored_dtype,
     weight_files,
+    weight_sources,
 )
 from auris.checkpoints.packing import Packing, as_matrix, pack, packed_shapes
 from auris.checkpoints.quantization import Quantization
@@ -52,16 +53,11 @@ ALIGNMENT = 64
 ROWS_TESTED = 4096
 """Rows of a matrix that are tested for infinite values at once."""
 
-KEPT = (".scale", ".lower_norm")
-"""Tensors of packed matrices that stay in float32."""
-
+ALWAYS_FLOAT32 = (".scale", ".lower_norm")
+"""Tensors of packed matrices that are in float32 whatever the dtype of the model."""
 
 Swap = Callable[[Model, Callable[[str], Packing | None]], None]
 """Puts modules of packed weights into a model, given the packing of every module by name."""
-
-
-def _packings(config: ModelConfig, quantization: Quantization) -> Callable[[str], Packing | None]:
-    return lambda module: quantization.packing(module, config)
 
 
 def _tensors(
@@ -97,7 +93,7 @@ def _packed(
             raise CheckpointError(
                 "Weights to be quantized have to be finite numbers",
                 f"{ours} holds others",
-                "use a checkpoint that is whole",
+                "use an undamaged checkpoint",
             )
         for part, values in pack(as_matrix(tensor), packed).items():
             yield f"{module}.{part}", values
@@ -110,7 +106,7 @@ def _finite(weight: Tensor) -> bool:
 
 def _computed(name: str, tensor: Tensor, dtype: torch.dtype, config: ModelConfig) -> Tensor:
     """A tensor in the type it is computed in: float32 in the decoder, `dtype` elsewhere."""
-    if not tensor.is_floating_point() or name.endswith(KEPT):
+    if not tensor.is_floating_point() or name.endswith(ALWAYS_FLOAT32):
         return tensor
     within = isinstance(config, PromptedConfig) and name.startswith(("decoder.", "head."))
     return tensor.to(torch.float32 if within else dtype)
@@ -139,42 +135,32 @@ def load_packed(
     """
     config = checkpoint.config
     model = hollow(lambda: build(config))
-    packing = _packings(config, quantization)
+    packing = partial(quantization.packing, config=config)
     with ExitStack() as stack:
         files = Files(stack, weight_files(checkpoint.directory))
         if checkpoint.quantization is None:
             dtype = pick_dtype(stored_dtype(files))
-            tensors = _packed(files, _plan(checkpoint, files, model), packing)
+            tensors = _packed(files, weight_sources(checkpoint, files, model), packing)
         else:
-            wanted = _tensors(model, packing, torch.float32)
-            _check_packed(files, wanted)
-            floats = [name for name in wanted if wanted[name][0].is_floating_point]
-            dtype = pick_dtype(
-                stored_dtype(files, [name for name in floats if not name.endswith(KEPT)])
-            )
-            held = ((name, files.tensor(name)) for name in wanted)
-            tensors = ((name, t.clone() if copy else t) for name, t in held)
+            expected = _tensors(model, packing, torch.float32)
+            _check_packed(files, expected)
+            floats = [name for name in expected if expected[name][0].is_floating_point]
+            floats = [name for name in floats if not name.endswith(ALWAYS_FLOAT32)]
+            dtype = pick_dtype(stored_dtype(files, floats))
+            stored = ((name, files.tensor(name)) for name in expected)
+            tensors = ((name, t.clone() if copy else t) for name, t in stored)
         state = {name: _computed(name, tensor, dtype, config) for name, tensor in tensors}
     swap(model, packing)
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()
 
 
-def _plan(checkpoint: Checkpoint, files: Files, model: Model) -> dict[str, Source]:
-    plan = {
-        ours: sources(checkpoint.config, checkpoint.layout, ours)
-        for ours, _ in model.named_parameters()
-    }
-    check_plan(checkpoint, files, plan, model)
-    return plan
-
-
-def _check_packed(files: Files, wanted: Mapping[str, tuple[torch.dtype, list[int]]]) -> None:
-    shapes = {name: shape for name, (_, shape) in wanted.items()}
+def _check_packed(files: Files, expected: Mapping[str, tuple[torch.dtype, list[int]]]) -> None:
+    shapes = {name: shape for name, (_, shape) in expected.items()}
     types = {
         name: ST_TYPES[dtype]
-        for name, (dtype, _) in wanted.items()
-        if not dtype.is_floating_point or name.endswith(KEPT)
+        for name, (dtype, _) in expected.items()
+        if not dtype.is_floating_point or name.endswith(ALWAYS_FLOAT32)
     }
     check_tensors(files, shapes, "A quantized checkpoint", types=types)
 
@@ -195,10 +181,10 @@ def save_packed(checkpoint: Checkpoint, quantization: Quantization, path: Path) 
     """
     config = checkpoint.config
     model = hollow(lambda: build(config))
-    packing = _packings(config, quantization)
+    packing = partial(quantization.packing, config=config)
     with ExitStack() as stack:
         files = Files(stack, weight_files(checkpoint.directory))
-        plan = _plan(checkpoint, files, model)
+        plan = weight_sources(checkpoint, files, model)
         stored = stored_dtype(files)
         tensors = _tensors(model, packing, stored)
         offsets = _write_header(path, tensors)
@@ -228,8 +214,8 @@ def _write_header(
     # Nothing may lie between tensors, so the odd sizes come last.
     for name in sorted(tensors, key=lambda name: size(name) % ALIGNMENT != 0):
         dtype, shape = tensors[name]
-        places = [end, end := end + size(name)]
-        header[name] = {"dtype": ST_TYPES[dtype], "shape": shape, "data_offsets": places}
+        offsets = [end, end := end + size(name)]
+        header[name] = {"dtype": ST_TYPES[dtype], "shape": shape, "data_offsets": offsets}
     text = json.dumps(header).encode()
     text += b" " * (-(len(text) + 8) % ALIGNMENT)
     with path.open("wb") as out:

@@ -12,7 +12,7 @@ Columns are padded with zeros to whole blocks, 64 of them in int8 and 128 in int
 
 A vocabulary's int8 integers lie in two halves: `weight` holds the upper four bits of each in 4-bit
 blocks, `lower` the lower four bits (0..15) in the same order, and `lower_norm` the Euclidean norm
-of every row's lower bits less 7.5. Scores of the upper halves then bound the whole ones.
+of every row's lower bits less 7.5. Scores of the upper halves then bound the complete ones.
 """
 
 from __future__ import annotations
@@ -121,9 +121,9 @@ def pack(weight: Tensor, packing: Packing) -> dict[str, Tensor]:
     return packed
 
 
-def _scale(largest: Tensor, reach: int) -> Tensor:
-    """Scales [N] at which `largest` [N, 1] becomes `reach`; a row of zeros has scale 1."""
-    scale: Tensor = torch.where(largest > 0, largest / reach, 1.0)
+def _scale(largest: Tensor, limit: int) -> Tensor:
+    """Scales [N] at which `largest` [N, 1] becomes `limit`; a row of zeros has scale 1."""
+    scale: Tensor = torch.where(largest > 0, largest / limit, 1.0)
     return scale[:, 0]
 
 
@@ -133,8 +133,8 @@ def _int8(weight: Tensor) -> dict[str, Tensor]:
     return {"weight": codes.to(torch.int8), "scale": scale}
 
 
-def _halves(whole: Tensor, width: int) -> dict[str, Tensor]:
-    wide = whole.to(torch.int16)
+def _halves(values: Tensor, width: int) -> dict[str, Tensor]:
+    wide = values.to(torch.int16)
     upper, lower = (wide >> 4) + 8, wide & 15
     norm = (lower[:, :width].float() - 7.5).norm(dim=1)
     return {"weight": _blocks(upper), "lower": _blocks(lower), "lower_norm": norm}
@@ -185,5 +185,5 @@ def integers(weight: Tensor, steps: Tensor | None = None, lower: Tensor | None =
     if steps is None:
         return weight
     codes = (_codes(weight) - 8).unflatten(1, (steps.shape[1], -1))
-    whole: Tensor = (codes * steps[:, :, None].to(torch.int8)).flatten(1)
-    return whole
+    values: Tensor = (codes * steps[:, :, None].to(torch.int8)).flatten(1)
+    return values

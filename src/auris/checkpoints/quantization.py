@@ -1,4 +1,4 @@
-"""Which weights of a model are packed how, and what config.json says of it."""
+"""Which weights of a model are packed how, and the key of config.json for that."""
 
 from __future__ import annotations
 
@@ -57,31 +57,31 @@ class Quantization:
             return None
         if _CONVOLUTION.fullmatch(module) and config.encoder.stem == "conv2d":
             return Packing("int8")
-        found = _MATRIX.fullmatch(module)
-        if found is None:
+        match = _MATRIX.fullmatch(module)
+        if match is None:
             return None
-        if self.dtype == "int4" and found[1] == "decoder" and isinstance(config, PromptedConfig):
-            inner = 0 < int(found[2]) < config.decoder.layers - 1
+        if self.dtype == "int4" and match[1] == "decoder" and isinstance(config, PromptedConfig):
+            inner = 0 < int(match[2]) < config.decoder.layers - 1
             wide = config.decoder.hidden >= LEAST_WIDTH
             return Packing("int4", self.group) if inner and wide else Packing("int8")
         return Packing("int8")
 
 
 def read_quantization(directory: Path) -> Quantization | None:
-    """What config.json says of quantization; None for a checkpoint in floating point.
+    """Read the quantization of a config.json; None for a checkpoint in floating point.
 
     Raises:
-        ConfigError: it says what this version does not know.
+        ConfigError: it has values that this version does not know.
     """
-    said = read_json(directory / "config.json").get(KEY)
-    if said is None:
+    content = read_json(directory / "config.json").get(KEY)
+    if content is None:
         return None
-    known = isinstance(said, Mapping) and set(said) == {"dtype", "group"}
-    if not known or said["dtype"] not in PACKED_DTYPES or said["group"] not in GROUPS:
+    known = isinstance(content, Mapping) and set(content) == {"dtype", "group"}
+    if not known or content["dtype"] not in PACKED_DTYPES or content["group"] not in GROUPS:
         raise ConfigError(
             f"{KEY} in config.json has to name dtype ({' or '.join(PACKED_DTYPES)}) and group "
             f"({', '.join(map(str, GROUPS))})",
-            f"it is {said!r}",
+            f"it is {content!r}",
             "quantize the original checkpoint anew with auris quantize",
         )
-    return Quantization(said["dtype"], said["group"])
+    return Quantization(content["dtype"], content["group"])

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
+
 from auris.checkpoints.atomic import new_directory
-from auris.checkpoints.calibration import load_calibration
-from auris.checkpoints.configs import read_generation
-from auris.checkpoints.ctc_head import load_ctc_head
-from auris.checkpoints.export import Parts, config_json, write_besides
-from auris.checkpoints.inference_defaults import load_inference_defaults
+from auris.checkpoints.export import config_json, read_parts, write_parts
 from auris.checkpoints.load import SINGLE, open_checkpoint
-from auris.checkpoints.packed import CPU, save_packed
+from auris.checkpoints.packed import save_packed
 from auris.checkpoints.packing import GROUPS, PackedDtype
 from auris.checkpoints.quantization import KEY, PACKED_DTYPES, Quantization
-from auris.checkpoints.validation import check_vocabulary
 from auris.errors import CheckpointError, UsageError
-from auris.text.tokenizer import Tokenizer
 
 __all__ = ["quantize"]
 
@@ -40,7 +36,7 @@ def quantize(
     if dtype not in PACKED_DTYPES:
         raise UsageError(
             f"The dtype has to be {' or '.join(PACKED_DTYPES)}",
-            f"{dtype!r} was asked",
+            f"it is {dtype!r}",
             "choose one",
         )
     if group not in GROUPS:
@@ -54,17 +50,10 @@ def quantize(
             f"{str(source)!r} is already in {checkpoint.quantization.dtype}",
             "name the checkpoint that it was made from",
         )
-    config = checkpoint.config
-    tokenizer = Tokenizer.from_directory(checkpoint.directory)
-    check_vocabulary(config, tokenizer)
-    head = load_ctc_head(checkpoint.directory, config, CPU)
-    calibration = load_calibration(checkpoint.directory)
-    traits = load_inference_defaults(checkpoint.directory)
-    generation = read_generation(checkpoint.directory) or {}
+    parts = read_parts(checkpoint, torch.float32)
     quantization = Quantization(dtype, group)
     with new_directory(out) as draft:
-        rest = save_packed(checkpoint, quantization, draft / SINGLE)
-        parts = Parts(config, tokenizer, rest, generation, head, calibration, traits)
-        said = {**config_json("native", parts), KEY: dataclasses.asdict(quantization)}
-        write_besides(draft, "native", parts, said)
+        parts = replace(parts, dtype=save_packed(checkpoint, quantization, draft / SINGLE))
+        content = {**config_json("native", parts), KEY: asdict(quantization)}
+        write_parts(draft, "native", parts, content)
     return Path(out)

@@ -94,8 +94,8 @@ def save_weights(
         written = {key: converted(key, tensor, dtype) for key, tensor in shard.items()}
         save_file(written, str(directory / name), metadata={"format": "pt"})
     if len(shards) > 1:
-        places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+        files = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
         total = sum(tensor.numel() for tensor in named.values()) * dtype.itemsize
-        index = {"metadata": {"total_size": total}, "weight_map": places}
+        index = {"metadata": {"total_size": total}, "weight_map": files}
         (directory / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
     return [directory / name for name in names]

@@ -1,4 +1,4 @@
-"""Whether a model's config, its vocabulary and what is asked of it belong together."""
+"""Checks that a config, a vocabulary and the options of a call fit each other."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_language(config: AutCtcConfig, language: str | None) -> None:
     if language not in (None, config.language):
         raise UnsupportedOption(
             f"This model writes {config.language} only",
-            f"{language} was asked",
+            f"the language is {language}",
             "leave --language out, or choose a model that knows the language",
         )
 

@@ -73,10 +73,10 @@ class Windows:
                 # Side by side, as those of one clip are: nothing has to be gathered.
                 groups.append((size, slice(firsts[0], end)))
                 continue
-            places = torch.tensor(firsts, device=device)[:, None] + torch.arange(
+            positions = torch.tensor(firsts, device=device)[:, None] + torch.arange(
                 size, device=device
             )
-            groups.append((size, places.flatten()))
+            groups.append((size, positions.flatten()))
         return cls(tuple(groups))
 
 
@@ -110,10 +110,10 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, windows: Windows) -> Ten
         q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
         return _dense(q, k, v)[0].transpose(0, 1)
     result = torch.empty_like(q)
-    for size, places in windows.groups:
-        q_w, k_w, v_w = (t[places].unflatten(0, (-1, size)).transpose(1, 2) for t in (q, k, v))
+    for size, positions in windows.groups:
+        q_w, k_w, v_w = (t[positions].unflatten(0, (-1, size)).transpose(1, 2) for t in (q, k, v))
         attended = _dense(q_w, k_w, v_w).to(q.dtype)
-        result[places] = attended.transpose(1, 2).flatten(0, 1)
+        result[positions] = attended.transpose(1, 2).flatten(0, 1)
     return result
 
 

@@ -111,16 +111,16 @@ class AudioEncoder(nn.Module):
 
         Args:
             mels: [bins, T_i] each.
-            stem: what runs in the place of the own one, if anything.
+            stem: replaces the own one, if given.
         """
         chunks, counts = pack_chunks(mels)
         chunks = chunks.to(self.stem.conv1.weight.dtype)
         flat = [count for clip in counts for count in clip]
         runs = [(count, len(list(run))) for count, run in groupby(flat)]
-        x = torch.cat(list(self._heard(chunks, runs, stem or self.stem)))
+        x = torch.cat(list(self._stem_tokens(chunks, runs, stem or self.stem)))
         return x, [sum(clip) for clip in counts]
 
-    def _heard(
+    def _stem_tokens(
         self,
         chunks: Tensor,
         runs: Sequence[tuple[int, int]],
@@ -143,8 +143,8 @@ class AudioEncoder(nn.Module):
         if chunks.device.type == "cpu":
             most = STEM_CHUNKS_CPU if stem is self.stem else STEM_CHUNKS_OTHER
         for (count, _), run in zip(runs, chunks.split(sizes), strict=True):
-            # What no token of a run hears is not convolved.
-            for block in run[..., : self.stem.reach(count)].split(most):
+            # Frames on which no token of a run depends are not convolved.
+            for block in run[..., : self.stem.input_frames(count)].split(most):
                 yield stem(block)[:, :count].flatten(0, 1)
 
     def forward(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
@@ -174,12 +174,12 @@ class AudioEncoder(nn.Module):
     def _layered(self, x: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> list[Tensor]:
         x = F.dropout(x, self.config.dropout, self.training)
         windows = Windows.of(lengths, self.config.window_tokens, x.device)
-        found = []
+        states = []
         for depth, layer in enumerate(self.layers, 1):
             x = layer(x, windows)
             if depth in depths:
-                found.append(self.norm(x))
-        return found
+                states.append(self.norm(x))
+        return states
 
 
 class Projector(nn.Module):

@@ -21,7 +21,7 @@ __all__ = ["CacheRows", "KVCache", "Rows", "WholeRows"]
 
 
 class Rows(Protocol):
-    """What a decoder asks of the rows that it extends; see `CacheRows`."""
+    """What a decoder needs of the rows that it extends."""
 
     @property
     def positions(self) -> Tensor:
@@ -103,7 +103,7 @@ class KVCache:
             ValueError: there is no room.
         """
         if count > self.room:
-            raise ValueError(f"the cache has room for {self.room} more rows, {count} were asked")
+            raise ValueError(f"there is no room for {count} rows, but for {self.room}")
         first = len(self.lengths)
         if first + count > self.keys.shape[1]:
             self._move(min(self._most, max(first + count, 2 * self.keys.shape[1])), self.capacity)
@@ -209,9 +209,9 @@ class CacheRows:
             values[index, :, self.positions[:, 0]] = v[:, :, 0].to(values.dtype)
         else:
             for i, (row, count) in enumerate(zip(self.rows, self.counts, strict=True)):
-                place = slice(lengths[row], lengths[row] + count)
-                keys[row, :, place] = k[i, :, :count]
-                values[row, :, place] = v[i, :, :count]
+                target = slice(lengths[row], lengths[row] + count)
+                keys[row, :, target] = k[i, :, :count]
+                values[row, :, target] = v[i, :, :count]
         first, rows = self.rows[0], list(self.rows)
         if rows == list(range(first, first + len(rows))):
             together = slice(first, first + len(rows))
@@ -225,7 +225,7 @@ class CacheRows:
 
 @dataclass(frozen=True)
 class WholeRows:
-    """A pass over whole sequences that keeps nothing, as in training.
+    """A pass over complete sequences that stores nothing, as in training.
 
     Attributes: as of `CacheRows`.
     """
@@ -248,10 +248,10 @@ class WholeRows:
         if side == "right":
             return cls(counts, steps.expand(len(counts), -1), None, causal=True)
         pads = width - torch.tensor(counts, device=device)[:, None]
-        heard = (steps >= pads)[:, None, None]  # Keys that are no padding.
+        visible = (steps >= pads)[:, None, None]  # Keys that are no padding.
         # A padded query looks at itself, since a softmax over nothing is NaN.
         itself = torch.eye(width, dtype=torch.bool, device=device)
-        mask = heard & (steps <= steps[:, None]) | itself
+        mask = visible & (steps <= steps[:, None]) | itself
         return cls(counts, (steps - pads).clamp(min=0), mask, causal=False)
 
     def to(self, device: torch.device) -> WholeRows:
@@ -264,4 +264,4 @@ class WholeRows:
         return k, v
 
     def commit(self) -> None:
-        """Nothing is kept."""
+        """Nothing is stored."""

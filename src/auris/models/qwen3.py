@@ -95,6 +95,6 @@ class Decoder(nn.Module):
         states = self.states(x, rows)
         if tail is not None:
             ends = torch.tensor(rows.counts, device=x.device)[:, None]
-            places = (ends - tail + torch.arange(tail, device=x.device)).clamp(min=0)
-            states = states[torch.arange(len(ends), device=x.device)[:, None], places]
+            positions = (ends - tail + torch.arange(tail, device=x.device)).clamp(min=0)
+            states = states[torch.arange(len(ends), device=x.device)[:, None], positions]
         return self.logits(states)

@@ -15,7 +15,7 @@ __all__ = ["Prompted", "QwenAsr"]
 
 
 class Prompted(nn.Module):
-    """What hears a recording inside a prompt; how its parts are run is for others to say."""
+    """Encoder, projector and decoder of a prompt that contains audio; a backend runs them."""
 
     def __init__(self, config: PromptedConfig) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Prompted(nn.Module):
 
 
 class QwenAsr(Prompted):
-    """The parts of a Qwen3-ASR model; how they are run is a backend's matter."""
+    """The parts of a Qwen3-ASR model."""
 
     def __init__(self, config: QwenAsrConfig) -> None:
         super().__init__(config)

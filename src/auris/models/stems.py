@@ -52,8 +52,8 @@ class Stem(nn.Module):
             x = F.gelu(norm(conv(x)))
         return x
 
-    def reach(self, tokens: int) -> int:
-        """Frames of a chunk that its first `tokens` tokens hear; the rest changes none of them."""
+    def input_frames(self, tokens: int) -> int:
+        """Frames of a chunk on which its first `tokens` tokens depend."""
         last = tokens - 1
         for conv in reversed(self._convs()):
             last = 2 * last + int(conv.padding[0])
@@ -61,7 +61,7 @@ class Stem(nn.Module):
 
     def fold(self) -> None:
         """Give the running statistics of the batch norms to the convolutions, in place."""
-        for place, (conv, norm) in enumerate(zip(self._convs(), self.norms, strict=True)):
+        for index, (conv, norm) in enumerate(zip(self._convs(), self.norms, strict=True)):
             if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 mean, variance = norm.running_mean, norm.running_var
                 assert mean is not None  # Batch norms of ours always track them.
@@ -69,7 +69,7 @@ class Stem(nn.Module):
                 conv.weight, conv.bias = fuse_conv_bn_weights(
                     conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
                 )
-                self.norms[place] = nn.Identity()
+                self.norms[index] = nn.Identity()
 
     def _convs(self) -> tuple[nn.Conv1d | nn.Conv2d, ...]:
         return self.conv1, self.conv2, self.conv3
@@ -88,7 +88,7 @@ class Stem2d(Stem):
         self.out = nn.Linear(channels * config.conv_height, config.d_model, bias=False)
 
     def forward(self, chunks: Tensor) -> Tensor:
-        """Convolve whole chunks; which tokens are valid is the caller's knowledge."""
+        """Convolve chunks; the caller knows which tokens are valid."""
         # Channel-major over (channel, frequency), one row per time step. Rows that lie apart in
         # memory make the product many times slower in bfloat16 than the copy.
         rows = self.convolve(chunks).permute(0, 3, 1, 2).flatten(2).contiguous()
@@ -106,7 +106,7 @@ class Stem1d(Stem):
         super().__init__(convs, nn.BatchNorm1d if config.batch_norm else nn.Identity)
 
     def forward(self, chunks: Tensor) -> Tensor:
-        """As of `Stem2d`."""
+        """Convolve chunks."""
         return positioned(self.convolve(chunks.squeeze(1)).transpose(1, 2))
 
 

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from auris import __version__
 from auris.backends.quant import Packed
 from auris.backends.torch import TorchBackend
-from auris.checkpoints.hub import FILES, FoundModel
+from auris.checkpoints.hub import FILES, ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.errors import CheckpointError
 from auris.recognition.options import CallOptions, chunker_for, decode_options
@@ -36,7 +36,7 @@ class LoadedModel(Protocol):
     """The parts of a pipeline that shape its results, see `auris.AsrPipeline`."""
 
     recognizer: Recognizer
-    model: FoundModel
+    model: ResolvedModel
     backend: TorchBackend
     defaults: InferenceDefaults
 

@@ -15,8 +15,12 @@ from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_m
 from auris.checkpoints.calibration import load_calibration
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head
-from auris.checkpoints.hub import DEFAULT_MODEL, FoundModel, resolve
-from auris.checkpoints.inference_defaults import TRAITS, InferenceDefaults, load_inference_defaults
+from auris.checkpoints.hub import DEFAULT_MODEL, ResolvedModel, resolve
+from auris.checkpoints.inference_defaults import (
+    DEFAULTS_FILE,
+    InferenceDefaults,
+    load_inference_defaults,
+)
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
 from auris.checkpoints.packed import load_packed
 from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
@@ -82,7 +86,7 @@ class LoadOptions(OtherLoadOptions, total=False):
 class Loaded:
     """A model that can be run: its name and directory, configuration, backend and so on."""
 
-    found: FoundModel
+    found: ResolvedModel
     checkpoint: Checkpoint
     backend: TorchBackend
     tokenizer: Tokenizer
@@ -172,8 +176,8 @@ def _known_defaults(directory: Path) -> InferenceDefaults:
     unknown = [name for name in defaults.languages or () if name not in names]
     if unknown:
         raise ConfigError(
-            f"languages of {TRAITS} have to be English names, as {LANGUAGES['en']!r} is",
-            f"{str(directory / TRAITS)!r} has {', '.join(map(repr, unknown))}",
+            f"languages of {DEFAULTS_FILE} have to be English names, as {LANGUAGES['en']!r} is",
+            f"{str(directory / DEFAULTS_FILE)!r} has {', '.join(map(repr, unknown))}",
             "correct it; codes and other languages cannot be chosen",
         )
     return defaults

@@ -49,7 +49,7 @@ class IncrementalEncoder:
 
     def add_samples(self, samples: Samples) -> Tensor:
         """Features [bins, T] of the seconds that are new or changed in the chunk so far."""
-        mel = self._live.hear(samples)
+        mel = self._live.update(samples)
         frame = _first_change(self._mel, mel)
         same = frame == mel.shape[1] == self._mel.shape[1]
         second = frame if same else frame // CHUNK_FRAMES * CHUNK_FRAMES

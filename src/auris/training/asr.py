@@ -272,7 +272,7 @@ class AsrTask:
             dtype=dtype,
             generation=self.generation,
             ctc_head=self.objective.head,
-            traits=_traits(self.traits, trained_on),
+            defaults=_traits(self.traits, trained_on),
         )
 
 
