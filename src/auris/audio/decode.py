@@ -14,13 +14,13 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from auris.audio.container_durations import ends_inside_block
 from auris.audio.declared_duration import (
     MP4,
     TOLERANCE,
     WEBM,
     DeclaredDuration,
     declared_duration,
+    ends_inside_block,
     ends_inside_data,
     ends_inside_page,
 )

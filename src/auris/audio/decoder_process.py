@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -77,17 +77,12 @@ class _OwnersFile(io.RawIOBase):
         self._connection = connection
         self._size = size
         self._offset = 0
-        self._window = b""
-        self._window_offset = 0
 
     def readable(self) -> bool:
         return True
 
     def seekable(self) -> bool:
         return True
-
-    def tell(self) -> int:
-        return self._offset
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size}[whence]
@@ -96,26 +91,15 @@ class _OwnersFile(io.RawIOBase):
         self._offset = base + offset
         return self._offset
 
-    def read(self, size: int = -1) -> bytes:
-        left = max(self._size - self._offset, 0)
-        if size >= 0:
-            left = min(left, size)
-        parts: list[bytes] = []
-        while left > 0 and (part := self._part(left)):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
-
-    def _part(self, left: int) -> bytes:
-        """Bytes from the present offset on, as many as the window holds."""
-        if not 0 <= self._offset - self._window_offset < len(self._window):
-            self._connection.send_bytes(READ + struct.pack("<qI", self._offset, WINDOW_BYTES))
-            self._window = self._connection.recv_bytes()
-            self._window_offset = self._offset
-        begin = self._offset - self._window_offset
-        part = self._window[begin : begin + left]
-        self._offset += len(part)
-        return part
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(buffer), self._size - self._offset, WINDOW_BYTES)
+        if size <= 0:
+            return 0
+        self._connection.send_bytes(READ + struct.pack("<qI", self._offset, size))
+        data = self._connection.recv_bytes()
+        buffer[: len(data)] = data
+        self._offset += len(data)
+        return len(data)
 
 
 def serve(connection: Connection, memory_bytes: int, niceness: int) -> None:
@@ -131,13 +115,16 @@ def serve(connection: Connection, memory_bytes: int, niceness: int) -> None:
     _load_everything()
     _lower_priority(niceness)
     limit_memory(memory_bytes)
-    _close_doors()
+    # From now on this process can open no file and no socket, and write to no file.
+    _limit("RLIMIT_NOFILE", 0)
+    _limit("RLIMIT_FSIZE", 0)
     logging.getLogger().handlers = [_OwnersLog(connection)]
     try:
         connection.send_bytes(STARTED)
         while True:
             task = json.loads(connection.recv_bytes())
-            _limit_time(task["cpu_seconds"])
+            until = math.ceil(time.process_time() + task["cpu_seconds"])
+            _limit("RLIMIT_CPU", until, for_good=False)
             connection.send_bytes(_answer(connection, task))
     except (EOFError, OSError):
         return
@@ -145,7 +132,7 @@ def serve(connection: Connection, memory_bytes: int, niceness: int) -> None:
 
 def _answer(connection: Connection, task: dict[str, Any]) -> bytes:
     """Do a task; returns its last message."""
-    file = cast("IO[bytes]", _OwnersFile(connection, task["size"]))
+    file = io.BufferedReader(_OwnersFile(connection, task["size"]), WINDOW_BYTES)
     try:
         if task[LOOK]:
             return HEADER + json.dumps(look(file)).encode()
@@ -197,42 +184,22 @@ def _lower_priority(niceness: int) -> None:
 def limit_memory(more_bytes: int) -> None:
     """Let this process take only so much memory more than it has, where the system can do that."""
     try:
-        import resource
-
         status = Path("/proc/self/status").read_text(encoding="ascii")
-    except (ImportError, OSError):
+    except OSError:
         return
     (data,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmData"))
-    _limit(resource.RLIMIT_DATA, int(data) * 1024 + more_bytes)
-    _limit(resource.RLIMIT_CORE, 0)
+    _limit("RLIMIT_DATA", int(data) * 1024 + more_bytes)
+    _limit("RLIMIT_CORE", 0)
 
 
-def _close_doors() -> None:
-    """From now on this process can open no file and no socket, and write to no file."""
+def _limit(name: str, most: int, for_good: bool = True) -> None:
+    """Set a limit of this process, where the system has limits."""
     try:
         import resource
     except ImportError:
         return
-    _limit(resource.RLIMIT_NOFILE, 0)
-    _limit(resource.RLIMIT_FSIZE, 0)
-
-
-def _limit_time(cpu_seconds: float) -> None:
-    """Let this process work only so long from now on."""
-    try:
-        import resource
-    except ImportError:
-        return
-    until = math.ceil(time.process_time() + cpu_seconds)
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    if hard == resource.RLIM_INFINITY or until < hard:
-        resource.setrlimit(resource.RLIMIT_CPU, (until, hard))
-
-
-def _limit(kind: int, most: int) -> None:
-    import resource
-
+    kind = getattr(resource, name)
     hard = resource.getrlimit(kind)[1]
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
-    resource.setrlimit(kind, (most, most))
+    resource.setrlimit(kind, (most, most if for_good else hard))

@@ -8,7 +8,6 @@ same with a 1024-point FFT and HTK bands. Every constant below is derived from a
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +26,6 @@ __all__ = [
     "LogMel",
     "StreamingLogMel",
     "log_mel",
-    "log_mels",
     "mel_frames",
 ]
 
@@ -169,13 +167,6 @@ def log_mel(samples: Samples | Tensor, frontend: Frontend = "slaney400", bins: i
         EmptyAudio: there is not a single sample.
     """
     return _scaled(_log_power(_padded(samples), FRONTENDS[frontend], bins))
-
-
-def log_mels(
-    clips: Sequence[Samples | Tensor], frontend: Frontend = "slaney400", bins: int = 128
-) -> list[Tensor]:
-    """`log_mel` of every clip; a clip's result never depends on its neighbours."""
-    return [log_mel(clip, frontend, bins) for clip in clips]
 
 
 class StreamingLogMel:

@@ -252,31 +252,25 @@ class DecoderPool:
 
     @contextmanager
     def _decoder(self) -> Generator[_DecoderProcess, None, None]:
-        decoder = self._taken()
-        try:
-            yield decoder
-        finally:
-            self._put_back(decoder)
-
-    def _taken(self) -> _DecoderProcess:
         niceness = _niceness()
         with self._change:
             if self._closed:
                 raise DecodingStopped
-            ready = [one for one in self._idle if one.niceness == niceness]
-            if ready:
-                self._idle.remove(ready[-1])
-            decoder = ready[-1] if ready else _DecoderProcess(self._limits, niceness)
+            idle = [one for one in self._idle if one.niceness == niceness]
+            decoder = idle[-1] if idle else _DecoderProcess(self._limits, niceness)
+            if idle:
+                self._idle.remove(decoder)
             self._busy.add(decoder)
-        return decoder
-
-    def _put_back(self, decoder: _DecoderProcess) -> None:
-        with self._change:
-            self._busy.discard(decoder)
-            if decoder.usable and not self._closed:
-                self._idle.append(decoder)
-                return
-        decoder.kill()
+        try:
+            yield decoder
+        finally:
+            with self._change:
+                self._busy.discard(decoder)
+                usable = decoder.usable and not self._closed
+                if usable:
+                    self._idle.append(decoder)
+            if not usable:
+                decoder.kill()
 
 
 def _niceness() -> int:

@@ -11,7 +11,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
-from auris.audio.container_durations import ends_inside_frame
+from auris.audio.declared_duration import ends_inside_frame
 
 __all__ = ["Outcomes", "decoded_packets"]
 

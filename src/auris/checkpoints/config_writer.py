@@ -6,7 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from auris.checkpoints.configs import ENCODER_NORM_EPS, FORMAT, FORMAT_VERSION, IMPLIED
+from auris.checkpoints.configs import (
+    ARCHITECTURES,
+    ENCODER_NORM_EPS,
+    FORMAT,
+    FORMAT_VERSION,
+    IMPLIED,
+)
 from auris.checkpoints.layouts import LayoutName
 from auris.config import (
     CHUNK_FRAMES,
@@ -20,13 +26,6 @@ from auris.config import (
 from auris.errors import ConfigError
 
 __all__ = ["to_json"]
-
-ARCHITECTURES = {
-    QwenAsrConfig: "qwen_asr",
-    AutCtcConfig: "aut_ctc",
-    AlignerConfig: "forced_aligner",
-}
-"""Kinds of models in the native layout."""
 
 
 def _foreign_json(config: PromptedConfig) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def _official(config: ModelConfig) -> QwenAsrConfig | AlignerConfig:
 
 
 def _native_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
-    architecture = ARCHITECTURES[type(config)]
+    architecture = next(name for name, kind in ARCHITECTURES.items() if kind is type(config))
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "architecture": architecture}
     body = dataclasses.asdict(config)
     for key, implied in IMPLIED.items():

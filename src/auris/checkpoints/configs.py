@@ -21,7 +21,6 @@ from auris.config import (
     AutConfig,
     AutCtcConfig,
     DecoderConfig,
-    Frontend,
     ModelConfig,
     ProjectorConfig,
     QwenAsrConfig,
@@ -29,6 +28,7 @@ from auris.config import (
 from auris.errors import CheckpointError, ConfigError
 
 __all__ = [
+    "ARCHITECTURES",
     "ENCODER_NORM_EPS",
     "FORMAT",
     "FORMAT_VERSION",
@@ -41,6 +41,13 @@ __all__ = [
 
 FORMAT = "auris"
 FORMAT_VERSION = 1
+
+ARCHITECTURES: dict[str, type[ModelConfig]] = {
+    "qwen_asr": QwenAsrConfig,
+    "aut_ctc": AutCtcConfig,
+    "forced_aligner": AlignerConfig,
+}
+"""Kinds of models in the native layout."""
 
 IMPLIED = {"stem": AutConfig.stem, "batch_norm": AutConfig.batch_norm}
 """Keys of the native encoder that are younger than the format, with what their absence means. They
@@ -136,6 +143,8 @@ class _Keys:
             if name in self.content and self.content[name] is None:
                 return None
             (kind,) = (part for part in get_args(kind) if part is not type(None))
+        if dataclasses.is_dataclass(kind):
+            return _Keys(self.content.get(name), name).build(kind, complete=True)
         if kind is int:
             return self.number(name)
         if kind is float:
@@ -147,6 +156,24 @@ class _Keys:
         elif not isinstance(value, kind):
             self._refuse(name, _JSON_NAMES[kind], value)
         return value
+
+    def build(self, kind: Any, complete: bool = False) -> Any:
+        """One of our configs from its fields, of which those in `IMPLIED` may be missing.
+
+        Args:
+            kind: the dataclass.
+            complete: whether other keys are refused.
+        """
+        types = get_type_hints(kind)
+        unknown = sorted(set(self.content) - set(types))
+        if complete and unknown:
+            raise ConfigError(
+                f"{self.where} in config.json may hold {', '.join(sorted(types))}",
+                f"it also holds {', '.join(unknown)}",
+                "remove what is unknown",
+            )
+        given = set(types) - (set(IMPLIED) - set(self.content))
+        return kind(**{name: self.typed(name, types[name]) for name in sorted(given)})
 
     def expect(self, name: str, expected: Any) -> None:
         """Refuse any value but `expected`; a missing key is fine."""
@@ -292,60 +319,15 @@ def _native(content: dict[str, Any]) -> ModelConfig:
     keys.number("format_version")
     keys.expect("format_version", FORMAT_VERSION)
     _Keys(content.get("encoder"), "encoder").expect("batch_norm", False)
-    encoder = _dataclass(AutConfig, content, "encoder")
-    architecture = content.get("architecture")
-    if architecture == "aut_ctc":
-        projector = None
-        if "projector" not in content or content["projector"] is not None:
-            projector = _dataclass(ProjectorConfig, content, "projector")
-        return AutCtcConfig(
-            encoder=encoder,
-            units=keys.number("units"),
-            projector=projector,
-            frontend=keys.typed("frontend", Frontend),
-            language=keys.typed("language", str),
-        )
-    if architecture == "qwen_asr":
-        return QwenAsrConfig(
-            encoder=encoder,
-            projector=_dataclass(ProjectorConfig, content, "projector"),
-            decoder=_dataclass(DecoderConfig, content, "decoder"),
-            audio_token_id=keys.number("audio_token_id"),
-            frontend=keys.typed("frontend", Frontend),
-        )
-    if architecture == "forced_aligner":
-        return AlignerConfig(
-            encoder=encoder,
-            projector=_dataclass(ProjectorConfig, content, "projector"),
-            decoder=_dataclass(DecoderConfig, content, "decoder"),
-            audio_token_id=keys.number("audio_token_id"),
-            frontend=keys.typed("frontend", Frontend),
-            classes=keys.number("classes"),
-            timestamp_token_id=keys.number("timestamp_token_id"),
-            segment_ms=keys.real("segment_ms"),
-            head_bias=keys.typed("head_bias", bool),
-        )
-    raise ConfigError(
-        "architecture in config.json has to be 'qwen_asr', 'aut_ctc' or 'forced_aligner'",
-        f"it is {architecture!r}",
-        "use a directory that this version of auris can read",
-    )
-
-
-def _dataclass(kind: Any, content: dict[str, Any], name: str) -> Any:
-    """One of our configs from its JSON object: every field but `IMPLIED` present, none unknown."""
-    keys = _Keys(content.get(name), name)
-    fields = {field.name for field in dataclasses.fields(kind)}
-    unknown = sorted(set(keys.content) - fields)
-    if unknown:
+    kind = ARCHITECTURES.get(str(content.get("architecture")))
+    if kind is None:
         raise ConfigError(
-            f"{name} in config.json may hold {', '.join(sorted(fields))}",
-            f"it also holds {', '.join(unknown)}",
-            "remove what is unknown",
+            "architecture in config.json has to be 'qwen_asr', 'aut_ctc' or 'forced_aligner'",
+            f"it is {content.get('architecture')!r}",
+            "use a directory that this version of auris can read",
         )
-    types = get_type_hints(kind)
-    given = fields - (set(IMPLIED) - set(keys.content))
-    return kind(**{key: keys.typed(key, types[key]) for key in sorted(given)})
+    config: ModelConfig = keys.build(kind)
+    return config
 
 
 def from_json(content: dict[str, Any]) -> tuple[LayoutName, ModelConfig]:

@@ -7,6 +7,8 @@ so that memory never holds the model twice.
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -21,7 +23,6 @@ from torch.overrides import TorchFunctionMode
 
 from auris.checkpoints.configs import read_config, read_json
 from auris.checkpoints.layouts import LAYOUTS, LayoutName, Source, sources
-from auris.checkpoints.paging import release_pages
 from auris.checkpoints.quantization import Quantization, read_quantization
 from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.errors import CheckpointError, TensorError
@@ -308,14 +309,38 @@ def assemble(
         if mapped.dtype == dtype and device.type == "cpu" and not copy:
             return mapped
         moved = mapped.to(device=device, dtype=dtype, copy=True)
-        release_pages(mapped)
+        _release_pages(mapped)
         return moved
     parts = [files.tensor(name) for name in source.names]
     fused = torch.empty(sum(source.rows), *parts[0].shape[1:], dtype=dtype, device=device)
     for target, part in zip(fused.split(list(source.rows)), parts, strict=True):
         target.copy_(part)
-        release_pages(part)
+        _release_pages(part)
     return fused
+
+
+def _release_pages(tensor: Tensor) -> None:
+    """Give the pages of a mapped tensor back to the system; reading them again maps them anew.
+
+    Only whole pages inside the tensor are touched. Mappings are private and never written, so
+    nothing can be lost. Where the system has no madvise, the pages stay until it wants them.
+    """
+    advise = _madvise()
+    size = tensor.numel() * tensor.element_size()
+    first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = (tensor.data_ptr() + size) // mmap.PAGESIZE * mmap.PAGESIZE
+    if advise is not None and last > first:
+        advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+
+
+def _madvise() -> Callable[..., int] | None:
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return None
+    try:
+        function: Callable[..., int] = ctypes.CDLL(None).madvise
+    except (AttributeError, OSError, TypeError):
+        return None
+    return function
 
 
 def stored_dtype(files: Files, names: Iterable[str] | None = None) -> torch.dtype:
