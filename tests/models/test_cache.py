@@ -63,7 +63,7 @@ def test_storage_grows_with_the_rows_in_use() -> None:
 def test_too_many_rows_are_refused_and_nothing_changes() -> None:
     cache = new()
     cache.admit(2)
-    with pytest.raises(ValueError, match="room for 1 more rows, 2"):
+    with pytest.raises(ValueError, match="room for 1 more rows, not for 2"):
         cache.admit(2)
     assert cache.lengths == [0, 0]
 

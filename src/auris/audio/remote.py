@@ -29,6 +29,9 @@ __all__ = ["Cancelled", "WebLimits", "fetched", "is_public", "is_url", "shown_ur
 PORTION = 1 << 16
 """Most bytes that are read at once."""
 
+LEAST_SECONDS = 0.001
+"""Shortest wait for a connection."""
+
 CHECK_SECONDS = 0.1
 """How often a `_Watch` checks whether a fetch has to end."""
 
@@ -125,16 +128,10 @@ def fetched(
         with watch, _opened(url, limits, watch) as response:
             _refuse_page(response, name)
             _copy(response, file, name, limits)
-    except UnreadableAudio:
-        if watch.expired:
+    except (UnreadableAudio, OSError, http.client.HTTPException, ValueError) as error:
+        if watch.expired or watch.left() <= LEAST_SECONDS:
             raise _late(name, limits) from None
-        raise
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise _answered(error, name) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        late = watch.expired or watch.left() <= 0.001
-        raise _late(name, limits) if late else _failed(error, name, limits) from None
+        raise _refusal(error, name, limits) from None
     if watch.expired:
         raise _late(name, limits)
     file.seek(0)
@@ -196,7 +193,7 @@ class _Watch:
 
     def left(self) -> float:
         """Seconds that are left; never 0, which would mean not to wait at all."""
-        return max(self._until - time.monotonic(), 0.001)
+        return max(self._until - time.monotonic(), LEAST_SECONDS)
 
     def connect(self, address: tuple[str, int], timeout: float, *_: Any) -> socket.socket:
         """Connect to a host; called in place of `socket.create_connection`.
@@ -313,7 +310,15 @@ def _too_large(name: str, limits: WebLimits) -> UnreadableAudio:
     )
 
 
-def _failed(error: Exception, name: str, limits: WebLimits) -> UnreadableAudio:
+def _refusal(error: Exception, name: str, limits: WebLimits) -> UnreadableAudio:
+    if isinstance(error, UnreadableAudio):
+        return error
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+        found = f"for {name} the server answers {error.code} ({_in_short(error.reason)})"
+        if error.code // 100 == 3:
+            found = f"{name} redirects in a circle, or to something else than the web"
+        return _unfetched(found, "check the address")
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, TimeoutError):
         return _unfetched(
@@ -326,17 +331,6 @@ def _failed(error: Exception, name: str, limits: WebLimits) -> UnreadableAudio:
         )
     text = getattr(reason, "strerror", None) or _in_short(reason) or type(reason).__name__
     return _unfetched(f"fetching {name} failed ({text})", "check the address and the network")
-
-
-def _answered(error: urllib.error.HTTPError, name: str) -> UnreadableAudio:
-    if error.code // 100 == 3:
-        return _unfetched(
-            f"{name} redirects in a circle, or to something else than the web", "check the address"
-        )
-    return _unfetched(
-        f"for {name} the server answers {error.code} ({_in_short(error.reason)})",
-        "check the address",
-    )
 
 
 def _in_short(text: object) -> str:

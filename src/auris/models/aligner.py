@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from auris.config import AlignerConfig
-from auris.models.cache import WholeRows
+from auris.models.cache import UncachedRows
 from auris.models.qwen_asr import Prompted
 
 __all__ = ["Aligner"]
@@ -34,7 +34,7 @@ class Aligner(Prompted):
             states: encoder states [N, d_model].
         """
         embedded = self.embed(ids, states)[None]
-        rows = WholeRows.of([len(ids)], "right", embedded.device)
+        rows = UncachedRows.of([len(ids)], "right", embedded.device)
         normed = self.decoder.states(embedded, rows)[0]
         marks = torch.tensor(ids, device=normed.device) == self.config.timestamp_token_id
         scores: Tensor = self.head(normed[marks])

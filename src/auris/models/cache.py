@@ -10,40 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from auris.config import DecoderConfig
 
-__all__ = ["CacheRows", "KVCache", "Rows", "WholeRows"]
-
-
-class Rows(Protocol):
-    """What a decoder needs of the rows that it extends."""
-
-    @property
-    def positions(self) -> Tensor:
-        """int64 [B, T]."""
-
-    @property
-    def mask(self) -> Tensor | None:
-        """bool [B, 1, T, S], or None."""
-
-    @property
-    def causal(self) -> bool:
-        """Whether query i looks at keys 0..i and no mask is needed."""
-
-    @property
-    def counts(self) -> Sequence[int]:
-        """New positions of each row."""
-
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of one layer with the new ones."""
-
-    def commit(self) -> None:
-        """After the last layer."""
+__all__ = ["CacheRows", "KVCache", "Rows", "UncachedRows"]
 
 
 class KVCache:
@@ -103,7 +77,7 @@ class KVCache:
             ValueError: there is no room.
         """
         if count > self.room:
-            raise ValueError(f"there is no room for {count} rows, but for {self.room}")
+            raise ValueError(f"there is room for {self.room} more rows, not for {count}")
         first = len(self.lengths)
         if first + count > self.keys.shape[1]:
             self._move(min(self._most, max(first + count, 2 * self.keys.shape[1])), self.capacity)
@@ -151,8 +125,20 @@ class KVCache:
             self.lengths[row] += count
 
     def rows(self, rows: Sequence[int], counts: list[int]) -> CacheRows:
-        """Prepare `rows`, distinct and in any order, to take counts[i] new positions each."""
-        return CacheRows.of(self, rows, counts)
+        """Prepare a pass in which rows[i], distinct, takes counts[i] >= 1 new positions."""
+        device = self.keys.device
+        starts = self.make_room(rows, counts)
+        width = max(counts)
+        span = max(start + count for start, count in zip(starts, counts, strict=True))
+        positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
+            width, device=device
+        )
+        uniform = len(set(starts)) == 1 and len(set(counts)) == 1
+        causal = uniform and starts[0] == 0 and width > 1
+        mask = None
+        if not causal and not (uniform and width == 1):
+            mask = (torch.arange(span, device=device) <= positions[:, :, None])[:, None]
+        return CacheRows(self, rows, counts, positions, mask, causal)
 
 
 @dataclass(frozen=True)
@@ -175,23 +161,6 @@ class CacheRows:
     positions: Tensor
     mask: Tensor | None
     causal: bool
-
-    @classmethod
-    def of(cls, cache: KVCache, rows: Sequence[int], counts: list[int]) -> CacheRows:
-        """Prepare a pass in which rows[i] takes counts[i] >= 1 new positions."""
-        device = cache.keys.device
-        starts = cache.make_room(rows, counts)
-        width = max(counts)
-        span = max(start + count for start, count in zip(starts, counts, strict=True))
-        positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
-            width, device=device
-        )
-        uniform = len(set(starts)) == 1 and len(set(counts)) == 1
-        causal = uniform and starts[0] == 0 and width > 1
-        mask = None
-        if not causal and not (uniform and width == 1):
-            mask = (torch.arange(span, device=device) <= positions[:, :, None])[:, None]
-        return cls(cache, rows, counts, positions, mask, causal)
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store new keys and values [B, kv_heads, T, head_dim] of one layer.
@@ -224,7 +193,7 @@ class CacheRows:
 
 
 @dataclass(frozen=True)
-class WholeRows:
+class UncachedRows:
     """A pass over complete sequences that stores nothing, as in training.
 
     Attributes: as of `CacheRows`.
@@ -238,7 +207,7 @@ class WholeRows:
     @classmethod
     def of(
         cls, counts: list[int], side: Literal["left", "right"], device: torch.device
-    ) -> WholeRows:
+    ) -> UncachedRows:
         """Rows of counts[i] positions, padded on `side` to the longest.
 
         With padding on the right, causality already hides it from everything that counts.
@@ -254,10 +223,10 @@ class WholeRows:
         mask = visible & (steps <= steps[:, None]) | itself
         return cls(counts, (steps - pads).clamp(min=0), mask, causal=False)
 
-    def to(self, device: torch.device) -> WholeRows:
+    def to(self, device: torch.device) -> UncachedRows:
         """The same on a device."""
         mask = None if self.mask is None else self.mask.to(device)
-        return WholeRows(self.counts, self.positions.to(device), mask, self.causal)
+        return UncachedRows(self.counts, self.positions.to(device), mask, self.causal)
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The keys and values themselves: there is nothing before them."""
@@ -265,3 +234,7 @@ class WholeRows:
 
     def commit(self) -> None:
         """Nothing is stored."""
+
+
+Rows = CacheRows | UncachedRows
+"""What a decoder extends."""

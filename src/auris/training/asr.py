@@ -19,7 +19,7 @@ from auris.checkpoints.layouts import LayoutName
 from auris.config import CHUNK_TOKENS, token_budget
 from auris.decoding.loop import Request, decode
 from auris.decoding.sampling import Sampling
-from auris.models.cache import WholeRows
+from auris.models.cache import UncachedRows
 from auris.models.qwen_asr import QwenAsr
 from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
 from auris.text.reply import parse_reply
@@ -54,7 +54,7 @@ class Dialogues:
 
     ids: Tensor
     labels: Tensor
-    rows: WholeRows
+    rows: UncachedRows
 
     def to(self, device: torch.device) -> Dialogues:
         """The same on a device."""
@@ -74,7 +74,7 @@ def dialogues(
         middle, last = first + len(prompt), first + count
         ids[row, first:middle] = torch.tensor(prompt)
         ids[row, middle:last] = labels[row, middle:last] = torch.tensor(reply)
-    return Dialogues(ids, labels, WholeRows.of(counts, side, ids.device))
+    return Dialogues(ids, labels, UncachedRows.of(counts, side, ids.device))
 
 
 def reply_ids(tokenizer: Tokenizer, language: str, text: Sequence[int]) -> list[int]:
