@@ -59,6 +59,8 @@ class _Library(NamedTuple):
 
 
 class MatrixStruct(ctypes.Structure):
+    """A packed matrix."""
+
     _fields_ = [
         ("codes", c_void_p),
         ("steps", c_void_p),
@@ -73,6 +75,8 @@ class MatrixStruct(ctypes.Structure):
 
 
 class DecoderLayerStruct(ctypes.Structure):
+    """Norms and matrices of a decoder's layer."""
+
     _fields_ = [
         *((name, c_void_p) for name in ("attention_norm", "q_norm", "k_norm", "ffn_norm")),
         *((name, MatrixStruct) for name in ("qkv", "out", "gate_up", "down")),
@@ -80,6 +84,8 @@ class DecoderLayerStruct(ctypes.Structure):
 
 
 class DecoderStruct(ctypes.Structure):
+    """All layers of a decoder."""
+
     _fields_ = [
         ("layers", POINTER(DecoderLayerStruct)),
         ("norm", c_void_p),
@@ -89,6 +95,8 @@ class DecoderStruct(ctypes.Structure):
 
 
 class EncoderLayerStruct(ctypes.Structure):
+    """Norms, biases and matrices of an encoder's layer."""
+
     _fields_ = [
         *((name, c_void_p) for name in ("attention_norm", "attention_norm_bias")),
         *((name, c_void_p) for name in ("ffn_norm", "ffn_norm_bias")),
@@ -98,6 +106,8 @@ class EncoderLayerStruct(ctypes.Structure):
 
 
 class EncoderStruct(ctypes.Structure):
+    """All layers of an encoder."""
+
     _fields_ = [
         ("layers", POINTER(EncoderLayerStruct)),
         *((name, c_void_p) for name in ("norm", "norm_bias")),
@@ -107,6 +117,8 @@ class EncoderStruct(ctypes.Structure):
 
 
 class StemStruct(ctypes.Structure):
+    """The convolutions of a stem; the first one is not packed."""
+
     _fields_ = [
         *((name, c_void_p) for name in ("first", "first_bias", "second_bias", "third_bias")),
         *((name, MatrixStruct) for name in ("second", "third")),
@@ -115,6 +127,8 @@ class StemStruct(ctypes.Structure):
 
 
 class CacheStruct(ctypes.Structure):
+    """Keys and values of a cache."""
+
     _fields_ = [
         ("keys", c_void_p),
         ("values", c_void_p),
@@ -124,6 +138,8 @@ class CacheStruct(ctypes.Structure):
 
 
 class PassStruct(ctypes.Structure):
+    """The tokens of one pass through a decoder."""
+
     _fields_ = [
         *((name, c_void_p) for name in ("x", "row", "position", "cosines", "sines")),
         *((name, c_void_p) for name in ("wanted", "states")),
