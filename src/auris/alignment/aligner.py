@@ -146,14 +146,14 @@ def _with_confidences(words: list[Word], segment: Segment) -> list[Word]:
     spelled = "".join(text for text, _ in scores)
     if spelled != "".join(word.text for word in words):
         return [replace(word, confidence=None) for word in words]
-    placed, begin = [], 0
+    scored, begin = [], 0
     for word in words:
         end = begin + len(word.text)
         known = [score for score in letters[begin:end] if score is not None]
         lowest = min(known) if len(known) == len(word.text) > 0 else None
-        placed.append(replace(word, confidence=lowest))
+        scored.append(replace(word, confidence=lowest))
         begin = end
-    return placed
+    return scored
 
 
 def ctc_alignment(

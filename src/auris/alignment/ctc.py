@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
-from auris.audio.features import log_mel
 from auris.audio.segmentation import split
 from auris.backends.base import Backend
 from auris.checkpoints.validation import check_language
@@ -22,6 +21,7 @@ from auris.config import AutCtcConfig, QwenAsrConfig, token_border
 from auris.decoding.ctc import CtcPath, forced, frames_needed
 from auris.errors import AlignmentError
 from auris.recognition.fallback import check_scores
+from auris.recognition.recognizer import encode_samples
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import WordSpan, split_words
@@ -77,13 +77,9 @@ def spell_ids(tokenizer: Tokenizer, ids: Sequence[int], language: str | None) ->
     return _spelling(tokenizer, ids, text, split_words(text, language))
 
 
-def _piece(tokenizer: Tokenizer, unit: int) -> bytes:
-    piece = tokenizer.piece(unit)
-    return piece.encode() if isinstance(piece, str) else piece
-
-
 def _bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
-    return b"".join(_piece(tokenizer, unit) for unit in ids)
+    pieces = map(tokenizer.piece, ids)
+    return b"".join(piece.encode() if isinstance(piece, str) else piece for piece in pieces)
 
 
 def _writable(tokenizer: Tokenizer, word: str) -> list[int]:
@@ -99,23 +95,21 @@ def _writable(tokenizer: Tokenizer, word: str) -> list[int]:
 def _spelling(
     tokenizer: Tokenizer, ids: Sequence[int], text: str, spans: Sequence[WordSpan]
 ) -> Spelling:
-    """Units whose bytes are those of the text, each with the words that it reaches into."""
-    places = [0]
-    for letter in text:
-        places.append(places[-1] + len(letter.encode()))
-    words = [(places[span.start], places[span.end]) for span in spans]
-    unit_words, begin, following = [], 0, 0
+    """Units whose bytes are those of the text, each with the words that it overlaps."""
+    offsets = [0, *accumulate(len(letter.encode()) for letter in text)]
+    words = [(offsets[span.start], offsets[span.end]) for span in spans]
+    unit_words, begin, first = [], 0, 0
     for unit in ids:
-        end = begin + len(_piece(tokenizer, unit))
-        while following < len(words) and words[following][1] <= begin:
-            following += 1
-        reached = following
-        while reached < len(words) and words[reached][0] < end:
-            reached += 1
-        shared = range(following, reached)
-        unit_words.append(
-            tuple(w for w in shared if max(words[w][0], begin) < min(words[w][1], end))
-        )
+        end = begin + len(_bytes(tokenizer, [unit]))
+        while first < len(words) and words[first][1] <= begin:
+            first += 1
+        overlapped = []
+        for index in range(first, len(words)):
+            if words[index][0] >= end:
+                break
+            if max(words[index][0], begin) < min(words[index][1], end):
+                overlapped.append(index)
+        unit_words.append(tuple(overlapped))
         begin = end
     return Spelling(tuple(ids), tuple(span.text for span in spans), tuple(unit_words))
 
@@ -155,7 +149,7 @@ class CtcAlignment:
             check_language(self.config, language)
 
     def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
-        return self._place(samples, spell(self.tokenizer, text, self._language(language)))
+        return self._align(samples, spell(self.tokenizer, text, self._language(language)))
 
     def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
         """The words of a segment.
@@ -167,13 +161,13 @@ class CtcAlignment:
             language = self._language(segment.language)
             spelling = spell_ids(self.tokenizer, segment.tokens, language)
             if spelling is not None:
-                return self._place(samples, spelling)
+                return self._align(samples, spelling)
         return self.words(samples, segment.text, segment.language)
 
     def _language(self, language: str | None) -> str | None:
         return self.config.language if isinstance(self.config, AutCtcConfig) else language
 
-    def _place(self, samples: Samples, spelling: Spelling) -> list[Word]:
+    def _align(self, samples: Samples, spelling: Spelling) -> list[Word]:
         if not spelling.ids:
             return [Word(word, None, None) for word in spelling.words]
         classes = sorted(set(spelling.ids))
@@ -194,8 +188,8 @@ class CtcAlignment:
         """Scores of some classes; the recording is cut into chunks as for transcription."""
         logprobs, begins, ends = [], [], []
         for chunk in split([samples]):
-            mel = log_mel(chunk.samples, self.config.frontend, self.config.encoder.mel_bins)
-            (logits,) = self.backend.ctc_logits(self.backend.encode([mel]))
+            states = encode_samples(self.backend, self.config, chunk.samples)
+            (logits,) = self.backend.ctc_logits([states])
             logprobs.append(logits.log_softmax(-1)[:, list(classes)].cpu())
             start, seconds = chunk.start / SAMPLE_RATE, len(chunk.samples) / SAMPLE_RATE
             borders = [min(token_border(index), seconds) for index in range(len(logits))]
@@ -207,7 +201,7 @@ class CtcAlignment:
 
 @dataclass
 class _DraftWord:
-    """A word that is being placed: its share of every unit that writes it."""
+    """A word that is being aligned: its share of every unit that writes it."""
 
     spans: list[tuple[float, float]]
     logprobs: list[float]

@@ -12,29 +12,22 @@ from itertools import accumulate, groupby
 
 import numpy as np
 
-from auris.audio.features import log_mel
 from auris.backends.base import MarkBackend
 from auris.config import AlignerConfig
 from auris.errors import LanguageError
 from auris.recognition.fallback import check_scores
+from auris.recognition.recognizer import encode_samples
 from auris.text.prompt import alignment_ids
 from auris.text.tokenizer import Tokenizer
 from auris.text.words import split_words
 from auris.types import SAMPLE_RATE, Samples, Segment, Word
 
+# fmt: off
 LANGUAGES = (
-    "Cantonese",
-    "Chinese",
-    "English",
-    "French",
-    "German",
-    "Italian",
-    "Japanese",
-    "Korean",
-    "Portuguese",
-    "Russian",
-    "Spanish",
+    "Cantonese", "Chinese", "English", "French", "German", "Italian", "Japanese", "Korean",
+    "Portuguese", "Russian", "Spanish",
 )
+# fmt: on
 """English names of what the published aligner was trained on."""
 
 MAX_PASS_SECONDS = 180.0
@@ -137,48 +130,45 @@ class MarkAlignment:
     def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
         self.check(language)
         words = [span.text for span in split_words(self.tokenizer.normalized(text), language)]
-        return self._place(samples, words)
+        return self._align(samples, words)
 
     def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
         return self.words(samples, segment.text, segment.language)
 
     def marks(self, samples: Samples, words: Sequence[str]) -> Marks:
         """The marks of one pass of the model, before any repair."""
-        config = self.config
-        mel = log_mel(samples, config.frontend, config.encoder.mel_bins)
-        (states,) = self.backend.encode([mel])
+        states = encode_samples(self.backend, self.config, samples)
         ids = alignment_ids(self.tokenizer, len(states), words)
         best, classes = self.backend.mark_logits(ids, states).log_softmax(-1).max(-1)
         check_scores(best.tolist())
-        return Marks((classes.float() * config.segment_ms).tolist(), best.tolist())
+        return Marks((classes.float() * self.config.segment_ms).tolist(), best.tolist())
 
-    def _place(self, samples: Samples, words: Sequence[str]) -> list[Word]:
+    def _align(self, samples: Samples, words: Sequence[str]) -> list[Word]:
         """Words of a recording of any length, aligned in passes over parts of it.
 
         A pass begins where the last aligned word ends, so that a wrong estimate of the number of
         words in a pass is corrected by the next one.
         """
-        placed: list[Word] = []
+        done: list[Word] = []
         start = 0
         longest, trusted = (round(s * SAMPLE_RATE) for s in (MAX_PASS_SECONDS, TRUSTED_SECONDS))
-        while len(placed) < len(words):
-            rest, left = samples[start:], words[len(placed) :]
+        while len(done) < len(words):
+            rest, left = samples[start:], words[len(done) :]
             if len(rest) <= longest:
-                return placed + self._shifted(rest, left, start)
-            aligned = self._shifted(
-                rest[:longest], left[: _share(left, longest / len(rest))], start
-            )
+                return done + self._shifted(rest, left, start)
+            part = left[: _share(left, longest / len(rest))]
+            aligned = self._shifted(rest[:longest], part, start)
             limit = (start + trusted) / SAMPLE_RATE
             sure = [
                 n for n, word in enumerate(aligned) if word.end is not None and word.end <= limit
             ]
             if sure:
-                placed += aligned[: sure[-1] + 1]
+                done += aligned[: sure[-1] + 1]
                 # Rounded up, so that words do not overlap.
-                start = max(start, math.ceil((placed[-1].end or 0.0) * SAMPLE_RATE))
+                start = max(start, math.ceil((done[-1].end or 0.0) * SAMPLE_RATE))
             else:
                 start += trusted
-        return placed
+        return done
 
     def _shifted(self, samples: Samples, words: Sequence[str], start: int) -> list[Word]:
         if not words:
@@ -189,29 +179,21 @@ class MarkAlignment:
 
 def _share(words: Sequence[str], part: float) -> int:
     """Estimated number of words in a part of the rest, at least one: letters are evenly spread."""
-    reached = list(accumulate(len(word) for word in words))
-    return max(1, sum(letters <= part * reached[-1] for letters in reached))
+    letters = list(accumulate(len(word) for word in words))
+    return max(1, sum(count <= part * letters[-1] for count in letters))
 
 
 def _words(words: Sequence[str], marks: Marks, seconds: float) -> list[Word]:
     """Words with repaired times inside a clip of some length."""
     times, runs = repair(marks.times)
-    placed = []
+    aligned = []
     for index, text in enumerate(words):
         pair = slice(2 * index, 2 * index + 2)
         confidence = math.exp(math.fsum(marks.logprobs[pair]) / 2)
         if max(runs[pair]) > MOST_INTERPOLATED:
-            placed.append(Word(text, None, None, confidence))
+            aligned.append(Word(text, None, None, confidence))
             continue
         start, end = (time / 1000 for time in times[pair])
-        beyond = end > seconds
-        placed.append(
-            Word(
-                text,
-                min(start, seconds),
-                min(end, seconds),
-                confidence,
-                repaired=beyond or max(runs[pair]) > 0,
-            )
-        )
-    return placed
+        repaired = end > seconds or max(runs[pair]) > 0
+        aligned.append(Word(text, min(start, seconds), min(end, seconds), confidence, repaired))
+    return aligned

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +22,7 @@ from auris.audio.encoded import is_data_uri
 from auris.audio.io import Source
 from auris.audio.remote import is_url
 from auris.checkpoints.atomic import new_file, write_all
-from auris.errors import AurisError, OutputError, UnreadableAudio, UsageError
+from auris.errors import OutputError, UnreadableAudio, UsageError
 from auris.recognition.scheduler import Failure
 from auris.types import Transcript
 
@@ -60,13 +61,13 @@ def recordings_in(folder: Path) -> Found:
             "--input-dir has to be a folder", f"{str(folder)!r} is none", "name a folder"
         )
     names, others = [], 0
-    for place, folders, files in os.walk(folder, onerror=_unlisted):
+    for directory, folders, files in os.walk(folder, onerror=_unlisted):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if name.startswith("."):
                 continue
             if Path(name).suffix.lower() in MEDIA:
-                names.append(Path(place, name).relative_to(folder).as_posix())
+                names.append(Path(directory, name).relative_to(folder).as_posix())
             else:
                 others += 1
     return Found(names, others)
@@ -110,8 +111,8 @@ class RowResult:
 class ResultsFile:
     """The results of a run, open for more.
 
-    Results are appended to a file of JSON lines as they come. Where the name ends in .json, these
-    lines are a journal beside it, and `publish` writes one JSON array of them. One process at a
+    Results are appended to a file of JSON lines as they come. Where the name ends in .json, the
+    lines are in a file next to it, and `publish` writes one JSON array of them. One process at a
     time can have the file open.
 
     Args:
@@ -128,50 +129,41 @@ class ResultsFile:
         self.failed: dict[str, str] = {}
         self._array = path.suffix.lower() == ".json"
         self._lines = path.with_name(path.name + ".journal") if self._array else path
-        self._places: dict[str, tuple[int, int]] = {}
+        self._positions: dict[str, tuple[int, int]] = {}
         self._lock = self._locked()
-        try:
-            self._check_kind()
-            # Without a buffer, so that a write that failed leaves nothing to be written later.
-            self._file: IO[bytes] = open(self._lines, "a+b", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            self._lock.release()
-            raise _unwritable(path, error) from error
-        except AurisError:
-            self._lock.release()
-            raise
-        try:
+        with ExitStack() as cleanup:
+            cleanup.callback(self._lock.release)
+            with _writing(path):
+                self._check_kind()
+                # Without a buffer, so that a write that failed leaves nothing to be written later.
+                self._file: IO[bytes] = open(self._lines, "a+b", buffering=0)  # noqa: SIM115
+            cleanup.callback(self._file.close)
             self._continue(json.loads(json.dumps(run)))
-        except AurisError:
-            self._file.close()
-            self._lock.release()
-            raise
+            cleanup.pop_all()
 
     def _locked(self) -> FileLock:
         """The lock of the file, in a hidden file next to it."""
-        place = self._lines.with_name(f".{self._lines.name}.lock")
-        lock = FileLock(place, timeout=0)
-        try:
-            self._lines.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise OutputError(
-                "One run at a time can write to --output",
-                f"{str(self.path)!r} is written by another",
-                "wait until it is done, or name another file",
-            ) from None
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
+        lock = FileLock(self._lines.with_name(f".{self._lines.name}.lock"), timeout=0)
+        with _writing(self.path):
+            try:
+                self._lines.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+            except Timeout:
+                raise OutputError(
+                    "One run at a time can write to --output",
+                    f"{str(self.path)!r} is written by another",
+                    "wait until it is done, or name another file",
+                ) from None
         return lock
 
     def _check_kind(self) -> None:
-        for place in {self.path, self._lines}:
-            if place.exists() and not place.is_file():
+        for path in {self.path, self._lines}:
+            if path.exists() and not path.is_file():
                 raise OSError("it is no regular file, so it could not be continued")
         if self._array and self.path.exists() and not self._lines.exists():
             raise UsageError(
                 "--output has to be a new file, or the results of the same run",
-                f"{str(self.path)!r} has no journal {self._lines.name!r} beside it",
+                f"{str(self.path)!r} has no file {self._lines.name!r} next to it",
                 "name another file",
             )
 
@@ -186,34 +178,33 @@ class ResultsFile:
         if self._file.closed:
             return
         try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
+            with _writing(self.path):
+                os.fsync(self._file.fileno())
         finally:
             self._file.close()
             self._lock.release()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def __contains__(self, name: str) -> bool:
         """Whether a recording is done."""
-        return name in self._places
+        return name in self._positions
 
     def _continue(self, run: Mapping[str, Any]) -> None:
         """Read what is there and cut off half a line."""
-        whole = 0
+        read = 0
         with open(self._lines, "rb") as file:
             for number, line in enumerate(file):
                 if not line.endswith(b"\n"):
                     if number == 0 and not _is_begun(line):
                         raise self._foreign(1)
                     break
-                self._read(number, line, whole, run)
-                whole += len(line)
-        if os.fstat(self._file.fileno()).st_size > whole:
-            self._file.truncate(whole)
-        if whole == 0:
+                self._read(number, line, read, run)
+                read += len(line)
+        if os.fstat(self._file.fileno()).st_size > read:
+            self._file.truncate(read)
+        if read == 0:
             self._write({RUN: dict(run)})
 
     def _foreign(self, number: int) -> UsageError:
@@ -223,7 +214,7 @@ class ResultsFile:
             "name another file",
         )
 
-    def _read(self, number: int, line: bytes, place: int, run: Mapping[str, Any]) -> None:
+    def _read(self, number: int, line: bytes, position: int, run: Mapping[str, Any]) -> None:
         try:
             content = json.loads(line)
             value: Any = content[RUN if number == 0 else "file"]
@@ -233,7 +224,7 @@ class ResultsFile:
         if not sound:
             raise self._foreign(number + 1)
         if number > 0:
-            self._places[value] = (place, len(line))
+            self._positions[value] = (position, len(line))
             if "error" in content:
                 self.failed[value] = str(content["error"])
         elif value != run:
@@ -246,49 +237,48 @@ class ResultsFile:
     def append(self, outcome: RowResult) -> None:
         """Add a recording that is done; where there is no room, nothing of it stays in the file."""
         content = outcome.to_dict()
-        self._places[outcome.name] = self._write(content)
+        self._positions[outcome.name] = self._write(content)
         if "error" in content:
             self.failed[outcome.name] = content["error"]
 
     def _write(self, content: Mapping[str, Any]) -> tuple[int, int]:
-        """Add a line, and tell where it is and how long."""
+        """Add a line; returns its position and length."""
         # Names that are no text come back as they were: JSON can hold half a surrogate pair.
         line = json.dumps(content, ensure_ascii=True).encode() + b"\n"
         before = self._file.seek(0, os.SEEK_END)
-        try:
-            write_all(self._file, line)
-        except OSError as error:
-            self._file.truncate(before)
-            raise _unwritable(self.path, error) from error
+        with _writing(self.path):
+            try:
+                write_all(self._file, line)
+            except OSError:
+                self._file.truncate(before)
+                raise
         return before, len(line)
 
     def forget_failures(self) -> int:
         """Remove recordings that failed, so that they are tried again; returns their number."""
         if not self.failed:
             return 0
-        count, kept = len(self.failed), {}
-        try:
+        count, position = len(self.failed), 0
+        positions: dict[str, tuple[int, int]] = {}
+        with _writing(self.path):
             with open(self._lines, "rb") as old, new_file(self._lines) as fresh:
-                place = 0
                 for line in old:
                     name = json.loads(line).get("file")
                     if name in self.failed:
                         continue
                     if name is not None:
-                        kept[name] = (place, len(line))
+                        positions[name] = (position, len(line))
                     fresh.write(line)
-                    place += len(line)
+                    position += len(line)
             self._file.close()
             self._file = open(self._lines, "a+b", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
-        self._places = kept
+        self._positions = positions
         self.failed.clear()
         return count
 
     def missing(self, names: Iterable[str]) -> Iterator[str]:
         """Names that are not done yet."""
-        return (name for name in names if name not in self._places)
+        return (name for name in names if name not in self._positions)
 
     def publish(self, names: Iterable[str]) -> None:
         """Write the JSON array, where the file is one: results of recordings in the order of names.
@@ -297,16 +287,13 @@ class ResultsFile:
         """
         if not self._array:
             return
-        try:
-            with open(self._lines, "rb") as lines, new_file(self.path) as array:
-                before = b"[\n"
-                for place, length in (self._places[n] for n in names if n in self._places):
-                    lines.seek(place)
-                    array.write(before + lines.read(length).rstrip(b"\n"))
-                    before = b",\n"
-                array.write((b"" if before == b",\n" else before) + b"\n]\n")
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
+        with _writing(self.path), open(self._lines, "rb") as lines, new_file(self.path) as array:
+            before = b"[\n"
+            for position, length in (self._positions[n] for n in names if n in self._positions):
+                lines.seek(position)
+                array.write(before + lines.read(length).rstrip(b"\n"))
+                before = b",\n"
+            array.write((b"" if before == b",\n" else before) + b"\n]\n")
 
 
 def _is_begun(line: bytes) -> bool:
@@ -331,12 +318,17 @@ def _given(run: Mapping[str, Any], name: str) -> str:
     return value if len(value) <= MOST_LETTERS else f"{value[:MOST_LETTERS]}..."
 
 
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        "--output has to be a file that can be written",
-        f"{str(path)!r} cannot be ({error.strerror or error})",
-        "name another, or make room; what is done is kept",
-    )
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Errors of the disk as OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            "--output has to be a file that can be written",
+            f"{str(path)!r} cannot be ({error.strerror or error})",
+            "name another, or make room; what is done stays",
+        ) from error
 
 
 def source_of(folder: Path | None, name: str) -> Source:
@@ -349,9 +341,9 @@ def irregular(source: Source) -> Failure | None:
 
     Opening a pipe waits until somebody writes to it, which would block the run.
     """
-    place = Path(str(source))
+    path = Path(str(source))
     try:
-        regular = place.is_file() or place.is_dir() or not place.exists()
+        regular = path.is_file() or path.is_dir() or not path.exists()
     except (OSError, ValueError):  # Addresses and data URIs need not be possible paths.
         return None
     if regular:

@@ -1,13 +1,14 @@
 """Cues: a transcript as short texts with times, for the screen.
 
 Times follow the words where a segment has them. Where it has none, its text is spread over the
-segment letter by letter, which is only roughly when it was said.
+segment letter by letter, which is only roughly when it was spoken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from auris.errors import UsageError
 from auris.text.wrap import Break, Unit, one_line, rows, units, wrap
@@ -23,7 +24,7 @@ PAUSE_SECONDS = 1.0
 """A silence between two words at which a cue ends."""
 
 WIDTHS, COUNTS = (10, 1000), (1, 10)
-"""Widths of a line and numbers of lines that can be asked for."""
+"""Possible widths of a line and numbers of lines."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def cues(transcript: Transcript, style: CueStyle) -> list[Cue]:
     that is not wider than a line.
     """
     drafts = [draft for segment in transcript.segments for draft in _drafts(segment, style)]
-    drafts.sort(key=_start)
+    drafts.sort(key=attrgetter("start"))
     return _placed(drafts, max((_ms(s.end) for s in transcript.segments), default=0))
 
 
@@ -99,7 +100,7 @@ class CueStream:
     def add(self, segment: Segment) -> list[Cue]:
         """The cues that are final with the next segment."""
         self._drafts += _drafts(segment, self._style)
-        self._drafts.sort(key=_start)
+        self._drafts.sort(key=attrgetter("start"))
         self._end = max(self._end, _ms(segment.end))
         # Segments of one voice follow each other; those of several may overlap.
         horizon = _ms(segment.end if segment.speaker is None else segment.start)
@@ -118,10 +119,6 @@ class CueStream:
     def end(self) -> list[Cue]:
         """The cues that are left when the last segment has come."""
         return _placed(self._drafts, self._end)
-
-
-def _start(cue: Cue) -> int:
-    return cue.start
 
 
 def _ms(seconds: float) -> int:
@@ -144,18 +141,18 @@ def _timed(parts: Sequence[Unit], text: str, segment: Segment) -> list[_Spoken]:
     """Units with their times: those of their words, or shares of the time between such."""
     known = _known_times(parts, text, segment)
     spoken: list[_Spoken] = []
-    place, before = 0, segment.start
-    while place < len(parts):
-        found = known[place]
-        if found is not None:
-            spoken.append(_Spoken(parts[place], *found))
-            place += 1
+    index, before = 0, segment.start
+    while index < len(parts):
+        times = known[index]
+        if times is not None:
+            spoken.append(_Spoken(parts[index], *times))
+            index += 1
         else:
-            stop = next((i for i in range(place, len(parts)) if known[i]), len(parts))
+            stop = next((i for i in range(index, len(parts)) if known[i]), len(parts))
             following = known[stop] if stop < len(parts) else None
             until = following[0] if following else max(segment.end, before)
-            spoken += _spread(parts[place:stop], before, until)
-            place = stop
+            spoken += _spread(parts[index:stop], before, until)
+            index = stop
         before = spoken[-1].end
     return spoken
 
@@ -165,7 +162,7 @@ def _known_times(
 ) -> list[tuple[float, float] | None]:
     """For each unit the span of the words that it shares letters with, in rising order."""
     known: list[tuple[float, float] | None] = [None] * len(parts)
-    offset, place, latest = 0, 0, segment.start
+    offset, first, latest = 0, 0, segment.start
     for word in segment.words or ():
         letters = one_line(word.text)
         at = text.find(letters, offset)
@@ -174,9 +171,9 @@ def _known_times(
         offset = at + len(letters)
         start = max(word.start, latest)
         latest = max(word.end, start)
-        while parts[place].end <= at:
-            place += 1
-        for index in range(place, len(parts)):
+        while parts[first].end <= at:
+            first += 1
+        for index in range(first, len(parts)):
             if parts[index].start >= offset:
                 break
             already = known[index]
@@ -243,19 +240,19 @@ def _best_cut(part: Sequence[_Spoken], most: int) -> int:
 
 def _without_slivers(pieces: Sequence[list[_Spoken]], style: CueStyle) -> Iterator[list[_Spoken]]:
     """Join a piece that is over too soon with the next one, where a cue holds both."""
-    held: list[_Spoken] = []
+    joined: list[_Spoken] = []
     for piece in pieces:
-        both = [*held, *piece]
-        short = bool(held) and held[-1].end - held[0].start < LEAST_SECONDS
-        near = bool(held) and piece[0].start - held[-1].end < PAUSE_SECONDS
+        both = [*joined, *piece]
+        short = bool(joined) and joined[-1].end - joined[0].start < LEAST_SECONDS
+        near = bool(joined) and piece[0].start - joined[-1].end < PAUSE_SECONDS
         if short and near and _longest(both, style) == len(both):
-            held = both
+            joined = both
             continue
-        if held:
-            yield held
-        held = piece
-    if held:
-        yield held
+        if joined:
+            yield joined
+        joined = piece
+    if joined:
+        yield joined
 
 
 def _least_time(draft: Cue) -> int:
@@ -300,18 +297,17 @@ def _fitted(group: Sequence[Cue], end: int) -> list[Cue]:
     Where voices overlap, the later cue waits until the earlier one was shown for a second.
     """
     first, least = group[0].start, round(LEAST_SECONDS * 1000)
-    wanted = list(map(_least_time, group))
-    if sum(wanted) > end - first:
-        wanted = [min(time, (end - first) // len(group)) for time in wanted]
+    times = list(map(_least_time, group))
+    if sum(times) > end - first:
+        times = [min(time, (end - first) // len(group)) for time in times]
     starts = []
     free = first
-    for draft, time in zip(group, wanted, strict=True):
+    for draft, time in zip(group, times, strict=True):
         starts.append(max(draft.start, free))
         free = starts[-1] + time
     limit = end
     for index in reversed(range(len(group))):
-        starts[index] = min(starts[index], limit - wanted[index])
-        limit = starts[index]
+        starts[index] = limit = min(starts[index], limit - times[index])
     return [
         replace(draft, start=start, end=min(max(draft.end, start + least), following))
         for start, following, draft in zip(starts, [*starts[1:], end], group, strict=True)

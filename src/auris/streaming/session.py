@@ -25,7 +25,7 @@ from auris.errors import AurisError, InvalidSamples, UsageError
 from auris.recognition.recognizer import Recognizer
 from auris.recognition.requests import ChunkRequest, DecodeOptions, DecodeResult
 from auris.recognition.scheduler import silent_segment
-from auris.streaming.chunker import PendingChunk, StreamChunker
+from auris.streaming.chunker import StreamChunker
 from auris.streaming.decoder import StepCost, StreamState, StreamStep, incremental_recognizer
 from auris.types import SAMPLE_RATE, Samples, Segment
 
@@ -133,11 +133,26 @@ class StreamSession:
         self.close()
 
     def push(self, samples: NDArray[Any], rate: int | None = None) -> None:
-        """Accept samples without doing the steps, see `feed`."""
-        self.accept(self.checked(samples, rate))
+        """Accept samples without doing the steps; arguments and errors are those of `feed`."""
+        self._chunker.accept(self._checked(samples, rate))
 
-    def checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
-        """Check and convert samples, without adding them to the stream."""
+    def push_end(self) -> None:
+        """Mark the end of the samples without doing the steps."""
+        if not self._over:
+            self._chunker.end()
+
+    def updates(self) -> list[StreamUpdate]:
+        """Updates since the last call; raises the error of a step that failed."""
+        self._check()
+        # One by one, since the thread of the pool may append at the same time.
+        return [self._outbox.popleft() for _ in range(len(self._outbox))]
+
+    @property
+    def behind(self) -> bool:
+        """Whether a step is due."""
+        return not self._over and self._error is None and self._chunker.behind
+
+    def _checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
         if self._chunker.ending or self._over:
             raise UsageError(
                 "A stream can be fed until it is finished",
@@ -152,68 +167,25 @@ class StreamSession:
             )
         return live_block(samples, self._chunker.fed, self.rate)
 
-    def accept(self, block: Samples) -> None:
-        """Add `checked` samples without doing the steps."""
-        self._chunker.accept(block)
-
-    def push_end(self) -> None:
-        """Mark the end of the samples without doing the steps, see `finish`."""
-        if not self._over:
-            self._chunker.end()
-
-    def updates(self) -> list[StreamUpdate]:
-        """Updates since the last call; raises the error of a step that failed."""
-        self.check()
-        # One by one, since the thread of the pool may append at the same time.
-        return [self._outbox.popleft() for _ in range(len(self._outbox))]
-
-    def check(self) -> None:
-        """Raise the error that ended the stream, if one did."""
+    def _check(self) -> None:
         if self._error is not None:
             raise self._error
 
-    def next_step(self) -> StreamStep | None:
-        """The next step that is due, or None; only for the pool."""
+    def _next_step(self) -> StreamStep | None:
+        """The next step that is due, or None. Skipped silence gives an update at once."""
         while (due := self._chunker.next()) is not None:
+            request = ChunkRequest(self._chunks, due.chunk, self._options)
+            self._chunks += due.ends
+            step = StreamStep(self._state, request, due.ends)
             if not due.chunk.skipped:
-                return self._step(due)
-            self._update(self._chunks, True, silent_segment(due.chunk), StepCost(0, 0, 0))
-            self._chunks += 1
+                return step
+            self._add_update(step, silent_segment(due.chunk), StepCost(0, 0, 0))
         return None
 
-    def add_result(self, step: StreamStep, result: DecodeResult, cost: StepCost) -> None:
-        """Add the result of a step; only for the pool."""
-        recognizer = self.pool.recognizer
-        segment = recognizer.final(result) if step.ends else recognizer.partial(result)
-        self._update(step.request.key, step.ends, segment, cost)
-
-    def fail(self, error: BaseException) -> None:
-        """End the stream with an error."""
-        self._error = error
-
-    def end(self) -> StreamState | None:
-        """Mark the stream as over; returns its state at the first call, else None."""
-        ended_before, self._over = self._over, True
-        return None if ended_before else self._state
-
-    @property
-    def behind(self) -> bool:
-        """Whether a step is due."""
-        return not self._over and self._error is None and self._chunker.behind
-
-    @property
-    def done(self) -> bool:
-        """Whether everything was recognized."""
-        return self._chunker.done
-
-    def _update(self, chunk: int, final: bool, segment: Segment, cost: StepCost) -> None:
+    def _add_update(self, step: StreamStep, segment: Segment, cost: StepCost) -> None:
         seconds = self._chunker.processed / SAMPLE_RATE
-        self._outbox.append(StreamUpdate(chunk, final, segment, seconds, cost))
-
-    def _step(self, due: PendingChunk) -> StreamStep:
-        request = ChunkRequest(self._chunks, due.chunk, self._options)
-        self._chunks += due.ends
-        return StreamStep(self._state, request, due.ends)
+        update = StreamUpdate(step.request.key, step.ends, segment, seconds, cost)
+        self._outbox.append(update)
 
 
 class StreamPool:
@@ -288,12 +260,12 @@ class StreamPool:
         If one of the blocks is refused, none is used. If a stream fails, the others go on, and
         their updates are returned by `StreamSession.updates`.
         """
-        blocks = [(session, session.checked(block)) for session, block in samples.items()]
+        blocks = [(session, session._checked(block)) for session, block in samples.items()]
         for session, block in blocks:
-            session.accept(block)
+            session._chunker.accept(block)
         self.work()
         for session in samples:
-            session.check()
+            session._check()
         return {session: session.updates() for session in samples}
 
     def work(self) -> None:
@@ -307,11 +279,11 @@ class StreamPool:
             steps = [
                 (session, step)
                 for session in self._sessions
-                if (step := session.next_step()) is not None
+                if (step := session._next_step()) is not None
             ]
             if steps:
                 self._round(steps)
-            for session in [session for session in self._sessions if session.done]:
+            for session in [session for session in self._sessions if session._chunker.done]:
                 self._release(session)
         return bool(steps)
 
@@ -330,10 +302,14 @@ class StreamPool:
             self._release(session)
 
     def _release(self, session: StreamSession) -> None:
-        state = session.end()
-        if state is not None:
+        if not session._over:
+            session._over = True
             self._sessions.remove(session)
-            self._incremental.close(state)
+            self._incremental.close(session._state)
+
+    def _fail(self, session: StreamSession, error: BaseException) -> None:
+        session._error = error
+        self._release(session)
 
     def _round(self, steps: list[tuple[StreamSession, StreamStep]]) -> None:
         try:
@@ -342,8 +318,7 @@ class StreamPool:
                 self._add_result(session, step, result, cost)
         except BaseException as error:
             for session, _ in steps:
-                session.fail(error)
-                self._release(session)
+                self._fail(session, error)
             raise
 
     def _add_result(
@@ -351,10 +326,10 @@ class StreamPool:
     ) -> None:
         """Add the result of a stream; an error ends this stream alone."""
         try:
-            session.add_result(step, result, cost)
+            write = self.recognizer.final if step.ends else self.recognizer.partial
+            session._add_update(step, write(result), cost)
         except AurisError as error:
-            session.fail(error)
-            self._release(session)
+            self._fail(session, error)
 
 
 class AsyncStreamSession:

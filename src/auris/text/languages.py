@@ -6,38 +6,16 @@ from collections.abc import Iterable
 
 from auris.errors import LanguageError, UsageError
 
+# fmt: off
 LANGUAGES = {
-    "ar": "Arabic",
-    "yue": "Cantonese",
-    "zh": "Chinese",
-    "cs": "Czech",
-    "da": "Danish",
-    "nl": "Dutch",
-    "en": "English",
-    "fil": "Filipino",
-    "fi": "Finnish",
-    "fr": "French",
-    "de": "German",
-    "el": "Greek",
-    "hi": "Hindi",
-    "hu": "Hungarian",
-    "id": "Indonesian",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "mk": "Macedonian",
-    "ms": "Malay",
-    "fa": "Persian",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "ro": "Romanian",
-    "ru": "Russian",
-    "es": "Spanish",
-    "sv": "Swedish",
-    "th": "Thai",
-    "tr": "Turkish",
-    "vi": "Vietnamese",
+    "ar": "Arabic", "yue": "Cantonese", "zh": "Chinese", "cs": "Czech", "da": "Danish",
+    "nl": "Dutch", "en": "English", "fil": "Filipino", "fi": "Finnish", "fr": "French",
+    "de": "German", "el": "Greek", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian",
+    "it": "Italian", "ja": "Japanese", "ko": "Korean", "mk": "Macedonian", "ms": "Malay",
+    "fa": "Persian", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian",
+    "es": "Spanish", "sv": "Swedish", "th": "Thai", "tr": "Turkish", "vi": "Vietnamese",
 }
+# fmt: on
 """English name by code."""
 
 _NAMES = {name.lower(): name for name in LANGUAGES.values()}
@@ -48,14 +26,14 @@ def language_name(language: str | None) -> str | None:
 
     None, "" and "auto" give None, the model's choice.
     """
-    asked = (language or "auto").strip().lower()
-    if asked == "auto":
+    given = (language or "auto").strip().lower()
+    if given == "auto":
         return None
-    name = LANGUAGES.get(asked) or _NAMES.get(asked)
+    name = LANGUAGES.get(given) or _NAMES.get(given)
     if name is None:
         raise LanguageError(
             "The language has to be auto or one that Qwen3-ASR knows, by code or English name",
-            f"{language!r} was asked",
+            f"it is {language!r}",
             f"choose one of {', '.join(f'{code} ({name})' for code, name in LANGUAGES.items())}",
         )
     return name

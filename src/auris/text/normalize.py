@@ -15,16 +15,11 @@ LETTERS = str.maketrans(
 SILENT_MARKS = frozenset(".,;:!?\"()[]{}<>-_/\\*~|'\u2026\u00ab\u00bb")
 """Marks that are never read aloud; every other symbol has a spoken form that is not known here."""
 
+SILENT_CATEGORIES = ("Pd", "Pi", "Pf", "Ps", "Pe", "Zs")
+
 
 def _is_silent(char: str) -> bool:
-    return char in SILENT_MARKS or unicodedata.category(char) in (
-        "Pd",
-        "Pi",
-        "Pf",
-        "Ps",
-        "Pe",
-        "Zs",
-    )
+    return char in SILENT_MARKS or unicodedata.category(char) in SILENT_CATEGORIES
 
 
 def spoken(text: str) -> str | None:
@@ -38,11 +33,10 @@ def spoken(text: str) -> str | None:
         spoken: digits, symbols such as "%" or "&", and letters outside the Latin alphabet.
     """
     folded = unicodedata.normalize("NFKD", text.translate(APOSTROPHES).casefold())
-    kept = "".join(char for char in folded if not unicodedata.combining(char))
-    kept = kept.translate(APOSTROPHES).translate(LETTERS)
-    for char in kept:
-        if not ("a" <= char <= "z" or char.isspace() or _is_silent(char)):
-            return None
-    words = re.sub(r"[^a-z']+", " ", kept).split()
+    plain = "".join(char for char in folded if not unicodedata.combining(char))
+    plain = plain.translate(APOSTROPHES).translate(LETTERS)
+    if not all("a" <= char <= "z" or char.isspace() or _is_silent(char) for char in plain):
+        return None
+    words = re.sub(r"[^a-z']+", " ", plain).split()
     stripped = (word.strip("'") for word in words)
     return " ".join(word for word in stripped if word)

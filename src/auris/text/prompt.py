@@ -20,12 +20,7 @@ TEXT_TAG = "<asr_text>"
 TIMESTAMP = "<timestamp>"
 
 CONTROL_TOKENS = {
-    END_OF_TEXT: True,
-    TURN_START: True,
-    TURN_END: True,
-    AUDIO_START: True,
-    AUDIO_END: True,
-    AUDIO_PAD: True,
+    **dict.fromkeys((END_OF_TEXT, TURN_START, TURN_END, AUDIO_START, AUDIO_END, AUDIO_PAD), True),
     TEXT_TAG: False,
     TIMESTAMP: True,
 }
@@ -98,8 +93,8 @@ def prompt_ids(
     user = [turn, *tokenizer.encode("user\n"), *audio, end, *newline]
     if language is None:
         return [*system, *user, turn, *tokenizer.encode("assistant\n")]
-    opening = tokenizer.encode(f"assistant\nlanguage {language}")
-    return [*system, *user, turn, *opening, tokenizer.id(TEXT_TAG)]
+    reply = tokenizer.encode(f"assistant\nlanguage {language}")
+    return [*system, *user, turn, *reply, tokenizer.id(TEXT_TAG)]
 
 
 def reply_prefix(tokenizer: Tokenizer, language: str | None) -> tuple[int, ...]:

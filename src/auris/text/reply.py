@@ -1,4 +1,4 @@
-"""What the model answered: language and text, by the rules of the reference.
+"""The reply of a model: language and text, by the rules of the reference.
 
 Source: the reply parsing of the `qwen3_asr` processor in transformers, itself after qwen-asr.
 """
@@ -29,11 +29,11 @@ class Reply:
     text: str
 
 
-def _repeated_at(text: str, place: int) -> str | None:
-    """The shortest pattern that stands 20 times in a row from `place` on."""
-    widths = range(1, min(LONGEST_PATTERN, (len(text) - place) // REPEATS) + 1)
-    patterns = (text[place : place + width] for width in widths)
-    return next((p for p in patterns if text.startswith(p * REPEATS, place)), None)
+def _repeated_at(text: str, index: int) -> str | None:
+    """The shortest pattern that stands 20 times in a row from an index on."""
+    widths = range(1, min(LONGEST_PATTERN, (len(text) - index) // REPEATS) + 1)
+    patterns = (text[index : index + width] for width in widths)
+    return next((p for p in patterns if text.startswith(p * REPEATS, index)), None)
 
 
 def _collapse_patterns(text: str) -> str:
@@ -42,18 +42,18 @@ def _collapse_patterns(text: str) -> str:
     The earliest place wins; a place is a start only while 40 characters follow it, as in the
     reference.
     """
-    kept: list[str] = []
-    place = 0
-    while len(text) - place >= 2 * REPEATS:
-        pattern = _repeated_at(text, place)
+    parts: list[str] = []
+    index = 0
+    while len(text) - index >= 2 * REPEATS:
+        pattern = _repeated_at(text, index)
         if pattern is None:
-            kept.append(text[place])
-            place += 1
+            parts.append(text[index])
+            index += 1
             continue
-        kept.append(pattern)
-        while text.startswith(pattern, place):
-            place += len(pattern)
-    return "".join(kept) + text[place:]
+        parts.append(pattern)
+        while text.startswith(pattern, index):
+            index += len(pattern)
+    return "".join(parts) + text[index:]
 
 
 def collapse_repeats(text: str) -> str:

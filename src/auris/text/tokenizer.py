@@ -34,7 +34,7 @@ def _byte_of_letter() -> dict[str, int]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in printable]
     letters = {chr(byte): byte for byte in printable}
-    return {**letters, **{chr(256 + place): byte for place, byte in enumerate(rest)}}
+    return {**letters, **{chr(256 + index): byte for index, byte in enumerate(rest)}}
 
 
 _BYTES = _byte_of_letter()
@@ -42,9 +42,8 @@ _BYTES = _byte_of_letter()
 
 def _bytes(token: str) -> bytes:
     """Bytes of a byte-level token; one that is not written in the table stands for itself."""
-    if all(letter in _BYTES for letter in token):
-        return bytes(_BYTES[letter] for letter in token)
-    return token.encode()
+    known = all(letter in _BYTES for letter in token)
+    return bytes(_BYTES[letter] for letter in token) if known else token.encode()
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,11 @@ class Tokenizer:
         added = _added_from_config(path / "tokenizer_config.json")
         # A list of merges that was cut at a line's end is valid, and would spell words in letters.
         lines = (path / "merges.txt").read_bytes().count(b"\n") + 1
-        wanted = core.get_vocab_size() - len(_BYTES) - len(added)
-        if lines < wanted:
+        needed = core.get_vocab_size() - len(_BYTES) - len(added)
+        if lines < needed:
             raise TokenizerError(
                 "merges.txt has to hold the merges that make the tokens of vocab.json",
-                f"{str(path / 'merges.txt')!r} has {lines} lines for at least {wanted} tokens",
+                f"{str(path / 'merges.txt')!r} has {lines} lines for at least {needed} tokens",
                 "fetch it anew",
             )
         return cls(core, added)
@@ -136,16 +135,9 @@ class Tokenizer:
     def to_json(self) -> str:
         """The content of a tokenizer.json that gives this tokenizer again."""
         content = json.loads(self.core.to_str())
+        rules = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         content["added_tokens"] = [
-            {
-                "id": token.id,
-                "content": text,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": token.special,
-            }
+            {"id": token.id, "content": text, **rules, "special": token.special}
             for text, token in self.added_without_gaps().items()
         ]
         return json.dumps(content, ensure_ascii=False)
@@ -232,7 +224,7 @@ class TextDecoder:
         piece = self._tokenizer.piece(token)
         if isinstance(piece, str):
             # An added token ends the bytes before it.
-            return self._finish() + piece if piece else ""
+            return self.flush() + piece if piece else ""
         text = self._utf8.decode(piece)
         if self._bare_start and text:
             self._bare_start = False
@@ -246,9 +238,6 @@ class TextDecoder:
 
     def flush(self) -> str:
         """What is left at the end: bytes that never became a character, as U+FFFD."""
-        return self._finish()
-
-    def _finish(self) -> str:
         return self._utf8.decode(b"", final=True)
 
 
@@ -261,8 +250,8 @@ def _cutting(core: Core) -> dict[str, Any]:
         return [plain(item) for item in part] if isinstance(part, list) else part
 
     content = json.loads(core.to_str())
-    kept = {part: plain(content[part]) for part in ("normalizer", "pre_tokenizer")}
-    return {**kept, "decoder": (content["decoder"] or {}).get("type")}
+    rules = {part: plain(content[part]) for part in ("normalizer", "pre_tokenizer")}
+    return {**rules, "decoder": (content["decoder"] or {}).get("type")}
 
 
 def qwen2_core(model: models.Model) -> Core:

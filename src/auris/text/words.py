@@ -6,23 +6,18 @@ Source of the splitting: the `qwen3_asr` processor of transformers, itself after
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from auris.errors import MissingExtra
 
+# fmt: off
 IDEOGRAPHS = (
-    (0x4E00, 0x9FFF),
-    (0x3400, 0x4DBF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B820, 0x2CEAF),
-    (0xF900, 0xFAFF),
-    (0x2F800, 0x2FA1F),
+    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
 )
+# fmt: on
 """Ranges of the CJK ideographs, each of which is a word."""
-
 
 UNSPACED_SCRIPTS = ("THAI ", "LAO ", "KHMER ", "MYANMAR ")
 """How the names of letters begin whose scripts have spaces between phrases only."""
@@ -79,14 +74,14 @@ def _is_ideograph(letter: str) -> bool:
     return any(first <= ord(letter) <= last for first, last in IDEOGRAPHS)
 
 
-def _is_kept(letter: str) -> bool:
+def _is_shown(letter: str) -> bool:
     """What the reference keeps: letters, numbers and the apostrophe."""
     return letter == "'" or unicodedata.category(letter)[0] in "LN" or _is_ideograph(letter)
 
 
 def reference_spelling(word: str) -> str:
     """A word as the reference spells it: without the combining marks that `split_words` keeps."""
-    return "".join(letter for letter in word if _is_kept(letter))
+    return "".join(letter for letter in word if _is_shown(letter))
 
 
 def _shown(text: str) -> Iterator[tuple[int, str]]:
@@ -96,7 +91,7 @@ def _shown(text: str) -> Iterator[tuple[int, str]]:
         category = unicodedata.category(letter)
         mark = category in ("Mn", "Mc") and marked
         marked = mark or (category[0] == "L" and not _is_ideograph(letter))
-        if mark or _is_kept(letter):
+        if mark or _is_shown(letter):
             yield place, letter
 
 
@@ -122,31 +117,31 @@ def split_words(text: str, language: str | None = None) -> list[WordSpan]:
 def _spaced(text: str) -> list[WordSpan]:
     spans: list[WordSpan] = []
     word, start, end = "", 0, 0
-    for place, letter in _shown(text):
-        # A space between two kept letters parts them; other letters left out do not.
-        parted = word and any(map(str.isspace, text[end:place]))
+    for index, letter in _shown(text):
+        # A space between two letters of words parts them; other letters left out do not.
+        parted = word and any(map(str.isspace, text[end:index]))
         if parted or (word and (_is_ideograph(letter) or _is_ideograph(word[0]))):
             spans.append(WordSpan(word, start, end))
             word = ""
         if not word:
-            start = place
-        word, end = word + letter, place + 1
+            start = index
+        word, end = word + letter, index + 1
     if word:
         spans.append(WordSpan(word, start, end))
     return spans
 
 
 def _located(text: str, tokens: Iterable[str]) -> list[WordSpan]:
-    """Tokens that another program cut a text into, cleaned, with their places.
+    """Tokens that another program cut a text into, cleaned, with their positions.
 
-    A token that the program respelled, and that is not found where it should be, has no place.
+    A token that the program respelled, and that is not found where it should be, has no position.
     """
     spans: list[WordSpan] = []
     cursor = 0
     for token in tokens:
-        place = text.find(token, cursor, cursor + 2 * len(token) + 8)
-        start, end = (place, place + len(token)) if place >= 0 else (cursor, cursor)
-        cursor = end if place >= 0 else min(cursor + len(token), len(text))
+        index = text.find(token, cursor, cursor + 2 * len(token) + 8)
+        start, end = (index, index + len(token)) if index >= 0 else (cursor, cursor)
+        cursor = end if index >= 0 else min(cursor + len(token), len(text))
         word = "".join(letter for _, letter in _shown(token))
         if word:
             spans.append(WordSpan(word, start, end))
@@ -167,8 +162,8 @@ def _korean(text: str) -> list[str]:
         from soynlp.tokenizer import LTokenizer
     except ImportError:
         raise _missing("Korean", "soynlp", "ko") from None
-    tokenize: Callable[[str], list[str]] = LTokenizer().tokenize
-    return tokenize(text)
+    words: list[str] = LTokenizer().tokenize(text)
+    return words
 
 
 def _missing(language: str, package: str, extra: str) -> MissingExtra:
