@@ -1,4 +1,4 @@
-"""Who may call, and how large a request may be: before anything reads it."""
+"""Who may call, and how large a request may be: checked before anything reads the request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from auris.server.errors import STOPPING, ApiError
 from auris.server.metrics import Metrics
 from auris.server.page_routes import PATHS
 from auris.server.request_body import RequestBody
-from auris.server.request_log import LoggedConnection, LoggedRequest, note_reason
+from auris.server.request_log import LoggedRequest, note_reason
 from auris.server.settings import Settings, is_loopback
 
 __all__ = ["AccessMiddleware", "owner_of"]
@@ -27,14 +27,14 @@ OPEN = frozenset({"/health"})
 """Paths that need no key."""
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
-"""What stands before the key in a subprotocol of a WebSocket."""
+"""The beginning of a subprotocol of a WebSocket that ends with the key."""
 
 DRAINED_SECONDS = 0.5
-"""For how long some of a refused request is read, so that its sender comes to read the answer."""
+"""How long some of a refused request is read, so that its client comes to read the answer."""
 
 
 def owner_of(scope: Scope) -> str:
-    """Whose call this is: a name for the key, from which the key does not follow."""
+    """A name for the key of a request, from which the key does not follow."""
     owner: str = scope["state"]["owner"]
     return owner
 
@@ -46,12 +46,12 @@ def _digest(key: str) -> bytes:
 class AccessMiddleware:
     """Checks keys, hosts and sizes, counts requests and logs them without their content.
 
-    Without keys, only programs on this machine are answered, and no web page that a browser shows
-    there: a page of another place would name that place as its origin, or as the host when a name
-    of its own leads to this machine.
+    Without keys, only programs on this machine are answered, and no web page in a browser there:
+    a page of another server would name that server as its origin, or as the host when a name of
+    that server leads to this machine.
 
     Args:
-        app: what is guarded.
+        app: the application.
         settings: keys and limits.
         metrics: where requests are counted.
     """
@@ -65,96 +65,87 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse a request."""
-        if scope["type"] == "http":
-            await self._request(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._connect(scope, receive, send)
-        else:
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
+            return
+        logged = LoggedRequest(scope, self._metrics)
 
-    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = LoggedRequest(scope, self._metrics)
-        body = RequestBody(receive, self._settings.most_upload_bytes)
+        async def receiving() -> Message:
+            return logged.received(await receive())
 
         async def sending(message: Message) -> None:
-            await send(request.sent(message))
+            await send(logged.sent(message))
 
         try:
-            await self._answer(scope, body, sending)
+            if scope["type"] == "websocket":
+                await self._connect(scope, receiving, sending)
+            else:
+                await self._answer(scope, receiving, sending)
         except asyncio.CancelledError:
-            # uvicorn cancels what is under way when the time for stopping is over.
-            if request.status:
+            # uvicorn cancels requests in progress when the time for stopping is over.
+            if logged.status or scope["type"] == "websocket":
                 raise
             note_reason(scope, STOPPING)
-            await _stopping()(scope, body.receive, sending)
+            message = "The server is stopping: send the request again."
+            await _response(ApiError(503, message, code=STOPPING))(scope, receiving, sending)
         finally:
-            request.ended()
+            logged.ended()
 
-    async def _answer(self, scope: Scope, body: RequestBody, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
+        body = RequestBody(receive, self._settings.most_upload_bytes)
         try:
-            scope["state"]["owner"] = self._admitted(scope["path"], headers)
-            body.announced(headers.get("content-length"))
+            scope["state"]["owner"] = self._owner(scope["path"], headers)
+            body.check_length(headers.get("content-length"))
         except ApiError as error:
             note_reason(scope, error.code)
             with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
                 await asyncio.wait_for(body.drain(), DRAINED_SECONDS)
-            await _refusal(error)(scope, body.receive, send)
+            await _response(error)(scope, body.receive, send)
             return
         await self._app(scope, body.receive, send)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a WebSocket through, or refuse it before there is one."""
-        connection = LoggedConnection(scope, self._metrics)
-
-        async def receiving() -> Message:
-            return connection.received(await receive())
-
-        async def sending(message: Message) -> None:
-            await send(connection.sent(message))
-
         headers = Headers(scope=scope)
         try:
-            self._refuse_foreign_pages(headers)
-            scope["state"]["owner"] = self._admitted(
-                scope["path"], _with_key(headers, scope["subprotocols"])
-            )
+            # Browsers let any page open a WebSocket, so the server has to check.
+            if not self._is_own_page(headers):
+                raise ApiError(
+                    403,
+                    "Web pages of other origins may not connect (--cors-origin allows one).",
+                    code="forbidden_origin",
+                )
+            headers = _with_key(headers, scope["subprotocols"])
+            scope["state"]["owner"] = self._owner(scope["path"], headers)
         except ApiError as error:
             note_reason(scope, error.code)
-            await WebSocket(scope, receiving, sending).send_denial_response(_refusal(error))
+            await WebSocket(scope, receive, send).send_denial_response(_response(error))
         else:
-            await self._app(scope, receiving, sending)
-        finally:
-            connection.ended()
-
-    def _refuse_foreign_pages(self, headers: Headers) -> None:
-        """Browsers open WebSockets for any page without asking, so the server has to look."""
-        if not self._is_own_page(headers):
-            raise ApiError(
-                403,
-                "Web pages of other origins may not connect (--cors-origin lets one in).",
-                code="forbidden_origin",
-            )
+            await self._app(scope, receive, send)
 
     def _is_own_page(self, headers: Headers) -> bool:
-        """Whether no page of an origin that has not been let in makes a request."""
+        """Whether the request is not from a page of an origin that is not allowed."""
         origin = headers.get("origin")
         if origin is None or {"*", origin} & set(self._settings.origins):
             return True
-        # An origin that cannot be read is nobody's.
-        return _parts(origin).netloc == headers.get("host", "") != ""
+        return _split(origin).netloc == headers.get("host", "") != ""
 
-    def _admitted(self, path: str, headers: Headers) -> str:
+    def _owner(self, path: str, headers: Headers) -> str:
+        """The owner of a request that is allowed.
+
+        Raises:
+            ApiError: it is not.
+        """
         if path in OPEN:
             return ""
         if not self._keys:
-            self._refuse_pages(headers)
+            self._check_local(headers)
             return ""
         if path in self._page:
             return ""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         given = _digest(key.strip())
-        # Every key is compared, whole: how long it takes says nothing.
+        # All keys are compared completely, so that the time says nothing.
         matches = [hmac.compare_digest(given, known) for known in self._keys]
         if scheme.lower() != "bearer" or not any(matches):
             wrong = "Incorrect API key provided" if key else "An API key is missing"
@@ -166,41 +157,30 @@ class AccessMiddleware:
             )
         return given.hex()[:32]
 
-    def _refuse_pages(self, headers: Headers) -> None:
-        host = _parts("//" + headers.get("host", "localhost")).hostname or ""
+    def _check_local(self, headers: Headers) -> None:
+        host = _split("//" + headers.get("host", "localhost")).hostname or ""
         if not is_loopback(host):
-            raise _not_at_home(
-                "the request names another host", "give the server keys (AURIS_API_KEYS)"
-            )
-        if not self._is_own_page(headers):
-            raise _not_at_home(
-                "a web page of another origin asks", "let its origin in with --cors-origin"
-            )
+            fault = "the request names another host: give the server keys (AURIS_API_KEYS)"
+        elif not self._is_own_page(headers):
+            fault = "a web page of another origin sent the request: allow it with --cors-origin"
+        else:
+            return
+        message = (
+            f"Without keys, this server answers programs on its own machine only, but {fault}."
+        )
+        raise ApiError(403, message, code="forbidden_origin")
 
 
-def _parts(address: str) -> SplitResult:
-    """An address taken apart; nothing where it is none."""
+def _split(address: str) -> SplitResult:
+    """The parts of an address, which are empty where it is none."""
     try:
         return urlsplit(address)
     except ValueError:
         return urlsplit("")
 
 
-def _refusal(error: ApiError) -> JSONResponse:
+def _response(error: ApiError) -> JSONResponse:
     return JSONResponse(error.body(), error.status, error.headers)
-
-
-def _stopping() -> JSONResponse:
-    return _refusal(ApiError(503, "The server is stopping: send the request again.", code=STOPPING))
-
-
-def _not_at_home(found: str, remedy: str) -> ApiError:
-    return ApiError(
-        403,
-        f"Without keys, this server answers programs on its own machine only, but {found}: "
-        f"{remedy}.",
-        code="forbidden_origin",
-    )
 
 
 def _with_key(headers: Headers, subprotocols: Sequence[str]) -> Headers:

@@ -1,10 +1,9 @@
-"""The page for a person with a browser: a few files, held in memory."""
+"""The page for a browser: a few files in memory."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.resources import files
 
 from fastapi import APIRouter
@@ -21,25 +20,14 @@ KINDS = {
     "svg": "image/svg+xml",
 }
 
-INDEX = "index.html"
-
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "media-src blob:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing from another place, nothing inside another page, no code but the files'."""
+"""Nothing from another server, nothing inside another page, no code but that of the files."""
 
 HEADERS = {
-    # Asked for anew each time, and not sent again while unchanged: a newer server never meets the
+    # Browsers ask each time, and get only what has changed, so that a newer server never meets the
     # files of an older one.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": POLICY,
@@ -51,41 +39,29 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file of the page."""
+def _route(path: str, content: bytes, kind: str) -> Route:
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {**HEADERS, "ETag": tag}
 
-    content: bytes
-    kind: str
-    tag: str
-
-    async def answer(self, request: Request) -> Response:
-        """The file, or that the browser's copy is still right."""
-        headers = {**HEADERS, "ETag": self.tag}
+    async def answer(request: Request) -> Response:
         known = request.headers.get("if-none-match", "")
-        if self.tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+        if tag in (other.strip().removeprefix("W/") for other in known.split(",")):
             return Response(status_code=304, headers=headers)
-        return Response(self.content, media_type=self.kind, headers=headers)
+        return Response(content, media_type=kind, headers=headers)
+
+    return Route(path, answer, methods=["GET"])
 
 
-def _files() -> Iterator[tuple[str, _File]]:
-    """Every file by its path; the one that begins lies at the root."""
-    for found in files("auris.server").joinpath("page").iterdir():
-        ending = found.name.rpartition(".")[2]
-        if ending not in KINDS:
-            continue
-        content = found.read_bytes()
-        tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        path = "/" if found.name == INDEX else f"/page/{found.name}"
-        yield path, _File(content, KINDS[ending], tag)
+def _routes() -> Iterator[Route]:
+    for file in files("auris.server").joinpath("page").iterdir():
+        kind = KINDS.get(file.name.rpartition(".")[2])
+        if kind is not None:
+            path = "/" if file.name == "index.html" else f"/page/{file.name}"
+            yield _route(path, file.read_bytes(), kind)
 
 
-_FILES = dict(_files())
+# Plain routes also answer HEAD, and OpenAPI does not describe them.
+router = APIRouter(routes=list(_routes()))
 
-PATHS = frozenset(_FILES)
+PATHS = frozenset(route.path for route in router.routes if isinstance(route, Route))
 """What a browser gets before it can show a key."""
-
-# Plain routes answer HEAD, too, and stay out of the description of the API.
-router = APIRouter(
-    routes=[Route(path, file.answer, methods=["GET"]) for path, file in sorted(_FILES.items())]
-)

@@ -1,4 +1,4 @@
-"""Lines of the log about requests and WebSockets: who called what, what came of it, and why."""
+"""Lines of the log about requests and WebSockets: who called what, the status, and the reason."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from starlette.types import Message, Scope
 from auris.server.log import FIELDS
 from auris.server.metrics import Metrics
 
-__all__ = ["REQUEST_ID", "LoggedConnection", "LoggedRequest", "note_reason"]
+__all__ = ["LoggedRequest", "note_reason"]
 
 REQUEST_ID = "x-request-id"
-"""Header with the name of a request, which the server returns; callers may choose it."""
+"""Header with the identifier of a request, which the server returns; clients may choose it."""
 
 SWITCHED = 101
 """Status of a request that became a WebSocket."""
+
+STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+"""Messages that have the headers of an answer."""
 
 VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -27,12 +30,12 @@ _LOG = logging.getLogger("auris.access")
 
 
 def note_reason(scope: Scope, reason: str | None) -> None:
-    """Say in the log why a request was not answered as it was meant: a code of the API's."""
+    """Name the reason of a failure for the log: a code of the API's errors."""
     scope.setdefault("state", {})["reason"] = reason
 
 
-class _Logged:
-    """What a request and a WebSocket have in common.
+class LoggedRequest:
+    """A request or WebSocket that is counted and has a line in the log at its end.
 
     Args:
         scope: of the request.
@@ -45,78 +48,46 @@ class _Logged:
         self.status = 0
         self._scope = scope
         self._metrics = metrics
+        self._code = 0  # That closed a WebSocket.
         self._began = time.perf_counter()
         scope.setdefault("state", {})["request_id"] = self.id
 
-    def _named(self, message: Message) -> Message:
-        """The beginning of a response, with the request's name."""
-        named = (REQUEST_ID.encode(), self.id.encode())
-        return {**message, "headers": [*message.get("headers", ()), named]}
-
-    def _end(self, method: str, status: int, code: int | None = None) -> None:
-        """Count the request, unless it became a WebSocket, and write its line."""
-        seconds = time.perf_counter() - self._began
-        # The route's pattern: a path itself could name anything.
-        route = getattr(self._scope.get("route"), "path", "other")
-        client = (self._scope.get("client") or ("unknown",))[0]
-        reason = self._scope["state"].get("reason")
-        if status != SWITCHED:
-            self._metrics.count_request(self._scope.get("method", "GET"), route, status, seconds)
-        outcome = [method, route, status, *([] if code is None else [code])]
-        words = [*outcome, f"{seconds:.3f} s", client, self.id, *([reason] if reason else [])]
-        fields = {
-            "method": method,
-            "route": route,
-            "status": status,
-            "code": code,
-            "seconds": round(seconds, 3),
-            "client": client,
-            "request_id": self.id,
-            "reason": reason,
-        }
-        _LOG.info("%s", " ".join(map(str, words)), extra={FIELDS: fields})
-
-
-class LoggedRequest(_Logged):
-    """A request that is counted and has a line in the log at its end."""
-
-    def sent(self, message: Message) -> Message:
-        """Notice a message to the caller."""
-        if message["type"] != "http.response.start":
-            return message
-        self.status = message["status"]
-        return self._named(message)
-
-    def ended(self) -> None:
-        """Count it, and write its line."""
-        self._end(self._scope["method"], self.status or 500)
-
-
-class LoggedConnection(_Logged):
-    """A WebSocket that has a line in the log at its end, with the code that ended it."""
-
-    def __init__(self, scope: Scope, metrics: Metrics) -> None:
-        super().__init__(scope, metrics)
-        self._code = 0
-
     def received(self, message: Message) -> Message:
-        """Notice a message of the client's."""
+        """Notice a message of the client."""
         if message["type"] == "websocket.disconnect":
             self._code = self._code or message.get("code", 0)
         return message
 
     def sent(self, message: Message) -> Message:
-        """Notice a message to the client."""
-        if message["type"] == "websocket.accept":
-            self.status = SWITCHED
-            return self._named(message)
-        if message["type"] == "websocket.http.response.start":
-            self.status = message["status"]
-            return self._named(message)
+        """Notice a message to the client, and add the identifier to its headers."""
         if message["type"] == "websocket.close":
             self._code = message["code"]
-        return message
+        if message["type"] not in STARTS:
+            return message
+        self.status = message.get("status", SWITCHED)
+        header = (REQUEST_ID.encode(), self.id.encode())
+        return {**message, "headers": [*message.get("headers", ()), header]}
 
     def ended(self) -> None:
-        """Count it where it was refused, and write its line."""
-        self._end("WEBSOCKET", self.status, self._code)
+        """Count the request, unless it became a WebSocket, and write its line."""
+        seconds = time.perf_counter() - self._began
+        socket = self._scope["type"] == "websocket"
+        method = self._scope.get("method", "GET")
+        status = self.status or (0 if socket else 500)
+        # The pattern of the route: a path could contain anything.
+        route = getattr(self._scope.get("route"), "path", "other")
+        if status != SWITCHED:
+            self._metrics.count_request(method, route, status, seconds)
+        fields = {
+            "method": "WEBSOCKET" if socket else method,
+            "route": route,
+            "status": status,
+            "code": self._code if socket else None,
+            "seconds": round(seconds, 3),
+            "client": (self._scope.get("client") or ("unknown",))[0],
+            "request_id": self.id,
+            "reason": self._scope["state"].get("reason"),
+        }
+        shown = {**fields, "seconds": f"{seconds:.3f} s"}.values()
+        words = [str(value) for value in shown if value is not None]
+        _LOG.info("%s", " ".join(words), extra={FIELDS: fields})
