@@ -234,10 +234,18 @@ def test_a_refused_recording_is_not_promised_a_text(opened: Opening) -> None:
         assert page.is_visible("#again")
 
 
-def test_a_recording_that_the_browser_cannot_play_has_a_text_and_a_scale(opened: Opening) -> None:
+@pytest.mark.parametrize("undecided", [False, True])
+def test_a_recording_that_the_browser_cannot_play_has_a_text_and_a_scale(
+    opened: Opening, undecided: bool
+) -> None:
+    """Also while the browser still tries to decode the recording in order to draw it."""
     data = encode(pcm(load(EXAMPLE).samples[None]), 16_000, "au", "pcm_s16be")
     with opened() as shown:
         page = shown.ready()
+        if undecided:
+            page.evaluate(
+                "() => { BaseAudioContext.prototype.decodeAudioData = () => new Promise(() => {}) }"
+            )
         page.set_input_files(
             "#file", {"name": "talk.au", "mimeType": "audio/basic", "buffer": data}
         )

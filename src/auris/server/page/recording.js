@@ -113,6 +113,7 @@ function begin(recording) {
 /** Draw a recording, as far as the browser can. */
 async function draw(mine) {
   if (mine.seconds) setLength(mine, mine.seconds);
+  if (!player.playable()) soundHint.textContent = NOT_PLAYED;
   const found = await decoded(mine.file, mine.seconds ?? 0);
   if (shown !== mine) return;
   if (found) {
@@ -120,8 +121,9 @@ async function draw(mine) {
     player.setLength(mine.seconds);
     timeline.setSound(found, mine.seconds);
     timeline.setWords(mine.words);
-  } else if (!player.playable()) soundHint.textContent = NOT_PLAYED;
-  else soundHint.textContent = mine.seconds > 3600 ? TOO_LONG : NOT_DRAWN;
+  } else if (player.playable()) {
+    soundHint.textContent = mine.seconds > 3600 ? TOO_LONG : NOT_DRAWN;
+  }
 }
 
 function setLength(mine, seconds) {
