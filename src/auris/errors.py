@@ -32,33 +32,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = [
-    "AlignmentError",
-    "AudioError",
-    "AurisError",
-    "CheckpointError",
-    "ConfigError",
-    "DecoderCrashed",
-    "DeviceError",
-    "EmptyAudio",
-    "EngineError",
-    "InvalidSamples",
-    "LanguageError",
-    "MissingExtra",
-    "ModelNotFound",
-    "OutputError",
-    "TensorError",
-    "TokenizerError",
-    "TrainingError",
-    "TrainingStopped",
-    "UnknownDevice",
-    "UnknownModel",
-    "UnreadableAudio",
-    "UnsupportedOption",
-    "UsageError",
-]
-
-
 _OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 NOT_BEGUN = Transcript("", None, (), None, "cancelled", 0.0)
 """The transcript of a recording that was not begun when the call was cancelled."""
 
-GENERAL = InferenceDefaults()
+NO_DEFAULTS = InferenceDefaults()
 
 
 class AsrPipeline:
@@ -86,24 +86,13 @@ class AsrPipeline:
         **options: Unpack[OtherLoadOptions],
     ) -> None:
         loaded = load_model(model, device=device, **options)
-        recognizer = make_recognizer(
+        self.recognizer = make_recognizer(
             loaded.backend, loaded.checkpoint, loaded.tokenizer, speculate=speculate
         )
-        self._set(recognizer, loaded.found, loaded.backend, loaded.defaults, recognizer.batch)
-
-    def _set(
-        self,
-        recognizer: Recognizer,
-        model: ResolvedModel,
-        backend: TorchBackend,
-        defaults: InferenceDefaults,
-        open_batch: Callable[[int], ChunkBatch],
-    ) -> None:
-        self.recognizer = recognizer
-        self.model = model
-        self.backend = backend
-        self.defaults = defaults
-        self._open_batch = open_batch
+        self.model = loaded.found
+        self.backend = loaded.backend
+        self.defaults = loaded.defaults
+        self._open_batch: Callable[[int], ChunkBatch] = self.recognizer.batch
 
     @classmethod
     def from_pretrained(
@@ -122,7 +111,7 @@ class AsrPipeline:
         recognizer: Recognizer,
         model: ResolvedModel,
         backend: TorchBackend,
-        defaults: InferenceDefaults = GENERAL,
+        defaults: InferenceDefaults = NO_DEFAULTS,
         open_batch: Callable[[int], ChunkBatch] | None = None,
     ) -> AsrPipeline:
         """A pipeline over a model that is loaded already.
@@ -131,7 +120,9 @@ class AsrPipeline:
             open_batch: makes a batch of up to that many chunks; by default the recognizer's own.
         """
         pipeline = cls.__new__(cls)
-        pipeline._set(recognizer, model, backend, defaults, open_batch or recognizer.batch)
+        pipeline.recognizer, pipeline.model = recognizer, model
+        pipeline.backend, pipeline.defaults = backend, defaults
+        pipeline._open_batch = open_batch or recognizer.batch
         return pipeline
 
     @overload

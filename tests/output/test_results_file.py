@@ -190,7 +190,7 @@ def test_a_json_array_from_a_journal(tmp_path: Path) -> None:
 def test_a_foreign_json_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text("[]")
-    with pytest.raises(UsageError, match="has no file 'results.json.journal'"):
+    with pytest.raises(UsageError, match=r"has no file 'results\.json\.journal'"):
         ResultsFile(path, RUN)
     assert path.read_text() == "[]"
     assert not (tmp_path / "results.json.journal").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from torch import Tensor
@@ -75,18 +74,14 @@ class Recognizer(Protocol):
         """
 
 
-def recognize(
-    recognizer: Recognizer, requests: Iterable[ChunkRequest], rows: int = 1
-) -> Iterator[ChunkResult]:
-    """Recognize requests, up to `rows` at once; yields results as they are completed."""
-    batch = recognizer.batch(rows)
-    waiting = iter(requests)
-    request = next(waiting, None)
-    while request is not None or batch.pending:
-        while request is not None and batch.has_room():
-            batch.add(request)
-            request = next(waiting, None)
-        yield from batch.step()
+def recognize(recognizer: Recognizer, request: ChunkRequest) -> ChunkResult:
+    """Recognize one chunk alone."""
+    batch = recognizer.batch(1)
+    batch.add(request)
+    done: list[ChunkResult] = []
+    while not done:
+        done = batch.step()
+    return done[0]
 
 
 def encode_samples(

@@ -223,10 +223,9 @@ class Engine:
 
     def _alone(self, ticket: Ticket) -> ChunkResult | Exception:
         try:
-            (result,) = recognize(self.recognizer, [replace(ticket.request, key=ticket.number)])
+            return recognize(self.recognizer, replace(ticket.request, key=ticket.number))
         except Exception as error:
             return error
-        return result
 
     def _close(self) -> None:
         """Nobody waits for an engine that has stopped."""
