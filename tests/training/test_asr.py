@@ -34,7 +34,8 @@ from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.text.prompt import AUDIO_PAD, TEXT_TAG, TURN_END
 from auris.training.adapters import merged
-from auris.training.asr import IGNORED, AsrObjective, AsrTask, dialogues, fresh_objective
+from auris.training.asr import IGNORED, AsrTask, dialogues
+from auris.training.building import asr_task, checkpoint_task
 from auris.training.examples import TrainingBatch
 from auris.training.exporting import export_run
 from auris.training.folder import RunFolder
@@ -42,7 +43,6 @@ from auris.training.loop import Trainer
 from auris.training.recipes import AsrRecipe, Recipe, TuneRecipe
 from auris.training.run import RunOptions, Sources, train
 from auris.training.score import DevScores
-from auris.training.tuning import checkpoint_task
 from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, write_tiny
 from tests.training.conftest import quiet
 from tests.training.tones import tones, write_wav
@@ -73,23 +73,23 @@ def random_batch(seed: int, sizes: list[int]) -> TrainingBatch:
     return TrainingBatch(mels, targets, names, ["names" * (n % 2) for n in sizes])
 
 
-def tiny_objective(seed: int = 0) -> AsrObjective:
+def tiny_task(seed: int = 0) -> AsrTask:
     torch.manual_seed(seed)
     model = QwenAsr(qwen_config()).eval()
     tokenizer = tiny_tokenizer()
     classes = model.config.decoder.vocab + 1
     head = torch.nn.Linear(model.config.decoder.hidden, classes)
-    return AsrObjective(model, tokenizer, head, 0.3)
+    return AsrTask(model, tokenizer, head, 0.3)
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(20, 250), min_size=1, max_size=4), st.integers(0, 99))
 def test_the_loss_does_not_depend_on_the_side_of_the_padding(sizes: list[int], seed: int) -> None:
-    objective, batch = tiny_objective(), random_batch(seed, sizes)
+    task, batch = tiny_task(), random_batch(seed, sizes)
     with torch.no_grad():
-        audio, lengths = objective.audio_embeddings(batch.mels)
+        audio, lengths = task.audio_embeddings(batch.mels)
         left, right = (
-            objective.reply_loss(audio, lengths, batch, side)  # type: ignore[arg-type]
+            task.reply_loss(audio, lengths, batch, side)  # type: ignore[arg-type]
             for side in ("left", "right")
         )
     assert int(left[1]) == int(right[1])
@@ -97,11 +97,11 @@ def test_the_loss_does_not_depend_on_the_side_of_the_padding(sizes: list[int], s
 
 
 def test_the_loss_of_a_batch_is_that_of_its_examples() -> None:
-    objective, batch = tiny_objective(), random_batch(3, [60, 200, 130])
+    task, batch = tiny_task(), random_batch(3, [60, 200, 130])
     with torch.no_grad():
-        sums, counts = objective(batch)
+        sums, counts = task(batch)
         parts = [
-            objective(TrainingBatch([m], [t], [n], [c]))
+            task(TrainingBatch([m], [t], [n], [c]))
             for m, t, n, c in zip(
                 batch.mels, batch.targets, batch.languages, batch.contexts, strict=True
             )
@@ -111,16 +111,16 @@ def test_the_loss_of_a_batch_is_that_of_its_examples() -> None:
 
 
 def test_a_dialogue_is_the_official_prompt_and_reply() -> None:
-    objective, batch = tiny_objective(), random_batch(0, [200])
-    talk = objective.dialogues([26], batch)
-    tokenizer = objective.tokenizer
+    task, batch = tiny_task(), random_batch(0, [200])
+    talk = task.dialogues([26], batch)
+    tokenizer = task.tokenizer
     text = tokenizer.decode(t for t in talk.ids[0].tolist() if t != tokenizer.id(AUDIO_PAD))
     said = tokenizer.decode(batch.targets[0])
     assert text == f"system\n\nuser\n\nassistant\nlanguage English{TEXT_TAG}{said}"
     labelled = talk.ids[0][talk.labels[0] != IGNORED].tolist()
     assert tokenizer.decode(labelled) == f"language English{TEXT_TAG}{said}"
     assert labelled[-1] == tokenizer.id(TURN_END)
-    silent = objective.dialogues([13], TrainingBatch(batch.mels, [()], ["None"], [""]))
+    silent = task.dialogues([13], TrainingBatch(batch.mels, [()], ["None"], [""]))
     labelled = silent.ids[0][silent.labels[0] != IGNORED].tolist()
     assert tokenizer.decode(labelled) == f"language None{TEXT_TAG}"
 
@@ -175,9 +175,9 @@ def test_before_its_step_the_decoder_stays_as_it_is(
     broken_off(monkeypatch, 2, lambda: train(recipe, Sources([data]), out, reporter=quiet()))
     early = load_file(out / "last" / "model.safetensors")
     torch.manual_seed(recipe.seed)
-    fresh = fresh_objective(recipe, RunFolder(out).units()).model.decoder.state_dict()
+    fresh = asr_task(recipe, RunFolder(out).units()).model.decoder.state_dict()
     assert all(torch.equal(early[f"model.decoder.{name}"], t) for name, t in fresh.items())
-    late = train(recipe, Sources([data]), out, RunOptions(resume=True), quiet()).model.state_dict()
+    late = train(recipe, Sources([data]), out, RunOptions(resume=True), quiet()).task.state_dict()
     moved = "model.decoder.layers.0.qkv.weight"
     assert not torch.equal(late[moved], early[moved])
 
@@ -238,9 +238,9 @@ def test_merged_adapters_compute_the_same(tmp_path: Path) -> None:
     batch = random_batch(1, [150, 90])
     whole = merged(task.model)
     assert not any("lora_" in name for name, _ in whole.named_parameters())
-    for_merged = AsrObjective(whole, task.tokenizer, None, 0.0)
+    for_merged = AsrTask(whole, task.tokenizer, None, 0.0)
     with torch.no_grad():
-        (_, adapted), _ = task.objective.eval()(batch)
+        (_, adapted), _ = task.eval()(batch)
         (_, plain), _ = for_merged.eval()(batch)
     assert float(adapted) == pytest.approx(float(plain), rel=1e-4)
     assert any("lora_" in name for name, _ in task.model.named_parameters())
@@ -350,7 +350,7 @@ def test_other_architectures_and_vocabularies_are_refused(tmp_path: Path) -> Non
 
 
 def test_tasks_write_with_the_head_and_with_the_decoder() -> None:
-    task = AsrTask(tiny_objective())
+    task = tiny_task()
     batch = random_batch(5, [120, 80, 300])
     for whole in (False, True):
         together = task.write(batch.mels, batch.contexts, whole)
@@ -374,9 +374,9 @@ def test_a_head_without_a_loss_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_layer_in_the_middle_has_its_share_of_the_ctc_loss() -> None:
-    whole = tiny_objective()
-    parts = [AsrObjective(whole.model, whole.tokenizer, whole.head, 0.3, {n: 1.0}) for n in (1, 2)]
-    both = AsrObjective(whole.model, whole.tokenizer, whole.head, 0.3, {1: 0.25, 2: 0.75})
+    whole = tiny_task()
+    parts = [AsrTask(whole.model, whole.tokenizer, whole.head, 0.3, {n: 1.0}) for n in (1, 2)]
+    both = AsrTask(whole.model, whole.tokenizer, whole.head, 0.3, {1: 0.25, 2: 0.75})
     batch = random_batch(2, [150, 90])
     with torch.no_grad():
         first, last = (part.eval()(batch, all_parts=False)[0][0] for part in parts)

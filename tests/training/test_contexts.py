@@ -10,7 +10,7 @@ import pytest
 from auris.errors import TrainingError
 from auris.training.contexts import MOST_OTHERS, MOST_SAID, ContextSource
 from auris.training.data import DataReport, TrainingClip, with_units
-from auris.training.examples import DataShard, Preprocessor, make_batch, plan_epoch
+from auris.training.examples import EpochBatches, Preprocessor, plan_epoch
 from auris.training.recipes import AsrRecipe, CtcRecipe
 from auris.training.units import ALPHABET, train_units
 from tests.training.tones import tone_clip
@@ -70,7 +70,7 @@ def test_a_share_of_the_examples_has_a_drawn_context(
     tokenizer = train_units(["abcd"], len(ALPHABET))
     preprocessor = Preprocessor("slaney400", 128, tokenizer.encode)
     for index, rows in enumerate(plan.batches[:5]):
-        batch = make_batch(clips, recipe, preprocessor, plan, DataShard(), index)
+        batch = EpochBatches(clips, recipe, preprocessor, plan).batch(index)
         assert batch.contexts == [plan.contexts.get(row, "") for row in rows]
 
 

@@ -14,10 +14,10 @@ from auris.training import augment
 from auris.training.data import DataReport, TrainingClip, with_units
 from auris.training.examples import (
     DataShard,
+    EpochBatches,
     EpochPlan,
     Preprocessor,
     TrainingBatch,
-    make_batch,
     plan_epoch,
 )
 from auris.training.recipes import CtcRecipe, Recipe
@@ -31,7 +31,7 @@ PREPROCESSOR = Preprocessor("htk1024", 32, TOKENIZER.encode)
 def first(
     clips: list[TrainingClip], recipe: Recipe, plan: EpochPlan, share: DataShard | None = None
 ) -> TrainingBatch:
-    return make_batch(clips, recipe, PREPROCESSOR, plan, share or DataShard(), 0)
+    return EpochBatches(clips, recipe, PREPROCESSOR, plan, share or DataShard()).batch(0)
 
 
 @pytest.fixture(scope="module")
@@ -152,5 +152,5 @@ def test_compiled_batches_have_one_shape(
         assert set(heard) == set(range(len(plan.examples)))
         assert len(heard) < len(plan.examples) + recipe.rows
         for index in range(len(plan.batches)):
-            batch = make_batch(clips, recipe, preprocessor, plan, DataShard(), index)
+            batch = EpochBatches(clips, recipe, preprocessor, plan).batch(index)
             assert [tuple(mel.shape) for mel in batch.mels] == [(32, 200)] * 3

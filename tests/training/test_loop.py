@@ -16,21 +16,19 @@ from safetensors.torch import load_file, save_file
 from auris.errors import OutputError, TrainingError
 from auris.models.aut_ctc import AutCtc
 from auris.text.tokenizer import Tokenizer
-from auris.training.asr import AsrTask, fresh_objective
+from auris.training.building import asr_task
 from auris.training.data import DataReport, TrainingClip, with_units
 from auris.training.examples import DataShard
 from auris.training.loop import Trainer
 from auris.training.losses import ctc_loss
 from auris.training.recipes import AsrRecipe, CtcRecipe
 from auris.training.reports import CURVE, LOG, STEPS
-from auris.training.score import DevScores, comparable, count_errors, score, transcribe
+from auris.training.score import DevScores, Scorer, comparable, count_errors, score
 from auris.training.state import BEST, LAST, load_weights, save_state
 from auris.training.tasks import CtcTask
 from auris.training.units import ALPHABET, train_units, train_vocabulary
 from tests.training.conftest import trainer_of
 from tests.training.tones import tone_clip
-
-CPU = torch.device("cpu")
 
 TEXTS = ["ab", "ba", "cd", "dc", "abc", "bcd", "dcb", "cab", "abcd", "dbca"]
 
@@ -101,7 +99,7 @@ def test_a_resumed_run_computes_the_same_losses(
     first = resumed.progress.step
     assert 0 < first <= stop
     assert record(resumed) == losses[first:]
-    for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+    for left, right in zip(whole.task.parameters(), resumed.task.parameters(), strict=True):
         assert torch.equal(left, right)
     for log in (LOG, STEPS):
         logs = [read_log(tmp_path / name / log) for name in ("whole", "broken")]
@@ -173,7 +171,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(
     losses = record(run)
     assert [math.isnan(loss) for loss in losses] == [False, True, False, False]
     assert run.progress.skipped == 1
-    assert all(torch.isfinite(p).all() for p in run.model.parameters())
+    assert all(torch.isfinite(p).all() for p in run.task.parameters())
     assert read_log(tmp_path / LOG)[-1]["skipped"] == "1"
 
 
@@ -213,8 +211,8 @@ def test_transcribing_is_free_of_dropout_and_leaves_the_mode(
     training: bool,
 ) -> None:
     run = trainer(tmp_path, dropout=0.9)
-    model = run.model.train(training)
-    first, second = (transcribe(run.task, clips, CPU) for _ in range(2))
+    model = run.task.train(training)
+    first, second = (Scorer(run.task).transcribe(clips) for _ in range(2))
     assert first == second
     assert len(set(first)) > 1
     assert model.training == training
@@ -241,11 +239,11 @@ def test_tones_are_learned(
     )
     run = trainer_of(recipe, task_of(recipe, tokenizer), clips, {}, tmp_path)
     run.run()
-    assert transcribe(run.task, clips, CPU) == TEXTS
-    scores = score(run.task, {"tones": clips}, CPU)
+    assert Scorer(run.task).transcribe(clips) == TEXTS
+    scores = score(Scorer(run.task), {"tones": clips})
     assert scores.rates == {"tones": 0.0}
     assert 0 < scores.loss < 0.5
-    load_weights(tmp_path / BEST, run.model)
+    load_weights(tmp_path / BEST, run.task)
 
 
 def test_gradients_of_several_batches_are_one_step(
@@ -281,7 +279,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     before = {file.name: file.read_bytes() for file in (tmp_path / LAST).iterdir()}
     monkeypatch.setattr("auris.training.state.save_file", full)
     with pytest.raises(OutputError, match="No space left"):
-        save_state(tmp_path / LAST, run.model, run.optimizer, {})
+        save_state(tmp_path / LAST, run.task, run.optimizer, {})
     assert {file.name: file.read_bytes() for file in (tmp_path / LAST).iterdir()} == before
     assert not (tmp_path / (LAST + ".new")).exists()
 
@@ -376,9 +374,9 @@ def test_processes_share_the_scoring(
     trainer: MakeTrainer, clips: list[TrainingClip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("auris.training.score.BATCH_SECONDS", 1.0)
-    task = trainer(tmp_path).task
+    task = Scorer(trainer(tmp_path).task)
     sets = {"all": clips, "some": clips[:3]}
-    alone = score(task, sets, CPU)
+    alone = score(task, sets)
     parts: list[torch.Tensor] = []
     rounds: list[int] = []
 
@@ -392,7 +390,7 @@ def test_processes_share_the_scoring(
         def count() -> None:
             rounds[-1] += 1
 
-        score(task, sets, CPU, shard=DataShard(rank, 2), add_up=collect, after_batch=count)
+        score(task, sets, shard=DataShard(rank, 2), add_up=collect, after_batch=count)
     assert rounds[0] == rounds[1] > 1
     assert all(bool(part.any()) for part in parts)
     errors, losses = parts[0] + parts[2], parts[1] + parts[3]
@@ -418,7 +416,7 @@ def test_a_decoder_that_would_never_be_trained_is_refused(
 ) -> None:
     recipe = tiny_asr(max_steps=None, epochs=1, decoder_from_step=1000)
     tokenizer = train_vocabulary(TEXTS * 9, 260)
-    task = AsrTask(fresh_objective(recipe, tokenizer), recipe.decoder_from_step)
+    task = asr_task(recipe, tokenizer)
     with pytest.raises(TrainingError, match="decoder has to be trained before the run ends"):
         trainer_of(recipe, task, clips, {}, tmp_path)
 

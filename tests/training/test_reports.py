@@ -14,8 +14,8 @@ from rich.console import Console
 
 from auris.errors import OutputError, TrainingError
 from auris.training import reports
-from auris.training.progress import TrainingProgress
 from auris.training.reports import CURVE, LOG, STEPS, BarReporter, LineReporter, RunLogger, draw
+from auris.training.state import TrainingProgress
 from tests.training.conftest import quiet
 
 

@@ -158,10 +158,10 @@ def test_a_run_starts_from_another(
     second = train_here(still, Sources([data]), tmp_path / "second", start=tmp_path / "first")
     fresh = train_here(still, Sources([data]), tmp_path / "fresh")
     learned = load_file(tmp_path / "first" / "last" / "model.safetensors")
-    for name, tensor in second.model.state_dict().items():
+    for name, tensor in second.task.state_dict().items():
         assert torch.allclose(tensor, learned[name], atol=1e-6), name
     assert not torch.allclose(
-        fresh.model.model.head.weight, second.model.model.head.weight, atol=1e-3
+        fresh.task.model.head.weight, second.task.model.head.weight, atol=1e-3
     )
     assert (tmp_path / "second" / "units.json").read_text() == (
         tmp_path / "first" / "units.json"
@@ -177,7 +177,7 @@ def test_batches_prepared_ahead_are_the_same(
     recipe = tiny(max_steps=4)
     here = train_here(recipe, Sources([data]), tmp_path / "here")
     ahead = train_here(recipe, Sources([data]), tmp_path / "ahead", workers=1)
-    for ours, theirs in zip(here.model.parameters(), ahead.model.parameters(), strict=True):
+    for ours, theirs in zip(here.task.parameters(), ahead.task.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 

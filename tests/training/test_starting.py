@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from auris.errors import CheckpointError, TrainingError
-from auris.training.asr import AsrObjective, fresh_objective
+from auris.training.asr import AsrTask
+from auris.training.building import asr_task
 from auris.training.examples import TrainingBatch
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
 from auris.training.run import RunOptions, Sources, export_run, train
@@ -36,26 +37,26 @@ def data(tmp_path: Path) -> Path:
 
 def run(recipe: Recipe, data: Path, out: Path, start: Path | None = None) -> torch.nn.Module:
     trainer = train(recipe, Sources([data], start=start), out, RunOptions(), quiet())
-    return trainer.model
+    return trainer.task
 
 
 def losses(recipe: AsrRecipe, start: Path) -> Tensor:
     """Of a fresh model of a recipe that begins with `start`."""
     check_start(start, recipe)
     torch.manual_seed(5)
-    objective = fresh_objective(recipe, start_units(start))
-    load_start(start, objective)
-    return spoken_losses(objective)
+    task = asr_task(recipe, start_units(start))
+    load_start(start, task)
+    return spoken_losses(task)
 
 
-def spoken_losses(objective: AsrObjective) -> Tensor:
-    layers = objective.model.config.encoder.layers
-    objective.eval()
-    objective.depths = {layers: 1.0}
+def spoken_losses(task: AsrTask) -> Tensor:
+    layers = task.model.config.encoder.layers
+    task.eval()
+    task.depths = {layers: 1.0}
     torch.manual_seed(6)
     mels = [torch.randn(128, 90), torch.randn(128, 150)]
     batch = TrainingBatch(mels, [(97, 98), (99, 100, 97)], ["English"] * 2, ["", "abba"])
-    sums: Tensor = objective(batch)[0]
+    sums: Tensor = task(batch)[0]
     return sums.detach()
 
 
@@ -72,7 +73,7 @@ def test_a_deeper_model_begins_with_what_the_start_computes(
     assert torch.equal(losses(deep, start), losses(small, start))
     other = tiny_asr(seed=9)
     torch.manual_seed(9)
-    fresh = spoken_losses(fresh_objective(other, start_units(start)))
+    fresh = spoken_losses(asr_task(other, start_units(start)))
     assert not torch.allclose(fresh, losses(small, start))
 
 

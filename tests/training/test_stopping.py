@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from auris.training.data import DataReport, with_units
-from auris.training.examples import DataShard, Preprocessor, load_batches, plan_epoch
+from auris.training.examples import EpochBatches, Preprocessor, plan_epoch
 from auris.training.recipes import CtcRecipe
 from auris.training.stopping import StopSignals
 from auris.training.units import ALPHABET, train_units
@@ -120,7 +120,7 @@ def test_a_signal_to_a_worker_that_is_starting_does_not_end_it(
     clips, _ = with_units([tone_clip("ab")], tokenizer.encode, DataReport())
     recipe = tiny()
     plan = plan_epoch(clips, recipe, 0)
-    loaded = load_batches(clips, recipe, preprocessor, plan, DataShard(), 0, workers=1)
+    loaded = EpochBatches(clips, recipe, preprocessor, plan).load(workers=1)
     assert len(list(loaded)) == 1
 
 

@@ -21,17 +21,16 @@ from auris.decoding.loop import Request, decode
 from auris.decoding.sampling import Sampling
 from auris.models.cache import UncachedRows
 from auris.models.qwen_asr import QwenAsr
-from auris.text.prompt import AUDIO_PAD, END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
+from auris.text.prompt import END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.training.adapters import merged
 from auris.training.data import TrainedOn
-from auris.training.examples import Preprocessor, TrainingBatch
+from auris.training.examples import TrainingBatch
 from auris.training.losses import ctc_loss
-from auris.training.recipes import AsrRecipe
-from auris.training.tasks import Encode, best_path, compiled
+from auris.training.tasks import Task
 
-__all__ = ["IGNORED", "AsrObjective", "AsrTask", "Dialogues", "dialogues", "fresh_objective"]
+__all__ = ["IGNORED", "AsrTask", "Dialogues", "dialogues"]
 
 LAYOUT: LayoutName = "hf"
 """Layout in which Qwen3-ASR models are written."""
@@ -83,17 +82,22 @@ def reply_ids(tokenizer: Tokenizer, language: str, text: Sequence[int]) -> list[
     return [*language_ids, tokenizer.id(TEXT_TAG), *text, tokenizer.id(TURN_END)]
 
 
-class AsrObjective(nn.Module):
-    """The losses of a Qwen3-ASR model, perhaps with a CTC head on its audio embeddings.
+class AsrTask(Task):
+    """Training of a Qwen3-ASR model, perhaps with a CTC head on its audio embeddings.
 
     Args:
         model: the model.
         tokenizer: its vocabulary.
         head: classes of the vocabulary and a blank, the last, from audio embeddings.
         ctc_weight: share of the CTC loss where the decoder is trained too.
-        depths: numbers of encoder layers whose states the head scores, and their shares in the CTC
-            loss; by default all layers.
+        depths, frames: see `Task`.
+        decoder_from_step: first step (from 0) that trains the decoder too.
+        generation: content of the generation_config.json to write; greedy by default.
+        defaults: inference defaults of the checkpoint that is trained further; None for fresh
+            weights.
     """
+
+    model: QwenAsr
 
     def __init__(
         self,
@@ -102,47 +106,40 @@ class AsrObjective(nn.Module):
         head: nn.Linear | None,
         ctc_weight: float,
         depths: Mapping[int, float] | None = None,
+        frames: int | None = None,
+        decoder_from_step: int = 0,
+        generation: Mapping[str, Any] | None = None,
+        defaults: InferenceDefaults | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
+        aligned = head is not None and (ctc_weight > 0 or decoder_from_step > 0)
+        super().__init__(model, tokenizer, depths, frames, aligned)
         self.head = head
-        self.tokenizer = tokenizer
         self.ctc_weight = ctc_weight
-        self.depths = dict(depths or {model.config.encoder.layers: 1.0})
-        self.encode: Encode = model.encoder.states
+        self.decoder_from_step = decoder_from_step
+        self.generation = generation
+        self.defaults = defaults
 
     def audio_embeddings(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Audio embeddings [N, hidden] of all clips, and each clip's length."""
         states, lengths = self.model.encoder(mels)
         return self.model.projector(states), lengths
 
-    def ctc_logits(self, audio: Tensor) -> tuple[Tensor, int]:
-        """Scores [N, classes] of audio embeddings, and the blank's class.
-
-        Raises:
-            ValueError: there is no head.
-        """
-        if self.head is None:
-            raise ValueError("the model has no CTC head")
-        return self.head(audio), self.head.out_features - 1
-
     def forward(self, batch: TrainingBatch, all_parts: bool = True) -> tuple[Tensor, Tensor]:
         """Sums [2] and counts [2]: CTC by unit and, with `all_parts`, the reply by token."""
-        encode = self.encode if self.training else self.model.encoder.states
-        found, lengths = encode(batch.mels, list(self.depths))
-        embedded = [self.model.projector(states) for states in found]
+        states, lengths = self.encode(batch.mels)
+        embedded = [self.model.projector(one) for one in states]
         audio = embedded[-1]
-        nothing = audio.new_zeros((), dtype=torch.float32)
-        ctc, reply, tokens = nothing, nothing, nothing
+        zero = audio.new_zeros((), dtype=torch.float32)
+        ctc, reply, tokens = zero, zero, zero
         # With no weight it is not computed: an infinite loss times 0 is not a number.
         if self.head is not None and (self.ctc_weight > 0 or not all_parts):
-            for states, share in zip(embedded, self.depths.values(), strict=True):
-                logits, blank = self.ctc_logits(states)
-                ctc = ctc + share * ctc_loss(logits, lengths, batch.targets, blank)
+            blank = self.head.out_features - 1
+            for one, share in zip(embedded, self.depths.values(), strict=True):
+                ctc = ctc + share * ctc_loss(self.head(one), lengths, batch.targets, blank)
         if all_parts:
             reply, tokens = self.reply_loss(audio, lengths, batch)
             ctc, reply = self.ctc_weight * ctc, (1.0 - self.ctc_weight) * reply
-        units = nothing + float(sum(map(len, batch.targets)))
+        units = zero + float(sum(map(len, batch.targets)))
         return torch.stack([ctc, reply]), torch.stack([units, tokens])
 
     def dialogues(
@@ -176,58 +173,16 @@ class AsrObjective(nn.Module):
         loss = F.cross_entropy(logits.float(), labels[learned], reduction="sum")
         return loss, learned.sum().float()
 
-
-class AsrTask:
-    """Training of a Qwen3-ASR model; see `Task`.
-
-    Args:
-        objective: the model with its losses.
-        decoder_from_step: first step (from 0) that trains the decoder too.
-        frames: see `Preprocessor`.
-        generation: content of the generation_config.json to write; greedy by default.
-        traits: of the checkpoint that is trained further; None for fresh weights.
-    """
-
-    def __init__(
-        self,
-        objective: AsrObjective,
-        decoder_from_step: int = 0,
-        frames: int | None = None,
-        generation: Mapping[str, Any] | None = None,
-        traits: InferenceDefaults | None = None,
-    ) -> None:
-        self.objective = objective
-        self.model = objective.model
-        self.tokenizer = objective.tokenizer
-        self.decoder_from_step = decoder_from_step
-        self.generation = generation
-        self.traits = traits
-        config = self.model.config
-        bins = config.encoder.mel_bins
-        aligned = objective.head is not None and (objective.ctc_weight > 0 or decoder_from_step > 0)
-        self.preprocessor = Preprocessor(
-            config.frontend, bins, self.tokenizer.encode, frames, aligned
-        )
-
-    @property
-    def module(self) -> nn.Module:
-        """The model with its losses."""
-        return self.objective
-
     def trains_all_parts(self, step: int) -> bool:
         """From the decoder's first step on."""
         return step >= self.decoder_from_step
 
-    def compile(self, device: torch.device) -> None:
-        """The encoder in training, where its inputs have one shape; texts differ in length."""
-        self.objective.encode = compiled(self.model.encoder.states, device)
-
     def write(self, mels: Sequence[Tensor], contexts: Sequence[str], all_parts: bool) -> list[str]:
         """The decoder's text, or the CTC head's while the decoder is not trained."""
-        audio, lengths = self.objective.audio_embeddings(mels)
+        audio, lengths = self.audio_embeddings(mels)
         if not all_parts:
-            logits, blank = self.objective.ctc_logits(audio)
-            return [best_path(rows, blank, self.tokenizer) for rows in logits.split(lengths)]
+            assert self.head is not None
+            return self.best_paths(self.head(audio), lengths, self.head.out_features - 1)
         # The cache has the weights' type, so keys must not come in another.
         with torch.autocast(audio.device.type, enabled=False):
             replies = self._replies(audio.float(), lengths, contexts)
@@ -250,11 +205,7 @@ class AsrTask:
         return [self.tokenizer.decode(ids) for ids in tokens]
 
     def check_export(self) -> None:
-        """Whether the layout of transformers can hold the model.
-
-        Raises:
-            ConfigError: it cannot.
-        """
+        """Whether the layout of transformers can hold the model."""
         ids = {text: token.id for text, token in self.tokenizer.added.items()}
         to_json(self.model.config, LAYOUT, "float32", ids)
 
@@ -271,12 +222,14 @@ class AsrTask:
             layout=LAYOUT,
             dtype=dtype,
             generation=self.generation,
-            ctc_head=self.objective.head,
-            defaults=_traits(self.traits, trained_on),
+            ctc_head=self.head,
+            defaults=_inference_defaults(self.defaults, trained_on),
         )
 
 
-def _traits(before: InferenceDefaults | None, trained_on: TrainedOn) -> InferenceDefaults:
+def _inference_defaults(
+    before: InferenceDefaults | None, trained_on: TrainedOn
+) -> InferenceDefaults:
     """What a model was made for, with what training added to it."""
     if before is None:
         return InferenceDefaults(
@@ -287,12 +240,3 @@ def _traits(before: InferenceDefaults | None, trained_on: TrainedOn) -> Inferenc
         languages += tuple(name for name in trained_on.languages if name not in languages)
     contexts = True if trained_on.contexts else before.contexts
     return replace(before, languages=languages, contexts=contexts)
-
-
-def fresh_objective(recipe: AsrRecipe, tokenizer: Tokenizer) -> AsrObjective:
-    """A model of a recipe's shapes, with fresh weights and a CTC head."""
-    model = QwenAsr(recipe.model_config(tokenizer.size, tokenizer.id(AUDIO_PAD)))
-    # The embedding is the output layer too: at torch's own scale its first scores are far too sure.
-    nn.init.normal_(model.decoder.embed.weight, std=recipe.hidden**-0.5)
-    head = nn.Linear(recipe.hidden, tokenizer.size + 1) if recipe.with_head else None
-    return AsrObjective(model, tokenizer, head, recipe.ctc_weight, recipe.depths)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -27,11 +26,10 @@ from auris.types import Samples
 
 __all__ = [
     "DataShard",
+    "EpochBatches",
     "EpochPlan",
     "Preprocessor",
     "TrainingBatch",
-    "load_batches",
-    "make_batch",
     "plan_epoch",
 ]
 
@@ -211,37 +209,6 @@ class DataShard:
         return rows[self.rank :: self.of]
 
 
-def make_batch(
-    clips: Sequence[TrainingClip],
-    recipe: Recipe,
-    preprocessor: Preprocessor,
-    plan: EpochPlan,
-    shard: DataShard,
-    index: int,
-) -> TrainingBatch:
-    """A process's share of batch `index` of an epoch: a function of its arguments alone."""
-    augmented = _augments(recipe, plan.epoch)
-    batch = TrainingBatch([], [], [], [])
-    rows = shard.take(plan.batches[index])
-    if not rows:
-        rows, batch = plan.batches[index][:1], dataclasses.replace(batch, counted=False)
-    for row in rows:
-        rng = generator(recipe.seed, AUDIO, plan.epoch, row)
-        members = [clips[i] for i in plan.examples[row]]
-        samples, ids = (
-            _example(members, preprocessor, rng, augmented)
-            if members
-            else (augment.without_speech(rng, plan.seconds[row]), ())
-        )
-        mel = preprocessor.mel(samples)
-        batch.mels.append(augment.mask(mel, rng) if augmented and members else mel)
-        batch.targets.append(ids)
-        batch.languages.append(members[0].language if members else "None")
-        prompt = members[0].prompt if members else ""
-        batch.contexts.append(plan.contexts.get(row, prompt))
-    return batch
-
-
 Packed = tuple[Tensor, list[int], TrainingBatch]
 """The mels of a batch in a row [bins, sum of T_i], their lengths, and the batch without them.
 
@@ -249,50 +216,75 @@ A worker hands every tensor over in a file of shared memory, and a process may h
 """
 
 
-class BatchDataset(Dataset[Packed]):
-    """BatchDataset by index, for torch's loader."""
+@dataclass(frozen=True)
+class EpochBatches(Dataset[Packed]):
+    """A process's share of the batches of an epoch, each a function of its index alone.
 
-    def __init__(self, make: Callable[[int], TrainingBatch]) -> None:
-        self._make = make
+    Attributes:
+        clips: all clips with units.
+        recipe: the recipe of the run.
+        preprocessor: makes features and ids.
+        plan: the plan of the epoch.
+        shard: the share.
+    """
+
+    clips: Sequence[TrainingClip]
+    recipe: Recipe
+    preprocessor: Preprocessor
+    plan: EpochPlan
+    shard: DataShard = DataShard()
+
+    def batch(self, index: int) -> TrainingBatch:
+        """The batch of an index."""
+        plan, preprocessor = self.plan, self.preprocessor
+        augmented = _augments(self.recipe, plan.epoch)
+        batch = TrainingBatch([], [], [], [])
+        rows = self.shard.take(plan.batches[index])
+        if not rows:
+            rows, batch = plan.batches[index][:1], dataclasses.replace(batch, counted=False)
+        for row in rows:
+            rng = generator(self.recipe.seed, AUDIO, plan.epoch, row)
+            members = [self.clips[i] for i in plan.examples[row]]
+            samples, ids = (
+                _example(members, preprocessor, rng, augmented)
+                if members
+                else (augment.without_speech(rng, plan.seconds[row]), ())
+            )
+            mel = preprocessor.mel(samples)
+            batch.mels.append(augment.mask(mel, rng) if augmented and members else mel)
+            batch.targets.append(ids)
+            batch.languages.append(members[0].language if members else "None")
+            prompt = members[0].prompt if members else ""
+            batch.contexts.append(plan.contexts.get(row, prompt))
+        return batch
 
     def __getitem__(self, index: int) -> Packed:
-        batch = self._make(index)
+        """The batch of an index, for torch's loader."""
+        batch = self.batch(index)
         lengths = [mel.shape[1] for mel in batch.mels]
         return torch.cat(batch.mels, dim=1), lengths, dataclasses.replace(batch, mels=[])
 
+    def load(self, first: int = 0, workers: int = 0) -> Iterator[TrainingBatch]:
+        """The batches from `first` on.
 
-def _unpacked(packed: Packed) -> TrainingBatch:
-    mels, lengths, batch = packed
-    return dataclasses.replace(batch, mels=list(mels.split(lengths, dim=1)))
-
-
-def load_batches(
-    clips: Sequence[TrainingClip],
-    recipe: Recipe,
-    preprocessor: Preprocessor,
-    plan: EpochPlan,
-    shard: DataShard,
-    first: int,
-    workers: int,
-) -> Iterator[TrainingBatch]:
-    """The batches of an epoch from `first` on.
-
-    Args:
-        workers: processes that prepare batches ahead; 0 prepares each when it is asked for. The
-            batches are the same. Processes rather than threads, whose pools would quarrel with
-            the trainer's for the processors; they share the clips' memory with it.
-    """
-    loader = DataLoader(
-        BatchDataset(functools.partial(make_batch, clips, recipe, preprocessor, plan, shard)),
-        batch_size=None,
-        sampler=range(first, len(plan.batches)),
-        num_workers=workers,
-        worker_init_fn=defer_signals,
-        multiprocessing_context="fork" if workers else None,
-    )
-    with signals_blocked():
-        packed = iter(loader)
-    return map(_unpacked, packed)
+        Args:
+            first: index of the first batch.
+            workers: processes that prepare batches ahead; 0 prepares each when it is needed. The
+                batches are the same. Processes rather than threads, whose pools would compete with
+                the trainer's for the processors; they share the clips' memory with it.
+        """
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first, len(self.plan.batches)),
+            num_workers=workers,
+            worker_init_fn=defer_signals,
+            multiprocessing_context="fork" if workers else None,
+        )
+        with signals_blocked():
+            packed = iter(loader)
+        for mels, lengths, batch in packed:
+            yield dataclasses.replace(batch, mels=list(mels.split(lengths, dim=1)))
 
 
 def dropout_seed(seed: int, batch: int, rank: int = 0) -> int:

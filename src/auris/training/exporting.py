@@ -44,7 +44,7 @@ def check_export(task: Task, dtype: torch.dtype) -> None:
     """
     try:
         task.check_export()
-        for name, weight in task.module.named_parameters():
+        for name, weight in task.named_parameters():
             converted(name, weight, dtype)
     except ConfigError as error:
         raise TrainingError(
@@ -93,8 +93,8 @@ def export_run(
         )
     folder.check_model()
     task = build_task(recipe, model, None if model else folder.units())
-    load_weights(run / which, task.module)
-    if not all(bool(p.isfinite().all()) for p in task.module.parameters()):
+    load_weights(run / which, task)
+    if not all(bool(p.isfinite().all()) for p in task.parameters()):
         raise TrainingError(
             "the weights of a model have to be numbers",
             f"the checkpoint {which} of {run} holds others",

@@ -13,8 +13,9 @@ import gc
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,18 +27,25 @@ from auris.errors import TrainingError, TrainingStopped
 from auris.training.data import TrainingClip
 from auris.training.examples import (
     DataShard,
+    EpochBatches,
     EpochPlan,
     TrainingBatch,
     dropout_seed,
-    load_batches,
     plan_epoch,
 )
 from auris.training.losses import Losses
-from auris.training.progress import TrainingProgress
 from auris.training.recipes import Recipe
 from auris.training.reports import RunLogger
-from auris.training.score import DevScores, score
-from auris.training.state import AVERAGE, BEST, LAST, load_state, save_state, update_average
+from auris.training.score import Scorer, score
+from auris.training.state import (
+    AVERAGE,
+    BEST,
+    LAST,
+    TrainingProgress,
+    load_state,
+    save_state,
+    update_average,
+)
 from auris.training.stopping import StopSignals
 from auris.training.tasks import Task
 
@@ -89,10 +97,9 @@ class Trainer:
         self.recipe, self.task, self.clips, self.dev = recipe, task, clips, dev
         self.out, self.logger, self.fabric, self.workers = out, logger, fabric, workers
         self.shard = DataShard(fabric.global_rank, fabric.world_size)
-        self.model = task.module
         if recipe.use_compile:
-            task.compile(fabric.device)
-        self._wrapped, self.optimizer = fabric.setup(self.model, _optimizer(self.model, recipe))
+            task.compile_encoder(fabric.device)
+        self._wrapped, self.optimizer = fabric.setup(task, _optimizer(task, recipe))
         self.progress = TrainingProgress(data=self._fingerprint())
         self.signals = StopSignals(announce=self._leads)
         self.steps = self._count_steps()
@@ -132,7 +139,7 @@ class Trainer:
         Raises:
             TrainingError: there is none, or the data are not those of the run.
         """
-        progress = TrainingProgress.of(load_state(self.out / LAST, self.model, self.optimizer))
+        progress = TrainingProgress.of(load_state(self.out / LAST, self.task, self.optimizer))
         if progress.data != self.progress.data:
             raise TrainingError(
                 "a run is resumed with the data it began with",
@@ -172,12 +179,10 @@ class Trainer:
         if progress.step == self.steps:
             return
         plan = self._plan(progress.epoch)
-        preprocessor, workers = self.task.preprocessor, self.workers
-        loaded = load_batches(
-            self.clips, recipe, preprocessor, plan, self.shard, progress.batch, workers
-        )
+        epoch = EpochBatches(self.clips, recipe, self.task.preprocessor, plan, self.shard)
+        loaded = epoch.load(progress.batch, self.workers)
         started = time.perf_counter()
-        for batches in _groups(loaded, recipe.gradient_accumulation_steps):
+        while batches := list(islice(loaded, recipe.gradient_accumulation_steps)):
             loss = self.step(batches)
             progress.losses.append(loss)
             progress.batch += len(batches)
@@ -192,7 +197,7 @@ class Trainer:
             if progress.step % recipe.checkpoint_steps == 0:
                 if recipe.average_over and self._leads:
                     over = recipe.average_over
-                    update_average(self.out / AVERAGE, self.model, over, progress.step)
+                    update_average(self.out / AVERAGE, self.task, over, progress.step)
                 self._save(LAST)
             self._stop_if_asked(save=True)
             if progress.step == self.steps:
@@ -267,8 +272,8 @@ class Trainer:
         """Write a checkpoint, in the first process only, with `scores` in its progress."""
         if self._leads:
             optimizer = self.optimizer if name == LAST else None
-            progress = {**scores, **self.progress.to_dict()}
-            save_state(self.out / name, self.model, optimizer, progress)
+            progress = {**scores, **asdict(self.progress)}
+            save_state(self.out / name, self.task, optimizer, progress)
 
     def _end_epoch(self) -> None:
         """Score the epoch, and write its checkpoints.
@@ -280,7 +285,11 @@ class Trainer:
         if self.dev:
             self._save(LAST)
         all_parts = self.task.trains_all_parts(progress.step - 1)
-        scores = self._score(all_parts)
+        scorer = Scorer(self.task, self.fabric.device, self.recipe.bf16, all_parts)
+        scores = score(scorer, self.dev, self.shard, self._over_all, self._stop_if_asked)
+        if self._leads:
+            rate = self.recipe.learning_rate(progress.step - 1, self.steps)
+            self.logger.epoch(progress, rate, scores.rates, scores.loss)
         result = scores.mean if self.dev else progress.loss
         if progress.all_parts != all_parts:
             # The error rate of a part of the model is no measure for all of it.
@@ -301,27 +310,3 @@ class Trainer:
                 f"none of {len(losses)} was",
                 "lower lr, or look at the weights and data it began with",
             )
-
-    def _score(self, all_parts: bool) -> DevScores:
-        """Scores after an epoch, written to the logs."""
-        progress, recipe = self.progress, self.recipe
-        scores = score(
-            self.task,
-            self.dev,
-            self.fabric.device,
-            recipe.bf16,
-            all_parts,
-            self.shard,
-            self._over_all,
-            self._stop_if_asked,
-        )
-        if self._leads:
-            rate = recipe.learning_rate(progress.step - 1, self.steps)
-            self.logger.epoch(progress, rate, scores.rates, scores.loss)
-        return scores
-
-
-def _groups(batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
-    """BatchDataset in groups of `size`, the last perhaps smaller."""
-    while group := list(islice(batches, size)):
-        yield group

@@ -1,15 +1,19 @@
-"""Keys and values of a recipe, as they are read from JSON."""
+"""Keys and values of a recipe: their types, their rules, and their former names."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
 
-from auris.errors import TrainingError, UsageError
+from auris.audio.features import HOP, WINDOW
+from auris.config import CHUNK_FRAMES, MAX_WINDOW_FRAMES, TOKEN_FRAMES
+from auris.errors import TrainingError
+from auris.types import SAMPLE_RATE
 
-__all__ = ["checked_values", "read_values"]
+__all__ = ["RULES", "TextForm", "checked_values"]
+
+TextForm = Literal["spoken", "written"]
+"""Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
 
 LARGEST = 1e9
 """Far beyond any recipe, and little enough that a wrong number ends in an error at once."""
@@ -17,26 +21,53 @@ LARGEST = 1e9
 FORMER_KEYS = {"hush_share": "silence_share"}
 """Present names of keys that older recipes have under another name."""
 
+Rule = tuple[str, Callable[[Any], bool], str]
+"""What has to be true of a value, whether it is, and the keys that the rule is for."""
 
-def read_values(path: Path) -> Any:
-    """The content of a JSON file.
 
-    Raises:
-        UsageError: there is no such file, or it cannot be opened.
-        TrainingError: it is no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageError(
-            "A recipe has to be a readable JSON file",
-            f"{str(path)!r} cannot be read ({error.strerror})",
-            "check the path",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise TrainingError(
-            "a recipe has to be a readable JSON file", f"{path}: {error}", "check the path"
-        ) from error
+def _within(low: float, high: float, names: str) -> Rule:
+    return f"has to lie in {low}..{high}", lambda value: low <= value <= high, names
+
+
+def _at_least(least: int, name: str) -> Rule:
+    return f"has to be at least {least}", lambda value: value >= least, name
+
+
+def _one_of(values: tuple[object, ...], name: str) -> Rule:
+    return f"has to be {' or '.join(map(str, values))}", lambda value: value in values, name
+
+
+RULES: list[Rule] = [
+    (
+        "has to be positive",
+        lambda value: value > 0,
+        "lr batch_seconds max_grad_norm augment_from_epoch checkpoint_steps long_seconds "
+        "gradient_accumulation_steps units projector_dim vocabulary hidden decoder_layers "
+        "decoder_heads kv_heads head_dim decoder_ff lora_alpha",
+    ),
+    (
+        "must not be negative",
+        lambda value: value >= 0,
+        "wd warmup_steps decay_steps join_copies join_shorter average_over decoder_from_step",
+    ),
+    ("has to lie in [0, 1)", lambda value: 0 <= value < 1, "val_split middle_weight"),
+    ("has to be from 0 to 2**63 - 1", lambda value: 0 <= value < 1 << 63, "seed"),
+    ("has to be at most 10000", lambda value: value <= 10_000, "epochs"),
+    _within(0, 1, "long_share context_share ctc_weight"),
+    _within(0, 10, "silence_share"),
+    _within(0, 1 << 12, "lora_rank"),
+    _within(1, MAX_WINDOW_FRAMES // CHUNK_FRAMES, "window_seconds"),
+    _at_least(2, "join_most"),
+    _at_least(100, "max_mel_length"),
+    _one_of((SAMPLE_RATE,), "sample_rate"),
+    _one_of((WINDOW,), "win_length"),
+    _one_of((HOP,), "hop_length"),
+    _one_of((TOKEN_FRAMES,), "downsample_time"),
+    _one_of((100 / TOKEN_FRAMES,), "target_hz"),
+    _one_of(("conv2d", "conv1d"), "stem"),
+    _one_of(get_args(TextForm), "text"),
+]
+"""Rules for the values that are not None."""
 
 
 def checked_values(values: Any, types: Mapping[str, str], default_frames: int) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Callable
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar
 
 from auris.audio.features import FRONTENDS, HOP, WINDOW
 from auris.config import (
@@ -18,29 +19,21 @@ from auris.config import (
     AutCtcConfig,
     DecoderConfig,
     Frontend,
+    ModelConfig,
     ProjectorConfig,
     QwenAsrConfig,
 )
-from auris.errors import ConfigError, TrainingError
-from auris.training.recipe_values import checked_values, read_values
+from auris.errors import ConfigError, TrainingError, UsageError
+from auris.training.recipe_values import RULES, TextForm, checked_values
 from auris.types import SAMPLE_RATE
 
-__all__ = ["AsrRecipe", "CtcRecipe", "Recipe", "TextForm", "TuneRecipe"]
-
-MOST_EPOCHS, MOST_RANK = 10_000, 1 << 12
-
-NEVER_NEGATIVE = "wd warmup_steps decay_steps join_copies join_shorter average_over"
-SHARES = {"silence_share": 10, "long_share": 1, "context_share": 1}
-"""Keys from 0 on, and keys from 0 to a limit."""
+__all__ = ["AsrRecipe", "CtcRecipe", "Recipe", "ShapedRecipe", "TextForm", "TuneRecipe"]
 
 DEFAULT_EPOCHS = 10
 """Length of a run whose recipe has neither epochs nor max_steps."""
 
 DEFAULT_UNITS, DEFAULT_VOCABULARY = 384, 768
 """Sizes of the text vocabulary where a recipe has none; of fewer texts, as many as they yield."""
-
-TextForm = Literal["spoken", "written"]
-"""Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
 
 AnyRecipe = TypeVar("AnyRecipe", bound="Recipe")
 
@@ -108,6 +101,11 @@ class Recipe:
         return self.max_mel_length / 100 if self.use_compile else math.inf
 
     @property
+    def padded_frames(self) -> int | None:
+        """Mel frames of every clip of a compiled run; None for others."""
+        return self.max_mel_length if self.use_compile else None
+
+    @property
     def rows(self) -> int:
         """Clips in a batch of a compiled run."""
         return round(100 * self.batch_seconds) // self.max_mel_length
@@ -123,29 +121,13 @@ class Recipe:
         return "spoken"
 
     def __post_init__(self) -> None:
-        self._require_positive(
-            "lr batch_seconds max_grad_norm augment_from_epoch checkpoint_steps join_most "
-            "long_seconds gradient_accumulation_steps"
-        )
-        for name in NEVER_NEGATIVE.split():
-            self._require((getattr(self, name) or 0) >= 0, f"{name} must not be negative", name)
-        self._require(0 <= self.val_split < 1, "val_split has to lie in [0, 1)", "val_split")
-        self._require(
-            self.max_mel_length >= 100, "max_mel_length has to be at least 100", "max_mel_length"
-        )
+        for rule, holds, names in RULES:
+            for name in names.split():
+                value = getattr(self, name, None)
+                self._require(value is None or holds(value), name, rule)
         if self.use_compile:
-            self._require(
-                self.rows > 0,
-                f"batch_seconds has to hold a row of max_mel_length ({self.max_mel_length} frames)",
-                "batch_seconds",
-            )
-        for name, most in SHARES.items():
-            self._require(0 <= getattr(self, name) <= most, f"{name} lies in 0..{most}", name)
-        self._require(self.join_most > 1, "join_most has to be at least 2", "join_most")
-        self._require(0 <= self.seed < 1 << 63, "seed has to be from 0 to 2**63 - 1", "seed")
-        self._require(
-            (self.epochs or 0) <= MOST_EPOCHS, f"epochs are at most {MOST_EPOCHS}", "epochs"
-        )
+            needed = f"has to hold a row of max_mel_length ({self.max_mel_length} frames)"
+            self._require(self.rows > 0, "batch_seconds", needed)
         if self.epochs is None and self.max_steps is None:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
         lengths = [length for length in (self.epochs, self.max_steps) if length is not None]
@@ -156,23 +138,32 @@ class Recipe:
                 "correct the recipe",
             )
 
-    def _require_positive(self, names: str) -> None:
-        for name in names.split():
-            self._require(getattr(self, name) > 0, f"{name} has to be positive", name)
-
-    def _require(self, holds: bool, rule: str, name: str) -> None:
+    def _require(self, holds: bool, name: str, rule: str) -> None:
         if not holds:
             found = f"it is {getattr(self, name)}"
-            raise TrainingError(f"in a recipe {rule}", found, "correct the recipe")
+            raise TrainingError(f"in a recipe {name} {rule}", found, "correct the recipe")
 
     @classmethod
     def read(cls: type[AnyRecipe], path: Path) -> AnyRecipe:
         """The recipe of a JSON file.
 
         Raises:
+            UsageError: there is no such file, or it cannot be opened.
             TrainingError: it is no JSON object, has unknown keys, or impossible values.
         """
-        return cls.of(read_values(path))
+        try:
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise UsageError(
+                "A recipe has to be a readable JSON file",
+                f"{str(path)!r} cannot be read ({error.strerror})",
+                "check the path",
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise TrainingError(
+                "a recipe has to be a readable JSON file", f"{path}: {error}", "check the path"
+            ) from error
+        return cls.of(values)
 
     @classmethod
     def of(cls: type[AnyRecipe], values: Any) -> AnyRecipe:
@@ -231,44 +222,22 @@ class ShapedRecipe(Recipe):
     middle_layer: int = 0
     middle_weight: float = 0.3
 
+    frontend: ClassVar[Frontend] = "slaney400"
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(
-            0 <= self.middle_layer < max(self.n_layers, 1),
-            "middle_layer has to lie below n_layers",
-            "middle_layer",
-        )
-        self._require(
-            0 <= self.middle_weight < 1, "middle_weight has to lie in [0, 1)", "middle_weight"
-        )
-        fixed = {
-            "sample_rate": SAMPLE_RATE,
-            "win_length": WINDOW,
-            "hop_length": HOP,
-            "downsample_time": TOKEN_FRAMES,
-            "target_hz": 100 / TOKEN_FRAMES,
-            "n_fft": FRONTENDS[self.frontend].n_fft,
-        }
-        for name, value in fixed.items():
-            given = getattr(self, name)
-            self._require(given in (value, None), f"{name} has to be {value:g}", name)
-        longest = MAX_WINDOW_FRAMES // CHUNK_FRAMES
-        self._require(
-            1 <= self.window_seconds <= longest,
-            f"window_seconds has to lie in 1..{longest}",
-            "window_seconds",
-        )
-
-    @property
-    def frontend(self) -> Frontend:
-        """The log-mel of the model."""
-        return "slaney400"
-
-    def _check_shapes(self, build: Callable[[], object]) -> None:
+        below = 0 <= self.middle_layer < max(self.n_layers, 1)
+        self._require(below, "middle_layer", "has to lie below n_layers")
+        size = FRONTENDS[self.frontend].n_fft
+        self._require(self.n_fft in (size, None), "n_fft", f"has to be {size}")
         try:
-            build()
+            self.model_config()
         except ConfigError as error:
             raise TrainingError(error.rule, error.found, "correct the recipe") from error
+
+    @abstractmethod
+    def model_config(self) -> ModelConfig:
+        """Shapes of the model."""
 
     @property
     def depths(self) -> dict[int, float]:
@@ -309,23 +278,16 @@ class CtcRecipe(ShapedRecipe):
     units: int | None = None
     projector_dim: int = 256
 
+    frontend: ClassVar[Frontend] = "htk1024"
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(self.stem in ("conv2d", "conv1d"), "stem is conv2d or conv1d", "stem")
-        self._require(self.units is None or self.units > 0, "units has to be positive", "units")
-        self._require_positive("projector_dim")
-        self._require(self.context_share == 0, "context_share is 0 for CTC", "context_share")
-        self._check_shapes(self.model_config)
+        self._require(self.context_share == 0, "context_share", "is 0 for CTC")
 
     @property
     def idle_weights(self) -> bool:
         """The projector takes no part in CTC."""
         return True
-
-    @property
-    def frontend(self) -> Frontend:
-        """The log-mel of the model."""
-        return "htk1024"
 
     def model_config(self, units: int | None = None) -> AutCtcConfig:
         """Shapes of the model.
@@ -366,20 +328,8 @@ class AsrRecipe(ShapedRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(
-            self.vocabulary is None or self.vocabulary > 0,
-            "vocabulary has to be positive",
-            "vocabulary",
-        )
-        self._require_positive("hidden decoder_layers decoder_heads kv_heads head_dim decoder_ff")
-        self._require(self.decoder_from_step >= 0, "steps are not negative", "decoder_from_step")
-        self._require(
-            self.max_steps is None or self.decoder_from_step < self.max_steps,
-            "decoder_from_step has to come before max_steps",
-            "decoder_from_step",
-        )
-        self._require(0 <= self.ctc_weight <= 1, "ctc_weight has to lie in 0..1", "ctc_weight")
-        self._check_shapes(lambda: self.model_config(None, 0))
+        before = self.max_steps is None or self.decoder_from_step < self.max_steps
+        self._require(before, "decoder_from_step", "has to come before max_steps")
 
     @property
     def with_head(self) -> bool:
@@ -391,7 +341,7 @@ class AsrRecipe(ShapedRecipe):
         """The decoder, before its step."""
         return self.decoder_from_step > 0
 
-    def model_config(self, vocabulary: int | None, audio_token_id: int) -> QwenAsrConfig:
+    def model_config(self, vocabulary: int | None = None, audio_token_id: int = 0) -> QwenAsrConfig:
         """Shapes of the model.
 
         Args:
@@ -434,15 +384,6 @@ class TuneRecipe(Recipe):
     ctc_weight: float = 0.0
     lora_rank: int = 0
     lora_alpha: float = 16.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require(self.text in get_args(TextForm), "text is spoken or written", "text")
-        self._require(0 <= self.ctc_weight <= 1, "ctc_weight has to lie in 0..1", "ctc_weight")
-        self._require(
-            0 <= self.lora_rank <= MOST_RANK, f"lora_rank has to lie in 0..{MOST_RANK}", "lora_rank"
-        )
-        self._require_positive("lora_alpha")
 
     @property
     def text_form(self) -> TextForm:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from auris.errors import OutputError, TrainingError
-from auris.training.progress import TrainingProgress
+from auris.training.state import TrainingProgress
 
 __all__ = [
     "CURVE",

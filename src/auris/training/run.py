@@ -119,125 +119,165 @@ def train(
         TrainingStopped: SIGINT or SIGTERM stopped the run, and a checkpoint was written.
     """
     options = options or RunOptions()
-    _check_sources(recipe, sources, options)
+    _check_options(recipe, sources, options)
     fabric = new_fabric(options.processes, recipe.bf16, options.device, recipe.idle_weights)
+    leads = fabric.global_rank == 0
+    reporter = (reporter or LineReporter()) if leads else LineReporter(lambda line: None)
     try:
-        return _train(recipe, sources, out, options, reporter, fabric)
+        return _Run(recipe, sources, RunFolder(out), options, reporter, fabric).train()
     except TrainingStopped:
-        if fabric.global_rank > 0:  # One process says it.
-            raise SystemExit(0) from None
-        raise
+        if leads:  # One process says it.
+            raise
+        raise SystemExit(0) from None
     finally:
         leave()
 
 
-def _train(
-    recipe: Recipe,
-    sources: Sources,
-    out: Path,
-    options: RunOptions,
-    reporter: ProgressReporter | None,
-    fabric: Fabric,
-) -> Trainer:
-    """The run in one of its processes."""
-    if options.threads is not None:  # After Fabric, which chooses a number itself.
-        torch.set_num_threads(options.threads)
-    leads = fabric.global_rank == 0
-    reporter = (reporter or LineReporter()) if leads else LineReporter(lambda line: None)
-    folder = RunFolder(out)
-    _together(fabric, lambda: _check_folder(folder, recipe, sources, options))
-    rows = _Rows.read(sources)
-    texts = [text for path in sources.texts for text in _sentences(path)]
-    task = _given_task(recipe, sources, folder, options)
-    clips, report = _load(recipe, rows.data)
-    clips, held = split_clips(clips, recipe.val_split, recipe.seed)
-    if not clips:
-        reporter.message(report.describe())
-        raise TrainingError(
-            "Training needs at least one usable clip",
-            "there is none",
-            "see the data report above",
-        )
-    if not options.resume:
-        _together(fabric, lambda: _begin(folder, recipe, sources, clips, texts))
-    if task is None:
-        task = build_task(recipe, sources.model, folder.units())
-    preprocessor = task.preprocessor
-    clips, report = with_units(clips, preprocessor.spell, report, preprocessor.aligned)
-    reporter.message(report.describe())
-    dev = {_set_name(path): _dev_set(path, r, recipe, reporter) for path, r in rows.dev.items()}
-    if recipe.val_split:
-        reporter.message(f"{VAL}: {len(held)} clips held back from training")
-    if held:
-        dev[VAL] = held
-    logger = RunLogger(out, reporter)
-    trainer = Trainer(recipe, task, clips, dev, out, logger, fabric, options.workers)
-    _together(fabric, lambda: folder.write_report(report.describe(names=None)))
-    try:
-        if options.resume:
-            _together(fabric, trainer.resume, everywhere=True)
-        trainer.run()
-        if leads:
-            model = export_run(out, folder.model, dtype=dtype_named(options.dtype))
-            reporter.message(f"wrote {model}")
-        fabric.barrier()
-    finally:
-        trainer.close()
-    return trainer
-
-
 @dataclass(frozen=True)
-class _Rows:
-    """Rows of all manifests, before any recording is read."""
+class _Run:
+    """A run in one of its processes."""
 
-    data: list[ManifestRow]
-    dev: dict[Path, list[ManifestRow]]
+    recipe: Recipe
+    sources: Sources
+    folder: RunFolder
+    options: RunOptions
+    reporter: ProgressReporter
+    fabric: Fabric
 
-    @classmethod
-    def read(cls, sources: Sources) -> _Rows:
-        """Of the run's manifests; a row that names no language has that of the sources."""
+    def train(self) -> Trainer:
+        """See `train`."""
+        recipe, sources, options, fabric = self.recipe, self.sources, self.options, self.fabric
+        if options.threads is not None:  # After Fabric, which chooses a number itself.
+            torch.set_num_threads(options.threads)
+        self._together(self._check_folder)
+        # All manifests are read before any recording is.
         language = language_name(sources.language) or NOT_SAID
-        data = [row for path in sources.data for row in read_manifest(path, language)]
-        return cls(data, {path: read_manifest(path, language) for path in sources.dev})
-
-
-def _given_task(
-    recipe: Recipe, sources: Sources, folder: RunFolder, options: RunOptions
-) -> Task | None:
-    """The model of a run that begins with given weights or goes on, checked; None where its units
-    have to be learned first."""
-    units: Tokenizer | None = None
-    if not isinstance(recipe, TuneRecipe):
-        if options.resume:
-            units = folder.units()
-        elif sources.start is not None:
-            units = start_units(sources.start)
-        else:
-            return None
-    task = build_task(recipe, sources.model, units)
-    check_export(task, dtype_named(options.dtype))
-    if options.resume:
-        check_state(folder.path / LAST, task.module)
-    elif sources.start is not None:
-        load_start(sources.start, task.module)
-    return task
-
-
-def _together(fabric: Fabric, act: Callable[[], object], everywhere: bool = False) -> None:
-    """Call `act` in the first process, or in all; an error in the first is raised in all."""
-    problem: AurisError | None = None
-    if everywhere or fabric.global_rank == 0:
+        rows = [row for path in sources.data for row in read_manifest(path, language)]
+        dev_rows = {path: read_manifest(path, language) for path in sources.dev}
+        texts = [text for path in sources.texts for text in _sentences(path)]
+        task = self._given_task()
+        clips, report = self._load(rows)
+        clips, held_out = split_clips(clips, recipe.val_split, recipe.seed)
+        if not clips:
+            self.reporter.message(report.describe())
+            raise TrainingError(
+                "Training needs at least one usable clip",
+                "there is none",
+                "see the data report above",
+            )
+        if not options.resume:
+            self._together(lambda: self._begin(clips, texts))
+        if task is None:
+            task = build_task(recipe, sources.model, self.folder.units())
+        preprocessor = task.preprocessor
+        clips, report = with_units(clips, preprocessor.spell, report, preprocessor.aligned)
+        self.reporter.message(report.describe())
+        dev = {_set_name(path): self._dev_set(path, rows) for path, rows in dev_rows.items()}
+        if recipe.val_split:
+            self.reporter.message(f"{VAL}: {len(held_out)} clips held back from training")
+        if held_out:
+            dev[VAL] = held_out
+        out = self.folder.path
+        logger = RunLogger(out, self.reporter)
+        trainer = Trainer(recipe, task, clips, dev, out, logger, fabric, options.workers)
+        self._together(lambda: self.folder.write_report(report.describe(names=None)))
         try:
-            act()
-        except AurisError as error:
-            problem = error
-    if fabric.world_size > 1 and (first := fabric.broadcast(problem)) is not None:
-        problem = first
-    if problem is not None:
-        raise problem
+            if options.resume:
+                self._together(trainer.resume, everywhere=True)
+            trainer.run()
+            if fabric.global_rank == 0:
+                model = export_run(out, self.folder.model, dtype=dtype_named(options.dtype))
+                self.reporter.message(f"wrote {model}")
+            fabric.barrier()
+        finally:
+            trainer.close()
+        return trainer
+
+    def _together(self, act: Callable[[], object], everywhere: bool = False) -> None:
+        """Call `act` in the first process, or in all; an error in the first is raised in all."""
+        problem: AurisError | None = None
+        if everywhere or self.fabric.global_rank == 0:
+            try:
+                act()
+            except AurisError as error:
+                problem = error
+        if self.fabric.world_size > 1:
+            problem = self.fabric.broadcast(problem) or problem
+        if problem is not None:
+            raise problem
+
+    def _check_folder(self) -> None:
+        self.folder.check_writable()
+        if self.options.resume:
+            self.folder.check_same(self.recipe, self.sources.model)
+        else:
+            self.folder.check_new()
+        if self.sources.start is not None:
+            check_start(self.sources.start, self.recipe)
+
+    def _given_task(self) -> Task | None:
+        """The model of a run that begins with given weights or goes on, checked; None where its
+        units have to be learned first."""
+        units: Tokenizer | None = None
+        start, resume = self.sources.start, self.options.resume
+        if not isinstance(self.recipe, TuneRecipe):
+            if resume:
+                units = self.folder.units()
+            elif start is not None:
+                units = start_units(start)
+            else:
+                return None
+        task = build_task(self.recipe, self.sources.model, units)
+        check_export(task, dtype_named(self.options.dtype))
+        if resume:
+            check_state(self.folder.path / LAST, task)
+        elif start is not None:
+            load_start(start, task)
+        return task
+
+    def _begin(self, clips: Sequence[TrainingClip], texts: Sequence[str]) -> None:
+        """Make the folder of a new run with its units; a run that cannot begin leaves no recipe."""
+        recipe, start = self.recipe, self.sources.start
+        corpus = [clip.text for clip in clips] + list(texts)
+        trained_on = TrainedOn.of(clips, contexts=recipe.context_share > 0)
+        units: Tokenizer | None = None
+        if start is not None:
+            units = start_units(start)
+            trained_on = trained_on.after(start_trained_on(start))
+        elif isinstance(recipe, AsrRecipe):
+            exactly = recipe.vocabulary is not None
+            units = train_vocabulary(corpus, recipe.vocabulary or DEFAULT_VOCABULARY, exactly)
+        elif isinstance(recipe, CtcRecipe):
+            units = train_units(corpus, recipe.units or DEFAULT_UNITS, recipe.units is not None)
+        self.folder.begin(recipe, self.sources.model, trained_on)
+        if units is not None:
+            self.folder.write_units(units)
+
+    def _load(
+        self, rows: Sequence[ManifestRow], unlimited: bool = False
+    ) -> tuple[list[TrainingClip], DataReport]:
+        """Clips of rows; `unlimited` ones are neither cut nor too long for a batch."""
+        return load_clips(
+            rows,
+            longest=math.inf if unlimited else self.recipe.batch_seconds,
+            form=self.recipe.text_form,
+            cut_seconds=math.inf if unlimited else self.recipe.longest_seconds,
+            replies=not isinstance(self.recipe, CtcRecipe),
+        )
+
+    def _dev_set(self, path: Path, rows: Sequence[ManifestRow]) -> list[TrainingClip]:
+        clips, report = self._load(rows, unlimited=True)
+        self.reporter.message(f"{path.stem}: {report.describe()}")
+        if not clips:
+            raise TrainingError(
+                "a development set needs at least one usable clip",
+                f"{path} has none",
+                "leave it out",
+            )
+        return clips
 
 
-def _check_sources(recipe: Recipe, sources: Sources, options: RunOptions) -> None:
+def _check_options(recipe: Recipe, sources: Sources, options: RunOptions) -> None:
     """Refuse what is wrong before anything is loaded."""
     dtype_named(options.dtype)
     language_name(sources.language)
@@ -269,53 +309,6 @@ def _check_sources(recipe: Recipe, sources: Sources, options: RunOptions) -> Non
             )
 
 
-def _check_folder(folder: RunFolder, recipe: Recipe, sources: Sources, options: RunOptions) -> None:
-    folder.check_writable()
-    if options.resume:
-        folder.check_same(recipe, sources.model)
-    else:
-        folder.check_new()
-    if sources.start is not None:
-        check_start(sources.start, recipe)
-
-
-def _begin(
-    folder: RunFolder,
-    recipe: Recipe,
-    sources: Sources,
-    clips: Sequence[TrainingClip],
-    texts: Sequence[str],
-) -> None:
-    """Make the folder of a new run with its units; a run that cannot begin leaves no recipe."""
-    corpus = [clip.text for clip in clips] + list(texts)
-    trained_on = TrainedOn.of(clips, contexts=recipe.context_share > 0)
-    units: Tokenizer | None = None
-    if sources.start is not None:
-        units = start_units(sources.start)
-        trained_on = trained_on.after(start_trained_on(sources.start))
-    elif isinstance(recipe, AsrRecipe):
-        exactly = recipe.vocabulary is not None
-        units = train_vocabulary(corpus, recipe.vocabulary or DEFAULT_VOCABULARY, exactly)
-    elif isinstance(recipe, CtcRecipe):
-        units = train_units(corpus, recipe.units or DEFAULT_UNITS, recipe.units is not None)
-    folder.begin(recipe, sources.model, trained_on)
-    if units is not None:
-        folder.write_units(units)
-
-
-def _load(
-    recipe: Recipe, rows: Sequence[ManifestRow], unlimited: bool = False
-) -> tuple[list[TrainingClip], DataReport]:
-    """Clips of rows; `unlimited` ones are neither cut nor too long for a batch."""
-    return load_clips(
-        rows,
-        longest=math.inf if unlimited else recipe.batch_seconds,
-        form=recipe.text_form,
-        cut_seconds=math.inf if unlimited else recipe.longest_seconds,
-        replies=not isinstance(recipe, CtcRecipe),
-    )
-
-
 def _sentences(path: Path) -> list[str]:
     """The spoken lines of a text file."""
     try:
@@ -329,15 +322,3 @@ def _sentences(path: Path) -> list[str]:
 
 def _set_name(path: Path) -> str:
     return path.stem.removesuffix("_dev")
-
-
-def _dev_set(
-    path: Path, rows: Sequence[ManifestRow], recipe: Recipe, reporter: ProgressReporter
-) -> list[TrainingClip]:
-    clips, report = _load(recipe, rows, unlimited=True)
-    reporter.message(f"{path.stem}: {report.describe()}")
-    if not clips:
-        raise TrainingError(
-            "a development set needs at least one usable clip", f"{path} has none", "leave it out"
-        )
-    return clips

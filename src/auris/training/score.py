@@ -6,7 +6,8 @@ import dataclasses
 import math
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,12 +15,12 @@ from torch import Tensor
 from auris.evaluation.wer import normalizer_named, require_jiwer
 from auris.text.words import unspaced
 from auris.training.data import TrainingClip
-from auris.training.examples import DataShard, TrainingBatch, floats
+from auris.training.examples import DataShard, Preprocessor, TrainingBatch, floats
 from auris.training.losses import Losses
 from auris.training.sampler import by_length
 from auris.training.tasks import Task
 
-__all__ = ["DevScores", "comparable", "score", "transcribe"]
+__all__ = ["DevScores", "Scorer", "comparable", "score"]
 
 BATCH_SECONDS = 50.0
 
@@ -43,56 +44,62 @@ class DevScores:
         return sum(self.rates.values()) / len(self.rates) if self.rates else math.nan
 
 
-@torch.inference_mode()
-def transcribe(
-    task: Task,
-    clips: Sequence[TrainingClip],
-    device: torch.device,
-    bf16: bool = False,
-    all_parts: bool = True,
-) -> list[str]:
-    """Greedy transcripts of clips, in their order; the model's mode is left as it was."""
-    # Without padding, as in recognition.
-    preprocessor = dataclasses.replace(task.preprocessor, frames=None)
-    training = task.module.training
-    task.module.eval()
-    texts = [""] * len(clips)
-    for batch in by_length([clip.seconds for clip in clips], BATCH_SECONDS):
-        mels = [preprocessor.mel(floats(clips[i])).to(device) for i in batch]
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            written = task.write(mels, [clips[i].prompt for i in batch], all_parts)
-        for i, text in zip(batch, written, strict=True):
-            texts[i] = text
-    task.module.train(training)
-    return texts
+@dataclass(frozen=True)
+class Scorer:
+    """A model as it stands in training, with how it computes.
 
+    Attributes:
+        task: the model, in evaluation mode only while it computes.
+        device: where the model is.
+        bf16: compute in bfloat16 where autocast does.
+        all_parts: whether every part of the model has been trained.
+    """
 
-@torch.inference_mode()
-def validation_losses(
-    task: Task,
-    clips: Sequence[TrainingClip],
-    device: torch.device,
-    bf16: bool,
-    all_parts: bool,
-) -> Losses | None:
-    """Losses of clips; None where CTC cannot align any of their texts."""
-    preprocessor = dataclasses.replace(task.preprocessor, frames=None)
-    batch = TrainingBatch([], [], [], [])
-    for clip in clips:
-        samples, ids = floats(clip), tuple(preprocessor.spell(clip.text))
-        if preprocessor.fits(samples, ids):
-            batch.mels.append(preprocessor.mel(samples))
-            batch.targets.append(ids)
-            batch.languages.append(clip.language)
-            batch.contexts.append(clip.prompt)
-    if not batch.mels:
-        return None
-    training = task.module.training
-    task.module.eval()
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        losses = Losses(*task.module(batch.to(device), all_parts))
-    task.module.train(training)
-    return losses
+    task: Task
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    bf16: bool = False
+    all_parts: bool = True
+
+    @property
+    def _preprocessor(self) -> Preprocessor:
+        """Without padding, as in recognition."""
+        return dataclasses.replace(self.task.preprocessor, frames=None)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self.task.training
+        self.task.eval()
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, self.bf16):
+            yield
+        self.task.train(training)
+
+    def transcribe(self, clips: Sequence[TrainingClip]) -> list[str]:
+        """Greedy transcripts of clips, in their order."""
+        preprocessor = self._preprocessor
+        texts = [""] * len(clips)
+        for batch in by_length([clip.seconds for clip in clips], BATCH_SECONDS):
+            mels = [preprocessor.mel(floats(clips[i])).to(self.device) for i in batch]
+            with self._evaluating():
+                written = self.task.write(mels, [clips[i].prompt for i in batch], self.all_parts)
+            for i, text in zip(batch, written, strict=True):
+                texts[i] = text
+        return texts
+
+    def losses(self, clips: Sequence[TrainingClip]) -> Losses | None:
+        """Losses of clips; None where CTC cannot align any of their texts."""
+        preprocessor = self._preprocessor
+        batch = TrainingBatch([], [], [], [])
+        for clip in clips:
+            samples, ids = floats(clip), tuple(preprocessor.spell(clip.text))
+            if preprocessor.fits(samples, ids):
+                batch.mels.append(preprocessor.mel(samples))
+                batch.targets.append(ids)
+                batch.languages.append(clip.language)
+                batch.contexts.append(clip.prompt)
+        if not batch.mels:
+            return None
+        with self._evaluating():
+            return Losses(*self.task(batch.to(self.device), self.all_parts))
 
 
 def comparable(text: str) -> str:
@@ -125,21 +132,9 @@ def count_errors(references: Sequence[str], texts: Sequence[str]) -> tuple[int, 
     return edits, marked.hits + marked.substitutions + marked.deletions - len(texts)
 
 
-def _batches(
-    sets: Mapping[str, Sequence[TrainingClip]],
-) -> Iterator[tuple[int, list[TrainingClip]]]:
-    """Clips of every set in batches of similar length, with the number of the set."""
-    for number, clips in enumerate(sets.values()):
-        for batch in by_length([clip.seconds for clip in clips], BATCH_SECONDS):
-            yield number, [clips[i] for i in batch]
-
-
 def score(
-    task: Task,
+    scorer: Scorer,
     sets: Mapping[str, Sequence[TrainingClip]],
-    device: torch.device,
-    bf16: bool = False,
-    all_parts: bool = True,
     shard: DataShard | None = None,
     add_up: Callable[[Tensor], Tensor] = lambda values: values,
     after_batch: Callable[[], None] = lambda: None,
@@ -149,11 +144,8 @@ def score(
     The batches are those of one process, so the rates do not depend on the number of processes.
 
     Args:
-        task: the model.
+        scorer: the model.
         sets: clips by the name of their set.
-        device: where the model is.
-        bf16: compute in bfloat16 where autocast does.
-        all_parts: whether every part of the model has been trained.
         shard: the part of the batches that this process scores.
         add_up: adds values up over all processes.
         after_batch: called equally often in every process, so that none waits long for another.
@@ -166,18 +158,22 @@ def score(
     shard = shard or DataShard()
     errors = torch.zeros(len(sets), 2, dtype=torch.int64)
     sums = torch.zeros(2, 2)
-    batches = list(_batches(sets))
+    batches = [
+        (number, [clips[i] for i in batch])
+        for number, clips in enumerate(sets.values())
+        for batch in by_length([clip.seconds for clip in clips], BATCH_SECONDS)
+    ]
     for first in range(0, len(batches), shard.of):
         for number, clips in shard.take(batches[first : first + shard.of]):
-            texts = transcribe(task, clips, device, bf16, all_parts)
+            texts = scorer.transcribe(clips)
             errors[number] += torch.tensor(count_errors([clip.text for clip in clips], texts))
-            losses = validation_losses(task, clips, device, bf16, all_parts)
+            losses = scorer.losses(clips)
             if losses is not None:
                 kinds = len(losses.sums)
                 sums[0, :kinds] += losses.sums.cpu()
                 sums[1, :kinds] += losses.counts.cpu()
         after_batch()
-    errors, sums = add_up(errors.to(device)), add_up(sums.to(device))
+    errors, sums = add_up(errors.to(scorer.device)), add_up(sums.to(scorer.device))
     edits, words = errors.cpu().unbind(1)
     loss = float(Losses(*sums.cpu()).total) if bool(sums[1].any()) else math.nan
     rates = (edits / words.clamp(min=1)).tolist()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ __all__ = [
     "AVERAGE",
     "BEST",
     "LAST",
+    "TrainingProgress",
     "check_state",
     "load_state",
     "load_weights",
@@ -31,6 +34,79 @@ LAST, BEST, AVERAGE = "last", "best", "average"
 """Checkpoints of a run; the third is the mean of the newest ones."""
 
 WEIGHTS, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
+
+FORMER_NAMES = {"heard": "batches", "whole": "all_parts"}
+"""Present names of fields that checkpoints of older versions have under another name."""
+
+FIELD_KINDS: dict[str, Any] = {
+    "int": int,
+    "float": float | int,
+    "float | None": float | int | None,
+    "bool": bool,
+    "str": str,
+    "list[float]": list,
+}
+
+
+@dataclass
+class TrainingProgress:
+    """Where a run stands.
+
+    Attributes:
+        epoch, batch, step: the next epoch and batch of it, and the steps done, all from 0. With
+            all batches of an epoch done, what remains of it is scoring.
+        batches: batches of the whole run so far.
+        losses: losses of the epoch's steps so far.
+        skipped: steps of the run whose loss or gradient was not finite.
+        best: lowest mean error rate so far (or training loss, without development sets).
+        all_parts: whether that was with every part of the model in training.
+        data: fingerprint of the clips in their order.
+        seconds: time spent in the epoch so far.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    batches: int = 0
+    losses: list[float] = field(default_factory=list)
+    skipped: int = 0
+    best: float | None = None
+    all_parts: bool = False
+    data: str = ""
+    seconds: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        """Mean of the epoch's finite losses."""
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        return math.fsum(finite) / len(finite) if finite else math.nan
+
+    @classmethod
+    def of(cls, values: Any) -> TrainingProgress:
+        """From a checkpoint's JSON.
+
+        Raises:
+            TrainingError: it is not what a checkpoint holds.
+        """
+        kinds = {field.name: FIELD_KINDS[str(field.type)] for field in fields(cls)}
+        given = values if isinstance(values, dict) else {}
+        given = {FORMER_NAMES.get(name, name): value for name, value in given.items()}
+        if (
+            given.keys() != kinds.keys()
+            or not all(isinstance(given[name], kind) for name, kind in kinds.items())
+            or not all(isinstance(loss, float | int) for loss in given["losses"])
+            or min(given[name] for name in ("epoch", "batch", "step", "batches")) < 0
+        ):
+            raise TrainingError(
+                "progress.json of a checkpoint has to be as training wrote it",
+                "it is not",
+                "start a new run",
+            )
+        return cls(**given)
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch, self.batch, self.losses, self.seconds = self.epoch + 1, 0, [], 0.0
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
