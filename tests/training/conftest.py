@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,21 @@ from typing import Any
 import pytest
 import torch
 
-from auris.training.data import TrainingClip
+from auris.checkpoints.export import export
+from auris.models.aut_ctc import AutCtc
+from auris.text.tokenizer import Tokenizer
+from auris.training.data import DataReport, TrainingClip, with_units
 from auris.training.loop import Trainer
 from auris.training.processes import new_fabric
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
 from auris.training.reports import LineReporter, RunLogger
-from auris.training.tasks import Task
+from auris.training.run import RunOptions, Sources, train
+from auris.training.tasks import CtcTask, Task
+from auris.training.units import ALPHABET, train_units
+from tests.tiny_models import tiny_model, tiny_tokenizer
+from tests.training.tones import tone_clip, tones, write_wav
+
+TEXTS = ["ab", "ba", "cd", "dc", "abc", "bcd", "dcb", "cab", "abcd", "dbca"]
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +111,61 @@ def manifest(tmp_path: Path) -> Callable[[str, Sequence[Sequence[str]]], Path]:
         return path
 
     return write
+
+
+def large_weights(folder: Path) -> Path:
+    """A checkpoint with a weight that float16 cannot hold."""
+    model = tiny_model()
+    with torch.no_grad():
+        model.decoder.layers[0].down.weight[0, 0] = 1e5
+    return export(model, model.config, tiny_tokenizer(), folder, layout="hf", dtype=torch.bfloat16)
+
+
+def train_here(
+    recipe: Recipe, sources: Sources, out: Path, start: Path | None = None, **options: Any
+) -> Trainer:
+    """Train without a word."""
+    sources = dataclasses.replace(sources, start=start)
+    return train(recipe, sources, out, RunOptions(**options), quiet())
+
+
+@pytest.fixture
+def data(tmp_path: Path, manifest: Callable[[str, Sequence[Sequence[str]]], Path]) -> Path:
+    """A manifest of four recordings, and of one that is missing."""
+    rows = [["wav", "text"], ["absent.wav", "ab"]]
+    for text in ("ab", "abc", "dcba", "cab"):
+        write_wav(tmp_path / f"{text}.wav", tones(text))
+        rows.append([f"{text}.wav", text])
+    return manifest("tones_train.csv", rows)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """A unit for every letter."""
+    return train_units(TEXTS, len(ALPHABET))
+
+
+@pytest.fixture(scope="module")
+def clips(tokenizer: Tokenizer) -> list[TrainingClip]:
+    """Clips of `TEXTS`."""
+    raw = [tone_clip(text, "ann") for text in TEXTS]
+    return with_units(raw, tokenizer.encode, DataReport())[0]
+
+
+@pytest.fixture
+def trainer(
+    clips: list[TrainingClip], tokenizer: Tokenizer, tiny: Callable[..., CtcRecipe]
+) -> Callable[..., Trainer]:
+    """A trainer of clips of tones, with changes to its recipe."""
+
+    def make(out: Path, **changes: object) -> Trainer:
+        recipe = tiny(**changes)
+        return trainer_of(recipe, task_of(recipe, tokenizer), clips, {"tones": clips[:3]}, out)
+
+    return make
+
+
+def task_of(recipe: CtcRecipe, tokenizer: Tokenizer) -> CtcTask:
+    """The task of a run as it begins."""
+    torch.manual_seed(recipe.seed)
+    return CtcTask(AutCtc(recipe.model_config()), tokenizer)

@@ -14,52 +14,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from auris.errors import OutputError, TrainingError
-from auris.models.aut_ctc import AutCtc
 from auris.text.tokenizer import Tokenizer
 from auris.training.building import asr_task
-from auris.training.data import DataReport, TrainingClip, with_units
-from auris.training.examples import DataShard
+from auris.training.data import TrainingClip
 from auris.training.loop import Trainer
 from auris.training.losses import ctc_loss
 from auris.training.recipes import AsrRecipe, CtcRecipe
 from auris.training.reports import CURVE, LOG, STEPS
-from auris.training.score import DevScores, Scorer, comparable, count_errors, score
+from auris.training.score import DevScores, Scorer, score
 from auris.training.state import BEST, LAST, load_weights, save_state
-from auris.training.tasks import CtcTask
-from auris.training.units import ALPHABET, train_units, train_vocabulary
-from tests.training.conftest import trainer_of
-from tests.training.tones import tone_clip
-
-TEXTS = ["ab", "ba", "cd", "dc", "abc", "bcd", "dcb", "cab", "abcd", "dbca"]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_units(TEXTS, len(ALPHABET))
-
-
-@pytest.fixture(scope="module")
-def clips(tokenizer: Tokenizer) -> list[TrainingClip]:
-    raw = [tone_clip(text, "ann") for text in TEXTS]
-    return with_units(raw, tokenizer.encode, DataReport())[0]
-
+from auris.training.units import train_vocabulary
+from tests.training.conftest import TEXTS, task_of, trainer_of
 
 MakeRecipe = Callable[..., CtcRecipe]
 MakeTrainer = Callable[..., Trainer]
-
-
-@pytest.fixture
-def trainer(clips: list[TrainingClip], tokenizer: Tokenizer, tiny: MakeRecipe) -> MakeTrainer:
-    def make(out: Path, **changes: object) -> Trainer:
-        recipe = tiny(**changes)
-        return trainer_of(recipe, task_of(recipe, tokenizer), clips, {"tones": clips[:3]}, out)
-
-    return make
-
-
-def task_of(recipe: CtcRecipe, tokenizer: Tokenizer) -> CtcTask:
-    torch.manual_seed(recipe.seed)
-    return CtcTask(AutCtc(recipe.model_config()), tokenizer)
 
 
 class BreakOffError(Exception):
@@ -200,22 +168,6 @@ def test_best_is_the_epoch_of_the_lowest_error_rate(
 def test_biases_and_norms_are_not_decayed(trainer: MakeTrainer, tmp_path: Path) -> None:
     for group in trainer(tmp_path).optimizer.param_groups:
         assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_transcribing_is_free_of_dropout_and_leaves_the_mode(
-    trainer: MakeTrainer,
-    clips: list[TrainingClip],
-    tokenizer: Tokenizer,
-    tmp_path: Path,
-    training: bool,
-) -> None:
-    run = trainer(tmp_path, dropout=0.9)
-    model = run.task.train(training)
-    first, second = (Scorer(run.task).transcribe(clips) for _ in range(2))
-    assert first == second
-    assert len(set(first)) > 1
-    assert model.training == training
 
 
 def test_no_clips_no_training(tokenizer: Tokenizer, tiny: MakeRecipe, tmp_path: Path) -> None:
@@ -368,47 +320,6 @@ def test_the_last_epoch_is_scored_after_an_interruption(
     assert record(resumed) == []
     assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["1"]
     assert (tmp_path / BEST).is_dir()
-
-
-def test_processes_share_the_scoring(
-    trainer: MakeTrainer, clips: list[TrainingClip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("auris.training.score.BATCH_SECONDS", 1.0)
-    task = Scorer(trainer(tmp_path).task)
-    sets = {"all": clips, "some": clips[:3]}
-    alone = score(task, sets)
-    parts: list[torch.Tensor] = []
-    rounds: list[int] = []
-
-    def collect(values: torch.Tensor) -> torch.Tensor:
-        parts.append(values)
-        return values
-
-    for rank in range(2):
-        rounds.append(0)
-
-        def count() -> None:
-            rounds[-1] += 1
-
-        score(task, sets, shard=DataShard(rank, 2), add_up=collect, after_batch=count)
-    assert rounds[0] == rounds[1] > 1
-    assert all(bool(part.any()) for part in parts)
-    errors, losses = parts[0] + parts[2], parts[1] + parts[3]
-    assert (errors[:, 0] / errors[:, 1]).tolist() == list(alone.rates.values())
-    assert float(losses[0, 0] / losses[1, 0]) == pytest.approx(alone.loss, rel=1e-5)
-
-
-def test_texts_without_spaces_are_compared_by_character() -> None:
-    assert comparable("你好，世界！") == "你 好 世 界"
-    assert comparable("ขอบคุณ") == " ".join("ขอบคุณ")
-    assert comparable("ＯＫ 你好 Fine") == "ok 你 好 fine"
-    assert comparable("What's up?") == "what's up"
-    assert comparable("Room 5") == "room 5"
-
-
-def test_one_wrong_character_is_no_wrong_text() -> None:
-    assert count_errors(["今天天气很好"], ["今天天气不好"]) == (1, 6)
-    assert count_errors(["", "a b"], ["c", "a b"]) == (1, 2)
 
 
 def test_a_decoder_that_would_never_be_trained_is_refused(

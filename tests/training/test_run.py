@@ -15,40 +15,22 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from auris.checkpoints.export import export
 from auris.cli.train import app
 from auris.errors import AurisError, MissingExtra, TrainingError, UsageError
 from auris.pipeline import AsrPipeline
 from auris.training.exporting import export_run
-from auris.training.loop import Trainer
 from auris.training.recipes import CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import LineReporter
 from auris.training.run import RunOptions, Sources, train
 from auris.training.tasks import compiled
-from tests.tiny_models import tiny_model, tiny_tokenizer, write_tiny
-from tests.training.conftest import quiet
+from tests.tiny_models import write_tiny
+from tests.training.conftest import large_weights, quiet, train_here
 from tests.training.tones import tones, write_wav
 
 Manifest = Callable[[str, Sequence[Sequence[str]]], Path]
-
-
-def train_here(
-    recipe: Recipe, sources: Sources, out: Path, start: Path | None = None, **options: Any
-) -> Trainer:
-    sources = dataclasses.replace(sources, start=start)
-    return train(recipe, sources, out, RunOptions(**options), quiet())
-
-
-@pytest.fixture
-def data(tmp_path: Path, manifest: Manifest) -> Path:
-    rows = [["wav", "text"], ["absent.wav", "ab"]]
-    for text in ("ab", "abc", "dcba", "cab"):
-        write_wav(tmp_path / f"{text}.wav", tones(text))
-        rows.append([f"{text}.wav", text])
-    return manifest("tones_train.csv", rows)
 
 
 def test_a_run_writes_its_folder(
@@ -82,41 +64,6 @@ def test_a_run_is_resumed_with_its_own_recipe(
     train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
     with pytest.raises(TrainingError, match="its own recipe and model"):
         train_here(tiny(max_steps=2), Sources([data]), tmp_path / "run", resume=True)
-
-
-def test_a_run_exports_the_mean_of_its_checkpoints(
-    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
-) -> None:
-    recipe = tiny(
-        max_steps=8, decay_steps=0, checkpoint_steps=3, average_over=4, augment_from_epoch=99
-    )
-    run = tmp_path / "run"
-    train_here(recipe, Sources([data]), run)
-    after = {steps: stopped_after(steps, recipe, data, tmp_path) for steps in (3, 6)}
-    mean = load_file(run / "average" / "model.safetensors")
-    for name, weight in mean.items():
-        assert torch.allclose(weight, (after[3][name] + after[6][name]) / 2, atol=1e-6), name
-    exported = load_file(run / "model" / "model.safetensors")
-    asked = export_run(run, tmp_path / "asked", "average")
-    last = export_run(run, tmp_path / "last", "last")
-    same = load_file(asked / "model.safetensors")
-    assert all(torch.equal(exported[name], same[name]) for name in exported)
-    newest = load_file(last / "model.safetensors")
-    assert not all(torch.equal(exported[name], newest[name]) for name in exported)
-
-
-def stopped_after(
-    steps: int, recipe: CtcRecipe, data: Path, tmp_path: Path
-) -> dict[str, torch.Tensor]:
-    """The weights of a run at a step, by a run that is that long at the same steady rate."""
-    shorter = dataclasses.replace(recipe, max_steps=steps, average_over=0)
-    train_here(shorter, Sources([data]), tmp_path / f"after{steps}")
-    return load_file(tmp_path / f"after{steps}" / "last" / "model.safetensors")
-
-
-def test_only_kept_checkpoints_are_exported(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="best and last"):
-        export_run(tmp_path, tmp_path / "model", "middle")
 
 
 def test_without_jiwer_development_sets_are_refused_at_once(
@@ -285,20 +232,6 @@ def test_what_would_have_no_effect_is_refused(
         train_here(tiny(), Sources([data], [data, data]), tmp_path / "run")
 
 
-def test_a_folder_that_is_no_model_is_not_replaced(
-    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
-) -> None:
-    train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "config.json").write_text("{}")
-    with pytest.raises(UsageError, match="new or empty"):
-        export_run(tmp_path / "run", other)
-    assert (other / "config.json").read_text() == "{}"
-    assert export_run(tmp_path / "run", tmp_path / "run" / "model") == tmp_path / "run" / "model"
-    assert not list((tmp_path / "run").glob(".model*"))
-
-
 def test_without_fabric_training_says_what_to_install(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,18 +270,6 @@ def test_a_damaged_folder_is_told(
         export_run(out, tmp_path / "model")
     with pytest.raises(TrainingError):
         train_here(tiny(max_steps=1), Sources([data]), out, resume=True)
-
-
-def test_weights_that_are_no_numbers_are_not_written(
-    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
-) -> None:
-    out = tmp_path / "run"
-    train_here(tiny(max_steps=1), Sources([data]), out)
-    weights = load_file(out / "best" / "model.safetensors")
-    weights["model.head.bias"][0] = float("nan")
-    save_file(weights, out / "best" / "model.safetensors")
-    with pytest.raises(TrainingError, match="have to be numbers"):
-        export_run(out, tmp_path / "model")
 
 
 def test_the_same_clips_by_another_path_are_the_same_run(
@@ -441,31 +362,6 @@ def test_arguments_are_checked_before_recordings_are_read(
     monkeypatch.setattr("auris.training.run.load_clips", not_read)
     with pytest.raises(AurisError, match=match):
         train(recipe, sources, out, options, quiet())
-
-
-def large_weights(folder: Path) -> Path:
-    """A checkpoint with a weight that float16 cannot hold."""
-    model = tiny_model()
-    with torch.no_grad():
-        model.decoder.layers[0].down.weight[0, 0] = 1e5
-    return export(model, model.config, tiny_tokenizer(), folder, layout="hf", dtype=torch.bfloat16)
-
-
-def test_models_are_written_in_the_type_that_is_asked_for(
-    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
-) -> None:
-    recipe = TuneRecipe.of({"max_steps": 1, "lr": 1e-9, "bf16": False})
-    sources = Sources([data], model=large_weights(tmp_path / "model"))
-    train_here(recipe, sources, tmp_path / "tuned", dtype="bfloat16")
-    written = load_file(tmp_path / "tuned" / "model" / "model.safetensors")
-    assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
-    with pytest.raises(TrainingError, match="auris train export") as raised:
-        export_run(tmp_path / "tuned", tmp_path / "half")
-    assert "--dtype bfloat16" in raised.value.sentence
-    call = ["export", "--run", str(tmp_path / "tuned"), "--out", str(tmp_path / "whole")]
-    CliRunner().invoke(app, [*call, "--dtype", "float32"], catch_exceptions=False)
-    written = load_file(tmp_path / "whole" / "model.safetensors")
-    assert {tensor.dtype for tensor in written.values()} == {torch.float32}
 
 
 def test_the_plans_command_trains(
