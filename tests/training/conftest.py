@@ -149,7 +149,7 @@ def tokenizer() -> Tokenizer:
 def clips(tokenizer: Tokenizer) -> list[TrainingClip]:
     """Clips of `TEXTS`."""
     raw = [tone_clip(text, "ann") for text in TEXTS]
-    return with_units(raw, tokenizer.encode, DataReport())[0]
+    return with_units(DataReport(raw), tokenizer.encode).clips
 
 
 @pytest.fixture

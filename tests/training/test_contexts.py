@@ -54,7 +54,7 @@ def test_silence_gets_contexts_of_unsaid_words() -> None:
 @pytest.fixture(scope="module")
 def clips() -> list[TrainingClip]:
     raw = [tone_clip(text, "ann") for text in ("abcd", "ba", "dc", "cab") * 10]
-    return with_units(raw, train_units(["abcd"], len(ALPHABET)).encode, DataReport())[0]
+    return with_units(DataReport(raw), train_units(["abcd"], len(ALPHABET)).encode).clips
 
 
 def test_a_share_of_the_examples_has_a_drawn_context(

@@ -49,7 +49,8 @@ def test_broken_rows_are_named_by_reason(tmp_path: Path, manifest: Manifest) -> 
             ["ann", "long.wav", "abc", ""],
         ],
     )
-    clips, report = load_clips(read_manifest(path), longest=2.0)
+    report = load_clips(read_manifest(path), longest=2.0)
+    clips = report.clips
     assert [clip.text for clip in clips] == ["a b c", "abc", "abc"]
     assert [clip.speaker for clip in clips] == ["set/ann", "set/bob", ""]
     assert report.speakers == {"set/ann", "set/bob"}
@@ -107,14 +108,15 @@ def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -
 
 def test_names_that_no_file_can_have_are_missing(tmp_path: Path, manifest: Manifest) -> None:
     rows = [["wav", "text"], ["a" * 5000, "one"], ["a\0b", "one"]]
-    clips, report = load_clips(read_manifest(manifest("s.csv", rows)), 9)
-    assert clips == []
+    report = load_clips(read_manifest(manifest("s.csv", rows)), 9)
+    assert report.clips == []
     assert [len(names) for names in report.skipped.values()] == [2]
 
 
 def test_samples_survive_storage(tmp_path: Path, manifest: Manifest) -> None:
     write_wav(tmp_path / "a.wav", tones("ab"))
-    clips, _ = load_clips(read_manifest(manifest("s.csv", [["wav", "text"], ["a.wav", "ab"]])), 9)
+    rows = read_manifest(manifest("s.csv", [["wav", "text"], ["a.wav", "ab"]]))
+    clips = load_clips(rows, 9).clips
     assert np.abs(clips[0].samples / 32768.0 - tones("ab")).max() < 1e-4
 
 
@@ -124,13 +126,11 @@ def test_what_cannot_be_aligned_is_counted_and_named() -> None:
     fits = short.__class__("fits", short.samples, "abcdab")  # The word mark and six letters.
     repeats = short.__class__("repeats", short.samples, "abccab")  # The repeat needs a blank.
     assert fits.tokens == 7
-    kept, report = with_units(
-        [fits, repeats], letters.encode, DataReport(skipped={data.SILENT: ["x"]})
-    )
-    assert [clip.name for clip in kept] == ["fits"]
+    loaded = DataReport([fits, repeats], skipped={data.SILENT: ["x"]})
+    report = with_units(loaded, letters.encode)
+    assert [clip.name for clip in report.clips] == ["fits"]
     assert report.skipped == {data.SILENT: ["x"], data.UNALIGNABLE: ["repeats"]}
     assert report.units == 7
-    assert len(report.lengths) == 1
 
 
 def test_a_clip_under_half_a_second_has_seven_frames() -> None:
@@ -157,7 +157,8 @@ def test_texts_too_few_for_the_units_are_refused() -> None:
 @pytest.mark.skipif(not SPEECH.exists(), reason="needs the recorded speech")
 def test_recorded_digits_are_all_usable() -> None:
     rows = read_manifest(SPEECH / "fsdd_dev.csv")
-    clips, report = load_clips(rows[::10], longest=10)
+    report = load_clips(rows[::10], longest=10)
+    clips = report.clips
     assert len(clips) == 25
     assert not report.skipped
     assert {clip.text for clip in clips} <= DIGITS
@@ -223,20 +224,21 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
 def test_written_texts_stay_as_they_are(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", tones("abc"))
     rows = read_manifest(jsonl(tmp_path, {"audio": "a.wav", "text": " Room 5, please. "}))
-    clips, _ = load_clips(rows, 9.0, "written")
+    clips = load_clips(rows, 9.0, "written").clips
     assert clips[0].text == "Room 5, please."
-    assert not load_clips(rows, 9.0)[0]
+    assert not load_clips(rows, 9.0).clips
 
 
 def test_cut_clips_are_counted_and_named(tmp_path: Path, manifest: Manifest) -> None:
     write_wav(tmp_path / "long.wav", tones("abcdabcd"))
     write_wav(tmp_path / "short.wav", tones("abcd"))
     path = manifest("s.csv", [["wav", "text"], ["long.wav", "ab"], ["short.wav", "ab"]])
-    clips, report = load_clips(read_manifest(path), 9.0, cut_seconds=1.5)
+    report = load_clips(read_manifest(path), 9.0, cut_seconds=1.5)
+    clips = report.clips
     assert [clip.seconds for clip in clips] == [1.5, 1.0]
     assert "cut 1 to max_mel_length" in report.describe()
     assert "long.wav" in report.describe()
-    _, report = with_units(clips, lambda text: [1], report)
+    report = with_units(report, lambda text: [1])
     assert "long.wav" in report.describe()
 
 
@@ -246,7 +248,8 @@ def test_languages_are_named_as_qwen3_asr_does(tmp_path: Path) -> None:
         {"audio": "a.wav", "text": "abc", "language": said}
         for said in ("de", "german", "German", "Klingon", "None", "English<asr_text>")
     ]
-    clips, report = load_clips(read_manifest(jsonl(tmp_path, *lines)), 9.0)
+    report = load_clips(read_manifest(jsonl(tmp_path, *lines)), 9.0)
+    clips = report.clips
     assert [clip.language for clip in clips] == ["German", "German", "German", "None"]
     assert len(report.skipped[data.NO_LANGUAGE]) == 2
     assert "skipped 2" in report.describe(names=None)
@@ -255,14 +258,16 @@ def test_languages_are_named_as_qwen3_asr_does(tmp_path: Path) -> None:
 def test_a_csv_without_languages_names_none(tmp_path: Path, manifest: Manifest) -> None:
     write_wav(tmp_path / "a.wav", tones("abc"))
     path = manifest("s.csv", [["wav", "text"], ["a.wav", "guten tag"]])
-    clips, report = load_clips(read_manifest(path), 9.0, "written")
+    report = load_clips(read_manifest(path), 9.0, "written")
+    clips = report.clips
     assert clips[0].language == "None"
     assert "1 clips name no language" in report.describe()
-    assert "1 clips name no language" in with_units(clips, lambda text: [1], report)[1].describe()
-    clips, report = load_clips(read_manifest(path, "German"), 9.0, "written")
+    assert "1 clips name no language" in with_units(report, lambda text: [1]).describe()
+    report = load_clips(read_manifest(path, "German"), 9.0, "written")
+    clips = report.clips
     assert clips[0].language == "German"
     assert "name no language" not in report.describe()
-    _, report = load_clips(read_manifest(path), 9.0, replies=False)
+    report = load_clips(read_manifest(path), 9.0, replies=False)
     assert "name no language" not in report.describe()
 
 
@@ -279,7 +284,7 @@ def test_recordings_are_found_from_the_working_directory_too(
     write_wav(tmp_path / "data/audio/wav/000000.wav", tones("abc"))
     path = manifest("data/audio/asr.csv", [["wav", "text"], ["data/audio/wav/000000.wav", "abc"]])
     monkeypatch.chdir(tmp_path)
-    assert [clip.text for clip in load_clips(read_manifest(path), 9.0)[0]] == ["abc"]
+    assert [clip.text for clip in load_clips(read_manifest(path), 9.0).clips] == ["abc"]
     # A recording beside the manifest comes first.
     (tmp_path / "here" / "000000.wav").touch()
     monkeypatch.chdir(tmp_path / "here")
@@ -291,10 +296,10 @@ def test_recordings_are_found_from_the_working_directory_too(
 def test_a_split_has_clips_on_both_sides(share: float) -> None:
     clips = [tone_clip(text) for text in ("ab", "ba", "cd", "dc")]
     again = TrainingClip("another path", clips[0].samples, "ab")
-    kept, held = split_clips([*clips, again], share, seed=1)
-    assert kept
-    assert held
-    sides = [{clip.samples.tobytes() for clip in side} for side in (kept, held)]
+    trained, scored = split_clips([*clips, again], share, seed=1)
+    assert trained
+    assert scored
+    sides = [{clip.samples.tobytes() for clip in side} for side in (trained, scored)]
     assert not sides[0] & sides[1]  # The recording with two names is on one side.
     assert len(sides[0] | sides[1]) == 4
 

@@ -39,7 +39,7 @@ def clips() -> list[TrainingClip]:
     # Seven units in the seven frames of half a second; joined to another, they do not fit.
     full = TrainingClip("full", tone_clip("ab").samples[:4800], "abcdab", "ann")
     raw = [full] * 4 + [tone_clip(text, "ann") for text in ("abcd", "ba", "dc")]
-    return with_units(raw, TOKENIZER.encode, DataReport())[0]
+    return with_units(DataReport(raw), TOKENIZER.encode).clips
 
 
 @pytest.mark.parametrize("epoch", range(1, 6))
@@ -133,7 +133,7 @@ def test_clips_of_two_languages_are_not_joined(tiny: Callable[..., CtcRecipe]) -
         )
         for n in range(40)
     ]
-    mixed = with_units(raw, TOKENIZER.encode, DataReport())[0]
+    mixed = with_units(DataReport(raw), TOKENIZER.encode).clips
     plan = plan_epoch(mixed, tiny(long_share=1.0, long_seconds=5.0, batch_seconds=9.0), 1)
     rows = [row for row in plan.examples if len(row) > 1]
     assert rows

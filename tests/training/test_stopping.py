@@ -117,7 +117,7 @@ def test_a_signal_to_a_worker_that_is_starting_does_not_end_it(
     monkeypatch.setattr(random, "seed", signal_itself)
     tokenizer = train_units(["ab"], len(ALPHABET))
     preprocessor = Preprocessor("htk1024", 32, tokenizer.encode)
-    clips, _ = with_units([tone_clip("ab")], tokenizer.encode, DataReport())
+    clips = with_units(DataReport([tone_clip("ab")]), tokenizer.encode).clips
     recipe = tiny()
     plan = plan_epoch(clips, recipe, 0)
     loaded = EpochBatches(clips, recipe, preprocessor, plan).load(workers=1)

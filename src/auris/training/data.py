@@ -31,7 +31,7 @@ from auris.training.recipes import TextForm
 from auris.types import SAMPLE_RATE
 
 __all__ = [
-    "NOT_SAID",
+    "UNNAMED",
     "DataReport",
     "ManifestRow",
     "TrainedOn",
@@ -56,7 +56,7 @@ NO_LANGUAGE = "the language is none that Qwen3-ASR names"
 UNALIGNABLE = "the text has more units than the clip has frames"
 
 
-NOT_SAID = "None"
+UNNAMED = "None"
 """Language of a text whose manifest does not name it, as in the official format."""
 
 JSONL_KEYS = {"audio", "text", "speaker", "language", "prompt"}
@@ -78,7 +78,7 @@ class ManifestRow:
     wav: Path
     text: str
     speaker: str = ""
-    language: str = NOT_SAID
+    language: str = UNNAMED
     prompt: str = ""
     speechless: bool = False
 
@@ -101,7 +101,7 @@ class TrainingClip:
     text: str
     speaker: str = ""
     ids: tuple[int, ...] = ()
-    language: str = NOT_SAID
+    language: str = UNNAMED
     prompt: str = ""
 
     @property
@@ -120,20 +120,26 @@ class DataReport:
     """What was loaded and what was not.
 
     Attributes:
-        lengths: seconds of every clip that is used.
-        speakers: distinct known speakers.
-        units: total units of the texts, 0 before `with_units`.
+        clips: clips that are used.
         skipped: names of the rows left out, by reason.
         cut: names of the clips whose end was cut off.
-        unnamed: clips whose language is not named, where the model learns to name it.
+        names_language: whether the model learns to name the language.
     """
 
-    lengths: list[float] = field(default_factory=list)
-    speakers: set[str] = field(default_factory=set)
-    units: int = 0
+    clips: list[TrainingClip] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=dict)
     cut: list[str] = field(default_factory=list)
-    unnamed: int = 0
+    names_language: bool = False
+
+    @property
+    def speakers(self) -> set[str]:
+        """Distinct known speakers."""
+        return {clip.speaker for clip in self.clips} - {""}
+
+    @property
+    def units(self) -> int:
+        """Units of all texts, 0 before `with_units`."""
+        return sum(len(clip.ids) for clip in self.clips)
 
     def skip(self, reason: str, name: str) -> None:
         """Account for one row that is left out."""
@@ -141,20 +147,21 @@ class DataReport:
 
     def describe(self, names: int | None = 5) -> str:
         """Some lines for people; of each reason's rows the first `names` by name, or all."""
-        lengths = sorted(self.lengths) or [0.0]
+        lengths = sorted(clip.seconds for clip in self.clips) or [0.0]
         lines = [
-            f"{len(self.lengths)} clips, {sum(lengths) / 3600:.2f} hours, "
+            f"{len(self.clips)} clips, {sum(lengths) / 3600:.2f} hours, "
             f"{len(self.speakers)} known speakers, lengths {lengths[0]:.2f} / "
             f"{lengths[len(lengths) // 2]:.2f} / {lengths[-1]:.2f} s "
             f"(shortest / median / longest), {self.units} units"
         ]
         for reason, skipped in sorted(self.skipped.items()):
-            lines.append(f"skipped {len(skipped)}: {reason}: {_some(skipped, names)}")
+            lines.append(f"skipped {len(skipped)}: {reason}: {_listed(skipped, names)}")
         if self.cut:
-            lines.append(f"cut {len(self.cut)} to max_mel_length: {_some(self.cut, names)}")
-        if self.unnamed:
+            lines.append(f"cut {len(self.cut)} to max_mel_length: {_listed(self.cut, names)}")
+        unnamed = sum(bool(clip.text) and clip.language == UNNAMED for clip in self.clips)
+        if unnamed and self.names_language:
             lines.append(
-                f"{self.unnamed} clips name no language, and teach the model to name none: add a "
+                f"{unnamed} clips name no language, and teach the model to name none: add a "
                 "column language, or name theirs with --language"
             )
         return "\n".join(lines)
@@ -177,7 +184,7 @@ class TrainedOn:
         """The languages of clips with words; `contexts` whether they get contexts anyway."""
         kinds = {(clip.language, bool(clip.prompt)) for clip in clips if clip.text}
         languages = {language for language, _ in kinds}
-        named = () if NOT_SAID in languages else tuple(sorted(languages))
+        named = () if UNNAMED in languages else tuple(sorted(languages))
         return cls(named, contexts or any(prompted for _, prompted in kinds))
 
     def after(self, before: TrainedOn) -> TrainedOn:
@@ -187,12 +194,11 @@ class TrainedOn:
         return TrainedOn(languages, self.contexts or before.contexts)
 
 
-def _some(found: Sequence[str], names: int | None) -> str:
-    shown = found[:names]
-    return ", ".join(shown) + (", ..." if len(found) > len(shown) else "")
+def _listed(names: Sequence[str], most: int | None) -> str:
+    return ", ".join(names[:most]) + (", ..." if most is not None and len(names) > most else "")
 
 
-def read_manifest(path: Path, language: str = NOT_SAID) -> list[ManifestRow]:
+def read_manifest(path: Path, language: str = UNNAMED) -> list[ManifestRow]:
     """Rows of a manifest.
 
     A CSV has the columns `wav` and `text`, and perhaps `speaker`, `language` and `prompt`; others
@@ -278,9 +284,9 @@ def _row(manifest: Path, line: Mapping[str, Any], language: str) -> ManifestRow:
     language, text = line.get("language", language), line.get("text", "")
     speechless = False
     if TEXT_TAG in text:
-        opening, _, text = text.partition(TEXT_TAG)
-        language = opening.strip().removeprefix("language").strip() or language
-        speechless = language == NOT_SAID and not text.strip()
+        prefix, _, text = text.partition(TEXT_TAG)
+        language = prefix.strip().removeprefix("language").strip() or language
+        speechless = language == UNNAMED and not text.strip()
     known = speaker not in ("", "unknown")
     return ManifestRow(
         wav=recording_path(manifest, line.get("wav") or ""),
@@ -294,7 +300,7 @@ def _row(manifest: Path, line: Mapping[str, Any], language: str) -> ManifestRow:
 
 def _load(row: ManifestRow, form: TextForm, replies: bool) -> TrainingClip | str:
     """The row's clip, or why there is none."""
-    language = _language(row.language) if replies else NOT_SAID
+    language = _language(row.language) if replies else UNNAMED
     if language is None:
         return NO_LANGUAGE
     text = row.text.strip() if form == "written" else spoken(row.text)
@@ -317,10 +323,10 @@ def _load(row: ManifestRow, form: TextForm, replies: bool) -> TrainingClip | str
     )
 
 
-def _language(said: str) -> str | None:
-    """English name of a language, "None" where none is said, None for one that is unknown."""
+def _language(name: str) -> str | None:
+    """English name of a language, "None" where none is given, None for one that is unknown."""
     try:
-        return NOT_SAID if said == NOT_SAID else language_name(said) or NOT_SAID
+        return UNNAMED if name == UNNAMED else language_name(name) or UNNAMED
     except LanguageError:
         return None
 
@@ -331,7 +337,7 @@ def load_clips(
     form: TextForm = "spoken",
     cut_seconds: float = math.inf,
     replies: bool = True,
-) -> tuple[list[TrainingClip], DataReport]:
+) -> DataReport:
     """Read every row's recording.
 
     Args:
@@ -343,48 +349,37 @@ def load_clips(
     Returns:
         The usable clips in the order of the rows, and the account of the others.
     """
-    report = DataReport()
-    clips = []
+    report = DataReport(names_language=replies)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         loaded = pool.map(functools.partial(_load, form=form, replies=replies), rows)
         for row, clip in zip(rows, loaded, strict=True):
             if isinstance(clip, TrainingClip) and clip.seconds > cut_seconds:
                 report.cut.append(clip.name)
-                kept = clip.samples[: int(cut_seconds * SAMPLE_RATE)]
-                clip = dataclasses.replace(clip, samples=kept)
+                samples = clip.samples[: int(cut_seconds * SAMPLE_RATE)]
+                clip = dataclasses.replace(clip, samples=samples)
             if isinstance(clip, TrainingClip) and clip.seconds > longest:
                 clip = TOO_LONG
             if isinstance(clip, str):
                 report.skip(clip, str(row.wav))
             else:
-                clips.append(clip)
-    if replies:
-        report.unnamed = sum(bool(clip.text) and clip.language == NOT_SAID for clip in clips)
-    _count(clips, report)
-    return clips, report
+                report.clips.append(clip)
+    return report
 
 
 def with_units(
-    clips: Iterable[TrainingClip],
-    spell: Callable[[str], Sequence[int]],
-    report: DataReport,
-    aligned: bool = True,
-) -> tuple[list[TrainingClip], DataReport]:
-    """Clips with their units, `aligned` without those whose text CTC cannot align to their frames.
-
-    The report is a new one that also counts what `report` already left out.
-    """
+    report: DataReport, spell: Callable[[str], Sequence[int]], aligned: bool = True
+) -> DataReport:
+    """The clips of a report with their units, `aligned` without those whose text CTC cannot align
+    to their frames."""
     skipped = {reason: list(names) for reason, names in report.skipped.items()}
-    result = DataReport(skipped=skipped, cut=list(report.cut), unnamed=report.unnamed)
-    kept = []
-    for clip in clips:
+    result = dataclasses.replace(report, clips=[], skipped=skipped)
+    for clip in report.clips:
         ids = tuple(spell(clip.text))
         if aligned and frames_needed(ids) > clip.tokens:
             result.skip(UNALIGNABLE, clip.name)
         else:
-            kept.append(dataclasses.replace(clip, ids=ids))
-    _count(kept, result)
-    return kept, result
+            result.clips.append(dataclasses.replace(clip, ids=ids))
+    return result
 
 
 def split_clips(
@@ -404,20 +399,14 @@ def split_clips(
         return list(clips), []
     draws = [_draw(clip, seed) for clip in clips]
     order = sorted(set(draws))
-    scored = sum(int.from_bytes(draw[:4], "big") < share * 2**32 for draw in order)
+    count = sum(int.from_bytes(draw[:4], "big") < share * 2**32 for draw in order)
     most = max(len(order) - 1, 0)
-    held_back = set(order[: min(max(scored, 1), most)])
-    kept = [clip for clip, draw in zip(clips, draws, strict=True) if draw not in held_back]
-    held = {draw: clip for clip, draw in zip(clips, draws, strict=True) if draw in held_back}
-    return kept, list(held.values())
+    held_back = set(order[: min(max(count, 1), most)])
+    trained = [clip for clip, draw in zip(clips, draws, strict=True) if draw not in held_back]
+    scored = {draw: clip for clip, draw in zip(clips, draws, strict=True) if draw in held_back}
+    return trained, list(scored.values())
 
 
 def _draw(clip: TrainingClip, seed: int) -> bytes:
     """A random number that depends on a clip's samples and the seed."""
     return hashlib.blake2b(clip.samples.tobytes(), salt=str(seed).encode()[:16]).digest()
-
-
-def _count(clips: Sequence[TrainingClip], report: DataReport) -> None:
-    report.lengths = [clip.seconds for clip in clips]
-    report.speakers = {clip.speaker for clip in clips if clip.speaker}
-    report.units = sum(len(clip.ids) for clip in clips)

@@ -18,7 +18,7 @@ from auris.text.tokenizer import Tokenizer
 from auris.training.adapters import require_peft
 from auris.training.building import build_task
 from auris.training.data import (
-    NOT_SAID,
+    UNNAMED,
     DataReport,
     ManifestRow,
     TrainedOn,
@@ -151,14 +151,14 @@ class _Run:
             torch.set_num_threads(options.threads)
         self._together(self._check_folder)
         # All manifests are read before any recording is.
-        language = language_name(sources.language) or NOT_SAID
+        language = language_name(sources.language) or UNNAMED
         rows = [row for path in sources.data for row in read_manifest(path, language)]
         dev_rows = {path: read_manifest(path, language) for path in sources.dev}
         texts = [text for path in sources.texts for text in _sentences(path)]
         task = self._given_task()
-        clips, report = self._load(rows)
-        clips, held_out = split_clips(clips, recipe.val_split, recipe.seed)
-        if not clips:
+        report = self._load(rows)
+        report.clips, held_out = split_clips(report.clips, recipe.val_split, recipe.seed)
+        if not report.clips:
             self.reporter.message(report.describe())
             raise TrainingError(
                 "Training needs at least one usable clip",
@@ -166,11 +166,11 @@ class _Run:
                 "see the data report above",
             )
         if not options.resume:
-            self._together(lambda: self._begin(clips, texts))
+            self._together(lambda: self._begin(report.clips, texts))
         if task is None:
             task = build_task(recipe, sources.model, self.folder.units())
         preprocessor = task.preprocessor
-        clips, report = with_units(clips, preprocessor.spell, report, preprocessor.aligned)
+        report = with_units(report, preprocessor.spell, preprocessor.aligned)
         self.reporter.message(report.describe())
         dev = {_set_name(path): self._dev_set(path, rows) for path, rows in dev_rows.items()}
         if recipe.val_split:
@@ -179,7 +179,7 @@ class _Run:
             dev[VAL] = held_out
         out = self.folder.path
         logger = RunLogger(out, self.reporter)
-        trainer = Trainer(recipe, task, clips, dev, out, logger, fabric, options.workers)
+        trainer = Trainer(recipe, task, report.clips, dev, out, logger, fabric, options.workers)
         self._together(lambda: self.folder.write_report(report.describe(names=None)))
         try:
             if options.resume:
@@ -253,9 +253,7 @@ class _Run:
         if units is not None:
             self.folder.write_units(units)
 
-    def _load(
-        self, rows: Sequence[ManifestRow], unlimited: bool = False
-    ) -> tuple[list[TrainingClip], DataReport]:
+    def _load(self, rows: Sequence[ManifestRow], unlimited: bool = False) -> DataReport:
         """Clips of rows; `unlimited` ones are neither cut nor too long for a batch."""
         return load_clips(
             rows,
@@ -266,15 +264,15 @@ class _Run:
         )
 
     def _dev_set(self, path: Path, rows: Sequence[ManifestRow]) -> list[TrainingClip]:
-        clips, report = self._load(rows, unlimited=True)
+        report = self._load(rows, unlimited=True)
         self.reporter.message(f"{path.stem}: {report.describe()}")
-        if not clips:
+        if not report.clips:
             raise TrainingError(
                 "a development set needs at least one usable clip",
                 f"{path} has none",
                 "leave it out",
             )
-        return clips
+        return report.clips
 
 
 def _check_options(recipe: Recipe, sources: Sources, options: RunOptions) -> None:
