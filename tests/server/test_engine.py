@@ -14,8 +14,7 @@ from auris import AsrPipeline, Transcript
 from auris.errors import DeviceError, EngineError
 from auris.recognition.recognizer import ChunkBatch, Recognizer
 from auris.recognition.requests import ChunkRequest, ChunkResult, DecodeOptions
-from auris.server.engine import Engine, EngineBatch
-from auris.server.engine_queue import CallerQueue, ChunkQueue, Priority
+from auris.server.engine import CallerQueue, ChunkQueue, Engine, EngineBatch, Priority
 from auris.types import Chunk, Samples, Segment
 from tests.recordings import BUDGET, clip
 from tests.server.live import until
@@ -331,9 +330,8 @@ def test_chunks_of_short_recordings_go_first_and_callers_take_turns() -> None:
 
     def take(count: int) -> None:
         for _ in range(count):
-            ticket = queue.first()
+            ticket = queue.pop()
             assert ticket is not None
-            queue.take(ticket)
             ticket.deliver(None)
 
     for name, priority in (("j", Priority.JOB), ("a", Priority.FILE)):
@@ -343,18 +341,17 @@ def test_chunks_of_short_recordings_go_first_and_callers_take_turns() -> None:
     put("s", 1, Priority.SHORT)
     take(7)
     assert "".join(taken) == "aasbabjjj"
-    assert queue.first() is None
+    assert queue.pop() is None
 
 
 def test_longer_recordings_get_a_turn_while_short_ones_come_without_end() -> None:
     queue = ChunkQueue()
-    queue.put(_piece(), Priority.FILE, lambda _: None)
+    queue.put(_piece(), Priority.FILE, lambda _: None, CallerQueue())
     taken = []
     for _ in range(20):
-        queue.put(_piece(), Priority.SHORT, lambda _: None)
-        ticket = queue.first()
+        queue.put(_piece(), Priority.SHORT, lambda _: None, CallerQueue())
+        ticket = queue.pop()
         assert ticket is not None
-        queue.take(ticket)
         taken.append(ticket.priority)
     assert taken.count(Priority.FILE) == 1
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from auris.errors import OutputError
-from auris.server import job_folder as folder_module
-from auris.server.job_folder import StateFolder
-from auris.server.jobs import JobStore
+from auris.server.jobs import files as files_module
+from auris.server.jobs.files import StateFolder
+from auris.server.jobs.store import JobStore
 from auris.server.transcription_request import TranscriptionRequest
 from auris.types import Segment
 
@@ -150,7 +150,7 @@ def test_nothing_stays_of_a_deleted_job(tmp_path: Path, over: bool) -> None:
     ).id
     assert store.claim(MODELS) is not None
     store.begin(job, "a")
-    store.keep(job, Segment(0.0, 1.0, secret, "English", (), (), "stop"))
+    store.add_segment(job, Segment(0.0, 1.0, secret, "English", (), (), "stop"))
     if over:
         store.succeed(job, {"text": secret})
     assert b"SECRET" in _texts(tmp_path)
@@ -172,7 +172,7 @@ def test_what_another_process_reads_is_erased_afterwards(tmp_path: Path) -> None
     assert b"SECRET" in _texts(tmp_path)
     reader.execute("COMMIT")
     reader.close()
-    store.tidy()
+    store.erase()
     assert b"SECRET" not in _texts(tmp_path)
     store.close()
 
@@ -186,9 +186,11 @@ def test_deleting_works_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monke
         for _ in range(2)
     ]
     reserve = tmp_path / "reserve"
-    assert reserve.stat().st_size == folder_module.RESERVE_BYTES
-    connection = store._database._writer
-    monkeypatch.setattr(store._database, "_writer", _Full(connection, reserve))
+    assert reserve.stat().st_size == files_module.RESERVE_BYTES
+    connect = store._database._connect
+    monkeypatch.setattr(
+        store._database, "_connect", lambda *timeout: _Full(connect(*timeout), reserve)
+    )
     store.cancel(jobs[0])
     assert reserve.exists()
     found = store.find(jobs[0], "me")
@@ -197,7 +199,7 @@ def test_deleting_works_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monke
     store.delete(jobs[1])
     assert store.find(jobs[1], "me") is None
     with pytest.raises(sqlite3.OperationalError, match="full"):
-        store.measured(jobs[0], 1.0)
+        store.set_length(jobs[0], 1.0)
     assert reserve.exists()
     store.close()
 

@@ -15,9 +15,9 @@ import pytest
 
 from auris import Segment
 from auris.audio.io import load
-from auris.server import job_runner as work_module
-from auris.server.job_runner import Workers
-from auris.server.jobs import JobStore
+from auris.server.jobs import runner as runner_module
+from auris.server.jobs.runner import JobRunner
+from auris.server.jobs.store import JobStore
 from auris.server.model_registry import ModelRegistry
 from auris.server.settings import Settings
 from auris.server.transcription_request import TranscriptionRequest
@@ -42,12 +42,12 @@ def with_silences(repeats: int = 2) -> bytes:
 @contextmanager
 def working(
     directory: Path, settings: Settings
-) -> Iterator[tuple[JobStore, ModelRegistry, Workers]]:
+) -> Iterator[tuple[JobStore, ModelRegistry, JobRunner]]:
     """A server without HTTP; its workers are not started yet."""
     serving = ModelRegistry.load(settings)
     serving.start()
     store = JobStore(directory)
-    workers = Workers(store, serving, settings)
+    workers = JobRunner(store, serving, settings)
     try:
         yield store, serving, workers
     finally:
@@ -79,15 +79,15 @@ def _interrupted(
 ) -> str:
     """A job of which some segments were kept when its server stopped."""
     with working(directory, BEFORE) as (store, serving, workers):
-        enough, keep = threading.Event(), store.keep
+        enough, add_segment = threading.Event(), store.add_segment
 
         def watched(job: str, segment: Segment) -> None:
             if not enough.is_set():
-                keep(job, segment)
+                add_segment(job, segment)
             if len(store.segments(job)) >= segments:
                 enough.set()
 
-        store.keep = watched  # type: ignore[method-assign]
+        store.add_segment = watched  # type: ignore[method-assign]
         job = _accept(store, serving, asked, data)
         workers.start()
         assert enough.wait(60)
@@ -216,8 +216,8 @@ def test_a_suspect_runs_alone_and_the_others_finish(
             threading.Event().wait()  # The thread of a process that is gone.
         return whole(file, *options)
 
-    whole = work_module.measured
-    monkeypatch.setattr(work_module, "measured", measured)
+    whole = runner_module.measured
+    monkeypatch.setattr(runner_module, "measured", measured)
     serving = ModelRegistry.load(settings)
     serving.start()
     store = JobStore(tmp_path)
@@ -225,7 +225,7 @@ def test_a_suspect_runs_alone_and_the_others_finish(
     healthy = [_accept(store, serving, asked, speech(1)) for _ in range(3)]
     for _ in range(10):
         crashed.clear()
-        workers = Workers(store, serving, settings)
+        workers = JobRunner(store, serving, settings)
         workers.start()
         until(lambda store=store: crashed.is_set() or store.counts().get("failed"))
         if store.counts().get("failed"):

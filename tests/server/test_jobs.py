@@ -6,6 +6,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,10 @@ import pytest
 
 from auris import Segment, Word
 from auris.errors import OutputError
-from auris.server import job_runner as work_module
-from auris.server import jobs as jobs_module
 from auris.server.errors import ApiError
-from auris.server.job_record import Job
-from auris.server.jobs import JobStore
+from auris.server.jobs import runner as runner_module
+from auris.server.jobs import store as store_module
+from auris.server.jobs.store import Job, JobStore
 from auris.server.settings import Settings
 from auris.server.transcription_request import TranscriptionRequest
 from tests.server.live import Live, running, speech, until
@@ -55,15 +55,15 @@ def test_a_job_s_life(store: JobStore) -> None:
     assert claimed is not None
     assert (claimed.id, claimed.status, claimed.attempts) == (name, "running", 1)
     assert store.claim(MODELS) is None
-    store.measured(name, 2.0)
+    store.set_length(name, 2.0)
     assert store.begin(name, "a") == []
-    store.keep(name, SEGMENT)
+    store.add_segment(name, SEGMENT)
     assert store.segments(name) == [SEGMENT]
     with store.recording(name) as file:
         assert file.read() == b"sound"
     store.succeed(name, {"text": "hello"})
     done = _found(store, name)
-    assert done.over
+    assert done.status == "succeeded"
     assert done.to_dict()["progress"] == {"seconds_done": 2.0, "seconds_total": 2.0}
     assert store.answers(name) == {"text": "hello"}
     assert store.segments(name) == [SEGMENT]
@@ -80,7 +80,7 @@ def test_the_jobs_of_a_dead_process_are_taken_up(tmp_path: Path) -> None:
     name = _accept(first)
     assert first.claim(MODELS) is not None
     first.begin(name, "a")
-    first.keep(name, SEGMENT)
+    first.add_segment(name, SEGMENT)
     assert other.claim(MODELS) is None
     assert first.mine() == {name}
     first.close()
@@ -96,7 +96,7 @@ def test_time_takes_no_job_from_a_living_process(
     name = _accept(store)
     assert store.claim(MODELS) is not None
     later = time.time() + 1e6
-    monkeypatch.setattr(jobs_module.time, "time", lambda: later)
+    monkeypatch.setattr(store_module.time, "time", lambda: later)
     other = JobStore(tmp_path)
     assert store.claim(MODELS) is None
     assert other.claim(MODELS) is None
@@ -110,8 +110,7 @@ def test_who_lost_a_job_has_no_say(store: JobStore) -> None:
     assert store.claim(MODELS) is not None
     store.begin(name, "a")
     store.cancel(name)
-    store.keep(name, SEGMENT)
-    store.progress({name: 2.0})
+    store.add_segment(name, SEGMENT)
     store.succeed(name, {"text": "late"})
     store.fail(name, ApiError(500, "late"))
     store.release(name)
@@ -134,7 +133,7 @@ def test_a_job_that_ends_the_server_is_given_up_alone(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     poison, healthy = _accept(store), _accept(store)
     assert [store.claim(MODELS, idle=True), store.claim(MODELS, idle=False)] != [None, None]
-    for _ in range(jobs_module.MOST_ATTEMPTS - 1):
+    for _ in range(store_module.MOST_ATTEMPTS - 1):
         store = _kill(store, tmp_path)
         claimed = store.claim(MODELS, idle=True)
         assert claimed is not None
@@ -161,9 +160,10 @@ def test_a_job_that_ends_the_server_is_given_up_alone(tmp_path: Path) -> None:
 def test_kills_between_which_there_was_progress_fail_no_job(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     name = _accept(store)
-    for number in range(3 * jobs_module.MOST_ATTEMPTS):
+    for number in range(3 * store_module.MOST_ATTEMPTS):
         assert store.claim(MODELS) is not None
-        store.progress({name: float(number)})
+        store.begin(name, "a")
+        store.add_segment(name, replace(SEGMENT, end=2.0 + number))
         store = _kill(store, tmp_path)
     store.close()
 
@@ -172,8 +172,7 @@ def test_segments_of_another_fingerprint_are_not_continued(tmp_path: Path, store
     name = _accept(store)
     assert store.claim(MODELS) is not None
     store.begin(name, "a")
-    store.keep(name, SEGMENT)
-    store.progress({name: 2.0})
+    store.add_segment(name, SEGMENT)
     assert store.begin(name, "a") == [SEGMENT]
     assert _found(store, name).done == 2.0
     assert store.begin(name, "b") == []
@@ -186,7 +185,7 @@ def test_half_a_line_of_a_killed_process_is_cut_off(store: JobStore) -> None:
     name = _accept(store)
     assert store.claim(MODELS) is not None
     store.begin(name, "a")
-    store.keep(name, SEGMENT)
+    store.add_segment(name, SEGMENT)
     path = store.folder.segments(name)
     whole = path.read_bytes()
     for end in (b'{"start": 2', b"\0\0\0\n"):
@@ -221,7 +220,7 @@ def test_a_job_whose_model_nobody_serves_any_more_goes_by_its_name(
     other = JobStore(tmp_path)
     assert other.claim({"else": "replaced"}) is not None
     other.release(name)
-    monkeypatch.setattr(jobs_module, "UNSERVED_SECONDS", 0.0)
+    monkeypatch.setattr(store_module, "UNSERVED_SECONDS", 0.0)
     assert store.claim(MODELS) is None
     other.close()
     assert store.claim({"else": "digest"}) is None
@@ -244,7 +243,7 @@ def test_jobs_are_listed_from_the_newest_on(store: JobStore) -> None:
 
 def test_a_graceful_end_is_no_attempt(store: JobStore) -> None:
     name = _accept(store)
-    for _ in range(3 * jobs_module.MOST_ATTEMPTS):
+    for _ in range(3 * store_module.MOST_ATTEMPTS):
         assert store.claim(MODELS) is not None
         store.release(name)
 
@@ -293,10 +292,10 @@ def test_a_job_that_has_been_over_for_long_is_removed(
 ) -> None:
     """Open ones stay, however old they are; and so do those that were over a moment ago."""
     now = time.time()
-    monkeypatch.setattr(jobs_module.time, "time", lambda: now - 100)
+    monkeypatch.setattr(store_module.time, "time", lambda: now - 100)
     cancelled, waiting = _accept(store), _accept(store)
     store.cancel(cancelled)
-    monkeypatch.setattr(jobs_module.time, "time", lambda: now)
+    monkeypatch.setattr(store_module.time, "time", lambda: now)
     fresh = _accept(store)
     store.cancel(fresh)
     assert store.expire(101.0) == 0
@@ -307,8 +306,8 @@ def test_a_job_that_has_been_over_for_long_is_removed(
 
 
 def test_a_server_forgets_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_module, "EXPIRY_SECONDS", 0.0)
-    monkeypatch.setattr(work_module, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(runner_module, "EXPIRY_SECONDS", 0.0)
+    monkeypatch.setattr(runner_module, "WATCH_SECONDS", 0.02)
     settings = Settings(
         models=("tiny-ctc",), device="cpu", keep_jobs_seconds=0.2, state_dir=str(tmp_path)
     )

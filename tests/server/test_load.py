@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from auris.server import measuring
+from auris.server import admission
 from auris.server.calls import Call, ClientDisconnected
-from auris.server.presence import unless_left
+from auris.server.pools import unless_disconnected
 from auris.server.settings import Settings
 from tests.server.live import SAID, Live, running, speech, until
 
@@ -38,8 +39,8 @@ class Slow:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
-    slow = Slow(measuring.measured)
-    monkeypatch.setattr(measuring, "measured", slow)
+    slow = Slow(admission.measured)
+    monkeypatch.setattr(admission, "measured", slow)
     yield slow
     slow.go.set()
 
@@ -79,7 +80,7 @@ def test_a_short_recording_is_read_beside_long_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callers: ThreadPoolExecutor, example: bytes
 ) -> None:
     """Long ones leave the lane of short ones after 60 s of them were read."""
-    real, go, begun = measuring.measured, threading.Event(), threading.Semaphore(0)
+    real, go, begun = admission.measured, threading.Event(), threading.Semaphore(0)
 
     def measured(file: Any, settings: Settings, *given: Any) -> Any:
         if settings.most_audio_seconds > 60:
@@ -87,7 +88,7 @@ def test_a_short_recording_is_read_beside_long_ones(
             go.wait(60)
         return real(file, settings, *given)
 
-    monkeypatch.setattr(measuring, "measured", measured)
+    monkeypatch.setattr(admission, "measured", measured)
     long = speech(35)
     with running(_settings(tmp_path)) as live:
         asked = [callers.submit(live.transcribe, long) for _ in range(8)]
@@ -116,21 +117,21 @@ def test_a_recording_that_is_slow_to_read_leaves_the_lane_of_short_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: bytes
 ) -> None:
     """What is short by its length may take long to read, at a high rate with many channels."""
-    real, lanes = measuring.measured, []
+    real, lanes = admission.measured, []
 
     def measured(file: Any, settings: Settings, *given: Any) -> Any:
-        lanes.append(threading.current_thread().name.split("-")[1])
+        lanes.append(re.split("[-_]", threading.current_thread().name)[1])
         if lanes[-1] == "short":
             until(given[-1].is_set)
             raise ClientDisconnected
         return real(file, settings, *given)
 
-    monkeypatch.setattr(measuring, "measured", measured)
-    monkeypatch.setattr(measuring, "SHORT_READ_SECONDS", 0.1)
+    monkeypatch.setattr(admission, "measured", measured)
+    monkeypatch.setattr(admission, "SHORT_READ_SECONDS", 0.1)
     with running(_settings(tmp_path)) as live:
         assert live.transcribe(example).json()["text"] == SAID
         assert lanes == ["short", "long"]
-        monkeypatch.setattr(measuring, "SHORT_BYTES", len(example) - 1)
+        monkeypatch.setattr(admission, "SHORT_BYTES", len(example) - 1)
         assert live.transcribe(example).json()["text"] == SAID
         assert lanes == ["short", "long", "long"]
 
@@ -194,13 +195,13 @@ def test_work_that_fails_when_nobody_waits_any_more_is_no_error_of_the_loop() ->
     async def call() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: told.append(context))
-        work: asyncio.Future[int] = loop.create_future()
+        work: Future[int] = Future()
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.disconnect"}
 
         with pytest.raises(ClientDisconnected):
-            await unless_left(receive, work)  # type: ignore[arg-type]
+            await unless_disconnected(receive, work)  # type: ignore[arg-type]
         assert work.cancelled()
 
     asyncio.run(call())

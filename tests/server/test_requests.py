@@ -12,8 +12,7 @@ import pytest
 
 from auris import AsrPipeline
 from auris.audio.io import load
-from auris.server.engine import Load
-from auris.server.engine_queue import Priority
+from auris.server.engine import Load, Priority
 from auris.server.metrics import Metrics
 from auris.server.settings import Settings
 from auris.server.transcription_request import TranscriptionRequest

@@ -1,30 +1,43 @@
-"""How much audio may be under way at once. All of it is counted in samples, as integers."""
+"""How much audio a server takes at once. Samples are counted, as integers."""
 
 from __future__ import annotations
 
-import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING, NamedTuple
 
-from auris.server.engine_queue import SHORT_SECONDS
-from auris.server.errors import ApiError, busy
+from starlette.requests import Request
+
+from auris.server.errors import ApiError
+from auris.server.pools import Lane, busy_for, unless_disconnected
+from auris.server.settings import Settings
+from auris.server.upload_validation import TOO_LONG, ClientDisconnected, Recording, measured
 from auris.types import SAMPLE_RATE
 
-__all__ = ["Gate"]
+if TYPE_CHECKING:
+    from auris.server.state import Server
+
+__all__ = ["SHORT_SECONDS", "Gate", "measure"]
+
+SHORT_SECONDS = 60.0
+"""Longest recording that goes before longer ones."""
+
+SHORT_BYTES = 16 << 20
+"""Largest file that may be short: a minute of 24 bits, 48 kHz and two channels is as large."""
+
+SHORT_READ_SECONDS = 10.0
+"""Time after which a recording that is still being decoded is none of the short ones."""
 
 LEAST_SECONDS = 5.0
 """What a recording counts at least: every call costs a thread."""
 
-WAIT_SECONDS = (1, 600)
-"""Shortest and longest time that a refused caller is asked to wait."""
 
-
-@dataclass(eq=False)
-class _Admitted:
-    """A recording under way.
+class _Admitted(NamedTuple):
+    """A recording in progress.
 
     Attributes:
         samples: what it counts.
@@ -45,7 +58,7 @@ class Gate:
     admitted, however long it is.
 
     Args:
-        most_seconds: audio of all recordings under way.
+        most_seconds: audio of all recordings in progress.
         speed: seconds of audio that are recognized in a second.
     """
 
@@ -53,13 +66,13 @@ class Gate:
         self._most = _samples(most_seconds)
         self._speed = speed
         self._lock = threading.Lock()
-        self._under_way: list[_Admitted] = []
+        self._in_progress: list[_Admitted] = []
 
     @property
     def seconds(self) -> float:
-        """Audio under way."""
+        """Audio in progress."""
         with self._lock:
-            return self._total() / SAMPLE_RATE
+            return sum(entry.samples for entry in self._in_progress) / SAMPLE_RATE
 
     def check(self) -> None:
         """Refuse a caller before its recording is read, when there is no room for any.
@@ -68,57 +81,47 @@ class Gate:
             ApiError: there is none.
         """
         with self._lock:
-            missing = self._missing(_samples(LEAST_SECONDS), short=True)
-            if missing > 0:
-                raise self._full(missing)
+            self._require_room(_samples(LEAST_SECONDS), short=True)
 
     @contextmanager
     def admitted(self, samples: int) -> Iterator[None]:
-        """Hold room for a recording.
+        """Count a recording until the end of the block.
 
         Args:
             samples: of one of its channels, at `SAMPLE_RATE`.
 
         Raises:
-            ApiError: there is none.
+            ApiError: there is no room.
         """
         counted = max(samples, _samples(LEAST_SECONDS))
         entry = _Admitted(counted, samples <= _samples(SHORT_SECONDS), time.monotonic())
         with self._lock:
-            missing = self._missing(counted, entry.short)
-            if missing > 0:
-                raise self._full(missing)
-            self._under_way.append(entry)
+            self._require_room(counted, entry.short)
+            self._in_progress.append(entry)
         try:
             yield
         finally:
             with self._lock:
-                self._under_way.remove(entry)
+                self._in_progress.remove(entry)
 
-    def _total(self, short: bool | None = None) -> int:
-        return sum(e.samples for e in self._under_way if short is None or e.short is short)
-
-    def _missing(self, counted: int, short: bool) -> int:
-        """Samples that have to be done before a recording fits; 0 or less where it does."""
-        shorts, longs = self._total(short=True), self._total(short=False)
-        if not self._under_way or (longs == 0 and not short):
-            return 0
+    def _require_room(self, samples: int, short: bool) -> None:
+        shorts = sum(entry.samples for entry in self._in_progress if entry.short)
+        longs = sum(entry.samples for entry in self._in_progress if not entry.short)
+        if not self._in_progress or (longs == 0 and not short):
+            return
         if short:
             longs = min(longs, self._most // 2)
-        return shorts + longs + counted - self._most
-
-    def _full(self, missing: int) -> ApiError:
-        least, most = WAIT_SECONDS
-        wait = math.ceil(self._seconds_until(missing))
-        return busy(
-            "The server has all the audio that it takes at once.", max(least, min(wait, most))
-        )
+        missing = shorts + longs + samples - self._most
+        if missing > 0:
+            raise busy_for(
+                "The server has all the audio that it takes at once.", self._seconds_until(missing)
+            )
 
     def _seconds_until(self, missing: int) -> float:
-        """When enough recordings are likely to be done, if they all go on at the same speed."""
-        share = max(self._speed(), 0.1) * SAMPLE_RATE / len(self._under_way)
+        """When enough recordings are likely to be done, if all of them proceed at one speed."""
+        share = max(self._speed(), 0.1) * SAMPLE_RATE / len(self._in_progress)
         now, freed, last = time.monotonic(), 0, 0.0
-        ends = ((e.since + e.samples / share - now, e.samples) for e in self._under_way)
+        ends = ((e.since + e.samples / share - now, e.samples) for e in self._in_progress)
         for end, samples in sorted(ends):
             freed, last = freed + samples, end
             if freed >= missing:
@@ -128,3 +131,63 @@ class Gate:
 
 def _samples(seconds: float) -> int:
     return round(seconds * SAMPLE_RATE)
+
+
+@dataclass
+class _TimeLimit:
+    """An event that sets itself some time after the decoding begins."""
+
+    seconds: float
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    end: float = float("inf")
+
+    def begin(self) -> None:
+        """The decoding begins."""
+        self.end = time.monotonic() + self.seconds
+
+    def is_set(self) -> bool:
+        """Whether the decoding has to end."""
+        return self.cancelled.is_set() or time.monotonic() > self.end
+
+
+async def measure(
+    request: Request, file: IO[bytes], apart: bool, stack: AsyncExitStack
+) -> Recording:
+    """Decode the recording of a request to its end.
+
+    Whether it is short is known afterwards: the lane of short ones gives up what turns out to be
+    longer, larger or slower, and the lane of longer ones begins again.
+
+    Args:
+        request: whose recording it is.
+        file: encoded audio.
+        apart: whether its channels are transcribed each by itself.
+        stack: closes what the recording needs.
+
+    Raises:
+        AudioError, ApiError: as of `measured`.
+        ClientDisconnected: the client has disconnected.
+    """
+    server: Server = request.app.state.server
+    files = stack.enter_context(ExitStack())
+
+    async def read(lane: Lane, settings: Settings, limit: _TimeLimit) -> Recording:
+        def work() -> Recording:
+            limit.begin()
+            return measured(file, settings, apart, server.decoders, files, limit)
+
+        return await unless_disconnected(request.receive, lane.submit(work), limit.cancelled.set)
+
+    settings = server.settings
+    most = settings.most_audio_seconds
+    if file.seek(0, os.SEEK_END) <= SHORT_BYTES:
+        short = replace(settings, most_audio_seconds=min(SHORT_SECONDS, most))
+        try:
+            return await read(server.pools.short, short, _TimeLimit(SHORT_READ_SECONDS))
+        except ApiError as error:
+            if error.code != TOO_LONG or most <= SHORT_SECONDS:
+                raise
+        except ClientDisconnected:
+            if await request.is_disconnected():
+                raise
+    return await read(server.pools.long, settings, _TimeLimit(float("inf")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from contextlib import AsyncExitStack, ExitStack
 from typing import IO
@@ -12,12 +11,12 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
+from auris.server.admission import SHORT_SECONDS, measure
 from auris.server.calls import Call, check_options, speakers_of
-from auris.server.engine_queue import SHORT_SECONDS, Priority
+from auris.server.engine import Priority
 from auris.server.errors import ApiError
 from auris.server.events import EventStream
-from auris.server.measuring import measure
-from auris.server.presence import unless_left
+from auris.server.pools import unless_disconnected
 from auris.server.responses import answer, response_of
 from auris.server.schema import KEY, RECORDING_ERRORS, TEXTS, Transcript, form, route
 from auris.server.state import Server
@@ -46,8 +45,8 @@ async def transcriptions(request: Request) -> Response:
         if fields.stream:
             # The upload has to outlive this function.
             return EventStream(server, call, stack.pop_all())
-        running = asyncio.wrap_future(server.pools.calls.submit(call.run))
-        transcript = await unless_left(request.receive, running, call.cancelled.set)
+        running = server.pools.calls.submit(call.run)
+        transcript = await unless_disconnected(request.receive, running, call.cancelled.set)
     # A long transcript takes a while to write, so it is not written in the event loop.
     body = await server.look(lambda: answer(transcript, fields, call.served.engine.recognizer))
     return response_of(body, fields.response_format)
@@ -88,7 +87,7 @@ async def opened(
     url, files = fields.url, stack.enter_context(ExitStack())
     cancelled = threading.Event()
     fetching = server.pools.fetch.submit(lambda: fetch(url, server.settings, files, cancelled))
-    return await unless_left(request.receive, asyncio.wrap_future(fetching), cancelled.set)
+    return await unless_disconnected(request.receive, fetching, cancelled.set)
 
 
 async def _call(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from auris.errors import AurisError, EngineError, UnsupportedOption
 from auris.recognition.options import CallOptions
 from auris.recognition.scheduler import Failure, KnownSegments, SegmentDone
-from auris.server.engine_queue import Priority
+from auris.server.engine import Priority
 from auris.server.errors import invalid, unsupported
 from auris.server.model_registry import ServedModel
 from auris.server.schema import ModelCapabilities

@@ -10,28 +10,124 @@ their own and do not wait for files.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from queue import Empty, SimpleQueue
 
 from auris.errors import AurisError, EngineError
 from auris.recognition.recognizer import ChunkBatch, Recognizer, recognize
 from auris.recognition.requests import ChunkRequest, ChunkResult
-from auris.server.engine_queue import CallerQueue, ChunkQueue, Deliver, Priority, Ticket
-from auris.server.engine_time import Activity, TimeSheet
-from auris.server.niceness import lower_this_thread
+from auris.server.pools import lower_this_thread
 from auris.types import SAMPLE_RATE
 
-__all__ = ["Engine", "EngineBatch", "Load"]
+__all__ = [
+    "CallerQueue",
+    "ChunkQueue",
+    "Engine",
+    "EngineBatch",
+    "Load",
+    "Priority",
+]
 
 WATCH_SECONDS = 0.1
 """How often a caller that waits for results checks whether it still needs them."""
 
 ENGINE_NICENESS = 2
 """Of an engine's thread: answers that need no engine come first."""
+
+SHORT_IN_A_ROW = 7
+"""Chunks of short recordings that are taken one after the other while a longer one waits."""
+
+Deliver = Callable[[ChunkResult | Exception | None], None]
+"""Takes the result of a chunk, or its error, or None where it was cancelled before its turn."""
+
+
+class Priority(IntEnum):
+    """Kinds of callers, the first one first.
+
+    Attributes:
+        SHORT: calls with short recordings, see `auris.server.admission.SHORT_SECONDS`.
+        FILE: calls with longer ones.
+        JOB: jobs.
+    """
+
+    SHORT = 0
+    FILE = 1
+    JOB = 2
+
+
+@dataclass
+class CallerQueue:
+    """The chunks of one caller.
+
+    Attributes:
+        next_round: round of its next chunk.
+    """
+
+    next_round: int = 0
+
+
+@dataclass(order=True)
+class Ticket:
+    """A chunk that waits for its turn or is in the batch.
+
+    Attributes:
+        round: chunks of one caller are in successive rounds; earlier rounds are taken first.
+        number: order of arrival, and the key of the chunk in the engine's batch.
+    """
+
+    round: int
+    number: int
+    priority: Priority = field(compare=False)
+    request: ChunkRequest = field(compare=False)
+    deliver: Deliver = field(compare=False)
+
+
+class ChunkQueue:
+    """Chunks that wait. Not safe for several threads; the engine has a lock.
+
+    Callers of one priority take turns, chunk by chunk, so one that has many chunks does not make
+    another one wait for all of them. Longer recordings get every eighth turn, at least, while
+    short ones come without end; jobs wait for both.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Priority, list[Ticket]] = {kind: [] for kind in Priority}
+        self._rounds = dict.fromkeys(Priority, 0)
+        self._numbers = itertools.count()
+        self._short_in_a_row = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def put(
+        self, request: ChunkRequest, priority: Priority, deliver: Deliver, caller: CallerQueue
+    ) -> None:
+        """Add a chunk."""
+        turn = max(caller.next_round, self._rounds[priority])
+        caller.next_round = turn + 1
+        ticket = Ticket(turn, next(self._numbers), priority, request, deliver)
+        heapq.heappush(self._waiting[priority], ticket)
+
+    def pop(self) -> Ticket | None:
+        """Remove the chunk whose turn is next; None where none waits."""
+        order = [kind for kind in Priority if self._waiting[kind]]
+        if not order:
+            return None
+        if order[:2] == [Priority.SHORT, Priority.FILE] and self._short_in_a_row >= SHORT_IN_A_ROW:
+            order.pop(0)
+        ticket = heapq.heappop(self._waiting[order[0]])
+        self._rounds[ticket.priority] = ticket.round
+        is_short = ticket.priority is Priority.SHORT
+        self._short_in_a_row = self._short_in_a_row + 1 if is_short else 0
+        return ticket
 
 
 @dataclass(frozen=True)
@@ -67,18 +163,19 @@ class Engine:
         self._change = threading.Condition()
         self._queue = ChunkQueue()
         self._active: dict[int, Ticket] = {}
+        self._live: deque[tuple[Callable[[], None], Future[None]]] = deque()
         self._stopping = threading.Event()
         self._audio_seconds = 0.0
-        self._time = TimeSheet()
-        self._live: deque[tuple[Callable[[], None], Future[None]]] = deque()
+        self._seconds = {"idle": 0.0, "files": 0.0, "live": 0.0}
+        self._activity, self._since = "idle", time.perf_counter()
         self._thread = threading.Thread(target=self._run, name="auris-engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; chunks in the batch end as they are, and those that wait are not begun."""
+        """Stop the thread; chunks in the batch end as they are, waiting ones are not begun."""
         self._stopping.set()
         with self._change:
             self._change.notify_all()
@@ -93,13 +190,9 @@ class Engine:
     def load(self) -> Load:
         """What there is to do, and what was done."""
         with self._change:
-            return Load(
-                len(self._queue),
-                len(self._active),
-                self._audio_seconds,
-                self._time.seconds(Activity.FILES),
-                self._time.seconds(Activity.LIVE),
-            )
+            self._begin(self._activity)
+            files, live = self._seconds["files"], self._seconds["live"]
+            return Load(len(self._queue), len(self._active), self._audio_seconds, files, live)
 
     def submit(
         self,
@@ -113,8 +206,7 @@ class Engine:
         Args:
             request: its key is the caller's own.
             priority: whose turn comes first.
-            deliver: called once, in the engine's thread, with the result, with what went wrong, or
-                with None where the chunk was cancelled before its turn.
+            deliver: called once, in the engine's thread.
             caller: the queue of a caller with several chunks.
 
         Raises:
@@ -123,10 +215,10 @@ class Engine:
         with self._change:
             if not self.running:
                 raise _stopped()
-            self._queue.put(request, priority, deliver, caller)
+            self._queue.put(request, priority, deliver, caller or CallerQueue())
             self._change.notify_all()
 
-    def between(self, job: Callable[[], None]) -> Future[None]:
+    def between(self, work: Callable[[], None]) -> Future[None]:
         """Do something in the engine's thread before the next step of any file.
 
         Raises:
@@ -136,9 +228,15 @@ class Engine:
         with self._change:
             if not self.running:
                 raise _stopped()
-            self._live.append((job, done))
+            self._live.append((work, done))
             self._change.notify_all()
         return done
+
+    def _begin(self, activity: str) -> None:
+        """Account for the time since the last call; holds the lock."""
+        now = time.perf_counter()
+        self._seconds[self._activity] += now - self._since
+        self._activity, self._since = activity, now
 
     def _run(self) -> None:
         lower_this_thread(ENGINE_NICENESS)
@@ -148,12 +246,12 @@ class Engine:
                 self._run_batch(batch)
             except Exception as error:
                 self._retry_alone(error)
-            self._time.begin(Activity.IDLE)
         self._close()
 
     def _wait_for_work(self) -> bool:
         """Wait for something to do; false once the engine stops."""
         with self._change:
+            self._begin("idle")
             self._change.wait_for(
                 lambda: len(self._queue) > 0 or bool(self._live) or self._stopping.is_set()
             )
@@ -163,7 +261,6 @@ class Engine:
         """Work until there is nothing to do. The batch, and with it its cache, is then dropped."""
         while not self._stopping.is_set():
             self._run_live()
-            self._time.begin(Activity.FILES)
             while batch.has_room() and len(self._active) < self.rows:
                 ticket = self._next()
                 if ticket is None:
@@ -177,27 +274,27 @@ class Engine:
             self._finish(result.key, result)
 
     def _run_live(self) -> None:
-        """The work of live streams that has come; what comes meanwhile is done next time."""
+        """Do the work of live streams that is waiting; what comes meanwhile is done next time."""
         with self._change:
-            jobs = list(self._live)
+            waiting = list(self._live)
             self._live.clear()
-        if jobs:
-            self._time.begin(Activity.LIVE)
-        for job, done in jobs:
+            self._begin("live" if waiting else "files")
+        for work, done in waiting:
             if not done.set_running_or_notify_cancel():
                 continue
             try:
-                job()
+                work()
             except Exception as error:
                 done.set_exception(error)
             else:
                 done.set_result(None)
+        with self._change:
+            self._begin("files")
 
     def _next(self) -> Ticket | None:
         """The next chunk that somebody still waits for."""
         with self._change:
-            while (ticket := self._queue.first()) is not None:
-                self._queue.take(ticket)
+            while (ticket := self._queue.pop()) is not None:
                 if not ticket.request.cancelled():
                     self._active[ticket.number] = ticket
                     return ticket
@@ -216,26 +313,25 @@ class Engine:
         """After a failure: recognize the chunks of the batch one by one; only its cause fails."""
         tickets = list(self._active.values())
         for ticket in tickets:
-            outcome: ChunkResult | Exception = error
+            result: ChunkResult | Exception = error
             if len(tickets) > 1:
-                outcome = self._alone(ticket)
-            self._finish(ticket.number, outcome)
-
-    def _alone(self, ticket: Ticket) -> ChunkResult | Exception:
-        try:
-            return recognize(self.recognizer, replace(ticket.request, key=ticket.number))
-        except Exception as error:
-            return error
+                request = replace(ticket.request, key=ticket.number)
+                try:
+                    result = recognize(self.recognizer, request)
+                except Exception as own_error:
+                    result = own_error
+            self._finish(ticket.number, result)
 
     def _close(self) -> None:
         """Nobody waits for an engine that has stopped."""
         with self._change:
-            waiting = [*self._active.values(), *self._queue]
+            tickets = list(self._active.values())
+            while (ticket := self._queue.pop()) is not None:
+                tickets.append(ticket)
             live = list(self._live)
             self._live.clear()
             self._active.clear()
-            self._queue.clear()
-        for ticket in waiting:
+        for ticket in tickets:
             ticket.deliver(None)
         for _, done in live:
             if done.set_running_or_notify_cancel():
@@ -243,7 +339,7 @@ class Engine:
 
 
 class EngineBatch:
-    """A caller's chunks in an engine that others use, too.
+    """A `ChunkBatch` of one caller, in an engine that others use, too.
 
     A caller that cancels does not wait: its chunks leave the engine's batch without a result.
 
@@ -254,35 +350,30 @@ class EngineBatch:
     """
 
     def __init__(self, engine: Engine, priority: Priority, rows: int) -> None:
+        self.pending = 0
         self._engine = engine
         self._priority = priority
         self._rows = rows
         self._results: SimpleQueue[ChunkResult | Exception | None] = SimpleQueue()
         self._queue = CallerQueue()
         self._cancelled = threading.Event()
-        self._pending = 0
-
-    @property
-    def pending(self) -> int:
-        """See `ChunkBatch.pending`."""
-        return self._pending
 
     def has_room(self) -> bool:
-        """See `ChunkBatch.has_room`."""
-        return self._pending < self._rows
+        """Whether another chunk may be added."""
+        return self.pending < self._rows
 
     def add(self, request: ChunkRequest) -> None:
-        """See `ChunkBatch.add`.
+        """Queue a chunk in the engine.
 
         Raises:
             EngineError: the engine has stopped.
         """
         request = replace(request, cancelled=self._cancelled.is_set)
         self._engine.submit(request, self._priority, self._results.put, self._queue)
-        self._pending += 1
+        self.pending += 1
 
     def step(self) -> list[ChunkResult]:
-        """See `ChunkBatch.step`: wait a moment for a result.
+        """Wait for a result, for a moment.
 
         Raises:
             AurisError: the chunk failed.
@@ -292,7 +383,7 @@ class EngineBatch:
             result = self._results.get(timeout=WATCH_SECONDS)
         except Empty:
             return []
-        self._pending -= 1
+        self.pending -= 1
         if result is None:
             raise _stopped()
         if isinstance(result, AurisError):
@@ -306,9 +397,9 @@ class EngineBatch:
         return [result]
 
     def cancel(self) -> list[ChunkResult]:
-        """See `ChunkBatch.cancel`; the chunks have no result."""
+        """Give up all chunks; none has a result."""
         self._cancelled.set()
-        self._pending = 0
+        self.pending = 0
         return []
 
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from auris.errors import AurisError
 from auris.server.calls import Call, ClientDisconnected
 from auris.server.errors import STOPPING, ApiError, as_api_error
-from auris.server.presence import until_left
+from auris.server.pools import wait_for_disconnect
 from auris.server.responses import TranscriptEvents
 from auris.server.state import Server
 from auris.types import Segment
@@ -46,7 +46,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
         async with self._held:
-            leaving = asyncio.create_task(until_left(receive))
+            leaving = asyncio.create_task(wait_for_disconnect(receive))
             leaving.add_done_callback(lambda _: self._call.cancelled.set())
             try:
                 await self._send_all(send)

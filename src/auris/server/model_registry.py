@@ -13,8 +13,7 @@ from auris.alignment.aligner import ForcedAligner
 from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
 from auris.recognition.fingerprint import model_values
-from auris.server.engine import Engine, EngineBatch
-from auris.server.engine_queue import Priority
+from auris.server.engine import Engine, EngineBatch, Priority
 from auris.server.errors import ApiError
 from auris.server.settings import Settings
 from auris.streaming.session import StreamPool

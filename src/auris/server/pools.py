@@ -5,29 +5,33 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from auris.server.errors import ApiError, busy
-from auris.server.niceness import lower_this_thread
+from starlette.types import Receive
 
-__all__ = ["Lane", "Pools"]
+from auris.server.errors import STOPPING, ApiError, busy
+from auris.server.upload_validation import ClientDisconnected
+
+__all__ = [
+    "Lane",
+    "Pools",
+    "busy_for",
+    "lower_this_thread",
+    "unless_disconnected",
+    "wait_for_disconnect",
+]
 
 T = TypeVar("T")
-
-RETRY_SECONDS = (1, 600)
-"""Shortest and longest time after which a refused caller is asked to come again."""
 
 
 class Lane:
     """Threads that do one kind of work, in the order in which it comes.
-
-    They are daemon threads, so that a server that stops does not wait for work that nobody will
-    read; those of `concurrent.futures` keep the process until they are done.
 
     Args:
         name: of the threads.
@@ -37,16 +41,15 @@ class Lane:
     """
 
     def __init__(
-        self, name: str, threads: int, waiting: int | None = None, niceness: int = 0
+        self, name: str, threads: int, waiting: float = float("inf"), niceness: int = 0
     ) -> None:
-        self._name = name
-        self._most_threads = threads
-        self._most_waiting = waiting
-        self._niceness = niceness
-        self._change = threading.Condition()
-        self._queue: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._threads = 0
-        self._idle = 0
+        self._executor = ThreadPoolExecutor(
+            threads, f"auris-{name}", lower_this_thread, (niceness,)
+        )
+        self._threads = threads
+        self._most_unfinished = threads + waiting
+        self._lock = threading.Lock()
+        self._unfinished = 0
         self._closed = False
         self._usual_seconds = 1.0
 
@@ -56,21 +59,15 @@ class Lane:
         Raises:
             ApiError: too much waits already, or the lane is closed.
         """
-        done: Future[T] = Future()
-        with self._change:
+        with self._lock:
             if self._closed:
-                raise ApiError(503, "The server is stopping.", code="server_stopping")
-            if self._most_waiting is not None and self._idle == 0:
-                self._queue = deque(item for item in self._queue if not item[1].cancelled())
-                if len(self._queue) >= self._most_waiting:
-                    raise self._full()
-            self._queue.append((work, done))
-            if self._idle >= len(self._queue):
-                self._change.notify()
-            elif self._threads < self._most_threads:
-                self._threads += 1
-                name = f"auris-{self._name}-{self._threads}"
-                threading.Thread(target=self._work, name=name, daemon=True).start()
+                raise ApiError(503, "The server is stopping.", code=STOPPING)
+            if self._unfinished >= self._most_unfinished:
+                rounds = (self._unfinished - self._threads + 1) / self._threads
+                raise busy_for("Too many recordings wait to be read.", rounds * self._usual_seconds)
+            done = self._executor.submit(self._timed, work)
+            self._unfinished += 1
+        done.add_done_callback(self._finished)
         return done
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -82,48 +79,21 @@ class Lane:
         return await asyncio.wrap_future(self.submit(work))
 
     def close(self) -> None:
-        """End the threads: work that waits is cancelled, work under way is not waited for."""
-        with self._change:
+        """Cancel work that waits; work that has begun is not waited for."""
+        with self._lock:
             self._closed = True
-            waiting = list(self._queue)
-            self._queue.clear()
-            self._change.notify_all()
-        for _, done in waiting:
-            done.cancel()
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _full(self) -> ApiError:
-        rounds = (len(self._queue) + 1) / self._most_threads
-        least, most = RETRY_SECONDS
-        wait = math.ceil(rounds * self._usual_seconds)
-        return busy("Too many recordings wait to be read.", max(least, min(wait, most)))
-
-    def _work(self) -> None:
-        lower_this_thread(self._niceness)
-        while self._work_once():
-            pass
-
-    def _work_once(self) -> bool:
-        """Do what waits next; False where the lane is closed."""
-        item = self._next()
-        if item is None:
-            return False
-        work, done = item
-        if not done.set_running_or_notify_cancel():
-            return True
+    def _timed(self, work: Callable[[], T]) -> T:
         began = time.monotonic()
         try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-        self._usual_seconds += 0.2 * (time.monotonic() - began - self._usual_seconds)
-        return True
+            return work()
+        finally:
+            self._usual_seconds += 0.2 * (time.monotonic() - began - self._usual_seconds)
 
-    def _next(self) -> tuple[Callable[[], Any], Future[Any]] | None:
-        with self._change:
-            self._idle += 1
-            self._change.wait_for(lambda: self._queue or self._closed)
-            self._idle -= 1
-            return self._queue.popleft() if self._queue else None
+    def _finished(self, done: Future[Any]) -> None:
+        with self._lock:
+            self._unfinished -= 1
 
 
 class Pools:
@@ -131,8 +101,8 @@ class Pools:
 
     Attributes:
         quick: checks, database queries and whatever else takes milliseconds.
-        short: reading recordings of up to `SHORT_SECONDS` to their end.
-        long: reading longer ones.
+        short: decoding short recordings.
+        long: decoding longer ones.
         fetch: fetching recordings from the web.
         disk: writing recordings to the disk.
         calls: the pipelines of calls; how many run follows from the audio that is admitted.
@@ -150,3 +120,59 @@ class Pools:
         """Close all of them."""
         for lane in (self.quick, self.short, self.long, self.fetch, self.disk, self.calls):
             lane.close()
+
+
+def busy_for(message: str, seconds: float) -> ApiError:
+    """The error of a server that is likely to have room in some seconds, at most 10 minutes."""
+    return busy(message, max(1, min(math.ceil(seconds), 600)))
+
+
+def lower_this_thread(niceness: int) -> None:
+    """Lower the priority of the calling thread, and of processes that it starts.
+
+    Linux has priorities of threads; elsewhere nothing happens.
+
+    Args:
+        niceness: 0 to 19; 0 changes nothing.
+    """
+    if sys.platform == "linux" and niceness:
+        thread = threading.get_native_id()
+        now = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, min(now + niceness, 19))
+
+
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Wait until the client closes the connection, of which everything else has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_disconnected(
+    receive: Receive, work: Future[T], cancel: Callable[[], None] = lambda: None
+) -> T:
+    """The result of work in a lane, which is given up when its client disconnects.
+
+    Args:
+        receive: of the client's connection.
+        work: cancelled when the client disconnects, so that it does not begin.
+        cancel: called when the result is no longer waited for, so that work under way ends.
+
+    Raises:
+        ClientDisconnected: the client has disconnected.
+    """
+    result = asyncio.wrap_future(work)
+    # An error that nobody waits for any more must not be logged by the event loop.
+    result.add_done_callback(lambda done: done.cancelled() or done.exception())
+    disconnect = asyncio.ensure_future(wait_for_disconnect(receive))
+    either: set[asyncio.Future[Any]] = {result, disconnect}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if result.done():
+            return result.result()
+        raise ClientDisconnected
+    finally:
+        disconnect.cancel()
+        if not result.done():
+            cancel()
+            work.cancel()
+            result.cancel()

@@ -13,8 +13,8 @@ from typing import TypeVar
 from auris.audio.isolation import DecoderPool
 from auris.server.admission import Gate
 from auris.server.connections import quiet_accept_errors
-from auris.server.job_runner import Workers
-from auris.server.jobs import JobStore
+from auris.server.jobs.runner import JobRunner
+from auris.server.jobs.store import JobStore
 from auris.server.metrics import Metrics
 from auris.server.model_registry import ModelRegistry
 from auris.server.pools import Pools
@@ -52,7 +52,7 @@ class Server:
         self.store = store
         self.decoders = DecoderPool()
         self.spool = SpoolBudget(max(settings.most_spooled_bytes, settings.most_upload_bytes))
-        self.jobs = Workers(store, serving, settings, self.decoders)
+        self.jobs = JobRunner(store, serving, settings, self.decoders)
         self.realtime_sessions = 0
         self.capabilities: dict[str, ModelCapabilities] = {}  # By the name of the model.
         self.gate = Gate(settings.most_seconds_in_flight, self._speed)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auris.errors import AurisError, EngineError
-from auris.server.engine_queue import Priority
+from auris.server.engine import Priority
 from auris.server.errors import as_api_error
 from auris.server.model_registry import ServedModel
 from auris.server.realtime.config import LOGPROBS, PROVISIONAL, WORDS, Session

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from auris.server.audio_routes import opened
 from auris.server.calls import check_options, speakers_of
 from auris.server.errors import ApiError, unsupported
-from auris.server.job_record import Job
+from auris.server.jobs.store import Job
 from auris.server.middleware import owner_of
 from auris.server.responses import response_of, segment_with_words
 from auris.server.schema import (
@@ -65,7 +65,7 @@ async def create(request: Request) -> Response:
         job = await server.pools.disk.run(
             lambda: server.store.accept(owner, asked, served.digest, file, most)
         )
-    server.jobs.look()
+    server.jobs.wake()
     server.metrics.count("jobs_accepted")
     return JSONResponse(job.to_dict(), 202)
 
@@ -101,7 +101,7 @@ async def segments(
     job = await _found(request, job_id)
     done = await server.look(lambda: server.store.segments(job.id))
     shown = [
-        segment_with_words(number, segment, job.asked)
+        segment_with_words(number, segment, job.request)
         for number, segment in enumerate(done)
         if number >= after
     ]
@@ -126,7 +126,7 @@ async def result(
     if job.status != "succeeded":
         raise ApiError(409, f"The job has no result: it is {job.status}.", code="job_not_done")
     bodies = await server.look(lambda: server.store.answers(job.id))
-    wanted = response_format or job.asked.response_format
+    wanted = response_format or job.request.response_format
     if wanted not in bodies:
         raise _not_found("job_id")
     return response_of(bodies[wanted], wanted)
@@ -138,7 +138,7 @@ async def cancel(request: Request, job_id: str) -> dict[str, Any]:
     server: Server = request.app.state.server
     job = await _found(request, job_id)
     await server.look(lambda: server.store.cancel(job.id))
-    server.jobs.leave(job.id)
+    server.jobs.abandon(job.id)
     return (await _found(request, job_id)).to_dict()
 
 
@@ -148,7 +148,7 @@ async def delete(request: Request, job_id: str) -> dict[str, Any]:
     server: Server = request.app.state.server
     job = await _found(request, job_id)
     await server.look(lambda: server.store.delete(job.id))
-    server.jobs.leave(job.id)
+    server.jobs.abandon(job.id)
     return {"id": job.id, "object": "transcription.job.deleted", "deleted": True}
 
 

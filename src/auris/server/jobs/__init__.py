@@ -1,0 +1,1 @@
+"""Long jobs: their files and database, the store, the threads that do them, and the routes."""
