@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import re
 import socket
 from collections.abc import Iterator
@@ -285,7 +286,7 @@ def test_settings_are_checked() -> None:
         Settings(most_jobs=0)
     assert wrong.value.sentence.startswith("--max-jobs (most_jobs)")
     settings = Settings(models=("a", "b"), keys=KEYS, state_dir="x", threads=2)
-    assert Settings.from_json(settings.to_json()) == settings
+    assert pickle.loads(pickle.dumps(settings)) == settings
 
 
 def test_names_and_origins_are_checked() -> None:

@@ -1,4 +1,4 @@
-"""Running the program: in this process, or in several that share a port."""
+"""Running the server: in this process, or in several that share a port."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,11 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from auris.errors import UsageError
-from auris.server.app import create_app
 from auris.server.connections import BACKLOG, GuardedHttp, GuardedWebSocket, most_connections
 from auris.server.log import log_config
 from auris.server.metrics import MULTIPROCESS
-from auris.server.port import SharedPort, check_free
+from auris.server.processes import SharedPort, check_free, load_app
 from auris.server.settings import Settings
-from auris.server.state import Server
-from auris.server.worker import WorkerProgram
 
 __all__ = ["CONNECTIONS", "Listening", "run"]
 
@@ -36,7 +34,7 @@ CONNECTIONS: dict[str, Any] = {
     "ws_max_size": 16 << 20,
     "ws_ping_interval": 20.0,
     "ws_ping_timeout": 20.0,
-    # Audio hardly shrinks, and what is small could unpack to what is large.
+    # Audio hardly shrinks, and small messages could unpack to large ones.
     "ws_per_message_deflate": False,
 }
 """uvicorn's options of connections."""
@@ -51,7 +49,7 @@ class Listening:
     Attributes:
         host, port: the address.
         workers: processes.
-        stop_seconds: what calls under way get to finish when stopping.
+        stop_seconds: what calls in progress get to finish when stopping.
         log_format: one of `auris.server.log.FORMATS`.
         certificate, key: files for https.
     """
@@ -66,45 +64,42 @@ class Listening:
 
 
 def run(settings: Settings, listening: Listening) -> None:
-    """Serve until told to stop.
+    """Serve until a signal ends it.
 
     Raises:
         AurisError: a model cannot be loaded, or the settings are wrong.
     """
-    options: dict[str, Any] = {
-        "host": listening.host,
-        "port": listening.port,
-        "timeout_graceful_shutdown": listening.stop_seconds,
-        "log_config": log_config(listening.log_format),
-        "access_log": False,
-        "server_header": False,
-        "limit_concurrency": most_connections(),
-        **CONNECTIONS,
-    }
     if (listening.certificate is None) != (listening.key is None):
         raise UsageError(
             "https needs a certificate and its key", "one is missing", "give both or neither"
         )
-    if listening.certificate is not None:
-        options["ssl_certfile"] = str(listening.certificate)
-        options["ssl_keyfile"] = str(listening.key)
     check_free(listening.host, listening.port)
+    configure = partial(
+        uvicorn.Config,
+        host=listening.host,
+        port=listening.port,
+        timeout_graceful_shutdown=listening.stop_seconds,
+        log_config=log_config(listening.log_format),
+        access_log=False,
+        server_header=False,
+        limit_concurrency=most_connections(),
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=listening.key,
+        **CONNECTIONS,
+    )
     if listening.workers == 1:
-        server = uvicorn.Server(uvicorn.Config(create_app(Server.load(settings)), **options))
+        server = uvicorn.Server(configure(load_app(settings)))
         server.run()
         if not server.started:
             sys.exit(1)
         return
-    config = uvicorn.Config(
-        WorkerProgram(settings), factory=True, workers=listening.workers, **options
-    )
+    config = configure(partial(load_app, settings), factory=True, workers=listening.workers)
     with tempfile.TemporaryDirectory(prefix="auris-metrics-") as folder:
         os.environ[MULTIPROCESS] = folder
         _run_workers(config)
 
 
 def _run_workers(config: uvicorn.Config) -> None:
-    """Run the worker processes; they get the settings, keys included, through a pipe."""
     if sys.platform == "linux":
         port: socket.socket = SharedPort.bound(config.host, config.port)
         host, number = port.getsockname()[:2]

@@ -1,19 +1,16 @@
-"""What a server is told: models, limits, keys. Plain values, so that worker processes get them."""
+"""The settings of a server: models, limits, keys. Worker processes get them, too."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from auris.errors import UsageError
-from auris.recognition.chunker import AudioChunker
 
 __all__ = ["Settings", "default_state_dir", "is_loopback", "read_keys"]
 
@@ -37,10 +34,10 @@ LIMITS = {
 """Settings that are numbers above 0, and the options of `auris serve` that give them."""
 
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-"""What a browser sends as the origin of a page, or * for all of them."""
+"""The origin of a page as browsers send it, or * for all of them."""
 
 BOUND = 1e15
-"""Of such numbers: what reaches it is a slip."""
+"""Upper bound of such numbers."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +49,24 @@ class Settings:
         aliases: further names of the first model, for programs that ask for one of their own.
         device, dtype, threads: see `auris.recognition.load.LoadOptions`.
         aligner: model that places words; by default the served model's own CTC head.
-        batch_size: most pieces in one batch.
-        chunk_seconds: target length of the pieces of a recording; None for what the model hears
-            best.
-        keys: what callers have to show one of; none where everyone on this machine may call.
+        batch_size: most chunks in one batch.
+        chunk_seconds: target length of the chunks of a recording; None for the model's own.
+        keys: callers have to send one of them; if there are none, every program on this machine
+            may call.
         most_upload_bytes: largest body of a request.
-        most_spooled_bytes: uploads of a process that are held at once.
+        most_spooled_bytes: uploads that a process stores at once.
         most_audio_seconds: longest recording.
         most_sample_rate, most_channels: of a recording.
-        most_seconds_in_flight: audio of all calls under way together.
+        most_seconds_in_flight: audio of all calls in progress together.
         most_jobs: of one key that are waiting or running.
-        keep_jobs_seconds: how long a job that is over can be asked for.
+        keep_jobs_seconds: how long a finished job is stored.
         most_prompt_letters: longest prompt, keywords included.
         page: whether there is a page for browsers.
         most_realtime_sessions: of a process.
         most_idle_seconds: longest silence of a realtime client.
         urls: whether recordings are fetched from the public web.
-        origins: web pages of other places that may call ("*": all).
-        state_dir: where jobs are kept.
+        origins: web pages of other origins that may call ("*": all).
+        state_dir: where jobs are stored.
         public: whether others than this machine can reach the server.
     """
 
@@ -110,7 +107,9 @@ class Settings:
                     "correct it",
                 )
         if self.chunk_seconds is not None:
-            AudioChunker(self.chunk_seconds)  # Which refuses what is out of range.
+            from auris.recognition.chunker import AudioChunker  # Worker processes need it later.
+
+            AudioChunker(self.chunk_seconds)  # It refuses what is out of range.
         for alias in self.aliases:
             if not alias or not alias.isprintable() or "=" in alias or " " in alias:
                 raise UsageError(
@@ -138,21 +137,9 @@ class Settings:
                 "name a file of keys in AURIS_API_KEYS, or leave --host out",
             )
 
-    def to_json(self) -> str:
-        """For worker processes."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Settings:
-        """What `to_json` wrote."""
-        given: dict[str, Any] = json.loads(text)
-        lists = {f.name for f in fields(cls) if isinstance(given.get(f.name), list)}
-        given |= {name: tuple(given[name]) for name in lists}
-        return cls(**given)
-
 
 def read_keys(given: Sequence[str], file: str | None) -> tuple[str, ...]:
-    """Keys from the command line and from a file with one a line; # begins a comment.
+    """Keys from the command line and from a file with one key a line; # begins a comment.
 
     Raises:
         UsageError: the file cannot be read, or a key cannot stand in a header.
@@ -192,7 +179,7 @@ def is_loopback(host: str) -> bool:
 
 
 def default_state_dir() -> Path:
-    """Where programs of this system keep what they have to remember."""
+    """The folder of the state of programs on this system."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "auris"
     home = os.environ.get("XDG_STATE_HOME")

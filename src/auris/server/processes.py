@@ -1,13 +1,29 @@
-"""A port that several processes listen at, each with a socket of its own."""
+"""What worker processes get: the application and a port.
+
+uvicorn sends both through the pipe by which it starts a process. A process imports this module
+before it can answer that it lives, so the module imports little.
+"""
 
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from auris.errors import UsageError
+from auris.server.settings import Settings
 
-__all__ = ["SharedPort", "check_free"]
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["SharedPort", "check_free", "load_app"]
+
+
+def load_app(settings: Settings) -> FastAPI:
+    """Load the models and make the application."""
+    from auris.server.app import create_app
+    from auris.server.state import Server
+
+    return create_app(Server.load(settings))
 
 
 class SharedPort(socket.socket):
@@ -17,15 +33,15 @@ class SharedPort(socket.socket):
     socket, whichever wakes first takes all connections that wait, and one engine gets the work of
     many callers while the others have none.
 
-    Only the sockets of the worker processes listen; the first one keeps the port for them.
+    Only the sockets of the worker processes listen; the first one reserves the port for them.
     """
 
     @classmethod
     def bound(cls, host: str, port: int) -> SharedPort:
-        """Take a port; 0 takes a free one.
+        """A socket at a port; 0 takes a free one.
 
         Raises:
-            UsageError: it is taken, or the address is none of this machine's.
+            UsageError: the port is taken, or the address is none of this machine's.
         """
         # Sockets like these share a port with anybody's, another server's as well.
         check_free(host, port)
@@ -33,23 +49,18 @@ class SharedPort(socket.socket):
 
     @classmethod
     def sharing(cls, address: tuple[Any, ...]) -> SharedPort:
-        """One more socket at an address, whoever else is there.
-
-        Raises:
-            OSError: it cannot be had.
-        """
-        found = cls(_family(address[0]))
+        """A further socket at an address."""
+        shared = cls(_family(address[0]))
         try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            found.bind(address)
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            shared.bind(address)
         except OSError:
-            found.close()
+            shared.close()
             raise
-        return found
+        return shared
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """In another process: a socket of its own at this port."""
         return SharedPort.sharing, (self.getsockname(),)
 
 
@@ -57,7 +68,7 @@ def check_free(host: str, port: int) -> None:
     """Refuse a port that something listens at.
 
     Raises:
-        UsageError: it is taken, or the address is none of this machine's.
+        UsageError: the port is taken, or the address is none of this machine's.
     """
     try:
         with socket.socket(_family(host)) as probe:
