@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sqlite3
 import stat
@@ -132,6 +133,42 @@ def test_only_the_user_of_the_server_can_read_its_folder(tmp_path: Path) -> None
     assert f"new/state/segments/{job}" in modes
     open_to_others = {name: oct(mode) for name, mode in modes.items() if mode & 0o077}
     assert open_to_others == {}
+
+
+def test_jobs_with_the_fields_of_earlier_requests_go_on(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    job = store.accept("me", TranscriptionRequest(model="tiny"), "digest", io.BytesIO(b"s"), 9).id
+    fields = {
+        "model": "tiny",
+        "language": "English",
+        "languages": [],
+        "context": "Ada",
+        "vad": True,
+        "response_format": "verbose_json",
+        "temperature": 0.0,
+        "words": True,
+        "segments": True,
+        "logprobs": False,
+        "stream": False,
+        "speakers": [],
+        "formats": [],
+        "url": None,
+    }
+    with sqlite3.connect(tmp_path / "jobs.sqlite") as database:
+        database.execute("UPDATE jobs SET asked = ?", (json.dumps(fields),))
+    database.close()
+    claimed = store.claim(MODELS)
+    assert claimed is not None
+    assert claimed.id == job
+    assert claimed.request == TranscriptionRequest(
+        model="tiny",
+        language="English",
+        prompt="Ada",
+        chunking_strategy="auto",
+        response_format="verbose_json",
+        timestamp_granularities=("word", "segment"),
+    )
+    store.close()
 
 
 def _texts(folder: Path) -> bytes:

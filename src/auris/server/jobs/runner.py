@@ -186,9 +186,7 @@ class JobRunner:
     def _transcribe(self, job: Job, cancelled: threading.Event, model: ServedModel) -> Transcript:
         request, settings = job.request, self._settings
         with self._store.recording(job.id) as file, ExitStack() as files:
-            recording = measured(
-                file, settings, request.diarized, self._decoders, files, cancelled
-            )
+            recording = measured(file, settings, request.diarized, self._decoders, files, cancelled)
             self._store.set_length(job.id, recording.seconds)
             call = Call(model, request, recording, Priority.JOB, settings.chunk_seconds, cancelled)
             defaults = model.pipelines[Priority.JOB].defaults

@@ -402,14 +402,13 @@ def _request_from_json(text: str) -> TranscriptionRequest:
     """The request of a job. Earlier versions had other fields."""
     fields = json.loads(text)
     if "context" in fields:
-        granularities = ("word", "segment")
-        flags = (fields.pop("words", False), fields.pop("segments", True))
+        words, segments = fields.pop("words"), fields.pop("segments")
         fields |= {
             "prompt": fields.pop("context"),
-            "chunking_strategy": "auto" if fields.pop("vad", False) else None,
-            "include": ["logprobs"] if fields.pop("logprobs", False) else [],
-            "known_speaker_names": fields.pop("speakers", ()),
-            "timestamp_granularities": [n for n, on in zip(granularities, flags) if on],
+            "chunking_strategy": "auto" if fields.pop("vad") else None,
+            "include": ["logprobs"] if fields.pop("logprobs") else [],
+            "known_speaker_names": fields.pop("speakers"),
+            "timestamp_granularities": ["word", "segment"][: 1 + segments] if words else [],
         }
     return TranscriptionRequest.model_validate(fields)
 
