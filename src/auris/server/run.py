@@ -74,26 +74,26 @@ def run(settings: Settings, listening: Listening) -> None:
             "https needs a certificate and its key", "one is missing", "give both or neither"
         )
     check_free(listening.host, listening.port)
-    configure = partial(
-        uvicorn.Config,
-        host=listening.host,
-        port=listening.port,
-        timeout_graceful_shutdown=listening.stop_seconds,
-        log_config=log_config(listening.log_format),
-        access_log=False,
-        server_header=False,
-        limit_concurrency=most_connections(),
-        ssl_certfile=listening.certificate,
-        ssl_keyfile=listening.key,
+    options: dict[str, Any] = {
+        "host": listening.host,
+        "port": listening.port,
+        "timeout_graceful_shutdown": listening.stop_seconds,
+        "log_config": log_config(listening.log_format),
+        "access_log": False,
+        "server_header": False,
+        "limit_concurrency": most_connections(),
+        "ssl_certfile": listening.certificate,
+        "ssl_keyfile": listening.key,
         **CONNECTIONS,
-    )
+    }
     if listening.workers == 1:
-        server = uvicorn.Server(configure(load_app(settings)))
+        server = uvicorn.Server(uvicorn.Config(load_app(settings), **options))
         server.run()
         if not server.started:
             sys.exit(1)
         return
-    config = configure(partial(load_app, settings), factory=True, workers=listening.workers)
+    application = partial(load_app, settings)
+    config = uvicorn.Config(application, factory=True, workers=listening.workers, **options)
     with tempfile.TemporaryDirectory(prefix="auris-metrics-") as folder:
         os.environ[MULTIPROCESS] = folder
         _run_workers(config)
