@@ -70,7 +70,7 @@ def fitted(
     recognizer = make_recognizer(
         loaded.backend, loaded.checkpoint, loaded.tokenizer, calibrated=False
     )
-    pipeline = AsrPipeline.over(recognizer, loaded.found, loaded.backend, loaded.defaults)
+    pipeline = AsrPipeline.over(recognizer, loaded.model, loaded.backend, loaded.defaults)
     failed: dict[str, str] = {}
 
     def transcribed(
@@ -90,7 +90,7 @@ def fitted(
     checked = {name: measure(calibration, clips) for name, clips in transcribed(checks).items()}
     tables |= checked
     summary = {
-        "model": loaded.found.name,
+        "model": loaded.model.name,
         "fitted_clips": sum(len(fitting) for fitting, _ in halves.values()),
         "silence_threshold": calibration.silence_threshold,
         "held_out": held_out,
@@ -98,14 +98,14 @@ def fitted(
     }
     if write:
         measured = {
-            "weights": weights_hash(loaded.found.directory),
+            "weights": weights_hash(loaded.model.directory),
             "sets": [Path(name).name for name in sets],
             "fitted_clips": summary["fitted_clips"],
             "held_out": _short(held_out),
         }
-        _save(replace(calibration, measured=measured), loaded.found.directory)
+        _save(replace(calibration, measured=measured), loaded.model.directory)
     if plot is not None and held_out["words"]:
-        draw(held_out, f"{loaded.found.name}: {held_out['words']} words not fitted to", plot)
+        draw(held_out, f"{loaded.model.name}: {held_out['words']} words not fitted to", plot)
     return Report(tables, failed, summary)
 
 

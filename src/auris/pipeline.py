@@ -89,7 +89,7 @@ class AsrPipeline:
         self.recognizer = make_recognizer(
             loaded.backend, loaded.checkpoint, loaded.tokenizer, speculate=speculate
         )
-        self.model = loaded.found
+        self.model = loaded.model
         self.backend = loaded.backend
         self.defaults = loaded.defaults
         self._open_batch: Callable[[int], ChunkBatch] = self.recognizer.batch

@@ -33,11 +33,10 @@ Samples: TypeAlias = "NDArray[np.float32]"
 """float32 samples. A name only: importing this module loads no numpy."""
 
 FinishReason = Literal["stop", "length", "loop", "cancelled"]
-"""Why a text ends: the model said so, its token budget ran out, it said the same again and again,
-or the caller stopped it."""
+"""Why a text ends: a stop token, the token budget, a loop, or the caller."""
 
 RetryCause = Literal["loop", "length", "context"]
-"""Why an attempt was given up: it looped, ran through the whole budget, or repeated the context."""
+"""Why a chunk was decoded again: a loop, the token budget, or a text that repeats the context."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +210,7 @@ class Segment:
 
     @property
     def avg_logprob(self) -> float | None:
-        """Mean log-probability of the tokens; None for a piece without tokens."""
+        """Mean log-probability of the tokens; None for a segment without tokens."""
         return math.fsum(self.logprobs) / len(self.logprobs) if self.logprobs else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -222,7 +221,7 @@ class Segment:
             "text": self.text,
             "language": self.language,
             "tokens": list(self.tokens),
-            "token_confidences": [round(chance, 4) for chance in self.token_confidences],
+            "token_confidences": [round(confidence, 4) for confidence in self.token_confidences],
             "avg_logprob": _rounded(self.avg_logprob, 6),
             "confidence": _rounded(self.confidence, 6),
             "calibrated": self.calibrated,
@@ -232,7 +231,7 @@ class Segment:
             "truncated": self.truncated,
             "skipped": round(self.skipped, 3),
             "word_confidences": [
-                [word, _rounded(chance, 4)] for word, chance in self.word_confidences
+                [word, _rounded(confidence, 4)] for word, confidence in self.word_confidences
             ],
         }
         if self.retries:
@@ -289,23 +288,23 @@ class Transcript:
 
     @property
     def truncated(self) -> bool:
-        """Whether the text of any piece ends where its token budget ran out."""
+        """Whether the text of any segment ends where its token budget ran out."""
         return any(segment.truncated for segment in self.segments)
 
     @property
     def skipped(self) -> float:
-        """Seconds that were left out because nobody speaks, of all channels that are apart."""
+        """Seconds that were left out because nobody speaks, of all split channels."""
         return math.fsum(segment.skipped for segment in self.segments)
 
     @property
     def calibrated(self) -> bool:
-        """Whether confidences are measured chances, see `Segment.calibrated`."""
-        heard = [segment for segment in self.segments if not segment.skipped]
-        return bool(heard) and all(segment.calibrated for segment in heard)
+        """Whether confidences are measured probabilities, see `Segment.calibrated`."""
+        decoded = [segment for segment in self.segments if not segment.skipped]
+        return bool(decoded) and all(segment.calibrated for segment in decoded)
 
     @property
     def words(self) -> tuple[Word, ...] | None:
-        """The words of all segments, where their times were asked for; else None."""
+        """The words of all segments, where their times were requested; else None."""
         if any(segment.words is None for segment in self.segments if not segment.skipped):
             return None
         return tuple(word for segment in self.segments for word in segment.words or ())

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auris.output.formats import CUE_FORMATS, WHOLE_FILES, WRITERS, to_json, to_text
+from auris.output.formats import CUE_FORMATS, SINGLE_FILES, WRITERS, to_json, to_text
 from auris.output.subtitles import CueStyle, cues
 from auris.types import Segment, Transcript
 
@@ -256,5 +256,5 @@ def test_lrc_and_tsv_read_back(texts: list[str]) -> None:
 
 def test_writers_by_suffix() -> None:
     assert list(WRITERS) == ["txt", "json", "jsonl", "srt", "vtt", "tsv", "lrc"]
-    assert set(WRITERS) >= WHOLE_FILES | CUE_FORMATS
+    assert set(WRITERS) >= SINGLE_FILES | CUE_FORMATS
     assert WRITERS["txt"] is to_text

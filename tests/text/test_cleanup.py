@@ -157,5 +157,5 @@ def test_unknown_steps(steps: Any) -> None:
 
 
 def test_numbers_of_another_language() -> None:
-    with pytest.raises(UnsupportedOption, match="German was asked"):
+    with pytest.raises(UnsupportedOption, match="the language is German"):
         check_steps(["numbers"], "German")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auris.text.leak import common_run, is_said
+from auris.text.leak import common_run, is_spoken
 
 CONTEXT = "Names: Ada Lovelace, Grace Hopper, Alan Turing; words: 今天天气很好我们去公园"
 
@@ -39,11 +39,11 @@ def test_a_run_is_in_both(words: list[str]) -> None:
     if run is not None:
         assert " ".join(run) in " ".join(words)
         assert " ".join(run) in context
-        assert is_said(run, " ".join(words))
+        assert is_spoken(run, " ".join(words))
 
 
 def test_what_was_said() -> None:
     run = ["ada", "lovelace", "grace", "hopper"]
-    assert is_said(run, "well Ada Lovelace, Grace Opper")
-    assert not is_said(run, "well ada love lace grace")
-    assert not is_said(run, "")
+    assert is_spoken(run, "well Ada Lovelace, Grace Opper")
+    assert not is_spoken(run, "well ada love lace grace")
+    assert not is_spoken(run, "")

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from auris.text.languages import LANGUAGES
-from auris.text.reply import Reply, collapse_repeats, ends_before_text, parse_reply, text_places
+from auris.text.reply import Reply, collapse_repeats, ends_before_text, parse_reply, text_indices
 from tests.tiny_models import tiny_tokenizer
 
 COUNTS = st.sampled_from([1, 2, 19, 20, 21, 22, 39, 40, 41, 42, 45])
@@ -130,10 +130,10 @@ def test_the_text_s_tokens_are_told_from_the_language_s() -> None:
         ([*head, *first], "the lazy dog"),
         ([*head, *first, *head, *second], "the lazy dogmy language is"),
     ):
-        places = text_places(ids, tokenizer)
+        places = text_indices(ids, tokenizer)
         assert tokenizer.decode(ids[place] for place in places) == written
-    assert text_places(head, tokenizer) == []
-    assert text_places([], tokenizer) == []
+    assert text_indices(head, tokenizer) == []
+    assert text_indices([], tokenizer) == []
 
 
 @pytest.mark.parametrize("text", ["", "lan", "language ", "language English", "LANGUAGE x"])

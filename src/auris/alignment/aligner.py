@@ -72,9 +72,9 @@ class ForcedAligner:
         backend, tokenizer = loaded.backend, loaded.tokenizer
         if isinstance(config, AlignerConfig):
             check_vocabulary(config, tokenizer)
-            return cls(MarkAlignment(backend, config, tokenizer), loaded.found.directory)
-        alignment = ctc_alignment(backend, config, tokenizer, loaded.found.directory)
-        return cls(alignment, loaded.found.directory)
+            return cls(MarkAlignment(backend, config, tokenizer), loaded.model.directory)
+        alignment = ctc_alignment(backend, config, tokenizer, loaded.model.directory)
+        return cls(alignment, loaded.model.directory)
 
     def align(
         self,

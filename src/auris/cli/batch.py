@@ -17,7 +17,7 @@ from auris.types import Transcript
 
 if TYPE_CHECKING:
     from auris.output.files import TranscriptFiles
-    from auris.output.results_file import Found, ResultsFile
+    from auris.output.results_file import FoundRecordings, ResultsFile
     from auris.output.subtitles import CueStyle
     from auris.recognition.scheduler import Failure
 
@@ -153,7 +153,7 @@ def _store(
     results.append(RowResult(name, result))
 
 
-def _recordings(folder: Path | None, files: str | None) -> Found:
+def _recordings(folder: Path | None, files: str | None) -> FoundRecordings:
     from auris.output.results_file import listed, recordings_in
 
     if (folder is None) == (files is None):
@@ -184,7 +184,11 @@ def _recordings(folder: Path | None, files: str | None) -> Found:
 
 
 def _transcript_files(
-    directory: Path | None, formats: list[str], found: Found, folder: bool, style: CueStyle
+    directory: Path | None,
+    formats: list[str],
+    found: FoundRecordings,
+    folder: bool,
+    style: CueStyle,
 ) -> TranscriptFiles | None:
     """Writes the files of -f; None without -f."""
     if (directory is None) != (not formats):

@@ -209,7 +209,7 @@ def cue_style(formats: Iterable[str], width: int | None, count: int | None) -> C
 
 
 def _check_standard_output(sources: Sequence[str], formats: Sequence[str]) -> None:
-    from auris.output.formats import WHOLE_FILES
+    from auris.output.formats import SINGLE_FILES
 
     if sys.stdout is None:
         raise OutputError(
@@ -221,7 +221,7 @@ def _check_standard_output(sources: Sequence[str], formats: Sequence[str]) -> No
             f"{', '.join(formats)} were given",
             "name an --output-dir, or choose one with -f",
         )
-    if len(sources) > 1 and formats[0] in WHOLE_FILES:
+    if len(sources) > 1 and formats[0] in SINGLE_FILES:
         raise UsageError(
             f"Standard output can hold the {formats[0]} of one recording",
             f"there are {len(sources)}",

@@ -275,7 +275,7 @@ class Parity:
         recognizer = make_recognizer(
             loaded.backend, loaded.checkpoint, loaded.tokenizer, calibrated=False
         )
-        self.pipeline = AsrPipeline.over(recognizer, loaded.found, loaded.backend)
+        self.pipeline = AsrPipeline.over(recognizer, loaded.model, loaded.backend)
         if not isinstance(recognizer, QwenRecognizer):
             raise UnsupportedOption(
                 "The reference knows Qwen3-ASR models only",

@@ -1,4 +1,4 @@
-"""Files of transcripts beside a results file: one for each recording and format."""
+"""Files of transcripts next to a results file: one for each recording and format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auris.types import Transcript
 
 
 def names_in_folder(names: Iterable[str]) -> dict[str, str]:
-    """Where the transcripts of a folder's recordings go: their own places, without the suffix."""
+    """Where the transcripts of a folder's recordings go: their own names, without the suffix."""
     return {name: str(PurePosixPath(name).with_suffix("")) for name in names}
 
 
@@ -23,7 +23,7 @@ class TranscriptFiles:
     Args:
         directory: where they go.
         formats: keys of `auris.output.formats.WRITERS`.
-        places: for every recording the path of its files in there, without suffix.
+        paths: for every recording the path of its files in there, without suffix.
         style: of cues.
 
     Raises:
@@ -34,28 +34,28 @@ class TranscriptFiles:
         self,
         directory: Path,
         formats: Sequence[str],
-        places: Mapping[str, str],
+        paths: Mapping[str, str],
         style: CueStyle | None = None,
     ) -> None:
         owners: dict[str, str] = {}
-        for name, place in places.items():
-            if place in owners:
+        for name, path in paths.items():
+            if path in owners:
                 raise UsageError(
                     "With --output-dir every recording has to have a name of its own",
-                    f"{owners[place]!r} and {name!r} have the same",
+                    f"{owners[path]!r} and {name!r} have the same",
                     "rename one, or transcribe them in separate runs",
                 )
-            owners[place] = name
+            owners[path] = name
         self._directory = directory
         self._formats = formats
-        self._places = places
+        self._paths = paths
         self._style = style or CueStyle()
 
     def write(self, name: str, transcript: Transcript) -> None:
         """Write the files of one recording, in place of older ones."""
         for form in self._formats:
-            # Not with_suffix: a place may itself contain a point.
-            target = self._directory / f"{self._places[name]}.{form}"
+            # Not with_suffix: a path may itself contain a point.
+            target = self._directory / f"{self._paths[name]}.{form}"
             content = WRITERS[form](transcript, name, self._style)
             try:
                 with new_file(target) as file:
@@ -64,5 +64,5 @@ class TranscriptFiles:
                 raise OutputError(
                     "--output-dir has to be a directory that can be written",
                     f"{str(target)!r} cannot be ({error.strerror or error})",
-                    "name another, or make room; what is done is kept",
+                    "name another, or make room; what is done stays",
                 ) from error

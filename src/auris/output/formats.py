@@ -276,7 +276,7 @@ WRITERS: Mapping[str, Writer] = {
 CUE_FORMATS = frozenset({"srt", "vtt", "lrc"})
 """Formats that are made of cues, so that a style matters."""
 
-WHOLE_FILES = CUE_FORMATS | {"tsv"}
+SINGLE_FILES = CUE_FORMATS | {"tsv"}
 """Formats of which several do not make one when they follow each other."""
 
 

@@ -1,4 +1,4 @@
-"""Ten thousand recordings, one results file, and no fear of a crash.
+"""The results of many recordings in one file, which a run that was interrupted continues.
 
 Results are lines of JSON, appended as they come. The first line says what the run is: the model
 with a digest of its files, the dtype, the options and the version of Auris. Every other one is a
@@ -44,14 +44,14 @@ RUN = "auris_batch"
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRecordings:
     """Recordings by name, in order, and the files of a folder that are none by their suffix."""
 
     names: list[str]
     others: int = 0
 
 
-def recordings_in(folder: Path) -> Found:
+def recordings_in(folder: Path) -> FoundRecordings:
     """Recordings in a folder and the folders in it, named relative to it with slashes.
 
     Hidden files and folders are left out; links to folders are not followed.
@@ -70,7 +70,7 @@ def recordings_in(folder: Path) -> Found:
                 names.append(Path(directory, name).relative_to(folder).as_posix())
             else:
                 others += 1
-    return Found(names, others)
+    return FoundRecordings(names, others)
 
 
 def _unlisted(error: OSError) -> None:
@@ -79,10 +79,10 @@ def _unlisted(error: OSError) -> None:
     ) from error
 
 
-def listed(lines: Iterable[str]) -> Found:
+def listed(lines: Iterable[str]) -> FoundRecordings:
     """Recordings named one a line; empty lines are skipped, and repeated names count once."""
     names = (line.strip("\r\n") for line in lines)
-    return Found(list(dict.fromkeys(name for name in names if name.strip())))
+    return FoundRecordings(list(dict.fromkeys(name for name in names if name.strip())))
 
 
 def input_of(folder: Path | None, names: Iterable[str]) -> str:

@@ -128,12 +128,12 @@ def _ms(seconds: float) -> int:
 def _drafts(segment: Segment, style: CueStyle) -> Iterator[Cue]:
     text = one_line(segment.text)
     spoken = _timed(units(text, style.max_line_width), text, segment)
-    pieces = [piece for part in _sentences(spoken) for piece in _fitting(part, style)]
-    for piece in _without_slivers(pieces, style):
-        start, end = piece[0].start, piece[-1].end
+    parts = [part for sentence in _sentences(spoken) for part in _fitting(sentence, style)]
+    for part in _without_slivers(parts, style):
+        start, end = part[0].start, part[-1].end
         if segment.words:
             end = min(end, start + MOST_SECONDS)
-        lines = wrap([one.unit for one in piece], style.max_line_width)
+        lines = wrap([one.unit for one in part], style.max_line_width)
         yield Cue(_ms(start), _ms(end), tuple(lines), segment.speaker)
 
 
@@ -238,19 +238,19 @@ def _best_cut(part: Sequence[_Spoken], most: int) -> int:
     return max(late, key=lambda cut: (part[cut - 1].unit.after, -abs(widths[cut - 1] - target)))
 
 
-def _without_slivers(pieces: Sequence[list[_Spoken]], style: CueStyle) -> Iterator[list[_Spoken]]:
-    """Join a piece that is over too soon with the next one, where a cue holds both."""
+def _without_slivers(parts: Sequence[list[_Spoken]], style: CueStyle) -> Iterator[list[_Spoken]]:
+    """Join a part that is over too soon with the next one, where a cue holds both."""
     joined: list[_Spoken] = []
-    for piece in pieces:
-        both = [*joined, *piece]
+    for part in parts:
+        both = [*joined, *part]
         short = bool(joined) and joined[-1].end - joined[0].start < LEAST_SECONDS
-        near = bool(joined) and piece[0].start - joined[-1].end < PAUSE_SECONDS
+        near = bool(joined) and part[0].start - joined[-1].end < PAUSE_SECONDS
         if short and near and _longest(both, style) == len(both):
             joined = both
             continue
         if joined:
             yield joined
-        joined = piece
+        joined = part
     if joined:
         yield joined
 

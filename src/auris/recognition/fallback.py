@@ -23,7 +23,7 @@ from auris.audio.segmentation import halves
 from auris.decoding.repetition import cut_loop
 from auris.errors import CheckpointError
 from auris.recognition.requests import ChunkRequest, DecodeResult
-from auris.text.leak import common_run, is_said
+from auris.text.leak import common_run, is_spoken
 from auris.types import Retry, RetryCause
 
 MAX_DEPTH = 3
@@ -72,7 +72,7 @@ def plan_fallback(
     run = common_run(text_of(result), context) if context else None
     if run is not None:
         (again,) = yield [replace(request, options=replace(request.options, context=""))]
-        if not is_said(run, text_of(again)):
+        if not is_spoken(run, text_of(again)):
             retries, result = (result.retry("context"),), _stopped_at_loop(again)
     cause = _retry_cause(result)
     parts = None if cause is None or depth == MAX_DEPTH else halves(result.request.chunk)

@@ -86,7 +86,7 @@ class LoadOptions(OtherLoadOptions, total=False):
 class Loaded:
     """A model that can be run: its name and directory, configuration, backend and so on."""
 
-    found: ResolvedModel
+    model: ResolvedModel
     checkpoint: Checkpoint
     backend: TorchBackend
     tokenizer: Tokenizer
@@ -138,15 +138,15 @@ def load_model(
         model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
     if device is None:
         device = os.environ.get("AURIS_DEVICE") or "auto"
-    found = resolve(model, local_files_only, revision)
+    resolved = resolve(model, local_files_only, revision)
     use_threads(threads)
-    checkpoint = _with_window(open_checkpoint(found.directory), attention_window)
+    checkpoint = _with_window(open_checkpoint(resolved.directory), attention_window)
     quantization = _quantization(dtype, checkpoint)
-    defaults = _known_defaults(found.directory)
+    defaults = _known_defaults(resolved.directory)
     target = pick_device(device) if quantization is None else _packed_device(device)
     # In parallel: the tokenizer is parsed while the weights are read.
     with ThreadPoolExecutor(1) as pool, within_memory():
-        tokenizer = pool.submit(Tokenizer.from_directory, found.directory)
+        tokenizer = pool.submit(Tokenizer.from_directory, resolved.directory)
         if quantization is None:
             weights = load_weights(
                 checkpoint, target, lambda stored: pick_dtype(dtype, target, stored), copy
@@ -156,7 +156,7 @@ def load_model(
                 checkpoint, quantization, lambda s: pick_dtype("auto", target, s), swap, copy
             )
         backend = TorchBackend(weights, kernel, exact=exact_logprobs)
-        return Loaded(found, checkpoint, backend, tokenizer.result(), defaults)
+        return Loaded(resolved, checkpoint, backend, tokenizer.result(), defaults)
 
 
 def _with_window(checkpoint: Checkpoint, seconds: int | None) -> Checkpoint:

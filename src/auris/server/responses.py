@@ -32,7 +32,7 @@ from auris.server.schema import (
 )
 from auris.server.transcription_request import TranscriptionRequest
 from auris.text.languages import LANGUAGES
-from auris.text.reply import text_places
+from auris.text.reply import text_indices
 from auris.text.words import join_texts
 from auris.types import Segment, Transcript
 
@@ -159,7 +159,7 @@ def _token_logprobs(segment: Segment, recognizer: Recognizer) -> Iterator[TokenL
         return
     indices: Sequence[int] = range(len(segment.tokens))
     if isinstance(recognizer.config, QwenAsrConfig):
-        indices = text_places(segment.tokens, recognizer.tokenizer)
+        indices = text_indices(segment.tokens, recognizer.tokenizer)
     for index in indices:
         token = recognizer.tokenizer.piece(segment.tokens[index])
         raw = token.encode() if isinstance(token, str) else token

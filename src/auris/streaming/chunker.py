@@ -37,7 +37,7 @@ class StreamChunker:
     ) -> None:
         self._resampler = Resampler(rate)
         self._cutter = cutter
-        self._cut_off = False  # Whether the cutter was told the end.
+        self._cut_off = False  # Whether the cutter has finished.
         self._step = _step_samples(step_seconds)
         self._skip_late = skip_late
         self._inbox: deque[Samples] = deque()  # Written by the feeding thread.

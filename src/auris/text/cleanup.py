@@ -10,7 +10,7 @@ from auris.text.numbers import in_digits
 from auris.text.words import spaceless
 
 STEPS = ("numbers", "punctuation")
-"""What can be asked for, in the order in which it is done."""
+"""The steps, in the order in which they are done."""
 
 PLAIN = str.maketrans(
     {
@@ -44,7 +44,7 @@ def check_steps(steps: Sequence[str], language: str | None) -> tuple[str, ...]:
     if "numbers" in steps and language not in (None, "English"):
         raise UnsupportedOption(
             "Numbers can be written in digits in English",
-            f"{language} was asked",
+            f"the language is {language}",
             "leave numbers out of the clean-up",
         )
     return tuple(steps)
@@ -72,6 +72,6 @@ def plain_punctuation(text: str, language: str | None = None) -> str:
     return DOTS.sub(lambda dots: "..." if len(dots.group()) > 2 else ".", text)
 
 
-def _with_gap(found: re.Match[str]) -> str:
-    mark, letter = found.groups()
+def _with_gap(match: re.Match[str]) -> str:
+    mark, letter = match.groups()
     return mark + letter if spaceless(letter) else f"{mark} {letter}"

@@ -1,8 +1,9 @@
-"""Context in the reply: whether a text repeats the words that it was only told to expect.
+"""Context in the reply: whether a text repeats words that nobody spoke.
 
-A model that hears little may read its context aloud. A run of words that stand in the context in
-the same order is suspicious from `LEAK_WORDS` words and `LEAK_COLUMNS` columns on, so that names
-and commands of a few words never are. Whether they were said is then asked of the audio alone.
+A model may repeat its context where there is little speech. A run of words that stand in the
+context in the same order is suspicious from `LEAK_WORDS` words and `LEAK_COLUMNS` columns on, so
+that names and commands of a few words never are. A decoding without the context then shows
+whether they were spoken.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ LEAK_WORDS = 4
 LEAK_COLUMNS = 12
 """... and its least width without spaces; ideographs, words of their own, are two wide."""
 
-SAID_SHARE = 0.5
-"""A run was said when the text of the audio alone has at least this share of it in one run."""
+SPOKEN_SHARE = 0.5
+"""A run was spoken when the text without the context has at least this share of it in one run."""
 
 
 def _words(text: str) -> list[str]:
@@ -41,6 +42,6 @@ def common_run(text: str, context: str) -> list[str] | None:
     return run if len(run) >= LEAK_WORDS and wide >= LEAK_COLUMNS else None
 
 
-def is_said(run: list[str], text: str) -> bool:
-    """Whether a suspicious run was said, as a text that knew no context shows."""
-    return len(_longest_run(run, _words(text))) >= SAID_SHARE * len(run)
+def is_spoken(run: list[str], text: str) -> bool:
+    """Whether a suspicious run was spoken, by a text that was decoded without the context."""
+    return len(_longest_run(run, _words(text))) >= SPOKEN_SHARE * len(run)

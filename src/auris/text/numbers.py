@@ -3,7 +3,7 @@
 Words that need not mean a number stay: a digit that stands alone ("one of them"), "second" behind a
 space ("a twenty second delay"), ordinals by themselves ("the tenth"). Three digits or more in a row
 are a string of digits, two small numbers may be a year. A digit and another number ("seven
-thirty") stay words, unless a word beside them says that they are a time ("at seven thirty" is "at
+thirty") stay words, unless a word next to them says that they are a time ("at seven thirty" is "at
 7:30").
 """
 
@@ -32,14 +32,14 @@ PARTS = ("half", "quarter")
 
 BEFORE_TIMES = frozenset(("at", "by", "until", "till", "before", "after", "around"))
 BEHIND_TIMES = frozenset(("am", "pm", "a", "p", "o'clock", "tonight", "tomorrow"))
-"""Words beside a time: "at seven thirty", "seven thirty a m"."""
+"""Words next to a time: "at seven thirty", "seven thirty a m"."""
 
 MINUTES = range(10, 60)
 YEARS = range(13, 21)
 """Centuries, as years begin: "nineteen eighty four", "twenty ten"."""
 
 RUN = re.compile(r"(?<!\w)[A-Za-z]+(?:[ -][A-Za-z]+)*(?!\w)")
-"""Words apart by a space or a hyphen: no number goes on behind another mark."""
+"""Words separated by a space or a hyphen: no number goes on behind another mark."""
 
 
 class _Number(NamedTuple):
@@ -59,12 +59,12 @@ class _NumberRun:
     """Words that follow each other, and numbers among them by index."""
 
     def __init__(self, text: str) -> None:
-        pieces = re.split("([ -])", text)
-        self.given, self.gaps = pieces[::2], [*pieces[1::2], ""]
+        parts = re.split("([ -])", text)
+        self.given, self.gaps = parts[::2], [*parts[1::2], ""]
         self.words = [word.lower() for word in self.given]
 
     def parts(self) -> Iterator[str]:
-        """The text, piece by piece."""
+        """The text, number by number."""
         index = 0
         while index < len(self.words):
             written, stop = self._written(index)
@@ -184,7 +184,7 @@ class _NumberRun:
         return _Number(ORDINALS[word], index + 1, True)
 
     def _year(self, index: int, number: _Number) -> _Number | None:
-        """A year in two halves, where no other number stands beside it."""
+        """A year in two halves, where no other number stands next to it."""
         century = self._small(index)
         if century is None or century.value not in YEARS or century.stop != number.stop:
             return None

@@ -95,20 +95,20 @@ def parse_reply(text: str, forced: str | None = None) -> Reply:
     return Reply(forced or _language(prefix), rest.strip())
 
 
-def text_places(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
-    """Places of the tokens that write the text of a reply: all but "language ..." and the tag.
+def text_indices(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """Indices of the tokens that write the text of a reply: all but "language ..." and the tag.
 
-    Replies to parts of a piece may follow each other.
+    Replies to parts of a chunk may follow each other.
     """
     tag = tokenizer.id(TEXT_TAG)
-    places: list[int] = []
+    indices: list[int] = []
     tagged = False
-    for place, token in enumerate(ids):
+    for index, token in enumerate(ids):
         if token != tag:
-            places.append(place)
+            indices.append(index)
         elif not tagged:
-            places, tagged = [], True
+            indices, tagged = [], True
         else:
-            while places and not tokenizer.decode(ids[places.pop() : place]).startswith(NAMING):
+            while indices and not tokenizer.decode(ids[indices.pop() : index]).startswith(NAMING):
                 pass
-    return places
+    return indices

@@ -1,4 +1,4 @@
-"""Words of a text: where they lie in it, and how texts of neighbouring pieces are joined.
+"""Words of a text: where they lie in it, and how neighbouring texts are joined.
 
 Source of the splitting: the `qwen3_asr` processor of transformers, itself after qwen-asr.
 """
@@ -87,12 +87,12 @@ def reference_spelling(word: str) -> str:
 def _shown(text: str) -> Iterator[tuple[int, str]]:
     """Indices and characters of words: what the reference uses, and the marks of its letters."""
     marked = False
-    for place, letter in enumerate(text):
+    for index, letter in enumerate(text):
         category = unicodedata.category(letter)
         mark = category in ("Mn", "Mc") and marked
         marked = mark or (category[0] == "L" and not _is_ideograph(letter))
         if mark or _is_shown(letter):
-            yield place, letter
+            yield index, letter
 
 
 def split_words(text: str, language: str | None = None) -> list[WordSpan]:

@@ -33,7 +33,7 @@ ABBREVIATIONS = frozenset(
 
 
 class Break(IntEnum):
-    """How good a place for a break is: after a word, a clause or a sentence."""
+    """How good a position for a break is: after a word, a clause or a sentence."""
 
     WORD = 0
     CLAUSE = 1
@@ -88,50 +88,50 @@ def units(text: str, width: int) -> list[Unit]:
         text: see `one_line`.
         width: columns that no unit is wider than; a longer word is broken between letters.
     """
-    found: list[Unit] = []
+    result: list[Unit] = []
     for word in re.finditer(r"\S+", text):
-        pieces = [
-            part
-            for start, piece in _letters_apart(word.group(), word.start())
-            for part in _narrow(start, piece, width)
+        parts = [
+            narrow
+            for start, part in _letters_apart(word.group(), word.start())
+            for narrow in _narrow(start, part, width)
         ]
-        for place, (start, piece) in enumerate(pieces):
-            spaced = place == 0 and word.start() > 0
-            found.append(Unit(piece, start, columns(piece), spaced, _break_after(piece)))
-    return found
+        for index, (start, part) in enumerate(parts):
+            spaced = index == 0 and word.start() > 0
+            result.append(Unit(part, start, columns(part), spaced, _break_after(part)))
+    return result
 
 
 def _letters_apart(word: str, start: int) -> list[tuple[int, str]]:
     """A word's parts, between which a line may be broken: around letters of spaceless scripts."""
     cuts = [0]
-    for place in range(1, len(word)):
-        before, letter = word[place - 1], word[place]
+    for index in range(1, len(word)):
+        before, letter = word[index - 1], word[index]
         free = spaceless(before) or spaceless(letter)
         if free and letter not in NO_START and before not in OPENING and not _clings(letter):
-            cuts.append(place)
+            cuts.append(index)
     ends = [*cuts[1:], len(word)]
     return [(start + a, word[a:b]) for a, b in zip(cuts, ends, strict=True)]
 
 
-def _narrow(start: int, piece: str, width: int) -> list[tuple[int, str]]:
+def _narrow(start: int, part: str, width: int) -> list[tuple[int, str]]:
     """A part cut so that none is wider than asked, never before a mark that combines."""
     cuts, used = [0], 0
-    for place, letter in enumerate(piece):
+    for index, letter in enumerate(part):
         wide = _letter_columns(letter)
         if used + wide > width and used and not _clings(letter):
-            cuts.append(place)
+            cuts.append(index)
             used = 0
         used += wide
-    ends = [*cuts[1:], len(piece)]
-    return [(start + a, piece[a:b]) for a, b in zip(cuts, ends, strict=True)]
+    ends = [*cuts[1:], len(part)]
+    return [(start + a, part[a:b]) for a, b in zip(cuts, ends, strict=True)]
 
 
 def _clings(letter: str) -> bool:
     return unicodedata.category(letter) in ("Mn", "Mc", "Me", "Cf")
 
 
-def _break_after(piece: str) -> Break:
-    bare = piece.rstrip("".join(CLOSING))
+def _break_after(part: str) -> Break:
+    bare = part.rstrip("".join(CLOSING))
     if bare.endswith(tuple(SENTENCE_MARKS)):
         initial = len(bare) == 2 and bare[0].isupper() and bare[1] == "."
         return Break.WORD if initial or bare.lower() in ABBREVIATIONS else Break.SENTENCE
