@@ -80,9 +80,10 @@ def speakers_of(request: TranscriptionRequest, channels: int) -> tuple[str, ...]
 
 
 def _options(served: ServedModel, request: TranscriptionRequest) -> CallOptions:
+    languages = None if request.language else tuple(filter(None, request.languages))
     options: CallOptions = {
         "temperature": request.temperature,
-        "languages": request.languages or None,
+        "languages": languages or None,
         "vad": True if request.chunking_strategy else None,
         "urls": None,
     }

@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from urllib.parse import parse_qsl
 
 from python_multipart import MultipartParser
@@ -27,6 +27,8 @@ limit of the file is that of the request."""
 IN_MEMORY_BYTES = 1 << 20
 """Largest file that stays in memory."""
 
+Fields = list[tuple[str, str | UploadFile]]
+
 RETRY_SECONDS = 10
 """When a client may send an upload again for which there was no room."""
 
@@ -43,65 +45,74 @@ class SpoolBudget:
         self._lock = threading.Lock()
         self.used = 0
 
-    @contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
-        """A function that takes more of the budget; all of it is given back when the block ends.
+    def change(self, count: int) -> None:
+        """Take bytes, or give them back where `count` is negative.
 
         Raises:
-            ApiError: of the function: there is no room now.
+            ApiError: there is no room now.
         """
-        taken = 0
-
-        def take(count: int) -> None:
-            nonlocal taken
-            with self._lock:
-                if self.used + count > self._most:
-                    raise busy("There is no room for more uploads now.", RETRY_SECONDS)
-                self.used += count
-                taken += count
-
-        try:
-            yield take
-        finally:
-            with self._lock:
-                self.used -= taken
+        with self._lock:
+            if self.used + count > self._most:
+                raise busy("There is no room for more uploads now.", RETRY_SECONDS)
+            self.used += count
 
 
 class _MultipartForm:
-    """A multipart form that is being parsed.
+    """A multipart form that is being read.
 
     Args:
-        boundary: between its parts.
         charset: of its text.
-        files: closes the file.
-        take: takes bytes of the budget.
+        budget: for its bytes.
     """
 
-    def __init__(
-        self, boundary: bytes, charset: str, files: ExitStack, take: Callable[[int], None]
-    ) -> None:
-        self.fields: list[tuple[str, str | UploadFile]] = []
-        self.upload: UploadFile | None = None
-        self.ended = False
+    def __init__(self, charset: str, budget: SpoolBudget) -> None:
+        self.fields: Fields = []
+        self._upload: UploadFile | None = None
+        self._ended = False
         self._charset = charset
-        self._files = files
-        self._take = take
-        self._text_bytes = 0
+        self._budget = budget
+        self._bytes, self._text_bytes = 0, 0
         self._header, self._value, self._disposition = b"", b"", b""
         self._name = ""
         self._text: bytearray | None = None  # Of the present part, which is a file without.
-        self.parser = MultipartParser(
-            boundary,
-            {
-                "on_header_field": self._add_header_name,
-                "on_header_value": self._add_header_value,
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._begin_part,
-                "on_part_data": self._add_data,
-                "on_part_end": self._end_part,
-                "on_end": self._end,
-            },
-        )
+
+    async def read(self, request: Request, boundary: bytes) -> None:
+        """Read the form to its end.
+
+        Raises:
+            ApiError: it is wrong or incomplete, or there is no room for it.
+        """
+        try:
+            parser = MultipartParser(
+                boundary,
+                {
+                    "on_header_field": self._add_header_name,
+                    "on_header_value": self._add_header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._begin_part,
+                    "on_part_data": self._add_data,
+                    "on_part_end": self._end_part,
+                    "on_end": self._end,
+                },
+            )
+            async for data in request.stream():
+                self._budget.change(len(data))
+                self._bytes += len(data)
+                if self._upload is not None and self._bytes > IN_MEMORY_BYTES:
+                    await asyncio.to_thread(parser.write, data)
+                else:
+                    parser.write(data)
+            parser.finalize()
+        except FormParserError as error:
+            raise _form_error(f"The form cannot be read ({error}).") from None
+        if not self._ended:
+            raise _form_error("The form breaks off before its end.")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._budget.change(-self._bytes)
+        if self._upload is not None:
+            self._upload.file.close()
 
     def _add_header_name(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -128,25 +139,22 @@ class _MultipartForm:
             self._begin_file(options[b"filename"].decode(self._charset, "replace"))
 
     def _begin_file(self, filename: str) -> None:
-        if self.upload is not None:
+        if self._upload is not None:
             raise invalid(
                 "file",
                 "a request has to hold one file, but there are several: send one request for each",
             )
         spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115
-        self._files.callback(spool.close)
-        self.upload = UploadFile(spool, size=0, filename=filename)  # type: ignore[arg-type]
-        self.fields.append((self._name, self.upload))
+        self._upload = UploadFile(spool, filename=filename)  # type: ignore[arg-type]
+        self.fields.append((self._name, self._upload))
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._text is not None:
             self._count_text(end - start)
             self._text += data[start:end]
             return
-        assert self.upload is not None
-        self._take(end - start)
-        self.upload.size = (self.upload.size or 0) + end - start
-        self.upload.file.write(data[start:end])
+        assert self._upload is not None
+        self._upload.file.write(data[start:end])
 
     def _end_part(self) -> None:
         if self._text is not None:
@@ -156,9 +164,9 @@ class _MultipartForm:
                 raise invalid(self._name, f"its bytes are no text in {self._charset}") from None
 
     def _end(self) -> None:
-        self.ended = True
-        if self.upload is not None:
-            self.upload.file.seek(0)
+        self._ended = True
+        if self._upload is not None:
+            self._upload.file.seek(0)
 
     def _count_text(self, count: int) -> None:
         self._text_bytes += count
@@ -174,44 +182,27 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
     Raises:
         ApiError: the body is not a form, or there is no room for it.
     """
-    budget: SpoolBudget = request.app.state.server.spool
     kind, options = parse_options_header(request.headers.get("content-type"))
     charset = options.get(b"charset", b"utf-8").decode("latin-1")
     try:
         b"x".decode(charset)
     except (LookupError, ValueError):
         raise _form_error(f"The charset {charset[:40]!r} is unknown: use utf-8.") from None
-    with ExitStack() as files:
-        if kind == b"multipart/form-data":
-            if not options.get(b"boundary"):
-                raise _form_error("The Content-Type of the form has no boundary.")
-            take = files.enter_context(budget.share())
-            try:
-                form = _MultipartForm(options[b"boundary"], charset, files, take)
-                await _parse(request, form)
-            except FormParserError as error:
-                raise _form_error(f"The form cannot be read ({error}).") from None
+    if kind == b"application/x-www-form-urlencoded":
+        yield FormData(await _urlencoded(request, charset))
+    elif kind != b"multipart/form-data":
+        shown = kind.decode("latin-1")[:100]
+        found = f"its Content-Type is {shown!r}" if shown else "it has no Content-Type"
+        raise _form_error(f"The request has to be a form, multipart/form-data, but {found}.")
+    elif not options.get(b"boundary"):
+        raise _form_error("The Content-Type of the form has no boundary.")
+    else:
+        with closing(_MultipartForm(charset, request.app.state.server.spool)) as form:
+            await form.read(request, options[b"boundary"])
             yield FormData(form.fields)
-        elif kind == b"application/x-www-form-urlencoded":
-            yield FormData(await _urlencoded(request, charset))
-        else:
-            shown = kind.decode("latin-1")[:100]
-            found = f"its Content-Type is {shown!r}" if shown else "it has no Content-Type"
-            raise _form_error(f"The request has to be a form, multipart/form-data, but {found}.")
 
 
-async def _parse(request: Request, form: _MultipartForm) -> None:
-    async for data in request.stream():
-        if form.upload is not None and (form.upload.size or 0) + len(data) > IN_MEMORY_BYTES:
-            await asyncio.to_thread(form.parser.write, data)
-        else:
-            form.parser.write(data)
-    form.parser.finalize()
-    if not form.ended:
-        raise _form_error("The form breaks off before its end.")
-
-
-async def _urlencoded(request: Request, charset: str) -> list[tuple[str, str | UploadFile]]:
+async def _urlencoded(request: Request, charset: str) -> Fields:
     body = b""
     async for data in request.stream():
         body += data
