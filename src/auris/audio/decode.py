@@ -25,9 +25,14 @@ from auris.audio.declared_duration import (
     ends_inside_page,
 )
 from auris.audio.formats import OPEN_OPTIONS
-from auris.audio.frames import FrameReader, check_channels, forget_channel_layout
+from auris.audio.frames import (
+    FrameReader,
+    Outcomes,
+    check_channels,
+    decoded_packets,
+    forget_channel_layout,
+)
 from auris.audio.mp4_tables import check_tables
-from auris.audio.packets import Outcomes, decoded_packets
 from auris.audio.reader import Reader, open_file, reason, unreadable
 from auris.audio.remote import WebLimits
 from auris.audio.resample import BrokenOffError, TimedSamples, TimeSpan, check_rate, skip

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from auris.audio.reader import Reader, unreadable
 
@@ -37,21 +37,8 @@ MOST_UNPACKED_BYTES = 1 << 24
 """Most bytes of a compressed header that are looked at."""
 
 
-class _Bytes(Protocol):
-    def peek(self, offset: int, size: int) -> bytes: ...
-
-
-class _Unpacked:
-    """A header that lies compressed in the file."""
-
-    def __init__(self, packed: bytes) -> None:
-        try:
-            self._header = zlib.decompressobj().decompress(packed, MOST_UNPACKED_BYTES)
-        except zlib.error:
-            self._header = b""
-
-    def peek(self, offset: int, size: int) -> bytes:
-        return self._header[offset : offset + size]
+Peek = Callable[[int, int], bytes]
+"""Returns bytes at an offset, up to a size."""
 
 
 class _Box(NamedTuple):
@@ -87,20 +74,20 @@ def check_tables(reader: Reader, name: str) -> None:
     """
     if not reader.seekable() or reader.peek(4, 4) not in TOP:
         return
-    _check(reader, name)
+    _check(reader.peek, name)
 
 
-def _check(reader: _Bytes, name: str) -> None:
+def _check(peek: Peek, name: str) -> None:
     entries, tracks = 0, [_Track()]
-    for count, box in enumerate(_boxes(reader)):
+    for count, box in enumerate(_boxes(peek)):
         if box.kind == b"cmvd":
-            _check(_Unpacked(reader.peek(box.start + 4, box.end - box.start - 4)), name)
+            _check(_unpacked(peek(box.start + 4, box.end - box.start - 4)), name)
         elif box.kind == b"trak":
             tracks.append(_Track())
         elif box.kind == b"trun":
-            entries += _number(reader, box, 4)
+            entries += _number(peek, box, 4)
         else:
-            _read_table(reader, box, tracks[-1])
+            _read_table(peek, box, tracks[-1])
         claimed = entries + sum(track.entries for track in tracks[-1000:])
         if claimed > MOST_ENTRIES or count > MOST_BOXES or len(tracks) > 1000:
             unreadable(
@@ -110,35 +97,35 @@ def _check(reader: _Bytes, name: str) -> None:
             )
 
 
-def _read_table(reader: _Bytes, box: _Box, track: _Track) -> None:
+def _read_table(peek: Peek, box: _Box, track: _Track) -> None:
     if box.kind in (b"stsz", b"stz2"):
-        track.samples = _number(reader, box, 8)
+        track.samples = _number(peek, box, 8)
     elif box.kind == b"elst":
-        track.edits = max(1, _number(reader, box, 4))
+        track.edits = max(1, _number(peek, box, 4))
     elif box.kind in (b"stco", b"co64"):
-        track.chunks = _number(reader, box, 4)
+        track.chunks = _number(peek, box, 4)
     elif box.kind == b"stsc":
-        track.chunk_samples = _most_chunk_samples(reader, box)
+        track.chunk_samples = _most_chunk_samples(peek, box)
     elif box.kind == b"stts":
-        track.pcm = _number(reader, box, 4) == 1 and _number(reader, box, 12) == 1
+        track.pcm = _number(peek, box, 4) == 1 and _number(peek, box, 12) == 1
 
 
-def _most_chunk_samples(reader: _Bytes, box: _Box) -> int:
-    entries = reader.peek(box.start + 8, min(box.end - box.start - 8, 1 << 24))
+def _most_chunk_samples(peek: Peek, box: _Box) -> int:
+    entries = peek(box.start + 8, min(box.end - box.start - 8, 1 << 24))
     numbers = struct.iter_unpack(">III", entries[: len(entries) // 12 * 12])
     return max((samples for _, samples, _ in numbers), default=0)
 
 
-def _number(reader: _Bytes, box: _Box, offset: int) -> int:
+def _number(peek: Peek, box: _Box, offset: int) -> int:
     """A 32-bit number of a box; 0 where it ends before."""
-    return int.from_bytes(reader.peek(box.start + offset, 4), "big")
+    return int.from_bytes(peek(box.start + offset, 4), "big")
 
 
-def _boxes(reader: _Bytes) -> Iterator[_Box]:
+def _boxes(peek: Peek) -> Iterator[_Box]:
     """All boxes on the way to the tables, parents before what they hold."""
     offset, ends = 0, [1 << 62]
     while True:
-        head = reader.peek(offset, 16)
+        head = peek(offset, 16)
         if len(head) < 8:
             return
         size, kind = struct.unpack(">I4s", head[:8])
@@ -157,3 +144,12 @@ def _boxes(reader: _Bytes) -> Iterator[_Box]:
             offset = box.end
         while len(ends) > 1 and offset + 8 > ends[-1]:
             offset = ends.pop()
+
+
+def _unpacked(packed: bytes) -> Peek:
+    """A header that lies compressed in the file; empty where it is damaged."""
+    try:
+        header = zlib.decompressobj().decompress(packed, MOST_UNPACKED_BYTES)
+    except zlib.error:
+        header = b""
+    return lambda offset, size: header[offset : offset + size]

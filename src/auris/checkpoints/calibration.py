@@ -8,14 +8,13 @@ when they were fitted. A model without the file has no calibration. New weights 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from auris.checkpoints.configs import read_json
+from auris.checkpoints.configs import read_json, write_json
 from auris.errors import CheckpointError
 
 __all__ = [
@@ -87,9 +86,7 @@ def save_calibration(calibration: Calibration, directory: Path) -> Path:
         content[name] = {"bias": fitted.bias, "weights": weights}
     content["silence_threshold"] = calibration.silence_threshold
     content["measured"] = dict(calibration.measured)
-    path = directory / CALIBRATION
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return write_json(directory / CALIBRATION, content)
 
 
 def load_calibration(directory: Path) -> Calibration | None:

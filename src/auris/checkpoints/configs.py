@@ -37,6 +37,7 @@ __all__ = [
     "read_config",
     "read_generation",
     "read_json",
+    "write_json",
 ]
 
 FORMAT = "auris"
@@ -93,6 +94,12 @@ def read_json(path: Path) -> dict[str, Any]:
             "fetch or write the file anew",
         )
     return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a JSON object; returns the file."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
 
 
 _JSON_NAMES = {str: "a string", bool: "true or false"}

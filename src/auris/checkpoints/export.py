@@ -16,7 +16,7 @@ from auris.audio.features import HOP, MIN_SAMPLES, WINDOW
 from auris.checkpoints.atomic import new_directory
 from auris.checkpoints.calibration import Calibration, load_calibration, save_calibration
 from auris.checkpoints.config_writer import to_json
-from auris.checkpoints.configs import read_generation
+from auris.checkpoints.configs import read_generation, write_json
 from auris.checkpoints.ctc_head import load_ctc_head, save_ctc_head
 from auris.checkpoints.inference_defaults import (
     InferenceDefaults,
@@ -45,6 +45,9 @@ from auris.types import SAMPLE_RATE
 __all__ = ["Parts", "config_json", "convert", "export", "read_parts", "write_parts"]
 
 REFERENCE_CLIP_SECONDS = 30
+
+PROCESSOR = "Qwen3ASRProcessor"
+"""Class of transformers that the official layouts name."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,6 @@ def read_parts(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
     )
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _ids(tokenizer: Tokenizer) -> dict[str, int]:
     return {text: token.id for text, token in tokenizer.added.items()}
 
@@ -123,10 +122,15 @@ def _feature_extractor(bins: int) -> dict[str, Any]:
     }
 
 
-def _tokenizer_config(tokenizer: Tokenizer, processor: str) -> dict[str, Any]:
+def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    audio_tokens = {
+        "audio_token": AUDIO_PAD,
+        "audio_bos_token": AUDIO_START,
+        "audio_eos_token": AUDIO_END,
+    }
     return {
         "tokenizer_class": "Qwen2Tokenizer",
-        "processor_class": processor,
+        "processor_class": PROCESSOR,
         "add_prefix_space": False,
         "added_tokens_decoder": {
             str(token.id): {
@@ -139,14 +143,8 @@ def _tokenizer_config(tokenizer: Tokenizer, processor: str) -> dict[str, Any]:
             }
             for text, token in tokenizer.added_without_gaps().items()
         },
-        "audio_token": AUDIO_PAD,
-        "audio_bos_token": AUDIO_START,
-        "audio_eos_token": AUDIO_END,
-        "model_specific_special_tokens": {
-            "audio_token": AUDIO_PAD,
-            "audio_bos_token": AUDIO_START,
-            "audio_eos_token": AUDIO_END,
-        },
+        **audio_tokens,
+        "model_specific_special_tokens": audio_tokens,
         "bos_token": None,
         "clean_up_tokenization_spaces": False,
         "eos_token": TURN_END,
@@ -176,7 +174,7 @@ def _write_vocabulary(out: Path, tokenizer: Tokenizer) -> None:
     )
     merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
     (out / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-    _write_json(out / "tokenizer_config.json", _tokenizer_config(tokenizer, "Qwen3ASRProcessor"))
+    write_json(out / "tokenizer_config.json", _tokenizer_config(tokenizer))
 
 
 def _write_native(out: Path, parts: Parts) -> None:
@@ -193,9 +191,7 @@ def _template(config: ModelConfig) -> str:
 def _write_hf(out: Path, parts: Parts) -> None:
     (out / "tokenizer.json").write_text(parts.tokenizer.to_json(), encoding="utf-8")
     (out / "chat_template.jinja").write_text(_template(parts.config), encoding="utf-8")
-    _write_json(
-        out / "tokenizer_config.json", _tokenizer_config(parts.tokenizer, "Qwen3ASRProcessor")
-    )
+    write_json(out / "tokenizer_config.json", _tokenizer_config(parts.tokenizer))
     extractor = {
         **_feature_extractor(parts.config.encoder.mel_bins),
         "feature_extractor_type": "Qwen3ASRFeatureExtractor",
@@ -204,26 +200,26 @@ def _write_hf(out: Path, parts: Parts) -> None:
     }
     processor: dict[str, Any] = {
         "feature_extractor": extractor,
-        "processor_class": "Qwen3ASRProcessor",
+        "processor_class": PROCESSOR,
     }
     if isinstance(parts.config, AlignerConfig):
         processor["timestamp_segment_time"] = parts.config.segment_ms
-    _write_json(out / "processor_config.json", processor)
+    write_json(out / "processor_config.json", processor)
 
 
 def _write_published(out: Path, parts: Parts) -> None:
     _write_vocabulary(out, parts.tokenizer)
-    _write_json(
+    write_json(
         out / "preprocessor_config.json",
         {
             **_feature_extractor(parts.config.encoder.mel_bins),
             "feature_extractor_type": "WhisperFeatureExtractor",
             "n_samples": REFERENCE_CLIP_SECONDS * SAMPLE_RATE,
             "nb_max_frames": REFERENCE_CLIP_SECONDS * SAMPLE_RATE // HOP,
-            "processor_class": "Qwen3ASRProcessor",
+            "processor_class": PROCESSOR,
         },
     )
-    _write_json(out / "chat_template.json", {"chat_template": _template(parts.config)})
+    write_json(out / "chat_template.json", {"chat_template": _template(parts.config)})
 
 
 _WRITERS = {"native": _write_native, "hf": _write_hf, "published": _write_published}
@@ -240,7 +236,7 @@ def config_json(layout: LayoutName, parts: Parts) -> dict[str, Any]:
 
 def write_parts(out: Path, layout: LayoutName, parts: Parts, config: Mapping[str, Any]) -> None:
     """Write everything of a model directory but its weights."""
-    _write_json(out / "config.json", config)
+    write_json(out / "config.json", config)
     _WRITERS[layout](out, parts)
     if parts.ctc_head is not None:
         save_ctc_head(parts.ctc_head, parts.config, parts.dtype, out)
@@ -249,7 +245,7 @@ def write_parts(out: Path, layout: LayoutName, parts: Parts, config: Mapping[str
     if parts.defaults != InferenceDefaults():
         save_inference_defaults(parts.defaults, out)
     if parts.generation:
-        _write_json(out / "generation_config.json", parts.generation)
+        write_json(out / "generation_config.json", parts.generation)
     # Weight files come readable by their owner only; the others have what the user's mask allows.
     for path in out.glob("*.safetensors"):
         path.chmod((out / "config.json").stat().st_mode)

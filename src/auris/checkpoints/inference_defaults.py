@@ -11,12 +11,11 @@ that was trained without contexts is left out, with a warning.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from auris.checkpoints.configs import read_json
+from auris.checkpoints.configs import read_json, write_json
 from auris.errors import CheckpointError, LanguageError
 
 __all__ = [
@@ -74,16 +73,14 @@ class InferenceDefaults:
 
 def save_inference_defaults(defaults: InferenceDefaults, directory: Path) -> Path:
     """Write the defaults next to a model's weights; returns the file."""
-    content: dict[str, Any] = {"vad": defaults.vad}
-    if defaults.chunk_seconds is not None:
-        content["chunk_seconds"] = defaults.chunk_seconds
-    if defaults.languages is not None:
-        content["languages"] = list(defaults.languages)
-    if defaults.contexts is not None:
-        content["contexts"] = defaults.contexts
-    path = directory / DEFAULTS_FILE
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return path
+    values = {
+        "vad": defaults.vad,
+        "chunk_seconds": defaults.chunk_seconds,
+        "languages": defaults.languages,
+        "contexts": defaults.contexts,
+    }
+    known = {name: value for name, value in values.items() if value is not None}
+    return write_json(directory / DEFAULTS_FILE, known)
 
 
 def load_inference_defaults(directory: Path) -> InferenceDefaults:
