@@ -340,10 +340,10 @@ def _open_container(reader: Reader, name: str) -> InputContainer:
             raise reader.failure from None
         if isinstance(error, AurisError):
             raise
-        found = "is empty" if reader.peek(0, 1) == b"" else f"is not ({reason(error)})"
+        problem = "is empty" if reader.peek(0, 1) == b"" else f"is not ({reason(error)})"
         unreadable(
             "A recording has to be an audio or video file in a format that is read",
-            f"{name} {found}",
+            f"{name} {problem}",
             "check that it is complete, and no playlist or text",
         )
 

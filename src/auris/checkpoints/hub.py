@@ -58,14 +58,14 @@ def cached_models() -> dict[str, Path]:
         repos = scan_cache_dir().repos
     except CacheNotFound:
         return {}
-    found = {}
+    models = {}
     for repo in sorted(repos, key=lambda repo: str(repo.repo_id)):
         # The newest revision that was fetched is the one that counts.
         for revision in sorted(repo.revisions, key=lambda revision: float(revision.last_modified)):
             config = revision.snapshot_path / "config.json"
             if config.exists() and any(mark in config.read_bytes() for mark in OUR_MARKS):
-                found[str(repo.repo_id)] = Path(revision.snapshot_path)
-    return found
+                models[str(repo.repo_id)] = Path(revision.snapshot_path)
+    return models
 
 
 def _path(name: str | Path) -> Path:
@@ -139,16 +139,16 @@ def _check_no_revision(name: str | Path, revision: str | None, kind: str) -> Non
 
 def _split(name: str, revision: str | None) -> tuple[str, str | None]:
     """A hub id and its revision, which the name may hold."""
-    found = HUB_ID.fullmatch(name)
-    if found is None or found[2] is None:
+    match = HUB_ID.fullmatch(name)
+    if match is None or match[2] is None:
         return name, revision
-    if revision not in (None, found[2]):
+    if revision not in (None, match[2]):
         raise UsageError(
             "A model has one revision",
             f"{name!r} and --revision {revision} name two",
             "leave one of them out",
         )
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def pull(
