@@ -321,7 +321,7 @@ class TestFailures:
             self.write(target, layout=layout, shard_bytes=50_000)
         assert str(target) in str(caught.value)
 
-    @pytest.mark.parametrize("step", ["save_weights", "_write_json"])
+    @pytest.mark.parametrize("step", ["save_weights", "write_json"])
     @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
     def test_any_error(
         self, target: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
