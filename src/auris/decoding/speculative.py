@@ -121,7 +121,7 @@ def _verify(
         backend.truncate(cache, item.row, length + len(steps) - 1)
         verified.append((row, steps))
     share = (time.perf_counter() - began) / len(drafted)
-    return [(row, [_timed(steps[0], share), *steps[1:]]) for row, steps in verified]
+    return [(row, [replace(steps[0], seconds=share), *steps[1:]]) for row, steps in verified]
 
 
 def _passes(backend: Backend, cache: Cache, drafted: Sequence[DraftedRequest]) -> list[_VerifyPass]:
@@ -161,8 +161,3 @@ def _choices(row: DecodeRow, scores: Tensor) -> Iterator[Choice]:
         return
     for logits in scores:
         yield from choose(logits[None], [row.request.sampling.temperature], [row.generator])
-
-
-def _timed(step: Step, seconds: float) -> Step:
-    """The step with the time of the pass."""
-    return replace(step, seconds=seconds)

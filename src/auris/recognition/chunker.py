@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from itertools import chain
 
 import numpy as np
 
@@ -64,9 +63,8 @@ class AudioChunker:
                 that of the speakers.
         """
         warnings: list[str] = []
-        blocks = self._stream(source, warnings)
         end = 0
-        for chunk in self._split(blocks) if self.channels == "split" else self._mixed(blocks):
+        for chunk in self._cut(self._stream(source, warnings)):
             end = chunk.start + len(chunk.samples) + chunk.skipped
             yield replace(chunk, warnings=tuple(warnings)) if warnings else chunk
             warnings.clear()
@@ -85,21 +83,16 @@ class AudioChunker:
             warn=warnings.append,
         )
 
-    def _mixed(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
-        cutter = Cutter(self.chunk_seconds, self.vad)
-        for block in blocks:
-            for chunk in cutter.feed(block[0]):
-                yield self._positioned(chunk, None)
-        for chunk in cutter.finish():
-            yield self._positioned(chunk, None)
-
-    def _split(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
+    def _cut(self, blocks: Iterator[Samples]) -> Iterator[Chunk]:
         """Chunks of all channels by their starts; each waits until none can come before it."""
-        first = next(blocks)
-        names = _speakers(self.speakers, len(first))
-        cutters = [Cutter(self.chunk_seconds, self.vad) for _ in names]
+        names: Sequence[str | None] = ()
+        cutters: list[Cutter] = []
         waiting: list[tuple[int, int, Chunk]] = []
-        for block in chain([first], blocks):
+        for block in blocks:
+            if not cutters:
+                split = self.channels == "split"
+                names = _speakers(self.speakers, len(block)) if split else [None]
+                cutters = [Cutter(self.chunk_seconds, self.vad) for _ in names]
             for row, cutter in enumerate(cutters):
                 for chunk in cutter.feed(block[row]):
                     heappush(waiting, (chunk.start, row, chunk))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -40,7 +40,7 @@ class SegmentDone:
 
 @dataclass(frozen=True)
 class RecordingDone:
-    """Recording number `recording` is finished."""
+    """The end of a recording."""
 
     recording: int
     result: Transcript | Failure
@@ -79,16 +79,15 @@ class _Recording:
     reported: int = 0
     complete: bool = False
     failed: bool = False
-    timings: dict[str, float] = field(default_factory=dict)
-    samples: dict[str | None, int] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    samples: Counter[str | None] = field(default_factory=Counter)
     segments: dict[int, Segment] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def add_chunk(self, chunk: Chunk) -> int:
         """Count a chunk; returns its index. Samples are counted for each channel."""
         self.warnings += chunk.warnings
-        before = self.samples.get(chunk.speaker, 0)
-        self.samples[chunk.speaker] = before + len(chunk.samples) + chunk.skipped
+        self.samples[chunk.speaker] += len(chunk.samples) + chunk.skipped
         self.peak = max(self.peak, chunk.peak, float(np.abs(chunk.samples).max(initial=0.0)))
         self.chunks += 1
         return self.chunks - 1
@@ -96,7 +95,7 @@ class _Recording:
     def add_segment(self, index: int, segment: Segment, timings: Mapping[str, float]) -> None:
         self.segments[index] = segment
         for stage, seconds in timings.items():
-            self.timings[stage] = self.timings.get(stage, 0.0) + seconds
+            self.timings[stage] += seconds
 
     def in_order(self) -> Iterator[SegmentDone]:
         """Segments that were not reported yet, up to the first that is missing."""
@@ -219,8 +218,7 @@ class Scheduler:
                         recording.warnings += ahead.warnings
                         ahead = next(chunks, None)
                     recording.complete = ahead is None
-                    spent = time.perf_counter() - began
-                    recording.timings["audio"] = recording.timings.get("audio", 0.0) + spent
+                    recording.timings["audio"] += time.perf_counter() - began
                     yield recording, recording.add_chunk(chunk), chunk
                     began = time.perf_counter()
                 recording.complete = True
