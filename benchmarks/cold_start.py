@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from auris.cli.benchmark import numbers
+from auris.cli.benchmark import names
 from auris.cli.options import Models
 from auris.cli.table import write_json
 from auris.diagnostics.parity import noise_clip
@@ -167,7 +167,7 @@ def cold_start(
 
     The last line is JSON.
     """
-    dtypes = numbers("--dtype", dtype, str)
+    dtypes = names(dtype)
     starts, memory = [], []
     for name in model or ["tiny"]:
         for start in measure_starts(name, dtypes, runs, threads):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,7 +12,7 @@ import typer
 from torch import Tensor
 
 from auris.backends.base import best_of
-from auris.cli.benchmark import numbers
+from auris.cli.benchmark import names, numbers
 from auris.cli.options import Models, Threads
 from auris.cli.table import Table, write_json
 from auris.decoding.drafts import MAX_DRAFT_TOKENS
@@ -93,7 +93,7 @@ class StreamSpeed:
 
 
 def batches(
-    model: MeasuredModel, rows: Sequence[int], seconds: float, tokens: int, machine: Machine
+    model: MeasuredModel, rows: Iterable[int], seconds: float, tokens: int, machine: Machine
 ) -> Iterator[BatchSpeed]:
     """Tokens a second of batches of clips of one length; the prefill is not counted.
 
@@ -203,10 +203,12 @@ def decoding_speed(
     table = Table("model", formats | {"times": ">6.2f"})
     rows, drafts, streams = [], [], []
     for name in model or ["tiny"]:
-        for one in numbers("--dtype", dtype, str):
+        for one in names(dtype):
             measured = MeasuredModel(name, dtype=one, device="cpu")
             first = 0.0
-            for size in batches(measured, numbers("--batch", batch, int), seconds, tokens, machine):
+            for size in batches(
+                measured, map(int, numbers("--batch", batch)), seconds, tokens, machine
+            ):
                 rows.append(size)
                 first = first or size.tokens_per_second
                 rates = (size.tokens_per_second, size.limit, size.tokens_per_second / first)

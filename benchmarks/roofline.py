@@ -19,7 +19,7 @@ import torch
 import typer
 
 from auris.audio.features import mel_frames
-from auris.cli.benchmark import numbers
+from auris.cli.benchmark import names, numbers
 from auris.cli.options import Models, Threads
 from auris.cli.table import Table, write_json
 from auris.config import CHUNK_FRAMES, AutConfig, DecoderConfig, QwenAsrConfig, audio_tokens
@@ -246,17 +246,15 @@ def roofline(
     machine = Machine(clock, threads)
     model = model or ["tiny"]
     models = [
-        MeasuredModel(name, dtype=one, device="cpu")
-        for name in model
-        for one in numbers("--dtype", dtype, str)
+        MeasuredModel(name, dtype=one, device="cpu") for name in model for one in names(dtype)
     ]
-    others = [load_peer(name, models[0].directory) for name in numbers("--peers", peers, str)]
+    others = [load_peer(name, models[0].directory) for name in names(peers)]
     by_name = {one.name: (one, None) for one in models}
     by_name |= {peer.name: (models[0], PEER_DTYPE) for peer in others}  # type: ignore[misc]
     formats = {"clip s": ">7g", "stage": "<8", "ms": ">10.1f", "limit ms": ">10.1f"}
     table = Table("model", formats | {"multiple": ">9.2f"})
     stages, rows = [], []
-    clips = numbers("--seconds", seconds, float)
+    clips = numbers("--seconds", seconds)
     for stage in stages_of(
         [*models, *others], clips, tokens, runs, machine.now, before_round=machine.measure
     ):

@@ -14,10 +14,9 @@ import pytest
 from tests.benchmarks.conftest import Script
 from tests.recordings import write_wav
 
-for package in ("fastapi", "httpx", "psutil", "uvicorn", "websockets"):
+for package in ("fastapi", "psutil", "uvicorn", "websockets"):
     pytest.importorskip(package)
-
-import under_load
+under_load = pytest.importorskip("under_load")
 
 
 @pytest.fixture(scope="module")

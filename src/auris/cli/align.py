@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auris.cli.options import ModelOptions, OutputFormat, check_format
+from auris.cli.options import ModelOptions, OutputFormat, check_format, option
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,17 +26,12 @@ def align(
     text: Annotated[
         str | None, typer.Argument(metavar="[TEXT]", help="What is spoken in it.")
     ] = None,
-    text_file: Annotated[
-        Path | None, typer.Option(help="UTF-8 file with the text, instead of TEXT.")
-    ] = None,
+    text_file: Annotated[Path | None, option("UTF-8 file with the text, instead of TEXT.")] = None,
     language: Annotated[
-        str,
-        typer.Option("--language", "-l", help="auto, or the language by code or English name."),
+        str, option("auto, or the language by code or English name.", "--language", "-l")
     ] = "auto",
-    start: Annotated[float, typer.Option(help="First second to align.")] = 0.0,
-    duration: Annotated[
-        float | None, typer.Option(help="Seconds to align.", show_default="all")
-    ] = None,
+    start: Annotated[float, option("First second to align.")] = 0.0,
+    duration: Annotated[float | None, option("Seconds to align.", default="all")] = None,
     output_format: OutputFormat = "txt",
 ) -> None:
     """Find the times of the words of a known text in its recording.

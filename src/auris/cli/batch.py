@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auris.cli.interrupt import INTERRUPTED, interruptible
-from auris.cli.options import BatchSize, CueOptions, ModelOptions, Speculate, SpeechOptions
+from auris.cli.options import BatchSize, CueOptions, ModelOptions, Speculate, SpeechOptions, option
 from auris.cli.output import cue_style, display_name, file_stem, parse_formats
 from auris.cli.progress import ProgressLine
 from auris.errors import UsageError
@@ -28,41 +28,36 @@ MOST_SHOWN = 20
 def batch(
     output: Annotated[
         Path,
-        typer.Option(
-            help="Results file, new or of an earlier run: JSON lines, or one JSON array where the "
+        option(
+            "Results file, new or of an earlier run: JSON lines, or one JSON array where the "
             "name ends in .json."
         ),
     ],
     model: ModelOptions,
     speech: SpeechOptions,
     cues: CueOptions,
-    input_dir: Annotated[
-        Path | None, typer.Option(help="Folder of recordings, with its subfolders.")
-    ] = None,
+    input_dir: Annotated[Path | None, option("Folder of recordings, with its subfolders.")] = None,
     files: Annotated[
-        str | None, typer.Option(help="Text file with a recording a line; - is standard input.")
+        str | None, option("Text file with a recording a line; - is standard input.")
     ] = None,
     speculate: Speculate = "none",
     batch_size: BatchSize = 8,
     workers: Annotated[
-        int,
-        typer.Option(min=0, help="Processes that read recordings ahead. Results are the same."),
+        int, option("Processes that read recordings ahead. Results are the same.", min=0)
     ] = 0,
     output_format: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "Also write files in these formats to --output-dir. Repeatable.",
             "--output-format",
             "-f",
-            help="Also write files in these formats to --output-dir. Repeatable.",
-            show_default="none",
+            default="none",
         ),
     ] = None,
     output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", "-o", help="Folder of the files of -f.")
+        Path | None, option("Folder of the files of -f.", "--output-dir", "-o")
     ] = None,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Try again what failed in an earlier run.")
-    ] = False,
+    retry: Annotated[bool, option("Try again what failed in an earlier run.", "--retry")] = False,
 ) -> None:
     """Transcribe many recordings into one results file.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +22,7 @@ from auris.cli.options import (
     TestSets,
     Threads,
     Vad,
+    option,
     with_options,
 )
 from auris.cli.table import Table, write_json
@@ -31,39 +31,40 @@ from auris.errors import UsageError
 if TYPE_CHECKING:
     from auris.evaluation.streaming import MeasuredStream
 
-__all__ = ["app", "numbers"]
-
-Value = TypeVar("Value", int, float, str)
+__all__ = ["app", "names", "numbers"]
 
 app = typer.Typer(name="benchmark", help="Measure a model. The last line of output is JSON.")
 
 
-def numbers(option: str, text: str, kind: Callable[[str], Value]) -> list[Value]:
-    """Values that an option takes separated by commas; numbers have to be from 1 to 1200.
+def numbers(option_name: str, text: str, least: float = 1, most: float = 1200) -> list[float]:
+    """Numbers that an option takes separated by commas.
 
     Raises:
-        UsageError: the text is something else.
+        UsageError: the text is something else, or a number is out of range.
     """
     try:
-        values = [kind(part.strip()) for part in text.split(",") if part.strip()]
+        values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    valid = all(isinstance(value, str) or 1 <= value <= 1200 for value in values)
-    if not valid or (not values and text.strip()):
+    if not values or not all(least <= value <= most for value in values):
         raise UsageError(
-            f"{option} takes numbers from 1 to 1200, or names, separated by commas",
+            f"{option_name} takes numbers from {least:g} to {most:g}, separated by commas",
             f"it is {text!r}",
             "correct it",
         )
     return values
 
 
+def names(text: str) -> list[str]:
+    """Names that an option takes separated by commas; none of an empty text."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _group(
     context: typer.Context,
     model: ModelOptions,
     test_set: Annotated[
-        list[str] | None,
-        typer.Option(help="Without a command: measure error rates, as wer does. Repeatable."),
+        list[str] | None, option("Without a command: measure error rates, as wer does. Repeatable.")
     ] = None,
 ) -> None:
     """Measure a model. The last line of output is JSON.
@@ -86,11 +87,9 @@ def _group(
 def load(
     model: Models = None,
     revision: Revision = None,
-    runs: Annotated[
-        int, typer.Option(min=1, help="Counted runs of each model, after one that warms up.")
-    ] = 5,
-    seconds: Annotated[float, typer.Option(help="Length of the clip of noise.")] = 10.0,
-    tokens: Annotated[int, typer.Option(min=1, help="Token budget of the clip.")] = 20,
+    runs: Annotated[int, option("Counted runs of each model, after one that warms up.", min=1)] = 5,
+    seconds: Annotated[float, option("Length of the clip of noise.")] = 10.0,
+    tokens: Annotated[int, option("Token budget of the clip.", min=1)] = 20,
     dtype: Dtype = "auto",
     device: Device = None,
     threads: Threads = None,
@@ -136,18 +135,16 @@ def speed(
     model: Models = None,
     revision: Revision = None,
     seconds: Annotated[
-        str, typer.Option(help="Lengths of the clips of noise, separated by commas.")
+        str, option("Lengths of the clips of noise, separated by commas.")
     ] = "10,30,60",
-    tokens: Annotated[int, typer.Option(min=2, help="Tokens to decode of every clip.")] = 100,
+    tokens: Annotated[int, option("Tokens to decode of every clip.", min=2)] = 100,
     dtype: Annotated[
-        str, typer.Option(help="As of transcribe; several, separated by commas, are interleaved.")
+        str, option("As of transcribe; several, separated by commas, are interleaved.")
     ] = "auto",
     peers: Annotated[
-        str, typer.Option(help="Other programs on the weights of the first model: transformers.")
+        str, option("Other programs on the weights of the first model: transformers.")
     ] = "",
-    runs: Annotated[
-        int, typer.Option(min=1, help="Counted runs of each, after one that warms up.")
-    ] = 5,
+    runs: Annotated[int, option("Counted runs of each, after one that warms up.", min=1)] = 5,
     threads: Threads = None,
 ) -> None:
     """Measure the time of every stage of a Qwen3-ASR model on the CPU.
@@ -159,14 +156,14 @@ def speed(
     from auris.evaluation.peers import load_peer
     from auris.evaluation.speed import MeasuredModel, speed_ratios, stages_of
 
-    clips, dtypes = numbers("--seconds", seconds, float), numbers("--dtype", dtype, str)
+    clips = numbers("--seconds", seconds)
     model = _named(model)
     models = [
         MeasuredModel(name, dtype=one, revision=revision, device="cpu", threads=threads)
         for name in model
-        for one in dtypes
+        for one in names(dtype)
     ]
-    others = [load_peer(name, models[0].directory) for name in numbers("--peers", peers, str)]
+    others = [load_peer(name, models[0].directory) for name in names(peers)]
     table = Table("model", {"clip s": ">7g", "stage": "<8", "ms": ">10.1f"})
     stages = []
     for stage in stages_of([*models, *others], clips, tokens, runs):
@@ -187,15 +184,11 @@ def wer(
     batch_size: BatchSize = 1,
     normalizer: Annotated[
         str,
-        typer.Option(
-            help="english (the standard one; digits become numbers) or spoken (words as spoken)."
-        ),
+        option("english (the standard one; digits become numbers) or spoken (words as spoken)."),
     ] = "english",
     chunk_seconds: ChunkSeconds = None,
     vad: Vad = None,
-    worst: Annotated[
-        int, typer.Option(min=0, help="How many of the clips with most errors to show.")
-    ] = 3,
+    worst: Annotated[int, option("How many of the clips with most errors to show.", min=0)] = 3,
 ) -> None:
     """Measure word and character error rates and the speed.
 
@@ -274,15 +267,14 @@ def parity(
 def words(
     test_set: Annotated[
         list[Path],
-        typer.Option(
-            help="Recordings with timed words: JSONL, as scripts/make_timed_set.py writes it. "
+        option(
+            "Recordings with timed words: JSONL, as scripts/make_timed_set.py writes it. "
             "Repeatable."
         ),
     ],
     model: ModelOptions,
     fit_set: Annotated[
-        Path | None,
-        typer.Option(help="Another such set, on which one offset of all times is fitted."),
+        Path | None, option("Another such set, on which one offset of all times is fitted.")
     ] = None,
 ) -> None:
     """Compare the times of aligned words with known ones, such as those of a synthesizer."""
@@ -305,25 +297,20 @@ def words(
 
 def stream(
     model: ModelOptions,
-    audio: Annotated[
-        list[str] | None, typer.Option("--audio", help="A recording. Repeatable.")
-    ] = None,
+    audio: Annotated[list[str] | None, option("A recording. Repeatable.", "--audio")] = None,
     test_set: Annotated[
         list[str] | None,
-        typer.Option(help="Clips whose texts are only compared: a CSV or a folder. Repeatable."),
+        option("Clips whose texts are only compared: a CSV or a folder. Repeatable."),
     ] = None,
-    chunk_seconds: Annotated[float, typer.Option(help="As of listen.")] = 3.0,
-    step_seconds: Annotated[float, typer.Option(help="As of listen.")] = 0.5,
+    chunk_seconds: Annotated[float, option("As of listen.")] = 3.0,
+    step_seconds: Annotated[float, option("As of listen.")] = 0.5,
     feed_seconds: Annotated[
-        str,
-        typer.Option(help="Lengths of the blocks that are fed, separated by commas, in turn."),
+        str, option("Lengths of the blocks that are fed, separated by commas, in turn.")
     ] = "0.1",
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Token budget of a chunk, as of transcribe.")
+        int | None, option("Token budget of a chunk, as of transcribe.", min=1)
     ] = None,
-    streams: Annotated[
-        int, typer.Option(min=1, help="Clips of a test set that are streamed at once.")
-    ] = 1,
+    streams: Annotated[int, option("Clips of a test set that are streamed at once.", min=1)] = 1,
     limit: Limit = None,
 ) -> None:
     """Transcribe recordings as live streams, and compare the final texts with those of the files.
@@ -334,7 +321,7 @@ def stream(
     from auris.evaluation.sets import read_set
     from auris.evaluation.streaming import compare_clips, score_stream
 
-    sizes = _feed_sizes(feed_seconds)
+    sizes = numbers("--feed-seconds", feed_seconds, 0.001, 3600)
     sets = {name: list(read_set(name))[:limit] for name in test_set or ()}
     if not audio and not sets:
         raise UsageError(
@@ -371,20 +358,6 @@ def stream(
     differ = any(score.verdict == "different" for score in scores)
     if differ or any(found.different for found in clips.values()):
         raise typer.Exit(1)
-
-
-def _feed_sizes(text: str) -> list[float]:
-    try:
-        sizes = [float(size) for size in text.split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or not all(0.0 < size <= 3600.0 for size in sizes):
-        raise UsageError(
-            "--feed-seconds has to be positive numbers, separated by commas",
-            f"it is {text!r}",
-            "write something like 0.01,5",
-        )
-    return sizes
 
 
 app.callback(invoke_without_command=True)(with_options(_group))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from auris.cli.options import Revision, SourceModel, TargetDirectory
+from auris.cli.options import Revision, SourceModel, TargetDirectory, option
 from auris.errors import UsageError
 
 
@@ -15,14 +15,12 @@ def convert(
     out: TargetDirectory,
     revision: Revision = None,
     layout: Annotated[
-        str,
-        typer.Option(help="published (qwen-asr), hf (transformers) or native (loads fastest)."),
+        str, option("published (qwen-asr), hf (transformers) or native (loads fastest).")
     ] = "native",
     dtype: Annotated[
-        str | None,
-        typer.Option(help="float32, bfloat16 or float16.", show_default="as stored"),
+        str | None, option("float32, bfloat16 or float16.", default="as stored")
     ] = None,
-    shard_gb: Annotated[float, typer.Option(help="Largest size of a weight file in GB.")] = 5.0,
+    shard_gb: Annotated[float, option("Largest size of a weight file in GB.")] = 5.0,
 ) -> None:
     """Write a model directory in another layout, with weights, configs, tokenizer and template."""
     if layout not in ("published", "hf", "native"):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from auris.cli.options import ModelOptions, OutputFormat, check_format
+from auris.cli.options import ModelOptions, OutputFormat, check_format, option
 from auris.errors import AurisError, UsageError
 
 LEAST = 0.01
@@ -20,8 +20,8 @@ def detect_language(
         list[str], typer.Argument(metavar="AUDIO...", help="Recordings; - is standard input.")
     ],
     model: ModelOptions,
-    start: Annotated[float, typer.Option(help="First second to use.")] = 0.0,
-    duration: Annotated[float, typer.Option(help="Seconds to use.")] = 30.0,
+    start: Annotated[float, option("First second to use.")] = 0.0,
+    duration: Annotated[float, option("Seconds to use.")] = 30.0,
     output_format: OutputFormat = "txt",
 ) -> None:
     """Detect the language of recordings, with a model that has a decoder.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auris.cli.options import Revision
+from auris.cli.options import Revision, option
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,23 +20,18 @@ MARKS = {True: "ok    ", False: "FAILED", None: "      "}
 def doctor(
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Check this model: directory, bundled model or hub id.",
-            show_default=False,
+        option(
+            "Check this model: directory, bundled model or hub id.", "--model", "-m", default=False
         ),
     ] = None,
     revision: Revision = None,
     reference: Annotated[
-        bool,
-        typer.Option("--reference", help="Also compare every layer with transformers, in float32."),
+        bool, option("Also compare every layer with transformers, in float32.", "--reference")
     ] = False,
     audio: Annotated[
-        str | None,
-        typer.Option(help="Recording to compare on.", show_default="12 seconds of synthetic sound"),
+        str | None, option("Recording to compare on.", default="12 seconds of synthetic sound")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the text to compare.")] = 64,
+    max_new_tokens: Annotated[int, option("Tokens of the text to compare.", min=1)] = 64,
 ) -> None:
     """Show versions, devices and dtypes; with --model check a model.
 

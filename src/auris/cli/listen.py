@@ -18,6 +18,7 @@ from auris.cli.options import (
     OutputFormat,
     check_format,
     listed,
+    option,
 )
 from auris.errors import AudioError, EmptyAudio, UnreadableAudio, UsageError
 from auris.types import SAMPLE_RATE
@@ -42,35 +43,30 @@ def listen(
     ] = None,
     device_in: Annotated[
         str | None,
-        typer.Option(
-            help="Number of the microphone, or a part of its name.",
-            show_default="the system's microphone",
+        option(
+            "Number of the microphone, or a part of its name.", default="the system's microphone"
         ),
     ] = None,
     list_devices: Annotated[
-        bool, typer.Option("--list-devices", help="List the microphones and stop.")
+        bool, option("List the microphones and stop.", "--list-devices")
     ] = False,
     rate: Annotated[
         int | None,
-        typer.Option(
-            help="Sampling rate of the microphone. With -, standard input is raw 16-bit mono of "
+        option(
+            "Sampling rate of the microphone. With -, standard input is raw 16-bit mono of "
             "this rate, instead of a file of any format.",
-            show_default=False,
+            default=False,
         ),
     ] = None,
     language: Language = "auto",
     languages: Languages = None,
     context: Context = "",
     chunk_seconds: Annotated[
-        float,
-        typer.Option(help="Target length of chunks. Text is final when its chunk is over."),
+        float, option("Target length of chunks. Text is final when its chunk is over.")
     ] = 3.0,
-    step_seconds: Annotated[
-        float, typer.Option(help="Seconds between updates of the partial text.")
-    ] = 0.5,
+    step_seconds: Annotated[float, option("Seconds between updates of the partial text.")] = 0.5,
     vad: Annotated[
-        bool,
-        typer.Option("--vad", help="Cut where nobody speaks, and leave long silence out."),
+        bool, option("Cut where nobody speaks, and leave long silence out.", "--vad")
     ] = False,
     output_format: OutputFormat = "txt",
 ) -> None:
@@ -127,9 +123,7 @@ def _check_source(source: str | None, device_in: str | None) -> None:
         )
     if source is not None and device_in is not None:
         raise UsageError(
-            "--device-in chooses a microphone",
-            "standard input is read",
-            "leave one of them out",
+            "--device-in chooses a microphone", "standard input is read", "leave one of them out"
         )
 
 

@@ -19,7 +19,7 @@ from auris.cli.detect_language import detect_language
 from auris.cli.doctor import doctor
 from auris.cli.listen import listen
 from auris.cli.models import models
-from auris.cli.options import with_options
+from auris.cli.options import option, with_options
 from auris.cli.pull import pull
 from auris.cli.quantize import quantize
 from auris.cli.serve import serve
@@ -71,14 +71,11 @@ def _show_version(requested: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        bool, option("Show the version.", "--version", callback=_show_version, is_eager=True)
     ] = False,
     debug: Annotated[
         bool,
-        typer.Option(
-            "--debug", help="Show the traceback of an error. Allowed anywhere in the command line."
-        ),
+        option("Show the traceback of an error. Allowed anywhere in the command line.", "--debug"),
     ] = False,
 ) -> None:
     """Speech recognition on your own machine."""

@@ -48,17 +48,30 @@ __all__ = [
     "Vad",
     "check_format",
     "listed",
+    "option",
     "with_options",
 ]
+
+
+def option(text: str, *names: str, default: str | bool = True, **settings: Any) -> Any:
+    """An option with its help text.
+
+    Args:
+        text: the help text.
+        names: of the option, if not that of the parameter.
+        default: how the default is described; True for its value, False for nothing.
+        settings: of `typer.Option`.
+    """
+    return typer.Option(*names, help=text, show_default=default, **settings)
+
 
 MODEL_HELP = (
     "Directory, bundled model or hub id (OWNER/NAME or OWNER/NAME@REVISION). Default: AURIS_MODEL, "
     "or the bundled model tiny."
 )
-Model = Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)]
+Model = Annotated[str | None, option(MODEL_HELP, "--model", "-m", default=False)]
 Models = Annotated[
-    list[str] | None,
-    typer.Option("--model", "-m", help=f"{MODEL_HELP} Repeatable.", show_default=False),
+    list[str] | None, option(f"{MODEL_HELP} Repeatable.", "--model", "-m", default=False)
 ]
 SourceModel = Annotated[
     str, typer.Argument(metavar="IN", help="Model: directory, bundled model or hub id.")
@@ -67,79 +80,67 @@ TargetDirectory = Annotated[
     Path, typer.Argument(metavar="OUT", help="Directory to write; it must be new or empty.")
 ]
 Revision = Annotated[
-    str | None,
-    typer.Option(help="Branch, tag or commit of a hub id.", show_default="the main branch"),
+    str | None, option("Branch, tag or commit of a hub id.", default="the main branch")
 ]
 Device = Annotated[
     str | None,
-    typer.Option(
-        help="auto, cpu, cuda, cuda:N, mps or metal (another name of mps). Default: AURIS_DEVICE, "
+    option(
+        "auto, cpu, cuda, cuda:N, mps or metal (another name of mps). Default: AURIS_DEVICE, "
         "or auto.",
-        show_default=False,
+        default=False,
     ),
 ]
 Dtype = Annotated[
     str,
-    typer.Option(
-        help="auto (as stored, where the device computes in it), float32, bfloat16, float16, int8 "
+    option(
+        "auto (as stored, where the device computes in it), float32, bfloat16, float16, int8 "
         "or int4."
     ),
 ]
-Threads = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="CPU threads.", show_default="torch's choice")
-]
+Threads = Annotated[int | None, option("CPU threads.", default="torch's choice", min=1, max=1024)]
 Speculate = Annotated[
-    str,
-    typer.Option(
-        help="none, or ctc: the CTC head of the model drafts texts, which the decoder verifies."
-    ),
+    str, option("none, or ctc: the CTC head of the model drafts texts, which the decoder verifies.")
 ]
-BatchSize = Annotated[
-    int, typer.Option(min=1, help="Most chunks decoded at once, over all recordings.")
-]
+BatchSize = Annotated[int, option("Most chunks decoded at once, over all recordings.", min=1)]
 Language = Annotated[
-    str, typer.Option("--language", "-l", help="auto, or the language by code or English name.")
+    str, option("auto, or the language by code or English name.", "--language", "-l")
 ]
 Languages = Annotated[
     str | None,
-    typer.Option(
-        help="Languages that the model may choose from, such as en,zh.",
-        show_default="all that the model knows",
+    option(
+        "Languages that the model may choose from, such as en,zh.",
+        default="all that the model knows",
     ),
 ]
-Context = Annotated[str, typer.Option(help="Names and words to expect; for models with a decoder.")]
+Context = Annotated[str, option("Names and words to expect; for models with a decoder.")]
 ChunkSeconds = Annotated[
     float | None,
-    typer.Option(
-        help="Target length of the chunks that a recording is cut into, at quiet places.",
-        show_default="the model's default, or 30",
+    option(
+        "Target length of the chunks that a recording is cut into, at quiet places.",
+        default="the model's default, or 30",
     ),
 ]
 Vad = Annotated[
     bool | None,
-    typer.Option(
+    option(
+        "Voice activity detection: cut where nobody speaks, and leave long silence out.",
         "--vad/--no-vad",
-        help="Voice activity detection: cut where nobody speaks, and leave long silence out.",
-        show_default="the model's default, or no-vad",
+        default="the model's default, or no-vad",
     ),
 ]
 Aligner = Annotated[
-    str | None,
-    typer.Option(
-        help="Model that finds the times of words.", show_default="the model's own CTC head"
-    ),
+    str | None, option("Model that finds the times of words.", default="the model's own CTC head")
 ]
-OutputFormat = Annotated[str, typer.Option("--output-format", "-f", help="txt or json.")]
+OutputFormat = Annotated[str, option("txt or json.", "--output-format", "-f")]
 TestSets = Annotated[
     list[str],
-    typer.Option(
-        help="Recordings with transcripts: a CSV with the columns wav and text, a folder with a "
+    option(
+        "Recordings with transcripts: a CSV with the columns wav and text, a folder with a "
         ".txt file for every recording, or a folder in the layout of LibriSpeech. Repeatable."
     ),
 ]
 Limit = Annotated[
-    int | None,
-    typer.Option(min=1, help="Use only the first N clips of every set.", metavar="N"),
+    int | None, option("Use only the first N clips of every set.", min=1, metavar="N")
 ]
 
 
@@ -154,11 +155,11 @@ class ModelOptions:
     threads: Threads = None
     attention_window: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "Seconds of audio that the encoder's attention covers.",
+            default="as the model was trained",
             min=1,
             max=8,
-            help="Seconds of audio that the encoder's attention covers.",
-            show_default="as the model was trained",
         ),
     ] = None
 
@@ -186,68 +187,53 @@ class SpeechOptions:
     """What is transcribed of recordings, and how."""
 
     batch_seconds: Annotated[
-        float | None,
-        typer.Option(help="Most seconds of audio decoded at once.", show_default="no limit"),
+        float | None, option("Most seconds of audio decoded at once.", default="no limit")
     ] = None
     language: Language = "auto"
     languages: Languages = None
     context: Context = ""
     max_new_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Token budget of a chunk.", show_default="64, and 16 for each second"
-        ),
+        int | None, option("Token budget of a chunk.", default="64, and 16 for each second", min=1)
     ] = None
     chunk_seconds: ChunkSeconds = None
     vad: Vad = None
-    start: Annotated[float, typer.Option(help="First second to transcribe.")] = 0.0
-    duration: Annotated[
-        float | None, typer.Option(help="Seconds to transcribe.", show_default="all")
-    ] = None
+    start: Annotated[float, option("First second to transcribe.")] = 0.0
+    duration: Annotated[float | None, option("Seconds to transcribe.", default="all")] = None
     end: Annotated[
-        float | None,
-        typer.Option(help="Second to transcribe up to, instead of --duration.", show_default="all"),
+        float | None, option("Second to transcribe up to, instead of --duration.", default="all")
     ] = None
     channels: Annotated[
-        str,
-        typer.Option(help="mix, or split to transcribe every channel separately, as a speaker."),
+        str, option("mix, or split to transcribe every channel separately, as a speaker.")
     ] = "mix"
     track: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Number of the sound track, from 1.", show_default="the container's default"
-        ),
+        option("Number of the sound track, from 1.", default="the container's default", min=1),
     ] = None
     allow_damaged: Annotated[
         bool,
-        typer.Option(
-            "--allow-damaged", help="Transcribe what can be read of a damaged file, with a warning."
-        ),
+        option("Transcribe what can be read of a damaged file, with a warning.", "--allow-damaged"),
     ] = False
     speakers: Annotated[
         str | None,
-        typer.Option(
-            help="Names of the speakers of split channels, separated by commas.",
-            show_default="channel 1,channel 2",
+        option(
+            "Names of the speakers of split channels, separated by commas.",
+            default="channel 1,channel 2",
         ),
     ] = None
     temperature: Annotated[
-        float, typer.Option(help="0 takes the most probable token; above 0 tokens are sampled.")
+        float, option("0 takes the most probable token; above 0 tokens are sampled.")
     ] = 0
-    seed: Annotated[int, typer.Option(help="Random seed for sampling.")] = 0
+    seed: Annotated[int, option("Random seed for sampling.")] = 0
     word_timestamps: Annotated[
-        bool,
-        typer.Option(
-            "--word-timestamps", help="Find the times of every word; for formats with times."
-        ),
+        bool, option("Find the times of every word; for formats with times.", "--word-timestamps")
     ] = False
     aligner: Aligner = None
     clean: Annotated[
         str | None,
-        typer.Option(
-            help="Clean-up of texts, separated by commas: numbers (English ones in digits), "
+        option(
+            "Clean-up of texts, separated by commas: numbers (English ones in digits), "
             "punctuation.",
-            show_default="none",
+            default="none",
         ),
     ] = None
 
@@ -301,11 +287,10 @@ class CueOptions:
     """How much text a cue holds."""
 
     max_line_width: Annotated[
-        int | None,
-        typer.Option(help="Most columns of a line in srt, vtt and lrc.", show_default="42"),
+        int | None, option("Most columns of a line in srt, vtt and lrc.", default="42")
     ] = None
     max_line_count: Annotated[
-        int | None, typer.Option(help="Most lines of a cue in srt and vtt.", show_default="2")
+        int | None, option("Most lines of a cue in srt and vtt.", default="2")
     ] = None
 
 

@@ -11,8 +11,7 @@ from auris.cli.options import Revision
 
 def pull(
     name: Annotated[
-        str,
-        typer.Argument(help="Hub id, such as Qwen/Qwen3-ASR-0.6B, also with @REVISION."),
+        str, typer.Argument(help="Hub id, such as Qwen/Qwen3-ASR-0.6B, also with @REVISION.")
     ],
     revision: Revision = None,
 ) -> None:

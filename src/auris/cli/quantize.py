@@ -6,17 +6,16 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from auris.cli.options import Revision, SourceModel, TargetDirectory
+from auris.cli.options import Revision, SourceModel, TargetDirectory, option
 
 
 def quantize(
     source: SourceModel,
     out: TargetDirectory,
     revision: Revision = None,
-    dtype: Annotated[str, typer.Option(help="int8 or int4.")] = "int8",
+    dtype: Annotated[str, option("int8 or int4.")] = "int8",
     group: Annotated[
-        int,
-        typer.Option(help="int4: columns that share a scale: 32 (most accurate), 64 or 128."),
+        int, option("int4: columns that share a scale: 32 (most accurate), 64 or 128.")
     ] = 32,
 ) -> None:
     """Write a model directory with its large matrices in 8 or 4 bits. It also loads faster."""

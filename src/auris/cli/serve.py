@@ -7,8 +7,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from auris.cli.options import (
     Aligner,
     BatchSize,
@@ -17,6 +15,7 @@ from auris.cli.options import (
     Dtype,
     Models,
     Threads,
+    option,
 )
 from auris.errors import MissingExtra
 
@@ -31,19 +30,15 @@ class LogFormat(str, Enum):
 def serve(
     model: Models = None,
     alias: Annotated[
-        list[str] | None,
-        typer.Option(help="Another name of the first model, such as whisper-1. Repeatable."),
+        list[str] | None, option("Another name of the first model, such as whisper-1. Repeatable.")
     ] = None,
     host: Annotated[
-        str,
-        typer.Option(help="Address to listen at. Others than this machine's need keys."),
+        str, option("Address to listen at. Others than this machine's need keys.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen at; 0 chooses a free one.")
+        int, option("Port to listen at; 0 chooses a free one.", min=0, max=65535)
     ] = 8000,
-    workers: Annotated[
-        int, typer.Option(min=1, max=256, help="Processes, each with its own model.")
-    ] = 1,
+    workers: Annotated[int, option("Processes, each with its own model.", min=1, max=256)] = 1,
     device: Device = None,
     dtype: Dtype = "auto",
     threads: Threads = None,
@@ -52,60 +47,50 @@ def serve(
     aligner: Aligner = None,
     api_key: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A key that callers have to send. Other users of the machine can see it here; a "
+        option(
+            "A key that callers have to send. Other users of the machine can see it here; a "
             "file named by AURIS_API_KEYS is safer. Repeatable."
         ),
     ] = None,
-    max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MB.")] = 256,
-    max_audio_seconds: Annotated[float, typer.Option(help="Longest recording.")] = 14400.0,
-    max_sample_rate: Annotated[
-        int, typer.Option(help="Highest sampling rate of a recording.")
-    ] = 192_000,
+    max_upload_mb: Annotated[int, option("Largest request, in MB.", min=1)] = 256,
+    max_audio_seconds: Annotated[float, option("Longest recording.")] = 14400.0,
+    max_sample_rate: Annotated[int, option("Highest sampling rate of a recording.")] = 192_000,
     max_seconds_in_flight: Annotated[
-        float, typer.Option(help="Most seconds of audio of all calls in progress; beyond it 429.")
+        float, option("Most seconds of audio of all calls in progress; beyond it 429.")
     ] = 3600.0,
-    max_jobs: Annotated[int, typer.Option(help="Most open jobs of a key.")] = 100,
-    keep_jobs_days: Annotated[
-        float, typer.Option(help="Days that a finished job and its result stay.")
-    ] = 7.0,
-    page: Annotated[
-        bool, typer.Option("--page/--no-page", help="Serve the page for browsers at /.")
-    ] = True,
+    max_jobs: Annotated[int, option("Most open jobs of a key.")] = 100,
+    keep_jobs_days: Annotated[float, option("Days that a finished job and its result stay.")] = 7.0,
+    page: Annotated[bool, option("Serve the page for browsers at /.", "--page/--no-page")] = True,
     max_realtime_sessions: Annotated[
-        int, typer.Option(help="Most realtime connections of a process; beyond it 429.")
+        int, option("Most realtime connections of a process; beyond it 429.")
     ] = 32,
     realtime_idle_seconds: Annotated[
-        float, typer.Option(help="Longest time without a message from a realtime client.")
+        float, option("Longest time without a message from a realtime client.")
     ] = 300.0,
     allow_urls: Annotated[
-        bool, typer.Option("--allow-urls", help="Fetch recordings from public web addresses.")
+        bool, option("Fetch recordings from public web addresses.", "--allow-urls")
     ] = False,
     cors_origin: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Origin of a web page that may call, such as https://page.example, or *. "
-            "Repeatable."
+        option(
+            "Origin of a web page that may call, such as https://page.example, or *. Repeatable."
         ),
     ] = None,
     state_dir: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of jobs: a new one, or one of an earlier server.",
-            show_default="~/.local/state/auris",
+        option(
+            "Folder of jobs: a new one, or one of an earlier server.",
+            default="~/.local/state/auris",
         ),
     ] = None,
     stop_seconds: Annotated[
-        int,
-        typer.Option(min=1, help="Seconds that calls in progress have to finish when stopping."),
+        int, option("Seconds that calls in progress have to finish when stopping.", min=1)
     ] = 30,
     log_format: Annotated[
-        LogFormat, typer.Option(help="Lines of the log: text, or one JSON object each.")
+        LogFormat, option("Lines of the log: text, or one JSON object each.")
     ] = LogFormat.TEXT,
-    ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate, for https.")] = None,
-    ssl_keyfile: Annotated[
-        Path | None, typer.Option(help="Private key of the certificate.")
-    ] = None,
+    ssl_certfile: Annotated[Path | None, option("Certificate, for https.")] = None,
+    ssl_keyfile: Annotated[Path | None, option("Private key of the certificate.")] = None,
 ) -> None:
     """Serve the OpenAI audio API.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auris.cli.options import with_options
+from auris.cli.options import option, with_options
 
 if TYPE_CHECKING:
     from auris.training.recipes import Recipe
@@ -20,19 +20,17 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Config = Annotated[Path, typer.Option(help="Recipe: a JSON file with the settings of the run.")]
+Config = Annotated[Path, option("Recipe: a JSON file with the settings of the run.")]
 Data = Annotated[
     list[Path],
-    typer.Option(
-        help="Training manifest: a CSV with the columns wav and text, and optionally speaker, "
+    option(
+        "Training manifest: a CSV with the columns wav and text, and optionally speaker, "
         "language and prompt; or a .jsonl file with audio and text on every line. Paths in it are "
         "relative to its folder or to the working directory. Repeatable; a manifest that is given "
         "twice is used twice an epoch."
     ),
 ]
-Dtype = Annotated[
-    str, typer.Option(help="Type of the written weights: float16, bfloat16 or float32.")
-]
+Dtype = Annotated[str, option("Type of the written weights: float16, bfloat16 or float32.")]
 
 
 @dataclass(frozen=True)
@@ -41,54 +39,40 @@ class RunSettings:
 
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of the run: logs, plot, checkpoints, and at the end the model.",
-            show_default="runs/ and the name of the recipe",
+        option(
+            "Folder of the run: logs, plot, checkpoints, and at the end the model.",
+            default="runs/ and the name of the recipe",
         ),
     ] = None
     dev: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Development manifest, scored after every epoch and never trained on. Repeatable."
-        ),
+        option("Development manifest, scored after every epoch and never trained on. Repeatable."),
     ] = None
     text: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Text file with a sentence a line, used to choose the units. Repeatable."
-        ),
+        option("Text file with a sentence a line, used to choose the units. Repeatable."),
     ] = None
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
+        bool, option("Continue the run in --out from its last checkpoint.", "--resume")
     ] = False
     start: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of another run, or a model directory, whose units and last weights this "
+        option(
+            "Folder of another run, or a model directory, whose units and last weights this "
             "run begins with. The recipe may have more layers."
         ),
     ] = None
     workers: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Processes that prepare batches ahead, for every training process."
-        ),
+        int, option("Processes that prepare batches ahead, for every training process.", min=0)
     ] = 0
     processes: Annotated[
         int,
-        typer.Option(
-            min=1, help="Training processes, which share every batch; torchrun can start them, too."
-        ),
+        option("Training processes, which share every batch; torchrun can start them, too.", min=1),
     ] = 1
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "cpu"
+    device: Annotated[str, option("cpu, cuda, mps or auto.")] = "cpu"
     threads: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=1024,
-            help="CPU threads of each training process.",
-            show_default="torch's choice",
-        ),
+        option("CPU threads of each training process.", default="torch's choice", min=1, max=1024),
     ] = None
     dtype: Dtype = "float16"
 
@@ -129,16 +113,15 @@ def asr(
     data: Data,
     settings: RunSettings,
     model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Directory of a Qwen3-ASR checkpoint to fine-tune."),
+        Path | None, option("Directory of a Qwen3-ASR checkpoint to fine-tune.", "--model", "-m")
     ] = None,
     language: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Language of the rows that name none, by code or English name.",
             "--language",
             "-l",
-            help="Language of the rows that name none, by code or English name.",
-            show_default="none; such rows teach the model to name none",
+            default="none; such rows teach the model to name none",
         ),
     ] = None,
 ) -> None:
@@ -153,15 +136,10 @@ def asr(
 
 
 def export(
-    run: Annotated[Path, typer.Option(help="Folder of a run.")],
-    out: Annotated[
-        Path, typer.Option(help="Model directory to write; an existing model is replaced.")
-    ],
+    run: Annotated[Path, option("Folder of a run.")],
+    out: Annotated[Path, option("Model directory to write; an existing model is replaced.")],
     checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            help="best, last or average.", show_default="average if the run has it, else best"
-        ),
+        str | None, option("best, last or average.", default="average if the run has it, else best")
     ] = None,
     dtype: Dtype = "float16",
 ) -> None:

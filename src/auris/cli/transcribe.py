@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from auris.cli.interrupt import interruptible
-from auris.cli.options import BatchSize, CueOptions, ModelOptions, Speculate, SpeechOptions
+from auris.cli.options import BatchSize, CueOptions, ModelOptions, Speculate, SpeechOptions, option
 from auris.cli.output import Output
 from auris.cli.progress import ProgressLine, header_seconds
 from auris.cli.results import ResultWriter
@@ -27,27 +27,26 @@ def transcribe(
         ),
     ] = None,
     audio: Annotated[
-        list[str] | None, typer.Option("--audio", help="A recording, like FILE. Repeatable.")
+        list[str] | None, option("A recording, like FILE. Repeatable.", "--audio")
     ] = None,
     speculate: Speculate = "none",
     batch_size: BatchSize = 1,
     output_format: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "txt, json, jsonl, srt, vtt, tsv, lrc or all; several separated by commas. Repeatable.",
             "--output-format",
             "-f",
-            help="txt, json, jsonl, srt, vtt, tsv, lrc or all; several separated by commas. "
-            "Repeatable.",
-            show_default="txt",
+            default="txt",
         ),
     ] = None,
     output_dir: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "Folder to write NAME.txt and so on to.",
             "--output-dir",
             "-o",
-            help="Folder to write NAME.txt and so on to.",
-            show_default="standard output",
+            default="standard output",
         ),
     ] = None,
 ) -> None:
