@@ -113,7 +113,7 @@ def test_texts_joined_wrongly_are_found(
     one = both.agree(clips / "long.wav")
     assert (one.verdict, one.note) == (
         "different",
-        "every piece is the same, the whole text is not",
+        "every chunk is the same, the joined text is not",
     )
 
 

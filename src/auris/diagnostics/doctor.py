@@ -1,4 +1,4 @@
-"""What this machine offers, and whether a checkpoint is sound."""
+"""What this machine offers, and whether a checkpoint is intact."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = ["Finding", "check_model", "environment"]
 
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soxr")
 MOST_NAMED = 4
-"""Tensors that an error names."""
+"""Most tensors that an error names."""
 
 NUMBERS_AT_ONCE = 1 << 24
 
@@ -52,7 +52,7 @@ EXTRAS = ("huggingface_hub", "transformers", "jiwer", "whisper-normalizer", "nag
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `ok` is None where there is nothing to judge."""
+    """The result of one check; `ok` is None for information."""
 
     what: str
     found: str
@@ -90,7 +90,7 @@ def environment() -> Iterator[Finding]:
 
 
 def _step() -> str:
-    """What runs packed models here."""
+    """What runs packed models on this machine."""
     if native.available():
         return f"native step, {native.instructions()}"
     return f"PyTorch step, which is slower ({native.missing()})"
@@ -133,13 +133,13 @@ def _tensors(checkpoint: Checkpoint, model: Model) -> str:
     kind = str(weights[0].dtype).removeprefix("torch.")
     dtype = kind if quantization is None else f"{quantization.dtype}, the rest {kind}"
     head = load_ctc_head(checkpoint.directory, checkpoint.config, torch.device("cpu"))
-    besides = "" if head is None else "; a CTC head besides"
+    ctc_head = "" if head is None else "; a CTC head besides"
     _check_finite(checkpoint)
-    return f"{len(weights)} tensors, {count / 1e6:.1f} million parameters, {dtype}{besides}"
+    return f"{len(weights)} tensors, {count / 1e6:.1f} million parameters, {dtype}{ctc_head}"
 
 
 def _check_finite(checkpoint: Checkpoint) -> None:
-    """Refuse weights that are no numbers, by their names in the files.
+    """Refuse weights that are not finite, by their names in the files.
 
     Raises:
         TensorError: there are some.

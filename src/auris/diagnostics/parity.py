@@ -1,17 +1,17 @@
-"""Layer by layer and text by text against transformers, the reference implementation.
+"""Comparison with transformers, the reference implementation, layer by layer and text by text.
 
 Both run the same weights in float32 on the same clip. `Parity.compare` compares every stage that
 has a counterpart, so that a difference names the layer in which it begins; `Parity.agree` compares
-what users see, the transcript of a whole recording.
+the transcripts of a recording.
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -23,17 +23,16 @@ from auris.audio.features import log_mel
 from auris.audio.io import load
 from auris.audio.segmentation import split
 from auris.backends.torch import TorchBackend
-from auris.checkpoints.export import convert
-from auris.checkpoints.load import open_checkpoint
 from auris.config import token_budget
 from auris.decoding.loop import Request, Step, decode
-from auris.errors import MissingExtra, UnsupportedOption
+from auris.diagnostics.reference import Reference
+from auris.errors import UnsupportedOption
 from auris.models.qwen_asr import Prompted, QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.recognition.load import load_model, make_recognizer
 from auris.recognition.qwen import QwenRecognizer
 from auris.text.prompt import prompt_ids
-from auris.text.reply import Reply, parse_reply
+from auris.text.reply import parse_reply
 from auris.text.words import join_texts
 from auris.types import SAMPLE_RATE, Samples, Segment
 
@@ -57,13 +56,12 @@ LOGIT_LIMIT = 1e-4
 STATE_EPS = 16
 """Rounding steps of float32 by which states of the first stage may differ, of their largest value.
 
-Both implementations round sums of a different order, so the error of a stage is some rounding
-steps (2**-23) of the largest value that goes into its sums. Errors of stages are independent and
-add up as the square root of their number: stage n may differ by `STATE_EPS * sqrt(n)` steps.
-Measured are up to 4.9 steps at stage 1 and 14 at stage 8 (random weights), and 4.7 at stage 14
-(`tiny`), while one weight matrix that is rounded to bfloat16 gives thousands. A residual stream
-may hold one value that is far larger than the others; their errors show in the stages behind a
-norm, which are as small as what the next matrix sees.
+The implementations add in different orders, so the error of a stage is some rounding steps (2**-23)
+of the largest value in its sums. Errors of stages are independent and add up as the square root of
+their number: stage n may differ by `STATE_EPS * sqrt(n)` steps. Measured were up to 4.9 steps at
+stage 1 and 14 at stage 8 (random weights), and 4.7 at stage 14 (`tiny`); one weight matrix that is
+rounded to bfloat16 gives thousands. Where one value of a residual stream is far larger than the
+others, the errors of the others show after the next norm.
 """
 
 COSINE_LIMIT = 0.99999
@@ -93,7 +91,7 @@ class ParityRow:
         error: largest absolute difference, or the number of differing tokens or texts.
         cosine: of the two flattened values; 1 for tokens and texts.
         ok: whether they agree within the stated limits.
-        note: what a reader should know besides.
+        note: further information.
         size: largest absolute value of the reference; 0 for tokens and texts.
         limit: largest difference that is allowed; 0 for tokens and texts.
     """
@@ -109,15 +107,15 @@ class ParityRow:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A recording's transcripts, or a piece's, by both implementations.
+    """The texts of a recording, or of a chunk, by both implementations.
 
     Attributes:
-        verdict: "identical" where tokens, language and text are; "tie" where tokens part for the
-            first time between two best logits nearer than `TIE_MARGIN`; else "different".
+        verdict: "identical" if tokens, language and text are the same; "tie" if the two best logits
+            at the first token that differs are nearer than `TIE_MARGIN`; else "different".
         ours, theirs: the texts.
         seconds: length of the audio.
-        tokens: how many tokens ours has.
-        note: where and how they part.
+        tokens: number of tokens of ours.
+        note: where and how they differ.
     """
 
     verdict: Verdict
@@ -144,9 +142,8 @@ def _row(stage: str, ours: Tensor, theirs: Tensor, limit: float) -> ParityRow:
             stage, float("inf"), 0.0, False, f"{list(ours.shape)}, {list(theirs.shape)}"
         )
     error = float((ours - theirs).abs().max())
-    cosine = float(
-        torch.cosine_similarity(ours.flatten().double(), theirs.flatten().double(), dim=0)
-    )
+    flat = ours.flatten().double(), theirs.flatten().double()
+    cosine = float(torch.cosine_similarity(*flat, dim=0))
     size = float(theirs.abs().max())
     ok = error <= limit and cosine > COSINE_LIMIT
     return ParityRow(stage, error, cosine, ok, size=size, limit=limit)
@@ -177,21 +174,17 @@ def comparison_clip() -> Samples:
 
 
 def first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
-    """Index of the first token that is not the same, the end counting as one; None for equals."""
+    """Index of the first token that differs, where the end counts as a token; None if none does."""
     pairs = enumerate(zip_longest(ours, theirs))
-    return next((place for place, (one, other) in pairs if one != other), None)
+    return next((index for index, (one, other) in pairs if one != other), None)
 
 
 def token_difference(steps: Sequence[Step], theirs: Sequence[int]) -> tuple[int | None, bool]:
-    """Where two greedy texts first differ, and whether that is a tie.
+    """Where two greedy texts first differ (None if nowhere), and whether that is a tie.
 
     Args:
         steps: ours, up to and including the final one.
         theirs: ids without the stop token; cut where the budget ended.
-
-    Returns:
-        index of the first difference or None, and whether the two best logits there were nearer
-        than `TIE_MARGIN`.
     """
     first = first_difference(_tokens(steps), theirs)
     return first, first is not None and steps[first].margin < TIE_MARGIN
@@ -206,16 +199,13 @@ def _recorded(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     """Collects the outputs of modules while they run; batch axes of one are dropped."""
     outputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, given: Any, output: Any) -> None:
-            tensor = output[0] if isinstance(output, tuple) else output
-            outputs[name] = tensor.detach().reshape(-1, tensor.shape[-1])
-
-        return hook
+    def record(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        tensor = output[0] if isinstance(output, tuple) else output
+        outputs[name] = tensor.detach().reshape(-1, tensor.shape[-1])
 
     with ExitStack() as stack:
         for name, module in modules.items():
-            stack.callback(module.register_forward_hook(keep(name)).remove)
+            stack.callback(module.register_forward_hook(partial(record, name)).remove)
         yield outputs
 
 
@@ -231,13 +221,13 @@ def _our_modules(model: Prompted) -> dict[str, nn.Module]:
 
 
 def _their_modules(model: Any) -> dict[str, nn.Module]:
-    tower, language = model.model.audio_tower, model.model.language_model
+    encoder, decoder = model.model.audio_tower, model.model.language_model
     return {
-        **{f"encoder layer {i}": layer for i, layer in enumerate(tower.layers)},
-        "encoder norm": tower.ln_post,
+        **{f"encoder layer {i}": layer for i, layer in enumerate(encoder.layers)},
+        "encoder norm": encoder.ln_post,
         "projector": model.model.multi_modal_projector,
-        **{f"decoder layer {i}": layer for i, layer in enumerate(language.layers)},
-        "decoder norm": language.norm,
+        **{f"decoder layer {i}": layer for i, layer in enumerate(decoder.layers)},
+        "decoder norm": decoder.norm,
     }
 
 
@@ -246,8 +236,6 @@ class Parity:
 
     Args:
         model: a Qwen3-ASR model in any layout, named as for `AsrPipeline.from_pretrained`.
-            transformers reads the hf layout only, so another one is converted into a temporary
-            directory first.
         threads: CPU threads of the whole process; torch's own choice by default.
         revision: branch, tag or commit of a hub id.
 
@@ -260,14 +248,6 @@ class Parity:
     def __init__(
         self, model: str | Path | None, threads: int | None = None, revision: str | None = None
     ) -> None:
-        try:
-            from transformers import AutoProcessor, Qwen3ASRForConditionalGeneration
-        except ImportError:
-            raise MissingExtra(
-                "Comparing with the reference needs transformers 5.23 or newer",
-                "it is not installed, or older",
-                "run pip install 'auris-asr[reference]'",
-            ) from None
         loaded = load_model(
             model, device="cpu", dtype="float32", threads=threads, revision=revision
         )
@@ -278,7 +258,7 @@ class Parity:
         self.pipeline = AsrPipeline.over(recognizer, loaded.model, loaded.backend)
         if not isinstance(recognizer, QwenRecognizer):
             raise UnsupportedOption(
-                "The reference knows Qwen3-ASR models only",
+                "transformers knows Qwen3-ASR models only",
                 "this is an AuT model with a CTC head",
                 "choose a Qwen3-ASR model",
             )
@@ -287,13 +267,7 @@ class Parity:
         self.backend: TorchBackend = self.pipeline.backend
         assert isinstance(self.backend.model, QwenAsr)
         self.model: QwenAsr = self.backend.model
-        with tempfile.TemporaryDirectory() as scratch:
-            source = self.pipeline.model.directory
-            if open_checkpoint(source).layout != "hf":
-                source = convert(source, Path(scratch) / "hf", "hf")
-            self.processor = AutoProcessor.from_pretrained(source)
-            loaded = Qwen3ASRForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
-            self.reference = loaded.eval()
+        self.reference = Reference(self.pipeline.model.directory, "float32")
 
     @torch.inference_mode()
     def compare(
@@ -311,67 +285,69 @@ class Parity:
             context: words to expect.
             max_new_tokens: how far to follow the greedy text.
         """
-        inputs = self._inputs(samples, language, context)
+        inputs = self.reference.inputs(samples, language, context)
         mel = self._mel(samples)
-        heard = int(inputs["input_features_mask"].sum())
-        rows = [_row("mel", mel, inputs["input_features"][0, :, :heard], MEL_LIMIT)]
+        frames = int(inputs["input_features_mask"].sum())
+        rows = [_row("mel", mel, inputs["input_features"][0, :, :frames], MEL_LIMIT)]
         with _recorded(_our_modules(self.model)) as ours:
             ids, prompt = self._prompt(mel, language, context)
             ours["logits"] = self._logits(prompt)
-        with _recorded(_their_modules(self.reference)) as theirs:
-            theirs["logits"] = self.reference(**inputs).logits[0]
+        with _recorded(_their_modules(self.reference.model)) as theirs:
+            theirs["logits"] = self.reference.model(**inputs).logits[0]
         differing = sum(a != b for a, b in zip_longest(ids, inputs["input_ids"][0].tolist()))
         rows.append(ParityRow("prompt", differing, 1.0, differing == 0))
         rows += compare_states(ours, theirs)
         steps = self._steps(prompt, max_new_tokens)
-        return [*rows, *self._texts(steps, self._generate(inputs, max_new_tokens), language)]
+        theirs_ids = self.reference.generate(inputs, max_new_tokens, self.recognizer.stops)
+        return [*rows, *self._texts(steps, theirs_ids, language)]
 
     @torch.inference_mode()
     def agree(self, source: str | Path) -> Agreement:
-        """Both transcripts of one recording, the model choosing the language.
+        """Both transcripts of one recording; the model chooses the language.
 
-        Ours is made as of a model without traits. The reference, which takes a clip as a whole, is
-        given the pieces that we cut a long recording into, one at a time, with their token budgets.
+        Ours is made without the inference defaults of the model. The reference, which takes a clip
+        as a whole, gets the chunks of our transcript one at a time, with their token budgets.
 
         Raises:
             AudioError: the recording cannot be read.
         """
         transcript = self.pipeline.transcribe(source)
-        pieces = [chunk.samples for chunk in split([load(source).samples])]
-        pairs = list(zip(pieces, transcript.segments, strict=True))
-        parts = {ours.start: self._piece(samples, ours) for samples, ours in pairs}
+        chunks = [chunk.samples for chunk in split([load(source).samples])]
+        pairs = list(zip(chunks, transcript.segments, strict=True))
+        parts = {ours.start: self._agree(samples, ours) for samples, ours in pairs}
         theirs = join_texts(part.theirs for part in parts.values())
         verdict = max((part.verdict for part in parts.values()), key=VERDICTS.index)
         notes = [f"at {start:.1f} s: {part.note}" for start, part in parts.items() if part.note]
         looped = any(_looped(ours) for ours in transcript.segments)
         if verdict == "identical" and transcript.text != theirs and not looped:
-            verdict, notes = "different", ["every piece is the same, the whole text is not"]
+            verdict, notes = "different", ["every chunk is the same, the joined text is not"]
         tokens = sum(part.tokens for part in parts.values())
         return Agreement(
             verdict, transcript.text, theirs, transcript.seconds, tokens, "; ".join(notes)
         )
 
-    def _piece(self, samples: Samples, ours: Segment) -> Agreement:
-        """Our transcript of a piece beside the reference's."""
+    def _agree(self, samples: Samples, ours: Segment) -> Agreement:
+        """Our segment compared with what the reference makes of its chunk."""
         seconds = len(samples) / SAMPLE_RATE
-        theirs = self._generate(self._inputs(samples), token_budget(seconds))
-        reply = self._reply(theirs)
+        inputs, budget = self.reference.inputs(samples), token_budget(seconds)
+        theirs = self.reference.generate(inputs, budget, self.recognizer.stops)
+        reply = self.reference.reply(theirs)
         looped = _looped(ours)
         tokens = ours.retries[0].tokens if ours.retries else ours.tokens
         first = first_difference(tokens, theirs[: len(tokens)] if looped else theirs)
+        verdict: Verdict = "identical"
+        note = ""
         if first is not None:
-            verdict, note = self._parting(samples, first, theirs)
+            verdict, note = self._difference(samples, first, theirs)
         elif looped:
-            # The reference goes on to its budget; what was tried first is the same.
-            verdict, note = "identical", "a loop, which only the reference goes on with"
-        elif (ours.text, ours.language) == (reply.text, reply.language):
-            verdict, note = "identical", ""
-        else:
+            # The reference goes on to its budget; the first decoding is the same.
+            note = "a loop, which only the reference goes on with"
+        elif (ours.text, ours.language) != (reply.text, reply.language):
             verdict, note = "different", "the same tokens are read differently"
         return Agreement(verdict, ours.text, reply.text, seconds, len(tokens), note)
 
-    def _parting(self, samples: Samples, first: int, theirs: list[int]) -> tuple[Verdict, str]:
-        """Whether tokens part by a tie at index `first`, and what there is to say about it."""
+    def _difference(self, samples: Samples, first: int, theirs: list[int]) -> tuple[Verdict, str]:
+        """Whether the difference at token `first` is a tie, and a note about it."""
         # A transcript has no margins, so the chunk is decoded again. If this decoding differs
         # elsewhere or nowhere, the pipeline is the cause, and it is no tie.
         _, prompt = self._prompt(self._mel(samples))
@@ -402,45 +378,22 @@ class Parity:
         """Our greedy continuation."""
         return list(decode(self.backend, [Request(0, prompt, budget)], self.recognizer.stops))
 
-    def _inputs(self, samples: Samples, language: str | None = None, context: str = "") -> Any:
-        """What the reference's processor makes of a request."""
-        return self.processor.apply_transcription_request(
-            samples,
-            language=language,
-            prompt=context,
-            processor_kwargs={"sampling_rate": SAMPLE_RATE},
-        )
-
-    def _generate(self, inputs: Any, budget: int) -> list[int]:
-        """The reference's greedy continuation, without the stop token."""
-        stops = sorted(self.recognizer.stops)
-        generated = self.reference.generate(
-            **inputs, do_sample=False, max_new_tokens=budget, eos_token_id=stops
-        )
-        ids: list[int] = generated[0, inputs["input_ids"].shape[1] :].tolist()
-        end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
-        return ids[:end]
-
-    def _reply(self, ids: list[int]) -> Reply:
-        """What the reference reads in a continuation."""
-        decoded = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
-        parsed = self.processor.parse_output(decoded)
-        return Reply(parsed["language"], parsed["transcription"])
-
     def _texts(self, steps: list[Step], theirs: list[int], language: str | None) -> list[ParityRow]:
         first, tie = token_difference(steps, theirs)
         note = "" if first is None else f"first difference at token {first}"
-        tokens = ParityRow("tokens", 0.0 if first is None else 1.0, 1.0, first is None or tie, note)
         if tie:
-            note = tokens.note + ", where the two best logits tie"
-            return [ParityRow("tokens", tokens.error, 1.0, True, note)]
+            note += ", where the two best logits tie"
+        same = first is None
+        tokens = ParityRow("tokens", float(not same), 1.0, same or tie, note)
+        if tie:
+            return [tokens]
         ours = parse_reply(self.recognizer.tokenizer.decode(_tokens(steps)), language)
-        reply = self._reply(theirs)
+        reply = self.reference.reply(theirs)
         same = ours.text == reply.text
         same = same and (language is not None or ours.language == reply.language)
         return [tokens, ParityRow("text", float(not same), 1.0, same)]
 
 
 def _looped(segment: Segment) -> bool:
-    """Whether a piece's first attempt was stopped, or given up."""
+    """Whether the first decoding of a chunk was stopped, or given up."""
     return segment.finish_reason == "loop" or bool(segment.retries)

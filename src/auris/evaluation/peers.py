@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -11,10 +10,9 @@ from typing import Any, Protocol
 
 import torch
 
-from auris.checkpoints.export import convert
-from auris.checkpoints.load import open_checkpoint
-from auris.errors import MissingExtra, UsageError
-from auris.types import SAMPLE_RATE, Samples
+from auris.diagnostics.reference import Reference
+from auris.errors import UsageError
+from auris.types import Samples
 
 __all__ = ["PEERS", "Clock", "Peer", "StageTimes", "TransformersPeer", "load_peer"]
 
@@ -42,34 +40,18 @@ class TransformersPeer:
     """transformers on the CPU.
 
     Args:
-        directory: a Qwen3-ASR model in any layout; transformers reads the hf layout, so another
-            one is converted into a temporary directory first.
+        directory: a Qwen3-ASR model in any layout.
 
     Raises:
         MissingExtra: transformers is not installed, or too old to know the model.
     """
 
     def __init__(self, directory: Path) -> None:
-        try:
-            from transformers import AutoProcessor, Qwen3ASRForConditionalGeneration
-        except ImportError:
-            raise MissingExtra(
-                "Measuring transformers needs version 5.23 or newer",
-                "it is not installed, or older",
-                "run pip install 'auris-asr[reference]'",
-            ) from None
         self.name = f"transformers {DTYPE}"
-        with tempfile.TemporaryDirectory() as scratch:
-            if open_checkpoint(directory).layout != "hf":
-                directory = convert(directory, Path(scratch) / "hf", "hf")
-            self.processor = AutoProcessor.from_pretrained(directory)
-            loaded = Qwen3ASRForConditionalGeneration.from_pretrained(
-                directory, dtype=getattr(torch, DTYPE)
-            )
-            self.model = loaded.eval()
+        self._reference = Reference(directory, DTYPE)
         self._now: Clock = time.perf_counter
         self._encoder_times: list[float] = []
-        encoder = self.model.model.audio_tower
+        encoder = self._reference.model.model.audio_tower
         for register in (encoder.register_forward_pre_hook, encoder.register_forward_hook):
             register(lambda *_: self._encoder_times.append(self._now()))
 
@@ -84,12 +66,10 @@ class TransformersPeer:
             return torch.zeros(len(ids), dtype=torch.bool)
 
         began = now()
-        inputs = self.processor.apply_transcription_request(
-            samples, processor_kwargs={"sampling_rate": SAMPLE_RATE}
-        )
-        inputs["input_features"] = inputs["input_features"].to(self.model.dtype)
+        inputs = self._reference.inputs(samples)
+        inputs["input_features"] = inputs["input_features"].to(self._reference.model.dtype)
         ready = now()
-        self.model.generate(
+        self._reference.model.generate(
             **inputs,
             do_sample=False,
             max_new_tokens=tokens,
