@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from starlette.requests import Request
@@ -37,16 +37,10 @@ LEAST_SECONDS = 5.0
 
 
 class _Admitted(NamedTuple):
-    """A recording in progress.
-
-    Attributes:
-        samples: what it counts.
-        short: whether it counts as a short one.
-        since: when it was admitted, by the monotonic clock.
-    """
+    """A recording in progress: its samples as counted, and when it was admitted."""
 
     samples: int
-    short: bool
+    is_short: bool
     since: float
 
 
@@ -81,7 +75,7 @@ class Gate:
             ApiError: there is none.
         """
         with self._lock:
-            self._require_room(_samples(LEAST_SECONDS), short=True)
+            self._require_room(_samples(LEAST_SECONDS), is_short=True)
 
     @contextmanager
     def admitted(self, samples: int) -> Iterator[None]:
@@ -96,7 +90,7 @@ class Gate:
         counted = max(samples, _samples(LEAST_SECONDS))
         entry = _Admitted(counted, samples <= _samples(SHORT_SECONDS), time.monotonic())
         with self._lock:
-            self._require_room(counted, entry.short)
+            self._require_room(counted, entry.is_short)
             self._in_progress.append(entry)
         try:
             yield
@@ -104,12 +98,12 @@ class Gate:
             with self._lock:
                 self._in_progress.remove(entry)
 
-    def _require_room(self, samples: int, short: bool) -> None:
-        shorts = sum(entry.samples for entry in self._in_progress if entry.short)
-        longs = sum(entry.samples for entry in self._in_progress if not entry.short)
-        if not self._in_progress or (longs == 0 and not short):
+    def _require_room(self, samples: int, is_short: bool) -> None:
+        shorts = sum(entry.samples for entry in self._in_progress if entry.is_short)
+        longs = sum(entry.samples for entry in self._in_progress if not entry.is_short)
+        if not self._in_progress or (longs == 0 and not is_short):
             return
-        if short:
+        if is_short:
             longs = min(longs, self._most // 2)
         missing = shorts + longs + samples - self._most
         if missing > 0:
@@ -135,15 +129,10 @@ def _samples(seconds: float) -> int:
 
 @dataclass
 class _TimeLimit:
-    """An event that sets itself some time after the decoding begins."""
+    """An event that counts as set from some moment on."""
 
-    seconds: float
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    end: float = float("inf")
-
-    def begin(self) -> None:
-        """The decoding begins."""
-        self.end = time.monotonic() + self.seconds
+    end: float
+    cancelled: threading.Event
 
     def is_set(self) -> bool:
         """Whether the decoding has to end."""
@@ -171,23 +160,25 @@ async def measure(
     server: Server = request.app.state.server
     files = stack.enter_context(ExitStack())
 
-    async def read(lane: Lane, settings: Settings, limit: _TimeLimit) -> Recording:
+    async def read(lane: Lane, settings: Settings, seconds: float = float("inf")) -> Recording:
+        cancelled = threading.Event()
+
         def work() -> Recording:
-            limit.begin()
+            limit = _TimeLimit(time.monotonic() + seconds, cancelled)
             return measured(file, settings, apart, server.decoders, files, limit)
 
-        return await unless_disconnected(request.receive, lane.submit(work), limit.cancelled.set)
+        return await unless_disconnected(request.receive, lane.submit(work), cancelled.set)
 
     settings = server.settings
     most = settings.most_audio_seconds
     if file.seek(0, os.SEEK_END) <= SHORT_BYTES:
         short = replace(settings, most_audio_seconds=min(SHORT_SECONDS, most))
         try:
-            return await read(server.pools.short, short, _TimeLimit(SHORT_READ_SECONDS))
+            return await read(server.pools.short, short, SHORT_READ_SECONDS)
         except ApiError as error:
             if error.code != TOO_LONG or most <= SHORT_SECONDS:
                 raise
         except ClientDisconnected:
             if await request.is_disconnected():
                 raise
-    return await read(server.pools.long, settings, _TimeLimit(float("inf")))
+    return await read(server.pools.long, settings)

@@ -1,4 +1,4 @@
-"""Connections that hold a place without using it are closed."""
+"""Connections that take a place without using it are closed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
-from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from uvicorn.server import ServerState
 
 __all__ = ["BACKLOG", "GuardedHttp", "GuardedWebSocket", "most_connections", "quiet_accept_errors"]
 
@@ -27,8 +24,11 @@ WRITE_SECONDS = 60.0
 BACKLOG = 128
 """Connections that the system holds until they are accepted; asyncio accepts as many at once."""
 
+MOST_FILES = 8192
+"""Largest limit of open files that is used."""
+
 RESERVED_FILES = 128
-"""Open files that are for other things than connections, beside two for each request."""
+"""Open files that are for other things than connections, and two for each request."""
 
 ACCEPT_ERRORS_SECONDS = 10.0
 """Time between lines of the log about connections that could not be accepted."""
@@ -46,17 +46,18 @@ def most_connections() -> int:
         return 500
     import resource
 
+    def bounded(limit: int) -> int:
+        return MOST_FILES if limit == resource.RLIM_INFINITY else min(limit, MOST_FILES)
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 8192 if hard == resource.RLIM_INFINITY else min(hard, 8192)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    files = 8192 if soft == resource.RLIM_INFINITY else min(soft, 8192)
-    return max(16, (files - RESERVED_FILES - 2 * BACKLOG) // 3)
+    if bounded(soft) < bounded(hard):
+        soft = bounded(hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(16, (bounded(soft) - RESERVED_FILES - 2 * BACKLOG) // 3)
 
 
-class _TakenInTime(asyncio.Protocol):
-    """A protocol whose client has to take what is sent; otherwise the connection is cut off."""
+class _WriteTimeout(asyncio.Protocol):
+    """A protocol that cuts off a client that takes nothing of what is sent."""
 
     transport: asyncio.Transport
     _cut_off: asyncio.TimerHandle | None = None
@@ -64,80 +65,73 @@ class _TakenInTime(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client is slower than what is sent."""
         super().pause_writing()
-        self._stop_waiting()
+        self._stop_timer()
         loop = asyncio.get_running_loop()
         self._cut_off = loop.call_later(WRITE_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         """The client took some of it."""
         super().resume_writing()
-        self._stop_waiting()
+        self._stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
-        self._stop_waiting()
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _stop_waiting(self) -> None:
+    def _stop_timer(self) -> None:
         if self._cut_off is not None:
             self._cut_off.cancel()
             self._cut_off = None
 
 
-class GuardedHttp(_TakenInTime, H11Protocol):
-    """An HTTP connection with a limit for the time in which no request is under way.
+class GuardedHttp(_WriteTimeout, H11Protocol):
+    """An HTTP connection with a limit for the time in which no request is in progress.
 
     uvicorn's own limit is for the time after an answer, and ends with the first byte of the next
     request. Where there are as many connections as `limit_concurrency` allows, a new one ends the
     one that has been without a request for longest.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.waiting_since: float | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+    waiting_since: float | None = None
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; the first request has to come soon."""
         super().connection_made(transport)
-        _give_up_unread_data(transport)
+        _limit_unread_data(transport)
         self._await_request()
         most = self.config.limit_concurrency
         if most is not None and len(self.connections) >= most:
-            _make_room(self.connections)
+            waiting = {
+                other.waiting_since: other
+                for other in self.connections
+                if isinstance(other, GuardedHttp) and other.waiting_since is not None
+            }
+            oldest = waiting[min(waiting)]  # This connection itself is always one of them.
+            oldest.waiting_since = None
+            oldest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take some of a request; what comes while none is under way does not prolong the wait."""
+        """Take some of a request; what comes between two requests does not prolong the wait."""
         super().data_received(data)
-        self._look()
+        self._update_deadline()
 
     def on_response_complete(self) -> None:
-        """A request is over; the next one has to come soon."""
+        """A request has ended; the next one has to come soon."""
         super().on_response_complete()
-        self._look()
+        self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
-        self._request_began()
+        self._stop_waiting()
         super().connection_lost(exc)
 
-    def make_room(self) -> None:
-        """End at once, for another connection."""
-        self.waiting_since = None
-        self.transport.abort()
-
-    def _look(self) -> None:
-        """Notice where a request has begun or none is under way."""
+    def _update_deadline(self) -> None:
         became_websocket = self.transport.get_protocol() is not self
-        under_way = self.cycle is not None and not self.cycle.response_complete
-        if became_websocket or under_way:
-            self._request_began()
+        in_progress = self.cycle is not None and not self.cycle.response_complete
+        if became_websocket or in_progress:
+            self._stop_waiting()
         elif self._deadline is None and not self.transport.is_closing():
             self._await_request()
 
@@ -145,31 +139,18 @@ class GuardedHttp(_TakenInTime, H11Protocol):
         self.waiting_since = time.monotonic()
         self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
 
-    def _request_began(self) -> None:
+    def _stop_waiting(self) -> None:
         self.waiting_since = None
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
 
-class GuardedWebSocket(_TakenInTime, WebSocketsSansIOProtocol):
+class GuardedWebSocket(_WriteTimeout, WebSocketsSansIOProtocol):
     """A WebSocket whose client has to take what is sent."""
 
 
-def _make_room(connections: Any) -> None:
-    """End the connection that has been without a request for longest."""
-    waiting = list(_without_request(connections))
-    if waiting:
-        min(waiting, key=lambda found: cast(float, found.waiting_since)).make_room()
-
-
-def _without_request(connections: Any) -> Iterator[GuardedHttp]:
-    for found in connections:
-        if isinstance(found, GuardedHttp) and found.waiting_since is not None:
-            yield found
-
-
-def _give_up_unread_data(transport: asyncio.Transport) -> None:
+def _limit_unread_data(transport: asyncio.Transport) -> None:
     """Let the system end a connection whose client does not take its last data."""
     connection = transport.get_extra_info("socket")
     option = getattr(socket, "TCP_USER_TIMEOUT", None)

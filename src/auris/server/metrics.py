@@ -1,16 +1,17 @@
 """What the server counts, for Prometheus.
 
-Counters and gauges are those of `prometheus_client`. Where its multiprocess mode is on, which
-`auris.server.run` sees to for several workers, what is shown is the sum over all of them.
+Counters and gauges are those of `prometheus_client`. In its multiprocess mode, which
+`auris.server.run` uses for several workers, the values are sums over all of them.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -24,6 +25,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from auris.server.engine import Load
 
@@ -53,6 +55,9 @@ ENGINE_COUNTERS = {
 }
 """Fields of `Load` that only grow."""
 
+ENGINE_GAUGES = {"waiting": "Chunks in the queue.", "active": "Chunks in the batch."}
+"""The other fields of `Load`."""
+
 
 class Metrics:
     """Counters and gauges of one process, or of all worker processes together."""
@@ -60,10 +65,9 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()
         self._registry = CollectorRegistry()
-        counter = partial(Counter, namespace="auris", registry=self._registry)
-        gauge = partial(
-            Gauge, namespace="auris", registry=self._registry, multiprocess_mode="livesum"
-        )
+        named: dict[str, Any] = {"namespace": "auris", "registry": self._registry}
+        counter: Callable[..., Counter] = partial(Counter, **named)
+        gauge: Callable[..., Gauge] = partial(Gauge, multiprocess_mode="livesum", **named)
         self._requests = counter(
             "requests", "Requests that were answered.", ["method", "route", "status"]
         )
@@ -71,18 +75,16 @@ class Metrics:
             "request_seconds",
             "Seconds from a request to the end of its answer.",
             ["route"],
-            namespace="auris",
-            registry=self._registry,
             buckets=BUCKETS,
+            **named,
         )
-        self._events = {name: counter(name, told) for name, told in EVENTS.items()}
-        self._engines = {
-            name: counter(f"engine_{name}", told, ["model"])
-            for name, told in ENGINE_COUNTERS.items()
+        self._events = {name: counter(name, text) for name, text in EVENTS.items()}
+        self._engine_counters = {
+            name: counter(f"engine_{name}", text, ["model"])
+            for name, text in ENGINE_COUNTERS.items()
         }
-        self._queues = {
-            "waiting": gauge("chunks_waiting", "Chunks in the queue.", ["model"]),
-            "active": gauge("chunks_active", "Chunks in the batch.", ["model"]),
+        self._engine_gauges = {
+            name: gauge(f"chunks_{name}", text, ["model"]) for name, text in ENGINE_GAUGES.items()
         }
         self._in_flight = gauge("audio_seconds_in_flight", "Seconds of audio of calls under way.")
         self._open_sessions = gauge("realtime_sessions_open", "Realtime sessions that are open.")
@@ -100,27 +102,24 @@ class Metrics:
         self._events[event].inc(amount)
 
     def observe(self, loads: Mapping[str, Load], in_flight: float, sessions: int) -> None:
-        """Take over what is kept elsewhere.
+        """Take over what is counted elsewhere.
 
         Args:
             loads: of the engines, by the name of the model.
-            in_flight: seconds of audio of calls under way.
+            in_flight: seconds of audio of calls in progress.
             sessions: realtime sessions that are open.
         """
         self._in_flight.set(in_flight)
         self._open_sessions.set(sessions)
-        for model, load in loads.items():
-            for name, gauge in self._queues.items():
-                gauge.labels(model).set(getattr(load, name))
-            for name, counter in self._engines.items():
-                self._raise(counter, name, model, getattr(load, name))
-
-    def _raise(self, counter: Counter, name: str, model: str, total: float) -> None:
-        """Bring a counter to a total that is counted elsewhere."""
         with self._lock:
-            before = self._counted.get((name, model), 0.0)
-            counter.labels(model).inc(max(total - before, 0.0))
-            self._counted[name, model] = max(total, before)
+            for model, load in loads.items():
+                for name, gauge in self._engine_gauges.items():
+                    gauge.labels(model).set(getattr(load, name))
+                for name, counter in self._engine_counters.items():
+                    total, before = getattr(load, name), self._counted.get((name, model), 0.0)
+                    if total >= before:
+                        counter.labels(model).inc(total - before)
+                        self._counted[name, model] = total
 
     def text(self, jobs: Mapping[str, int]) -> bytes:
         """All of it, in the text format of Prometheus.
@@ -133,9 +132,9 @@ class Metrics:
             _forget_ended(Path(folder))
             shown = CollectorRegistry()
             MultiProcessCollector(shown)
-        others = CollectorRegistry()
-        others.register(_Jobs(jobs))
-        return generate_latest(shown) + generate_latest(others)
+        shared = CollectorRegistry()
+        shared.register(_JobCollector(jobs))
+        return generate_latest(shown) + generate_latest(shared)
 
 
 def _forget_ended(folder: Path) -> None:
@@ -148,19 +147,14 @@ def _forget_ended(folder: Path) -> None:
             mark_process_dead(process)
 
 
-class _Jobs:
+class _JobCollector(Collector):
     """The gauge of jobs, which all processes share."""
 
     def __init__(self, jobs: Mapping[str, int]) -> None:
         self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
-        """The samples."""
         family = GaugeMetricFamily("auris_jobs", "Jobs by status.", labels=["status"])
         for status, count in sorted(self._jobs.items()):
             family.add_metric([status], count)
         yield family
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: the registry need not know it before."""
-        return ()

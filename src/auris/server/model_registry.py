@@ -83,14 +83,15 @@ class ModelRegistry:
     """All served models, by name.
 
     Args:
-        models: the first one also answers to the aliases.
-        aliases: further names of the first.
+        models: the first one is the default.
+        aliases: further names of the default.
 
     Raises:
         UsageError: an alias is a model's own name.
     """
 
     def __init__(self, models: list[ServedModel], aliases: tuple[str, ...] = ()) -> None:
+        self.default = models[0]
         self._models = {model.name: model for model in models}
         for alias in aliases:
             if alias in self._models:
@@ -99,7 +100,7 @@ class ModelRegistry:
                     f"{alias!r} is the name of a model that is served",
                     "leave it out, or choose another name",
                 )
-        self._aliases = dict.fromkeys(aliases, models[0])
+        self.by_name = {**self._models, **dict.fromkeys(aliases, self.default)}
 
     @classmethod
     def load(cls, settings: Settings) -> ModelRegistry:
@@ -119,33 +120,6 @@ class ModelRegistry:
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
 
-    @property
-    def default(self) -> ServedModel:
-        """The first model."""
-        return next(iter(self._models.values()))
-
-    def names(self) -> Iterator[tuple[str, ServedModel]]:
-        """Every name that can be asked for, and its model."""
-        yield from self._models.items()
-        yield from self._aliases.items()
-
-    def pick(self, name: str) -> ServedModel:
-        """The model of a name.
-
-        Raises:
-            ApiError: there is none.
-        """
-        found = self._models.get(name) or self._aliases.get(name)
-        if found is None:
-            raise ApiError(
-                404,
-                f"The model {name[:100]!r} does not exist here; there is "
-                f"{', '.join(repr(known) for known, _ in self.names())}.",
-                param="model",
-                code="model_not_found",
-            )
-        return found
-
     def start(self) -> None:
         """Start all engines."""
         for model in self:
@@ -155,3 +129,19 @@ class ModelRegistry:
         """Stop all engines."""
         for model in self:
             model.engine.stop()
+
+    def pick(self, name: str) -> ServedModel:
+        """The model of a name.
+
+        Raises:
+            ApiError: there is none.
+        """
+        if name not in self.by_name:
+            raise ApiError(
+                404,
+                f"The model {name[:100]!r} does not exist here; there is "
+                f"{', '.join(map(repr, self.by_name))}.",
+                param="model",
+                code="model_not_found",
+            )
+        return self.by_name[name]

@@ -27,13 +27,12 @@ __all__ = ["Server"]
 T = TypeVar("T")
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter from the engine, which asks for it after every
-product. Python's own choice is ten times that, and then each small piece of work elsewhere delays
-a step of the whole batch."""
-
+"""How long a thread may keep the interpreter from the engine, which needs it after every product.
+With Python's own choice, ten times that, each small piece of work elsewhere delays a step of the
+whole batch."""
 
 OBSERVED_SECONDS = 1.0
-"""How often a process brings its metrics up to date."""
+"""How often a process updates its metrics, so that those of all processes are at most as old."""
 
 
 class Server:
@@ -70,11 +69,11 @@ class Server:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Work, from here to the end of the block."""
+        """Work until the end of the block."""
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_SECONDS)
-        # Python looks for a place for temporary files once, by writing one: better while there is
-        # room, since later the disk may be full.
+        # Python looks for a folder of temporary files once, by writing a file there: now, since
+        # later the disk may be full.
         tempfile.gettempdir()
         quiet_accept_errors()
         self.serving.start()
@@ -84,7 +83,7 @@ class Server:
             yield
         finally:
             observing.cancel()
-            # Jobs first: what they have done is kept, and others go on with it.
+            # Jobs first: what they have done is stored, and other processes continue them.
             await asyncio.to_thread(self.jobs.stop)
             await asyncio.to_thread(self.serving.stop)
             self.pools.close()
@@ -92,22 +91,22 @@ class Server:
             self.store.close()
             sys.setswitchinterval(interval)
 
-    def _speed(self) -> float:
-        loads = [model.engine.load() for model in self.serving]
-        busy = sum(load.busy_seconds for load in loads)
-        return sum(load.audio_seconds for load in loads) / busy if busy > 0 else 1.0
-
     async def look(self, read: Callable[[], T]) -> T:
         """Do something that takes milliseconds, beside the event loop."""
         return await self.pools.quick.run(read)
 
     def observe(self) -> None:
-        """Bring the metrics up to date."""
+        """Update the metrics."""
         loads = {model.name: model.engine.load() for model in self.serving}
         self.metrics.observe(loads, self.gate.seconds, self.realtime_sessions)
 
     async def _observe_often(self) -> None:
-        """So that the metrics of all processes together are those of a second ago, at most."""
         while True:
             self.observe()
             await asyncio.sleep(OBSERVED_SECONDS)
+
+    def _speed(self) -> float:
+        """Seconds of audio that the engines recognize in a second."""
+        loads = [model.engine.load() for model in self.serving]
+        busy = sum(load.busy_seconds for load in loads)
+        return sum(load.audio_seconds for load in loads) / busy if busy > 0 else 1.0

@@ -38,7 +38,7 @@ def _model(server: Server, name: str, served: ServedModel) -> ModelObject:
 async def models(request: Request) -> ObjectList[ModelObject]:
     """All models."""
     server: Server = request.app.state.server
-    names = list(server.serving.names())
+    names = server.serving.by_name.items()
     # The first request may load files that lie next to the weights.
     data = await server.look(lambda: [_model(server, name, served) for name, served in names])
     return {"object": "list", "data": data}

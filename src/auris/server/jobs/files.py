@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -142,9 +143,13 @@ class StateFolder:
         """Path of the response bodies of a job."""
         return self.path / "results" / job
 
-    def add_recording(self, job: str) -> IO[bytes]:
-        """A new file for the audio of a job, open for writing."""
-        return open(self.recording(job), "xb", opener=_private)
+    def add_recording(self, job: str, file: IO[bytes]) -> None:
+        """Copy the audio of a job."""
+        file.seek(0)
+        with open(self.recording(job), "xb", opener=_private) as copy:
+            shutil.copyfileobj(file, copy)
+            _sync_file(copy)
+        _sync_folder(self.path / "recordings")
 
     def read_segments(self, job: str) -> StoredSegments:
         """The finished segments of a job; a missing file is empty."""
@@ -355,21 +360,21 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         with open(draft, "wb", opener=_private) as file:
             file.write(content)
-            sync_file(file)
+            _sync_file(file)
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    _sync_folder(path.parent)
 
 
-def sync_file(file: IO[bytes]) -> None:
+def _sync_file(file: IO[bytes]) -> None:
     """Force what was written to a file onto the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Force the names of a folder onto the disk; Windows has no such call and needs none."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)

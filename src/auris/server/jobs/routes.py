@@ -48,22 +48,21 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[KEY])
 async def create(request: Request) -> Response:
     """Hand in a recording; the fields are those of a transcription, without `stream`."""
     server: Server = request.app.state.server
-    async with AsyncExitStack() as held:
-        data = await held.enter_async_context(form_of(request))
-        asked, upload = read_form(data, TranscriptionRequest)
-        if asked.stream:
+    settings = server.settings
+    async with AsyncExitStack() as stack:
+        data = await stack.enter_async_context(form_of(request))
+        fields, upload = read_form(data, TranscriptionRequest)
+        if fields.stream:
             raise unsupported("stream", "the result of a job cannot be streamed")
-        served = server.serving.pick(asked.model)
-        await server.look(lambda: check_options(served, asked, server.settings.most_prompt_letters))
-        file = await opened(request, asked, upload, held)
-        channels = await server.pools.short.run(
-            lambda: checked(file, server.settings, server.decoders)
-        )
-        if asked.diarized:
-            speakers_of(asked, channels)
-        owner, most = owner_of(request.scope), server.settings.most_jobs
+        served = server.serving.pick(fields.model)
+        await server.look(lambda: check_options(served, fields, settings.most_prompt_letters))
+        file = await opened(request, fields, upload, stack)
+        channels = await server.pools.short.run(lambda: checked(file, settings, server.decoders))
+        if fields.diarized:
+            speakers_of(fields, channels)
+        owner, most = owner_of(request.scope), settings.most_jobs
         job = await server.pools.disk.run(
-            lambda: server.store.accept(owner, asked, served.digest, file, most)
+            lambda: server.store.accept(owner, fields, served.digest, file, most)
         )
     server.jobs.wake()
     server.metrics.count("jobs_accepted")
@@ -79,15 +78,15 @@ async def listed(
     """The caller's jobs, the newest first; `after` one of them, those that are older."""
     server: Server = request.app.state.server
     owner = owner_of(request.scope)
-    last = None if after is None else await _found(request, after, "after")
-    found = await server.look(lambda: server.store.listed(owner, limit, last))
-    return {"object": "list", "data": [job.to_dict() for job in found]}
+    last = None if after is None else await _job(request, after, "after")
+    jobs = await server.look(lambda: server.store.listed(owner, limit, last))
+    return {"object": "list", "data": [job.to_dict() for job in jobs]}
 
 
 @router.get("/{job_id}", **route(JobObject, "The job.", 404, 507))
 async def status(request: Request, job_id: str) -> dict[str, Any]:
-    """How far a job is."""
-    return (await _found(request, job_id)).to_dict()
+    """The status and progress of a job."""
+    return (await _job(request, job_id)).to_dict()
 
 
 @router.get(
@@ -96,15 +95,12 @@ async def status(request: Request, job_id: str) -> dict[str, Any]:
 async def segments(
     request: Request, job_id: str, after: Annotated[int, Query(ge=0, le=1 << 31)] = 0
 ) -> dict[str, Any]:
-    """The segments that are done, in the order of time, without the first `after` of them."""
+    """The finished segments, in the order of time, without the first `after` of them."""
     server: Server = request.app.state.server
-    job = await _found(request, job_id)
-    done = await server.look(lambda: server.store.segments(job.id))
-    shown = [
-        segment_with_words(number, segment, job.request)
-        for number, segment in enumerate(done)
-        if number >= after
-    ]
+    job = await _job(request, job_id)
+    finished = await server.look(lambda: server.store.segments(job.id))
+    numbered = list(enumerate(finished))[after:]
+    shown = [segment_with_words(number, segment, job.request) for number, segment in numbered]
     return {"object": "list", "data": shown}
 
 
@@ -117,7 +113,7 @@ async def result(
     """The result of a job, as a transcription would have answered; `response_format` chooses
     another format than that of the job."""
     server: Server = request.app.state.server
-    job = await _found(request, job_id)
+    job = await _job(request, job_id)
     if job.status == "failed":
         error = job.error or {}
         raise ApiError(
@@ -126,34 +122,34 @@ async def result(
     if job.status != "succeeded":
         raise ApiError(409, f"The job has no result: it is {job.status}.", code="job_not_done")
     bodies = await server.look(lambda: server.store.answers(job.id))
-    wanted = response_format or job.request.response_format
-    if wanted not in bodies:
+    name = response_format or job.request.response_format
+    if name not in bodies:
         raise _not_found("job_id")
-    return response_of(bodies[wanted], wanted)
+    return response_of(bodies[name], name)
 
 
 @router.post("/{job_id}/cancel", **route(JobObject, "The job.", 404, 507))
 async def cancel(request: Request, job_id: str) -> dict[str, Any]:
-    """End a job; one that is over stays as it is."""
+    """End a job; a finished one does not change."""
     server: Server = request.app.state.server
-    job = await _found(request, job_id)
+    job = await _job(request, job_id)
     await server.look(lambda: server.store.cancel(job.id))
     server.jobs.abandon(job.id)
-    return (await _found(request, job_id)).to_dict()
+    return (await _job(request, job_id)).to_dict()
 
 
 @router.delete("/{job_id}", **route(DeletedJob, "The job was deleted.", 404, 507))
 async def delete(request: Request, job_id: str) -> dict[str, Any]:
     """Remove a job, its recording and its result."""
     server: Server = request.app.state.server
-    job = await _found(request, job_id)
+    job = await _job(request, job_id)
     await server.look(lambda: server.store.delete(job.id))
     server.jobs.abandon(job.id)
     return {"id": job.id, "object": "transcription.job.deleted", "deleted": True}
 
 
-async def _found(request: Request, job_id: str, param: str = "job_id") -> Job:
-    """The caller's job that a parameter names; others' are not there for it."""
+async def _job(request: Request, job_id: str, param: str = "job_id") -> Job:
+    """The caller's job that a parameter names; jobs of other callers do not exist for it."""
     server: Server = request.app.state.server
     owner = owner_of(request.scope)
     job = await server.look(lambda: server.store.find(job_id, owner))

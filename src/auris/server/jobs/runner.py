@@ -133,7 +133,9 @@ class JobRunner:
         with self._claiming:
             if self._runs and self._alone:
                 return None
-            models = {name: m.digest for name, m in self._models.names() if m.engine.running}
+            models = {
+                name: m.digest for name, m in self._models.by_name.items() if m.engine.running
+            }
             job = self._store.claim(models, idle=not self._runs)
             if job is not None:
                 self._runs[job.id] = threading.Event()
@@ -166,7 +168,7 @@ class JobRunner:
 
     def _outcome(self, job: Job, cancelled: threading.Event) -> dict[str, object] | ApiError | None:
         """Response bodies, or an error; None where the job is cancelled or left to others."""
-        model = next(m for _, m in self._models.names() if m.digest == job.model)
+        model = next(model for model in self._models if model.digest == job.model)
         try:
             transcript = self._transcribe(job, cancelled, model)
             return answers(transcript, job.request, model.engine.recognizer)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -25,13 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from auris.server.errors import ApiError
-from auris.server.jobs.files import (
-    JobDatabase,
-    StateFolder,
-    sync_file,
-    sync_folder,
-    write_file,
-)
+from auris.server.jobs.files import JobDatabase, StateFolder, write_file
 from auris.server.transcription_request import TranscriptionRequest
 from auris.types import Segment
 
@@ -135,13 +128,8 @@ class JobStore:
             OSError, sqlite3.OperationalError: the disk is full; nothing stays.
         """
         name = "job_" + secrets.token_hex(16)
-        path = self.folder.recording(name)
         try:
-            file.seek(0)
-            with self.folder.add_recording(name) as copy:
-                shutil.copyfileobj(file, copy)
-                sync_file(copy)
-            sync_folder(path.parent)
+            self.folder.add_recording(name, file)
             added = self._database.change(
                 "INSERT INTO jobs (id, owner, created, status, asked, model) "
                 "SELECT ?, ?, ?, 'queued', ?, ? WHERE "
@@ -156,7 +144,7 @@ class JobStore:
                     headers={"Retry-After": "60"},
                 )
         except BaseException:
-            path.unlink(missing_ok=True)
+            self.folder.remove(name)
             raise
         return self._select("WHERE id = ?", name)[0]
 
