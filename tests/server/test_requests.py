@@ -15,7 +15,6 @@ from auris.audio.io import load
 from auris.server.engine import Load, Priority
 from auris.server.metrics import Metrics
 from auris.server.settings import Settings
-from auris.server.transcription_request import TranscriptionRequest
 from auris.text.languages import LANGUAGES
 from tests.audio.media import encode, pcm
 from tests.server.live import EXAMPLE, SAID, Live, running, speech
@@ -333,26 +332,3 @@ def test_usage_does_not_count_silence_that_was_left_out(live: Live) -> None:
     ]
     audio = [one["input_token_details"]["audio_tokens"] for one in used]
     assert audio[1] < audio[0] + 60
-
-
-def test_requests_that_earlier_versions_stored_are_read() -> None:
-    stored = {
-        "model": "tiny",
-        "language": "English",
-        "languages": [],
-        "context": "kitchen",
-        "vad": True,
-        "response_format": "verbose_json",
-        "temperature": 0.5,
-        "words": True,
-        "segments": False,
-        "logprobs": False,
-        "stream": False,
-        "speakers": [],
-        "formats": [],
-        "url": None,
-    }
-    request = TranscriptionRequest.model_validate_json(json.dumps(stored))
-    assert (request.words, request.segments, request.context) == (True, False, "kitchen")
-    assert request.chunking_strategy == "auto"
-    assert TranscriptionRequest.model_validate_json(request.model_dump_json()) == request

@@ -1,4 +1,4 @@
-"""Calls of the pipeline: what a request asks of a model, and one recording being transcribed."""
+"""Calls of the pipeline: checks of requests by the model, and one recording being transcribed."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -26,26 +27,26 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class EventStream(Response):
-    """The events of a call, sent as its pieces are done.
+    """The events of a call, sent when its segments are done.
 
     Args:
         server: where the call runs.
         call: what is transcribed.
-        held: what the call needs, closed at its end.
+        stack: what the call needs, closed at its end.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, server: Server, call: Call, held: AsyncExitStack) -> None:
+    def __init__(self, server: Server, call: Call, stack: AsyncExitStack) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._server = server
         self._call = call
-        self._held = held
+        self._stack = stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
-        async with self._held:
+        async with self._stack:
             leaving = asyncio.create_task(wait_for_disconnect(receive))
             leaving.add_done_callback(lambda _: self._call.cancelled.set())
             try:
@@ -57,44 +58,46 @@ class EventStream(Response):
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[bytes | None] = asyncio.Queue()
 
-        def tell(event: dict[str, Any] | None) -> None:
-            sent = None if event is None else _encoded(event)
-            loop.call_soon_threadsafe(events.put_nowait, sent)
+        def put(event: dict[str, Any] | None) -> None:
+            encoded = None if event is None else _encoded(event)
+            loop.call_soon_threadsafe(events.put_nowait, encoded)
 
-        work = asyncio.ensure_future(self._server.pools.calls.run(lambda: self._run(tell)))
+        async def send_body(body: bytes, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+        work = asyncio.ensure_future(self._server.pools.calls.run(lambda: self._run(put)))
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             while (event := await events.get()) is not None:
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+                await send_body(event)
         except asyncio.CancelledError:
-            # uvicorn cancels what is under way when the time for stopping is over.
-            body = _encoded(ApiError(503, STOPPED, code=STOPPING).body())
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            # uvicorn cancels requests in progress when the time for stopping is over.
+            await send_body(_encoded(ApiError(503, STOPPED, code=STOPPING).body()))
         finally:
             self._call.cancelled.set()
             await asyncio.shield(work)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send_body(b"", more=False)
 
-    def _run(self, tell: Any) -> None:
-        """Transcribe, in a thread; whatever goes wrong now is an event, too."""
+    def _run(self, put: Callable[[dict[str, Any] | None], None]) -> None:
+        """Transcribe, in a thread; a failure is an event, too."""
         call = self._call
         events = TranscriptEvents(call.request, call.served.engine.recognizer)
 
         def report(segment: Segment) -> None:
             for event in events.of_segment(segment):
-                tell(event)
+                put(event)
 
         try:
             for event in events.at_end(call.run(report)):
-                tell(event)
+                put(event)
         except ClientDisconnected:
             pass
         except Exception as error:
-            tell(as_api_error(error).body())
+            put(as_api_error(error).body())
             if not isinstance(error, AurisError):
                 raise
         finally:
-            tell(None)
+            put(None)
 
 
 def _encoded(event: dict[str, Any]) -> bytes:

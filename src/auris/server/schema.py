@@ -193,7 +193,7 @@ Transcript = JsonTranscript | VerboseTranscript | DiarizedTranscript
 TEXTS = ("text/plain", "application/x-subrip", "text/vtt")
 
 ERRORS = {
-    400: "The request is wrong, or asks for something that is not supported.",
+    400: "The request is wrong, or its fields are not supported.",
     401: "The key is missing or wrong.",
     403: "Without keys, only requests from this machine are answered.",
     404: "It does not exist.",

@@ -129,20 +129,6 @@ class TranscriptionRequest(_RecordingRequest):
             raise invalid("formats[]", reason)
         return self
 
-    @model_validator(mode="before")
-    @classmethod
-    def _read_earlier_versions(cls, content: Any) -> Any:
-        """Requests that earlier versions stored with their jobs have other fields."""
-        if not isinstance(content, dict) or "context" not in content:
-            return content
-        words, segments = content.pop("words"), content.pop("segments")
-        content["prompt"] = content.pop("context")
-        content["timestamp_granularities"] = ["word"] * words + ["segment"] * (words and segments)
-        content["include"] = ["logprobs"] * content.pop("logprobs")
-        content["chunking_strategy"] = "auto" if content.pop("vad", False) else None
-        content["known_speaker_names"] = content.pop("speakers", ())
-        return content
-
 
 R = TypeVar("R", TranscriptionRequest, TranslationRequest)
 

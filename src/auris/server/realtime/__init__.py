@@ -1,1 +1,1 @@
-"""The realtime WebSocket: audio in while it is spoken, events out while it is heard."""
+"""The realtime WebSocket: audio of live speech in, events with its text out."""

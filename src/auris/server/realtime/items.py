@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from auris.streaming.session import StreamSession, StreamUpdate
 from auris.text.words import join_texts
 from auris.types import Segment
 
-__all__ = ["Item", "ItemTranscription"]
+__all__ = ["Item"]
 
 Pcm = NDArray[np.int16]
 Event = dict[str, Any]
@@ -32,38 +31,56 @@ Event = dict[str, Any]
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass
 class Item:
-    """Audio that was appended and is, or will be, committed.
+    """Audio that was appended and is, or will be, committed, and its transcription.
 
-    Attributes:
-        settings: of the session when the item began.
+    Args:
+        settings: of the session when the item begins.
         served: the model of these settings.
         newer: the shape of the events.
         start: its first sample, in seconds of the session's audio.
+        send: sends events, with none of others between them.
+        done: called with the seconds of audio that were recognized, or dropped.
+
+    Attributes:
         id: its name.
         samples: how many it has so far.
-        ended: whether it has all of them.
-        dropped: whether it was cleared.
         finished: set when its transcription has ended.
     """
 
-    settings: Session
-    served: ServedModel
-    newer: bool
-    start: float
-    id: str = field(default_factory=lambda: identifier("item"))
-    samples: int = 0
-    ended: bool = False
-    dropped: bool = False
-    finished: asyncio.Event = field(default_factory=asyncio.Event)
-    _waiting: list[Pcm] = field(default_factory=list)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(
+        self,
+        settings: Session,
+        served: ServedModel,
+        newer: bool,
+        start: float,
+        send: Callable[..., Awaitable[None]],
+        done: Callable[[float], None],
+    ) -> None:
+        self.id = identifier("item")
+        self.samples = 0
+        self.finished = asyncio.Event()
+        self._settings = settings
+        self._served = served
+        self._newer = newer
+        self._start = start
+        self._send = send
+        self._done = done
+        self._rate = settings.format.rate
+        self._include = settings.include
+        self._recognizer = served.engine.recognizer
+        self._ended = False
+        self._dropped = False
+        self._waiting: list[Pcm] = []
+        self._changed = asyncio.Event()
+        self._done_samples = 0
+        self._segments: list[Segment] = []
+        self._text = ""
 
     @property
     def seconds(self) -> float:
         """Its length so far."""
-        return self.samples / self.settings.format.rate
+        return self.samples / self._rate
 
     def append(self, samples: Pcm) -> None:
         """Add audio."""
@@ -73,63 +90,40 @@ class Item:
 
     def end(self, dropped: bool = False) -> None:
         """There is no more audio; the text of a dropped item is not needed."""
-        self.ended, self.dropped = True, dropped
+        self._ended, self._dropped = True, dropped
         self._changed.set()
 
-    async def more(self) -> Pcm:
+    async def transcribe(self) -> None:
+        """Recognize the item to its end; a failure is an event."""
+        try:
+            await self._recognize()
+        except Exception as error:
+            if not isinstance(error, AurisError):
+                _LOG.exception("an item failed")
+            while not self._ended:
+                self._count(await self._more())
+            last = self._event("failed", error=as_api_error(error).body()["error"])
+        else:
+            last = self._completed()
+        finally:
+            self._done((self.samples - self._done_samples) / self._rate)
+            self.finished.set()
+        if not self._dropped:
+            await self._send(last)
+
+    async def _more(self) -> Pcm:
         """The audio since the last call, [S]; waits until there is some, or the end."""
         await self._changed.wait()
         self._changed.clear()
         waiting, self._waiting = self._waiting, []
         return np.concatenate(waiting) if waiting else np.zeros(0, np.int16)
 
-
-class ItemTranscription:
-    """The transcription of an item.
-
-    Args:
-        item: the item.
-        send: sends events, with none of others between them.
-        done: called with the seconds of audio that were recognized, or dropped.
-    """
-
-    def __init__(
-        self, item: Item, send: Callable[..., Awaitable[None]], done: Callable[[float], None]
-    ) -> None:
-        self._item = item
-        self._include = item.settings.include
-        self._recognizer = item.served.engine.recognizer
-        self._send = send
-        self._done = done
-        self._done_samples = 0
-        self._segments: list[Segment] = []
-        self._text = ""
-
-    async def run(self) -> None:
-        """Recognize the item to its end; a failure is an event."""
-        item = self._item
-        try:
-            await self._recognize()
-        except Exception as error:
-            if not isinstance(error, AurisError):
-                _LOG.exception("an item failed")
-            while not item.ended:
-                self._count(await item.more())
-            last = self._event("failed", error=as_api_error(error).body()["error"])
-        else:
-            last = self._completed()
-        finally:
-            self._done((item.samples - self._done_samples) / item.settings.format.rate)
-            item.finished.set()
-        if not item.dropped:
-            await self._send(last)
-
     def _count(self, samples: Pcm) -> None:
         self._done_samples += len(samples)
-        self._done(len(samples) / self._item.settings.format.rate)
+        self._done(len(samples) / self._rate)
 
     async def _recognize(self) -> None:
-        if self._item.dropped:
+        if self._dropped:
             return
         opened: Future[StreamSession] = Future()
 
@@ -143,16 +137,16 @@ class ItemTranscription:
         finally:
             # After the stream is open, also where this task is cancelled before that.
             with suppress(EngineError):
-                self._item.served.engine.between(close)
+                self._served.engine.between(close)
 
     def _open(self) -> StreamSession:
-        settings, served = self._item.settings, self._item.served
+        settings, served = self._settings, self._served
         request = settings.request
         return served.pipelines[Priority.FILE].stream(
             request.language,
             request.context,
             served.pool,
-            rate=settings.format.rate,
+            rate=self._rate,
             chunk_seconds=settings.chunk_seconds,
             skip_late=True,
             word_timestamps=request.words,
@@ -161,18 +155,17 @@ class ItemTranscription:
         )
 
     async def _push_audio(self, stream: StreamSession) -> None:
-        item = self._item
         ended = False
         while not ended:
-            samples = await item.more()
-            ended = item.ended
-            if item.dropped:
+            samples = await self._more()
+            ended = self._ended
+            if self._dropped:
                 return
             stream.push(samples)
             if ended:
                 stream.push_end()
             again = True
-            while again and not item.dropped:
+            while again and not self._dropped:
                 await self._in_engine(self._work)
                 # Read before the updates: what is done meanwhile belongs to the next round.
                 again = stream.behind
@@ -183,25 +176,24 @@ class ItemTranscription:
     def _work(self) -> None:
         """A step of every stream that has one due; each stream reports its own failure."""
         with suppress(Exception):
-            self._item.served.pool.work_round()
+            self._served.pool.work_round()
 
     async def _in_engine(self, job: Callable[[], None]) -> None:
-        await asyncio.wrap_future(self._item.served.engine.between(job))
+        await asyncio.wrap_future(self._served.engine.between(job))
 
     def _event(self, kind: str, **fields: Any) -> Event:
         if not kind.startswith("auris."):
             kind = f"conversation.item.input_audio_transcription.{kind}"
-        return server_event(kind, item_id=self._item.id, content_index=0, **fields)
+        return server_event(kind, item_id=self.id, content_index=0, **fields)
 
     def _completed(self) -> Event:
-        item = self._item
-        usage = tokens_used(self._segments, item.settings.request, self._recognizer)
+        usage = tokens_used(self._segments, self._settings.request, self._recognizer)
         fields: Event = {
             "transcript": self._text,
-            "usage": usage or {"type": "duration", "seconds": round(item.seconds, 3)},
+            "usage": usage or {"type": "duration", "seconds": round(self.seconds, 3)},
             **self._logprobs(self._segments),
         }
-        if item.newer:
+        if self._newer:
             names = dict.fromkeys(s.language or "" for s in self._segments if s.text)
             fields["languages"] = language_codes(names)
         return self._event("completed", **fields)
@@ -236,4 +228,4 @@ class ItemTranscription:
 
     def _ms(self, seconds: float | None) -> int | None:
         """A time in the item as one in the session."""
-        return None if seconds is None else round(1000 * (self._item.start + seconds))
+        return None if seconds is None else round(1000 * (self._start + seconds))

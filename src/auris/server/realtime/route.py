@@ -29,7 +29,7 @@ POLICY, FAILED = 1008, 1011
 """Close codes: against a rule of the server, and a failure of it."""
 
 RETRY_SECONDS = 10
-"""When to ask again for one of the sessions."""
+"""When a refused client may connect again."""
 
 _LOG = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from auris.server.calls import check_options
 from auris.server.errors import ApiError, as_api_error
 from auris.server.realtime.config import OLDER_NAMES, OlderSession, Session
 from auris.server.realtime.formats import decoded
-from auris.server.realtime.items import Item, ItemTranscription
+from auris.server.realtime.items import Item
 from auris.server.realtime.messages import (
     AudioAppend,
     OlderUpdate,
@@ -75,8 +75,7 @@ class RealtimeSession:
     async def transcribe(self) -> None:
         """Recognize the items, one after the other; to be cancelled at the end."""
         while True:
-            item = await self._items.get()
-            await ItemTranscription(item, self._send, self._recognized).run()
+            await (await self._items.get()).transcribe()
 
     def _recognized(self, seconds: float) -> None:
         self._backlog -= seconds
@@ -181,7 +180,8 @@ class RealtimeSession:
 
     def _begin(self, sample: int) -> Item:
         served = self._server.serving.pick(self._settings.audio.input.transcription.model)
-        self._open = Item(self._settings, served, self._newer, self._seconds(sample))
+        start = self._seconds(sample)
+        self._open = Item(self._settings, served, self._newer, start, self._send, self._recognized)
         self._items.put_nowait(self._open)
         self._server.metrics.count("realtime_items", 1)
         return self._open
