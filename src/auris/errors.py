@@ -87,7 +87,7 @@ class DecoderCrashed(UnreadableAudio):
 
 
 class EmptyAudio(AudioError):
-    """The source is readable but holds no sample in the span that was asked for."""
+    """The source is readable but holds no sample in the requested span."""
 
 
 class InvalidSamples(AudioError):

@@ -44,7 +44,7 @@ class Waveform:
     """Mono audio at 16 kHz.
 
     Attributes:
-        samples: float32 [S], full scale is -1..1 (values beyond it are kept).
+        samples: float32 [S], full scale is -1..1 (values beyond it are possible).
         start: where the first sample lies in its source, in seconds.
         channel: index of the source's channel, or None when channels were mixed down.
     """

@@ -1,7 +1,7 @@
 """What shapes a transcript, as plain values and as one fingerprint of them.
 
-Work that is kept to be continued later (the results file of a batch, the segments of a job) records
-these values. Work with other values is other work: it starts anew.
+Work that can be continued later (the results file of a batch, the segments of a job) records these
+values. Work with other values is other work: it starts anew.
 
 The values of a model are the content of its files, the dtype that it computes in (packed integers
 are a dtype of their own), the device, the attention kernel and the version of Auris. Those of a
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
@@ -117,7 +116,10 @@ def model_digest(directory: Path) -> str:
     digest = hashlib.sha256()
     try:
         for path in sorted({path for pattern in FILES for path in directory.glob(pattern)}):
-            content = _file_digest(path.resolve(), _signature(path.stat()))
+            status = path.stat()
+            # What changes when a file is written or replaced.
+            changes = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            content = _file_digest(path.resolve(), changes)
             digest.update(f"{path.name}\0{content}\n".encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise CheckpointError(
@@ -128,13 +130,8 @@ def model_digest(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _signature(status: os.stat_result) -> tuple[int, ...]:
-    """What changes when a file is written or replaced."""
-    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
 @lru_cache(maxsize=256)
-def _file_digest(path: Path, signature: tuple[int, ...]) -> str:
+def _file_digest(path: Path, changes: tuple[int, ...]) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(BLOCK_BYTES):

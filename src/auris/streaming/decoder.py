@@ -18,7 +18,6 @@ from auris.backends.base import Cache
 from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.decoding.ctc import blank_logprob, greedy
 from auris.decoding.speculative import DraftedRequest, decode_drafts
-from auris.errors import UnsupportedOption
 from auris.recognition.ctc import CtcRecognizer
 from auris.recognition.qwen import QwenRecognizer
 from auris.recognition.recognizer import Recognizer
@@ -99,13 +98,8 @@ def incremental_recognizer(recognizer: Recognizer, streams: int) -> IncrementalR
     """The incremental form of a recognizer, for up to `streams` streams at once."""
     if isinstance(recognizer, QwenRecognizer):
         return IncrementalQwen(recognizer, streams)
-    if isinstance(recognizer, CtcRecognizer):
-        return IncrementalCtc(recognizer)
-    raise UnsupportedOption(
-        "Live streams need a model of their own",
-        f"this one is shared through a {type(recognizer).__name__}",
-        "load it with AsrPipeline.from_pretrained",
-    )
+    assert isinstance(recognizer, CtcRecognizer)
+    return IncrementalCtc(recognizer)
 
 
 class IncrementalCtc:

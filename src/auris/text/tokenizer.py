@@ -48,7 +48,7 @@ def _bytes(token: str) -> bytes:
 
 @dataclass(frozen=True)
 class AddedId:
-    """A token beside the vocabulary; a special one never shows in text."""
+    """A token in addition to the vocabulary; a special one never shows in text."""
 
     id: int
     special: bool
@@ -122,7 +122,7 @@ class Tokenizer:
         return cls(core, added)
 
     def added_without_gaps(self) -> dict[str, AddedId]:
-        """Tokens beside the vocabulary by id, with a spare special token for every unused id.
+        """Added tokens by id, with a spare special token for every unused id.
 
         Other readers number added tokens one after another, so files have to leave no gap.
         """
@@ -269,7 +269,7 @@ def qwen2_core(model: models.Model) -> Core:
 
 
 def _added_from_config(path: Path) -> dict[str, AddedId]:
-    """Tokens beside the vocabulary from `added_tokens_decoder` of tokenizer_config.json."""
+    """Added tokens from `added_tokens_decoder` of tokenizer_config.json."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return {
@@ -278,7 +278,7 @@ def _added_from_config(path: Path) -> dict[str, AddedId]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TokenizerError(
-            "tokenizer_config.json beside vocab.json has to list added_tokens_decoder",
+            "tokenizer_config.json next to vocab.json has to list added_tokens_decoder",
             f"reading {str(path)!r} failed ({type(error).__name__}: {error})",
             "fetch the tokenizer files of the checkpoint",
         ) from None

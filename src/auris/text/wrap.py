@@ -114,7 +114,7 @@ def _letters_apart(word: str, start: int) -> list[tuple[int, str]]:
 
 
 def _narrow(start: int, part: str, width: int) -> list[tuple[int, str]]:
-    """A part cut so that none is wider than asked, never before a mark that combines."""
+    """A part cut so that none is wider than `width`, never before a mark that combines."""
     cuts, used = [0], 0
     for index, letter in enumerate(part):
         wide = _letter_columns(letter)
