@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from auris.errors import TrainingError
-from auris.training.contexts import MOST_OTHERS, MOST_SAID, ContextSource
+from auris.training.contexts import MOST_OTHERS, MOST_SPOKEN, ContextSource
 from auris.training.data import DataReport, TrainingClip, with_units
 from auris.training.examples import EpochBatches, Preprocessor, plan_epoch
 from auris.training.recipes import AsrRecipe, CtcRecipe
@@ -31,7 +31,7 @@ def test_contexts_hold_said_and_unsaid_words() -> None:
     assert any(said)
     assert any(count < len(words) for count, words in zip(said, drawn, strict=True))
     assert all(set(words) <= corpus for words in drawn)
-    assert all(len(words) <= MOST_SAID + MOST_OTHERS for words in drawn)
+    assert all(len(words) <= MOST_SPOKEN + MOST_OTHERS for words in drawn)
     # Lists of one or two words are not rare.
     assert sum(len(words) <= 2 for words in drawn) > 15
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_two_processes_train_to_the_losses_of_one(
     make = tiny if kind == "ctc" else tiny_asr
     late = {} if kind == "ctc" else {"decoder_from_step": 3}
     recipe = make(dropout=0.0, max_steps=8, batch_seconds=2.2, silence_share=0.3, **late)
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    (tmp_path / "recipe.json").write_text(json.dumps(asdict(recipe)))
     script = tmp_path / "checked.py"
     script.write_text(CHECKED + "main(sys.argv[1:])\n")
     run([sys.executable, "-m", *command(kind, tmp_path, "one")])

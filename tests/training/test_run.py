@@ -37,7 +37,7 @@ def test_a_run_writes_its_folder(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     config = tmp_path / "recipe.json"
-    config.write_text(json.dumps(tiny(max_steps=2).to_dict()))
+    config.write_text(json.dumps(dataclasses.asdict(tiny(max_steps=2))))
     (tmp_path / "more.txt").write_text("A bad cab.\nRoom 5\n")
     out = tmp_path / "run"
     call = ["ctc", "--config", str(config), "--data", str(data), "--dev", str(data)]
@@ -286,7 +286,7 @@ def test_what_one_process_finds_ends_all_with_the_same_words(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
-    (tmp_path / "recipe.json").write_text(json.dumps(tiny(max_steps=1).to_dict()))
+    (tmp_path / "recipe.json").write_text(json.dumps(dataclasses.asdict(tiny(max_steps=1))))
     call = [
         sys.executable,
         "-m",

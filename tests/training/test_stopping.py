@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def test_a_signal_leaves_a_checkpoint_to_resume_from(
 ) -> None:
     manifest(tmp_path)
     recipe = tiny(max_steps=STEPS, checkpoint_steps=10_000, batch_seconds=99)
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    (tmp_path / "recipe.json").write_text(json.dumps(asdict(recipe)))
     call = [*command("ctc", tmp_path, "run")[1:], *extra]
     run = Run(call, tmp_path)
     run.wait_for_step(tmp_path / "run" / "steps.csv")

@@ -95,18 +95,18 @@ class WhisperWord:
 
 @dataclass(frozen=True)
 class WhisperSegment:
-    """A piece of a recording.
+    """The result of one chunk.
 
     Attributes:
         id: counted from 1.
-        seek: where the piece begins, in hundredths of a second.
+        seek: where it begins, in hundredths of a second.
         start, end: its span in seconds.
         text: begins with a space in scripts that have spaces, so that texts can be joined.
         tokens: ids as decoded.
         avg_logprob: mean log-probability of the tokens; NaN without tokens.
         compression_ratio: length of the text over its compressed length.
-        no_speech_prob: how likely nothing was said; NaN where the model does not say.
-        words: with their times, where asked for; those whose times are not known are left out.
+        no_speech_prob: how likely there is no speech; NaN where the model does not say.
+        words: with their times, where requested; those whose times are not known are left out.
         temperature: that of the call.
     """
 
@@ -128,11 +128,11 @@ class TranscriptionInfo:
     """What is known of a recording before its segments.
 
     Attributes:
-        language: code of the language that was forced, or of the first piece; None where that
+        language: code of the language that was forced, or of the first chunk; None where that
             holds no speech.
         language_probability: 1 when forced; else as the decoder has it for the first 30 seconds,
             NaN for a model without one.
-        duration: seconds of the whole recording.
+        duration: seconds of the recording.
         duration_after_vad: those that are left without long silence, where it is left out.
         all_language_probs: codes with their probabilities, the likeliest first; None where the
             language is forced or the model does not say.
@@ -211,7 +211,7 @@ class WhisperModel:
         vad_filter: bool = False,
         **options: Any,
     ) -> tuple[Iterator[WhisperSegment], TranscriptionInfo]:
-        """Transcribe a recording; the first piece at once, the others as they are asked for.
+        """Transcribe a recording; the first chunk at once, the others when they are needed.
 
         Args:
             audio: a path, an address, a binary file, or samples at 16 kHz.
@@ -219,12 +219,12 @@ class WhisperModel:
             task: "transcribe".
             temperature: 0 takes the best token; above it, tokens are drawn. Only one.
             initial_prompt, hotwords: words and names to expect.
-            max_new_tokens: token budget of a piece.
-            chunk_length: target length of the pieces in seconds.
+            max_new_tokens: token budget of a chunk.
+            chunk_length: target length of the chunks in seconds.
             clip_timestamps: the span to transcribe: its start, or start and end.
             word_timestamps: give segments their words, by the model's CTC head.
-            vad_filter: leave long silence out, by our detector and not by Silero's; a model that
-                hears best so does it without being asked.
+            vad_filter: leave long silence out, by our detector and not by Silero's; some models
+                always do, see their inference defaults.
             options: others only where they change nothing. The other package's defaults, such as
                 five beams, are not ours: see `NEUTRAL`.
 
@@ -240,7 +240,7 @@ class WhisperModel:
         start, duration = _clip(clip_timestamps)
         vad = vad_filter or self.pipeline.defaults.vad
         waveform = load((audio, SAMPLE_RATE) if isinstance(audio, np.ndarray) else audio)
-        pieces = self.pipeline.segments(
+        segments = self.pipeline.segments(
             waveform,
             language,
             _context(initial_prompt, hotwords),
@@ -252,17 +252,23 @@ class WhisperModel:
             word_timestamps=word_timestamps,
             vad=vad,
         )
-        heard = (piece for piece in pieces if not piece.skipped)
-        first = next(heard, None)
+        decoded = (segment for segment in segments if not segment.skipped)
+        first = next(decoded, None)
         forced = language_name(language)
         spoken = forced or (first.language if first else None)
-        chances = None if forced or not first else self._chances(waveform, first)
+        probabilities: dict[str | None, float] | None = None
+        if first and not forced and not isinstance(self.pipeline.recognizer, CtcRecognizer):
+            span = min(first.end - first.start, DETECT_SECONDS)
+            detected = self.pipeline.detect_language(waveform, start=first.start, duration=span)
+            probabilities = dict(detected)
         info = TranscriptionInfo(
             language=None if spoken is None else CODES.get(spoken, spoken),
-            language_probability=1.0 if forced else (chances or {}).get(spoken, math.nan),
+            language_probability=1.0 if forced else (probabilities or {}).get(spoken, math.nan),
             duration=waveform.seconds,
-            duration_after_vad=_seconds(waveform) if vad else waveform.seconds,
-            all_language_probs=_coded(chances),
+            duration_after_vad=_seconds_of_speech(waveform) if vad else waveform.seconds,
+            all_language_probs=None
+            if probabilities is None
+            else [(CODES[name], one) for name, one in probabilities.items() if name is not None],
             transcription_options={
                 "temperature": heat,
                 "initial_prompt": initial_prompt,
@@ -275,63 +281,50 @@ class WhisperModel:
             },
             vad_options=None,
         )
-        return _segments(chain([first] if first else [], heard), heat), info
-
-    def _chances(
-        self, waveform: types.Waveform, first: types.Segment
-    ) -> dict[str | None, float] | None:
-        """Chances of the languages in the first piece; None of a model that does not say."""
-        if isinstance(self.pipeline.recognizer, CtcRecognizer):
-            return None
-        span = min(first.end - first.start, DETECT_SECONDS)
-        found = self.pipeline.detect_language(waveform, start=first.start, duration=span)
-        return dict(found)
+        return _segments(chain([first] if first else [], decoded), heat), info
 
 
-def _seconds(waveform: types.Waveform) -> float:
+def _seconds_of_speech(waveform: types.Waveform) -> float:
     """Seconds that are left without long silence."""
     chunks = AudioChunker(vad=True).chunks(waveform)
     return sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE
 
 
-def _coded(chances: dict[str | None, float] | None) -> list[tuple[str, float]] | None:
-    if chances is None:
-        return None
-    return [(CODES[name], chance) for name, chance in chances.items() if name is not None]
+def _spaced(text: str) -> str:
+    """A text with a space before it, unless its script has none."""
+    return text if spaceless(text[0]) else f" {text}"
 
 
-def _words(piece: types.Segment) -> list[WhisperWord] | None:
-    if piece.words is None:
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _words(segment: types.Segment) -> list[WhisperWord] | None:
+    if segment.words is None:
         return None
     return [
-        WhisperWord(
-            word.start,
-            word.end,
-            word.text if spaceless(word.text[0]) else f" {word.text}",
-            math.nan if word.confidence is None else word.confidence,
-        )
-        for word in piece.words
+        WhisperWord(word.start, word.end, _spaced(word.text), _number(word.confidence))
+        for word in segment.words
         if word.start is not None and word.end is not None
     ]
 
 
-def _segments(pieces: Iterable[types.Segment], temperature: float) -> Iterator[WhisperSegment]:
-    spoken = (piece for piece in pieces if piece.text)
-    for number, piece in enumerate(spoken, 1):
-        text = piece.text if spaceless(piece.text[0]) else f" {piece.text}"
+def _segments(segments: Iterable[types.Segment], temperature: float) -> Iterator[WhisperSegment]:
+    spoken = (segment for segment in segments if segment.text)
+    for number, segment in enumerate(spoken, 1):
+        text = _spaced(segment.text)
         data = text.encode("utf-8", "surrogatepass")
-        silence = piece.no_speech_probability
         yield WhisperSegment(
             id=number,
-            seek=round(piece.start * FRAMES_PER_SECOND),
-            start=piece.start,
-            end=piece.end,
+            seek=round(segment.start * FRAMES_PER_SECOND),
+            start=segment.start,
+            end=segment.end,
             text=text,
-            tokens=list(piece.tokens),
-            avg_logprob=math.nan if piece.avg_logprob is None else piece.avg_logprob,
+            tokens=list(segment.tokens),
+            avg_logprob=_number(segment.avg_logprob),
             compression_ratio=len(data) / len(zlib.compress(data)),
-            no_speech_prob=math.nan if silence is None else silence,
-            words=_words(piece),
+            no_speech_prob=_number(segment.no_speech_probability),
+            words=_words(segment),
             temperature=temperature,
         )
 

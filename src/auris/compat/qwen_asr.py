@@ -54,7 +54,7 @@ class ForcedAlignItem:
 @dataclass(frozen=True)
 class ASRTranscription:
     """A result: `language` is "" where it is not known; `time_stamps` holds the words where they
-    were asked for, else None."""
+    were requested, else None."""
 
     language: str
     text: str
@@ -66,8 +66,8 @@ class Qwen3ASRModel:
 
     Args:
         pipeline: what transcribes.
-        max_inference_batch_size: most pieces at once; below 0, as many as there are recordings.
-        max_new_tokens: token budget of a piece, or None for one that follows its length.
+        max_inference_batch_size: most chunks at once; below 0, as many as there are recordings.
+        max_new_tokens: token budget of a chunk, or None for one that follows its length.
         aligner: what places words; None leaves it to the model's own CTC head.
     """
 
@@ -101,7 +101,7 @@ class Qwen3ASRModel:
                 model's own CTC head does, if it has one.
             forced_aligner_kwargs: its `dtype`, `device_map` and so on.
             max_inference_batch_size, max_new_tokens: see the class. The other package's budget is
-                512 tokens unless told otherwise.
+                512 tokens by default.
             options: `dtype` (or `torch_dtype`), `device_map` (one device) and `local_files_only`;
                 others only where they change nothing.
 
@@ -150,35 +150,32 @@ class Qwen3ASRModel:
             one result for each recording, in their order.
 
         Raises:
-            UnsupportedOption: time stamps were asked for, and there is no aligner.
+            UnsupportedOption: time stamps were requested, and there is no aligner.
             UsageError: there are not as many contexts or languages as recordings.
             AurisError: of the first recording that failed.
         """
         sources = [_source(one) for one in (audio if isinstance(audio, list) else [audio])]
         contexts = _for_each("context", context, len(sources))
         languages = _for_each("language", language, len(sources))
+        most = self.max_inference_batch_size
         # A call of the pipeline has one language and one context, so alike recordings go together.
         alike: dict[tuple[str | None, str], list[int]] = {}
         for number, pair in enumerate(zip(languages, contexts, strict=True)):
             alike.setdefault((pair[0], pair[1] or ""), []).append(number)
-        found: dict[int, ASRTranscription] = {}
+        results: dict[int, ASRTranscription] = {}
         for (name, words), numbers in alike.items():
             transcripts = self.pipeline.transcribe(
                 [sources[number] for number in numbers],
                 name,
                 words,
-                batch_size=self._rows(len(numbers)),
+                batch_size=len(numbers) if most < 0 else most,
                 max_new_tokens=self.max_new_tokens,
                 word_timestamps=return_time_stamps,
                 aligner=self.aligner,
             )
             for number, transcript in zip(numbers, transcripts, strict=True):
-                found[number] = _result(transcript)
-        return [found[number] for number in range(len(sources))]
-
-    def _rows(self, recordings: int) -> int:
-        most = self.max_inference_batch_size
-        return recordings if most < 0 else most
+                results[number] = _result(transcript)
+        return [results[number] for number in range(len(sources))]
 
 
 def _loading(options: dict[str, Any]) -> LoadOptions:

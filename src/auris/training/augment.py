@@ -22,9 +22,9 @@ SPEEDS = (0.88, 1.14)
 """Played faster or slower, so that the voice changes with the tempo."""
 
 GAINS_DB = (-18.0, 6.0)
-NOISE_CHANCE = 0.25
+NOISE_PROBABILITY = 0.25
 SNR_DB = (8.0, 40.0)
-ROOM_CHANCE = 0.1
+ROOM_PROBABILITY = 0.1
 ROOM_SECONDS = (0.08, 0.4)
 PAD_SECONDS = 0.4
 GAP_SECONDS = (0.03, 0.35)
@@ -41,7 +41,7 @@ TIME_WIDTH = 20
 TIME_SHARE = 0.08
 """A time mask covers at most this share of a clip, since short words have no other frames."""
 
-NARROW_CHANCE = 0.1
+NARROW_PROBABILITY = 0.1
 NARROW_SHARE = (0.67, 0.78)
 """How much of the HTK scale is left in a telephone-like copy: up to about 3.3 to 4.5 kHz."""
 
@@ -56,14 +56,14 @@ def _faint_noise(rng: np.random.Generator, samples: int) -> Samples:
 
 
 def join(
-    pieces: Sequence[Samples],
+    recordings: Sequence[Samples],
     rng: np.random.Generator,
     pauses: tuple[float, float] = GAP_SECONDS,
 ) -> Samples:
     """Several recordings in a row, with pauses of so many seconds between."""
-    parts = [pieces[0]]
-    for piece in pieces[1:]:
-        parts += [_faint_noise(rng, int(_uniform(rng, pauses) * SAMPLE_RATE)), piece]
+    parts = [recordings[0]]
+    for recording in recordings[1:]:
+        parts += [_faint_noise(rng, int(_uniform(rng, pauses) * SAMPLE_RATE)), recording]
     return np.concatenate(parts)
 
 
@@ -107,20 +107,20 @@ def _music(rng: np.random.Generator, samples: int) -> Samples:
     root = _uniform(rng, (80.0, 400.0))
     scale = rng.choice([(0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)])
     bright = _uniform(rng, (0.8, 2.0))
-    for place in range(0, samples, max(1, int(beat * SAMPLE_RATE))):
+    for start in range(0, samples, max(1, int(beat * SAMPLE_RATE))):
         for _ in range(int(rng.integers(0, 4))):
-            length = min(samples - place, int(_uniform(rng, (0.2, 1.5)) * SAMPLE_RATE))
+            length = min(samples - start, int(_uniform(rng, (0.2, 1.5)) * SAMPLE_RATE))
             pitch = root * 2.0 ** ((rng.choice(scale) + 12 * rng.integers(0, 3)) / 12.0)
             times = np.arange(length) / SAMPLE_RATE
             decay = np.exp(-times * _uniform(rng, (1.0, 8.0)))
             for harmonic in range(1, 7):
                 if pitch * harmonic < SAMPLE_RATE / 2:
                     tone = np.sin(2 * np.pi * pitch * harmonic * times)
-                    wave[place : place + length] += harmonic**-bright * decay * tone
+                    wave[start : start + length] += harmonic**-bright * decay * tone
         if rng.random() < 0.5:  # A drum.
-            length = min(samples - place, SAMPLE_RATE // 10)
+            length = min(samples - start, SAMPLE_RATE // 10)
             knock = np.exp(-np.arange(length) / (0.02 * SAMPLE_RATE))
-            wave[place : place + length] += knock * rng.standard_normal(length)
+            wave[start : start + length] += knock * rng.standard_normal(length)
     return wave.astype(np.float32)
 
 
@@ -176,12 +176,12 @@ def vary(samples: Samples, rng: np.random.Generator) -> Samples:
     """Speed, room, pads, noise and gain, each by chance: float32 [S] to [S'] at 16 kHz."""
     speed = _uniform(rng, SPEEDS)
     samples = soxr.resample(samples, speed * SAMPLE_RATE, SAMPLE_RATE, quality="LQ")
-    if rng.random() < ROOM_CHANCE:
+    if rng.random() < ROOM_PROBABILITY:
         samples = _reverberate(samples, rng)
     before, after = (int(s * SAMPLE_RATE) for s in rng.uniform(0.0, PAD_SECONDS, 2))
     level = float(np.sqrt(np.square(samples).mean()))
     samples = np.concatenate([_faint_noise(rng, before), samples, _faint_noise(rng, after)])
-    if rng.random() < NOISE_CHANCE:
+    if rng.random() < NOISE_PROBABILITY:
         ratio = 10.0 ** (-_uniform(rng, SNR_DB) / 20.0)
         samples = samples + level * ratio * _noise(rng, len(samples))
     return np.asarray(samples * 10.0 ** (_uniform(rng, GAINS_DB) / 20.0), dtype=np.float32)
@@ -192,7 +192,7 @@ def mask(mel: Tensor, rng: np.random.Generator) -> Tensor:
     top of the spectrum emptied, as in a telephone call."""
     mel = mel.clone()
     bins, frames = mel.shape
-    if rng.random() < NARROW_CHANCE:
+    if rng.random() < NARROW_PROBABILITY:
         mel[int(_uniform(rng, NARROW_SHARE) * bins) :] = mel.min()
     mean = float(torch.mean(mel))
     for _ in range(FREQUENCY_MASKS):

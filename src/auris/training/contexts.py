@@ -14,10 +14,10 @@ import numpy as np
 
 __all__ = ["ContextSource"]
 
-MOST_SAID, MOST_OTHERS = 8, 32
-"""Words of a list that are said, and words that are not."""
+MOST_SPOKEN, MOST_OTHERS = 8, 32
+"""Words of a list that are spoken, and words that are not."""
 
-KINDS = {"said": 0.65, "unsaid": 0.2, "sentence": 0.15}
+KINDS = {"spoken": 0.65, "unspoken": 0.2, "sentence": 0.15}
 SEPARATORS = (", ", " ", "\n", "; ")
 CAPITALS_SHARE = 0.3
 """Lists written with capitals, as names are, though the text to write has none."""
@@ -41,20 +41,20 @@ class ContextSource:
         kind = rng.choice(list(KINDS), p=list(KINDS.values()))
         if kind == "sentence":
             return str(self._texts[int(rng.integers(len(self._texts)))])
-        said = self._said(text, rng) if kind == "said" else []
+        spoken = self._spoken(text, rng) if kind == "spoken" else []
         # Short lists are as likely as long ones: the logarithm of the length is uniform.
-        others = int(MOST_OTHERS ** rng.random()) - (1 if said else 0)
-        words = said + [self._words[i] for i in rng.integers(len(self._words), size=others)]
+        others = int(MOST_OTHERS ** rng.random()) - (1 if spoken else 0)
+        words = spoken + [self._words[i] for i in rng.integers(len(self._words), size=others)]
         if rng.random() < CAPITALS_SHARE:
             words = [word.capitalize() for word in words]
         return str(rng.choice(SEPARATORS)).join(words[i] for i in rng.permutation(len(words)))
 
-    def _said(self, text: str, rng: np.random.Generator) -> list[str]:
+    def _spoken(self, text: str, rng: np.random.Generator) -> list[str]:
         """Words of a text, the rarer the likelier."""
         words = sorted(set(text.split()))
         if not words:
             return []
         weights = np.array([self._counts[word] for word in words]).clip(min=1) ** -0.7
-        size = min(len(words), int(rng.integers(1, MOST_SAID + 1)))
+        size = min(len(words), int(rng.integers(1, MOST_SPOKEN + 1)))
         chosen = rng.choice(len(words), size, replace=False, p=weights / weights.sum())
         return [words[i] for i in chosen]

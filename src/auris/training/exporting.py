@@ -79,7 +79,7 @@ def export_run(
     if which not in (BEST, LAST, AVERAGE):
         raise TrainingError(
             f"a run keeps the checkpoints {BEST} and {LAST}, and {AVERAGE} with average_over",
-            f"{which} was asked for",
+            f"{which} was requested",
             "choose one of them",
         )
     folder = RunFolder(run)

@@ -20,7 +20,10 @@ from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import CURVE, LOG, STEPS, TENSORBOARD
 from auris.training.state import AVERAGE, BEST, LAST
 
-__all__ = ["RECIPES", "RunFolder"]
+__all__ = ["RECIPE", "RECIPES", "RunFolder"]
+
+RECIPE, ABOUT, UNITS = "recipe.json", "run.json", "units.json"
+"""Files of a run: its recipe, what is trained, and the text units."""
 
 RECIPES: dict[str, type[Recipe]] = {"ctc": CtcRecipe, "asr": AsrRecipe, "tune": TuneRecipe}
 """Kinds of runs."""
@@ -38,39 +41,30 @@ class RunFolder:
         """The model directory that a run ends with."""
         return self.path / "model"
 
-    @property
-    def _recipe(self) -> Path:
-        return self.path / "recipe.json"
-
-    @property
-    def _about(self) -> Path:
-        return self.path / "run.json"
-
-    @property
-    def _units(self) -> Path:
-        return self.path / "units.json"
-
     def read(self) -> tuple[Recipe, Path | None]:
         """The recipe, and the checkpoint that is trained further.
 
         Raises:
             TrainingError: the folder holds no run.
         """
-        about = self._said()
-        return RECIPES[about["kind"]].read(self._recipe), about["model"]
+        about = self._about()
+        model = about["model"]
+        recipe = RECIPES[about["kind"]].read(self.path / RECIPE)
+        return recipe, Path(model) if model else None
 
-    def _said(self) -> dict[str, Any]:
+    def _about(self) -> dict[str, Any]:
         """The content of run.json."""
         try:
-            about = json.loads(self._about.read_text(encoding="utf-8"))
-            model = about["model"]
-            return {**about, "kind": _known(about["kind"]), "model": Path(model) if model else None}
+            about: dict[str, Any] = json.loads((self.path / ABOUT).read_text(encoding="utf-8"))
+            if about["kind"] not in RECIPES or not isinstance(about["model"], str | None):
+                raise ValueError(f"{ABOUT} names no kind of run, or no model")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 "a run's folder has to hold the files of a run",
                 f"{self.path}: {error}",
                 "check the path",
             ) from error
+        return about
 
     def check_new(self) -> None:
         """A new run needs a folder without one; one that never saved a checkpoint does not count.
@@ -78,8 +72,7 @@ class RunFolder:
         Raises:
             TrainingError: there is one, or a model.
         """
-        found = [name for name in (LAST, LAST + OLD) if (self.path / name).exists()]
-        if found:
+        if any((self.path / name).exists() for name in (LAST, LAST + OLD)):
             raise TrainingError(
                 "a new run needs a folder of its own",
                 f"{self.path} holds a run",
@@ -102,7 +95,7 @@ class RunFolder:
             raise TrainingError(
                 "a run is resumed with its own recipe and model",
                 f"those of {self.path} differ",
-                f"give {self._recipe} as config",
+                f"give {self.path / RECIPE} as config",
             )
         self.check_model()
 
@@ -113,7 +106,7 @@ class RunFolder:
             TrainingError: its weights have changed.
         """
         _, model = self.read()
-        if model is not None and self._said().get("weights") != _digest(model):
+        if model is not None and self._about().get("weights") != _digest(model):
             raise TrainingError(
                 "a run needs the weights that it began with",
                 f"those in {model} are others now",
@@ -126,7 +119,7 @@ class RunFolder:
         Raises:
             TrainingError: the folder holds no run.
         """
-        about = self._said()
+        about = self._about()
         return TrainedOn(tuple(about.get("languages", ())), about.get("contexts"))
 
     def check_writable(self) -> None:
@@ -158,8 +151,9 @@ class RunFolder:
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
             self._clear()
-            self._about.write_text(_json(about), encoding="utf-8")
-            self._recipe.write_text(_json(recipe.to_dict()), encoding="utf-8")
+            for name, content in ((ABOUT, about), (RECIPE, asdict(recipe))):
+                text = json.dumps(content, indent=2) + "\n"
+                (self.path / name).write_text(text, encoding="utf-8")
 
     def _clear(self) -> None:
         """Forget a run that never saved a checkpoint."""
@@ -179,7 +173,7 @@ class RunFolder:
     def write_units(self, tokenizer: Tokenizer) -> None:
         """Keep the text units; errors as of `begin`."""
         with self._writing():
-            self._units.write_text(tokenizer.to_json(), encoding="utf-8")
+            (self.path / UNITS).write_text(tokenizer.to_json(), encoding="utf-8")
 
     def units(self) -> Tokenizer:
         """The text units.
@@ -188,12 +182,12 @@ class RunFolder:
             TrainingError: the run has none.
         """
         try:
-            return Tokenizer.from_json(self._units.read_text(encoding="utf-8"))
+            return Tokenizer.from_json((self.path / UNITS).read_text(encoding="utf-8"))
         # The tokenizers package raises plain Exception for whatever it cannot parse.
         except Exception as error:
             raise TrainingError(
                 "a run's folder has to hold its text units",
-                f"{self._units}: {error}",
+                f"{self.path / UNITS}: {error}",
                 "put them back, or start the run anew",
             ) from error
 
@@ -209,12 +203,6 @@ class RunFolder:
             ) from error
 
 
-def _known(kind: Any) -> str:
-    if kind not in RECIPES:
-        raise ValueError(f"{kind!r} is no kind of run")
-    return str(kind)
-
-
 def _digest(model: Path) -> str:
     """What tells the weights of one checkpoint from another's."""
     digest = hashlib.sha256()
@@ -223,7 +211,3 @@ def _digest(model: Path) -> str:
             while block := file.read(1 << 24):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _json(content: Any) -> str:
-    return json.dumps(content, indent=2) + "\n"

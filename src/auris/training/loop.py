@@ -118,8 +118,8 @@ class Trainer:
     def _fingerprint(self) -> str:
         digest = hashlib.blake2b()
         for clip in self.clips:
-            said = (clip.ids, clip.speaker, clip.language, clip.prompt, len(clip.samples))
-            digest.update(repr(said).encode("utf-8", "backslashreplace"))
+            facts = (clip.ids, clip.speaker, clip.language, clip.prompt, len(clip.samples))
+            digest.update(repr(facts).encode("utf-8", "backslashreplace"))
             digest.update(clip.samples.tobytes())
         return digest.hexdigest()
 
@@ -199,11 +199,11 @@ class Trainer:
                     over = recipe.average_over
                     update_average(self.out / AVERAGE, self.task, over, progress.step)
                 self._save(LAST)
-            self._stop_if_asked(save=True)
+            self._stop_if_signalled(save=True)
             if progress.step == self.steps:
                 break
 
-    def _stop_if_asked(self, save: bool = False) -> None:
+    def _stop_if_signalled(self, save: bool = False) -> None:
         """End the run in every process where one has received a signal to stop.
 
         Raises:
@@ -231,10 +231,10 @@ class Trainer:
             group["lr"] = recipe.learning_rate(step, self.steps)
         self.optimizer.zero_grad()
         loss = 0.0
-        for place, batch in enumerate(batches):
-            number = self.progress.batches + place
+        for index, batch in enumerate(batches):
+            number = self.progress.batches + index
             torch.manual_seed(dropout_seed(recipe.seed, number, self.shard.rank))
-            last = place == len(batches) - 1
+            last = index == len(batches) - 1
             with fabric.no_backward_sync(self._wrapped, enabled=not last):
                 part = self._backward(batch, 1.0 / len(batches))
             loss += part
@@ -286,7 +286,7 @@ class Trainer:
             self._save(LAST)
         all_parts = self.task.trains_all_parts(progress.step - 1)
         scorer = Scorer(self.task, self.fabric.device, self.recipe.bf16, all_parts)
-        scores = score(scorer, self.dev, self.shard, self._over_all, self._stop_if_asked)
+        scores = score(scorer, self.dev, self.shard, self._over_all, self._stop_if_signalled)
         if self._leads:
             rate = self.recipe.learning_rate(progress.step - 1, self.steps)
             self.logger.epoch(progress, rate, scores.rates, scores.loss)

@@ -57,7 +57,7 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = Fa
     except (ValueError, RuntimeError, ImportError) as error:
         raise UsageError(
             "Training needs a device that this machine has, once for every process",
-            f"{processes} of {device} were asked ({error})",
+            f"{processes} of {device} were requested ({error})",
             "choose --device cpu, or fewer --processes",
         ) from error
     fabric.launch()

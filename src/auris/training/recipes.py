@@ -175,10 +175,6 @@ class Recipe:
         types = {field.name: str(field.type) for field in dataclasses.fields(cls)}
         return cls(**checked_values(values, types, cls.max_mel_length))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Every key with its value, as plain JSON."""
-        return dataclasses.asdict(self)
-
     def learning_rate(self, step: int, steps: int) -> float:
         """Rate of step `step` (from 0) of `steps`."""
         if step < self.warmup_steps:

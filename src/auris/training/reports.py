@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from auris.errors import OutputError, TrainingError
-from auris.training.state import TrainingProgress
+from auris.training.state import TrainingProgress, finite_mean
 
 __all__ = [
     "CURVE",
@@ -35,8 +35,8 @@ SECONDS_BETWEEN_PLOTS = 20.0
 STEP_COLUMNS = ("step", "epoch", "loss", "lr", "seconds")
 
 
-class ProgressReporter(Protocol):
-    """Shows the progress of a run."""
+class ProgressReporter:
+    """Shows the progress of a run; this one shows nothing."""
 
     def message(self, line: str) -> None:
         """Show a line of text."""
@@ -80,34 +80,28 @@ class LineReporter(ProgressReporter):
         pace = (time.monotonic() - self._started) / (done - self._first)
         minutes, seconds = divmod(int(pace * (self._steps - done)), 60)
         left = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-        finite = [loss for loss in self._losses if math.isfinite(loss)]
-        mean = math.fsum(finite) / len(finite) if finite else math.nan
+        mean = finite_mean(self._losses)
         self._write(f"step {done}/{self._steps} loss {mean:.4f} {pace:.3f} s a step, {left} left")
         self._losses.clear()
-
-    def finish(self) -> None:
-        """Every line is written already."""
 
 
 class BarReporter(ProgressReporter):
     """A progress bar with the loss and the time left; for terminals."""
 
-    def start(self, done: int, steps: int) -> None:
-        """Show the bar."""
+    def __init__(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
         columns = (BarColumn(), MofNCompleteColumn(), "{task.description}", TimeRemainingColumn())
         self._bar = Progress(*columns)
+
+    def start(self, done: int, steps: int) -> None:
+        """Show the bar."""
         self._task = self._bar.add_task("", total=steps, completed=done)
         self._bar.start()
 
     def message(self, line: str) -> None:
         """Print the line above the bar."""
-        from rich.console import Console
-
-        bar = getattr(self, "_bar", None)
-        console = bar.console if bar is not None else Console()
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, done: int, loss: float) -> None:
         """Move the bar."""
@@ -154,15 +148,16 @@ class RunLogger:
         Raises:
             TrainingError: others were logged before.
         """
-        logged = [name for name in _columns(self.out / LOG) if name not in EPOCH_COLUMNS]
-        if _columns(self.out / LOG) and logged != list(sets):
+        rows = _rows(self.out / LOG)
+        logged = _sets(rows)
+        if rows and logged != list(sets):
             raise TrainingError(
                 "a run is resumed with the development sets it began with",
                 f"these were {', '.join(logged) or 'none'}, not {', '.join(sets) or 'none'}",
                 "give the same --dev files in the same order",
             )
-        _keep(self.out / STEPS, "step", step, STEP_COLUMNS)
-        _keep(self.out / LOG, "epoch", epoch, (*EPOCH_COLUMNS, *sets))
+        _cut(self.out / STEPS, "step", step, STEP_COLUMNS)
+        _cut(self.out / LOG, "epoch", epoch, (*EPOCH_COLUMNS, *sets))
 
     def step(self, step: int, epoch: int, loss: float, lr: float, seconds: float) -> None:
         """One step, counted from 1."""
@@ -240,11 +235,12 @@ def _sound(row: Mapping[str | None, Any]) -> bool:
         return False
 
 
-def _columns(path: Path) -> list[str]:
-    return list(row) if (row := next(iter(_rows(path)), None)) else []
+def _sets(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The development sets that a log has columns for."""
+    return [name for name in rows[0] if name not in EPOCH_COLUMNS] if rows else []
 
 
-def _keep(path: Path, column: str, last: int, columns: Sequence[str]) -> None:
+def _cut(path: Path, column: str, last: int, columns: Sequence[str]) -> None:
     """Keep the rows of a log up to `last`; a column that the log lacks becomes "nan"."""
     rows = [row for row in _rows(path) if int(row[column]) <= last]
     if not rows:
@@ -274,19 +270,18 @@ def draw(out: Path) -> Path | None:
     above, below = figure.subplots(2, 1, sharex=True)
     steps = _rows(out / STEPS)
     losses = [float(row["loss"]) for row in steps]
-    places = [int(row["step"]) for row in steps]
-    above.plot(places, losses, color="0.85", linewidth=0.5)
-    above.plot(places, _smooth(losses), color="C0", label="training")
+    numbers = [int(row["step"]) for row in steps]
+    above.plot(numbers, losses, color="0.85", linewidth=0.5)
+    above.plot(numbers, _smooth(losses), color="C0", label="training")
     epochs = _rows(out / LOG)
     validation = [float(row.get("val_loss", "nan")) for row in epochs]
+    at = [int(row["step"]) for row in epochs]
     if any(map(math.isfinite, validation)):
-        at = [int(row["step"]) for row in epochs]
         above.plot(at, validation, color="C1", marker="o", label="validation")
         above.legend(loc="upper right")
     above.set_ylabel("loss")
     above.set_yscale("log")
-    for name in [name for name in _columns(out / LOG) if name not in EPOCH_COLUMNS]:
-        at = [int(row["step"]) for row in epochs]
+    for name in _sets(epochs):
         below.plot(at, [100 * float(row[name]) for row in epochs], marker="o", label=name)
     below.set_ylabel("error rate, %")
     below.set_xlabel("step")

@@ -122,7 +122,7 @@ def train(
     _check_options(recipe, sources, options)
     fabric = new_fabric(options.processes, recipe.bf16, options.device, recipe.idle_weights)
     leads = fabric.global_rank == 0
-    reporter = (reporter or LineReporter()) if leads else LineReporter(lambda line: None)
+    reporter = (reporter or LineReporter()) if leads else ProgressReporter()
     try:
         return _Run(recipe, sources, RunFolder(out), options, reporter, fabric).train()
     except TrainingStopped:

@@ -113,8 +113,8 @@ def comparable(text: str) -> str:
     if not any(map(unspaced, compared)):
         return compared
     letters = unicodedata.normalize("NFKC", compared)
-    kept = (char if unicodedata.category(char)[0] in "LMN" else " " for char in letters)
-    return " ".join("".join(f" {c} " if unspaced(c) else c for c in kept).split())
+    plain = (char if unicodedata.category(char)[0] in "LMN" else " " for char in letters)
+    return " ".join("".join(f" {c} " if unspaced(c) else c for c in plain).split())
 
 
 def count_errors(references: Sequence[str], texts: Sequence[str]) -> tuple[int, int]:

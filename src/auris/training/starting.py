@@ -25,8 +25,8 @@ from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.errors import TrainingError
 from auris.text.tokenizer import Tokenizer
 from auris.training.data import TrainedOn
-from auris.training.folder import RunFolder
-from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
+from auris.training.folder import RECIPE, RunFolder
+from auris.training.recipes import Recipe, ShapedRecipe
 from auris.training.state import LAST, weights_file
 
 __all__ = ["check_start", "load_start", "start_trained_on", "start_units"]
@@ -39,7 +39,7 @@ LAYER = re.compile(r"layers\.(\d+)\.")
 
 def is_run(source: Path) -> bool:
     """Whether a folder is a run's rather than a model's."""
-    return (source / "recipe.json").is_file()
+    return (source / RECIPE).is_file()
 
 
 def check_start(source: Path, recipe: Recipe) -> None:
@@ -49,13 +49,10 @@ def check_start(source: Path, recipe: Recipe) -> None:
         TrainingError: `source` has other shapes, or is neither a run nor a model.
         CheckpointError, ConfigError: the model cannot be read.
     """
-    if is_run(source):
-        before, _ = RunFolder(source).read()
-        given = _recipe_config(before)
-    else:
-        given = open_checkpoint(source).config
-    wanted = _recipe_config(recipe)
-    if given is None or wanted is None or not _grows(_shapes(given), _shapes(wanted)):
+    given: Recipe | ModelConfig
+    given = RunFolder(source).read()[0] if is_run(source) else open_checkpoint(source).config
+    shapes = _shapes(given)
+    if shapes is None or not _grows(shapes, _shapes(recipe)):
         raise TrainingError(
             "a run can start from one of the same shapes and units only, or of fewer layers",
             f"{source} has others",
@@ -63,16 +60,12 @@ def check_start(source: Path, recipe: Recipe) -> None:
         )
 
 
-def _recipe_config(recipe: Recipe) -> ModelConfig | None:
-    if isinstance(recipe, CtcRecipe):
-        return recipe.model_config()
-    if isinstance(recipe, AsrRecipe):
-        return recipe.model_config(recipe.vocabulary, 0)
-    return None
-
-
-def _shapes(config: ModelConfig) -> dict[str, Any]:
-    """Every number of a config that its weights' shapes or their meaning depend on."""
+def _shapes(source: Recipe | ModelConfig) -> dict[str, Any] | None:
+    """Every number of a model that its weights' shapes or their meaning depend on; None of a recipe
+    without shapes."""
+    if isinstance(source, Recipe) and not isinstance(source, ShapedRecipe):
+        return None
+    config = source.model_config() if isinstance(source, Recipe) else source
     values = dataclasses.asdict(config)
     values["kind"] = type(config).__name__
     values["encoder"] = {**values["encoder"], "dropout": 0.0}
@@ -84,14 +77,14 @@ def _shapes(config: ModelConfig) -> dict[str, Any]:
     return values
 
 
-def _grows(given: Any, wanted: Any) -> bool:
+def _grows(before: Any, after: Any) -> bool:
     """Whether all is the same but for layers, of which there may be more."""
-    if isinstance(given, dict) and isinstance(wanted, dict):
-        return given.keys() == wanted.keys() and all(
-            wanted[key] >= given[key] if key == "layers" else _grows(given[key], wanted[key])
-            for key in given
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before.keys() == after.keys() and all(
+            after[key] >= before[key] if key == "layers" else _grows(before[key], after[key])
+            for key in before
         )
-    return bool(given == wanted)
+    return bool(before == after)
 
 
 def start_units(source: Path) -> Tokenizer:
@@ -105,49 +98,44 @@ def start_trained_on(source: Path) -> TrainedOn:
     """What the run or model has seen in training."""
     if is_run(source):
         return RunFolder(source).trained_on()
-    traits = load_inference_defaults(source)
-    return TrainedOn(traits.languages or (), traits.contexts)
+    defaults = load_inference_defaults(source)
+    return TrainedOn(defaults.languages or (), defaults.contexts)
 
 
-def load_start(source: Path, module: nn.Module) -> None:
-    """Read the last weights of a run, or a model's, into the module of a new run.
+def load_start(source: Path, task: nn.Module) -> None:
+    """Read the last weights of a run, or a model's, into the task of a new run.
 
     Raises:
         TrainingError: they are those of another model.
     """
     stored = _run_weights(source) if is_run(source) else _model_weights(source)
-    wanted = module.state_dict()
-    missing = wanted.keys() - stored.keys()
-    first = {_stack(name): 0 for name in stored}
+    needed = task.state_dict()
+    missing = needed.keys() - stored.keys()
+    layers: dict[str, int] = {}
     for name in stored:
-        first[_stack(name)] = max(first[_stack(name)], _place(name) + 1)
-    odd = sorted(stored.keys() - wanted.keys())
-    odd += sorted(n for n in missing if _place(n) < max(1, first.get(_stack(n), 1)))
-    odd += sorted(n for n in stored.keys() & wanted.keys() if stored[n].shape != wanted[n].shape)
+        stack, number = _layer(name)
+        layers[stack] = max(layers.get(stack, 1), number + 1)
+    odd = sorted(stored.keys() - needed.keys())
+    odd += sorted(n for n in missing if _layer(n)[1] < layers.get(_layer(n)[0], 1))
+    odd += sorted(n for n in stored.keys() & needed.keys() if stored[n].shape != needed[n].shape)
     if odd:
         raise TrainingError(
             "a run can start from weights of its own model only",
             f"{odd[0]} and {len(odd) - 1} more are not in both",
             "start from another run or model",
         )
-    module.load_state_dict(stored, strict=False)
-    silenced = {name for name in missing if OUTPUTS.fullmatch(name)}
+    task.load_state_dict(stored, strict=False)
     with torch.no_grad():
-        for name, weight in module.named_parameters():
-            if name in silenced:
+        for name, weight in task.named_parameters():
+            if name in missing and OUTPUTS.fullmatch(name):
                 weight.zero_()
 
 
-def _stack(name: str) -> str:
-    """The stack of layers that a weight belongs to, or its own name."""
-    found = LAYER.search(name)
-    return name[: found.start()] if found else name
-
-
-def _place(name: str) -> int:
-    """The number of the layer that a weight belongs to, or -1."""
-    found = LAYER.search(name)
-    return int(found[1]) if found else -1
+def _layer(name: str) -> tuple[str, int]:
+    """The stack of layers that a weight belongs to and the number of its layer, or its own name
+    and -1."""
+    match = LAYER.search(name)
+    return (name[: match.start()], int(match[1])) if match else (name, -1)
 
 
 def _run_weights(source: Path) -> Mapping[str, Tensor]:
@@ -162,7 +150,7 @@ def _run_weights(source: Path) -> Mapping[str, Tensor]:
 
 
 def _model_weights(source: Path) -> dict[str, Tensor]:
-    """Under the names that a module in training gives them."""
+    """Weights of a model under the names that its task gives them."""
     checkpoint = open_checkpoint(source)
     cpu = torch.device("cpu")
     model = load_weights(checkpoint, cpu, lambda stored: torch.float32, copy=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ FIELD_KINDS: dict[str, Any] = {
 }
 
 
+def finite_mean(values: Sequence[float]) -> float:
+    """Mean of the values that are finite; not a number where none is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else math.nan
+
+
 @dataclass
 class TrainingProgress:
     """Where a run stands.
@@ -78,8 +85,7 @@ class TrainingProgress:
     @property
     def loss(self) -> float:
         """Mean of the epoch's finite losses."""
-        finite = [loss for loss in self.losses if math.isfinite(loss)]
-        return math.fsum(finite) / len(finite) if finite else math.nan
+        return finite_mean(self.losses)
 
     @classmethod
     def of(cls, values: Any) -> TrainingProgress:
@@ -143,10 +149,10 @@ def update_average(folder: Path, model: nn.Module, over: int, step: int) -> None
     if before.exists():
         try:
             stored = load_file(before / WEIGHTS)
-            said = json.loads((before / PROGRESS).read_text(encoding="utf-8"))
-            if said["step"] >= step:
+            counted = json.loads((before / PROGRESS).read_text(encoding="utf-8"))
+            if counted["step"] >= step:
                 return
-            count = min(said["checkpoints"], over - 1)
+            count = min(counted["checkpoints"], over - 1)
             for name, weight in mean.items():
                 if weight.is_floating_point():
                     mean[name] = stored[name].lerp(weight.detach().cpu(), 1.0 / (count + 1))
@@ -183,9 +189,7 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     folder = current_directory(folder)
     try:
         stored = load_file(folder / WEIGHTS)
-        wanted = _trained(model).keys()
-        if stored.keys() != wanted:
-            odd = sorted(stored.keys() ^ wanted)
+        if odd := sorted(stored.keys() ^ _trained(model).keys()):
             raise RuntimeError(f"{len(odd)} weights are not in both, such as {odd[0]}")
         model.load_state_dict(stored, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -196,6 +200,16 @@ def load_weights(folder: Path, model: nn.Module) -> None:
         ) from error
 
 
+@contextmanager
+def _resuming(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, ValueError) as error:
+        raise TrainingError(
+            "a run is resumed from a whole checkpoint", f"{folder}: {error}", "start a new run"
+        ) from error
+
+
 def check_state(folder: Path, model: nn.Module) -> None:
     """Whether a run can be resumed from a checkpoint, by the names and shapes that it holds.
 
@@ -203,18 +217,14 @@ def check_state(folder: Path, model: nn.Module) -> None:
         TrainingError: there is no whole checkpoint of this model.
     """
     folder = current_directory(folder)
-    wanted = {name: list(tensor.shape) for name, tensor in _trained(model).items()}
-    try:
+    shapes = {name: list(tensor.shape) for name, tensor in _trained(model).items()}
+    with _resuming(folder):
         with safe_open(folder / WEIGHTS, "pt") as stored:
             names = stored.keys()
-            found = {name: stored.get_slice(name).get_shape() for name in names}
+            stored_shapes = {name: stored.get_slice(name).get_shape() for name in names}
         missing = [name for name in (OPTIMIZER, PROGRESS) if not (folder / name).is_file()]
-        if found != wanted or missing:
+        if stored_shapes != shapes or missing:
             raise ValueError(f"{missing[0]} is missing" if missing else "weights of another model")
-    except (OSError, SafetensorError, ValueError) as error:
-        raise TrainingError(
-            "a run is resumed from a whole checkpoint", f"{folder}: {error}", "start a new run"
-        ) from error
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
@@ -225,14 +235,10 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     """
     folder = current_directory(folder)
     load_weights(folder, model)
-    try:
+    with _resuming(folder):
         moments = load_file(folder / OPTIMIZER)
         progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         _check_moments(moments, model)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise TrainingError(
-            "a run is resumed from a whole checkpoint", f"{folder}: {error}", "start a new run"
-        ) from error
     for key, value in moments.items():
         name, _, part = key.rpartition("/")
         parameter = model.get_parameter(name)
@@ -254,10 +260,10 @@ def _check_moments(moments: Mapping[str, Tensor], model: nn.Module) -> None:
     shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
     for key, value in moments.items():
         name, _, part = key.rpartition("/")
-        wanted = {"step": torch.Size(), "exp_avg": shapes.get(name), "exp_avg_sq": shapes.get(name)}
-        if name not in shapes or value.shape != wanted.get(part) or value.dtype != torch.float32:
+        parts = {"step": torch.Size(), "exp_avg": shapes.get(name), "exp_avg_sq": shapes.get(name)}
+        if name not in shapes or value.shape != parts.get(part) or value.dtype != torch.float32:
             raise ValueError(f"{key} does not belong to the model")
-        if any(f"{name}/{other}" not in moments for other in wanted):
+        if any(f"{name}/{other}" not in moments for other in parts):
             raise ValueError(f"{name} has no moments")
 
 

@@ -1,4 +1,4 @@
-"""Text units: byte-pair pieces of spoken text, for a CTC model or as a Qwen3-ASR vocabulary.
+"""Text units: byte-pair units of spoken text, for a CTC model or as a Qwen3-ASR vocabulary.
 
 Source: Sennrich, Haddow and Birch, "Neural machine translation of rare words with subword units"
 (2016), in the form of the `tokenizers` library with the word mark of SentencePiece.
@@ -40,7 +40,7 @@ def train_units(texts: Iterable[str], count: int, exactly: bool = True) -> Token
     if count < len(ALPHABET):
         raise TrainingError(
             f"the units have to include the {len(ALPHABET)} characters of spoken text",
-            f"{count} units were asked for",
+            f"{count} units were requested",
             "raise units in the recipe",
         )
     core = Core(models.BPE())
@@ -65,15 +65,15 @@ def train_vocabulary(texts: Sequence[str], count: int, exactly: bool = True) -> 
     if count < len(alphabet):
         raise TrainingError(
             f"a byte-level vocabulary has to include the {len(alphabet)} bytes",
-            f"{count} tokens were asked for",
+            f"{count} tokens were requested",
             "raise vocabulary in the recipe",
         )
     core = qwen2_core(models.BPE())
     prompts = [PROMPT_WORDS] * (1 + len(texts) // 4)
     _learn(core, itertools.chain(texts, prompts), count, alphabet, exactly)
     added = {
-        token: AddedId(core.get_vocab_size() + place, special)
-        for place, (token, special) in enumerate(CONTROL_TOKENS.items())
+        token: AddedId(core.get_vocab_size() + number, special)
+        for number, (token, special) in enumerate(CONTROL_TOKENS.items())
     }
     return Tokenizer(core, added)
 
