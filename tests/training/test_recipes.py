@@ -98,7 +98,7 @@ def test_unknown_keys_are_refused_by_name() -> None:
         ({"max_steps": 1, "units": 0}, "units has to be positive"),
         ({"max_steps": 1, "batch_size": 0}, "batch_size"),
         ({"max_steps": 1, "batch_size": True}, "batch_size"),
-        ({"max_steps": 1, "batch_size": 2, "batch_seconds": 9}, "beside batch_seconds"),
+        ({"max_steps": 1, "batch_size": 2, "batch_seconds": 9}, "together with batch_seconds"),
         ({"max_steps": 1, "wd": math.inf}, "wd"),
         ({"max_steps": 1, "wd": math.nan}, "wd"),
         ({"max_steps": 1, "warmup_steps": 10**400}, "warmup_steps"),

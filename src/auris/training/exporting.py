@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from auris.checkpoints.atomic import replace_directory
 from auris.checkpoints.save import converted
 from auris.errors import ConfigError, TensorError, TrainingError, UsageError
 from auris.training.building import build_task
@@ -64,7 +65,7 @@ def export_run(
     """Write a checkpoint of a run as a model directory.
 
     What is at `out` is replaced if it is a model, apart from its card (README.md), and only when
-    the new one is whole.
+    the new one is complete.
 
     Args:
         run: the run's folder.
@@ -111,13 +112,11 @@ def export_run(
 
 
 def _write(task: Task, out: Path, dtype: torch.dtype, trained_on: TrainedOn) -> Path:
-    """Write a model, in the place of one that is there already, apart from its card."""
+    """Write a model; it replaces one that is there already, apart from its card."""
     if not (out / "config.json").is_file() or not any(out.glob("model*.safetensors")):
         return task.export(out, dtype, trained_on)
-    fresh = out.with_name(f".{out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    task.export(fresh, dtype, trained_on)
-    if (out / "README.md").is_file():
-        shutil.copy(out / "README.md", fresh)
-    shutil.rmtree(out)
-    return fresh.rename(out)
+    with replace_directory(out) as fresh:
+        task.export(fresh, dtype, trained_on)
+        if (out / "README.md").is_file():
+            shutil.copy(out / "README.md", fresh)
+    return out

@@ -97,9 +97,6 @@ class Trainer:
         self.recipe, self.task, self.clips, self.dev = recipe, task, clips, dev
         self.out, self.logger, self.fabric, self.workers = out, logger, fabric, workers
         self.shard = DataShard(fabric.global_rank, fabric.world_size)
-        if recipe.use_compile:
-            task.compile_encoder(fabric.device)
-        self._wrapped, self.optimizer = fabric.setup(task, _optimizer(task, recipe))
         self.progress = TrainingProgress(data=self._fingerprint())
         self.signals = StopSignals(announce=self._leads)
         self.steps = self._count_steps()
@@ -109,6 +106,9 @@ class Trainer:
                 f"decoder_from_step is not below the {self.steps} steps of the run",
                 "lower decoder_from_step, or train for longer",
             )
+        if recipe.use_compile:
+            task.compile_encoder(fabric.device)
+        self._wrapped, self.optimizer = fabric.setup(task, _optimizer(task, recipe))
 
     @property
     def _leads(self) -> bool:

@@ -128,8 +128,9 @@ def _in_seconds(values: dict[str, Any], default_frames: int) -> dict[str, Any]:
     _require_type("max_mel_length", "int", frames)
     if "batch_seconds" in values or size < 1:
         raise TrainingError(
-            "in a recipe batch_size has to be positive, and stands in the place of batch_seconds",
-            f"it is {size}" + (", beside batch_seconds" if "batch_seconds" in values else ""),
+            "in a recipe batch_size has to be positive, and replaces batch_seconds",
+            f"it is {size}"
+            + (", together with batch_seconds" if "batch_seconds" in values else ""),
             "correct the recipe",
         )
     return {**rest, "batch_seconds": size * frames / 100}

@@ -50,7 +50,7 @@ class Recipe:
         gradient_accumulation_steps: batches whose gradients are averaged in one step.
         max_grad_norm: gradients are scaled down to this norm.
         seed: of weights, order, dropout and augmentation.
-        val_split: share of the clips that is kept from training and scored as the set `val`.
+        val_split: share of the clips that is held back from training and scored as the set `val`.
         use_compile: compile the network; every batch then has one shape: as many rows of
             max_mel_length as batch_seconds allows, padded with silence.
         max_mel_length: longest clip of a compiled run in mel frames of 10 ms; longer ones are cut
@@ -140,8 +140,8 @@ class Recipe:
 
     def _require(self, holds: bool, name: str, rule: str) -> None:
         if not holds:
-            found = f"it is {getattr(self, name)}"
-            raise TrainingError(f"in a recipe {name} {rule}", found, "correct the recipe")
+            value = f"it is {getattr(self, name)}"
+            raise TrainingError(f"in a recipe {name} {rule}", value, "correct the recipe")
 
     @classmethod
     def read(cls: type[AnyRecipe], path: Path) -> AnyRecipe:
@@ -266,7 +266,7 @@ class CtcRecipe(ShapedRecipe):
             arithmetic at 64 channels).
         batch_norm: norm the stem's convolutions over the batch; folded into them on export.
         units: size of the text vocabulary; by default 384, or as many as the texts yield.
-        projector_dim: width of the projector, kept for joining the encoder to a decoder.
+        projector_dim: width of the projector, with which the encoder can be joined to a decoder.
     """
 
     stem: Literal["conv2d", "conv1d"] = "conv2d"

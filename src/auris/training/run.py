@@ -177,10 +177,10 @@ class _Run:
             self.reporter.message(f"{VAL}: {len(held_out)} clips held back from training")
         if held_out:
             dev[VAL] = held_out
+        self._together(lambda: self.folder.write_report(report.describe(names=None)))
         out = self.folder.path
         logger = RunLogger(out, self.reporter)
         trainer = Trainer(recipe, task, report.clips, dev, out, logger, fabric, options.workers)
-        self._together(lambda: self.folder.write_report(report.describe(names=None)))
         try:
             if options.resume:
                 self._together(trainer.resume, everywhere=True)
