@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from auris.checkpoints.atomic import NEW, OLD
-from auris.errors import OutputError, TrainingError
+from auris.errors import OutputError, TrainingError, UsageError
 from auris.text.tokenizer import Tokenizer
 from auris.training.data import TrainedOn
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
@@ -49,7 +49,12 @@ class RunFolder:
         """
         about = self._about()
         model = about["model"]
-        recipe = RECIPES[about["kind"]].read(self.path / RECIPE)
+        try:
+            recipe = RECIPES[about["kind"]].read(self.path / RECIPE)
+        except UsageError as error:
+            raise TrainingError(
+                "a run's folder has to hold the files of a run", error.found, "check the path"
+            ) from error
         return recipe, Path(model) if model else None
 
     def _about(self) -> dict[str, Any]:
