@@ -94,7 +94,7 @@ def fitted(
         "fitted_clips": sum(len(fitting) for fitting, _ in halves.values()),
         "silence_threshold": calibration.silence_threshold,
         "held_out": held_out,
-        "checked": {name: _short(found) for name, found in checked.items()},
+        "checked": {name: _short(measured) for name, measured in checked.items()},
     }
     if write:
         measured = {
@@ -119,11 +119,11 @@ def weights_hash(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _short(found: Mapping[str, Any]) -> dict[str, Any]:
+def _short(measured: Mapping[str, Any]) -> dict[str, Any]:
     """The figures without the bins, rounded."""
     return {
         key: round(value, 4) if isinstance(value, float) else value
-        for key, value in found.items()
+        for key, value in measured.items()
         if not key.endswith("bins")
     }
 
@@ -210,12 +210,12 @@ def calibration(
     report = fitted(model, sets, checks, batch_size, write, plot)
     for file, reason in report.failed.items():
         typer.echo(f"not transcribed: {file}: {reason}", err=True)
-    errors = dict.fromkeys(("ECE", "before", "tokens", "clips"), ">6.3f")
-    table = Table("set", errors | {"words": ">6", "right %": ">7.1f"})
-    for name, found in report.tables.items():
-        share = 100 * found["right"] / found["words"] if found["words"] else 0.0
-        figures = (found[key] for key in ("ece", "raw_ece", "token_ece", "clip_ece"))
-        table.row(name, *figures, found["words"], share)
+    formats = dict.fromkeys(("ECE", "before", "tokens", "clips"), ">6.3f")
+    table = Table("set", formats | {"words": ">6", "right %": ">7.1f"})
+    for name, figures in report.tables.items():
+        share = 100 * figures["right"] / figures["words"] if figures["words"] else 0.0
+        errors = [figures[key] for key in ("ece", "raw_ece", "token_ece", "clip_ece")]
+        table.row(name, *errors, figures["words"], share)
     silence = report.summary["held_out"]["silence"]
     typer.echo(
         f"silence: {silence['silent_words_left']} of {silence['silent_words']} words left in "

@@ -179,11 +179,11 @@ def cold_start(
                 f"{start.peak_gb:.2f} GB  {start.model}"
             )
         for one in dtypes:
-            found = measure_memory(name, one, seconds, tokens, threads)
-            memory.append({"model": name, "dtype": one, **asdict(found)})
+            used = measure_memory(name, one, seconds, tokens, threads)
+            memory.append({"model": name, "dtype": one, **asdict(used)})
             typer.echo(
-                f"memory over {seconds:g} s: peak {found.peak_gb:.2f} GB, resident at the end "
-                f"{found.resident_gb:.2f} GB  {name} {one}"
+                f"memory over {seconds:g} s: peak {used.peak_gb:.2f} GB, resident at the end "
+                f"{used.resident_gb:.2f} GB  {name} {one}"
             )
     write_json({"runs": runs, "threads": threads, "cold": starts, "memory": memory})
 

@@ -35,7 +35,7 @@ def measure_set(pipeline: AsrPipeline, path: Path, size: int, seed: int) -> dict
     counts = Counter(word for text in clips.values() for word in set(text.split()))
     rng = random.Random(seed)
     references, texts = [], {"without": [""] * 0, "with": [""] * 0}
-    found = Counter[str]()
+    counted = Counter[str]()
     for file, reference in clips.items():
         spoken, others = draw_list(set(reference.split()), counts, size, rng)
         context = spoken + others
@@ -45,17 +45,17 @@ def measure_set(pipeline: AsrPipeline, path: Path, size: int, seed: int) -> dict
             text = normalize(pipeline.transcribe(str(file), context=given).text)
             texts[kind].append(f"= {text}")
             written = set(text.split())
-            found[f"said_{kind}"] += len(written & set(spoken))
-            found[f"unsaid_{kind}"] += len(written & set(others))
-        found["said"] += len(spoken)
-        found["unsaid"] += len(others)
+            counted[f"said_{kind}"] += len(written & set(spoken))
+            counted[f"unsaid_{kind}"] += len(written & set(others))
+        counted["said"] += len(spoken)
+        counted["unsaid"] += len(others)
     words = sum(len(reference.split()) - 1 for reference in references)
     rates = {}
     for kind, hypotheses in texts.items():
         marked = jiwer.process_words(references, hypotheses)
         edits = marked.substitutions + marked.insertions + marked.deletions
         rates[f"wer_{kind}"] = edits / max(words, 1)
-    return {"set": path.stem, "words": words, **rates, **found}
+    return {"set": path.stem, "words": words, **rates, **counted}
 
 
 def contexts(

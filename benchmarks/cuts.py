@@ -21,13 +21,13 @@ class CutScore:
     """The words next to cuts.
 
     Attributes:
-        cuts: places between two words of different chunks.
+        cuts: boundaries between two words of different chunks.
         lost: words of the reference that are missing right at a cut.
         doubled: words of the reference that are in the text on both sides of a cut.
         broken: words of the reference with a part on each side of a cut.
         glued: words next to a cut that join two words of the reference.
-        beside: wrong and lost words next to cuts, divided by the words of the text there; above 1
-            where more are wrong and lost than there are words.
+        next_to_cuts: wrong and lost words next to cuts, divided by the words of the text there;
+            above 1 where more are wrong and lost than there are words.
         elsewhere: wrong and missing words elsewhere, divided by the words of the text there.
     """
 
@@ -36,7 +36,7 @@ class CutScore:
     doubled: int
     broken: int
     glued: int
-    beside: float
+    next_to_cuts: float
     elsewhere: float
 
 
@@ -107,7 +107,7 @@ def score_cuts(reference: Sequence[str], chunks: Sequence[Sequence[str]]) -> Cut
         doubled=sum(map(words.doubled, cuts)),
         broken=sum(map(words.broken, cuts)),
         glued=sum(map(words.glued, around)),
-        beside=_share(sum(map(words.wrong, around)) + lost, len(around)),
+        next_to_cuts=_share(sum(map(words.wrong, around)) + lost, len(around)),
         elsewhere=_share(sum(map(words.wrong, others)) + missing, len(others)),
     )
 

@@ -39,23 +39,23 @@ class LongScore:
     Attributes:
         chunk_seconds, vad: how it was cut.
         seconds: its length.
-        pieces: the number of chunks, without skipped silence.
+        chunks: the number of chunks, without skipped silence.
         skipped: seconds left out.
         words: of the references.
         wer, clips_wer: error rates of the long recording, and of its clips one by one.
-        beside: the words next to cuts.
+        cuts: the words next to cuts.
         resident_gb: memory after each tenth of the recording, and at its end.
     """
 
     chunk_seconds: float
     vad: bool
     seconds: float
-    pieces: int
+    chunks: int
     skipped: float
     words: int
     wer: float
     clips_wer: float
-    beside: CutScore
+    cuts: CutScore
     resident_gb: tuple[float, ...]
 
 
@@ -97,12 +97,12 @@ def score_long(
                 chunk_seconds=chunk_seconds,
                 vad=vad,
                 seconds=transcript.seconds,
-                pieces=len(decoded),
+                chunks=len(decoded),
                 skipped=transcript.skipped,
                 words=len(reference),
                 wer=_error_rate(jiwer, reference, [word for chunk in chunks for word in chunk]),
                 clips_wer=clips_wer,
-                beside=score_cuts(reference, chunks),
+                cuts=score_cuts(reference, chunks),
                 resident_gb=levels,
             )
 
@@ -199,17 +199,17 @@ def long_recordings(
         cuts = [(length, vad) for length in lengths for vad in kinds]
     formats = {"WER %": ">7.2f", "clips %": ">8.2f", "chunks": ">7", "skipped s": ">10.1f"}
     formats |= {"cuts": ">6", "lost": ">5", "doubled": ">7", "broken": ">6", "glued": ">5"}
-    formats |= {"beside %": ">8.2f", "else %": ">7.2f", "first GB": ">9.3f", "last GB": ">8.3f"}
+    formats |= {"at cuts %": ">9.2f", "else %": ">7.2f", "first GB": ">9.3f", "last GB": ">8.3f"}
     table = Table("cut", formats)
     scores = []
     for score in score_long(pipeline, clips, hours * 3600, cuts, normalizer, keep):
         scores.append(score)
-        found = score.beside
+        words = score.cuts
         table.row(
             f"{score.chunk_seconds:g} s{', vad' * score.vad}",
-            *(100 * score.wer, 100 * score.clips_wer, score.pieces, score.skipped),
-            *(found.cuts, found.lost, found.doubled, found.broken, found.glued),
-            *(100 * found.beside, 100 * found.elsewhere),
+            *(100 * score.wer, 100 * score.clips_wer, score.chunks, score.skipped),
+            *(words.cuts, words.lost, words.doubled, words.broken, words.glued),
+            *(100 * words.next_to_cuts, 100 * words.elsewhere),
             *(score.resident_gb[0], score.resident_gb[-1]),
         )
     write_json({"model": pipeline.model.name, "scores": scores})

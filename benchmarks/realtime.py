@@ -117,9 +117,9 @@ async def _stream(
 
         listening = asyncio.create_task(listen())
         size = round(RATE * BLOCK_SECONDS)
-        for place in range(0, len(voice), size):
-            block = voice[place : place + size]
-            spoken = began + (place + len(block)) / RATE
+        for first in range(0, len(voice), size):
+            block = voice[first : first + size]
+            spoken = began + (first + len(block)) / RATE
             await asyncio.sleep(max(0.0, spoken - time.monotonic()))
             audio = base64.b64encode(block.tobytes()).decode()
             await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
@@ -144,8 +144,8 @@ def _voices(arguments: argparse.Namespace) -> list[NDArray[np.float32]]:
         order = list(range(len(clips)))
         random.Random(number).shuffle(order)
         parts: list[NDArray[np.float32]] = []
-        for place in order * 100:
-            parts += [clips[place], np.zeros(round(16_000 * arguments.pause), np.float32)]
+        for clip in order * 100:
+            parts += [clips[clip], np.zeros(round(16_000 * arguments.pause), np.float32)]
             if sum(map(len, parts)) >= 16_000 * arguments.seconds:
                 break
         # Silence at the end, in which a turn comes to its end.
@@ -170,8 +170,8 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         (np.clip(soxr.resample(voice, 16_000, RATE), -1, 1) * 32767).astype("<i2")
         for voice in voices
     ]
-    chance = random.Random(arguments.seed)
-    waits = [chance.random() for _ in voices]
+    generator = random.Random(arguments.seed)
+    waits = [generator.random() for _ in voices]
 
     async def speak() -> list[tuple[StreamText, float]]:
         speakers = (_stream(arguments, v, w) for v, w in zip(sent, waits, strict=True))

@@ -139,16 +139,16 @@ async def _caller(
     tally: Tally,
 ) -> None:
     connection = Connection(arguments.url)
-    place = first
+    number = first
     while time.monotonic() < until:
-        data, seconds, text = clips[place % len(clips)]
+        data, seconds, text = clips[number % len(clips)]
         began = time.monotonic()
         answer = await connection.send(data)
         tally.statuses[answer.status] += 1
         if answer.status == 429:
             await asyncio.sleep(float(answer.headers["retry-after"]))
             continue
-        place += 1
+        number += 1
         if answer.status == 200:
             tally.swapped += json.loads(answer.body)["text"] != text
             tally.audio_seconds += seconds
@@ -174,11 +174,11 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
     """Many callers at once, compared with the speed of the same recordings in a batch."""
     from auris import AsrPipeline
 
-    found = _clips(arguments)
-    paths = [str(path) for path, _ in found]
+    uploads = _clips(arguments)
+    paths = [str(path) for path, _ in uploads]
     pipeline = AsrPipeline.from_pretrained(arguments.model)
     offline = pipeline.transcribe(list(paths))
-    clips = [(data, one.seconds, one.text) for (_, data), one in zip(found, offline, strict=True)]
+    clips = [(data, one.seconds, one.text) for (_, data), one in zip(uploads, offline, strict=True)]
     speeds = [_batch_speed(pipeline, paths, arguments)]
     rounds = []
     for _ in range(arguments.rounds):

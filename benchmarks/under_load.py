@@ -75,8 +75,8 @@ def speech() -> Samples:
 
 def clip() -> bytes:
     """A recording of `CLIP_SECONDS`."""
-    said = np.resize(speech(), CLIP_SECONDS * 16_000)
-    return encoded(iter([said[None]]), 16_000, "wav", "pcm_s16le", "mono")
+    samples = np.resize(speech(), CLIP_SECONDS * 16_000)
+    return encoded(iter([samples[None]]), 16_000, "wav", "pcm_s16le", "mono")
 
 
 def long_mp3(seconds: int) -> bytes:
@@ -93,7 +93,7 @@ def wide_flac(seconds: int) -> bytes:
 
 
 class Times:
-    """Times of answers by what was asked."""
+    """Times of answers by kind of request."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class Times:
         self.statuses: dict[str, Counter[int]] = defaultdict(Counter)
 
     def take(self, name: str, ask: Callable[[], httpx.Response]) -> httpx.Response:
-        """Ask, and keep how long it took."""
+        """Send a request, and record how long it took."""
         began = time.perf_counter()
         answer = ask()
         seconds = time.perf_counter() - began
@@ -113,8 +113,8 @@ class Times:
     def summary(self, name: str) -> dict[str, Any]:
         """Percentiles of one kind."""
         seconds = sorted(self.seconds[name])
-        place = {"p50": len(seconds) // 2, "p99": len(seconds) * 99 // 100}
-        shown = {key: round(seconds[index], 3) for key, index in place.items()} if seconds else {}
+        ranks = {"p50": len(seconds) // 2, "p99": len(seconds) * 99 // 100}
+        shown = {key: round(seconds[index], 3) for key, index in ranks.items()} if seconds else {}
         longest = round(max(seconds, default=0.0), 3)
         return {
             "count": len(seconds),
@@ -145,7 +145,7 @@ def trickle(url: str) -> None:
 
 
 def request(path: str, data: bytes | None, **fields: str) -> bytes:
-    """A whole request, made once, so that sending it again costs the client little."""
+    """The bytes of a request, made once, so that sending it again costs the client little."""
     made = httpx.Request(
         "POST",
         f"http://localhost{path}",
@@ -159,7 +159,7 @@ def request(path: str, data: bytes | None, **fields: str) -> bytes:
 
 
 def send(url: str, sent: bytes) -> bytes:
-    """The beginning of what is answered."""
+    """The beginning of the answer."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         with contextlib.suppress(ConnectionError):  # It may have been answered before its end.
@@ -225,7 +225,7 @@ def heavy_callers(url: str, arguments: argparse.Namespace) -> None:
 
 
 def measured(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Times beside the heavy callers."""
+    """Times of answers while the heavy callers run."""
     times, short = Times(), clip()
     context = multiprocessing.get_context("spawn")
     heavy = context.Process(target=heavy_callers, args=(url, arguments))
@@ -276,10 +276,10 @@ def server(arguments: argparse.Namespace) -> Iterator[str]:
         state = ["--port", "0", "--state-dir", str(Path(folder) / "state"), "--allow-urls"]
         process = subprocess.Popen([*command, *state, "--stop-seconds", "1"], stderr=log)
         try:
-            while not (found := re.search(r"running on (\S+)", Path(log.name).read_text())):
+            while not (match := re.search(r"running on (\S+)", Path(log.name).read_text())):
                 assert process.poll() is None, Path(log.name).read_text()
                 time.sleep(0.1)
-            yield found.group(1)
+            yield match.group(1)
         finally:
             process.terminate()
             process.wait(60)

@@ -81,8 +81,8 @@ def test_a_library_that_cannot_be_used_is_left_out_with_one_warning(
     assert "int8 and int4 are slower" in warning.getMessage()
     assert reason in warning.getMessage()
     (found,) = [finding for finding in environment() if finding.what == "int8 and int4"]
-    assert found.found.startswith("PyTorch step")
-    assert reason in found.found
+    assert found.text.startswith("PyTorch step")
+    assert reason in found.text
 
 
 @pytest.mark.usefixtures("looked_for_anew")

@@ -35,16 +35,16 @@ def test_mistakes_at_a_cut_are_told_apart(pieces: tuple[str, ...], count: str) -
     assert found.pop(count) == 1
     assert not any(number for name, number in found.items() if name != "lost")
     assert score.cuts == 1
-    assert score.beside > 0.0
+    assert score.next_to_cuts > 0.0
     assert score.elsewhere == 0.0
 
 
 def test_mistakes_elsewhere_are_counted_elsewhere() -> None:
     score = scored("we turn off", "the light in kitten now")
-    assert (score.lost, score.beside) == (0, 0.0)
+    assert (score.lost, score.next_to_cuts) == (0, 0.0)
     assert score.elsewhere > 0.0
 
 
 def test_nothing_read_has_no_cuts() -> None:
     assert scored("", "") == CutScore(0, 0, 0, 0, 0, 0.0, 0.0)
-    assert score_cuts([], [["so"], ["what"]]).beside == 1.0
+    assert score_cuts([], [["so"], ["what"]]).next_to_cuts == 1.0

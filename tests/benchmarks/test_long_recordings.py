@@ -31,7 +31,7 @@ def test_a_row_and_its_clips(ctc_directory: Path, clips: dict[Path, str]) -> Non
     first, second = score_long(pipeline, clips, 20.0, [(4.0, False), (6.0, True)])
     # Clips are taken whole, so the row is a little longer than asked.
     assert 20.0 <= first.seconds == second.seconds <= 24.0
-    assert first.pieces > 4
+    assert first.chunks > 4
     assert first.skipped == 0.0
     assert first.words == second.words
     assert first.words % 3 == 0

@@ -216,9 +216,9 @@ class TestFaults:
     def test_the_doctor_looks_at_it(self, tmp_path: Path) -> None:
         out = write(tmp_path / "out")
         assert [finding.ok for finding in check_model(out)] == [True] * 4
-        assert any("a CTC head besides" in finding.found for finding in check_model(out))
-        assert not any("CTC head" in f.found for f in check_model(write_tiny(tmp_path / "plain")))
+        assert any("a CTC head besides" in finding.text for finding in check_model(out))
+        assert not any("CTC head" in f.text for f in check_model(write_tiny(tmp_path / "plain")))
         (out / CTC_HEAD).write_bytes(b"no weights")
         last = list(check_model(out))[-1]
         assert (last.what, last.ok) == ("tensors", False)
-        assert CTC_HEAD in last.found
+        assert CTC_HEAD in last.text

@@ -77,7 +77,7 @@ def test_it_is_a_whole_native_directory(source: Path, small: Path, dtype: Any) -
     assert len(modes) == 1
     for finding in check_model(small):
         assert finding.ok, finding
-    found = [finding.found for finding in check_model(small) if finding.what == "tensors"]
+    found = [finding.text for finding in check_model(small) if finding.what == "tensors"]
     assert f"{dtype}, the rest float32" in found[0]
 
 

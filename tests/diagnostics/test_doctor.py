@@ -17,7 +17,7 @@ from tests.tiny_models import aligner_config, ctc_config, write_tiny
 
 
 def test_the_environment_names_devices_and_versions() -> None:
-    found = {finding.what: finding.found for finding in environment()}
+    found = {finding.what: finding.text for finding in environment()}
     assert "cpu" in found["devices"]
     assert "torch 2" in found["packages"]
     assert {"cpu float32", "cpu bfloat16", "cpu float16"} <= set(found)
@@ -25,7 +25,7 @@ def test_the_environment_names_devices_and_versions() -> None:
 
 def test_the_environment_says_what_runs_packed_models(monkeypatch: pytest.MonkeyPatch) -> None:
     def step() -> str:
-        return {finding.what: finding.found for finding in environment()}["int8 and int4"]
+        return {finding.what: finding.text for finding in environment()}["int8 and int4"]
 
     if native.available():
         assert step() == f"native step, {native.instructions()}"
@@ -37,7 +37,7 @@ def test_the_environment_says_what_runs_packed_models(monkeypatch: pytest.Monkey
 def test_a_sound_model_passes(tmp_path: Path, layout: str) -> None:
     findings = list(check_model(write_tiny(tmp_path / "it", layout)))  # type: ignore[arg-type]
     assert [finding.ok for finding in findings] == [True] * 4
-    assert "<|audio_pad|> 345" in findings[3].found
+    assert "<|audio_pad|> 345" in findings[3].text
 
 
 def test_a_ctc_model_passes(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_ctc_model_passes(tmp_path: Path) -> None:
 def test_an_aligner_passes(tmp_path: Path, layout: str) -> None:
     findings = list(check_model(write_tiny(tmp_path / "it", layout, aligner_config())))  # type: ignore[arg-type]
     assert [finding.ok for finding in findings] == [True] * 4
-    assert "<timestamp> 347" in findings[3].found
+    assert "<timestamp> 347" in findings[3].text
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     findings = list(check_model(folder))
     assert findings[-1].what == "tensors"
     assert findings[-1].ok is False
-    assert "encoder.norm.bias" in findings[-1].found
+    assert "encoder.norm.bias" in findings[-1].text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -75,7 +75,7 @@ def test_weights_that_are_no_numbers_are_named(
     save_file(tensors, folder / "model.safetensors")
     failed = [finding for finding in check_model(folder) if not finding.ok]
     assert [finding.what for finding in failed] == ["tensors"]
-    assert f"{name} (model.safetensors)" in failed[0].found
+    assert f"{name} (model.safetensors)" in failed[0].text
 
 
 def test_a_ctc_head_of_nan_is_named(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_ctc_head_of_nan_is_named(tmp_path: Path) -> None:
     tensors = load_file(folder / "ctc_head.safetensors")
     tensors["bias"][5] = float("nan")
     save_file(tensors, folder / "ctc_head.safetensors")
-    assert "bias (ctc_head.safetensors)" in list(check_model(folder))[-1].found
+    assert "bias (ctc_head.safetensors)" in list(check_model(folder))[-1].text
 
 
 def test_a_directory_without_a_model_fails(tmp_path: Path) -> None:

@@ -65,20 +65,22 @@ def batch(
     that are finished. The exit code is 1 when a recording failed, and 130 after Ctrl-C.
     """
     speech.check()
-    found = _recordings(input_dir, files)
+    recordings = _recordings(input_dir, files)
     formats = sorted(parse_formats(output_format or []))
     style = cue_style(formats, cues.max_line_width, cues.max_line_count)
-    transcript_files = _transcript_files(output_dir, formats, found, input_dir is not None, style)
+    transcript_files = _transcript_files(
+        output_dir, formats, recordings, input_dir is not None, style
+    )
     from auris.output.results_file import ResultsFile, input_of, source_of
     from auris.recognition.fingerprint import call_values
 
-    if found.others:
-        sys.stderr.write(f"auris: {found.others} files are not recordings by their names\n")
+    if recordings.others:
+        sys.stderr.write(f"auris: {recordings.others} files are not recordings by their names\n")
     pipeline = model.pipeline(speculate)
     options = speech.call(model)
     run = {
         "model": pipeline.model.name,
-        "input": input_of(input_dir, found.names),
+        "input": input_of(input_dir, recordings.names),
         **call_values(pipeline, speech.language, speech.context, options),
     }
     # Only where files are written, so that results of runs without them can be continued.
@@ -87,9 +89,9 @@ def batch(
     with ResultsFile(output, run) as results:
         if retry:
             results.forget_failures()
-        done = sum(name in results for name in found.names)
-        with ProgressLine(len(found.names), done=done) as line, interruptible() as interrupt:
-            missing = _missing(results, input_dir, found.names)
+        done = sum(name in results for name in recordings.names)
+        with ProgressLine(len(recordings.names), done=done) as line, interruptible() as interrupt:
+            missing = _missing(results, input_dir, recordings.names)
             sources = [source_of(input_dir, name) for name in missing]
             options |= {"batch_size": batch_size, "workers": min(workers, len(sources))}
             options |= {"progress": line.show, "cancel": interrupt}
@@ -98,12 +100,12 @@ def batch(
                 if interrupt.is_set():
                     break  # The recordings in progress are not complete.
                 _store(results, missing[number], result, transcript_files, line)
-        results.publish(found.names)
-        failed = {name: results.failed[name] for name in found.names if name in results.failed}
-        left = len(list(results.missing(found.names)))
-    done = len(found.names) - left - len(failed)
+        results.publish(recordings.names)
+        failed = {name: results.failed[name] for name in recordings.names if name in results.failed}
+        left = len(list(results.missing(recordings.names)))
+    done = len(recordings.names) - left - len(failed)
     sys.stderr.write(
-        f"auris: {done} of {len(found.names)} recordings are transcribed in {str(output)!r}\n"
+        f"auris: {done} of {len(recordings.names)} recordings are transcribed in {str(output)!r}\n"
     )
     for name, reason in list(failed.items())[:MOST_SHOWN]:
         sys.stderr.write(f"auris: {name}: {reason}\n")
@@ -158,30 +160,30 @@ def _recordings(folder: Path | None, files: str | None) -> FoundRecordings:
             "name one of them",
         )
     if folder is not None:
-        found = recordings_in(folder)
+        recordings = recordings_in(folder)
     elif files == "-":
-        found = listed(sys.stdin)
+        recordings = listed(sys.stdin)
     else:
         try:
             with open(str(files), encoding="utf-8-sig", errors="surrogateescape") as lines:
-                found = listed(lines)
+                recordings = listed(lines)
         except OSError as error:
             raise UsageError(
                 "--files has to be a readable text file",
                 f"{files!r} is not ({error.strerror})",
                 "check the path",
             ) from None
-    if not found.names:
+    if not recordings.names:
         raise UsageError(
             "There has to be a recording to transcribe", "none was found", "check the input"
         )
-    return found
+    return recordings
 
 
 def _transcript_files(
     directory: Path | None,
     formats: list[str],
-    found: FoundRecordings,
+    recordings: FoundRecordings,
     folder: bool,
     style: CueStyle,
 ) -> TranscriptFiles | None:
@@ -196,5 +198,7 @@ def _transcript_files(
         return None
     from auris.output.files import TranscriptFiles, names_in_folder
 
-    stems = names_in_folder(found.names) if folder else {n: file_stem(n) for n in found.names}
+    stems = (
+        names_in_folder(recordings.names) if folder else {n: file_stem(n) for n in recordings.names}
+    )
     return TranscriptFiles(directory, formats, stems, style)

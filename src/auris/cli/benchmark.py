@@ -289,9 +289,9 @@ def words(
     table = Table("set", formats | {"95 %: start": ">12.0f", "end": ">5.0f"})
     summary = {}
     for path, clips in sets.items():
-        found = summary[str(path)] = errors_of(aligner, clips, offset)
-        times = (found.start, found.end, found.start_95, found.end_95)
-        table.row(path, found.words, found.missing, *(1000 * time for time in times))
+        errors = summary[str(path)] = errors_of(aligner, clips, offset)
+        times = (errors.start, errors.end, errors.start_95, errors.end_95)
+        table.row(path, errors.words, errors.missing, *(1000 * time for time in times))
     write_json({"sets": summary})
 
 
@@ -347,16 +347,16 @@ def stream(
         table.row(name, *beginning, *steps, *memory, score.lag_seconds, score.busy)
     clips = {}
     for name, files in sets.items():
-        found = clips[name] = compare_clips(pipeline, files, sizes, streams, **options)
+        agreement = clips[name] = compare_clips(pipeline, files, sizes, streams, **options)
         typer.echo(
-            f"{found.identical} of {found.clips} clips identical, {found.ties} ties, "
-            f"{len(found.different)} different  {name}"
+            f"{agreement.identical} of {agreement.clips} clips identical, {agreement.ties} ties, "
+            f"{len(agreement.different)} different  {name}"
         )
-        for file in found.different:
+        for file in agreement.different:
             typer.echo(f"    {file}")
     write_json({**options, "recordings": scores, "sets": clips})
     differ = any(score.verdict == "different" for score in scores)
-    if differ or any(found.different for found in clips.values()):
+    if differ or any(agreement.different for agreement in clips.values()):
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C during a long run: no press is lost, and the results so far are kept."""
+"""Ctrl-C during a long run: no press is lost, and the results so far stay."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Destination:
 
     Args:
         line: writes to standard output.
-        target: a file that appears, in place of an older one, when it is complete; None for
+        target: a file that appears, and replaces an older one, when it is complete; None for
             standard output.
 
     Raises:
@@ -97,9 +97,9 @@ class Destination:
             ) from None
 
 
-def _unwritable(found: str) -> OutputError:
+def _unwritable(problem: str) -> OutputError:
     return OutputError(
-        "--output-dir has to be a directory that can be written", found, "name another"
+        "--output-dir has to be a directory that can be written", problem, "name another"
     )
 
 
@@ -266,4 +266,4 @@ def source_name(source: str) -> str:
 def display_name(source: str) -> str:
     """A name without line breaks: control characters are escaped as in JSON."""
     name = source_name(source)
-    return LINE_BREAKING.sub(lambda found: json.dumps(found.group())[1:-1], name)
+    return LINE_BREAKING.sub(lambda match: json.dumps(match.group())[1:-1], name)

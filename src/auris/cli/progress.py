@@ -28,7 +28,7 @@ CLEAR, UP = "\r\x1b[2K", "\x1b[A"
 
 
 class ProgressLine:
-    """Shows how far a run has come, and writes results beside it.
+    """Shows how far a run has come, and writes results on the same terminal.
 
     Results go to standard output as they are. Where both streams are one terminal, the line moves
     out of their way: it stands below an unfinished line of text.
@@ -101,8 +101,8 @@ class ProgressLine:
     def _column_after(self, text: str) -> int:
         from rich.cells import cell_len
 
-        _, found, last = text.rpartition("\n")
-        return cell_len(last) + (0 if found else self._column)
+        _, newline, last = text.rpartition("\n")
+        return cell_len(last) + (0 if newline else self._column)
 
     def _draw(self, line: str) -> None:
         if not self._shown:
@@ -147,7 +147,7 @@ class ProgressLine:
 
 
 class _LogLines(logging.Handler):
-    """Messages of the package as lines beside the progress."""
+    """Writes messages of the package as lines of standard error."""
 
     def __init__(self, line: ProgressLine) -> None:
         super().__init__(logging.WARNING)
@@ -190,16 +190,16 @@ def header_seconds(
         return None
     total = 0.0
     for source in sources:
-        found = _stated(source)
-        if found is None:
+        header = _header(source)
+        if header is None:
             return None
-        seconds, channels = found
+        seconds, channels = header
         seconds = max(0.0, min(seconds - start, seconds if duration is None else duration))
         total += seconds * (channels if each_channel else 1)
     return total
 
 
-def _stated(source: str) -> tuple[float, int] | None:
+def _header(source: str) -> tuple[float, int] | None:
     """Seconds and channels of a file by its header."""
     from auris.audio.io import look
     from auris.errors import AudioError
@@ -210,6 +210,6 @@ def _stated(source: str) -> tuple[float, int] | None:
         with open(source, "rb") as file:
             header = look(file)
     except (OSError, ValueError, AudioError):
-        return None  # What is wrong is said when the recording is read.
+        return None  # The error is reported when the recording is read.
     seconds = header.guess if header.seconds is None else header.seconds
     return None if seconds is None else (seconds, header.channels)

@@ -56,7 +56,7 @@ def transcribe(
     the name of the file. -f json writes one JSON object a line. Subtitles of several files, and
     several formats, need --output-dir. The text of a single file is written while it is
     transcribed. When one of several files fails, the others are still transcribed, and the exit
-    code is 1. After Ctrl-C what was written is kept, and the exit code is 130.
+    code is 1. After Ctrl-C what was written stays, and the exit code is 130.
     """
     sources = [*(files or []), *(audio or [])]
     output = Output.planned(

@@ -55,7 +55,7 @@ class Finding:
     """The result of one check; `ok` is None for information."""
 
     what: str
-    found: str
+    text: str
     ok: bool | None = None
 
 
@@ -79,8 +79,8 @@ def environment() -> Iterator[Finding]:
         for name, stored in DTYPES.items():
             computed = str(pick_dtype("auto", pick_device(device), stored)).removeprefix("torch.")
             as_stored = computed == name
-            found = "computed as stored" if as_stored else f"computed in {computed} by default"
-            yield Finding(f"{device} {name}", found)
+            text = "computed as stored" if as_stored else f"computed in {computed} by default"
+            yield Finding(f"{device} {name}", text)
     capability = torch.backends.cpu.get_cpu_capability()
     yield Finding(
         "cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"

@@ -64,7 +64,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class SpeedRatio:
-    """How many times as fast as a peer a model is, for a whole clip."""
+    """How many times as fast as a peer a model is, from the file to the last token."""
 
     clip: float
     model: str

@@ -54,7 +54,7 @@ class StreamScore:
     Attributes:
         name: the recording.
         seconds: its length.
-        steps, pieces: numbers of steps and of chunks.
+        steps, chunks: numbers of steps and of chunks.
         verdict: how the texts of stream and file compare: "identical", "tie" or "different".
         early_seconds, late_seconds: median time of a step in the first and in the last fifth.
         ratio: late divided by early.
@@ -67,7 +67,7 @@ class StreamScore:
     name: str
     seconds: float
     steps: int
-    pieces: int
+    chunks: int
     verdict: Verdict
     early_seconds: float
     late_seconds: float
@@ -173,7 +173,7 @@ def score_stream(
         name=source,
         seconds=transcript.seconds,
         steps=len(costs),
-        pieces=len(final),
+        chunks=len(final),
         verdict=compare_segments([update.segment for update in final], transcript.segments),
         early_seconds=early,
         late_seconds=late,
@@ -235,9 +235,9 @@ def compare_clips(
             clip = clips.pop(session)
             theirs = pipeline.transcribe(str(clip.file), **_file_options(options)).segments
             verdicts.append((clip.file, compare_segments(clip.segments, theirs)))
-    found = [verdict for _, verdict in verdicts]
+    kinds = [verdict for _, verdict in verdicts]
     different = tuple(str(file) for file, verdict in verdicts if verdict == "different")
-    return ClipsScore(len(found), found.count("identical"), found.count("tie"), different)
+    return ClipsScore(len(kinds), kinds.count("identical"), kinds.count("tie"), different)
 
 
 def _file_options(options: MeasuredStream) -> CallOptions:

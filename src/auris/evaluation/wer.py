@@ -160,10 +160,10 @@ def score_set(
         reference, hypothesis = normalize(clips[file]).strip(), normalize(transcript.text).strip()
         # jiwer refuses an empty reference, though inserted words count as errors.
         aligned = jiwer.process_words(f"= {reference}", f"= {hypothesis}")
-        found = {kind: getattr(aligned, kind) for kind in EDITS}
-        edits.update(found)
+        counts = {kind: getattr(aligned, kind) for kind in EDITS}
+        edits.update(counts)
         words = len(reference.split())
-        scores.append(ClipScore(str(file), reference, hypothesis, sum(found.values()), words))
+        scores.append(ClipScore(str(file), reference, hypothesis, sum(counts.values()), words))
     words = sum(score.words for score in scores)
     seconds = sum(transcript.seconds for transcript in transcripts.values())
     return SetScore(

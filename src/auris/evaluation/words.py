@@ -75,17 +75,17 @@ def _clip(path: Path, number: int, line: str) -> TimedClip:
         raise _wrong_set(f"{where} is no such object: {line[:60]!r}") from error
 
 
-def _wrong_set(found: str) -> UsageError:
+def _wrong_set(problem: str) -> UsageError:
     return UsageError(
         "A set of timed words is JSONL, each line an object with audio, text and words that have "
         "text, start and end",
-        found,
+        problem,
         "make one with scripts/make_timed_set.py",
     )
 
 
 WordTimes = list[tuple[float, float, float, float]]
-"""Known start and end, and found start and end, of every word."""
+"""Known start and end, and aligned start and end, of every word."""
 
 
 def _aligned(aligner: ForcedAligner, clips: Sequence[TimedClip]) -> tuple[WordTimes, int]:
