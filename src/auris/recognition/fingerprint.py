@@ -1,7 +1,7 @@
 """What shapes a transcript, as plain values and as one fingerprint of them.
 
 Work that can be continued later (the results file of a batch, the segments of a job) records these
-values. Work with other values is other work: it starts anew.
+values. Work with other values starts anew.
 
 The values of a model are the content of its files, the dtype that it computes in (packed integers
 are a dtype of their own), the device, the attention kernel and the version of Auris. Those of a
