@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from auris.server import connections, request_body
+from auris.server import connections, middleware
 from auris.server.connections import most_connections
 from auris.server.settings import Settings
 from tests.server.live import Live, running
@@ -32,7 +32,7 @@ SECONDS = 60
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
     monkeypatch.setattr(connections, "WRITE_SECONDS", 0.3)
-    monkeypatch.setattr(request_body, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(middleware, "SILENT_SECONDS", 0.3)
 
 
 def _connection(url: str) -> socket.socket:

@@ -19,9 +19,8 @@ from auris.server import audio_routes, page_routes, status_routes
 from auris.server.calls import ClientDisconnected
 from auris.server.errors import ApiError, as_api_error
 from auris.server.jobs import routes as job_routes
-from auris.server.middleware import AccessMiddleware
+from auris.server.middleware import AccessMiddleware, note_reason
 from auris.server.realtime import route as realtime_route
-from auris.server.request_log import note_reason
 from auris.server.state import Server
 
 __all__ = ["create_app"]

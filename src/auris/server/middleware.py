@@ -1,4 +1,4 @@
-"""Who may call, and how large a request may be: checked before anything reads the request."""
+"""Before the application: who may call, how large and slow a request may be, the log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import logging
+import re
+import secrets
+import time
 from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,13 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from auris.server.errors import STOPPING, ApiError
+from auris.server.log import FIELDS
 from auris.server.metrics import Metrics
 from auris.server.page_routes import PATHS
-from auris.server.request_body import RequestBody
-from auris.server.request_log import LoggedRequest, note_reason
 from auris.server.settings import Settings, is_loopback
 
-__all__ = ["AccessMiddleware", "owner_of"]
+__all__ = ["AccessMiddleware", "RequestBody", "note_reason", "owner_of"]
 
 OPEN = frozenset({"/health"})
 """Paths that need no key."""
@@ -31,6 +34,147 @@ KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
 DRAINED_SECONDS = 0.5
 """How long some of a refused request is read, so that its client comes to read the answer."""
+
+DRAINED = 1 << 20
+"""Bytes of a refused request that are read."""
+
+SILENT_SECONDS = 30.0
+"""Longest wait for more of a request."""
+
+SLOWEST_BYTES = 4096
+"""Bytes a second, on average after the first `SILENT_SECONDS`, that a client has to send."""
+
+REQUEST_ID = "x-request-id"
+"""Header with the identifier of a request, which the server returns; clients may choose it."""
+
+SWITCHED = 101
+"""Status of a request that became a WebSocket."""
+
+STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+"""Messages that have the headers of an answer."""
+
+VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_LOG = logging.getLogger("auris.access")
+
+
+def note_reason(scope: Scope, reason: str | None) -> None:
+    """Name the reason of a failure for the log: a code of the API's errors."""
+    scope.setdefault("state", {})["reason"] = reason
+
+
+class LoggedRequest:
+    """A request or WebSocket that is counted and has a line in the log at its end.
+
+    Args:
+        scope: of the request.
+        metrics: where it is counted.
+    """
+
+    def __init__(self, scope: Scope, metrics: Metrics) -> None:
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        self.id = given if VALID_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        self.status = 0
+        self._scope = scope
+        self._metrics = metrics
+        self._code = 0  # That closed a WebSocket.
+        self._began = time.perf_counter()
+        scope.setdefault("state", {})["request_id"] = self.id
+
+    def received(self, message: Message) -> Message:
+        """Notice a message of the client."""
+        if message["type"] == "websocket.disconnect":
+            self._code = self._code or message.get("code", 0)
+        return message
+
+    def sent(self, message: Message) -> Message:
+        """Notice a message to the client, and add the identifier to its headers."""
+        if message["type"] == "websocket.close":
+            self._code = message["code"]
+        if message["type"] not in STARTS:
+            return message
+        self.status = message.get("status", SWITCHED)
+        header = (REQUEST_ID.encode(), self.id.encode())
+        return {**message, "headers": [*message.get("headers", ()), header]}
+
+    def ended(self) -> None:
+        """Count the request, unless it became a WebSocket, and write its line."""
+        seconds = time.perf_counter() - self._began
+        socket = self._scope["type"] == "websocket"
+        method = self._scope.get("method", "GET")
+        status = self.status or (0 if socket else 500)
+        # The pattern of the route: a path could contain anything.
+        route = getattr(self._scope.get("route"), "path", "other")
+        if status != SWITCHED:
+            self._metrics.count_request(method, route, status, seconds)
+        fields = {
+            "method": "WEBSOCKET" if socket else method,
+            "route": route,
+            "status": status,
+            "code": self._code if socket else None,
+            "seconds": round(seconds, 3),
+            "client": (self._scope.get("client") or ("unknown",))[0],
+            "request_id": self.id,
+            "reason": self._scope["state"].get("reason"),
+        }
+        shown = {**fields, "seconds": f"{seconds:.3f} s"}.values()
+        words = [str(value) for value in shown if value is not None]
+        _LOG.info("%s", " ".join(words), extra={FIELDS: fields})
+
+
+class RequestBody:
+    """The body of a request.
+
+    Args:
+        receive: the connection.
+        most_bytes: its largest size.
+    """
+
+    def __init__(self, receive: Receive, most_bytes: int) -> None:
+        self._receive = receive
+        self._most = most_bytes
+        self._received = 0
+        self._waited = 0.0
+        self._more = True
+
+    def check_length(self, length: str | None) -> None:
+        """Refuse a body whose Content-Length is too large."""
+        if length is not None and length.isdecimal():
+            self._check_size(int(length))
+
+    async def receive(self) -> Message:
+        """The next part; after the last one, the end of the connection."""
+        if not self._more:
+            return await self._receive()
+        # Only time in which the server waits for the client counts.
+        left = SILENT_SECONDS + self._received / SLOWEST_BYTES - self._waited
+        began = time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), min(left, SILENT_SECONDS))
+        except (TimeoutError, asyncio.TimeoutError):
+            fault = f"Nothing of the request came for {SILENT_SECONDS:g} s."
+            if left < SILENT_SECONDS:
+                fault = f"The request came more slowly than {SLOWEST_BYTES} bytes a second."
+            raise ApiError(408, fault, code="timeout") from None
+        self._waited += time.monotonic() - began
+        if message["type"] == "http.request":
+            self._count(message)
+            self._check_size(self._received)
+        return message
+
+    async def drain(self) -> None:
+        """Read the beginning of a body that is not used."""
+        while self._more and self._received < DRAINED:
+            self._count(await self._receive())
+
+    def _count(self, message: Message) -> None:
+        self._more = message.get("more_body", False)
+        self._received += len(message.get("body", b""))
+
+    def _check_size(self, size: int) -> None:
+        if size > self._most:
+            fault = f"The request is larger than {self._most} bytes, the most that this server"
+            raise ApiError(413, f"{fault} takes.", code="request_too_large")
 
 
 def owner_of(scope: Scope) -> str:

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from auris.server.errors import ApiError, busy, unsupported
+from auris.server.middleware import note_reason
 from auris.server.realtime.session import RealtimeSession
-from auris.server.request_log import note_reason
 from auris.server.state import Server
 
 __all__ = ["other_paths", "router"]
