@@ -26,7 +26,7 @@ Wave = NDArray[np.float32]
 
 
 def pass_through(samples: Wave, rng: random.Random) -> Wave:
-    """By chance in a room, and by chance coded: float32 [S] to [S] at 16 kHz."""
+    """Randomly placed in a room, and randomly coded: float32 [S] to [S] at 16 kHz."""
     if rng.random() < ROOM_CHANCE:
         samples = in_room(samples, np.random.default_rng(rng.getrandbits(32)))
     codec = rng.choices(list(CODECS), list(CODECS.values()))[0]
@@ -44,7 +44,7 @@ def in_room(samples: Wave, rng: np.random.Generator) -> Wave:
     then a tail of noise that decays faster the higher it is."""
     size = rng.uniform([2.5, 2.5, 2.2], [9.0, 7.0, 3.5])
     source, microphone = (rng.uniform(0.15, 0.85, 3) * size for _ in range(2))
-    kept = rng.uniform(0.5, 0.92)
+    reflected = rng.uniform(0.5, 0.92)
     decay = rng.uniform(*ROOM_SECONDS)
     length = int(decay * RATE)
     response = np.zeros(length)
@@ -53,9 +53,9 @@ def in_room(samples: Wave, rng: np.random.Generator) -> Wave:
         order = np.asarray(image) - 2
         mirrored = np.where(order % 2 == 0, order * size + source, (order + 1) * size - source)
         path = float(np.linalg.norm(mirrored - microphone))
-        place = int((path - direct) / SPEED_OF_SOUND * RATE)
-        if 0 <= place < length:
-            response[place] += kept ** int(np.abs(order).sum()) * direct / path
+        index = int((path - direct) / SPEED_OF_SOUND * RATE)
+        if 0 <= index < length:
+            response[index] += reflected ** int(np.abs(order).sum()) * direct / path
     times = np.arange(length) / RATE
     tail = rng.standard_normal(length) * np.exp(-6.9 * times / decay)
     tail = np.convolve(tail, np.ones(3) / 3, "same") * (times > 0.01)
@@ -101,5 +101,5 @@ def coded(samples: Wave, codec: str, container: str, rate: int, bits: int) -> Wa
 
 def _of_length(samples: NDArray[np.floating], length: int) -> Wave:
     """Cut or padded with silence."""
-    kept = np.asarray(samples[:length], dtype=np.float32)
-    return np.pad(kept, (0, length - len(kept)))
+    cut = np.asarray(samples[:length], dtype=np.float32)
+    return np.pad(cut, (0, length - len(cut)))

@@ -57,15 +57,15 @@ def served(recording: Path) -> str:
 
 def look_at_page() -> None:
     """The page is there, with every file that it or one of its modules names."""
-    wanted, seen = ["/"], set()
-    while wanted:
-        path = wanted.pop()
+    pending, seen = ["/"], set()
+    while pending:
+        path = pending.pop()
         seen.add(path)
         with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=60) as response:
             text = response.read().decode()
         assert text, path
         named = set(re.findall(r"""["'](?:page/|\./)?(\w+\.(?:js|css|svg))["']""", text))
-        wanted += {f"/page/{name}" for name in named} - seen - set(wanted)
+        pending += {f"/page/{name}" for name in named} - seen - set(pending)
     assert len(seen) > 10, f"the page has no more than {sorted(seen)}"
 
 

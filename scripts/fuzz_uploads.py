@@ -6,7 +6,7 @@ scripts/fuzz_uploads.py --decoder 90000 --server 9000 --messages 1000 --seed 1
 The server is started by this script, on a free port of this machine. What is watched: whether it
 ends, what it answers, which sockets its processes hold, whether a file that no upload holds is read
 (its name is in scripts and playlists), and the memory of all its processes. The last line is JSON;
-the exit code is 1 where something was found.
+the exit code is 1 where a fault was found.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Decoders:
         self._change = threading.Lock()
 
     def _keep(self, kind: str, data: bytes, error: Exception) -> None:
-        """Keep an upload that crashed a decoder, where that was asked."""
+        """Save an upload that crashed a decoder, if a folder for them is given."""
         with self._change:
             self.crashes[f"{kind}: {str(error).partition('exit code ')[2].partition(')')[0]}"] += 1
         if self._folder is not None:
@@ -100,12 +100,12 @@ def spread(count: int, threads: int, work: Callable[[random.Random], None], seed
     left = iter(range(count))
     change = threading.Lock()
 
-    def run(chance: random.Random) -> None:
+    def run(rng: random.Random) -> None:
         while True:
             with change:
                 if next(left, None) is None:
                     return
-            work(chance)
+            work(rng)
 
     running = [
         threading.Thread(target=run, args=(random.Random(seed + n),)) for n in range(threads)
@@ -205,8 +205,8 @@ def fuzz_server(options: argparse.Namespace, folder: Path, uploads: Any) -> dict
     change = threading.Lock()
     messages = Maker(options.seed)
 
-    def count(kind: str, told: tuple[int, bytes]) -> None:
-        status, content = told
+    def count(kind: str, answered: tuple[int, bytes]) -> None:
+        status, content = answered
         with change:
             statuses[str(status)] += 1
             if status == 0 or status >= 500 or SECRET_DURATION in content:
@@ -219,13 +219,13 @@ def fuzz_server(options: argparse.Namespace, folder: Path, uploads: Any) -> dict
         watch.look()
         watch.start()
 
-        def upload(chance: random.Random) -> None:
+        def upload(rng: random.Random) -> None:
             with change:
                 kind, data = uploads.one()
             sent = request(form(data, response_format=b"verbose_json"), headers=CLOSING)
             count(kind, answer(port, sent))
 
-        def message(chance: random.Random) -> None:
+        def message(rng: random.Random) -> None:
             with change:
                 kind, data = messages.one()
             count(f"message, {kind}", answer(port, data, b"\r\n\r\n"))
@@ -254,7 +254,7 @@ def fuzz_decoders(options: argparse.Namespace, uploads: Any) -> dict[str, Any]:
     change = threading.Lock()
     slowest = 0.0
 
-    def work(chance: random.Random) -> None:
+    def work(rng: random.Random) -> None:
         nonlocal slowest
         with change:
             kind, data = uploads.one()
@@ -290,17 +290,17 @@ def main() -> None:
     from tests.audio.fuzzing import Uploads
 
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         uploads = Uploads(options.seed, str(secret_file(folder)))
-        found: dict[str, Any] = {"seed": options.seed, "containers": len(uploads.whole)}
+        summary: dict[str, Any] = {"seed": options.seed, "containers": len(uploads.whole)}
         if options.decoder:
-            found["decoder"] = fuzz_decoders(options, uploads)
+            summary["decoder"] = fuzz_decoders(options, uploads)
         if options.server or options.messages:
-            found["server"] = fuzz_server(options, folder, uploads)
-    found["seconds"] = round(time.monotonic() - began)
-    print(json.dumps(found))
-    server, decoder = found.get("server", {}), found.get("decoder", {})
+            summary["server"] = fuzz_server(options, folder, uploads)
+    summary["seconds"] = round(time.monotonic() - began)
+    print(json.dumps(summary))
+    server, decoder = summary.get("server", {}), summary.get("decoder", {})
     wrong = (
         server.get("faults")
         or server.get("sockets_of_others")

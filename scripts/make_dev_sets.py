@@ -53,8 +53,8 @@ def join_set(path: Path, out: Path, rng: np.random.Generator) -> list[tuple[str,
             texts.clear()
 
     rows = read_rows(path)
-    for place in rng.permutation(len(rows)).tolist():
-        file, text = rows[place]
+    for index in rng.permutation(len(rows)).tolist():
+        file, text = rows[index]
         samples = io.load(file).samples
         pause = np.zeros(int(rng.uniform(*PAUSE_SECONDS) * RATE), np.float32)
         if sum(map(len, parts)) + len(samples) > ROW_SECONDS * RATE:
@@ -97,8 +97,8 @@ def sweeps(rng: np.random.Generator, length: int) -> Wave:
 def plucked_strings(rng: np.random.Generator, length: int) -> Wave:
     """Arpeggios on strings by the algorithm of Karplus and Strong (1983)."""
     wave = np.zeros(length)
-    place = 0
-    while place < length:
+    begin = 0
+    while begin < length:
         pitch = 110.0 * 2 ** (rng.choice([0, 3, 5, 7, 10, 12, 15, 19, 24]) / 12)
         period = round(RATE / pitch)
         string = rng.uniform(-1, 1, period)
@@ -106,21 +106,21 @@ def plucked_strings(rng: np.random.Generator, length: int) -> Wave:
         for _ in range(int(1.2 * RATE / period)):
             periods.append(string)
             string = 0.498 * (string + np.roll(string, 1))
-        tone = np.concatenate(periods)[: length - place]
-        wave[place : place + len(tone)] += tone
-        place += int(rng.choice([0.15, 0.3, 0.45]) * RATE)
+        tone = np.concatenate(periods)[: length - begin]
+        wave[begin : begin + len(tone)] += tone
+        begin += int(rng.choice([0.15, 0.3, 0.45]) * RATE)
     return wave.astype(np.float32)
 
 
 def bells(rng: np.random.Generator, length: int) -> Wave:
     """Bells: partials that are no multiples of each other, as on a church tower."""
     wave = np.zeros(length)
-    for place in range(0, length, int(rng.uniform(0.3, 1.5) * RATE)):
-        times = np.arange(min(length - place, 3 * RATE)) / RATE
+    for begin in range(0, length, int(rng.uniform(0.3, 1.5) * RATE)):
+        times = np.arange(min(length - begin, 3 * RATE)) / RATE
         pitch = rng.uniform(150.0, 900.0)
         for ratio in (0.5, 1.0, 1.19, 1.56, 2.0, 2.51, 3.01):
             tone = np.sin(2 * np.pi * pitch * ratio * times + rng.uniform(0, 6))
-            wave[place : place + len(times)] += tone * np.exp(-times * ratio * 1.5) / ratio
+            wave[begin : begin + len(times)] += tone * np.exp(-times * ratio * 1.5) / ratio
     return wave.astype(np.float32)
 
 

@@ -26,13 +26,13 @@ MOST_WORDS = 20
 
 def plain_sentences(path: Path) -> list[str]:
     """Development sentences of letters and commas alone, which festival reads word for word."""
-    found = []
+    sentences = []
     for line in path.read_text(encoding="utf-8").splitlines():
         text = line.strip().rstrip(".").lower()
         words = text.replace(",", "").split()
         if re.fullmatch(r"[a-z, ]+", text) and 4 <= len(words) <= MOST_WORDS and is_dev(text):
-            found.append(text)
-    return found
+            sentences.append(text)
+    return sentences
 
 
 def speak(texts: list[str], voice: str, out: Path) -> list[list[tuple[str, float, float]]]:
@@ -64,7 +64,7 @@ def speak(texts: list[str], voice: str, out: Path) -> list[list[tuple[str, float
 
 
 def main() -> None:
-    """Write a set of every voice that is asked for."""
+    """Write a set of every voice."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for FLAC and JSONL")
     parser.add_argument("--sentences", type=Path, required=True, help="a sentence a line")

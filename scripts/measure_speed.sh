@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Speed and memory of the 0.6B and 1.7B sizes with random weights, in bfloat16, int8 and int4, beside
+# Speed and memory of the 0.6B and 1.7B sizes with random weights, in bfloat16, int8 and int4, and of
 # transformers in bfloat16; about six minutes on a quiet machine of two cores. Prints tables, and a
 # JSON line for each part.
 #

@@ -11,7 +11,7 @@ Writes 16 kHz mono FLAC and, per kind and share, a CSV `wav,text,speaker,seconds
 
 A text belongs to training or development by a hash of its letters, so no text of development is,
 as it stands, a text of training, and the held-out voice speaks development texts only. Training
-clips are by chance in a room, and by chance coded. The same seed writes the same clips.
+clips are randomly placed in a room, and randomly coded. The same seed writes the same clips.
 
 Debian packages: flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts.
 PyPI: hibari-tts. An engine that is not installed can be left out with --voices.
@@ -47,7 +47,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 @dataclass(frozen=True)
 class Clip:
     """One recording to make; `spoken` may hold commas for pauses, `text` does not, and `varied`
-    ones are by chance in a room or coded."""
+    ones are randomly placed in a room or coded."""
 
     path: str
     text: str
@@ -144,8 +144,8 @@ def draw_texts(
     seen = set()
     while True:
         text = make(rng)
-        held = is_dev(plain(text)) and len(text.split()) > 2
-        if held == dev and not (dev and text in seen):
+        development = is_dev(plain(text)) and len(text.split()) > 2
+        if development == dev and not (dev and text in seen):
             seen.add(text)
             yield text
 
