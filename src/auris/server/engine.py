@@ -323,7 +323,7 @@ class Engine:
             self._finish(ticket.number, result)
 
     def _close(self) -> None:
-        """Nobody waits for an engine that has stopped."""
+        """End everything that waits for the engine."""
         with self._change:
             tickets = list(self._active.values())
             while (ticket := self._queue.pop()) is not None:

@@ -74,7 +74,7 @@ class ServedModel:
         }
         name = loaded.model.name
         if loaded.model.origin == "directory":
-            name = Path(name).resolve().name  # Where it lies is nobody else's business.
+            name = Path(name).resolve().name  # Callers need not know where it is.
         pool = StreamPool(loaded.recognizer, settings.most_realtime_sessions, engine.between)
         return cls(name, engine, pipelines, pool, aligner, int(time.time()), values)
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
@@ -35,7 +35,7 @@ from auris.errors import OutputError
 from auris.server.errors import is_full_disk
 from auris.types import Segment
 
-__all__ = ["JobDatabase", "StateFolder", "StoredSegments", "write_file"]
+__all__ = ["JobDatabase", "StateFolder", "write_file"]
 
 MARK = "auris-state.txt"
 MARK_TEXT = (
@@ -89,20 +89,6 @@ UPGRADE = (
 SEGMENT = TypeAdapter(Segment)
 
 
-class StoredSegments(NamedTuple):
-    """The finished segments of a job, in the order of time.
-
-    Attributes:
-        fingerprint: of everything that shaped them; None where there are none.
-        segments: those of the complete lines of the file.
-        size: bytes of these lines. What a killed process left of a line comes after them.
-    """
-
-    fingerprint: str | None
-    segments: list[Segment]
-    size: int
-
-
 class StateFolder:
     """A server's own folder.
 
@@ -151,8 +137,13 @@ class StateFolder:
             _sync_file(copy)
         _sync_folder(self.path / "recordings")
 
-    def read_segments(self, job: str) -> StoredSegments:
-        """The finished segments of a job; a missing file is empty."""
+    def read_segments(self, job: str) -> tuple[str | None, list[Segment], int]:
+        """The finished segments of a job, in the order of time; a missing file is empty.
+
+        Returns:
+            the fingerprint of everything that shaped them, the segments, and the bytes of their
+            lines. What a killed process left of a line comes after these.
+        """
         fingerprint, segments, size = None, [], 0
         with suppress(FileNotFoundError, ValueError), open(self.segments(job), "rb") as file:
             for line in file:
@@ -164,7 +155,7 @@ class StateFolder:
                 else:
                     fingerprint = content["fingerprint"]
                 size += len(line)
-        return StoredSegments(fingerprint, segments, size)
+        return fingerprint, segments, size
 
     def seconds_done(self, job: str) -> float:
         """End of the last finished segment, in seconds of the recording."""

@@ -174,7 +174,8 @@ class JobStore:
 
     def segments(self, job: str) -> list[Segment]:
         """The finished segments of a job, in the order of time."""
-        return self.folder.read_segments(job).segments
+        _, segments, _ = self.folder.read_segments(job)
+        return segments
 
     def cancel(self, job: str) -> None:
         """End a job that is not finished. The process that works on it notices."""
@@ -330,10 +331,10 @@ class JobStore:
         Returns:
             stored segments with the same fingerprint; those with another one are removed.
         """
-        stored = self.folder.read_segments(job)
-        if stored.fingerprint == fingerprint:
-            os.truncate(self.folder.segments(job), stored.size)
-            return stored.segments
+        stored_fingerprint, segments, size = self.folder.read_segments(job)
+        if stored_fingerprint == fingerprint:
+            os.truncate(self.folder.segments(job), size)
+            return segments
         self.folder.begin_segments(job, fingerprint)
         self._database.change(
             "UPDATE jobs SET done = 0 WHERE id = ? AND worker = ?", (job, self.worker)
