@@ -106,6 +106,7 @@ class Uploads:
             "claimed samples": poison.claimed_samples(),
             "claimed fragments": poison.claimed_fragments(),
             "compressed header": poison.compressed_header(poison.claimed_samples()),
+            **{name: make() for name, make in poison.claimed_elsewhere().items()},
             "long silence": encode(np.zeros((1, 90 * 16_000), np.int16), 16_000, "flac", "flac"),
         }
         self._makers: list[tuple[str, int, Callable[[], bytes]]] = [
@@ -116,7 +117,7 @@ class Uploads:
             ("blocks", 4, self._blocks),
             ("spliced", 4, self._spliced),
             ("poison", 2, lambda: self._of(self._poison)),
-            ("mutated poison", 4, lambda: self._mutated(self._of(self._poison))),
+            ("mutated poison", 6, lambda: self._mutated(self._of(self._poison))),
             ("claims", 2, self._claims),
             ("foreign", 2, lambda: self._of(self._foreign)),
             ("mutated foreign", 2, lambda: self._disguised(self._of(self._foreign))),
@@ -198,9 +199,20 @@ class Uploads:
             lambda: poison.claimed_samples(samples // 1000, edits=self._chance.randint(1, 300)),
             lambda: poison.claimed_samples(samples, chunks=self._chance.randint(2, 500)),
             lambda: poison.claimed_fragments(samples, self._chance.randint(1, 20)),
+            self._claimed_elsewhere,
         ]
         data = self._chance.choice(makers)()
         return poison.compressed_header(data) if self._chance.random() < 0.3 else data
+
+    def _claimed_elsewhere(self) -> bytes:
+        """A box that claims samples inside others, behind a first box of any kind."""
+        kinds = (*poison.HIDING, b"moov", b"free", b"hoov", self._chance.randbytes(4))
+        boxes = ("trak", "mdia", "minf", "stbl", "stsz")
+        return poison.claimed_samples(
+            first=self._chance.choice(kinds),
+            wrapped={self._chance.choice(boxes): self._chance.choice(kinds) for _ in range(2)},
+            kind=self._chance.choice((b"soun", b"vide", b"text")),
+        )
 
     def _disguised(self, data: bytes) -> bytes:
         """A script behind a byte order mark, white space, a tag or a piece of another file."""

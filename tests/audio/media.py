@@ -32,6 +32,7 @@ def encode(
     jumps: dict[int, float] | None = None,
     layout: str | None = None,
     codec_options: dict[str, str] | None = None,
+    title: str = "",
 ) -> bytes:
     """Encode float32 or int16 [C, n].
 
@@ -40,9 +41,12 @@ def encode(
         jumps: seconds by which the clock jumps ahead before the frame of that index.
         layout: ffmpeg's name of the channels, by default a usual one of their number.
         codec_options: of the codec.
+        title: of the file.
     """
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options or {}) as output:
+        if title:
+            output.metadata["title"] = title
         layout = layout or {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[len(samples)]
         stream = output.add_stream(codec, rate=rate, layout=layout)
         stream.codec_context.options = codec_options or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from tests.audio.media import chirp, encode
@@ -64,14 +65,33 @@ def _box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", 8 + len(content)) + kind + content
 
 
-def claimed_samples(samples: int = 80_000_000, edits: int = 0, chunks: int = 1) -> bytes:
+def claimed_samples(
+    samples: int = 80_000_000,
+    edits: int = 0,
+    chunks: int = 1,
+    *,
+    tracks: int = 1,
+    first: bytes = b"ftyp",
+    wrapped: dict[str, bytes] | None = None,
+    kind: bytes = b"soun",
+) -> bytes:
     """A small MP4 whose tables claim so many samples, for which ffmpeg builds an index.
 
     Args:
         samples: how many there are.
         edits: how often an edit list plays them.
         chunks: in how many chunks they lie; more than one gives PCM, a sample an entry.
+        tracks: how often the track is there.
+        first: the first box of the file.
+        wrapped: for a box of those, the kind of another box that is put around it.
+        kind: what the track holds.
     """
+
+    def box(name: str, content: bytes) -> bytes:
+        inner = _box(name.encode(), content)
+        around = (wrapped or {}).get(name)
+        return inner if around is None else _box(around, inner)
+
     pcm = chunks > 1
     entry = bytes(6) + struct.pack(">H", 1) + bytes(8) + struct.pack(">HHI", 1, 16, 0)
     entry = _box(b"sowt" if pcm else b".mp3", entry + struct.pack(">I", 48_000 << 16))
@@ -80,22 +100,77 @@ def claimed_samples(samples: int = 80_000_000, edits: int = 0, chunks: int = 1) 
         _box(b"stsd", struct.pack(">II", 0, 1) + entry),
         _box(b"stts", struct.pack(">IIII", 0, 1, samples, delta)),
         _box(b"stsc", struct.pack(">IIIII", 0, 1, 1, samples // chunks, 1)),
-        _box(b"stsz", struct.pack(">III", 0, 2 if pcm else 400, samples)),
+        box("stsz", struct.pack(">III", 0, 2 if pcm else 400, samples)),
         _box(b"stco", struct.pack(">II", 0, chunks) + struct.pack(">I", 2000) * chunks),
     ]
     media = [
         _box(b"mdhd", struct.pack(">IIIIIHH", 0, 0, 0, 48_000, 0, 0, 0)),
-        _box(b"hdlr", struct.pack(">II4s", 0, 0, b"soun") + bytes(13)),
-        _box(b"minf", _box(b"smhd", bytes(8)) + _box(b"stbl", b"".join(tables))),
+        _box(b"hdlr", struct.pack(">II4s", 0, 0, kind) + bytes(13)),
+        box("minf", _box(b"smhd", bytes(8)) + box("stbl", b"".join(tables))),
     ]
     edit = struct.pack(">IIHH", 1000, 0, 1, 0) * edits
     track = [_box(b"tkhd", struct.pack(">IIIII", 1, 0, 0, 1, 0) + bytes(64))]
     if edits:
         track.append(_box(b"edts", _box(b"elst", struct.pack(">II", 0, edits) + edit)))
-    track.append(_box(b"mdia", b"".join(media)))
+    track.append(box("mdia", b"".join(media)))
     movie = _box(b"mvhd", struct.pack(">IIIII", 0, 0, 0, 1000, 0) + bytes(80))
+    head = _box(first, b"isom" + bytes(4) + b"isom")
+    movie += box("trak", b"".join(track)) * tracks
+    return head + _box(b"moov", movie) + _box(b"mdat", bytes(4096))
+
+
+HIDING = (
+    b"udta",
+    b"wave",
+    b"mvex",
+    b"tref",
+    b"dinf",
+    b"sinf",
+    b"schi",
+    b"meta",
+    b"iprp",
+    b"\xa9nam",
+)
+"""Boxes around tables; ffmpeg looks for tables in most of them."""
+
+
+def claimed_elsewhere() -> dict[str, Callable[[], bytes]]:
+    """MP4 files that claim samples in unusual places, by what is unusual."""
+    makers: dict[str, Callable[[], bytes]] = {}
+    for kind in (b"junk", b"pict", b"PICT", b"uuid", b"prfl", b"ediw", b"udta", b"sidx", b"emsg"):
+        makers[f"begins with {kind.decode()}"] = partial(claimed_samples, first=kind)
+    for kind in HIDING:
+        for inner in ("trak", "mdia", "minf", "stbl", "stsz"):
+            name = f"{inner} in {kind.decode('latin-1')}"
+            makers[name] = partial(claimed_samples, wrapped={inner: kind})
+    makers["tracks"] = partial(claimed_samples, 8_000, tracks=900)
+    makers["pictures"] = partial(claimed_samples, chunks=2, kind=b"vide")
+    makers["fragments and tracks"] = fragments_and_tracks
+    makers["index of fragments"] = index_of_fragments
+    makers["header in free"] = lambda: claimed_samples().replace(b"moov", b"free")
+    makers["long compressed header"] = lambda: compressed_header(
+        claimed_samples(1000), b"\0\0\0\x08free" * 3_000_000
+    )
+    return makers
+
+
+def fragments_and_tracks(fragments: int = 20_000, tracks: int = 200) -> bytes:
+    """A small MP4 of many empty fragments and empty tracks."""
     head = _box(b"ftyp", b"isom" + bytes(4) + b"isom")
-    return head + _box(b"moov", movie + _box(b"trak", b"".join(track))) + _box(b"mdat", bytes(4096))
+    movie = _box(b"mvhd", struct.pack(">IIIII", 0, 0, 0, 1000, 0) + bytes(80))
+    movie += _box(b"trak", b"") * tracks
+    return head + _box(b"moov", movie) + _box(b"moof", b"") * fragments + _box(b"mdat", bytes(99))
+
+
+def index_of_fragments() -> bytes:
+    """A small MP4 whose index of fragments leads to a fragment inside other data."""
+    data = claimed_fragments()
+    at, sound = data.index(b"moof") - 4, data.index(b"mdat") - 4
+    head, fragment = data[:at], data[at:sound]
+    first = 8 + 24 + 12 + 8  # Boxes of the index and the data, before the fragment.
+    entry = struct.pack(">III", len(fragment), 48_000, 0)
+    index = struct.pack(">IIIIIHH", 0, 1, 48_000, 0, first - 8 - 24 - 12, 0, 1) + entry
+    return head + _box(b"sidx", index) + _box(b"mdat", fragment) + _box(b"mdat", bytes(4096))
 
 
 def custom_layout(channels: int = 4, samples: int = 8_000) -> bytes:
@@ -132,12 +207,17 @@ def custom_layout(channels: int = 4, samples: int = 8_000) -> bytes:
     return front + movie(offset) + _box(b"mdat", sound)
 
 
-def compressed_header(movie: bytes) -> bytes:
-    """The MP4 with its header compressed, as old versions of QuickTime write it."""
+def compressed_header(movie: bytes, more: bytes = b"") -> bytes:
+    """The MP4 with its header compressed, as old versions of QuickTime write it.
+
+    Args:
+        movie: the MP4.
+        more: boxes that are added to the header.
+    """
     at = movie.index(b"moov") - 4
     (length,) = struct.unpack(">I", movie[at : at + 4])
-    header = movie[at : at + length]
-    packed = _box(b"cmvd", struct.pack(">I", length) + zlib.compress(header))
+    header = _box(b"moov", movie[at + 8 : at + length] + more)
+    packed = _box(b"cmvd", struct.pack(">I", len(header)) + zlib.compress(header))
     packed = _box(b"moov", _box(b"cmov", _box(b"dcom", b"zlib") + packed))
     return movie[:at] + packed + movie[at + length :]
 

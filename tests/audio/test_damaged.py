@@ -79,6 +79,27 @@ def test_what_can_be_read_is_taken_where_that_is_asked(seconds: float, channels:
     assert _warned(data, allow_damaged=True)[1] == ()
 
 
+@pytest.mark.parametrize(("holes", "sentences"), [(3, 3), (4, 4), (500, 4)])
+def test_many_holes_have_few_warnings(holes: int, sentences: int) -> None:
+    jumps = dict.fromkeys(range(1, holes + 1), 0.2)
+    data = encode(pcm(chirp((holes + 2) * 0.064)), 16_000, "matroska", "pcm_s16le", jumps=jumps)
+    samples, warnings = _warned(data)
+    assert samples == pytest.approx(((holes + 2) * 0.064 + holes * 0.2) * SAMPLE_RATE, abs=100)
+    assert len(warnings) == sentences
+    if holes > 3:
+        assert (
+            f"no sound in {holes - 3} more places, {(holes - 3) * 0.2:.2f} s in all" in warnings[-1]
+        )
+
+
+def test_the_rest_of_the_holes_is_counted_where_only_a_span_is_read() -> None:
+    jumps = dict.fromkeys(range(1, 101), 0.2)
+    data = encode(pcm(chirp(7.0)), 16_000, "matroska", "pcm_s16le", jumps=jumps)
+    _, warnings = _warned(data, duration=5.0)
+    assert len(warnings) == 4
+    assert "more places" in warnings[-1]
+
+
 def test_what_cannot_be_read_at_all_is_an_error() -> None:
     with pytest.raises(UnreadableAudio):
         _warned(b"no sound", allow_damaged=True)

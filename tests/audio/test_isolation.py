@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -95,6 +96,25 @@ def test_cancelling_ends_decoding(pool: DecoderPool) -> None:
         list(blocks)
     assert not pool._busy
     assert len(decoded(pool, wav(pcm(chirp(1.0))))) == 16_000
+
+
+@linux
+def test_processes_that_were_ended_leave_no_pipes_open() -> None:
+    pool = DecoderPool()
+    before = len(os.listdir("/proc/self/fd"))
+    gc.disable()
+    try:
+        for _ in range(3):
+            cancelled = threading.Event()
+            blocks = pool.stream(io.BytesIO(wav(pcm(chirp(60.0)))), "mix", cancelled)
+            next(blocks)
+            cancelled.set()
+            with pytest.raises(DecodingStopped):
+                list(blocks)
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
+        pool.close()
 
 
 @linux

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.audio import poison
-from tests.audio.media import chirp, encode, pcm, wav
+from tests.audio.media import Pipe, chirp, encode, pcm, wav
 
 from auris.audio.io import load, load_channels
 from auris.errors import UnreadableAudio
@@ -137,9 +138,50 @@ def test_an_mp4_that_claims_too_many_samples_is_refused(make: Callable[[], bytes
         load(data)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from Linux")
+def test_an_mp4_that_claims_samples_in_unusual_places_takes_little_memory(tmp_path: Path) -> None:
+    for number, make in enumerate(poison.claimed_elsewhere().values()):
+        (tmp_path / str(number)).write_bytes(make())
+    code = """
+from pathlib import Path
+from auris.errors import AudioError
+for path in Path(source).iterdir():
+    try:
+        load(path)
+    except AudioError:
+        continue
+    raise SystemExit(f"{path} was read")
+status = Path("/proc/self/status").read_text().split()
+print(status[status.index("VmHWM:") + 1])
+"""
+    assert int(in_a_process(tmp_path, code)) < 200_000
+
+
+@pytest.mark.parametrize("first", [b"ftyp", b"free", b"moov", b"junk", b"udta"])
+def test_an_mp4_from_a_pipe_is_checked(first: bytes) -> None:
+    with pytest.raises(UnreadableAudio):
+        load(Pipe(poison.claimed_samples(first=first)))
+
+
+def test_an_mp4_with_more_tracks_than_are_read_is_refused() -> None:
+    data = poison.claimed_samples(0, tracks=257)
+    with pytest.raises(UnreadableAudio, match="in 257 tracks"):
+        load(data)
+
+
+def test_an_mp4_whose_title_has_the_name_of_a_table_is_read() -> None:
+    sound = chirp(3.0, 48_000)
+    plain, named = (
+        encode(sound, 48_000, "mp4", "aac", title=title) for title in ("Midwest", "Westcoast")
+    )
+    assert b"Westcoast" in named
+    assert np.array_equal(load(plain).samples, load(named).samples)
+
+
 def test_tables_of_sound_mp4_files_are_no_trouble() -> None:
     sound = chirp(3.0, 48_000)
-    for options in ({}, {"movflags": "frag_keyframe+empty_moov"}):
+    for flags in ("", "frag_keyframe+empty_moov", "dash", "isml+frag_keyframe"):
+        options = {"movflags": flags, "frag_duration": "500000"} if flags else {}
         assert load(encode(sound, 48_000, "mp4", "aac", options)).seconds > 2.9
     pcm_file = encode(pcm(sound), 48_000, "mov", "pcm_s16le")
     assert load(pcm_file).seconds == 3.0

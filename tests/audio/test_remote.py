@@ -260,6 +260,10 @@ PUBLIC = WebLimits(public_only=True)
         "224.0.0.1",
         "[fe80::1]",
         "[fd00::1]",
+        "[fec0::1]",
+        "[::ffff:0:127.0.0.1]",
+        "[::ffff:0:8.8.8.8]",
+        "[5f00::1]",
         "2130706433",
         "0x7f.1",
     ],
@@ -311,6 +315,22 @@ def test_a_redirection_to_a_private_address_is_refused(
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8"])
 def test_public_addresses(address: str) -> None:
     assert is_public(address)
+
+
+@pytest.mark.parametrize("host", ["münchen.example", "m%C3%BCnchen.example"])
+def test_hosts_may_have_letters_outside_ascii(
+    host: str, monkeypatch: pytest.MonkeyPatch, site: str
+) -> None:
+    port = int(site.rpartition(":")[2])
+    connect, hosts = socket.create_connection, []
+
+    def connected(address: tuple[str, int], *rest: Any, **options: Any) -> socket.socket:
+        hosts.append(address[0])
+        return connect(("127.0.0.1", port), *rest, **options)
+
+    monkeypatch.setattr(socket, "create_connection", connected)
+    assert load(f"http://{host}:{port}/a.wav").seconds == 2.0
+    assert hosts == ["xn--mnchen-3ya.example"]
 
 
 def test_a_fetch_ends_when_nobody_waits(site: str) -> None:

@@ -24,7 +24,7 @@ from auris.audio.declared_duration import (
     ends_inside_data,
     ends_inside_page,
 )
-from auris.audio.formats import OPEN_OPTIONS
+from auris.audio.formats import MP4_BOXES, open_options
 from auris.audio.frames import (
     FrameReader,
     Outcomes,
@@ -32,7 +32,7 @@ from auris.audio.frames import (
     decoded_packets,
     forget_channel_layout,
 )
-from auris.audio.mp4_tables import check_tables
+from auris.audio.mp4_tables import is_checked_mp4
 from auris.audio.reader import Reader, open_file, reason, unreadable
 from auris.audio.remote import WebLimits
 from auris.audio.resample import BrokenOffError, TimedSamples, TimeSpan, check_rate, skip
@@ -42,6 +42,7 @@ from auris.types import SAMPLE_RATE
 __all__ = ["Header", "decoded", "header"]
 
 _BLOCKS_PER_SECOND = 4  # Decoded frames are gathered into blocks before they are processed.
+_SHOWN_HOLES = 3  # Holes that have a warning of their own.
 _MAX_HOLE = 600.0  # Longest hole in a container's clock that is believed, in seconds.
 _TIMED = {MP4, WEBM, "mpegts", "flv", "asf"}  # A jump in time is a pause or a gap in capture.
 _NUMBERED = {"ogg", "flac"}  # A jump in time is a loss.
@@ -131,6 +132,8 @@ def decoded(
                 raise
             # PyAV raises many kinds, ValueError and MemoryError among them: all mean damage here.
             raise BrokenOffError(reason(error)) from error
+        finally:
+            decoder.warn_of_more_holes()
         yield from joiner.rest()
 
 
@@ -185,8 +188,8 @@ class _TrackDecoder:
     ) -> None:
         try:
             self.reader = Reader(open_file(source, name, stack, urls), stack)
-            check_tables(self.reader, name)
-            self.container = stack.enter_context(_open_container(self.reader, name))
+            mp4 = is_checked_mp4(self.reader, name)
+            self.container = stack.enter_context(_open_container(self.reader, name, mp4))
             self.track = _track(self.container, name, number, warn)
         except AurisError:
             raise
@@ -204,6 +207,7 @@ class _TrackDecoder:
         self._at = 0  # Where the next frame lies, in samples of the source, after a seek.
         self._clock: float | None = None  # When the next frame is due, by the container's clock.
         self._done = 0.0  # Seconds of the source that went by.
+        self._holes: list[float] = []  # Seconds of each hole in the clock.
         self._error: str | None = None  # Of the last packet that could not be decoded.
 
     def outcomes(self, span: TimeSpan) -> Outcomes:
@@ -270,6 +274,15 @@ class _TrackDecoder:
         if not self._declared.met(self._done, unknown=True):
             raise BrokenOffError("the file breaks off", declared)
 
+    def warn_of_more_holes(self) -> None:
+        """Warn of the holes that had no warning of their own."""
+        more = self._holes[_SHOWN_HOLES:]
+        if more:
+            self._warn(
+                f"{self._name} has no sound in {len(more)} more places, {sum(more):.2f} s in all; "
+                "silence takes their place"
+            )
+
     def _near(self, span: TimeSpan) -> Outcomes:
         """Decode from near the span's beginning where going there is exact and saves work, else
         from the beginning of the track."""
@@ -309,10 +322,12 @@ class _TrackDecoder:
             raise BrokenOffError(f"{seconds:.2f} seconds are missing there", self._declared.seconds)
         if self._kind not in _TIMED:
             return []
-        self._warn(
-            f"{self._name} has no sound for {seconds:.2f} s from {self._done:.2f} s on; silence "
-            "takes its place"
-        )
+        self._holes.append(seconds)
+        if len(self._holes) <= _SHOWN_HOLES:
+            self._warn(
+                f"{self._name} has no sound for {seconds:.2f} s from {self._done:.2f} s on; "
+                "silence takes its place"
+            )
         second = np.zeros((len(after.samples), after.rate), np.float32)
         full, rest = divmod(round(seconds * after.rate), after.rate)
         blocks = [second] * full + ([second[:, :rest]] if rest else [])
@@ -325,11 +340,11 @@ def _frame_time(frame: AudioFrame) -> float | None:
     return float(frame.pts * frame.time_base)
 
 
-def _open_container(reader: Reader, name: str) -> InputContainer:
+def _open_container(reader: Reader, name: str, mp4: bool) -> InputContainer:
     try:
         container: InputContainer = av.open(
             *(reader, "r"),
-            container_options=OPEN_OPTIONS,
+            container_options=open_options(mp4),
             metadata_errors="replace",
             io_open=_refuse,
         )
@@ -340,7 +355,9 @@ def _open_container(reader: Reader, name: str) -> InputContainer:
             raise reader.failure from None
         if isinstance(error, AurisError):
             raise
-        problem = "is empty" if reader.peek(0, 1) == b"" else f"is not ({reason(error)})"
+        headless = not mp4 and reader.peek(4, 4) in MP4_BOXES
+        why = "an MP4 file without its header" if headless else reason(error)
+        problem = "is empty" if reader.peek(0, 1) == b"" else f"is not ({why})"
         unreadable(
             "A recording has to be an audio or video file in a format that is read",
             f"{name} {problem}",

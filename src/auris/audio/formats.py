@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-__all__ = ["OPEN_OPTIONS", "READ_FORMATS", "wav_head"]
+__all__ = ["MOST_STREAMS", "MP4_BOXES", "READ_FORMATS", "open_options", "wav_head"]
 
 READ_FORMATS = (
     *("3dostr", "aa", "aac", "aax", "ac3", "ac4", "act", "adx", "aea", "aiff", "amr", "amrnb"),
@@ -20,12 +20,28 @@ READ_FORMATS = (
 """ffmpeg's names of the formats that are read: files that hold their sound themselves. No playlist,
 session description, device, picture, subtitle or script is among them."""
 
-OPEN_OPTIONS = {
-    "format_whitelist": ",".join(READ_FORMATS),
-    # No protocol has this name, so ffmpeg opens none; an empty list would allow all of them.
-    "protocol_whitelist": "none",
-}
-"""Options for opening a container; ffmpeg passes them on to every context that it opens itself."""
+MP4_BOXES = frozenset(
+    {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof"}
+)
+"""Boxes that an MP4 or QuickTime file may begin with."""
+
+MOST_STREAMS = 256
+"""Most streams of a file: sounds, pictures, subtitles, attached fonts; up to a megabyte each."""
+
+
+def open_options(mp4: bool) -> dict[str, str]:
+    """Options for opening a container; ffmpeg passes them on to every context that it opens itself.
+
+    Args:
+        mp4: whether it may be an MP4 or QuickTime file.
+    """
+    formats = [name for name in READ_FORMATS if mp4 or name != "mov"]
+    return {
+        "format_whitelist": ",".join(formats),
+        # No protocol has this name, so ffmpeg opens none; an empty list would allow all of them.
+        "protocol_whitelist": "none",
+        "max_streams": str(MOST_STREAMS),
+    }
 
 
 def wav_head(channels: int, rate: int) -> bytes:

@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -92,6 +92,7 @@ class _DecoderProcess:
         )
         self._process.start()
         theirs.close()
+        self._exit_code: int | None = None
         self._started = False
         self._tasks = 0
         self._between = True
@@ -148,7 +149,7 @@ class _DecoderProcess:
                 return self._connection.recv_bytes(MOST_MESSAGE_BYTES)
 
     def _crash(self, seconds: float) -> AurisError:
-        code = self._process.exitcode
+        code = self._exit_code
         if code == -CPU_SIGNAL:
             return _too_slow(self._limits.cpu_seconds)
         return DecoderCrashed(
@@ -159,14 +160,20 @@ class _DecoderProcess:
 
     def interrupt(self) -> None:
         """End the process; whoever waits for a message of it goes on."""
-        self._process.kill()
+        with suppress(ValueError):  # It was closed.
+            self._process.kill()
 
     def kill(self) -> None:
-        """End the process and forget it."""
+        """End the process and close all that belongs to it; a second time, do nothing."""
+        if self._connection.closed:
+            return
         self._connection.close()
         self._process.join(0.2)  # It may have ended by itself, as its exit code says.
         self._process.kill()
         self._process.join()
+        self._exit_code = self._process.exitcode
+        # Its pipes would stay open until the garbage collector comes by.
+        self._process.close()
 
 
 def _reported_error(content: bytes) -> AurisError:

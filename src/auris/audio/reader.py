@@ -9,10 +9,12 @@ import shutil
 import stat
 import sys
 import tempfile
+from bisect import bisect_left
 from contextlib import ExitStack
 from typing import IO, NoReturn, cast
 
 from auris.audio.encoded import from_data_uri, is_data_uri
+from auris.audio.formats import MP4_BOXES
 from auris.audio.remote import WebLimits, fetched, is_url
 from auris.errors import UnreadableAudio, UsageError
 
@@ -35,11 +37,12 @@ class Reader:
         self._origin = self._position()
         self._pending = b""
         self._head = bytearray()
+        self._hidden: list[int] = []
         if self._origin is None:
             # MP4 keeps its index anywhere, so it is the one common kind that needs seeking.
             while len(self._pending) < 12 and (more := self._checked(file.read(12))):
                 self._pending += more
-            if self._pending[4:8] == b"ftyp":
+            if self._pending[4:8] in MP4_BOXES:
                 spool = tempfile.SpooledTemporaryFile(max_size=1 << 26)  # noqa: SIM115
                 stack.callback(spool.close)
                 spool.write(self._pending)
@@ -79,6 +82,7 @@ class Reader:
         if self.interrupted is not None:
             return b""
         try:
+            begin = self.tell() if self._hidden else 0
             data = self._pending or self._checked(self._file.read(size))
         except KeyboardInterrupt as error:
             self.interrupted = error
@@ -89,7 +93,24 @@ class Reader:
         self._pending = b""
         if self._origin is None and len(self._head) < _PEEKED:
             self._head += data
-        return data
+        return self._without_hidden(data, begin) if self._hidden else data
+
+    def hide(self, offset: int) -> None:
+        """Let PyAV read zeros in place of the 4 bytes at an offset.
+
+        Args:
+            offset: behind those that were hidden before.
+        """
+        self._hidden.append(offset)
+
+    def _without_hidden(self, data: bytes, begin: int) -> bytes:
+        changed = bytearray(data)
+        for offset in self._hidden[bisect_left(self._hidden, begin - 3) :]:
+            if offset >= begin + len(data):
+                break
+            for at in range(max(offset, begin), min(offset + 4, begin + len(data))):
+                changed[at - begin] = 0
+        return bytes(changed)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to an offset, counted from where the source stood when it was given; -1 if that is
@@ -113,6 +134,13 @@ class Reader:
     def tell(self) -> int:
         """The present offset."""
         return self._file.tell() - (self._origin or 0)
+
+    def size(self) -> int:
+        """Bytes of a source that is seekable."""
+        position = self.tell()
+        end = self._seek(0, io.SEEK_END)
+        self._seek(position)
+        return end
 
     def peek(self, offset: int, size: int) -> bytes:
         """Bytes at `offset`, from the end if negative, without moving; b"" where unknown."""

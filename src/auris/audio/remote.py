@@ -35,12 +35,15 @@ LEAST_SECONDS = 0.001
 CHECK_SECONDS = 0.1
 """How often a `_Watch` checks whether a fetch has to end."""
 
-TUNNELS = tuple(map(ipaddress.IPv6Network, ("2002::/16", "2001::/32", "::/96")))
-"""Addresses that name an IPv4 host behind a tunnel (6to4, Teredo, IPv4-compatible): no
-recordings are served there, and the host may be a private one."""
+TUNNELS = tuple(map(ipaddress.IPv6Network, ("2002::/16", "2001::/32")))
+"""Addresses that name an IPv4 host behind a tunnel (6to4, Teredo): no recordings are served there,
+and the host may be a private one."""
 
 TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")))
 """Addresses whose last 32 bits are an IPv4 address to which a gateway leads (NAT64)."""
+
+UNICAST = ipaddress.IPv6Network("2000::/3")
+"""The only IPv6 addresses that are given to hosts of the public internet."""
 
 
 class Cancelled(Protocol):
@@ -146,22 +149,21 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
     ) -> Any:
         if not is_url(newurl):
             return None
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        return super().redirect_request(req, fp, code, msg, headers, _ascii_url(newurl))
 
 
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the public internet, also by what it may be translated to."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if ip.is_multicast or not ip.is_global:
-        return False
-    if isinstance(ip, ipaddress.IPv4Address):
-        return True
-    if any(ip in network for network in TUNNELS):
-        return False
-    inner = ip.ipv4_mapped
-    if any(ip in network for network in TRANSLATED):
-        inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return inner is None or is_public(str(inner))
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped
+        if any(ip in network for network in TRANSLATED):
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+        if ip not in UNICAST or any(ip in network for network in TUNNELS):
+            return False
+    return ip.is_global and not ip.is_multicast
 
 
 class _Watch:
@@ -261,19 +263,28 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 def _opened(url: str, limits: WebLimits, watch: _Watch) -> http.client.HTTPResponse:
-    if "@" in urllib.parse.urlsplit(url).netloc:
+    address = _ascii_url(url)
+    if "@" in urllib.parse.urlsplit(address).netloc:
         raise UsageError(
             "An address has to be without user name and password",
             "one is there",
             "fetch the recording yourself and pass the file",
         )
-    # Spaces and letters outside ASCII, as people copy them from a browser.
-    address = urllib.parse.quote(url, safe=string.punctuation)
     request = urllib.request.Request(address, headers={"User-Agent": "auris"})
     proxies = [urllib.request.ProxyHandler({})] if limits.public_only else []
     opener = urllib.request.build_opener(_WebOnly, _Handler(watch), *proxies)
     response: http.client.HTTPResponse = opener.open(request, timeout=limits.silent_seconds)
     return response
+
+
+def _ascii_url(url: str) -> str:
+    """An address without spaces and letters outside ASCII, which people copy from a browser."""
+    parts = urllib.parse.urlsplit(url)
+    host = urllib.parse.unquote(parts.netloc)
+    if not host.isascii():
+        host = host.encode("idna").decode("ascii")
+    address = urllib.parse.urlunsplit(parts._replace(netloc=host))
+    return urllib.parse.quote(address, safe=string.punctuation)
 
 
 def _refuse_page(response: http.client.HTTPResponse, name: str) -> None:
