@@ -291,7 +291,7 @@ def test_wrong_usage_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert done.code == 2
     assert "certificate" in done.err
     done = program("serve", "--model", "nothing-like-this", "--state-dir", tmp_path)
-    assert done.code == 1
+    assert done.code == 2
     assert "Traceback" not in done.err
 
 
