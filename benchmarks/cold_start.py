@@ -19,8 +19,12 @@ from typing import Annotated
 
 import typer
 
-from auris.cli.benchmark import names
-from auris.cli.options import Models
+from auris.cli.benchmark import models_or_default, names
+from auris.cli.options import (
+    Dtypes,
+    Models,
+    Runs,
+)
 from auris.cli.table import write_json
 from auris.diagnostics.parity import noise_clip
 from auris.errors import AurisError
@@ -150,12 +154,8 @@ def measure_memory(model: str, dtype: str, seconds: float, tokens: int, threads:
 
 def cold_start(
     model: Models = None,
-    dtype: Annotated[
-        str, typer.Option(help="As of auris transcribe; several, separated by commas.")
-    ] = "auto",
-    runs: Annotated[
-        int, typer.Option(min=1, help="Counted runs of each, after one that warms up.")
-    ] = 5,
+    dtype: Dtypes = "auto",
+    runs: Runs = 5,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 2,
     seconds: Annotated[
         float, typer.Option(min=1, max=1200, help="Length of the clip for memory.")
@@ -169,7 +169,7 @@ def cold_start(
     """
     dtypes = names(dtype)
     starts, memory = [], []
-    for name in model or ["tiny"]:
+    for name in models_or_default(model):
         for start in measure_starts(name, dtypes, runs, threads):
             starts.append(start)
             more = start.first_token_seconds - start.torch_seconds

@@ -12,8 +12,13 @@ import typer
 from torch import Tensor
 
 from auris.backends.base import best_of
-from auris.cli.benchmark import names, numbers
-from auris.cli.options import Models, Threads
+from auris.cli.benchmark import models_or_default, names, numbers
+from auris.cli.options import (
+    ClipTokens,
+    Dtypes,
+    Models,
+    Threads,
+)
 from auris.cli.table import Table, write_json
 from auris.decoding.drafts import MAX_DRAFT_TOKENS
 from auris.decoding.loop import DecodeRow, Request, advance
@@ -183,13 +188,11 @@ def decoding_speed(
     seconds: Annotated[
         float, typer.Option(min=1, max=1200, help="Length of the clip of noise.")
     ] = 10.0,
-    tokens: Annotated[int, typer.Option(min=2, help="Tokens to decode in every row.")] = 100,
+    tokens: ClipTokens = 100,
     batch: Annotated[
         str, typer.Option(help="Numbers of rows decoded at once, separated by commas.")
     ] = "1,4,16",
-    dtype: Annotated[
-        str, typer.Option(help="As of auris transcribe; several, separated by commas.")
-    ] = "auto",
+    dtype: Dtypes = "auto",
     threads: Threads = None,
     clock: Clock = "wall",
 ) -> None:
@@ -202,7 +205,7 @@ def decoding_speed(
     formats = {"rows": ">7", "at position": "<12", "tokens/s": ">9.1f", "limit": ">9.1f"}
     table = Table("model", formats | {"times": ">6.2f"})
     rows, drafts, streams = [], [], []
-    for name in model or ["tiny"]:
+    for name in models_or_default(model):
         for one in names(dtype):
             measured = MeasuredModel(name, dtype=one, device="cpu")
             first = 0.0

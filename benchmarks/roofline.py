@@ -19,8 +19,16 @@ import torch
 import typer
 
 from auris.audio.features import mel_frames
-from auris.cli.benchmark import names, numbers
-from auris.cli.options import Models, Threads
+from auris.cli.benchmark import models_or_default, names, numbers
+from auris.cli.options import (
+    ClipLengths,
+    ClipTokens,
+    Dtypes,
+    Models,
+    Peers,
+    Runs,
+    Threads,
+)
 from auris.cli.table import Table, write_json
 from auris.config import CHUNK_FRAMES, AutConfig, DecoderConfig, QwenAsrConfig, audio_tokens
 from auris.errors import UsageError
@@ -221,19 +229,11 @@ def stage_limits(
 
 def roofline(
     model: Models = None,
-    seconds: Annotated[
-        str, typer.Option(help="Lengths of the clips of noise, separated by commas.")
-    ] = "10,30,60",
-    tokens: Annotated[int, typer.Option(min=2, help="Tokens to decode of every clip.")] = 100,
-    dtype: Annotated[
-        str, typer.Option(help="As of auris transcribe; several, separated by commas.")
-    ] = "auto",
-    peers: Annotated[
-        str, typer.Option(help="Other programs on the weights of the first model: transformers.")
-    ] = "",
-    runs: Annotated[
-        int, typer.Option(min=1, help="Counted runs of each, after one that warms up.")
-    ] = 5,
+    seconds: ClipLengths = "10,30,60",
+    tokens: ClipTokens = 100,
+    dtype: Dtypes = "auto",
+    peers: Peers = "",
+    runs: Runs = 5,
     threads: Threads = None,
     clock: Clock = "wall",
 ) -> None:
@@ -244,7 +244,7 @@ def roofline(
     Weights may be random. The last line is JSON.
     """
     machine = Machine(clock, threads)
-    model = model or ["tiny"]
+    model = models_or_default(model)
     models = [
         MeasuredModel(name, dtype=one, device="cpu") for name in model for one in names(dtype)
     ]

@@ -11,13 +11,18 @@ import typer
 from auris.cli.options import (
     BatchSize,
     ChunkSeconds,
+    ClipLengths,
+    ClipTokens,
     Device,
     Dtype,
+    Dtypes,
     Limit,
     Model,
     ModelOptions,
     Models,
+    Peers,
     Revision,
+    Runs,
     Speculate,
     TestSets,
     Threads,
@@ -31,7 +36,7 @@ from auris.errors import UsageError
 if TYPE_CHECKING:
     from auris.evaluation.streaming import MeasuredStream
 
-__all__ = ["app", "names", "numbers"]
+__all__ = ["app", "models_or_default", "names", "numbers"]
 
 app = typer.Typer(name="benchmark", help="Measure a model. The last line of output is JSON.")
 
@@ -87,7 +92,7 @@ def _group(
 def load(
     model: Models = None,
     revision: Revision = None,
-    runs: Annotated[int, option("Counted runs of each model, after one that warms up.", min=1)] = 5,
+    runs: Runs = 5,
     seconds: Annotated[float, option("Length of the clip of noise.")] = 10.0,
     tokens: Annotated[int, option("Token budget of the clip.", min=1)] = 20,
     dtype: Dtype = "auto",
@@ -101,11 +106,11 @@ def load(
     from auris.checkpoints.hub import resolve
     from auris.evaluation.loading import help_seconds, interleaved
 
-    for name in _named(model):
+    for name in models_or_default(model):
         resolve(name, revision=revision)  # Refused, or downloaded, before anything is measured.
     rows = list(
         interleaved(
-            _named(model),
+            models_or_default(model),
             runs,
             seconds,
             tokens,
@@ -125,7 +130,8 @@ def load(
     write_json({"help_seconds": answer, "models": rows})
 
 
-def _named(models: list[str] | None) -> list[str]:
+def models_or_default(models: list[str] | None) -> list[str]:
+    """The models that are named, or the default model."""
     from auris.checkpoints.hub import DEFAULT_MODEL
 
     return models or [os.environ.get("AURIS_MODEL") or DEFAULT_MODEL]
@@ -134,17 +140,11 @@ def _named(models: list[str] | None) -> list[str]:
 def speed(
     model: Models = None,
     revision: Revision = None,
-    seconds: Annotated[
-        str, option("Lengths of the clips of noise, separated by commas.")
-    ] = "10,30,60",
-    tokens: Annotated[int, option("Tokens to decode of every clip.", min=2)] = 100,
-    dtype: Annotated[
-        str, option("As of transcribe; several, separated by commas, are interleaved.")
-    ] = "auto",
-    peers: Annotated[
-        str, option("Other programs on the weights of the first model: transformers.")
-    ] = "",
-    runs: Annotated[int, option("Counted runs of each, after one that warms up.", min=1)] = 5,
+    seconds: ClipLengths = "10,30,60",
+    tokens: ClipTokens = 100,
+    dtype: Dtypes = "auto",
+    peers: Peers = "",
+    runs: Runs = 5,
     threads: Threads = None,
 ) -> None:
     """Measure the time of every stage of a Qwen3-ASR model on the CPU.
@@ -157,7 +157,7 @@ def speed(
     from auris.evaluation.speed import MeasuredModel, speed_ratios, stages_of
 
     clips = numbers("--seconds", seconds)
-    model = _named(model)
+    model = models_or_default(model)
     models = [
         MeasuredModel(name, dtype=one, revision=revision, device="cpu", threads=threads)
         for name in model

@@ -27,10 +27,13 @@ __all__ = [
     "Aligner",
     "BatchSize",
     "ChunkSeconds",
+    "ClipLengths",
+    "ClipTokens",
     "Context",
     "CueOptions",
     "Device",
     "Dtype",
+    "Dtypes",
     "Language",
     "Languages",
     "Limit",
@@ -38,7 +41,9 @@ __all__ = [
     "ModelOptions",
     "Models",
     "OutputFormat",
+    "Peers",
     "Revision",
+    "Runs",
     "SourceModel",
     "Speculate",
     "SpeechOptions",
@@ -139,6 +144,13 @@ TestSets = Annotated[
         ".txt file for every recording, or a folder in the layout of LibriSpeech. Repeatable."
     ),
 ]
+ClipLengths = Annotated[str, option("Lengths of the clips of noise, separated by commas.")]
+ClipTokens = Annotated[int, option("Tokens to decode of every clip.", min=2)]
+Dtypes = Annotated[
+    str, option("As of auris transcribe; several, separated by commas, are interleaved.")
+]
+Peers = Annotated[str, option("Other programs on the weights of the first model: transformers.")]
+Runs = Annotated[int, option("Counted runs of each, after one that warms up.", min=1)]
 Limit = Annotated[
     int | None, option("Use only the first N clips of every set.", min=1, metavar="N")
 ]
