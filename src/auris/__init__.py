@@ -5,7 +5,8 @@
     pipeline = AsrPipeline.from_pretrained()
     print(pipeline.transcribe("recording.mp3"))
 
-Importing this package loads no torch; the pipeline is imported when it is first asked for.
+Importing this package loads nothing else; each name is imported when it is first used. The program
+can therefore handle Ctrl-C before it loads its modules.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from auris.errors import AurisError
-from auris.types import Chunk, Segment, Transcript, Waveform, Word
-
 if TYPE_CHECKING:
     from auris.alignment.aligner import ForcedAligner
     from auris.backends.torch import Device
+    from auris.errors import AurisError
     from auris.pipeline import AsrPipeline
     from auris.recognition.scheduler import Failure, Progress
     from auris.streaming.session import (
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         StreamSession,
         StreamUpdate,
     )
+    from auris.types import Chunk, Segment, Transcript, Waveform, Word
 
 __version__ = "0.1.0"
 
@@ -52,13 +52,19 @@ __all__ = [
 _LAZY = {
     "AsrPipeline": "auris.pipeline",
     "AsyncStreamSession": "auris.streaming.session",
+    "AurisError": "auris.errors",
+    "Chunk": "auris.types",
     "Device": "auris.backends.torch",
     "Failure": "auris.recognition.scheduler",
     "ForcedAligner": "auris.alignment.aligner",
     "Progress": "auris.recognition.scheduler",
+    "Segment": "auris.types",
     "StreamPool": "auris.streaming.session",
     "StreamSession": "auris.streaming.session",
     "StreamUpdate": "auris.streaming.session",
+    "Transcript": "auris.types",
+    "Waveform": "auris.types",
+    "Word": "auris.types",
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 import auris
 from auris.cli.main import main
 
-PROGRAM = [sys.executable, "-c", "from auris.cli.main import main; main()"]
+PROGRAM = [sys.executable, "-c", "from auris.__main__ import main; main()"]
 
 
 @dataclass(frozen=True)

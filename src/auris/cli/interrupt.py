@@ -1,17 +1,32 @@
-"""Ctrl-C during a long run: no press is lost, and the results so far stay."""
+"""Ctrl-C at any moment of a command ends it with exit code 130, and the results so far stay.
+
+A KeyboardInterrupt that is raised while modules load can be dropped by the module, or leave half of
+it behind. There, and while Python shuts down, Ctrl-C ends the process at once instead.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["INTERRUPTED", "Interrupt", "interruptible"]
+__all__ = [
+    "INTERRUPTED",
+    "Interrupt",
+    "end_at_once",
+    "handle_interrupts",
+    "interruptible",
+    "was_interrupted",
+]
 
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as in shells."""
+
+IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 
 
 class Interrupt:
@@ -21,7 +36,7 @@ class Interrupt:
     flag is needed because libraries that call back into Python may drop the exception.
 
     Attributes:
-        raises: whether a press raises, too.
+        raises: whether a press raises, too; it never does while modules load.
     """
 
     def __init__(self) -> None:
@@ -32,11 +47,58 @@ class Interrupt:
         """Whether it was pressed."""
         return self._pressed
 
-    def handle(self, _number: int, _frame: FrameType | None) -> None:
+    def handle(self, _number: int, frame: FrameType | None) -> None:
         """Handle the signal."""
         self._pressed = True
-        if self.raises:
+        if self.raises and not _loads_modules(frame):
             raise KeyboardInterrupt
+
+
+class _ProgramInterrupt(Interrupt):
+    """Ctrl-C wherever no other handler is active."""
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if _loads_modules(frame):
+            end_at_once()
+        super().handle(number, frame)
+
+    def handle_dropped(self, dropped: sys.UnraisableHookArgs) -> None:
+        """End the program where a callback has dropped the KeyboardInterrupt."""
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(dropped)
+        elif signal.getsignal(signal.SIGINT) == self.handle:
+            end_at_once()
+
+
+_PROGRAM = _ProgramInterrupt()
+
+
+def _loads_modules(frame: FrameType | None) -> bool:
+    """Whether a frame runs for an import statement."""
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORT_SYSTEM:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def end_at_once(_number: int = signal.SIGINT, _frame: FrameType | None = None) -> None:
+    """End the process without running anything else; a handler of the signal."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # It may be closed, or in the middle of a write.
+            stream.flush()
+    os._exit(INTERRUPTED)
+
+
+def handle_interrupts() -> None:
+    """Handle Ctrl-C from now on, in the main thread of a program."""
+    signal.signal(signal.SIGINT, _PROGRAM.handle)
+    sys.unraisablehook = _PROGRAM.handle_dropped
+
+
+def was_interrupted() -> bool:
+    """Whether Ctrl-C was pressed outside of `interruptible`."""
+    return _PROGRAM.is_set()
 
 
 @contextmanager
@@ -46,6 +108,8 @@ def interruptible() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # Only the main thread may handle signals.
         return
+    if was_interrupted():
+        raise KeyboardInterrupt  # An earlier one was dropped.
     before = signal.signal(signal.SIGINT, interrupt.handle)
     try:
         yield interrupt

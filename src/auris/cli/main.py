@@ -17,6 +17,7 @@ from auris.cli.batch import batch
 from auris.cli.convert import convert
 from auris.cli.detect_language import detect_language
 from auris.cli.doctor import doctor
+from auris.cli.interrupt import INTERRUPTED, was_interrupted
 from auris.cli.listen import listen
 from auris.cli.models import models
 from auris.cli.options import option, with_options
@@ -129,6 +130,8 @@ def run(program: typer.Typer, arguments: list[str]) -> None:
     except Exception as error:
         if debug:
             raise
+        if was_interrupted() and not isinstance(error, AurisError):
+            sys.exit(INTERRUPTED)  # A library made another error of the KeyboardInterrupt.
         sys.stderr.write(f"auris: {_sentence(error)}\n")
         sys.exit(error.exit_code if isinstance(error, AurisError) else 1)
 

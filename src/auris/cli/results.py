@@ -60,14 +60,16 @@ class ResultWriter:
                 self._written += 1
 
     def close(self) -> int:
-        """Report what is unfinished after an interruption.
+        """Report what is unfinished after Ctrl-C.
 
         Returns:
             the exit code.
         """
         files = len(self._output.sources)
-        if not self._interrupt.is_set() or self._written == files:
+        if not self._interrupt.is_set():
             return self._code
+        if self._written == files:
+            return INTERRUPTED
         written = f"{self._written} of {files} recordings are written"
         if self._segments is not None:
             written = self._segments.leave_partial()

@@ -74,8 +74,11 @@ def transcribe(
     seconds = header_seconds(
         sources, speech.start, speech.seconds, each_channel=speech.channels == "split"
     )
-    with ProgressLine(len(sources), seconds) as line, interruptible() as interrupt:
-        writer = ResultWriter(output, line, interrupt, debug=bool(command.obj))
-        options |= {"batch_size": batch_size, "progress": line.show, "cancel": interrupt}
-        writer.write(pipeline.updates(list(sources), speech.language, speech.context, **options))
-    raise typer.Exit(writer.close())
+    with ProgressLine(len(sources), seconds) as line:
+        with interruptible() as interrupt:
+            writer = ResultWriter(output, line, interrupt, debug=bool(command.obj))
+            options |= {"batch_size": batch_size, "progress": line.show, "cancel": interrupt}
+            updates = pipeline.updates(sources, speech.language, speech.context, **options)
+            writer.write(updates)
+        code = writer.close()
+    raise typer.Exit(code)
