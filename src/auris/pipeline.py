@@ -14,7 +14,7 @@ from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.decoding.loop import never
-from auris.errors import UsageError
+from auris.errors import UnsupportedOption, UsageError
 from auris.recognition.language_id import DETECT_SECONDS, language_probabilities
 from auris.recognition.load import (
     LoadOptions,
@@ -22,6 +22,7 @@ from auris.recognition.load import (
     check_count,
     load_model,
     make_recognizer,
+    with_window,
 )
 from auris.recognition.options import (
     CallOptions,
@@ -227,6 +228,11 @@ class AsrPipeline:
         come in the order of time. Chunks whose segments `known` finds are not recognized again.
         """
         check_call(sources, options)
+        window = options.get("attention_window")
+        if window is not None:
+            options["attention_window"] = None
+            pipeline = self._with_window(window)
+            return pipeline.updates(sources, language, context, known=known, **options)
         decoding = self._decode_options(language, context, options)
         self.recognizer.check(decoding)
         rows, workers = options.get("batch_size", 1), options.get("workers", 0)
@@ -308,6 +314,24 @@ class AsrPipeline:
     ) -> AsyncStreamSession:
         """As `stream`, for asyncio: the work is done in a thread."""
         return AsyncStreamSession(self.stream(language, context, pool, **options))
+
+    def _with_window(self, seconds: int) -> AsrPipeline:
+        """A pipeline of the same model, whose encoder's attention sees so many seconds.
+
+        Raises:
+            UsageError: there is no such window.
+            UnsupportedOption: chunks of other calls are computed together with those of this one.
+        """
+        encoder = with_window(self.recognizer.config.encoder, seconds)
+        if self._open_batch != self.recognizer.batch:
+            raise UnsupportedOption(
+                "attention_window of a call needs a pipeline that shares no batch with others",
+                "this one does",
+                "choose the window where the model is loaded",
+            )
+        backend = self.backend.with_window(encoder)
+        recognizer = self.recognizer.with_window(backend, encoder)
+        return AsrPipeline.over(recognizer, self.model, backend, self.defaults)
 
     def _decode_options(
         self, language: str | None, context: str, given: CallOptions

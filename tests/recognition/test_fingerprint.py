@@ -46,6 +46,7 @@ def test_values_are_plain_json_in_any_order(qwen: AsrPipeline) -> None:
         {"channels": "split"},
         {"channels": "split", "speakers": ["A", "B"]},
         {"word_timestamps": True},
+        {"attention_window": 2},
     ],
     ids=str,
 )
@@ -61,6 +62,7 @@ def test_every_option_is_in_it_or_only_about_the_speed(qwen: AsrPipeline) -> Non
         "seed": "sampling",
         "word_timestamps": "words",
         "aligner": "words",
+        "attention_window": "window_frames",
     }
     names = CallOptions.__annotations__.keys() - speed
     assert {other_names.get(name, name) for name in names} <= call_values(qwen, None, "", {}).keys()

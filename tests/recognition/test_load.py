@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,36 @@ def test_the_attention_window_can_be_chosen(tmp_path: Path, dtype: str) -> None:
     assert not torch.equal(narrow, states(wide))
     assert model_values(chosen)["window_frames"] == 100
     assert model_values(wide)["window_frames"] == 300
+
+
+@pytest.mark.parametrize("config", [qwen_config(), ctc_config()], ids=["qwen", "ctc"])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_call_can_choose_the_attention_window(tmp_path: Path, dtype: str, config: Any) -> None:
+    config = replace(config, encoder=replace(config.encoder, window_frames=300))
+    directory = write_tiny(tmp_path / "m", config=config, seed=1)
+    load = partial(AsrPipeline.from_pretrained, directory, device="cpu", dtype=dtype)
+    trained, narrow = load(), load(attention_window=1)
+
+    def scores(pipeline: AsrPipeline, **options: Any) -> list[tuple[float, ...]]:
+        found = pipeline.results([clip(3.0)], **options)
+        return [s.logprobs for _, result in found for s in result.segments]  # type: ignore[union-attr]
+
+    wide = scores(trained)
+    assert scores(trained, attention_window=1) == scores(narrow) != wide
+    assert scores(narrow, attention_window=3) == wide
+    assert scores(trained) == wide, "a call has changed the model"
+    assert scores(trained, attention_window=None) == wide
+
+
+def test_a_shared_batch_has_one_attention_window(qwen: AsrPipeline) -> None:
+    batch = qwen.recognizer.batch
+    shared = AsrPipeline.over(
+        qwen.recognizer, qwen.model, qwen.backend, open_batch=lambda rows: batch(rows)
+    )
+    with pytest.raises(UnsupportedOption, match="where the model is loaded"):
+        shared.transcribe(clip(1.0), attention_window=1)
+    with pytest.raises(UsageError, match="from 1 to 8"):
+        qwen.transcribe(clip(1.0), attention_window=9)
 
 
 def test_threads_are_set(qwen_directory: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from enum import Enum
 from typing import cast
 
@@ -22,6 +23,7 @@ from auris.backends.native_encoder import NativeEncoder, NativeStem
 from auris.backends.quant import PackedEmbedding
 from auris.checkpoints.load import Model
 from auris.checkpoints.quantization import PACKED_DTYPES
+from auris.config import AutConfig
 from auris.errors import DeviceError, UnknownDevice, UnsupportedOption
 from auris.models.aligner import Aligner
 from auris.models.attention import KERNELS, Kernel, kernel_choice
@@ -245,6 +247,18 @@ class TorchBackend:
             self.native_stem = NativeStem(model.encoder)
         elif self.device.type == "cpu":
             keep_freed_memory()
+
+    def with_window(self, config: AutConfig) -> TorchBackend:
+        """A backend of the same weights, whose encoder attends inside the windows of `config`."""
+        model, encoder = copy(self.model), copy(self.model.encoder)
+        encoder.config = config
+        model._modules = {**self.model._modules, "encoder": encoder}
+        other = copy(self)
+        other.model = model
+        if self.native_encoder is not None:
+            other.native_encoder = copy(self.native_encoder)
+            other.native_encoder.window = config.window_tokens
+        return other
 
     @property
     def _decoding(self) -> QwenAsr:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from copy import copy
+from dataclasses import replace
 
 from auris.backends.base import Backend
 from auris.checkpoints.calibration import Calibration
 from auris.checkpoints.validation import check_language, check_vocabulary
-from auris.config import AutCtcConfig
+from auris.config import AutConfig, AutCtcConfig
 from auris.decoding.ctc import blank_logprob, greedy
 from auris.errors import UnsupportedOption
 from auris.recognition.fallback import FallbackResult, check_scores
@@ -47,6 +49,11 @@ class CtcRecognizer:
         self.tokenizer = tokenizer
         check_vocabulary(config, tokenizer)
         self._writer = SegmentWriter(tokenizer, self._reply, calibration)
+
+    def with_window(self, backend: Backend, encoder: AutConfig) -> CtcRecognizer:
+        other = copy(self)
+        other.backend, other.config = backend, replace(self.config, encoder=encoder)
+        return other
 
     def check(self, options: DecodeOptions) -> None:
         needs_decoder = {

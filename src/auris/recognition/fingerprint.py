@@ -25,6 +25,7 @@ from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import FILES, ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.errors import CheckpointError
+from auris.recognition.load import with_window
 from auris.recognition.options import CallOptions, chunker_for, decode_options
 from auris.recognition.recognizer import Recognizer
 
@@ -69,7 +70,15 @@ def call_values(
         UsageError, LanguageError: an option is impossible.
         CheckpointError: a file of the model, or of the aligner, cannot be read.
     """
-    return {**model_values(pipeline), **option_values(pipeline.defaults, language, context, given)}
+    values = {
+        **model_values(pipeline),
+        **option_values(pipeline.defaults, language, context, given),
+    }
+    window = given.get("attention_window")
+    if window is not None:
+        encoder = with_window(pipeline.recognizer.config.encoder, window)
+        values["window_frames"] = encoder.window_frames
+    return values
 
 
 def option_values(

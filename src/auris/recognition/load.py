@@ -29,6 +29,7 @@ from auris.config import (
     CHUNK_FRAMES,
     MAX_WINDOW_FRAMES,
     AlignerConfig,
+    AutConfig,
     AutCtcConfig,
     QwenAsrConfig,
 )
@@ -163,10 +164,18 @@ def _with_window(checkpoint: Checkpoint, seconds: int | None) -> Checkpoint:
     """A checkpoint whose encoder's attention sees so many seconds; weights do not depend on it."""
     if seconds is None:
         return checkpoint
+    encoder = with_window(checkpoint.config.encoder, seconds)
+    return replace(checkpoint, config=replace(checkpoint.config, encoder=encoder))
+
+
+def with_window(config: AutConfig, seconds: int) -> AutConfig:
+    """An encoder's config with another attention window.
+
+    Raises:
+        UsageError: there is no such window.
+    """
     check_count("attention_window", seconds, MAX_WINDOW_FRAMES // CHUNK_FRAMES)
-    config = checkpoint.config
-    encoder = replace(config.encoder, window_frames=CHUNK_FRAMES * seconds)
-    return replace(checkpoint, config=replace(config, encoder=encoder))
+    return replace(config, window_frames=CHUNK_FRAMES * seconds)
 
 
 def _known_defaults(directory: Path) -> InferenceDefaults:

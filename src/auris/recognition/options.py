@@ -81,6 +81,8 @@ class CallOptions(TextOptions, total=False):
         speakers: their names, one for each channel ("channel 1", "channel 2", ...).
         urls: what fetching a recording from the web may cost; None refuses addresses.
         progress: called after every segment and every recording.
+        attention_window: seconds that the encoder's attention sees, 1 to 8; None for those that
+            the model was loaded with.
         workers: processes that read recordings ahead (0: none, they are read in line).
         cancel: when set, chunks that are being decoded end with the text so far.
     """
@@ -99,6 +101,7 @@ class CallOptions(TextOptions, total=False):
     progress: Callable[[Progress], None] | None
     cancel: CancelToken | None
     workers: int
+    attention_window: int | None
 
 
 class SessionOptions(TypedDict, total=False):

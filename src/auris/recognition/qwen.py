@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from auris.backends.base import Backend
 from auris.checkpoints.calibration import Calibration
 from auris.checkpoints.validation import check_vocabulary
-from auris.config import QwenAsrConfig, token_budget
+from auris.config import AutConfig, QwenAsrConfig, token_budget
 from auris.decoding.ctc import greedy
 from auris.decoding.loop import DecodeLoop, Request, Step, decode
 from auris.decoding.sampling import Probe
@@ -74,6 +75,11 @@ class QwenRecognizer:
         check_vocabulary(config, tokenizer)
         self.writer = SegmentWriter(tokenizer, self._reply, calibration)
         self._no_speech_probe = _no_speech_probe_of(tokenizer)
+
+    def with_window(self, backend: Backend, encoder: AutConfig) -> QwenRecognizer:
+        other = copy(self)
+        other.backend, other.config = backend, replace(self.config, encoder=encoder)
+        return other
 
     def check(self, options: DecodeOptions) -> None:
         """Check that the context can be encoded; a model with a decoder supports all options."""

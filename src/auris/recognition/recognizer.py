@@ -8,7 +8,7 @@ from torch import Tensor
 
 from auris.audio.features import log_mel
 from auris.backends.base import Backend, MarkBackend
-from auris.config import AlignerConfig, AutCtcConfig, QwenAsrConfig
+from auris.config import AlignerConfig, AutConfig, AutCtcConfig, QwenAsrConfig
 from auris.recognition.requests import (
     ChunkRequest,
     ChunkResult,
@@ -50,6 +50,9 @@ class Recognizer(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """Its vocabulary."""
+
+    def with_window(self, backend: Backend, encoder: AutConfig) -> Recognizer:
+        """A recognizer of the same model over a backend with another attention window."""
 
     def check(self, options: DecodeOptions) -> None:
         """Refuse options that the model does not support, before any work.
