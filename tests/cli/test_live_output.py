@@ -277,6 +277,21 @@ def test_ctrl_c_leaves_an_older_file_alone(models: Path, tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_all_that_lies_before_a_damaged_place_is_kept(
+    auris: Auris, recordings: Path, tmp_path: Path, batch_size: int
+) -> None:
+    call = ("transcribe", recordings / "truncated.wav", *OPTIONS, "--batch-size", batch_size)
+    done = auris(*call, "-f", "jsonl", "-o", tmp_path)
+    assert done.code == 1
+    (partial,) = tmp_path.iterdir()
+    assert partial.name == "truncated.jsonl.part"
+    assert f"the text of the first 0:02 is written to {str(partial)!r}" in done.err
+    segments = [json.loads(line) for line in partial.read_text().splitlines()]
+    assert segments[0]["start"] == 0.0
+    assert segments[-1]["end"] == pytest.approx(2.5, abs=0.05)
+
+
 def test_ctrl_c_inside_a_read_is_not_lost() -> None:
     """PyAV drops a KeyboardInterrupt in the middle of a read."""
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auris import AsrPipeline, Chunk
-from auris.errors import EmptyAudio, UsageError
+from auris.errors import EmptyAudio, UnreadableAudio, UsageError
 from auris.recognition.chunker import AudioChunker
 from tests.audio.media import wav
 from tests.recordings import BUDGET, RATE, plain, tokens
@@ -125,3 +125,19 @@ def test_segments_of_a_mix_have_no_speaker(qwen: AsrPipeline) -> None:
     mixed = qwen.transcribe((call(1.0), RATE), max_new_tokens=3)
     assert [segment.speaker for segment in mixed.segments] == [None]
     assert "speaker" not in mixed.to_dict()["segments"][0]
+
+
+@pytest.mark.parametrize("channels", ["mix", "split"])
+@pytest.mark.parametrize("vad", [False, True])
+def test_all_that_lies_before_a_damaged_place_is_read(channels: Any, vad: bool) -> None:
+    content = wav(call(6.0))
+    reader = AudioChunker(2.0, channels=channels, vad=vad)
+    chunks: list[Chunk] = []
+    with pytest.raises(UnreadableAudio):
+        chunks.extend(reader.chunks(content[: len(content) * 2 // 3]))
+    ends: dict[str | None, int] = {}
+    for chunk in chunks:
+        assert chunk.start == ends.get(chunk.speaker, 0)
+        ends[chunk.speaker] = chunk.start + len(chunk.samples) + chunk.skipped
+    assert len(ends) == (2 if channels == "split" else 1)
+    assert all(3.9 * RATE < end <= 4.0 * RATE for end in ends.values())

@@ -101,19 +101,23 @@ def test_every_recording_gets_its_own_segments(
         if recording.broken:
             assert isinstance(result, Failure)
             assert f"number {recording.number}" in str(result.error)
-            continue
-        assert isinstance(result, Transcript)
         wanted = [10 * recording.number + index for index in range(recording.chunks)]
-        assert [segment.tokens[0] for segment in result.segments] == wanted
-        assert result.text == " ".join(f"w{token}" for token in wanted)
-        assert (result.finish_reason, result.seconds) == ("stop", recording.chunks)
-        assert result.timings.get("mel", 0.0) == recording.chunks
         reported = [
             (update.index, update.segment)
             for update in updates
             if isinstance(update, SegmentDone) and update.recording == recording.number
         ]
-        assert reported == list(enumerate(result.segments)), "in the order of time"
+        assert [(index, wanted[index]) for index in range(recording.chunks)] == [
+            (index, segment.tokens[0]) for index, segment in reported
+        ], "in the order of time, also of what was read before an error"
+        if recording.broken:
+            continue
+        assert isinstance(result, Transcript)
+        assert [segment.tokens[0] for segment in result.segments] == wanted
+        assert result.text == " ".join(f"w{token}" for token in wanted)
+        assert (result.finish_reason, result.seconds) == ("stop", recording.chunks)
+        assert result.timings.get("mel", 0.0) == recording.chunks
+        assert reported == list(enumerate(result.segments))
 
 
 @settings(max_examples=200, deadline=None)

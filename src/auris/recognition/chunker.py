@@ -14,7 +14,7 @@ import numpy as np
 
 from auris.audio.io import WEB, Channels, Source, WebLimits, stream
 from auris.audio.segmentation import CHUNK_SECONDS, Cutter
-from auris.errors import UsageError
+from auris.errors import AudioError, UsageError
 from auris.text.wrap import one_line
 from auris.types import SAMPLE_RATE, Chunk, Samples
 
@@ -57,17 +57,23 @@ class AudioChunker:
     def chunks(self, source: Source) -> Iterator[Chunk]:
         """The chunks of a source, with their positions in all of it.
 
+        What lies before a damaged place is cut into chunks as if the source ended there.
+
         Raises:
-            AudioError: the source cannot be read, when the chunk that it concerns is requested.
+            AudioError: the source cannot be read, behind the chunks of what can be read.
             UsageError: it is an address and those are refused, or the number of its channels is not
                 that of the speakers.
         """
         warnings: list[str] = []
+        errors: list[AudioError] = []
+        blocks = _until_error(self._stream(source, warnings), errors)
         end = 0
-        for chunk in self._cut(self._stream(source, warnings)):
+        for chunk in self._cut(blocks):
             end = chunk.start + len(chunk.samples) + chunk.skipped
             yield replace(chunk, warnings=tuple(warnings)) if warnings else chunk
             warnings.clear()
+        if errors:
+            raise errors[0]
         if warnings:
             yield Chunk(end, np.zeros(0, np.float32), warnings=tuple(warnings))
 
@@ -110,6 +116,14 @@ class AudioChunker:
     def _positioned(self, chunk: Chunk, speaker: str | None) -> Chunk:
         start = round(self.start * SAMPLE_RATE) + chunk.start
         return replace(chunk, start=start, speaker=speaker)
+
+
+def _until_error(blocks: Iterator[Samples], errors: list[AudioError]) -> Iterator[Samples]:
+    """The blocks of a source up to its end, or up to an error, which is added to `errors`."""
+    try:
+        yield from blocks
+    except AudioError as error:
+        errors.append(error)
 
 
 def _check_speakers(speakers: Sequence[str], channels: Channels) -> None:

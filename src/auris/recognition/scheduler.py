@@ -78,7 +78,7 @@ class _Recording:
     chunks: int = 0
     reported: int = 0
     complete: bool = False
-    failed: bool = False
+    error: AurisError | None = None
     timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     samples: Counter[str | None] = field(default_factory=Counter)
     segments: dict[int, Segment] = field(default_factory=dict)
@@ -186,8 +186,7 @@ class Scheduler:
                     break
                 for result in self._batch.step():
                     recording, index = self._requests.pop(result.key)
-                    if not recording.failed:
-                        self._add(recording, index, result.segment, result.timings)
+                    self._add(recording, index, result.segment, result.timings)
                 yield from self._new_updates()
             self._end()
             yield from self._new_updates()
@@ -208,23 +207,28 @@ class Scheduler:
         """Chunks of all recordings. One chunk is read ahead, so that the last one is known."""
         for number, source in enumerate(self._sources):
             recording = self._active[number] = _Recording(number)
-            try:
+            began = time.perf_counter()
+            chunks = self._until_error(recording, source)
+            ahead = next(chunks, None)
+            while ahead is not None:
+                chunk, ahead = ahead, next(chunks, None)
+                if ahead is not None and not ahead.skipped and not len(ahead.samples):
+                    recording.warnings += ahead.warnings
+                    ahead = next(chunks, None)
+                recording.complete = ahead is None
+                recording.timings["audio"] += time.perf_counter() - began
+                yield recording, recording.add_chunk(chunk), chunk
                 began = time.perf_counter()
-                chunks = self._read(source)
-                ahead = next(chunks, None)
-                while ahead is not None:
-                    chunk, ahead = ahead, next(chunks, None)
-                    if ahead is not None and not ahead.skipped and not len(ahead.samples):
-                        recording.warnings += ahead.warnings
-                        ahead = next(chunks, None)
-                    recording.complete = ahead is None
-                    recording.timings["audio"] += time.perf_counter() - began
-                    yield recording, recording.add_chunk(chunk), chunk
-                    began = time.perf_counter()
-                recording.complete = True
-            except AurisError as error:
-                recording.failed = True
-                self._finish(recording, Failure(error))
+            recording.complete = True
+            if recording.error is not None and not recording.chunks:
+                self._finish(recording)
+
+    def _until_error(self, recording: _Recording, source: Source) -> Iterator[Chunk]:
+        """The chunks of a source up to its end, or up to an error, which the recording gets."""
+        try:
+            yield from self._read(source)
+        except AurisError as error:
+            recording.error = error
 
     def _submit(self, recording: _Recording, index: int, chunk: Chunk) -> None:
         """Request a chunk, unless its segment is known already."""
@@ -244,22 +248,26 @@ class Scheduler:
         recording.add_segment(index, segment, timings)
         self._updates.extend(recording.in_order())
         if recording.complete and len(recording.segments) == recording.chunks:
-            self._finish(recording, recording.transcript(self._options.warnings))
+            self._finish(recording)
 
-    def _finish(self, recording: _Recording, result: Transcript | Failure) -> None:
+    def _finish(self, recording: _Recording) -> None:
         del self._active[recording.number]
+        result: Transcript | Failure
+        if recording.error is None:
+            result = recording.transcript(self._options.warnings)
+        else:
+            result = Failure(recording.error)
         self._updates.append(RecordingDone(recording.number, result))
 
     def _end(self) -> None:
         """End the work and the recordings that are not finished."""
         for result in self._batch.cancel():
             recording, index = self._requests.pop(result.key)
-            if not recording.failed:
-                recording.add_segment(index, result.segment, result.timings)
+            recording.add_segment(index, result.segment, result.timings)
         for recording in list(self._active.values()):
             self._updates.extend(recording.in_order())
             self._updates.extend(recording.rest())
-            self._finish(recording, recording.transcript(self._options.warnings))
+            self._finish(recording)
 
 
 def silent_segment(chunk: Chunk) -> Segment:
