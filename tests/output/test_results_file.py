@@ -166,6 +166,26 @@ def test_one_process_at_a_time_has_the_file(tmp_path: Path) -> None:
         assert list(results.missing(["a.wav", "b.wav"])) == ["b.wav"]
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_a_symbolic_link_is_the_file_itself(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"results.{suffix}"
+    link = tmp_path / "links" / f"other.{suffix}"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    with ResultsFile(path, RUN) as results:
+        results.append(done("a.wav"))
+        with pytest.raises(OutputError, match="is written by another"):
+            ResultsFile(link, RUN)
+        results.publish(NAMES)
+    with ResultsFile(link, RUN) as results:
+        assert list(results.missing(["a.wav", "b.wav"])) == ["b.wav"]
+        results.append(done("b.wav"))
+        results.publish(NAMES)
+    assert link.is_symlink()
+    if suffix == "json":
+        assert [one["file"] for one in json.loads(path.read_text())] == ["a.wav", "b.wav"]
+
+
 def test_a_json_array_from_a_journal(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write(path, ["b.wav", "a.wav"])

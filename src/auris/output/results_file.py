@@ -128,7 +128,10 @@ class ResultsFile:
         self.path = path
         self.failed: dict[str, str] = {}
         self._array = path.suffix.lower() == ".json"
-        self._lines = path.with_name(path.name + ".journal") if self._array else path
+        # A file that is named by a symbolic link is locked and continued as the file itself.
+        self._target = Path(os.path.realpath(path))
+        name = self._target.name + ".journal" if self._array else self._target.name
+        self._lines = self._target.with_name(name)
         self._positions: dict[str, tuple[int, int]] = {}
         self._lock = self._locked()
         with ExitStack() as cleanup:
@@ -287,7 +290,7 @@ class ResultsFile:
         """
         if not self._array:
             return
-        with _writing(self.path), open(self._lines, "rb") as lines, new_file(self.path) as array:
+        with _writing(self.path), open(self._lines, "rb") as lines, new_file(self._target) as array:
             before = b"[\n"
             for position, length in (self._positions[n] for n in names if n in self._positions):
                 lines.seek(position)
