@@ -65,15 +65,11 @@ class AudioChunker:
                 that of the speakers.
         """
         warnings: list[str] = []
-        errors: list[AudioError] = []
-        blocks = _until_error(self._stream(source, warnings), errors)
         end = 0
-        for chunk in self._cut(blocks):
+        for chunk in self._cut(self._stream(source, warnings)):
             end = chunk.start + len(chunk.samples) + chunk.skipped
             yield replace(chunk, warnings=tuple(warnings)) if warnings else chunk
             warnings.clear()
-        if errors:
-            raise errors[0]
         if warnings:
             yield Chunk(end, np.zeros(0, np.float32), warnings=tuple(warnings))
 
@@ -94,36 +90,34 @@ class AudioChunker:
         names: Sequence[str | None] = ()
         cutters: list[Cutter] = []
         waiting: list[tuple[int, int, Chunk]] = []
-        for block in blocks:
-            if not cutters:
-                split = self.channels == "split"
-                names = _speakers(self.speakers, len(block)) if split else [None]
-                cutters = [Cutter(self.chunk_seconds, self.vad) for _ in names]
-            for row, cutter in enumerate(cutters):
-                for chunk in cutter.feed(block[row]):
-                    heappush(waiting, (chunk.start, row, chunk))
-            begun = min((cutter.start, row) for row, cutter in enumerate(cutters))
-            while waiting and waiting[0][:2] < begun:
-                _, row, chunk = heappop(waiting)
-                yield self._positioned(chunk, names[row])
+        failure: AudioError | None = None
+        try:
+            for block in blocks:
+                if not cutters:
+                    split = self.channels == "split"
+                    names = _speakers(self.speakers, len(block)) if split else [None]
+                    cutters = [Cutter(self.chunk_seconds, self.vad) for _ in names]
+                for row, cutter in enumerate(cutters):
+                    for chunk in cutter.feed(block[row]):
+                        heappush(waiting, (chunk.start, row, chunk))
+                begun = min((cutter.start, row) for row, cutter in enumerate(cutters))
+                while waiting and waiting[0][:2] < begun:
+                    _, row, chunk = heappop(waiting)
+                    yield self._positioned(chunk, names[row])
+        except AudioError as error:
+            failure = error  # The samples before it are chunks, too.
         for row, cutter in enumerate(cutters):
             for chunk in cutter.finish():
                 heappush(waiting, (chunk.start, row, chunk))
         while waiting:
             _, row, chunk = heappop(waiting)
             yield self._positioned(chunk, names[row])
+        if failure is not None:
+            raise failure
 
     def _positioned(self, chunk: Chunk, speaker: str | None) -> Chunk:
         start = round(self.start * SAMPLE_RATE) + chunk.start
         return replace(chunk, start=start, speaker=speaker)
-
-
-def _until_error(blocks: Iterator[Samples], errors: list[AudioError]) -> Iterator[Samples]:
-    """The blocks of a source up to its end, or up to an error, which is added to `errors`."""
-    try:
-        yield from blocks
-    except AudioError as error:
-        errors.append(error)
 
 
 def _check_speakers(speakers: Sequence[str], channels: Channels) -> None:
