@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from auris.backends import native
-from auris.backends.quant import quantize_rows
+from auris.backends.packed_layers import quantize_rows
 from auris.backends.torch import TorchBackend
-from auris.checkpoints.packing import PackedDtype, Packing, integers, pack
-from auris.checkpoints.quantization import Quantization
+from auris.checkpoints.packed_formats import PackedDtype, Packing, integers, pack
+from auris.checkpoints.quantization_config import Quantization
 from auris.config import QwenAsrConfig
 from tests.backends.conftest import INSTRUCTIONS
-from tests.backends.test_quant import packed_model
+from tests.backends.test_packed_layers import packed_model
 from tests.narrow_int4 import narrow_int4  # noqa: F401
 from tests.ties import LOGITS, Ties
 from tests.tiny_models import qwen_config

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from auris.backends import native, native_encoder
 from auris.backends.torch import TorchBackend
-from auris.checkpoints.quantization import Quantization
-from tests.backends.test_quant import packed_model
+from auris.checkpoints.quantization_config import Quantization
+from tests.backends.test_packed_layers import packed_model
 from tests.narrow_int4 import narrow_int4  # noqa: F401
 from tests.tiny_models import ctc_config, qwen_config, tiny_model
 

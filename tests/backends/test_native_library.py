@@ -16,7 +16,7 @@ import torch
 import auris
 from auris.backends import native
 from auris.backends.torch import within_memory
-from auris.checkpoints.packing import Packing, pack
+from auris.checkpoints.packed_formats import Packing, pack
 from auris.diagnostics.doctor import environment
 from auris.errors import DeviceError
 from auris.pipeline import AsrPipeline
@@ -117,7 +117,7 @@ def test_what_the_native_code_throws_is_an_error_of_the_caller() -> None:
 WITHOUT_THREADS = """
 import ctypes, torch
 from auris.backends import native
-from auris.checkpoints.packing import Packing, pack
+from auris.checkpoints.packed_formats import Packing, pack
 torch.set_num_threads(1)
 matrix = native.Matrix(width=256, **pack(torch.randn(512, 256), Packing("int8")))
 x = torch.randn(64, 256)

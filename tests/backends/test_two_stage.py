@@ -14,11 +14,11 @@ from auris import AsrPipeline
 from auris.backends import native
 from auris.backends.base import best_of
 from auris.backends.torch import TorchBackend
-from auris.checkpoints.packing import Packing, pack
-from auris.checkpoints.quantization import Quantization
+from auris.checkpoints.packed_formats import Packing, pack
+from auris.checkpoints.quantization_config import Quantization
 from auris.decoding.loop import Request, Step, decode
 from auris.decoding.sampling import Probe, Sampling
-from tests.backends.test_quant import packed_model
+from tests.backends.test_packed_layers import packed_model
 from tests.narrow_int4 import narrow_int4  # noqa: F401
 from tests.tiny_models import qwen_config
 

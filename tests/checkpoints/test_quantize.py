@@ -13,7 +13,7 @@ from safetensors import safe_open
 from auris import AsrPipeline
 from auris.alignment.aligner import ForcedAligner
 from auris.backends import native
-from auris.checkpoints import packed as files
+from auris.checkpoints import packed_files as files
 from auris.checkpoints.export import convert
 from auris.checkpoints.quantize import quantize
 from auris.diagnostics.doctor import check_model

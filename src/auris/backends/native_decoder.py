@@ -9,7 +9,7 @@ from torch import Tensor
 
 from auris.backends import native
 from auris.backends.base import Choice
-from auris.backends.quant import Packed, PackedLinear
+from auris.backends.packed_layers import Packed, PackedLinear
 from auris.models.cache import KVCache
 from auris.models.layers import rope_tables
 from auris.models.qwen3 import Decoder, DecoderLayer

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from auris.backends import native
-from auris.backends.quant import PackedConv, PackedLinear
+from auris.backends.packed_layers import PackedConv, PackedLinear
 from auris.models.aut import AudioEncoder, EncoderLayer
 from auris.models.stems import Stem, Stem2d, positioned
 

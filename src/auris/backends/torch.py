@@ -20,9 +20,9 @@ from torch.nn.utils.rnn import pad_sequence
 from auris.backends.base import Cache, Choice, Positions, best_of
 from auris.backends.native_decoder import NativeDecoder
 from auris.backends.native_encoder import NativeEncoder, NativeStem
-from auris.backends.quant import PackedEmbedding
+from auris.backends.packed_layers import PackedEmbedding
 from auris.checkpoints.load import Model
-from auris.checkpoints.quantization import PACKED_DTYPES
+from auris.checkpoints.quantization_config import PACKED_DTYPES
 from auris.config import AutConfig
 from auris.errors import DeviceError, UnknownDevice, UnsupportedOption
 from auris.models.aligner import Aligner

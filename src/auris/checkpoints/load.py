@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from auris.checkpoints.configs import read_config, read_json
 from auris.checkpoints.layouts import LAYOUTS, LayoutName, Source, sources
-from auris.checkpoints.quantization import Quantization, read_quantization
+from auris.checkpoints.quantization_config import Quantization, read_quantization
 from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.errors import CheckpointError, TensorError
 from auris.models.aligner import Aligner

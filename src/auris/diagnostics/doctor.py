@@ -16,7 +16,7 @@ from torch import Tensor
 
 from auris import __version__
 from auris.backends import native
-from auris.backends.quant import swap
+from auris.backends.packed_layers import swap
 from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.hub import bundled_models
@@ -30,7 +30,7 @@ from auris.checkpoints.load import (
     open_checkpoint,
     weight_files,
 )
-from auris.checkpoints.packed import load_packed
+from auris.checkpoints.packed_files import load_packed
 from auris.checkpoints.validation import check_vocabulary
 from auris.config import AlignerConfig, AutCtcConfig
 from auris.errors import AurisError, TensorError

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from auris.audio.features import log_mel
-from auris.backends.quant import Packed
+from auris.backends.packed_layers import Packed
 from auris.backends.torch import TorchBackend
 from auris.diagnostics.parity import noise_clip
 from auris.errors import UnsupportedOption

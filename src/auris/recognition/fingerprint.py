@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from auris import __version__
-from auris.backends.quant import Packed
+from auris.backends.packed_layers import Packed
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import FILES, ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults

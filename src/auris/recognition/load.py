@@ -10,7 +10,7 @@ from typing import TypedDict
 
 import torch
 
-from auris.backends.quant import swap
+from auris.backends.packed_layers import swap
 from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_memory
 from auris.checkpoints.calibration import load_calibration
 from auris.checkpoints.configs import read_generation
@@ -22,8 +22,8 @@ from auris.checkpoints.inference_defaults import (
     load_inference_defaults,
 )
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
-from auris.checkpoints.packed import load_packed
-from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
+from auris.checkpoints.packed_files import load_packed
+from auris.checkpoints.quantization_config import PACKED_DTYPES, Quantization
 from auris.checkpoints.validation import stop_ids
 from auris.config import (
     CHUNK_FRAMES,

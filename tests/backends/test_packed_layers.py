@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from auris.backends.quant import Packed, PackedEmbedding, PackedLinear, quantize_rows, swap
+from auris.backends.packed_layers import Packed, PackedEmbedding, PackedLinear, quantize_rows, swap
 from auris.backends.torch import TorchBackend
-from auris.checkpoints import quantization
+from auris.checkpoints import quantization_config
 from auris.checkpoints.load import Model
-from auris.checkpoints.packing import Packing, as_matrix, pack
-from auris.checkpoints.quantization import PACKED_DTYPES, Quantization
+from auris.checkpoints.packed_formats import Packing, as_matrix, pack
+from auris.checkpoints.quantization_config import PACKED_DTYPES, Quantization
 from auris.config import ModelConfig
 from auris.models.qwen_asr import QwenAsr
 from tests.narrow_int4 import narrow_int4  # noqa: F401
@@ -149,7 +149,7 @@ def test_what_is_packed_how() -> None:
 
 
 def test_narrow_decoders_stay_in_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantization, "LEAST_WIDTH", 512)
+    monkeypatch.setattr(quantization_config, "LEAST_WIDTH", 512)
     kinds = [
         Quantization("int4").packing(
             "decoder.layers.1.qkv", qwen_config(decoder_layers=3, hidden=hidden)

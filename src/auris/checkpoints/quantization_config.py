@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from auris.checkpoints.configs import read_json
-from auris.checkpoints.packing import GROUPS, PackedDtype, Packing
+from auris.checkpoints.packed_formats import GROUPS, PackedDtype, Packing
 from auris.config import ModelConfig, PromptedConfig, QwenAsrConfig
 from auris.errors import ConfigError
 

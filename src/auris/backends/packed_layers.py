@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auris.backends import native
-from auris.checkpoints.packing import Packing, integers, packed_shapes
+from auris.checkpoints.packed_formats import Packing, integers, packed_shapes
 
 __all__ = ["Packed", "PackedConv", "PackedEmbedding", "PackedLinear", "quantize_rows", "swap"]
 
@@ -47,7 +47,7 @@ def quantize_rows(x: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
 
 
 class Packed(nn.Module):
-    """A packed matrix [rows, width]; see `auris.checkpoints.packing`."""
+    """A packed matrix [rows, width]; see `auris.checkpoints.packed_formats`."""
 
     def __init__(self, rows: int, width: int, packing: Packing) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.checkpoints.packing import GROUPS, Packing, integers, pack, packed_shapes
+from auris.checkpoints.packed_formats import GROUPS, Packing, integers, pack, packed_shapes
 
 PACKINGS = [
     Packing("int8", halves=True),

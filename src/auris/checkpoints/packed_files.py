@@ -30,8 +30,8 @@ from auris.checkpoints.load import (
     weight_files,
     weight_sources,
 )
-from auris.checkpoints.packing import Packing, as_matrix, pack, packed_shapes
-from auris.checkpoints.quantization import Quantization
+from auris.checkpoints.packed_formats import Packing, as_matrix, pack, packed_shapes
+from auris.checkpoints.quantization_config import Quantization
 from auris.config import ModelConfig, PromptedConfig
 from auris.errors import CheckpointError
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from auris.checkpoints.packing import Packing
-from auris.checkpoints.quantization import LEAST_WIDTH, Quantization
+from auris.checkpoints.packed_formats import Packing
+from auris.checkpoints.quantization_config import LEAST_WIDTH, Quantization
 from tests.tiny_models import qwen_config
 
 
