@@ -25,6 +25,9 @@ KINDS = {
     "rm": ("rm", "ac3", 48_000),
     "asf": ("asf", "libmp3lame", 44_100),
 }
+PACKET_SAMPLES = 1024
+"""Samples of a packet of the WAV files here."""
+
 SIZES = {0: 12, 1: 13, 2: 15, 3: 17, 4: 19, 5: 20, 6: 26, 7: 31}
 """Bytes of AMR frames behind their headers, by type."""
 
@@ -36,6 +39,33 @@ def test_a_file_that_breaks_off_is_damaged(kind: str) -> None:
     assert load(data).seconds == pytest.approx(4.0, abs=0.1)
     with pytest.raises(UnreadableAudio, match="seconds of the given data can be read"):
         load(data[: len(data) * 6 // 10])
+
+
+IN_PARTS = {
+    "mp4 in fragments": ("mp4", "aac", {"movflags": "frag_every_frame+empty_moov"}),
+    "dash": ("mp4", "aac", {"movflags": "dash", "frag_duration": "1000000"}),
+    "live matroska": ("matroska", "libopus", {"live": "1"}),
+    "live webm": ("webm", "libopus", {"live": "1"}),
+    "mxf": ("mxf_opatom", "pcm_s16le", {}),
+}
+
+
+@pytest.mark.parametrize("kind", IN_PARTS)
+def test_a_file_that_breaks_off_inside_a_part_is_damaged(kind: str) -> None:
+    container, codec, options = IN_PARTS[kind]
+    data = encode(pcm(chirp(4.0, 48_000)), 48_000, container, codec, options)
+    assert load(data).seconds == pytest.approx(4.0, abs=0.1)
+    for share in (0.3, 0.5, 0.6, 0.77, 0.9):
+        with pytest.raises(UnreadableAudio, match="seconds of the given data can be read"):
+            load(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("kind", ["mp4 in fragments", "live webm"])
+def test_what_follows_the_last_part_does_not_matter(kind: str) -> None:
+    container, codec, options = IN_PARTS[kind]
+    data = encode(pcm(chirp(2.0, 48_000)), 48_000, container, codec, options)
+    for more in (b"TAG" + bytes(125), bytes(1000)):
+        assert np.array_equal(load(data + more).samples, load(data).samples)
 
 
 def test_flac_in_nut_is_read() -> None:
@@ -72,8 +102,11 @@ def test_what_can_be_read_is_taken_where_that_is_asked(seconds: float, channels:
     with pytest.raises(UnreadableAudio):
         _warned(half, channels=channels)
     samples, warnings = _warned(half, channels=channels, allow_damaged=True)
+    # Before version 18, PyAV does not decode a packet that is incomplete.
+    missing = 0 if int(av.__version__.partition(".")[0]) >= 18 else PACKET_SAMPLES
     rows = 1 if channels == "mix" else 2
-    assert samples == pytest.approx(rows * seconds / 2 * SAMPLE_RATE, abs=100)
+    expected = rows * round(seconds / 2 * SAMPLE_RATE)
+    assert expected - rows * missing - 100 <= samples <= expected + 100
     (warning,) = warnings
     assert f"of {seconds:.2f} seconds" in warning
     assert _warned(data, allow_damaged=True)[1] == ()

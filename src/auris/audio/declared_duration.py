@@ -18,10 +18,7 @@ __all__ = [
     "WEBM",
     "DeclaredDuration",
     "declared_duration",
-    "ends_inside_block",
-    "ends_inside_data",
-    "ends_inside_frame",
-    "ends_inside_page",
+    "wav_data",
 ]
 
 TOLERANCE = 0.1
@@ -32,7 +29,6 @@ MP4, WEBM = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 
 _WAV_TOLERANCE = 0.01  # Some writers count header bytes as sound.
 _MP3_PADDING = 3000  # Most samples that an MP3 encoder adds at both ends together.
-_OGG_PAGE = 1 << 16  # An Ogg page is a little shorter.
 _EXACT = {"flac", "ogg", "aiff", "au", MP4}  # Their headers (Ogg: last page) count samples.
 
 HEADER_BYTES = 1 << 16
@@ -40,17 +36,6 @@ HEADER_BYTES = 1 << 16
 
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 """The object of an ASF (WMA) header that holds the duration."""
-
-MPEG_RATES = (0, 4, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 0)
-"""Bit rates of MPEG-1 layer II in steps of 8 kbit/s, by the index in a frame's header."""
-
-LOW_RATES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 0)
-"""The same of MPEG-2 layer II."""
-
-BYTES_TIMES_HERTZ = 1_152_000
-"""Bytes of a frame at one step of the bit rate, times the sample rate in Hz."""
-
-VOC_HEADER, VOC_SIZE_OFFSET = b"Creative Voice File\x1a", 20
 
 
 class DeclaredDuration(NamedTuple):
@@ -140,13 +125,13 @@ the container in ffmpeg."""
 
 
 def _wav_seconds(track: AudioStream, reader: Reader) -> float | None:
-    data = _wav_data(reader)
+    data = wav_data(reader)
     if data is None or not data.block or not track.codec_context.name.startswith("pcm_"):
         return None
     return data.length / data.block / track.rate
 
 
-class _WavData(NamedTuple):
+class WavData(NamedTuple):
     """Where the sound of a WAV file lies, its stated length, and the bytes of a block."""
 
     offset: int
@@ -154,7 +139,8 @@ class _WavData(NamedTuple):
     block: int
 
 
-def _wav_data(reader: Reader) -> _WavData | None:
+def wav_data(reader: Reader) -> WavData | None:
+    """Find the sound of a WAV file; None where its length is unknown."""
     offset, block, long_size = 12, 0, None
     for _ in range(1000):
         name, size = reader.peek(offset, 4), reader.peek(offset + 4, 4)
@@ -167,7 +153,7 @@ def _wav_data(reader: Reader) -> _WavData | None:
             # A writer that could not go back leaves 0 or one of the two largest sizes.
             elif length == 0 or length >= 0xFFFF0000 or abs(length - 0x7FFF8000) <= 0x8000:
                 return None
-            return _WavData(offset + 8, length, block)
+            return WavData(offset + 8, length, block)
         if name == b"fmt ":
             block = int.from_bytes(reader.peek(offset + 20, 2), "little")
         elif name == b"ds64":
@@ -191,45 +177,3 @@ def _mp3_seconds(track: AudioStream, reader: Reader) -> float | None:
             frames = int.from_bytes(head[offset + 8 : offset + 12], "big")
             return frames * (1152 if track.rate >= 32_000 else 576) / track.rate
     return None
-
-
-def ends_inside_data(reader: Reader) -> bool:
-    """Whether a WAV file ends before its stated data do, of whatever codec they are."""
-    data = _wav_data(reader) if reader.seekable() else None
-    return data is not None and reader.peek(data.offset + data.length - 1, 1) == b""
-
-
-def ends_inside_page(reader: Reader) -> bool:
-    """Whether the last page of an Ogg file is incomplete."""
-    tail = reader.peek(-2 * _OGG_PAGE, 2 * _OGG_PAGE)
-    page = tail[max(tail.rfind(b"OggS"), 0) :]
-    if not page.startswith(b"OggS"):
-        return False
-    header = 27 + (page[26] if len(page) > 26 else 0)
-    return len(page) < header + sum(page[27:header]) or len(page) < header
-
-
-def ends_inside_block(reader: Reader) -> bool:
-    """Whether a VOC file ends before its last block does."""
-    head = reader.peek(0, 26)
-    if not reader.seekable() or not head.startswith(VOC_HEADER):
-        return False
-    offset = int.from_bytes(head[VOC_SIZE_OFFSET : VOC_SIZE_OFFSET + 2], "little")
-    while len(block := reader.peek(offset, 4)) == 4 and block[0]:
-        offset += 4 + int.from_bytes(block[1:], "little")
-        if reader.peek(offset - 1, 1) == b"":
-            return True
-    return False
-
-
-def ends_inside_frame(packet: bytes) -> bool:
-    """Whether a packet of MPEG layer II is shorter than the frame that it begins with."""
-    if len(packet) < 4 or packet[0] != 0xFF or packet[1] & 0xE6 != 0xE4:
-        return False
-    first = packet[1] & 0x18 == 0x18
-    rate = (MPEG_RATES if first else LOW_RATES)[packet[2] >> 4]
-    hertz = (44_100, 48_000, 32_000, 0)[packet[2] >> 2 & 3]
-    if not rate or not hertz:
-        return False
-    hertz //= 1 if first else 2 if packet[1] & 0x10 else 4
-    return len(packet) < BYTES_TIMES_HERTZ * rate // hertz + (packet[2] >> 1 & 1)

@@ -20,9 +20,6 @@ from auris.audio.declared_duration import (
     WEBM,
     DeclaredDuration,
     declared_duration,
-    ends_inside_block,
-    ends_inside_data,
-    ends_inside_page,
 )
 from auris.audio.formats import MP4_BOXES, open_options
 from auris.audio.frames import (
@@ -36,6 +33,7 @@ from auris.audio.mp4_tables import is_checked_mp4
 from auris.audio.reader import Reader, open_file, reason, unreadable
 from auris.audio.remote import WebLimits
 from auris.audio.resample import BrokenOffError, TimedSamples, TimeSpan, check_rate, skip
+from auris.audio.truncation import breaks_off
 from auris.errors import AurisError, UsageError
 from auris.types import SAMPLE_RATE
 
@@ -265,11 +263,8 @@ class _TrackDecoder:
         declared = self._declared.seconds
         if self.reader.failure is not None:
             raise BrokenOffError(reason(self.reader.failure), declared)
-        if (
-            (self._kind == "ogg" and ends_inside_page(self.reader))
-            or (self._kind == "wav" and declared is None and ends_inside_data(self.reader))
-            or (self._kind == "voc" and ends_inside_block(self.reader))
-        ):
+        # The last samples of a WAV file of known duration are compared with that.
+        if (self._kind != "wav" or declared is None) and breaks_off(self._kind, self.reader):
             raise BrokenOffError("the file breaks off")
         if not self._declared.met(self._done, unknown=True):
             raise BrokenOffError("the file breaks off", declared)

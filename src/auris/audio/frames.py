@@ -19,7 +19,7 @@ from av.container import InputContainer
 from av.packet import Packet
 
 from auris.audio.arrays import MAX_CHANNELS, as_float
-from auris.audio.declared_duration import ends_inside_frame
+from auris.audio.truncation import ends_inside_frame
 from auris.errors import InvalidSamples
 from auris.types import Samples
 
