@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import av
 import numpy as np
@@ -58,6 +59,37 @@ def test_a_file_that_breaks_off_inside_a_part_is_damaged(kind: str) -> None:
     for share in (0.3, 0.5, 0.6, 0.77, 0.9):
         with pytest.raises(UnreadableAudio, match="seconds of the given data can be read"):
             load(data[: int(len(data) * share)])
+
+
+def _with_duration(data: bytes, box: bytes, seconds: int) -> bytes:
+    """The MP4 in fragments with a box that states the duration of all of them."""
+    if box == b"sidx":
+        index = struct.pack(">IIIIIHH", 0, 1, 48_000, 0, 0, 0, 1)
+        index += struct.pack(">III", 1000, seconds * 48_000, 0)
+        at = data.index(b"moof") - 4
+        return data[:at] + struct.pack(">I4s", 8 + len(index), box) + index + data[at:]
+    changed = bytearray(data)
+    for parent in (b"moov", b"mvex"):
+        at = data.index(parent) - 4
+        changed[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + 16).to_bytes(4, "big")
+    at = data.index(b"mvex") + 4
+    return bytes(changed[:at]) + struct.pack(">I4sII", 16, box, 0, seconds * 1000) + changed[at:]
+
+
+@pytest.mark.parametrize("box", [b"sidx", b"mehd"])
+def test_an_mp4_without_its_last_fragments_is_damaged_where_a_duration_is_stated(
+    box: bytes,
+) -> None:
+    options = {"movflags": "frag_every_frame+empty_moov+default_base_moof"}
+    data = encode(pcm(chirp(4.0, 48_000)), 48_000, "mp4", "aac", options)
+    stated = _with_duration(data, box, 4)
+    assert np.array_equal(load(stated).samples, load(data).samples)
+    half = stated.index(b"moof", len(stated) // 2) - 4
+    with pytest.raises(UnreadableAudio, match=r"of 4\.00 seconds"):
+        load(stated[:half])
+    assert load(data[: data.index(b"moof", len(data) // 2) - 4]).seconds < 3  # Looks complete.
+    if box == b"mehd":
+        assert load(_with_duration(data, box, 0)).seconds > 3.9
 
 
 @pytest.mark.parametrize("kind", ["mp4 in fragments", "live webm"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from auris.audio.mp4_tables import MOST_BOXES, boxes
 from auris.audio.reader import Reader
 
 __all__ = [
@@ -30,6 +32,9 @@ MP4, WEBM = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 _WAV_TOLERANCE = 0.01  # Some writers count header bytes as sound.
 _MP3_PADDING = 3000  # Most samples that an MP3 encoder adds at both ends together.
 _EXACT = {"flac", "ogg", "aiff", "au", MP4}  # Their headers (Ogg: last page) count samples.
+
+FRAGMENTS_TOLERANCE = 0.5
+"""Seconds by which the duration of all fragments of an MP4 file may be too long."""
 
 HEADER_BYTES = 1 << 16
 """How much of a file is searched for its header."""
@@ -75,6 +80,8 @@ def declared_duration(
         return (
             DeclaredDuration(seconds, tolerance) if seconds and seconds > 0 else DeclaredDuration()
         )
+    if kind == MP4 and len(container.streams) == 1 and (seconds := _fragments_seconds(reader)):
+        return DeclaredDuration(seconds, FRAGMENTS_TOLERANCE)
     if kind in _EXACT and track.duration and track.time_base:
         exact = 0.5 / track.rate if kind == "flac" else TOLERANCE
         return DeclaredDuration(float(track.duration * track.time_base), exact)
@@ -104,6 +111,35 @@ def _asf_seconds(track: AudioStream, reader: Reader) -> float | None:
     ticks, _, before, flags = struct.unpack("<QQQI", data)
     live = flags & 1  # Then the durations mean nothing.
     return None if live else float(ticks / 1e7 - before / 1e3)
+
+
+def _fragments_seconds(reader: Reader) -> float | None:
+    """The duration of all fragments of an MP4 file by its header or its first index of them."""
+    scale = 0
+    for box in islice(boxes(reader.peek, frozenset({b"moov", b"mvex"})), MOST_BOXES):
+        if box.kind == b"moof":
+            return None
+        content = reader.peek(box.start, 32)
+        wide = content[:1] == b"\1"  # Times of 64 bits.
+        if box.kind == b"mvhd":
+            scale = int.from_bytes(content[20:24] if wide else content[12:16], "big")
+        elif box.kind == b"mehd" and scale:
+            number = content[4 : 12 if wide else 8]
+            unknown = number == b"\xff" * len(number)
+            return None if unknown else int.from_bytes(number, "big") / scale
+        elif box.kind == b"sidx":
+            scale = int.from_bytes(content[8:12], "big")
+            head = 32 if wide else 24
+            count = int.from_bytes(content[head - 2 : head], "big")
+            entries = reader.peek(box.start + head, 12 * count)
+            # The first bit of an entry says that it is another index.
+            durations = [time for kind, time, _ in _triples(entries) if kind < 1 << 31]
+            return sum(durations) / scale if scale else None
+    return None
+
+
+def _triples(entries: bytes) -> Iterator[tuple[int, int, int]]:
+    return struct.iter_unpack(">III", entries[: len(entries) // 12 * 12])
 
 
 def _behind(reader: Reader, mark: bytes, offset: int, size: int) -> bytes | None:
