@@ -141,7 +141,9 @@ def _check(peek: Peek, size: int, name: str) -> list[Box]:
             hidden.append(box)
     # Every track has an entry for each fragment, and every packet at least one byte.
     entries += sum(track.entries for track in tracks) + fragments * len(tracks)
-    if entries > min(MOST_ENTRIES, size) or len(tracks) > MOST_STREAMS:
+    if len(tracks) - 1 > MOST_STREAMS:
+        _refuse(name, f"are of {len(tracks) - 1} tracks, and {MOST_STREAMS} are read")
+    if entries > min(MOST_ENTRIES, size):
         _refuse(name, f"claim {entries} packets in {len(tracks) - 1} tracks and {size} bytes")
     return hidden
 
