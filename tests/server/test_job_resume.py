@@ -74,6 +74,12 @@ def undisturbed(
         return store.answers(job), serving.pick(asked.model).engine.load().audio_seconds
 
 
+def _log_probabilities(answers: dict[str, Any]) -> list[float]:
+    """Take the log-probabilities of the segments out of answers."""
+    segments = answers["verbose_json"]["segments"]
+    return [segment.pop("avg_logprob") for segment in segments]
+
+
 def _interrupted(
     directory: Path, asked: TranscriptionRequest, data: bytes, segments: int = 5
 ) -> str:
@@ -108,7 +114,13 @@ def _check_continued(
     with working(directory / "state", after) as (store, serving, workers):
         workers.start()
         until(lambda: store.counts() == {"succeeded": 1}, 120)
-        assert store.answers(job) == expected
+        answers = store.answers(job)
+        if after.batch_size > 1:
+            # Which chunks share a batch depends on the moment, and changes the last digit of sums.
+            assert _log_probabilities(answers) == pytest.approx(
+                _log_probabilities(expected), abs=1e-5
+            )
+        assert answers == expected
         recognized = serving.pick("tiny").engine.load().audio_seconds
     if replace(after, batch_size=BEFORE.batch_size) == BEFORE:
         assert recognized < seconds
