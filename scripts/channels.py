@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["pass_through"]
 
 RATE = 16_000
-ROOM_CHANCE = 0.12
+ROOM_PROBABILITY = 0.12
 ROOM_SECONDS = (0.1, 0.7)
 SPEED_OF_SOUND = 343.0
 CODECS = {"opus": 0.3, "mp3": 0.06, "telephone": 0.05, "": 0.59}
@@ -27,7 +27,7 @@ Wave = NDArray[np.float32]
 
 def pass_through(samples: Wave, rng: random.Random) -> Wave:
     """Randomly placed in a room, and randomly coded: float32 [S] to [S] at 16 kHz."""
-    if rng.random() < ROOM_CHANCE:
+    if rng.random() < ROOM_PROBABILITY:
         samples = in_room(samples, np.random.default_rng(rng.getrandbits(32)))
     codec = rng.choices(list(CODECS), list(CODECS.values()))[0]
     if codec == "opus":

@@ -213,8 +213,8 @@ def fuzz_server(options: argparse.Namespace, folder: Path, uploads: Any) -> dict
                 faults[f"{kind}: {status}"] += 1
 
     with served(folder) as (server, port):
-        whole = uploads.whole["film"]
-        answer(port, request(form(whole), headers=CLOSING))
+        intact = uploads.whole["film"]
+        answer(port, request(form(intact), headers=CLOSING))
         watch = Watch(server.pid)
         watch.look()
         watch.start()
@@ -233,7 +233,7 @@ def fuzz_server(options: argparse.Namespace, folder: Path, uploads: Any) -> dict
         spread(options.server, options.threads, upload, options.seed)
         spread(options.messages, options.threads, message, options.seed)
         alive = server.poll() is None
-        last, _ = answer(port, request(form(whole), headers=CLOSING))
+        last, _ = answer(port, request(form(intact), headers=CLOSING))
         watch.end()
     return {
         "uploads": options.server,

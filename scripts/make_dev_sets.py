@@ -2,8 +2,9 @@
 """Make development sets from others: clips in a row, and audio in which nobody speaks.
 
     joined_SET_dev.csv  the clips of a given set in rows of up to 30 seconds, with short pauses
-    hush_dev.csv        twelve minutes of silence, noise and music in clips of 30 s, without text
-    hush_short_dev.csv  the same in 120 clips of half a second to eight
+    silence_dev.csv     twelve minutes of silence, noise and music in clips of 30 s, without text
+    silence_short_dev.csv
+                        the same in 120 clips of half a second to eight
 
 Plucked strings and bells are sounds of kinds that training never hears; silence, swelling noise,
 crackle and sweeps are like some that it does. The same seed writes the same files.
@@ -25,7 +26,7 @@ from auris.audio import io
 RATE = 16_000
 ROW_SECONDS = 30.0
 PAUSE_SECONDS = (0.2, 0.8)
-HUSH_CLIPS = 24
+SILENCE_CLIPS = 24
 SHORT_SECONDS = (0.5, 8.0)
 SHORT_CLIPS = 120
 
@@ -134,7 +135,7 @@ MAKERS: tuple[Callable[[np.random.Generator, int], Wave], ...] = (
 )
 
 
-def hush_set(
+def silence_set(
     out: Path, rng: np.random.Generator, folder: str, lengths: Sequence[float]
 ) -> list[tuple[str, str]]:
     """Clips without speech, of some seconds each; names and empty texts."""
@@ -171,10 +172,13 @@ def main() -> None:
         name = path.stem.removesuffix("_dev")
         write_manifest(args.out / f"joined_{name}_dev.csv", join_set(path, args.out, rng))
     write_manifest(
-        args.out / "hush_dev.csv", hush_set(args.out, rng, "hush", [ROW_SECONDS] * HUSH_CLIPS)
+        args.out / "silence_dev.csv",
+        silence_set(args.out, rng, "silence", [ROW_SECONDS] * SILENCE_CLIPS),
     )
     lengths = rng.uniform(*SHORT_SECONDS, SHORT_CLIPS).tolist()
-    write_manifest(args.out / "hush_short_dev.csv", hush_set(args.out, rng, "hush_short", lengths))
+    write_manifest(
+        args.out / "silence_short_dev.csv", silence_set(args.out, rng, "silence_short", lengths)
+    )
 
 
 if __name__ == "__main__":

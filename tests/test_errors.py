@@ -42,7 +42,7 @@ def test_python_is_told_parameters_and_the_command_line_options() -> None:
 def test_an_error_says_rule_finding_and_remedy(kind: type[AurisError]) -> None:
     error = kind("The rule", "it is broken", "mend it")
     assert str(error) == "The rule, but it is broken: mend it."
-    assert (error.rule, error.found, error.remedy) == ("The rule", "it is broken", "mend it")
+    assert (error.rule, error.actual, error.remedy) == ("The rule", "it is broken", "mend it")
     assert kind.exit_code == (
         2
         if issubclass(kind, (errors.UsageError, errors.LanguageError, errors.UnsupportedOption))

@@ -82,10 +82,10 @@ def token_border(index: int) -> float:
 
 
 def _require(
-    holds: bool, rule: str, found: str, remedy: str = "correct the checkpoint's config.json"
+    holds: bool, rule: str, actual: str, remedy: str = "correct the checkpoint's config.json"
 ) -> None:
     if not holds:
-        raise ConfigError(rule, found, remedy)
+        raise ConfigError(rule, actual, remedy)
 
 
 def _require_sizes(owner: str, **sizes: float) -> None:

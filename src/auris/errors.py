@@ -24,8 +24,9 @@
     │   └── TrainingStopped     a signal stopped a run; its checkpoint was written
     └── MissingExtra            an optional package is needed and not installed
 
-Every message is one sentence with the rule, what was found, and what to do. Options are written as
-on the command line (`--chunk-seconds`); a message in Python names the parameter (`chunk_seconds`).
+Every message is one sentence: what is required and what is the case instead, or what is wrong; then
+what to do. Options are written as on the command line (`--chunk-seconds`); a message in Python
+names the parameter (`chunk_seconds`).
 """
 
 from __future__ import annotations
@@ -39,30 +40,31 @@ class AurisError(Exception):
     """Base of all errors of this package.
 
     Args:
-        rule: what has to hold, as the beginning of a sentence.
-        found: what was found instead.
+        rule: what is required or what is wrong, as the beginning of a sentence.
+        actual: what is the case instead; empty where the rule says it already.
         remedy: what the reader can do about it.
         by_span: what else, where the reader can choose a span of the recording.
     """
 
     exit_code = 1
 
-    def __init__(self, rule: str, found: str, remedy: str, by_span: str = "") -> None:
-        super().__init__(rule, found, remedy, by_span)
+    def __init__(self, rule: str, actual: str, remedy: str, by_span: str = "") -> None:
+        super().__init__(rule, actual, remedy, by_span)
         self.rule = rule
-        self.found = found
+        self.actual = actual
         self.remedy = remedy
         self.by_span = by_span
 
     @property
     def sentence(self) -> str:
-        """The message as the command line tells it, with options."""
+        """The message with the options of the command line."""
         remedies = ", or ".join(filter(None, (self.remedy, self.by_span)))
-        return f"{self.rule}, but {self.found}: {remedies}."
+        actual = f", but {self.actual}" if self.actual else ""
+        return f"{self.rule}{actual}: {remedies}."
 
     def without_span(self) -> AurisError:
-        """The same for a front that always takes whole recordings."""
-        return type(self)(self.rule, self.found, self.remedy)
+        """The same error for interfaces without spans of recordings."""
+        return type(self)(self.rule, self.actual, self.remedy)
 
     def __str__(self) -> str:
         return _OPTION.sub(lambda option: option[1].replace("-", "_"), self.sentence)

@@ -49,7 +49,7 @@ def without_control(text: str) -> str:
 
 def ids_of_bytes(tokenizer: Tokenizer, content: bytes) -> list[int]:
     """Ids of single bytes, whatever they spell."""
-    letters = {tokenizer.piece(number): number for number in range(tokenizer.size)}
+    letters = {tokenizer.content(number): number for number in range(tokenizer.size)}
     return [letters[bytes([byte])] for byte in content]
 
 
@@ -131,7 +131,7 @@ class TestDecode:
         ids = tokenizer.encode(text)
         decoder = tokenizer.decoder()
         shown = list(accumulate(map(decoder.push, ids)))
-        heard = accumulate(tokenizer.piece(number) for number in ids)
+        heard = accumulate(tokenizer.content(number) for number in ids)
         assert shown == [whole_characters(content) for content in heard]
         assert decoder.flush() == ""
 

@@ -78,8 +78,8 @@ def spell_ids(tokenizer: Tokenizer, ids: Sequence[int], language: str | None) ->
 
 
 def _bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
-    pieces = map(tokenizer.piece, ids)
-    return b"".join(piece.encode() if isinstance(piece, str) else piece for piece in pieces)
+    contents = map(tokenizer.content, ids)
+    return b"".join(part.encode() if isinstance(part, str) else part for part in contents)
 
 
 def _writable(tokenizer: Tokenizer, word: str) -> list[int]:

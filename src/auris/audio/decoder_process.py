@@ -153,7 +153,7 @@ def _answer(connection: Connection, task: dict[str, Any]) -> bytes:
 
 
 def _failed(kind: str, error: AurisError) -> bytes:
-    texts = [text[:2000] for text in (error.rule, error.found, error.remedy, error.by_span)]
+    texts = [text[:2000] for text in (error.rule, error.actual, error.remedy, error.by_span)]
     return ERROR + json.dumps([kind, *texts]).encode()
 
 

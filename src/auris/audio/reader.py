@@ -217,9 +217,9 @@ def _standard_input() -> IO[bytes]:
     return cast("IO[bytes]", getattr(sys.stdin, "buffer", sys.stdin))
 
 
-def unreadable(rule: str, found: str, remedy: str) -> NoReturn:
+def unreadable(rule: str, actual: str, remedy: str) -> NoReturn:
     """Raise UnreadableAudio, without the error that led to it."""
-    raise UnreadableAudio(rule, found, remedy) from None
+    raise UnreadableAudio(rule, actual, remedy) from None
 
 
 def reason(error: Exception) -> str:

@@ -326,10 +326,10 @@ def _refusal(error: Exception, name: str, limits: WebLimits) -> UnreadableAudio:
         return error
     if isinstance(error, urllib.error.HTTPError):
         error.close()
-        found = f"for {name} the server answers {error.code} ({_in_short(error.reason)})"
+        actual = f"for {name} the server answers {error.code} ({_in_short(error.reason)})"
         if error.code // 100 == 3:
-            found = f"{name} redirects in a circle, or to something else than the web"
-        return _unfetched(found, "check the address")
+            actual = f"{name} redirects in a circle, or to something else than the web"
+        return _unfetched(actual, "check the address")
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, TimeoutError):
         return _unfetched(
@@ -349,5 +349,5 @@ def _in_short(text: object) -> str:
     return " ".join(str(text).split())[:200]
 
 
-def _unfetched(found: str, remedy: str) -> UnreadableAudio:
-    return UnreadableAudio("A recording on the web has to be there to be fetched", found, remedy)
+def _unfetched(actual: str, remedy: str) -> UnreadableAudio:
+    return UnreadableAudio("A recording on the web has to be there to be fetched", actual, remedy)

@@ -229,7 +229,7 @@ class SpanRenderer:
         if self._failure is not None and not (section and end and section.end >= end):
             if damage is None or section is None or not section.end:
                 raise self._failure
-            damage(f"The recording is damaged: {self._failure.found}; the rest is left out")
+            damage(f"The recording is damaged: {self._failure.actual}; the rest is left out")
         blocks = self._trimmed(*section.finish()) if section else []
         if self._empty:
             raise _no_samples(self._reached, self._span, self._name)

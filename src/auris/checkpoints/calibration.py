@@ -134,9 +134,9 @@ def _number(path: Path, value: Any, name: str) -> float:
     return float(value)
 
 
-def _damaged(path: Path, found: str) -> CheckpointError:
+def _damaged(path: Path, fault: str) -> CheckpointError:
     return CheckpointError(
         f"{CALIBRATION} has to hold what benchmarks/calibration.py writes",
-        f"in {str(path)!r} {found}",
+        f"in {str(path)!r} {fault}",
         "fit it anew, or remove it for uncalibrated confidences",
     )

@@ -127,9 +127,9 @@ def _languages(path: Path, value: Any) -> tuple[str, ...] | None:
     return tuple(value)
 
 
-def _damaged(path: Path, found: str) -> CheckpointError:
+def _damaged(path: Path, fault: str) -> CheckpointError:
     return CheckpointError(
         f"{DEFAULTS_FILE} may hold chunk_seconds, vad, languages and contexts",
-        f"in {str(path)!r} {found}",
+        f"in {str(path)!r} {fault}",
         "correct it, or remove it",
     )

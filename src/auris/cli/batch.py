@@ -17,7 +17,7 @@ from auris.types import Transcript
 
 if TYPE_CHECKING:
     from auris.output.files import TranscriptFiles
-    from auris.output.results_file import FoundRecordings, ResultsFile
+    from auris.output.results_file import RecordingNames, ResultsFile
     from auris.output.subtitles import CueStyle
     from auris.recognition.scheduler import Failure
 
@@ -150,7 +150,7 @@ def _store(
     results.append(RowResult(name, result))
 
 
-def _recordings(folder: Path | None, files: str | None) -> FoundRecordings:
+def _recordings(folder: Path | None, files: str | None) -> RecordingNames:
     from auris.output.results_file import listed, recordings_in
 
     if (folder is None) == (files is None):
@@ -183,7 +183,7 @@ def _recordings(folder: Path | None, files: str | None) -> FoundRecordings:
 def _transcript_files(
     directory: Path | None,
     formats: list[str],
-    recordings: FoundRecordings,
+    recordings: RecordingNames,
     folder: bool,
     style: CueStyle,
 ) -> TranscriptFiles | None:

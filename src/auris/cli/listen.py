@@ -215,7 +215,7 @@ def _file() -> Iterator[NDArray[Any]]:
         if began or not isinstance(error, UnreadableAudio):
             raise error.without_span() from error
         remedy = f"{error.remedy}, or give --rate where it is raw 16-bit mono"
-        raise UnreadableAudio(error.rule, error.found, remedy) from error
+        raise UnreadableAudio(error.rule, error.actual, remedy) from error
 
 
 def _write_json(update: StreamUpdate) -> None:

@@ -44,14 +44,14 @@ RUN = "auris_batch"
 
 
 @dataclass(frozen=True)
-class FoundRecordings:
+class RecordingNames:
     """Recordings by name, in order, and the files of a folder that are none by their suffix."""
 
     names: list[str]
     others: int = 0
 
 
-def recordings_in(folder: Path) -> FoundRecordings:
+def recordings_in(folder: Path) -> RecordingNames:
     """Recordings in a folder and the folders in it, named relative to it with slashes.
 
     Hidden files and folders are left out; links to folders are not followed.
@@ -70,7 +70,7 @@ def recordings_in(folder: Path) -> FoundRecordings:
                 names.append(Path(directory, name).relative_to(folder).as_posix())
             else:
                 others += 1
-    return FoundRecordings(names, others)
+    return RecordingNames(names, others)
 
 
 def _unlisted(error: OSError) -> None:
@@ -79,10 +79,10 @@ def _unlisted(error: OSError) -> None:
     ) from error
 
 
-def listed(lines: Iterable[str]) -> FoundRecordings:
+def listed(lines: Iterable[str]) -> RecordingNames:
     """Recordings named one a line; empty lines are skipped, and repeated names count once."""
     names = (line.strip("\r\n") for line in lines)
-    return FoundRecordings(list(dict.fromkeys(name for name in names if name.strip())))
+    return RecordingNames(list(dict.fromkeys(name for name in names if name.strip())))
 
 
 def input_of(folder: Path | None, names: Iterable[str]) -> str:

@@ -93,7 +93,7 @@ class DecodeResult:
         if loop is None:
             return self.tokens
         first, end, _ = loop
-        spelled = [tokenizer.piece(token) for token in self.tokens[end - 1 : 2 * end - first]]
+        spelled = [tokenizer.content(token) for token in self.tokens[end - 1 : 2 * end - first]]
         for offset, (before, after) in enumerate(pairwise(spelled)):
             if before[-1:].isspace() or after[:1].isspace():
                 return self.tokens[: end + offset]

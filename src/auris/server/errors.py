@@ -136,8 +136,8 @@ def validation_error(fault: ErrorDetails | dict[str, Any]) -> ApiError:
     if kind in ("model_type", "model_attributes_type"):
         return invalid(param, "it has to be an object")
     rule = message.replace("Input should be", "it has to be").partition(", unable")[0]
-    found = str(fault["input"])[:SHOWN_CHARACTERS]
-    return invalid(param, f"{rule}, but is {found!r}: correct it, or leave it out")
+    given = str(fault["input"])[:SHOWN_CHARACTERS]
+    return invalid(param, f"{rule}, but is {given!r}: correct it, or leave it out")
 
 
 def is_full_disk(error: BaseException) -> bool:

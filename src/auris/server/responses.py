@@ -161,7 +161,7 @@ def _token_logprobs(segment: Segment, recognizer: Recognizer) -> Iterator[TokenL
     if isinstance(recognizer.config, QwenAsrConfig):
         indices = text_indices(segment.tokens, recognizer.tokenizer)
     for index in indices:
-        token = recognizer.tokenizer.piece(segment.tokens[index])
+        token = recognizer.tokenizer.content(segment.tokens[index])
         raw = token.encode() if isinstance(token, str) else token
         text = raw.decode("utf-8", "replace")
         yield {"token": text, "logprob": segment.logprobs[index], "bytes": list(raw)}

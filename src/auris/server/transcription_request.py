@@ -31,7 +31,7 @@ def read_language(name: str) -> str | None:
     try:
         return language_name(name)
     except LanguageError as error:
-        raise ValueError(f"{error.rule}, but {error.found}") from None
+        raise ValueError(f"{error.rule}, but {error.actual}") from None
 
 
 def _list(name: str, **options: Any) -> Any:

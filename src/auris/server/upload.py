@@ -192,8 +192,8 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
         yield FormData(await _urlencoded(request, charset))
     elif kind != b"multipart/form-data":
         shown = kind.decode("latin-1")[:100]
-        found = f"its Content-Type is {shown!r}" if shown else "it has no Content-Type"
-        raise _form_error(f"The request has to be a form, multipart/form-data, but {found}.")
+        actual = f"its Content-Type is {shown!r}" if shown else "it has no Content-Type"
+        raise _form_error(f"The request has to be a form, multipart/form-data, but {actual}.")
     elif not options.get(b"boundary"):
         raise _form_error("The Content-Type of the form has no boundary.")
     else:

@@ -68,7 +68,7 @@ class Tokenizer:
                 f"its decoder is {type(core.decoder).__name__}",
                 "use the tokenizer files that belong to the checkpoint",
             )
-        self._pieces: dict[int, bytes] = {}
+        self._contents: dict[int, bytes] = {}
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> Tokenizer:
@@ -180,8 +180,8 @@ class Tokenizer:
         """Ids of plain text: nothing in it becomes a control token. Errors as of `normalized`."""
         text = self.normalized(text)
         cutter = self.core.pre_tokenizer
-        pieces = [piece for piece, _ in cutter.pre_tokenize_str(text)] if cutter else [text]
-        return [token.id for piece in pieces for token in self.core.model.tokenize(piece)]
+        words = [word for word, _ in cutter.pre_tokenize_str(text)] if cutter else [text]
+        return [token.id for word in words for token in self.core.model.tokenize(word)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids without special tokens; bytes that are no character become U+FFFD."""
@@ -192,22 +192,22 @@ class Tokenizer:
         """A decoder for one text that arrives token by token."""
         return TextDecoder(self)
 
-    def piece(self, token: int) -> bytes | str:
+    def content(self, token: int) -> bytes | str:
         """What an id contributes: bytes of the vocabulary, or the text of an added token."""
         if token in self._of_id:
             text, special = self._of_id[token]
             return "" if special else text
-        if token not in self._pieces:
+        if token not in self._contents:
             text_or_none: str | None = self.core.model.id_to_token(token)
             if text_or_none is None:
                 # Embeddings have more rows than the vocabulary has tokens; the reference shows
                 # nothing for the spare ones.
-                self._pieces[token] = b""
+                self._contents[token] = b""
             elif self._byte_level:
-                self._pieces[token] = _bytes(text_or_none)
+                self._contents[token] = _bytes(text_or_none)
             else:
-                self._pieces[token] = text_or_none.replace(WORD_BOUNDARY, " ").encode()
-        return self._pieces[token]
+                self._contents[token] = text_or_none.replace(WORD_BOUNDARY, " ").encode()
+        return self._contents[token]
 
 
 class TextDecoder:
@@ -221,11 +221,11 @@ class TextDecoder:
 
     def push(self, token: int) -> str:
         """Text that became certain with one more id; often empty, never half a character."""
-        piece = self._tokenizer.piece(token)
-        if isinstance(piece, str):
+        content = self._tokenizer.content(token)
+        if isinstance(content, str):
             # An added token ends the bytes before it.
-            return self.flush() + piece if piece else ""
-        text = self._utf8.decode(piece)
+            return self.flush() + content if content else ""
+        text = self._utf8.decode(content)
         if self._bare_start and text:
             self._bare_start = False
             text = text.removeprefix(" ")

@@ -401,9 +401,9 @@ def split_clips(
     order = sorted(set(draws))
     count = sum(int.from_bytes(draw[:4], "big") < share * 2**32 for draw in order)
     most = max(len(order) - 1, 0)
-    held_back = set(order[: min(max(count, 1), most)])
-    trained = [clip for clip, draw in zip(clips, draws, strict=True) if draw not in held_back]
-    scored = {draw: clip for clip, draw in zip(clips, draws, strict=True) if draw in held_back}
+    excluded = set(order[: min(max(count, 1), most)])
+    trained = [clip for clip, draw in zip(clips, draws, strict=True) if draw not in excluded]
+    scored = {draw: clip for clip, draw in zip(clips, draws, strict=True) if draw in excluded}
     return trained, list(scored.values())
 
 

@@ -50,12 +50,12 @@ def check_export(task: Task, dtype: torch.dtype) -> None:
     except ConfigError as error:
         raise TrainingError(
             "the model that training writes is in the layout of transformers",
-            f"this checkpoint does not fit there ({error.found})",
+            f"this checkpoint does not fit there ({error.actual})",
             "train another checkpoint",
         ) from error
     except TensorError as error:
         raise TrainingError(
-            error.rule, error.found, "write the model with --dtype bfloat16 or --dtype float32"
+            error.rule, error.actual, "write the model with --dtype bfloat16 or --dtype float32"
         ) from error
 
 
@@ -106,7 +106,7 @@ def export_run(
     except TensorError as error:
         raise TrainingError(
             error.rule,
-            error.found,
+            error.actual,
             f"write it with auris train export --run {run} --out {out} --dtype bfloat16 or float32",
         ) from error
 

@@ -53,7 +53,7 @@ class RunFolder:
             recipe = RECIPES[about["kind"]].read(self.path / RECIPE)
         except UsageError as error:
             raise TrainingError(
-                "a run's folder has to hold the files of a run", error.found, "check the path"
+                "a run's folder has to hold the files of a run", error.actual, "check the path"
             ) from error
         return recipe, Path(model) if model else None
 

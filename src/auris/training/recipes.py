@@ -229,7 +229,7 @@ class ShapedRecipe(Recipe):
         try:
             self.model_config()
         except ConfigError as error:
-            raise TrainingError(error.rule, error.found, "correct the recipe") from error
+            raise TrainingError(error.rule, error.actual, "correct the recipe") from error
 
     @abstractmethod
     def model_config(self) -> ModelConfig:
