@@ -60,9 +60,8 @@ def _given_names(tree: ast.Module) -> Iterator[str]:
 
 def _private_parts(name: str) -> set[str]:
     parts = re.split(r"_+|(?<=[a-z])(?=[A-Z])", name)
-    return {part.lower().removesuffix("s") for part in parts} & {
-        w.removesuffix("s") for w in PRIVATE
-    }
+    private = {word.removesuffix("s") for word in PRIVATE.split()}
+    return private & {part.lower().removesuffix("s") for part in parts}
 
 
 def test_no_name_has_a_private_word() -> None:
