@@ -151,6 +151,20 @@ def test_epochs_count_their_steps(trainer: MakeTrainer, tmp_path: Path) -> None:
     assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["1", "2"]
 
 
+def test_a_run_without_a_length_outlasts_its_warm_up(trainer: MakeTrainer, tmp_path: Path) -> None:
+    ten = trainer(tmp_path, max_steps=None, epochs=10).steps
+    lengths = {
+        warmup: trainer(tmp_path, max_steps=None, warmup_steps=warmup).steps
+        for warmup in (0, 2, ten, 400)
+    }
+    assert lengths == {0: ten, 2: max(ten, 10), ten: 5 * ten, 400: 2000}
+    assert trainer(tmp_path, max_steps=None, epochs=1, warmup_steps=400).steps < ten
+    run = trainer(tmp_path, max_steps=None, warmup_steps=ten // 2 + 1)
+    run.run()
+    assert run.progress.step == run.steps > ten
+    assert run.progress.epoch > 10
+
+
 def test_best_is_the_epoch_of_the_lowest_error_rate(
     trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

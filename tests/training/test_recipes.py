@@ -156,9 +156,9 @@ def test_the_former_name_of_a_key_is_still_read() -> None:
         Recipe.of({"max_steps": 1, "hush_share": 0.5, "silence_share": 0.5})
 
 
-def test_a_recipe_without_a_length_has_ten_epochs() -> None:
+def test_a_recipe_may_have_no_length() -> None:
     recipe = CtcRecipe.of({})
-    assert (recipe.epochs, recipe.max_steps) == (10, None)
+    assert (recipe.epochs, recipe.max_steps) == (None, None)
     assert CtcRecipe.of(dataclasses.asdict(recipe)) == recipe
 
 

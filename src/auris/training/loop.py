@@ -34,7 +34,7 @@ from auris.training.examples import (
     plan_epoch,
 )
 from auris.training.losses import Losses
-from auris.training.recipes import Recipe
+from auris.training.recipes import DEFAULT_EPOCHS, DEFAULT_WARMUPS, Recipe
 from auris.training.reports import RunLogger
 from auris.training.score import Scorer, score
 from auris.training.state import (
@@ -126,9 +126,10 @@ class Trainer:
     def _count_steps(self) -> int:
         if self.recipe.max_steps is not None:
             return self.recipe.max_steps
-        every = self.recipe.gradient_accumulation_steps
-        epochs = range(self.recipe.epochs or 0)
-        return sum(math.ceil(len(self._plan(epoch).batches) / every) for epoch in epochs)
+        every, epochs = self.recipe.gradient_accumulation_steps, self.recipe.epochs
+        least = 0 if epochs is not None else DEFAULT_WARMUPS * self.recipe.warmup_steps
+        plans = map(self._plan, range(DEFAULT_EPOCHS if epochs is None else epochs))
+        return max(least, sum(math.ceil(len(plan.batches) / every) for plan in plans))
 
     def _plan(self, epoch: int) -> EpochPlan:
         return plan_epoch(self.clips, self.recipe, epoch)

@@ -27,10 +27,21 @@ from auris.errors import ConfigError, TrainingError, UsageError
 from auris.training.recipe_values import RULES, TextForm, checked_values
 from auris.types import SAMPLE_RATE
 
-__all__ = ["AsrRecipe", "CtcRecipe", "Recipe", "ShapedRecipe", "TextForm", "TuneRecipe"]
+__all__ = [
+    "DEFAULT_EPOCHS",
+    "DEFAULT_WARMUPS",
+    "AsrRecipe",
+    "CtcRecipe",
+    "Recipe",
+    "ShapedRecipe",
+    "TextForm",
+    "TuneRecipe",
+]
 
-DEFAULT_EPOCHS = 10
-"""Length of a run whose recipe has neither epochs nor max_steps."""
+DEFAULT_EPOCHS, DEFAULT_WARMUPS = 10, 5
+"""Length of a run whose recipe has neither epochs nor max_steps: that many epochs, but at least
+that many times its warm-up, since the rate of a shorter run does not reach or does not leave its
+height."""
 
 DEFAULT_UNITS, DEFAULT_VOCABULARY = 384, 768
 """Sizes of the text vocabulary where a recipe has none; of fewer texts, as many as they yield."""
@@ -45,7 +56,8 @@ class Recipe:
     Attributes:
         lr, wd, warmup_steps: AdamW with linear warm-up, then half a cosine down to 0.
         decay_steps: length of that half cosine; None for all steps after the warm-up.
-        epochs, max_steps: length of the run; at most one of them, by default 10 epochs.
+        epochs, max_steps: length of the run; at most one of them. Without both it is 10 epochs,
+            and at least 5 times `warmup_steps`.
         batch_seconds: audio in a batch, over all processes together.
         gradient_accumulation_steps: batches whose gradients are averaged in one step.
         max_grad_norm: gradients are scaled down to this norm.
@@ -128,10 +140,8 @@ class Recipe:
         if self.use_compile:
             needed = f"has to hold a row of max_mel_length ({self.max_mel_length} frames)"
             self._require(self.rows > 0, "batch_seconds", needed)
-        if self.epochs is None and self.max_steps is None:
-            object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
         lengths = [length for length in (self.epochs, self.max_steps) if length is not None]
-        if len(lengths) != 1 or lengths[0] <= 0:
+        if len(lengths) > 1 or any(length <= 0 for length in lengths):
             raise TrainingError(
                 "epochs or max_steps of a recipe has to be positive, and one of them absent",
                 f"they are {self.epochs} and {self.max_steps}",
