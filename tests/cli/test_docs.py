@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -56,8 +57,7 @@ def _without_work(command: Any) -> Any:
     if hasattr(command, "commands"):
         for child in command.commands.values():
             _without_work(child)
-    else:
-        command.callback = lambda **_: None
+    command.callback = lambda **_: None
     return command
 
 
@@ -84,3 +84,40 @@ def test_a_command_line_is_accepted(line: tuple[str, ...]) -> None:
         # Unknown options are refused before missing ones.
         if complete or type(error).__name__ != "MissingParameter":
             raise
+
+
+NAMED = re.compile(r"`auris ([^`]+)`")
+INCOMPLETE = ("MissingParameter", "BadOptionUsage")
+"""Errors of a line in a sentence, which names a command or an option without its values."""
+
+
+def lines_in_sentences() -> set[tuple[str, ...]]:
+    """Arguments of `auris` where a sentence or a table names it."""
+    lines = set()
+    for page in PAGES:
+        prose = "".join(page.read_text(encoding="utf-8").split("```")[0::2])
+        for found in NAMED.findall(prose):
+            text = " ".join(found.replace("\\|", "|").split())
+            text = REPEATED.sub("", OPTIONAL.sub("", re.split(r" [|>&]", text)[0]))
+            lines.add(tuple(part for part in shlex.split(text) if part != "..."))
+    return lines - {("COMMAND", "--help")}
+
+
+@pytest.mark.parametrize("line", sorted(lines_in_sentences()), ids=" ".join)
+def test_a_sentence_names_commands_and_options_that_exist(line: tuple[str, ...]) -> None:
+    try:
+        _without_work(typer.main.get_command(app)).main(list(line), standalone_mode=False)
+    except Exception as error:
+        if type(error).__name__ not in INCOMPLETE:
+            raise
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "auris.service"])
+def test_a_deployed_command_line_is_accepted(name: str) -> None:
+    text = (ROOT / "deploy" / name).read_text(encoding="utf-8")
+    found = re.search(r"^ENTRYPOINT (.*)$|^ExecStart=(.*)$", text, re.MULTILINE)
+    assert found
+    program, *arguments = json.loads(found[1]) if found[1] else shlex.split(found[2])
+    assert Path(program).name == "auris"
+    assert arguments[0] == "serve"
+    _without_work(typer.main.get_command(app)).main(arguments, standalone_mode=False)
