@@ -143,6 +143,18 @@ def test_a_new_connection_ends_the_one_that_has_waited_for_longest(small: Live) 
         connection.close()
 
 
+def test_where_all_connections_are_busy_a_new_one_is_answered(small: Live) -> None:
+    busy = [_connection(small.url) for _ in range(7)]
+    for connection in busy:
+        connection.sendall(UPLOAD.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n", 1))
+        assert connection.recv(4096).startswith(b"HTTP/1.1 100")  # The form is being read.
+    with small.client() as client:
+        for _ in range(5):
+            assert client.get("/health").status_code == 503
+    for connection in busy:
+        connection.close()
+
+
 @POSIX
 def test_more_connections_than_files_leave_the_server_answering(tmp_path: Path) -> None:
     """Of 400 connections, all without a request, and a limit of 256 open files."""

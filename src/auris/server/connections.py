@@ -105,12 +105,14 @@ class GuardedHttp(_WriteTimeout, H11Protocol):
         if most is not None and len(self.connections) >= most:
             waiting = {
                 other.waiting_since: other
-                for other in self.connections
+                for other in self.connections - {self}
                 if isinstance(other, GuardedHttp) and other.waiting_since is not None
             }
-            oldest = waiting[min(waiting)]  # This connection itself is always one of them.
-            oldest.waiting_since = None
-            oldest.transport.abort()
+            # Where there is none, this connection's request is answered with 503 by uvicorn.
+            if waiting:
+                oldest = waiting[min(waiting)]
+                oldest.waiting_since = None
+                oldest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take some of a request; what comes between two requests does not prolong the wait."""
