@@ -5,9 +5,10 @@ benchmarks/under_load.py                 # starts `auris serve --model tiny` by 
 benchmarks/under_load.py --seconds 60 --callers 16
 
 Each of the heavy callers, which share a process of their own, sends one kind of input again and
-again: MP3s of two hours, FLACs of 192 kHz and eight channels, uploads that trickle, jobs, and
-addresses of recordings. A server refuses addresses of this machine and its networks. `--address`
-names an address that counts as public, at which the script serves recordings slowly:
+again: MP3s of two hours, FLACs of 192 kHz and eight channels, MKVs with a packet for each sample,
+uploads that trickle, jobs, and addresses of recordings. A server refuses addresses of this machine
+and its networks. `--address` names an address that counts as public, at which the script serves
+recordings slowly:
 
 unshare -rn sh -c 'ip link set lo up; ip address add 11.0.0.1/32 dev lo
                    exec benchmarks/under_load.py --address 11.0.0.1'
@@ -28,6 +29,7 @@ import multiprocessing
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -48,6 +50,7 @@ from auris.audio.io import load
 EXAMPLE = Path(__file__).parents[1] / "examples" / "kitchen_fan.flac"
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 CLIP_SECONDS = 5
+PATIENCE = 9.5  # Seconds after which some callers hang up.
 Samples = Any
 
 
@@ -90,6 +93,37 @@ def wide_flac(seconds: int) -> bytes:
     random = np.random.default_rng(0)
     block = random.integers(-64, 64, (8, 192_000), np.int16)
     return encoded(itertools.repeat(block, seconds), 192_000, "flac", "flac", "7.1")
+
+
+def ebml(name: int, content: bytes) -> bytes:
+    """An element of a Matroska file."""
+    length = (1 << 56 | len(content)).to_bytes(8, "big")
+    return name.to_bytes((name.bit_length() + 7) // 8, "big") + length + content
+
+
+def ebml_number(name: int, value: int) -> bytes:
+    """An element that is a number."""
+    return ebml(name, value.to_bytes(4, "big"))
+
+
+def tiny_packets(seconds: int) -> bytes:
+    """A Matroska file of 48 kHz with one sample in each packet, which takes long to decode."""
+    rate = 48_000
+    header = ebml(0x1A45DFA3, ebml(0x4282, b"matroska"))
+    info = ebml_number(0x2AD7B1, 1_000_000) + ebml(0x4489, struct.pack(">d", 1000.0 * seconds))
+    form = ebml(0xB5, struct.pack(">d", rate)) + ebml_number(0x9F, 1) + ebml_number(0x6264, 8)
+    track = ebml_number(0xD7, 1) + ebml_number(0x73C5, 1) + ebml_number(0x83, 2)
+    track += ebml(0x86, b"A_PCM/INT/LIT") + ebml(0xE1, form)
+    # A block in its shortest form: name, length, track, time within the cluster, flags, sample.
+    blocks = b"".join(
+        b"\xa3\x85\x81" + struct.pack(">hBB", number * 1000 // rate, 0x80, 128 + number % 5)
+        for number in range(rate)
+    )
+    clusters = [
+        ebml(0x1F43B675, ebml_number(0xE7, 1000 * second) + blocks) for second in range(seconds)
+    ]
+    content = ebml(0x1549A966, info) + ebml(0x1654AE6B, ebml(0xAE, track)) + b"".join(clusters)
+    return header + ebml(0x18538067, content)
 
 
 class Times:
@@ -158,10 +192,10 @@ def request(path: str, data: bytes | None, **fields: str) -> bytes:
     return head.encode() + b"\r\n" + made.read()
 
 
-def send(url: str, sent: bytes) -> bytes:
-    """The beginning of the answer."""
+def send(url: str, sent: bytes, patience: float | None = None) -> bytes:
+    """The beginning of the answer, unless it takes longer than `patience` in seconds."""
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
+    with socket.create_connection((host, int(port)), patience) as connection:
         with contextlib.suppress(ConnectionError):  # It may have been answered before its end.
             connection.sendall(sent)
         answer = connection.recv(4096)
@@ -196,8 +230,13 @@ def slow_urls(address: str) -> list[str]:
 
 def heavy_callers(url: str, arguments: argparse.Namespace) -> None:
     """A thread for each of the heavy callers; to be run in a process that is killed at the end."""
-    mp3, flac = long_mp3(arguments.mp3_seconds), wide_flac(arguments.flac_seconds)
-    print(f"an MP3 of {len(mp3) / 1e6:.0f} MB, a FLAC of {len(flac) / 1e6:.0f} MB", file=sys.stderr)
+    made = {
+        "MP3": long_mp3(arguments.mp3_seconds),
+        "FLAC": wide_flac(arguments.flac_seconds),
+        "MKV": tiny_packets(arguments.mkv_seconds),
+    }
+    print({name: f"{len(data) / 1e6:.0f} MB" for name, data in made.items()}, file=sys.stderr)
+    mp3, flac, mkv = made.values()
     uploads = [
         request(TRANSCRIPTIONS, mp3),
         request(TRANSCRIPTIONS, flac),
@@ -209,17 +248,23 @@ def heavy_callers(url: str, arguments: argparse.Namespace) -> None:
     urls = slow_urls(arguments.address) if arguments.address else [f"{url}/openapi.json"]
     uploads += [request(TRANSCRIPTIONS, None, url=slow) for slow in urls]
 
-    def upload(sent: bytes) -> None:
+    def upload(sent: bytes, patience: float | None = None) -> None:
         while True:
             with contextlib.suppress(OSError):
-                refused = re.search(rb"(?i)retry-after: (\d+)", send(url, sent))
+                refused = re.search(rb"(?i)retry-after: (\d+)", send(url, sent, patience))
                 time.sleep(min(int(refused.group(1)), 5) if refused else 0.2)
 
     def trickling() -> None:
         while True:
             trickle(url)
 
-    kinds = [partial(upload, sent) for sent in uploads] + [trickling]
+    packets = request(TRANSCRIPTIONS, mkv)
+    kinds: list[Callable[[], None]] = [
+        partial(upload, packets),
+        partial(upload, packets, PATIENCE),
+        *(partial(upload, sent) for sent in uploads),
+        trickling,
+    ]
     for number in range(arguments.callers):
         threading.Thread(target=kinds[number % len(kinds)]).start()
 
@@ -297,6 +342,7 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=20.0, help="seconds before the measurement")
     parser.add_argument("--mp3-seconds", type=int, default=7200, help="length of the MP3s")
     parser.add_argument("--flac-seconds", type=int, default=60, help="length of the FLACs")
+    parser.add_argument("--mkv-seconds", type=int, default=27, help="length of the MKVs")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         url = arguments.url or stack.enter_context(server(arguments))

@@ -15,8 +15,9 @@ import pytest
 from tests.audio import poison
 from tests.audio.media import chirp, encode, pcm, wav
 
+from auris.audio import isolation
 from auris.audio.io import load, look
-from auris.audio.isolation import DecodeLimits, DecoderPool, DecodingStopped
+from auris.audio.isolation import DecodeLimits, DecoderPool, DecodingStopped, TurnOver
 from auris.errors import AudioError, DecoderCrashed, UnreadableAudio
 
 NEVER = threading.Event()
@@ -98,8 +99,40 @@ def test_cancelling_ends_decoding(pool: DecoderPool) -> None:
     assert len(decoded(pool, wav(pcm(chirp(1.0))))) == 16_000
 
 
+def test_decoding_ends_after_its_computing_time(pool: DecoderPool) -> None:
+    """The process is used again, also where it was reading, and where it was cancelled."""
+    data = encode(chirp(10.0, 48_000, 2), 48_000, "adts", "aac") * 720  # Two hours.
+    decoded(pool, wav(pcm(chirp(1.0))))
+    before, seen = pids(pool), []
+    for seconds in (0.0, 0.2):
+        blocks = (seen.append(b) for b in pool.stream(io.BytesIO(data), "mix", NEVER, seconds))
+        with pytest.raises(TurnOver):
+            list(blocks)
+        assert pids(pool) == before
+    assert 0 < len(seen) < 7200
+    with pytest.raises(TurnOver):
+        pool.header(io.BytesIO(data), NEVER, 0.0)
+    blocks = pool.stream(io.BytesIO(data), "mix", NEVER)
+    next(blocks)
+    blocks.close()
+    assert pids(pool) == before
+    assert len(decoded(pool, wav(pcm(chirp(1.0))))) == 16_000
+    assert pids(pool) == before
+
+
+def test_a_process_that_does_not_end_its_turn_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "LATE_SECONDS", -1e9)
+    pool = DecoderPool()
+    with pytest.raises(TurnOver):
+        list(pool.stream(io.BytesIO(wav(pcm(chirp(60.0)))), "mix", NEVER, 1e6))
+    assert not pool._idle
+    assert not pool._busy
+    pool.close()
+
+
 @linux
-def test_processes_that_were_ended_leave_no_pipes_open() -> None:
+def test_processes_that_were_ended_leave_no_pipes_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "STOP_SECONDS", -1.0)  # None gives up its task in time.
     pool = DecoderPool()
     before = len(os.listdir("/proc/self/fd"))
     gc.disable()

@@ -69,7 +69,13 @@ def test_live_streams(script: Script, url: str, tmp_path: Path) -> None:
 
 def test_heavy_callers(url: str) -> None:
     arguments = Namespace(
-        callers=2, seconds=1.0, settle=0.0, mp3_seconds=60, flac_seconds=1, address=None
+        callers=3,
+        seconds=1.0,
+        settle=0.0,
+        mp3_seconds=60,
+        flac_seconds=1,
+        mkv_seconds=1,
+        address=None,
     )
     found = under_load.measured(url, arguments)
     assert found["/health"]["statuses"] == {200: found["/health"]["count"]}

@@ -165,6 +165,16 @@ def test_a_request_has_a_name_that_its_caller_may_choose(
     assert all(name.startswith("req_") for name in names)
 
 
+def test_a_forged_address_is_not_logged(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "auris.access")
+    forged = "6.6.6.6 500 9.9 s \x1b[31mfake"
+    for address, shown in ((forged, "unknown"), ("2001:db8::1", "2001:db8::1")):
+        name = f"call-{len(address)}"
+        _ask(live, **{"X-Forwarded-For": address, "X-Request-Id": name})
+        until(lambda line=f" s {shown} {name}": line in caplog.text)
+    assert "fake" not in caplog.text
+
+
 def test_the_log_says_why_a_request_failed(live: Live, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "auris.access")
     live.transcribe(b"no audio")

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,13 +18,21 @@ from auris.audio.isolation import DecoderPool
 from auris.errors import DecoderCrashed, UnreadableAudio
 from auris.server.errors import ApiError
 from auris.server.settings import Settings
-from auris.server.upload_validation import ClientDisconnected, Recording, measured
-from auris.types import Waveform
+from auris.server.upload import SpoolBudget
+from auris.server.upload_validation import (
+    ClientDisconnected,
+    DecodeContext,
+    Recording,
+    measured,
+)
+from auris.types import SAMPLE_RATE, Waveform
 from tests.audio import poison
 from tests.audio.media import chirp, encode, pcm, wav
 from tests.server.live import SAID, Live
 
-SETTINGS = Settings(models=("tiny",))
+
+def context(pool: DecoderPool, budget: int = 1 << 40, **settings: float) -> DecodeContext:
+    return DecodeContext(pool, Settings(models=("tiny",), **settings), SpoolBudget(budget))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +46,7 @@ def pool() -> Iterator[DecoderPool]:
 def test_samples_are_those_of_the_file(pool: DecoderPool, seconds: float) -> None:
     data = encode(chirp(seconds, 44_100, 2), 44_100, "mp3", "libmp3lame")
     with ExitStack() as files:
-        recording = measured(io.BytesIO(data), SETTINGS, False, pool, files)
+        recording = measured(io.BytesIO(data), False, context(pool), files)
         wanted = load(data).samples
         assert (recording.samples, recording.channels) == (len(wanted), 2)
         assert isinstance(recording.source, Waveform) == (seconds < 60)
@@ -48,7 +57,7 @@ def test_samples_are_those_of_the_file(pool: DecoderPool, seconds: float) -> Non
 def test_channels_stay_apart(pool: DecoderPool) -> None:
     data = wav(chirp(3.0, 44_100, 2), 44_100)
     with ExitStack() as files:
-        recording = measured(io.BytesIO(data), SETTINGS, True, pool, files)
+        recording = measured(io.BytesIO(data), True, context(pool), files)
         for mine, theirs in zip(load_channels(recording.again()), load_channels(data), strict=True):
             assert np.array_equal(mine.samples, theirs.samples)
 
@@ -56,14 +65,34 @@ def test_channels_stay_apart(pool: DecoderPool) -> None:
 def test_the_limit_of_length_ends_decoding(pool: DecoderPool) -> None:
     data = encode(np.zeros((1, 100 * 16_000), np.int16), 16_000, "adts", "aac")
     with ExitStack() as files, pytest.raises(ApiError, match="longer than 70 s"):
-        measured(io.BytesIO(data), Settings(most_audio_seconds=70.0), False, pool, files)
+        measured(io.BytesIO(data), False, context(pool, most_audio_seconds=70.0), files)
 
 
 def test_measuring_ends_when_it_is_cancelled(pool: DecoderPool) -> None:
     cancelled = threading.Event()
     cancelled.set()
+    data = io.BytesIO(wav(pcm(chirp(60.0))))
     with ExitStack() as files, pytest.raises(ClientDisconnected):
-        measured(io.BytesIO(wav(pcm(chirp(60.0)))), SETTINGS, False, pool, files, cancelled)
+        measured(data, False, replace(context(pool), cancelled=cancelled), files)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_count_as_uploads_do(pool: DecoderPool, channels: int) -> None:
+    """A small upload may take much more room once it is decoded."""
+    seconds, size = 2, 2 * channels * SAMPLE_RATE * 4
+    data = encode(chirp(seconds, SAMPLE_RATE, channels), SAMPLE_RATE, "flac", "flac")
+    ours = context(pool, budget=3 * size // 2)
+    with ExitStack() as files:
+        assert measured(io.BytesIO(data), channels > 1, ours, files).seconds == seconds
+        assert ours.budget.used == size
+        with pytest.raises(ApiError) as refused, ExitStack() as more:
+            measured(io.BytesIO(data), channels > 1, ours, more)
+        assert refused.value.status == 429
+        assert ours.budget.used == size
+    assert ours.budget.used == 0
+    with ExitStack() as files, pytest.raises(ApiError, match="Decoded") as refused:
+        measured(io.BytesIO(data), channels > 1, context(pool, budget=size - 1), files)
+    assert refused.value.status == 413
 
 
 class _Crashing(DecoderPool):
@@ -89,7 +118,7 @@ def test_one_crash_is_tried_again_and_two_are_the_recording_s_fault() -> None:
         pool = _Crashing(crashes)
         try:
             with ExitStack() as files:
-                return measured(io.BytesIO(data), SETTINGS, False, pool, files)
+                return measured(io.BytesIO(data), False, context(pool), files)
         finally:
             pool.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import threading
 from collections.abc import Iterator
@@ -144,6 +145,23 @@ def test_a_continued_job_is_that_of_an_undisturbed_run(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     _check_continued(tmp_path, replace(BEFORE, **changes), ASKED, with_silences())
+
+
+def test_a_full_disk_is_one_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The job succeeds all the same."""
+
+    def full(job: str, segment: Segment) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with working(tmp_path, replace(BEFORE, chunk_seconds=1.5)) as (store, serving, workers):
+        store.add_segment = full  # type: ignore[method-assign]
+        job = _accept(store, serving, ASKED, speech(5))
+        workers.start()
+        until(lambda: store.counts() == {"succeeded": 1})
+        assert store.answers(job)["text"]
+    assert caplog.text.count("could not be stored") == 1
 
 
 def test_words_are_continued_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -14,10 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
+from auris.audio.isolation import TurnOver
 from auris.server import admission
 from auris.server.calls import Call, ClientDisconnected
 from auris.server.pools import unless_disconnected
 from auris.server.settings import Settings
+from auris.server.upload_validation import DecodeContext
 from tests.server.live import SAID, Live, running, speech, until
 
 
@@ -55,17 +58,13 @@ def _settings(tmp_path: Path) -> Settings:
     return Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
 
 
-@pytest.mark.parametrize("lane", ["short", "long"])
+@pytest.mark.parametrize("lane", [0, 3])
 def test_recordings_that_are_slow_to_read_delay_no_cheap_request(
-    tmp_path: Path, slow: Slow, callers: ThreadPoolExecutor, lane: str
+    tmp_path: Path, slow: Slow, callers: ThreadPoolExecutor, lane: int
 ) -> None:
     """Sixteen of them; with one pool of four threads nothing else was answered."""
     with running(_settings(tmp_path)) as live:
-        if lane == "long":
-            live.server.pools.short, live.server.pools.long = (
-                live.server.pools.long,
-                live.server.pools.short,
-            )
+        live.server.pools.decoding = live.server.pools.decoding[lane:]
         asked = [callers.submit(live.transcribe, b"slow") for _ in range(16)]
         until(lambda: slow.begun >= 2)
         with live.client() as client:
@@ -76,20 +75,30 @@ def test_recordings_that_are_slow_to_read_delay_no_cheap_request(
         assert {answer.result().status_code for answer in asked} == {400}
 
 
-def test_a_short_recording_is_read_beside_long_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callers: ThreadPoolExecutor, example: bytes
+@pytest.mark.parametrize("lane", [1, 2])
+def test_cheap_recordings_are_read_beside_expensive_ones(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    callers: ThreadPoolExecutor,
+    example: bytes,
+    lane: int,
 ) -> None:
-    """Long ones leave the lane of short ones after 60 s of them were read."""
+    """The example needs the computing time of some lane, the others more, of the same client."""
     real, go, begun = admission.measured, threading.Event(), threading.Semaphore(0)
 
-    def measured(file: Any, settings: Settings, *given: Any) -> Any:
-        if settings.most_audio_seconds > 60:
+    long = speech(35)
+
+    def measured(file: Any, apart: bool, context: DecodeContext, *given: Any) -> Any:
+        expensive = file.seek(0, os.SEEK_END) == len(long)
+        lanes = [one.turn_seconds for one in live.server.pools.decoding]
+        if context.turn_seconds < lanes[lane + expensive]:
+            raise TurnOver
+        if expensive:
             begun.release()
             go.wait(60)
-        return real(file, settings, *given)
+        return real(file, apart, context, *given)
 
     monkeypatch.setattr(admission, "measured", measured)
-    long = speech(35)
     with running(_settings(tmp_path)) as live:
         asked = [callers.submit(live.transcribe, long) for _ in range(8)]
         assert begun.acquire(timeout=60)
@@ -116,24 +125,23 @@ def test_recordings_of_callers_who_left_are_not_read(
 def test_a_recording_that_is_slow_to_read_leaves_the_lane_of_short_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: bytes
 ) -> None:
-    """What is short by its length may take long to read, at a high rate with many channels."""
+    """The computing time of three lanes is used up before the first block."""
     real, lanes = admission.measured, []
 
-    def measured(file: Any, settings: Settings, *given: Any) -> Any:
+    def measured(*given: Any) -> Any:
         lanes.append(re.split("[-_]", threading.current_thread().name)[1])
-        if lanes[-1] == "short":
-            until(given[-1].is_set)
-            raise ClientDisconnected
-        return real(file, settings, *given)
+        return real(*given)
 
     monkeypatch.setattr(admission, "measured", measured)
-    monkeypatch.setattr(admission, "SHORT_READ_SECONDS", 0.1)
     with running(_settings(tmp_path)) as live:
+        for lane in live.server.pools.decoding[:-1]:
+            lane.turn_seconds = 0.0
         assert live.transcribe(example).json()["text"] == SAID
-        assert lanes == ["short", "long"]
-        monkeypatch.setattr(admission, "SHORT_BYTES", len(example) - 1)
-        assert live.transcribe(example).json()["text"] == SAID
-        assert lanes == ["short", "long", "long"]
+        assert lanes == ["decode1", "decode2", "decode3", "decode4"]
+        with live.client() as client:
+            answer = client.post("/v1/jobs", files={"file": example}, data={"model": "tiny"})
+        assert answer.status_code == 202
+        assert live.server.spool.used == 0
 
 
 def _leave(live: Live) -> None:

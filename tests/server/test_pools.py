@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
+from auris.server import pools as pools_module
 from auris.server.errors import ApiError
 from auris.server.pools import Lane, Pools
+from tests.server.live import until
 
 
 class Held:
@@ -35,7 +39,7 @@ def held() -> Iterator[Held]:
 
 def test_full_lanes_do_not_delay_another_one(held: Held) -> None:
     pools = Pools()
-    for lane in (pools.short, pools.long, pools.fetch, pools.disk):
+    for lane in (*pools.decoding, pools.fetch, pools.disk):
         for _ in range(64):
             lane.submit(held)
     assert pools.quick.submit(lambda: 7).result(30) == 7
@@ -87,6 +91,57 @@ def test_a_full_lane_refuses_and_says_when_to_come_again(held: Held) -> None:
         lane.submit(held)
     assert refused.value.status == 429
     assert int(refused.value.headers["Retry-After"]) >= 3
+    lane.close()
+
+
+def test_a_full_lane_counts_the_time_of_work_that_runs(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While all threads are busy for minutes, no work ends whose time could be taken."""
+    lane = Lane("test", 1, waiting=1)
+    lane.submit(held)
+    assert held.begun.acquire(timeout=30)
+    until(lambda: lane._began)
+    lane.submit(held)
+    now = time.monotonic()
+    monkeypatch.setattr(pools_module.time, "monotonic", lambda: now + 200)
+    with pytest.raises(ApiError) as refused:
+        lane.submit(held)
+    assert 400 <= int(refused.value.headers["Retry-After"]) <= 410
+    lane.close()
+
+
+def test_clients_take_turns(held: Held) -> None:
+    lane, done = Lane("test", 1), []
+    lane.submit(held)
+    assert held.begun.acquire(timeout=30)
+    works = [
+        lane.submit(partial(done.append, f"{client}{number}"), client)
+        for client, count in (("a", 5), ("b", 2), ("c", 1))
+        for number in range(count)
+    ]
+    held.go.set()
+    for work in works:
+        work.result(30)
+    assert done == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "a4"]
+    lane.close()
+
+
+def test_large_uploads_give_way_to_small_ones_that_come_soon_after(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane, done = Lane("test", 1), []
+    lane.submit(held)
+    assert held.begun.acquire(timeout=30)
+    works = []
+    for second, size in ((0, 9_000_000), (1, 300_000_000), (2, 100_000), (8, 200_000), (20, 0)):
+        now = 1e6 + second
+        monkeypatch.setattr(pools_module.time, "monotonic", lambda now=now: now)
+        works.append(lane.submit(partial(done.append, second), size=size))
+    held.go.set()
+    for work in works:
+        work.result(30)
+    assert done == [2, 8, 0, 1, 20]
     lane.close()
 
 

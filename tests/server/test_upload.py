@@ -120,7 +120,7 @@ def test_uploads_share_a_budget() -> None:
     asyncio.run(two())
 
 
-@pytest.mark.parametrize("charset", ["rot13", "nonsense", "hex"])
+@pytest.mark.parametrize("charset", ["rot13", "nonsense", "hex", "idna", "utf-7", "utf-16"])
 def test_a_charset_that_is_none_is_refused(charset: str) -> None:
     sent = refused(cut(form(b"x")), f"{MULTIPART}; charset={charset}")
     assert sent.error.status == 400  # type: ignore[attr-defined]

@@ -12,8 +12,10 @@ import json
 import logging
 import math
 import os
+import select
 import signal
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -31,22 +33,36 @@ __all__ = [
     "DONE",
     "ERROR",
     "HEADER",
+    "LAST_MESSAGES",
+    "LATE",
     "LOG",
     "LOOK",
     "MOST_MESSAGE_BYTES",
     "READ",
     "SAMPLES",
     "STARTED",
+    "STOP",
+    "TURN_SECONDS",
     "limit_memory",
     "serve",
 ]
 
-STARTED, READ, SAMPLES, HEADER, DONE, ERROR, LOG = b"I", b"R", b"S", b"H", b"D", b"E", b"L"
+STARTED, READ, SAMPLES, HEADER, DONE = b"I", b"R", b"S", b"H", b"D"
+ERROR, LATE, LOG = b"E", b"T", b"L"
 """Kinds of messages of this process: it is ready; give bytes; take samples; take a header; the
-recording ended; the recording failed; a line for the log."""
+recording ended; the recording failed; its turn is over; a line for the log."""
+
+LAST_MESSAGES = (HEADER, DONE, ERROR, LATE)
+"""The last message of a task is one of them."""
+
+STOP = b""
+"""Message to this process: give up the task."""
 
 LOOK = "look"
 """Key of a task; true if only the header is requested."""
+
+TURN_SECONDS = "turn_seconds"
+"""Key of a task; the computing time after which it is given up with `LATE`."""
 
 MOST_MESSAGE_BYTES = 1 << 23
 """Longest message of this process."""
@@ -71,11 +87,13 @@ class _OwnersLog(logging.Handler):
 
 
 class _OwnersFile(io.RawIOBase):
-    """A file whose bytes the owner reads."""
+    """A file whose bytes the owner reads, until the turn is over."""
 
-    def __init__(self, connection: Connection, size: int) -> None:
+    def __init__(self, connection: Connection, size: int, turn_seconds: float) -> None:
         self._connection = connection
         self._size = size
+        self._turn_end = time.process_time() + turn_seconds
+        self.late = False
         self._offset = 0
 
     def readable(self) -> bool:
@@ -91,15 +109,35 @@ class _OwnersFile(io.RawIOBase):
         self._offset = base + offset
         return self._offset
 
+    def turn_over(self) -> bool:
+        """Whether the computing time of the task is used up, or the owner gives it up."""
+        if not self.late and _has_message(self._connection):
+            self._connection.recv_bytes()  # Nothing but STOP comes without a request.
+            self.late = True
+        self.late = self.late or time.process_time() > self._turn_end
+        return self.late
+
     def readinto(self, buffer: Any) -> int:
+        if self.turn_over():
+            raise TimeoutError("the turn is over")
         size = min(len(buffer), self._size - self._offset, WINDOW_BYTES)
         if size <= 0:
             return 0
         self._connection.send_bytes(READ + struct.pack("<qI", self._offset, size))
         data = self._connection.recv_bytes()
+        if data == STOP:
+            self.late = True
+            raise TimeoutError("the turn is over")
         buffer[: len(data)] = data
         self._offset += len(data)
         return len(data)
+
+
+def _has_message(connection: Connection) -> bool:
+    if sys.platform == "win32":
+        return connection.poll()
+    # `poll` of the system refuses to work where no file may be opened; `select` does not.
+    return bool(select.select([connection], [], [], 0)[0])
 
 
 def serve(connection: Connection, memory_bytes: int, niceness: int) -> None:
@@ -122,7 +160,10 @@ def serve(connection: Connection, memory_bytes: int, niceness: int) -> None:
     try:
         connection.send_bytes(STARTED)
         while True:
-            task = json.loads(connection.recv_bytes())
+            message = connection.recv_bytes()
+            if message == STOP:  # It came too late.
+                continue
+            task = json.loads(message)
             until = math.ceil(time.process_time() + task["cpu_seconds"])
             _limit("RLIMIT_CPU", until, for_good=False)
             connection.send_bytes(_answer(connection, task))
@@ -132,7 +173,13 @@ def serve(connection: Connection, memory_bytes: int, niceness: int) -> None:
 
 def _answer(connection: Connection, task: dict[str, Any]) -> bytes:
     """Do a task; returns its last message."""
-    file = io.BufferedReader(_OwnersFile(connection, task["size"]), WINDOW_BYTES)
+    file = _OwnersFile(connection, task["size"], task[TURN_SECONDS])
+    message = _result(connection, task, file)
+    return LATE if file.late else message
+
+
+def _result(connection: Connection, task: dict[str, Any], raw: _OwnersFile) -> bytes:
+    file = io.BufferedReader(raw, WINDOW_BYTES)
     try:
         if task[LOOK]:
             return HEADER + json.dumps(look(file)).encode()
@@ -140,6 +187,8 @@ def _answer(connection: Connection, task: dict[str, Any]) -> bytes:
             for part in _parts(block):
                 head = SAMPLES + struct.pack("<I", len(part))
                 connection.send_bytes(head + part.tobytes())
+            if raw.turn_over():
+                break
         return DONE
     except AurisError as error:
         return _failed(type(error).__name__, error)

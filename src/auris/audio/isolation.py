@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import struct
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -23,12 +24,16 @@ import numpy as np
 from auris import errors
 from auris.audio.decoder_process import (
     ERROR,
+    LAST_MESSAGES,
+    LATE,
     LOG,
     LOOK,
     MOST_MESSAGE_BYTES,
     READ,
     SAMPLES,
     STARTED,
+    STOP,
+    TURN_SECONDS,
     serve,
 )
 from auris.audio.io import Channels, Header
@@ -36,7 +41,7 @@ from auris.audio.remote import Cancelled
 from auris.errors import AurisError, DecoderCrashed, UnreadableAudio
 from auris.types import Samples
 
-__all__ = ["DecodeLimits", "DecoderPool", "DecodingStopped"]
+__all__ = ["DecodeLimits", "DecoderPool", "DecodingStopped", "TurnOver"]
 
 LOOK_SECONDS = 0.1
 """How often a cancellation is looked for while a process decodes."""
@@ -50,6 +55,13 @@ MOST_TASKS = 1000
 CPU_SIGNAL = 24
 """The signal SIGXCPU, which ends a process that computed for too long."""
 
+LATE_SECONDS = 0.5
+"""Computing time after which a process is killed that has not ended its turn by itself. It looks
+at the time, and for `STOP`, between two blocks."""
+
+STOP_SECONDS = 2.0
+"""Longest time for ending a task that is cancelled; then the process is killed."""
+
 REPORTED_ERRORS = {
     kind.__name__: kind
     for kind in (errors.UnreadableAudio, errors.EmptyAudio, errors.InvalidSamples)
@@ -62,6 +74,10 @@ _LOG = logging.getLogger(__name__)
 
 class DecodingStopped(Exception):
     """Decoding was cancelled, so there is no result."""
+
+
+class TurnOver(Exception):
+    """Decoding took more computing time than its caller allows, so there is no result."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,8 @@ class _DecoderProcess:
     @property
     def usable(self) -> bool:
         """Whether it can do another task: it finished its last one."""
-        return self._between and self._tasks < MOST_TASKS
+        between = self._between and not self._connection.closed
+        return between and self._tasks < MOST_TASKS
 
     def messages(
         self, file: IO[bytes], task: dict[str, Any], cancelled: Cancelled
@@ -111,17 +128,19 @@ class _DecoderProcess:
             DecoderCrashed: the process ended.
             UnreadableAudio: the recording cannot be read, or it took too long.
             DecodingStopped: it was cancelled.
+            TurnOver: it took more computing time than the task allows.
         """
         began = time.monotonic()
-        self._between = False
         self._tasks += 1
         try:
             while not self._started:
                 self._started = self._next(cancelled, began + START_SECONDS) == STARTED
+            self._between = False
             self._connection.send_bytes(json.dumps(task).encode())
             until = time.monotonic() + self._limits.wall_seconds
+            turn_end = self._computing_seconds() + task[TURN_SECONDS] + LATE_SECONDS
             while True:
-                message = self._next(cancelled, until)
+                message = self._next(cancelled, until, turn_end)
                 kind, content = message[:1], message[1:]
                 if kind == READ:
                     self._connection.send_bytes(_bytes_at(file, *struct.unpack("<qI", content)))
@@ -130,6 +149,8 @@ class _DecoderProcess:
                     _LOG.warning("%s", content.decode(errors="replace"))
                     continue
                 self._between = kind != SAMPLES
+                if kind == LATE:
+                    raise TurnOver
                 if kind == ERROR:
                     raise _reported_error(content)
                 yield message
@@ -139,14 +160,26 @@ class _DecoderProcess:
             self.kill()
             raise self._crash(time.monotonic() - began) from None
 
-    def _next(self, cancelled: Cancelled, until: float) -> bytes:
+    def _next(self, cancelled: Cancelled, until: float, turn_end: float = float("inf")) -> bytes:
         while True:
             if cancelled.is_set():
                 raise DecodingStopped
             if time.monotonic() > until:
+                self.kill()
                 raise _too_slow(self._limits.wall_seconds)
-            if self._connection.poll(LOOK_SECONDS):
+            if self._computing_seconds() > turn_end:
+                self.kill()
+                raise TurnOver
+            # The file of a task that is cancelled may be closed already.
+            if self._connection.poll(LOOK_SECONDS) and not cancelled.is_set():
                 return self._connection.recv_bytes(MOST_MESSAGE_BYTES)
+
+    def _computing_seconds(self) -> float:
+        """Computing time; elsewhere than on Linux a tenth of the time by the clock."""
+        if sys.platform != "linux":
+            return time.monotonic() / 10
+        # The clock of a process, as of `clock_getcpuclockid`, which Python does not have.
+        return time.clock_gettime((~(self._process.pid or 0) << 3) | 2)
 
     def _crash(self, seconds: float) -> AurisError:
         code = self._exit_code
@@ -157,6 +190,26 @@ class _DecoderProcess:
             f"the process that decoded it ended after {seconds:.1f} s (exit code {code})",
             "check the file, or convert it to a plain format such as FLAC",
         )
+
+    def stop(self) -> bool:
+        """Let the process give up its task.
+
+        Returns:
+            whether it did, so that it can do another task.
+        """
+        if not self._started or self._connection.closed:
+            return False
+        until = time.monotonic() + STOP_SECONDS
+        try:
+            self._connection.send_bytes(STOP)
+            while not self._between and self._connection.poll(max(0.0, until - time.monotonic())):
+                message = self._connection.recv_bytes(MOST_MESSAGE_BYTES)
+                self._between = message[:1] in LAST_MESSAGES
+                if time.monotonic() > until:
+                    break
+        except (EOFError, OSError):
+            return False
+        return self.usable
 
     def interrupt(self) -> None:
         """End the process; whoever waits for a message of it goes on."""
@@ -211,29 +264,38 @@ class DecoderPool:
         self._busy: set[_DecoderProcess] = set()
         self._closed = False
 
-    def header(self, file: IO[bytes], cancelled: Cancelled) -> Header:
+    def header(
+        self, file: IO[bytes], cancelled: Cancelled, turn_seconds: float = float("inf")
+    ) -> Header:
         """Read the header of a file.
 
         Raises:
             AudioError: it is no recording, or crashes the decoder.
             DecodingStopped: it was cancelled.
+            TurnOver: it took more computing time than `turn_seconds`.
         """
         with self._decoder() as decoder:
-            (message,) = decoder.messages(file, self._task(file, look=True), cancelled)
+            task = self._task(file, turn_seconds, look=True)
+            (message,) = decoder.messages(file, task, cancelled)
         rate, channels, seconds, guess = json.loads(message[1:])
         return Header(int(rate), int(channels), seconds, guess)
 
     def stream(
-        self, file: IO[bytes], channels: Channels, cancelled: Cancelled
+        self,
+        file: IO[bytes],
+        channels: Channels,
+        cancelled: Cancelled,
+        turn_seconds: float = float("inf"),
     ) -> Generator[Samples, None, None]:
         """The recording in a file, as of `auris.audio.io.stream`.
 
         Raises:
             AudioError: it cannot be read to its end, or crashes the decoder.
             DecodingStopped: it was cancelled.
+            TurnOver: it took more computing time than `turn_seconds`.
         """
         with self._decoder() as decoder:
-            task = self._task(file, channels=channels)
+            task = self._task(file, turn_seconds, channels=channels)
             for message in decoder.messages(file, task, cancelled):
                 if message[:1] == SAMPLES:
                     (rows,) = struct.unpack_from("<I", message, 1)
@@ -251,11 +313,19 @@ class DecoderPool:
             decoder.kill()
 
     def _task(
-        self, file: IO[bytes], look: bool = False, channels: Channels = "mix"
+        self,
+        file: IO[bytes],
+        turn_seconds: float,
+        look: bool = False,
+        channels: Channels = "mix",
     ) -> dict[str, Any]:
-        size = file.seek(0, os.SEEK_END)
-        seconds = self._limits.cpu_seconds
-        return {LOOK: look, "size": size, "channels": channels, "cpu_seconds": seconds}
+        return {
+            LOOK: look,
+            "size": file.seek(0, os.SEEK_END),
+            "channels": channels,
+            "cpu_seconds": self._limits.cpu_seconds,
+            TURN_SECONDS: turn_seconds,
+        }
 
     @contextmanager
     def _decoder(self) -> Generator[_DecoderProcess, None, None]:
@@ -271,9 +341,10 @@ class DecoderPool:
         try:
             yield decoder
         finally:
+            usable = decoder.usable or decoder.stop()
             with self._change:
                 self._busy.discard(decoder)
-                usable = decoder.usable and not self._closed
+                usable = usable and not self._closed
                 if usable:
                     self._idle.append(decoder)
             if not usable:

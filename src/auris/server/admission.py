@@ -5,32 +5,27 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
 from starlette.requests import Request
 
-from auris.server.errors import ApiError
+from auris.audio.isolation import TurnOver
+from auris.server.middleware import client_of
 from auris.server.pools import Lane, busy_for, unless_disconnected
-from auris.server.settings import Settings
-from auris.server.upload_validation import TOO_LONG, ClientDisconnected, Recording, measured
+from auris.server.upload_validation import DecodeContext, Recording, measured
 from auris.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from auris.server.state import Server
 
-__all__ = ["SHORT_SECONDS", "Gate", "measure"]
+__all__ = ["SHORT_SECONDS", "Gate", "decode", "measure"]
+
+T = TypeVar("T")
 
 SHORT_SECONDS = 60.0
 """Longest recording that goes before longer ones."""
-
-SHORT_BYTES = 16 << 20
-"""Largest file that may be short: a minute of 24 bits, 48 kHz and two channels is as large."""
-
-SHORT_READ_SECONDS = 10.0
-"""Time after which a recording that is still being decoded is none of the short ones."""
 
 LEAST_SECONDS = 5.0
 """What a recording counts at least: every call costs a thread."""
@@ -127,25 +122,41 @@ def _samples(seconds: float) -> int:
     return round(seconds * SAMPLE_RATE)
 
 
-@dataclass
-class _TimeLimit:
-    """An event that counts as set from some moment on."""
+async def decode(request: Request, file: IO[bytes], work: Callable[[DecodeContext], T]) -> T:
+    """Decode the recording of a request, in the first lane whose computing time is enough.
 
-    end: float
-    cancelled: threading.Event
+    Args:
+        request: whose recording it is.
+        file: the recording.
+        work: decodes it; called again for each lane.
 
-    def is_set(self) -> bool:
-        """Whether the decoding has to end."""
-        return self.cancelled.is_set() or time.monotonic() > self.end
+    Raises:
+        ApiError: too many others wait.
+        ClientDisconnected: the client has disconnected.
+    """
+    server: Server = request.app.state.server
+    size = file.seek(0, os.SEEK_END)
+    client = client_of(request)
+
+    def in_lane(lane: Lane) -> Awaitable[T]:
+        cancelled = threading.Event()
+        context = DecodeContext(
+            server.decoders, server.settings, server.spool, cancelled, lane.turn_seconds
+        )
+        done = lane.submit(lambda: work(context), client, size)
+        return unless_disconnected(request.receive, done, cancelled.set)
+
+    *limited, last = server.pools.decoding
+    for lane in limited:
+        with suppress(TurnOver):
+            return await in_lane(lane)
+    return await in_lane(last)
 
 
 async def measure(
     request: Request, file: IO[bytes], apart: bool, stack: AsyncExitStack
 ) -> Recording:
     """Decode the recording of a request to its end.
-
-    Whether it is short is known afterwards: the lane of short ones gives up what turns out to be
-    longer, larger or slower, and the lane of longer ones begins again.
 
     Args:
         request: whose recording it is.
@@ -157,28 +168,5 @@ async def measure(
         AudioError, ApiError: as of `measured`.
         ClientDisconnected: the client has disconnected.
     """
-    server: Server = request.app.state.server
     files = stack.enter_context(ExitStack())
-
-    async def read(lane: Lane, settings: Settings, seconds: float = float("inf")) -> Recording:
-        cancelled = threading.Event()
-
-        def work() -> Recording:
-            limit = _TimeLimit(time.monotonic() + seconds, cancelled)
-            return measured(file, settings, apart, server.decoders, files, limit)
-
-        return await unless_disconnected(request.receive, lane.submit(work), cancelled.set)
-
-    settings = server.settings
-    most = settings.most_audio_seconds
-    if file.seek(0, os.SEEK_END) <= SHORT_BYTES:
-        short = replace(settings, most_audio_seconds=min(SHORT_SECONDS, most))
-        try:
-            return await read(server.pools.short, short, SHORT_READ_SECONDS)
-        except ApiError as error:
-            if error.code != TOO_LONG or most <= SHORT_SECONDS:
-                raise
-        except ClientDisconnected:
-            if await request.is_disconnected():
-                raise
-    return await read(server.pools.long, settings)
+    return await decode(request, file, lambda context: measured(file, apart, context, files))

@@ -16,6 +16,7 @@ from auris.server.calls import Call, check_options, speakers_of
 from auris.server.engine import Priority
 from auris.server.errors import ApiError
 from auris.server.events import EventStream
+from auris.server.middleware import client_of
 from auris.server.pools import unless_disconnected
 from auris.server.responses import answer, response_of
 from auris.server.schema import KEY, RECORDING_ERRORS, TEXTS, Transcript, form, route
@@ -86,7 +87,9 @@ async def opened(
     server: Server = request.app.state.server
     url, files = fields.url, stack.enter_context(ExitStack())
     cancelled = threading.Event()
-    fetching = server.pools.fetch.submit(lambda: fetch(url, server.settings, files, cancelled))
+    fetching = server.pools.fetch.submit(
+        lambda: fetch(url, server.settings, files, cancelled), client_of(request)
+    )
     return await unless_disconnected(request.receive, fetching, cancelled.set)
 
 

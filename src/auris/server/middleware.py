@@ -11,9 +11,11 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -24,7 +26,7 @@ from auris.server.metrics import Metrics
 from auris.server.page_routes import PATHS
 from auris.server.settings import Settings, is_loopback
 
-__all__ = ["AccessMiddleware", "RequestBody", "note_reason", "owner_of"]
+__all__ = ["AccessMiddleware", "RequestBody", "client_of", "note_reason", "owner_of"]
 
 OPEN = frozenset({"/health"})
 """Paths that need no key."""
@@ -113,7 +115,7 @@ class LoggedRequest:
             "status": status,
             "code": self._code if socket else None,
             "seconds": round(seconds, 3),
-            "client": (self._scope.get("client") or ("unknown",))[0],
+            "client": _address((self._scope.get("client") or ("unknown",))[0]),
             "request_id": self.id,
             "reason": self._scope["state"].get("reason"),
         }
@@ -181,6 +183,11 @@ def owner_of(scope: Scope) -> str:
     """A name for the key of a request, from which the key does not follow."""
     owner: str = scope["state"]["owner"]
     return owner
+
+
+def client_of(request: Request) -> str:
+    """Who takes turns with others: the key of a request, or an address where there are no keys."""
+    return owner_of(request.scope) or (request.client.host if request.client else "")
 
 
 def _digest(key: str) -> bytes:
@@ -335,3 +342,11 @@ def _with_key(headers: Headers, subprotocols: Sequence[str]) -> Headers:
                 key = name.removeprefix(KEY_SUBPROTOCOL)
                 return Headers({**headers, "authorization": f"Bearer {key}"})
     return headers
+
+
+def _address(host: str) -> str:
+    """The address of a caller. Behind a proxy it is from a header, which could contain anything."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return "unknown"

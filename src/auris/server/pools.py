@@ -1,9 +1,17 @@
 """Threads beside the event loop: a lane for each kind of work, so that cheap work never waits for
-expensive work."""
+expensive work.
+
+Nobody knows before what it costs to decode an upload. It begins in the first of the decoding lanes,
+where it gets little computing time; what is not finished by then begins again in the next lane,
+with ten times as much. So whoever waits in a lane waits for work that is at most so expensive, and
+repeated work is little beside that which counts. Within a lane clients take turns.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import math
 import os
 import sys
@@ -29,43 +37,68 @@ __all__ = [
 
 T = TypeVar("T")
 
+SIZE_RATE, MOST_DELAY_SECONDS = 1e6, 10.0
+"""An upload gives way to those that come later by as many seconds as it has megabytes, up to this
+limit: decoding takes about as long as an upload is large."""
+
 
 class Lane:
-    """Threads that do one kind of work, in the order in which it comes.
+    """Threads that do one kind of work. Clients take turns. The work of each client is done in the
+    order in which it comes, but what is large gives way to what is small.
 
     Args:
         name: of the threads.
         threads: how many there are at most; they are started when they are needed.
         waiting: most work that waits for a thread; None for any.
         niceness: of the threads and of processes that they start.
+        turn_seconds: computing time that decoding an upload gets here.
     """
 
     def __init__(
-        self, name: str, threads: int, waiting: float = float("inf"), niceness: int = 0
+        self,
+        name: str,
+        threads: int,
+        waiting: float = float("inf"),
+        niceness: int = 0,
+        turn_seconds: float = float("inf"),
     ) -> None:
+        self.turn_seconds = turn_seconds
         self._executor = ThreadPoolExecutor(
             threads, f"auris-{name}", lower_this_thread, (niceness,)
         )
         self._threads = threads
         self._most_unfinished = threads + waiting
         self._lock = threading.Lock()
+        self._waiting: dict[str, list[tuple[float, int, Future[Any], Callable[[], Any]]]] = {}
+        self._numbers = itertools.count()
         self._unfinished = 0
+        self._began: dict[Future[Any], float] = {}
         self._closed = False
         self._usual_seconds = 1.0
 
-    def submit(self, work: Callable[[], T]) -> Future[T]:
+    def submit(self, work: Callable[[], T], client: str = "", size: int = 0) -> Future[T]:
         """Queue work; cancelling the future before its turn removes it.
+
+        Args:
+            work: what is done.
+            client: whose turn it is done in.
+            size: bytes of an upload; a larger one of a client is treated as if it came later.
 
         Raises:
             ApiError: too much waits already, or the lane is closed.
         """
+        done: Future[T] = Future()
         with self._lock:
             if self._closed:
                 raise ApiError(503, "The server is stopping.", code=STOPPING)
             if self._unfinished >= self._most_unfinished:
                 rounds = (self._unfinished - self._threads + 1) / self._threads
-                raise busy_for("Too many recordings wait to be read.", rounds * self._usual_seconds)
-            done = self._executor.submit(self._timed, work)
+                seconds = rounds * self._expected_seconds()
+                raise busy_for("Too many recordings wait to be read.", seconds)
+            due = time.monotonic() + min(size / SIZE_RATE, MOST_DELAY_SECONDS)
+            entry = (due, next(self._numbers), done, work)
+            heapq.heappush(self._waiting.setdefault(client, []), entry)
+            self._executor.submit(self._run_next)
             self._unfinished += 1
         done.add_done_callback(self._finished)
         return done
@@ -82,14 +115,43 @@ class Lane:
         """Cancel work that waits; work that has begun is not waited for."""
         with self._lock:
             self._closed = True
+            waiting = [done for queue in self._waiting.values() for _, _, done, _ in queue]
         self._executor.shutdown(wait=False, cancel_futures=True)
+        for done in waiting:
+            done.cancel()
 
-    def _timed(self, work: Callable[[], T]) -> T:
-        began = time.monotonic()
+    def _run_next(self) -> None:
+        with self._lock:
+            client = next(iter(self._waiting))
+            queue = self._waiting.pop(client)
+            _, _, done, work = heapq.heappop(queue)
+            if queue:
+                self._waiting[client] = queue  # Behind all other clients.
+        if not done.set_running_or_notify_cancel():
+            return
+        with self._lock:
+            self._began[done] = time.monotonic()
         try:
-            return work()
-        finally:
-            self._usual_seconds += 0.2 * (time.monotonic() - began - self._usual_seconds)
+            result = work()
+        except BaseException as error:
+            self._note_time(done)
+            done.set_exception(error)
+        else:
+            self._note_time(done)
+            done.set_result(result)
+        # The traceback of an error has this frame, so the error would hold itself.
+        del done, work
+
+    def _note_time(self, done: Future[Any]) -> None:
+        with self._lock:
+            seconds = time.monotonic() - self._began.pop(done)
+            self._usual_seconds += 0.2 * (seconds - self._usual_seconds)
+
+    def _expected_seconds(self) -> float:
+        """How long work takes: at least as long as the work that runs has taken up to now."""
+        now = time.monotonic()
+        running = sum(now - began for began in self._began.values()) / max(len(self._began), 1)
+        return max(self._usual_seconds, running)
 
     def _finished(self, done: Future[Any]) -> None:
         with self._lock:
@@ -101,8 +163,7 @@ class Pools:
 
     Attributes:
         quick: checks, database queries and whatever else takes milliseconds.
-        short: decoding short recordings.
-        long: decoding longer ones.
+        decoding: decoding uploads, those that turn out to be expensive in later lanes.
         fetch: fetching recordings from the web.
         disk: writing recordings to the disk.
         calls: the pipelines of calls; how many run follows from the audio that is admitted.
@@ -110,15 +171,19 @@ class Pools:
 
     def __init__(self) -> None:
         self.quick = Lane("quick", 8)
-        self.short = Lane("short", 4, waiting=256, niceness=1)
-        self.long = Lane("long", 2, waiting=64, niceness=10)
+        self.decoding = (
+            Lane("decode1", 4, waiting=256, niceness=1, turn_seconds=0.1),
+            Lane("decode2", 2, waiting=64, niceness=6, turn_seconds=1.0),
+            Lane("decode3", 2, waiting=64, niceness=10, turn_seconds=10.0),
+            Lane("decode4", 2, waiting=64, niceness=14),
+        )
         self.fetch = Lane("fetch", 32, waiting=64, niceness=5)
         self.disk = Lane("disk", 2, waiting=64, niceness=5)
         self.calls = Lane("call", 1024)
 
     def close(self) -> None:
         """Close all of them."""
-        for lane in (self.quick, self.short, self.long, self.fetch, self.disk, self.calls):
+        for lane in (self.quick, *self.decoding, self.fetch, self.disk, self.calls):
             lane.close()
 
 

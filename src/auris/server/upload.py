@@ -27,6 +27,9 @@ limit of the file is that of the request."""
 IN_MEMORY_BYTES = 1 << 20
 """Largest file that stays in memory."""
 
+CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "windows-1252"})
+"""Encodings of the text of a form. Others of Python's raise errors of many kinds."""
+
 Fields = list[tuple[str, str | UploadFile]]
 
 RETRY_SECONDS = 10
@@ -34,14 +37,15 @@ RETRY_SECONDS = 10
 
 
 class SpoolBudget:
-    """The bytes of all uploads of this process that are on the disk or in memory at once.
+    """The bytes of all uploads of this process and of samples decoded from them, on the disk and in
+    memory.
 
     Args:
         most_bytes: how many there may be.
     """
 
     def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
+        self.most_bytes = most_bytes
         self._lock = threading.Lock()
         self.used = 0
 
@@ -52,7 +56,7 @@ class SpoolBudget:
             ApiError: there is no room now.
         """
         with self._lock:
-            if self.used + count > self._most:
+            if self.used + count > self.most_bytes:
                 raise busy("There is no room for more uploads now.", RETRY_SECONDS)
             self.used += count
 
@@ -183,11 +187,9 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
         ApiError: the body is not a form, or there is no room for it.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
-    charset = options.get(b"charset", b"utf-8").decode("latin-1")
-    try:
-        b"x".decode(charset)
-    except (LookupError, ValueError):
-        raise _form_error(f"The charset {charset[:40]!r} is unknown: use utf-8.") from None
+    charset = options.get(b"charset", b"utf-8").decode("latin-1").lower()
+    if charset not in CHARSETS:
+        raise _form_error(f"The charset {charset[:40]!r} is not supported: use utf-8.")
     if kind == b"application/x-www-form-urlencoded":
         yield FormData(await _urlencoded(request, charset))
     elif kind != b"multipart/form-data":

@@ -4,7 +4,7 @@ A recording is decoded once to its end before it is recognized, in a process of 
 is then known exactly, what is damaged or too long has a status of its own, a few bytes that unpack
 to hours of silence cost no more than decoding up to the limit, and a hostile file harms neither the
 server nor another recording. Samples of short recordings stay in memory, those of longer ones are
-in a temporary WAV file.
+in a temporary WAV file; both count as much as uploads do.
 """
 
 from __future__ import annotations
@@ -19,20 +19,18 @@ from typing import IO, TypeVar
 import numpy as np
 
 from auris.audio.formats import wav_head
-from auris.audio.io import Source, WebLimits
+from auris.audio.io import Channels, Source, WebLimits
 from auris.audio.isolation import DecoderPool, DecodingStopped
 from auris.audio.remote import Cancelled, fetched, is_url
 from auris.errors import DecoderCrashed
 from auris.server.errors import ApiError, invalid, unsupported
 from auris.server.settings import Settings
+from auris.server.upload import SpoolBudget
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
-__all__ = ["TOO_LONG", "ClientDisconnected", "Recording", "checked", "fetch", "measured"]
+__all__ = ["ClientDisconnected", "DecodeContext", "Recording", "checked", "fetch", "measured"]
 
 T = TypeVar("T")
-
-TOO_LONG = "audio_too_long"
-"""Code of the error of a recording that is longer than the limit."""
 
 IN_MEMORY_SECONDS = 60.0
 """Longest recording whose samples stay in memory: 3.8 MB."""
@@ -43,6 +41,25 @@ NEVER = threading.Event()
 
 class ClientDisconnected(Exception):
     """The client has disconnected, so nobody needs an answer."""
+
+
+@dataclass(frozen=True)
+class DecodeContext:
+    """What decodes a recording, and within which limits.
+
+    Attributes:
+        decoders: processes that decode.
+        settings: limits of recordings.
+        budget: for the samples.
+        cancelled: when set, decoding ends.
+        turn_seconds: computing time that decoding may take.
+    """
+
+    decoders: DecoderPool
+    settings: Settings
+    budget: SpoolBudget
+    cancelled: Cancelled = NEVER
+    turn_seconds: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -71,9 +88,7 @@ class Recording:
         return self.source
 
 
-def checked(
-    file: IO[bytes], settings: Settings, decoders: DecoderPool, cancelled: Cancelled = NEVER
-) -> int:
+def checked(file: IO[bytes], context: DecodeContext) -> int:
     """Check the header of a file.
 
     Returns:
@@ -83,8 +98,10 @@ def checked(
         AudioError: it is no audio.
         ApiError: its rate, its channels or the length that it states are beyond the limits.
         ClientDisconnected: it was cancelled.
+        TurnOver: it took too much computing time.
     """
-    header = _decode(lambda: decoders.header(file, cancelled))
+    settings = context.settings
+    header = _decode(lambda: context.decoders.header(file, context.cancelled, context.turn_seconds))
     for name, value, most in (
         ("sample rate", header.rate, settings.most_sample_rate),
         ("number of channels", header.channels, settings.most_channels),
@@ -97,38 +114,35 @@ def checked(
     return header.channels
 
 
-def measured(
-    file: IO[bytes],
-    settings: Settings,
-    apart: bool,
-    decoders: DecoderPool,
-    files: ExitStack,
-    cancelled: Cancelled = NEVER,
-) -> Recording:
+def measured(file: IO[bytes], apart: bool, context: DecodeContext, files: ExitStack) -> Recording:
     """Decode a file to its end.
 
     Args:
         file: encoded audio of any kind.
-        settings: the limits.
         apart: whether its channels are transcribed each by itself.
-        decoders: what decodes it.
-        files: closes the temporary file that the recording may need.
-        cancelled: when set, decoding ends.
+        context: what decodes it, and the limits.
+        files: closes the temporary file that the recording may need, and returns its bytes to the
+            budget.
 
     Raises:
         AudioError: it cannot be read to its end, or crashed the decoder twice.
-        ApiError: it is beyond the limits.
+        ApiError: it is beyond the limits, or there is no room for its samples.
         ClientDisconnected: it was cancelled.
+        TurnOver: it took too much computing time.
     """
-    channels = checked(file, settings, decoders, cancelled)
+    channels = checked(file, context)
+    channels_mode: Channels = "split" if apart else "mix"
+    most = context.settings.most_audio_seconds
 
     def decode() -> Recording:
         with ExitStack() as stack:
-            store = _SampleStore(stack, in_memory=not apart)
-            for block in decoders.stream(file, "split" if apart else "mix", cancelled):
+            store = _SampleStore(stack, context.budget, in_memory=not apart)
+            for block in context.decoders.stream(
+                file, channels_mode, context.cancelled, context.turn_seconds
+            ):
                 store.add(block)
-                if store.samples > settings.most_audio_seconds * SAMPLE_RATE:
-                    raise _too_long(settings)
+                if store.samples > most * SAMPLE_RATE:
+                    raise _too_long(context.settings)
             files.push(stack.pop_all())
         return Recording(store.source(), store.samples, channels)
 
@@ -149,15 +163,31 @@ def _decode(decode: Callable[[], T]) -> T:
 class _SampleStore:
     """The samples of a recording while it is decoded: in memory, from some length on in a file."""
 
-    def __init__(self, files: ExitStack, in_memory: bool) -> None:
+    def __init__(self, files: ExitStack, budget: SpoolBudget, in_memory: bool) -> None:
         self.samples = 0
+        self._bytes = 0
+        self._budget = budget
+        files.callback(lambda: budget.change(-self._bytes))
         self._files = files
         self._blocks: list[Samples] = []
         self._most_in_memory = round(IN_MEMORY_SECONDS * SAMPLE_RATE) if in_memory else 0
         self._file: IO[bytes] | None = None
 
     def add(self, block: Samples) -> None:
-        """Add float32 [C, n]."""
+        """Add float32 [C, n].
+
+        Raises:
+            ApiError: there is no room for them, now or at all.
+        """
+        if self._bytes + block.nbytes > self._budget.most_bytes:
+            fault = (
+                f"Decoded, the recording takes more than {self._budget.most_bytes >> 20} MB, the"
+            )
+            remedy = "send it in parts, or with fewer channels"
+            message = f"{fault} most that this server stores: {remedy}."
+            raise ApiError(413, message, param="file", code="audio_too_large")
+        self._budget.change(block.nbytes)
+        self._bytes += block.nbytes
         self.samples += block.shape[1]
         if self._file is None:
             self._blocks.append(block)
@@ -195,4 +225,4 @@ def fetch(
 def _too_long(settings: Settings) -> ApiError:
     most = f"{settings.most_audio_seconds:g} s"
     message = f"The recording is longer than {most}, the most that this server takes."
-    return ApiError(413, message, param="file", code=TOO_LONG)
+    return ApiError(413, message, param="file", code="audio_too_long")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from auris.server.admission import decode
 from auris.server.audio_routes import opened
 from auris.server.calls import check_options, speakers_of
 from auris.server.errors import ApiError, unsupported
@@ -57,7 +58,7 @@ async def create(request: Request) -> Response:
         served = server.serving.pick(fields.model)
         await server.look(lambda: check_options(served, fields, settings.most_prompt_letters))
         file = await opened(request, fields, upload, stack)
-        channels = await server.pools.short.run(lambda: checked(file, settings, server.decoders))
+        channels = await decode(request, file, lambda context: checked(file, context))
         if fields.diarized:
             speakers_of(fields, channels)
         owner, most = owner_of(request.scope), settings.most_jobs

@@ -19,7 +19,8 @@ from auris.server.jobs.store import Job, JobStore
 from auris.server.model_registry import ModelRegistry, ServedModel
 from auris.server.responses import answers
 from auris.server.settings import Settings
-from auris.server.upload_validation import measured
+from auris.server.upload import SpoolBudget
+from auris.server.upload_validation import DecodeContext, measured
 from auris.types import SAMPLE_RATE, Chunk, Segment, Transcript
 
 __all__ = ["JobRunner"]
@@ -188,7 +189,10 @@ class JobRunner:
     def _transcribe(self, job: Job, cancelled: threading.Event, model: ServedModel) -> Transcript:
         request, settings = job.request, self._settings
         with self._store.recording(job.id) as file, ExitStack() as files:
-            recording = measured(file, settings, request.diarized, self._decoders, files, cancelled)
+            # Samples of requests do not keep a job from running, so each has a budget of its own.
+            budget = SpoolBudget(settings.most_spooled_bytes)
+            context = DecodeContext(self._decoders, settings, budget, cancelled)
+            recording = measured(file, request.diarized, context, files)
             self._store.set_length(job.id, recording.seconds)
             call = Call(model, request, recording, Priority.JOB, settings.chunk_seconds, cancelled)
             defaults = model.pipelines[Priority.JOB].defaults
@@ -199,19 +203,27 @@ class JobRunner:
             def known(recording: int, chunk: Chunk) -> Segment | None:
                 return by_span.get((chunk.start, chunk.start + len(chunk.samples), chunk.speaker))
 
+            lost = 0  # Segments that found the disk full.
+
             def report(segment: Segment) -> None:
-                if _span(segment) not in by_span:
-                    self._store_segment(job.id, segment)
+                nonlocal lost
+                if _span(segment) in by_span or self._store_segment(job.id, segment):
+                    return
+                lost += 1
+                if lost == 1:  # One line for all of them.
+                    _LOG.warning("segments of a job could not be stored: the disk is full")
 
             return call.run(report, known)
 
-    def _store_segment(self, job: str, segment: Segment) -> None:
+    def _store_segment(self, job: str, segment: Segment) -> bool:
+        """Store a segment; False where the disk is full."""
         try:
             self._store.add_segment(job, segment)
         except OSError as error:
             if not is_full_disk(error):
                 raise
-            _LOG.warning("a segment of a job could not be stored: the disk is full")
+            return False
+        return True
 
 
 def _span(segment: Segment) -> tuple[int, int, str | None]:
