@@ -33,10 +33,7 @@ one before it is removed."""
 class NewFile:
     """A file that replaces an older one only when it is complete.
 
-    Until then it has another name in the same directory.
-
-    Args:
-        path: the file; its directory is made where it is missing.
+    Until then it has another name in the same directory, which is made where it is missing.
 
     Raises:
         OSError: it cannot be made.
@@ -51,19 +48,11 @@ class NewFile:
         self._file = open(self._draft, "xb", buffering=0)  # noqa: SIM115
 
     def write(self, data: bytes) -> None:
-        """Add bytes.
-
-        Raises:
-            OSError: there is no room.
-        """
+        """Add bytes; OSError where there is no room."""
         write_all(self._file, data)
 
     def commit(self) -> None:
-        """Give the file its name.
-
-        Raises:
-            OSError: it cannot have it.
-        """
+        """Give the file its name; OSError where it cannot have it."""
         os.fsync(self._file.fileno())
         self._file.close()
         os.replace(self._draft, self._target)
@@ -74,11 +63,7 @@ class NewFile:
         self._draft.unlink(missing_ok=True)
 
     def keep(self) -> Path:
-        """Leave what was written next to the older file; returns its path.
-
-        Raises:
-            OSError: it cannot be renamed.
-        """
+        """Leave what was written next to the older file; returns its path, or raises OSError."""
         self._file.close()
         partial = self._target.with_name(f"{self._target.name}.part")
         os.replace(self._draft, partial)
@@ -86,11 +71,7 @@ class NewFile:
 
 
 def write_all(file: IO[bytes], data: bytes) -> None:
-    """Write all bytes to a file without a buffer, which may take fewer at once.
-
-    Raises:
-        OSError: there is no room.
-    """
+    """Write all bytes to a file without a buffer, which may take fewer at once."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
@@ -115,9 +96,6 @@ def new_file(path: Path) -> Iterator[NewFile]:
 @contextmanager
 def new_directory(out: str | Path) -> Iterator[Path]:
     """A draft of a directory, which gets its name when the block ends without an error.
-
-    Args:
-        out: the directory to make; it must not exist or be empty.
 
     Raises:
         UsageError: it exists and is not empty.

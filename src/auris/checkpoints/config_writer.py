@@ -8,6 +8,8 @@ from typing import Any
 
 from auris.checkpoints.configs import (
     ARCHITECTURES,
+    DECODER_KEYS,
+    ENCODER_KEYS,
     ENCODER_NORM_EPS,
     FORMAT,
     FORMAT_VERSION,
@@ -30,44 +32,32 @@ __all__ = ["to_json"]
 
 def _foreign_json(config: PromptedConfig) -> dict[str, Any]:
     encoder, decoder = config.encoder, config.decoder
+    audio = {
+        "activation_dropout": 0.0,
+        "activation_function": "gelu",
+        "attention_dropout": 0.0,
+        "dropout": 0.0,
+        "n_window": CHUNK_FRAMES // 2,
+        "num_hidden_layers": encoder.layers,
+        "output_dim": config.projector.out,
+        "scale_embedding": False,
+        **{names[0]: getattr(encoder, field) for field, names in ENCODER_KEYS.items()},
+    }
+    text = {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "hidden_act": "silu",
+        "max_position_embeddings": 65536,
+        "rms_norm_eps": decoder.rms_eps,
+        "rope_theta": decoder.rope_theta,
+        "tie_word_embeddings": decoder.tied,
+        "use_cache": True,
+        "use_sliding_window": False,
+        **{name: getattr(decoder, field) for field, name in DECODER_KEYS.items()},
+    }
     return {
-        "audio_config": {
-            "model_type": "qwen3_asr_audio_encoder",
-            "activation_dropout": 0.0,
-            "activation_function": "gelu",
-            "attention_dropout": 0.0,
-            "d_model": encoder.d_model,
-            "downsample_hidden_size": encoder.conv_channels,
-            "dropout": 0.0,
-            "encoder_attention_heads": encoder.heads,
-            "encoder_ffn_dim": encoder.ffn,
-            "encoder_layers": encoder.layers,
-            "n_window": CHUNK_FRAMES // 2,
-            "n_window_infer": encoder.window_frames,
-            "num_hidden_layers": encoder.layers,
-            "num_mel_bins": encoder.mel_bins,
-            "output_dim": config.projector.out,
-            "scale_embedding": False,
-        },
-        "text_config": {
-            "model_type": "qwen3",
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "head_dim": decoder.head_dim,
-            "hidden_act": "silu",
-            "hidden_size": decoder.hidden,
-            "intermediate_size": decoder.ffn,
-            "max_position_embeddings": 65536,
-            "num_attention_heads": decoder.heads,
-            "num_hidden_layers": decoder.layers,
-            "num_key_value_heads": decoder.kv_heads,
-            "rms_norm_eps": decoder.rms_eps,
-            "rope_theta": decoder.rope_theta,
-            "tie_word_embeddings": decoder.tied,
-            "use_cache": True,
-            "use_sliding_window": False,
-            "vocab_size": decoder.vocab,
-        },
+        "audio_config": {"model_type": "qwen3_asr_audio_encoder", **dict(sorted(audio.items()))},
+        "text_config": {"model_type": "qwen3", **dict(sorted(text.items()))},
         "audio_token_id": config.audio_token_id,
     }
 
@@ -107,13 +97,7 @@ def _native_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
 def to_json(
     config: ModelConfig, layout: LayoutName, dtype: str, token_ids: Mapping[str, int]
 ) -> dict[str, Any]:
-    """config.json of a layout.
-
-    Args:
-        config: what to write.
-        layout: how to write it.
-        dtype: name of the weights' dtype.
-        token_ids: ids by special token, for the keys that name them.
+    """config.json of a layout; `dtype` is that of the weights, `token_ids` the special tokens.
 
     Raises:
         ConfigError: the layout has no words for this model, or it has batch norms.
@@ -140,7 +124,9 @@ def _published_json(
     sections = [half - 2 * side, side, side]
     rope = {"mrope_interleaved": True, "mrope_section": sections, "rope_type": "default"}
     body["text_config"] = {**body["text_config"], "rope_scaling": rope}
-    thinker: dict[str, Any] = {"model_type": "qwen3_asr", **body, **_audio_ids(token_ids)}
+    tokens = {side: f"<|audio_{side}|>" for side in ("start", "end")}
+    ids = {f"audio_{s}_token_id": token_ids[t] for s, t in tokens.items() if t in token_ids}
+    thinker: dict[str, Any] = {"model_type": "qwen3_asr", **body, **ids}
     outer: dict[str, Any] = {
         "architectures": ["Qwen3ASRForConditionalGeneration"],
         "model_type": "qwen3_asr",
@@ -185,11 +171,3 @@ def _hf_json(
         hf["timestamp_token_id"] = config.timestamp_token_id
         hf["num_labels"] = config.classes
     return hf
-
-
-def _audio_ids(token_ids: Mapping[str, int]) -> dict[str, int]:
-    names = {
-        "audio_start_token_id": "<|audio_start|>",
-        "audio_end_token_id": "<|audio_end|>",
-    }
-    return {key: token_ids[token] for key, token in names.items() if token in token_ids}

@@ -29,6 +29,8 @@ from auris.errors import CheckpointError, ConfigError
 
 __all__ = [
     "ARCHITECTURES",
+    "DECODER_KEYS",
+    "ENCODER_KEYS",
     "ENCODER_NORM_EPS",
     "FORMAT",
     "FORMAT_VERSION",
@@ -102,6 +104,26 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
+ENCODER_KEYS = {
+    "mel_bins": ("num_mel_bins",),
+    "layers": ("encoder_layers", "num_hidden_layers"),
+    "d_model": ("d_model", "hidden_size"),
+    "heads": ("encoder_attention_heads", "num_attention_heads"),
+    "ffn": ("encoder_ffn_dim", "intermediate_size"),
+    "conv_channels": ("downsample_hidden_size",),
+    "window_frames": ("n_window_infer",),
+}
+DECODER_KEYS = {
+    "vocab": "vocab_size",
+    "hidden": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "ffn": "intermediate_size",
+}
+"""Whole numbers of our configs, and their keys in the official layouts; the first is written."""
+
 _JSON_NAMES = {str: "a string", bool: "true or false"}
 
 
@@ -129,14 +151,12 @@ class _Keys:
         return _MISSING
 
     def number(self, *names: str) -> int:
-        """A whole number; refused when missing or of another type."""
         value = self._required(names)
         if isinstance(value, bool) or not isinstance(value, int):
             self._refuse(names[0], "a whole number", value)
         return int(value)
 
     def real(self, *names: str) -> float:
-        """A number; refused when missing or of another type."""
         value = self._required(names)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             self._refuse(names[0], "a number", value)
@@ -165,12 +185,7 @@ class _Keys:
         return value
 
     def build(self, kind: Any, complete: bool = False) -> Any:
-        """One of our configs from its fields, of which those in `IMPLIED` may be missing.
-
-        Args:
-            kind: the dataclass.
-            complete: whether other keys are refused.
-        """
+        """A config, whose fields in `IMPLIED` may be missing; `complete` refuses other keys."""
         types = get_type_hints(kind)
         unknown = sorted(set(self.content) - set(types))
         if complete and unknown:
@@ -222,15 +237,8 @@ def _encoder(keys: _Keys) -> AutConfig:
             f"it is {keys.number('n_window')}",
             "use the config.json that belongs to the weights",
         )
-    return AutConfig(
-        mel_bins=keys.number("num_mel_bins"),
-        layers=keys.number("encoder_layers", "num_hidden_layers"),
-        d_model=keys.number("d_model", "hidden_size"),
-        heads=keys.number("encoder_attention_heads", "num_attention_heads"),
-        ffn=keys.number("encoder_ffn_dim", "intermediate_size"),
-        conv_channels=keys.number("downsample_hidden_size"),
-        window_frames=keys.number("n_window_infer"),
-    )
+    sizes: Any = {field: keys.number(*names) for field, names in ENCODER_KEYS.items()}
+    return AutConfig(**sizes)
 
 
 def _decoder(keys: _Keys, tied: bool) -> DecoderConfig:
@@ -246,18 +254,9 @@ def _decoder(keys: _Keys, tied: bool) -> DecoderConfig:
             # M-RoPE equals plain RoPE on the one position axis of audio and text.
             if keys.find(f"{name}.{kind}") not in (_MISSING, "default", "mrope"):
                 keys.expect(f"{name}.{kind}", "default")
-    return DecoderConfig(
-        vocab=keys.number("vocab_size"),
-        hidden=keys.number("hidden_size"),
-        layers=keys.number("num_hidden_layers"),
-        heads=keys.number("num_attention_heads"),
-        kv_heads=keys.number("num_key_value_heads"),
-        head_dim=keys.number("head_dim"),
-        ffn=keys.number("intermediate_size"),
-        rope_theta=keys.real(*ROPE_THETA),
-        rms_eps=keys.real("rms_norm_eps"),
-        tied=tied,
-    )
+    sizes: Any = {field: keys.number(name) for field, name in DECODER_KEYS.items()}
+    theta, eps = keys.real(*ROPE_THETA), keys.real("rms_norm_eps")
+    return DecoderConfig(**sizes, rope_theta=theta, rms_eps=eps, tied=tied)
 
 
 def _is_aligner(thinker: _Keys, outer: _Keys) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +31,11 @@ from auris.models.aut_ctc import AutCtc
 from auris.models.qwen_asr import QwenAsr
 
 __all__ = [
+    "TENSOR_TYPES",
     "Checkpoint",
     "Files",
     "Model",
+    "all_finite",
     "assemble",
     "build",
     "check_tensors",
@@ -59,7 +61,19 @@ Model = QwenAsr | AutCtc | Aligner
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-_FLOATS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+TENSOR_TYPES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+}
+"""Types in safetensors' words."""
+
+_FLOATS = {name: dtype for dtype, name in TENSOR_TYPES.items() if dtype.is_floating_point}
+
+VALUES_TESTED = 1 << 23
+"""Values that are tested at once for being finite: the test makes copies of them."""
 
 
 def build(config: ModelConfig) -> Model:
@@ -78,25 +92,21 @@ def weight_files(directory: Path) -> list[Path]:
     index = directory / INDEX
     if index.exists():
         shards = read_json(index).get("weight_map")
-        if (
-            not isinstance(shards, dict)
-            or not shards
-            or not all(isinstance(name, str) for name in shards.values())
-        ):
+        names = list(shards.values()) if isinstance(shards, dict) else []
+        if not names or not all(isinstance(name, str) for name in names):
             raise CheckpointError(
                 f"{INDEX} has to hold a weight_map of tensor names to files",
                 f"the one in {str(directory)!r} does not",
                 "fetch the checkpoint anew",
             )
         # Shards are in the directory of their index; a name that leads elsewhere is not followed.
-        files = [directory / Path(name).name for name in sorted(set(shards.values()))]
+        files = [directory / Path(name).name for name in sorted(set(names))]
     else:
         files = [directory / SINGLE]
     for file in files:
         if not file.exists():
-            pickled = sorted(p.name for p in directory.glob("*.bin")) + sorted(
-                p.name for p in directory.glob("*.pt")
-            )
+            kinds = ("*.bin", "*.pt")
+            pickled = [file.name for kind in kinds for file in sorted(directory.glob(kind))]
             raise CheckpointError(
                 "Weights have to lie in safetensors files",
                 f"{str(file)!r} is missing"
@@ -135,11 +145,7 @@ def open_checkpoint(directory: str | Path) -> Checkpoint:
 
 
 class Files:
-    """Open safetensors files as one mapping of names.
-
-    Args:
-        stack: closes the files.
-        files: what to open.
+    """Open safetensors files as one mapping of names; `stack` closes them.
 
     Attributes:
         where: the open file of every tensor.
@@ -188,12 +194,6 @@ class Files:
         return tensor
 
 
-def _expected_shapes(shape: torch.Size, source: Source) -> Iterator[tuple[str, list[int]]]:
-    rest = list(shape[1:])
-    for index, name in enumerate(source.names):
-        yield name, [source.rows[index] if source.rows else shape[0], *rest]
-
-
 def weight_sources(checkpoint: Checkpoint, files: Files, model: nn.Module) -> dict[str, Source]:
     """Where each parameter of a model lies, after comparing names, shapes and dtypes.
 
@@ -203,8 +203,10 @@ def weight_sources(checkpoint: Checkpoint, files: Files, model: nn.Module) -> di
     plan: dict[str, Source] = {}
     expected: dict[str, list[int]] = {}
     for ours, parameter in model.named_parameters():
-        plan[ours] = sources(checkpoint.config, checkpoint.layout, ours)
-        expected.update(_expected_shapes(parameter.shape, plan[ours]))
+        source = plan[ours] = sources(checkpoint.config, checkpoint.layout, ours)
+        count, *rest = parameter.shape
+        for name, rows in zip(source.names, source.rows or (count,), strict=True):
+            expected[name] = [rows, *rest]
     layout, config = LAYOUTS[checkpoint.layout], checkpoint.config
     tied = isinstance(config, QwenAsrConfig) and config.decoder.tied
     repeated = layout.tied_head if layout and tied and layout.tied_head in files.where else None
@@ -226,7 +228,6 @@ def check_tensors(
     """Compare names, shapes and dtypes with the expected ones; report all of a kind.
 
     Args:
-        files: the tensors.
         expected: shapes by name.
         holder: what holds the tensors, for the message.
         spared: a further tensor that is allowed.
@@ -258,9 +259,7 @@ def check_tensors(
             f"it has {files.shape(name)} in {files.file(name)}" + _more(misshapen),
             remedy,
         )
-    allowed = {
-        name: [(types or {})[name]] if name in (types or {}) else _FLOATS for name in expected
-    }
+    allowed = {name: [types[name]] if types and name in types else _FLOATS for name in expected}
     mistyped = [n for n in expected if files.dtype(n) not in allowed[n]]
     if mistyped:
         name = mistyped[0]
@@ -273,11 +272,11 @@ def check_tensors(
 
 def _check_tied(files: Files, head: str, embedding: str) -> None:
     """Refuse another head in a checkpoint with tied embeddings; some rows are compared."""
-    same = files.shape(head) == files.shape(embedding) and files.dtype(head) == files.dtype(
-        embedding
-    )
     step = max(1, files.shape(embedding)[0] // TIED_ROWS)
-    if not same or not torch.equal(files.tensor(head)[::step], files.tensor(embedding)[::step]):
+    kinds = {(files.dtype(name), *files.shape(name)) for name in (head, embedding)}
+    if len(kinds) > 1 or not torch.equal(
+        files.tensor(head)[::step], files.tensor(embedding)[::step]
+    ):
         raise TensorError(
             f"With tie_word_embeddings, {head} has to repeat {embedding}",
             "they differ",
@@ -298,11 +297,7 @@ def assemble(
 ) -> Tensor:
     """One tensor of ours: as mapped where that will do, else copied and its source released.
 
-    Args:
-        files: where its parts lie.
-        source: which they are.
-        dtype, device: of the result.
-        copy: never as mapped.
+    With `copy` it is never as mapped.
     """
     if len(source.names) == 1:
         mapped = files.tensor(source.names[0])
@@ -325,22 +320,22 @@ def _release_pages(tensor: Tensor) -> None:
     Only whole pages inside the tensor are touched. Mappings are private and never written, so
     nothing can be lost. Where the system has no madvise, the pages stay until it wants them.
     """
-    advise = _madvise()
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    try:
+        advise = ctypes.CDLL(None).madvise
+    except (AttributeError, OSError, TypeError):
+        return
     size = tensor.numel() * tensor.element_size()
     first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     last = (tensor.data_ptr() + size) // mmap.PAGESIZE * mmap.PAGESIZE
-    if advise is not None and last > first:
+    if last > first:
         advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
 
 
-def _madvise() -> Callable[..., int] | None:
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return None
-    try:
-        function: Callable[..., int] = ctypes.CDLL(None).madvise
-    except (AttributeError, OSError, TypeError):
-        return None
-    return function
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds no NaN and nothing infinite."""
+    return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(VALUES_TESTED))
 
 
 def stored_dtype(files: Files, names: Iterable[str] | None = None) -> torch.dtype:
@@ -380,8 +375,6 @@ def load_weights(
     """Build a checkpoint's module and fill it.
 
     Args:
-        checkpoint: what to load.
-        device: where the weights will live.
         pick_dtype: the compute dtype for the stored one.
         copy: hold the weights in memory of their own instead of mapping the files.
 

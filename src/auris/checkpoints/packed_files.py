@@ -19,9 +19,11 @@ from torch import Tensor
 
 from auris.checkpoints.layouts import Source
 from auris.checkpoints.load import (
+    TENSOR_TYPES,
     Checkpoint,
     Files,
     Model,
+    all_finite,
     assemble,
     build,
     check_tensors,
@@ -39,19 +41,7 @@ __all__ = ["Swap", "load_packed", "save_packed"]
 
 CPU = torch.device("cpu")
 
-ST_TYPES = {
-    torch.float32: "F32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-}
-"""Types in safetensors' words."""
-
 ALIGNMENT = 64
-
-ROWS_TESTED = 4096
-"""Rows of a matrix that are tested for infinite values at once."""
 
 ALWAYS_FLOAT32 = (".scale", ".lower_norm")
 """Tensors of packed matrices that are in float32 whatever the dtype of the model."""
@@ -89,7 +79,7 @@ def _packed(
         if packed is None:
             yield ours, tensor
             continue
-        if not _finite(tensor):
+        if not all_finite(tensor):
             raise CheckpointError(
                 "Weights to be quantized have to be finite numbers",
                 f"{ours} holds others",
@@ -97,11 +87,6 @@ def _packed(
             )
         for part, values in pack(as_matrix(tensor), packed).items():
             yield f"{module}.{part}", values
-
-
-def _finite(weight: Tensor) -> bool:
-    """Whether all values are; some rows at a time, for the test makes copies of what it sees."""
-    return all(bool(part.isfinite().all()) for part in weight.split(ROWS_TESTED))
 
 
 def _computed(name: str, tensor: Tensor, dtype: torch.dtype, config: ModelConfig) -> Tensor:
@@ -143,10 +128,14 @@ def load_packed(
             tensors = _packed(files, weight_sources(checkpoint, files, model), packing)
         else:
             expected = _tensors(model, packing, torch.float32)
-            _check_packed(files, expected)
-            floats = [name for name in expected if expected[name][0].is_floating_point]
-            floats = [name for name in floats if not name.endswith(ALWAYS_FLOAT32)]
-            dtype = pick_dtype(stored_dtype(files, floats))
+            shapes = {name: shape for name, (_, shape) in expected.items()}
+            types = {
+                name: TENSOR_TYPES[kind]
+                for name, (kind, _) in expected.items()
+                if not kind.is_floating_point or name.endswith(ALWAYS_FLOAT32)
+            }
+            check_tensors(files, shapes, "A quantized checkpoint", types=types)
+            dtype = pick_dtype(stored_dtype(files, set(expected) - set(types)))
             stored = ((name, files.tensor(name)) for name in expected)
             tensors = ((name, t.clone() if copy else t) for name, t in stored)
         state = {name: _computed(name, tensor, dtype, config) for name, tensor in tensors}
@@ -155,22 +144,8 @@ def load_packed(
     return model.requires_grad_(False).eval()
 
 
-def _check_packed(files: Files, expected: Mapping[str, tuple[torch.dtype, list[int]]]) -> None:
-    shapes = {name: shape for name, (_, shape) in expected.items()}
-    types = {
-        name: ST_TYPES[dtype]
-        for name, (dtype, _) in expected.items()
-        if not dtype.is_floating_point or name.endswith(ALWAYS_FLOAT32)
-    }
-    check_tensors(files, shapes, "A quantized checkpoint", types=types)
-
-
 def save_packed(checkpoint: Checkpoint, quantization: Quantization, path: Path) -> torch.dtype:
-    """Write a checkpoint's weights packed, holding one tensor at a time.
-
-    Args:
-        checkpoint: in floating point.
-        path: the safetensors file to write.
+    """Write a checkpoint in floating point to a safetensors file, one packed tensor at a time.
 
     Returns:
         type of the tensors that are not packed.
@@ -215,7 +190,7 @@ def _write_header(
     for name in sorted(tensors, key=lambda name: size(name) % ALIGNMENT != 0):
         dtype, shape = tensors[name]
         offsets = [end, end := end + size(name)]
-        header[name] = {"dtype": ST_TYPES[dtype], "shape": shape, "data_offsets": offsets}
+        header[name] = {"dtype": TENSOR_TYPES[dtype], "shape": shape, "data_offsets": offsets}
     text = json.dumps(header).encode()
     text += b" " * (-(len(text) + 8) % ALIGNMENT)
     with path.open("wb") as out:

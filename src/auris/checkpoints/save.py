@@ -66,36 +66,26 @@ def save_weights(
     layout: LayoutName,
     dtype: torch.dtype,
     directory: Path,
-    shard_bytes: int = SHARD_BYTES,
-) -> list[Path]:
-    """Write a model's weights, a shard at a time.
+    shard_bytes: int,
+) -> None:
+    """Write a model's weights, a shard at a time; tied embeddings are written once.
 
     Args:
-        model: a module built from `config`.
-        layout: whose names to write; tied embeddings are written once.
-        dtype: type of the written tensors.
-        directory: an existing directory.
         shard_bytes: largest file; beyond it an index and shards are written.
-
-    Returns:
-        the weight files.
 
     Raises:
         TensorError: a value is too large for the dtype.
     """
     named = _named(model, config, layout)
     shards = _shards(named, shard_bytes, dtype.itemsize)
-    names = (
-        [SINGLE]
-        if len(shards) == 1
-        else [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
-    )
+    count = len(shards)
+    names = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
+    names = names if count > 1 else [SINGLE]
     for name, shard in zip(names, shards, strict=True):
         written = {key: converted(key, tensor, dtype) for key, tensor in shard.items()}
         save_file(written, str(directory / name), metadata={"format": "pt"})
-    if len(shards) > 1:
+    if count > 1:
         files = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
         total = sum(tensor.numel() for tensor in named.values()) * dtype.itemsize
         index = {"metadata": {"total_size": total}, "weight_map": files}
         (directory / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
-    return [directory / name for name in names]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from auris import __version__
 from auris.backends import native
@@ -24,6 +23,7 @@ from auris.checkpoints.load import (
     Checkpoint,
     Files,
     Model,
+    all_finite,
     build,
     hollow,
     load_weights,
@@ -44,8 +44,6 @@ __all__ = ["Finding", "check_model", "environment"]
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soxr")
 MOST_NAMED = 4
 """Most tensors that an error names."""
-
-NUMBERS_AT_ONCE = 1 << 24
 
 EXTRAS = ("huggingface_hub", "transformers", "jiwer", "whisper-normalizer", "nagisa", "soynlp")
 
@@ -150,7 +148,8 @@ def _check_finite(checkpoint: Checkpoint) -> None:
     for paths in groups:
         with ExitStack() as stack:
             files = Files(stack, paths)
-            wrong += [f"{n} ({files.file(n)})" for n in files.where if not _finite(files.tensor(n))]
+            infinite = (name for name in files.where if not all_finite(files.tensor(name)))
+            wrong += [f"{name} ({files.file(name)})" for name in infinite]
     if wrong:
         raise TensorError(
             "Weights have to be finite numbers",
@@ -158,10 +157,6 @@ def _check_finite(checkpoint: Checkpoint) -> None:
             + (f" and {len(wrong) - MOST_NAMED} more tensors" if len(wrong) > MOST_NAMED else ""),
             "fetch the checkpoint anew, or export an earlier one of the run that wrote it",
         )
-
-
-def _finite(tensor: Tensor) -> bool:
-    return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(NUMBERS_AT_ONCE))
 
 
 def _tokens(checkpoint: Checkpoint, model: Model) -> str:
