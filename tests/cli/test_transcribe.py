@@ -110,7 +110,7 @@ def test_output_directories_that_do_not_work(
         is_one_sentence(done.err, "--output-dir", str(out))
     done = auris("transcribe", recordings / "a.wav", tmp_path / "a.mp3", "-o", tmp_path / "o")
     assert done.code == 2
-    is_one_sentence(done.err, "several called 'a'")
+    is_one_sentence(done.err, "have the same")
 
 
 def test_a_span(auris: Auris, recordings: Path) -> None:

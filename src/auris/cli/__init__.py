@@ -1,1 +1,1 @@
-"""The command line: one file per command, heavy imports inside its function."""
+"""The command line: heavy imports are inside the functions of the commands."""

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auris.cli.interrupt import INTERRUPTED, interruptible
 from auris.cli.options import BatchSize, CueOptions, ModelOptions, Speculate, SpeechOptions, option
-from auris.cli.output import cue_style, display_name, file_stem, parse_formats
+from auris.cli.output import (
+    Output,
+    cue_style,
+    display_name,
+    distinct_stems,
+    file_stem,
+    parse_formats,
+)
 from auris.cli.progress import ProgressLine
 from auris.errors import UsageError
 from auris.types import Transcript
 
 if TYPE_CHECKING:
-    from auris.output.files import TranscriptFiles
     from auris.output.results_file import RecordingNames, ResultsFile
-    from auris.output.subtitles import CueStyle
     from auris.recognition.scheduler import Failure
 
 MOST_SHOWN = 20
@@ -67,10 +72,16 @@ def batch(
     speech.check()
     recordings = _recordings(input_dir, files)
     formats = sorted(parse_formats(output_format or []))
-    style = cue_style(formats, cues.max_line_width, cues.max_line_count)
-    transcript_files = _transcript_files(
-        output_dir, formats, recordings, input_dir is not None, style
-    )
+    style = cue_style(formats, cues)
+    if (output_dir is None) != (not formats):
+        raise UsageError(
+            "-f and --output-dir belong together",
+            "one of them is given",
+            "give both, or neither for the results file alone",
+        )
+    stem = file_stem if input_dir is None else _stem_in_folder
+    stems = distinct_stems((name, stem(name)) for name in recordings.names) if formats else {}
+    transcripts = Output(recordings.names, formats, stems, output_dir or Path(), style)
     from auris.output.results_file import ResultsFile, input_of, source_of
     from auris.recognition.fingerprint import call_values
 
@@ -99,7 +110,7 @@ def batch(
             for number, result in finished:
                 if interrupt.is_set():
                     break  # The recordings in progress are not complete.
-                _store(results, missing[number], result, transcript_files, line)
+                _store(results, missing[number], result, transcripts, line)
         results.publish(recordings.names)
         failed = {name: results.failed[name] for name in recordings.names if name in results.failed}
         left = len(list(results.missing(recordings.names)))
@@ -135,15 +146,16 @@ def _store(
     results: ResultsFile,
     name: str,
     result: Transcript | Failure,
-    files: TranscriptFiles | None,
+    output: Output,
     line: ProgressLine,
 ) -> None:
+    from auris.output.formats import WRITERS
     from auris.output.results_file import RowResult
 
     if isinstance(result, Transcript):
         # The files come first: a recording that has a result has its files.
-        if files is not None:
-            files.write(name, result)
+        for form in output.formats:
+            output.write(name, form, WRITERS[form](result, name, output.style), line)
         for warning in result.warnings:
             if warning not in line.noted:
                 line.note(f"{display_name(name)}: {warning}")
@@ -180,25 +192,5 @@ def _recordings(folder: Path | None, files: str | None) -> RecordingNames:
     return recordings
 
 
-def _transcript_files(
-    directory: Path | None,
-    formats: list[str],
-    recordings: RecordingNames,
-    folder: bool,
-    style: CueStyle,
-) -> TranscriptFiles | None:
-    """Writes the files of -f; None without -f."""
-    if (directory is None) != (not formats):
-        raise UsageError(
-            "-f and --output-dir belong together",
-            "one of them is given",
-            "give both, or neither for the results file alone",
-        )
-    if directory is None:
-        return None
-    from auris.output.files import TranscriptFiles, names_in_folder
-
-    stems = (
-        names_in_folder(recordings.names) if folder else {n: file_stem(n) for n in recordings.names}
-    )
-    return TranscriptFiles(directory, formats, stems, style)
+def _stem_in_folder(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))

@@ -14,15 +14,12 @@ import typer
 from auris.cli import benchmark, train
 from auris.cli.align import align
 from auris.cli.batch import batch
-from auris.cli.convert import convert
 from auris.cli.detect_language import detect_language
 from auris.cli.doctor import doctor
 from auris.cli.interrupt import INTERRUPTED, was_interrupted
 from auris.cli.listen import listen
-from auris.cli.models import models
+from auris.cli.model_directories import convert, models, pull, quantize
 from auris.cli.options import option, with_options
-from auris.cli.pull import pull
-from auris.cli.quantize import quantize
 from auris.cli.serve import serve
 from auris.cli.transcribe import transcribe
 from auris.errors import AurisError
@@ -34,17 +31,8 @@ EPILOG = (
     "HF_HOME is the folder of downloaded models; HF_HUB_OFFLINE=1 forbids the network."
 )
 COMMANDS = (
-    transcribe,
-    batch,
-    listen,
-    align,
-    detect_language,
-    serve,
-    models,
-    pull,
-    convert,
-    quantize,
-    doctor,
+    *(transcribe, batch, listen, align, detect_language, serve),
+    *(models, pull, convert, quantize, doctor),
 )
 
 app = typer.Typer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from auris.cli.progress import ProgressLine
 from auris.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from auris.cli.options import CueOptions
     from auris.output.subtitles import CueStyle
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Output",
     "cue_style",
     "display_name",
+    "distinct_stems",
     "file_stem",
     "parse_formats",
     "source_name",
@@ -67,6 +69,11 @@ class Destination:
             with self._output_errors():
                 self._file.commit()
 
+    def discard(self) -> None:
+        """Remove an incomplete file."""
+        if self._file is not None:
+            self._file.discard()
+
     def leave_partial(self) -> str | None:
         """Leave an incomplete file under another name.
 
@@ -85,8 +92,7 @@ class Destination:
         except BrokenPipeError:
             raise
         except OSError as error:
-            if self._file is not None:
-                self._file.discard()
+            self.discard()
             reason = error.strerror or str(error)
             if self._target is not None:
                 raise _unwritable(f"{str(self._target)!r} cannot be ({reason})") from None
@@ -99,7 +105,9 @@ class Destination:
 
 def _unwritable(problem: str) -> OutputError:
     return OutputError(
-        "--output-dir has to be a directory that can be written", problem, "name another"
+        "--output-dir has to be a directory that can be written",
+        problem,
+        "name another, or make room; what is done stays",
     )
 
 
@@ -110,14 +118,14 @@ class Output:
     Attributes:
         sources: the recordings.
         formats: what each transcript is written in.
-        stems: a file name for each recording, without suffix; None for standard output.
+        stems: a file name, without suffix, by recording; None for standard output.
         directory: of those files.
         style: of cues.
     """
 
     sources: Sequence[str]
     formats: Sequence[str]
-    stems: Sequence[str] | None
+    stems: Mapping[str, str] | None
     directory: Path
     style: CueStyle
 
@@ -127,8 +135,7 @@ class Output:
         sources: Sequence[str],
         formats: Sequence[str],
         directory: Path | None,
-        max_line_width: int | None = None,
-        max_line_count: int | None = None,
+        cues: CueOptions,
     ) -> Output:
         """Check the options, and make the directory.
 
@@ -143,18 +150,28 @@ class Output:
                 "name a FILE, or - for standard input",
             )
         names = parse_formats(formats)
-        style = cue_style(names, max_line_width, max_line_count)
+        style = cue_style(names, cues)
         if directory is None:
             _check_standard_output(sources, names)
             return cls(sources, names, None, Path(), style)
-        stems = _stems(sources)
+        stems = distinct_stems((source, file_stem(source)) for source in sources)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(f"{str(directory)!r} cannot be made ({error.strerror})") from None
         return cls(sources, names, stems, directory, style)
 
-    def open(self, number: int, form: str, line: ProgressLine) -> Destination:
+    def write(self, source: str, form: str, text: str, line: ProgressLine) -> None:
+        """Write one format of a recording; errors as in `open`."""
+        destination = self.open(source, form, line)
+        try:
+            destination.write(text)
+            destination.commit()
+        except BaseException:
+            destination.discard()
+            raise
+
+    def open(self, source: str, form: str, line: ProgressLine) -> Destination:
         """Where one format of a recording goes.
 
         Raises:
@@ -163,7 +180,7 @@ class Output:
         if self.stems is None:
             return Destination(line, None)
         # Not with_suffix: a stem may itself contain a point.
-        return Destination(line, self.directory / f"{self.stems[number]}.{form}")
+        return Destination(line, self.directory / f"{self.stems[source]}.{form}")
 
 
 def parse_formats(values: Iterable[str]) -> list[str]:
@@ -186,7 +203,7 @@ def parse_formats(values: Iterable[str]) -> list[str]:
     return list(formats)
 
 
-def cue_style(formats: Iterable[str], width: int | None, count: int | None) -> CueStyle:
+def cue_style(formats: Iterable[str], cues: CueOptions) -> CueStyle:
     """The style of cues.
 
     Raises:
@@ -195,9 +212,8 @@ def cue_style(formats: Iterable[str], width: int | None, count: int | None) -> C
     from auris.output.formats import CUE_FORMATS
     from auris.output.subtitles import CueStyle
 
-    given = {"max_line_width": width, "max_line_count": count}
-    sizes = {name: value for name, value in given.items() if value is not None}
-    fitting = CUE_FORMATS if count is None else CUE_FORMATS - {"lrc"}
+    sizes = {name: value for name, value in vars(cues).items() if value is not None}
+    fitting = CUE_FORMATS if cues.max_line_count is None else CUE_FORMATS - {"lrc"}
     if sizes and not fitting & set(formats):
         raise UsageError(
             f"{' and '.join('--' + name.replace('_', '-') for name in sizes)} belong to "
@@ -229,16 +245,22 @@ def _check_standard_output(sources: Sequence[str], formats: Sequence[str]) -> No
         )
 
 
-def _stems(sources: Sequence[str]) -> list[str]:
-    stems = [file_stem(name) for name in sources]
-    repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if repeated:
-        raise UsageError(
-            "With --output-dir every recording has to have a name of its own",
-            f"there are several called {repeated[0]!r}",
-            "transcribe them in separate calls or rename them",
-        )
-    return stems
+def distinct_stems(stems: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """File names by recording.
+
+    Raises:
+        UsageError: two recordings have the same.
+    """
+    recordings: dict[str, str] = {}
+    for source, stem in stems:
+        if stem in recordings:
+            raise UsageError(
+                "With --output-dir every recording has to have a name of its own",
+                f"{recordings[stem]!r} and {source!r} have the same",
+                "rename one, or transcribe them in separate runs",
+            )
+        recordings[stem] = source
+    return {source: stem for stem, source in recordings.items()}
 
 
 def file_stem(source: str) -> str:

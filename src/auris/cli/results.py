@@ -113,9 +113,7 @@ class ResultWriter:
         if self._output.stems is None and form == "txt" and len(self._output.sources) > 1:
             lines = content.removesuffix("\n").split("\n")
             content = "".join(f"{display_name(source)}: {line}\n" for line in lines)
-        destination = self._output.open(number, form, self._line)
-        destination.write(content)
-        destination.commit()
+        self._output.write(source, form, content, self._line)
 
 
 class SegmentOutput:
@@ -127,7 +125,8 @@ class SegmentOutput:
     def __init__(self, output: Output, line: ProgressLine) -> None:
         from auris.output.formats import SEGMENT_WRITERS
 
-        name = source_name(output.sources[0])
+        (self._source,) = output.sources
+        name = source_name(self._source)
         self.formatters: dict[str, SegmentFormatter] = {
             form: SEGMENT_WRITERS[form](name, output.style)
             for form in output.formats
@@ -180,7 +179,7 @@ class SegmentOutput:
             return
         try:
             if form not in self._destinations:
-                self._destinations[form] = self._output.open(0, form, self._line)
+                self._destinations[form] = self._output.open(self._source, form, self._line)
             self._destinations[form].write(text)
             self.begun = True
         except OutputError as error:

@@ -59,9 +59,7 @@ def transcribe(
     code is 1. After Ctrl-C what was written stays, and the exit code is 130.
     """
     sources = [*(files or []), *(audio or [])]
-    output = Output.planned(
-        sources, output_format or ["txt"], output_dir, cues.max_line_width, cues.max_line_count
-    )
+    output = Output.planned(sources, output_format or ["txt"], output_dir, cues)
     speech.check()
     if speech.word_timestamps and set(output.formats) <= {"txt", "tsv"}:
         raise UsageError(
