@@ -61,7 +61,7 @@ TOKEN_FRAMES = 8
 
 
 def token_budget(seconds: float) -> int:
-    """Most tokens of a chunk's text, unless a caller sets another budget."""
+    """Maximum number of tokens of a chunk's text, unless a caller sets another budget."""
     return BASE_TOKENS + int(TOKENS_PER_SECOND * seconds)
 
 

@@ -299,8 +299,8 @@ class AsrPipeline:
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
             raise UsageError(
-                "A pool serves the pipeline that made it",
-                "this is another's",
+                "This pool belongs to another pipeline",
+                "",
                 "use its own streams()",
             )
         return pool.open(decoding, **session)

@@ -24,7 +24,7 @@ SILENT_PEAK = 1 / 32768
 """A recording that never reaches this holds no sound: one step of 16-bit audio."""
 
 SHOWN_LETTERS = 80
-"""Most letters of the text in the representation of a transcript."""
+"""Maximum number of letters of the text in the representation of a transcript."""
 
 MILLISECOND_SLACK = 1e-6
 """Milliseconds by which a sum of seconds may miss a whole one."""

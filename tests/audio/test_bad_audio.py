@@ -178,9 +178,9 @@ def test_a_start_past_the_end(rate: int, start: float) -> None:
 def test_no_samples_at_all() -> None:
     data = wav(pcm(chirp(1.0)))
     place = data.index(b"data") + 4
-    check(EmptyAudio, data[:place] + bytes(4), "holds none")
+    check(EmptyAudio, data[:place] + bytes(4), "holds no samples")
     for array in (np.zeros(0), np.zeros((0, 2)), np.zeros((2, 0), np.int16)):
-        check(EmptyAudio, (array, RATE), "holds none")
+        check(EmptyAudio, (array, RATE), "holds no samples")
 
 
 # Arrays and samples ------------------------------------------------------------------------------

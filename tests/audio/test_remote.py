@@ -204,7 +204,7 @@ def test_addresses_switched_off(site: str) -> None:
 
 
 def test_passwords_are_not_sent() -> None:
-    with pytest.raises(UsageError, match="user name and password") as caught:
+    with pytest.raises(UsageError, match="user name or password") as caught:
         load("http://me:secret@127.0.0.1:9/a.wav")
     assert "secret" not in str(caught.value)
 

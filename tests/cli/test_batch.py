@@ -143,8 +143,8 @@ def test_input_that_is_missing_or_empty(auris: Auris, tmp_path: Path) -> None:
     for call, said in (
         ((), "neither is given"),
         (("--input-dir", tmp_path, "--files", "x"), "both are given"),
-        (("--input-dir", tmp_path / "empty"), "none was found"),
-        (("--files", tmp_path / "list"), "none was found"),
+        (("--input-dir", tmp_path / "empty"), "No recording was found"),
+        (("--files", tmp_path / "list"), "No recording was found"),
         (("--files", tmp_path / "absent"), "No such file"),
         (("--input-dir", tmp_path / "absent"), "is none"),
     ):

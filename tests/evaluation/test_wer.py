@@ -110,7 +110,7 @@ def test_recordings_relative_to_the_working_directory(
     [
         (b"wav,words\nx,y\n", "no column text"),
         (b"", "no column text or wav"),
-        (b"wav,text\n", "holds none"),
+        (b"wav,text\n", "holds no recordings"),
         (b"wav,text\n\xff\xfe,x\n", "failed"),
         (None, "No such file"),
     ],

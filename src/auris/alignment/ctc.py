@@ -177,9 +177,8 @@ class CtcAlignment:
         path = forced(frames.logprobs, [columns[unit] for unit in spelling.ids], len(classes))
         if path is None:
             raise AlignmentError(
-                "A text has to be short enough for its recording",
-                f"it needs {frames_needed(spelling.ids)} frames of 80 ms and there are "
-                f"{len(frames.logprobs)}",
+                f"The text needs {frames_needed(spelling.ids)} frames of 80 ms",
+                f"the recording has {len(frames.logprobs)}",
                 "check that text and recording belong together",
             )
         return _words(spelling, path, frames)

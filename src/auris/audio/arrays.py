@@ -15,7 +15,7 @@ from auris.types import Samples
 __all__ = ["MAX_CHANNELS", "array_blocks", "as_float", "live_block"]
 
 MAX_CHANNELS = 64
-"""Most channels that an array may have; more is a mistaken axis."""
+"""Maximum number of channels of an array; more are a mistaken axis."""
 
 KINDS = ("float16", "float32", "float64", "int16", "int32", "uint8")
 """Types of samples: floats with full scale at -1..1, integers with all their range."""

@@ -68,7 +68,7 @@ MOST_MESSAGE_BYTES = 1 << 23
 """Longest message of this process."""
 
 MOST_SAMPLES = (MOST_MESSAGE_BYTES >> 2) - 16
-"""Most samples of a message, of all channels together."""
+"""Maximum number of samples of a message, of all channels together."""
 
 WINDOW_BYTES = 1 << 18
 """Bytes that are requested at once."""
@@ -145,7 +145,7 @@ def serve(connection: Connection, memory_bytes: int, niceness: int) -> None:
 
     Args:
         connection: to the owner.
-        memory_bytes: most memory that recordings may take, above that of the idle process.
+        memory_bytes: maximum memory for recordings, in addition to that of the idle process.
         niceness: the lowest priority at which this process runs.
     """
     # Ctrl-C is for the owner, which ends its processes.
@@ -194,8 +194,8 @@ def _result(connection: Connection, task: dict[str, Any], raw: _OwnersFile) -> b
         return _failed(type(error).__name__, error)
     except MemoryError:
         refusal = AurisError(
-            "A recording has to be decoded in the memory that is allowed",
-            "this one takes more",
+            "Decoding the recording takes more memory than is allowed",
+            "",
             "convert it to a plain format such as FLAC",
         )
         return _failed("UnreadableAudio", refusal)

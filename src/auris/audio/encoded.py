@@ -48,7 +48,7 @@ def from_base64(text: str | bytes) -> bytes:
         return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise UnreadableAudio(
-            "Audio in base64 has to be complete and of letters, digits, + and / only",
-            "it is not",
+            "The audio is not valid base64",
+            "",
             "encode the file again",
         ) from None

@@ -137,8 +137,8 @@ def _padded(samples: Samples | Tensor) -> Tensor:
     wave = torch.as_tensor(samples, dtype=torch.float32)
     if len(wave) == 0:
         raise EmptyAudio(
-            "A clip has to hold at least one sample",
-            "this one holds none",
+            "The clip holds no samples",
+            "",
             "check the recording and the requested span",
         )
     if len(wave) < MIN_SAMPLES:

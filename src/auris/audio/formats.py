@@ -26,7 +26,7 @@ MP4_BOXES = frozenset(
 """Boxes that an MP4 or QuickTime file may begin with."""
 
 MOST_STREAMS = 256
-"""Most streams of a file: sounds, pictures, subtitles, attached fonts; up to a megabyte each."""
+"""Maximum streams of a file (sounds, pictures, subtitles, fonts); each takes up to a megabyte."""
 
 
 def open_options(mp4: bool) -> dict[str, str]:

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MOST_PLANES = 7
-"""Most planes of a frame that PyAV counts correctly."""
+"""Maximum number of planes of a frame that PyAV counts correctly."""
 
 READ_FORMATS = frozenset({"u8", "s16", "s32", "flt", "u8p", "s16p", "s32p", "fltp"})
 """Sample formats that become float32 directly. ffmpeg converts the others: 64-bit ones."""

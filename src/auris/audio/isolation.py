@@ -85,7 +85,7 @@ class DecodeLimits:
     """What decoding one recording may cost.
 
     Attributes:
-        memory_bytes: most memory of a process above that of an idle one.
+        memory_bytes: maximum memory of a process, in addition to that of an idle one.
         cpu_seconds: longest computing time.
         wall_seconds: longest time by the clock.
     """
@@ -186,8 +186,9 @@ class _DecoderProcess:
         if code == -CPU_SIGNAL:
             return _too_slow(self._limits.cpu_seconds)
         return DecoderCrashed(
-            "A recording has to be decoded without a crash of the decoder",
-            f"the process that decoded it ended after {seconds:.1f} s (exit code {code})",
+            f"The process that decoded the recording crashed after {seconds:.1f} s"
+            f" (exit code {code})",
+            "",
             "check the file, or convert it to a plain format such as FLAC",
         )
 
@@ -237,8 +238,8 @@ def _reported_error(content: bytes) -> AurisError:
 
 def _too_slow(seconds: float) -> UnreadableAudio:
     return UnreadableAudio(
-        f"A recording has to be decoded within {seconds:g} s",
-        "this one takes longer",
+        f"Decoding the recording took longer than {seconds:g} s",
+        "",
         "convert it to a plain format, or cut it into parts",
     )
 

@@ -24,14 +24,14 @@ from auris.audio.reader import Reader, unreadable
 __all__ = ["Box", "boxes", "is_checked_mp4"]
 
 MOST_ENTRIES = 8_000_000
-"""Most samples (packets) of an index, of all tracks together: more than 40 hours of AAC, and some
+"""Maximum samples (packets) in the index of all tracks: more than 40 hours of AAC, and some
 300 MB of memory."""
 
 MOST_BOXES = 500_000
-"""Most boxes that are looked at: a file in fragments has about eight a second."""
+"""Maximum number of boxes that are read: a file in fragments has about eight a second."""
 
 MOST_DEPTH = 16
-"""Most boxes inside each other; ffmpeg refuses fewer."""
+"""Maximum depth of nested boxes; the limit of ffmpeg is lower."""
 
 PARENTS = frozenset(
     {

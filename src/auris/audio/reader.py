@@ -212,7 +212,7 @@ def _opens_at_once(path: str | os.PathLike[str]) -> bool:
 
 def _standard_input() -> IO[bytes]:
     if sys.stdin is None:
-        unreadable("Standard input has to be open to be read", "it is closed", "pipe audio into it")
+        unreadable("Standard input is closed", "", "pipe audio into it")
     # Something else may stand in for it, and then it is the file object itself.
     return cast("IO[bytes]", getattr(sys.stdin, "buffer", sys.stdin))
 

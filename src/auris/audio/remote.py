@@ -27,7 +27,7 @@ from auris.errors import UnreadableAudio, UsageError
 __all__ = ["Cancelled", "WebLimits", "fetched", "is_public", "is_url", "shown_url"]
 
 PORTION = 1 << 16
-"""Most bytes that are read at once."""
+"""Maximum number of bytes that are read at once."""
 
 LEAST_SECONDS = 0.001
 """Shortest wait for a connection."""
@@ -120,8 +120,8 @@ def fetched(
     """
     if limits is None:
         raise UsageError(
-            "Addresses have to be allowed before they are fetched",
-            f"{name} was given, and they are switched off",
+            "Downloads are switched off",
+            f"{name} is an address",
             "fetch the recording yourself and pass the file",
         )
     file = tempfile.TemporaryFile()  # noqa: SIM115
@@ -266,8 +266,8 @@ def _opened(url: str, limits: WebLimits, watch: _Watch) -> http.client.HTTPRespo
     address = _ascii_url(url)
     if "@" in urllib.parse.urlsplit(address).netloc:
         raise UsageError(
-            "An address has to be without user name and password",
-            "one is there",
+            "An address may not contain a user name or password",
+            "",
             "fetch the recording yourself and pass the file",
         )
     request = urllib.request.Request(address, headers={"User-Agent": "auris"})
@@ -350,4 +350,4 @@ def _in_short(text: object) -> str:
 
 
 def _unfetched(actual: str, remedy: str) -> UnreadableAudio:
-    return UnreadableAudio("A recording on the web has to be there to be fetched", actual, remedy)
+    return UnreadableAudio(f"The recording could not be downloaded, since {actual}", "", remedy)

@@ -336,8 +336,8 @@ def _channels_changed(before: int, after: int, name: str) -> UnreadableAudio:
 def _no_samples(reached: int, span: TimeSpan, name: str) -> EmptyAudio:
     if reached == 0:
         return EmptyAudio(
-            "A recording has to hold at least one sample",
-            f"{name} holds none",
+            f"{name} holds no samples",
+            "",
             "check that the recording worked",
         )
     if span.first >= reached:

@@ -182,8 +182,9 @@ def within_memory() -> Iterator[None]:
             raise
         message = str(error).partition("\n")[0]
         raise DeviceError(
-            "A model and the rows of its batch have to fit into memory",
-            f"there is no room ({message or 'memory is full'})",
+            "There is not enough memory for the model and its batch"
+            f" ({message or 'memory is full'})",
+            "",
             "choose a smaller --batch-size, --max-new-tokens or --chunk-seconds, or another device",
         ) from error
 

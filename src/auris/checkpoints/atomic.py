@@ -117,8 +117,8 @@ def new_directory(out: str | Path) -> Iterator[Path]:
         draft.rename(target)
     except (OSError, SafetensorError) as error:
         raise OutputError(
-            "The output has to be a directory that can be written",
-            f"writing {str(target)!r} failed ({error})",
+            f"Writing {str(target)!r} failed ({error})",
+            "",
             "name another, or make room there",
         ) from error
     finally:

@@ -104,8 +104,8 @@ def to_json(
     """
     if config.encoder.batch_norm:
         raise ConfigError(
-            "A model has to be written without batch norms",
-            "this one's stem has them",
+            "A model with batch norms in its stem cannot be written",
+            "",
             "write what auris.models.folding.fold_batch_norm makes of it",
         )
     if layout == "native":

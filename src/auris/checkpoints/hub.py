@@ -78,8 +78,8 @@ def _path(name: str | Path) -> Path:
     # A home of an unknown user, a name that is too long, a folder without permission, a zero byte.
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise UnknownModel(
-            "A model name has to be one that the file system can look up",
-            f"{str(name)!r} is not ({error})",
+            f"{str(name)!r} is no valid model name ({error})",
+            "",
             "name a directory, a bundled model or a hub id",
         ) from None
     return path
@@ -131,7 +131,7 @@ def resolve(
 def _check_no_revision(name: str | Path, revision: str | None, kind: str) -> None:
     if revision is not None:
         raise UsageError(
-            "--revision is that of a model on the hub",
+            "--revision needs a hub id",
             f"{str(name)!r} is {kind}",
             "leave it out, or name a hub id",
         )
@@ -144,7 +144,7 @@ def _split(name: str, revision: str | None) -> tuple[str, str | None]:
         return name, revision
     if revision not in (None, match[2]):
         raise UsageError(
-            "A model has one revision",
+            "Only one revision can be chosen",
             f"{name!r} and --revision {revision} name two",
             "leave one of them out",
         )

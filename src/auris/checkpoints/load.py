@@ -162,8 +162,8 @@ class Files:
                 handle = stack.enter_context(safe_open(str(file), framework="pt"))
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(
-                    "A weight file has to be complete safetensors",
-                    f"{str(file)!r} is not ({error})",
+                    f"The weight file {str(file)!r} is damaged ({error})",
+                    "",
                     "fetch the file anew",
                 ) from None
             for name in handle.keys():  # noqa: SIM118 - a safetensors handle is no mapping

@@ -186,9 +186,7 @@ def _recordings(folder: Path | None, files: str | None) -> RecordingNames:
                 "check the path",
             ) from None
     if not recordings.names:
-        raise UsageError(
-            "There has to be a recording to transcribe", "none was found", "check the input"
-        )
+        raise UsageError("No recording was found", "", "check the input")
     return recordings
 
 

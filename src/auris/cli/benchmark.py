@@ -324,9 +324,7 @@ def stream(
     sizes = numbers("--feed-seconds", feed_seconds, 0.001, 3600)
     sets = {name: list(read_set(name))[:limit] for name in test_set or ()}
     if not audio and not sets:
-        raise UsageError(
-            "There has to be a recording to stream", "none is named", "give --audio or --test-set"
-        )
+        raise UsageError("No recording to stream was named", "", "give --audio or --test-set")
     pipeline = model.pipeline()
     options: MeasuredStream = {
         "chunk_seconds": chunk_seconds,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from auris.streaming.session import StreamSession, StreamUpdate
 
 READ_BYTES = 1 << 15
-"""Most bytes of raw samples that are read at once: a second at 16 kHz."""
+"""Maximum number of bytes of raw samples that are read at once: a second at 16 kHz."""
 
 FILE_MARKS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3", b"FORM", b"caff", b"RF64")
 """The first bytes of common audio files."""
@@ -190,8 +190,8 @@ def _raw() -> Iterator[NDArray[Any]]:
         yield np.frombuffer(data[:even], "<i2")
     if not began:
         raise EmptyAudio(
-            "Standard input has to hold sound",
-            "it ended before the first sample",
+            "Standard input ended before the first sample",
+            "",
             "check the program that writes to it",
         )
     if half:

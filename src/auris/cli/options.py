@@ -106,7 +106,7 @@ Threads = Annotated[int | None, option("CPU threads.", default="torch's choice",
 Speculate = Annotated[
     str, option("none, or ctc: the CTC head of the model drafts texts, which the decoder verifies.")
 ]
-BatchSize = Annotated[int, option("Most chunks decoded at once, over all recordings.", min=1)]
+BatchSize = Annotated[int, option("Maximum number of chunks in a batch, of all recordings.", min=1)]
 Language = Annotated[
     str, option("auto, or the language by code or English name.", "--language", "-l")
 ]
@@ -199,7 +199,7 @@ class SpeechOptions:
     """What is transcribed of recordings, and how."""
 
     batch_seconds: Annotated[
-        float | None, option("Most seconds of audio decoded at once.", default="no limit")
+        float | None, option("Maximum seconds of audio in a batch.", default="no limit")
     ] = None
     language: Language = "auto"
     languages: Languages = None
@@ -299,10 +299,10 @@ class CueOptions:
     """How much text a cue holds."""
 
     max_line_width: Annotated[
-        int | None, option("Most columns of a line in srt, vtt and lrc.", default="42")
+        int | None, option("Maximum columns of a line in srt, vtt and lrc.", default="42")
     ] = None
     max_line_count: Annotated[
-        int | None, option("Most lines of a cue in srt and vtt.", default="2")
+        int | None, option("Maximum lines of a cue in srt and vtt.", default="2")
     ] = None
 
 

@@ -97,8 +97,8 @@ class Destination:
             if self._target is not None:
                 raise _unwritable(f"{str(self._target)!r} cannot be ({reason})") from None
             raise OutputError(
-                "Standard output has to be written",
-                f"that failed ({reason})",
+                f"Writing to standard output failed ({reason})",
+                "",
                 "make room where it goes, or name an --output-dir",
             ) from None
 
@@ -145,8 +145,8 @@ class Output:
         """
         if not sources:
             raise UsageError(
-                "There has to be a recording to transcribe",
-                "none was named",
+                "No recording was named",
+                "",
                 "name a FILE, or - for standard input",
             )
         names = parse_formats(formats)
@@ -228,9 +228,7 @@ def _check_standard_output(sources: Sequence[str], formats: Sequence[str]) -> No
     from auris.output.formats import SINGLE_FILES
 
     if sys.stdout is None:
-        raise OutputError(
-            "Standard output has to be open to be written", "it is closed", "name an --output-dir"
-        )
+        raise OutputError("Standard output is closed", "", "name an --output-dir")
     if len(formats) > 1:
         raise UsageError(
             "Standard output has to be in one format",

@@ -192,8 +192,7 @@ def _warnings(result: Transcript) -> Iterator[str]:
     yield from result.warnings
     if result.silent:
         yield (
-            "A recording has to hold sound, but this one is silent throughout: "
-            "check the microphone, the channel and the span."
+            "The recording is silent throughout: check the microphone, the channel and the span."
         )
     elif result.finish_reason == "length":
         yield "the text is cut at the token budget; raise --max-new-tokens"

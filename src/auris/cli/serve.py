@@ -33,7 +33,7 @@ def serve(
         list[str] | None, option("Another name of the first model, such as whisper-1. Repeatable.")
     ] = None,
     host: Annotated[
-        str, option("Address to listen at. Others than this machine's need keys.")
+        str, option("Address to listen at. An address that other machines can reach requires keys.")
     ] = "127.0.0.1",
     port: Annotated[
         int, option("Port to listen at; 0 chooses a free one.", min=0, max=65535)
@@ -56,13 +56,13 @@ def serve(
     max_audio_seconds: Annotated[float, option("Longest recording.")] = 14400.0,
     max_sample_rate: Annotated[int, option("Highest sampling rate of a recording.")] = 192_000,
     max_seconds_in_flight: Annotated[
-        float, option("Most seconds of audio of all calls in progress; beyond it 429.")
+        float, option("Maximum seconds of audio in progress; more are refused (429).")
     ] = 3600.0,
-    max_jobs: Annotated[int, option("Most open jobs of a key.")] = 100,
+    max_jobs: Annotated[int, option("Maximum number of unfinished jobs per API key.")] = 100,
     keep_jobs_days: Annotated[float, option("Days that a finished job and its result stay.")] = 7.0,
     page: Annotated[bool, option("Serve the page for browsers at /.", "--page/--no-page")] = True,
     max_realtime_sessions: Annotated[
-        int, option("Most realtime connections of a process; beyond it 429.")
+        int, option("Maximum realtime connections of a process; more are refused (429).")
     ] = 32,
     realtime_idle_seconds: Annotated[
         float, option("Longest time without a message from a realtime client.")

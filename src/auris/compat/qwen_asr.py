@@ -66,7 +66,7 @@ class Qwen3ASRModel:
 
     Args:
         pipeline: what transcribes.
-        max_inference_batch_size: most chunks at once; below 0, as many as there are recordings.
+        max_inference_batch_size: chunks in a batch; below 0, as many as there are recordings.
         max_new_tokens: token budget of a chunk, or None for one that follows its length.
         aligner: what places words; None leaves it to the model's own CTC head.
     """

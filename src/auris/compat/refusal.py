@@ -12,9 +12,7 @@ __all__ = ["refuse", "refuse_unless_neutral"]
 
 def refuse(name: str, value: object, remedy: str = "leave it out") -> UnsupportedOption:
     """The error for an option that cannot be honoured."""
-    return UnsupportedOption(
-        f"{name} has to be something that Auris does", f"it is {value!r}", remedy
-    )
+    return UnsupportedOption(f"{name} = {value!r} is not supported", "", remedy)
 
 
 def refuse_unless_neutral(
@@ -32,9 +30,7 @@ def refuse_unless_neutral(
     """
     for name, value in given.items():
         if name not in neutral:
-            raise UsageError(
-                "The options have to be known", f"{name!r} is not one of them", "correct the name"
-            )
+            raise UsageError(f"There is no option {name!r}", "", "correct the name")
         values = neutral[name]
         if not any(value is one or (type(value) is not bool and value == one) for one in values):
             those = " or ".join(repr(one) for one in values)

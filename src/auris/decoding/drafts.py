@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MAX_DRAFT_TOKENS = 8
-"""Most ids of a draft that are verified in one pass."""
+"""Maximum number of ids of a draft that are verified in one pass."""
 
 MAX_SKIPPED_TOKENS = 4
 """How many ids of a draft are searched for a token that was not guessed."""

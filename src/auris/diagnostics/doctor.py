@@ -43,7 +43,7 @@ __all__ = ["Finding", "check_model", "environment"]
 
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soxr")
 MOST_NAMED = 4
-"""Most tensors that an error names."""
+"""Maximum number of tensors that an error names."""
 
 EXTRAS = ("huggingface_hub", "transformers", "jiwer", "whisper-normalizer", "nagisa", "soynlp")
 

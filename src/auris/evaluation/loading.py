@@ -146,8 +146,8 @@ def interleaved(
                 # A process that the system killed writes nothing.
                 lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
                 raise AurisError(
-                    "A model has to load and transcribe to be measured",
-                    f"{model!r} did not ({lines[-1]})",
+                    f"The model {model!r} could not be loaded and run ({lines[-1]})",
+                    "",
                     "run auris doctor --model on it",
                 )
             if number:

@@ -40,8 +40,8 @@ def read_set(source: str | Path) -> dict[Path, str]:
         clips = _read_csv(path)
     if not clips:
         raise UsageError(
-            "A test set has to hold recordings with transcripts",
-            f"{str(path)!r} holds none",
+            f"The test set {str(path)!r} holds no recordings with transcripts",
+            "",
             "name a CSV with the columns wav and text, or a folder of recordings and .txt files",
         )
     return clips

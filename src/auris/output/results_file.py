@@ -75,7 +75,7 @@ def recordings_in(folder: Path) -> RecordingNames:
 
 def _unlisted(error: OSError) -> None:
     raise UsageError(
-        "Every folder under --input-dir has to be readable", str(error), "correct its rights"
+        f"A folder under --input-dir cannot be read ({error})", "", "correct its rights"
     ) from error
 
 

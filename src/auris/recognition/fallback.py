@@ -46,8 +46,9 @@ def check_scores(logprobs: Iterable[float]) -> None:
     """Raise CheckpointError if a log-probability is NaN."""
     if any(map(math.isnan, logprobs)):
         raise CheckpointError(
-            "A model's scores have to be numbers",
-            "they are NaN: the weights are damaged, or too large for this dtype",
+            "The scores of the model are NaN, since its weights are damaged or too large for this"
+            " dtype",
+            "",
             "choose --dtype float32, or fetch the checkpoint anew",
         )
 

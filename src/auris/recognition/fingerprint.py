@@ -132,8 +132,8 @@ def model_digest(directory: Path) -> str:
             digest.update(f"{path.name}\0{content}\n".encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise CheckpointError(
-            "All files of a model have to be readable",
-            f"one in {str(directory)!r} is not ({error})",
+            f"A file of the model in {str(directory)!r} cannot be read ({error})",
+            "",
             "correct its rights, or fetch the checkpoint anew",
         ) from error
     return digest.hexdigest()

@@ -235,14 +235,12 @@ def _drafting_backend(
     if speculate == "none":
         return None
     if speculate != "ctc":
-        raise UsageError(
-            "What guesses texts has to be none or ctc", f"it is {speculate!r}", "choose one"
-        )
+        raise UsageError("--speculate has to be none or ctc", f"it is {speculate!r}", "choose one")
     has_decoder = isinstance(checkpoint.config, QwenAsrConfig)
     drafting = with_ctc_head(backend, checkpoint.directory) if has_decoder else None
     if drafting is None:
         raise UnsupportedOption(
-            "Guesses of a CTC head need a Qwen3-ASR model with ctc_head.safetensors",
+            "--speculate ctc needs a Qwen3-ASR model with ctc_head.safetensors",
             "this model is none" if not has_decoder else "this one has none",
             "leave --speculate out, or choose another model",
         )

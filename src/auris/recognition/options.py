@@ -67,7 +67,7 @@ class CallOptions(TextOptions, total=False):
 
     Attributes:
         batch_size: largest number of chunks in one batch of the decoder (1).
-        batch_seconds: most seconds of audio in one batch, unless one chunk is longer (no limit).
+        batch_seconds: maximum seconds of audio in one batch; a longer chunk is alone (no limit).
         chunk_seconds: target length of the chunks that a recording is cut into; None for the
             model's inference default (of its traits.json, or 30).
         vad: cut where nobody speaks, and skip long silence; None for the model's inference

@@ -143,8 +143,8 @@ class Prefetcher:
             except (EOFError, OSError):
                 self._replace(number)
                 raise UnreadableAudio(
-                    "A recording has to be readable",
-                    f"the process that read {source!r} died (exit code {reader.process.exitcode})",
+                    f"The process that read {source!r} died (exit code {reader.process.exitcode})",
+                    "",
                     "check the file and the machine's memory",
                 ) from None
             if answer is None:

@@ -40,7 +40,7 @@ class DecodeOptions:
         clean: clean-up of the text, see `auris.text.cleanup`.
         languages: English names of those that the model may choose from, besides reporting no
             speech; None leaves its choice free.
-        batch_seconds: most seconds of audio in one batch; a longer chunk is decoded alone.
+        batch_seconds: maximum seconds of audio in one batch; a longer chunk is decoded alone.
         warnings: options that are ignored, in sentences, for the transcript.
         aligner: finds the times of the words of each segment; None leaves them out.
         align_partial: whether words of a live chunk that is not over have times, too.

@@ -155,6 +155,4 @@ class Call:
                 return update.result
         if self.cancelled.is_set():
             raise ClientDisconnected
-        raise EngineError(
-            "A transcript has to be complete", "the server is stopping", "send the recording again"
-        )
+        raise EngineError("The server is stopping", "", "send the recording again")

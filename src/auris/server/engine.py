@@ -154,7 +154,7 @@ class Engine:
 
     Args:
         recognizer: the model.
-        rows: most chunks of files in the batch at once.
+        rows: maximum number of chunks of files in the batch.
     """
 
     def __init__(self, recognizer: Recognizer, rows: int) -> None:
@@ -346,7 +346,7 @@ class EngineBatch:
     Args:
         engine: does the work.
         priority: of these chunks.
-        rows: most chunks that wait or are in the engine's batch.
+        rows: maximum number of chunks that wait or are in the engine's batch.
     """
 
     def __init__(self, engine: Engine, priority: Priority, rows: int) -> None:
@@ -390,8 +390,8 @@ class EngineBatch:
             raise result
         if isinstance(result, Exception):
             raise EngineError(
-                "Recognition has to end with a text",
-                f"the program failed ({type(result).__name__})",
+                f"Recognition failed ({type(result).__name__})",
+                "",
                 "report it with the log of the server",
             ) from result
         return [result]
@@ -404,6 +404,4 @@ class EngineBatch:
 
 
 def _stopped() -> EngineError:
-    return EngineError(
-        "An engine has to run to recognize anything", "it has stopped", "start the server again"
-    )
+    return EngineError("The recognition engine has stopped", "", "start the server again")

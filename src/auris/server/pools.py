@@ -49,7 +49,7 @@ class Lane:
     Args:
         name: of the threads.
         threads: how many there are at most; they are started when they are needed.
-        waiting: most work that waits for a thread; None for any.
+        waiting: maximum number of waiting functions; None for no limit.
         niceness: of the threads and of processes that they start.
         turn_seconds: computing time that decoding an upload gets here.
     """

@@ -76,8 +76,8 @@ def check_free(host: str, port: int) -> None:
             probe.bind((host, port))
     except OSError as error:
         raise UsageError(
-            "--host and --port have to be free to listen at",
-            f"{host}:{port} is not ({error.strerror})",
+            f"The server cannot listen at {host}:{port} ({error.strerror})",
+            "",
             "choose another port, or end what listens there",
         ) from None
 

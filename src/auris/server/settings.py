@@ -15,7 +15,7 @@ from auris.errors import UsageError
 __all__ = ["Settings", "default_state_dir", "is_loopback", "read_keys"]
 
 SHORTEST_KEY = 16
-"""Fewest characters of a key: shorter ones can be guessed."""
+"""Minimum length of a key: shorter ones can be guessed."""
 
 
 LIMITS = {
@@ -49,7 +49,7 @@ class Settings:
         aliases: further names of the first model, for programs that ask for one of their own.
         device, dtype, threads: see `auris.recognition.load.LoadOptions`.
         aligner: model that places words; by default the served model's own CTC head.
-        batch_size: most chunks in one batch.
+        batch_size: maximum number of chunks in one batch.
         chunk_seconds: target length of the chunks of a recording; None for the model's own.
         keys: callers have to send one of them; if there are none, every program on this machine
             may call.
@@ -132,7 +132,7 @@ class Settings:
             )
         if self.public and not self.keys:
             raise UsageError(
-                "A server that other machines can reach has to have keys",
+                "A server that other machines can reach needs keys",
                 "there is none",
                 "name a file of keys in AURIS_API_KEYS, or leave --host out",
             )
@@ -156,12 +156,10 @@ def read_keys(given: Sequence[str], file: str | None) -> tuple[str, ...]:
             ) from None
         keys += [line for line in map(str.strip, lines) if line and not line.startswith("#")]
         if not keys:
-            raise UsageError(
-                "AURIS_API_KEYS has to name a file with keys", "it has none", "add one"
-            )
+            raise UsageError("The file of AURIS_API_KEYS holds no keys", "", "add one")
     if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
         raise UsageError(
-            "Keys have to be of ASCII letters, digits and signs, without spaces",
+            "Keys may contain only ASCII letters, digits and signs, without spaces",
             "one is not",
             "make keys with: openssl rand -hex 24",
         )

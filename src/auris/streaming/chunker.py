@@ -138,7 +138,7 @@ def _step_samples(step_seconds: object) -> int:
     real = isinstance(step_seconds, numbers.Real)
     if not real or not SHORTEST_STEP <= float(step_seconds) <= 60.0:  # type: ignore[arg-type]
         raise UsageError(
-            f"The time between steps has to be {SHORTEST_STEP} to 60 seconds",
+            f"--step-seconds has to be {SHORTEST_STEP} to 60 seconds",
             f"it is {step_seconds!r}",
             "choose --step-seconds in this range",
         )

@@ -155,8 +155,8 @@ class StreamSession:
     def _checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
         if self._chunker.ending or self._over:
             raise UsageError(
-                "A stream can be fed until it is finished",
-                "this one is over",
+                "The stream is finished",
+                "",
                 "open another",
             )
         if rate is not None and rate != self.rate:
@@ -194,7 +194,7 @@ class StreamPool:
     Safe to use from several threads; each stream from one at a time.
 
     Args:
-        streams: most streams at once.
+        streams: maximum number of open streams.
         submit: runs a function in a thread of the caller, one after the other; by default the pool
             starts a thread of its own when it needs one.
     """
@@ -238,8 +238,8 @@ class StreamPool:
         with self._lock:
             if len(self._sessions) == self._streams:
                 raise UsageError(
-                    f"This pool has room for {self._streams} streams",
-                    "all are open",
+                    f"All {self._streams} streams of the pool are open",
+                    "",
                     "finish one, or make a larger pool",
                 )
             state = self._incremental.open()

@@ -14,10 +14,10 @@ from auris.text.words import split_words
 from auris.text.wrap import columns
 
 LEAK_WORDS = 4
-"""Fewest words of a suspicious run ..."""
+"""Minimum number of words of a suspicious run ..."""
 
 LEAK_COLUMNS = 12
-"""... and its least width without spaces; ideographs, words of their own, are two wide."""
+"""... and its minimum width without spaces; an ideograph is a word, and two columns wide."""
 
 SPOKEN_SHARE = 0.5
 """A run was spoken when the text without the context has at least this share of it in one run."""

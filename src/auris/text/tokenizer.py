@@ -84,8 +84,8 @@ class Tokenizer:
         # The tokenizers package raises plain Exception for whatever it cannot parse.
         except Exception as error:
             raise TokenizerError(
-                "The tokenizer files of a model have to be readable",
-                f"those in {str(path)!r} are not ({error})",
+                f"The tokenizer files in {str(path)!r} cannot be read ({error})",
+                "",
                 "fetch them anew",
             ) from None
         raise TokenizerError(

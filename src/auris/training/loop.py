@@ -91,9 +91,7 @@ class Trainer:
         workers: int = 0,
     ) -> None:
         if not clips:
-            raise TrainingError(
-                "training needs at least one usable clip", "there is none", "see the data report"
-            )
+            raise TrainingError("No clip can be used for training", "", "see the data report")
         self.recipe, self.task, self.clips, self.dev = recipe, task, clips, dev
         self.out, self.logger, self.fabric, self.workers = out, logger, fabric, workers
         self.shard = DataShard(fabric.global_rank, fabric.world_size)
@@ -217,8 +215,8 @@ class Trainer:
         if save:
             self._save(LAST)
         stopped = TrainingStopped(
-            f"a run ends after its {self.steps} steps",
-            f"signal {number} stopped this one after step {self.progress.step}",
+            f"Signal {number} stopped the run after step {self.progress.step} of {self.steps}",
+            "",
             "run the same command with --resume to continue from there",
         )
         stopped.exit_code = 128 + number

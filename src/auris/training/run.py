@@ -161,8 +161,8 @@ class _Run:
         if not report.clips:
             self.reporter.message(report.describe())
             raise TrainingError(
-                "Training needs at least one usable clip",
-                "there is none",
+                "No clip can be used for training",
+                "",
                 "see the data report above",
             )
         if not options.resume:
@@ -302,9 +302,7 @@ def _check_options(recipe: Recipe, sources: Sources, options: RunOptions) -> Non
     }
     for what, given in ignored.items():
         if given:
-            raise UsageError(
-                "Every option has to have an effect", f"there is none for {what}", "leave it out"
-            )
+            raise UsageError(f"An option has no effect here: {what}", "", "leave it out")
 
 
 def _sentences(path: Path) -> list[str]:

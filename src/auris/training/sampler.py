@@ -28,7 +28,7 @@ def short_rows(
 
     Args:
         shorter: clips under this many seconds are joined, where the speaker is known.
-        most: most clips in a row.
+        most: maximum number of clips in a row.
         copies: in how many rows each short clip appears; 0 joins nothing.
 
     Returns:

@@ -104,8 +104,8 @@ class TrainingProgress:
             or min(given[name] for name in ("epoch", "batch", "step", "batches")) < 0
         ):
             raise TrainingError(
-                "progress.json of a checkpoint has to be as training wrote it",
-                "it is not",
+                "progress.json of the checkpoint is damaged",
+                "",
                 "start a new run",
             )
         return cls(**given)
@@ -177,9 +177,9 @@ def _replace(
             (fresh / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise OutputError(
-            "A checkpoint has to be written whole",
-            f"writing {str(folder)!r} failed ({error})"
+            f"Writing the checkpoint {str(folder)!r} failed ({error})"
             + ("; the one before it is kept" if current_directory(folder).exists() else ""),
+            "",
             "make room, then resume the run",
         ) from error
 
@@ -206,7 +206,7 @@ def _resuming(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError, ValueError) as error:
         raise TrainingError(
-            "a run is resumed from a whole checkpoint", f"{folder}: {error}", "start a new run"
+            f"The checkpoint {folder} is damaged ({error})", "", "start a new run"
         ) from error
 
 
