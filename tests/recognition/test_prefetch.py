@@ -74,7 +74,7 @@ def test_a_process_that_dies_fails_only_its_recording(files: list[str]) -> None:
         pid = ahead._readers[0].process.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(UnreadableAudio, match=r"the process that read .*0\.wav' died"):
+        with pytest.raises(UnreadableAudio, match=r"The process that read .*0\.wav' died"):
             list(ahead.chunks(names[0]))
         rest = [list(ahead.chunks(source)) for source in sources]
     assert [len(chunks) for chunks in rest] == [1, 1, 1]
