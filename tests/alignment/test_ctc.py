@@ -113,7 +113,7 @@ def test_text_without_words() -> None:
 
 
 def test_text_longer_than_its_recording() -> None:
-    with pytest.raises(AlignmentError, match=r"needs \d+ frames of 80 ms and there are 7"):
+    with pytest.raises(AlignmentError, match=r"needs \d+ frames of 80 ms, but the recording has 7"):
         TINY.words(silence(0.1), "the quick brown fox " * 4, None)
 
 

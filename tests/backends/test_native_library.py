@@ -164,7 +164,7 @@ def test_threads_that_cannot_be_made_are_done_without() -> None:
     ],
 )
 def test_want_of_memory_is_an_error_of_the_device(error: Exception) -> None:
-    with pytest.raises(DeviceError, match="have to fit into memory"), within_memory():
+    with pytest.raises(DeviceError, match="not enough memory"), within_memory():
         raise error
 
 

@@ -286,7 +286,7 @@ def test_addresses_are_fetched_from_public_places_only(tmp_path: Path) -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(UsageError, match="has to have keys"):
+    with pytest.raises(UsageError, match="needs keys"):
         Settings(public=True)
     with pytest.raises(UsageError, match="16 characters"):
         Settings(keys=("short",))
@@ -339,7 +339,7 @@ def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
     assert read_keys([], str(file)) == KEYS
     assert read_keys(["one-on-the-command-line"], None) == ("one-on-the-command-line",)
     file.write_text("# none\n")
-    with pytest.raises(UsageError, match="it has none"):
+    with pytest.raises(UsageError, match="holds no keys"):
         read_keys([], str(file))
     with pytest.raises(UsageError, match="cannot be read"):
         read_keys([], str(tmp_path / "missing"))

@@ -236,7 +236,7 @@ def test_an_error_in_a_result_ends_one_stream(
 
     def damaged(result: DecodeResult) -> Segment:
         if len(result.request.chunk.samples) == len(short):
-            raise CheckpointError("Scores have to be numbers", "they are NaN", "mend the weights")
+            raise CheckpointError("Scores have to be numbers", "are NaN", "mend the weights")
         return final(result)
 
     pool = pipeline.streams(2)
