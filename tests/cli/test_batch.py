@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from auris.output.results_file import recordings_in
+from auris.audio.listing import recordings_in
 from tests.audio.media import wav
 from tests.cli.command import PROGRAM, Auris
 from tests.tiny_models import ctc_config, tone_speech, write_tiny

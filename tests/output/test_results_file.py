@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auris.audio.listing import MEDIA, listed, recordings_in
 from auris.errors import AudioError, OutputError, UsageError
-from auris.output.results_file import MEDIA, ResultsFile, RowResult, listed, recordings_in
+from auris.output.results_file import ResultsFile, RowResult
 from auris.recognition.scheduler import Failure
 from auris.types import Transcript
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 
-__all__ = ["MOST_STREAMS", "MP4_BOXES", "READ_FORMATS", "open_options", "wav_head"]
+__all__ = ["CONTAINERS", "MOST_STREAMS", "MP4_BOXES", "open_options", "wav_head"]
 
-READ_FORMATS = (
+CONTAINERS = (
     *("3dostr", "aa", "aac", "aax", "ac3", "ac4", "act", "adx", "aea", "aiff", "amr", "amrnb"),
     *("amrwb", "apc", "ape", "asf", "asf_o", "ast", "au", "avi", "bonk", "brstm", "caf"),
     *("dhav", "dsf", "dss", "dts", "dtshd", "dv", "dxa", "eac3", "flac", "flv", "g722", "gsm"),
@@ -35,7 +35,7 @@ def open_options(mp4: bool) -> dict[str, str]:
     Args:
         mp4: whether it may be an MP4 or QuickTime file.
     """
-    formats = [name for name in READ_FORMATS if mp4 or name != "mov"]
+    formats = [name for name in CONTAINERS if mp4 or name != "mov"]
     return {
         "format_whitelist": ",".join(formats),
         # No protocol has this name, so ffmpeg opens none; an empty list would allow all of them.

@@ -34,7 +34,7 @@ __all__ = [
 MOST_PLANES = 7
 """Maximum number of planes of a frame that PyAV counts correctly."""
 
-READ_FORMATS = frozenset({"u8", "s16", "s32", "flt", "u8p", "s16p", "s32p", "fltp"})
+SAMPLE_FORMATS = frozenset({"u8", "s16", "s32", "flt", "u8p", "s16p", "s32p", "fltp"})
 """Sample formats that become float32 directly. ffmpeg converts the others: 64-bit ones."""
 
 Outcomes: TypeAlias = "Iterator[list[AudioFrame] | Exception]"
@@ -89,7 +89,7 @@ class FrameReader:
         """
         channels = check_channels(frame.layout.nb_channels)
         planar = frame.format.is_planar
-        if frame.format.name in READ_FORMATS and not (planar and channels > MOST_PLANES):
+        if frame.format.name in SAMPLE_FORMATS and not (planar and channels > MOST_PLANES):
             return [_samples(frame, channels)]
         layout = (frame.format.name, frame.layout.name, channels, frame.sample_rate)
         if layout != self._layout or self._packer is None:

@@ -23,7 +23,8 @@ from auris.errors import UsageError
 from auris.types import Transcript
 
 if TYPE_CHECKING:
-    from auris.output.results_file import RecordingNames, ResultsFile
+    from auris.audio.listing import RecordingNames
+    from auris.output.results_file import ResultsFile
     from auris.recognition.scheduler import Failure
 
 MOST_SHOWN = 20
@@ -82,7 +83,8 @@ def batch(
     stem = file_stem if input_dir is None else _stem_in_folder
     stems = distinct_stems((name, stem(name)) for name in recordings.names) if formats else {}
     transcripts = Output(recordings.names, formats, stems, output_dir or Path(), style)
-    from auris.output.results_file import ResultsFile, input_of, source_of
+    from auris.audio.listing import input_of, source_of
+    from auris.output.results_file import ResultsFile
     from auris.recognition.fingerprint import call_values
 
     if recordings.others:
@@ -134,7 +136,8 @@ def batch(
 def _missing(results: ResultsFile, folder: Path | None, names: list[str]) -> list[str]:
     """The recordings that have no result, except for those that are no regular files, which get
     their failure."""
-    from auris.output.results_file import RowResult, irregular, source_of
+    from auris.audio.listing import source_of
+    from auris.output.results_file import RowResult, irregular
 
     for name in list(results.missing(names)):
         if failure := irregular(source_of(folder, name)):
@@ -163,7 +166,7 @@ def _store(
 
 
 def _recordings(folder: Path | None, files: str | None) -> RecordingNames:
-    from auris.output.results_file import listed, recordings_in
+    from auris.audio.listing import listed, recordings_in
 
     if (folder is None) == (files is None):
         raise UsageError(
