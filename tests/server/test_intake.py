@@ -16,11 +16,10 @@ import pytest
 from auris.audio.io import load, load_channels
 from auris.audio.isolation import DecoderPool
 from auris.errors import DecoderCrashed, UnreadableAudio
-from auris.server.errors import ApiError
+from auris.server.errors import ApiError, ClientDisconnected
 from auris.server.settings import Settings
 from auris.server.upload import SpoolBudget
 from auris.server.upload_validation import (
-    ClientDisconnected,
     DecodeContext,
     Recording,
     measured,

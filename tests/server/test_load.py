@@ -17,7 +17,8 @@ import pytest
 
 from auris.audio.isolation import TurnOver
 from auris.server import admission
-from auris.server.calls import Call, ClientDisconnected
+from auris.server.calls import Call
+from auris.server.errors import ClientDisconnected
 from auris.server.pools import unless_disconnected
 from auris.server.settings import Settings
 from auris.server.upload_validation import DecodeContext

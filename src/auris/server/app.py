@@ -16,8 +16,7 @@ from starlette.responses import JSONResponse, Response
 from auris import __version__
 from auris.errors import AurisError
 from auris.server import audio_routes, page_routes, status_routes
-from auris.server.calls import ClientDisconnected
-from auris.server.errors import ApiError, as_api_error
+from auris.server.errors import ApiError, ClientDisconnected, as_api_error
 from auris.server.jobs import routes as job_routes
 from auris.server.middleware import AccessMiddleware, note_reason
 from auris.server.realtime import route as realtime_route

@@ -10,15 +10,15 @@ from auris.errors import AurisError, EngineError, UnsupportedOption
 from auris.recognition.options import CallOptions
 from auris.recognition.scheduler import Failure, KnownSegments, SegmentDone
 from auris.server.engine import Priority
-from auris.server.errors import invalid, unsupported
+from auris.server.errors import ClientDisconnected, invalid, unsupported
 from auris.server.model_registry import ServedModel
 from auris.server.schema import ModelCapabilities
 from auris.server.transcription_request import TranscriptionRequest
-from auris.server.upload_validation import ClientDisconnected, Recording
+from auris.server.upload_validation import Recording
 from auris.text.languages import LANGUAGES
 from auris.types import Segment, Transcript
 
-__all__ = ["Call", "ClientDisconnected", "capabilities", "check_options", "speakers_of"]
+__all__ = ["Call", "capabilities", "check_options", "speakers_of"]
 
 
 def check_options(

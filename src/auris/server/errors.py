@@ -98,6 +98,10 @@ class ApiError(Exception):
         return {"error": fields}
 
 
+class ClientDisconnected(Exception):
+    """The client has disconnected, so nobody needs an answer."""
+
+
 def invalid(param: str | None, reason: str, code: str = "invalid_value") -> ApiError:
     """The error of a parameter with a wrong value."""
     return ApiError(400, f"Invalid '{param}': {reason}.", param=param, code=code)

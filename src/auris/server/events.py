@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from auris.errors import AurisError
-from auris.server.calls import Call, ClientDisconnected
-from auris.server.errors import STOPPING, ApiError, as_api_error
+from auris.server.calls import Call
+from auris.server.errors import STOPPING, ApiError, ClientDisconnected, as_api_error
 from auris.server.pools import wait_for_disconnect
 from auris.server.responses import TranscriptEvents
 from auris.server.state import Server

@@ -23,8 +23,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from auris.server.errors import STOPPING, ApiError, busy
-from auris.server.upload_validation import ClientDisconnected
+from auris.server.errors import STOPPING, ApiError, ClientDisconnected, busy
 
 __all__ = [
     "Lane",

@@ -23,12 +23,12 @@ from auris.audio.io import Channels, Source, WebLimits
 from auris.audio.isolation import DecoderPool, DecodingStopped
 from auris.audio.remote import Cancelled, fetched, is_url
 from auris.errors import DecoderCrashed
-from auris.server.errors import ApiError, invalid, unsupported
+from auris.server.errors import ApiError, ClientDisconnected, invalid, unsupported
 from auris.server.settings import Settings
 from auris.server.upload import SpoolBudget
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
-__all__ = ["ClientDisconnected", "DecodeContext", "Recording", "checked", "fetch", "measured"]
+__all__ = ["DecodeContext", "Recording", "checked", "fetch", "measured"]
 
 T = TypeVar("T")
 
@@ -37,10 +37,6 @@ IN_MEMORY_SECONDS = 60.0
 
 NEVER = threading.Event()
 """For decoding that is not cancelled."""
-
-
-class ClientDisconnected(Exception):
-    """The client has disconnected, so nobody needs an answer."""
 
 
 @dataclass(frozen=True)

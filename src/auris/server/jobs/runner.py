@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from auris.audio.isolation import DecoderPool
 from auris.errors import AurisError, EngineError
 from auris.recognition.fingerprint import fingerprint, option_values
-from auris.server.calls import Call, ClientDisconnected
+from auris.server.calls import Call
 from auris.server.engine import Priority
-from auris.server.errors import ApiError, as_api_error, is_full_disk
+from auris.server.errors import ApiError, ClientDisconnected, as_api_error, is_full_disk
 from auris.server.jobs.store import Job, JobStore
 from auris.server.model_registry import ModelRegistry, ServedModel
 from auris.server.responses import answers
