@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auris.cli.listen import TextLines
+from auris.cli.listen import write_text
 from tests.audio.media import wav
 from tests.cli.command import PROGRAM, Auris, is_one_sentence
 from tests.tiny_models import tone_speech
@@ -136,9 +136,9 @@ def test_on_a_terminal_provisional_text_stands_in_its_place(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "12")
-    lines = TextLines(terminal=True)
     for final, text in [(False, "what was said last"), (False, "你好世界你好世界"), (True, "a b")]:
-        lines.show(SimpleNamespace(final=final, segment=SimpleNamespace(text=text)))  # type: ignore[arg-type]
+        update: Any = SimpleNamespace(final=final, segment=SimpleNamespace(text=text))
+        write_text(update, terminal=True)
     first, second, third = capsys.readouterr().out.split("\r\x1b[K")[1:]
     assert (first, second, third) == ("s said last", "世界你好世界"[1:], "a b\n")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from auris.checkpoints.configs import read_json, write_json
+from auris.checkpoints.configs import is_number, read_json, write_json
 from auris.errors import CheckpointError
 
 __all__ = [
@@ -90,10 +90,7 @@ def save_calibration(calibration: Calibration, directory: Path) -> Path:
 
 
 def load_calibration(directory: Path) -> Calibration | None:
-    """Read the calibration of a model directory.
-
-    Returns:
-        the calibration, or None where the directory has none.
+    """Read the calibration of a model directory; None where it has none.
 
     Raises:
         CheckpointError: the file is damaged, or of another version.
@@ -128,8 +125,7 @@ def _logistic(path: Path, content: Any, name: str) -> Logistic:
 
 
 def _number(path: Path, value: Any, name: str) -> float:
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not real or not abs(value) <= LARGEST_WEIGHT:
+    if not is_number(value) or not abs(value) <= LARGEST_WEIGHT:
         raise _damaged(path, f"the {name} is {value!r}, no number up to {LARGEST_WEIGHT:g}")
     return float(value)
 

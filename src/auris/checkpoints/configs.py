@@ -36,6 +36,7 @@ __all__ = [
     "FORMAT_VERSION",
     "IMPLIED",
     "from_json",
+    "is_number",
     "read_config",
     "read_generation",
     "read_json",
@@ -98,6 +99,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_number(value: object) -> bool:
+    """Whether a value of JSON is a number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write a JSON object; returns the file."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -158,7 +164,7 @@ class _Keys:
 
     def real(self, *names: str) -> float:
         value = self._required(names)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if not is_number(value):
             self._refuse(names[0], "a number", value)
         if not abs(value) < LARGEST_REAL:
             self._refuse(names[0], "a finite number", value)

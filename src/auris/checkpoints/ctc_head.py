@@ -25,11 +25,6 @@ CTC_HEAD = "ctc_head.safetensors"
 
 
 def _shapes(config: ModelConfig) -> dict[str, list[int]]:
-    """Shapes of the head's tensors.
-
-    Raises:
-        ConfigError: the model has no audio embeddings.
-    """
     if not isinstance(config, QwenAsrConfig):
         raise ConfigError(
             f"{CTC_HEAD} belongs to a Qwen3-ASR model",
@@ -43,13 +38,7 @@ def _shapes(config: ModelConfig) -> dict[str, list[int]]:
 def save_ctc_head(
     head: nn.Linear, config: ModelConfig, dtype: torch.dtype, directory: Path
 ) -> Path:
-    """Write a head next to its model's weights.
-
-    Args:
-        head: from audio embeddings to vocab + 1 classes, with a bias.
-        config: of the model.
-        dtype: type of the written tensors.
-        directory: an existing directory.
+    """Write a head, from audio embeddings to vocab + 1 classes, next to its model's weights.
 
     Returns:
         the file.
@@ -79,16 +68,10 @@ def load_ctc_head(
     device: torch.device,
     dtype: torch.dtype | None = None,
 ) -> nn.Linear | None:
-    """Read the CTC head of a model directory.
+    """Read the CTC head of a model directory; None where it has none.
 
     Args:
-        directory: of the model.
-        config: of the model.
-        device: where the head will live.
         dtype: to compute in, by default as stored.
-
-    Returns:
-        the head, or None where the directory has none.
 
     Raises:
         CheckpointError: the file is broken or belongs to another model.

@@ -137,20 +137,6 @@ def _check_no_revision(name: str | Path, revision: str | None, kind: str) -> Non
         )
 
 
-def _split(name: str, revision: str | None) -> tuple[str, str | None]:
-    """A hub id and its revision, which the name may hold."""
-    match = HUB_ID.fullmatch(name)
-    if match is None or match[2] is None:
-        return name, revision
-    if revision not in (None, match[2]):
-        raise UsageError(
-            "Only one revision can be chosen",
-            f"{name!r} and --revision {revision} name two",
-            "leave one of them out",
-        )
-    return match[1], match[2]
-
-
 def pull(
     name: str,
     revision: str | None = None,
@@ -172,13 +158,20 @@ def pull(
         ModelNotFound: the hub has no such model, cannot be reached, or the cache lacks it.
         MissingExtra: huggingface_hub is not installed.
     """
-    if not HUB_ID.fullmatch(name):
+    match = HUB_ID.fullmatch(name)
+    if match is None:
         raise UsageError(
             "A hub id has to be OWNER/NAME or OWNER/NAME@REVISION",
             f"{name!r} was given",
             "correct the name",
         )
-    name, revision = _split(name, revision)
+    if match[2] is not None and revision not in (None, match[2]):
+        raise UsageError(
+            "Only one revision can be chosen",
+            f"{name!r} and --revision {revision} name two",
+            "leave one of them out",
+        )
+    name, revision = match[1], match[2] or revision
     try:
         from huggingface_hub import snapshot_download
     except ImportError:

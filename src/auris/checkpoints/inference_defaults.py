@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from auris.checkpoints.configs import read_json, write_json
+from auris.checkpoints.configs import is_number, read_json, write_json
 from auris.errors import CheckpointError, LanguageError
 
 __all__ = [
@@ -26,6 +25,8 @@ __all__ = [
 ]
 
 DEFAULTS_FILE = "traits.json"
+
+KEYS = ("vad", "chunk_seconds", "languages", "contexts")
 
 SHORTEST, LONGEST = 1.0, 1200.0
 """Seconds of the shortest and the longest chunk that `auris.audio.segmentation` cuts."""
@@ -73,13 +74,7 @@ class InferenceDefaults:
 
 def save_inference_defaults(defaults: InferenceDefaults, directory: Path) -> Path:
     """Write the defaults next to a model's weights; returns the file."""
-    values = {
-        "vad": defaults.vad,
-        "chunk_seconds": defaults.chunk_seconds,
-        "languages": defaults.languages,
-        "contexts": defaults.contexts,
-    }
-    known = {name: value for name, value in values.items() if value is not None}
+    known = {name: value for name in KEYS if (value := getattr(defaults, name)) is not None}
     return write_json(directory / DEFAULTS_FILE, known)
 
 
@@ -93,38 +88,24 @@ def load_inference_defaults(directory: Path) -> InferenceDefaults:
     if not path.exists():
         return InferenceDefaults()
     content = read_json(path)
-    unknown = sorted(set(content) - {"chunk_seconds", "vad", "languages", "contexts"})
+    unknown = sorted(set(content) - set(KEYS))
     if unknown:
         raise _damaged(path, f"there is also {', '.join(unknown)}")
+    seconds, languages = content.get("chunk_seconds"), content.get("languages")
+    if seconds is not None and not (is_number(seconds) and SHORTEST <= seconds <= LONGEST):
+        raise _damaged(path, f"chunk_seconds is {seconds!r}, not {SHORTEST:g} to {LONGEST:g}")
+    for name in ("vad", "contexts"):
+        if not isinstance(content.get(name, False), bool):
+            raise _damaged(path, f"{name} is {content[name]!r}, not true or false")
+    names = languages if isinstance(languages, list) else []
+    if languages is not None and not (names and all(isinstance(name, str) for name in names)):
+        raise _damaged(path, f"languages is {languages!r}, no list of names")
     return InferenceDefaults(
-        _seconds(path, content.get("chunk_seconds")),
-        _truth(path, "vad", content.get("vad", False)),
-        _languages(path, content.get("languages")),
-        _truth(path, "contexts", content["contexts"]) if "contexts" in content else None,
+        None if seconds is None else float(seconds),
+        content.get("vad", False),
+        tuple(names) or None,
+        content.get("contexts"),
     )
-
-
-def _seconds(path: Path, value: Any) -> float | None:
-    if value is None:
-        return None
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not real or not SHORTEST <= value <= LONGEST:
-        raise _damaged(path, f"chunk_seconds is {value!r}, not {SHORTEST:g} to {LONGEST:g}")
-    return float(value)
-
-
-def _truth(path: Path, name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _damaged(path, f"{name} is {value!r}, not true or false")
-    return value
-
-
-def _languages(path: Path, value: Any) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or not value or not all(isinstance(n, str) for n in value):
-        raise _damaged(path, f"languages is {value!r}, no list of names")
-    return tuple(value)
 
 
 def _damaged(path: Path, fault: str) -> CheckpointError:

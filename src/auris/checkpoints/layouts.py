@@ -14,7 +14,7 @@ from typing import Literal
 
 from auris.config import AutCtcConfig, ModelConfig, PromptedConfig
 
-__all__ = ["LAYOUTS", "Layout", "LayoutName", "Source", "sources"]
+__all__ = ["LAYOUTS", "LayoutName", "Source", "sources"]
 
 LayoutName = Literal["published", "hf", "native"]
 
@@ -32,49 +32,31 @@ class Source:
     rows: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A foreign layout.
+_PUBLISHED = {
+    "audio": "thinker.audio_tower",
+    "projector_up": "thinker.audio_tower.proj1",
+    "projector_out": "thinker.audio_tower.proj2",
+    "decoder": "thinker.model",
+    "head": "thinker.lm_head",
+    "classes": "thinker.lm_head",
+}
 
-    Attributes:
-        name: what users call it.
-        prefixes: where the parts of the model begin, for the braces in the rules.
-        tied_head: the head's name, which a checkpoint with tied embeddings may repeat.
-    """
+_HF = {
+    "audio": "model.audio_tower",
+    "projector_up": "model.multi_modal_projector.linear_1",
+    "projector_out": "model.multi_modal_projector.linear_2",
+    "decoder": "model.language_model",
+    "head": "lm_head",
+    "classes": "score",
+}
 
-    name: LayoutName
-    prefixes: Mapping[str, str]
-    tied_head: str
-
-
-_PUBLISHED = Layout(
-    "published",
-    {
-        "audio": "thinker.audio_tower",
-        "projector_up": "thinker.audio_tower.proj1",
-        "projector_out": "thinker.audio_tower.proj2",
-        "decoder": "thinker.model",
-        "head": "thinker.lm_head",
-        "classes": "thinker.lm_head",
-    },
-    tied_head="thinker.lm_head.weight",
-)
-
-_HF = Layout(
-    "hf",
-    {
-        "audio": "model.audio_tower",
-        "projector_up": "model.multi_modal_projector.linear_1",
-        "projector_out": "model.multi_modal_projector.linear_2",
-        "decoder": "model.language_model",
-        "head": "lm_head",
-        "classes": "score",
-    },
-    tied_head="lm_head.weight",
-)
-
-LAYOUTS: dict[LayoutName, Layout | None] = {"published": _PUBLISHED, "hf": _HF, "native": None}
-"""Layouts by name; the native one has our own names, fused."""
+LAYOUTS: dict[LayoutName, Mapping[str, str] | None] = {
+    "published": _PUBLISHED,
+    "hf": _HF,
+    "native": None,
+}
+"""Where the parts of the model begin in every layout, for the braces in the rules; the native one
+has our own names, fused."""
 
 _RULES: dict[str, tuple[str, ...]] = {
     "encoder.stem.conv1": ("{audio}.conv2d1",),
@@ -82,11 +64,7 @@ _RULES: dict[str, tuple[str, ...]] = {
     "encoder.stem.conv3": ("{audio}.conv2d3",),
     "encoder.stem.out": ("{audio}.conv_out",),
     "encoder.layers.#.attention_norm": ("{audio}.layers.#.self_attn_layer_norm",),
-    "encoder.layers.#.qkv": (
-        "{audio}.layers.#.self_attn.q_proj",
-        "{audio}.layers.#.self_attn.k_proj",
-        "{audio}.layers.#.self_attn.v_proj",
-    ),
+    "encoder.layers.#.qkv": tuple(f"{{audio}}.layers.#.self_attn.{x}_proj" for x in "qkv"),
     "encoder.layers.#.out": ("{audio}.layers.#.self_attn.out_proj",),
     "encoder.layers.#.ffn_norm": ("{audio}.layers.#.final_layer_norm",),
     "encoder.layers.#.up": ("{audio}.layers.#.fc1",),
@@ -96,11 +74,7 @@ _RULES: dict[str, tuple[str, ...]] = {
     "projector.out": ("{projector_out}",),
     "decoder.embed": ("{decoder}.embed_tokens",),
     "decoder.layers.#.attention_norm": ("{decoder}.layers.#.input_layernorm",),
-    "decoder.layers.#.qkv": (
-        "{decoder}.layers.#.self_attn.q_proj",
-        "{decoder}.layers.#.self_attn.k_proj",
-        "{decoder}.layers.#.self_attn.v_proj",
-    ),
+    "decoder.layers.#.qkv": tuple(f"{{decoder}}.layers.#.self_attn.{x}_proj" for x in "qkv"),
     "decoder.layers.#.q_norm": ("{decoder}.layers.#.self_attn.q_norm",),
     "decoder.layers.#.k_norm": ("{decoder}.layers.#.self_attn.k_norm",),
     "decoder.layers.#.out": ("{decoder}.layers.#.self_attn.o_proj",),
@@ -143,7 +117,7 @@ def sources(config: ModelConfig, layout: LayoutName, ours: str) -> Source:
     pattern = module if number is None else module.replace(number[0], ".#.", 1)
     foreign = _RULES[pattern]
     names = tuple(
-        name.format(**table.prefixes).replace("#", number[1] if number else "") + f".{parameter}"
+        name.format(**table).replace("#", number[1] if number else "") + f".{parameter}"
         for name in foreign
     )
     return Source(names, _rows(config, module) if len(names) > 1 else ())

@@ -209,7 +209,8 @@ def weight_sources(checkpoint: Checkpoint, files: Files, model: nn.Module) -> di
             expected[name] = [rows, *rest]
     layout, config = LAYOUTS[checkpoint.layout], checkpoint.config
     tied = isinstance(config, QwenAsrConfig) and config.decoder.tied
-    repeated = layout.tied_head if layout and tied and layout.tied_head in files.where else None
+    head = f"{layout['head']}.weight" if layout and tied else None
+    repeated = head if head in files.where else None
     holder = f"A checkpoint in the {checkpoint.layout} layout"
     check_tensors(files, expected, holder, spared=repeated)
     if repeated is not None:

@@ -107,7 +107,7 @@ def load_packed(
     """Build a checkpoint's module with packed weights and fill it, on the CPU.
 
     Args:
-        checkpoint: what to load; where it is quantized itself, as `quantization` says.
+        checkpoint: where it is quantized itself, as `quantization` says.
         quantization: how to pack what is not packed yet.
         pick_dtype: the compute dtype of the encoder for the stored one; a decoder computes in
             float32 between its integer products.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,7 +94,8 @@ def listen(
             vad=vad,
         )
 
-    show = _write_json if output_format == "json" else TextLines(sys.stdout.isatty()).show
+    lines = partial(write_text, terminal=sys.stdout.isatty())
+    show: Callable[[StreamUpdate], None] = _write_json if output_format == "json" else lines
     if source is None:
         from auris.audio.microphone import listening
 
@@ -223,20 +225,14 @@ def _write_json(update: StreamUpdate) -> None:
     sys.stdout.flush()
 
 
-class TextLines:
-    """Final text, a line for each chunk; on a terminal partial text in the line below."""
-
-    def __init__(self, terminal: bool) -> None:
-        self._terminal = terminal
-
-    def show(self, update: StreamUpdate) -> None:
-        """Write one update."""
-        text = " ".join(update.segment.text.split())
-        line = text + "\n" if update.final and text else ""
-        if self._terminal:
-            line = "\r\x1b[K" + line + ("" if update.final else _last_columns(text))
-        sys.stdout.write(line)
-        sys.stdout.flush()
+def write_text(update: StreamUpdate, terminal: bool) -> None:
+    """Write final text, a line for each chunk; on a terminal partial text in the line below."""
+    text = " ".join(update.segment.text.split())
+    line = text + "\n" if update.final and text else ""
+    if terminal:
+        line = "\r\x1b[K" + line + ("" if update.final else _last_columns(text))
+    sys.stdout.write(line)
+    sys.stdout.flush()
 
 
 def _last_columns(text: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from enum import Enum
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from auris.cli.options import (
     Aligner,
@@ -19,12 +19,7 @@ from auris.cli.options import (
 )
 from auris.errors import MissingExtra
 
-
-class LogFormat(str, Enum):
-    """How lines of the log are written."""
-
-    TEXT = "text"
-    JSON = "json"
+PACKAGES = ("fastapi", "pydantic", "uvicorn", "websockets", "python_multipart", "prometheus_client")
 
 
 def serve(
@@ -87,8 +82,8 @@ def serve(
         int, option("Seconds that calls in progress have to finish when stopping.", min=1)
     ] = 30,
     log_format: Annotated[
-        LogFormat, option("Lines of the log: text, or one JSON object each.")
-    ] = LogFormat.TEXT,
+        Literal["text", "json"], option("Lines of the log: text, or one JSON object each.")
+    ] = "text",
     ssl_certfile: Annotated[Path | None, option("Certificate, for https.")] = None,
     ssl_keyfile: Annotated[Path | None, option("Private key of the certificate.")] = None,
 ) -> None:
@@ -125,20 +120,14 @@ def serve(
         state_dir=str(state_dir or ""),
         public=not is_loopback(host),
     )
-    listening = Listening(
-        host, port, workers, stop_seconds, log_format.value, ssl_certfile, ssl_keyfile
-    )
+    listening = Listening(host, port, workers, stop_seconds, log_format, ssl_certfile, ssl_keyfile)
     run(settings, listening)
 
 
 def _require_extra() -> None:
     try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import pydantic  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-        import websockets  # noqa: F401
+        for name in PACKAGES:
+            import_module(name)
     except ImportError as error:
         raise MissingExtra(
             "auris serve needs fastapi, pydantic, uvicorn, websockets, python-multipart and "

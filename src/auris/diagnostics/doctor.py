@@ -83,15 +83,12 @@ def environment() -> Iterator[Finding]:
     yield Finding(
         "cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"
     )
-    yield Finding("int8 and int4", _step())
-    yield Finding("bundled models", ", ".join(bundled_models()) or "none")
-
-
-def _step() -> str:
-    """What runs packed models on this machine."""
     if native.available():
-        return f"native step, {native.instructions()}"
-    return f"PyTorch step, which is slower ({native.missing()})"
+        step = f"native step, {native.instructions()}"
+    else:
+        step = f"PyTorch step, which is slower ({native.missing()})"
+    yield Finding("int8 and int4", step)
+    yield Finding("bundled models", ", ".join(bundled_models()) or "none")
 
 
 def check_model(directory: str | Path) -> Iterator[Finding]:

@@ -27,7 +27,7 @@ from auris.config import token_budget
 from auris.decoding.loop import Request, Step, decode
 from auris.diagnostics.reference import Reference
 from auris.errors import UnsupportedOption
-from auris.models.qwen_asr import Prompted, QwenAsr
+from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.recognition.load import load_model, make_recognizer
 from auris.recognition.qwen import QwenRecognizer
@@ -182,9 +182,7 @@ def first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
 def token_difference(steps: Sequence[Step], theirs: Sequence[int]) -> tuple[int | None, bool]:
     """Where two greedy texts first differ (None if nowhere), and whether that is a tie.
 
-    Args:
-        steps: ours, up to and including the final one.
-        theirs: ids without the stop token; cut where the budget ended.
+    `theirs` has no stop token.
     """
     first = first_difference(_tokens(steps), theirs)
     return first, first is not None and steps[first].margin < TIE_MARGIN
@@ -209,23 +207,14 @@ def _recorded(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
         yield outputs
 
 
-def _our_modules(model: Prompted) -> dict[str, nn.Module]:
-    encoder, decoder = model.encoder, model.decoder
+def _stages(
+    encoder: Any, encoder_norm: nn.Module, projector: nn.Module, decoder: Any
+) -> dict[str, nn.Module]:
+    """Modules whose outputs are compared."""
     return {
         **{f"encoder layer {i}": layer for i, layer in enumerate(encoder.layers)},
-        "encoder norm": encoder.norm,
-        "projector": model.projector,
-        **{f"decoder layer {i}": layer for i, layer in enumerate(decoder.layers)},
-        "decoder norm": decoder.norm,
-    }
-
-
-def _their_modules(model: Any) -> dict[str, nn.Module]:
-    encoder, decoder = model.model.audio_tower, model.model.language_model
-    return {
-        **{f"encoder layer {i}": layer for i, layer in enumerate(encoder.layers)},
-        "encoder norm": encoder.ln_post,
-        "projector": model.model.multi_modal_projector,
+        "encoder norm": encoder_norm,
+        "projector": projector,
         **{f"decoder layer {i}": layer for i, layer in enumerate(decoder.layers)},
         "decoder norm": decoder.norm,
     }
@@ -277,22 +266,19 @@ class Parity:
         context: str = "",
         max_new_tokens: int = 64,
     ) -> list[ParityRow]:
-        """Every stage for one clip.
-
-        Args:
-            samples: float32 [S] at 16 kHz.
-            language: English name to force, or None.
-            context: words to expect.
-            max_new_tokens: how far to follow the greedy text.
-        """
+        """Every stage for one clip, float32 [S] at 16 kHz; `language` is an English name."""
         inputs = self.reference.inputs(samples, language, context)
         mel = self._mel(samples)
         frames = int(inputs["input_features_mask"].sum())
         rows = [_row("mel", mel, inputs["input_features"][0, :, :frames], MEL_LIMIT)]
-        with _recorded(_our_modules(self.model)) as ours:
+        mine, theirs_model = self.model, self.reference.model.model
+        ours_by_stage = _stages(mine.encoder, mine.encoder.norm, mine.projector, mine.decoder)
+        with _recorded(ours_by_stage) as ours:
             ids, prompt = self._prompt(mel, language, context)
             ours["logits"] = self._logits(prompt)
-        with _recorded(_their_modules(self.reference.model)) as theirs:
+        tower, projector = theirs_model.audio_tower, theirs_model.multi_modal_projector
+        theirs_by_stage = _stages(tower, tower.ln_post, projector, theirs_model.language_model)
+        with _recorded(theirs_by_stage) as theirs:
             theirs["logits"] = self.reference.model(**inputs).logits[0]
         differing = sum(a != b for a, b in zip_longest(ids, inputs["input_ids"][0].tolist()))
         rows.append(ParityRow("prompt", differing, 1.0, differing == 0))
@@ -375,7 +361,6 @@ class Parity:
         return self.backend.extend(cache, [prompt], positions="all")[0]
 
     def _steps(self, prompt: Tensor, budget: int) -> list[Step]:
-        """Our greedy continuation."""
         return list(decode(self.backend, [Request(0, prompt, budget)], self.recognizer.stops))
 
     def _texts(self, steps: list[Step], theirs: list[int], language: str | None) -> list[ParityRow]:

@@ -18,7 +18,6 @@ class SetAgreement:
     """One test set.
 
     Attributes:
-        name: the name of the set.
         clips, seconds, tokens: what was compared.
         identical, ties, different: numbers of clips with these verdicts.
         differences: the clips with ties and differences, by file.

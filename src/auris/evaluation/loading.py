@@ -90,12 +90,6 @@ def measure_here(
 ) -> dict[str, float]:
     """Load a model in this process, which must be fresh, and transcribe a clip of noise.
 
-    Args:
-        model: directory, name or hub id.
-        seconds: length of the clip.
-        tokens: token budget, where the model has a decoder.
-        options: how the model is loaded.
-
     Returns:
         the figures of one run, by the names of `Loading`'s attributes.
     """
@@ -128,9 +122,6 @@ def interleaved(
     models: list[str], runs: int, seconds: float, tokens: int, **options: Unpack[LoadOptions]
 ) -> Iterator[Loading]:
     """Measure models in turn, one fresh process a run, after a round that warms the files.
-
-    Yields:
-        each model's medians.
 
     Raises:
         AurisError: a model could not be measured.

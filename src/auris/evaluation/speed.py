@@ -47,14 +47,8 @@ LONGEST = 1200.0
 
 @dataclass(frozen=True)
 class Stage:
-    """Median time of one stage.
-
-    Attributes:
-        model: name and dtype of the model.
-        clip: seconds of audio.
-        stage: one of `STAGES`.
-        seconds: median over the runs; for "token" over all tokens of all runs.
-    """
+    """Median seconds of one of `STAGES` over the runs, for "token" over all tokens of all runs; a
+    clip is named by its seconds."""
 
     model: str
     clip: float
@@ -97,10 +91,6 @@ def wav_bytes(samples: Samples) -> bytes:
 
 class MeasuredModel:
     """A Qwen3-ASR model, run stage by stage.
-
-    Args:
-        model: directory, name or hub id.
-        options: see `LoadOptions`.
 
     Raises:
         UnsupportedOption: the model has no decoder.
@@ -197,15 +187,10 @@ def stages_of(
     """Measure models and peers, interleaved.
 
     Args:
-        runners: the models and peers.
         seconds: lengths of the clips of noise.
         tokens: to decode, at least 2.
         runs: counted runs of each, after one that warms up.
-        now: the clock.
         before_round: called before every round of runs.
-
-    Yields:
-        the stages of each model and clip.
     """
     for clip in seconds:
         samples = noise_clip(clip)

@@ -83,13 +83,7 @@ class StreamScore:
 
 @dataclass(frozen=True)
 class ClipsScore:
-    """Clips as streams and as files.
-
-    Attributes:
-        clips: how many were compared.
-        identical, ties: numbers of clips with these verdicts.
-        different: names of the others.
-    """
+    """Numbers of clips whose texts as streams and as files compare so, and names of the others."""
 
     clips: int
     identical: int
@@ -138,10 +132,7 @@ def score_stream(
     """Transcribe a recording as a stream and as a file, and compare the results.
 
     Args:
-        pipeline: the model.
-        source: path or address of the recording.
         feed_seconds: sizes of the blocks that are fed, one after the other and again.
-        options: of the stream.
 
     Raises:
         AurisError: the recording cannot be read.
@@ -205,9 +196,8 @@ def compare_clips(
     """Transcribe clips as streams, several at once, and each as a file, and compare the texts.
 
     Args:
-        pipeline: the model.
         files: the clips; the next one begins when one ends.
-        feed_seconds, options: as of `score_stream`.
+        feed_seconds: as of `score_stream`.
         streams: the number of streams at once, in one pool.
 
     Raises:

@@ -133,11 +133,8 @@ def score_set(
     """Transcribe and score one set.
 
     Args:
-        pipeline: the model.
-        name: the name of the set.
         clips: transcripts by file.
         normalizer: one of `NORMALIZERS`.
-        options: of the call.
 
     Raises:
         UsageError: there is no such normalizer, or an option is impossible.
