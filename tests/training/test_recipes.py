@@ -91,7 +91,7 @@ def test_unknown_keys_are_refused_by_name() -> None:
         ({"max_steps": 1, "use_compile": True, "batch_seconds": 10}, "max_mel_length"),
         ({"max_steps": 1, "gradient_accumulation_steps": 0}, "gradient_accumulation_steps"),
         ({"max_steps": 1, "epochs": 1}, "one of them absent"),
-        ({"max_steps": 0}, "epochs or max_steps of a recipe has to be positive"),
+        ({"max_steps": 0}, "epochs or max_steps has to be positive"),
         ({"max_steps": 1, "sample_rate": 8000}, "sample_rate has to be 16000"),
         ({"max_steps": 1, "n_fft": 512}, "n_fft has to be 1024"),
         ({"max_steps": 1, "window_seconds": 9}, r"window_seconds has to lie in 1\.\.8"),

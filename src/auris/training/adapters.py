@@ -62,7 +62,7 @@ def require_peft() -> Any:
         import peft
     except ImportError as error:
         raise MissingExtra(
-            "low-rank adapters need peft",
+            "Low-rank adapters need peft",
             "it is not installed",
             "run `pip install auris-asr[lora]`, or set lora_rank to 0",
         ) from error

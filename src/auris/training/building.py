@@ -42,7 +42,7 @@ def build_task(recipe: Recipe, model: Path | None, units: Tokenizer | None) -> T
     if isinstance(recipe, TuneRecipe):
         if model is None:
             raise TrainingError(
-                "a recipe for training further needs a checkpoint", "none is given", "name --model"
+                "A recipe for training further needs a checkpoint", "none is given", "name --model"
             )
         return checkpoint_task(model, recipe)
     assert units is not None
@@ -51,7 +51,7 @@ def build_task(recipe: Recipe, model: Path | None, units: Tokenizer | None) -> T
     assert isinstance(recipe, CtcRecipe)
     if recipe.units not in (None, units.size):
         raise TrainingError(
-            "the units of a run have to be as many as its recipe says",
+            "The units of a run have to be as many as its recipe says",
             f"there are {units.size}, and the recipe says {recipe.units}",
             "correct units in the recipe, or leave it out",
         )
@@ -102,7 +102,7 @@ def checkpoint_task(directory: Path, recipe: TuneRecipe) -> AsrTask:
     head = load_ctc_head(checkpoint.directory, config, cpu, torch.float32)
     if head is None and recipe.ctc_weight > 0:
         raise TrainingError(
-            "a CTC loss needs a checkpoint with a CTC head",
+            "A CTC loss needs a checkpoint with a CTC head",
             f"{directory} has none, and ctc_weight is {recipe.ctc_weight}",
             "set ctc_weight to 0",
         )

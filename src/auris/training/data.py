@@ -220,7 +220,7 @@ def read_manifest(path: Path, language: str = UNNAMED) -> list[ManifestRow]:
         return [_row(path, line, language) for line in read(path)]
     except (OSError, UnicodeError, csv.Error) as error:
         raise TrainingError(
-            "a manifest has to be a readable file in UTF-8", f"{path}: {error}", "check the path"
+            "A manifest has to be a readable file in UTF-8", f"{path}: {error}", "check the path"
         ) from error
 
 
@@ -232,14 +232,14 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
         absent = [column for column in ("wav", "text") if column not in columns]
         if absent:
             raise TrainingError(
-                "a manifest has to have the columns wav and text",
+                "A manifest has to have the columns wav and text",
                 f"{path} lacks {' and '.join(absent)}",
                 "add the columns, with paths relative to the CSV's folder",
             )
         for line in reader:
             if None in line:
                 raise TrainingError(
-                    "a line of a manifest has to have as many fields as there are columns",
+                    "A line of a manifest has to have as many fields as there are columns",
                     f"line {reader.line_num} of {path} has more",
                     "put quotes around texts that hold commas",
                 )
@@ -257,7 +257,7 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
             content = str(error)
         if not isinstance(content, dict) or not {"audio", "text"} <= set(content):
             raise TrainingError(
-                "a line of a JSONL manifest has to be an object with audio and text",
+                "A line of a JSONL manifest has to be an object with audio and text",
                 f"line {number} of {path} is not ({str(content)[:60]})",
                 "correct the line",
             )

@@ -49,7 +49,7 @@ def check_export(task: Task, dtype: torch.dtype) -> None:
             converted(name, weight, dtype)
     except ConfigError as error:
         raise TrainingError(
-            "the model that training writes is in the layout of transformers",
+            "The model that training writes is in the layout of transformers",
             f"this checkpoint does not fit there ({error.actual})",
             "train another checkpoint",
         ) from error
@@ -79,7 +79,7 @@ def export_run(
     which = which or (AVERAGE if (run / AVERAGE).exists() else BEST)
     if which not in (BEST, LAST, AVERAGE):
         raise TrainingError(
-            f"a run keeps the checkpoints {BEST} and {LAST}, and {AVERAGE} with average_over",
+            f"A run keeps the checkpoints {BEST} and {LAST}, and {AVERAGE} with average_over",
             f"{which} was requested",
             "choose one of them",
         )
@@ -97,7 +97,7 @@ def export_run(
     load_weights(run / which, task)
     if not all(bool(p.isfinite().all()) for p in task.parameters()):
         raise TrainingError(
-            "the weights of a model have to be numbers",
+            "The weights of a model have to be numbers",
             f"the checkpoint {which} of {run} holds others",
             "export another checkpoint, or train with a lower rate",
         )

@@ -53,7 +53,7 @@ class RunFolder:
             recipe = RECIPES[about["kind"]].read(self.path / RECIPE)
         except UsageError as error:
             raise TrainingError(
-                "a run's folder has to hold the files of a run", error.actual, "check the path"
+                "A run's folder has to hold the files of a run", error.actual, "check the path"
             ) from error
         return recipe, Path(model) if model else None
 
@@ -65,7 +65,7 @@ class RunFolder:
                 raise ValueError(f"{ABOUT} names no kind of run, or no model")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
-                "a run's folder has to hold the files of a run",
+                "A run's folder has to hold the files of a run",
                 f"{self.path}: {error}",
                 "check the path",
             ) from error
@@ -79,13 +79,13 @@ class RunFolder:
         """
         if any((self.path / name).exists() for name in (LAST, LAST + OLD)):
             raise TrainingError(
-                "a new run needs a folder of its own",
+                "A new run needs a folder of its own",
                 f"{self.path} holds a run",
                 "resume it or choose another folder",
             )
         if self.model.exists() and any(self.model.iterdir()):
             raise TrainingError(
-                "a new run needs a folder without a model",
+                "A new run needs a folder without a model",
                 f"{self.model} holds something",
                 "choose another folder",
             )
@@ -98,7 +98,7 @@ class RunFolder:
         """
         if self.read() != (recipe, model.resolve() if model else None):
             raise TrainingError(
-                "a run is resumed with its own recipe and model",
+                "A run is resumed with its own recipe and model",
                 f"those of {self.path} differ",
                 f"give {self.path / RECIPE} as config",
             )
@@ -113,7 +113,7 @@ class RunFolder:
         _, model = self.read()
         if model is not None and self._about().get("weights") != _digest(model):
             raise TrainingError(
-                "a run needs the weights that it began with",
+                "A run needs the weights that it began with",
                 f"those in {model} are others now",
                 "put them back, or begin a new run",
             )
@@ -191,7 +191,7 @@ class RunFolder:
         # The tokenizers package raises plain Exception for whatever it cannot parse.
         except Exception as error:
             raise TrainingError(
-                "a run's folder has to hold its text units",
+                "A run's folder has to hold its text units",
                 f"{self.path / UNITS}: {error}",
                 "put them back, or start the run anew",
             ) from error

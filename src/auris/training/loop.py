@@ -100,7 +100,7 @@ class Trainer:
         self.steps = self._count_steps()
         if not task.trains_all_parts(self.steps - 1):
             raise TrainingError(
-                "the decoder has to be trained before the run ends",
+                "The decoder has to be trained before the run ends",
                 f"decoder_from_step is not below the {self.steps} steps of the run",
                 "lower decoder_from_step, or train for longer",
             )
@@ -141,7 +141,7 @@ class Trainer:
         progress = TrainingProgress.of(load_state(self.out / LAST, self.task, self.optimizer))
         if progress.data != self.progress.data:
             raise TrainingError(
-                "a run is resumed with the data it began with",
+                "A run is resumed with the data it began with",
                 "clips, their order or their texts differ",
                 "give the same manifests in the same order, or start a new run",
             )
@@ -305,7 +305,7 @@ class Trainer:
         self.fabric.barrier()
         if not any(map(math.isfinite, losses)):
             raise TrainingError(
-                "an epoch needs at least one step whose loss is a number",
+                "An epoch needs at least one step whose loss is a number",
                 f"none of {len(losses)} was",
                 "lower lr, or look at the weights and data it began with",
             )

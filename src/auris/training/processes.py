@@ -35,7 +35,7 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = Fa
         from lightning_fabric.strategies.ddp import DDPStrategy
     except ImportError as error:
         raise MissingExtra(
-            "training needs Lightning Fabric",
+            "Training needs Lightning Fabric",
             "it is not installed",
             "run `pip install auris-asr[train]`",
         ) from error

@@ -83,13 +83,13 @@ def checked_values(values: Any, types: Mapping[str, str], default_frames: int) -
     """
     if not isinstance(values, dict):
         raise TrainingError(
-            "a recipe has to be a JSON object", f"it is a {type(values).__name__}", "correct it"
+            "A recipe has to be a JSON object", f"it is a {type(values).__name__}", "correct it"
         )
     present = _in_seconds(_renamed(values), default_frames)
     unknown = sorted(set(present) - set(types))
     if unknown:
         raise TrainingError(
-            f"a recipe may hold the keys {', '.join(types)}",
+            f"A recipe may hold the keys {', '.join(types)}",
             f"it has {', '.join(unknown)}",
             "remove or rename them",
         )
@@ -107,7 +107,7 @@ def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     both = [name for old, name in FORMER_KEYS.items() if old in values and name in values]
     if both:
         raise TrainingError(
-            "a recipe may hold every key once",
+            "A recipe may hold every key once",
             f"it has {both[0]} under its present and its former name",
             "remove one of them",
         )
@@ -128,7 +128,7 @@ def _in_seconds(values: dict[str, Any], default_frames: int) -> dict[str, Any]:
     _require_type("max_mel_length", "int", frames)
     if "batch_seconds" in values or size < 1:
         raise TrainingError(
-            "in a recipe batch_size has to be positive, and replaces batch_seconds",
+            "In a recipe batch_size has to be positive, and replaces batch_seconds",
             f"it is {size}"
             + (", together with batch_seconds" if "batch_seconds" in values else ""),
             "correct the recipe",
@@ -145,13 +145,13 @@ def _require_type(name: str, annotation: str, value: Any) -> None:
     optional = "None" in annotation and value is None
     if not optional and (wrong_bool or not isinstance(value, allowed)):
         raise TrainingError(
-            f"in a recipe {name} has to be of type {annotation}",
+            f"In a recipe {name} has to be of type {annotation}",
             f"it is {value!r}",
             "correct the recipe",
         )
     if isinstance(value, (int, float)) and not abs(value) <= LARGEST and name != "seed":
         raise TrainingError(
-            f"in a recipe {name} has to be a number of at most {LARGEST:.0e}",
+            f"In a recipe {name} has to be a number of at most {LARGEST:.0e}",
             f"it is {value}",
             "correct the recipe",
         )

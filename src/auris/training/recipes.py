@@ -143,7 +143,7 @@ class Recipe:
         lengths = [length for length in (self.epochs, self.max_steps) if length is not None]
         if len(lengths) > 1 or any(length <= 0 for length in lengths):
             raise TrainingError(
-                "epochs or max_steps of a recipe has to be positive, and one of them absent",
+                "In a recipe epochs or max_steps has to be positive, and the other absent",
                 f"they are {self.epochs} and {self.max_steps}",
                 "correct the recipe",
             )
@@ -151,7 +151,7 @@ class Recipe:
     def _require(self, holds: bool, name: str, rule: str) -> None:
         if not holds:
             value = f"it is {getattr(self, name)}"
-            raise TrainingError(f"in a recipe {name} {rule}", value, "correct the recipe")
+            raise TrainingError(f"In a recipe {name} {rule}", value, "correct the recipe")
 
     @classmethod
     def read(cls: type[AnyRecipe], path: Path) -> AnyRecipe:
@@ -171,7 +171,7 @@ class Recipe:
             ) from error
         except (ValueError, RecursionError) as error:
             raise TrainingError(
-                "a recipe has to be a readable JSON file", f"{path}: {error}", "check the path"
+                "A recipe has to be a readable JSON file", f"{path}: {error}", "check the path"
             ) from error
         return cls.of(values)
 

@@ -152,7 +152,7 @@ class RunLogger:
         logged = _sets(rows)
         if rows and logged != list(sets):
             raise TrainingError(
-                "a run is resumed with the development sets it began with",
+                "A run is resumed with the development sets it began with",
                 f"these were {', '.join(logged) or 'none'}, not {', '.join(sets) or 'none'}",
                 "give the same --dev files in the same order",
             )

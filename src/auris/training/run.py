@@ -268,7 +268,7 @@ class _Run:
         self.reporter.message(f"{path.stem}: {report.describe()}")
         if not report.clips:
             raise TrainingError(
-                "a development set needs at least one usable clip",
+                "A development set needs at least one usable clip",
                 f"{path} has none",
                 "leave it out",
             )
@@ -287,7 +287,7 @@ def _check_options(recipe: Recipe, sources: Sources, options: RunOptions) -> Non
     taken = [n for n in names if names.count(n) > 1 or n in (*EPOCH_COLUMNS, VAL)]
     if taken:
         raise TrainingError(
-            f"development sets need names of their own, not {VAL} or {', '.join(EPOCH_COLUMNS)}",
+            f"Development sets need names of their own, not {VAL} or {', '.join(EPOCH_COLUMNS)}",
             f"{taken[0]} is given twice or is one of these",
             "rename the file",
         )
@@ -311,7 +311,7 @@ def _sentences(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(
-            "text for the units has to be a readable UTF-8 file", f"{path}: {error}", "check it"
+            "Text for the units has to be a readable UTF-8 file", f"{path}: {error}", "check it"
         ) from error
     return [text for text in map(spoken, lines) if text]
 

@@ -54,7 +54,7 @@ def check_start(source: Path, recipe: Recipe) -> None:
     shapes = _shapes(given)
     if shapes is None or not _grows(shapes, _shapes(recipe)):
         raise TrainingError(
-            "a run can start from one of the same shapes and units only, or of fewer layers",
+            "A run can start from one of the same shapes and units only, or of fewer layers",
             f"{source} has others",
             "start from another run or model, or from nothing",
         )
@@ -120,7 +120,7 @@ def load_start(source: Path, task: nn.Module) -> None:
     odd += sorted(n for n in stored.keys() & needed.keys() if stored[n].shape != needed[n].shape)
     if odd:
         raise TrainingError(
-            "a run can start from weights of its own model only",
+            "A run can start from weights of its own model only",
             f"{odd[0]} and {len(odd) - 1} more are not in both",
             "start from another run or model",
         )
@@ -143,7 +143,7 @@ def _run_weights(source: Path) -> Mapping[str, Tensor]:
         return load_file(weights_file(source / LAST))
     except (OSError, SafetensorError) as error:
         raise TrainingError(
-            "a run can start from another's last checkpoint",
+            "A run can start from another's last checkpoint",
             f"{source / LAST}: {error}",
             "start from another run or model",
         ) from error

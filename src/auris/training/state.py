@@ -158,7 +158,7 @@ def update_average(folder: Path, model: nn.Module, over: int, step: int) -> None
                     mean[name] = stored[name].lerp(weight.detach().cpu(), 1.0 / (count + 1))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise TrainingError(
-                "the mean of a run's checkpoints has to be of its own model",
+                "The mean of a run's checkpoints has to be of its own model",
                 f"{before}: {_first_line(error)}",
                 "remove that folder, then resume the run",
             ) from error
@@ -194,7 +194,7 @@ def load_weights(folder: Path, model: nn.Module) -> None:
         model.load_state_dict(stored, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise TrainingError(
-            "a checkpoint has to hold the weights of this model",
+            "A checkpoint has to hold the weights of this model",
             f"{folder}: {_first_line(error)}",
             "use the recipe and the folder of one run",
         ) from error

@@ -39,7 +39,7 @@ def train_units(texts: Iterable[str], count: int, exactly: bool = True) -> Token
     """
     if count < len(ALPHABET):
         raise TrainingError(
-            f"the units have to include the {len(ALPHABET)} characters of spoken text",
+            f"The units have to include the {len(ALPHABET)} characters of spoken text",
             f"{count} units were requested",
             "raise units in the recipe",
         )
@@ -64,7 +64,7 @@ def train_vocabulary(texts: Sequence[str], count: int, exactly: bool = True) -> 
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if count < len(alphabet):
         raise TrainingError(
-            f"a byte-level vocabulary has to include the {len(alphabet)} bytes",
+            f"A byte-level vocabulary has to include the {len(alphabet)} bytes",
             f"{count} tokens were requested",
             "raise vocabulary in the recipe",
         )
@@ -87,7 +87,7 @@ def _learn(
     core.train_from_iterator(texts, trainer)
     if exactly and core.get_vocab_size() != count:
         raise TrainingError(
-            f"the training texts have to yield {count} units",
+            f"The training texts have to yield {count} units",
             f"they yield {core.get_vocab_size()}",
             "ask for fewer in the recipe, or add text",
         )
