@@ -90,7 +90,7 @@ def test_unknown_keys_are_refused_by_name() -> None:
         ({"max_steps": 1, "max_mel_length": 50}, "max_mel_length"),
         ({"max_steps": 1, "use_compile": True, "batch_seconds": 10}, "max_mel_length"),
         ({"max_steps": 1, "gradient_accumulation_steps": 0}, "gradient_accumulation_steps"),
-        ({"max_steps": 1, "epochs": 1}, "one of them absent"),
+        ({"max_steps": 1, "epochs": 1}, "the other absent"),
         ({"max_steps": 0}, "epochs or max_steps has to be positive"),
         ({"max_steps": 1, "sample_rate": 8000}, "sample_rate has to be 16000"),
         ({"max_steps": 1, "n_fft": 512}, "n_fft has to be 1024"),
