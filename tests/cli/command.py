@@ -40,7 +40,7 @@ class Auris:
             code = end.code
         out, err = self.capsys.readouterr()
         assert code is None or isinstance(code, int)
-        assert "Traceback" not in err or "--debug" in arguments
+        assert "Traceback" not in err or "--debug" in arguments, err
         return Outcome(code or 0, out, err)
 
 

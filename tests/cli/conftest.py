@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import wave
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 
 from tests.audio.media import wav
 from tests.cli.command import Auris
+from tests.cli.microphone import Port
 from tests.tiny_models import ctc_config, tone_speech, write_tiny
 
 
@@ -52,3 +56,11 @@ def auris(
     monkeypatch.setenv("AURIS_MODEL", str(models / "qwen"))
     monkeypatch.setenv("AURIS_DEVICE", "cpu")
     return Auris(capsys)
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Port:
+    found = Port(["speaker", "desk microphone", "headset microphone"], tone_speech(0.8))
+    monkeypatch.setitem(sys.modules, "sounddevice", found)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    return found

@@ -1,55 +1,224 @@
-"""The command lines of the documentation are ones that the program accepts."""
+"""The command lines of the documentation run, on small files and models with the same names."""
 
 from __future__ import annotations
 
-import importlib
+import glob
+import importlib.util
+import io
 import json
 import re
 import shlex
+import shutil
+import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import typer
+import uvicorn
 
+from auris.checkpoints import quantization_config
 from auris.cli.main import app
 from auris.cli.options import with_options
+from auris.evaluation import loading
+from tests.cli.command import Auris, Outcome
+from tests.cli.docs_cases import ALONE, CASES, MORE, WORDS, Case
+from tests.cli.docs_files import CLIP, make_files, make_hub, raw_samples
+from tests.cli.docs_lines import ROOT, Line, auris_lines, script_lines
 
-ROOT = Path(__file__).parents[2]
-PAGES = [
-    ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    ROOT / "benchmarks" / "README.md",
-    *sorted((ROOT / "src" / "auris" / "bundled").glob("*/README.md")),
-]
-LINE = re.compile(r"\b(auris|python (?:benchmarks|scripts)/\w+\.py|scripts/\w+(?:\.\w+)?) .*")
-OPTIONAL = re.compile(r"\[.*?\]")
-REPEATED = re.compile(r"--[a-z-]+ \.\.\.")
-
-
-def command_lines() -> Iterator[tuple[str, list[str]]]:
-    """Programs and arguments of the lines in blocks of code, without what is left out there."""
-    for page in PAGES:
-        for block in page.read_text(encoding="utf-8").split("```")[1::2]:
-            for line in block.replace("\\\n", " ").splitlines():
-                found = LINE.search(line)
-                if found and "import" not in line:
-                    program, arguments = found.group(1), found.group().removeprefix(found.group(1))
-                    text = OPTIONAL.sub("", re.split(r" [|>&]", arguments)[0])
-                    text = REPEATED.sub("", text)
-                    yield program, shlex.split(text, comments=True)
+LINES = {str(line): line for line in auris_lines()}
+TREE: Any = typer.main.get_command(app)
+PULL = re.compile(r"\$\(auris pull (\S+)\)")
+EXTRAS = {
+    "huggingface_hub": r"Qwen/|\bpull\b",
+    "transformers": r"--reference|\bparity\b|--peers",
+    "peft": r"recipes/tune|train asr --model",
+}
+"""Packages, and the lines that need them."""
 
 
-LINES = sorted({(program, *arguments) for program, arguments in command_lines()})
+def _command(line: Line) -> tuple[str, Any]:
+    """The name of a line's command, and the command."""
+    command = TREE
+    path = []
+    for argument in line.arguments:
+        if argument not in getattr(command, "commands", {}):
+            break
+        command = command.commands[argument]
+        path.append(argument)
+    return " ".join(path), command
+
+
+def _is_call(line: Line) -> bool:
+    """Whether a line is more than the name of a command that needs arguments."""
+    name, _ = _command(line)
+    return str(line) != f"auris {name}" or name in ALONE
+
+
+CALLS = [text for text, line in LINES.items() if _is_call(line)]
+NAMES = [text for text in LINES if text not in CALLS]
 
 
 def test_the_documentation_has_command_lines() -> None:
-    assert len(LINES) > 50
-    assert {line[1] for line in LINES if line[0] == "auris"} >= {
-        *("transcribe", "batch", "listen", "align", "detect-language", "serve", "quantize"),
-        *("train", "benchmark"),
-    }
+    calls = {_command(LINES[text])[0] for text in CALLS}
+    assert calls >= {*TREE.commands} - {"train", "benchmark"}
+    for group in ("train", "benchmark"):
+        assert calls >= {f"{group} {name}" for name in TREE.commands[group].commands}
+
+
+def test_every_case_is_a_line_of_the_documentation() -> None:
+    assert {*CASES, *(case.after for case in CASES.values() if case.after)} <= {*LINES}
+
+
+@pytest.mark.parametrize("text", NAMES, ids=str)
+def test_a_command_that_is_named_is_there(text: str) -> None:
+    assert _command(LINES[text])[0] == text.removeprefix("auris ")
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the lines read."""
+    folder = tmp_path_factory.mktemp("docs")
+    make_files(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models of the hub."""
+    folder = tmp_path_factory.mktemp("hub")
+    make_hub(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(
+    files: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: object
+) -> Path:
+    """The working directory of a line, with stand-ins for the hub, the microphone, the signal that
+    ends a server and the processes that measure loading. Models in 4 bits may be narrow."""
+    folder = tmp_path / "work"
+    shutil.copytree(files, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AURIS_DEVICE", "cpu")
+    monkeypatch.delenv("AURIS_MODEL", raising=False)
+    monkeypatch.setattr(quantization_config, "LEAST_WIDTH", 1)
+    monkeypatch.setattr(uvicorn.Server, "run", _answer_and_stop)
+    # A log on standard error would outlive the test whose standard error it is.
+    monkeypatch.setattr("auris.server.run.log_config", lambda _: None)
+    monkeypatch.setattr(loading, "subprocess", SimpleNamespace(run=_measure_here))
+    if importlib.util.find_spec("huggingface_hub"):
+        monkeypatch.setattr("huggingface_hub.snapshot_download", partial(_fetch, hub))
+    return folder
+
+
+def _fetch(hub: Path, name: str, **_: object) -> str:
+    """Stands in for the hub."""
+    if not (hub / name).is_dir():
+        raise OSError(f"tests/cli/docs_files.py makes no model {name}")
+    return str(hub / name)
+
+
+def _measure_here(call: list[str], **_: object) -> SimpleNamespace:
+    """Stands in for a new process that loads a model, or shows the help."""
+    measured = {} if call[-1] == loading.HELP else loading.measure_here(**json.loads(call[-1]))
+    return SimpleNamespace(returncode=0, stdout=json.dumps(measured))
+
+
+_serve = uvicorn.Server.run
+
+
+def _answer_and_stop(server: uvicorn.Server, *_: object) -> None:
+    """Stands in for waiting for a signal: the server stops when it has answered a question."""
+    thread = threading.Thread(target=_serve, args=(server,))
+    thread.start()
+    while thread.is_alive() and not server.started:
+        thread.join(0.02)
+    if server.started:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        answer = httpx.get(f"http://127.0.0.1:{port}/health", timeout=60)
+        server.should_exit = True
+        thread.join()
+        assert answer.status_code == 200
+
+
+@pytest.fixture
+def address(folder: Path) -> Iterator[str]:
+    """A server with the files of the working directory."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Write no log."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def _input(producer: str) -> bytes:
+    """What a program writes whose output a line reads."""
+    if producer == "find":
+        return b"calls/one.mp3\ncalls/two.wav\n"
+    if producer == "arecord":
+        return raw_samples()
+    return CLIP.read_bytes()
+
+
+def _arguments(line: Line, case: Case, address: str) -> Iterator[str]:
+    """The arguments of a line as the shell and the tables make them."""
+    words = WORDS | dict(case.words)
+    for argument in line.arguments:
+        if argument in words:
+            yield from shlex.split(words[argument])
+        elif "://" in argument:
+            yield f"{address}/{argument.rpartition('/')[2]}"
+        else:
+            yield from sorted(glob.glob(argument)) or [argument]
+    yield from shlex.split(f"{MORE.get(_command(line)[0], '')} {case.more}")
+
+
+def _run(line: Line, auris: Auris, address: str, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    case = CASES.get(str(line), Case())
+    if case.after:
+        _run(LINES[case.after], auris, address, monkeypatch)
+    for name, value in line.environment.items():
+        monkeypatch.setenv(name, WORDS.get(value, value))
+    arguments = []
+    for argument in _arguments(line, case, address):
+        if found := PULL.fullmatch(argument):
+            argument = auris("pull", found.group(1)).out.strip()
+        arguments.append(argument)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(_input(line.producer))))
+    done = auris(*arguments)
+    assert done.code == case.code, (
+        f"`{line}` of {line.page} ended with exit code {done.code} as `{shlex.join(arguments)}`:\n"
+        f"{done.err}\n"
+        "Correct the line; or, if it names a new file or model, make that in "
+        "tests/cli/docs_files.py; or, if it cannot run as it is written, add an entry to CASES "
+        "in tests/cli/docs_cases.py, which says what to replace or which exit code to expect."
+    )
+    assert case.message in done.err
+    return done
+
+
+@pytest.mark.parametrize("text", CALLS, ids=str)
+def test_a_command_line_runs(
+    text: str, auris: Auris, folder: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package, lines in EXTRAS.items():
+        if re.search(lines, text):
+            pytest.importorskip(package)
+    _run(LINES[text], auris, address, monkeypatch)
 
 
 def _without_work(command: Any) -> Any:
@@ -57,59 +226,22 @@ def _without_work(command: Any) -> Any:
     if hasattr(command, "commands"):
         for child in command.commands.values():
             _without_work(child)
-    command.callback = lambda **_: None
+    else:
+        command.callback = lambda **_: None
     return command
 
 
-@pytest.mark.parametrize("line", LINES, ids=" ".join)
-def test_a_command_line_is_accepted(line: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("line", script_lines(), ids=" ".join)
+def test_a_line_of_a_benchmark_or_script_is_accepted(line: tuple[str, ...]) -> None:
     program, *arguments = line
-    if program == "auris":
-        command = typer.main.get_command(app)
-    elif "benchmarks/" in program:
-        name = Path(program).stem
-        if name == "server":
-            return
-        benchmark = typer.Typer()
-        benchmark.command()(with_options(getattr(importlib.import_module(name), name)))
-        command = typer.main.get_command(benchmark)
-    else:
+    if "benchmarks/" not in program:
         assert (ROOT / program.removeprefix("python ")).is_file()
         return
-    complete = "..." not in arguments
-    try:
-        given = [argument for argument in arguments if argument != "..."]
-        _without_work(command).main(given, standalone_mode=False)
-    except Exception as error:
-        # Unknown options are refused before missing ones.
-        if complete or type(error).__name__ != "MissingParameter":
-            raise
-
-
-NAMED = re.compile(r"`auris ([^`]+)`")
-INCOMPLETE = ("MissingParameter", "BadOptionUsage")
-"""Errors of a line in a sentence, which names a command or an option without its values."""
-
-
-def lines_in_sentences() -> set[tuple[str, ...]]:
-    """Arguments of `auris` where a sentence or a table names it."""
-    lines = set()
-    for page in PAGES:
-        prose = "".join(page.read_text(encoding="utf-8").split("```")[0::2])
-        for found in NAMED.findall(prose):
-            text = " ".join(found.replace("\\|", "|").split())
-            text = REPEATED.sub("", OPTIONAL.sub("", re.split(r" [|>&]", text)[0]))
-            lines.add(tuple(part for part in shlex.split(text) if part != "..."))
-    return lines - {("COMMAND", "--help")}
-
-
-@pytest.mark.parametrize("line", sorted(lines_in_sentences()), ids=" ".join)
-def test_a_sentence_names_commands_and_options_that_exist(line: tuple[str, ...]) -> None:
-    try:
-        _without_work(typer.main.get_command(app)).main(list(line), standalone_mode=False)
-    except Exception as error:
-        if type(error).__name__ not in INCOMPLETE:
-            raise
+    name = Path(program).stem
+    benchmark = typer.Typer()
+    benchmark.command()(with_options(getattr(importlib.import_module(name), name)))
+    command = typer.main.get_command(benchmark)
+    _without_work(command).main(arguments, standalone_mode=False)
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "auris.service"])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import pytest
 from auris.cli.listen import write_text
 from tests.audio.media import wav
 from tests.cli.command import PROGRAM, Auris, is_one_sentence
+from tests.cli.microphone import Port
 from tests.tiny_models import tone_speech
 
 RATE = 16_000
@@ -162,53 +163,6 @@ def test_ctrl_c_ends_the_listening_and_writes_the_rest(models: Path) -> None:
     assert (process.returncode, errors) == (0, b"")
     last = json.loads((first + rest).splitlines()[-1])
     assert (last["final"], last["end"]) == (True, 0.7)
-
-
-class Port(ModuleType):
-    """Stands in for sounddevice: the machine of the tests has no microphone."""
-
-    class PortAudioError(Exception):
-        """As the package has it."""
-
-    def __init__(self, names: list[str], samples: np.ndarray) -> None:
-        super().__init__("sounddevice")
-        self.default = SimpleNamespace(device=(1, 0))
-        self.names = names
-        self.samples = samples
-        self.opened: dict[str, Any] = {}
-
-    def query_devices(self) -> list[dict[str, Any]]:
-        return [
-            {"name": name, "max_input_channels": int(name != "speaker"), "default_samplerate": 8e3}
-            for name in self.names
-        ]
-
-    def InputStream(self, callback: Any, **given: Any) -> Any:  # noqa: N802
-        if given["samplerate"] == 96_000:
-            raise Port.PortAudioError("Invalid sample rate")
-        self.opened = given
-        port = self
-
-        class Stream:
-            def __enter__(self) -> None:
-                for place in range(0, len(port.samples), 800):
-                    block = port.samples[place : place + 800, None]
-                    callback(block, len(block), None, "overflow" if place == 0 else "")
-                # The user has had enough.
-                signal.setitimer(signal.ITIMER_REAL, 0.5)
-
-            def __exit__(self, *_: object) -> None:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-
-        return Stream()
-
-
-@pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Port:
-    found = Port(["speaker", "desk microphone", "headset microphone"], tone_speech(0.8))
-    monkeypatch.setitem(sys.modules, "sounddevice", found)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    return found
 
 
 @pytest.mark.usefixtures("ctc")

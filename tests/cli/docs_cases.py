@@ -1,0 +1,98 @@
+"""What has to change in command lines of the documentation so that they run in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.cli.docs_files import SPOKEN
+
+TEXT = f"'{SPOKEN}'"
+
+
+@dataclass(frozen=True)
+class Case:
+    """How one line is run.
+
+    Attributes:
+        words: arguments that are replaced, and what replaces them, as a shell would read it.
+        more: arguments that are added.
+        after: another line of the documentation, which makes what this one reads.
+        code: the expected exit code.
+        message: what the error says, if one is expected.
+    """
+
+    words: Mapping[str, str] = field(default_factory=dict)
+    more: str = ""
+    after: str = ""
+    code: int = 0
+    message: str = ""
+
+
+WORDS = {
+    "COMMAND": "transcribe",
+    "FILE...": "talk.mp3",
+    "AUDIO...": "talk.mp3",
+    "AUDIO": "talk.mp3",
+    "TEXT": TEXT,
+    "IN": "DIR",
+    "OUT": "out",
+    "M": "DIR",
+    "CSV": "dev.csv",
+    "JSONL": "timed/ked_diphone.jsonl",
+    "FORMAT": "json",
+    "N": "2",
+    "S": "3",
+    "what is said": TEXT,
+    "what is said in it": TEXT,
+    "/etc/auris/keys": "keys",
+    "/shared/speech_train.csv": "speech_train.csv",
+    "/shared/runs/tiny": "runs/tiny",
+}
+"""Arguments that are replaced in every line."""
+
+MORE = {
+    "benchmark speed": "--seconds 1 --tokens 2 --runs 1",
+    "benchmark load": "--seconds 1 --tokens 2 --runs 1",
+    "serve": "--port 0 --workers 1",
+}
+"""Arguments that are added to every line of a command: shorter measurements, a free port, and a
+server in the process of the test."""
+
+ALONE = ("doctor", "models", "listen", "serve")
+"""Commands that need no argument. A line with the name of another one alone speaks of the command,
+and is no call."""
+
+TRAINED = "auris train ctc --config recipes/tiny_ctc.json --data train.csv --dev dev.csv --out "
+TRAINED += "runs/mine"
+TUNED = "auris train asr --model $(auris pull Qwen/Qwen3-ASR-0.6B) --config recipes/tune.json "
+TUNED += "--data tune.jsonl --out runs/tune --workers 1"
+NEW_RUN = "--config recipes/tiny_ctc.json --data train.csv"
+TUNING = "--config recipes/tune.json --data tune.jsonl"
+
+CASES = {
+    "auris transcribe -f srt --word-timestamps": Case(more="talk.mp3"),
+    "auris transcribe -f json": Case(more="talk.mp3"),
+    "auris transcribe -f FORMAT": Case(more="talk.mp3"),
+    "auris transcribe --chunk-seconds 30 --no-vad": Case(more="talk.mp3"),
+    "auris transcribe --chunk-seconds 3 --no-vad": Case(more="talk.mp3"),
+    "auris detect-language talk.mp3 -f json --start 60": Case({"60": "0.5"}),
+    "auris transcribe --model models/0.6b-int8 talk.mp3": Case(
+        after="auris quantize Qwen/Qwen3-ASR-0.6B models/0.6b-int8"
+    ),
+    "auris benchmark wer --dtype float32": Case(more="--test-set dev.csv"),
+    "auris benchmark stream --audio": Case(more="talk.flac"),
+    "auris benchmark stream --audio FILE": Case({"FILE": "talk.mp3"}),
+    "auris benchmark stream --audio FILE --test-set CSV": Case({"FILE": "talk.mp3"}),
+    "auris train ctc ...": Case({"...": NEW_RUN}),
+    "auris train ctc ... --processes 4": Case({"...": NEW_RUN, "4": "1"}),
+    "auris train asr --model": Case(more=f"DIR {TUNING}"),
+    "auris train asr --model DIR": Case(more=TUNING),
+    "auris train export --run runs/mine --out models/mine": Case(after=TRAINED),
+    "auris train export --run runs/mine --out models/mine --checkpoint last --dtype bfloat16": Case(
+        after=TRAINED
+    ),
+    "auris transcribe --model runs/mine/model recording.wav": Case(after=TRAINED),
+    "auris transcribe --model runs/tune/model talk.wav": Case(after=TUNED),
+}
+"""By line, as it is written with its quotes left out."""
