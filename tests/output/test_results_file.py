@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from auris.audio.listing import MEDIA, listed, recordings_in
 from auris.errors import AudioError, OutputError, UsageError
-from auris.output.results_file import ResultsFile, RowResult
+from auris.output.results_file import ResultsFile
 from auris.recognition.scheduler import Failure
 from auris.types import Transcript
 
@@ -20,18 +20,18 @@ RUN = {"model": "tiny", "language": "auto"}
 NAMES = [f"{letter}.wav" for letter in "abcdefgh"]
 
 
-def done(name: str) -> RowResult:
-    return RowResult(name, Transcript(f"text of {name}", "English", (), None, "stop", 1.0))
+def done(name: str) -> tuple[str, Transcript | Failure]:
+    return name, Transcript(f"text of {name}", "English", (), None, "stop", 1.0)
 
 
-def failed(name: str) -> RowResult:
-    return RowResult(name, Failure(AudioError("A rule", "it broke", "mend it")))
+def failed(name: str) -> tuple[str, Transcript | Failure]:
+    return name, Failure(AudioError("A rule", "it broke", "mend it"))
 
 
 def write(path: Path, names: list[str]) -> None:
     with ResultsFile(path, RUN) as results:
         for name in names:
-            results.append(failed(name) if name == "c.wav" else done(name))
+            results.append(*failed(name) if name == "c.wav" else done(name))
 
 
 @settings(max_examples=40, deadline=None)
@@ -45,7 +45,7 @@ def test_a_file_cut_anywhere_is_continued_to_the_same(
     path.write_bytes(whole[: round(kept * len(whole))])
     with ResultsFile(path, RUN) as results:
         for name in list(results.missing(NAMES)):
-            results.append(failed(name) if name == "c.wav" else done(name))
+            results.append(*failed(name) if name == "c.wav" else done(name))
         assert list(results.failed) == ["c.wav"]
     assert path.read_bytes() == whole
 
@@ -109,7 +109,7 @@ def test_failures_are_kept_or_tried_again(tmp_path: Path) -> None:
         assert list(results.missing(NAMES)) == []
         assert results.forget_failures() == 1
         assert list(results.missing(NAMES)) == ["c.wav"]
-        results.append(done("c.wav"))
+        results.append(*done("c.wav"))
         assert results.forget_failures() == 0
     contents = [json.loads(line) for line in path.read_text().splitlines()[1:]]
     assert sorted(content["file"] for content in contents) == NAMES
@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
 
         results._file = Full()  # type: ignore[assignment]
         with pytest.raises(OutputError, match="No space left"):
-            results.append(done("z.wav"))
+            results.append(*done("z.wav"))
         assert "z.wav" not in results
     assert path.read_bytes() == before
 
@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
 def test_one_process_at_a_time_has_the_file(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with ResultsFile(path, RUN) as results:
-        results.append(done("a.wav"))
+        results.append(*done("a.wav"))
         with pytest.raises(OutputError, match="is written by another"):
             ResultsFile(path, RUN)
     for _ in range(2):
@@ -174,13 +174,13 @@ def test_a_symbolic_link_is_the_file_itself(tmp_path: Path, suffix: str) -> None
     link.parent.mkdir()
     link.symlink_to(path)
     with ResultsFile(path, RUN) as results:
-        results.append(done("a.wav"))
+        results.append(*done("a.wav"))
         with pytest.raises(OutputError, match="is written by another"):
             ResultsFile(link, RUN)
         results.publish(NAMES)
     with ResultsFile(link, RUN) as results:
         assert list(results.missing(["a.wav", "b.wav"])) == ["b.wav"]
-        results.append(done("b.wav"))
+        results.append(*done("b.wav"))
         results.publish(NAMES)
     assert link.is_symlink()
     if suffix == "json":
@@ -194,7 +194,7 @@ def test_a_json_array_from_a_journal(tmp_path: Path) -> None:
     with ResultsFile(path, RUN) as results:
         results.publish(NAMES)
         assert [one["file"] for one in json.loads(path.read_text())] == ["a.wav", "b.wav"]
-        results.append(failed("c.wav"))
+        results.append(*failed("c.wav"))
         results.publish(NAMES)
         third = json.loads(path.read_text())[2]
         assert set(third) == {"file", "error", "kind"}

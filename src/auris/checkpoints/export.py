@@ -128,19 +128,13 @@ def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
         "audio_bos_token": AUDIO_START,
         "audio_eos_token": AUDIO_END,
     }
+    plain = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
     return {
         "tokenizer_class": "Qwen2Tokenizer",
         "processor_class": PROCESSOR,
         "add_prefix_space": False,
         "added_tokens_decoder": {
-            str(token.id): {
-                "content": text,
-                "lstrip": False,
-                "normalized": False,
-                "rstrip": False,
-                "single_word": False,
-                "special": token.special,
-            }
+            str(token.id): {"content": text, **plain, "special": token.special}
             for text, token in tokenizer.added_without_gaps().items()
         },
         **audio_tokens,
@@ -198,10 +192,7 @@ def _write_hf(out: Path, parts: Parts) -> None:
         "min_length": MIN_SAMPLES,
         "n_window": CHUNK_FRAMES // 2,
     }
-    processor: dict[str, Any] = {
-        "feature_extractor": extractor,
-        "processor_class": PROCESSOR,
-    }
+    processor: dict[str, Any] = {"feature_extractor": extractor, "processor_class": PROCESSOR}
     if isinstance(parts.config, AlignerConfig):
         processor["timestamp_segment_time"] = parts.config.segment_ms
     write_json(out / "processor_config.json", processor)
@@ -269,9 +260,7 @@ def export(
 
     Args:
         model: a module built from `config`.
-        tokenizer: its vocabulary.
         out: the directory to make; it must not exist or be empty.
-        layout: "published", "hf" or "native".
         dtype: type of the written weights.
         generation: content of generation_config.json; greedy decoding by default.
         ctc_head: a head on the audio embeddings of a Qwen3-ASR model; it goes into a file of its
@@ -314,12 +303,9 @@ def convert(
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
-    """Write a checkpoint anew in another layout.
+    """Write a model directory of any layout anew in another one.
 
     Args:
-        source: a model directory in any layout.
-        out: the directory to make.
-        layout: the layout to write.
         dtype: type of the written weights, by default as stored.
 
     Raises:

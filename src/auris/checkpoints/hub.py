@@ -145,14 +145,8 @@ def pull(
 ) -> Path:
     """Fetch a model from the hub into the cache and return its directory.
 
-    Args:
-        name: OWNER/NAME, or OWNER/NAME@REVISION.
-        revision: branch, tag or commit; the main branch by default.
-        local_files_only: never use the network.
-        cache_dir: where the cache is, if not in its usual place.
-
-    The cache is huggingface_hub's own: HF_HOME and HF_HUB_CACHE move it, HF_HUB_OFFLINE=1
-    forbids the network.
+    The cache is huggingface_hub's own: HF_HOME, HF_HUB_CACHE and `cache_dir` move it,
+    HF_HUB_OFFLINE=1 and `local_files_only` forbid the network.
 
     Raises:
         ModelNotFound: the hub has no such model, cannot be reached, or the cache lacks it.

@@ -26,7 +26,6 @@ def quantize(
     Args:
         source: a model directory in floating point, in any layout.
         out: the directory to make, in the native layout; it must not exist or be empty.
-        dtype, group: see `Quantization`.
 
     Raises:
         CheckpointError, TokenizerError: the source cannot be read, or is quantized already.

@@ -14,12 +14,8 @@ __all__ = ["check_language", "check_vocabulary", "stop_ids"]
 
 
 def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
-    """A config and a tokenizer have to mean the same ids.
-
-    Raises:
-        ConfigError: they do not.
-        TokenizerError: the vocabulary lacks a control token.
-    """
+    """Refuse a config and a tokenizer that mean different ids, with a ConfigError, and a vocabulary
+    that lacks a control token, with a TokenizerError."""
     remedy = "use the tokenizer files that belong to the weights"
     if isinstance(config, AutCtcConfig):
         if tokenizer.size != config.units:
@@ -54,11 +50,7 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
 
 
 def check_language(config: AutCtcConfig, language: str | None) -> None:
-    """Refuse a language that a CTC model does not write.
-
-    Raises:
-        UnsupportedOption: it writes another.
-    """
+    """Refuse a language that a CTC model does not write, with an UnsupportedOption."""
     if language not in (None, config.language):
         raise UnsupportedOption(
             f"This model writes {config.language} only",

@@ -137,11 +137,11 @@ def _missing(results: ResultsFile, folder: Path | None, names: list[str]) -> lis
     """The recordings that have no result, except for those that are no regular files, which get
     their failure."""
     from auris.audio.listing import source_of
-    from auris.output.results_file import RowResult, irregular
+    from auris.output.results_file import irregular
 
     for name in list(results.missing(names)):
         if failure := irregular(source_of(folder, name)):
-            results.append(RowResult(name, failure))
+            results.append(name, failure)
     return list(results.missing(names))
 
 
@@ -153,16 +153,14 @@ def _store(
     line: ProgressLine,
 ) -> None:
     from auris.output.formats import WRITERS
-    from auris.output.results_file import RowResult
 
     if isinstance(result, Transcript):
         # The files come first: a recording that has a result has its files.
         for form in output.formats:
             output.write(name, form, WRITERS[form](result, name, output.style), line)
         for warning in result.warnings:
-            if warning not in line.noted:
-                line.note(f"{display_name(name)}: {warning}")
-    results.append(RowResult(name, result))
+            line.warn(display_name(name), warning)
+    results.append(name, result)
 
 
 def _recordings(folder: Path | None, files: str | None) -> RecordingNames:

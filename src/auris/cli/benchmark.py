@@ -35,6 +35,8 @@ from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.evaluation.streaming import MeasuredStream
+    from auris.recognition.load import LoadOptions
+    from auris.recognition.options import CallOptions
 
 __all__ = ["app", "models_or_default", "names", "numbers"]
 
@@ -106,20 +108,12 @@ def load(
     from auris.checkpoints.hub import resolve
     from auris.evaluation.loading import help_seconds, interleaved
 
-    for name in models_or_default(model):
+    models = models_or_default(model)
+    for name in models:
         resolve(name, revision=revision)  # Refused, or downloaded, before anything is measured.
-    rows = list(
-        interleaved(
-            models_or_default(model),
-            runs,
-            seconds,
-            tokens,
-            revision=revision,
-            dtype=dtype,
-            device=device,
-            threads=threads,
-        )
-    )
+    options: LoadOptions = {"revision": revision, "dtype": dtype}
+    options |= {"device": device, "threads": threads}
+    rows = list(interleaved(models, runs, seconds, tokens, **options))
     formats = {"ready s": ">8.2f", "first s": ">8.2f", "weights GB": ">11.2f"}
     table = Table("model", formats | {"ready GB": ">9.2f", "used GB": ">8.2f"})
     for row in rows:
@@ -200,16 +194,9 @@ def wer(
 
     sets = {source: read_set(source) for source in test_set}
     pipeline = model.pipeline(speculate)
+    options: CallOptions = {"batch_size": batch_size, "chunk_seconds": chunk_seconds, "vad": vad}
     scores = [
-        score_set(
-            pipeline,
-            name,
-            clips,
-            normalizer=normalizer,
-            batch_size=batch_size,
-            chunk_seconds=chunk_seconds,
-            vad=vad,
-        )
+        score_set(pipeline, name, clips, normalizer=normalizer, **options)
         for name, clips in sets.items()
     ]
     formats = {"WER %": ">7.2f", "CER %": ">7.2f", "sub": ">6", "ins": ">6", "del": ">6"}

@@ -177,8 +177,7 @@ class ModelOptions:
 
     def load_options(self) -> LoadOptions:
         """How the model is loaded."""
-        values = asdict(self)
-        del values["model"]
+        values = {name: value for name, value in vars(self).items() if name != "model"}
         return cast("LoadOptions", values)
 
     def pipeline(self, speculate: str = "none") -> AsrPipeline:
@@ -250,11 +249,7 @@ class SpeechOptions:
     ] = None
 
     def check(self) -> None:
-        """Refuse options that do not go together, before a model is loaded.
-
-        Raises:
-            UsageError: there are such.
-        """
+        """Refuse options that do not go together, before a model is loaded."""
         if self.aligner is not None and not self.word_timestamps:
             raise UsageError(
                 "--aligner names the model for --word-timestamps",
@@ -343,11 +338,7 @@ def listed(value: str | None) -> list[str] | None:
 
 
 def check_format(output_format: str) -> None:
-    """Refuse an output format other than txt and json.
-
-    Raises:
-        UsageError: it is another one.
-    """
+    """Refuse an output format other than txt and json."""
     if output_format not in ("txt", "json"):
         raise UsageError(
             "The output format has to be txt or json",

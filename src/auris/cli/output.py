@@ -75,11 +75,7 @@ class Destination:
             self._file.discard()
 
     def leave_partial(self) -> str | None:
-        """Leave an incomplete file under another name.
-
-        Returns:
-            that name; None for standard output, and where the file could not be renamed.
-        """
+        """Leave an incomplete file under another name, which is returned; None where none is."""
         try:
             return None if self._file is None else repr(str(self._file.keep()))
         except OSError:
@@ -162,7 +158,7 @@ class Output:
         return cls(sources, names, stems, directory, style)
 
     def write(self, source: str, form: str, text: str, line: ProgressLine) -> None:
-        """Write one format of a recording; errors as in `open`."""
+        """Write one format of a recording."""
         destination = self.open(source, form, line)
         try:
             destination.write(text)
@@ -172,11 +168,7 @@ class Output:
             raise
 
     def open(self, source: str, form: str, line: ProgressLine) -> Destination:
-        """Where one format of a recording goes.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Where one format of a recording goes."""
         if self.stems is None:
             return Destination(line, None)
         # Not with_suffix: a stem may itself contain a point.

@@ -87,6 +87,11 @@ class ProgressLine:
         with self._aside(self._shown):
             sys.stderr.write(f"auris: {text}\n")
 
+    def warn(self, name: str, warning: str) -> None:
+        """Write a warning about a recording, unless it was logged."""
+        if warning not in self.noted:
+            self.note(f"{name}: {warning}")
+
     @contextmanager
     def _aside(self, shared: bool) -> Iterator[None]:
         if not shared:
@@ -181,10 +186,7 @@ def header_seconds(
 ) -> float | None:
     """Seconds of audio in recordings by their headers; None where one does not say.
 
-    Args:
-        sources: the recordings.
-        start, duration: the span of each that counts.
-        each_channel: whether every channel is transcribed, and counts.
+    Of each the span counts, and every channel that is transcribed.
     """
     if len(sources) > MOST_HEADERS or sys.stderr is None or not sys.stderr.isatty():
         return None

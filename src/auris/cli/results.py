@@ -26,11 +26,7 @@ class ResultWriter:
     The segments of a single recording are written as they come, where the format allows it; other
     transcripts when the recording is done, in the order of the recordings.
 
-    Args:
-        output: where they go.
-        line: shows the progress, and writes to the standard streams.
-        interrupt: whether the user has ended the run.
-        debug: whether to show the tracebacks of errors.
+    With `debug` the tracebacks of errors are shown.
     """
 
     def __init__(
@@ -60,11 +56,7 @@ class ResultWriter:
                 self._written += 1
 
     def close(self) -> int:
-        """Report what is unfinished after Ctrl-C.
-
-        Returns:
-            the exit code.
-        """
+        """Report what is unfinished after Ctrl-C; returns the exit code."""
         files = len(self._output.sources)
         if not self._interrupt.is_set():
             return self._code
@@ -97,8 +89,7 @@ class ResultWriter:
                 self._code = 1
                 self._line.note(f"{name}: {error.sentence}")
         for warning in _warnings(result):
-            if warning not in self._line.noted:
-                self._line.note(f"{name}: {warning}")
+            self._line.warn(name, warning)
         if result.silent:
             self._code = max(self._code, 1)
 
@@ -155,11 +146,7 @@ class SegmentOutput:
             self._add(form, formatter.end())
 
     def commit(self, form: str) -> None:
-        """Give the file of a format its name.
-
-        Raises:
-            OutputError: it could not be written.
-        """
+        """Give the file of a format its name; an error of an earlier write is raised here."""
         if form in self._errors:
             raise self._errors[form]
         self._destinations[form].commit()

@@ -96,12 +96,14 @@ def serve(
     from auris.server.run import Listening, run
     from auris.server.settings import Settings, is_loopback, read_keys
 
+    if threads is None and workers > 1:  # The processes share the processors.
+        threads = max(1, (os.cpu_count() or 1) // workers)
     settings = Settings(
         models=tuple(model or ()),
         aliases=tuple(alias or ()),
         device=device,
         dtype=dtype,
-        threads=_threads(threads, workers),
+        threads=threads,
         aligner=aligner,
         batch_size=batch_size,
         chunk_seconds=chunk_seconds,
@@ -135,10 +137,3 @@ def _require_extra() -> None:
             f"{error.name} is not installed",
             "run pip install 'auris-asr[serve]'",
         ) from None
-
-
-def _threads(threads: int | None, workers: int) -> int | None:
-    """By default several processes share the processors."""
-    if threads is not None or workers == 1:
-        return threads
-    return max(1, (os.cpu_count() or 1) // workers)

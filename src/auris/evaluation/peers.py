@@ -90,12 +90,7 @@ PEERS = {"transformers": TransformersPeer}
 
 
 def load_peer(name: str, directory: Path) -> Peer:
-    """A peer by name, with the weights of a directory.
-
-    Raises:
-        UsageError: there is none of that name.
-        MissingExtra: it is not installed.
-    """
+    """A peer by name, with the weights of a directory; UsageError where there is none."""
     if name not in PEERS:
         raise UsageError(
             f"The peers that can be measured are {', '.join(PEERS)}",

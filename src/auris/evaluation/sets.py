@@ -22,13 +22,9 @@ def recording_path(listing: Path, name: str) -> Path:
 def read_set(source: str | Path) -> dict[Path, str]:
     """Recordings and their transcripts.
 
-    Args:
-        source: a CSV with the columns wav (see `recording_path`) and text; or a folder of
-            recordings, each with its text in a .txt file of the same name; or a folder in the
-            layout of LibriSpeech, where .trans.txt files hold a name and a text on each line.
-
-    Raises:
-        UsageError: the source is none of these.
+    The source is a CSV with the columns wav (see `recording_path`) and text; or a folder of
+    recordings, each with its text in a .txt file of the same name; or a folder in the layout of
+    LibriSpeech, where .trans.txt files hold a name and a text on each line. Others are refused.
     """
     path = Path(source)
     if path.is_dir():

@@ -90,12 +90,7 @@ def wav_bytes(samples: Samples) -> bytes:
 
 
 class MeasuredModel:
-    """A Qwen3-ASR model, run stage by stage.
-
-    Raises:
-        UnsupportedOption: the model has no decoder.
-        AurisError: it cannot be loaded.
-    """
+    """A Qwen3-ASR model, run stage by stage; models without a decoder are refused."""
 
     def __init__(self, model: str, **options: Unpack[LoadOptions]) -> None:
         self.pipeline = AsrPipeline.from_pretrained(model, **options)

@@ -48,7 +48,6 @@ class SetScore:
     """One test set.
 
     Attributes:
-        name: the name of the set.
         clips, seconds: what was scored.
         failed: files that could not be transcribed, with the reason; they are not scored.
         wer, cer: error rates; None where the references hold no word.

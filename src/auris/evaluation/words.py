@@ -29,7 +29,6 @@ class WordErrors:
     """Errors of the times of a set's words, in seconds.
 
     Attributes:
-        clips, words: what was compared.
         missing: words without times, or of other texts than the set's; they are not compared.
         start, end: mean absolute errors after the offset was added.
         start_95, end_95: the 95th percentiles of the absolute errors.

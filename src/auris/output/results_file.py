@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,21 +28,6 @@ MOST_LETTERS = 200
 
 RUN = "auris_batch"
 """Key of a results file's first line."""
-
-
-@dataclass(frozen=True)
-class RowResult:
-    """One line of a results file: a recording's name, and its transcript or why there is none."""
-
-    name: str
-    result: Transcript | Failure
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        if isinstance(self.result, Failure):
-            error = self.result.error.without_span()
-            return {"file": self.name, "error": error.sentence, "kind": type(error).__name__}
-        return {"file": self.name, **self.result.to_dict()}
 
 
 class ResultsFile:
@@ -175,12 +159,15 @@ class ResultsFile:
                 "give the same ones, or name another file",
             )
 
-    def append(self, outcome: RowResult) -> None:
+    def append(self, name: str, result: Transcript | Failure) -> None:
         """Add a recording that is done; where there is no room, nothing of it stays in the file."""
-        content = outcome.to_dict()
-        self._positions[outcome.name] = self._write(content)
-        if "error" in content:
-            self.failed[outcome.name] = content["error"]
+        if isinstance(result, Transcript):
+            self._positions[name] = self._write({"file": name, **result.to_dict()})
+            return
+        error = result.error.without_span()
+        content = {"file": name, "error": error.sentence, "kind": type(error).__name__}
+        self._positions[name] = self._write(content)
+        self.failed[name] = error.sentence
 
     def _write(self, content: Mapping[str, Any]) -> tuple[int, int]:
         """Add a line; returns its position and length."""
