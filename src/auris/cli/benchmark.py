@@ -34,9 +34,8 @@ from auris.cli.table import Table, write_json
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
-    from auris.evaluation.streaming import MeasuredStream
     from auris.recognition.load import LoadOptions
-    from auris.recognition.options import CallOptions
+    from auris.recognition.options import CallOptions, StreamOptions
 
 __all__ = ["app", "models_or_default", "names", "numbers"]
 
@@ -313,7 +312,7 @@ def stream(
     if not audio and not sets:
         raise UsageError("No recording to stream was named", "", "give --audio or --test-set")
     pipeline = model.pipeline()
-    options: MeasuredStream = {
+    options: StreamOptions = {
         "chunk_seconds": chunk_seconds,
         "step_seconds": step_seconds,
         "max_new_tokens": max_new_tokens,

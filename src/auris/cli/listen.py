@@ -79,7 +79,11 @@ def listen(
     check_format(output_format)
     _check_source(source, device_in)
     if list_devices:
-        _list_microphones()
+        from auris.audio.microphone import microphones
+
+        for microphone in microphones():
+            mark = "*" * microphone.usual
+            typer.echo(f"{microphone.index}\t{microphone.name}\t{microphone.rate} Hz{mark}")
         return
     pipeline = model.pipeline()
 
@@ -106,14 +110,6 @@ def listen(
     else:
         with session(SAMPLE_RATE if rate is None else rate) as stream:
             _transcribe(stream, _file() if rate is None else _raw(), show)
-
-
-def _list_microphones() -> None:
-    from auris.audio.microphone import microphones
-
-    for microphone in microphones():
-        mark = "*" * microphone.usual
-        typer.echo(f"{microphone.index}\t{microphone.name}\t{microphone.rate} Hz{mark}")
 
 
 def _check_source(source: str | None, device_in: str | None) -> None:

@@ -226,7 +226,6 @@ class Parity:
     Args:
         model: a Qwen3-ASR model in any layout, named as for `AsrPipeline.from_pretrained`.
         threads: CPU threads of the whole process; torch's own choice by default.
-        revision: branch, tag or commit of a hub id.
 
     Raises:
         MissingExtra: transformers is not installed, or too old to know the model.
@@ -275,7 +274,9 @@ class Parity:
         ours_by_stage = _stages(mine.encoder, mine.encoder.norm, mine.projector, mine.decoder)
         with _recorded(ours_by_stage) as ours:
             ids, prompt = self._prompt(mel, language, context)
-            ours["logits"] = self._logits(prompt)
+            cache = self.backend.new_cache(1, len(prompt))
+            self.backend.admit(cache)
+            ours["logits"] = self.backend.extend(cache, [prompt], positions="all")[0]
         tower, projector = theirs_model.audio_tower, theirs_model.multi_modal_projector
         theirs_by_stage = _stages(tower, tower.ln_post, projector, theirs_model.language_model)
         with _recorded(theirs_by_stage) as theirs:
@@ -353,12 +354,6 @@ class Parity:
         (states,) = self.backend.encode([mel])
         ids = prompt_ids(self.recognizer.tokenizer, len(states), language, context)
         return ids, self.backend.embed(ids, states)
-
-    def _logits(self, prompt: Tensor) -> Tensor:
-        """Our scores [L, vocab] at every position of a prompt."""
-        cache = self.backend.new_cache(1, len(prompt))
-        self.backend.admit(cache)
-        return self.backend.extend(cache, [prompt], positions="all")[0]
 
     def _steps(self, prompt: Tensor, budget: int) -> list[Step]:
         return list(decode(self.backend, [Request(0, prompt, budget)], self.recognizer.stops))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,24 +27,15 @@ from auris.types import SAMPLE_RATE, Samples, Segment
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from auris.recognition.options import CallOptions
+    from auris.recognition.options import CallOptions, StreamOptions
 
 __all__ = [
     "ClipsScore",
-    "MeasuredStream",
     "StreamScore",
     "compare_clips",
     "compare_segments",
     "score_stream",
 ]
-
-
-class MeasuredStream(TypedDict, total=False):
-    """Options of a measured stream, see `auris.pipeline.StreamOptions`."""
-
-    chunk_seconds: float
-    step_seconds: float
-    max_new_tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,7 @@ def score_stream(
     pipeline: AsrPipeline,
     source: str,
     feed_seconds: Sequence[float],
-    **options: Unpack[MeasuredStream],
+    **options: Unpack[StreamOptions],
 ) -> StreamScore:
     """Transcribe a recording as a stream and as a file, and compare the results.
 
@@ -191,7 +182,7 @@ def compare_clips(
     files: Sequence[Path],
     feed_seconds: Sequence[float],
     streams: int = 1,
-    **options: Unpack[MeasuredStream],
+    **options: Unpack[StreamOptions],
 ) -> ClipsScore:
     """Transcribe clips as streams, several at once, and each as a file, and compare the texts.
 
@@ -230,7 +221,7 @@ def compare_clips(
     return ClipsScore(len(kinds), kinds.count("identical"), kinds.count("tie"), different)
 
 
-def _file_options(options: MeasuredStream) -> CallOptions:
+def _file_options(options: StreamOptions) -> CallOptions:
     """Options of a file that is cut as a stream with these is."""
     return {
         "chunk_seconds": options.get("chunk_seconds", LIVE_CHUNK_SECONDS),
