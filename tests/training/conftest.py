@@ -168,4 +168,4 @@ def trainer(
 def task_of(recipe: CtcRecipe, tokenizer: Tokenizer) -> CtcTask:
     """The task of a run as it begins."""
     torch.manual_seed(recipe.seed)
-    return CtcTask(AutCtc(recipe.model_config()), tokenizer)
+    return CtcTask(AutCtc(recipe.model_config()), tokenizer, recipe)

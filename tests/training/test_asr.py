@@ -33,8 +33,7 @@ from auris.errors import ConfigError, TrainingError, UsageError
 from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.text.prompt import AUDIO_PAD, TEXT_TAG, TURN_END
-from auris.training.adapters import merged
-from auris.training.asr import IGNORED, AsrTask, dialogues
+from auris.training.asr import IGNORED, AsrTask, dialogues, merged
 from auris.training.building import asr_task, checkpoint_task
 from auris.training.examples import TrainingBatch
 from auris.training.exporting import export_run
@@ -79,7 +78,7 @@ def tiny_task(seed: int = 0) -> AsrTask:
     tokenizer = tiny_tokenizer()
     classes = model.config.decoder.vocab + 1
     head = torch.nn.Linear(model.config.decoder.hidden, classes)
-    return AsrTask(model, tokenizer, head, 0.3)
+    return AsrTask(model, tokenizer, TuneRecipe(ctc_weight=0.3), head)
 
 
 @settings(max_examples=10, deadline=None)
@@ -238,7 +237,7 @@ def test_merged_adapters_compute_the_same(tmp_path: Path) -> None:
     batch = random_batch(1, [150, 90])
     whole = merged(task.model)
     assert not any("lora_" in name for name, _ in whole.named_parameters())
-    for_merged = AsrTask(whole, task.tokenizer, None, 0.0)
+    for_merged = AsrTask(whole, task.tokenizer, TuneRecipe(), None)
     with torch.no_grad():
         (_, adapted), _ = task.eval()(batch)
         (_, plain), _ = for_merged.eval()(batch)
@@ -375,8 +374,9 @@ def test_a_head_without_a_loss_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_a_layer_in_the_middle_has_its_share_of_the_ctc_loss() -> None:
     whole = tiny_task()
-    parts = [AsrTask(whole.model, whole.tokenizer, whole.head, 0.3, {n: 1.0}) for n in (1, 2)]
-    both = AsrTask(whole.model, whole.tokenizer, whole.head, 0.3, {1: 0.25, 2: 0.75})
+    recipe = TuneRecipe(ctc_weight=0.3)
+    *parts, both = (AsrTask(whole.model, whole.tokenizer, recipe, whole.head) for _ in range(3))
+    parts[0].depths, parts[1].depths, both.depths = {1: 1.0}, {2: 1.0}, {1: 0.25, 2: 0.75}
     batch = random_batch(2, [150, 90])
     with torch.no_grad():
         first, last = (part.eval()(batch, all_parts=False)[0][0] for part in parts)

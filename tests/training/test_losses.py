@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from auris.training.losses import Losses, ctc_loss
+from auris.training.tasks import Losses, ctc_loss
 
 BLANK = 2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +21,18 @@ from auris.checkpoints.layouts import LayoutName
 from auris.config import CHUNK_TOKENS, token_budget
 from auris.decoding.loop import Request, decode
 from auris.decoding.sampling import Sampling
+from auris.errors import MissingExtra
 from auris.models.cache import UncachedRows
 from auris.models.qwen_asr import QwenAsr
 from auris.text.prompt import END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
-from auris.training.adapters import merged
 from auris.training.data import TrainedOn
 from auris.training.examples import TrainingBatch
-from auris.training.losses import ctc_loss
-from auris.training.tasks import Task
+from auris.training.recipes import AsrRecipe, TuneRecipe
+from auris.training.tasks import Task, ctc_loss
 
-__all__ = ["IGNORED", "AsrTask", "Dialogues", "dialogues"]
+__all__ = ["IGNORED", "AsrTask", "Dialogues", "adapt", "dialogues", "merged", "require_peft"]
 
 LAYOUT: LayoutName = "hf"
 """Layout in which Qwen3-ASR models are written."""
@@ -39,6 +41,9 @@ IGNORED = -100
 """Label of what is not learned: prompt and padding."""
 
 Side = Literal["left", "right"]
+
+ADAPTED = ["qkv", "out", "gate_up", "down"]
+"""The decoder's linear layers, which get low-rank adapters."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,8 @@ class AsrTask(Task):
     Args:
         model: the model.
         tokenizer: its vocabulary.
+        recipe: of the run.
         head: classes of the vocabulary and a blank, the last, from audio embeddings.
-        ctc_weight: share of the CTC loss where the decoder is trained too.
-        depths, frames: see `Task`.
-        decoder_from_step: first step (from 0) that trains the decoder too.
         generation: content of the generation_config.json to write; greedy by default.
         defaults: inference defaults of the checkpoint that is trained further; None for fresh
             weights.
@@ -103,19 +106,15 @@ class AsrTask(Task):
         self,
         model: QwenAsr,
         tokenizer: Tokenizer,
+        recipe: AsrRecipe | TuneRecipe,
         head: nn.Linear | None,
-        ctc_weight: float,
-        depths: Mapping[int, float] | None = None,
-        frames: int | None = None,
-        decoder_from_step: int = 0,
         generation: Mapping[str, Any] | None = None,
         defaults: InferenceDefaults | None = None,
     ) -> None:
-        aligned = head is not None and (ctc_weight > 0 or decoder_from_step > 0)
-        super().__init__(model, tokenizer, depths, frames, aligned)
+        super().__init__(model, tokenizer, recipe, head is not None and recipe.with_head)
         self.head = head
-        self.ctc_weight = ctc_weight
-        self.decoder_from_step = decoder_from_step
+        self.ctc_weight = recipe.ctc_weight
+        self.decoder_from_step = recipe.decoder_from_step
         self.generation = generation
         self.defaults = defaults
 
@@ -240,3 +239,46 @@ def _inference_defaults(
         languages += tuple(name for name in trained_on.languages if name not in languages)
     contexts = True if trained_on.contexts else before.contexts
     return replace(before, languages=languages, contexts=contexts)
+
+
+def adapt(model: QwenAsr, rank: int, alpha: float) -> None:
+    """Freeze all weights and put adapters of a rank on the decoder's linear layers.
+
+    LoRA: Hu et al., "LoRA: Low-rank adaptation of large language models" (2021), by peft.
+    """
+    peft = require_peft()
+    model.requires_grad_(False)
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=ADAPTED)
+    peft.inject_adapter_in_model(config, model.decoder)
+
+
+def merged(model: QwenAsr) -> QwenAsr:
+    """The model with its adapters, if it has any, added to the weights they adapt."""
+    if not any("lora_" in name for name, _ in model.named_parameters()):
+        return model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model = copy.deepcopy(model)
+    adapted = [(name, m) for name, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
+    for name, layer in adapted:
+        layer.merge()
+        parent, _, child = name.rpartition(".")
+        base: nn.Module = layer.get_base_layer()
+        setattr(model.get_submodule(parent), child, base)
+    return model
+
+
+def require_peft() -> Any:
+    """The module peft, or MissingExtra."""
+    try:
+        if torch.distributed.is_available():
+            # peft looks up a type in it, and torch 2.5 does not load it by itself.
+            importlib.import_module("torch.distributed.tensor")
+        import peft
+    except ImportError as error:
+        raise MissingExtra(
+            "Low-rank adapters need peft",
+            "it is not installed",
+            "run `pip install auris-asr[lora]`, or set lora_rank to 0",
+        ) from error
+    return peft

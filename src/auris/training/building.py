@@ -18,8 +18,7 @@ from auris.models.aut_ctc import AutCtc
 from auris.models.qwen_asr import QwenAsr
 from auris.text.prompt import AUDIO_PAD
 from auris.text.tokenizer import Tokenizer
-from auris.training.adapters import adapt
-from auris.training.asr import AsrTask
+from auris.training.asr import AsrTask, adapt
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.tasks import CtcTask, Task
 
@@ -55,8 +54,7 @@ def build_task(recipe: Recipe, model: Path | None, units: Tokenizer | None) -> T
             f"there are {units.size}, and the recipe says {recipe.units}",
             "correct units in the recipe, or leave it out",
         )
-    model_config = recipe.model_config(units.size)
-    return CtcTask(AutCtc(model_config), units, recipe.padded_frames, recipe.depths)
+    return CtcTask(AutCtc(recipe.model_config(units.size)), units, recipe)
 
 
 def asr_task(recipe: AsrRecipe, tokenizer: Tokenizer) -> AsrTask:
@@ -65,15 +63,7 @@ def asr_task(recipe: AsrRecipe, tokenizer: Tokenizer) -> AsrTask:
     # The embedding is the output layer too: at torch's own scale its first scores are far too sure.
     nn.init.normal_(model.decoder.embed.weight, std=recipe.hidden**-0.5)
     head = nn.Linear(recipe.hidden, tokenizer.size + 1) if recipe.with_head else None
-    return AsrTask(
-        model,
-        tokenizer,
-        head,
-        recipe.ctc_weight,
-        recipe.depths,
-        recipe.padded_frames,
-        recipe.decoder_from_step,
-    )
+    return AsrTask(model, tokenizer, recipe, head)
 
 
 def checkpoint_task(directory: Path, recipe: TuneRecipe) -> AsrTask:
@@ -114,9 +104,8 @@ def checkpoint_task(directory: Path, recipe: TuneRecipe) -> AsrTask:
     return AsrTask(
         model,
         tokenizer,
+        recipe,
         head,
-        recipe.ctc_weight,
-        frames=recipe.padded_frames,
         generation=read_generation(checkpoint.directory),
         defaults=load_inference_defaults(checkpoint.directory),
     )

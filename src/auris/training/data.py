@@ -67,10 +67,8 @@ class ManifestRow:
     """A line of a manifest, before anything is checked.
 
     Attributes:
-        wav: the recording.
-        text: its transcript.
         speaker: set and speaker, "" where not known.
-        language: English name, "None" where the manifest does not say, as in the official format.
+        language: as the manifest has it, or `UNNAMED`.
         prompt: context that the model is given.
         speechless: whether the manifest says that nobody speaks: language None and no text.
     """
@@ -88,11 +86,10 @@ class TrainingClip:
     """A recording in memory.
 
     Attributes:
-        name: path of the recording as it will appear in reports.
+        name: path of the recording.
         samples: int16 [S] at 16 kHz, which is half of float32's memory.
         text: in the run's form.
-        speaker, prompt: see `ManifestRow`.
-        language: English name, or "None".
+        language: English name, or `UNNAMED`.
         ids: units of the text; empty until `with_units`.
     """
 
@@ -142,7 +139,7 @@ class DataReport:
         return sum(len(clip.ids) for clip in self.clips)
 
     def skip(self, reason: str, name: str) -> None:
-        """Account for one row that is left out."""
+        """Record a row that is left out."""
         self.skipped.setdefault(reason, []).append(name)
 
     def describe(self, names: int | None = 5) -> str:
@@ -199,14 +196,7 @@ def _listed(names: Sequence[str], most: int | None) -> str:
 
 
 def read_manifest(path: Path, language: str = UNNAMED) -> list[ManifestRow]:
-    """Rows of a manifest.
-
-    A CSV has the columns `wav` and `text`, and perhaps `speaker`, `language` and `prompt`; others
-    are ignored. A file whose name ends in .jsonl has on every line an object with `audio` and
-    `text`, and perhaps `speaker`, `language` and `prompt`. A text may also begin with the language,
-    as in "language English<asr_text>...", and be nothing else where nobody speaks: "language
-    None<asr_text>". Paths are relative to the manifest's folder, or to the working directory where
-    the folder has no such file.
+    """Rows of a manifest, in CSV or JSONL as docs/training.md describes them.
 
     Args:
         path: the manifest.
@@ -274,7 +264,7 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
 def _is_text(value: Any) -> bool:
     """Whether a value is text or null; half a surrogate pair is no text."""
     try:
-        return value is None or bool(value.encode()) or value == ""
+        return value is None or isinstance(value.encode(), bytes)
     except (AttributeError, UnicodeEncodeError):
         return False
 
@@ -324,7 +314,7 @@ def _load(row: ManifestRow, form: TextForm, replies: bool) -> TrainingClip | str
 
 
 def _language(name: str) -> str | None:
-    """English name of a language, "None" where none is given, None for one that is unknown."""
+    """English name of a language, `UNNAMED` where none is given, None for an unknown one."""
     try:
         return UNNAMED if name == UNNAMED else language_name(name) or UNNAMED
     except LanguageError:
@@ -338,16 +328,13 @@ def load_clips(
     cut_seconds: float = math.inf,
     replies: bool = True,
 ) -> DataReport:
-    """Read every row's recording.
+    """Read every row's recording; the report has the usable clips in the order of the rows.
 
     Args:
         longest: clips over this many seconds are left out.
         form: what texts are brought to.
-        cut_seconds: clips are cut to this length, and named in the report.
+        cut_seconds: clips are cut to this length.
         replies: whether the model names the language and says when nobody speaks.
-
-    Returns:
-        The usable clips in the order of the rows, and the account of the others.
     """
     report = DataReport(names_language=replies)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -385,19 +372,15 @@ def with_units(
 def split_clips(
     clips: Sequence[TrainingClip], share: float, seed: int
 ) -> tuple[list[TrainingClip], list[TrainingClip]]:
-    """Clips to train on, and clips of other recordings to score.
+    """Clips to train on, and clips of other recordings to score: about `share` of them, in [0, 1).
 
     The samples of a recording and the seed decide, so that a recording that is listed twice, or
     under two names, is on one side. Of two recordings or more, one at least is on each side.
-
-    Args:
-        clips: all clips.
-        share: about how much of the recordings is scored, in [0, 1).
-        seed: of the draw.
     """
     if share == 0:
         return list(clips), []
-    draws = [_draw(clip, seed) for clip in clips]
+    salt = str(seed).encode()[:16]
+    draws = [hashlib.blake2b(clip.samples.tobytes(), salt=salt).digest() for clip in clips]
     order = sorted(set(draws))
     count = sum(int.from_bytes(draw[:4], "big") < share * 2**32 for draw in order)
     most = max(len(order) - 1, 0)
@@ -405,8 +388,3 @@ def split_clips(
     trained = [clip for clip, draw in zip(clips, draws, strict=True) if draw not in excluded]
     scored = {draw: clip for clip, draw in zip(clips, draws, strict=True) if draw in excluded}
     return trained, list(scored.values())
-
-
-def _draw(clip: TrainingClip, seed: int) -> bytes:
-    """A random number that depends on a clip's samples and the seed."""
-    return hashlib.blake2b(clip.samples.tobytes(), salt=str(seed).encode()[:16]).digest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -103,7 +103,6 @@ class EpochPlan:
     Attributes:
         epoch: from 0.
         examples: clips of each example; none stands for one without speech.
-        seconds: length of each example.
         batches: examples of each batch.
         contexts: drawn for some examples, by their numbers.
     """
@@ -218,15 +217,7 @@ A worker hands every tensor over in a file of shared memory, and a process may h
 
 @dataclass(frozen=True)
 class EpochBatches(Dataset[Packed]):
-    """A process's share of the batches of an epoch, each a function of its index alone.
-
-    Attributes:
-        clips: all clips with units.
-        recipe: the recipe of the run.
-        preprocessor: makes features and ids.
-        plan: the plan of the epoch.
-        shard: the share.
-    """
+    """A process's share of the batches of an epoch, each a function of its index alone."""
 
     clips: Sequence[TrainingClip]
     recipe: Recipe
@@ -264,11 +255,10 @@ class EpochBatches(Dataset[Packed]):
         lengths = [mel.shape[1] for mel in batch.mels]
         return torch.cat(batch.mels, dim=1), lengths, dataclasses.replace(batch, mels=[])
 
-    def load(self, first: int = 0, workers: int = 0) -> Iterator[TrainingBatch]:
-        """The batches from `first` on.
+    def load(self, first: int = 0, workers: int = 0) -> Generator[TrainingBatch, None, None]:
+        """The batches from index `first` on.
 
         Args:
-            first: index of the first batch.
             workers: processes that prepare batches ahead; 0 prepares each when it is needed. The
                 batches are the same. Processes rather than threads, whose pools would compete with
                 the trainer's for the processors; they share the clips' memory with it.

@@ -23,11 +23,7 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 
 def dtype_named(name: str) -> torch.dtype:
-    """One of `DTYPES`.
-
-    Raises:
-        UsageError: there is no such type.
-    """
+    """One of `DTYPES`, or UsageError."""
     if name not in DTYPES:
         raise UsageError(
             f"The type of written weights has to be {', '.join(DTYPES)}",
@@ -38,11 +34,7 @@ def dtype_named(name: str) -> torch.dtype:
 
 
 def check_export(task: Task, dtype: torch.dtype) -> None:
-    """Refuse a model that cannot be written, before it is trained.
-
-    Raises:
-        TrainingError: its layout cannot hold it, or a weight does not fit into the dtype.
-    """
+    """Raise TrainingError where the model or one of its weights cannot be written in `dtype`."""
     try:
         task.check_export()
         for name, weight in task.named_parameters():
@@ -112,7 +104,6 @@ def export_run(
 
 
 def _write(task: Task, out: Path, dtype: torch.dtype, trained_on: TrainedOn) -> Path:
-    """Write a model; it replaces one that is there already, apart from its card."""
     if not (out / "config.json").is_file() or not any(out.glob("model*.safetensors")):
         return task.export(out, dtype, trained_on)
     with replace_directory(out) as fresh:

@@ -31,8 +31,7 @@ RECIPES: dict[str, type[Recipe]] = {"ctc": CtcRecipe, "asr": AsrRecipe, "tune": 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Files of a run: recipe.json and run.json (what is trained), units.json (the text units),
-    data.txt (what was loaded and what was not), and the model in the end."""
+    """Files of a run: those above, data.txt (the data report), and the model in the end."""
 
     path: Path
 
@@ -48,35 +47,23 @@ class RunFolder:
             TrainingError: the folder holds no run.
         """
         about = self._about()
-        model = about["model"]
         try:
             recipe = RECIPES[about["kind"]].read(self.path / RECIPE)
         except UsageError as error:
-            raise TrainingError(
-                "A run's folder has to hold the files of a run", error.actual, "check the path"
-            ) from error
-        return recipe, Path(model) if model else None
+            raise _no_run(error.actual) from error
+        return recipe, Path(about["model"]) if about["model"] else None
 
     def _about(self) -> dict[str, Any]:
-        """The content of run.json."""
         try:
             about: dict[str, Any] = json.loads((self.path / ABOUT).read_text(encoding="utf-8"))
             if about["kind"] not in RECIPES or not isinstance(about["model"], str | None):
                 raise ValueError(f"{ABOUT} names no kind of run, or no model")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(
-                "A run's folder has to hold the files of a run",
-                f"{self.path}: {error}",
-                "check the path",
-            ) from error
+            raise _no_run(f"{self.path}: {error}") from error
         return about
 
     def check_new(self) -> None:
-        """A new run needs a folder without one; one that never saved a checkpoint does not count.
-
-        Raises:
-            TrainingError: there is one, or a model.
-        """
+        """Raise TrainingError where the folder holds a model, or a run with a checkpoint."""
         if any((self.path / name).exists() for name in (LAST, LAST + OLD)):
             raise TrainingError(
                 "A new run needs a folder of its own",
@@ -91,11 +78,7 @@ class RunFolder:
             )
 
     def check_same(self, recipe: Recipe, model: Path | None) -> None:
-        """A run goes on with its own recipe and checkpoint.
-
-        Raises:
-            TrainingError: they are others.
-        """
+        """Raise TrainingError where the run has another recipe, or another model to train."""
         if self.read() != (recipe, model.resolve() if model else None):
             raise TrainingError(
                 "A run is resumed with its own recipe and model",
@@ -105,11 +88,7 @@ class RunFolder:
         self.check_model()
 
     def check_model(self) -> None:
-        """The checkpoint that is trained further has to be as it was.
-
-        Raises:
-            TrainingError: its weights have changed.
-        """
+        """Raise TrainingError where the weights that the run began with have changed."""
         _, model = self.read()
         if model is not None and self._about().get("weights") != _digest(model):
             raise TrainingError(
@@ -119,23 +98,14 @@ class RunFolder:
             )
 
     def trained_on(self) -> TrainedOn:
-        """What the run and those before it have seen; nothing is known of older runs.
-
-        Raises:
-            TrainingError: the folder holds no run.
-        """
+        """What the run and those before it have seen; nothing is known of older runs."""
         about = self._about()
         return TrainedOn(tuple(about.get("languages", ())), about.get("contexts"))
 
     def check_writable(self) -> None:
-        """A folder that cannot be made or written is refused before anything else is done.
-
-        Raises:
-            OutputError: it cannot.
-        """
-        nearest = next(
-            path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists()
-        )
+        """Raise OutputError where the folder cannot be made or written."""
+        path = self.path.absolute()
+        nearest = next(parent for parent in (path, *path.parents) if parent.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise OutputError(
                 "The folder of a run has to be writable",
@@ -144,48 +114,37 @@ class RunFolder:
             )
 
     def begin(self, recipe: Recipe, model: Path | None, trained_on: TrainedOn) -> None:
-        """Make the folder of a new run.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Make the folder of a new run, or raise OutputError."""
         kind = next(name for name, known in RECIPES.items() if isinstance(recipe, known))
         about: dict[str, Any] = {"kind": kind, "model": None, **asdict(trained_on)}
         if model is not None:
             about |= {"model": str(model.resolve()), "weights": _digest(model)}
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            self._clear()
+            # What a run left that never saved a checkpoint.
+            for name in (STEPS, LOG, CURVE):
+                (self.path / name).unlink(missing_ok=True)
+            checkpoints = [name + end for name in (BEST, AVERAGE) for end in ("", NEW, OLD)]
+            for name in (LAST + NEW, *checkpoints, TENSORBOARD):
+                shutil.rmtree(self.path / name, ignore_errors=True)
             for name, content in ((ABOUT, about), (RECIPE, asdict(recipe))):
                 text = json.dumps(content, indent=2) + "\n"
                 (self.path / name).write_text(text, encoding="utf-8")
 
-    def _clear(self) -> None:
-        """Forget a run that never saved a checkpoint."""
-        for name in (STEPS, LOG, CURVE):
-            (self.path / name).unlink(missing_ok=True)
-        checkpoints = [name + end for name in (BEST, AVERAGE) for end in ("", NEW, OLD)]
-        for name in (LAST + NEW, *checkpoints, TENSORBOARD):
-            shutil.rmtree(self.path / name, ignore_errors=True)
-
     def write_report(self, text: str) -> None:
-        """Keep what was loaded and what was not; errors as of `begin`."""
+        """Write what was loaded and what was not, or raise OutputError."""
         with self._writing():
             # Names of files may hold bytes that are no text.
             content = (text + "\n").encode("utf-8", "backslashreplace")
             (self.path / "data.txt").write_bytes(content)
 
     def write_units(self, tokenizer: Tokenizer) -> None:
-        """Keep the text units; errors as of `begin`."""
+        """Write the text units, or raise OutputError."""
         with self._writing():
             (self.path / UNITS).write_text(tokenizer.to_json(), encoding="utf-8")
 
     def units(self) -> Tokenizer:
-        """The text units.
-
-        Raises:
-            TrainingError: the run has none.
-        """
+        """The text units; TrainingError where the run has none."""
         try:
             return Tokenizer.from_json((self.path / UNITS).read_text(encoding="utf-8"))
         # The tokenizers package raises plain Exception for whatever it cannot parse.
@@ -208,8 +167,11 @@ class RunFolder:
             ) from error
 
 
+def _no_run(actual: str) -> TrainingError:
+    return TrainingError("A run's folder has to hold the files of a run", actual, "check the path")
+
+
 def _digest(model: Path) -> str:
-    """What tells the weights of one checkpoint from another's."""
     digest = hashlib.sha256()
     for path in sorted(model.glob("*.safetensors")):
         with open(path, "rb") as file:

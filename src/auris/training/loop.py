@@ -14,7 +14,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,6 @@ from auris.training.examples import (
     dropout_seed,
     plan_epoch,
 )
-from auris.training.losses import Losses
 from auris.training.recipes import DEFAULT_EPOCHS, DEFAULT_WARMUPS, Recipe
 from auris.training.reports import RunLogger
 from auris.training.score import Scorer, score
@@ -47,7 +46,7 @@ from auris.training.state import (
     update_average,
 )
 from auris.training.stopping import StopSignals
-from auris.training.tasks import Task
+from auris.training.tasks import Losses, Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -69,14 +68,11 @@ class Trainer:
     """One run over clips in memory.
 
     Args:
-        recipe: how to train.
-        task: what to train.
         clips: training clips with units.
         dev: development clips by the name of their set.
         out: the run's folder, for checkpoints.
-        logger: keeps the logs.
         fabric: the processes and the device, launched.
-        workers: processes that prepare batches ahead, see `load_batches`.
+        workers: processes that prepare batches ahead, see `EpochBatches.load`.
     """
 
     def __init__(
@@ -110,7 +106,6 @@ class Trainer:
 
     @property
     def _leads(self) -> bool:
-        """Whether this process writes."""
         return self.fabric.global_rank == 0
 
     def _fingerprint(self) -> str:
@@ -173,41 +168,37 @@ class Trainer:
         gc.collect()
 
     def _train_epoch(self) -> None:
-        """The steps of an epoch that are not done yet."""
         progress, recipe = self.progress, self.recipe
         if progress.step == self.steps:
             return
         plan = self._plan(progress.epoch)
         epoch = EpochBatches(self.clips, recipe, self.task.preprocessor, plan, self.shard)
-        loaded = epoch.load(progress.batch, self.workers)
-        started = time.perf_counter()
-        while batches := list(islice(loaded, recipe.gradient_accumulation_steps)):
-            loss = self.step(batches)
-            progress.losses.append(loss)
-            progress.batch += len(batches)
-            progress.batches += len(batches)
-            progress.step += 1
-            now = time.perf_counter()
-            progress.seconds += now - started
-            if self._leads:
-                rate = recipe.learning_rate(progress.step - 1, self.steps)
-                self.logger.step(progress.step, progress.epoch + 1, loss, rate, now - started)
-            started = now
-            if progress.step % recipe.checkpoint_steps == 0:
-                if recipe.average_over and self._leads:
-                    over = recipe.average_over
-                    update_average(self.out / AVERAGE, self.task, over, progress.step)
-                self._save(LAST)
-            self._stop_if_signalled(save=True)
-            if progress.step == self.steps:
-                break
+        # Closed at once, since workers that live until the interpreter exits are not ended.
+        with closing(epoch.load(progress.batch, self.workers)) as loaded:
+            started = time.perf_counter()
+            while batches := list(islice(loaded, recipe.gradient_accumulation_steps)):
+                loss = self.step(batches)
+                progress.losses.append(loss)
+                progress.batch += len(batches)
+                progress.batches += len(batches)
+                progress.step += 1
+                now = time.perf_counter()
+                progress.seconds += now - started
+                if self._leads:
+                    rate = recipe.learning_rate(progress.step - 1, self.steps)
+                    self.logger.step(progress.step, progress.epoch + 1, loss, rate, now - started)
+                started = now
+                if progress.step % recipe.checkpoint_steps == 0:
+                    if recipe.average_over and self._leads:
+                        over = recipe.average_over
+                        update_average(self.out / AVERAGE, self.task, over, progress.step)
+                    self._save(LAST)
+                self._stop_if_signalled(save=True)
+                if progress.step == self.steps:
+                    break
 
     def _stop_if_signalled(self, save: bool = False) -> None:
-        """End the run in every process where one has received a signal to stop.
-
-        Raises:
-            TrainingStopped: one has.
-        """
+        """Raise TrainingStopped in every process where one has received a signal."""
         received = torch.tensor(self.signals.received, device=self.fabric.device)
         number = int(self._over_all(received, "max"))
         if not number:
@@ -235,13 +226,10 @@ class Trainer:
             torch.manual_seed(dropout_seed(recipe.seed, number, self.shard.rank))
             last = index == len(batches) - 1
             with fabric.no_backward_sync(self._wrapped, enabled=not last):
-                part = self._backward(batch, 1.0 / len(batches))
-            loss += part
+                loss += self._backward(batch, 1.0 / len(batches))
+        most = recipe.max_grad_norm
         norm = fabric.clip_gradients(
-            self._wrapped,
-            self.optimizer,
-            max_norm=recipe.max_grad_norm,
-            error_if_nonfinite=False,
+            self._wrapped, self.optimizer, max_norm=most, error_if_nonfinite=False
         )
         if not (math.isfinite(loss) and bool(norm is None or norm.isfinite())):
             self.progress.skipped += 1
@@ -268,7 +256,6 @@ class Trainer:
         return total
 
     def _save(self, name: str, **scores: Any) -> None:
-        """Write a checkpoint, in the first process only, with `scores` in its progress."""
         if self._leads:
             optimizer = self.optimizer if name == LAST else None
             progress = {**scores, **asdict(self.progress)}

@@ -10,7 +10,7 @@ from auris.config import CHUNK_FRAMES, MAX_WINDOW_FRAMES, TOKEN_FRAMES
 from auris.errors import TrainingError
 from auris.types import SAMPLE_RATE
 
-__all__ = ["RULES", "TextForm", "checked_values"]
+__all__ = ["RULES", "TextForm", "checked_values", "is_of_type"]
 
 TextForm = Literal["spoken", "written"]
 """Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
@@ -27,10 +27,6 @@ Rule = tuple[str, Callable[[Any], bool], str]
 
 def _within(low: float, high: float, names: str) -> Rule:
     return f"has to lie in {low}..{high}", lambda value: low <= value <= high, names
-
-
-def _at_least(least: int, name: str) -> Rule:
-    return f"has to be at least {least}", lambda value: value >= least, name
 
 
 def _one_of(values: tuple[object, ...], name: str) -> Rule:
@@ -57,8 +53,8 @@ RULES: list[Rule] = [
     _within(0, 10, "silence_share"),
     _within(0, 1 << 12, "lora_rank"),
     _within(1, MAX_WINDOW_FRAMES // CHUNK_FRAMES, "window_seconds"),
-    _at_least(2, "join_most"),
-    _at_least(100, "max_mel_length"),
+    ("has to be at least 2", lambda value: value >= 2, "join_most"),
+    ("has to be at least 100", lambda value: value >= 100, "max_mel_length"),
     _one_of((SAMPLE_RATE,), "sample_rate"),
     _one_of((WINDOW,), "win_length"),
     _one_of((HOP,), "hop_length"),
@@ -68,6 +64,20 @@ RULES: list[Rule] = [
     _one_of(get_args(TextForm), "text"),
 ]
 """Rules for the values that are not None."""
+
+
+KINDS: dict[str, Any] = {"bool": bool, "int": int, "float": (int, float), "list[float]": list}
+"""Python's types of JSON values by annotation; any other annotation is of text."""
+
+
+def is_of_type(value: Any, annotation: str) -> bool:
+    """Whether a JSON value has the type of a dataclass field; a bool is no number."""
+    kind = annotation.removesuffix(" | None")
+    if value is None:
+        return kind != annotation
+    if isinstance(value, bool):
+        return kind == "bool"
+    return isinstance(value, KINDS.get(kind, str))
 
 
 def checked_values(values: Any, types: Mapping[str, str], default_frames: int) -> dict[str, Any]:
@@ -85,8 +95,16 @@ def checked_values(values: Any, types: Mapping[str, str], default_frames: int) -
         raise TrainingError(
             "A recipe has to be a JSON object", f"it is a {type(values).__name__}", "correct it"
         )
-    present = _in_seconds(_renamed(values), default_frames)
-    unknown = sorted(set(present) - set(types))
+    twice = [name for former, name in FORMER_KEYS.items() if {former, name} <= values.keys()]
+    if twice:
+        raise TrainingError(
+            "A recipe may hold every key once",
+            f"it has {twice[0]} under its present and its former name",
+            "remove one of them",
+        )
+    given: dict[str, Any] = values
+    present = {FORMER_KEYS.get(name, name): value for name, value in given.items()}
+    unknown = sorted(present.keys() - types.keys() - {"batch_size"})
     if unknown:
         raise TrainingError(
             f"A recipe may hold the keys {', '.join(types)}",
@@ -94,64 +112,27 @@ def checked_values(values: Any, types: Mapping[str, str], default_frames: int) -
             "remove or rename them",
         )
     for name, value in present.items():
-        _require_type(name, types[name], value)
-    return present
-
-
-def _renamed(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's values with former names of keys replaced by the present ones.
-
-    Raises:
-        TrainingError: a key is given under both names.
-    """
-    both = [name for old, name in FORMER_KEYS.items() if old in values and name in values]
-    if both:
-        raise TrainingError(
-            "A recipe may hold every key once",
-            f"it has {both[0]} under its present and its former name",
-            "remove one of them",
-        )
-    return {FORMER_KEYS.get(name, name): value for name, value in values.items()}
-
-
-def _in_seconds(values: dict[str, Any], default_frames: int) -> dict[str, Any]:
-    """A recipe's values with batch_size, rows of max_mel_length, as batch_seconds.
-
-    Raises:
-        TrainingError: both are given, or batch_size is no positive integer.
-    """
-    if "batch_size" not in values:
-        return values
-    rest = {name: value for name, value in values.items() if name != "batch_size"}
-    size, frames = values["batch_size"], values.get("max_mel_length", default_frames)
-    _require_type("batch_size", "int", size)
-    _require_type("max_mel_length", "int", frames)
-    if "batch_seconds" in values or size < 1:
+        _require_type(name, types.get(name, "int"), value)
+    if "batch_size" not in present:
+        return present
+    size, frames = present.pop("batch_size"), present.get("max_mel_length", default_frames)
+    if "batch_seconds" in present or size < 1:
+        both = ", together with batch_seconds" if "batch_seconds" in present else ""
         raise TrainingError(
             "In a recipe batch_size has to be positive, and replaces batch_seconds",
-            f"it is {size}"
-            + (", together with batch_seconds" if "batch_seconds" in values else ""),
+            f"it is {size}{both}",
             "correct the recipe",
         )
-    return {**rest, "batch_seconds": size * frames / 100}
+    return {**present, "batch_seconds": size * frames / 100}
 
 
 def _require_type(name: str, annotation: str, value: Any) -> None:
-    kinds: dict[str, tuple[type, ...]] = {"bool": (bool,), "float": (int, float)}
-    allowed = (
-        (str,) if annotation.startswith(("Literal", "TextForm")) else kinds.get(annotation, (int,))
-    )
-    wrong_bool = isinstance(value, bool) and annotation != "bool"
-    optional = "None" in annotation and value is None
-    if not optional and (wrong_bool or not isinstance(value, allowed)):
+    rule = None
+    if not is_of_type(value, annotation):
+        rule = f"of type {annotation}"
+    elif isinstance(value, int | float) and not abs(value) <= LARGEST and name != "seed":
+        rule = f"a number of at most {LARGEST:.0e}"
+    if rule is not None:
         raise TrainingError(
-            f"In a recipe {name} has to be of type {annotation}",
-            f"it is {value!r}",
-            "correct the recipe",
-        )
-    if isinstance(value, (int, float)) and not abs(value) <= LARGEST and name != "seed":
-        raise TrainingError(
-            f"In a recipe {name} has to be a number of at most {LARGEST:.0e}",
-            f"it is {value}",
-            "correct the recipe",
+            f"In a recipe {name} has to be {rule}", f"it is {value!r}", "correct the recipe"
         )

@@ -53,33 +53,7 @@ AnyRecipe = TypeVar("AnyRecipe", bound="Recipe")
 class Recipe:
     """What every run has: how long and on what a model is trained.
 
-    Attributes:
-        lr, wd, warmup_steps: AdamW with linear warm-up, then half a cosine down to 0.
-        decay_steps: length of that half cosine; None for all steps after the warm-up.
-        epochs, max_steps: length of the run; at most one of them. Without both it is 10 epochs,
-            and at least 5 times `warmup_steps`.
-        batch_seconds: audio in a batch, over all processes together.
-        gradient_accumulation_steps: batches whose gradients are averaged in one step.
-        max_grad_norm: gradients are scaled down to this norm.
-        seed: of weights, order, dropout and augmentation.
-        val_split: share of the clips that is held back from training and scored as the set `val`.
-        use_compile: compile the network; every batch then has one shape: as many rows of
-            max_mel_length as batch_seconds allows, padded with silence.
-        max_mel_length: longest clip of a compiled run in mel frames of 10 ms; longer ones are cut
-            and named in the data report.
-        augment_from_epoch: first epoch (from 1) with speed, room, noise, gain and SpecAugment,
-            with joined clips and with clips without speech; a model that has not found the
-            alignment yet rarely finds it through noise.
-        join_shorter, join_most, join_copies: see `auris.training.sampler.short_rows`.
-        long_share: share of the clips that an epoch also uses joined, up to `long_seconds`, one
-            speaker after another.
-        long_seconds: longest such row.
-        silence_share: examples without speech (silence, noise, music), as a share of the clips.
-        context_share: share of the examples without a prompt of their own that get a context drawn
-            from the texts of the run; see `auris.training.contexts`.
-        checkpoint_steps: steps between checkpoints; one is also written after every epoch.
-        average_over: checkpoints that the mean of the newest ones goes over; 0 keeps no mean.
-        bf16: compute in bfloat16 where torch's autocast does; weights stay float32.
+    docs/training.md describes the keys of every kind of recipe.
     """
 
     lr: float = 1e-3
@@ -121,16 +95,6 @@ class Recipe:
     def rows(self) -> int:
         """Clips in a batch of a compiled run."""
         return round(100 * self.batch_seconds) // self.max_mel_length
-
-    @property
-    def idle_weights(self) -> bool:
-        """Whether some weights get no gradient in some steps."""
-        return False
-
-    @property
-    def text_form(self) -> TextForm:
-        """What transcripts are brought to."""
-        return "spoken"
 
     def __post_init__(self) -> None:
         for rule, holds, names in RULES:
@@ -199,16 +163,8 @@ class Recipe:
 class ShapedRecipe(Recipe):
     """A run that begins with fresh weights, and so says what shapes they have.
 
-    Attributes:
-        mel_bins, d_model, n_layers, n_heads, d_ff, conv_channels, dropout: the encoder.
-        middle_layer, middle_weight: layer whose states the CTC head scores too, 0 for none, and the
-            share of that loss in the CTC loss. Lee and Watanabe, "Intermediate loss
-            regularization for CTC-based speech recognition" (2021).
-        window_seconds: attention window of the encoder, 1 to 8 whole seconds.
-        sample_rate, win_length, hop_length, n_fft: of the log-mel: 16000, 400, 160, and 1024
-            (`CtcRecipe`) or 400 (`AsrRecipe`). Others are refused.
-        downsample_time, target_hz: mel frames to a token, and tokens a second: 8 and 12.5. Others
-            are refused.
+    `middle_layer`: Lee and Watanabe, "Intermediate loss regularization for CTC-based speech
+    recognition" (2021).
     """
 
     sample_rate: int = SAMPLE_RATE
@@ -269,15 +225,7 @@ class ShapedRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class CtcRecipe(ShapedRecipe):
-    """A run of `auris train ctc`: AuT-Tiny, of the RMSNorm family.
-
-    Attributes:
-        stem: "conv2d" (AuT's own, of conv_channels) or "conv1d" (over time only, a ninth of its
-            arithmetic at 64 channels).
-        batch_norm: norm the stem's convolutions over the batch; folded into them on export.
-        units: size of the text vocabulary; by default 384, or as many as the texts yield.
-        projector_dim: width of the projector, with which the encoder can be joined to a decoder.
-    """
+    """A run of `auris train ctc`: AuT-Tiny, of the RMSNorm family."""
 
     stem: Literal["conv2d", "conv1d"] = "conv2d"
     batch_norm: bool = False
@@ -289,11 +237,6 @@ class CtcRecipe(ShapedRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require(self.context_share == 0, "context_share", "is 0 for CTC")
-
-    @property
-    def idle_weights(self) -> bool:
-        """The projector takes no part in CTC."""
-        return True
 
     def model_config(self, units: int | None = None) -> AutCtcConfig:
         """Shapes of the model.
@@ -313,13 +256,8 @@ class CtcRecipe(ShapedRecipe):
 class AsrRecipe(ShapedRecipe):
     """A run of `auris train asr`: a Qwen3-ASR model in the official architecture.
 
-    Attributes:
-        vocabulary: tokens of the byte-level BPE, without the control tokens; by default 768, or as
-            many as the texts yield.
-        hidden, decoder_layers, decoder_heads, kv_heads, head_dim, decoder_ff: the decoder.
-        decoder_from_step: first step (from 0) that also trains the decoder. Before it, the CTC
-            loss alone shapes the encoder: a decoder learns nothing from states that say nothing.
-        ctc_weight: share of the CTC loss once the decoder is trained, in 0..1.
+    Before `decoder_from_step` the CTC loss alone shapes the encoder: a decoder learns nothing from
+    states that say nothing.
     """
 
     vocabulary: int | None = None
@@ -341,11 +279,6 @@ class AsrRecipe(ShapedRecipe):
     def with_head(self) -> bool:
         """Whether CTC has a part in the run."""
         return self.ctc_weight > 0 or self.decoder_from_step > 0
-
-    @property
-    def idle_weights(self) -> bool:
-        """The decoder, before its step."""
-        return self.decoder_from_step > 0
 
     def model_config(self, vocabulary: int | None = None, audio_token_id: int = 0) -> QwenAsrConfig:
         """Shapes of the model.
@@ -373,15 +306,7 @@ class AsrRecipe(ShapedRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneRecipe(Recipe):
-    """A run of `auris train asr --model`: a whole checkpoint, trained further.
-
-    Attributes:
-        text: "written" keeps the transcripts as they are; "spoken" brings them to lower-case words.
-        ctc_weight: share of the CTC loss, for checkpoints that have a CTC head.
-        lora_rank: rank of low-rank adapters on every linear layer of the decoder; the rest of the
-            model then stays as it is. 0 trains all weights.
-        lora_alpha: adapters are scaled by lora_alpha / lora_rank.
-    """
+    """A run of `auris train asr --model`: a whole checkpoint, trained further."""
 
     lr: float = 2e-5
     warmup_steps: int = 20
@@ -391,7 +316,9 @@ class TuneRecipe(Recipe):
     lora_rank: int = 0
     lora_alpha: float = 16.0
 
+    decoder_from_step: ClassVar[int] = 0
+
     @property
-    def text_form(self) -> TextForm:
-        """As the recipe says."""
-        return self.text
+    def with_head(self) -> bool:
+        """Whether CTC has a part in the run."""
+        return self.ctc_weight > 0

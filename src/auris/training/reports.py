@@ -6,9 +6,9 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from auris.errors import OutputError, TrainingError
 from auris.training.state import TrainingProgress, finite_mean
@@ -32,11 +32,9 @@ EPOCH_COLUMNS = ("epoch", "step", "lr", "loss", "val_loss", "skipped", "seconds"
 
 SECONDS_BETWEEN_PLOTS = 20.0
 
-STEP_COLUMNS = ("step", "epoch", "loss", "lr", "seconds")
 
-
-class ProgressReporter:
-    """Shows the progress of a run; this one shows nothing."""
+class ProgressReporter(Protocol):
+    """Shows the progress of a run."""
 
     def message(self, line: str) -> None:
         """Show a line of text."""
@@ -49,15 +47,11 @@ class ProgressReporter:
 
     def finish(self) -> None:
         """The run has ended."""
+        return
 
 
 class LineReporter(ProgressReporter):
-    """A line every so many steps, with the time left; for files and pipes.
-
-    Args:
-        write: takes a line.
-        every: steps between lines.
-    """
+    """Writes a line every `every` steps, with the time left; for files and pipes."""
 
     def __init__(self, write: Callable[[str], None] = print, every: int = 50) -> None:
         self._write = write
@@ -65,15 +59,12 @@ class LineReporter(ProgressReporter):
         self._losses: list[float] = []
 
     def message(self, line: str) -> None:
-        """Write the line."""
         self._write(line)
 
     def start(self, done: int, steps: int) -> None:
-        """Start the clock."""
         self._first, self._steps, self._started = done, steps, time.monotonic()
 
     def step(self, done: int, loss: float) -> None:
-        """Write a line after every `every` steps."""
         self._losses.append(loss)
         if done % self.every:
             return
@@ -95,30 +86,21 @@ class BarReporter(ProgressReporter):
         self._bar = Progress(*columns)
 
     def start(self, done: int, steps: int) -> None:
-        """Show the bar."""
         self._task = self._bar.add_task("", total=steps, completed=done)
         self._bar.start()
 
     def message(self, line: str) -> None:
-        """Print the line above the bar."""
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, done: int, loss: float) -> None:
-        """Move the bar."""
         self._bar.update(self._task, completed=done, description=f"loss {loss:.4f}")
 
     def finish(self) -> None:
-        """Leave the bar as it is."""
         self._bar.stop()
 
 
 class RunLogger:
-    """The logs of a run in its folder.
-
-    Args:
-        out: the run's folder.
-        reporter: shows the progress.
-    """
+    """The logs of a run in its folder `out`."""
 
     def __init__(self, out: Path, reporter: ProgressReporter) -> None:
         self.out = out
@@ -129,7 +111,12 @@ class RunLogger:
     @contextmanager
     def open(self, done: int, steps: int) -> Iterator[None]:
         """While the run goes on from step `done`."""
-        self._board = _tensorboard(self.out / TENSORBOARD, done)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            pass
+        else:
+            self._board = SummaryWriter(str(self.out / TENSORBOARD), purge_step=done + 1)
         self.reporter.start(done, steps)
         try:
             yield
@@ -156,13 +143,13 @@ class RunLogger:
                 f"these were {', '.join(logged) or 'none'}, not {', '.join(sets) or 'none'}",
                 "give the same --dev files in the same order",
             )
-        _cut(self.out / STEPS, "step", step, STEP_COLUMNS)
+        _cut(self.out / STEPS, "step", step)
         _cut(self.out / LOG, "epoch", epoch, (*EPOCH_COLUMNS, *sets))
 
     def step(self, step: int, epoch: int, loss: float, lr: float, seconds: float) -> None:
         """One step, counted from 1."""
-        row = (step, epoch, f"{loss:.5f}", f"{lr:.3e}", f"{seconds:.3f}")
-        self._append(STEPS, dict(zip(STEP_COLUMNS, row, strict=True)))
+        row = {"step": step, "epoch": epoch, "loss": f"{loss:.5f}"}
+        self._append(STEPS, {**row, "lr": f"{lr:.3e}", "seconds": f"{seconds:.3f}"})
         if self._board is not None:
             self._board.add_scalar("loss", loss, step)
             self._board.add_scalar("lr", lr, step)
@@ -211,28 +198,16 @@ class RunLogger:
             ) from error
 
 
-def _tensorboard(folder: Path, done: int) -> Any:
-    """A writer for TensorBoard, which forgets what it saw after step `done`; None without it."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=done + 1)
-
-
 def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a log; what was torn while it was written is no row."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        return [row for row in csv.DictReader(file) if _sound(row)]
-
-
-def _sound(row: Mapping[str | None, Any]) -> bool:
-    try:
-        return None not in row and all(float(cell) is not None for cell in row.values())
-    except (TypeError, ValueError):
-        return False
+    """Rows of a log, without those that were cut off while they were written."""
+    rows: list[dict[str, str]] = []
+    if path.exists():
+        with open(path, newline="", encoding="utf-8", errors="replace") as file:
+            for row in csv.DictReader(file):
+                with suppress(TypeError, ValueError):  # What was cut off is no number.
+                    if all(float(cell) is not None for cell in row.values()):
+                        rows.append(row)
+    return rows
 
 
 def _sets(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -240,7 +215,7 @@ def _sets(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return [name for name in rows[0] if name not in EPOCH_COLUMNS] if rows else []
 
 
-def _cut(path: Path, column: str, last: int, columns: Sequence[str]) -> None:
+def _cut(path: Path, column: str, last: int, columns: Sequence[str] = ()) -> None:
     """Keep the rows of a log up to `last`; a column that the log lacks becomes "nan"."""
     rows = [row for row in _rows(path) if int(row[column]) <= last]
     if not rows:
@@ -248,18 +223,14 @@ def _cut(path: Path, column: str, last: int, columns: Sequence[str]) -> None:
         return
     fresh = path.with_name(path.name + ".new")
     with open(fresh, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="nan")
+        writer = csv.DictWriter(file, columns or list(rows[0]), restval="nan")
         writer.writeheader()
         writer.writerows(rows)
     fresh.replace(path)
 
 
 def draw(out: Path) -> Path | None:
-    """Plot the losses and the error rates of a run as curve.png.
-
-    Returns:
-        its path, or None where matplotlib is not installed.
-    """
+    """Plot a run as curve.png; its path, or None where matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

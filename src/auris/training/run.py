@@ -15,7 +15,7 @@ from auris.evaluation.wer import require_jiwer
 from auris.text.languages import language_name
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
-from auris.training.adapters import require_peft
+from auris.training.asr import require_peft
 from auris.training.building import build_task
 from auris.training.data import (
     UNNAMED,
@@ -120,9 +120,13 @@ def train(
     """
     options = options or RunOptions()
     _check_options(recipe, sources, options)
-    fabric = new_fabric(options.processes, recipe.bf16, options.device, recipe.idle_weights)
+    # The projector takes no part in CTC, and the decoder none before its step.
+    idle = isinstance(recipe, CtcRecipe)
+    if isinstance(recipe, AsrRecipe):
+        idle = recipe.decoder_from_step > 0
+    fabric = new_fabric(options.processes, recipe.bf16, options.device, idle)
     leads = fabric.global_rank == 0
-    reporter = (reporter or LineReporter()) if leads else ProgressReporter()
+    reporter = (reporter or LineReporter()) if leads else LineReporter(lambda line: None)
     try:
         return _Run(recipe, sources, RunFolder(out), options, reporter, fabric).train()
     except TrainingStopped:
@@ -145,7 +149,7 @@ class _Run:
     fabric: Fabric
 
     def train(self) -> Trainer:
-        """See `train`."""
+        """Train to the end of the recipe, and export the model."""
         recipe, sources, options, fabric = self.recipe, self.sources, self.options, self.fabric
         if options.threads is not None:  # After Fabric, which chooses a number itself.
             torch.set_num_threads(options.threads)
@@ -216,8 +220,7 @@ class _Run:
             check_start(self.sources.start, self.recipe)
 
     def _given_task(self) -> Task | None:
-        """The model of a run that begins with given weights or goes on, checked; None where its
-        units have to be learned first."""
+        """The task with checked weights; None where its units have to be learned first."""
         units: Tokenizer | None = None
         start, resume = self.sources.start, self.options.resume
         if not isinstance(self.recipe, TuneRecipe):
@@ -255,13 +258,11 @@ class _Run:
 
     def _load(self, rows: Sequence[ManifestRow], unlimited: bool = False) -> DataReport:
         """Clips of rows; `unlimited` ones are neither cut nor too long for a batch."""
-        return load_clips(
-            rows,
-            longest=math.inf if unlimited else self.recipe.batch_seconds,
-            form=self.recipe.text_form,
-            cut_seconds=math.inf if unlimited else self.recipe.longest_seconds,
-            replies=not isinstance(self.recipe, CtcRecipe),
-        )
+        recipe = self.recipe
+        longest = math.inf if unlimited else recipe.batch_seconds
+        cut = math.inf if unlimited else recipe.longest_seconds
+        form = recipe.text if isinstance(recipe, TuneRecipe) else "spoken"
+        return load_clips(rows, longest, form, cut, replies=not isinstance(recipe, CtcRecipe))
 
     def _dev_set(self, path: Path, rows: Sequence[ManifestRow]) -> list[TrainingClip]:
         report = self._load(rows, unlimited=True)
@@ -276,7 +277,6 @@ class _Run:
 
 
 def _check_options(recipe: Recipe, sources: Sources, options: RunOptions) -> None:
-    """Refuse what is wrong before anything is loaded."""
     dtype_named(options.dtype)
     language_name(sources.language)
     if isinstance(recipe, TuneRecipe) and recipe.lora_rank:
@@ -306,7 +306,6 @@ def _check_options(recipe: Recipe, sources: Sources, options: RunOptions) -> Non
 
 
 def _sentences(path: Path) -> list[str]:
-    """The spoken lines of a text file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auris.training.data import TrainingClip
 
@@ -24,12 +25,9 @@ def short_rows(
     most: int,
     copies: int,
 ) -> list[tuple[int, ...]]:
-    """Rows of short clips of one speaker, as when somebody dictates single words.
+    """Rows of clips of one speaker under `shorter` seconds, as in the dictation of single words.
 
-    Args:
-        shorter: clips under this many seconds are joined, where the speaker is known.
-        most: maximum number of clips in a row.
-        copies: in how many rows each short clip appears; 0 joins nothing.
+    A row has up to `most` clips, and each clip is in `copies` rows.
 
     Returns:
         Indices of the clips of each row.
@@ -57,7 +55,6 @@ def long_rows(
     Args:
         seconds: length of each clip, with the pause that follows it.
         share: part of the clips that is drawn into rows, 0..1.
-        most_seconds: longest row.
 
     Returns:
         Indices of the clips of each row.
@@ -87,17 +84,15 @@ def batches(
         Indices of each batch's examples; the batches are in random order.
     """
     jitter = rng.uniform(1.0 - LENGTH_JITTER, 1.0 + LENGTH_JITTER, len(seconds))
-    result = by_length(seconds, most_seconds, jitter.tolist())
+    result = by_length(seconds, most_seconds, jitter)
     return [result[i] for i in rng.permutation(len(result)).tolist()]
 
 
 def by_length(
-    seconds: Sequence[float], most_seconds: float, weights: Sequence[float] | None = None
+    seconds: Sequence[float], most_seconds: float, weights: NDArray[np.float64] | float = 1.0
 ) -> list[list[int]]:
     """Cut the order of length (times `weights`) into groups of at most `most_seconds`."""
-    keys = np.asarray(seconds, dtype=np.float64)
-    if weights is not None:
-        keys = keys * np.asarray(weights)
+    keys = np.asarray(seconds, dtype=np.float64) * weights
     result: list[list[int]] = []
     total = 0.0
     for i in np.argsort(keys, kind="stable").tolist():

@@ -16,9 +16,8 @@ from auris.evaluation.wer import normalizer_named, require_jiwer
 from auris.text.words import unspaced
 from auris.training.data import TrainingClip
 from auris.training.examples import DataShard, Preprocessor, TrainingBatch, floats
-from auris.training.losses import Losses
 from auris.training.sampler import by_length
-from auris.training.tasks import Task
+from auris.training.tasks import Losses, Task
 
 __all__ = ["DevScores", "Scorer", "comparable", "score"]
 
@@ -27,13 +26,8 @@ BATCH_SECONDS = 50.0
 
 @dataclass(frozen=True)
 class DevScores:
-    """Scores of the development sets.
-
-    Attributes:
-        rates: error rate of each set, as a fraction: of its words, and of its characters where a
-            script has no spaces between words.
-        loss: loss per unit over all sets, as in training; not a number without sets.
-    """
+    """Error rates of the development sets as fractions, by `comparable` words, and the loss per
+    unit over all sets as in training, which is not a number without sets."""
 
     rates: dict[str, float]
     loss: float = math.nan
@@ -118,11 +112,7 @@ def comparable(text: str) -> str:
 
 
 def count_errors(references: Sequence[str], texts: Sequence[str]) -> tuple[int, int]:
-    """Edits between texts and their references, and words of the references.
-
-    Raises:
-        MissingExtra: jiwer is not installed.
-    """
+    """Edits between texts and their references, and words of the references."""
     # jiwer refuses an empty reference, though inserted words count against it.
     marked = require_jiwer().process_words(
         [f"= {comparable(text)}" for text in references],
@@ -144,20 +134,15 @@ def score(
     The batches are those of one process, so the rates do not depend on the number of processes.
 
     Args:
-        scorer: the model.
         sets: clips by the name of their set.
         shard: the part of the batches that this process scores.
         add_up: adds values up over all processes.
         after_batch: called equally often in every process, so that none waits long for another.
-
-    Raises:
-        MissingExtra: there are sets, and jiwer is not installed.
     """
     if not sets:
         return DevScores({})
     shard = shard or DataShard()
-    errors = torch.zeros(len(sets), 2, dtype=torch.int64)
-    sums = torch.zeros(2, 2)
+    errors, sums = torch.zeros(len(sets), 2, dtype=torch.int64), torch.zeros(2, 2)
     batches = [
         (number, [clips[i] for i in batch])
         for number, clips in enumerate(sets.values())

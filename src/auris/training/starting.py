@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from auris.checkpoints.atomic import current_directory
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.inference_defaults import load_inference_defaults
 from auris.checkpoints.load import load_weights, open_checkpoint
@@ -27,7 +28,7 @@ from auris.text.tokenizer import Tokenizer
 from auris.training.data import TrainedOn
 from auris.training.folder import RECIPE, RunFolder
 from auris.training.recipes import Recipe, ShapedRecipe
-from auris.training.state import LAST, weights_file
+from auris.training.state import LAST, WEIGHTS
 
 __all__ = ["check_start", "load_start", "start_trained_on", "start_units"]
 
@@ -43,10 +44,10 @@ def is_run(source: Path) -> bool:
 
 
 def check_start(source: Path, recipe: Recipe) -> None:
-    """A run may begin with weights of its own shapes, or of fewer layers.
+    """Refuse a run or model of other shapes than the recipe's or of more layers.
 
     Raises:
-        TrainingError: `source` has other shapes, or is neither a run nor a model.
+        TrainingError: the shapes differ.
         CheckpointError, ConfigError: the model cannot be read.
     """
     given: Recipe | ModelConfig
@@ -61,8 +62,7 @@ def check_start(source: Path, recipe: Recipe) -> None:
 
 
 def _shapes(source: Recipe | ModelConfig) -> dict[str, Any] | None:
-    """Every number of a model that its weights' shapes or their meaning depend on; None of a recipe
-    without shapes."""
+    """What weights depend on; None where the recipe has no shapes."""
     if isinstance(source, Recipe) and not isinstance(source, ShapedRecipe):
         return None
     config = source.model_config() if isinstance(source, Recipe) else source
@@ -132,15 +132,14 @@ def load_start(source: Path, task: nn.Module) -> None:
 
 
 def _layer(name: str) -> tuple[str, int]:
-    """The stack of layers that a weight belongs to and the number of its layer, or its own name
-    and -1."""
+    """A weight's stack of layers and the number of its layer, or its own name and -1."""
     match = LAYER.search(name)
     return (name[: match.start()], int(match[1])) if match else (name, -1)
 
 
 def _run_weights(source: Path) -> Mapping[str, Tensor]:
     try:
-        return load_file(weights_file(source / LAST))
+        return load_file(current_directory(source / LAST) / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             "A run can start from another's last checkpoint",

@@ -17,18 +17,19 @@ from torch import Tensor, nn
 
 from auris.checkpoints.atomic import current_directory, replace_directory
 from auris.errors import OutputError, TrainingError
+from auris.training.recipe_values import is_of_type
 
 __all__ = [
     "AVERAGE",
     "BEST",
     "LAST",
+    "WEIGHTS",
     "TrainingProgress",
     "check_state",
     "load_state",
     "load_weights",
     "save_state",
     "update_average",
-    "weights_file",
 ]
 
 LAST, BEST, AVERAGE = "last", "best", "average"
@@ -38,15 +39,6 @@ WEIGHTS, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "pr
 
 FORMER_NAMES = {"heard": "batches", "whole": "all_parts"}
 """Present names of fields that checkpoints of older versions have under another name."""
-
-FIELD_KINDS: dict[str, Any] = {
-    "int": int,
-    "float": float | int,
-    "float | None": float | int | None,
-    "bool": bool,
-    "str": str,
-    "list[float]": list,
-}
 
 
 def finite_mean(values: Sequence[float]) -> float:
@@ -89,18 +81,14 @@ class TrainingProgress:
 
     @classmethod
     def of(cls, values: Any) -> TrainingProgress:
-        """From a checkpoint's JSON.
-
-        Raises:
-            TrainingError: it is not what a checkpoint holds.
-        """
-        kinds = {field.name: FIELD_KINDS[str(field.type)] for field in fields(cls)}
+        """From a checkpoint's JSON, or TrainingError."""
+        types = {field.name: str(field.type) for field in fields(cls)}
         given = values if isinstance(values, dict) else {}
         given = {FORMER_NAMES.get(name, name): value for name, value in given.items()}
         if (
-            given.keys() != kinds.keys()
-            or not all(isinstance(given[name], kind) for name, kind in kinds.items())
-            or not all(isinstance(loss, float | int) for loss in given["losses"])
+            given.keys() != types.keys()
+            or not all(is_of_type(given[name], kind) for name, kind in types.items())
+            or not all(is_of_type(loss, "float") for loss in given["losses"])
             or min(given[name] for name in ("epoch", "batch", "step", "batches")) < 0
         ):
             raise TrainingError(
@@ -116,7 +104,6 @@ class TrainingProgress:
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
-    """Everything of a model that training changes: frozen weights come from elsewhere."""
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     return {name: t for name, t in model.state_dict().items() if name not in frozen}
 
@@ -124,11 +111,7 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
 def save_state(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, progress: Any
 ) -> None:
-    """Write a checkpoint folder, replacing an older one only when the new one is whole.
-
-    Raises:
-        OutputError: it cannot be written; the older one stays.
-    """
+    """Write a checkpoint folder; where that fails the older one stays (OutputError)."""
     moments = None if optimizer is None else _moments(model, optimizer)
     _replace(folder, _trained(model), moments, progress)
 
@@ -168,7 +151,6 @@ def update_average(folder: Path, model: nn.Module, over: int, step: int) -> None
 def _replace(
     folder: Path, weights: Mapping[str, Tensor], moments: dict[str, Tensor] | None, progress: Any
 ) -> None:
-    """Write a checkpoint's files; errors as of `save_state`."""
     try:
         with replace_directory(folder) as fresh:
             save_file({name: t.contiguous() for name, t in weights.items()}, fresh / WEIGHTS)
@@ -211,11 +193,7 @@ def _resuming(folder: Path) -> Iterator[None]:
 
 
 def check_state(folder: Path, model: nn.Module) -> None:
-    """Whether a run can be resumed from a checkpoint, by the names and shapes that it holds.
-
-    Raises:
-        TrainingError: there is no whole checkpoint of this model.
-    """
+    """Raise TrainingError where the folder has no whole checkpoint of this model."""
     folder = current_directory(folder)
     shapes = {name: list(tensor.shape) for name, tensor in _trained(model).items()}
     with _resuming(folder):
@@ -228,11 +206,7 @@ def check_state(folder: Path, model: nn.Module) -> None:
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
-    """Read a checkpoint into model and optimizer; its progress.
-
-    Raises:
-        TrainingError: there is no whole checkpoint of this model.
-    """
+    """Read a whole checkpoint (or raise TrainingError) into model and optimizer; its progress."""
     folder = current_directory(folder)
     load_weights(folder, model)
     with _resuming(folder):
@@ -246,17 +220,8 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     return progress
 
 
-def weights_file(folder: Path) -> Path:
-    """The weights of a checkpoint."""
-    return current_directory(folder) / WEIGHTS
-
-
 def _check_moments(moments: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Check that every moment has the shape of its weight, and that no moment is missing.
-
-    Raises:
-        ValueError: they do not.
-    """
+    """Raise ValueError where a moment is missing or has not the shape of its weight."""
     shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
     for key, value in moments.items():
         name, _, part = key.rpartition("/")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from auris.checkpoints.export import export
 from auris.decoding.ctc import greedy
@@ -17,12 +20,62 @@ from auris.models.qwen_asr import QwenAsr
 from auris.text.tokenizer import Tokenizer
 from auris.training.data import TrainedOn
 from auris.training.examples import Preprocessor, TrainingBatch
-from auris.training.losses import ctc_loss
+from auris.training.recipes import Recipe, ShapedRecipe
 
-__all__ = ["CtcTask", "Task", "compiled"]
+__all__ = ["CtcTask", "Losses", "Task", "compiled", "ctc_loss"]
 
 Encode = Callable[[Sequence[Tensor], Sequence[int]], tuple[list[Tensor], list[int]]]
 """`AudioEncoder.states`: log-mels and numbers of layers to states after each, and lengths."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a process contributes to the loss of a batch.
+
+    Attributes:
+        sums: float32 [K], each kind's loss summed over what it counts, times its weight.
+        counts: float32 [K], units or tokens that each kind counts.
+
+    The loss is the sum over the kinds of sums / counts, both first added over all processes, so
+    that it does not depend on how a batch is shared out.
+    """
+
+    sums: Tensor
+    counts: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The loss of these sums over these counts."""
+        return (self.sums / self.counts.clamp(min=1.0)).sum()
+
+
+def ctc_loss(
+    logits: Tensor, lengths: Sequence[int], targets: Sequence[Sequence[int]], blank: int
+) -> Tensor:
+    """Negative log-likelihood, in float32 whatever the logits' type.
+
+    Args:
+        logits: [N, units + 1], clips one after the other.
+        lengths: frames of each clip, N in all.
+        targets: unit ids of each clip; an empty one asks for blanks alone.
+        blank: class index of the blank.
+
+    Returns:
+        A scalar: the sum over the clips. Infinite when a target does not fit its frames.
+    """
+    # In bfloat16 a log-probability of -8 already has steps of 0.06, so the softmax is float32 too.
+    rows = torch.split(logits.float().log_softmax(-1), list(lengths))
+    counts = torch.tensor([len(target) for target in targets])
+    joined = torch.tensor([unit for target in targets for unit in target], dtype=torch.long)
+    total: Tensor = F.ctc_loss(
+        pad_sequence(list(rows)),
+        joined.to(logits.device),
+        torch.tensor(lengths),
+        counts,
+        blank=blank,
+        reduction="sum",
+    )
+    return total
 
 
 class Task(nn.Module):
@@ -31,33 +84,35 @@ class Task(nn.Module):
     Args:
         model: the model.
         tokenizer: spells the texts.
+        recipe: of the run.
+        aligned: whether CTC has to align texts to audio, see `Preprocessor`.
+
+    Attributes:
         depths: numbers of encoder layers whose states are scored by CTC, and their shares in the
-            CTC loss; by default all layers.
-        frames: see `Preprocessor`.
-        aligned: see `Preprocessor`.
+            CTC loss; all layers where the recipe does not say.
     """
 
     def __init__(
         self,
         model: AutCtc | QwenAsr,
         tokenizer: Tokenizer,
-        depths: Mapping[int, float] | None,
-        frames: int | None,
-        aligned: bool,
+        recipe: Recipe,
+        aligned: bool = True,
     ) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         config = model.config
-        self.depths = dict(depths or {config.encoder.layers: 1.0})
-        self.preprocessor = Preprocessor(
-            config.frontend, config.encoder.mel_bins, tokenizer.encode, frames, aligned
-        )
+        self.depths = {config.encoder.layers: 1.0}
+        if isinstance(recipe, ShapedRecipe):
+            self.depths = recipe.depths
+        frames, bins = recipe.padded_frames, config.encoder.mel_bins
+        self.preprocessor = Preprocessor(config.frontend, bins, tokenizer.encode, frames, aligned)
         self.compiled: Encode | None = None
 
     @abstractmethod
     def forward(self, batch: TrainingBatch, all_parts: bool = True) -> tuple[Tensor, Tensor]:
-        """`sums` and `counts` of `auris.training.losses.Losses`; `all_parts` whether every part of
+        """`sums` and `counts` of `Losses`; `all_parts` whether every part of
         the model is trained yet."""
 
     @abstractmethod
@@ -102,18 +157,9 @@ def compiled(encode: Encode, device: torch.device) -> Encode:
 
 
 class CtcTask(Task):
-    """Training of an `AutCtc`; for the arguments see `Task`."""
+    """Training of an `AutCtc`."""
 
     model: AutCtc
-
-    def __init__(
-        self,
-        model: AutCtc,
-        tokenizer: Tokenizer,
-        frames: int | None = None,
-        depths: Mapping[int, float] | None = None,
-    ) -> None:
-        super().__init__(model, tokenizer, depths, frames, aligned=True)
 
     def forward(self, batch: TrainingBatch, all_parts: bool = True) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood [1], and units [1]."""
