@@ -7,8 +7,6 @@ import sys
 
 from auris.cli.interrupt import INTERRUPTED, end_at_once, handle_interrupts
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Run the command line; Ctrl-C is handled before the other modules load."""

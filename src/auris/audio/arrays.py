@@ -12,8 +12,6 @@ from auris.audio.resample import LOUDEST, TimedSamples, check_rate
 from auris.errors import InvalidSamples
 from auris.types import Samples
 
-__all__ = ["MAX_CHANNELS", "array_blocks", "as_float", "live_block"]
-
 MAX_CHANNELS = 64
 """Maximum number of channels of an array; more are a mistaken axis."""
 

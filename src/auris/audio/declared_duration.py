@@ -14,15 +14,6 @@ from av.container import InputContainer
 from auris.audio.mp4_tables import MOST_BOXES, boxes
 from auris.audio.reader import Reader
 
-__all__ = [
-    "MP4",
-    "TOLERANCE",
-    "WEBM",
-    "DeclaredDuration",
-    "declared_duration",
-    "wav_data",
-]
-
 TOLERANCE = 0.1
 """Seconds by which a clock may differ from the samples: codecs pad and delay."""
 

@@ -37,8 +37,6 @@ from auris.audio.truncation import breaks_off
 from auris.errors import AurisError, UsageError
 from auris.types import SAMPLE_RATE
 
-__all__ = ["Header", "decoded", "header"]
-
 _BLOCKS_PER_SECOND = 4  # Decoded frames are gathered into blocks before they are processed.
 _SHOWN_HOLES = 3  # Holes that have a warning of their own.
 _MAX_HOLE = 600.0  # Longest hole in a container's clock that is believed, in seconds.

@@ -29,24 +29,6 @@ from auris.audio.io import look, stream
 from auris.errors import AurisError
 from auris.types import SAMPLE_RATE
 
-__all__ = [
-    "DONE",
-    "ERROR",
-    "HEADER",
-    "LAST_MESSAGES",
-    "LATE",
-    "LOG",
-    "LOOK",
-    "MOST_MESSAGE_BYTES",
-    "READ",
-    "SAMPLES",
-    "STARTED",
-    "STOP",
-    "TURN_SECONDS",
-    "limit_memory",
-    "serve",
-]
-
 STARTED, READ, SAMPLES, HEADER, DONE = b"I", b"R", b"S", b"H", b"D"
 ERROR, LATE, LOG = b"E", b"T", b"L"
 """Kinds of messages of this process: it is ready; give bytes; take samples; take a header; the

@@ -9,8 +9,6 @@ from urllib.parse import unquote_to_bytes
 
 from auris.errors import UnreadableAudio
 
-__all__ = ["from_base64", "from_data_uri", "is_data_uri"]
-
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 

@@ -19,16 +19,6 @@ from auris.config import CHUNK_FRAMES, Frontend
 from auris.errors import EmptyAudio
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = [
-    "HOP",
-    "MIN_SAMPLES",
-    "WINDOW",
-    "LogMel",
-    "StreamingLogMel",
-    "log_mel",
-    "mel_frames",
-]
-
 HOP = SAMPLE_RATE // 100
 """Samples between frames: 10 ms."""
 

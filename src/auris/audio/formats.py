@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import struct
 
-__all__ = ["CONTAINERS", "MOST_STREAMS", "MP4_BOXES", "open_options", "wav_head"]
-
 CONTAINERS = (
     *("3dostr", "aa", "aac", "aax", "ac3", "ac4", "act", "adx", "aea", "aiff", "amr", "amrnb"),
     *("amrwb", "apc", "ape", "asf", "asf_o", "ast", "au", "avi", "bonk", "brstm", "caf"),

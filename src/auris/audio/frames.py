@@ -23,14 +23,6 @@ from auris.audio.truncation import ends_inside_frame
 from auris.errors import InvalidSamples
 from auris.types import Samples
 
-__all__ = [
-    "FrameReader",
-    "Outcomes",
-    "check_channels",
-    "decoded_packets",
-    "forget_channel_layout",
-]
-
 MOST_PLANES = 7
 """Maximum number of planes of a frame that PyAV counts correctly."""
 

@@ -27,21 +27,6 @@ from auris.audio.resample import BrokenOffError, SpanRenderer, TimedSamples, Tim
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
-__all__ = [
-    "WEB",
-    "Channels",
-    "Header",
-    "Source",
-    "SourceT",
-    "Sources",
-    "WebLimits",
-    "is_several",
-    "load",
-    "load_channels",
-    "look",
-    "stream",
-]
-
 Channels = Literal["mix", "split"]
 """Average the channels into one, or read them separately."""
 

@@ -22,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from auris import errors
+from auris.audio.decode import Header
 from auris.audio.decoder_process import (
     ERROR,
     LAST_MESSAGES,
@@ -36,12 +37,10 @@ from auris.audio.decoder_process import (
     TURN_SECONDS,
     serve,
 )
-from auris.audio.io import Channels, Header
+from auris.audio.io import Channels
 from auris.audio.remote import Cancelled
 from auris.errors import AurisError, DecoderCrashed, UnreadableAudio
 from auris.types import Samples
-
-__all__ = ["DecodeLimits", "DecoderPool", "DecodingStopped", "TurnOver"]
 
 LOOK_SECONDS = 0.1
 """How often a cancellation is looked for while a process decodes."""

@@ -13,8 +13,6 @@ from typing import Any
 from auris.errors import DeviceError, MissingExtra
 from auris.types import Samples
 
-__all__ = ["Microphone", "Sound", "listening", "microphones"]
-
 LOG = logging.getLogger(__name__)
 
 BLOCKS_A_SECOND = 10

@@ -21,8 +21,6 @@ from typing import NamedTuple
 from auris.audio.formats import MOST_STREAMS
 from auris.audio.reader import Reader, unreadable
 
-__all__ = ["Box", "boxes", "is_checked_mp4"]
-
 MOST_ENTRIES = 8_000_000
 """Maximum samples (packets) in the index of all tracks: more than 40 hours of AAC, and some
 300 MB of memory."""

@@ -18,8 +18,6 @@ from auris.audio.formats import MP4_BOXES
 from auris.audio.remote import WebLimits, fetched, is_url
 from auris.errors import UnreadableAudio, UsageError
 
-__all__ = ["Reader", "open_file", "reason", "unreadable"]
-
 _PEEKED = 1 << 20  # Bytes at a pipe's beginning that can be read again.
 
 OPEN_PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")

@@ -24,8 +24,6 @@ from typing import IO, Any, Protocol
 
 from auris.errors import UnreadableAudio, UsageError
 
-__all__ = ["Cancelled", "WebLimits", "fetched", "is_public", "is_url", "shown_url"]
-
 PORTION = 1 << 16
 """Maximum number of bytes that are read at once."""
 

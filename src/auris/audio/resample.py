@@ -19,20 +19,6 @@ from numpy.typing import NDArray
 from auris.errors import AurisError, EmptyAudio, InvalidSamples, UnreadableAudio
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = [
-    "MAX_RATE",
-    "MIN_RATE",
-    "BrokenOffError",
-    "Resampler",
-    "SpanRenderer",
-    "TimeSpan",
-    "TimedSamples",
-    "check_rate",
-    "output_length",
-    "resample",
-    "skip",
-]
-
 MIN_RATE = 1_000
 """Lowest source rate in Hz: below it there is no speech, only a wrong header."""
 

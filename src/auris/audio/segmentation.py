@@ -20,8 +20,6 @@ from auris.audio.vad import BLOCK, SpeechDetector
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Chunk, Samples
 
-__all__ = ["CHUNK_SECONDS", "MAX_CHUNK_SECONDS", "Cutter", "halves", "split"]
-
 CHUNK_SECONDS = 30.0
 """Usual length of a chunk: models lose words in much longer ones."""
 

@@ -9,8 +9,6 @@ from auris.audio.declared_duration import MP4, WEBM, wav_data
 from auris.audio.mp4_tables import MOST_BOXES, boxes
 from auris.audio.reader import Reader
 
-__all__ = ["breaks_off", "ends_inside_frame"]
-
 OGG_PAGE = 1 << 16
 """Most bytes of a page of an Ogg file."""
 

@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["BLOCK", "LOOK_AHEAD", "SpeechDetector"]
-
 BLOCK = SAMPLE_RATE // 4
 """Samples that are decided together."""
 

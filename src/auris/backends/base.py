@@ -13,8 +13,6 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Backend", "Cache", "Choice", "MarkBackend", "Positions", "best_of"]
-
 Positions = Literal["last", "all"] | int
 """Which new positions are scored: the last of every row, all of them, or the last so many."""
 

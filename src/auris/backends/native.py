@@ -18,26 +18,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = [
-    "LANES",
-    "CacheStruct",
-    "DecoderLayerStruct",
-    "DecoderStruct",
-    "EncoderLayerStruct",
-    "EncoderStruct",
-    "Matrix",
-    "PassStruct",
-    "StemStruct",
-    "available",
-    "best",
-    "call",
-    "instructions",
-    "missing",
-    "pointers",
-    "products",
-    "use",
-]
-
 _LOG = logging.getLogger(__name__)
 
 ABI = 2

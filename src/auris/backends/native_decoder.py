@@ -14,8 +14,6 @@ from auris.models.cache import KVCache
 from auris.models.layers import rope_tables
 from auris.models.qwen3 import Decoder, DecoderLayer
 
-__all__ = ["NativeDecoder"]
-
 FIRST_POSITIONS = 1024
 """Positions whose angles are computed at first."""
 

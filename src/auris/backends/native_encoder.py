@@ -12,8 +12,6 @@ from auris.backends.packed_layers import PackedConv, PackedLinear
 from auris.models.aut import AudioEncoder, EncoderLayer
 from auris.models.stems import Stem, Stem2d, positioned
 
-__all__ = ["NativeEncoder", "NativeStem"]
-
 TOKENS = 2048
 """Of whole windows that go through the layers at once, about: 60 MB at the published width."""
 

@@ -17,8 +17,6 @@ from torch.nn import functional as F
 from auris.backends import native
 from auris.checkpoints.packed_formats import Packing, integers, packed_shapes
 
-__all__ = ["Packed", "PackedConv", "PackedEmbedding", "PackedLinear", "quantize_rows", "swap"]
-
 LARGEST = 127.0
 
 

@@ -31,17 +31,6 @@ from auris.models.aut_ctc import AutCtc
 from auris.models.cache import KVCache
 from auris.models.qwen_asr import QwenAsr
 
-__all__ = [
-    "DEVICES",
-    "DTYPES",
-    "Device",
-    "TorchBackend",
-    "available_devices",
-    "pick_device",
-    "pick_dtype",
-    "within_memory",
-]
-
 
 class Device(str, Enum):
     """What a model runs on."""

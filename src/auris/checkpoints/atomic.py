@@ -14,17 +14,6 @@ from safetensors import SafetensorError
 
 from auris.errors import OutputError, UsageError
 
-__all__ = [
-    "NEW",
-    "OLD",
-    "NewFile",
-    "current_directory",
-    "new_directory",
-    "new_file",
-    "replace_directory",
-    "write_all",
-]
-
 NEW, OLD = ".new", ".old"
 """What `replace_directory` appends to a name: while the new directory is written, and to the older
 one before it is removed."""

@@ -17,17 +17,6 @@ from typing import Any
 from auris.checkpoints.configs import is_number, read_json, write_json
 from auris.errors import CheckpointError
 
-__all__ = [
-    "CALIBRATION",
-    "SILENCE_FEATURES",
-    "TOKEN_FEATURES",
-    "WORD_FEATURES",
-    "Calibration",
-    "Logistic",
-    "load_calibration",
-    "save_calibration",
-]
-
 CALIBRATION = "calibration.json"
 
 FORMAT_VERSION = 1

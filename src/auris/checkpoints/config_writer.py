@@ -27,8 +27,6 @@ from auris.config import (
 )
 from auris.errors import ConfigError
 
-__all__ = ["to_json"]
-
 
 def _foreign_json(config: PromptedConfig) -> dict[str, Any]:
     encoder, decoder = config.encoder, config.decoder

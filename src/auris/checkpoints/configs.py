@@ -27,22 +27,6 @@ from auris.config import (
 )
 from auris.errors import CheckpointError, ConfigError
 
-__all__ = [
-    "ARCHITECTURES",
-    "DECODER_KEYS",
-    "ENCODER_KEYS",
-    "ENCODER_NORM_EPS",
-    "FORMAT",
-    "FORMAT_VERSION",
-    "IMPLIED",
-    "from_json",
-    "is_number",
-    "read_config",
-    "read_generation",
-    "read_json",
-    "write_json",
-]
-
 FORMAT = "auris"
 FORMAT_VERSION = 1
 

@@ -19,8 +19,6 @@ from auris.checkpoints.save import converted
 from auris.config import ModelConfig, QwenAsrConfig
 from auris.errors import ConfigError, TensorError
 
-__all__ = ["CTC_HEAD", "load_ctc_head", "save_ctc_head"]
-
 CTC_HEAD = "ctc_head.safetensors"
 
 

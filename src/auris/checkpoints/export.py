@@ -42,8 +42,6 @@ from auris.text.prompt import (
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE
 
-__all__ = ["Parts", "config_json", "convert", "export", "read_parts", "write_parts"]
-
 REFERENCE_CLIP_SECONDS = 30
 
 PROCESSOR = "Qwen3ASRProcessor"

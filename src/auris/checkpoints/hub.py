@@ -10,16 +10,6 @@ from typing import Literal
 
 from auris.errors import MissingExtra, ModelNotFound, UnknownModel, UsageError
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "FILES",
-    "ResolvedModel",
-    "bundled_models",
-    "cached_models",
-    "pull",
-    "resolve",
-]
-
 DEFAULT_MODEL = "tiny"
 """The bundled model that is used when none is named."""
 

@@ -17,13 +17,6 @@ from pathlib import Path
 from auris.checkpoints.configs import is_number, read_json, write_json
 from auris.errors import CheckpointError, LanguageError
 
-__all__ = [
-    "DEFAULTS_FILE",
-    "InferenceDefaults",
-    "load_inference_defaults",
-    "save_inference_defaults",
-]
-
 DEFAULTS_FILE = "traits.json"
 
 KEYS = ("vad", "chunk_seconds", "languages", "contexts")

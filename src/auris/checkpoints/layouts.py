@@ -14,8 +14,6 @@ from typing import Literal
 
 from auris.config import AutCtcConfig, ModelConfig, PromptedConfig
 
-__all__ = ["LAYOUTS", "LayoutName", "Source", "sources"]
-
 LayoutName = Literal["published", "hf", "native"]
 
 

@@ -30,23 +30,6 @@ from auris.models.aligner import Aligner
 from auris.models.aut_ctc import AutCtc
 from auris.models.qwen_asr import QwenAsr
 
-__all__ = [
-    "TENSOR_TYPES",
-    "Checkpoint",
-    "Files",
-    "Model",
-    "all_finite",
-    "assemble",
-    "build",
-    "check_tensors",
-    "hollow",
-    "load_weights",
-    "open_checkpoint",
-    "stored_dtype",
-    "weight_files",
-    "weight_sources",
-]
-
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 

@@ -37,8 +37,6 @@ from auris.checkpoints.quantization_config import Quantization
 from auris.config import ModelConfig, PromptedConfig
 from auris.errors import CheckpointError
 
-__all__ = ["Swap", "load_packed", "save_packed"]
-
 CPU = torch.device("cpu")
 
 ALIGNMENT = 64

@@ -24,8 +24,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["GROUPS", "PackedDtype", "Packing", "as_matrix", "integers", "pack", "packed_shapes"]
-
 PackedDtype = Literal["int8", "int4"]
 
 GROUPS = (32, 64, 128)

@@ -13,8 +13,6 @@ from auris.checkpoints.packed_formats import GROUPS, PackedDtype, Packing
 from auris.config import ModelConfig, PromptedConfig, QwenAsrConfig
 from auris.errors import ConfigError
 
-__all__ = ["KEY", "PACKED_DTYPES", "Quantization", "read_quantization"]
-
 PACKED_DTYPES = get_args(PackedDtype)
 
 KEY = "quantization"

@@ -15,8 +15,6 @@ from auris.checkpoints.packed_formats import GROUPS, PackedDtype
 from auris.checkpoints.quantization_config import KEY, PACKED_DTYPES, Quantization
 from auris.errors import CheckpointError, UsageError
 
-__all__ = ["quantize"]
-
 
 def quantize(
     source: str | Path, out: str | Path, dtype: PackedDtype = "int8", group: int = 32

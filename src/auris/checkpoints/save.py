@@ -14,8 +14,6 @@ from auris.checkpoints.load import INDEX, SINGLE
 from auris.config import ModelConfig
 from auris.errors import TensorError
 
-__all__ = ["SHARD_BYTES", "converted", "save_weights"]
-
 SHARD_BYTES = 5_000_000_000
 """Largest weight file; a bigger model is written in shards."""
 

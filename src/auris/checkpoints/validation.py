@@ -10,8 +10,6 @@ from auris.errors import ConfigError, UnsupportedOption
 from auris.text.prompt import AUDIO_PAD, TIMESTAMP, alignment_ids, prompt_ids
 from auris.text.tokenizer import Tokenizer
 
-__all__ = ["check_language", "check_vocabulary", "stop_ids"]
-
 
 def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
     """Refuse a config and a tokenizer that mean different ids, with a ConfigError, and a vocabulary

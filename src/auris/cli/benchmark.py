@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from auris.recognition.load import LoadOptions
     from auris.recognition.options import CallOptions, StreamOptions
 
-__all__ = ["app", "models_or_default", "names", "numbers"]
 
 app = typer.Typer(name="benchmark", help="Measure a model. The last line of output is JSON.")
 

@@ -14,15 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = [
-    "INTERRUPTED",
-    "Interrupt",
-    "end_at_once",
-    "handle_interrupts",
-    "interruptible",
-    "was_interrupted",
-]
-
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as in shells."""
 

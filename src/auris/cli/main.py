@@ -24,8 +24,6 @@ from auris.cli.serve import serve
 from auris.cli.transcribe import transcribe
 from auris.errors import AurisError
 
-__all__ = ["app", "main", "run"]
-
 EPILOG = (
     "Environment: AURIS_MODEL and AURIS_DEVICE replace the defaults of --model and --device; "
     "HF_HOME is the folder of downloaded models; HF_HUB_OFFLINE=1 forbids the network."

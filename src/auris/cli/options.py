@@ -23,40 +23,6 @@ if TYPE_CHECKING:
     from auris.recognition.load import LoadOptions
     from auris.recognition.options import CallOptions
 
-__all__ = [
-    "Aligner",
-    "BatchSize",
-    "ChunkSeconds",
-    "ClipLengths",
-    "ClipTokens",
-    "Context",
-    "CueOptions",
-    "Device",
-    "Dtype",
-    "Dtypes",
-    "Language",
-    "Languages",
-    "Limit",
-    "Model",
-    "ModelOptions",
-    "Models",
-    "OutputFormat",
-    "Peers",
-    "Revision",
-    "Runs",
-    "SourceModel",
-    "Speculate",
-    "SpeechOptions",
-    "TargetDirectory",
-    "TestSets",
-    "Threads",
-    "Vad",
-    "check_format",
-    "listed",
-    "option",
-    "with_options",
-]
-
 
 def option(text: str, *names: str, default: str | bool = True, **settings: Any) -> Any:
     """An option with its help text.

@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from auris.cli.options import CueOptions
     from auris.output.subtitles import CueStyle
 
-__all__ = [
-    "Destination",
-    "Output",
-    "cue_style",
-    "display_name",
-    "distinct_stems",
-    "file_stem",
-    "parse_formats",
-    "source_name",
-]
 
 LINE_BREAKING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 

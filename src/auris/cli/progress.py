@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from auris.recognition.scheduler import Progress
 
-__all__ = ["ProgressLine", "clock", "header_seconds"]
 
 MOST_HEADERS = 200
 """Headers of more recordings than these are not read before the work begins."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from auris.recognition.scheduler import Failure, SegmentDone, Update
     from auris.types import Transcript
 
-__all__ = ["ResultWriter"]
-
 
 class ResultWriter:
     """Writes the results of a run.

@@ -10,8 +10,6 @@ from typing import Any
 
 import typer
 
-__all__ = ["Table", "write_json"]
-
 
 class Table:
     """Rows of columns of fixed width, written as they come; the last column has any width.

@@ -39,8 +39,6 @@ from auris.recognition.qwen import QwenRecognizer
 from auris.text.prompt import CONTROL_TOKENS
 from auris.text.tokenizer import Tokenizer
 
-__all__ = ["Finding", "check_model", "environment"]
-
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soxr")
 MOST_NAMED = 4
 """Maximum number of tensors that an error names."""

@@ -36,20 +36,6 @@ from auris.text.reply import parse_reply
 from auris.text.words import join_texts
 from auris.types import SAMPLE_RATE, Samples, Segment
 
-__all__ = [
-    "LOGIT_LIMIT",
-    "TIE_MARGIN",
-    "Agreement",
-    "Parity",
-    "ParityRow",
-    "Verdict",
-    "compare_states",
-    "comparison_clip",
-    "first_difference",
-    "noise_clip",
-    "token_difference",
-]
-
 LOGIT_LIMIT = 1e-4
 """Largest difference of any state or logit in float32, whatever the batch, kernel or chunking."""
 

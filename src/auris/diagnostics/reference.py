@@ -15,8 +15,6 @@ from auris.errors import MissingExtra
 from auris.text.reply import Reply
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["Reference"]
-
 
 class Reference:
     """A Qwen3-ASR model in transformers.

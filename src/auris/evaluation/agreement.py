@@ -10,8 +10,6 @@ from pathlib import Path
 from auris.diagnostics.parity import Agreement, Parity
 from auris.errors import AudioError
 
-__all__ = ["SetAgreement", "compare_set"]
-
 
 @dataclass(frozen=True)
 class SetAgreement:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from auris.recognition.load import LoadOptions
 
-__all__ = ["Loading", "help_seconds", "interleaved", "measure_here", "peak_gb", "resident_gb"]
 
 MEASURE = (
     "import json, sys; from auris.evaluation.loading import measure_here; "

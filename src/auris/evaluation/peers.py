@@ -14,8 +14,6 @@ from auris.diagnostics.reference import Reference
 from auris.errors import UsageError
 from auris.types import Samples
 
-__all__ = ["PEERS", "Clock", "Peer", "StageTimes", "TransformersPeer", "load_peer"]
-
 Clock = Callable[[], float]
 """Tells the time in seconds."""
 

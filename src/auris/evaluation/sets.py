@@ -8,8 +8,6 @@ from pathlib import Path
 
 from auris.errors import UsageError
 
-__all__ = ["read_set", "recording_path"]
-
 
 def recording_path(listing: Path, name: str) -> Path:
     """A recording by its name in a listing: relative to the folder of the listing, or to the

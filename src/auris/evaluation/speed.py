@@ -36,7 +36,6 @@ from auris.types import SAMPLE_RATE, Samples
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["MeasuredModel", "SpeedRatio", "Stage", "speed_ratios", "stages_of", "wav_bytes"]
 
 STAGES = ("audio", "mel", "stem", "layers", "encode", "prefill", "token", "total")
 """In the order of a run; "encode" is stem, layers and projector together."""

@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 
     from auris.recognition.options import CallOptions, StreamOptions
 
-__all__ = [
-    "ClipsScore",
-    "StreamScore",
-    "compare_clips",
-    "compare_segments",
-    "score_stream",
-]
-
 
 @dataclass(frozen=True)
 class StreamScore:

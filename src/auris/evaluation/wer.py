@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 NORMALIZERS = ("english", "spoken")
 EDITS = ("substitutions", "insertions", "deletions")
 
-__all__ = ["ClipScore", "SetScore", "normalizer_named", "require_jiwer", "score_set"]
-
 
 @dataclass(frozen=True)
 class ClipScore:

@@ -12,8 +12,6 @@ from auris.alignment.aligner import ForcedAligner
 from auris.errors import UsageError
 from auris.evaluation.sets import recording_path
 
-__all__ = ["TimedClip", "WordErrors", "errors_of", "fit_offset", "read_timed"]
-
 
 @dataclass(frozen=True)
 class TimedClip:

@@ -15,8 +15,6 @@ from auris.config import AlignerConfig
 from auris.models.cache import UncachedRows
 from auris.models.qwen_asr import Prompted
 
-__all__ = ["Aligner"]
-
 
 class Aligner(Prompted):
     """Encoder, projector, decoder and a classifier of times; the decoder runs once."""

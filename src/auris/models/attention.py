@@ -17,15 +17,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = [
-    "KERNELS",
-    "Kernel",
-    "Windows",
-    "cached_attention",
-    "kernel_choice",
-    "windowed_attention",
-]
-
 Kernel = Literal["auto", "flash", "efficient", "math"]
 
 KERNELS: dict[Kernel, list[SDPBackend]] = {

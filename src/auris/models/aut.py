@@ -22,8 +22,6 @@ from auris.models.attention import Windows, windowed_attention
 from auris.models.layers import RMSNorm
 from auris.models.stems import make_stem
 
-__all__ = ["AudioEncoder", "EncoderLayer", "Projector", "pack_chunks"]
-
 STEM_CHUNKS = 64
 """Chunks convolved at once when not training; bounds the memory of the widest activations."""
 

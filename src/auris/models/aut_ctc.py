@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from auris.config import AutCtcConfig
 from auris.models.aut import AudioEncoder, Projector
 
-__all__ = ["AutCtc"]
-
 
 class AutCtc(nn.Module):
     """Encoder, unit classifier, and the projector that could join the encoder to a decoder.

@@ -17,8 +17,6 @@ from torch import Tensor
 
 from auris.config import DecoderConfig
 
-__all__ = ["CacheRows", "KVCache", "Rows", "UncachedRows"]
-
 
 class KVCache:
     """Preallocated keys and values, and the length of every row: the cache owns position.

@@ -9,8 +9,6 @@ from typing import TypeVar
 from auris.models.aut_ctc import AutCtc
 from auris.models.qwen_asr import QwenAsr
 
-__all__ = ["fold_batch_norm"]
-
 Model = TypeVar("Model", AutCtc, QwenAsr)
 
 

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["RMSNorm", "TokenEmbedding", "rope_tables", "rotate", "sinusoids"]
-
 
 class RMSNorm(nn.Module):
     """x / rms(x) * weight, with the mean square taken in float32 (Zhang & Sennrich, 2019)."""

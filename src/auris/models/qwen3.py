@@ -14,8 +14,6 @@ from auris.models.attention import cached_attention
 from auris.models.cache import Rows
 from auris.models.layers import RMSNorm, TokenEmbedding, rope_tables, rotate
 
-__all__ = ["Decoder", "DecoderLayer"]
-
 
 class DecoderLayer(nn.Module):
     """Pre-norm block over cached rows."""

@@ -11,8 +11,6 @@ from auris.config import PromptedConfig, QwenAsrConfig
 from auris.models.aut import AudioEncoder, Projector
 from auris.models.qwen3 import Decoder
 
-__all__ = ["Prompted", "QwenAsr"]
-
 
 class Prompted(nn.Module):
     """Encoder, projector and decoder of a prompt that contains audio; a backend runs them."""

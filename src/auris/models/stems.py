@@ -25,8 +25,6 @@ from torch.nn.utils import fuse_conv_bn_weights
 from auris.config import CHUNK_FRAMES, AutConfig
 from auris.models.layers import sinusoids
 
-__all__ = ["Stem", "Stem1d", "Stem2d", "make_stem", "positioned"]
-
 CHANNELS_1D = (64, 128)
 """Output channels of the first two convolutions over time; the third has the encoder's width."""
 

@@ -12,7 +12,8 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from auris.audio.io import WEB, Channels, Source, WebLimits, stream
+from auris.audio.io import WEB, Channels, Source, stream
+from auris.audio.remote import WebLimits
 from auris.audio.segmentation import CHUNK_SECONDS, Cutter
 from auris.errors import AudioError, UsageError
 from auris.text.wrap import one_line

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypedDict, cast
 
-from auris.audio.io import Channels, Source, WebLimits
+from auris.audio.io import Channels, Source
+from auris.audio.remote import WebLimits
 from auris.audio.segmentation import CHUNK_SECONDS
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.decoding.sampling import Sampling

@@ -20,7 +20,6 @@ from auris.types import SAMPLE_RATE
 if TYPE_CHECKING:
     from auris.server.state import Server
 
-__all__ = ["SHORT_SECONDS", "Gate", "decode", "measure"]
 
 T = TypeVar("T")
 

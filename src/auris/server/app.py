@@ -22,8 +22,6 @@ from auris.server.middleware import AccessMiddleware, note_reason
 from auris.server.realtime import route as realtime_route
 from auris.server.state import Server
 
-__all__ = ["create_app"]
-
 DISCONNECTED = 499
 """Status of the answer to a client that has disconnected, which nobody reads."""
 

@@ -25,8 +25,6 @@ from auris.server.transcription_request import TranscriptionRequest, Translation
 from auris.server.upload import form_of
 from auris.server.upload_validation import fetch
 
-__all__ = ["opened", "router"]
-
 router = APIRouter(prefix="/v1/audio", tags=["audio"], dependencies=[KEY])
 
 

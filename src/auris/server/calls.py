@@ -18,8 +18,6 @@ from auris.server.upload_validation import Recording
 from auris.text.languages import LANGUAGES
 from auris.types import Segment, Transcript
 
-__all__ = ["Call", "capabilities", "check_options", "speakers_of"]
-
 
 def check_options(
     served: ServedModel, request: TranscriptionRequest, most_prompt_letters: int

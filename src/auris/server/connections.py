@@ -12,8 +12,6 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-__all__ = ["BACKLOG", "GuardedHttp", "GuardedWebSocket", "most_connections", "quiet_accept_errors"]
-
 HEADER_SECONDS = 10.0
 """Longest time from the beginning of a connection, or of a later request, to the end of its header,
 however often some of it comes."""

@@ -27,15 +27,6 @@ from auris.recognition.requests import ChunkRequest, ChunkResult
 from auris.server.pools import lower_this_thread
 from auris.types import SAMPLE_RATE
 
-__all__ = [
-    "CallerQueue",
-    "ChunkQueue",
-    "Engine",
-    "EngineBatch",
-    "Load",
-    "Priority",
-]
-
 WATCH_SECONDS = 0.1
 """How often a caller that waits for results checks whether it still needs them."""
 

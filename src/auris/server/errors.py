@@ -22,18 +22,6 @@ from auris.errors import (
     UsageError,
 )
 
-__all__ = [
-    "STOPPING",
-    "ApiError",
-    "as_api_error",
-    "busy",
-    "invalid",
-    "is_full_disk",
-    "unsupported",
-    "unsupported_value",
-    "validation_error",
-]
-
 STOPPING = "server_stopping"
 """Code of the error of a server that stops."""
 

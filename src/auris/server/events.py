@@ -19,8 +19,6 @@ from auris.server.responses import TranscriptEvents
 from auris.server.state import Server
 from auris.types import Segment
 
-__all__ = ["EventStream"]
-
 STOPPED = "The server is stopping: send the request again."
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -7,8 +7,6 @@ import logging
 import time
 from typing import Any
 
-__all__ = ["FIELDS", "FORMATS", "JsonLines", "WithoutWebSockets", "log_config"]
-
 FORMATS = ("text", "json")
 
 FIELDS = "fields"

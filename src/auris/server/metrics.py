@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -28,8 +27,6 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from auris.server.engine import Load
-
-__all__ = ["CONTENT_TYPE_LATEST", "MULTIPROCESS", "Metrics"]
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder that worker processes share, read by `prometheus_client`."""

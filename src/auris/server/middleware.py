@@ -26,8 +26,6 @@ from auris.server.metrics import Metrics
 from auris.server.page_routes import PATHS
 from auris.server.settings import Settings, is_loopback
 
-__all__ = ["AccessMiddleware", "RequestBody", "client_of", "note_reason", "owner_of"]
-
 OPEN = frozenset({"/health"})
 """Paths that need no key."""
 

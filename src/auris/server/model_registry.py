@@ -18,8 +18,6 @@ from auris.server.errors import ApiError
 from auris.server.settings import Settings
 from auris.streaming.session import StreamPool
 
-__all__ = ["ModelRegistry", "ServedModel"]
-
 
 @dataclass(frozen=True)
 class ServedModel:

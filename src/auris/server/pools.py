@@ -25,15 +25,6 @@ from starlette.types import Receive
 
 from auris.server.errors import STOPPING, ApiError, ClientDisconnected, busy
 
-__all__ = [
-    "Lane",
-    "Pools",
-    "busy_for",
-    "lower_this_thread",
-    "unless_disconnected",
-    "wait_for_disconnect",
-]
-
 T = TypeVar("T")
 
 SIZE_RATE, MOST_DELAY_SECONDS = 1e6, 10.0

@@ -15,8 +15,6 @@ from auris.server.settings import Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["SharedPort", "check_free", "load_app"]
-
 
 def load_app(settings: Settings) -> FastAPI:
     """Load the models and make the application."""

@@ -36,17 +36,6 @@ from auris.text.reply import text_indices
 from auris.text.words import join_texts
 from auris.types import Segment, Transcript
 
-__all__ = [
-    "TranscriptEvents",
-    "answer",
-    "answers",
-    "language_codes",
-    "response_of",
-    "segment_with_words",
-    "text_logprobs",
-    "tokens_used",
-]
-
 CODES = {name: code for code, name in LANGUAGES.items()}
 
 TEXTS = {

@@ -22,8 +22,6 @@ from auris.server.metrics import MULTIPROCESS
 from auris.server.processes import SharedPort, check_free, load_app
 from auris.server.settings import Settings
 
-__all__ = ["CONNECTIONS", "Listening", "run"]
-
 CONNECTIONS: dict[str, Any] = {
     "loop": "asyncio",
     "backlog": BACKLOG,

@@ -9,30 +9,6 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from typing_extensions import NotRequired, TypedDict
 
-__all__ = [
-    "KEY",
-    "RECORDING_ERRORS",
-    "TEXTS",
-    "DeletedJob",
-    "DiarizedSegment",
-    "DiarizedTranscript",
-    "DurationUsage",
-    "JobObject",
-    "JsonTranscript",
-    "LanguageCode",
-    "ModelCapabilities",
-    "ModelObject",
-    "ObjectList",
-    "TokenLogprob",
-    "TokenUsage",
-    "Transcript",
-    "VerboseSegment",
-    "VerboseTranscript",
-    "VerboseWord",
-    "form",
-    "route",
-]
-
 T = TypeVar("T")
 
 LanguageCode = dict[Literal["code"], str]

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from auris.errors import UsageError
 
-__all__ = ["Settings", "default_state_dir", "is_loopback", "read_keys"]
-
 SHORTEST_KEY = 16
 """Minimum length of a key: shorter ones can be guessed."""
 

@@ -22,8 +22,6 @@ from auris.server.schema import ModelCapabilities
 from auris.server.settings import Settings, default_state_dir
 from auris.server.upload import SpoolBudget
 
-__all__ = ["Server"]
-
 T = TypeVar("T")
 
 SWITCH_SECONDS = 0.0005

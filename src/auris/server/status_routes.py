@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from auris.server.calls import capabilities
-from auris.server.metrics import CONTENT_TYPE_LATEST
 from auris.server.model_registry import ServedModel
 from auris.server.schema import KEY, ModelObject, ObjectList, route
 from auris.server.state import Server
-
-__all__ = ["router"]
 
 router = APIRouter(tags=["status"])
 

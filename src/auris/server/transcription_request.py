@@ -19,8 +19,6 @@ from auris.errors import LanguageError
 from auris.server.errors import invalid, unsupported, validation_error
 from auris.text.languages import language_name
 
-__all__ = ["TranscriptionRequest", "TranslationRequest", "read_form", "read_language"]
-
 STREAMED = ("json", "text", "verbose_json", "diarized_json")
 TIMED = ("verbose_json", "srt", "vtt")
 """Formats that show the times of words."""

@@ -18,8 +18,6 @@ from starlette.requests import Request
 
 from auris.server.errors import ApiError, busy, invalid
 
-__all__ = ["SpoolBudget", "form_of"]
-
 MOST_FIELDS, MOST_TEXT_BYTES = 200, 1 << 20
 """Limits of a form besides its file: fields, and bytes of text in all of them with their names. The
 limit of the file is that of the request."""

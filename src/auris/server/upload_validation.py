@@ -19,16 +19,14 @@ from typing import IO, TypeVar
 import numpy as np
 
 from auris.audio.formats import wav_head
-from auris.audio.io import Channels, Source, WebLimits
+from auris.audio.io import Channels, Source
 from auris.audio.isolation import DecoderPool, DecodingStopped
-from auris.audio.remote import Cancelled, fetched, is_url
+from auris.audio.remote import Cancelled, WebLimits, fetched, is_url
 from auris.errors import DecoderCrashed
 from auris.server.errors import ApiError, ClientDisconnected, invalid, unsupported
 from auris.server.settings import Settings
 from auris.server.upload import SpoolBudget
 from auris.types import SAMPLE_RATE, Samples, Waveform
-
-__all__ = ["DecodeContext", "Recording", "checked", "fetch", "measured"]
 
 T = TypeVar("T")
 

@@ -32,8 +32,6 @@ from auris.training.examples import TrainingBatch
 from auris.training.recipes import AsrRecipe, TuneRecipe
 from auris.training.tasks import Task, ctc_loss
 
-__all__ = ["IGNORED", "AsrTask", "Dialogues", "adapt", "dialogues", "merged", "require_peft"]
-
 LAYOUT: LayoutName = "hf"
 """Layout in which Qwen3-ASR models are written."""
 

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from auris.types import SAMPLE_RATE, Samples
 
-__all__ = ["join", "mask", "vary", "without_speech"]
-
 SPEEDS = (0.88, 1.14)
 """Played faster or slower, so that the voice changes with the tempo."""
 

@@ -22,8 +22,6 @@ from auris.training.asr import AsrTask, adapt
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.tasks import CtcTask, Task
 
-__all__ = ["asr_task", "build_task", "checkpoint_task"]
-
 
 def build_task(recipe: Recipe, model: Path | None, units: Tokenizer | None) -> Task:
     """The model of a run as it begins; fresh weights depend on the seed alone.

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["ContextSource"]
-
 MOST_SPOKEN, MOST_OTHERS = 8, 32
 """Words of a list that are spoken, and words that are not."""
 

@@ -27,21 +27,8 @@ from auris.evaluation.sets import recording_path
 from auris.text.languages import language_name
 from auris.text.normalize import spoken
 from auris.text.prompt import TEXT_TAG
-from auris.training.recipes import TextForm
+from auris.training.recipe_values import TextForm
 from auris.types import SAMPLE_RATE
-
-__all__ = [
-    "UNNAMED",
-    "DataReport",
-    "ManifestRow",
-    "TrainedOn",
-    "TrainingClip",
-    "load_clips",
-    "read_manifest",
-    "split_clips",
-    "with_units",
-]
-
 
 QUIETEST_PEAK = 0.01
 """A recording that never exceeds this (-40 dB of full scale) holds no usable speech."""

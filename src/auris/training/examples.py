@@ -24,15 +24,6 @@ from auris.training.sampler import batches, long_rows, short_rows
 from auris.training.stopping import defer_signals, signals_blocked
 from auris.types import Samples
 
-__all__ = [
-    "DataShard",
-    "EpochBatches",
-    "EpochPlan",
-    "Preprocessor",
-    "TrainingBatch",
-    "plan_epoch",
-]
-
 SILENCE_SECONDS = (1.0, 15.0)
 """Lengths of examples in which nobody speaks."""
 

@@ -16,8 +16,6 @@ from auris.training.folder import RunFolder
 from auris.training.state import AVERAGE, BEST, LAST, load_weights
 from auris.training.tasks import Task
 
-__all__ = ["DTYPES", "check_export", "dtype_named", "export_run"]
-
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 """Types in which models are written."""
 

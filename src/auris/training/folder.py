@@ -20,8 +20,6 @@ from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import CURVE, LOG, STEPS, TENSORBOARD
 from auris.training.state import AVERAGE, BEST, LAST
 
-__all__ = ["RECIPE", "RECIPES", "RunFolder"]
-
 RECIPE, ABOUT, UNITS = "recipe.json", "run.json", "units.json"
 """Files of a run: its recipe, what is trained, and the text units."""
 

@@ -51,8 +51,6 @@ from auris.training.tasks import Losses, Task
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Trainer"]
-
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW; biases and norms are not decayed, since their size is no measure of complexity."""

@@ -11,8 +11,6 @@ from auris.errors import MissingExtra, UsageError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["leave", "new_fabric"]
-
 
 def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = False) -> Fabric:
     """The processes of a run, launched.

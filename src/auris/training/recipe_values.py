@@ -10,8 +10,6 @@ from auris.config import CHUNK_FRAMES, MAX_WINDOW_FRAMES, TOKEN_FRAMES
 from auris.errors import TrainingError
 from auris.types import SAMPLE_RATE
 
-__all__ = ["RULES", "TextForm", "checked_values", "is_of_type"]
-
 TextForm = Literal["spoken", "written"]
 """Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
 

@@ -27,17 +27,6 @@ from auris.errors import ConfigError, TrainingError, UsageError
 from auris.training.recipe_values import RULES, TextForm, checked_values
 from auris.types import SAMPLE_RATE
 
-__all__ = [
-    "DEFAULT_EPOCHS",
-    "DEFAULT_WARMUPS",
-    "AsrRecipe",
-    "CtcRecipe",
-    "Recipe",
-    "ShapedRecipe",
-    "TextForm",
-    "TuneRecipe",
-]
-
 DEFAULT_EPOCHS, DEFAULT_WARMUPS = 10, 5
 """Length of a run whose recipe has neither epochs nor max_steps: that many epochs, but at least
 that many times its warm-up, since the rate of a shorter run does not reach or does not leave its

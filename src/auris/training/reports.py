@@ -13,17 +13,6 @@ from typing import Any, Protocol
 from auris.errors import OutputError, TrainingError
 from auris.training.state import TrainingProgress, finite_mean
 
-__all__ = [
-    "CURVE",
-    "EPOCH_COLUMNS",
-    "LOG",
-    "STEPS",
-    "BarReporter",
-    "LineReporter",
-    "ProgressReporter",
-    "RunLogger",
-]
-
 LOG, STEPS, CURVE, TENSORBOARD = "log.csv", "steps.csv", "curve.png", "tensorboard"
 """Files of a run: a line an epoch, a line a step, the plot of both, and TensorBoard's folder."""
 

@@ -49,7 +49,6 @@ from auris.training.units import train_units, train_vocabulary
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["RunOptions", "Sources", "train"]
 
 VAL = "val"
 """Name of the development set that is split off the training clips."""

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from auris.training.data import TrainingClip
 
-__all__ = ["batches", "by_length", "long_rows", "short_rows"]
-
 LENGTH_JITTER = 0.25
 """Lengths are compared with this much noise, so that neighbours change from epoch to epoch."""
 

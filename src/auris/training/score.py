@@ -19,8 +19,6 @@ from auris.training.examples import DataShard, Preprocessor, TrainingBatch, floa
 from auris.training.sampler import by_length
 from auris.training.tasks import Losses, Task
 
-__all__ = ["DevScores", "Scorer", "comparable", "score"]
-
 BATCH_SECONDS = 50.0
 
 

@@ -30,8 +30,6 @@ from auris.training.folder import RECIPE, RunFolder
 from auris.training.recipes import Recipe, ShapedRecipe
 from auris.training.state import LAST, WEIGHTS
 
-__all__ = ["check_start", "load_start", "start_trained_on", "start_units"]
-
 OUTPUTS = re.compile(r"(.*layers\.\d+)\.(?:out|down)\.(?:weight|bias)")
 """Names of the weights whose products a layer adds to what it was given."""
 

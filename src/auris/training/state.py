@@ -19,19 +19,6 @@ from auris.checkpoints.atomic import current_directory, replace_directory
 from auris.errors import OutputError, TrainingError
 from auris.training.recipe_values import is_of_type
 
-__all__ = [
-    "AVERAGE",
-    "BEST",
-    "LAST",
-    "WEIGHTS",
-    "TrainingProgress",
-    "check_state",
-    "load_state",
-    "load_weights",
-    "save_state",
-    "update_average",
-]
-
 LAST, BEST, AVERAGE = "last", "best", "average"
 """Checkpoints of a run; the third is the mean of the newest ones."""
 

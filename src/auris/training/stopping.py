@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["StopSignals", "defer_signals", "signals_blocked"]
-
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 NOTICE = b"\nStopping after this step; a second Ctrl-C stops at once.\n"

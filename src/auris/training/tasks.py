@@ -22,8 +22,6 @@ from auris.training.data import TrainedOn
 from auris.training.examples import Preprocessor, TrainingBatch
 from auris.training.recipes import Recipe, ShapedRecipe
 
-__all__ = ["CtcTask", "Losses", "Task", "compiled", "ctc_loss"]
-
 Encode = Callable[[Sequence[Tensor], Sequence[int]], tuple[list[Tensor], list[int]]]
 """`AudioEncoder.states`: log-mels and numbers of layers to states after each, and lengths."""
 

@@ -17,8 +17,6 @@ from auris.errors import TrainingError
 from auris.text.prompt import CONTROL_TOKENS
 from auris.text.tokenizer import AddedId, Tokenizer, qwen2_core
 
-__all__ = ["ALPHABET", "train_units", "train_vocabulary"]
-
 PROMPT_WORDS = "system user assistant language English language None"
 
 WORD_MARK = "\u2581"

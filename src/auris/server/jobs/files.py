@@ -35,8 +35,6 @@ from auris.errors import OutputError
 from auris.server.errors import is_full_disk
 from auris.types import Segment
 
-__all__ = ["JobDatabase", "StateFolder", "write_file"]
-
 MARK = "auris-state.txt"
 MARK_TEXT = (
     "This folder belongs to `auris serve`, which keeps its jobs here and removes old ones.\n"

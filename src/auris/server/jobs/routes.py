@@ -33,8 +33,6 @@ from auris.server.transcription_request import TranscriptionRequest, read_form
 from auris.server.upload import form_of
 from auris.server.upload_validation import checked
 
-__all__ = ["router"]
-
 ResultFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 """Formats in which the result of any job can be fetched."""
 

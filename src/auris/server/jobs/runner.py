@@ -23,8 +23,6 @@ from auris.server.upload import SpoolBudget
 from auris.server.upload_validation import DecodeContext, measured
 from auris.types import SAMPLE_RATE, Chunk, Segment, Transcript
 
-__all__ = ["JobRunner"]
-
 CLAIM_SECONDS = 1.0
 """How often an idle thread looks for jobs that other processes left."""
 

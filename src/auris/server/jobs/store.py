@@ -28,8 +28,6 @@ from auris.server.jobs.files import JobDatabase, StateFolder, write_file
 from auris.server.transcription_request import TranscriptionRequest
 from auris.types import Segment
 
-__all__ = ["MOST_ATTEMPTS", "UNSERVED_SECONDS", "Job", "JobStore"]
-
 MOST_ATTEMPTS = 5
 """A job during which the server was killed so often without any progress fails, since it may be
 the cause."""

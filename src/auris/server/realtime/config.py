@@ -20,17 +20,6 @@ from auris.server.errors import unsupported_value
 from auris.server.realtime.formats import FORMATS, Format
 from auris.server.transcription_request import TranscriptionRequest, read_language
 
-__all__ = [
-    "LOGPROBS",
-    "OLDER_NAMES",
-    "PROVISIONAL",
-    "WORDS",
-    "OlderSession",
-    "Session",
-    "StrictModel",
-    "TurnDetection",
-]
-
 LOGPROBS = "item.input_audio_transcription.logprobs"
 PROVISIONAL = "auris.provisional"
 WORDS = "auris.words"

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from auris.server.errors import invalid
 
-__all__ = ["FORMATS", "Format", "decoded"]
-
 Pcm = NDArray[np.int16]
 
 

@@ -23,8 +23,6 @@ from auris.streaming.session import StreamSession, StreamUpdate
 from auris.text.words import join_texts
 from auris.types import Segment
 
-__all__ = ["Item"]
-
 Pcm = NDArray[np.int16]
 Event = dict[str, Any]
 

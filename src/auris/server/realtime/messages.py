@@ -12,18 +12,6 @@ from pydantic import Field, ValidationError
 from auris.server.errors import ApiError, invalid, validation_error
 from auris.server.realtime.config import OlderSession, Session, StrictModel
 
-__all__ = [
-    "AudioAppend",
-    "ClientEvent",
-    "OlderUpdate",
-    "SessionUpdate",
-    "client_event",
-    "error_event",
-    "identifier",
-    "json_object",
-    "server_event",
-]
-
 LONGEST_ID = 512
 """Characters of a client's `event_id`."""
 

@@ -16,8 +16,6 @@ from auris.server.middleware import note_reason
 from auris.server.realtime.session import RealtimeSession
 from auris.server.state import Server
 
-__all__ = ["other_paths", "router"]
-
 router = APIRouter()
 other_paths = APIRouter()
 

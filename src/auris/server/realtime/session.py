@@ -29,8 +29,6 @@ from auris.server.realtime.messages import (
 from auris.server.realtime.turns import SpeechAudio, SpeechStarted, SpeechStopped, TurnCutter
 from auris.server.state import Server
 
-__all__ = ["RealtimeSession"]
-
 Pcm = NDArray[np.int16]
 
 BACKLOG_SECONDS = 120.0

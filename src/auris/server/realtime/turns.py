@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from auris.server.realtime.config import TurnDetection
 
-__all__ = ["SpeechAudio", "SpeechStarted", "SpeechStopped", "TurnCutter"]
-
 Pcm = NDArray[np.int16]
 
 FRAME_MS = 20
