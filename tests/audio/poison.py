@@ -143,6 +143,12 @@ def claimed_elsewhere() -> dict[str, Callable[[], bytes]]:
         for inner in ("trak", "mdia", "minf", "stbl", "stsz"):
             name = f"{inner} in {kind.decode('latin-1')}"
             makers[name] = partial(claimed_samples, wrapped={inner: kind})
+    for parent in (b"udta", b"edts", b"mvex", b"dinf", b"ilst", b"minf", b"junk"):
+        for before in (b"trak", b"mdia"):
+            name = f"{parent.decode()} with a damaged box before {before.decode()}"
+            makers[name] = partial(behind_damage, parent, before, 4)
+    for size in (1, 2, 3, 7):
+        makers[f"damaged box of size {size}"] = partial(behind_damage, b"udta", b"trak", size)
     makers["tracks"] = partial(claimed_samples, 8_000, tracks=900)
     makers["pictures"] = partial(claimed_samples, chunks=2, kind=b"vide")
     makers["fragments and tracks"] = fragments_and_tracks
@@ -152,6 +158,24 @@ def claimed_elsewhere() -> dict[str, Callable[[], bytes]]:
         claimed_samples(1000), b"\0\0\0\x08free" * 3_000_000
     )
     return makers
+
+
+def behind_damage(parent: bytes, before: bytes, size: int) -> bytes:
+    """A small MP4 in which a box with a damaged one stands before the claimed samples.
+
+    Args:
+        parent: kind of the box that holds the damaged one.
+        before: kind of the box that follows it.
+        size: size of the damaged box; less than its own header.
+    """
+    data = bytearray(claimed_samples())
+    damaged = _box(parent, struct.pack(">I4sQ", size, b"junk", 3) + bytes(8))
+    at = data.index(before) - 4
+    for kind in (b"moov",) if before == b"trak" else (b"moov", b"trak"):
+        begin = data.index(kind) - 4
+        (length,) = struct.unpack_from(">I", data, begin)
+        struct.pack_into(">I", data, begin, length + len(damaged))
+    return bytes(data[:at] + damaged + data[at:])
 
 
 def fragments_and_tracks(fragments: int = 20_000, tracks: int = 200) -> bytes:

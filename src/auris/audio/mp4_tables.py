@@ -218,7 +218,10 @@ def boxes(peek: Peek, parents: frozenset[bytes]) -> Iterator[Box]:
             size, begin = int.from_bytes(head[8:], "big"), 16
         end = ends[-1] if size == 0 else offset + size
         if end < offset + begin:
-            return
+            if len(ends) == 1:
+                return
+            offset = ends.pop()  # ffmpeg, too, goes on behind the parent of a damaged box.
+            continue
         if kind in (b"free", b"hoov") and head[12:] in (b"mvhd", b"cmov"):
             kind = b"moov"  # ffmpeg takes it for one.
         box = Box(kind, offset + 4, offset + begin, min(end, ends[-1]))
