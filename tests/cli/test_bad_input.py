@@ -242,10 +242,12 @@ def test_behind_two_dashes_all_are_files(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_a_full_disk(models: Path, recordings: Path) -> None:
+def test_a_full_disk(models: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     options = ("-m", models / "ctc", "--device", "cpu")
     done = program("transcribe", recordings / "a.wav", *options, stdout="/dev/full")
     failed(done, 1, "No space left on device")
+    failed(program("models", stdout="/dev/full"), 1, "No space left on device")
 
 
 def test_as_a_program(models: Path, recordings: Path) -> None:

@@ -12,7 +12,7 @@ from auris import ForcedAligner
 from auris.alignment.forced import MarkAlignment, repair
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.export import convert
-from auris.diagnostics.parity import _our_modules, _recorded, _their_modules, compare_states
+from auris.diagnostics.parity import _recorded, _stages, compare_states
 from auris.models.aligner import Aligner
 from auris.text.prompt import alignment_ids
 from auris.types import Samples
@@ -79,9 +79,13 @@ def test_layers_and_times_agree(both: Both, said: tuple[str, str | None], second
     backend = both.ours.backend
     assert isinstance(backend, TorchBackend)
     assert isinstance(backend.model, Aligner)
-    with _recorded({**_our_modules(backend.model), "head": backend.model.head}) as ours:
+    model, theirs_model = backend.model, both.theirs.model
+    stages = _stages(model.encoder, model.encoder.norm, model.projector, model.decoder)
+    with _recorded({**stages, "head": model.head}) as ours:
         marks = both.ours.marks(samples, words)
-    with _recorded(_their_modules(both.theirs)) as theirs:
+    tower, projector = theirs_model.audio_tower, theirs_model.multi_modal_projector
+    stages = _stages(tower, tower.ln_post, projector, theirs_model.language_model)
+    with _recorded(stages) as theirs:
         logits = both.theirs(**inputs).logits
     audio = int((inputs["input_ids"] == both.ours.config.audio_token_id).sum())
     assert alignment_ids(both.ours.tokenizer, audio, words) == inputs["input_ids"][0].tolist()

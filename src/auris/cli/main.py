@@ -6,6 +6,7 @@ import codecs
 import gc
 import io
 import json
+import os
 import sys
 from typing import Annotated
 
@@ -113,13 +114,34 @@ def run(program: typer.Typer, arguments: list[str]) -> None:
         sys.stdout.reconfigure(errors="auris.escaped")
     try:
         program(normalized, obj=debug)
+    except SystemExit as ended:
+        error = _flush_error()
+        if error is None or ended.code:
+            raise
+        sys.stderr.write(f"auris: {_sentence(error)}\n")
+        sys.exit(1)
     except Exception as error:
         if debug:
             raise
         if was_interrupted() and not isinstance(error, AurisError):
             sys.exit(INTERRUPTED)  # A library made another error of the KeyboardInterrupt.
         sys.stderr.write(f"auris: {_sentence(error)}\n")
+        _flush_error()
         sys.exit(error.exit_code if isinstance(error, AurisError) else 1)
+
+
+def _flush_error() -> OSError | None:
+    """Write what is left of the output; without room it is discarded, and the error returned.
+
+    Python would otherwise try again at its end, and exit with 120.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error
+    return None
 
 
 def _sentence(error: Exception) -> str:

@@ -33,7 +33,7 @@ def language_name(language: str | None) -> str | None:
     if name is None:
         raise LanguageError(
             "The language has to be auto or one that Qwen3-ASR knows, by code or English name",
-            f"it is {language[:40]!r}",
+            f"it is {(language or '')[:40]!r}",
             f"choose one of {', '.join(f'{code} ({name})' for code, name in LANGUAGES.items())}",
         )
     return name
