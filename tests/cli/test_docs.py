@@ -42,6 +42,9 @@ EXTRAS = {
 }
 """Packages, and the lines that need them."""
 
+LOWEST = {"transformers": "5.23"}
+"""Lowest versions of them that know the models."""
+
 
 def _command(line: Line) -> tuple[str, Any]:
     """The name of a line's command, and the command."""
@@ -217,7 +220,7 @@ def test_a_command_line_runs(
 ) -> None:
     for package, lines in EXTRAS.items():
         if re.search(lines, text):
-            pytest.importorskip(package)
+            pytest.importorskip(package, minversion=LOWEST.get(package))
     _run(LINES[text], auris, address, monkeypatch)
 
 

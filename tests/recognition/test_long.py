@@ -6,6 +6,7 @@ import gc
 import itertools
 import tracemalloc
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,16 @@ def write_long(path: Path, minutes: int) -> Path:
     return path
 
 
+@pytest.fixture
+def usual_collections() -> Iterator[None]:
+    """Garbage is collected as often as Python does it; the command line does it less often."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*thresholds)
+
+
+@pytest.mark.usefixtures("usual_collections")
 @pytest.mark.parametrize("channels", ["mix", "split"])
 @pytest.mark.parametrize("vad", [False, True])
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path, channels: Any, vad: bool) -> None:
