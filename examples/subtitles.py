@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write subtitles beside recordings: python examples/subtitles.py FILE..."""
+"""Write subtitles next to recordings: python examples/subtitles.py FILE..."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Threads beside the event loop: a lane for each kind of work, so that cheap work never waits for
+"""Threads outside the event loop: a lane for each kind of work, so that cheap work never waits for
 expensive work.
 
 Nobody knows before what it costs to decode an upload. It begins in the first of the decoding lanes,
 where it gets little computing time; what is not finished by then begins again in the next lane,
 with ten times as much. So whoever waits in a lane waits for work that is at most so expensive, and
-repeated work is little beside that which counts. Within a lane clients take turns.
+repeated work is little compared with the rest. Within a lane clients take turns.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Lane:
         return done
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do work beside the event loop.
+        """Do work outside the event loop.
 
         Raises:
             ApiError: as of `submit`.

@@ -90,7 +90,7 @@ class Server:
             sys.setswitchinterval(interval)
 
     async def look(self, read: Callable[[], T]) -> T:
-        """Do something that takes milliseconds, beside the event loop."""
+        """Do something that takes milliseconds, outside the event loop."""
         return await self.pools.quick.run(read)
 
     def observe(self) -> None:

@@ -146,7 +146,7 @@ class Trainer:
         """Train to the end of the recipe.
 
         Raises:
-            TrainingStopped: a signal asked the run to stop; a checkpoint was written.
+            TrainingStopped: a signal ended the run; a checkpoint was written.
         """
         opened = self.logger.open(self.progress.step, self.steps) if self._leads else nullcontext()
         with opened, self.signals.handled():
