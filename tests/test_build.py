@@ -16,7 +16,7 @@ ROOT = Path(auris.__file__).parents[2]
 
 
 @pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="an installed package")
-def test_without_a_compiler_the_native_code_is_left_out(tmp_path: Path) -> None:
+def test_the_package_builds_without_a_compiler(tmp_path: Path) -> None:
     pytest.importorskip("setuptools")
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)

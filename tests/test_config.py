@@ -28,7 +28,7 @@ DECODER = DecoderConfig(
 MODEL = QwenAsrConfig(ENCODER, ProjectorConfig(out=48, hidden=32), DECODER, audio_token_id=99)
 
 
-def test_tokens_stand_on_their_frames() -> None:
+def test_every_token_has_its_frames() -> None:
     """Eight frames apart in a chunk of 100, so that the last and the next first are nearer."""
     assert [token_centre(n) for n in (0, 1, 12, 13, 14, 130)] == pytest.approx(
         [0.0, 0.08, 0.96, 1.0, 1.08, 10.0]
@@ -38,14 +38,14 @@ def test_tokens_stand_on_their_frames() -> None:
     )
 
 
-def test_tokens_of_whole_seconds() -> None:
+def test_tokens_of_full_seconds() -> None:
     assert CHUNK_TOKENS == 13
     assert [audio_tokens(100 * n) for n in (0, 1, 8, 30)] == [0, 13, 104, 390]
     assert audio_tokens(50) == 7
 
 
 @given(st.integers(0, 3000))
-def test_tokens_by_counting(frames: int) -> None:
+def test_token_counts_equal_a_direct_count(frames: int) -> None:
     total, rest = 0, frames
     while rest > 0:
         length = min(rest, 100)
@@ -104,7 +104,7 @@ def test_derived_sizes() -> None:
         (AutCtcConfig(ENCODER, units=50), {"units": 0}, "units of the CTC head"),
     ],
 )
-def test_impossible_configs_cannot_be_made(
+def test_invalid_configs_are_refused(
     config: AutConfig, change: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -112,7 +112,7 @@ def test_impossible_configs_cannot_be_made(
 
 
 @pytest.mark.parametrize("frames", range(100, 801, 100))
-def test_every_window_of_whole_seconds(frames: int) -> None:
+def test_every_window_of_full_seconds(frames: int) -> None:
     assert dataclasses.replace(ENCODER, window_frames=frames).window_tokens == frames // 100 * 13
 
 

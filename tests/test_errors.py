@@ -16,7 +16,7 @@ KINDS = [
 ]
 
 
-def test_the_tree_is_as_drawn() -> None:
+def test_the_class_tree_equals_the_documented_one() -> None:
     """Indentation in the module's documentation is inheritance."""
     assert errors.__doc__ is not None
     drawn: dict[str, str] = {}
@@ -30,7 +30,7 @@ def test_the_tree_is_as_drawn() -> None:
     assert drawn == {kind.__name__: kind.__base__.__name__ for kind in KINDS}
 
 
-def test_python_is_told_parameters_and_the_command_line_options() -> None:
+def test_messages_name_parameters_in_python_and_options_on_the_command_line() -> None:
     error = errors.UsageError(
         "It is long", "it is 2", "choose --chunk-seconds, or -- as - it -- is"
     )
@@ -39,7 +39,7 @@ def test_python_is_told_parameters_and_the_command_line_options() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_says_rule_finding_and_remedy(kind: type[AurisError]) -> None:
+def test_a_message_has_the_rule_the_value_and_the_remedy(kind: type[AurisError]) -> None:
     error = kind("The rule", "it is broken", "mend it")
     assert str(error) == "The rule, but it is broken: mend it."
     assert (error.rule, error.actual, error.remedy) == ("The rule", "it is broken", "mend it")

@@ -16,7 +16,7 @@ CLIP = EXAMPLES / "kitchen_fan.flac"
 SAID = "switch the kitchen fan off"
 
 
-def test_the_demo_reads_the_clip(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_transcribes_the_clip(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["transcribe", str(CLIP)])
     assert not end.value.code
@@ -60,7 +60,7 @@ LARGEST = {"tiny": 40e6, "tiny-ctc": 5e6}
 """Bytes."""
 
 
-def test_the_default_is_bundled() -> None:
+def test_the_default_model_is_bundled() -> None:
     assert DEFAULT_MODEL in bundled_models()
 
 

@@ -46,7 +46,7 @@ def test_one_recording(qwen: AsrPipeline) -> None:
     assert again["segments"][0]["tokens"] == list(segment.tokens)
 
 
-def test_a_file_is_its_samples(qwen: AsrPipeline, tmp_path: Path) -> None:
+def test_a_file_gives_the_text_of_its_samples(qwen: AsrPipeline, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "a.wav", 2.0)
     stored = (tone_speech(2.0) * 20_000).astype("<i2")
     wanted = plain(qwen.transcribe((stored, RATE), max_new_tokens=BUDGET))
@@ -81,7 +81,7 @@ def test_segments_follow_each_other_without_a_gap(qwen: AsrPipeline) -> None:
     assert result.seconds == pytest.approx(9.3)
 
 
-def test_a_span_is_placed_in_its_source(qwen: AsrPipeline) -> None:
+def test_times_of_a_span_are_relative_to_its_source(qwen: AsrPipeline) -> None:
     samples, _ = clip(8.0)
     span = qwen.transcribe(
         (samples, RATE), start=1.25, duration=4.5, chunk_seconds=1.5, max_new_tokens=BUDGET
@@ -97,7 +97,7 @@ def test_a_span_is_placed_in_its_source(qwen: AsrPipeline) -> None:
     )
 
 
-def test_silence_and_the_shortest_clip(qwen: AsrPipeline, ctc: AsrPipeline) -> None:
+def test_silence_and_very_short_clips(qwen: AsrPipeline, ctc: AsrPipeline) -> None:
     for pipeline in (qwen, ctc):
         for samples in (np.zeros(RATE, np.float32), np.full(1, 0.5, np.float32)):
             result = pipeline.transcribe((samples, RATE))
@@ -105,7 +105,7 @@ def test_silence_and_the_shortest_clip(qwen: AsrPipeline, ctc: AsrPipeline) -> N
             assert result.finish_reason in ("stop", "length")
 
 
-def test_a_cut_text_has_the_reason_length(qwen: AsrPipeline) -> None:
+def test_a_truncated_text_has_the_reason_length(qwen: AsrPipeline) -> None:
     result = qwen.transcribe(clip(5.0), chunk_seconds=1, max_new_tokens=1)
     assert result.finish_reason == "length"
     assert {segment.finish_reason for segment in result.segments} == {"length"}
@@ -195,7 +195,7 @@ def test_bad_recordings_among_good_ones(qwen: AsrPipeline, tmp_path: Path) -> No
         qwen.transcribe(sources, max_new_tokens=BUDGET)  # type: ignore[arg-type]
 
 
-def test_a_recording_that_breaks_off_is_no_transcript(qwen: AsrPipeline, tmp_path: Path) -> None:
+def test_a_truncated_recording_has_no_transcript(qwen: AsrPipeline, tmp_path: Path) -> None:
     whole = write_wav(tmp_path / "whole.wav", 6.0).read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[: len(whole) * 2 // 3])
     sources = [str(tmp_path / "cut.wav"), str(tmp_path / "whole.wav")]
@@ -210,7 +210,7 @@ def test_no_recordings(qwen: AsrPipeline) -> None:
     assert list(qwen.results([])) == []
 
 
-def test_a_recording_is_read_when_its_turn_comes(qwen: AsrPipeline) -> None:
+def test_a_recording_is_read_only_when_needed(qwen: AsrPipeline) -> None:
     opened: list[int] = []
 
     def sources() -> Iterator[Array]:
@@ -235,7 +235,7 @@ def test_a_single_source_is_refused_as_a_list(qwen: AsrPipeline, kind: Any) -> N
 # Watching and stopping ---------------------------------------------------------------------------
 
 
-def test_segments_come_one_by_one_in_order(qwen: AsrPipeline) -> None:
+def test_segments_are_yielded_in_order(qwen: AsrPipeline) -> None:
     whole = qwen.transcribe(clip(7.0), chunk_seconds=1, max_new_tokens=BUDGET)
     for size in (1, 4):
         parts = qwen.segments(clip(7.0), chunk_seconds=1, max_new_tokens=BUDGET, batch_size=size)
@@ -246,7 +246,7 @@ def test_segments_come_one_by_one_in_order(qwen: AsrPipeline) -> None:
         assert [s.start for s in (first, *rest)] == [s.start for s in whole.segments]
 
 
-def test_a_segment_is_given_as_soon_as_those_before_it_are_there(qwen: AsrPipeline) -> None:
+def test_a_segment_is_yielded_when_all_before_it_are_done(qwen: AsrPipeline) -> None:
     batch = counting(2, [1, 0])
     pipeline = AsrPipeline.over(qwen.recognizer, None, None, open_batch=lambda rows: batch)  # type: ignore[arg-type]
     parts = pipeline.segments(clip(9.0), chunk_seconds=1, batch_size=2)
@@ -273,7 +273,7 @@ def test_ending_the_iteration_stops_the_work(qwen: AsrPipeline) -> None:
     assert len(seen) == 1
 
 
-def test_progress_counts_what_is_done(qwen: AsrPipeline) -> None:
+def test_progress_counts_finished_audio(qwen: AsrPipeline) -> None:
     seen: list[Progress] = []
     sources = [clip(3.0), "missing.wav", clip(1.0)]
     list(qwen.results(sources, chunk_seconds=1, max_new_tokens=2, progress=seen.append))
@@ -365,7 +365,7 @@ WRONG: list[tuple[dict[str, Any], type[AurisError], str]] = [
 
 
 @pytest.mark.parametrize(("options", "kind", "message"), WRONG)
-def test_wrong_calls_are_refused_before_anything_is_read(
+def test_invalid_arguments_are_refused_before_reading(
     qwen: AsrPipeline, options: dict[str, Any], kind: type[AurisError], message: str
 ) -> None:
     def sources() -> Iterator[str]:
@@ -389,7 +389,7 @@ def test_a_ctc_model_refuses_unsupported_options(ctc: AsrPipeline, options: dict
         ctc.results(iter(()), **options)
 
 
-def test_limits_of_the_ranges_are_allowed(qwen: AsrPipeline) -> None:
+def test_ranges_include_their_limits(qwen: AsrPipeline) -> None:
     for options in ({"temperature": 100.0}, {"temperature": 1e-300}, {"seed": (1 << 63) - 1}):
         qwen.transcribe(clip(0.5), max_new_tokens=2, **options)  # type: ignore[call-overload]
 
@@ -397,7 +397,7 @@ def test_limits_of_the_ranges_are_allowed(qwen: AsrPipeline) -> None:
 # Clean-up of texts -------------------------------------------------------------------------------
 
 
-def test_clean_up_is_optional(qwen: AsrPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_clean_up_is_optional(qwen: AsrPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qwen.recognizer.tokenizer, "decode", lambda ids: "twenty two , no !")
     options: dict[str, Any] = {"language": "en", "max_new_tokens": 3}
     assert qwen.transcribe(clip(1.0), **options).text == "twenty two , no !"
@@ -412,7 +412,7 @@ def test_clean_up_is_optional(qwen: AsrPipeline, monkeypatch: pytest.MonkeyPatch
         qwen.transcribe(clip(1.0), clean=["spelling"])
 
 
-def test_the_class_loads_a_model_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_constructor_loads_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = write_tiny(tmp_path / "model", config=ctc_config())
     pipeline = auris.AsrPipeline(directory, "cpu")
     whole = pipeline.transcribe(clip(2.0))

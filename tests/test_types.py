@@ -14,7 +14,7 @@ from auris.types import Retry
 SEGMENT = Segment(1.00049, 2.5, "hi", "English", (5, 6), (-0.25, -0.75), "stop")
 
 
-def test_values_are_frozen() -> None:
+def test_results_are_immutable() -> None:
     samples = np.zeros(4, np.float32)
     word = Word("hi", 0.0, None)
     transcript = Transcript("hi", None, (SEGMENT,), None, "stop", 1.0)
@@ -102,7 +102,7 @@ def test_transcript_as_json() -> None:
     assert (empty["confidence"], empty["segments"], empty["timings"]) == (None, [], {})
 
 
-def test_what_was_cut_and_what_was_left_out() -> None:
+def test_truncated_text_and_skipped_silence() -> None:
     cut = dataclasses.replace(SEGMENT, finish_reason="length")
     silence = Segment(2.5, 5.25, "", None, (), (), "stop", skipped=2.75)
     assert [s.truncated for s in (SEGMENT, cut, silence)] == [False, True, False]
@@ -117,7 +117,7 @@ def test_what_was_cut_and_what_was_left_out() -> None:
     assert whole.words is None
 
 
-def test_silence_is_less_than_a_step_of_16_bits() -> None:
+def test_silence_is_below_one_step_of_16_bits() -> None:
     assert Transcript("", None, (), None, "stop", 1.0, {}, 0.9 / 32768).silent
     assert not Transcript("", None, (), None, "stop", 1.0, {}, 1 / 32768).silent
 
@@ -146,7 +146,7 @@ def test_words_as_json() -> None:
         (3.3336, 3.3336, (3.333, 3.333)),
     ],
 )
-def test_milliseconds_lie_inside_the_word(
+def test_milliseconds_are_inside_the_word(
     start: float, end: float, found: tuple[float, float]
 ) -> None:
     word = Word("hi", start, end).in_milliseconds()
@@ -155,7 +155,7 @@ def test_milliseconds_lie_inside_the_word(
     assert unknown.in_milliseconds() == unknown
 
 
-def test_words_of_a_transcript_are_those_of_its_segments() -> None:
+def test_words_of_a_transcript_equal_those_of_its_segments() -> None:
     hi, there = Word("hi", 0.0, 1.0), Word("there", 1.0, 2.0)
     segments = [dataclasses.replace(SEGMENT, words=words) for words in ((hi,), (), (there,))]
     transcript = Transcript("hi there", None, tuple(segments), None, "stop", 1.0)

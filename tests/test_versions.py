@@ -29,7 +29,7 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def test_every_requirement_has_a_lower_bound_that_is_met_here() -> None:
+def test_every_requirement_has_a_lower_bound_that_is_installed() -> None:
     code, listed = lowest("hub", "train", "lora", "serve", "mic", "ja", "ko")
     assert code == 0, listed
     versions = dict(line.split("==") for line in listed.splitlines())
@@ -43,7 +43,7 @@ def test_every_requirement_has_a_lower_bound_that_is_met_here() -> None:
         assert numbers(installed) >= numbers(version), name
 
 
-def test_extras_are_named_apart() -> None:
+def test_extras_have_distinct_names() -> None:
     code, listed = lowest()
     assert code == 0
     assert "numpy==" in listed

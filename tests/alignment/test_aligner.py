@@ -67,7 +67,7 @@ def test_words_of_a_text(aligner: ForcedAligner) -> None:
     is_sound(words, 2.0)
 
 
-def test_times_are_those_of_the_source(aligner: ForcedAligner) -> None:
+def test_times_are_relative_to_the_source(aligner: ForcedAligner) -> None:
     samples = np.concatenate([np.zeros(16000, np.float32), SPEECH[0]])
     moved = aligner.align((samples, 16000), TEXT, start=1.0)
     for word, there in zip(moved, aligner.align(SPEECH, TEXT), strict=True):
@@ -77,7 +77,7 @@ def test_times_are_those_of_the_source(aligner: ForcedAligner) -> None:
     is_sound(moved, 3.0)
 
 
-def test_a_qwen_model_aligns_with_its_head(headed_directory: Path) -> None:
+def test_a_qwen_model_aligns_with_its_ctc_head(headed_directory: Path) -> None:
     aligner = ForcedAligner.from_pretrained(headed_directory, device="cpu")
     words = aligner.align(SPEECH, "Hello, 你好 World!", "zh")
     assert [word.text for word in words] == ["Hello", "你", "好", "World"]
@@ -102,7 +102,7 @@ def test_a_model_without_a_head_cannot_align(qwen_directory: Path) -> None:
         (SPEECH, {"start": 5.0}, EmptyAudio),
     ],
 )
-def test_bad_input(
+def test_invalid_input_is_refused(
     aligner: ForcedAligner, audio: Any, given: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -133,7 +133,7 @@ def test_words_of_a_transcript(request: pytest.FixtureRequest, fixture: str) -> 
         )
 
 
-def test_an_aligner_may_be_given(qwen: AsrPipeline, aligner: ForcedAligner) -> None:
+def test_an_aligner_can_be_passed(qwen: AsrPipeline, aligner: ForcedAligner) -> None:
     with pytest.raises(UnsupportedOption, match="forced aligner or a model with a CTC head"):
         qwen.transcribe(SPEECH, word_timestamps=True)
     done = qwen.transcribe(SPEECH, word_timestamps=True, aligner=aligner, max_new_tokens=9)
@@ -158,7 +158,7 @@ def test_a_segment_without_speech_has_no_words(ctc: AsrPipeline) -> None:
     assert own.with_words(written, SPEECH[0]).words == ()
 
 
-def test_the_bundled_models_align_each_others_words() -> None:
+def test_the_bundled_models_align_words_of_each_other() -> None:
     clip = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
     for writer, placer in (("tiny", "tiny-ctc"), ("tiny-ctc", "tiny")):
         pipeline = AsrPipeline.from_pretrained(writer)

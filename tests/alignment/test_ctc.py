@@ -88,7 +88,7 @@ def test_a_word_does_not_overlap_the_next() -> None:
     assert first.end == second.start == pytest.approx(0.12)
 
 
-def test_a_unit_of_several_characters_is_divided() -> None:
+def test_the_time_of_a_unit_is_divided_among_its_characters() -> None:
     (unit,) = WEATHER.encode("天气")
     words = scripted([None, unit, unit], WEATHER).words(silence(1.0), "天气", "Chinese")
     assert [(word.text, word.repaired) for word in words] == [("天", True), ("气", True)]
@@ -117,7 +117,7 @@ def test_text_longer_than_its_recording() -> None:
         TINY.words(silence(0.1), "the quick brown fox " * 4, None)
 
 
-def test_scores_that_are_no_numbers() -> None:
+def test_nan_scores() -> None:
     model = tiny_model(CONFIG)
     assert isinstance(model, AutCtc)
     model.head.weight.data.fill_(torch.nan)
@@ -125,7 +125,7 @@ def test_scores_that_are_no_numbers() -> None:
         CtcAlignment(TorchBackend(model), CONFIG, BYTES).words(tone_speech(1.0), "fox", None)
 
 
-def test_text_that_is_no_unicode() -> None:
+def test_lone_surrogates() -> None:
     with pytest.raises(UsageError, match="surrogate"):
         TINY.words(tone_speech(1.0), "a\ud800", None)
 
@@ -158,7 +158,7 @@ def segment(tokens: Sequence[int], text: str) -> Segment:
     return Segment(0.0, 1.0, text, "English", tuple(tokens), logprobs, "stop")
 
 
-def test_text_of_the_head_is_aligned_in_its_own_units() -> None:
+def test_text_of_the_head_is_aligned_in_the_units_of_the_head() -> None:
     """Letter by letter, where the vocabulary would cut the text into fewer units."""
     letters = [unit for letter in "fox" for unit in BYTES.encode(letter)]
     assert len(BYTES.encode("fox")) < 3
@@ -182,19 +182,19 @@ class TestUnitsOfSpokenText:
     """A vocabulary that can only write lower-case letters."""
 
     @pytest.mark.parametrize("text", ["The quick, brown FOX!", "the quick brown fox"])
-    def test_words_are_written_as_they_are_spoken(self, text: str) -> None:
+    def test_words_are_spelled_as_they_are_spoken(self, text: str) -> None:
         spelling = spell(UNITS, text, "English")
         assert [word.lower() for word in spelling.words] == ["the", "quick", "brown", "fox"]
         assert list(spelling.ids) == UNITS.encode("the quick brown fox")
         assert sorted({owner for owners in spelling.unit_words for owner in owners}) == [0, 1, 2, 3]
         assert all(len(owners) == 1 for owners in spelling.unit_words)
 
-    def test_words_that_cannot_be_written_have_no_units(self) -> None:
+    def test_words_that_cannot_be_spelled_have_no_units(self) -> None:
         spelling = spell(UNITS, "the 42 你 fox", "English")
         assert spelling.words == ("the", "42", "你", "fox")
         assert {owner for owners in spelling.unit_words for owner in owners} == {0, 3}
 
-    def test_words_that_cannot_be_written_have_no_times(self) -> None:
+    def test_words_that_cannot_be_spelled_have_no_times(self) -> None:
         alignment = CtcAlignment(TorchBackend(tiny_model(CONFIG)), CONFIG, UNITS)
         first, second, third = alignment.words(tone_speech(1.0), "the 42 fox", None)
         assert second == Word("42", None, None)
@@ -202,7 +202,7 @@ class TestUnitsOfSpokenText:
         assert third.start is not None
         assert alignment.words(tone_speech(1.0), "42", None) == [second]
 
-    def test_units_that_were_written(self) -> None:
+    def test_units_of_a_text(self) -> None:
         ids = UNITS.encode("the quick fox")
         spelling = spell_ids(UNITS, ids, "English")
         assert spelling is not None
@@ -214,6 +214,6 @@ class TestUnitsOfSpokenText:
 
 
 @pytest.mark.parametrize("tokenizer", [BYTES, UNITS])
-def test_no_units_spell_an_empty_text(tokenizer: Tokenizer) -> None:
+def test_no_units_give_an_empty_text(tokenizer: Tokenizer) -> None:
     spelling = spell(tokenizer, "", None)
     assert (spelling.ids, spelling.words, spelling.unit_words) == ((), (), ())

@@ -54,7 +54,7 @@ def placed(times: Sequence[tuple[float, float]], seconds: float) -> tuple[list[W
 
 
 @given(st.lists(st.integers(0, 30).map(lambda n: 80.0 * n), min_size=1, max_size=60))
-def test_repairs_as_the_reference_does(heard: list[float]) -> None:
+def test_repairs_equal_those_of_the_reference(heard: list[float]) -> None:
     module = pytest.importorskip("transformers.models.qwen3_asr.processing_qwen3_asr")
     repaired, runs = repair(heard)
     assert repaired == module._fix_timestamps(np.array(heard, np.float32))
@@ -62,12 +62,12 @@ def test_repairs_as_the_reference_does(heard: list[float]) -> None:
     assert all(run or time == there for run, time, there in zip(runs, repaired, heard, strict=True))
 
 
-def test_nothing_to_repair() -> None:
+def test_increasing_times_are_not_changed() -> None:
     assert repair([]) == ([], [])
     assert repair([80.0, 80.0, 160.0]) == ([80, 80, 160], [0, 0, 0])
 
 
-def test_runs_are_counted() -> None:
+def test_repaired_runs_are_counted() -> None:
     assert repair([0.0, 800.0, 80.0, 80.0]) == ([0, 0, 80, 80], [0, 1, 0, 0])
     times, runs = repair([0.0, 9000.0, 8000.0, 7000.0, 80.0, 160.0, 240.0])
     assert times == [0, 20, 40, 60, 80, 160, 240]
@@ -98,20 +98,20 @@ def test_a_run_of_more_than_three_has_no_times() -> None:
     assert [(word.start, word.repaired) for word in words[:2]] == [(0.0, True), (0.04, True)]
 
 
-def test_times_beyond_the_clip_are_clipped() -> None:
+def test_times_after_the_end_are_clipped() -> None:
     (word,) = words_of([800, 2400], seconds=1.0)
     assert (word.start, word.end, word.repaired) == (0.8, 1.0, True)
 
 
 @given(st.lists(st.integers(0, 50).map(lambda n: 80.0 * n), max_size=40), st.floats(0.1, 5.0))
-def test_words_of_any_marks_are_valid(heard: list[float], seconds: float) -> None:
+def test_words_of_any_scores_are_valid(heard: list[float], seconds: float) -> None:
     heard = heard[: len(heard) // 2 * 2]
     words = words_of(heard, seconds)
     assert len(words) == len(heard) // 2
     is_sound(words, round(seconds * 16000) / 16000)
 
 
-class TestPieces:
+class TestChunks:
     """Recordings of more than 180 s."""
 
     @pytest.mark.parametrize("seconds", [179.9, 180.0, 181.0, 300.0, 601.5, 1200.0])
@@ -160,16 +160,16 @@ class TestTinyModel:
             assert aligner.align((tone_speech(2.0), 16000), text) == []
 
     @pytest.mark.parametrize("language", ["ar", "hi", "Dutch"])
-    def test_a_language_that_it_does_not_know(self, directory: Path, language: str) -> None:
+    def test_an_unsupported_language(self, directory: Path, language: str) -> None:
         aligner = ForcedAligner.from_pretrained(directory, device="cpu")
         with pytest.raises(LanguageError, match="forced aligner knows"):
             aligner.align((tone_speech(1.0), 16000), "a", language)
 
-    def test_it_does_not_transcribe(self, directory: Path) -> None:
+    def test_an_aligner_does_not_transcribe(self, directory: Path) -> None:
         with pytest.raises(ConfigError, match="forced aligner"):
             AsrPipeline.from_pretrained(directory, device="cpu")
 
-    def test_it_aligns_the_words_of_a_transcript(self, directory: Path, ctc: AsrPipeline) -> None:
+    def test_words_of_a_transcript_are_aligned(self, directory: Path, ctc: AsrPipeline) -> None:
         aligner = ForcedAligner.from_pretrained(directory, device="cpu")
         clip = (tone_speech(3.0), 16000)
         done = ctc.transcribe(clip, word_timestamps=True, aligner=aligner)
@@ -186,7 +186,7 @@ class TestTinyModel:
         with pytest.raises(UnsupportedOption, match="forced aligner"):
             TorchBackend(tiny_model()).mark_logits([1], states)
 
-    def test_scores_that_are_no_numbers(self) -> None:
+    def test_nan_scores(self) -> None:
         model = tiny_model(CONFIG)
         assert isinstance(model, Aligner)
         model.head.weight.data.fill_(torch.nan)

@@ -31,7 +31,7 @@ def _forbidden(module: Module) -> list[str]:
     ]
 
 
-def test_rooms_import_only_what_lies_below_them() -> None:
+def test_packages_import_only_those_below_them() -> None:
     inside = [module for module in modules() if module.room not in {"cli", ""}]
     unknown = sorted({module.room for module in inside} - set(ROOMS))
     assert not unknown, f"rooms that the table does not know: {unknown}"
@@ -42,7 +42,7 @@ def test_the_top_of_the_package_holds_six_modules() -> None:
     assert {path.stem for path in PACKAGE.glob("*.py")} == TOP
 
 
-def test_commands_import_the_public_api_and_the_room_they_front() -> None:
+def test_commands_import_the_public_api_and_their_own_package() -> None:
     """At their top only errors, types and what commands share, so that `--help` stays fast.
 
     Diagnostics and evaluation count as one room: both measure.
@@ -97,7 +97,7 @@ def test_public_names_exist() -> None:
         _ = auris.nonsense  # type: ignore[attr-defined]
 
 
-def test_what_modules_export_exists() -> None:
+def test_exported_names_exist() -> None:
     for module in modules():
         dotted = module.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         loaded = importlib.import_module("auris" if dotted == "__init__" else f"auris.{dotted}")

@@ -79,7 +79,7 @@ def test_attention_kernels_only_in_attention() -> None:
         assert used == (wanted if module.path == ATTENTION else set()), module.path
 
 
-def test_devices_are_named_only_by_the_backend() -> None:
+def test_device_names_only_in_the_backend() -> None:
     """Elsewhere a device is an argument, or the CPU where files are read, or "meta" (no memory).
 
     Annotations with torch.device are not calls, so they are free.
@@ -99,7 +99,7 @@ def test_devices_are_named_only_by_the_backend() -> None:
                 assert given in (["'cpu'"], ["'meta'"]), f"{module.path}:{call.lineno} {given}"
 
 
-def test_nothing_is_unpickled() -> None:
+def test_pickle_is_not_used() -> None:
     for module in modules():
         for line, name in module.names():
             first = name.partition(".")[0]
@@ -110,7 +110,7 @@ def test_nothing_is_unpickled() -> None:
                 assert given.get("weights_only") == "True", f"{module.path}:{call.lineno}"
 
 
-def test_nothing_is_printed() -> None:
+def test_print_is_not_used() -> None:
     """Commands write with typer or to a stream; the rest returns values."""
     for module in modules():
         for name, call in module.calls():

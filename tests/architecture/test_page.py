@@ -32,13 +32,13 @@ def _existing(room: str) -> list[str]:
     return [name for name in names if not name.endswith("__init__")]
 
 
-def test_every_module_is_named_once_in_its_room() -> None:
+def test_every_module_is_documented_once_in_its_package() -> None:
     for room in (*ROOMS, "cli"):
         if (PACKAGE / room).is_dir():
             assert sorted(_named(room)) == sorted(_existing(room)), room
 
 
-def test_named_files_exist_and_contain_the_names_beside_them() -> None:
+def test_documented_files_exist_and_define_the_documented_names() -> None:
     rows = re.findall(r"^\| .*\? \| (.*) \|$", _section("## Where to look"), re.MULTILINE)
     assert rows
     for row in rows:

@@ -12,7 +12,7 @@ MOST_LINES = 450
 NOBODYS = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py", "generate.py", "cli.py"}
 
 
-def test_files_are_small_and_owned() -> None:
+def test_files_are_small_and_known_to_git() -> None:
     for module in modules():
         assert module.path.rpartition("/")[2] not in NOBODYS
         lines = module.text.count("\n")
@@ -57,7 +57,7 @@ def test_public_names_have_docstrings() -> None:
         assert not list(_undocumented(module.tree, module.path, inherited))
 
 
-def test_types_are_annotations_not_imports_at_run_time() -> None:
+def test_types_are_not_imported_at_run_time() -> None:
     for module in modules():
         if module.tree.body and not module.path.endswith("__init__.py"):
             future = [n for n in module.tree.body if isinstance(n, ast.ImportFrom)][:1]

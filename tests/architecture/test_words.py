@@ -35,7 +35,7 @@ FORMER_NAMES = {"hush_share"}
 """Keys of files that are still read."""
 
 
-def test_no_class_name_stands_twice() -> None:
+def test_class_names_are_unique() -> None:
     names = Counter(
         node.name
         for module in modules()
@@ -74,7 +74,7 @@ def test_no_name_has_a_private_word() -> None:
     assert not wrong
 
 
-def test_documents_and_help_have_no_words_of_former_names() -> None:
+def test_documents_and_help_have_no_former_names() -> None:
     documents = sorted((PACKAGE.parents[1] / "docs").glob("*.md"))
     texts = {path.name: path.read_text(encoding="utf-8") for path in documents}
     texts |= {module.path: module.text for module in modules()}

@@ -41,12 +41,12 @@ def test_a_directory(tmp_path: Path) -> None:
     check(UnreadableAudio, tmp_path, "is a directory")
 
 
-def test_a_name_that_cannot_be_one() -> None:
+def test_an_invalid_file_name() -> None:
     check(UnreadableAudio, "a\0b", "cannot be opened")
 
 
 @pytest.mark.parametrize("name", ["ftp://127.0.0.1:9/a.wav", "pipe:0", "concat:a|b", "file:a.wav"])
-def test_protocols_of_ffmpeg_are_only_names(name: str) -> None:
+def test_ffmpeg_protocols_are_treated_as_file_names(name: str) -> None:
     check(UnreadableAudio, name, "there is no")
 
 
@@ -69,19 +69,19 @@ def test_an_empty_file(tmp_path: Path) -> None:
         b"\xff\xfb",
     ],
 )
-def test_what_is_not_audio(data: bytes, tmp_path: Path) -> None:
+def test_files_that_are_not_audio(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "speech.wav"
     path.write_bytes(data)
     for source in (path, data):
         check(UnreadableAudio, source)
 
 
-def test_a_picture_and_a_silent_film_have_no_sound() -> None:
+def test_a_picture_and_a_video_without_audio() -> None:
     check(UnreadableAudio, picture(), "in a format that is read")
     check(UnreadableAudio, film(with_sound=False), "has none (only video)")
 
 
-def test_playlists_open_no_other_file(tmp_path: Path) -> None:
+def test_playlists_do_not_open_other_files(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(wav(pcm(chirp(1.0))))
     lists = [
@@ -134,7 +134,7 @@ def test_file_objects_that_raise_anything(method: str, calls: int) -> None:
 
 
 @pytest.mark.parametrize("source", [3, None, [1.0], (np.zeros(3),), object()])
-def test_what_is_no_source(source: Any) -> None:
+def test_unsupported_types_of_sources(source: Any) -> None:
     check(UsageError, source, "has to be a path")
 
 
@@ -153,7 +153,7 @@ def test_an_unknown_channel_mode() -> None:
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), "1", True, 1e12])
-def test_impossible_spans(value: Any) -> None:
+def test_invalid_spans(value: Any) -> None:
     data = wav(chirp(1.0))
     check(UsageError, data, "start has to be", repr(value), start=value)
     check(UsageError, data, "duration has to be", repr(value), duration=value)
@@ -161,21 +161,21 @@ def test_impossible_spans(value: Any) -> None:
         stream(data, start=value)  # At the call, not at the first block.
 
 
-def test_a_duration_of_nothing() -> None:
+def test_a_duration_of_zero() -> None:
     check(UsageError, wav(chirp(1.0)), "more than 0", duration=0.0)
     check(EmptyAudio, wav(chirp(1.0)), "longer duration", duration=1e-6)
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 @pytest.mark.parametrize("start", [1.0, 1.5, 500.0])
-def test_a_start_past_the_end(rate: int, start: float) -> None:
+def test_a_start_after_the_end(rate: int, start: float) -> None:
     for source in (wav(chirp(1.0, rate), rate), (chirp(1.0, rate), rate)):
         words = (f"start is {start:.2f} s", "ends at 1.00 s")
         check(EmptyAudio, source, *words, start=start)
         check(EmptyAudio, source, *words, start=start, duration=1.0)
 
 
-def test_no_samples_at_all() -> None:
+def test_a_file_without_samples() -> None:
     data = wav(pcm(chirp(1.0)))
     place = data.index(b"data") + 4
     check(EmptyAudio, data[:place] + bytes(4), "holds no samples")
@@ -203,18 +203,18 @@ def test_no_samples_at_all() -> None:
         np.zeros((65, 100), np.float32),
     ],
 )
-def test_arrays_that_are_no_audio(array: Any) -> None:
+def test_arrays_that_are_not_audio(array: Any) -> None:
     check(InvalidSamples, (array, RATE), "An audio array has to be")
 
 
 @pytest.mark.parametrize("rate", [0, -16_000, float("nan"), 44_100.5, None, "16000", 10**9])
-def test_impossible_rates(rate: Any) -> None:
+def test_invalid_rates(rate: Any) -> None:
     check(InvalidSamples, (np.zeros(100, np.float32), rate), "sample rate has to be", repr(rate))
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-def test_bad_samples_are_found_and_can_be_left_out(rate: int, value: float) -> None:
+def test_invalid_samples_are_reported_or_replaced(rate: int, value: float) -> None:
     samples = chirp(3.0, rate, channels=2)
     samples[1, 2 * rate] = value
     for source in (wav(samples, rate), (samples, rate)):
@@ -263,7 +263,7 @@ def files() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "m4a" not in kind])
 @pytest.mark.parametrize("part", [0.4, 0.6, 0.9])
-def test_a_file_that_breaks_off(kind: str, part: float, files: dict[str, bytes]) -> None:
+def test_a_truncated_file(kind: str, part: float, files: dict[str, bytes]) -> None:
     data = files[kind][: int(len(files[kind]) * part)]
     check(UnreadableAudio, data, "seconds of the given data can be read", "anew")
     with pytest.raises(UnreadableAudio) as caught:
@@ -277,16 +277,16 @@ def test_a_file_that_breaks_off(kind: str, part: float, files: dict[str, bytes])
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3"])
-def test_a_pipe_that_breaks_off(kind: str, files: dict[str, bytes]) -> None:
+def test_a_truncated_pipe(kind: str, files: dict[str, bytes]) -> None:
     with pytest.raises(UnreadableAudio, match="can be read"):
         load(Pipe(files[kind][: len(files[kind]) // 2]))
 
 
-def test_an_mp4_without_its_index(files: dict[str, bytes]) -> None:
+def test_an_mp4_without_an_index(files: dict[str, bytes]) -> None:
     check(UnreadableAudio, files["m4a"][: len(files["m4a"]) // 2])
 
 
-def test_a_start_after_the_break(files: dict[str, bytes]) -> None:
+def test_a_start_after_the_truncation(files: dict[str, bytes]) -> None:
     for kind in ("wav", "flac"):
         half = files[kind][: len(files[kind]) // 2]
         check(UnreadableAudio, half, "can be read", start=3.5)
@@ -303,21 +303,21 @@ def test_a_hole_in_the_file(kind: str, files: dict[str, bytes]) -> None:
     check(UnreadableAudio, damaged)
 
 
-def test_a_flipped_bit_in_flac_is_no_noise() -> None:
+def test_a_flipped_bit_in_flac_gives_no_noise() -> None:
     samples = np.random.default_rng(0).integers(-9_000, 9_000, (1, 64_000)).astype(np.int16)
     data = bytearray(encode(samples, RATE, "flac", "flac"))
     data[len(data) // 2] ^= 1
     check(UnreadableAudio, bytes(data))
 
 
-def test_channels_that_change_cannot_be_kept_apart() -> None:
+def test_changing_channels_cannot_be_split() -> None:
     options = {"write_xing": "0", "id3v2_version": "0"}
     parts = [encode(chirp(1.0, RATE, n), RATE, "mp3", "libmp3lame", options) for n in (2, 1)]
     with pytest.raises(UnreadableAudio, match="from 2 to 1 channels"):
         load_channels(b"".join(parts))
 
 
-def test_a_wav_header_that_promises_more() -> None:
+def test_a_wav_header_with_too_large_a_size() -> None:
     data = wav(pcm(chirp(1.0)))
     place = data.index(b"data") + 4
     data = data[:place] + struct.pack("<I", 10**8) + data[place + 4 :]
@@ -325,14 +325,14 @@ def test_a_wav_header_that_promises_more() -> None:
 
 
 @pytest.mark.parametrize("codec", ["adpcm_ms", "libmp3lame"])
-def test_wav_of_other_codecs_that_breaks_off(codec: str) -> None:
+def test_truncated_wav_of_other_codecs(codec: str) -> None:
     data = encode(chirp(4.0), RATE, "wav", codec)
     assert load(data).seconds >= 4.0
     check(UnreadableAudio, data[: len(data) // 2], "breaks off")
 
 
 @pytest.mark.parametrize("offset", [-5, 1 << 70])
-def test_an_offset_that_is_none_is_not_raised_into_pyav(tmp_path: Path, offset: int) -> None:
+def test_a_failing_seek_is_not_raised_inside_pyav(tmp_path: Path, offset: int) -> None:
     (tmp_path / "file").write_bytes(b"x" * 20)
     with ExitStack() as stack:
         for file in (io.BytesIO(b"x" * 20), stack.enter_context(open(tmp_path / "file", "rb"))):
@@ -371,7 +371,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mutated_files_load_or_are_refused(
+def test_mutated_files_are_decoded_or_refused(
     kind: str, files: dict[str, bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(kind)

@@ -34,7 +34,7 @@ SIZES = {0: 12, 1: 13, 2: 15, 3: 17, 4: 19, 5: 20, 6: 26, 7: 31}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_breaks_off_is_damaged(kind: str) -> None:
+def test_a_truncated_file_is_damaged(kind: str) -> None:
     container, codec, rate = KINDS[kind]
     data = encode(pcm(chirp(4.0, rate)), rate, container, codec)
     assert load(data).seconds == pytest.approx(4.0, abs=0.1)
@@ -52,7 +52,7 @@ IN_PARTS = {
 
 
 @pytest.mark.parametrize("kind", IN_PARTS)
-def test_a_file_that_breaks_off_inside_a_part_is_damaged(kind: str) -> None:
+def test_a_file_truncated_inside_a_packet_is_damaged(kind: str) -> None:
     container, codec, options = IN_PARTS[kind]
     data = encode(pcm(chirp(4.0, 48_000)), 48_000, container, codec, options)
     assert load(data).seconds == pytest.approx(4.0, abs=0.1)
@@ -77,7 +77,7 @@ def _with_duration(data: bytes, box: bytes, seconds: int) -> bytes:
 
 
 @pytest.mark.parametrize("box", [b"sidx", b"mehd"])
-def test_an_mp4_without_its_last_fragments_is_damaged_where_a_duration_is_stated(
+def test_an_mp4_shorter_than_its_declared_duration_is_damaged(
     box: bytes,
 ) -> None:
     options = {"movflags": "frag_every_frame+empty_moov+default_base_moof"}
@@ -93,7 +93,7 @@ def test_an_mp4_without_its_last_fragments_is_damaged_where_a_duration_is_stated
 
 
 @pytest.mark.parametrize("kind", ["mp4 in fragments", "live webm"])
-def test_what_follows_the_last_part_does_not_matter(kind: str) -> None:
+def test_data_after_the_last_packet_is_ignored(kind: str) -> None:
     container, codec, options = IN_PARTS[kind]
     data = encode(pcm(chirp(2.0, 48_000)), 48_000, container, codec, options)
     for more in (b"TAG" + bytes(125), bytes(1000)):
@@ -105,7 +105,7 @@ def test_flac_in_nut_is_read() -> None:
     assert load(data).seconds == 4.0
 
 
-def test_pauses_of_amr_are_silence() -> None:
+def test_amr_pauses_are_silence() -> None:
     data = encode(chirp(2.0, 8_000), 8_000, "amr", "libopencore_amrnb")
     frames, at = [], 6
     while at < len(data):
@@ -128,7 +128,7 @@ def _warned(data: bytes, **options: object) -> tuple[int, tuple[str, ...]]:
 
 @pytest.mark.parametrize("seconds", [4.0, 60.0])
 @pytest.mark.parametrize("channels", ["mix", "split"])
-def test_what_can_be_read_is_taken_where_that_is_asked(seconds: float, channels: str) -> None:
+def test_damaged_files_are_read_up_to_the_damage_on_request(seconds: float, channels: str) -> None:
     data = encode(pcm(chirp(seconds, 16_000, 2)), 16_000, "wav", "pcm_s16le")
     half = data[: len(data) // 2]
     with pytest.raises(UnreadableAudio):
@@ -157,7 +157,7 @@ def test_many_holes_have_few_warnings(holes: int, sentences: int) -> None:
         )
 
 
-def test_the_rest_of_the_holes_is_counted_where_only_a_span_is_read() -> None:
+def test_holes_outside_the_span_are_counted() -> None:
     jumps = dict.fromkeys(range(1, 101), 0.2)
     data = encode(pcm(chirp(7.0)), 16_000, "matroska", "pcm_s16le", jumps=jumps)
     _, warnings = _warned(data, duration=5.0)
@@ -165,7 +165,7 @@ def test_the_rest_of_the_holes_is_counted_where_only_a_span_is_read() -> None:
     assert "more places" in warnings[-1]
 
 
-def test_what_cannot_be_read_at_all_is_an_error() -> None:
+def test_an_unreadable_file_is_an_error() -> None:
     with pytest.raises(UnreadableAudio):
         _warned(b"no sound", allow_damaged=True)
 
@@ -185,7 +185,7 @@ def _two_tracks() -> bytes:
     return buffer.getvalue()
 
 
-def test_a_track_can_be_chosen() -> None:
+def test_an_audio_track_can_be_chosen() -> None:
     data = _two_tracks()
     for number in (1, 2):
         told: list[str] = []

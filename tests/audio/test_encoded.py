@@ -34,7 +34,7 @@ def test_data_uris(uri: str) -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from(["", "\n", " \r\n"]), st.booleans(), st.booleans())
-def test_base64_reads_back(data: bytes, gap: str, safe: bool, padded: bool) -> None:
+def test_base64_round_trips(data: bytes, gap: str, safe: bool, padded: bool) -> None:
     text = (base64.urlsafe_b64encode if safe else base64.b64encode)(data).decode()
     text = text if padded else text.rstrip("=")
     assert from_base64(gap.join(text)) == data
@@ -49,7 +49,7 @@ def test_damaged_base64(text: str) -> None:
         load(f"data:audio/wav;base64,{text}")
 
 
-def test_data_uris_that_are_none() -> None:
+def test_invalid_data_uris() -> None:
     with pytest.raises(UnreadableAudio, match="no comma"):
         from_data_uri("data:audio/wav;base64")
     with pytest.raises(UnreadableAudio, match="the data URI is empty"):

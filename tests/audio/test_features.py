@@ -104,13 +104,13 @@ def test_speech_equals_the_reference() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 7999, 8000, 8159, 8160, 16_000, 160_001])
-def test_frames_are_counted_before_they_are_made(length: int) -> None:
+def test_the_number_of_frames_is_predicted(length: int) -> None:
     assert log_mel(signal("noise", length)).shape == (128, mel_frames(length))
     assert mel_frames(length) == max(length, 8000) // 160
 
 
 @pytest.mark.parametrize("frontend", ["slaney400", "htk1024"])
-def test_blocks_leave_no_seam(frontend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_do_not_depend_on_blocks(frontend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     wave = signal("speech", 70 * RATE + 77)
     whole = log_mel(wave, frontend)
     monkeypatch.setattr("auris.audio.features.BLOCK_FRAMES", 1013)
@@ -155,7 +155,7 @@ def test_both_frontends_follow_their_formula(
         assert mse < 1e-7, f"{frontend}, {kind}, {length}"
 
 
-def test_the_floor_is_eight_decades_under_the_loudest() -> None:
+def test_the_floor_is_eight_decades_below_the_maximum() -> None:
     wave = signal("clicks", 48_000)
     mel = log_mel(wave)
     assert float(mel.max() - mel.min()) == pytest.approx(2.0, abs=1e-6)
@@ -163,17 +163,17 @@ def test_the_floor_is_eight_decades_under_the_loudest() -> None:
     assert silence.unique().tolist() == [pytest.approx((-10 + 4) / 4)]
 
 
-def test_loudness_shifts_and_changes_nothing_else() -> None:
+def test_loudness_only_shifts_the_features() -> None:
     wave = signal("speech", 32_000)
     assert torch.allclose(log_mel(wave * 10), log_mel(wave) + 0.5, atol=1e-4)
 
 
-def test_nothing_to_hear_is_an_error() -> None:
+def test_audio_without_samples_is_an_error() -> None:
     with pytest.raises(EmptyAudio, match="holds no samples"):
         log_mel(np.empty(0, np.float32))
 
 
-def test_arrays_and_tensors_give_the_same_and_are_left_alone() -> None:
+def test_arrays_and_tensors_give_the_same_and_are_not_changed() -> None:
     wave = signal("noise", 9000)
     before = wave.copy()
     assert torch.equal(log_mel(wave), log_mel(torch.from_numpy(wave)))
@@ -187,7 +187,7 @@ def test_arrays_and_tensors_give_the_same_and_are_left_alone() -> None:
     st.lists(st.integers(1, 30_000), min_size=1, max_size=8),
     st.booleans(),
 )
-def test_a_clip_that_is_still_heard_has_the_mel_of_what_is_heard(
+def test_a_growing_clip_has_the_features_of_its_samples(
     frontend: Any, kind: str, lengths: list[int], louder: bool
 ) -> None:
     """Whatever the order of lengths: it may turn out to end earlier than it was heard."""
@@ -200,7 +200,7 @@ def test_a_clip_that_is_still_heard_has_the_mel_of_what_is_heard(
         torch.testing.assert_close(live.update(whole[:length]), expected, atol=1e-6, rtol=0)
 
 
-def test_final_frames_stay_the_same_bits() -> None:
+def test_final_frames_do_not_change() -> None:
     """So that what was computed from them can be kept."""
     samples, live = signal("speech", 40_000), StreamingLogMel()
     before = live.update(samples[:16_000])[:, :99]
@@ -208,7 +208,7 @@ def test_final_frames_stay_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize("frontend", ["slaney400", "htk1024"])
-def test_the_loudest_samples_that_are_accepted_have_a_spectrum(frontend: Frontend) -> None:
+def test_the_loudest_accepted_samples_have_finite_features(frontend: Frontend) -> None:
     for period in (1, 2, 37):  # Constant, the highest frequency, and one between.
         wave = LOUDEST * np.cos(2 * np.pi * np.arange(8000) / period).astype(np.float32)
         assert log_mel(wave, frontend).isfinite().all()

@@ -55,7 +55,7 @@ def test_lossless_files_equal_the_array(container: str, codec: str) -> None:
     np.testing.assert_array_equal(made.samples, samples[0].astype(np.float32) / 32768)
 
 
-def test_a_look_tells_what_a_header_says() -> None:
+def test_probing_reads_the_header() -> None:
     for container, codec, rate in (("wav", "pcm_s16le", 44_100), ("flac", "flac", 48_000)):
         made = encode(pcm(chirp(1.5, rate, channels=2)), rate, container, codec)
         header = look(io.BytesIO(made))
@@ -72,7 +72,7 @@ def test_a_look_tells_what_a_header_says() -> None:
     rate=st.sampled_from([8_000, 16_000, 44_100]),
     seed=st.integers(0, 99),
 )
-def test_a_wav_file_equals_its_array(length: int, channels: int, rate: int, seed: int) -> None:
+def test_a_wav_file_equals_the_array(length: int, channels: int, rate: int, seed: int) -> None:
     samples = np.random.default_rng(seed).integers(-32768, 32768, (channels, length)).astype("i2")
     if output_length(length, rate) == 0:
         return
@@ -82,7 +82,9 @@ def test_a_wav_file_equals_its_array(length: int, channels: int, rate: int, seed
         np.testing.assert_array_equal(one.samples, other.samples)
 
 
-def test_every_kind_of_source_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_of_source_gives_the_same_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = wav(pcm(chirp(0.5)))
     expected = load(data).samples
     path = tmp_path / "ein Ton, 音.wav"
@@ -98,7 +100,7 @@ def test_every_kind_of_source_is_the_same(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("container", ["wav", "flac", "ipod"])
-def test_standard_input_may_be_a_pipe(container: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_can_be_a_pipe(container: str, monkeypatch: pytest.MonkeyPatch) -> None:
     codec = {"wav": "pcm_s16le", "flac": "flac", "ipod": "aac"}[container]
     # Longer than ffmpeg's own buffer, with the index of MP4 at the end.
     noise = np.random.default_rng(0).integers(-9_000, 9_000, (1, 20 * RATE)).astype(np.int16)
@@ -126,7 +128,7 @@ def test_a_pipe_is_read_no_further_than_needed() -> None:
     assert source._data.tell() < 200_000
 
 
-def test_streaming_wav_without_sizes_is_read_to_its_end() -> None:
+def test_a_wav_stream_without_sizes_is_read_to_its_end() -> None:
     data = wav(pcm(chirp(1.0)))
     place = data.index(b"data") + 4
     for size in (0xFFFFFFFF, 0, 0x7FFFFFFF):
@@ -136,7 +138,7 @@ def test_streaming_wav_without_sizes_is_read_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_no_second_copy_is_held(rate: int) -> None:
+def test_samples_are_not_copied_twice(rate: int) -> None:
     data = encode(pcm(chirp(200.0, rate)), rate, "flac", "flac")
     load(data, duration=1.0)
     tracemalloc.start()
@@ -154,13 +156,13 @@ def test_rf64_is_read() -> None:
     np.testing.assert_array_equal(made.samples, rough(chirp(1.0))[0])
 
 
-def test_the_sound_of_a_film_is_taken() -> None:
+def test_the_audio_of_a_video_is_read() -> None:
     made = load(film(with_sound=True))
     assert made.seconds == pytest.approx(1.0, abs=0.08)
     assert np.abs(made.samples).max() > 0.3
 
 
-def test_nothing_is_written_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+def test_libraries_do_not_write_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     data = encode(pcm(chirp(1.0)), RATE, "mp3", "libmp3lame")
     load(data + bytes(3_000))
     load(film(with_sound=True))
@@ -190,11 +192,11 @@ def test_any_rate_becomes_16_khz(rate: int) -> None:
         (np.dtype(">i2"), -(2**14)),
     ],
 )
-def test_full_scale_is_one(dtype: np.dtype, value: float) -> None:
+def test_full_scale_is_1(dtype: np.dtype, value: float) -> None:
     np.testing.assert_array_equal(load((np.full(5, value, dtype), RATE)).samples, [-0.5] * 5)
 
 
-def test_floats_beyond_full_scale_are_kept() -> None:
+def test_floats_beyond_full_scale_are_not_clipped() -> None:
     samples = np.array([[-3.0, 0.25, 7.5]], np.float32)
     np.testing.assert_array_equal(load(wav(samples)).samples, samples[0])
 
@@ -216,7 +218,7 @@ def test_an_array_is_copied() -> None:
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_channels_are_averaged_or_kept_apart(rate: int) -> None:
+def test_channels_are_averaged_or_separate(rate: int) -> None:
     samples = chirp(0.7, rate, channels=2)
     data = wav(samples, rate)
     left, right = load_channels(data)
@@ -235,7 +237,7 @@ def test_six_channels_are_averaged() -> None:
     assert len(load_channels(wav(samples))) == 6
 
 
-def test_silence_is_audio() -> None:
+def test_silence_is_valid_audio() -> None:
     made = load(wav(np.zeros((1, 1_000), np.int16)))
     assert len(made.samples) == 1_000
     assert not made.samples.any()
@@ -263,7 +265,7 @@ def lag(made: np.ndarray, truth: np.ndarray) -> int:
         ("webm", "libopus", 48_000, 0),
     ],
 )
-def test_priming_is_removed(container: str, codec: str, rate: int, more: int) -> None:
+def test_encoder_priming_is_removed(container: str, codec: str, rate: int, more: int) -> None:
     """Players' padding before the first sample is gone; AAC keeps that after the last one."""
     samples = chirp(2.1, rate)
     made = load(encode(samples, rate, container, codec)).samples
@@ -279,7 +281,7 @@ SPANS = [(0.0, 1.0), (0.5, None), (0.0001, 0.3), (1.23456, 0.777), (2.0, 10.0), 
 
 @pytest.mark.parametrize(("container", "codec"), [*LOSSLESS[:3], *LOSSLESS[6:9]])
 @pytest.mark.parametrize(("start", "duration"), SPANS)
-def test_a_span_is_a_slice_of_the_whole(
+def test_a_span_is_a_slice_of_the_file(
     container: str, codec: str, start: float, duration: float | None
 ) -> None:
     data = encode(pcm(chirp(3.0)), RATE, container, codec)
@@ -336,14 +338,14 @@ class Counting(io.BytesIO):
 
 
 @pytest.mark.parametrize(("container", "codec"), [("wav", "pcm_s16le"), ("flac", "flac")])
-def test_seeking_saves_reading(container: str, codec: str, long_noise: np.ndarray) -> None:
+def test_seeking_avoids_reading(container: str, codec: str, long_noise: np.ndarray) -> None:
     data = encode(long_noise, 44_100, container, codec)
     source = Counting(data)
     load(source, start=80.0, duration=1.0)
     assert source.total < len(data) / 3
 
 
-def test_spans_in_a_row_leave_no_gap() -> None:
+def test_consecutive_spans_have_no_gap() -> None:
     data = wav(chirp(1.0))
     cuts = [0.0, 0.100033, 0.25, 0.7000131, 1.0]
     parts = [
@@ -353,7 +355,7 @@ def test_spans_in_a_row_leave_no_gap() -> None:
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_blocks_join_to_the_whole(rate: int) -> None:
+def test_blocks_join_to_the_file(rate: int) -> None:
     data = wav(chirp(3.0, rate, channels=2), rate)
     for mode, rows in (("mix", 1), ("split", 2)):
         blocks = list(stream(data, channels=mode, start=0.4))
@@ -371,7 +373,7 @@ def bare_mp3(rate: int, channels: int = 1) -> bytes:
     return encode(chirp(1.0, rate, channels), rate, "mp3", "libmp3lame", options)
 
 
-def test_the_rate_may_change_midway() -> None:
+def test_the_rate_can_change_inside_a_file() -> None:
     first, second = bare_mp3(44_100), bare_mp3(16_000)
     made, lengths = load(first + second), [len(load(one).samples) for one in (first, second)]
     assert abs(len(made.samples) - sum(lengths)) <= 1
@@ -380,7 +382,7 @@ def test_the_rate_may_change_midway() -> None:
     np.testing.assert_allclose(late, whole[int(1.3 * RATE) : int(1.8 * RATE)], atol=2e-6)
 
 
-def test_the_channels_may_change_midway_when_mixed() -> None:
+def test_the_channels_can_change_inside_a_file_when_mixed() -> None:
     data = bare_mp3(44_100, 2) + bare_mp3(44_100, 1)
     assert load(data).seconds == pytest.approx(2.0, abs=0.15)
 
@@ -404,14 +406,14 @@ def test_a_pause_in_a_timed_container_is_silence(caplog: pytest.LogCaptureFixtur
     assert "no sound for 1.50 s from 1.28 s on" in caplog.text
 
 
-def test_small_jitter_of_the_clock_is_none_of_our_business() -> None:
+def test_small_timestamp_jitter_is_ignored() -> None:
     samples = pcm(chirp(3.0))
     data = encode(samples, RATE, "matroska", "pcm_s16le", jumps={5: 0.03, 9: -0.02})
     assert len(load(data).samples) == 3 * RATE
 
 
 @pytest.mark.parametrize("container", ["mp3", "flac"])
-def test_tags_after_the_end_do_not_matter(container: str) -> None:
+def test_tags_after_the_end_are_ignored(container: str) -> None:
     codec = {"mp3": "libmp3lame", "flac": "flac"}[container]
     data = encode(pcm(chirp(2.0)), RATE, container, codec)
     expected = len(load(data).samples)

@@ -41,7 +41,7 @@ def pids(pool: DecoderPool) -> list[int]:
 
 
 @pytest.mark.parametrize("container", ["wav", "mp3"])
-def test_samples_are_those_of_this_process(pool: DecoderPool, container: str) -> None:
+def test_samples_equal_those_decoded_in_this_process(pool: DecoderPool, container: str) -> None:
     codec = {"wav": "pcm_f32le", "mp3": "libmp3lame"}[container]
     data = encode(chirp(3.0, 44_100, 2), 44_100, container, codec)
     assert np.array_equal(decoded(pool, data), load(data).samples)
@@ -51,7 +51,7 @@ def test_samples_are_those_of_this_process(pool: DecoderPool, container: str) ->
 
 
 @pytest.mark.parametrize("kind", sorted(poison.foreign("")))
-def test_errors_are_those_of_this_process(pool: DecoderPool, kind: str) -> None:
+def test_errors_equal_those_raised_in_this_process(pool: DecoderPool, kind: str) -> None:
     data = poison.foreign("/etc/passwd")[kind]()
     decoded(pool, wav(pcm(chirp(1.0))))
     before = pids(pool)
@@ -64,7 +64,7 @@ def test_errors_are_those_of_this_process(pool: DecoderPool, kind: str) -> None:
 
 
 @linux
-def test_a_process_can_open_nothing(pool: DecoderPool) -> None:
+def test_a_decoding_process_cannot_open_files(pool: DecoderPool) -> None:
     decoded(pool, wav(pcm(chirp(1.0))))
     (pid,) = pids(pool)
     limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
@@ -73,7 +73,7 @@ def test_a_process_can_open_nothing(pool: DecoderPool) -> None:
 
 
 @linux
-def test_a_crash_takes_only_its_recording_along() -> None:
+def test_a_crash_fails_only_its_recording() -> None:
     pool = DecoderPool()
     data = wav(pcm(chirp(30.0)))
     blocks = pool.stream(io.BytesIO(data), "mix", NEVER)
@@ -99,7 +99,7 @@ def test_cancelling_ends_decoding(pool: DecoderPool) -> None:
     assert len(decoded(pool, wav(pcm(chirp(1.0))))) == 16_000
 
 
-def test_decoding_ends_after_its_computing_time(pool: DecoderPool) -> None:
+def test_decoding_is_limited_in_cpu_time(pool: DecoderPool) -> None:
     """The process is used again, also where it was reading, and where it was cancelled."""
     data = encode(chirp(10.0, 48_000, 2), 48_000, "adts", "aac") * 720  # Two hours.
     decoded(pool, wav(pcm(chirp(1.0))))
@@ -120,7 +120,7 @@ def test_decoding_ends_after_its_computing_time(pool: DecoderPool) -> None:
     assert pids(pool) == before
 
 
-def test_a_process_that_does_not_end_its_turn_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_does_not_answer_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "LATE_SECONDS", -1e9)
     pool = DecoderPool()
     with pytest.raises(TurnOver):
@@ -131,7 +131,7 @@ def test_a_process_that_does_not_end_its_turn_is_killed(monkeypatch: pytest.Monk
 
 
 @linux
-def test_processes_that_were_ended_leave_no_pipes_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ended_processes_leave_no_open_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "STOP_SECONDS", -1.0)  # None gives up its task in time.
     pool = DecoderPool()
     before = len(os.listdir("/proc/self/fd"))
@@ -151,7 +151,7 @@ def test_processes_that_were_ended_leave_no_pipes_open(monkeypatch: pytest.Monke
 
 
 @linux
-def test_a_recording_that_takes_too_long_is_refused() -> None:
+def test_a_recording_over_the_time_limit_is_refused() -> None:
     data = encode(chirp(10.0, 48_000, 2), 48_000, "adts", "aac") * 720  # Two hours.
     for limits in (DecodeLimits(wall_seconds=0.05), DecodeLimits(cpu_seconds=0.05)):
         pool = DecoderPool(limits)
@@ -161,7 +161,7 @@ def test_a_recording_that_takes_too_long_is_refused() -> None:
 
 
 @linux
-def test_a_recording_that_takes_too_much_memory_is_refused() -> None:
+def test_a_recording_over_the_memory_limit_is_refused() -> None:
     pool = DecoderPool(DecodeLimits(memory_bytes=64 << 20))
     with pytest.raises(AudioError):
         decoded(pool, poison.claimed_samples(7_000_000))

@@ -60,7 +60,7 @@ def test_a_file_that_changes_its_channels_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 4, 8, 13])
-def test_a_table_of_the_places_of_channels_is_no_trouble(channels: int, tmp_path: Path) -> None:
+def test_a_channel_layout_table_is_accepted(channels: int, tmp_path: Path) -> None:
     """PyAV frees such a table once too often, which ends the process sooner or later."""
     path = tmp_path / "places.mov"
     path.write_bytes(poison.custom_layout(channels))
@@ -77,7 +77,7 @@ def test_pcm_of_64_bits_is_read(codec: str) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(poison.foreign("")))
-def test_a_file_that_points_elsewhere_is_refused(
+def test_a_file_that_references_another_is_refused(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -87,7 +87,9 @@ def test_a_file_that_points_elsewhere_is_refused(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_script_does_not_wait_for_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_concat_script_does_not_block_on_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     os.mkfifo("fifo")
     for source in (poison.concat_script("fifo"), "fifo"):
@@ -131,7 +133,7 @@ def test_an_open_pipe_is_read_by_its_path() -> None:
     ],
     ids=["samples", "edits", "chunks", "fragments", "compressed"],
 )
-def test_an_mp4_that_claims_too_many_samples_is_refused(make: Callable[[], bytes]) -> None:
+def test_an_mp4_that_declares_too_many_samples_is_refused(make: Callable[[], bytes]) -> None:
     data = make()
     assert len(data) < 10_000
     with pytest.raises(UnreadableAudio, match="tables of an MP4"):
@@ -139,7 +141,7 @@ def test_an_mp4_that_claims_too_many_samples_is_refused(make: Callable[[], bytes
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from Linux")
-def test_an_mp4_that_claims_samples_in_unusual_places_takes_little_memory(tmp_path: Path) -> None:
+def test_an_mp4_with_unusual_sample_tables_uses_little_memory(tmp_path: Path) -> None:
     for number, make in enumerate(poison.claimed_elsewhere().values()):
         (tmp_path / str(number)).write_bytes(make())
     code = """
@@ -163,13 +165,13 @@ def test_an_mp4_from_a_pipe_is_checked(first: bytes) -> None:
         load(Pipe(poison.claimed_samples(first=first)))
 
 
-def test_an_mp4_with_more_tracks_than_are_read_is_refused() -> None:
+def test_an_mp4_with_too_many_tracks_is_refused() -> None:
     data = poison.claimed_samples(0, tracks=257)
     with pytest.raises(UnreadableAudio, match="of 257 tracks, and 256 are read"):
         load(data)
 
 
-def test_an_mp4_whose_title_has_the_name_of_a_table_is_read() -> None:
+def test_an_mp4_with_a_table_name_in_its_title_is_read() -> None:
     sound = chirp(3.0, 48_000)
     plain, named = (
         encode(sound, 48_000, "mp4", "aac", title=title) for title in ("Midwest", "Westcoast")
@@ -178,7 +180,7 @@ def test_an_mp4_whose_title_has_the_name_of_a_table_is_read() -> None:
     assert np.array_equal(load(plain).samples, load(named).samples)
 
 
-def test_tables_of_sound_mp4_files_are_no_trouble() -> None:
+def test_tables_of_valid_mp4_files_are_accepted() -> None:
     sound = chirp(3.0, 48_000)
     for flags in ("", "frag_keyframe+empty_moov", "dash", "isml+frag_keyframe"):
         options = {"movflags": flags, "frag_duration": "500000"} if flags else {}

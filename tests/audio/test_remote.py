@@ -141,7 +141,7 @@ def test_spans_channels_and_containers(site: str) -> None:
     assert load(f"HTTP{site[4:]}/a.m4a").seconds == pytest.approx(1.0, abs=0.1)
 
 
-def test_reading_may_stop_early(site: str) -> None:
+def test_reading_can_stop_early(site: str) -> None:
     blocks = stream(f"{site}/a.wav")
     next(blocks)
     blocks.close()  # type: ignore[attr-defined]
@@ -175,7 +175,7 @@ LATE = WebLimits(total_seconds=0.8)
         ("/missing?token=secret", USUAL, "/missing' the server"),
     ],
 )
-def test_what_cannot_be_fetched(site: str, path: str, limits: WebLimits, found: str) -> None:
+def test_failing_responses_are_errors(site: str, path: str, limits: WebLimits, found: str) -> None:
     with pytest.raises(UnreadableAudio, match=found) as caught:
         load(site + path, urls=limits)
     assert "secret" not in str(caught.value)
@@ -186,31 +186,31 @@ def test_what_cannot_be_fetched(site: str, path: str, limits: WebLimits, found: 
     "url",
     ["http://", "http://[/a.wav", "http://127.0.0.1:port/", "http://127.0.0.1:1/a", "https://a b/"],
 )
-def test_addresses_that_lead_nowhere(url: str) -> None:
+def test_unreachable_addresses_are_errors(url: str) -> None:
     with pytest.raises(UnreadableAudio):
         load(url, urls=USUAL)
 
 
-def test_no_https_here(site: str) -> None:
+def test_https_needs_support_in_the_library(site: str) -> None:
     with pytest.raises(UnreadableAudio, match="failed"):
         load(f"https{site[4:]}/a.wav", urls=USUAL)
 
 
-def test_addresses_switched_off(site: str) -> None:
+def test_remote_addresses_can_be_disabled(site: str) -> None:
     with pytest.raises(UsageError, match="switched off"):
         load(f"{site}/a.wav", urls=None)
     with pytest.raises(UsageError, match="WebLimits or None"):
         load(f"{site}/a.wav", urls=False)  # type: ignore[arg-type]
 
 
-def test_passwords_are_not_sent() -> None:
+def test_passwords_are_not_sent_to_other_hosts() -> None:
     with pytest.raises(UsageError, match="user name or password") as caught:
         load("http://me:secret@127.0.0.1:9/a.wav")
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "1", None])
-def test_impossible_limits(value: Any) -> None:
+def test_invalid_limits(value: Any) -> None:
     with pytest.raises(AurisError, match="most_bytes has to be a number above 0"):
         WebLimits(most_bytes=value)
 
@@ -223,13 +223,13 @@ def test_impossible_limits(value: Any) -> None:
         ("http://host/a@b", "http://host/a@b"),
     ],
 )
-def test_addresses_in_messages(url: str, shown: str) -> None:
+def test_addresses_in_messages_have_no_secrets(url: str, shown: str) -> None:
     assert shown_url(url) == shown
     assert is_url(url)
 
 
 @pytest.mark.parametrize("name", ["http:/a", "./http://a", "ftp://a", "https.wav", "-", ""])
-def test_what_is_no_address(name: str) -> None:
+def test_strings_that_are_not_addresses(name: str) -> None:
     assert not is_url(name)
 
 
@@ -269,12 +269,12 @@ PUBLIC = WebLimits(public_only=True)
     ],
 )
 @pytest.mark.parametrize("protocol", ["http", "https"])
-def test_private_addresses_are_refused_where_asked(protocol: str, host: str) -> None:
+def test_private_addresses_are_refused_on_request(protocol: str, host: str) -> None:
     with pytest.raises(UsageError, match="public internet"):
         load(f"{protocol}://{host}:1/a.wav", urls=PUBLIC)
 
 
-def test_a_public_name_that_leads_here_is_refused(
+def test_a_public_name_with_a_private_address_is_refused(
     monkeypatch: pytest.MonkeyPatch, site: str
 ) -> None:
     """One private address among public ones is enough: the answer could be turned over."""
@@ -333,7 +333,7 @@ def test_hosts_may_have_letters_outside_ascii(
     assert hosts == ["xn--mnchen-3ya.example"]
 
 
-def test_a_fetch_ends_when_nobody_waits(site: str) -> None:
+def test_a_fetch_can_be_cancelled(site: str) -> None:
     cancelled = threading.Event()
     timer = threading.Timer(0.3, cancelled.set)
     timer.start()

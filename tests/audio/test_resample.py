@@ -32,7 +32,7 @@ def in_blocks(samples: np.ndarray, rate: int, sizes: list[int]) -> np.ndarray:
     channels=st.integers(1, 3),
     sizes=st.lists(st.integers(1, 3_000), min_size=1, max_size=5),
 )
-def test_the_cut_into_blocks_changes_nothing(
+def test_results_do_not_depend_on_block_sizes(
     rate: int, length: int, channels: int, sizes: list[int]
 ) -> None:
     samples = noise(length, channels)
@@ -42,7 +42,7 @@ def test_the_cut_into_blocks_changes_nothing(
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("length", [1, 2, 3, 100, 44_100, 44_101, 100_003])
-def test_length_is_exact(rate: int, length: int) -> None:
+def test_the_length_is_exact(rate: int, length: int) -> None:
     made = resample(noise(length)[0], rate)
     assert made.dtype == np.float32
     assert made.flags.c_contiguous
@@ -50,7 +50,7 @@ def test_length_is_exact(rate: int, length: int) -> None:
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_samples_stay_where_they_were(rate: int) -> None:
+def test_samples_are_not_shifted(rate: int) -> None:
     time, after = np.arange(rate) / rate, np.arange(16_000) / 16_000
 
     def tone(at: np.ndarray) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_samples_stay_where_they_were(rate: int) -> None:
     np.testing.assert_allclose(made, tone(after), atol=2e-6)
 
 
-def test_16_khz_passes_untouched() -> None:
+def test_audio_at_16_khz_is_not_changed() -> None:
     samples = noise(1_000, 2)
     np.testing.assert_array_equal(resample(samples, 16_000), samples)
 
@@ -72,14 +72,14 @@ def test_channels_do_not_mix() -> None:
         np.testing.assert_array_equal(made, resample(row, 44_100))
 
 
-def test_what_16_khz_cannot_hold_is_removed() -> None:
+def test_frequencies_above_8_khz_are_removed() -> None:
     tone = np.sin(2 * np.pi * 9_000 * np.arange(44_100) / 44_100).astype(np.float32)
     assert np.abs(resample(tone, 44_100)[2_000:-2_000]).max() < 1e-4
 
 
 @settings(max_examples=60, deadline=None)
 @given(rate=st.sampled_from(RATES), wanted=st.integers(0, 60_000))
-def test_skipping_keeps_the_wanted_results(rate: int, wanted: int) -> None:
+def test_skipping_does_not_change_the_remaining_samples(rate: int, wanted: int) -> None:
     inputs, outputs = skip(wanted, rate)
     assert inputs * 16_000 == outputs * rate
     assert outputs <= wanted
@@ -91,13 +91,13 @@ def test_skipping_keeps_the_wanted_results(rate: int, wanted: int) -> None:
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100.0, np.int32(48_000), np.float32(16_000)])
-def test_whole_rates_are_accepted(rate: float) -> None:
+def test_integer_rates_are_accepted(rate: float) -> None:
     assert check_rate(rate) == int(rate)
 
 
 @pytest.mark.parametrize(
     "rate", [0, -8_000, 999, 768_001, 44_100.5, float("nan"), float("inf"), True, None, "16000", 1j]
 )
-def test_impossible_rates_are_refused(rate: object) -> None:
+def test_invalid_rates_are_refused(rate: object) -> None:
     with pytest.raises(InvalidSamples, match="whole number of Hz"):
         check_rate(rate)

@@ -45,7 +45,7 @@ def reach(seconds: float) -> float:
     st.lists(st.integers(0, 30_000), min_size=1, max_size=6).filter(any),
     st.integers(0, 3),
 )
-def test_pieces_are_the_same_whatever_the_blocks(
+def test_chunks_do_not_depend_on_block_sizes(
     seconds: float, target: float, sizes: list[int], seed: int
 ) -> None:
     samples = tone_speech(seconds, seed)
@@ -79,7 +79,7 @@ def test_tiny_blocks(block: int) -> None:
 
 @pytest.mark.parametrize("target", [1.0, 3.0, 10.0, 30.0])
 @pytest.mark.parametrize("place", [-0.9, -0.3, 0.0, 0.5, 0.9])
-def test_the_cut_lies_in_the_silence(target: float, place: float) -> None:
+def test_the_cut_is_in_the_silence(target: float, place: float) -> None:
     """A quarter of a second of silence anywhere in the search window is where the cut goes."""
     samples = noise(target + reach(target) + 2.0)
     middle = target + place * (reach(target) - 0.125)
@@ -91,7 +91,7 @@ def test_the_cut_lies_in_the_silence(target: float, place: float) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(1.5, 10.0), st.floats(0.8, 3.0), st.floats(1.0, 6.0), st.sampled_from((0.0, 1e-4)))
-def test_short_pieces_end_with_an_utterance(
+def test_short_chunks_end_with_an_utterance(
     target: float, pause: float, spoken: float, hush: float
 ) -> None:
     """The first pause behind a second is where the cut goes, in its middle as far as it was
@@ -108,7 +108,7 @@ def test_short_pieces_end_with_an_utterance(
         assert abs(cut - target) <= reach(target)
 
 
-def test_a_pause_between_words_ends_no_utterance() -> None:
+def test_a_pause_between_words_does_not_end_an_utterance() -> None:
     samples = noise(20.0)
     samples[2 * RATE : round(2.5 * RATE)] = 0.0
     samples[2 * RATE + RATE : 4 * RATE] *= 0.1
@@ -116,7 +116,7 @@ def test_a_pause_between_words_ends_no_utterance() -> None:
     assert abs(len(first.samples) / RATE - 5.0) <= reach(5.0)
 
 
-def test_long_pieces_do_not_end_with_every_utterance() -> None:
+def test_long_chunks_do_not_end_with_every_utterance() -> None:
     samples = noise(60.0)
     samples[4 * RATE : 6 * RATE] = 0.0
     first, *_ = split([samples], 10.5)
@@ -125,7 +125,7 @@ def test_long_pieces_do_not_end_with_every_utterance() -> None:
     assert len(first.samples) == 5 * RATE
 
 
-def test_silence_outside_the_search_window_is_no_place_to_cut() -> None:
+def test_silence_outside_the_search_window_is_not_a_cut() -> None:
     samples = noise(40.0)
     samples[10 * RATE : 20 * RATE] = 0.0
     samples[round(35.2 * RATE) : 36 * RATE] = 0.0
@@ -140,7 +140,7 @@ def test_pure_silence_is_cut_in_the_middle_of_the_window() -> None:
 
 
 @pytest.mark.parametrize("target", [1.0, 7.5, 30.0])
-def test_what_ends_within_a_second_behind_the_search_window_stays_whole(target: float) -> None:
+def test_audio_ending_a_second_after_the_search_window_is_not_cut(target: float) -> None:
     limit = round(target * RATE) + round(reach(target) * RATE) + RATE
     for length in (1, round(target * RATE), limit - 1):
         (only,) = split([noise(limit / RATE)[:length]], target)
@@ -148,13 +148,13 @@ def test_what_ends_within_a_second_behind_the_search_window_stays_whole(target: 
     assert len(list(split([noise(limit / RATE + 1)[:limit]], target))) == 2
 
 
-def test_thirty_seconds_are_usual() -> None:
+def test_chunks_have_thirty_seconds_by_default() -> None:
     assert CHUNK_SECONDS == 30.0
     lengths = [len(chunk.samples) / RATE for chunk in split([noise(100.0)])]
     assert all(25.0 <= length <= 35.0 for length in lengths[:-1])
 
 
-def test_a_piece_is_given_before_the_next_is_heard() -> None:
+def test_a_chunk_is_yielded_before_the_next_is_read() -> None:
     """A stream is cut as it comes, and no more of it is held than a piece needs."""
     heard = 0
 
@@ -173,7 +173,7 @@ def test_a_piece_is_given_before_the_next_is_heard() -> None:
 
 
 @pytest.mark.parametrize("blocks", [[], [np.empty(0, np.float32)]])
-def test_nothing_is_no_piece(blocks: list[np.ndarray]) -> None:
+def test_no_samples_give_no_chunk(blocks: list[np.ndarray]) -> None:
     assert list(split(blocks)) == []
 
 
@@ -186,12 +186,12 @@ def test_targets_out_of_range_are_refused_at_once(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("seconds", [1, 1.0, 1200, 1200.0])
-def test_the_ends_of_the_range_are_in_it(seconds: float) -> None:
+def test_the_range_includes_its_limits(seconds: float) -> None:
     assert len(list(split([noise(1.0)], seconds))) == 1
 
 
 @pytest.mark.parametrize("block", [1000, 16_000, 100_000])
-def test_a_cutter_says_what_it_has_heard_behind_the_last_cut(block: int) -> None:
+def test_the_audio_after_the_last_cut_is_available(block: int) -> None:
     samples = tone_speech(9.0, 2)
     cutter = Cutter(2.0)
     assert cutter.unfixed() is None
@@ -208,7 +208,7 @@ def test_a_cutter_says_what_it_has_heard_behind_the_last_cut(block: int) -> None
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0.01, 40.0), st.integers(0, 10**6), st.integers(0, 3))
-def test_halves_are_a_piece(seconds: float, start: int, seed: int) -> None:
+def test_halves_join_to_the_chunk(seconds: float, start: int, seed: int) -> None:
     chunk = Chunk(start, tone_speech(seconds, seed), "Zoë")
     parts = halves(chunk)
     if len(chunk.samples) < 4 * RATE:

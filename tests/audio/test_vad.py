@@ -53,7 +53,7 @@ def recording(plan: list[tuple[str, float]]) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(parts, sizes)
-def test_decisions_are_the_same_whatever_the_blocks(
+def test_decisions_do_not_depend_on_block_sizes(
     plan: list[tuple[str, float]], sizes: list[int]
 ) -> None:
     samples = recording(plan)
@@ -66,7 +66,7 @@ def test_decisions_are_the_same_whatever_the_blocks(
 
 @settings(max_examples=60, deadline=None)
 @given(parts, sizes, st.floats(1.0, 6.0))
-def test_cuts_and_silences_are_the_same_whatever_the_blocks(
+def test_cuts_and_silences_do_not_depend_on_block_sizes(
     plan: list[tuple[str, float]], sizes: list[int], target: float
 ) -> None:
     samples = recording(plan)
@@ -96,7 +96,7 @@ def tiles(chunks: list[Chunk], samples: np.ndarray) -> None:
 
 @pytest.mark.parametrize("level", [0.0, 1e-4, 0.01])
 @pytest.mark.parametrize("pause", [8.0, 12.0, 100.0])
-def test_a_long_pause_is_left_out_and_speech_is_not(level: float, pause: float) -> None:
+def test_a_long_pause_is_skipped_and_speech_is_not(level: float, pause: float) -> None:
     voice = talk(6.0, level=level)
     samples = np.concatenate([voice, hiss(pause, level, 1), voice])
     chunks = list(split([samples], 30.0, vad=True))
@@ -112,14 +112,14 @@ def test_a_long_pause_is_left_out_and_speech_is_not(level: float, pause: float) 
 
 
 @pytest.mark.parametrize("pause", [0.3, 1.0, 3.0])
-def test_short_pauses_stay(pause: float) -> None:
+def test_short_pauses_are_not_skipped(pause: float) -> None:
     samples = np.concatenate([talk(4.0), hiss(pause), talk(4.0, 1)])
     (only,) = split([samples], 30.0, vad=True)
     assert len(only.samples) == len(samples)
 
 
 @pytest.mark.parametrize("sound", [np.zeros(120 * RATE, np.float32), hiss(120.0)])
-def test_an_hour_of_nothing_comes_in_parts(sound: np.ndarray) -> None:
+def test_an_hour_of_silence_is_divided(sound: np.ndarray) -> None:
     cutter = Cutter(10.0, vad=True)
     given: list[Chunk] = []
     for second in range(0, len(sound), RATE):
@@ -130,7 +130,7 @@ def test_an_hour_of_nothing_comes_in_parts(sound: np.ndarray) -> None:
     tiles(given, sound)
 
 
-def test_the_cut_prefers_a_pause_to_a_quieter_moment_of_speech() -> None:
+def test_cuts_prefer_pauses_to_quieter_speech() -> None:
     """Breath noise between words is louder than a stop inside one."""
     voice = np.concatenate([talk(26.0), hiss(2.5, 0.01), talk(20.0, 1)])
     voice[round(31.0 * RATE) : round(31.4 * RATE)] = 0.0
@@ -140,7 +140,7 @@ def test_the_cut_prefers_a_pause_to_a_quieter_moment_of_speech() -> None:
     assert 26.0 <= len(aware.samples) / RATE <= 28.5
 
 
-def test_noise_that_begins_is_soon_known() -> None:
+def test_new_background_noise_is_adapted_to() -> None:
     samples = np.concatenate([hiss(15.0, 1e-4), hiss(40.0, 0.05, 1)])
     found = np.array(decisions(samples))
     assert not found[: 13 * 4].any()
@@ -150,7 +150,7 @@ def test_noise_that_begins_is_soon_known() -> None:
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0, np.float32), hiss(0.01), talk(0.1), talk(0.24)])
-def test_shorter_than_a_block(samples: np.ndarray) -> None:
+def test_audio_shorter_than_a_block(samples: np.ndarray) -> None:
     assert len(decisions(samples)) == (len(samples) > 0)
     chunks = list(split([samples], 1.0, vad=True))
     assert [len(c.samples) for c in chunks] == ([len(samples)] if len(samples) else [])

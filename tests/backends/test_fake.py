@@ -27,7 +27,7 @@ def test_it_is_a_backend() -> None:
     assert backend.embed([1, 5], None).tolist() == [[1.0], [5.0]]
 
 
-def test_rows_say_their_scripts_and_then_stop() -> None:
+def test_rows_produce_their_scripts_and_then_stop() -> None:
     backend = new()
     cache = backend.new_cache(2, 9)
     assert backend.admit(cache, 2) == range(2)
@@ -48,7 +48,7 @@ def test_all_positions_of_ids_and_of_embeddings() -> None:
     assert best(logits[1, :1]) == [7]
 
 
-def test_no_more_rows_than_there_is_room_for() -> None:
+def test_rows_over_the_capacity_are_refused() -> None:
     backend = new()
     cache = backend.new_cache(2, 9)
     backend.admit(cache)

@@ -66,7 +66,7 @@ def prompt(length: int, shape: int, seed: int = 0) -> Tensor:
         ]
     ),
 )
-def test_products_are_pytorchs_to_the_bit(
+def test_products_equal_pytorch_bit_for_bit(
     rows: int, width: int, outputs: int, seed: int, packing: Packing
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -89,7 +89,7 @@ def test_products_are_pytorchs_to_the_bit(
 
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
 @pytest.mark.parametrize("dtype", ["int8", "int4"])
-def test_passes_score_as_pytorchs(shape: int, dtype: PackedDtype, instructions: str) -> None:
+def test_passes_score_like_pytorch(shape: int, dtype: PackedDtype, instructions: str) -> None:
     """Keys are rounded to bfloat16 and rows to 8 bits on either side, so that the last digit of a
     sum may move a code; the scores of a prompt agree nearly everywhere all the same."""
     found = []
@@ -107,7 +107,7 @@ def test_passes_score_as_pytorchs(shape: int, dtype: PackedDtype, instructions: 
 
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
 @pytest.mark.parametrize("dtype", ["int8", "int4"])
-def test_every_step_chooses_pytorchs_token(shape: int, dtype: PackedDtype) -> None:
+def test_every_step_chooses_the_token_of_pytorch(shape: int, dtype: PackedDtype) -> None:
     """Step by step from the same cache: logits within the limit of float32 and the same tokens
     under the tie rule, but for a few steps in which a last digit moved a code on its way."""
     ours, theirs = backends(shape, dtype)
@@ -135,7 +135,9 @@ def test_every_step_chooses_pytorchs_token(shape: int, dtype: PackedDtype) -> No
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 13, 16, 19])
 @pytest.mark.parametrize("dtype", ["int8", "int4"])
-def test_a_row_is_the_same_in_any_batch(rows: int, dtype: PackedDtype, instructions: str) -> None:
+def test_a_row_does_not_depend_on_the_batch(
+    rows: int, dtype: PackedDtype, instructions: str
+) -> None:
     """Bit for bit: beside other rows, of other lengths, fed whole or token by token."""
     backend, _ = backends(1, dtype)
     lengths = [1 + (5 * row) % 17 for row in range(rows)]
@@ -155,7 +157,7 @@ def test_a_row_is_the_same_in_any_batch(rows: int, dtype: PackedDtype, instructi
     assert torch.equal(torch.cat(steps, 1), torch.stack(alone))
 
 
-def test_rows_come_go_and_are_rolled_back(instructions: str) -> None:
+def test_rows_are_added_dropped_and_rolled_back(instructions: str) -> None:
     backend, _ = backends(0)
     cache = backend.new_cache(4, 2)
     backend.admit(cache, 3)
@@ -172,7 +174,7 @@ def test_rows_come_go_and_are_rolled_back(instructions: str) -> None:
     assert torch.equal(backend.extend(cache, [kept], range(2, 3)), later)
 
 
-def test_a_float32_cache_serves_as_well() -> None:
+def test_a_float32_cache_is_supported() -> None:
     ours, theirs = backends(3)
     found = []
     for backend in (ours, theirs):
@@ -183,7 +185,7 @@ def test_a_float32_cache_serves_as_well() -> None:
     assert torch.cosine_similarity(*found, dim=-1).min() > 0.999
 
 
-def test_any_number_of_threads_gives_the_same_bits() -> None:
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
     backend, _ = backends(3)
     before = torch.get_num_threads()
     found = []
@@ -199,7 +201,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     assert torch.equal(found[0], found[2])
 
 
-def test_a_broken_state_is_seen_in_its_own_row_alone() -> None:
+def test_nan_affects_only_its_own_row() -> None:
     backend, _ = backends(0)
     cache = backend.new_cache(2, 8)
     backend.admit(cache, 2)
@@ -210,7 +212,7 @@ def test_a_broken_state_is_seen_in_its_own_row_alone() -> None:
     assert logits[1].isfinite().all()
 
 
-def test_heads_of_odd_widths_are_left_to_pytorch() -> None:
+def test_heads_of_odd_widths_use_pytorch() -> None:
     model = packed_model(qwen_config(head_dim=24), Quantization("int8"))
     backend = TorchBackend(model)
     assert backend.native_step is None
@@ -219,7 +221,7 @@ def test_heads_of_odd_widths_are_left_to_pytorch() -> None:
     assert backend.extend(cache, [[1, 2, 3]]).isfinite().all()
 
 
-def test_other_instructions_are_refused() -> None:
+def test_unknown_instruction_sets_are_refused() -> None:
     assert not native.use("sse")
     assert native.instructions() in INSTRUCTIONS
 
@@ -243,7 +245,7 @@ print(native.products(torch.ones(1, 1), matrix).item())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited in Linux's way")
-def test_want_of_memory_is_an_error_and_no_end() -> None:
+def test_out_of_memory_raises_an_error() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCARCE], capture_output=True, text=True, check=False
     )

@@ -49,7 +49,7 @@ def off(found: Tensor, wanted: Tensor) -> float:
 
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
 @pytest.mark.parametrize("frames", [1, 7, 8, 9, 99, 100, 233, 1700])
-def test_states_are_pytorchs(shape: int, frames: int, instructions: str) -> None:
+def test_states_equal_those_of_pytorch(shape: int, frames: int, instructions: str) -> None:
     ours, theirs = backends(shape)
     (tokens,), (wanted,) = ours.encode_stem([mel(frames)]), theirs.encode_stem([mel(frames)])
     assert tokens.shape == wanted.shape
@@ -58,7 +58,7 @@ def test_states_are_pytorchs(shape: int, frames: int, instructions: str) -> None
     assert off(states, wanted_states) < CLOSE
 
 
-def test_states_are_nearly_those_of_the_weights_before_packing() -> None:
+def test_states_are_close_to_those_before_packing() -> None:
     """As far off as 8 bits are, without the positions, which no weight touches."""
     config = qwen_config(conv_channels=48, d_model=96, heads=3)
     plain = TorchBackend(tiny_model(config, 1))
@@ -77,7 +77,7 @@ def test_states_are_nearly_those_of_the_weights_before_packing() -> None:
     loud=st.sampled_from((0.0, 1.0, 1e4)),
     threads=st.integers(1, 3),
 )
-def test_a_clip_is_the_same_bits_in_any_company(
+def test_a_clip_has_the_same_bits_in_any_batch(
     lengths: list[int], loud: float, threads: int
 ) -> None:
     """Convolutions and layers; the projection between them is PyTorch's, whose sums move."""
@@ -104,7 +104,7 @@ def test_a_clip_is_the_same_bits_in_any_company(
     assert off(heard[len(lengths)], alone) < CLOSE
 
 
-def test_closed_chunks_are_the_same_in_any_prefix() -> None:
+def test_complete_conv_blocks_do_not_depend_on_what_follows() -> None:
     ours, _ = backends(0)
     whole = mel(730)
     (tokens,) = ours.encode_stem([whole])
@@ -114,7 +114,7 @@ def test_closed_chunks_are_the_same_in_any_prefix() -> None:
         assert torch.allclose(prefix[:closed], tokens[:closed], atol=1e-5)
 
 
-def test_long_batches_go_through_the_layers_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_batches_are_computed_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, _ = backends(2)
     tokens = ours.encode_stem([mel(frames, frames) for frames in (30, 950, 400, 210)])
     whole = ours.encode_layers(tokens)
@@ -124,7 +124,7 @@ def test_long_batches_go_through_the_layers_in_slices(monkeypatch: pytest.Monkey
             assert torch.equal(part, one)
 
 
-def test_what_is_no_number_is_seen_in_its_own_chunk_alone() -> None:
+def test_nan_affects_only_its_own_conv_block() -> None:
     ours, _ = backends(0)
     clip = mel(400)
     (good,) = ours.encode_stem([clip])
@@ -151,7 +151,7 @@ def test_encoders_with_other_norms_and_stems() -> None:
         assert off(found, wanted) < CLOSE
 
 
-def test_odd_widths_are_left_to_pytorch() -> None:
+def test_odd_widths_use_pytorch() -> None:
     model = packed_model(qwen_config(conv_channels=24, heads=4), Quantization("int8"))
     backend = TorchBackend(model)
     assert backend.native_stem is None  # 24 channels are no multiple of 16.

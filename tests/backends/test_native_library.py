@@ -59,7 +59,7 @@ def broken(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("version", "version 2, and 3 is needed", marks=needs_native),
     ],
 )
-def test_a_library_that_cannot_be_used_is_left_out_with_one_warning(
+def test_an_unusable_library_has_one_warning(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -86,7 +86,7 @@ def test_a_library_that_cannot_be_used_is_left_out_with_one_warning(
 
 
 @pytest.mark.usefixtures("looked_for_anew")
-def test_a_package_without_native_code_is_no_warning(
+def test_a_package_without_native_code_has_no_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(native, "_paths", lambda: [tmp_path / "nothing"])
@@ -96,13 +96,13 @@ def test_a_package_without_native_code_is_no_warning(
 
 
 @pytest.mark.skipif(not HEADER.exists(), reason="an installed package")
-def test_both_sides_name_the_same_version_of_the_interface() -> None:
+def test_the_interface_versions_are_equal() -> None:
     (version,) = re.findall(r"#define AURIS_ABI (\d+)", HEADER.read_text(encoding="utf-8"))
     assert int(version) == native.ABI
 
 
 @needs_native
-def test_what_the_native_code_throws_is_an_error_of_the_caller() -> None:
+def test_native_exceptions_are_raised_in_the_caller() -> None:
     matrix = native.Matrix(width=64, **pack(torch.ones(16, 64), Packing("int8")))
     x, out = torch.ones(1, 64), torch.empty(1, 16)
     library = native._built()
@@ -137,7 +137,7 @@ print("done")
 
 @needs_native
 @pytest.mark.skipif(sys.platform != "linux", reason="asks glibc for impossible stacks")
-def test_threads_that_cannot_be_made_are_done_without() -> None:
+def test_missing_threads_are_tolerated() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_THREADS],
@@ -163,7 +163,7 @@ def test_threads_that_cannot_be_made_are_done_without() -> None:
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
-def test_want_of_memory_is_an_error_of_the_device(error: Exception) -> None:
+def test_out_of_memory_is_a_device_error(error: Exception) -> None:
     with pytest.raises(DeviceError, match="not enough memory"), within_memory():
         raise error
 
@@ -177,6 +177,6 @@ def test_want_of_memory_is_an_error_of_the_device(error: Exception) -> None:
         "cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned in memory",
     ],
 )
-def test_other_errors_that_name_memory_are_their_own(message: str) -> None:
+def test_other_errors_that_mention_memory_are_not_changed(message: str) -> None:
     with pytest.raises(RuntimeError, match=re.escape(message)), within_memory():
         raise RuntimeError(message)

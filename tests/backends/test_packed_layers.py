@@ -46,7 +46,7 @@ def linear(packing: Packing, width: int = 200, rows: int = 90, bias: bool = True
     return packed.requires_grad_(False)
 
 
-def test_rows_are_whole_numbers_of_their_own_largest_value() -> None:
+def test_rows_are_integers_scaled_by_their_maximum() -> None:
     x = torch.randn(5, 64)
     x[3] = 0
     codes, scales = quantize_rows(x)
@@ -62,7 +62,7 @@ def test_rows_are_whole_numbers_of_their_own_largest_value() -> None:
     outputs=st.integers(1, 80),
     loud=st.sampled_from([0.0, 1e-3, 1e5]),
 )
-def test_a_row_never_depends_on_its_neighbours(
+def test_a_row_does_not_depend_on_other_rows(
     packing: Packing, rows: int, width: int, outputs: int, loud: float
 ) -> None:
     """Bit for bit, beside any number of rows, loud or silent."""
@@ -75,7 +75,7 @@ def test_a_row_never_depends_on_its_neighbours(
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-def test_products_are_those_of_the_packed_numbers(packing: Packing) -> None:
+def test_products_equal_those_of_the_packed_integers(packing: Packing) -> None:
     layer = linear(packing)
     x = torch.randn(3, 4, 200)
     codes, scales = quantize_rows(x.flatten(0, 1))
@@ -99,7 +99,7 @@ def test_an_embedding_gives_vectors_and_scores() -> None:
         assert packed.scores(vectors).shape == (2, 2, 50)
 
 
-def test_scores_that_are_no_numbers_stay_so() -> None:
+def test_nan_scores_stay_nan() -> None:
     """A broken state has to be seen in the scores, not turned into some number."""
     layer = linear(Packing("int8"))
     x = torch.randn(3, 200)
@@ -118,7 +118,7 @@ def scores(model: Model, ids: list[list[int]]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("dtype", "near"), [("int8", 0.997), ("int4", 0.9)])
-def test_a_packed_decoder_scores_nearly_as_before(dtype: str, near: float) -> None:
+def test_a_packed_decoder_scores_close_to_the_original(dtype: str, near: float) -> None:
     config = qwen_config(tied=dtype == "int8", decoder_layers=3)
     ids = [[5, 9, 200, 17, 31, 8]]
     (plain,) = scores(tiny_model(config), ids)
@@ -126,7 +126,7 @@ def test_a_packed_decoder_scores_nearly_as_before(dtype: str, near: float) -> No
     assert torch.cosine_similarity(plain, packed, dim=-1).min() > near
 
 
-def test_what_is_packed_how() -> None:
+def test_packings_of_the_layers() -> None:
     config = qwen_config(tied=False)
     model = packed_model(config, Quantization("int4", 64))
     assert isinstance(model, QwenAsr)
@@ -148,7 +148,7 @@ def test_what_is_packed_how() -> None:
     assert TorchBackend(model).new_cache(1, 4).keys.dtype == torch.bfloat16
 
 
-def test_narrow_decoders_stay_in_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_narrow_decoders_are_packed_in_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization_config, "LEAST_WIDTH", 512)
     kinds = [
         Quantization("int4").packing(
@@ -159,7 +159,7 @@ def test_narrow_decoders_stay_in_8_bits(monkeypatch: pytest.MonkeyPatch) -> None
     assert kinds == [Packing("int8"), Packing("int8"), Packing("int4")]
 
 
-def test_an_encoder_hears_each_clip_by_itself() -> None:
+def test_packed_encoder_states_do_not_depend_on_the_batch() -> None:
     for dtype in PACKED_DTYPES:
         backend = TorchBackend(packed_model(ctc_config(), Quantization(dtype)))
         torch.manual_seed(3)

@@ -20,7 +20,7 @@ from tests.tiny_models import ctc_config, tiny_model
 CPU = torch.device("cpu")
 
 
-def test_the_cpu_is_always_there_and_last() -> None:
+def test_the_cpu_is_always_listed_last() -> None:
     assert available_devices()[-1] == "cpu"
     assert pick_device("auto").type == available_devices()[0]
     assert pick_device("cpu") == pick_device(CPU) == CPU
@@ -43,12 +43,12 @@ def test_the_cpu_is_always_there_and_last() -> None:
         *("meta", "xpu", "cpu:0:0", " cpu", "auto:1", "auto,cpu", "\0"),
     ],
 )
-def test_other_names_are_refused(name: str) -> None:
+def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(DeviceError, match=r"device has to be|index of a CUDA"):
         pick_device(name)
 
 
-def test_devices_that_other_machines_have(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_of_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for name in ("cuda", "cuda:0", "mps"):
@@ -75,7 +75,7 @@ def test_dtypes_by_name(stored: torch.dtype) -> None:
             pick_dtype(name, CPU, stored)
 
 
-def test_half_precision_on_a_cpu_without_arithmetic_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_precision_on_a_cpu_without_support(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_dtype("auto", CPU, torch.float32) == torch.float32
     assert pick_dtype("auto", CPU, torch.float16) == torch.float32
     for able, wanted in ((False, torch.float32), (True, torch.bfloat16)):
@@ -84,7 +84,7 @@ def test_half_precision_on_a_cpu_without_arithmetic_for_it(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values())
-def test_scores_leave_in_float32(dtype: torch.dtype) -> None:
+def test_scores_are_float32(dtype: torch.dtype) -> None:
     backend = TorchBackend(tiny_model().to(dtype))
     assert (backend.dtype, backend.device) == (dtype, CPU)
     cache = backend.new_cache(1, 4)
@@ -100,7 +100,7 @@ def test_scores_leave_in_float32(dtype: torch.dtype) -> None:
     assert scores.dtype == torch.float32
 
 
-def test_nothing_records_gradients() -> None:
+def test_no_gradients_are_recorded() -> None:
     model = tiny_model().requires_grad_(True)
     model.train()
     backend = TorchBackend(model)
@@ -125,7 +125,7 @@ def test_an_unknown_kernel_is_refused() -> None:
         TorchBackend(tiny_model(), "fast")  # type: ignore[arg-type]
 
 
-def test_want_of_memory_is_an_error_of_ours() -> None:
+def test_out_of_memory_is_an_error_of_the_package() -> None:
     for error in (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()):
         with pytest.raises(DeviceError, match="not enough memory"), within_memory():
             raise error
@@ -135,7 +135,7 @@ def test_want_of_memory_is_an_error_of_ours() -> None:
         raise RuntimeError("something else")
 
 
-def test_metal_is_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metal_is_an_alias_of_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("auris.backends.torch.available_devices", lambda: ["mps", "cpu"])
     for name in ("metal", Device.METAL, Device.MPS, "mps", "auto", Device.AUTO):
         assert pick_device(name) == torch.device("mps")

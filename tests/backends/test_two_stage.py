@@ -66,7 +66,7 @@ def check(x: Tensor, weight: Tensor, exact: bool) -> Tensor:
     exact=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_the_winner_is_that_of_the_whole_scores(
+def test_the_winner_equals_that_of_full_scores(
     count: int, width: int, rows: int, loud: float, toward: float, exact: bool, seed: int
 ) -> None:
     """From states that favour no row to those that are one row."""
@@ -89,14 +89,14 @@ def test_the_winner_is_that_of_the_whole_scores(
     assert count == 1 or found[0].tolist() == [rows] * count
 
 
-def test_few_rows_are_read_where_one_is_clear() -> None:
+def test_few_rows_are_read_where_the_best_is_clear() -> None:
     weight = torch.randn(5000, 256, generator=torch.Generator().manual_seed(1))
     sure = weight[[4999]].contiguous()
     assert check(sure, weight, exact=False).tolist() == [1]
     assert check(sure, weight, exact=True).tolist() == [5000]
 
 
-def test_all_rows_are_read_at_once_where_none_is_clear() -> None:
+def test_all_rows_are_read_where_no_row_is_clearly_best() -> None:
     weight = torch.randn(5000, 256, generator=torch.Generator().manual_seed(1))
     vague = 0.01 * torch.randn(1, 256, generator=torch.Generator().manual_seed(2))
     assert check(vague, weight, exact=False).tolist() == [5000]
@@ -117,7 +117,7 @@ def test_a_matrix_of_another_packing(seed: int, rows: int, count: int) -> None:
         assert torch.allclose(logprobs, best[:, 0] - scores.logsumexp(1), atol=1e-4)
 
 
-def test_silence_and_what_is_no_number() -> None:
+def test_zeros_and_nan() -> None:
     weight = torch.randn(300, 64, generator=torch.Generator().manual_seed(3))
     x = torch.stack([torch.zeros(64), torch.full((64,), torch.nan), weight[5]])
     alone = [native.best(one[None], head(weight), False) for one in x]
@@ -139,7 +139,7 @@ def decoded(backend: TorchBackend, requests: list[Request], rows: int) -> dict[i
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("dtype", ["int8", "int4"])
-def test_texts_are_those_of_whole_scores(tied: bool, dtype: str) -> None:
+def test_texts_equal_those_of_full_scores(tied: bool, dtype: str) -> None:
     """Alone and beside rows that draw and probe."""
     model = packed_model(
         qwen_config(tied=tied, decoder_layers=3),

@@ -54,7 +54,7 @@ def clips_of(count: int, seed: int = 0) -> list[CalibrationClip]:
     return clips
 
 
-def test_a_fit_repairs_what_a_model_overstates() -> None:
+def test_a_fit_corrects_overconfidence() -> None:
     fitting, held = two_halves(clips_of(1200))
     found = measure(fit(fitting), held)
     assert found["raw_ece"] > 0.12
@@ -66,7 +66,7 @@ def test_a_fit_repairs_what_a_model_overstates() -> None:
     assert silence["silent_words_left"] == 0 < silence["silent_words"]
 
 
-def test_a_fit_ends_where_the_data_are_separable() -> None:
+def test_a_fit_of_separable_data_terminates() -> None:
     calibration = fit(clips_of(300))
     assert all(abs(weight) < 100 for weight in calibration.silence.weights)
     assert abs(calibration.silence.bias) < 100
@@ -74,7 +74,7 @@ def test_a_fit_ends_where_the_data_are_separable() -> None:
     assert calibration.silence((-5.0, 0.0, 0.0)) < 0.1
 
 
-def test_speech_that_was_heard_keeps_its_words() -> None:
+def test_recognized_speech_keeps_its_words() -> None:
     """The threshold lies above every clip of the half that is right somewhere."""
     clips = clips_of(300)
     odd = CalibrationClip("odd", True, clips[1].words, (), (((3.0, 0.0, 0.0), True),), 1.0)
@@ -86,7 +86,7 @@ def test_speech_that_was_heard_keeps_its_words() -> None:
 
 
 @pytest.mark.parametrize("speech", [True, False])
-def test_too_little_to_fit(speech: bool) -> None:
+def test_too_little_data_is_refused(speech: bool) -> None:
     clips = [clip for clip in clips_of(50) if clip.speech is speech]
     with pytest.raises(UsageError, match="with and without speech"):
         fit(clips)
@@ -94,7 +94,7 @@ def test_too_little_to_fit(speech: bool) -> None:
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=20, deadline=None)
-def test_halves_are_disjoint_and_do_not_depend_on_the_order(seed: int) -> None:
+def test_the_halves_are_disjoint_and_independent_of_the_order(seed: int) -> None:
     clips = clips_of(40, seed)
     one, other = two_halves(clips)
     assert {c.name for c in one} | {c.name for c in other} == {c.name for c in clips}
@@ -104,7 +104,7 @@ def test_halves_are_disjoint_and_do_not_depend_on_the_order(seed: int) -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
-def test_the_error_lies_between_none_and_all(pairs: list[tuple[float, bool]]) -> None:
+def test_the_calibration_error_is_between_0_and_1(pairs: list[tuple[float, bool]]) -> None:
     chances = [chance for chance, _ in pairs]
     shares = [float(right) for _, right in pairs]
     error = ece(chances, shares)
@@ -117,7 +117,7 @@ def test_the_error_lies_between_none_and_all(pairs: list[tuple[float, bool]]) ->
     assert error >= abs(np.mean(chances) - np.mean(shares)) - 1e-9
 
 
-def test_known_errors() -> None:
+def test_calibration_errors_of_known_data() -> None:
     assert ece([], []) is None
     assert ece([0.75] * 4, [1, 1, 1, 0]) == 0.0
     assert ece([1.0, 1.0, 0.05, 0.05], [1, 0, 0, 0]) == pytest.approx(0.275)
@@ -174,7 +174,7 @@ def test_the_script_writes_a_calibration_that_is_used(
     assert with_it.segments[0].token_confidences != without.segments[0].token_confidences
 
 
-def test_files_that_cannot_be_heard_are_named(model: Path, tmp_path: Path) -> None:
+def test_unreadable_files_are_named(model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"no sound")
     clips, failed = transcribe_set(
         AsrPipeline.from_pretrained(model), "it", {tmp_path / "a.wav": "what was said"}
@@ -183,7 +183,7 @@ def test_files_that_cannot_be_heard_are_named(model: Path, tmp_path: Path) -> No
     assert list(failed) == [str(tmp_path / "a.wav")]
 
 
-def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_outputs(tmp_path: Path) -> None:
     found = measure(fit(clips_of(100)), clips_of(100, 1))
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="plot"):

@@ -15,7 +15,7 @@ def scored(*pieces: str) -> CutScore:
     return score_cuts(SAID, [piece.split() for piece in pieces])
 
 
-def test_what_is_right_is_right() -> None:
+def test_correct_texts_have_no_errors() -> None:
     score = scored("we turn off", "", "the light in the", "kitchen now")
     assert score == CutScore(2, 0, 0, 0, 0, 0.0, 0.0)
 
@@ -29,7 +29,7 @@ def test_what_is_right_is_right() -> None:
         (("we turn offthe", "light in the kitchen now"), "glued"),
     ],
 )
-def test_mistakes_at_a_cut_are_told_apart(pieces: tuple[str, ...], count: str) -> None:
+def test_errors_at_a_cut_are_classified(pieces: tuple[str, ...], count: str) -> None:
     score = scored(*pieces)
     found = {name: getattr(score, name) for name in ("lost", "doubled", "broken", "glued")}
     assert found.pop(count) == 1
@@ -39,12 +39,12 @@ def test_mistakes_at_a_cut_are_told_apart(pieces: tuple[str, ...], count: str) -
     assert score.elsewhere == 0.0
 
 
-def test_mistakes_elsewhere_are_counted_elsewhere() -> None:
+def test_errors_away_from_cuts_are_counted_separately() -> None:
     score = scored("we turn off", "the light in kitten now")
     assert (score.lost, score.next_to_cuts) == (0, 0.0)
     assert score.elsewhere > 0.0
 
 
-def test_nothing_read_has_no_cuts() -> None:
+def test_an_empty_text_has_no_cuts() -> None:
     assert scored("", "") == CutScore(0, 0, 0, 0, 0, 0.0, 0.0)
     assert score_cuts([], [["so"], ["what"]]).next_to_cuts == 1.0

@@ -11,7 +11,7 @@ from roofline import Machine
 from tests.benchmarks.conftest import Script
 
 
-def test_a_draft_that_is_nearly_right_is_nearly_accepted(qwen_directory: Path) -> None:
+def test_a_nearly_correct_draft_is_mostly_accepted(qwen_directory: Path) -> None:
     model = MeasuredModel(str(qwen_directory), device="cpu")
     speed = drafted(model, 1.3, 12, Machine())
     assert speed.same

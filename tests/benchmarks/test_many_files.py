@@ -13,7 +13,7 @@ from tests.benchmarks.conftest import Script
 from tests.recordings import write_wav
 
 
-def test_growth_is_from_the_first_tenth_to_the_end(
+def test_growth_is_measured_after_the_first_tenth(
     ctc: AsrPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     levels = iter([1.0, *[1.2] * 8, 1.5])

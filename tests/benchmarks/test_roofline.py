@@ -35,7 +35,7 @@ def counted(run: object, *arguments: object) -> float:
 
 
 @pytest.mark.parametrize("stem", ["conv2d", "conv1d"])
-def test_limits_are_those_of_the_work_that_is_done(stem: str) -> None:
+def test_limits_are_computed_from_the_operations(stem: str) -> None:
     config = qwen_config()
     config = replace(config, encoder=replace(config.encoder, stem=stem))
     model = tiny_model(config).requires_grad_(False)
@@ -63,7 +63,7 @@ def test_limits_are_those_of_the_work_that_is_done(stem: str) -> None:
     assert quarter == 2 * cached / (PROMPT + 1)
 
 
-def test_a_limit_is_the_longer_of_two_times(machine: Machine) -> None:
+def test_a_limit_is_the_maximum_of_memory_and_compute_time(machine: Machine) -> None:
     machine.gb_per_second, machine.gflops = 10.0, {"float32": 100.0, "int8": 400.0}
     assert machine.seconds(Work(1e9, 0.0), "float32") == 0.01
     assert machine.seconds(Work(1e9, 1e9), "float32") == 0.1
@@ -87,7 +87,7 @@ def test_limits_of_stages(qwen_directory: Path, machine: Machine) -> None:
     assert int8[0] == int8[1] == stage_limits(models[0], 1.0, 4, machine)
 
 
-def test_a_processors_clock_is_for_one_thread() -> None:
+def test_the_processor_clock_is_measured_on_one_thread() -> None:
     for threads, clock in ((2, "processor"), (None, "processor"), (1, "sun")):
         with pytest.raises(UsageError, match="clock has to be"):
             Machine(clock, threads)

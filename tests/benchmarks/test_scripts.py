@@ -58,7 +58,7 @@ def test_quantizing(script: Script, tmp_path: Path) -> None:
     assert figures["largest_gb"] > 0.0
 
 
-def test_a_missing_model_is_wrong_usage(script: Script, clips: Path) -> None:
+def test_a_missing_model_is_a_usage_error(script: Script, clips: Path) -> None:
     done = script("many_files", "--test-set", clips, "-m", "no-such-model")
     assert done.code == 2
     assert "'no-such-model' is none of these" in done.err

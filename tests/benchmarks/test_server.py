@@ -39,7 +39,7 @@ def figures(script: Script, *arguments: object) -> dict[str, Any]:
     return found
 
 
-def test_callers_at_once(script: Script, url: str, clips: Path) -> None:
+def test_concurrent_clients(script: Script, url: str, clips: Path) -> None:
     short = ("--seconds", 1, "--rounds", 1, "--clients", 2, "--batch-rounds", 1)
     found = figures(script, "load", "--url", url, "--clips", clips, *short)
     assert (found["clips"], found["swapped"], set(found["statuses"])) == (2, 0, {"200"})
@@ -67,7 +67,7 @@ def test_live_streams(script: Script, url: str, tmp_path: Path) -> None:
     assert found["words"] > 0
 
 
-def test_heavy_callers(url: str) -> None:
+def test_clients_with_long_recordings(url: str) -> None:
     arguments = Namespace(
         callers=3,
         seconds=1.0,

@@ -29,7 +29,7 @@ def clips(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_what_is_speech() -> None:
+def test_labelled_speech() -> None:
     burst, pause = np.full(20 * FRAME, 0.1, np.float32), np.zeros
     samples = np.concatenate(
         [pause(10 * FRAME), burst, pause(20 * FRAME), burst, pause(50 * FRAME), burst]
@@ -40,7 +40,7 @@ def test_what_is_speech() -> None:
     assert len(speech_frames(np.zeros(FRAME - 1, np.float32))) == 0
 
 
-def test_clips_in_a_row(clips: list[Path]) -> None:
+def test_concatenated_clips(clips: list[Path]) -> None:
     samples, speech = joined(clips, 1)
     assert len(samples) == len(speech) * FRAME
     assert np.array_equal(samples, joined(clips, 1)[0])
@@ -68,7 +68,7 @@ def test_scores(clips: list[Path]) -> None:
         list(score_vad(clips, ["blue"], [20.0]))
 
 
-def test_what_16_bits_cannot_hold_is_missed(clips: list[Path]) -> None:
+def test_audio_below_16_bits_is_missed(clips: list[Path]) -> None:
     usual, quiet, lost = score_vad(clips, [], [], levels=[-26.0, -60.0, -110.0])
     assert (usual.level, quiet.level, lost.level) == (-26.0, -60.0, -110.0)
     assert usual.missed <= 0.01

@@ -28,23 +28,23 @@ SAMPLE = Calibration(
 )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_it_round_trips(tmp_path: Path) -> None:
     path = save_calibration(SAMPLE, tmp_path)
     assert path.name == CALIBRATION
     assert load_calibration(tmp_path) == SAMPLE
 
 
-def test_a_directory_without_one(tmp_path: Path) -> None:
+def test_a_directory_without_calibration(tmp_path: Path) -> None:
     assert load_calibration(tmp_path) is None
 
 
 @given(st.floats(-1e6, 1e6), st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=2))
-def test_chances_are_chances(bias: float, features: list[float]) -> None:
+def test_results_are_probabilities(bias: float, features: list[float]) -> None:
     chance = Logistic(bias, (1e6, -1e6))(features)
     assert 0.0 <= chance <= 1.0
 
 
-def test_a_map_grows_with_what_it_weighs() -> None:
+def test_a_map_is_monotonic() -> None:
     assert Logistic(0.0, (1.0,))([0.0]) == 0.5
     assert Logistic(0.0, (1.0,))([2.0]) == pytest.approx(0.880797, abs=1e-6)
     with pytest.raises(ValueError, match="zip"):
@@ -92,7 +92,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, path: str, value: Any) -> Non
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format_version": 1'])
-def test_what_is_no_json_object_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_file_without_a_json_object_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / CALIBRATION).write_text(content)
     with pytest.raises(CheckpointError, match=r"calibration.json"):
         load_calibration(tmp_path)

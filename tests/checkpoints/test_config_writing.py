@@ -27,7 +27,9 @@ from tests.tiny_models import ctc_config, qwen_config
         ({"encoder": {"stem": "conv1d"}}, "a conv1d stem"),
     ],
 )
-def test_what_official_layouts_cannot_say(layout: str, change: dict[str, Any], found: str) -> None:
+def test_configs_without_an_official_form_are_refused(
+    layout: str, change: dict[str, Any], found: str
+) -> None:
     if "encoder" in change:
         config = with_encoder(qwen_config(), **change["encoder"])
     else:

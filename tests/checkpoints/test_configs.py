@@ -90,12 +90,12 @@ def foreign_cases() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("window", range(100, 900, 100))
-def test_comes_back(layout: str, tied: bool, window: int) -> None:
+def test_configs_round_trip(layout: str, tied: bool, window: int) -> None:
     config = qwen_config(tied=tied, window_frames=window)
     assert from_json(config_json(layout, config)) == (layout, config)
 
 
-def test_ctc_comes_back() -> None:
+def test_ctc_configs_round_trip() -> None:
     for config in (ctc_config(), AutCtcConfig(ctc_config().encoder, 7, None, "slaney400", "Welsh")):
         assert from_json(config_json("native", config)) == ("native", config)
 
@@ -113,7 +113,7 @@ class TestMissing:
         assert key in str(caught.value)
 
     @pytest.mark.parametrize(("layout", "path"), foreign_cases())
-    def test_null_is_missing(self, layout: str, path: str) -> None:
+    def test_null_counts_as_missing(self, layout: str, path: str) -> None:
         content = set_path(config_json(layout), path, None)
         if path.endswith("encoder_layers"):
             part(content, layout, "audio_config").pop("num_hidden_layers", None)
@@ -122,7 +122,7 @@ class TestMissing:
         assert path.rpartition(".")[2] in str(caught.value)
 
     @pytest.mark.parametrize("layout", FOREIGN)
-    def test_tie_is_named(self, layout: str) -> None:
+    def test_a_missing_tie_is_named(self, layout: str) -> None:
         content = config_json(layout)
         part(content, layout, "text_config").pop("tie_word_embeddings")
         content.pop("tie_word_embeddings", None)
@@ -182,7 +182,7 @@ class TestVariants:
         assert from_json(content) == (layout, qwen_config())
 
     @pytest.mark.parametrize("tied", [True, False])
-    def test_tie_at_the_top_decides_in_hf(self, tied: bool) -> None:
+    def test_the_top_level_tie_is_used_in_hf(self, tied: bool) -> None:
         """As in transformers, where the decoder's own value says nothing."""
         for inner in (True, False, DELETED):
             content = set_path(config_json("hf"), "text_config.tie_word_embeddings", inner)
@@ -204,7 +204,7 @@ class TestVariants:
         assert config.decoder.tied is tied
 
     @pytest.mark.parametrize("layout", FOREIGN)
-    def test_null_gives_way_to_a_variant(self, layout: str) -> None:
+    def test_a_variant_replaces_null(self, layout: str) -> None:
         content = config_json(layout)
         text, audio = (part(content, layout, name) for name in ("text_config", "audio_config"))
         text.update(rope_theta=None, rope_scaling=None, rope_parameters={"rope_theta": 1e6})
@@ -229,7 +229,7 @@ class TestVariants:
         part(content, "published", "text_config")["rope_scaling"] = rope
         assert from_json(content) == ("published", qwen_config())
 
-    def test_what_transformers_writes(self, tmp_path: Path) -> None:
+    def test_configs_written_by_transformers(self, tmp_path: Path) -> None:
         transformers = pytest.importorskip("transformers", minversion="5.23")
         kept = ("audio_config", "text_config", "audio_token_id", "tie_word_embeddings")
         content = {key: value for key, value in config_json("hf").items() if key in kept}
@@ -280,7 +280,7 @@ IMPOSSIBLE = [
 ]
 
 
-class TestImpossible:
+class TestInvalid:
     @pytest.mark.parametrize("layout", FOREIGN)
     @pytest.mark.parametrize(("path", "value", "named"), IMPOSSIBLE)
     def test_foreign_values(self, layout: str, path: str, value: Any, named: str) -> None:
@@ -344,13 +344,13 @@ class TestAligner:
 
     @pytest.mark.parametrize("bias", [False, True])
     @pytest.mark.parametrize("layout", LAYOUTS)
-    def test_it_is_read_as_it_was_written(self, layout: str, bias: bool) -> None:
+    def test_aligner_configs_round_trip(self, layout: str, bias: bool) -> None:
         config = aligner_config(head_bias=bias)
         assert from_json(config_json(layout, config)) == (layout, config)
 
     @pytest.mark.parametrize("name", ["num_labels", "text_config.classify_num", "classify_num"])
     @pytest.mark.parametrize("layout", FOREIGN)
-    def test_places_of_the_number_of_classes(self, layout: str, name: str) -> None:
+    def test_keys_with_the_number_of_classes(self, layout: str, name: str) -> None:
         content = config_json(layout, aligner_config())
         inner = part(content, layout)
         inner.pop("num_labels" if layout == "hf" else "classify_num")
@@ -376,7 +376,7 @@ class TestAligner:
     @pytest.mark.parametrize(
         "change", [{"classes": 0}, {"segment_ms": -1.0}, {"timestamp_token_id": 10**6}]
     )
-    def test_impossible_values(self, change: dict[str, Any]) -> None:
+    def test_invalid_values(self, change: dict[str, Any]) -> None:
         with pytest.raises(ConfigError):
             dataclasses.replace(aligner_config(), **change)
         untied = dataclasses.replace(aligner_config().decoder, tied=False)
@@ -418,18 +418,18 @@ class TestFiles:
         [b"{", b"", b"[1]", b'"text"', b"3", b"null", b"\xff\xfe{}", b"[" * 100_000, b"\x00" * 64],
         ids=range(9),
     )
-    def test_no_json_object(self, tmp_path: Path, content: bytes) -> None:
+    def test_not_a_json_object(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "config.json").write_bytes(content)
         with pytest.raises(CheckpointError, match=r"config\.json") as caught:
             read_config(tmp_path)
         assert str(tmp_path) in str(caught.value)
 
-    def test_none(self, tmp_path: Path) -> None:
+    def test_no_config(self, tmp_path: Path) -> None:
         for place in (tmp_path, tmp_path / "nowhere"):
             with pytest.raises(CheckpointError, match=r"has to hold config\.json"):
                 read_config(place)
 
-    def test_directories_in_the_place_of_files(self, tmp_path: Path) -> None:
+    def test_directories_instead_of_files(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").mkdir()
         with pytest.raises(CheckpointError, match=r"config\.json"):
             read_config(tmp_path)

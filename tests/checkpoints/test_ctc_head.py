@@ -73,8 +73,8 @@ def same_head(found: nn.Linear | None, dtype: torch.dtype = torch.float32) -> No
     assert not any(parameter.requires_grad for parameter in found.parameters())
 
 
-class TestWhole:
-    def test_it_comes_back(self, headed: dict[str, Path], layout: str) -> None:
+class TestHead:
+    def test_it_round_trips(self, headed: dict[str, Path], layout: str) -> None:
         same_head(load_ctc_head(headed[layout], CONFIG, CPU))
         assert set(load_file(headed[layout] / CTC_HEAD)) == {"weight", "bias"}
 
@@ -84,7 +84,7 @@ class TestWhole:
         audio = torch.randn(7, WIDTH)
         assert torch.equal(head(audio), new_head()(audio))
 
-    def test_all_other_files_are_as_without_it(
+    def test_other_files_do_not_depend_on_it(
         self, headed: dict[str, Path], written: dict[str, Path], layout: str
     ) -> None:
         without = {path.name: path.read_bytes() for path in written[layout].iterdir()}
@@ -92,14 +92,14 @@ class TestWhole:
         del found[CTC_HEAD]
         assert found == without
 
-    def test_it_is_no_shard_of_the_model(self, tmp_path: Path, layout: str) -> None:
+    def test_it_is_not_a_shard_of_the_model(self, tmp_path: Path, layout: str) -> None:
         out = write(tmp_path / "out", layout, shard_bytes=50_000)
         assert len(weight_files(out)) > 1
         assert out / CTC_HEAD not in weight_files(out)
         assert_same_tensors(load(out).state_dict(), tiny_model().state_dict())
         same_head(load_ctc_head(out, CONFIG, CPU))
 
-    def test_there_is_none(self, written: dict[str, Path], layout: str) -> None:
+    def test_a_model_without_a_head(self, written: dict[str, Path], layout: str) -> None:
         assert load_ctc_head(written[layout], CONFIG, CPU) is None
         assert load_ctc_head(written["ctc"], ctc_config(), CPU) is None
 
@@ -112,7 +112,7 @@ class TestWhole:
         assert asked is not None
         assert torch.equal(asked.weight, new_head().weight.to(dtype).float())
 
-    def test_transformers_loads_the_model_unaware(self, headed: dict[str, Path]) -> None:
+    def test_transformers_ignores_the_head(self, headed: dict[str, Path]) -> None:
         transformers = pytest.importorskip("transformers", minversion="5.23")
         model, info = transformers.Qwen3ASRForConditionalGeneration.from_pretrained(
             headed["hf"], output_loading_info=True, dtype=torch.float32
@@ -120,7 +120,7 @@ class TestWhole:
         assert not any(info.values()), info
         assert set(load_file(headed["hf"] / SINGLE)) == set(model.state_dict()) - {"lm_head.weight"}
 
-    def test_transcripts_are_as_without_it(
+    def test_transcripts_do_not_depend_on_it(
         self, headed: dict[str, Path], written: dict[str, Path], layout: str
     ) -> None:
         texts = {
@@ -135,7 +135,7 @@ class TestWhole:
 class TestConvert:
     @pytest.mark.parametrize("first", LAYOUTS)
     @pytest.mark.parametrize("second", LAYOUTS)
-    def test_it_is_carried_along(
+    def test_it_is_converted(
         self, headed: dict[str, Path], tmp_path: Path, first: str, second: Any
     ) -> None:
         out = convert(headed[first], tmp_path / "out", second)
@@ -143,14 +143,16 @@ class TestConvert:
             assert (out / path.name).read_bytes() == path.read_bytes(), path.name
         assert len([*out.iterdir()]) == len([*headed[second].iterdir()])
 
-    def test_in_the_models_dtype(self, headed: dict[str, Path], tmp_path: Path) -> None:
+    def test_it_has_the_dtype_of_the_model(self, headed: dict[str, Path], tmp_path: Path) -> None:
         out = convert(headed["hf"], tmp_path / "out", "native", dtype=torch.bfloat16)
         same_head(load_ctc_head(out, CONFIG, CPU), torch.bfloat16)
 
-    def test_without_one_there_is_none(self, written: dict[str, Path], tmp_path: Path) -> None:
+    def test_a_model_without_a_head_is_converted_without_one(
+        self, written: dict[str, Path], tmp_path: Path
+    ) -> None:
         assert not (convert(written["hf"], tmp_path / "out", "native") / CTC_HEAD).exists()
 
-    def test_a_damaged_one_is_not_left_behind(self, tmp_path: Path) -> None:
+    def test_a_damaged_head_is_not_dropped(self, tmp_path: Path) -> None:
         source = write(tmp_path / "source")
         (source / CTC_HEAD).write_bytes(b"{}")
         with pytest.raises(CheckpointError, match=CTC_HEAD):
@@ -158,7 +160,7 @@ class TestConvert:
         assert not (tmp_path / "out").exists()
 
 
-class TestFaults:
+class TestErrors:
     @pytest.mark.parametrize(
         "head",
         [new_head(CLASSES - 1), new_head(width=WIDTH + 2), new_head(bias=False)],
@@ -176,7 +178,7 @@ class TestFaults:
         with pytest.raises(TensorError, match=r"ctc_head\.bias has values up to 1e\+05"):
             write(tmp_path / "out", head=head, dtype=torch.float16)
 
-    def test_a_ctc_model_has_its_own(self, tmp_path: Path, headed: dict[str, Path]) -> None:
+    def test_a_ctc_model_has_its_own_head(self, tmp_path: Path, headed: dict[str, Path]) -> None:
         model, tokenizer, head = tiny_model(ctc_config()), tiny_tokenizer(), new_head()
         with pytest.raises(ConfigError, match="among its weights"):
             export(model, ctc_config(), tokenizer, tmp_path / "out", ctc_head=head)
@@ -194,7 +196,7 @@ class TestFaults:
             (lambda t: t.update(weight=t["weight"].to(torch.int8)), "I8"),
         ],
     )
-    def test_what_does_not_fit_is_named(
+    def test_mismatches_are_named(
         self, tmp_path: Path, change: Callable[[dict[str, Tensor]], object], named: str
     ) -> None:
         tensors = new_head().state_dict()
@@ -213,7 +215,7 @@ class TestFaults:
         with pytest.raises(CheckpointError, match=CTC_HEAD):
             load_ctc_head(tmp_path, CONFIG, CPU)
 
-    def test_the_doctor_looks_at_it(self, tmp_path: Path) -> None:
+    def test_the_doctor_checks_it(self, tmp_path: Path) -> None:
         out = write(tmp_path / "out")
         assert [finding.ok for finding in check_model(out)] == [True] * 4
         assert any("a CTC head besides" in finding.text for finding in check_model(out))

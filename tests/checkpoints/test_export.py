@@ -97,7 +97,7 @@ class TestContent:
         checkpoint = open_checkpoint(out)
         assert (checkpoint.layout, checkpoint.config) == ("native", ctc_config())
 
-    def test_units_that_are_no_qwen2_vocabulary(self, tmp_path: Path) -> None:
+    def test_units_of_another_vocabulary_format(self, tmp_path: Path) -> None:
         content = json.loads(tiny_tokenizer().to_json())
         content["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": True}
         content["pre_tokenizer"] |= {"trim_offsets": True, "use_regex": True}
@@ -118,20 +118,22 @@ class TestContent:
             "max_new_tokens": 64 + 16 * 30,
         }
 
-    def test_generation_of_the_source_is_kept(self, tmp_path: Path, layout: Any) -> None:
+    def test_the_generation_config_of_the_source_is_copied(
+        self, tmp_path: Path, layout: Any
+    ) -> None:
         source = write_tiny(tmp_path / "source", "published")
         own = {"eos_token_id": [7], "temperature": 1e-6, "do_sample": False}
         (source / "generation_config.json").write_text(json.dumps(own))
         out = convert(source, tmp_path / "out", layout)
         assert read(out, "generation_config.json") == own
 
-    def test_without_stop_tokens_nothing_is_said(self, tmp_path: Path) -> None:
+    def test_without_stop_tokens_there_is_no_generation_config(self, tmp_path: Path) -> None:
         tokenizer = Tokenizer(tiny_tokenizer().core, {AUDIO_PAD: tiny_tokenizer().added[AUDIO_PAD]})
         out = export(tiny_model(), qwen_config(), tokenizer, tmp_path / "out", layout="hf")
         assert "generation_config.json" not in names(out)
         assert read(out, "config.json")["eos_token_id"] == []
 
-    def test_tokenizers_come_back(self, tmp_path: Path, layout: Any) -> None:
+    def test_tokenizers_round_trip(self, tmp_path: Path, layout: Any) -> None:
         found = Tokenizer.from_directory(write_tiny(tmp_path / "out", layout))
         assert found.added == tiny_tokenizer().added
         assert found.size == tiny_tokenizer().size
@@ -160,12 +162,12 @@ class TestContent:
         assert read(out, "chat_template.json") == {"chat_template": CHAT_TEMPLATE}
         assert (out / "merges.txt").read_text(encoding="utf-8").startswith("#version: 0.2\n")
 
-    def test_unicode_is_written_as_it_is(self, tmp_path: Path) -> None:
+    def test_unicode_is_not_escaped(self, tmp_path: Path) -> None:
         out = write_tiny(tmp_path / "out", "published")
         assert "\\u" not in (out / "vocab.json").read_text(encoding="utf-8")
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-    def test_dtype_is_written_and_said(
+    def test_the_dtype_is_in_weights_and_config(
         self, tmp_path: Path, layout: Any, dtype: torch.dtype
     ) -> None:
         out = write_tiny(tmp_path / "out", layout, dtype=dtype)
@@ -174,7 +176,7 @@ class TestContent:
             kinds = {weights.get_tensor(name).dtype for name in weights.keys()}  # noqa: SIM118
         assert kinds == {dtype}
 
-    def test_the_model_is_left_as_it_is(self, tmp_path: Path, layout: Any) -> None:
+    def test_the_model_is_not_changed(self, tmp_path: Path, layout: Any) -> None:
         model = tiny_model()
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         export(model, qwen_config(), tiny_tokenizer(), tmp_path / "out", layout=layout)
@@ -214,7 +216,7 @@ class TestTarget:
         with pytest.raises((UsageError, OutputError), match=match):
             export(tiny_model(), qwen_config(), tiny_tokenizer(), target, **options)
 
-    def test_not_empty(self, tmp_path: Path, layout: Any) -> None:
+    def test_a_folder_that_is_not_empty(self, tmp_path: Path, layout: Any) -> None:
         (tmp_path / "notes.txt").write_text("keep me")
         self.refuse(tmp_path, "new or empty directory", layout=layout)
         assert (tmp_path / "notes.txt").read_text() == "keep me"
@@ -242,7 +244,7 @@ class TestTarget:
         assert export(tiny_model(), qwen_config(), tiny_tokenizer(), "out") == Path("out")
         assert names(tmp_path) == {"out"}
 
-    def test_a_link_to_nowhere(self, tmp_path: Path) -> None:
+    def test_a_dangling_link(self, tmp_path: Path) -> None:
         (tmp_path / "out").symlink_to(tmp_path / "gone")
         self.refuse(tmp_path / "out", "directory")
         assert names(tmp_path) == {"out"}
@@ -260,9 +262,7 @@ class TestTarget:
 
     @pytest.mark.skipif(os.name != "posix", reason="permission bits")
     @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-    def test_permissions_are_what_the_mask_allows(
-        self, tmp_path: Path, layout: Any, mask: int
-    ) -> None:
+    def test_permissions_follow_the_umask(self, tmp_path: Path, layout: Any, mask: int) -> None:
         """Also those of weight files, which safetensors writes for their owner alone."""
         before = os.umask(mask)
         try:
@@ -314,7 +314,7 @@ class TestFailures:
     def write(self, target: Path, **options: Any) -> None:
         export(tiny_model(), qwen_config(), tiny_tokenizer(), target, **options)
 
-    def test_no_space(self, target: Path, layout: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk(self, target: Path, layout: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         failing = _after_some_shards(self.NO_SPACE)
         monkeypatch.setattr("auris.checkpoints.save.save_file", failing)
         with pytest.raises(OutputError, match="No space left on device") as caught:
@@ -344,18 +344,18 @@ class TestFailures:
         assert names(folder) == set()
 
     @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
-    def test_a_place_without_files(self) -> None:
+    def test_a_folder_that_cannot_have_files(self) -> None:
         with pytest.raises(OutputError, match=r"Writing .* failed"):
             self.write(Path("/proc/self/out"))
 
-    def test_a_dead_tokenizer(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failing_tokenizer(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Tokenizer, "to_json", _raise(ValueError("broken")))
         with pytest.raises(ValueError, match="broken"):
             self.write(target, layout="hf")
 
 
 class TestConvert:
-    def test_the_source_is_never_touched(self, tmp_path: Path, layout: Any) -> None:
+    def test_the_source_is_not_changed(self, tmp_path: Path, layout: Any) -> None:
         source = write_tiny(tmp_path / "source", "hf")
         before = {path.name: path.read_bytes() for path in source.iterdir()}
         convert(source, tmp_path / "out", layout, dtype=torch.float16)
@@ -388,7 +388,7 @@ class TestConvert:
             convert(source, tmp_path / "out", "native")
         assert names(tmp_path) == {"source"}
 
-    def test_stop_ids_that_are_none(self, tmp_path: Path) -> None:
+    def test_invalid_stop_ids(self, tmp_path: Path) -> None:
         source = write_tiny(tmp_path / "source", "hf")
         (source / "generation_config.json").write_text('{"eos_token_id": [5, 99999]}')
         with pytest.raises(ConfigError, match="eos_token_id"):
@@ -397,7 +397,7 @@ class TestConvert:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_an_aligner_goes_through_every_layout(layout: Any, tmp_path: Path) -> None:
+def test_an_aligner_round_trips_through_every_layout(layout: Any, tmp_path: Path) -> None:
     config = aligner_config(head_bias=True)
     first = write_tiny(tmp_path / "first", layout, config)
     assert {path.name for path in first.iterdir()} == FILES[layout] - {"generation_config.json"}
@@ -414,7 +414,7 @@ def test_an_aligner_goes_through_every_layout(layout: Any, tmp_path: Path) -> No
         assert_same_tensors(model.state_dict(), tiny_model(config).state_dict())
 
 
-def test_an_aligner_needs_its_mark(tmp_path: Path) -> None:
+def test_an_aligner_needs_its_timestamp_token(tmp_path: Path) -> None:
     directory = write_tiny(tmp_path / "it", "hf", aligner_config())
     path = directory / "config.json"
     content = json.loads(path.read_text())

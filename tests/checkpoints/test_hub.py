@@ -79,7 +79,7 @@ class TestDirectories:
         with pytest.raises(ModelNotFound, match="is a file"):
             resolve(written["hf"] / "model.safetensors")
 
-    def test_a_directory_beats_a_bundled_name(
+    def test_a_directory_takes_precedence_over_a_bundled_name(
         self, bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "small").mkdir()
@@ -102,7 +102,7 @@ class TestBundled:
         with pytest.raises(ModelNotFound, match="one of small, or an id"):
             resolve("smal")
 
-    def test_what_the_package_holds_is_found(self) -> None:
+    def test_bundled_models_are_listed(self) -> None:
         for name, directory in bundled_models().items():
             assert resolve(name).directory == directory
             load(directory)
@@ -126,7 +126,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize("name", NONSENSE)
-def test_nonsense(name: str, cache: Path) -> None:
+def test_invalid_names(name: str, cache: Path) -> None:
     with pytest.raises(ModelNotFound) as caught:
         resolve(name)
     assert repr(name) in str(caught.value)
@@ -211,7 +211,7 @@ class TestHub:
         assert (found.name, found.directory, found.origin) == ("me/mine", snapshot, "hub")
         load(found.directory)
 
-    def test_a_file_named_like_the_owner_is_in_nobodys_way(
+    def test_a_file_with_the_name_of_the_owner_is_ignored(
         self,
         cache: Path,
         written: dict[str, Path],
@@ -259,7 +259,7 @@ class TestHub:
             pull("me/mine")
 
     @pytest.mark.parametrize("status", [401, 403, 404, 418, 500])
-    def test_refusals_of_a_server(
+    def test_error_responses(
         self, cache: Path, monkeypatch: pytest.MonkeyPatch, status: int
     ) -> None:
         with refusing_server(status) as (address, asked):
@@ -273,7 +273,7 @@ class TestHub:
                 resolve("me/mine", local_files_only=True)
             assert not asked
 
-    def test_no_server(
+    def test_an_unreachable_server(
         self, cache: Path, written: dict[str, Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A refused connection ends like a missing model, unless the cache has it."""
@@ -286,7 +286,7 @@ class TestHub:
         assert resolve("me/mine").directory == snapshot
 
     @pytest.mark.parametrize("name", ["a--b/c", "me/..", "me/mine.git", "-me/mine", "me/x" * 50])
-    def test_impossible_ids(self, cache: Path, name: str) -> None:
+    def test_invalid_ids(self, cache: Path, name: str) -> None:
         with pytest.raises(ModelNotFound):
             resolve(name)
 
@@ -298,7 +298,7 @@ class TestHub:
 
 
 class TestCachedModels:
-    def test_ours_and_no_others(
+    def test_only_supported_models_are_listed(
         self, cache: Path, written: dict[str, Path], tmp_path: Path
     ) -> None:
         places = {f"me/{name}": put(cache, f"me/{name}", path) for name, path in written.items()}

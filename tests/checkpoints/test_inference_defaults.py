@@ -37,7 +37,7 @@ MADE = InferenceDefaults(5.0, True, ("English", "German"), contexts=False)
     st.none() | st.lists(st.text(), min_size=1).map(tuple),
     st.none() | st.booleans(),
 )
-def test_what_is_written_is_read(
+def test_they_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
     seconds: float | None,
     vad: bool,
@@ -70,13 +70,13 @@ def test_a_directory_without_them(tmp_path: Path) -> None:
         ({"chunk": 5}, "there is also chunk"),
     ],
 )
-def test_damaged_ones_are_refused(tmp_path: Path, content: dict[str, Any], found: str) -> None:
+def test_damaged_files_are_refused(tmp_path: Path, content: dict[str, Any], found: str) -> None:
     (tmp_path / DEFAULTS_FILE).write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CheckpointError, match=f"may hold .*, but in .* {found}"):
         load_inference_defaults(tmp_path)
 
 
-def test_a_call_that_says_nothing_follows_them() -> None:
+def test_they_are_used_when_no_option_is_given() -> None:
     reading = chunker_for({}, MADE)
     assert (reading.chunk_seconds, reading.vad) == (5.0, True)
     reading = chunker_for({"chunk_seconds": None, "vad": None}, InferenceDefaults())
@@ -85,7 +85,7 @@ def test_a_call_that_says_nothing_follows_them() -> None:
     assert (reading.chunk_seconds, reading.vad) == (20.0, False)
 
 
-def test_a_language_that_the_model_does_not_know_is_refused() -> None:
+def test_an_unsupported_language_is_refused() -> None:
     pipeline = AsrPipeline.from_pretrained("tiny")
     silence = (np.zeros(16000, dtype=np.float32), 16000)
     for asked in ({"language": "de"}, {"languages": ["en", "de"]}):
@@ -115,7 +115,7 @@ def test_a_context_for_a_model_that_was_trained_without_any_is_ignored(
 
 
 @pytest.mark.parametrize("contexts", [None, True])
-def test_a_context_is_given_to_every_other_model(tmp_path: Path, contexts: bool | None) -> None:
+def test_a_context_is_used_by_every_other_model(tmp_path: Path, contexts: bool | None) -> None:
     directory = write_tiny(tmp_path / "m", seed=1)
     save_inference_defaults(InferenceDefaults(contexts=contexts), directory)
     pipeline = AsrPipeline.from_pretrained(directory, device="cpu")
@@ -127,7 +127,7 @@ def test_a_context_is_given_to_every_other_model(tmp_path: Path, contexts: bool 
     assert given.warnings == ()
 
 
-def test_traits_go_where_the_weights_go(tmp_path: Path) -> None:
+def test_they_are_copied_with_the_weights(tmp_path: Path) -> None:
     source = bundled_models()["tiny"]
     convert(source, tmp_path / "hf", "hf")
     quantize(source, tmp_path / "int8", "int8")

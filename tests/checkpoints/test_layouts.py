@@ -89,7 +89,7 @@ class TestConversion:
     @pytest.mark.parametrize("tied", [True, False])
     @pytest.mark.parametrize(("first", "second"), permutations(LAYOUTS, 2))
     @pytest.mark.parametrize("shard_bytes", [5_000_000_000, 50_000])
-    def test_there_and_back(
+    def test_conversion_round_trips(
         self,
         written: dict[str, Path],
         tmp_path: Path,
@@ -108,7 +108,7 @@ class TestConversion:
             if path.suffix in (".json", ".txt", ".jinja") and "index" not in path.name:
                 assert (back / path.name).read_bytes() == path.read_bytes(), path.name
 
-    def test_without_sharding_files_are_byte_equal(
+    def test_unsharded_files_are_byte_equal(
         self, written: dict[str, Path], tmp_path: Path, layout: Any
     ) -> None:
         again = convert(written[layout], tmp_path / "out", layout)
@@ -138,7 +138,7 @@ class TestConversion:
 class TestNames:
     @pytest.mark.parametrize("layout", LAYOUTS)
     @pytest.mark.parametrize("tied", [True, False])
-    def test_every_foreign_name_once(self, layout: Any, tied: bool) -> None:
+    def test_every_foreign_name_is_mapped_once(self, layout: Any, tied: bool) -> None:
         config = qwen_config(tied=tied, encoder_layers=12)
         names = [
             name
@@ -161,7 +161,7 @@ class TestNames:
             moved = {renamed(name): tensor for name, tensor in published.items()}
             assert_same_tensors(moved, read_weights(written[name_of("hf", tied)]))
 
-    def test_native_has_our_own(self) -> None:
+    def test_the_native_layout_has_the_package_names(self) -> None:
         assert TABLES["native"] is None
 
 
@@ -175,7 +175,7 @@ class TestTransformers:
         assert_same_tensors(read_weights(tmp_path), read_weights(source))
 
     @pytest.mark.parametrize("tied", [True, False])
-    def test_what_it_writes_loads_here(
+    def test_directories_of_transformers_load(
         self, written: dict[str, Path], tmp_path: Path, tied: bool
     ) -> None:
         transformers_model(written[name_of("hf", tied)]).save_pretrained(
@@ -194,7 +194,7 @@ class TestTransformers:
             assert found.shape == expected.shape
             assert torch.allclose(found, expected, atol=1e-4, rtol=0)
 
-    def test_published_renamed_scores_the_same(
+    def test_a_renamed_published_directory_scores_the_same(
         self, written: dict[str, Path], tmp_path: Path
     ) -> None:
         """transformers reads no published directories: its weights, renamed, have to be these."""
@@ -204,14 +204,18 @@ class TestTransformers:
         found = our_logits(written["published"])
         assert torch.allclose(found, reference_logits(path), atol=1e-4, rtol=0)
 
-    def test_reads_shards_of_ours(self, written: dict[str, Path], tmp_path: Path) -> None:
+    def test_transformers_reads_written_shards(
+        self, written: dict[str, Path], tmp_path: Path
+    ) -> None:
         out = convert(written["published"], tmp_path / "out", "hf", shard_bytes=50_000)
         assert_same_tensors(
             dict(transformers_model(out).state_dict()),
             dict(transformers_model(written["hf"]).state_dict()),
         )
 
-    def test_generates_from_our_directory(self, written: dict[str, Path], tmp_path: Path) -> None:
+    def test_transformers_generates_from_a_written_directory(
+        self, written: dict[str, Path], tmp_path: Path
+    ) -> None:
         """Stops and the budget come from generation_config.json; the default would be 20 tokens."""
         model = transformers_model(written["hf"])
         tokenizer = tiny_tokenizer()
@@ -225,7 +229,7 @@ class TestTransformers:
 
 
 class TestFeatureExtractors:
-    def test_published_directory_has_whispers(
+    def test_a_published_directory_has_the_whisper_feature_extractor(
         self, written: dict[str, Path], tmp_path: Path
     ) -> None:
         transformers = pytest.importorskip("transformers", minversion="5.23")

@@ -70,10 +70,12 @@ def expected(tied: bool = True, dtype: torch.dtype = torch.float32) -> dict[str,
     return {name: tensor.to(dtype) for name, tensor in state.items()}
 
 
-class TestWholeModels:
+class TestModels:
     @pytest.mark.parametrize("tied", [True, False])
     @pytest.mark.parametrize("copy", [True, False])
-    def test_every_bit(self, written: dict[str, Path], layout: str, tied: bool, copy: bool) -> None:
+    def test_weights_are_loaded_exactly(
+        self, written: dict[str, Path], layout: str, tied: bool, copy: bool
+    ) -> None:
         model = load(written[layout if tied else f"{layout}-untied"], copy=copy)
         assert_same_tensors(model.state_dict(), expected(tied))
         assert not model.training
@@ -111,7 +113,7 @@ class TestWholeModels:
         assert_same_tensors(found, {name: tensor.to(asked) for name, tensor in state.items()})
 
     @pytest.mark.parametrize("stored", [torch.float32, *HALVES])
-    def test_the_stored_dtype_is_offered(
+    def test_the_stored_dtype_is_reported(
         self, tmp_path: Path, layout: str, stored: torch.dtype
     ) -> None:
         path = write_tiny(tmp_path / "out", layout, dtype=stored)  # type: ignore[arg-type]
@@ -136,7 +138,7 @@ class TestMapping:
             file.write(b"\x00" * (path / SINGLE).stat().st_size)
         assert_same_tensors(model.state_dict(), expected())
 
-    def test_released_pages_are_read_again(self, tmp_path: Path) -> None:
+    def test_released_pages_can_be_read_again(self, tmp_path: Path) -> None:
         """What was cast or fused gave its pages back; who maps the file still sees every bit."""
         config = qwen_config(hidden=64, d_model=64)
         path = write_tiny(tmp_path / "out", "hf", config, dtype=torch.bfloat16)
@@ -149,7 +151,7 @@ class TestMapping:
         assert_same_tensors(cast.state_dict(), {k: v.float() for k, v in state.items()})
 
     @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc")
-    def test_copying_and_fusing_never_hold_the_model_twice(self, tmp_path: Path) -> None:
+    def test_copying_and_fusing_never_need_twice_the_memory(self, tmp_path: Path) -> None:
         config = qwen_config(hidden=512, d_model=32)
         path = write_tiny(tmp_path / "out", "hf", config)
         size = (path / SINGLE).stat().st_size
@@ -173,7 +175,9 @@ def _resident(file: Path) -> int:
 
 class TestTiedHead:
     @pytest.mark.parametrize("layout", FOREIGN)
-    def test_repeated(self, tmp_path: Path, written: dict[str, Path], layout: str) -> None:
+    def test_a_repeated_head_is_accepted(
+        self, tmp_path: Path, written: dict[str, Path], layout: str
+    ) -> None:
         path = copied(written[layout], tmp_path / "out")
 
         def repeat(tensors: dict[str, Tensor]) -> None:
@@ -183,7 +187,7 @@ class TestTiedHead:
 
     @pytest.mark.parametrize("layout", FOREIGN)
     @pytest.mark.parametrize("how", ["values", "shape", "dtype"])
-    def test_repeated_with_other_content(
+    def test_a_repeated_head_with_other_weights_is_refused(
         self, tmp_path: Path, written: dict[str, Path], layout: str, how: str
     ) -> None:
         """transformers would use both; dropping one of them in silence would be a guess."""
@@ -199,7 +203,7 @@ class TestTiedHead:
         assert TIED_HEAD[layout] in str(caught.value)
 
     @pytest.mark.parametrize("layout", FOREIGN)
-    def test_untied_needs_its_own(
+    def test_an_untied_model_needs_a_head(
         self, tmp_path: Path, written: dict[str, Path], layout: str
     ) -> None:
         path = copied(written[f"{layout}-untied"], tmp_path / "out")
@@ -227,14 +231,18 @@ class TestTensors:
         change_weights(path, lambda tensors: tensors.update(extra=torch.zeros(2)))
         self.refuse(path, "1 unknown (extra)", layout)
 
-    def test_both_and_many(self, tmp_path: Path, written: dict[str, Path], layout: str) -> None:
+    def test_missing_and_unknown_tensors_are_listed(
+        self, tmp_path: Path, written: dict[str, Path], layout: str
+    ) -> None:
         path = copied(written[layout], tmp_path / "out")
         tensors = read_weights(path)
         write_weights(path, {f"x.{name}": tensor for name, tensor in tensors.items()})
         count = len(tensors)
         self.refuse(path, f"{count} missing", f"{count} unknown", f"and {count - 4} more")
 
-    def test_misshapen(self, tmp_path: Path, written: dict[str, Path], layout: str) -> None:
+    def test_tensors_of_another_shape(
+        self, tmp_path: Path, written: dict[str, Path], layout: str
+    ) -> None:
         path = copied(written[layout], tmp_path / "out")
         whole = read_weights(path)[QKV[layout]]
 
@@ -280,7 +288,7 @@ class TestTensors:
         write_weights(path, read_weights(written["hf"]))
         self.refuse(path, "published", "missing", "unknown")
 
-    def test_the_commonest_dtype_is_the_stored_one(
+    def test_the_stored_dtype_is_the_most_common(
         self, tmp_path: Path, written: dict[str, Path], layout: str
     ) -> None:
         path = copied(written[layout], tmp_path / "out")
@@ -339,7 +347,9 @@ class TestFiles:
         self.refuse(path, SINGLE)
 
     @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
-    def test_pickled_only(self, tmp_path: Path, written: dict[str, Path], name: str) -> None:
+    def test_only_pickled_weights(
+        self, tmp_path: Path, written: dict[str, Path], name: str
+    ) -> None:
         path = copied(written["hf"], tmp_path / "out")
         (path / SINGLE).rename(path / name)
         self.refuse(path, f"pickled weights such as {name} are never loaded")
@@ -347,7 +357,7 @@ class TestFiles:
     def test_empty_directory(self, tmp_path: Path) -> None:
         self.refuse(tmp_path, "config.json")
 
-    def test_a_file(self, written: dict[str, Path]) -> None:
+    def test_a_file_instead_of_a_directory(self, written: dict[str, Path]) -> None:
         self.refuse(written["hf"] / "config.json", "config.json")
 
     def sharded(self, tmp_path: Path) -> Path:
@@ -385,7 +395,7 @@ class TestFiles:
         self.refuse(path, INDEX)
 
     @pytest.mark.parametrize("name", ["../escape.safetensors", "/etc/passwd", "sub/x.safetensors"])
-    def test_an_index_leads_nowhere_else(self, tmp_path: Path, name: str) -> None:
+    def test_an_index_does_not_refer_to_other_folders(self, tmp_path: Path, name: str) -> None:
         path = self.sharded(tmp_path)
         save_file({"a": torch.zeros(1)}, tmp_path / "escape.safetensors")
         (path / INDEX).write_text(json.dumps({"weight_map": {"a": name}}))

@@ -30,7 +30,7 @@ def restored(packed: dict[str, torch.Tensor], width: int) -> torch.Tensor:
     seed=st.integers(0, 99),
     size=st.sampled_from([1e-6, 1.0, 1e4]),
 )
-def test_weights_come_back_within_half_a_step(
+def test_unpacked_weights_differ_by_at_most_half_a_step(
     packing: Packing, rows: int, width: int, seed: int, size: float
 ) -> None:
     weight = size * torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
@@ -46,7 +46,7 @@ def test_weights_come_back_within_half_a_step(
         assert (spread <= largest / 14 * 1.001).all()
 
 
-def test_four_bits_follow_each_groups_own_size() -> None:
+def test_four_bit_groups_have_their_own_scale() -> None:
     """A quiet group beside a loud one keeps its own resolution."""
     weight = torch.randn(4, 256, generator=torch.Generator().manual_seed(1))
     weight[:, :128] *= 0.1
@@ -55,26 +55,26 @@ def test_four_bits_follow_each_groups_own_size() -> None:
     assert error < 0.15
 
 
-def test_smaller_groups_are_nearer() -> None:
+def test_smaller_groups_are_more_exact() -> None:
     weight = torch.randn(64, 512, generator=torch.Generator().manual_seed(2))
     errors = [(restored(pack(weight, p), 512) - weight).square().mean() for p in PACKINGS]
     assert errors == sorted(errors)
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-def test_zeros_stay_zeros(packing: Packing) -> None:
+def test_zeros_are_exact(packing: Packing) -> None:
     packed = pack(torch.zeros(3, 130), packing)
     assert torch.equal(restored(packed, 130), torch.zeros(3, 130))
 
 
-def test_half_precision_packs_as_its_values() -> None:
+def test_half_precision_packs_like_float32() -> None:
     weight = torch.randn(9, 64).bfloat16()
     for packing in PACKINGS:
         ours, wide = pack(weight, packing), pack(weight.float(), packing)
         assert all(torch.equal(ours[name], wide[name]) for name in wide)
 
 
-def test_other_packings_are_refused() -> None:
+def test_unknown_packings_are_refused() -> None:
     with pytest.raises(ValueError, match="int5"):
         Packing("int5")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="groups of 48"):

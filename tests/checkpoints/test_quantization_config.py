@@ -12,7 +12,7 @@ from tests.tiny_models import qwen_config
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int4"])
-def test_layers_of_narrow_encoders_stay_as_they_are(dtype: str) -> None:
+def test_layers_of_narrow_encoders_are_not_quantized(dtype: str) -> None:
     narrow = qwen_config()
     assert narrow.encoder.d_model < LEAST_WIDTH
     wide = replace(narrow, encoder=replace(narrow.encoder, d_model=LEAST_WIDTH))

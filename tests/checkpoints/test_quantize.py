@@ -47,7 +47,7 @@ def said(model: Path, **options: Any) -> dict[str, Any]:
     return plain(pipeline.transcribe(clip(2.0), **budget))
 
 
-def test_a_directory_says_what_quantizing_while_loading_says(
+def test_a_quantized_directory_equals_quantizing_while_loading(
     source: Path, small: Path, dtype: Any
 ) -> None:
     whole = said(source, dtype=dtype)
@@ -66,7 +66,7 @@ def files_of(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.glob("*.safetensors"))
 
 
-def test_it_is_a_whole_native_directory(source: Path, small: Path, dtype: Any) -> None:
+def test_it_is_a_complete_native_directory(source: Path, small: Path, dtype: Any) -> None:
     config = read_config(small)
     assert config["format"] == "auris"
     assert config["quantization"] == {"dtype": dtype, "group": 32}
@@ -81,7 +81,7 @@ def test_it_is_a_whole_native_directory(source: Path, small: Path, dtype: Any) -
     assert f"{dtype}, the rest float32" in found[0]
 
 
-def test_large_tensors_begin_at_whole_cache_lines(small: Path) -> None:
+def test_large_tensors_are_aligned_to_cache_lines(small: Path) -> None:
     with safe_open(small / "model.safetensors", framework="pt") as held:
         layer = held.get_tensor("decoder.layers.1.down.weight")
     assert layer.data_ptr() % 64 == 0
@@ -100,7 +100,7 @@ def test_other_kinds_of_models(tmp_path: Path) -> None:
     assert words[0] == words[1]
 
 
-def test_a_ctc_head_comes_along(tmp_path: Path) -> None:
+def test_a_ctc_head_is_copied(tmp_path: Path) -> None:
     out = quantize(AsrPipeline.from_pretrained("tiny").model.directory, tmp_path / "m", "int4")
     assert files_of(out) == ["ctc_head.safetensors", "model.safetensors"]
     pipeline = AsrPipeline.from_pretrained(out)
@@ -116,7 +116,7 @@ def test_it_runs_without_native_code(small: Path, monkeypatch: pytest.MonkeyPatc
     assert pipeline.transcribe(clip(2.0), max_new_tokens=BUDGET).segments[0].tokens
 
 
-def test_what_is_quantized_is_not_quantized_or_converted_again(
+def test_quantized_models_are_not_quantized_or_converted_again(
     small: Path, dtype: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match=f"already in {dtype}"):
@@ -130,7 +130,7 @@ def test_what_is_quantized_is_not_quantized_or_converted_again(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_asked(source: Path, small: Path, tmp_path: Path) -> None:
+def test_unsupported_requests(source: Path, small: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="int8 or int4"):
         quantize(source, tmp_path / "m", "int5")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="32, 64, 128"):
@@ -142,7 +142,7 @@ def test_what_cannot_be_asked(source: Path, small: Path, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_packed_weights_run_on_the_cpu_alone(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_weights_run_only_on_the_cpu(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert AsrPipeline.from_pretrained(small).backend.device.type == "cpu"
@@ -150,7 +150,7 @@ def test_packed_weights_run_on_the_cpu_alone(small: Path, monkeypatch: pytest.Mo
         AsrPipeline.from_pretrained(small, device="cuda")
 
 
-def test_a_full_disk_keeps_nothing(
+def test_a_full_disk_leaves_no_files(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack, packed = files.pack, []
@@ -167,7 +167,7 @@ def test_a_full_disk_keeps_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_that_are_no_numbers_are_refused(source: Path, tmp_path: Path) -> None:
+def test_weights_with_nan_are_refused(source: Path, tmp_path: Path) -> None:
     broken = write_tiny(tmp_path / "broken", "native")
     tensors = read_weights(broken)
     tensors["decoder.layers.1.down.weight"][3, 4] = torch.inf

@@ -20,7 +20,7 @@ class TestStems:
     """Keys that are younger than the format."""
 
     @pytest.mark.parametrize("config", [qwen_config(), ctc_config()], ids=["qwen_asr", "aut_ctc"])
-    def test_conv1d_comes_back(self, config: QwenAsrConfig | AutCtcConfig) -> None:
+    def test_conv1d_round_trips(self, config: QwenAsrConfig | AutCtcConfig) -> None:
         config = with_encoder(config, stem="conv1d")
         content = config_json("native", config)
         assert content["encoder"]["stem"] == "conv1d"
@@ -32,7 +32,7 @@ class TestStems:
         said = set_path(set_path(content, "encoder.stem", "conv2d"), "encoder.batch_norm", False)
         assert from_json(said) == from_json(content) == ("native", qwen_config())
 
-    def test_the_bundled_config_stays_as_it_is(self) -> None:
+    def test_the_bundled_config_is_written_unchanged(self) -> None:
         content = read_json(bundled_models()["tiny-ctc"] / "config.json")
         layout, config = from_json(content)
         assert config.encoder.stem == "conv2d"
@@ -59,7 +59,7 @@ class TestStems:
             ("batch_norm", "no"),
         ],
     )
-    def test_values_that_cannot_be(self, key: str, value: Any) -> None:
+    def test_invalid_values(self, key: str, value: Any) -> None:
         for config in (qwen_config(), ctc_config()):
             with pytest.raises(ConfigError, match=key):
                 from_json(set_path(config_json("native", config), f"encoder.{key}", value))

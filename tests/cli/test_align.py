@@ -18,7 +18,7 @@ def align(auris: Auris, models: Path, monkeypatch: pytest.MonkeyPatch) -> Auris:
     return auris
 
 
-def test_a_line_a_word(align: Auris, recordings: Path) -> None:
+def test_one_line_for_each_word(align: Auris, recordings: Path) -> None:
     done = align("align", recordings / "b.wav", TEXT)
     assert done.code == 0
     fields = [line.split("\t") for line in done.out.splitlines()]
@@ -62,7 +62,7 @@ def test_bad_input(align: Auris, recordings: Path, tmp_path: Path) -> None:
         is_one_sentence(done.err)
 
 
-def test_words_that_are_very_unlikely(
+def test_very_unlikely_words(
     align: Auris, recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("auris.cli.align.UNLIKELY", 1.0)
@@ -79,7 +79,7 @@ def test_words_of_a_transcript(align: Auris, recordings: Path) -> None:
     assert "words" not in json.loads(done.out)["segments"][0]
 
 
-def test_another_model_places_the_words(auris: Auris, recordings: Path, models: Path) -> None:
+def test_words_are_aligned_by_another_model(auris: Auris, recordings: Path, models: Path) -> None:
     few = ("--max-new-tokens", 5, "-f", "json")
     done = auris(
         "transcribe", recordings / "b.wav", "--word-timestamps", "--aligner", models / "ctc", *few
@@ -91,7 +91,7 @@ def test_another_model_places_the_words(auris: Auris, recordings: Path, models: 
     is_one_sentence(done.err, "CTC head")
 
 
-def test_options_that_do_not_go_together(auris: Auris, recordings: Path, models: Path) -> None:
+def test_conflicting_options(auris: Auris, recordings: Path, models: Path) -> None:
     done = auris("transcribe", recordings / "b.wav", "--word-timestamps")
     assert done.code == 2
     is_one_sentence(done.err, "-f json")

@@ -57,7 +57,7 @@ def test_bad_recordings_among_good_ones(
 
 
 @pytest.mark.parametrize("model", ["qwen", "ctc"])
-def test_silence_is_written_and_told(
+def test_silence_is_written_with_a_warning(
     auris: Auris, recordings: Path, models: Path, model: str
 ) -> None:
     done = auris("transcribe", recordings / "silence.wav", "-m", models / model)
@@ -71,7 +71,7 @@ def failed(done: Outcome, code: int, *parts: str) -> None:
     is_one_sentence(done.err, *parts)
 
 
-def test_models_that_are_none(auris: Auris, recordings: Path, tmp_path: Path) -> None:
+def test_invalid_model_directories(auris: Auris, recordings: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
     file = recordings / "a.wav"
     failed(auris("transcribe", file, "-m", recordings), 1, "config.json", str(recordings))
@@ -93,7 +93,7 @@ def test_models_that_are_none(auris: Auris, recordings: Path, tmp_path: Path) ->
         failed(auris(*command, "-m", "no-such-model"), 2, "'no-such-model' is none of these")
 
 
-def test_devices_and_dtypes_that_are_not_there(auris: Auris, recordings: Path) -> None:
+def test_unavailable_devices_and_dtypes(auris: Auris, recordings: Path) -> None:
     file = recordings / "a.wav"
     for name in ("toaster", "meta", ""):
         failed(auris("transcribe", file, "--device", name), 2, repr(name), "metal")
@@ -102,15 +102,15 @@ def test_devices_and_dtypes_that_are_not_there(auris: Auris, recordings: Path) -
 
 
 @pytest.mark.parametrize("option", ["--batch-size", "--max-new-tokens"])
-def test_more_than_memory_holds(auris: Auris, recordings: Path, option: str) -> None:
+def test_batch_sizes_and_budgets_out_of_range(auris: Auris, recordings: Path, option: str) -> None:
     failed(auris("transcribe", recordings / "a.wav", option, 10**13), 2, "from 1 to 1048576")
 
 
-def test_memory_is_taken_as_rows_are_needed(auris: Auris, recordings: Path) -> None:
+def test_memory_is_allocated_as_rows_are_needed(auris: Auris, recordings: Path) -> None:
     assert auris("transcribe", recordings / "a.wav", *FEW, "--batch-size", 1 << 20).code == 0
 
 
-def test_one_output_that_cannot_be_written(auris: Auris, recordings: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written(auris: Auris, recordings: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
     done = auris("transcribe", recordings / "a.wav", recordings / "b.wav", "-o", tmp_path, *FEW)
     assert done.code == 1
@@ -127,7 +127,7 @@ def test_a_closed_standard_output(
     failed(auris("transcribe", recordings / "a.wav"), 1, "Standard output", "--output-dir")
 
 
-def test_a_name_with_a_line_break_stays_on_its_line(
+def test_a_line_break_in_a_file_name_is_escaped(
     auris: Auris, recordings: Path, tmp_path: Path
 ) -> None:
     good, bad = tmp_path / "a\nb.wav", tmp_path / "c\r\u2028d.wav"
@@ -153,7 +153,7 @@ def test_unknown_languages(auris: Auris, recordings: Path, models: Path) -> None
         ("--language", "French"),
     ],
 )
-def test_what_a_ctc_model_cannot_honour(
+def test_unsupported_options_of_a_ctc_model(
     auris: Auris, recordings: Path, models: Path, options: tuple[str, object]
 ) -> None:
     named = "French" if options[0] == "--language" else options[0]
@@ -174,13 +174,13 @@ def test_what_a_ctc_model_cannot_honour(
         (("--seed", -1), "seed"),
     ],
 )
-def test_impossible_values_are_wrong_usage(
+def test_invalid_values_are_usage_errors(
     auris: Auris, recordings: Path, options: tuple[str, object], named: str
 ) -> None:
     failed(auris("transcribe", recordings / "a.wav", *options), 2, named)
 
 
-def test_no_recording_is_wrong_usage(auris: Auris) -> None:
+def test_no_recording_is_a_usage_error(auris: Auris) -> None:
     failed(auris("transcribe"), 2, "No recording was named", "name a FILE")
 
 
@@ -200,7 +200,7 @@ def test_no_recording_is_wrong_usage(auris: Auris) -> None:
         ("models", "too-many"),
     ],
 )
-def test_wrong_command_lines(auris: Auris, arguments: tuple[str, ...]) -> None:
+def test_invalid_command_lines(auris: Auris, arguments: tuple[str, ...]) -> None:
     done = auris(*arguments)
     assert done.code == 2
     assert "Usage:" in done.err
@@ -211,7 +211,7 @@ def test_a_span_outside_the_recording(auris: Auris, recordings: Path) -> None:
     failed(auris("transcribe", recordings / "a.wav", "--start", 99), 1, "start", "99")
 
 
-def test_debug_shows_where_an_error_came_from(auris: Auris, recordings: Path) -> None:
+def test_debug_shows_the_traceback_of_an_error(auris: Auris, recordings: Path) -> None:
     for arguments in (
         ("--debug", "transcribe", recordings / "a.wav", "-l", "xx"),
         ("transcribe", recordings / "a.wav", "-l", "xx", "--debug"),
@@ -222,7 +222,7 @@ def test_debug_shows_where_an_error_came_from(auris: Auris, recordings: Path) ->
         auris("transcribe", recordings / "a.wav", "-m", "none", "--debug")
 
 
-def test_debug_shows_where_a_recordings_error_came_from(auris: Auris, recordings: Path) -> None:
+def test_debug_shows_the_traceback_of_a_recordings_error(auris: Auris, recordings: Path) -> None:
     done = auris("transcribe", recordings / "missing.wav", recordings / "a.wav", "--debug", *FEW)
     assert done.code == 1
     assert "Traceback" in done.err
@@ -230,7 +230,7 @@ def test_debug_shows_where_a_recordings_error_came_from(auris: Auris, recordings
     assert done.out.startswith(str(recordings / "a.wav"))
 
 
-def test_behind_two_dashes_all_are_files(
+def test_arguments_after_two_dashes_are_files(
     auris: Auris, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -262,7 +262,7 @@ def test_as_a_program(models: Path, recordings: Path) -> None:
     failed(done, 2, "No recording was named")
 
 
-def test_a_recipe_that_cannot_be_opened_is_wrong_usage(auris: Auris, tmp_path: Path) -> None:
+def test_a_missing_recipe_is_a_usage_error(auris: Auris, tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric")
     for kind in ("ctc", "asr"):
         for config in (tmp_path / "absent.json", tmp_path):

@@ -77,7 +77,7 @@ def test_a_list(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> Non
     assert "began with chunk_seconds 30.0 instead of 5.0" in other.err
 
 
-def test_the_same_names_elsewhere_are_other_recordings(
+def test_the_same_names_in_another_folder_are_other_recordings(
     auris: Auris, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n, place in enumerate(("first", "second")):
@@ -112,7 +112,7 @@ def test_the_same_names_elsewhere_are_other_recordings(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_among_recordings_holds_up_nothing(
+def test_a_named_pipe_in_a_folder_does_not_block(
     auris: Auris, folder: Path, models: Path, tmp_path: Path
 ) -> None:
     os.mkfifo(folder / "aaa.wav")
@@ -136,7 +136,7 @@ def test_a_pipe_among_recordings_holds_up_nothing(
     assert "1 of 3 recordings" in done.err
 
 
-def test_input_that_is_missing_or_empty(auris: Auris, tmp_path: Path) -> None:
+def test_missing_or_empty_input(auris: Auris, tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
     (tmp_path / "empty").mkdir()
     (tmp_path / "list").write_text("\n \n")
@@ -155,7 +155,7 @@ def test_input_that_is_missing_or_empty(auris: Auris, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_killed_at_any_moment_it_continues(
+def test_a_killed_batch_is_resumed(
     auris: Auris, folder: Path, models: Path, tmp_path: Path, workers: str
 ) -> None:
     for n in range(20, 120):
@@ -183,7 +183,9 @@ def test_killed_at_any_moment_it_continues(
     }
 
 
-def test_workers_change_nothing(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_workers(
+    auris: Auris, folder: Path, models: Path, tmp_path: Path
+) -> None:
     call = ("batch", "--input-dir", folder, "-m", models / "ctc", "--chunk-seconds", "1")
     inline, ahead = tmp_path / "inline.jsonl", tmp_path / "ahead.jsonl"
     assert auris(*call, "--output", inline).code == 1
@@ -192,7 +194,9 @@ def test_workers_change_nothing(auris: Auris, folder: Path, models: Path, tmp_pa
     assert ahead.read_text().splitlines()[0] == inline.read_text().splitlines()[0]
 
 
-def test_files_beside_the_results(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> None:
+def test_one_output_file_for_each_recording(
+    auris: Auris, folder: Path, models: Path, tmp_path: Path
+) -> None:
     out, beside = tmp_path / "results.jsonl", tmp_path / "files"
     call = ("batch", "--input-dir", folder, "--output", out, "-m", models / "ctc")
     done = auris(*call, "-f", "txt,srt", "--output-dir", beside, "--vad", "--languages", "en")
@@ -212,7 +216,7 @@ def test_files_beside_the_results(auris: Auris, folder: Path, models: Path, tmp_
 
 
 @pytest.mark.parametrize("given", [("-f", "srt"), ("--output-dir", "x"), ("-f", "nonsense")])
-def test_files_need_a_place_and_a_format(
+def test_output_files_need_a_folder_and_a_format(
     auris: Auris, folder: Path, tmp_path: Path, given: tuple[str, ...]
 ) -> None:
     done = auris("batch", "--input-dir", folder, "--output", tmp_path / "out", *given)
@@ -220,7 +224,7 @@ def test_files_need_a_place_and_a_format(
     assert not (tmp_path / "out").exists()
 
 
-def test_two_recordings_of_one_name(auris: Auris, folder: Path, tmp_path: Path) -> None:
+def test_two_recordings_with_one_name(auris: Auris, folder: Path, tmp_path: Path) -> None:
     (folder / "clip00.flac").write_bytes(b"")
     beside = ("-f", "txt", "--output-dir", tmp_path / "files")
     done = auris("batch", "--input-dir", folder, "--output", tmp_path / "out", *beside)
@@ -228,7 +232,7 @@ def test_two_recordings_of_one_name(auris: Auris, folder: Path, tmp_path: Path) 
     assert "'clip00.flac' and 'clip00.wav' have the same" in done.err
 
 
-def test_another_dtype_or_other_weights_do_not_go_on(
+def test_a_batch_is_not_resumed_with_another_dtype_or_model(
     auris: Auris, folder: Path, tmp_path: Path
 ) -> None:
     out, float_out = tmp_path / "results.jsonl", tmp_path / "float.jsonl"
@@ -271,7 +275,9 @@ def test_a_json_array(auris: Auris, folder: Path, models: Path, tmp_path: Path) 
     assert [one.get("text") for one in again] == [one.get("text") for one in found]
 
 
-def test_options_of_a_batch(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> None:
+def test_options_of_the_batch_command(
+    auris: Auris, folder: Path, models: Path, tmp_path: Path
+) -> None:
     out, beside = tmp_path / "results.jsonl", tmp_path / "files"
     call = ("batch", "--input-dir", folder / "more", "--output", out, "-m", models / "qwen")
     options = ("--start", 0.25, "--end", 1.25, "--channels", "split", "--clean", "punctuation")
@@ -297,7 +303,7 @@ def test_options_of_a_batch(auris: Auris, folder: Path, models: Path, tmp_path: 
         assert said in refused.err
 
 
-def test_ctrl_c_keeps_what_is_done(folder: Path, models: Path, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_finished_results(folder: Path, models: Path, tmp_path: Path) -> None:
     for n in range(20, 200):
         (folder / f"clip{n}.wav").write_bytes(wav(tone_speech(3.0, n)[None]))
     out = tmp_path / "results.json"

@@ -27,7 +27,7 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 ALL = list(commands(typer.main.get_command(app)))
 
 
-def test_the_commands_are_there() -> None:
+def test_all_commands_exist() -> None:
     named = {path[0] for path in ALL if path}
     assert {"transcribe", "models", "pull", "convert", "doctor", "train"} <= named
 
@@ -40,7 +40,7 @@ def test_help(auris: Auris, path: tuple[str, ...]) -> None:
     assert "--help" in done.out
 
 
-def test_every_option_says_what_it_is_for() -> None:
+def test_every_option_has_a_help_text() -> None:
     def check(group: Any, path: str) -> None:
         assert (group.help or "").strip(), f"{path} has no help"
         for parameter in group.params:
@@ -57,7 +57,7 @@ def test_version(auris: Auris) -> None:
     assert (done.code, done.out) == (0, package.__version__ + "\n")
 
 
-def test_nothing_asked_shows_the_help(auris: Auris) -> None:
+def test_without_arguments_the_help_is_shown(auris: Auris) -> None:
     done = auris()
     assert "Usage:" in done.out + done.err
 
@@ -122,7 +122,7 @@ def test_convert_to_half_precision(auris: Auris, models: Path, tmp_path: Path) -
         (("--layout", "published"), 1, "CTC head"),
     ],
 )
-def test_impossible_conversions(
+def test_unsupported_conversions(
     auris: Auris,
     models: Path,
     tmp_path: Path,
@@ -136,7 +136,7 @@ def test_impossible_conversions(
     assert list(tmp_path.iterdir()) == [], "something is left behind"
 
 
-def test_convert_overwrites_nothing(auris: Auris, models: Path, tmp_path: Path) -> None:
+def test_convert_does_not_overwrite_files(auris: Auris, models: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "kept").write_text("kept")
     (tmp_path / "file").write_text("kept")
@@ -166,7 +166,7 @@ def test_pull(auris: Auris, models: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert asked == [("Someone/Model", "main")]
 
 
-def test_without_a_network(tmp_path: Path, recordings: Path) -> None:
+def test_without_network_access(tmp_path: Path, recordings: Path) -> None:
     pytest.importorskip("huggingface_hub")
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     for arguments in (
@@ -178,7 +178,7 @@ def test_without_a_network(tmp_path: Path, recordings: Path) -> None:
         is_one_sentence(done.err, "'Someone/Model' could not be fetched", "cache")
 
 
-def test_revisions_are_pinned_wherever_a_model_is_named(
+def test_every_mentioned_model_has_a_pinned_revision(
     auris: Auris,
     models: Path,
     recordings: Path,

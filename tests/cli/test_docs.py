@@ -75,12 +75,12 @@ def test_the_documentation_has_command_lines() -> None:
         assert calls >= {f"{group} {name}" for name in TREE.commands[group].commands}
 
 
-def test_every_case_is_a_line_of_the_documentation() -> None:
+def test_every_case_is_in_the_documentation() -> None:
     assert {*CASES, *(case.after for case in CASES.values() if case.after)} <= {*LINES}
 
 
 @pytest.mark.parametrize("text", NAMES, ids=str)
-def test_a_command_that_is_named_is_there(text: str) -> None:
+def test_every_documented_command_exists(text: str) -> None:
     assert _command(LINES[text])[0] == text.removeprefix("auris ")
 
 
@@ -235,7 +235,7 @@ def _without_work(command: Any) -> Any:
 
 
 @pytest.mark.parametrize("line", script_lines(), ids=" ".join)
-def test_a_line_of_a_benchmark_or_script_is_accepted(line: tuple[str, ...]) -> None:
+def test_a_command_line_of_a_benchmark_or_script_parses(line: tuple[str, ...]) -> None:
     program, *arguments = line
     if "benchmarks/" not in program:
         assert (ROOT / program.removeprefix("python ")).is_file()
@@ -248,7 +248,7 @@ def test_a_line_of_a_benchmark_or_script_is_accepted(line: tuple[str, ...]) -> N
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "auris.service"])
-def test_a_deployed_command_line_is_accepted(name: str) -> None:
+def test_a_deployed_command_line_parses(name: str) -> None:
     text = (ROOT / "deploy" / name).read_text(encoding="utf-8")
     found = re.search(r"^ENTRYPOINT (.*)$|^ExecStart=(.*)$", text, re.MULTILINE)
     assert found

@@ -82,7 +82,7 @@ def run(code: str, *arguments: object, **more: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("command", ["transcribe", "batch"])
 @pytest.mark.parametrize("module", ["auris.cli.main", "numpy.linalg", "torch", "auris.pipeline"])
-def test_ctrl_c_while_modules_load(
+def test_ctrl_c_during_imports(
     models: Path, recordings: Path, tmp_path: Path, command: str, module: str
 ) -> None:
     calls = {
@@ -98,22 +98,22 @@ def test_importing_the_package_loads_no_other_module_of_it() -> None:
     assert run(loaded) == (0, "['auris']\n", "")
 
 
-def test_ctrl_c_that_a_callback_drops_ends_the_program() -> None:
+def test_ctrl_c_inside_a_callback_ends_the_program() -> None:
     assert run(DROPPED) == (130, "before", "")
 
 
-def test_ctrl_c_that_a_library_makes_another_error(models: Path, recordings: Path) -> None:
+def test_ctrl_c_that_a_library_converts_to_another_error(models: Path, recordings: Path) -> None:
     call = ["transcribe", recordings / "a.wav", "-m", models / "qwen"]
     assert run(CHANGED, *call) == (130, "", "")
 
 
-def test_ctrl_c_while_python_shuts_down() -> None:
+def test_ctrl_c_during_interpreter_shutdown() -> None:
     code, out, err = run(AT_THE_END, "--version")
     assert (code, err) == (130, "")
     assert out.count("\n") == 1
 
 
-def test_ctrl_c_does_not_reach_processes_that_start(
+def test_ctrl_c_does_not_reach_starting_processes(
     models: Path, recordings: Path, tmp_path: Path
 ) -> None:
     """Ctrl-C signals all processes of a terminal, also those that `batch --workers` starts."""
@@ -134,7 +134,7 @@ def test_ctrl_c_does_not_reach_processes_that_start(
 
 
 @pty
-def test_the_progress_is_gone_after_ctrl_c(models: Path) -> None:
+def test_ctrl_c_clears_the_progress_bar(models: Path) -> None:
     terminal = Terminal()
     code = "import sys; from auris.__main__ import main; main()"
     call = ["transcribe", "-", "-m", str(models / "qwen"), *OPTIONS]

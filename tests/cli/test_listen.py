@@ -45,7 +45,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.usefixtures("ctc")
-def test_raw_samples_and_a_file_are_the_same_text(auris: Auris, said: Any, tmp_path: Path) -> None:
+def test_raw_samples_have_the_text_of_the_file(auris: Auris, said: Any, tmp_path: Path) -> None:
     said(pcm(4.0))
     raw = auris("listen", "-", "--rate", RATE)
     recording = tmp_path / "clip.wav"
@@ -57,7 +57,7 @@ def test_raw_samples_and_a_file_are_the_same_text(auris: Auris, said: Any, tmp_p
     assert raw.out.split() == whole.out.split()
 
 
-def test_json_lines_of_every_update(auris: Auris, said: Any) -> None:
+def test_every_update_is_a_json_line(auris: Auris, said: Any) -> None:
     said(pcm(1.2))
     done = auris("listen", "-", "--rate", RATE, "-f", "json", "--step-seconds", 0.4)
     updates = [json.loads(line) for line in done.out.splitlines()]
@@ -68,7 +68,7 @@ def test_json_lines_of_every_update(auris: Auris, said: Any) -> None:
 
 
 @pytest.mark.usefixtures("ctc")
-def test_half_a_sample_at_the_end_is_told(auris: Auris, said: Any) -> None:
+def test_half_a_sample_at_the_end_has_a_warning(auris: Auris, said: Any) -> None:
     said(pcm(1.0) + b"x")
     done = auris("listen", "-", "--rate", RATE)
     assert (done.code, "half a sample" in done.err) == (0, True)
@@ -76,7 +76,7 @@ def test_half_a_sample_at_the_end_is_told(auris: Auris, said: Any) -> None:
 
 @pytest.mark.usefixtures("ctc")
 @pytest.mark.parametrize("options", [[], ["--rate", RATE]])
-def test_nothing_to_hear(auris: Auris, said: Any, options: list) -> None:
+def test_empty_input(auris: Auris, said: Any, options: list) -> None:
     said(b"")
     done = auris("listen", "-", *options)
     assert done.out == ""
@@ -85,7 +85,7 @@ def test_nothing_to_hear(auris: Auris, said: Any, options: list) -> None:
 
 
 @pytest.mark.usefixtures("ctc")
-def test_samples_that_cannot_be_what_they_seem(auris: Auris, said: Any) -> None:
+def test_a_wrong_or_missing_rate_is_an_error(auris: Auris, said: Any) -> None:
     said(wav(tone_speech(1.0)[None]))
     done = auris("listen", "-", "--rate", RATE)
     assert done.code == 2
@@ -96,7 +96,7 @@ def test_samples_that_cannot_be_what_they_seem(auris: Auris, said: Any) -> None:
     is_one_sentence(done.err, "give --rate")
 
 
-def test_languages_are_restricted(auris: Auris, said: Any, models: Path) -> None:
+def test_languages_can_be_restricted(auris: Auris, said: Any, models: Path) -> None:
     said(pcm(1.2))
     given = ("-m", models / "qwen", "--languages", "de,fr", "-f", "json")
     done = auris("listen", "-", "--rate", RATE, *given)
@@ -105,7 +105,7 @@ def test_languages_are_restricted(auris: Auris, said: Any, models: Path) -> None
 
 
 @pytest.mark.usefixtures("ctc")
-def test_what_was_heard_before_damage_is_written(auris: Auris, said: Any) -> None:
+def test_text_before_damaged_audio_is_written(auris: Auris, said: Any) -> None:
     """Standard input may break off in the middle of a word and of a file."""
     said(wav(tone_speech(6.0)[None])[:100_000])
     done = auris("listen", "-", "-f", "json")
@@ -126,14 +126,14 @@ def test_what_was_heard_before_damage_is_written(auris: Auris, said: Any) -> Non
         (["-", "--chunk-seconds", "0"], "--chunk-seconds"),
     ],
 )
-def test_wrong_usage(auris: Auris, said: Any, options: list[str], rule: str) -> None:
+def test_usage_errors(auris: Auris, said: Any, options: list[str], rule: str) -> None:
     said(pcm(1.0))
     done = auris("listen", *options)
     assert done.code != 0
     is_one_sentence(done.err, rule)
 
 
-def test_on_a_terminal_provisional_text_stands_in_its_place(
+def test_a_terminal_replaces_partial_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "12")
@@ -144,7 +144,7 @@ def test_on_a_terminal_provisional_text_stands_in_its_place(
     assert (first, second, third) == ("s said last", "世界你好世界"[1:], "a b\n")
 
 
-def test_ctrl_c_ends_the_listening_and_writes_the_rest(models: Path) -> None:
+def test_ctrl_c_ends_the_stream_and_writes_the_rest(models: Path) -> None:
     process = subprocess.Popen(
         [*PROGRAM, "listen", "-", "--rate", str(RATE), "-f", "json", "-m", str(models / "ctc")],
         stdin=subprocess.PIPE,
@@ -166,7 +166,7 @@ def test_ctrl_c_ends_the_listening_and_writes_the_rest(models: Path) -> None:
 
 
 @pytest.mark.usefixtures("ctc")
-def test_a_microphone_is_heard_until_ctrl_c(
+def test_a_microphone_is_transcribed_until_ctrl_c(
     auris: Auris, port: Port, caplog: pytest.LogCaptureFixture
 ) -> None:
     done = auris("listen", "-f", "json")
@@ -179,7 +179,7 @@ def test_a_microphone_is_heard_until_ctrl_c(
 
 @pytest.mark.parametrize("wanted", ["2", "Headset"])
 @pytest.mark.usefixtures("ctc")
-def test_a_microphone_is_chosen(auris: Auris, port: Port, wanted: str) -> None:
+def test_a_microphone_can_be_chosen(auris: Auris, port: Port, wanted: str) -> None:
     assert auris("listen", "--device-in", wanted, "--rate", RATE).code == 0
     assert (port.opened["device"], port.opened["samplerate"]) == (2, RATE)
 
@@ -199,7 +199,7 @@ def test_microphones_are_listed(auris: Auris, port: Port) -> None:
     ],
 )
 @pytest.mark.usefixtures("ctc", "port")
-def test_microphones_that_are_not_there(auris: Auris, options: list[str], said: str) -> None:
+def test_unknown_microphones(auris: Auris, options: list[str], said: str) -> None:
     done = auris("listen", *options)
     assert done.code == 1
     is_one_sentence(done.err, said)

@@ -120,7 +120,7 @@ def written(models: Path, recordings: Path) -> Callable[[str], str]:
 
 
 @pytest.mark.parametrize("form", sorted(SEGMENT_WRITERS))
-def test_a_file_is_the_same_as_of_a_whole_transcript(
+def test_a_file_equals_that_of_the_finished_transcript(
     auris: Auris, recordings: Path, tmp_path: Path, written: Callable[[str], str], form: str
 ) -> None:
     call = ("transcribe", recordings / "long.wav", "-f", form, *OPTIONS)
@@ -132,7 +132,7 @@ def test_a_file_is_the_same_as_of_a_whole_transcript(
 
 @pty
 @pytest.mark.parametrize("form", ["txt", "json", "srt", "jsonl"])
-def test_on_terminals_results_are_raw(
+def test_terminals_get_raw_results(
     models: Path, recordings: Path, written: Callable[[str], str], form: str
 ) -> None:
     out, err = Terminal(), Terminal()
@@ -160,7 +160,7 @@ def test_on_terminals_results_are_raw(
 
 @pty
 @pytest.mark.parametrize("form", ["txt", "srt"])
-def test_one_terminal_shows_the_text_alone_in_the_end(
+def test_a_terminal_shows_only_the_text_at_the_end(
     models: Path, recordings: Path, written: Callable[[str], str], form: str
 ) -> None:
     terminal = Terminal()
@@ -179,7 +179,7 @@ def test_one_terminal_shows_the_text_alone_in_the_end(
 
 
 @pytest.mark.parametrize("texts", [["x" * 7, " yy"], ["x" * 10, "y"], ["a\nb", "c"], ["a" * 25]])
-def test_the_line_goes_out_of_the_way_of_text(
+def test_the_progress_line_is_cleared_before_text(
     monkeypatch: pytest.MonkeyPatch, texts: list[str]
 ) -> None:
     class Both(io.StringIO):
@@ -228,7 +228,7 @@ def line_of(process: subprocess.Popen[bytes]) -> bytes:
     return process.stdout.readline()
 
 
-def test_segments_are_written_while_more_is_to_come(models: Path) -> None:
+def test_segments_are_written_as_soon_as_they_are_ready(models: Path) -> None:
     with listening(models, "-f", "jsonl") as process:
         first = json.loads(line_of(process))
         assert first["start"] == 0.0
@@ -240,7 +240,7 @@ def test_segments_are_written_while_more_is_to_come(models: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["jsonl", "srt"])
-def test_ctrl_c_while_a_pipe_is_read_keeps_what_was_written(models: Path, form: str) -> None:
+def test_ctrl_c_while_reading_a_pipe_keeps_written_results(models: Path, form: str) -> None:
     with listening(models, "-f", form) as process:
         first = line_of(process)
         process.send_signal(signal.SIGINT)
@@ -257,7 +257,7 @@ def test_ctrl_c_while_a_pipe_is_read_keeps_what_was_written(models: Path, form: 
         assert content.endswith("\n")
 
 
-def test_ctrl_c_leaves_an_older_file_alone(models: Path, tmp_path: Path) -> None:
+def test_ctrl_c_does_not_change_an_existing_file(models: Path, tmp_path: Path) -> None:
     (tmp_path / "stdin.jsonl").write_text("older\n")
     (tmp_path / "stdin.json").write_text("older\n")
     with listening(models, "-f", "jsonl,json", "-o", tmp_path) as process:
@@ -278,7 +278,7 @@ def test_ctrl_c_leaves_an_older_file_alone(models: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_all_that_lies_before_a_damaged_place_is_kept(
+def test_results_before_damaged_audio_are_written(
     auris: Auris, recordings: Path, tmp_path: Path, batch_size: int
 ) -> None:
     call = ("transcribe", recordings / "truncated.wav", *OPTIONS, "--batch-size", batch_size)
@@ -292,7 +292,7 @@ def test_all_that_lies_before_a_damaged_place_is_kept(
     assert segments[-1]["end"] == pytest.approx(2.5, abs=0.05)
 
 
-def test_ctrl_c_inside_a_read_is_not_lost() -> None:
+def test_ctrl_c_during_a_read_is_not_lost() -> None:
     """PyAV drops a KeyboardInterrupt in the middle of a read."""
 
     class Pipe(io.RawIOBase):
@@ -315,7 +315,9 @@ def test_ctrl_c_inside_a_read_is_not_lost() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs limits of file sizes")
-def test_a_full_disk_leaves_older_results(models: Path, recordings: Path, tmp_path: Path) -> None:
+def test_a_full_disk_does_not_damage_existing_results(
+    models: Path, recordings: Path, tmp_path: Path
+) -> None:
     for form in ("json", "jsonl"):
         (tmp_path / f"long.{form}").write_text("older\n")
     call = ["transcribe", str(recordings / "long.wav"), "-m", str(models / "qwen"), *OPTIONS]
@@ -346,7 +348,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("suffix", KINDS)
-def test_the_length_of_a_recording_by_its_header(
+def test_the_duration_is_read_from_the_header(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)

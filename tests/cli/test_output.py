@@ -68,7 +68,7 @@ def test_the_width_of_lines(auris: Auris, recordings: Path) -> None:
         (["-f", "srt", "--max-line-count", "0"], ["from 1 to 10"]),
     ],
 )
-def test_what_does_not_go_together(
+def test_conflicting_options(
     auris: Auris, recordings: Path, options: list[str], parts: list[str]
 ) -> None:
     done = auris("transcribe", recordings / "a.wav", *options)
@@ -77,18 +77,18 @@ def test_what_does_not_go_together(
 
 
 @pytest.mark.parametrize("form", ["srt", "vtt", "tsv", "lrc"])
-def test_files_that_cannot_follow_each_other(auris: Auris, recordings: Path, form: str) -> None:
+def test_formats_that_cannot_be_concatenated(auris: Auris, recordings: Path, form: str) -> None:
     done = auris("transcribe", recordings / "a.wav", recordings / "b.wav", "-f", form)
     assert (done.code, done.out) == (2, "")
     is_one_sentence(done.err, f"the {form} of one recording", "there are 2")
 
 
-def test_segments_of_several_recordings_follow_each_other(auris: Auris, recordings: Path) -> None:
+def test_segments_of_several_recordings_are_concatenated(auris: Auris, recordings: Path) -> None:
     done = auris("transcribe", recordings / "a.wav", recordings / "b.wav", "-f", "jsonl", *FEW)
     assert (done.code, done.out.count("\n")) == (0, 2)
 
 
-def test_the_voices_of_a_call(auris: Auris, recordings: Path) -> None:
+def test_the_speakers_of_a_call(auris: Auris, recordings: Path) -> None:
     file = recordings / "call.wav"
     done = auris("transcribe", file, "--channels", "split", *FEW)
     heads = [line.partition(": ")[0] for line in done.out.splitlines()]
@@ -111,7 +111,7 @@ def test_the_voices_of_a_call(auris: Auris, recordings: Path) -> None:
         (["--channels", "split", "--speakers", "a,"], 2, ["none empty"]),
     ],
 )
-def test_wrong_channels(
+def test_invalid_channels(
     auris: Auris, recordings: Path, options: list[str], code: int, parts: list[str]
 ) -> None:
     done = auris("transcribe", recordings / "call.wav", *options)
@@ -157,7 +157,7 @@ def test_recordings_from_the_web_and_inside_text(
     assert address in missing.err
 
 
-def test_what_a_model_ignores_is_said_once(
+def test_an_ignored_option_has_one_warning(
     auris: Auris, recordings: Path, models: Path, tmp_path: Path
 ) -> None:
     call = ("transcribe", recordings / "a.wav", recordings / "b.wav", "-m", "tiny")
@@ -167,7 +167,7 @@ def test_what_a_model_ignores_is_said_once(
         assert done.err.count("The context is ignored") == 1
 
 
-def test_a_reply_that_is_cut_before_its_text(auris: Auris, recordings: Path) -> None:
+def test_a_reply_truncated_before_its_text(auris: Auris, recordings: Path) -> None:
     done = auris(
         "transcribe", recordings / "a.wav", "-m", "tiny", "--max-new-tokens", 2, "-f", "json"
     )

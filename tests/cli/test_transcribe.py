@@ -38,7 +38,7 @@ def test_json_of_one_file(auris: Auris, recordings: Path) -> None:
     assert len(content["segments"]) == 1  # type: ignore[arg-type]
 
 
-def test_several_files_in_their_order_and_with_their_names(auris: Auris, recordings: Path) -> None:
+def test_several_files_in_order_with_their_names(auris: Auris, recordings: Path) -> None:
     files = [recordings / f"{name}.wav" for name in ("long", "a", "b", "silence", "c")]
     for size in (1, 2, 4):
         done = auris("transcribe", *files, "--batch-size", size, "--chunk-seconds", 1, *FEW)
@@ -97,7 +97,7 @@ def test_output_directory(auris: Auris, recordings: Path, tmp_path: Path) -> Non
     assert json.loads((out / "b.json").read_text(encoding="utf-8"))["file"] == str(files[1])
 
 
-def test_output_directories_that_do_not_work(
+def test_unusable_output_directories(
     auris: Auris, recordings: Path, models: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
@@ -147,7 +147,7 @@ def test_standard_input(auris: Auris, recordings: Path, monkeypatch: pytest.Monk
     is_one_sentence(done.err, "standard input")
 
 
-def test_a_cut_text_is_reported(auris: Auris, recordings: Path) -> None:
+def test_a_truncated_text_is_reported(auris: Auris, recordings: Path) -> None:
     done = auris("transcribe", recordings / "a.wav", "--max-new-tokens", 1)
     assert done.code == 0
     assert done.err == (
@@ -156,7 +156,9 @@ def test_a_cut_text_is_reported(auris: Auris, recordings: Path) -> None:
     )
 
 
-def test_letters_that_the_terminal_lacks(models: Path, recordings: Path, tmp_path: Path) -> None:
+def test_characters_the_terminal_cannot_encode(
+    models: Path, recordings: Path, tmp_path: Path
+) -> None:
     """Names that are no UTF-8 and terminals without the letters are no errors; as a program."""
     name = tmp_path / "m\udce4rz é 好 😀.wav"
     try:
@@ -184,7 +186,7 @@ def test_letters_that_the_terminal_lacks(models: Path, recordings: Path, tmp_pat
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
-def test_text_goes_to_standard_output_beside_a_progress_bar(
+def test_text_is_on_standard_output_and_progress_on_standard_error(
     models: Path, recordings: Path, tmp_path: Path
 ) -> None:
     terminal, end = os.openpty()

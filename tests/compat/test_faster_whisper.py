@@ -85,7 +85,7 @@ def test_context_temperature_and_clips(
         assert (options["temperature"], options["chunk_seconds"]) == (0.5, None)
 
 
-def test_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_segment_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = iter(["one two", "三", "", "four", ""])
     monkeypatch.setattr(
         "auris.recognition.qwen.parse_reply", lambda text, *_: Reply("English", next(texts))
@@ -116,12 +116,12 @@ def test_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.MonkeyPatc
         {"log_progress": 1},
     ],
 )
-def test_options_that_are_not_ours(model: WhisperModel, options: dict[str, Any]) -> None:
+def test_unsupported_options(model: WhisperModel, options: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedOption, match=next(iter(options))):
         model.transcribe(clip(1.0)[0], **options)
 
 
-def test_options_that_change_nothing(model: WhisperModel) -> None:
+def test_options_without_effect(model: WhisperModel) -> None:
     neutral = {name: values[0] for name, values in NEUTRAL.items() if values}
     segments, info = model.transcribe(clip(1.0)[0], max_new_tokens=3, **neutral)
     plain, _ = model.transcribe(clip(1.0)[0], max_new_tokens=3)
@@ -144,7 +144,7 @@ def test_unknown_options(model: WhisperModel) -> None:
         ({"download_root": "models"}, "download_root"),
     ],
 )
-def test_loading_with_options_that_are_not_ours(
+def test_loading_with_unsupported_options(
     qwen_directory: Path, options: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(UnsupportedOption, match=name):

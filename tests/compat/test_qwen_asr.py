@@ -41,14 +41,12 @@ def test_loading(qwen_directory: Path) -> None:
         {"quantization_config": object()},
     ],
 )
-def test_loading_with_options_that_are_not_ours(
-    qwen_directory: Path, options: dict[str, Any]
-) -> None:
+def test_loading_with_unsupported_options(qwen_directory: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedOption, match=next(iter(options))):
         Qwen3ASRModel.from_pretrained(qwen_directory, **options)
 
 
-def test_loading_wrongly(qwen_directory: Path) -> None:
+def test_invalid_loading(qwen_directory: Path) -> None:
     with pytest.raises(UsageError, match="'atn_implementation'"):
         Qwen3ASRModel.from_pretrained(qwen_directory, atn_implementation="sdpa")
     with pytest.raises(DeviceError, match="toaster"):
@@ -57,7 +55,7 @@ def test_loading_wrongly(qwen_directory: Path) -> None:
         Qwen3ASRModel.LLM(model=qwen_directory)
 
 
-def test_results_are_those_of_the_pipeline(model: Qwen3ASRModel, qwen: AsrPipeline) -> None:
+def test_results_equal_those_of_the_pipeline(model: Qwen3ASRModel, qwen: AsrPipeline) -> None:
     clips = [clip(seconds, seed) for seed, seconds in enumerate((1.0, 2.0, 0.5))]
     wanted = [qwen.transcribe(one, max_new_tokens=BUDGET) for one in clips]
     results = model.transcribe(list(clips))
@@ -69,7 +67,9 @@ def test_results_are_those_of_the_pipeline(model: Qwen3ASRModel, qwen: AsrPipeli
     assert everything.transcribe([]) == []
 
 
-def test_a_language_and_a_context_for_each(model: Qwen3ASRModel, qwen: AsrPipeline) -> None:
+def test_a_language_and_a_context_for_each_recording(
+    model: Qwen3ASRModel, qwen: AsrPipeline
+) -> None:
     clips = [clip(1.0, seed) for seed in range(3)]
     languages, contexts = ["de", None, "German"], ["fox", "dog", "fox"]
     results = model.transcribe(list(clips), context=contexts, language=languages)
@@ -93,7 +93,7 @@ def test_base64(model: Qwen3ASRModel) -> None:
         model.transcribe("missing.wav")
 
 
-def test_what_is_refused(model: Qwen3ASRModel) -> None:
+def test_unsupported_calls_are_refused(model: Qwen3ASRModel) -> None:
     # This model has no CTC head, and no aligner was named.
     with pytest.raises(UnsupportedOption, match="Times of words need"):
         model.transcribe(clip(1.0), return_time_stamps=True)

@@ -55,7 +55,7 @@ def tokens(steps: list[Step]) -> list[int]:
 
 @settings(max_examples=60, deadline=None)
 @given(openings, openings)
-def test_the_chosen_prefix_is_that_of_exhaustive_scoring(
+def test_the_chosen_prefix_equals_that_of_exhaustive_scoring(
     backend: TorchBackend, allowed: list[Ids], kept: list[Ids]
 ) -> None:
     found = {ids: alone(backend, ids) for ids in (*allowed, *kept)}
@@ -87,7 +87,7 @@ def test_an_allowed_greedy_prefix_is_taken(backend: TorchBackend) -> None:
     assert tokens(steps_of(backend, request))[:3] == [7, 8, 9]
 
 
-def test_scoring_leaves_the_row_as_it_was(backend: TorchBackend) -> None:
+def test_scoring_does_not_change_the_row(backend: TorchBackend) -> None:
     cache = backend.new_cache(2, 16)
     backend.admit(cache, 2)
     before = backend.extend(cache, [PROMPT, PROMPT[:2]])[:, -1]
@@ -97,7 +97,7 @@ def test_scoring_leaves_the_row_as_it_was(backend: TorchBackend) -> None:
     assert [one.logprob for one in first] == pytest.approx([one.logprob for one in again[::-1]])
 
 
-def test_choosing() -> None:
+def test_choosing_among_prefixes() -> None:
     low, high = ForcedPrefix((1,), -9.0, False), ForcedPrefix((2,), -1.0, False)
     own = ForcedPrefix((3,), -5.0, True)
     assert choose_prefix([low, high], []) is high
@@ -148,6 +148,6 @@ def in_flight(shares: Sequence[float], rows: int) -> list[float]:
 
 
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.4, 1.0, 3.0]), max_size=12), st.integers(1, 5))
-def test_shares_of_a_batch_add_up_to_one(shares: list[float], rows: int) -> None:
+def test_probabilities_of_a_batch_add_up_to_one(shares: list[float], rows: int) -> None:
     for total in in_flight(shares, rows):
         assert total <= max([1.0, *shares]) + 1e-6

@@ -37,7 +37,7 @@ def by_definition(logits: list[list[float]], blank: int) -> CtcPath:
 
 
 @given(st.data(), st.integers(1, 4), st.integers(0, 12))
-def test_equals_the_definition(data: st.DataObject, units: int, frames: int) -> None:
+def test_collapsing_equals_its_definition(data: st.DataObject, units: int, frames: int) -> None:
     # Quarters within a row, so that none are tied, and rows of different certainty.
     row = st.lists(
         st.integers(-20, 20).map(lambda i: i / 4),
@@ -61,14 +61,14 @@ def test_a_blank_separates_repeats() -> None:
     assert path.last == (2, 4, 7)
 
 
-def test_reads_any_floating_type() -> None:
+def test_every_floating_dtype_is_accepted() -> None:
     logits = torch.tensor([[0.0, 4.0], [4.0, 0.0]], dtype=torch.bfloat16)
     path = greedy(logits, blank=0)
     assert path.ids == (1,)
     assert path.logprobs[0] == pytest.approx(-math.log1p(math.exp(-4)), rel=1e-5)
 
 
-def test_no_frames_no_units() -> None:
+def test_no_frames_give_no_units() -> None:
     assert greedy(torch.empty(0, 5), blank=4) == CtcPath((), (), (), ())
 
 

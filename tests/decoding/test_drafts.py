@@ -36,7 +36,7 @@ def test_scripted_texts_are_the_same_with_any_draft(
     assert one == other
 
 
-def test_a_draft_that_is_right_takes_few_passes() -> None:
+def test_a_correct_draft_needs_few_passes() -> None:
     script = [1, 2, 3, 4, 5, 6, 1, 3, 5, 2, 4, 6]
     backend = backend_of([script])
     (request,) = requests_of([50])
@@ -46,7 +46,7 @@ def test_a_draft_that_is_right_takes_few_passes() -> None:
     assert backend.passes == [[1], [1 + MAX_DRAFT_TOKENS], [3]]
 
 
-def test_a_draft_goes_on_after_a_difference() -> None:
+def test_a_draft_continues_after_a_difference() -> None:
     draft = Draft([1, 2, 3, 4, 5])
     draft.take(1)
     assert draft.ahead() == (2, 3, 4, 5)

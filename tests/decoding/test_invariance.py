@@ -96,7 +96,7 @@ def test_every_batch_and_kernel_gives_the_same_text(seed: int, kernel: Kernel) -
     assert ties.count <= 1
 
 
-def test_the_order_of_requests_does_not_matter() -> None:
+def test_results_do_not_depend_on_the_order_of_requests() -> None:
     ties = Ties()
     for order in ([6, 5, 4, 3, 2, 1, 0], [5, 0, 3], [1, 2, 6, 0]):
         for key, said in say(1, 2, keys=order).items():
@@ -113,7 +113,7 @@ def test_samples_do_not_depend_on_the_batch() -> None:
     assert [said.tokens for said in single.values()] != [said.tokens for said in other.values()]
 
 
-def test_half_precision_runs_and_scores_are_finite() -> None:
+def test_half_precision_gives_finite_scores() -> None:
     for dtype in (torch.bfloat16, torch.float16):
         backend = TorchBackend(tiny_model(seed=1).to(dtype))
         (states,) = backend.encode([log_mel(tone_speech(9.7, 1))])

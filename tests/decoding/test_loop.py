@@ -66,7 +66,7 @@ scripts = st.lists(st.lists(st.integers(0, 39), max_size=12), max_size=9)
 
 @settings(max_examples=300, deadline=None)
 @given(scripts, st.integers(1, 5), st.data())
-def test_every_batch_gives_the_text_of_each_request_alone(
+def test_texts_do_not_depend_on_the_batch(
     scripts: list[list[int]], rows: int, data: st.DataObject
 ) -> None:
     budgets = data.draw(st.lists(st.integers(1, 13), min_size=len(scripts), max_size=len(scripts)))
@@ -78,9 +78,7 @@ def test_every_batch_gives_the_text_of_each_request_alone(
 
 @settings(max_examples=100, deadline=None)
 @given(scripts, st.integers(1, 5))
-def test_no_pass_is_wider_than_the_rows_and_none_is_wasted(
-    scripts: list[list[int]], rows: int
-) -> None:
+def test_passes_have_only_active_rows(scripts: list[list[int]], rows: int) -> None:
     backend = backend_of(scripts)
     gather(decode(backend, requests_of([20] * len(scripts)), {STOP}, rows))
     assert all(len(width) <= rows for width in backend.passes)
@@ -139,7 +137,7 @@ def test_an_exhausted_source_is_not_read_again() -> None:
     assert asked == 2
 
 
-def test_a_text_of_exactly_its_budget_has_stopped() -> None:
+def test_a_text_of_exactly_its_budget_is_complete() -> None:
     exact, cut = gather(
         decode(backend_of([[5, 6], [5, 6, 7]]), requests_of([2, 2]), {STOP})
     ).values()
@@ -147,7 +145,7 @@ def test_a_text_of_exactly_its_budget_has_stopped() -> None:
     assert (cut.tokens, cut.finish) == ([5, 6], "length")
 
 
-def test_a_prompt_answered_by_stop_alone() -> None:
+def test_a_reply_of_only_a_stop_token() -> None:
     (step,) = decode(backend_of([[]]), requests_of([3]), {STOP})
     assert (step.token, step.finish, step.prefill) == (None, "stop", True)
 
@@ -158,18 +156,18 @@ def test_several_stop_ids() -> None:
     assert told[0].finish == "stop"
 
 
-def test_nothing_to_do() -> None:
+def test_no_requests() -> None:
     backend = backend_of([])
     assert list(decode(backend, [], {STOP}, rows=3)) == []
     assert backend.passes == []
 
 
-def test_no_rows_is_an_error_and_not_an_empty_result() -> None:
+def test_zero_rows_are_an_error() -> None:
     with pytest.raises(ValueError, match="at least one row"):
         list(decode(backend_of([[5]]), requests_of([9]), {STOP}, rows=0))
 
 
-def test_ending_the_iteration_ends_the_work() -> None:
+def test_ending_the_iteration_stops_decoding() -> None:
     closed = []
 
     def source() -> Iterator[Request]:
@@ -188,7 +186,7 @@ def test_ending_the_iteration_ends_the_work() -> None:
     assert len(backend.passes) == passes == 3
 
 
-def test_an_error_in_the_source_reaches_the_caller() -> None:
+def test_an_error_in_the_source_is_raised() -> None:
     def source() -> Iterator[Request]:
         yield requests_of([9])[0]
         raise RuntimeError("no more")

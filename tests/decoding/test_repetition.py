@@ -68,7 +68,7 @@ def test_repetition_equals_its_definition(before: list[int], unit: list[int], re
     st.lists(st.integers(0, 99), min_size=1, max_size=LONGEST_PERIOD),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_loop_is_found_at_its_last_repeat(before: list[int], unit: list[int]) -> None:
+def test_every_loop_is_detected_at_its_last_repeat(before: list[int], unit: list[int]) -> None:
     unit = [*unit[:-1], 99]
     found = cut_loop(before + unit * 70)
     assert found is not None
@@ -87,13 +87,13 @@ def test_thresholds() -> None:
 
 @pytest.mark.parametrize("model", ["tiny", "tiny-ctc"])
 @pytest.mark.parametrize("text", SAID)
-def test_usual_speech_is_no_loop(text: str, model: str) -> None:
+def test_usual_speech_is_not_a_loop(text: str, model: str) -> None:
     tokenizer = Tokenizer.from_directory(bundled_models()[model])
     assert cut_loop(tokenizer.encode(text)) is None
 
 
 @pytest.mark.parametrize("name", ["barista", "fsdd", "keywords", "librispeech", "speechocean762"])
-def test_no_transcript_is_a_loop(name: str) -> None:
+def test_transcripts_are_not_loops(name: str) -> None:
     """All of a set, and its texts in rows of six."""
     path = SPEECH / f"{name}_dev.csv"
     if not path.exists():
@@ -105,7 +105,7 @@ def test_no_transcript_is_a_loop(name: str) -> None:
     assert [text for text in texts if cut_loop(tokenizer.encode(text)) is not None] == []
 
 
-def test_a_loop_leaves_the_batch_at_once() -> None:
+def test_a_loop_is_stopped_at_once() -> None:
     scripts = {40: [5, 6, 7] * 99, 41: list(range(1, 40)) * 2, 42: [8] * 99, 43: [9, 10]}
     requests = [Request(key, [key], 300) for key in scripts]
     said: dict[int, list[int]] = {key: [] for key in scripts}

@@ -21,7 +21,7 @@ def draws(logits: torch.Tensor, sampling: Sampling, count: int) -> list[int]:
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(2, 40))
-def test_greedy_takes_the_best_and_reports_it(seed: int, rows: int, vocab: int) -> None:
+def test_greedy_returns_the_best_token_and_its_logprob(seed: int, rows: int, vocab: int) -> None:
     logits = 3 * torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed))
     choices = choose(logits, [0.0] * rows, [None] * rows)
     exact = torch.log_softmax(logits.double(), -1)
@@ -46,7 +46,7 @@ def test_the_logprob_of_a_sampled_token_is_that_at_temperature_one() -> None:
     assert len(seen) > 1
 
 
-def test_the_same_seed_samples_the_same_in_any_batch() -> None:
+def test_samples_depend_on_the_seed_and_not_on_the_batch() -> None:
     logits = torch.randn(6, 30, generator=torch.Generator().manual_seed(1))
     alone = Sampling(1.3, seed=7)
     wanted = [draws(logits[row][None], alone, 5) for row in range(6)]
@@ -61,7 +61,7 @@ def test_the_same_seed_samples_the_same_in_any_batch() -> None:
         assert choice.token == (wanted[row][0] if row % 2 else int(logits[row].argmax()))
 
 
-def test_other_seeds_sample_other_tokens() -> None:
+def test_other_seeds_give_other_tokens() -> None:
     logits = torch.zeros(1, 1000)
     assert draws(logits, Sampling(1.0, 1), 4) != draws(logits, Sampling(1.0, 2), 4)
 
@@ -78,7 +78,7 @@ def test_frequencies_follow_the_temperature(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-45, 5e-324])
-def test_a_tiny_temperature_is_the_best_token(temperature: float) -> None:
+def test_a_tiny_temperature_gives_the_best_token(temperature: float) -> None:
     logits = torch.tensor([[3.0, 9.0, 8.5, -2.0]])
     assert draws(logits, Sampling(temperature, 0), 20) == [1] * 20
 

@@ -122,7 +122,7 @@ def test_any_draft_gives_the_same_text(
         assert held in (len(tokens), len(tokens) - 1)
 
 
-def test_a_good_draft_is_one_pass() -> None:
+def test_a_correct_draft_needs_one_pass() -> None:
     fake = FakeBackend({7: [4, 5, 6, 8, 9]}, vocab=12, stop=0)
     cache = fake.new_cache(1, 16)
     fake.admit(cache)
@@ -149,13 +149,13 @@ def test_a_draft_is_accepted_up_to_its_first_error() -> None:
     assert cache.lengths == [0, 4]
 
 
-def test_nothing_to_continue() -> None:
+def test_an_empty_draft() -> None:
     runner = backend()
     assert list(decode_drafts(runner, runner.new_cache(1, 1), [], STOPS)) == []
 
 
 @pytest.mark.parametrize("budget", [1, 3])
-def test_a_budget_ends_a_draft(budget: int) -> None:
+def test_the_token_budget_ends_a_draft(budget: int) -> None:
     fake = FakeBackend({7: [4, 5, 6, 8]}, vocab=12, stop=0)
     cache = fake.new_cache(1, 16)
     fake.admit(cache)

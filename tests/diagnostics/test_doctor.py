@@ -23,7 +23,7 @@ def test_the_environment_names_devices_and_versions() -> None:
     assert {"cpu float32", "cpu bfloat16", "cpu float16"} <= set(found)
 
 
-def test_the_environment_says_what_runs_packed_models(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_engine_of_packed_models(monkeypatch: pytest.MonkeyPatch) -> None:
     def step() -> str:
         return {finding.what: finding.text for finding in environment()}["int8 and int4"]
 
@@ -34,7 +34,7 @@ def test_the_environment_says_what_runs_packed_models(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("layout", ["native", "hf", "published"])
-def test_a_sound_model_passes(tmp_path: Path, layout: str) -> None:
+def test_a_valid_model_passes(tmp_path: Path, layout: str) -> None:
     findings = list(check_model(write_tiny(tmp_path / "it", layout)))  # type: ignore[arg-type]
     assert [finding.ok for finding in findings] == [True] * 4
     assert "<|audio_pad|> 345" in findings[3].text
@@ -65,9 +65,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("layout", ["native", "hf", "published"])
-def test_weights_that_are_no_numbers_are_named(
-    tmp_path: Path, layout: LayoutName, value: float
-) -> None:
+def test_weights_with_nan_are_named(tmp_path: Path, layout: LayoutName, value: float) -> None:
     folder = write_tiny(tmp_path / "it", layout)
     tensors = load_file(folder / "model.safetensors")
     name = sorted(tensors)[3]
@@ -78,7 +76,7 @@ def test_weights_that_are_no_numbers_are_named(
     assert f"{name} (model.safetensors)" in failed[0].text
 
 
-def test_a_ctc_head_of_nan_is_named(tmp_path: Path) -> None:
+def test_a_ctc_head_with_nan_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "it"
     shutil.copytree(bundled_models()["tiny"], folder)
     tensors = load_file(folder / "ctc_head.safetensors")
@@ -107,7 +105,7 @@ def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "FAILED" not in table
 
 
-def test_the_command_fails_with_the_model(
+def test_the_command_fails_for_an_invalid_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--model", str(tmp_path)) == 1
@@ -116,9 +114,7 @@ def test_the_command_fails_with_the_model(
     assert run("--reference") == 2
 
 
-def test_the_reference_knows_no_ctc_model(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_reference_has_no_ctc_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers", minversion="5.23")
     folder = write_tiny(tmp_path / "it", config=ctc_config())
     assert run("--model", str(folder), "--reference") == 2

@@ -31,6 +31,6 @@ def test_the_command_ends_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert result["help_seconds"] > 0.0
 
 
-def test_a_model_that_does_not_load_is_named(tmp_path: Path) -> None:
+def test_a_model_that_fails_to_load_is_named(tmp_path: Path) -> None:
     with pytest.raises(AurisError, match="could not be loaded"):
         list(interleaved([str(tmp_path)], runs=1, seconds=0.5, tokens=1))

@@ -16,7 +16,7 @@ from auris.evaluation.speed import MeasuredModel, speed_ratios, stages_of
 from tests.tiny_models import write_tiny
 
 
-def test_stages_of_a_run_are_complete(qwen_directory: Path) -> None:
+def test_the_stages_add_up_to_the_run(qwen_directory: Path) -> None:
     model = MeasuredModel(str(qwen_directory), device="cpu")
     measured = model.run(noise_clip(1.3), 4, time.perf_counter)
     assert len(measured["token"]) == 3
@@ -44,7 +44,7 @@ def test_the_peer_decodes_the_same_number_of_tokens(qwen_directory: Path) -> Non
     assert len(peer.run(noise_clip(0.7), 5, time.perf_counter)["token"]) == 4
 
 
-def test_a_peer_that_is_not_there(qwen_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_peer(qwen_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="'whisper' was given"):
         load_peer("whisper", qwen_directory)
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)

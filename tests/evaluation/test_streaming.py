@@ -36,21 +36,21 @@ def test_segments_are_compared_under_the_tie_rule(other: Segment, verdict: str) 
     assert compare_segments([SEGMENT], []) == "different"
 
 
-def test_words_are_spread_over_their_piece() -> None:
+def test_words_are_distributed_over_their_chunk() -> None:
     update = StreamUpdate(0, True, SEGMENT, 5.0, StepCost(1, 1, 1))
     assert list(word_delays(update)) == [3.0, 2.0]
     assert not list(word_delays(replace(update, segment=replace(SEGMENT, text=""))))
 
 
 @pytest.mark.parametrize("given", ["", "a", "0.1,,2", "0", "-1", "nan", "inf"])
-def test_impossible_feeds_are_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_feed_sizes_are_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["benchmark", "stream", "--audio", "a.wav", "--feed-seconds", given])
     assert end.value.code == 2
     assert "--feed-seconds" in capsys.readouterr().err
 
 
-def test_a_stream_is_scored_beside_its_file(ctc: AsrPipeline, tmp_path: Path) -> None:
+def test_a_stream_is_compared_with_its_file(ctc: AsrPipeline, tmp_path: Path) -> None:
     recording = write_wav(tmp_path / "clip.wav", 7.3)
     score = score_stream(ctc, str(recording), [0.01, 5.0, 0.3], step_seconds=0.5)
     assert (score.seconds, score.steps, score.verdict) == (7.3, 14, "identical")
@@ -92,7 +92,7 @@ def test_a_clip_may_be_compared_twice(ctc: AsrPipeline, tmp_path: Path) -> None:
     assert compare_clips(ctc, [clip, clip], [0.5], streams=2).identical == 2
 
 
-def test_there_has_to_be_something_to_hear(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_set_without_audio_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["benchmark", "stream"])
     assert end.value.code == 2

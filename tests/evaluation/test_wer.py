@@ -26,7 +26,7 @@ def score(pipeline: AsrPipeline, clips: dict[Path, str]) -> SetScore:
     return score_set(pipeline, "it", clips)
 
 
-def test_the_models_own_text_scores_nought(pipeline: AsrPipeline, tmp_path: Path) -> None:
+def test_the_models_own_text_has_no_errors(pipeline: AsrPipeline, tmp_path: Path) -> None:
     clip = write_wav(tmp_path / "a.wav", 3.0)
     said = pipeline.transcribe(clip).text
     result = score(pipeline, {clip: said})
@@ -60,7 +60,7 @@ def test_broken_files_are_named_and_not_scored(pipeline: AsrPipeline, tmp_path: 
     assert list(result.failed) == [str(tmp_path / "b.wav")]
 
 
-def test_spoken_words_stay_words(
+def test_the_spoken_normalizer_does_not_convert_numbers(
     pipeline: AsrPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = write_wav(tmp_path / "a.wav", 0.6)
@@ -74,7 +74,7 @@ def test_spoken_words_stay_words(
         score_set(pipeline, "it", {clip: "x"}, normalizer="french")
 
 
-def test_no_words_no_rate(pipeline: AsrPipeline, tmp_path: Path) -> None:
+def test_a_set_without_words_has_no_rate(pipeline: AsrPipeline, tmp_path: Path) -> None:
     result = score(pipeline, {write_wav(tmp_path / "a.wav", 0.6): "  "})
     assert (result.wer, result.cer) == (None, None)
 
@@ -115,7 +115,7 @@ def test_recordings_relative_to_the_working_directory(
         (None, "No such file"),
     ],
 )
-def test_what_is_no_set(tmp_path: Path, content: bytes | None, match: str) -> None:
+def test_invalid_sets_are_refused(tmp_path: Path, content: bytes | None, match: str) -> None:
     path = tmp_path / "set.csv"
     if content is not None:
         path.write_bytes(content)
@@ -138,7 +138,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "missing.wav" in err
 
 
-def test_a_folder_as_of_librispeech(tmp_path: Path) -> None:
+def test_a_folder_in_the_librispeech_layout(tmp_path: Path) -> None:
     folder = tmp_path / "84" / "121123"
     folder.mkdir(parents=True)
     for number in range(2):
@@ -154,7 +154,7 @@ def test_a_folder_as_of_librispeech(tmp_path: Path) -> None:
         read_set(tmp_path)
 
 
-def test_the_group_alone_tells_error_rates(
+def test_error_rates_need_the_evaluation_extra(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = write_tiny(tmp_path / "model", config=ctc_config())

@@ -30,7 +30,7 @@ class Late(ForcedAligner):
         return [*words[: self.count], *(Word(w.text, None, None) for w in words[self.count :])]
 
 
-def test_errors_are_those_that_one_offset_leaves() -> None:
+def test_errors_are_measured_after_removing_the_offset() -> None:
     offset = fit_offset(Late(0.1, 0.3), [CLIP])
     errors = errors_of(Late(0.1, 0.3), [CLIP], offset)
     assert offset == pytest.approx(-0.1)
@@ -39,7 +39,7 @@ def test_errors_are_those_that_one_offset_leaves() -> None:
     assert (errors.words, errors.missing) == (2, 0)
 
 
-def test_words_without_times_are_counted_apart() -> None:
+def test_words_without_times_are_counted_separately() -> None:
     errors = errors_of(Late(0.0, 0.0, words=1), [CLIP], 0.0)
     assert (errors.words, errors.missing, errors.start) == (1, 1, 0.0)
     other = TimedClip(Path("a.wav"), "one", (("one", 0.0, 1.0),))
@@ -47,7 +47,7 @@ def test_words_without_times_are_counted_apart() -> None:
     assert fit_offset(Late(0.0, 0.0), []) == 0.0
 
 
-def test_a_set_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_set(tmp_path: Path) -> None:
     path = tmp_path / "set.jsonl"
     with pytest.raises(UsageError, match=r"set\.jsonl"):
         read_timed(path)

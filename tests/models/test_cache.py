@@ -41,7 +41,7 @@ def held(cache: KVCache, row: int, layer: int = 1) -> list[float]:
     return (keys[:, 0] - 100 * layer).tolist()
 
 
-def test_rows_begin_empty_and_are_counted() -> None:
+def test_rows_start_empty_and_are_counted() -> None:
     cache = new()
     assert (cache.room, cache.capacity, cache.lengths) == (3, 4, [])
     assert cache.admit(2) == range(2)
@@ -49,7 +49,7 @@ def test_rows_begin_empty_and_are_counted() -> None:
     assert (cache.room, cache.lengths) == (0, [0, 0, 0])
 
 
-def test_storage_grows_with_the_rows_in_use() -> None:
+def test_storage_grows_with_the_active_rows() -> None:
     cache = new(rows=5)
     sizes = []
     for row in range(5):
@@ -60,7 +60,7 @@ def test_storage_grows_with_the_rows_in_use() -> None:
     assert [held(cache, row) for row in range(5)] == [[row, 10.0 + row] for row in range(5)]
 
 
-def test_too_many_rows_are_refused_and_nothing_changes() -> None:
+def test_too_many_rows_are_refused_without_a_change() -> None:
     cache = new()
     cache.admit(2)
     with pytest.raises(ValueError, match="room for 1 more rows, not for 2"):
@@ -69,7 +69,7 @@ def test_too_many_rows_are_refused_and_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize("row", [-1, 2, 7])
-def test_only_rows_in_use_can_be_dropped(row: int) -> None:
+def test_only_active_rows_can_be_dropped(row: int) -> None:
     cache = new()
     cache.admit(2)
     write(cache, range(2), [[1.0], [2.0]])
@@ -87,7 +87,7 @@ def test_a_row_is_not_truncated_beyond_its_ends(length: int) -> None:
         cache.truncate(0, length)
 
 
-def test_reserve_keeps_what_is_there_and_never_shrinks() -> None:
+def test_reserve_keeps_the_content_and_never_shrinks() -> None:
     cache = new()
     cache.admit(2)
     write(cache, range(2), [[1.0, 2.0], [3.0]])
@@ -109,7 +109,7 @@ def test_growing_token_by_token_copies_rarely() -> None:
     assert len(storages) < 25
 
 
-def test_nothing_in_the_storage_is_ever_nan() -> None:
+def test_the_storage_never_has_nan() -> None:
     """A masked key is multiplied by zero, and zero times NaN would be NaN."""
     cache = new()
     cache.admit(3)
@@ -133,7 +133,7 @@ operations = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(operations)
-def test_the_cache_is_a_list_of_lists(operations: list[tuple[str, int, int]]) -> None:
+def test_the_cache_behaves_like_a_list_of_lists(operations: list[tuple[str, int, int]]) -> None:
     """Any order of calls leaves what the same calls leave in plain lists."""
     cache = new(rows=4, capacity=1)
     rows: list[list[float]] = []

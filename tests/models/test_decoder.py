@@ -76,7 +76,7 @@ steps = st.lists(
 @pytest.mark.parametrize("shape", list(SHAPES))
 @settings(max_examples=200, deadline=None)
 @given(steps=steps, kernel=st.sampled_from(KERNELS))
-def test_any_history_gives_the_logits_of_the_row_alone(
+def test_logits_do_not_depend_on_the_history_of_the_batch(
     shape: str, kernel: Kernel, steps: list[tuple[str, int, list[int]]]
 ) -> None:
     """Rows come, grow by different amounts, are rolled back, dropped and moved, in any order."""
@@ -121,7 +121,7 @@ def test_any_history_gives_the_logits_of_the_row_alone(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_one_wide_pass_equals_single_steps_and_any_chunking(kernel: Kernel) -> None:
+def test_logits_do_not_depend_on_how_passes_are_divided(kernel: Kernel) -> None:
     ids = some_ids(5, 30)
     wanted = alone(tuple(ids), "tied")
     runner = backend("tied", kernel)
@@ -135,7 +135,7 @@ def test_one_wide_pass_equals_single_steps_and_any_chunking(kernel: Kernel) -> N
         agree(torch.cat(got), wanted, f"{kernel}, cuts {cuts}")
 
 
-def test_the_last_position_is_the_last_of_all() -> None:
+def test_only_last_positions_equal_those_of_all_positions() -> None:
     rows = [some_ids(1, 9), some_ids(2, 3), some_ids(3, 1)]
     results = []
     for positions in ("last", "all"):
@@ -148,7 +148,7 @@ def test_the_last_position_is_the_last_of_all() -> None:
         agree(last[row, 0], every[row, len(ids) - 1], f"row {row}")
 
 
-def test_embeddings_and_ids_may_share_a_pass() -> None:
+def test_embeddings_and_ids_can_be_in_one_pass() -> None:
     ids = [some_ids(1, 6), some_ids(2, 4)]
     memory = backend().new_cache(2, 6)
     backend().admit(memory, 2)
@@ -157,7 +157,7 @@ def test_embeddings_and_ids_may_share_a_pass() -> None:
         agree(logits[row, : len(ids[row])], alone(tuple(ids[row]), "tied"), f"row {row}")
 
 
-def test_forgotten_positions_are_as_if_they_had_never_been() -> None:
+def test_truncated_positions_have_no_effect() -> None:
     runner = backend()
     memory = runner.new_cache(1, 40)
     runner.admit(memory)
@@ -169,7 +169,7 @@ def test_forgotten_positions_are_as_if_they_had_never_been() -> None:
     agree(logits, alone((*start, *end), "tied")[len(start) :], "after a rollback")
 
 
-def test_a_loud_neighbour_changes_nothing() -> None:
+def test_logits_do_not_depend_on_a_loud_row_in_the_batch() -> None:
     ids = some_ids(4, 10)
     quiet = backend().embed(ids, None)
     for loud in (quiet * 1e4, torch.full_like(quiet, 6e4)):
@@ -182,7 +182,7 @@ def test_a_loud_neighbour_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("inputs", "rows"), [([[1]], None), ([[1], []], None), ([], None), ([[1], [2]], range(1))]
 )
-def test_a_pass_needs_one_input_a_row(inputs: list[list[int]], rows: range | None) -> None:
+def test_a_pass_needs_one_input_for_each_row(inputs: list[list[int]], rows: range | None) -> None:
     memory = backend().new_cache(2, 4)
     backend().admit(memory, 2)
     with pytest.raises(ValueError, match="need as many inputs"):
@@ -190,7 +190,7 @@ def test_a_pass_needs_one_input_a_row(inputs: list[list[int]], rows: range | Non
     assert list(memory.lengths) == [0, 0]
 
 
-def test_slots_and_states_have_to_match() -> None:
+def test_numbers_of_slots_and_states_must_match() -> None:
     slot = model("tied").config.audio_token_id
     states = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="2 audio slots for 3 states"):
@@ -203,7 +203,7 @@ def test_slots_and_states_have_to_match() -> None:
     agree(filled[1:4], model("tied").projector(states).detach(), "projected states")
 
 
-def test_the_model_keeps_no_state() -> None:
+def test_the_model_has_no_state() -> None:
     """Everything remembered lies in the cache: two caches of one model do not meet."""
     before = set(dict(model("tied").named_buffers())), vars(model("tied").decoder).keys()
     first, second = (backend().new_cache(1, 20) for _ in range(2))

@@ -72,7 +72,7 @@ def test_the_states_are_worth_comparing() -> None:
 
 
 @pytest.mark.parametrize("frames", EDGES)
-def test_every_clip_yields_the_tokens_of_the_rule(frames: int) -> None:
+def test_every_clip_has_the_expected_number_of_tokens(frames: int) -> None:
     states = alone(frames)
     rest = frames % 100
     for _ in range(3):
@@ -86,7 +86,7 @@ def test_every_clip_yields_the_tokens_of_the_rule(frames: int) -> None:
     st.sampled_from(WINDOWS),
     st.sampled_from(KERNELS),
 )
-def test_a_batch_of_clips_is_the_clips(lengths: list[int], window: int, kernel: Kernel) -> None:
+def test_states_do_not_depend_on_the_batch(lengths: list[int], window: int, kernel: Kernel) -> None:
     batch = backend(window, kernel=kernel).encode([clip(n, i) for i, n in enumerate(lengths)])
     for index, (frames, states) in enumerate(zip(lengths, batch, strict=True)):
         what = f"{frames} frames at place {index}, window {window}, {kernel}"
@@ -95,7 +95,7 @@ def test_a_batch_of_clips_is_the_clips(lengths: list[int], window: int, kernel: 
 
 @pytest.mark.parametrize("norm", ["layer", "rms"])
 @pytest.mark.parametrize("window", WINDOWS)
-def test_windows_are_islands(window: int, norm: Literal["layer", "rms"]) -> None:
+def test_windows_are_independent(window: int, norm: Literal["layer", "rms"]) -> None:
     """A long clip is its windows, one after the other, on every kernel."""
     long = clip(1749)
     parts = [long[:, first : first + window] for first in range(0, 1749, window)]
@@ -110,7 +110,7 @@ def test_windows_are_islands(window: int, norm: Literal["layer", "rms"]) -> None
 
 
 @pytest.mark.parametrize("frames", [101, 150, 193])
-def test_only_the_padding_of_the_last_chunk_is_heard(frames: int) -> None:
+def test_only_the_padding_of_the_last_conv_block_has_an_effect(frames: int) -> None:
     """Zeros behind a clip up to the chunk's end are what the encoder pads with anyway."""
     padded = torch.nn.functional.pad(clip(frames), (0, -frames % 100))
     longer = backend(100).encode([padded])[0]
@@ -120,13 +120,13 @@ def test_only_the_padding_of_the_last_chunk_is_heard(frames: int) -> None:
     assert tokens == [[13, audio_tokens(frames - 100)]]
 
 
-def test_a_loud_neighbour_changes_nothing() -> None:
+def test_states_do_not_depend_on_a_loud_clip_in_the_batch() -> None:
     for loud in (clip(150) * 1e4, torch.full((BINS, 333), 1e30), clip(800, 3) * 100):
         _, states = backend().encode([loud, clip(350)])
         agree(states, alone(350), "beside a loud clip")
 
 
-def test_the_head_scores_a_clip_whatever_its_batch() -> None:
+def test_ctc_scores_do_not_depend_on_the_batch() -> None:
     lengths = [350, 50, 801]
     states = backend().encode([clip(frames) for frames in lengths])
     together = backend().ctc_logits(states)
@@ -140,7 +140,7 @@ def test_the_head_scores_a_clip_whatever_its_batch() -> None:
     agree(packed.detach(), torch.cat(together), "the module's own forward")
 
 
-def test_float16_is_clamped_as_the_reference_does() -> None:
+def test_float16_is_clamped_like_the_reference() -> None:
     config = backend().model.config.encoder
     layer = AudioEncoder(config).half().eval().layers[0]
     for parameter in layer.parameters():
@@ -153,7 +153,7 @@ def test_float16_is_clamped_as_the_reference_does() -> None:
         assert layer(x, windows).unique().tolist() == [sign * limit]
 
 
-def test_dropout_acts_in_training_only() -> None:
+def test_dropout_is_active_only_in_training() -> None:
     config = AutConfig(
         mel_bins=BINS, layers=1, d_model=16, heads=2, ffn=24, conv_channels=4, dropout=0.5
     )

@@ -36,7 +36,7 @@ def by_definition(q: Tensor, k: Tensor, v: Tensor, may_look: np.ndarray) -> Tens
     return torch.from_numpy(weights) @ v.double()
 
 
-def test_rms_norm() -> None:
+def test_rms_norm_equals_its_definition() -> None:
     norm = RMSNorm(6, eps=1e-3)
     norm.weight.data = noise(6, seed=1)
     x = noise(4, 6) * torch.tensor([[1.0], [1e-4], [1e4], [0.0]])
@@ -109,7 +109,7 @@ def test_windows(lengths: list[int], window: int, kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("kernel", get_args(Kernel))
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_cached_attention_groups_heads_and_obeys_its_mask(kernel: Kernel, kv_heads: int) -> None:
+def test_cached_attention_groups_heads_and_applies_the_mask(kernel: Kernel, kv_heads: int) -> None:
     q, k, v = noise(2, 4, 3, 8), noise(2, kv_heads, 5, 8, seed=1), noise(2, kv_heads, 5, 8, seed=2)
     mask = torch.tensor([[[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]] * 2).bool()
     mask[1, :, 4] = True
@@ -132,5 +132,5 @@ def test_causal_attention(kernel: Kernel) -> None:
         assert torch.allclose(result[0, head].double(), exact, atol=1e-5)
 
 
-def test_every_kernel_that_can_be_asked_for_is_known() -> None:
+def test_every_selectable_kernel_exists() -> None:
     assert set(get_args(Kernel)) == {"auto", *KERNELS}

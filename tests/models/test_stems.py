@@ -74,7 +74,7 @@ def tokens(encoder: AudioEncoder, mels: list[Tensor]) -> list[Tensor]:
 
 
 @every_stem
-def test_names_and_shapes_that_checkpoints_hold(stem: StemName) -> None:
+def test_names_and_shapes_of_parameters(stem: StemName) -> None:
     shapes = {
         name: list(p.shape) for name, p in make_stem(encoder_config(stem)).state_dict().items()
     }
@@ -98,7 +98,7 @@ def test_names_and_shapes_that_checkpoints_hold(stem: StemName) -> None:
 
 
 @every_stem
-def test_every_length_yields_the_tokens_of_the_rule(stem: StemName) -> None:
+def test_every_length_has_the_expected_number_of_tokens(stem: StemName) -> None:
     encoder = ctc_model(stem).encoder
     lengths = range(1, 301)
     found = tokens(encoder, [clip(frames) for frames in lengths])
@@ -106,7 +106,7 @@ def test_every_length_yields_the_tokens_of_the_rule(stem: StemName) -> None:
 
 
 @every_stem
-def test_what_the_tokens_of_a_chunk_hear_and_what_not(stem: StemName) -> None:
+def test_receptive_fields_of_the_tokens_of_a_conv_block(stem: StemName) -> None:
     """Frames behind those change nothing, not even by being left out."""
     convolve = ctc_model(stem).encoder.stem
     for count in range(1, 14):
@@ -124,7 +124,7 @@ def test_what_the_tokens_of_a_chunk_hear_and_what_not(stem: StemName) -> None:
 
 
 @every_stem
-def test_a_clip_of_more_chunks_than_a_block(stem: StemName) -> None:
+def test_a_clip_of_more_conv_blocks_than_a_slice(stem: StemName) -> None:
     encoder = ctc_model(stem).encoder
     frames = (2 * STEM_CHUNKS_CPU + 1) * 100 + 37
     (found,) = tokens(encoder, [clip(frames)])
@@ -133,7 +133,7 @@ def test_a_clip_of_more_chunks_than_a_block(stem: StemName) -> None:
 
 
 @every_stem
-def test_convolutions_halve_upwards(stem: StemName) -> None:
+def test_convolutions_halve_and_round_up(stem: StemName) -> None:
     """A chunk that is not filled up has as many tokens as are heard of one that is."""
     convolutions = make_stem(encoder_config(stem))
     for frames in range(1, 101):
@@ -141,7 +141,7 @@ def test_convolutions_halve_upwards(stem: StemName) -> None:
 
 
 @every_stem
-def test_positions_begin_anew_in_every_chunk(stem: StemName) -> None:
+def test_positions_restart_in_every_conv_block(stem: StemName) -> None:
     encoder = ctc_model(stem).encoder
     for parameter in encoder.stem.parameters():
         parameter.zero_()
@@ -151,7 +151,7 @@ def test_positions_begin_anew_in_every_chunk(stem: StemName) -> None:
 
 
 @every_stem
-def test_a_chunk_does_not_hear_the_next(stem: StemName) -> None:
+def test_a_conv_block_does_not_depend_on_the_next(stem: StemName) -> None:
     encoder = trained(stem).encoder
     changed = clip(230).clone()
     changed[:, 100:200] += 2.0
@@ -162,7 +162,7 @@ def test_a_chunk_does_not_hear_the_next(stem: StemName) -> None:
 
 
 @every_stem
-def test_tokens_by_definition(stem: StemName) -> None:
+def test_tokens_equal_the_definition(stem: StemName) -> None:
     """A second written out: convolutions as sums over frames (conv1d) or over patches (conv2d)."""
     module = ctc_model(stem).encoder.stem
     second = clip(100).double()
@@ -188,7 +188,7 @@ def test_tokens_by_definition(stem: StemName) -> None:
 
 @every_stem
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_a_batch_of_clips_is_the_clips(stem: StemName, batch_norm: bool) -> None:
+def test_states_do_not_depend_on_the_batch(stem: StemName, batch_norm: bool) -> None:
     model = trained(stem) if batch_norm else ctc_model(stem)
     clips = [clip(frames, seed) for seed, frames in enumerate([350, 50, 801, 101, 99])]
     packed, lengths = model(clips)
@@ -200,7 +200,7 @@ def test_a_batch_of_clips_is_the_clips(stem: StemName, batch_norm: bool) -> None
 
 class TestFolding:
     @every_stem
-    def test_states_stay_the_same(self, stem: StemName) -> None:
+    def test_folding_does_not_change_states(self, stem: StemName) -> None:
         model = trained(stem)
         folded = fold_batch_norm(model)
         assert folded.config == replace(model.config, encoder=encoder_config(stem))
@@ -215,7 +215,7 @@ class TestFolding:
         assert float((before - plain.encoder(clips)[0]).abs().max()) > 0.1, "nothing to fold"
 
     @every_stem
-    def test_the_model_is_left_as_it_is(self, stem: StemName) -> None:
+    def test_the_model_is_not_changed(self, stem: StemName) -> None:
         model = trained(stem)
         config, before = model.config, {n: t.clone() for n, t in model.state_dict().items()}
         fold_batch_norm(model)
@@ -224,7 +224,7 @@ class TestFolding:
         assert list(model.state_dict()) == list(before)
         assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
 
-    def test_nothing_to_fold(self) -> None:
+    def test_models_without_batch_norms(self) -> None:
         model = ctc_model("conv1d")
         assert fold_batch_norm(model) is model
 

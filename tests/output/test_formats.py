@@ -56,7 +56,7 @@ def test_text_is_one_line(text: str, line: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", 'say "hi"\n', "你好 \u2028 é", "\x00"])
-def test_json_is_one_line_that_reads_back(text: str) -> None:
+def test_json_is_one_line_and_round_trips(text: str) -> None:
     line = to_json(transcript(text), "dir/a.wav")
     assert line.count("\n") == 1
     assert line.endswith("}\n")
@@ -65,7 +65,7 @@ def test_json_is_one_line_that_reads_back(text: str) -> None:
     assert content == transcript(text).to_dict()
 
 
-def test_jsonl_is_a_line_a_segment() -> None:
+def test_jsonl_has_a_line_for_each_segment() -> None:
     said = spoken("one\n", "two")
     lines = [json.loads(line) for line in WRITERS["jsonl"](said, "a.wav", STYLE).splitlines()]
     assert [line.pop("file") for line in lines] == ["a.wav", "a.wav"]
@@ -99,7 +99,7 @@ def test_lrc() -> None:
     assert WRITERS["lrc"](spoken("long", each=6000.5), "a.wav", STYLE).endswith("[100:00.50]\n")
 
 
-def test_lyrics_end_where_nothing_is_shown() -> None:
+def test_lyrics_end_with_an_empty_line() -> None:
     first, last = spoken("a", "b").segments[0], spoken("", "", "b").segments[2]
     said = Transcript("a b", None, (first, last), None, "stop", 30.0)
     assert WRITERS["lrc"](said, "", STYLE) == ("[00:00.00]a\n[00:10.00]\n[00:20.00]b\n[00:30.00]\n")
@@ -109,7 +109,7 @@ def test_lyrics_end_where_nothing_is_shown() -> None:
     ("form", "content"),
     [("txt", "\n"), ("jsonl", ""), ("srt", ""), ("vtt", "WEBVTT\n"), ("lrc", "")],
 )
-def test_nothing_was_said(form: str, content: str) -> None:
+def test_transcripts_without_text(form: str, content: str) -> None:
     assert WRITERS[form](transcript(""), "a.wav", STYLE) == content
 
 
@@ -181,7 +181,7 @@ TRAPS = [
 
 @pytest.mark.parametrize("text", TRAPS)
 @pytest.mark.parametrize("form", ["srt", "vtt", "lrc"])
-def test_nothing_in_a_text_is_taken_for_the_format(form: str, text: str) -> None:
+def test_markup_in_text_is_escaped(form: str, text: str) -> None:
     content = WRITERS[form](spoken("before.", text, "after."), "a.wav", STYLE)
     demuxer = {"srt": "srt", "vtt": "webvtt", "lrc": "lrc"}[form]
     shown = [text for _, _, text in decoded(content, demuxer) if text]
@@ -211,7 +211,7 @@ TEXTS = st.lists(
 
 
 @given(TEXTS)
-def test_srt_reads_back(texts: list[str]) -> None:
+def test_srt_round_trips(texts: list[str]) -> None:
     said = spoken(*texts)
     content = WRITERS["srt"](said, "", STYLE)
     blocks = content.removesuffix("\n").split("\n\n") if content else []
@@ -228,7 +228,7 @@ def test_srt_reads_back(texts: list[str]) -> None:
 
 
 @given(TEXTS)
-def test_vtt_reads_back(texts: list[str]) -> None:
+def test_vtt_round_trips(texts: list[str]) -> None:
     said = spoken(*texts)
     content = WRITERS["vtt"](said, "", STYLE)
     wanted = cues(said, STYLE)
@@ -244,7 +244,7 @@ def test_vtt_reads_back(texts: list[str]) -> None:
 
 
 @given(TEXTS)
-def test_lrc_and_tsv_read_back(texts: list[str]) -> None:
+def test_lrc_and_tsv_round_trip(texts: list[str]) -> None:
     said = spoken(*texts)
     lines = WRITERS["lrc"](said, "", STYLE).split("\n")[:-1]
     assert all(re.fullmatch(r"\[\d\d:\d\d\.\d\d\][^\[\]<>]*", line) for line in lines)
@@ -254,7 +254,7 @@ def test_lrc_and_tsv_read_back(texts: list[str]) -> None:
     assert [len(row.split("\t")) for row in table] == [3] * len(texts)
 
 
-def test_writers_by_suffix() -> None:
+def test_formats_by_suffix() -> None:
     assert list(WRITERS) == ["txt", "json", "jsonl", "srt", "vtt", "tsv", "lrc"]
     assert set(WRITERS) >= SINGLE_FILES | CUE_FORMATS
     assert WRITERS["txt"] is to_text

@@ -36,7 +36,7 @@ def write(path: Path, names: list[str]) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(kept=st.floats(0, 1))
-def test_a_file_cut_anywhere_is_continued_to_the_same(
+def test_a_truncated_file_is_resumed_to_the_same_content(
     kept: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("bulk") / "results.jsonl"
@@ -50,7 +50,7 @@ def test_a_file_cut_anywhere_is_continued_to_the_same(
     assert path.read_bytes() == whole
 
 
-def test_names_may_hold_anything(tmp_path: Path) -> None:
+def test_any_file_name_is_accepted(tmp_path: Path) -> None:
     names = ['quo"te.wav', "new\nline.wav", "é.wav", os.fsdecode(b"\xff.wav"), "\u2028.wav"]
     path = tmp_path / "results.jsonl"
     write(path, names)
@@ -74,7 +74,7 @@ def test_names_may_hold_anything(tmp_path: Path) -> None:
         b"\xff\xfe\n",
     ],
 )
-def test_other_files_are_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused_and_not_changed(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "results.jsonl"
     path.write_bytes(content)
     with pytest.raises(UsageError, match="line 1 of"):
@@ -83,7 +83,7 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path, content: bytes) 
 
 
 @pytest.mark.parametrize("line", [b"{\n", b"5\n", b'{"file": 5}\n', b'{"text": "x"}\n'])
-def test_a_line_that_is_no_result_is_named(tmp_path: Path, line: bytes) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "results.jsonl"
     write(path, ["a.wav"])
     with open(path, "ab") as file:
@@ -92,7 +92,7 @@ def test_a_line_that_is_no_result_is_named(tmp_path: Path, line: bytes) -> None:
         ResultsFile(path, RUN)
 
 
-def test_another_run_is_refused_by_what_differs(tmp_path: Path) -> None:
+def test_the_error_names_the_differences_to_another_run(tmp_path: Path) -> None:
     write(tmp_path / "results.jsonl", ["a.wav"])
     with pytest.raises(
         UsageError,
@@ -101,7 +101,7 @@ def test_another_run_is_refused_by_what_differs(tmp_path: Path) -> None:
         ResultsFile(tmp_path / "results.jsonl", {"model": "other", "language": "de"})
 
 
-def test_failures_are_kept_or_tried_again(tmp_path: Path) -> None:
+def test_failures_can_be_retried(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     write(path, NAMES)
     with ResultsFile(path, RUN) as results:
@@ -116,7 +116,7 @@ def test_failures_are_kept_or_tried_again(tmp_path: Path) -> None:
     assert not any("error" in content for content in contents)
 
 
-def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_write_errors_are_reported(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="output has"):
         ResultsFile(tmp_path, RUN)
     (tmp_path / "file").write_text("")
@@ -125,12 +125,12 @@ def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device")
-def test_a_device_is_no_results_file() -> None:
+def test_a_device_is_not_a_results_file() -> None:
     with pytest.raises(OutputError, match="no regular file"):
         ResultsFile(Path("/dev/full"), RUN)
 
 
-def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_finished_results(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     write(path, NAMES)
     before = path.read_bytes()
@@ -154,7 +154,7 @@ def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_one_process_at_a_time_has_the_file(tmp_path: Path) -> None:
+def test_the_file_is_locked_by_one_process(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with ResultsFile(path, RUN) as results:
         results.append(*done("a.wav"))
@@ -168,7 +168,7 @@ def test_one_process_at_a_time_has_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json"])
-def test_a_symbolic_link_is_the_file_itself(tmp_path: Path, suffix: str) -> None:
+def test_symbolic_links_are_followed(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"results.{suffix}"
     link = tmp_path / "links" / f"other.{suffix}"
     link.parent.mkdir()
@@ -187,7 +187,7 @@ def test_a_symbolic_link_is_the_file_itself(tmp_path: Path, suffix: str) -> None
         assert [one["file"] for one in json.loads(path.read_text())] == ["a.wav", "b.wav"]
 
 
-def test_a_json_array_from_a_journal(tmp_path: Path) -> None:
+def test_results_as_a_json_array(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write(path, ["b.wav", "a.wav"])
     assert not path.exists()
@@ -208,7 +208,7 @@ def test_a_json_array_from_a_journal(tmp_path: Path) -> None:
     ]
 
 
-def test_a_foreign_json_file_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_json_file_of_another_program_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text("[]")
     with pytest.raises(UsageError, match=r"has no file 'results\.json\.journal'"):
@@ -231,5 +231,5 @@ def test_folders_are_searched_by_suffix(tmp_path: Path) -> None:
         recordings_in(tmp_path / "absent")
 
 
-def test_lists_count_a_name_once() -> None:
+def test_a_list_uses_each_name_once() -> None:
     assert listed(["a.wav\n", "\n", "b c.wav\r\n", "a.wav\n"]).names == ["a.wav", "b c.wav"]

@@ -35,7 +35,7 @@ def said(text: str, at: float = 0.0, each: float = 0.4) -> tuple[Word, ...]:
     )
 
 
-def test_a_sentence_a_cue() -> None:
+def test_every_sentence_is_a_cue() -> None:
     shown = cues(transcript(segment("This is the first. This is the other one.")), STYLE)
     assert [cue.lines for cue in shown] == [
         ("This is the first.",),
@@ -45,7 +45,7 @@ def test_a_sentence_a_cue() -> None:
     assert shown[0].end == shown[1].start
 
 
-def test_text_is_spread_by_its_letters() -> None:
+def test_time_is_divided_by_the_number_of_letters() -> None:
     shown = cues(transcript(segment("aaaa. bbbbbbbbbbbbbb.", 10.0, 20.0)), STYLE)
     assert [(cue.start, cue.end) for cue in shown] == [(10_000, 12_500), (12_500, 20_000)]
 
@@ -57,13 +57,13 @@ def test_a_long_sentence_ends_cues_at_clauses() -> None:
     assert len(shown) == 2
 
 
-def test_cues_without_clauses_are_even() -> None:
+def test_cues_without_clauses_are_balanced() -> None:
     text = " ".join(["word"] * 20)
     shown = cues(transcript(segment(text, 0.0, 6.0)), CueStyle(40, 2))
     assert [sum(line.count("word") for line in cue.lines) for cue in shown] == [10, 10]
 
 
-def test_a_cue_is_cut_when_it_stays_too_long() -> None:
+def test_a_cue_over_the_longest_duration_is_divided() -> None:
     text = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
     shown = cues(transcript(segment(text, 0.0, 20.0)), CueStyle(20, 4))
     assert len(shown) > 2
@@ -84,14 +84,14 @@ def test_a_pause_ends_a_cue() -> None:
     assert [(cue.start, cue.end) for cue in shown] == [(0, 1000), (9000, 10_000)]
 
 
-def test_a_word_that_lasts_too_long_is_not_shown_for_ever() -> None:
+def test_the_duration_of_a_long_word_is_limited() -> None:
     (shown,) = cues(transcript(segment("well", words=(Word("well", 1.0, 25.0),))), STYLE)
     assert (shown.start, shown.end) == (1000, 8000)
     (spread,) = cues(transcript(segment("well", 1.0, 25.0)), STYLE)
     assert (spread.start, spread.end) == (1000, 25_000)
 
 
-def test_words_without_times_or_place_share_the_time_between() -> None:
+def test_words_without_times_divide_the_time_between_timed_words() -> None:
     text = "one two three four"
     words = (Word("one", 0.0, 1.0), Word("two", None, None), Word("3", 2.0, 3.0))
     words += (Word("", 3.0, 3.0), Word("four", 5.0, 6.0))
@@ -99,7 +99,7 @@ def test_words_without_times_or_place_share_the_time_between() -> None:
     assert (shown.start, shown.end) == (0, 6000)
 
 
-def test_short_neighbours_share_a_cue() -> None:
+def test_short_neighbouring_cues_are_merged() -> None:
     text = "Yes. No. OK. That is what everybody said."
     shown = cues(transcript(segment(text, 0.0, 4.1)), STYLE)
     assert shown[0].lines == ("Yes. No. OK.",)
@@ -108,7 +108,7 @@ def test_short_neighbours_share_a_cue() -> None:
     assert [cue.lines for cue in apart] == [("Yes.",), ("No.",)]
 
 
-def test_voices_at_once_wait_for_each_other() -> None:
+def test_overlapping_speakers_have_consecutive_cues() -> None:
     both = transcript(segment("One side.", 0.0, 3.0), segment("Other side.", 0.0, 4.0))
     assert [(cue.start, cue.end) for cue in cues(both, STYLE)] == [(0, 1000), (1000, 4000)]
 
@@ -122,13 +122,13 @@ def test_a_stream_of_cues_accepts_a_segment_without_text_first() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\x00\t"])
-def test_no_text_no_cue(text: str) -> None:
+def test_segments_without_text_have_no_cue(text: str) -> None:
     assert cues(transcript(segment(text)), STYLE) == []
     assert cues(transcript(), STYLE) == []
 
 
 @pytest.mark.parametrize("value", [9, 1001, 42.0, True, None])
-def test_impossible_styles(value: object) -> None:
+def test_invalid_styles(value: object) -> None:
     with pytest.raises(UsageError, match="max_line_width has to be a whole number from 10"):
         CueStyle(value)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="max_line_count"):
@@ -157,7 +157,7 @@ def transcripts(draw: st.DrawFn) -> Transcript:
 
 
 @given(transcripts(), st.integers(10, 50), st.integers(1, 3))
-def test_cues_are_sane(given: Transcript, width: int, count: int) -> None:
+def test_cues_of_any_words_are_valid(given: Transcript, width: int, count: int) -> None:
     shown = cues(given, CueStyle(width, count))
     for cue in shown:
         assert cue.end > cue.start >= 0

@@ -69,7 +69,7 @@ def test_everything_works_by_keyboard(opened: Opening) -> None:
         assert _focused(page) == "off"
 
 
-def test_what_a_screen_reader_is_told(opened: Opening) -> None:
+def test_names_and_live_regions_for_screen_readers(opened: Opening) -> None:
     with opened() as shown:
         shown.offer_prompt(True)
         page = shown.recognized()
@@ -97,7 +97,7 @@ def test_what_a_screen_reader_is_told(opened: Opening) -> None:
 MOVING = "document.getAnimations().filter(one => one.playState === 'running').length"
 
 
-def test_no_rule_of_accessibility_is_broken(opened: Opening) -> None:
+def test_no_accessibility_rule_is_violated(opened: Opening) -> None:
     """The rules of axe-core, contrast among them, with and without a recording and an error; and
     nothing moves where no motion is wanted."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -122,7 +122,7 @@ def test_no_rule_of_accessibility_is_broken(opened: Opening) -> None:
                 assert found.violations_count == 0, (state, scheme, found.generate_report())
 
 
-def test_nothing_is_cut_off_on_small_screens(opened: Opening) -> None:
+def test_content_fits_small_screens(opened: Opening) -> None:
     """Nor where a window becomes narrower, or a screen is turned."""
     with opened(viewport={"width": 320, "height": 740}, color_scheme="dark") as shown:
         page = shown.recognized(flac([3.0] * 3))
@@ -149,7 +149,9 @@ def _fits(page: Any, width: int) -> None:
     assert small == [], width
 
 
-def test_a_key_is_asked_for_where_one_is_needed(opened: Opening, tmp_path: Path) -> None:
+def test_the_page_asks_for_a_key_where_the_server_needs_one(
+    opened: Opening, tmp_path: Path
+) -> None:
     settings = Settings(models=("tiny",), device="cpu", keys=(KEY,), state_dir=str(tmp_path))
     with running(settings) as server, opened(server.url) as shown:
         page = shown.page

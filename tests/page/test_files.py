@@ -25,7 +25,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield server
 
 
-def test_every_file_is_served_as_what_it_is(live: Live) -> None:
+def test_every_file_has_its_content_type(live: Live) -> None:
     kinds = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
     with live.client() as client:
         for file in FOLDER.iterdir():
@@ -46,7 +46,7 @@ def test_every_file_is_served_as_what_it_is(live: Live) -> None:
             assert head.headers["content-length"] == str(len(got.content))
 
 
-def test_an_unchanged_file_is_not_sent_again(live: Live) -> None:
+def test_an_unchanged_file_is_a_304(live: Live) -> None:
     with live.client() as client:
         first = client.get("/")
         assert first.headers["cache-control"] == "no-cache"
@@ -58,7 +58,7 @@ def test_an_unchanged_file_is_not_sent_again(live: Live) -> None:
         assert client.get("/", headers={"If-None-Match": '"another"'}).status_code == 200
 
 
-def test_what_is_not_there_is_not_found(live: Live) -> None:
+def test_an_unknown_file_is_a_404(live: Live) -> None:
     with live.client() as client:
         for path in ("/page", "/page/", "/page/index.html", "/page/../app.py", "/page/none.js"):
             assert client.get(path).status_code == 404, path
@@ -66,7 +66,7 @@ def test_what_is_not_there_is_not_found(live: Live) -> None:
         assert "/" not in client.get("/openapi.json").json()["paths"]
 
 
-def test_the_page_needs_no_key_and_all_else_does(closed: Live) -> None:
+def test_only_the_page_is_served_without_a_key(closed: Live) -> None:
     with closed.client() as client:
         assert client.get("/").status_code == 200
         assert client.get("/page/main.js").status_code == 200
@@ -74,7 +74,7 @@ def test_the_page_needs_no_key_and_all_else_does(closed: Live) -> None:
             assert client.get(path).status_code == 401
 
 
-def test_the_page_is_not_shown_under_another_s_name(live: Live) -> None:
+def test_the_page_is_not_served_for_other_hosts(live: Live) -> None:
     with live.client() as client:
         assert client.get("/", headers={"Host": "rebound.example"}).status_code == 403
 
@@ -87,7 +87,7 @@ def test_the_page_can_be_switched_off(tmp_path: Path) -> None:
         assert client.get("/v1/models").status_code == 200
 
 
-def test_no_file_names_another_place() -> None:
+def test_no_file_refers_to_another_host() -> None:
     """No address but those of XML's names, no code in the page itself, no styles in elements."""
     for file in FOLDER.iterdir():
         text = file.read_text(encoding="utf-8")

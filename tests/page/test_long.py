@@ -82,7 +82,7 @@ def test_a_long_recording_is_transcribed_with_progress(
         assert files["long.srt"].count("-->") > 10
 
 
-def test_a_long_text_has_paragraphs_and_stands_at_its_beginning(opened: Opening) -> None:
+def test_a_long_text_has_paragraphs_and_is_scrolled_to_the_top(opened: Opening) -> None:
     with opened(permissions=["clipboard-read", "clipboard-write"]) as shown:
         page = shown.ready()
         page.set_input_files("#file", LONG)
@@ -112,7 +112,7 @@ ADDED = """async segments => {
 }"""
 
 
-def test_a_very_long_text_is_cut_into_paragraphs_that_can_be_read(opened: Opening) -> None:
+def test_a_very_long_text_is_divided_into_readable_paragraphs(opened: Opening) -> None:
     """18,000 words with hardly any pause, in segments of twelve words."""
     segments = []
     for first in range(0, 18_000, 12):
@@ -132,7 +132,7 @@ def test_a_very_long_text_is_cut_into_paragraphs_that_can_be_read(opened: Openin
     assert all(paragraph.endswith(".") for paragraph in got["paragraphs"])
 
 
-def test_text_without_times_of_words_and_without_spaces(opened: Opening) -> None:
+def test_text_without_word_times_and_spaces(opened: Opening) -> None:
     def segment(text: str, start: float, end: float) -> dict[str, Any]:
         return {"text": text, "start": start, "end": end}
 
@@ -162,7 +162,7 @@ def _visible(page: Any, box: str, element: str) -> bool:
     )
 
 
-def test_text_and_timeline_follow_the_sound(opened: Opening, whole: dict[str, Any]) -> None:
+def test_text_and_timeline_follow_playback(opened: Opening, whole: dict[str, Any]) -> None:
     with opened() as shown:
         page = shown.recognized(LONG)
         index = len(whole["words"]) - 8
@@ -184,7 +184,7 @@ def test_text_and_timeline_follow_the_sound(opened: Opening, whole: dict[str, An
         page.click("#play")
 
 
-def test_the_slider_moves_text_and_timeline_before_the_sound_is_played(opened: Opening) -> None:
+def test_the_slider_moves_text_and_timeline_before_playback(opened: Opening) -> None:
     with opened() as shown:
         page = shown.recognized(LONG)
         assert page.evaluate("document.getElementById('scroller').scrollLeft") == 0
@@ -206,7 +206,7 @@ def test_the_slider_moves_text_and_timeline_before_the_sound_is_played(opened: O
         holds(page, "document.getElementById('scroller').scrollLeft < 100")
 
 
-def test_paragraphs_are_reached_by_keyboard(opened: Opening) -> None:
+def test_paragraphs_can_be_navigated_by_keyboard(opened: Opening) -> None:
     with opened() as shown:
         page = shown.recognized(LONG)
         page.focus("#text")
@@ -229,7 +229,7 @@ def test_paragraphs_are_reached_by_keyboard(opened: Opening) -> None:
         assert page.evaluate("document.activeElement.id") == "copy", "all times are one stop"
 
 
-def test_a_reload_loses_neither_the_run_nor_the_result(
+def test_a_reload_loses_neither_the_job_nor_its_result(
     opened: Opening, live: Live, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "[...document.querySelectorAll('#stable .body')].map(one => one.textContent).join(' ')"
@@ -269,7 +269,7 @@ def test_a_reload_loses_neither_the_run_nor_the_result(
         assert page.evaluate(ITEM) is None
 
 
-def test_a_job_that_is_gone_is_said_once(opened: Opening, live: Live) -> None:
+def test_a_deleted_job_is_reported_once(opened: Opening, live: Live) -> None:
     with opened() as shown:
         page = shown.ready()
         page.set_input_files("#file", LONG)
@@ -289,9 +289,7 @@ def test_a_job_that_is_gone_is_said_once(opened: Opening, live: Live) -> None:
         holds(page, DONE)
 
 
-def test_a_server_that_is_away_for_a_while_is_waited_for(
-    opened: Opening, whole: dict[str, Any]
-) -> None:
+def test_the_page_waits_for_an_unavailable_server(opened: Opening, whole: dict[str, Any]) -> None:
     with opened() as shown:
         page = shown.ready()
         page.route("**/v1/jobs/*", lambda route: route.abort())
@@ -303,7 +301,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(
         assert page.locator("#stable .part").count() == len(whole["words"])
 
 
-def test_a_job_that_is_cancelled_leaves_its_text_and_nothing_at_the_server(
+def test_a_cancelled_job_leaves_its_text_and_is_deleted_on_the_server(
     opened: Opening, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened() as shown, held_back(monkeypatch):
@@ -323,7 +321,7 @@ def test_a_job_that_is_cancelled_leaves_its_text_and_nothing_at_the_server(
         assert page.is_hidden("#error")
 
 
-def test_a_job_that_fails_says_why(opened: Opening, live: Live) -> None:
+def test_a_failed_job_shows_its_reason(opened: Opening, live: Live) -> None:
     """The header is right, so the job is accepted; the rest of the recording is missing."""
     broken = {**LONG, "buffer": LONG["buffer"][: len(LONG["buffer"]) // 2]}
     with opened() as shown:

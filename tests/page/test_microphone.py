@@ -25,7 +25,7 @@ def _speaking(page: Any) -> bool:
     return bool(page.get_attribute("#speak", "aria-pressed") == "true")
 
 
-def test_what_is_spoken_becomes_text_while_it_is_spoken(opened: Opening) -> None:
+def test_speech_is_transcribed_while_speaking(opened: Opening) -> None:
     with opened(microphone=True) as shown:
         page = shown.ready()
         page.evaluate(NOTES)
@@ -52,7 +52,7 @@ def test_what_is_spoken_becomes_text_while_it_is_spoken(opened: Opening) -> None
         holds(page, "document.getElementById('audio').currentTime > 0.1")
 
 
-def test_speech_works_by_keyboard(opened: Opening) -> None:
+def test_the_microphone_works_by_keyboard(opened: Opening) -> None:
     with opened(microphone=True) as shown:
         page = shown.ready()
         page.focus("#speak")
@@ -64,7 +64,7 @@ def test_speech_works_by_keyboard(opened: Opening) -> None:
         assert not _speaking(page)
 
 
-def test_a_page_that_may_not_hear_says_so(opened: Opening) -> None:
+def test_a_denied_microphone_permission_is_reported(opened: Opening) -> None:
     with opened() as shown:
         page = shown.ready()
         page.click("#speak")
@@ -80,7 +80,7 @@ MISSING = (
 )
 
 
-def test_a_missing_microphone_is_told(opened: Opening) -> None:
+def test_a_missing_microphone_is_reported(opened: Opening) -> None:
     with opened() as shown:
         page = shown.ready()
         for name, told in MISSING:
@@ -100,7 +100,7 @@ def test_a_missing_microphone_is_told(opened: Opening) -> None:
         holds(page, "document.getElementById('error').textContent.includes('by https')")
 
 
-def test_a_server_that_stops_is_told_and_nothing_is_lost(opened: Opening) -> None:
+def test_a_stopped_server_is_reported_and_the_text_stays(opened: Opening) -> None:
     """What was heard until then is recognized as a recording."""
     with opened(microphone=True) as shown:
         page = shown.ready()
@@ -147,7 +147,7 @@ RESAMPLED = """async ([from, to, sizes]) => {
 }"""
 
 
-def test_a_microphone_s_rate_becomes_the_server_s(opened: Opening) -> None:
+def test_the_microphone_is_resampled_to_the_rate_of_the_server(opened: Opening) -> None:
     """A tone stays itself, in time and height; what the new rate cannot hold is taken out; the
     sizes of the blocks change nothing."""
     with opened() as shown:

@@ -34,7 +34,9 @@ NOTES = """() => {
 """Where the sound was sent, and which words were marked as heard."""
 
 
-def test_a_recording_is_recognized_and_its_words_can_be_heard(opened: Opening, live: Live) -> None:
+def test_a_recording_is_transcribed_and_its_words_can_be_played(
+    opened: Opening, live: Live
+) -> None:
     times = live.transcribe(EXAMPLE.read_bytes(), response_format="verbose_json", **TIMES)
     starts = [word["start"] for word in times.json()["words"]]
     with opened() as shown:
@@ -53,7 +55,7 @@ def test_a_recording_is_recognized_and_its_words_can_be_heard(opened: Opening, l
         assert set(page.evaluate("notes.marked")) >= {"kitchen", "fan", "off"}
 
 
-def test_downloads_are_what_the_api_gives(opened: Opening, live: Live) -> None:
+def test_downloads_equal_the_responses_of_the_api(opened: Opening, live: Live) -> None:
     """The page names the one language that the model can."""
     data = speech(3, pause=1.0)
     with opened() as shown:
@@ -71,7 +73,7 @@ def test_downloads_are_what_the_api_gives(opened: Opening, live: Live) -> None:
     assert json.loads(files["talk.one.json"]) == whole.json()
 
 
-def test_text_comes_piece_by_piece(opened: Opening) -> None:
+def test_text_appears_segment_by_segment(opened: Opening) -> None:
     """Pieces of 5 s: text of the first is there while the last is not."""
     with opened() as shown:
         page = shown.ready()
@@ -92,7 +94,7 @@ def test_text_comes_piece_by_piece(opened: Opening) -> None:
         assert seen[-1].count("kitchen") == 6
 
 
-def test_sound_is_drawn(opened: Opening) -> None:
+def test_the_waveform_is_drawn(opened: Opening) -> None:
     """Waveform and spectrogram are dark where somebody speaks and blank where nobody does."""
     with opened() as shown:
         page = shown.recognized()
@@ -117,7 +119,7 @@ def test_sound_is_drawn(opened: Opening) -> None:
             assert voice > silence + 15, (top, voice, silence)
 
 
-def test_only_what_a_model_can_do_is_offered(opened: Opening, live: Live) -> None:
+def test_only_supported_options_are_shown(opened: Opening, live: Live) -> None:
     with live.client() as client:
         models = client.get("/v1/models").json()["data"]
     prompts = {model["id"]: model["capabilities"]["prompt"] for model in models}
@@ -140,7 +142,7 @@ def test_only_what_a_model_can_do_is_offered(opened: Opening, live: Live) -> Non
 
 
 @pytest.mark.parametrize("prompt", [True, False])
-def test_a_prompt_is_sent_to_models_that_take_one(opened: Opening, prompt: bool) -> None:
+def test_a_prompt_is_sent_to_models_that_accept_one(opened: Opening, prompt: bool) -> None:
     """Whatever the bundled models take: the answer of the server decides."""
     forms: list[bytes] = []
 
@@ -161,7 +163,7 @@ def test_a_prompt_is_sent_to_models_that_take_one(opened: Opening, prompt: bool)
     assert (b'name="prompt"' in forms[0]) is prompt
 
 
-def test_languages_are_named(opened: Opening) -> None:
+def test_languages_are_shown_by_name(opened: Opening) -> None:
     """A model that was made for one has nothing to detect; others are asked to, at first."""
     model = {"id": "large", "object": "model", "created": 1, "owned_by": "auris"}
     capabilities = {"languages": ["en", "yue", "de"], "prompt": True, "words": False}
@@ -175,7 +177,7 @@ def test_languages_are_named(opened: Opening) -> None:
         assert page.input_value("#language") == ""
 
 
-def test_a_dropped_file_is_recognized(opened: Opening) -> None:
+def test_a_dropped_file_is_transcribed(opened: Opening) -> None:
     with opened() as shown:
         page = shown.ready()
         moved = page.evaluate_handle(
@@ -202,7 +204,7 @@ BROKEN = (
 )
 
 
-def test_errors_are_told_in_words(opened: Opening) -> None:
+def test_errors_are_shown_as_sentences(opened: Opening) -> None:
     with opened() as shown:
         page = shown.ready()
         for name, data, told in BROKEN:
@@ -221,7 +223,7 @@ def test_errors_are_told_in_words(opened: Opening) -> None:
             assert _said(page) == SAID
 
 
-def test_a_refused_recording_is_not_promised_a_text(opened: Opening) -> None:
+def test_a_refused_recording_shows_no_progress(opened: Opening) -> None:
     with opened() as shown:
         page = shown.ready()
         buffer = b"no sound at all" * 100
@@ -235,7 +237,7 @@ def test_a_refused_recording_is_not_promised_a_text(opened: Opening) -> None:
 
 
 @pytest.mark.parametrize("undecided", [False, True])
-def test_a_recording_that_the_browser_cannot_play_has_a_text_and_a_scale(
+def test_a_recording_the_browser_cannot_play_has_text_and_a_timeline(
     opened: Opening, undecided: bool
 ) -> None:
     """Also while the browser still tries to decode the recording in order to draw it."""
@@ -256,7 +258,7 @@ def test_a_recording_that_the_browser_cannot_play_has_a_text_and_a_scale(
         assert page.locator("#words button").all_inner_texts() == WORDS
 
 
-def test_after_cancelling_the_text_that_is_there_can_be_copied_and_saved(
+def test_partial_text_can_be_copied_and_saved_after_cancelling(
     opened: Opening, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server holds back the end of a call until the test has cancelled it."""
@@ -284,7 +286,7 @@ def test_after_cancelling_the_text_that_is_there_can_be_copied_and_saved(
     assert (partial["complete"], partial["text"]) == (False, said)
 
 
-def test_a_call_that_is_cancelled_before_any_text(opened: Opening) -> None:
+def test_cancelling_before_any_text(opened: Opening) -> None:
     with opened() as shown:
         page = shown.ready()
         page.route("**/v1/audio/transcriptions", lambda route: None)
@@ -297,7 +299,7 @@ def test_a_call_that_is_cancelled_before_any_text(opened: Opening) -> None:
         assert page.locator("#downloads a").count() == 0
 
 
-def test_after_a_failure_it_can_be_tried_again(opened: Opening) -> None:
+def test_a_failed_transcription_can_be_retried(opened: Opening) -> None:
     place = "**/v1/audio/transcriptions"
     failures: list[Callable[[Any], None]] = [
         lambda route: route.fulfill(status=429, headers={"Retry-After": "7"}, json={}),

@@ -24,7 +24,7 @@ def call(seconds: float = 6.0, channels: int = 2) -> np.ndarray:
 
 
 @given(st.floats(0.1, 9.0), st.integers(1, 3), st.floats(1.0, 4.0), st.sampled_from([0.0, 0.05]))
-def test_split_channels_give_the_chunks_of_each_channel(
+def test_split_channels_have_the_chunks_of_each_channel(
     seconds: float, channels: int, chunk: float, start: float
 ) -> None:
     rows = call(seconds, channels)
@@ -68,7 +68,7 @@ def test_chunks_are_read_only_when_needed(monkeypatch: pytest.MonkeyPatch) -> No
         (None, "apart", "'apart'"),
     ],
 )
-def test_impossible_speakers_and_channels_are_refused(
+def test_invalid_speakers_and_channels_are_refused(
     speakers: Any, channels: Any, found: str
 ) -> None:
     with pytest.raises(UsageError, match=found):
@@ -97,7 +97,7 @@ def test_chunks_of_a_mix_have_no_speaker() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_a_call(qwen: AsrPipeline, rows: int) -> None:
+def test_a_stereo_call(qwen: AsrPipeline, rows: int) -> None:
     sound = call(5.0)
     options: dict[str, Any] = {"chunk_seconds": 1.5, "max_new_tokens": BUDGET, "batch_size": rows}
     both = qwen.transcribe((sound, RATE), channels="split", speakers=["Alice", "Bob"], **options)
@@ -129,7 +129,7 @@ def test_segments_of_a_mix_have_no_speaker(qwen: AsrPipeline) -> None:
 
 @pytest.mark.parametrize("channels", ["mix", "split"])
 @pytest.mark.parametrize("vad", [False, True])
-def test_all_that_lies_before_a_damaged_place_is_read(channels: Any, vad: bool) -> None:
+def test_audio_before_damage_is_read(channels: Any, vad: bool) -> None:
     content = wav(call(6.0))
     reader = AudioChunker(2.0, channels=channels, vad=vad)
     chunks: list[Chunk] = []

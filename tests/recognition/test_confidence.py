@@ -66,7 +66,7 @@ def test_scored_words_have_the_tokens_that_write_them(text: str) -> None:
         assert word.text in kept
 
 
-def test_words_behind_collapsed_repeats_are_found() -> None:
+def test_words_after_collapsed_repeats_are_located() -> None:
     ids = [*HEAD, *TOKENIZER.encode("ab " + "x" * 30 + " cd")]
     shown = parse_reply(TOKENIZER.decode(ids)).text
     assert shown == "ab x cd"
@@ -110,7 +110,7 @@ def test_a_calibration_maps_only_tokens_that_write_words() -> None:
         (None, "stop", None, False),
     ],
 )
-def test_no_speech_follows_the_threshold(
+def test_no_speech_depends_on_the_threshold(
     silence: float | None, reason: FinishReason, calibration: Calibration | None, suppressed: bool
 ) -> None:
     ids = [*HEAD, *TOKENIZER.encode("fox")]
@@ -127,7 +127,7 @@ def test_no_speech_follows_the_threshold(
 
 @pytest.mark.parametrize("calibration", [None, FITTED])
 @pytest.mark.parametrize(("reason", "said"), [("stop", True), ("cancelled", False)])
-def test_an_empty_text_is_no_speech(
+def test_an_empty_text_is_not_speech(
     reason: FinishReason, said: bool, calibration: Calibration | None
 ) -> None:
     ids = [*TOKENIZER.encode("language None"), TOKENIZER.id(TEXT_TAG)]

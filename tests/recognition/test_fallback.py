@@ -53,7 +53,7 @@ def finish(
     st.sampled_from([None, 5]),
 )
 @settings(max_examples=40, deadline=None)
-def test_every_second_is_in_exactly_one_result_that_counts(
+def test_every_second_is_in_exactly_one_used_result(
     data: st.DataObject, seconds: float, start: int, context: str, budget: int | None
 ) -> None:
     first = request_of(seconds, start, context=context, max_new_tokens=budget)

@@ -50,11 +50,11 @@ def test_values_are_plain_json_in_any_order(qwen: AsrPipeline) -> None:
     ],
     ids=str,
 )
-def test_options_that_shape_a_result_change_it(qwen: AsrPipeline, given: dict[str, object]) -> None:
+def test_options_that_affect_results_change_it(qwen: AsrPipeline, given: dict[str, object]) -> None:
     assert _of(qwen, **given) != _of(qwen)  # type: ignore[arg-type]
 
 
-def test_every_option_is_in_it_or_only_about_the_speed(qwen: AsrPipeline) -> None:
+def test_every_option_is_in_it_or_affects_only_speed(qwen: AsrPipeline) -> None:
     """A new option has to be named in the values, or here."""
     speed = {"batch_size", "batch_seconds", "urls", "progress", "cancel", "workers"}
     other_names = {
@@ -71,12 +71,12 @@ def test_every_option_is_in_it_or_only_about_the_speed(qwen: AsrPipeline) -> Non
     assert {*names, "window_frames"} <= model_values(qwen).keys()
 
 
-def test_defaults_written_out_and_the_speed_do_not_change_it(qwen: AsrPipeline) -> None:
+def test_explicit_defaults_and_speed_options_do_not_change_it(qwen: AsrPipeline) -> None:
     same = {"chunk_seconds": 30.0, "vad": False, "batch_size": 4, "workers": 2}
     assert _of(qwen, language="auto", batch_seconds=60.0, **same) == _of(qwen)
 
 
-def test_the_dtype_is_the_one_that_is_computed_in(qwen_directory: Path) -> None:
+def test_the_dtype_is_that_of_the_computation(qwen_directory: Path) -> None:
     float32, packed, half = (
         model_values(AsrPipeline.from_pretrained(qwen_directory, device="cpu", dtype=dtype))
         for dtype in ("float32", "int8", "bfloat16")

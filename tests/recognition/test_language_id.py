@@ -26,7 +26,7 @@ def test_language_probabilities_add_up_to_one(qwen: AsrPipeline) -> None:
     assert [c for _, c in chances] == sorted((c for _, c in chances), reverse=True)
 
 
-def test_only_the_given_span_is_used(qwen: AsrPipeline) -> None:
+def test_only_the_span_is_used(qwen: AsrPipeline) -> None:
     sound = np.concatenate([clip(30.0)[0], clip(5.0)[0]])
     whole, first = qwen.detect_language((sound, RATE)), qwen.detect_language(clip(30.0))
     assert whole == first
@@ -48,7 +48,7 @@ def test_language_of_an_empty_recording(qwen: AsrPipeline) -> None:
         qwen.detect_language((np.zeros(0, np.float32), RATE))
 
 
-def test_one_language_is_that_language_forced(tiny: AsrPipeline) -> None:
+def test_a_single_candidate_language_is_forced(tiny: AsrPipeline) -> None:
     """The bundled model knows English alone."""
     sound = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
     free, kept = tiny.transcribe(sound), tiny.transcribe(sound, languages=["en", "English"])
@@ -58,13 +58,13 @@ def test_one_language_is_that_language_forced(tiny: AsrPipeline) -> None:
     assert (kept.language, kept.text) == (forced.language, forced.text)
 
 
-def test_silence_is_still_no_speech(tiny: AsrPipeline) -> None:
+def test_silence_is_not_speech(tiny: AsrPipeline) -> None:
     quiet = (np.zeros(5 * RATE, np.float32), RATE)
     assert tiny.transcribe(quiet).language is None
     assert tiny.transcribe(quiet, languages=["en"]).language is None
 
 
-def test_chunks_may_have_different_languages(qwen: AsrPipeline) -> None:
+def test_chunks_can_have_different_languages(qwen: AsrPipeline) -> None:
     sound = clip(6.0)
     for names in (["fr"], ["German", "fr"]):
         done = qwen.transcribe(
@@ -75,7 +75,7 @@ def test_chunks_may_have_different_languages(qwen: AsrPipeline) -> None:
 
 
 @pytest.mark.parametrize("languages", [[], ["auto"], ["en", ""]])
-def test_impossible_language_lists_are_refused(qwen: AsrPipeline, languages: list[str]) -> None:
+def test_invalid_language_lists_are_refused(qwen: AsrPipeline, languages: list[str]) -> None:
     with pytest.raises(UsageError, match="languages has to list"):
         qwen.transcribe(clip(1.0), languages=languages)
 
@@ -88,12 +88,12 @@ def test_unknown_languages_are_refused(qwen: AsrPipeline) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, math.inf, math.nan, "many"])
-def test_impossible_batch_seconds_are_refused(qwen: AsrPipeline, seconds: object) -> None:
+def test_invalid_batch_seconds_are_refused(qwen: AsrPipeline, seconds: object) -> None:
     with pytest.raises(UsageError, match="batch_seconds"):
         qwen.transcribe(clip(1.0), batch_seconds=seconds)  # type: ignore[call-overload]
 
 
-def test_smaller_batches_change_nothing(qwen: AsrPipeline) -> None:
+def test_results_do_not_depend_on_batch_seconds(qwen: AsrPipeline) -> None:
     options = {"chunk_seconds": 1.0, "max_new_tokens": BUDGET}
     one = qwen.transcribe(clip(6.0), **options)
     for seconds in (0.5, 2.5, 100.0):

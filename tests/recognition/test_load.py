@@ -64,7 +64,7 @@ def test_models_and_devices_from_the_environment(
         ({"threads": 1.5}, UsageError),
     ],
 )
-def test_impossible_machines_are_refused(
+def test_unavailable_devices_are_refused(
     qwen_directory: Path, options: dict[str, Any], kind: type[AurisError]
 ) -> None:
     with pytest.raises(kind):
@@ -81,7 +81,7 @@ def test_every_kernel_gives_the_same_text(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_the_attention_window_can_be_chosen(tmp_path: Path, dtype: str) -> None:
+def test_the_attention_window_can_be_set(tmp_path: Path, dtype: str) -> None:
     trained = write_tiny(tmp_path / "m", config=qwen_config(window_frames=300), seed=1)
     written = write_tiny(tmp_path / "n", config=qwen_config(window_frames=100), seed=1)
     options: dict[str, Any] = {"device": "cpu", "dtype": dtype}
@@ -103,7 +103,7 @@ def test_the_attention_window_can_be_chosen(tmp_path: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize("config", [qwen_config(), ctc_config()], ids=["qwen", "ctc"])
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_a_call_can_choose_the_attention_window(tmp_path: Path, dtype: str, config: Any) -> None:
+def test_a_call_can_set_the_attention_window(tmp_path: Path, dtype: str, config: Any) -> None:
     config = replace(config, encoder=replace(config.encoder, window_frames=300))
     directory = write_tiny(tmp_path / "m", config=config, seed=1)
     load = partial(AsrPipeline.from_pretrained, directory, device="cpu", dtype=dtype)
@@ -120,7 +120,7 @@ def test_a_call_can_choose_the_attention_window(tmp_path: Path, dtype: str, conf
     assert scores(trained, attention_window=None) == wide
 
 
-def test_a_shared_batch_has_one_attention_window(qwen: AsrPipeline) -> None:
+def test_a_batch_has_one_attention_window(qwen: AsrPipeline) -> None:
     batch = qwen.recognizer.batch
     shared = AsrPipeline.over(
         qwen.recognizer, qwen.model, qwen.backend, open_batch=lambda rows: batch(rows)
@@ -131,7 +131,7 @@ def test_a_shared_batch_has_one_attention_window(qwen: AsrPipeline) -> None:
         qwen.transcribe(clip(1.0), attention_window=9)
 
 
-def test_threads_are_set(qwen_directory: Path) -> None:
+def test_the_number_of_threads_is_set(qwen_directory: Path) -> None:
     before = torch.get_num_threads()
     try:
         AsrPipeline.from_pretrained(qwen_directory, device="cpu", threads=2)
@@ -172,7 +172,7 @@ def test_directories_without_a_checkpoint_are_refused(
 
 
 @pytest.mark.parametrize("name", ["en", "english", "Klingon"])
-def test_languages_of_traits_have_to_be_known_names(tmp_path: Path, name: str) -> None:
+def test_languages_of_inference_defaults_must_be_known(tmp_path: Path, name: str) -> None:
     directory = write_tiny(tmp_path / "m")
     (directory / "traits.json").write_text(json.dumps({"languages": ["German", name]}))
     with pytest.raises(ConfigError, match=f"have to be English names.* has '{name}'"):
@@ -181,7 +181,7 @@ def test_languages_of_traits_have_to_be_known_names(tmp_path: Path, name: str) -
     assert AsrPipeline.from_pretrained(directory, device="cpu").defaults.languages == ("German",)
 
 
-def test_stop_ids_come_from_the_generation_config(qwen: AsrPipeline, tmp_path: Path) -> None:
+def test_stop_ids_are_those_of_the_generation_config(qwen: AsrPipeline, tmp_path: Path) -> None:
     said = qwen.transcribe(clip(2.0), max_new_tokens=BUDGET).segments[0].tokens
     stop = said[-1]
     for ids in (stop, [1, stop]):
@@ -193,7 +193,7 @@ def test_stop_ids_come_from_the_generation_config(qwen: AsrPipeline, tmp_path: P
         assert segment.finish_reason == "stop"
 
 
-def test_only_the_stop_ids_are_read_there(qwen: AsrPipeline, tmp_path: Path) -> None:
+def test_the_generation_config_is_used_only_for_stop_ids(qwen: AsrPipeline, tmp_path: Path) -> None:
     """max_new_tokens bounds programs without budgets of their own; here it would cut in silence."""
     directory = write_tiny(tmp_path / "m", seed=1)
     path = directory / "generation_config.json"

@@ -71,7 +71,7 @@ def is_whole(result: Transcript, words: list[int]) -> None:
     st.floats(2.0, 8.0),
     st.booleans(),
 )
-def test_no_word_is_glued_doubled_or_dropped_at_a_cut(
+def test_cuts_do_not_join_repeat_or_drop_words(
     words: list[int], pauses: list[float], target: float, vad: bool
 ) -> None:
     result = transcribed((spoken(words, pauses), RATE), AudioChunker(target, vad=vad))
@@ -79,7 +79,7 @@ def test_no_word_is_glued_doubled_or_dropped_at_a_cut(
 
 
 @pytest.mark.parametrize("vad", [False, True])
-def test_many_cuts_cost_no_word(vad: bool) -> None:
+def test_many_cuts_lose_no_word(vad: bool) -> None:
     words = [1 + number % LEVELS for number in range(400)]
     samples = spoken(words, [0.12, 0.3, 0.7, 0.12, 2.0])
     result = transcribed((samples, RATE), AudioChunker(3.0, vad=vad))
@@ -155,7 +155,7 @@ def test_finished_files_are_released(
     assert counts[1] <= counts[0] + 30
 
 
-def test_arrays_are_not_kept(qwen: AsrPipeline) -> None:
+def test_arrays_are_released(qwen: AsrPipeline) -> None:
     """A chunk's samples are gone once its segment is there."""
     list(qwen.segments(clip(4.0), chunk_seconds=1.0, max_new_tokens=2))
     gc.collect()
@@ -169,7 +169,7 @@ def test_arrays_are_not_kept(qwen: AsrPipeline) -> None:
 
 
 @pytest.mark.parametrize("vad", [False, True])
-def test_segments_meet_exactly(qwen: AsrPipeline, vad: bool) -> None:
+def test_segments_have_no_gaps(qwen: AsrPipeline, vad: bool) -> None:
     rng = np.random.default_rng(5)
     noise = 0.1 * rng.standard_normal(round(64.2 * RATE)).astype(np.float32)
     noise[20 * RATE : 30 * RATE + 77] = 0.0

@@ -50,7 +50,7 @@ def read(ahead: Prefetcher, sources: list[Source]) -> list[list[Chunk] | str]:
     return found
 
 
-def test_prefetched_chunks_and_errors_are_those_of_the_chunker(files: list[str]) -> None:
+def test_prefetched_chunks_and_errors_equal_those_of_the_chunker(files: list[str]) -> None:
     sources: list[Source] = [*files, Path(files[0]), (tone_speech(2.0), RATE)]
     sources += [io.BytesIO(Path(files[1]).read_bytes())]
     reading = AudioChunker(chunk_seconds=1.0, vad=True)

@@ -82,7 +82,7 @@ def test_a_reply_becomes_a_segment() -> None:
     assert segment.finish_reason == "stop"
 
 
-def test_a_forced_language_begins_the_reply() -> None:
+def test_a_reply_starts_with_the_forced_language() -> None:
     runner = recognizer([TOKENIZER.encode("guten tag")])
     (done,) = recognize(runner, [chunk_request(language="German", context="fox")], 1)
     assert (done.segment.text, done.segment.language) == ("guten tag", "German")
@@ -111,7 +111,7 @@ def test_repeats_are_collapsed_in_the_text_and_kept_in_the_tokens() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.2, 3.0, 10.0])
-def test_the_default_budget_follows_the_length(seconds: float) -> None:
+def test_the_default_budget_depends_on_the_duration(seconds: float) -> None:
     chatter = [60 + n * n % 97 for n in range(1000)]
     (segment,) = run([chatter, [65], [66]], [chunk_request(seconds=seconds)])
     tokens = segment.retries[0].tokens if segment.retries else segment.tokens
@@ -120,7 +120,7 @@ def test_the_default_budget_follows_the_length(seconds: float) -> None:
     assert bool(segment.retries) == (seconds > 4)
 
 
-def test_a_loop_ends_at_once_and_its_chunk_is_decoded_in_halves() -> None:
+def test_a_loop_is_stopped_and_its_chunk_decoded_in_halves() -> None:
     """The repeats cost 64 tokens, not the budget; other rows go on; the parts make the segment."""
     loop = reply("English", "well then ") + TOKENIZER.encode("stop ") * 99
     scripts = [loop, reply("English", "beside"), reply("English", "well"), reply("English", "then")]
@@ -138,7 +138,7 @@ def test_a_loop_ends_at_once_and_its_chunk_is_decoded_in_halves() -> None:
     assert [word for word, _ in halved.word_confidences] == ["well", "then"]
 
 
-def test_a_loop_in_the_smallest_parts_keeps_one_repeat() -> None:
+def test_a_loop_in_the_smallest_chunks_keeps_one_repeat() -> None:
     loop = reply("English", "ab") + TOKENIZER.encode("no ") * 99
     (segment,) = run([loop] * 99, [chunk_request(seconds=30.0)])
     assert segment.finish_reason == "loop"
@@ -150,7 +150,7 @@ def test_a_loop_in_the_smallest_parts_keeps_one_repeat() -> None:
     assert (segment.start, segment.end) == (0.0, 30.0)
 
 
-def test_a_chosen_budget_causes_no_fallback() -> None:
+def test_an_explicit_budget_causes_no_fallback() -> None:
     (segment,) = run([[60 + n for n in range(40)]], [chunk_request(seconds=20.0, max_new_tokens=9)])
     assert (segment.finish_reason, len(segment.tokens)) == ("length", 9)
     assert segment.retries == ()
@@ -171,7 +171,7 @@ def test_a_chunk_with_leaked_context_is_decoded_without_it() -> None:
     assert "Celsius" not in second
 
 
-def test_spoken_context_stays() -> None:
+def test_spoken_context_is_not_removed() -> None:
     said = reply("English", "names to expect are angstrom bohr")
     heard = reply("English", "names to expect are angstrum bore")
     (segment,) = run([said, heard], [chunk_request(context=CONTEXT)])
@@ -239,7 +239,7 @@ def test_cancelled_during_a_retry() -> None:
     assert one.segment.retries == ()
 
 
-def test_a_text_that_ends_at_its_budget_is_not_cut() -> None:
+def test_a_text_that_ends_at_its_budget_is_complete() -> None:
     scripts = [[65] * 6, [65] * 7]
     exact, cut = run(
         scripts, [chunk_request(0, max_new_tokens=6), chunk_request(1, max_new_tokens=6)]
@@ -263,7 +263,7 @@ def test_timings_are_added_to_their_stage() -> None:
     assert all(seconds >= 0 for seconds in done.timings.values())
 
 
-def test_cancelling_ends_chunks_and_begins_no_other() -> None:
+def test_cancelling_ends_chunks_and_starts_no_others() -> None:
     taken: list[int] = []
     done: list[ChunkResult] = []
 
@@ -314,7 +314,7 @@ def test_a_vocabulary_without_a_control_token(token: str) -> None:
         QwenRecognizer(Scripted([]), qwen_config(), without(token))
 
 
-def test_configs_and_vocabularies_have_to_belong_together() -> None:
+def test_config_and_vocabulary_must_match() -> None:
     config = qwen_config()
     other = replace(config, audio_token_id=config.audio_token_id - 1)
     with pytest.raises(ConfigError, match="audio_token_id"):
@@ -355,7 +355,7 @@ def test_options_that_a_ctc_model_supports(ctc: CtcRecognizer) -> None:
     ctc.check(DecodeOptions(language="English"))
 
 
-def test_a_ctc_chunk_is_one_pass_and_does_not_depend_on_others(ctc: CtcRecognizer) -> None:
+def test_a_ctc_chunk_is_one_pass_and_independent_of_the_batch(ctc: CtcRecognizer) -> None:
     requests = [chunk_request(key, 0.4 + key, start=key) for key in range(3)]
     together = list(recognize(ctc, requests, 4))
     for one, source in zip(together, requests, strict=True):
@@ -368,7 +368,7 @@ def test_a_ctc_chunk_is_one_pass_and_does_not_depend_on_others(ctc: CtcRecognize
         assert set(one.timings) == {"mel", "encode", "decode"}
 
 
-def test_a_ctc_path_of_blanks_has_no_text() -> None:
+def test_a_ctc_path_of_blanks_is_empty() -> None:
     model = tiny_model(ctc_config())
     model.head.bias.data[ctc_config().blank] = 1e3
     runner = CtcRecognizer(TorchBackend(model), ctc_config(), TOKENIZER)
@@ -393,7 +393,7 @@ def test_scores_that_are_nan_are_an_error(kind: str) -> None:
         )
 
 
-def test_spare_rows_of_the_embedding_are_not_written() -> None:
+def test_unused_embedding_rows_are_never_generated() -> None:
     spare = qwen_config().decoder.vocab - 1
     assert spare >= TOKENIZER.size
     (segment,) = run([[*reply("English", "a"), spare, *TOKENIZER.encode("b")]], [chunk_request()])

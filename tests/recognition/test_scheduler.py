@@ -139,7 +139,7 @@ def test_cancelling_at_any_time_ends_with_the_reason_cancelled(
             assert cases[number][1]
 
 
-def test_a_result_comes_as_soon_as_it_is_complete() -> None:
+def test_a_result_is_yielded_when_it_is_complete() -> None:
     kinds = [
         (type(update).__name__, update.recording)
         for update in run([Recording(0, 2), Recording(1, 0, True), Recording(2, 1)])
@@ -240,7 +240,7 @@ def read_pauses(source: Pauses) -> Iterator[Chunk]:
     st.integers(1, 3),
     st.lists(st.integers(0, 9), min_size=1, max_size=5),
 )
-def test_skipped_silences_are_segments(
+def test_skipped_silence_is_a_segment(
     plans: list[tuple[bool, ...]], rows: int, order: list[int]
 ) -> None:
     sources = [Pauses(plan) for plan in plans]
@@ -260,7 +260,7 @@ def test_skipped_silences_are_segments(
         assert sorted(done) == list(range(len(plan)))
 
 
-def test_silence_alone_can_be_cancelled() -> None:
+def test_a_silent_recording_can_be_cancelled() -> None:
     batch = Scheduler(counting(), read_pauses, [Pauses((True,) * 9)], DecodeOptions())  # type: ignore[arg-type]
     asked = iter([False] * 4 + [True] * 99)
     (*chunks, last) = batch.run(lambda: next(asked))
@@ -317,7 +317,7 @@ def test_a_quiet_recording_has_a_warning(level: float, quiet: bool) -> None:
     assert [("very quiet" in warning) for warning in result.warnings] == [True] * quiet
 
 
-def test_warnings_of_reading_come_with_the_transcript() -> None:
+def test_warnings_of_reading_are_in_the_transcript() -> None:
     sound, nothing = np.ones(SECOND, np.float32), np.zeros(0, np.float32)
     result = _transcript(
         Chunk(0, sound, warnings=("one",)),

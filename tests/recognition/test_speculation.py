@@ -12,7 +12,7 @@ from tests.ties import Ties
 from tests.tiny_models import tone_speech
 
 
-def test_the_bundled_models_texts_are_the_same() -> None:
+def test_speculation_does_not_change_texts_of_bundled_models() -> None:
     plain = AsrPipeline.from_pretrained("tiny", device="cpu")
     guessing = AsrPipeline.from_pretrained("tiny", device="cpu", speculate="ctc")
     ties = Ties()

@@ -72,12 +72,12 @@ def both(directory: Path) -> Parity:
     return Parity(directory)
 
 
-def test_files(directory: Path) -> None:
+def test_the_files_of_the_bundled_model(directory: Path) -> None:
     assert {path.name for path in directory.iterdir()} == OFFICIAL_FILES | OUR_FILES
     assert open_checkpoint(directory).layout == "hf"
 
 
-def test_tensors_are_exactly_the_official_ones(directory: Path) -> None:
+def test_tensors_have_the_official_names(directory: Path) -> None:
     with torch.device("meta"):
         config = transformers.AutoConfig.from_pretrained(directory)
         model = transformers.Qwen3ASRForConditionalGeneration(config)
@@ -90,7 +90,7 @@ def test_tensors_are_exactly_the_official_ones(directory: Path) -> None:
         assert len({part.get_dtype() for part in slices.values()}) == 1
 
 
-def test_transformers_loads_it_without_a_word(directory: Path) -> None:
+def test_transformers_loads_it_without_warnings(directory: Path) -> None:
     _, info = transformers.Qwen3ASRForConditionalGeneration.from_pretrained(
         directory, output_loading_info=True
     )
@@ -108,7 +108,7 @@ def agrees(ours: dict[str, Any], theirs: dict[str, Any], known: dict[str, Any]) 
             assert theirs[key] == value, key
 
 
-def test_config(directory: Path, tmp_path: Path) -> None:
+def test_the_config_is_read_by_transformers(directory: Path, tmp_path: Path) -> None:
     transformers.AutoConfig.from_pretrained(directory).save_pretrained(tmp_path)
     known = transformers.Qwen3ASRConfig(architectures=[], dtype="float32").to_dict()
     ours = read_json(directory / "config.json")
@@ -154,7 +154,7 @@ def test_processor_and_chat_template(directory: Path, tokenizer: Tokenizer, proc
         assert ids == prompt_ids(tokenizer, slots, language, context)
 
 
-def test_the_encoder_is_cheap(directory: Path) -> None:
+def test_the_encoder_is_small(directory: Path) -> None:
     model = load_weights(open_checkpoint(directory), torch.device("cpu"), lambda _: torch.float32)
     seconds = 8
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -180,11 +180,11 @@ def agree(both: Parity, clips: list[Path]) -> None:
     assert all(one.tokens for one in found.values()), "a clip's reply is empty"
 
 
-def test_the_examples_read_alike(both: Parity) -> None:
+def test_texts_of_the_examples_are_equal(both: Parity) -> None:
     agree(both, EXAMPLES)
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason="the speech sets are not here")
-def test_development_clips_read_alike(both: Parity) -> None:
+def test_texts_of_development_clips_are_equal(both: Parity) -> None:
     sets = sorted(SPEECH.glob("*_dev.csv"))
     agree(both, [clip for one in sets for clip in list(read_set(one))[:CLIPS]])

@@ -87,14 +87,14 @@ def test_every_kind_of_request_agrees(parity: Parity, request_: dict[str, Any]) 
     assert failed(rows) == []
 
 
-def test_a_difference_names_its_layer(tmp_path: Path) -> None:
+def test_a_difference_is_located_in_its_layer(tmp_path: Path) -> None:
     parity = Parity(write_tiny(tmp_path / "it"))
     parity.model.encoder.layers[1].up.weight.data[0, 0] += 0.5
     wrong = failed(parity.compare(tone_speech(1.5), max_new_tokens=4))
     assert wrong[0].stage == "encoder layer 1"
 
 
-def test_a_matrix_in_bfloat16_is_found_in_its_layer(tmp_path: Path) -> None:
+def test_a_bfloat16_matrix_is_located_in_its_layer(tmp_path: Path) -> None:
     parity = Parity(write_tiny(tmp_path / "it"))
     weight = parity.model.encoder.layers[0].out.weight
     weight.data = weight.data.bfloat16().float()
@@ -103,7 +103,7 @@ def test_a_matrix_in_bfloat16_is_found_in_its_layer(tmp_path: Path) -> None:
     assert wrong[0].error > 100 * wrong[0].limit
 
 
-def test_limits_follow_the_size_of_a_stage() -> None:
+def test_limits_scale_with_the_size_of_a_stage() -> None:
     theirs = torch.linspace(-262.0, 262.0, 999)[None]
     large = {"first": theirs + 1.07e-4}
     (row,) = compare_states(large, {"first": theirs})
@@ -120,7 +120,7 @@ def test_limits_follow_the_size_of_a_stage() -> None:
     assert not compare_states({"first": theirs}, broken)[0].ok
 
 
-def test_the_clip_without_a_recording_is_loud_and_ends_in_a_partial_second() -> None:
+def test_the_synthetic_clip_is_loud_and_ends_in_a_partial_second() -> None:
     samples = comparison_clip()
     assert len(samples) % SAMPLE_RATE not in (0, SAMPLE_RATE - 1)
     assert audio_tokens(len(samples) // 160) % 13 != 0
@@ -129,7 +129,7 @@ def test_the_clip_without_a_recording_is_loud_and_ends_in_a_partial_second() -> 
     assert min(loudness) > 0.03
 
 
-def test_the_bundled_model_is_proved_on_speech_and_on_the_clip() -> None:
+def test_the_bundled_model_is_compared_on_speech_and_the_synthetic_clip() -> None:
     parity = Parity("tiny")
     for samples in (comparison_clip(), load(EXAMPLE).samples):
         rows = parity.compare(samples, max_new_tokens=8)
@@ -151,7 +151,7 @@ def steps(*choices: tuple[int | None, float]) -> list[Step]:
         (steps((5, 1.0), (6, 0.3), (None, 1.0)), [5], (1, False)),
     ],
 )
-def test_ties_are_told_from_differences(
+def test_ties_are_distinguished_from_differences(
     ours: list[Step], theirs: list[int], expected: tuple[int | None, bool]
 ) -> None:
     assert token_difference(ours, theirs) == expected

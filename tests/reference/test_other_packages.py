@@ -17,7 +17,7 @@ def test_samples_beyond_full_scale_are_not_divided_by_the_peak() -> None:
     assert not torch.allclose(log_mel(loud), log_mel(loud / 4.0), atol=1e-3)
 
 
-def test_short_clips_are_padded_wherever_they_come_from() -> None:
+def test_short_clips_are_padded_from_every_source() -> None:
     assert log_mel(tone_speech(0.2)).shape == (128, 50)
 
 
@@ -32,12 +32,12 @@ def test_attention_is_windowed_with_every_kernel(kernel: str) -> None:
     assert torch.allclose(both[:13], alone, atol=1e-5)
 
 
-def test_the_last_chunk_is_padded_to_a_whole_one() -> None:
+def test_the_last_conv_block_is_padded() -> None:
     chunks, counts = pack_chunks([torch.ones(128, 130)])
     assert chunks.shape == (2, 1, 128, 100)
     assert chunks[1, 0, :, 30:].abs().max() == 0.0
     assert counts == [[13, 4]]
 
 
-def test_replies_without_a_tag_are_all_text() -> None:
+def test_replies_without_a_tag_are_text() -> None:
     assert parse_reply("language English hello").text == "language English hello"

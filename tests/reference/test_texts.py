@@ -80,7 +80,9 @@ def test_texts_agree(tmp_path: Path, clips: Path, layout: str) -> None:
     assert found.seconds == pytest.approx(sum(SECONDS.values()))
 
 
-def test_a_wrong_text_is_found(both: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_text_is_detected(
+    both: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = recognizers.parse_reply
 
     def wrong(text: str, forced: str | None = None) -> Any:
@@ -94,7 +96,7 @@ def test_a_wrong_text_is_found(both: Parity, clips: Path, monkeypatch: pytest.Mo
         assert one.note == "at 0.0 s: the same tokens are read differently"
 
 
-def test_a_wrong_language_is_found(
+def test_a_wrong_language_is_detected(
     both: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = recognizers.parse_reply
@@ -106,7 +108,7 @@ def test_a_wrong_language_is_found(
     assert both.agree(clips / "chunk.wav").verdict == "different"
 
 
-def test_texts_joined_wrongly_are_found(
+def test_wrongly_joined_texts_are_detected(
     both: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduler, "join_texts", "".join)
@@ -117,7 +119,7 @@ def test_texts_joined_wrongly_are_found(
     )
 
 
-def test_a_fault_of_the_pipeline_alone_is_no_tie(
+def test_an_error_of_only_the_pipeline_is_not_a_tie(
     both: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = recognizer.log_mel
@@ -128,7 +130,7 @@ def test_a_fault_of_the_pipeline_alone_is_no_tie(
     assert one.note.endswith(", by the pipeline alone")
 
 
-def test_a_missing_piece_is_an_error(
+def test_a_missing_chunk_is_an_error(
     both: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = scheduler._Recording.transcript
@@ -150,7 +152,7 @@ class TestWrongWeights:
         both.model.decoder.norm.weight.data.neg_()
         return both
 
-    def test_the_difference_is_placed_and_weighed(self, wrong: Parity, clips: Path) -> None:
+    def test_a_difference_has_its_position_and_margin(self, wrong: Parity, clips: Path) -> None:
         found = compared(wrong, clips, "window")
         assert found.different == 1
         (one,) = found.differences.values()
@@ -167,7 +169,7 @@ class TestWrongWeights:
         assert one.verdict == "tie"
         assert one.ours != one.theirs
 
-    def test_one_different_piece_outweighs_a_tie(
+    def test_one_different_chunk_outweighs_a_tie(
         self, wrong: Parity, clips: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         margins = iter([float("inf"), 0.0])
@@ -189,7 +191,7 @@ class TestCommand:
             main(["benchmark", "parity", *map(str, arguments)])
         return int(end.value.code or 0)
 
-    def test_it_ends_in_json(
+    def test_it_prints_json(
         self, model: Path, clips: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert self.run("--test-set", clips / "set.csv", "-m", model, "--limit", 2) == 0
@@ -200,7 +202,7 @@ class TestCommand:
         assert (found["name"], found["clips"], found["different"]) == (str(clips / "set.csv"), 2, 0)
         assert "identical  ties different" in out
 
-    def test_a_difference_is_listed_and_ends_in_1(
+    def test_a_difference_is_listed_with_exit_code_1(
         self,
         model: Path,
         clips: Path,
@@ -219,7 +221,7 @@ class TestCommand:
         assert "auris 'oh no', transformers '" in out
         assert json.loads(out.splitlines()[-1])["sets"][0]["different"] == 1
 
-    def test_what_could_not_be_compared_is_said(
+    def test_skipped_comparisons_are_reported(
         self, model: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         test_set = tmp_path / "set.csv"

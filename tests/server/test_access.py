@@ -70,13 +70,13 @@ def test_a_wrong_key_is_refused(closed: Live, header: str) -> None:
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_every_key_opens(closed: Live) -> None:
+def test_every_configured_key_is_accepted(closed: Live) -> None:
     for key in KEYS:
         assert _ask(closed, Authorization=f"Bearer {key}").status_code == 200
     assert _ask(closed, "/health").json() == {"status": "ok"}
 
 
-def test_jobs_are_their_key_s_own(closed: Live, example: bytes) -> None:
+def test_jobs_are_visible_only_to_the_key_that_created_them(closed: Live, example: bytes) -> None:
     ours, theirs = ({"Authorization": f"Bearer {key}"} for key in KEYS)
     with closed.client() as client:
         job = client.post(
@@ -92,7 +92,7 @@ def test_jobs_are_their_key_s_own(closed: Live, example: bytes) -> None:
         assert client.get("/v1/jobs", headers=theirs).json()["data"] == []
 
 
-def test_pages_of_other_places_are_told_apart(closed: Live) -> None:
+def test_requests_from_other_origins_are_refused(closed: Live) -> None:
     given = {"Authorization": f"Bearer {KEYS[0]}"}
     allowed = _ask(closed, Origin="https://page.example", **given)
     assert allowed.headers["access-control-allow-origin"] == "https://page.example"
@@ -100,7 +100,7 @@ def test_pages_of_other_places_are_told_apart(closed: Live) -> None:
     assert "access-control-allow-origin" not in other.headers
 
 
-def test_without_keys_only_this_machine_is_answered(live: Live) -> None:
+def test_without_keys_only_local_clients_are_served(live: Live) -> None:
     for host in ("127.0.0.1", "localhost:8000", "[::1]:8000"):
         assert _ask(live, Host=host).status_code == 200
     rebound = _ask(live, Host="rebound.example")
@@ -114,7 +114,7 @@ def test_without_keys_only_this_machine_is_answered(live: Live) -> None:
     assert _ask(live, **own).status_code == 200
 
 
-def test_without_keys_a_page_of_another_port_is_refused(live: Live, example: bytes) -> None:
+def test_without_keys_an_origin_with_another_port_is_refused(live: Live, example: bytes) -> None:
     origin = {"Origin": "http://localhost:3000"}
     with live.client(**origin) as client:
         asked = client.post(
@@ -127,7 +127,7 @@ def test_without_keys_a_page_of_another_port_is_refused(live: Live, example: byt
 @pytest.mark.parametrize(
     "headers", [{"Host": "["}, {"Host": "[::1"}, {"Origin": "http://["}, {"Origin": "http://[x]"}]
 )
-def test_headers_that_are_no_addresses_are_refused(live: Live, headers: dict[str, str]) -> None:
+def test_invalid_host_headers_are_refused(live: Live, headers: dict[str, str]) -> None:
     refused = _ask(live, **headers)
     assert refused.status_code == 403
     assert refused.json()["error"]["code"] == "forbidden_origin"
@@ -136,14 +136,14 @@ def test_headers_that_are_no_addresses_are_refused(live: Live, headers: dict[str
     assert wrong.value.response.status_code in (400, 403)
 
 
-def test_a_websocket_at_another_path_is_told_so(live: Live) -> None:
+def test_a_websocket_at_an_unknown_path_gets_an_error(live: Live) -> None:
     with pytest.raises(InvalidStatus) as wrong:
         connect(live.url.replace("http", "ws", 1) + "/v1/nothing")
     assert wrong.value.response.status_code == 404
     assert json.loads(wrong.value.response.body)["error"]["code"] == "not_found"
 
 
-def test_head_is_answered_as_get_without_the_body(live: Live) -> None:
+def test_head_has_the_headers_of_get_and_no_body(live: Live) -> None:
     with live.client() as client:
         for path in ("/health", "/metrics", "/v1/models"):
             answer = client.head(path)
@@ -151,9 +151,7 @@ def test_head_is_answered_as_get_without_the_body(live: Live) -> None:
             assert answer.headers["content-type"] == client.get(path).headers["content-type"]
 
 
-def test_a_request_has_a_name_that_its_caller_may_choose(
-    live: Live, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_client_may_set_the_request_id(live: Live, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "auris.access")
     chosen = _ask(live, **{"X-Request-Id": "call-7.a_b"})
     assert chosen.headers["x-request-id"] == "call-7.a_b"
@@ -165,7 +163,9 @@ def test_a_request_has_a_name_that_its_caller_may_choose(
     assert all(name.startswith("req_") for name in names)
 
 
-def test_a_forged_address_is_not_logged(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_forged_client_address_is_not_logged(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "auris.access")
     forged = "6.6.6.6 500 9.9 s \x1b[31mfake"
     for address, shown in ((forged, "unknown"), ("2001:db8::1", "2001:db8::1")):
@@ -175,7 +175,9 @@ def test_a_forged_address_is_not_logged(live: Live, caplog: pytest.LogCaptureFix
     assert "fake" not in caplog.text
 
 
-def test_the_log_says_why_a_request_failed(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_the_reason_of_a_failed_request(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "auris.access")
     live.transcribe(b"no audio")
     _ask(live, Host="rebound.example")
@@ -185,7 +187,7 @@ def test_the_log_says_why_a_request_failed(live: Live, caplog: pytest.LogCapture
         until(lambda line=line: any(map(line.fullmatch, caplog.messages)))
 
 
-def test_a_line_of_the_log_can_be_json() -> None:
+def test_log_lines_can_be_json() -> None:
     record = logging.LogRecord("auris.access", logging.INFO, "", 0, "GET %s", ("/health",), None)
     record.fields = {"status": 200, "reason": None}
     line = json.loads(JsonLines().format(record))
@@ -234,7 +236,7 @@ def test_recordings_beyond_the_limits_are_refused(live: Live) -> None:
     assert live.transcribe(bytes(many)).status_code == 400
 
 
-def test_logs_and_counters_hold_no_content(
+def test_logs_and_metrics_contain_no_user_content(
     live: Live, example: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "auris")
@@ -251,7 +253,7 @@ def test_logs_and_counters_hold_no_content(
     assert "auris_engine_audio_seconds_total" in counted
 
 
-def test_a_broken_request_does_not_end_the_server(live: Live) -> None:
+def test_a_malformed_request_does_not_stop_the_server(live: Live) -> None:
     host, port = live.url.removeprefix("http://").split(":")
     for sent in (
         b"\x00\xff" * 100,
@@ -269,7 +271,7 @@ def test_a_broken_request_does_not_end_the_server(live: Live) -> None:
     assert _ask(live, "/health").status_code == 200
 
 
-def test_addresses_are_fetched_from_public_places_only(tmp_path: Path) -> None:
+def test_only_public_addresses_are_fetched(tmp_path: Path) -> None:
     settings = Settings(models=("tiny",), device="cpu", urls=True, state_dir=str(tmp_path))
     with running(settings) as server, server.client() as client:
         for url, told in (
@@ -285,7 +287,7 @@ def test_addresses_are_fetched_from_public_places_only(tmp_path: Path) -> None:
                 assert told in response.json()["error"]["message"]
 
 
-def test_settings_are_checked() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(UsageError, match="needs keys"):
         Settings(public=True)
     with pytest.raises(UsageError, match="16 characters"):
@@ -299,7 +301,7 @@ def test_settings_are_checked() -> None:
     assert pickle.loads(pickle.dumps(settings)) == settings
 
 
-def test_names_and_origins_are_checked() -> None:
+def test_invalid_model_names_and_origins_are_refused() -> None:
     for alias in ("", "two words", "whisper-1=tiny", "a\nb"):
         with pytest.raises(UsageError, match="alias has to be a name"):
             Settings(aliases=(alias,))
@@ -327,7 +329,7 @@ def test_names_and_origins_are_checked() -> None:
     assert Settings(origins=fine, aliases=("whisper-1",)).origins == fine
 
 
-def test_an_alias_is_a_further_name(live: Live) -> None:
+def test_an_alias_is_another_name_of_a_model(live: Live) -> None:
     for name in ("tiny", "tiny-ctc"):
         with pytest.raises(UsageError, match="is the name of a model that is served"):
             ModelRegistry(list(live.server.serving), (name,))
@@ -347,7 +349,9 @@ def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
         read_keys(["with spaces in it, too"], None)
 
 
-def test_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_loopback_hosts_and_the_default_state_dir(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert is_loopback("127.0.0.1")
     assert is_loopback("::1")
     assert not is_loopback("0.0.0.0")

@@ -29,7 +29,7 @@ def _refused(gate: Gate, seconds: float) -> int:
     return int(refused.value.headers["Retry-After"])
 
 
-def test_nothing_is_left_of_recordings_that_are_done() -> None:
+def test_finished_recordings_release_their_budget() -> None:
     """In seconds, rounded, these three left a thousandth, so nothing above an hour was admitted."""
     gate = _gate()
     with ExitStack() as calls:
@@ -40,7 +40,7 @@ def test_nothing_is_left_of_recordings_that_are_done() -> None:
         assert gate.seconds == 1.5 * HOUR
 
 
-def test_short_recordings_get_in_beside_one_longer_than_all_the_room() -> None:
+def test_short_recordings_are_admitted_during_one_over_the_budget() -> None:
     gate = _gate()
     with _admitted(gate, 2 * HOUR), ExitStack() as calls:
         for _ in range(30):
@@ -50,7 +50,7 @@ def test_short_recordings_get_in_beside_one_longer_than_all_the_room() -> None:
         assert _refused(gate, 61) > 1
 
 
-def test_a_longer_recording_gets_in_beside_short_ones_that_take_all_the_room() -> None:
+def test_a_long_recording_is_admitted_while_short_ones_fill_the_budget() -> None:
     gate = _gate()
     with ExitStack() as calls:
         for _ in range(60):
@@ -61,7 +61,7 @@ def test_a_longer_recording_gets_in_beside_short_ones_that_take_all_the_room() -
             _refused(gate, 61)
 
 
-def test_longer_recordings_share_what_is_left() -> None:
+def test_long_recordings_share_the_remaining_budget() -> None:
     gate = _gate()
     with _admitted(gate, 1000), _admitted(gate, 1000), _admitted(gate, 1000):
         _refused(gate, 601)
@@ -69,7 +69,7 @@ def test_longer_recordings_share_what_is_left() -> None:
             assert gate.seconds == HOUR
 
 
-def test_refused_callers_are_asked_to_wait_until_there_is_likely_room() -> None:
+def test_retry_after_is_when_capacity_is_expected() -> None:
     with _admitted(_gate(10), HOUR):
         pass
     gate = _gate(10)

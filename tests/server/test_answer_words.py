@@ -18,7 +18,7 @@ def times(*words: Word) -> list[tuple[float, float]]:
     return [(one["start"], one["end"]) for one in shown]
 
 
-def test_words_without_times_share_the_time_between_their_neighbours() -> None:
+def test_words_without_times_divide_the_time_between_timed_words() -> None:
     first, last = Word("a", 11.0, 12.0), Word("d", 14.0, 15.0)
     lost = [Word("b", None, None), Word("c", None, None)]
     assert times(first, *lost, last) == [(11.0, 12.0), (12.0, 13.0), (13.0, 14.0), (14.0, 15.0)]

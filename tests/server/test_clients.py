@@ -86,7 +86,7 @@ def test_verbose_json(client: openai.OpenAI, offline: AsrPipeline) -> None:
     assert answer.usage.seconds == 2
 
 
-def test_words_without_segments(client: openai.OpenAI) -> None:
+def test_verbose_json_with_words_only(client: openai.OpenAI) -> None:
     answer = client.audio.transcriptions.create(
         model="tiny-ctc",
         file=EXAMPLE,
@@ -161,7 +161,7 @@ def test_streaming_with_speakers(client: openai.OpenAI) -> None:
         _strict(event)
 
 
-def test_many_asynchronous_callers(live: Live, offline: AsrPipeline) -> None:
+def test_many_async_clients(live: Live, offline: AsrPipeline) -> None:
     """Each has the text of its own recording."""
     recordings = [speech(1 + number % 3, pause=0.2 + number / 10) for number in range(9)]
     expected = [offline.transcribe(data).text for data in recordings]
@@ -179,7 +179,7 @@ def test_many_asynchronous_callers(live: Live, offline: AsrPipeline) -> None:
     assert asyncio.run(ask()) == expected
 
 
-def test_asynchronous_streaming(live: Live) -> None:
+def test_async_streaming(live: Live) -> None:
     async def ask() -> list[str]:
         async with openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none") as client:
             stream = await client.audio.transcriptions.create(
@@ -198,7 +198,7 @@ def test_models(client: openai.OpenAI) -> None:
     assert client.models.retrieve("tiny").owned_by == "auris"
 
 
-def test_errors_are_the_package_s_own(client: openai.OpenAI) -> None:
+def test_errors_are_exceptions_of_the_openai_package(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.audio.transcriptions.create(model="gpt", file=EXAMPLE)
     assert missing.value.code == "model_not_found"

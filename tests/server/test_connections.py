@@ -61,20 +61,20 @@ def _trickle(connection: socket.socket, sent: bytes) -> bytes:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_connection_without_a_request_is_closed(live: Live) -> None:
+def test_an_idle_connection_is_closed(live: Live) -> None:
     with _connection(live.url) as connection:
         assert connection.recv(1) == b""
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_header_that_trickles_is_not_waited_for(live: Live) -> None:
+def test_a_slow_header_is_timed_out(live: Live) -> None:
     with _connection(live.url) as connection:
         connection.sendall(HEAD + b"X: ")
         assert _trickle(connection, b"x") == b""
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_later_header_that_trickles_is_not_waited_for(live: Live) -> None:
+def test_a_slow_header_on_a_reused_connection_is_timed_out(live: Live) -> None:
     with _connection(live.url) as connection:
         connection.sendall(HEAD + b"\r\n")
         answer = b""
@@ -85,14 +85,14 @@ def test_a_later_header_that_trickles_is_not_waited_for(live: Live) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_body_that_trickles_after_its_answer_is_not_waited_for(live: Live) -> None:
+def test_a_slow_body_after_the_response_is_timed_out(live: Live) -> None:
     with _connection(live.url) as connection:
         connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
         assert _trickle(connection, b"x").startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_body_that_trickles_is_refused(live: Live) -> None:
+def test_a_slow_body_is_refused(live: Live) -> None:
     with _connection(live.url) as connection:
         connection.sendall(UPLOAD)
         answer = _trickle(connection, b"x")
@@ -101,14 +101,14 @@ def test_a_body_that_trickles_is_refused(live: Live) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_body_that_stops_is_refused(live: Live) -> None:
+def test_a_stalled_body_is_refused(live: Live) -> None:
     with _connection(live.url) as connection:
         connection.sendall(UPLOAD)
         assert connection.recv(4096).startswith(b"HTTP/1.1 408")
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_client_that_takes_no_answer_is_cut_off(live: Live) -> None:
+def test_a_client_that_does_not_read_its_response_is_disconnected(live: Live) -> None:
     requests = 2000
     with _connection(live.url) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -132,7 +132,7 @@ def small(tmp_path: Path) -> Iterator[Live]:
         yield server
 
 
-def test_a_new_connection_ends_the_one_that_has_waited_for_longest(small: Live) -> None:
+def test_a_new_connection_replaces_the_longest_idle_one(small: Live) -> None:
     idle = [_connection(small.url) for _ in range(30)]
     with small.client() as client:
         assert client.get("/health").status_code == 200
@@ -143,7 +143,7 @@ def test_a_new_connection_ends_the_one_that_has_waited_for_longest(small: Live) 
         connection.close()
 
 
-def test_where_all_connections_are_busy_a_new_one_is_answered(small: Live) -> None:
+def test_a_connection_over_the_limit_is_answered_when_all_are_busy(small: Live) -> None:
     busy = [_connection(small.url) for _ in range(7)]
     for connection in busy:
         connection.sendall(UPLOAD.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n", 1))
@@ -156,7 +156,7 @@ def test_where_all_connections_are_busy_a_new_one_is_answered(small: Live) -> No
 
 
 @POSIX
-def test_more_connections_than_files_leave_the_server_answering(tmp_path: Path) -> None:
+def test_the_server_answers_with_more_connections_than_file_descriptors(tmp_path: Path) -> None:
     """Of 400 connections, all without a request, and a limit of 256 open files."""
     command = ["sh", "-c", 'ulimit -n 256 && exec "$@"', "sh", *SERVE]
     with serving(tmp_path, command=command) as server:
@@ -170,7 +170,7 @@ def test_more_connections_than_files_leave_the_server_answering(tmp_path: Path) 
     assert "Traceback" not in log
 
 
-def test_connections_that_cannot_be_accepted_are_one_line_of_the_log(
+def test_failing_accepts_are_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     handler = connections._AcceptErrors()
@@ -182,5 +182,5 @@ def test_connections_that_cannot_be_accepted_are_one_line_of_the_log(
     assert "Too many open files" in caplog.text
 
 
-def test_the_limit_of_connections_follows_from_that_of_open_files() -> None:
+def test_the_connection_limit_depends_on_the_file_descriptor_limit() -> None:
     assert 16 <= most_connections() <= 8192 // 3

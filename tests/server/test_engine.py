@@ -76,7 +76,7 @@ class Watched:
         return batch
 
 
-def test_texts_are_those_of_the_pipeline_alone(qwen: AsrPipeline, engine: Engine) -> None:
+def test_texts_equal_those_of_the_pipeline(qwen: AsrPipeline, engine: Engine) -> None:
     shared = _over(engine, qwen)
     clips = [clip(0.5 + 0.7 * (number % 4), number) for number in range(12)]
     given = {"max_new_tokens": BUDGET, "chunk_seconds": 1.0}
@@ -85,7 +85,7 @@ def test_texts_are_those_of_the_pipeline_alone(qwen: AsrPipeline, engine: Engine
     assert list(map(said, ours)) == [said(qwen.transcribe(one, **given)) for one in clips]
 
 
-def test_a_ctc_model_serves_many_too(ctc: AsrPipeline) -> None:
+def test_a_ctc_model_serves_concurrent_requests(ctc: AsrPipeline) -> None:
     engine = Engine(ctc.recognizer, rows=2)
     engine.start()
     shared = _over(engine, ctc)
@@ -96,7 +96,7 @@ def test_a_ctc_model_serves_many_too(ctc: AsrPipeline) -> None:
     engine.stop()
 
 
-def test_a_piece_joins_a_batch_under_way(qwen: AsrPipeline) -> None:
+def test_a_chunk_joins_a_running_batch(qwen: AsrPipeline) -> None:
     """The second piece is submitted when the first is under way, and both are in one run."""
     watched = Watched(qwen.recognizer)
     engine = Engine(watched, rows=2)
@@ -114,7 +114,7 @@ def test_a_piece_joins_a_batch_under_way(qwen: AsrPipeline) -> None:
     engine.stop()
 
 
-def test_nothing_is_asked_while_nothing_is_to_do(qwen: AsrPipeline) -> None:
+def test_an_idle_engine_does_not_poll(qwen: AsrPipeline) -> None:
     watched = Watched(qwen.recognizer)
     engine = Engine(watched, rows=2)
     engine.start()
@@ -127,7 +127,7 @@ def test_nothing_is_asked_while_nothing_is_to_do(qwen: AsrPipeline) -> None:
     engine.stop()
 
 
-def test_files_go_before_jobs(qwen: AsrPipeline) -> None:
+def test_files_have_priority_over_jobs(qwen: AsrPipeline) -> None:
     watched = Watched(qwen.recognizer)
     engine = Engine(watched, rows=1)
     done: list[object] = []
@@ -150,7 +150,7 @@ def test_files_go_before_jobs(qwen: AsrPipeline) -> None:
     engine.stop()
 
 
-def test_who_leaves_frees_the_row_at_once(qwen: AsrPipeline, engine: Engine) -> None:
+def test_a_cancelled_request_frees_its_row_at_once(qwen: AsrPipeline, engine: Engine) -> None:
     """A text without end is given up as soon as nobody waits for it."""
     shared = _over(engine, qwen)
     gone = threading.Event()
@@ -169,7 +169,7 @@ def test_who_leaves_frees_the_row_at_once(qwen: AsrPipeline, engine: Engine) -> 
     assert shared.transcribe(clip(1.0), max_new_tokens=BUDGET).finish_reason != "cancelled"
 
 
-def test_who_no_longer_iterates_has_left(qwen: AsrPipeline, engine: Engine) -> None:
+def test_ending_the_iteration_cancels_the_request(qwen: AsrPipeline, engine: Engine) -> None:
     batch = EngineBatch(engine, Priority.FILE, 2)
     options = DecodeOptions(max_new_tokens=1 << 19)
     batch.add(ChunkRequest(1, Chunk(0, tone_speech(1.0)), options))
@@ -178,7 +178,7 @@ def test_who_no_longer_iterates_has_left(qwen: AsrPipeline, engine: Engine) -> N
     until(lambda: engine.load().active == 0)
 
 
-def test_a_piece_that_is_cancelled_before_its_turn_is_not_begun(qwen: AsrPipeline) -> None:
+def test_a_chunk_cancelled_while_queued_is_not_started(qwen: AsrPipeline) -> None:
     watched = Watched(qwen.recognizer)
     engine = Engine(watched, rows=1)
     engine.start()
@@ -190,7 +190,7 @@ def test_a_piece_that_is_cancelled_before_its_turn_is_not_begun(qwen: AsrPipelin
     engine.stop()
 
 
-def test_only_the_cause_of_a_failure_fails(qwen: AsrPipeline) -> None:
+def test_only_the_failing_request_gets_the_error(qwen: AsrPipeline) -> None:
     watched = Watched(qwen.recognizer)
 
     def fault(taken: list[ChunkRequest]) -> None:
@@ -214,7 +214,7 @@ def test_only_the_cause_of_a_failure_fails(qwen: AsrPipeline) -> None:
     engine.stop()
 
 
-def test_a_fault_of_the_program_is_told_as_one(qwen: AsrPipeline) -> None:
+def test_an_internal_error_is_reported_as_one(qwen: AsrPipeline) -> None:
     watched = Watched(qwen.recognizer)
 
     def fault(taken: list[ChunkRequest]) -> None:
@@ -230,7 +230,7 @@ def test_a_fault_of_the_program_is_told_as_one(qwen: AsrPipeline) -> None:
     engine.stop()
 
 
-def test_a_stopped_engine_says_so(qwen: AsrPipeline) -> None:
+def test_a_stopped_engine_refuses_requests(qwen: AsrPipeline) -> None:
     engine = Engine(qwen.recognizer, rows=2)
     engine.start()
     shared = _over(engine, qwen)
@@ -249,7 +249,7 @@ def test_a_stopped_engine_says_so(qwen: AsrPipeline) -> None:
         shared.transcribe(clip(0.5))
 
 
-def test_live_work_goes_between_the_steps_of_files(qwen: AsrPipeline, engine: Engine) -> None:
+def test_live_steps_run_between_the_steps_of_files(qwen: AsrPipeline, engine: Engine) -> None:
     """It does not wait for a file to end, nor for a row to be free."""
     done: list[object] = []
     for _ in range(6):
@@ -262,7 +262,7 @@ def test_live_work_goes_between_the_steps_of_files(qwen: AsrPipeline, engine: En
     assert engine.load().live_seconds > 0
 
 
-def test_live_work_without_files_and_with_a_fault(engine: Engine) -> None:
+def test_live_steps_run_without_files_and_report_errors(engine: Engine) -> None:
     threads: list[str] = []
     engine.between(lambda: threads.append(threading.current_thread().name)).result(30)
     assert threads == ["auris-engine"]
@@ -271,7 +271,7 @@ def test_live_work_without_files_and_with_a_fault(engine: Engine) -> None:
     assert engine.running
 
 
-def test_live_work_of_an_engine_that_stops_is_told(qwen: AsrPipeline) -> None:
+def test_live_work_gets_an_error_when_the_engine_stops(qwen: AsrPipeline) -> None:
     engine = Engine(qwen.recognizer, rows=1)
     engine.start()
     entered, leave = threading.Event(), threading.Event()
@@ -295,7 +295,7 @@ def test_live_work_of_an_engine_that_stops_is_told(qwen: AsrPipeline) -> None:
         engine.between(lambda: None)
 
 
-def test_live_work_that_was_cancelled_keeps_nobody_waiting_at_the_end(qwen: AsrPipeline) -> None:
+def test_cancelled_live_work_does_not_delay_shutdown(qwen: AsrPipeline) -> None:
     watched = Watched(qwen.recognizer)
     engine = Engine(watched, rows=1)
     entered, leave = threading.Event(), threading.Event()
@@ -319,7 +319,7 @@ def test_live_work_that_was_cancelled_keeps_nobody_waiting_at_the_end(qwen: AsrP
     assert isinstance(waiting.exception(30), EngineError)
 
 
-def test_chunks_of_short_recordings_go_first_and_callers_take_turns() -> None:
+def test_short_recordings_go_first_and_clients_take_turns() -> None:
     queue = ChunkQueue()
     taken: list[str] = []
 
@@ -344,7 +344,7 @@ def test_chunks_of_short_recordings_go_first_and_callers_take_turns() -> None:
     assert queue.pop() is None
 
 
-def test_longer_recordings_get_a_turn_while_short_ones_come_without_end() -> None:
+def test_long_recordings_are_not_starved_by_short_ones() -> None:
     queue = ChunkQueue()
     queue.put(_piece(), Priority.FILE, lambda _: None, CallerQueue())
     taken = []
@@ -356,7 +356,7 @@ def test_longer_recordings_get_a_turn_while_short_ones_come_without_end() -> Non
     assert taken.count(Priority.FILE) == 1
 
 
-def test_time_goes_on_while_the_engine_works(qwen: AsrPipeline) -> None:
+def test_busy_seconds_grow_during_a_batch(qwen: AsrPipeline) -> None:
     """A counter that only grew between two batches stood still while one was under way."""
     watched = Watched(qwen.recognizer)
     engine = Engine(watched, rows=1)
@@ -380,7 +380,7 @@ def test_time_goes_on_while_the_engine_works(qwen: AsrPipeline) -> None:
     assert engine.load().busy_seconds == after > before
 
 
-def test_words_are_placed_in_the_thread_of_the_engine(qwen: AsrPipeline, engine: Engine) -> None:
+def test_words_are_aligned_in_the_engine_thread(qwen: AsrPipeline, engine: Engine) -> None:
     threads: list[str] = []
 
     class Placing:

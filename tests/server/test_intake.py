@@ -42,7 +42,7 @@ def pool() -> Iterator[DecoderPool]:
 
 
 @pytest.mark.parametrize("seconds", [2.0, 65.0])
-def test_samples_are_those_of_the_file(pool: DecoderPool, seconds: float) -> None:
+def test_an_upload_has_the_samples_of_its_file(pool: DecoderPool, seconds: float) -> None:
     data = encode(chirp(seconds, 44_100, 2), 44_100, "mp3", "libmp3lame")
     with ExitStack() as files:
         recording = measured(io.BytesIO(data), False, context(pool), files)
@@ -53,7 +53,7 @@ def test_samples_are_those_of_the_file(pool: DecoderPool, seconds: float) -> Non
             assert np.array_equal(load(recording.again()).samples, wanted)
 
 
-def test_channels_stay_apart(pool: DecoderPool) -> None:
+def test_channels_are_decoded_separately(pool: DecoderPool) -> None:
     data = wav(chirp(3.0, 44_100, 2), 44_100)
     with ExitStack() as files:
         recording = measured(io.BytesIO(data), True, context(pool), files)
@@ -61,13 +61,13 @@ def test_channels_stay_apart(pool: DecoderPool) -> None:
             assert np.array_equal(mine.samples, theirs.samples)
 
 
-def test_the_limit_of_length_ends_decoding(pool: DecoderPool) -> None:
+def test_decoding_stops_at_the_length_limit(pool: DecoderPool) -> None:
     data = encode(np.zeros((1, 100 * 16_000), np.int16), 16_000, "adts", "aac")
     with ExitStack() as files, pytest.raises(ApiError, match="longer than 70 s"):
         measured(io.BytesIO(data), False, context(pool, most_audio_seconds=70.0), files)
 
 
-def test_measuring_ends_when_it_is_cancelled(pool: DecoderPool) -> None:
+def test_measuring_the_duration_can_be_cancelled(pool: DecoderPool) -> None:
     cancelled = threading.Event()
     cancelled.set()
     data = io.BytesIO(wav(pcm(chirp(60.0))))
@@ -76,7 +76,7 @@ def test_measuring_ends_when_it_is_cancelled(pool: DecoderPool) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_samples_count_as_uploads_do(pool: DecoderPool, channels: int) -> None:
+def test_decoded_samples_count_towards_the_upload_budget(pool: DecoderPool, channels: int) -> None:
     """A small upload may take much more room once it is decoded."""
     seconds, size = 2, 2 * channels * SAMPLE_RATE * 4
     data = encode(chirp(seconds, SAMPLE_RATE, channels), SAMPLE_RATE, "flac", "flac")
@@ -110,7 +110,7 @@ class _Crashing(DecoderPool):
             yield block
 
 
-def test_one_crash_is_tried_again_and_two_are_the_recording_s_fault() -> None:
+def test_a_recording_that_crashes_the_decoder_twice_is_refused() -> None:
     data = wav(pcm(chirp(90.0)))
 
     def run(crashes: int) -> Recording:
@@ -127,16 +127,16 @@ def test_one_crash_is_tried_again_and_two_are_the_recording_s_fault() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(poison.foreign("")))
-def test_the_server_refuses_files_that_point_elsewhere(live: Live, kind: str) -> None:
+def test_files_that_reference_other_files_are_refused(live: Live, kind: str) -> None:
     answer = live.transcribe(poison.foreign("/etc/passwd")[kind]())
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_audio"
 
 
-def test_the_server_survives_a_change_of_channels(live: Live, example: bytes) -> None:
+def test_a_change_of_channels_inside_a_file_is_decoded(live: Live, example: bytes) -> None:
     assert live.transcribe(poison.channels_change()).status_code in (200, 400)
     assert live.transcribe(example).json()["text"] == SAID
 
 
-def test_errors_of_decoders_are_of_the_recording() -> None:
+def test_decoder_errors_are_reported_as_errors_of_the_recording() -> None:
     assert issubclass(DecoderCrashed, UnreadableAudio)

@@ -29,7 +29,7 @@ def _old(path: Path) -> Path:
     return path
 
 
-def test_a_folder_with_files_of_the_user_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     """Its subfolder is used, whatever its own folders are called."""
     files = [
         _old(tmp_path / "recordings" / "interview.wav"),
@@ -45,7 +45,7 @@ def test_a_folder_with_files_of_the_user_is_left_alone(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"recordings", "notes.txt", "auris-server"}
 
 
-def test_a_folder_that_a_server_began_stays_its_own(tmp_path: Path) -> None:
+def test_a_folder_created_by_a_server_can_be_used_again(tmp_path: Path) -> None:
     place = tmp_path / "state"
     assert StateFolder(place).path == place
     mine = _old(place / "recordings" / "interview.wav")
@@ -56,14 +56,14 @@ def test_a_folder_that_a_server_began_stays_its_own(tmp_path: Path) -> None:
     assert mine.exists()
 
 
-def test_a_foreign_database_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "jobs.sqlite") as foreign:
         foreign.execute("CREATE TABLE jobs (title TEXT)")
     foreign.close()
     assert StateFolder(tmp_path).path == tmp_path / "auris-server"
 
 
-def test_a_subfolder_of_the_user_is_refused(tmp_path: Path) -> None:
+def test_a_subfolder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "auris-server").mkdir()
     (tmp_path / "auris-server" / "notes.txt").write_text("mine")
@@ -71,7 +71,7 @@ def test_a_subfolder_of_the_user_is_refused(tmp_path: Path) -> None:
         StateFolder(tmp_path)
 
 
-def test_jobs_of_the_first_tables_go_on(tmp_path: Path) -> None:
+def test_jobs_in_the_first_database_schema_are_resumed(tmp_path: Path) -> None:
     """Their folder has no mark, and their tables lack what came later."""
     (tmp_path / "recordings").mkdir()
     (tmp_path / "recordings" / "job_1").write_bytes(b"sound")
@@ -104,7 +104,7 @@ def test_jobs_of_the_first_tables_go_on(tmp_path: Path) -> None:
 
 
 @POSIX
-def test_only_the_user_of_the_server_can_read_its_folder(tmp_path: Path) -> None:
+def test_the_job_folder_is_readable_only_by_its_owner(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         store = JobStore(tmp_path / "new" / "state")
@@ -135,7 +135,7 @@ def test_only_the_user_of_the_server_can_read_its_folder(tmp_path: Path) -> None
     assert open_to_others == {}
 
 
-def test_jobs_with_the_fields_of_earlier_requests_go_on(tmp_path: Path) -> None:
+def test_jobs_with_former_request_fields_are_resumed(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     job = store.accept("me", TranscriptionRequest(model="tiny"), "digest", io.BytesIO(b"s"), 9).id
     fields = {
@@ -176,7 +176,7 @@ def _texts(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("over", [False, True])
-def test_nothing_stays_of_a_deleted_job(tmp_path: Path, over: bool) -> None:
+def test_deleting_a_job_removes_all_its_data(tmp_path: Path, over: bool) -> None:
     """Not in the database either, nor in its log, while the server runs."""
     secret = "SECRET" * 2000
     store = JobStore(tmp_path)
@@ -197,7 +197,7 @@ def test_nothing_stays_of_a_deleted_job(tmp_path: Path, over: bool) -> None:
     store.close()
 
 
-def test_what_another_process_reads_is_erased_afterwards(tmp_path: Path) -> None:
+def test_data_read_by_another_process_is_erased_later(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     job = store.accept(
         "me", TranscriptionRequest(model="tiny", prompt="SECRET"), "digest", io.BytesIO(b"s"), 9
@@ -214,7 +214,9 @@ def test_what_another_process_reads_is_erased_afterwards(tmp_path: Path) -> None
     store.close()
 
 
-def test_deleting_works_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_can_be_deleted_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The reserve makes room for it, and is there again afterwards. A limit of the file size plays
     the full disk: what a change has to write is beyond it until the reserve is gone."""
     store = JobStore(tmp_path)

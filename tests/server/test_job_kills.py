@@ -160,7 +160,7 @@ class _Kills:
 
 
 @POSIX
-def test_random_kills_change_no_result(tmp_path: Path) -> None:
+def test_random_kills_do_not_change_results(tmp_path: Path) -> None:
     kills = _Kills(tmp_path, random.Random(SEED))
     kills.run()
     print(

@@ -31,7 +31,7 @@ def _status(live: Live, job: str) -> str:
     return str(_get(live, job).json()["status"])
 
 
-def test_segments_can_be_read_before_the_job_is_over(
+def test_segments_are_available_while_the_job_runs(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = live.server.store
@@ -65,7 +65,7 @@ def test_segments_can_be_read_before_the_job_is_over(
     assert _get(live, f"{job}/segments", after=len(before)).json()["data"] == []
 
 
-def test_a_result_can_be_fetched_in_every_format(live: Live) -> None:
+def test_a_result_is_available_in_every_format(live: Live) -> None:
     data = speech(2)
     job = _create(live, data, **WORDS)
     until(lambda: _status(live, job) == "succeeded")
@@ -87,7 +87,7 @@ def test_a_result_can_be_fetched_in_every_format(live: Live) -> None:
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "response_format")
 
 
-def test_segments_of_an_unknown_job_are_not_found(live: Live) -> None:
+def test_segments_of_an_unknown_job_are_a_404(live: Live) -> None:
     assert _get(live, "job_none/segments").status_code == 404
     refused = _get(live, "job_none/segments", after=-1)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")

@@ -141,15 +141,13 @@ def _check_continued(
     ],
     ids=str,
 )
-def test_a_continued_job_is_that_of_an_undisturbed_run(
+def test_a_resumed_job_has_the_result_of_an_uninterrupted_one(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     _check_continued(tmp_path, replace(BEFORE, **changes), ASKED, with_silences())
 
 
-def test_a_full_disk_is_one_line_of_the_log(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_full_disk_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The job succeeds all the same."""
 
     def full(job: str, segment: Segment) -> None:
@@ -164,7 +162,7 @@ def test_a_full_disk_is_one_line_of_the_log(
     assert caplog.text.count("could not be stored") == 1
 
 
-def test_words_are_continued_too(tmp_path: Path) -> None:
+def test_word_timestamps_are_resumed(tmp_path: Path) -> None:
     _check_continued(
         tmp_path,
         BEFORE,
@@ -173,7 +171,7 @@ def test_words_are_continued_too(tmp_path: Path) -> None:
     )
 
 
-def test_channels_are_continued_apart(tmp_path: Path) -> None:
+def test_channels_are_resumed_separately(tmp_path: Path) -> None:
     mono = load(io.BytesIO(with_silences())).samples
     data = encode(pcm(np.stack([mono, np.roll(mono, 40_000)])), 16_000, "wav", "pcm_s16le")
     asked = TranscriptionRequest(
@@ -196,7 +194,7 @@ def _get(live: Live, path: str) -> Any:
         return client.get(f"/v1/jobs/{path}")
 
 
-def test_servers_of_different_models_share_a_folder(tmp_path: Path) -> None:
+def test_servers_with_different_models_share_a_job_folder(tmp_path: Path) -> None:
     """Each does its own jobs, whoever is asked for them, and answers all results."""
     settings = Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
     with running(settings) as one, running(replace(settings, models=("tiny-ctc",))) as other:
@@ -216,7 +214,7 @@ def test_servers_of_different_models_share_a_folder(tmp_path: Path) -> None:
         assert all(_get(last, f"{job}/result").status_code == 200 for job in jobs)
 
 
-def test_a_job_waits_for_the_server_of_its_model(tmp_path: Path) -> None:
+def test_a_job_waits_for_a_server_with_its_model(tmp_path: Path) -> None:
     settings = Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
     with working(tmp_path, settings) as (store, serving, _):
         job = _accept(store, serving, ASKED, speech(1))
@@ -230,7 +228,7 @@ def test_a_job_waits_for_the_server_of_its_model(tmp_path: Path) -> None:
         assert store.answers(job)["text"]
 
 
-def test_a_suspect_runs_alone_and_the_others_finish(
+def test_a_job_that_was_running_at_a_crash_is_retried_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fake crash in `measured`, which decodes: the process seems to be killed by one job."""

@@ -48,7 +48,7 @@ def _found(store: JobStore, job: str) -> Job:
     return found
 
 
-def test_a_job_s_life(store: JobStore) -> None:
+def test_the_life_cycle_of_a_job(store: JobStore) -> None:
     name = _accept(store)
     assert store.counts() == {"queued": 1}
     claimed = store.claim(MODELS)
@@ -75,7 +75,7 @@ def test_a_job_s_life(store: JobStore) -> None:
     assert store.segments(name) == []
 
 
-def test_the_jobs_of_a_dead_process_are_taken_up(tmp_path: Path) -> None:
+def test_jobs_of_a_dead_process_are_resumed(tmp_path: Path) -> None:
     first, other = JobStore(tmp_path), JobStore(tmp_path)
     name = _accept(first)
     assert first.claim(MODELS) is not None
@@ -89,7 +89,7 @@ def test_the_jobs_of_a_dead_process_are_taken_up(tmp_path: Path) -> None:
     other.close()
 
 
-def test_time_takes_no_job_from_a_living_process(
+def test_a_job_of_a_living_process_is_never_taken_over(
     store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither from itself: a machine that was suspended, or whose clock was set."""
@@ -104,7 +104,7 @@ def test_time_takes_no_job_from_a_living_process(
     other.close()
 
 
-def test_who_lost_a_job_has_no_say(store: JobStore) -> None:
+def test_a_process_that_lost_its_job_cannot_change_it(store: JobStore) -> None:
     """A cancelled job is not changed by the thread that still works at it."""
     name = _accept(store)
     assert store.claim(MODELS) is not None
@@ -127,7 +127,7 @@ def _kill(store: JobStore, tmp_path: Path) -> JobStore:
     return JobStore(tmp_path)
 
 
-def test_a_job_that_ends_the_server_is_given_up_alone(tmp_path: Path) -> None:
+def test_a_job_that_crashes_the_server_fails_alone(tmp_path: Path) -> None:
     """It runs alone from its second time on, so the job that was beside it is not blamed; its
     recording stays."""
     store = JobStore(tmp_path)
@@ -157,7 +157,7 @@ def test_a_job_that_ends_the_server_is_given_up_alone(tmp_path: Path) -> None:
     store.close()
 
 
-def test_kills_between_which_there_was_progress_fail_no_job(tmp_path: Path) -> None:
+def test_a_job_that_makes_progress_between_kills_does_not_fail(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     name = _accept(store)
     for number in range(3 * store_module.MOST_ATTEMPTS):
@@ -168,7 +168,7 @@ def test_kills_between_which_there_was_progress_fail_no_job(tmp_path: Path) -> N
     store.close()
 
 
-def test_segments_of_another_fingerprint_are_not_continued(tmp_path: Path, store: JobStore) -> None:
+def test_segments_with_another_fingerprint_are_not_reused(tmp_path: Path, store: JobStore) -> None:
     name = _accept(store)
     assert store.claim(MODELS) is not None
     store.begin(name, "a")
@@ -181,7 +181,7 @@ def test_segments_of_another_fingerprint_are_not_continued(tmp_path: Path, store
     assert store.begin(name, "a") == []
 
 
-def test_half_a_line_of_a_killed_process_is_cut_off(store: JobStore) -> None:
+def test_a_partial_line_of_a_killed_process_is_removed(store: JobStore) -> None:
     name = _accept(store)
     assert store.claim(MODELS) is not None
     store.begin(name, "a")
@@ -195,7 +195,7 @@ def test_half_a_line_of_a_killed_process_is_cut_off(store: JobStore) -> None:
         assert path.read_bytes() == whole
 
 
-def test_a_server_takes_only_jobs_of_its_models(tmp_path: Path, store: JobStore) -> None:
+def test_a_server_runs_only_jobs_for_its_models(tmp_path: Path, store: JobStore) -> None:
     other = JobStore(tmp_path)
     theirs, ours = _accept(store, model="theirs"), _accept(store)
     assert other.claim({"tiny": "theirs", "alias": "theirs"}, idle=False) is not None
@@ -211,7 +211,7 @@ def test_a_server_takes_only_jobs_of_its_models(tmp_path: Path, store: JobStore)
     other.close()
 
 
-def test_a_job_whose_model_nobody_serves_any_more_goes_by_its_name(
+def test_a_job_for_an_unserved_model_runs_on_a_model_of_the_same_name(
     store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while, in which the server of that model may be started again."""
@@ -229,7 +229,7 @@ def test_a_job_whose_model_nobody_serves_any_more_goes_by_its_name(
     assert (claimed.id, claimed.model) == (name, "digest")
 
 
-def test_jobs_are_listed_from_the_newest_on(store: JobStore) -> None:
+def test_jobs_are_listed_newest_first(store: JobStore) -> None:
     names = [_accept(store) for _ in range(5)]
     _accept(store, owner="another")
     pages, last = [], None
@@ -241,14 +241,14 @@ def test_jobs_are_listed_from_the_newest_on(store: JobStore) -> None:
     assert [name for page in pages for name in page] == [j.id for j in store.listed("me", 9)]
 
 
-def test_a_graceful_end_is_no_attempt(store: JobStore) -> None:
+def test_a_graceful_shutdown_is_not_counted_as_an_attempt(store: JobStore) -> None:
     name = _accept(store)
     for _ in range(3 * store_module.MOST_ATTEMPTS):
         assert store.claim(MODELS) is not None
         store.release(name)
 
 
-def test_an_owner_has_so_many_jobs(store: JobStore, tmp_path: Path) -> None:
+def test_the_number_of_jobs_per_owner_is_limited(store: JobStore, tmp_path: Path) -> None:
     for _ in range(10):
         _accept(store)
     with pytest.raises(ApiError) as refused:
@@ -258,7 +258,7 @@ def test_an_owner_has_so_many_jobs(store: JobStore, tmp_path: Path) -> None:
     assert _accept(store, owner="somebody else")
 
 
-def test_what_is_not_accepted_leaves_nothing(store: JobStore, tmp_path: Path) -> None:
+def test_a_refused_job_leaves_no_files(store: JobStore, tmp_path: Path) -> None:
     class Full(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             raise OSError(28, "No space left on device")
@@ -269,7 +269,7 @@ def test_what_is_not_accepted_leaves_nothing(store: JobStore, tmp_path: Path) ->
     assert store.counts() == {}
 
 
-def test_strays_are_removed(tmp_path: Path, store: JobStore) -> None:
+def test_files_without_a_job_are_removed(tmp_path: Path, store: JobStore) -> None:
     """Of jobs, by the names that the server gave them: never anything else."""
     kept = _accept(store)
     names = {"old": f"job_{'0' * 32}", "new": f"job_{'1' * 32}", "foreign": "interview.wav"}
@@ -287,7 +287,7 @@ def test_strays_are_removed(tmp_path: Path, store: JobStore) -> None:
         assert left == {names["new"], names["foreign"]}
 
 
-def test_a_job_that_has_been_over_for_long_is_removed(
+def test_expired_jobs_are_removed(
     tmp_path: Path, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Open ones stay, however old they are; and so do those that were over a moment ago."""
@@ -305,7 +305,9 @@ def test_a_job_that_has_been_over_for_long_is_removed(
     assert {path.name for path in (tmp_path / "recordings").iterdir()} == {waiting}
 
 
-def test_a_server_forgets_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_removes_expired_jobs_regularly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runner_module, "EXPIRY_SECONDS", 0.0)
     monkeypatch.setattr(runner_module, "WATCH_SECONDS", 0.02)
     settings = Settings(
@@ -317,7 +319,7 @@ def test_a_server_forgets_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
     assert list((tmp_path / "recordings").iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+def test_an_unusable_job_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="state_dir"):
         JobStore(tmp_path / "file")
@@ -341,7 +343,7 @@ def _over(live: Live, job: str) -> Callable[[], bool]:
     return lambda: _get(live, job).json()["status"] not in ("queued", "running")
 
 
-def test_over_http(live: Live) -> None:
+def test_jobs_over_http(live: Live) -> None:
     job = _send(live, speech(3), response_format="verbose_json")
     assert job["object"] == "transcription.job"
     until(_over(live, job["id"]))
@@ -361,7 +363,7 @@ def test_over_http(live: Live) -> None:
     assert _get(live, job["id"]).status_code == 404
 
 
-def test_a_broken_recording_is_refused_or_fails_with_its_reason(live: Live) -> None:
+def test_a_broken_recording_is_refused_or_its_job_fails_with_the_reason(live: Live) -> None:
     with live.client() as client:
         response = client.post(
             "/v1/jobs", files={"file": ("a.wav", b"no sound")}, data={"model": "tiny"}
@@ -384,7 +386,7 @@ def test_a_broken_recording_is_refused_or_fails_with_its_reason(live: Live) -> N
     assert result.json()["error"]["param"] == "file"
 
 
-def test_cancelling(live: Live) -> None:
+def test_a_job_can_be_cancelled(live: Live) -> None:
     job = _send(live, speech(25, pause=0.1), response_format="text")
     with live.client() as client:
         ended = client.post(f"/v1/jobs/{job['id']}/cancel").json()

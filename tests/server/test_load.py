@@ -60,7 +60,7 @@ def _settings(tmp_path: Path) -> Settings:
 
 
 @pytest.mark.parametrize("lane", [0, 3])
-def test_recordings_that_are_slow_to_read_delay_no_cheap_request(
+def test_slow_recordings_do_not_delay_cheap_requests(
     tmp_path: Path, slow: Slow, callers: ThreadPoolExecutor, lane: int
 ) -> None:
     """Sixteen of them; with one pool of four threads nothing else was answered."""
@@ -77,7 +77,7 @@ def test_recordings_that_are_slow_to_read_delay_no_cheap_request(
 
 
 @pytest.mark.parametrize("lane", [1, 2])
-def test_cheap_recordings_are_read_beside_expensive_ones(
+def test_cheap_recordings_are_decoded_during_expensive_ones(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     callers: ThreadPoolExecutor,
@@ -108,7 +108,7 @@ def test_cheap_recordings_are_read_beside_expensive_ones(
         assert {answer.result().status_code for answer in asked} == {200}
 
 
-def test_recordings_of_callers_who_left_are_not_read(
+def test_recordings_of_disconnected_clients_are_not_decoded(
     tmp_path: Path, slow: Slow, callers: ThreadPoolExecutor
 ) -> None:
     with running(_settings(tmp_path)) as live:
@@ -123,7 +123,7 @@ def test_recordings_of_callers_who_left_are_not_read(
         assert slow.begun == first
 
 
-def test_a_recording_that_is_slow_to_read_leaves_the_lane_of_short_ones(
+def test_a_slow_recording_leaves_the_lane_of_short_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: bytes
 ) -> None:
     """The computing time of three lanes is used up before the first block."""
@@ -155,7 +155,7 @@ def _leave(live: Live) -> None:
         )
 
 
-def test_a_server_that_stops_waits_for_no_recording_to_be_read(
+def test_shutdown_does_not_wait_for_decoding(
     tmp_path: Path, slow: Slow, callers: ThreadPoolExecutor
 ) -> None:
     with running(_settings(tmp_path), timeout_graceful_shutdown=1) as live:
@@ -168,7 +168,7 @@ def test_a_server_that_stops_waits_for_no_recording_to_be_read(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_calls_that_a_stopping_server_does_not_finish_are_told(
+def test_requests_not_finished_at_shutdown_get_an_error(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     callers: ThreadPoolExecutor,
@@ -198,7 +198,7 @@ def test_calls_that_a_stopping_server_does_not_finish_are_told(
     assert told["error"]["type"] == "server_error"
 
 
-def test_work_that_fails_when_nobody_waits_any_more_is_no_error_of_the_loop() -> None:
+def test_work_that_fails_after_its_client_left_is_not_a_loop_error() -> None:
     told: list[dict[str, Any]] = []
 
     async def call() -> None:

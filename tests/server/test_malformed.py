@@ -37,7 +37,7 @@ def test_each_wrong_request_is_a_4xx(live: Live, kind: str) -> None:
         assert 400 <= status < 500, (kind, status, sent[:500])
 
 
-def test_nothing_is_left_of_them(live: Live, example: bytes) -> None:
+def test_malformed_requests_leave_no_files_or_budget_behind(live: Live, example: bytes) -> None:
     maker = Maker(2)
     files = Path("/proc/self/fd")
     if not files.exists():

@@ -37,7 +37,7 @@ def held() -> Iterator[Held]:
     held.go.set()
 
 
-def test_full_lanes_do_not_delay_another_one(held: Held) -> None:
+def test_a_full_lane_does_not_delay_other_lanes(held: Held) -> None:
     pools = Pools()
     for lane in (*pools.decoding, pools.fetch, pools.disk):
         for _ in range(64):
@@ -47,7 +47,7 @@ def test_full_lanes_do_not_delay_another_one(held: Held) -> None:
     pools.close()
 
 
-def test_results_and_faults_are_handed_over() -> None:
+def test_results_and_errors_are_returned() -> None:
     lane = Lane("test", 1)
     assert lane.submit(lambda: "a").result(30) == "a"
     with pytest.raises(ZeroDivisionError):
@@ -56,7 +56,7 @@ def test_results_and_faults_are_handed_over() -> None:
     lane.close()
 
 
-def test_as_many_threads_work_as_there_is_work_for(held: Held) -> None:
+def test_threads_are_started_as_needed(held: Held) -> None:
     lane = Lane("test", 3)
     works = [lane.submit(held) for _ in range(5)]
     for _ in range(3):
@@ -67,7 +67,7 @@ def test_as_many_threads_work_as_there_is_work_for(held: Held) -> None:
     lane.close()
 
 
-def test_work_that_was_cancelled_before_its_turn_is_not_done(held: Held) -> None:
+def test_work_cancelled_while_queued_is_not_run(held: Held) -> None:
     lane = Lane("test", 1, waiting=1)
     first = lane.submit(held)
     assert held.begun.acquire(timeout=30)
@@ -81,7 +81,7 @@ def test_work_that_was_cancelled_before_its_turn_is_not_done(held: Held) -> None
     lane.close()
 
 
-def test_a_full_lane_refuses_and_says_when_to_come_again(held: Held) -> None:
+def test_a_full_lane_refuses_with_retry_after(held: Held) -> None:
     lane = Lane("test", 1, waiting=2)
     lane.submit(held)
     assert held.begun.acquire(timeout=30)
@@ -94,9 +94,7 @@ def test_a_full_lane_refuses_and_says_when_to_come_again(held: Held) -> None:
     lane.close()
 
 
-def test_a_full_lane_counts_the_time_of_work_that_runs(
-    held: Held, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retry_after_counts_running_work(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     """While all threads are busy for minutes, no work ends whose time could be taken."""
     lane = Lane("test", 1, waiting=1)
     lane.submit(held)
@@ -111,7 +109,7 @@ def test_a_full_lane_counts_the_time_of_work_that_runs(
     lane.close()
 
 
-def test_clients_take_turns(held: Held) -> None:
+def test_clients_are_served_in_turn(held: Held) -> None:
     lane, done = Lane("test", 1), []
     lane.submit(held)
     assert held.begun.acquire(timeout=30)
@@ -127,9 +125,7 @@ def test_clients_take_turns(held: Held) -> None:
     lane.close()
 
 
-def test_large_uploads_give_way_to_small_ones_that_come_soon_after(
-    held: Held, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_uploads_overtake_large_ones(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     lane, done = Lane("test", 1), []
     lane.submit(held)
     assert held.begun.acquire(timeout=30)
@@ -145,7 +141,7 @@ def test_large_uploads_give_way_to_small_ones_that_come_soon_after(
     lane.close()
 
 
-def test_closing_waits_for_no_work(held: Held) -> None:
+def test_closing_does_not_wait_for_work(held: Held) -> None:
     lane = Lane("test", 1)
     under_way = lane.submit(held)
     assert held.begun.acquire(timeout=30)
@@ -159,7 +155,7 @@ def test_closing_waits_for_no_work(held: Held) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads")
-def test_threads_of_expensive_work_have_a_lower_priority() -> None:
+def test_threads_for_expensive_work_have_lower_priority() -> None:
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 

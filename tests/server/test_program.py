@@ -96,7 +96,7 @@ def serving(
 
 
 @POSIX
-def test_sigterm_lets_calls_finish(tmp_path: Path) -> None:
+def test_sigterm_lets_active_requests_finish(tmp_path: Path) -> None:
     with serving(tmp_path) as running, ThreadPoolExecutor(4) as callers:
         calls = [callers.submit(running.transcribe, speech(12)) for _ in range(4)]
         until(lambda: "auris_chunks_active" in running.client.get("/metrics").text)
@@ -110,7 +110,7 @@ def test_sigterm_lets_calls_finish(tmp_path: Path) -> None:
 
 
 @POSIX
-def test_sigterm_tells_realtime_clients(tmp_path: Path) -> None:
+def test_sigterm_closes_realtime_sessions_with_an_event(tmp_path: Path) -> None:
     with serving(tmp_path) as running:
         with talk(running.url) as session:
             session.update(include=("auris.provisional",))
@@ -128,7 +128,7 @@ def test_sigterm_tells_realtime_clients(tmp_path: Path) -> None:
 
 
 @POSIX
-def test_a_killed_server_loses_no_job(tmp_path: Path) -> None:
+def test_no_job_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
     """kill -9 while jobs wait and run; the next one does them all, to the same texts."""
     with serving(tmp_path, "--chunk-seconds", "5") as running:
         expected = running.transcribe(speech(15)).json()["text"]
@@ -165,7 +165,7 @@ def test_workers_share_a_port_and_their_jobs(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have one queue for all")
-def test_workers_share_callers_who_come_at_once(tmp_path: Path) -> None:
+def test_concurrent_requests_are_spread_over_workers(tmp_path: Path) -> None:
     """The log names the process that answered; none has almost all. The metrics are of both."""
     with serving(tmp_path, "--workers", "2", "--log-format", "json") as running:
         until(lambda: running.log().count("Application startup complete") == 2, 60)
@@ -184,7 +184,7 @@ def test_workers_share_callers_who_come_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the environment of other processes")
-def test_workers_have_no_key_in_their_environment(tmp_path: Path) -> None:
+def test_workers_do_not_inherit_the_api_key(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-key-that-nobody-guesses\n")
     with serving(tmp_path, "--workers", "2", AURIS_API_KEYS=str(keys)) as running:
@@ -206,7 +206,7 @@ def _children(process: int) -> list[int]:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_port_that_is_taken_is_told(tmp_path: Path, workers: str, shared: bool) -> None:
+def test_a_port_in_use_is_an_error(tmp_path: Path, workers: str, shared: bool) -> None:
     """By whatever it is, by the socket of another server's worker, too."""
     if shared and not hasattr(socket, "SO_REUSEPORT"):
         pytest.skip("ports are not shared on this system")
@@ -222,7 +222,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path, workers: str, shared: bool
 
 
 @pytest.mark.parametrize("seconds", ["0.5", "1201", "nan"])
-def test_pieces_out_of_range_are_refused_at_start(tmp_path: Path, seconds: str) -> None:
+def test_chunk_lengths_out_of_range_are_refused_at_start(tmp_path: Path, seconds: str) -> None:
     done = program("serve", "--chunk-seconds", seconds, "--port", "0", "--state-dir", tmp_path)
     assert done.code == 2
     assert "1 to 1200 seconds" in done.err
@@ -238,7 +238,7 @@ def _can_mount() -> bool:
 
 
 @pytest.mark.skipif(not _can_mount(), reason="needs a file system of its own to fill")
-def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
+def test_the_server_reports_a_full_disk_and_continues(tmp_path: Path) -> None:
     """Uploads and jobs meet 507, small requests work on, jobs can be deleted, and everything works
     once there is room again."""
     disk = tmp_path / "state"
@@ -276,7 +276,7 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
         assert running.client.get("/v1/jobs").json()["data"] == []
 
 
-def test_wrong_usage_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_invalid_options_have_error_messages(tmp_path: Path) -> None:
     done = program("serve", "--host", "0.0.0.0")
     assert done.code == 2
     assert "needs keys" in done.err
@@ -295,7 +295,7 @@ def test_wrong_usage_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
-def test_clients_that_leave_or_are_refused_are_lines_of_the_log(tmp_path: Path) -> None:
+def test_disconnected_and_refused_clients_are_logged(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as upload:
@@ -307,7 +307,7 @@ def test_clients_that_leave_or_are_refused_are_lines_of_the_log(tmp_path: Path) 
     assert not re.search("ERROR|Traceback", log), log
 
 
-def test_refused_and_broken_websockets_are_lines_of_the_log(tmp_path: Path) -> None:
+def test_refused_and_broken_websockets_are_logged(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         with pytest.raises(InvalidStatus):
             connect(server.url.replace("http", "ws") + "/v1/realtime?intent=conversation")

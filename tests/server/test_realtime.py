@@ -42,7 +42,7 @@ def _same(done: Event, file: Transcript) -> None:
 
 
 @pytest.mark.parametrize("block", [240, 2400, 1_000_000])
-def test_an_item_is_the_text_of_a_file(live: Live, offline: AsrPipeline, block: int) -> None:
+def test_an_item_has_the_text_of_the_file(live: Live, offline: AsrPipeline, block: int) -> None:
     samples = spoken(3, pause=0.4)
     with talk(live.url) as session:
         assert session.update(include=(LOGPROBS,))["session"]["include"] == [LOGPROBS]
@@ -55,7 +55,7 @@ def test_an_item_is_the_text_of_a_file(live: Live, offline: AsrPipeline, block: 
     assert events[-1]["languages"] == [{"code": "en"}]
 
 
-def test_longer_delay_means_longer_pieces(live: Live, offline: AsrPipeline) -> None:
+def test_a_longer_delay_gives_longer_chunks(live: Live, offline: AsrPipeline) -> None:
     samples = spoken(3, pause=0.4)
     with talk(live.url) as session:
         session.update(include=(LOGPROBS,), transcription={"delay": "xhigh"})
@@ -64,14 +64,14 @@ def test_longer_delay_means_longer_pieces(live: Live, offline: AsrPipeline) -> N
     assert sum(event["type"] == DELTA for event in events) == 1
 
 
-def test_no_delay_is_the_general_one(live: Live) -> None:
+def test_a_session_without_delay_has_the_default(live: Live) -> None:
     with talk(live.url) as session:
         for delay, used in (("high", "high"), (None, "low")):
             updated = session.update(transcription={"delay": delay})["session"]
             assert updated["audio"]["input"]["transcription"]["delay"] == used
 
 
-def test_a_language_that_the_model_does_not_know_is_refused_at_once(live: Live) -> None:
+def test_an_unsupported_language_is_refused_at_once(live: Live) -> None:
     with talk(live.url) as session:
         error = session.update(transcription={"language": "de"})["error"]
         assert error["param"] == "session.audio.input.transcription.language"
@@ -82,7 +82,7 @@ def test_a_language_that_the_model_does_not_know_is_refused_at_once(live: Live) 
 
 
 @pytest.mark.parametrize(("name", "codec"), [("audio/pcmu", "mulaw"), ("audio/pcma", "alaw")])
-def test_telephone_formats(live: Live, name: str, codec: str) -> None:
+def test_telephone_formats_are_accepted(live: Live, name: str, codec: str) -> None:
     context = av.CodecContext.create(f"pcm_{codec}", "w")
     context.sample_rate, context.layout, context.format = 8000, "mono", "s16"  # type: ignore[attr-defined]
     samples = spoken(rate=8000)
@@ -96,7 +96,7 @@ def test_telephone_formats(live: Live, name: str, codec: str) -> None:
 
 
 @pytest.mark.parametrize(("place", "codec"), [(1, "pcm_mulaw"), (2, "pcm_alaw")])
-def test_companded_samples_are_those_of_another_decoder(place: int, codec: str) -> None:
+def test_companded_samples_equal_those_of_another_decoder(place: int, codec: str) -> None:
     every = bytes(range(256))
     context = av.CodecContext.create(codec, "r")
     context.sample_rate, context.layout = 8000, "mono"  # type: ignore[attr-defined]
@@ -104,7 +104,7 @@ def test_companded_samples_are_those_of_another_decoder(place: int, codec: str) 
     assert np.array_equal(FORMATS[place].read(every), frame.to_ndarray()[0])
 
 
-def test_provisional_text_and_words_are_for_those_that_ask(live: Live) -> None:
+def test_partial_text_and_words_are_sent_on_request(live: Live) -> None:
     samples = spoken(3, pause=0.4)
     with talk(live.url) as session:
         session.update(include=(PROVISIONAL, WORDS))
@@ -132,7 +132,7 @@ def test_provisional_text_and_words_are_for_those_that_ask(live: Live) -> None:
     assert before[-1]["type"] == DONE
 
 
-def test_order_with_turns_of_the_server(live: Live) -> None:
+def test_events_with_server_turn_detection_are_in_order(live: Live) -> None:
     with talk(live.url, manual=False) as session:
         session.append(spoken(1, pause=1.2), 4800)
         events = session.until(DONE)
@@ -148,7 +148,7 @@ def test_order_with_turns_of_the_server(live: Live) -> None:
     assert events[-1]["transcript"] == SAID
 
 
-def test_silence_is_no_turn_and_cannot_be_committed(live: Live) -> None:
+def test_silence_is_not_a_turn_and_cannot_be_committed(live: Live) -> None:
     quiet = np.random.default_rng(0).normal(0, 30, 48_000).astype(np.int16)
     with talk(live.url, manual=False) as session:
         session.append(quiet)
@@ -171,7 +171,7 @@ def test_a_commit_ends_a_turn_at_once(live: Live) -> None:
         assert events[-1]["transcript"] == SAID
 
 
-def test_what_is_cleared_is_forgotten(live: Live) -> None:
+def test_cleared_audio_is_discarded(live: Live) -> None:
     with talk(live.url) as session:
         session.update(include=(PROVISIONAL,))
         session.append(spoken(4))
@@ -191,7 +191,7 @@ def test_what_is_cleared_is_forgotten(live: Live) -> None:
         assert "error" in session.ask("input_audio_buffer.commit")["type"]
 
 
-def test_too_little_is_not_committed_and_not_lost(live: Live) -> None:
+def test_audio_too_short_to_commit_stays_in_the_buffer(live: Live) -> None:
     samples = spoken()
     with talk(live.url) as session:
         session.append(samples[:2000])
@@ -201,7 +201,7 @@ def test_too_little_is_not_committed_and_not_lost(live: Live) -> None:
         assert session.item(samples[2000:])[-1]["transcript"] == SAID
 
 
-def test_sessions_do_not_mix(live: Live, offline: AsrPipeline) -> None:
+def test_sessions_are_independent(live: Live, offline: AsrPipeline) -> None:
     """Several at once, block by block in turns, each with another text."""
     voices = [spoken(1 + n, pause=0.3)[n * 9000 :] for n in range(4)]
     expected = [offline.transcribe((voice, 24_000), chunk_seconds=3, vad=False) for voice in voices]
@@ -222,7 +222,7 @@ def test_sessions_do_not_mix(live: Live, offline: AsrPipeline) -> None:
         one.__exit__(None, None, None)
 
 
-def test_who_leaves_in_a_word_leaves_no_trace(live: Live) -> None:
+def test_a_client_disconnect_in_the_middle_of_a_word_frees_its_session(live: Live) -> None:
     pool = live.server.serving.pick("tiny").pool
     for _ in range(3):
         socket = connect(live.url.replace("http", "ws") + PLACE)
@@ -272,7 +272,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_what_cannot_be_done_is_refused_by_name(live: Live) -> None:
+def test_unsupported_settings_are_refused_with_their_name(live: Live) -> None:
     with talk(live.url) as session:
         for heard, param in REFUSED:
             error = session.update(**heard)["error"]
@@ -295,7 +295,7 @@ def test_what_cannot_be_done_is_refused_by_name(live: Live) -> None:
         }
 
 
-def test_settings_change_as_a_whole_and_stay(live: Live) -> None:
+def test_a_session_update_applies_completely_or_not_at_all(live: Live) -> None:
     with talk(live.url, manual=False) as session:
         heard = session.update(
             turn_detection={"type": "server_vad", "threshold": 0.7},
@@ -322,7 +322,7 @@ def test_settings_change_as_a_whole_and_stay(live: Live) -> None:
         assert session.update(transcription={"language": None})["type"] == "session.updated"
 
 
-def test_the_older_order(live: Live) -> None:
+def test_the_beta_protocol_has_its_order_of_events(live: Live) -> None:
     headers = {"OpenAI-Beta": "realtime=v1"}
     with talk(live.url, manual=False, additional_headers=headers) as session:
         updated = session.ask(
@@ -343,7 +343,7 @@ def test_the_older_order(live: Live) -> None:
     assert "languages" not in events[-1]
 
 
-def test_metrics_and_log_say_nothing_of_the_content(
+def test_metrics_and_log_contain_no_user_content(
     live: Live, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
@@ -361,7 +361,7 @@ def test_metrics_and_log_say_nothing_of_the_content(
     assert "kitchen" not in caplog.text
 
 
-def test_files_and_streams_share_an_engine(live: Live) -> None:
+def test_files_and_streams_share_the_engine(live: Live) -> None:
     """A stream goes on while a long file is transcribed."""
     with ThreadPoolExecutor(1) as others, talk(live.url) as session:
         file = others.submit(live.transcribe, speech(20))

@@ -45,7 +45,7 @@ def _strict(event: object, kind: type[BaseModel]) -> None:
     assert required <= event.model_fields_set
 
 
-def test_committed_by_the_client(client: openai.OpenAI) -> None:
+def test_client_commits_audio(client: openai.OpenAI) -> None:
     with client.realtime.connect(extra_query=INTENT) as connection:
         connection.session.update(session=MANUAL)  # type: ignore[arg-type]
         samples = spoken()
@@ -76,7 +76,7 @@ def test_committed_by_the_client(client: openai.OpenAI) -> None:
     assert names == {events[3].item.id}  # type: ignore[union-attr]
 
 
-def test_turns_of_the_server_asynchronously(live: Live) -> None:
+def test_server_turn_detection_with_the_async_client(live: Live) -> None:
     async def speak() -> list[object]:
         async with (
             openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none") as client,
@@ -126,7 +126,7 @@ def test_turns_of_the_server_asynchronously(live: Live) -> None:
     assert second[-1].transcript
 
 
-def test_errors_are_events(client: openai.OpenAI) -> None:
+def test_errors_are_error_events(client: openai.OpenAI) -> None:
     with client.realtime.connect(extra_query=INTENT) as connection:
         connection.recv()
         connection.session.update(
@@ -141,7 +141,7 @@ def test_errors_are_events(client: openai.OpenAI) -> None:
         assert connection.recv().error.param == "type"  # type: ignore[union-attr]
 
 
-def test_the_older_client(live: Live) -> None:
+def test_the_beta_client(live: Live) -> None:
     # It takes wss for granted unless it is told an address.
     client = openai.OpenAI(
         base_url=f"{live.url}/v1",
@@ -166,7 +166,7 @@ def test_the_older_client(live: Live) -> None:
         assert updated.session.turn_detection.threshold == 0.5
 
 
-def test_an_unknown_model_is_an_answer(client: openai.OpenAI) -> None:
+def test_an_unknown_model_is_refused_before_the_session(client: openai.OpenAI) -> None:
     from websockets.exceptions import InvalidStatus
 
     with (

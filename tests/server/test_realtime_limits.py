@@ -33,7 +33,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield server
 
 
-def test_the_model_s_own_limits_are_told(small: Live) -> None:
+def test_limits_of_the_model_are_reported(small: Live) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
     with talk(small.url, additional_headers=headers) as session:
         for given, param in (
@@ -81,7 +81,7 @@ def test_origins(small: Live, origin: str, status: int) -> None:
     assert refused.value.response.status_code == status
 
 
-def test_more_sessions_than_there_is_room_for(small: Live) -> None:
+def test_sessions_over_the_limit_are_refused(small: Live) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
     until(lambda: small.server.realtime_sessions == 0)
     with (
@@ -95,7 +95,7 @@ def test_more_sessions_than_there_is_room_for(small: Live) -> None:
     until(lambda: small.server.realtime_sessions == 0)
 
 
-def test_who_says_nothing_is_let_go(small: Live) -> None:
+def test_an_idle_session_is_closed(small: Live) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
     with talk(small.url, additional_headers=headers) as session:
         assert session.next()["error"]["code"] == "session_idle"
@@ -105,7 +105,7 @@ def test_who_says_nothing_is_let_go(small: Live) -> None:
         assert closed.value.rcvd.code == 1008
 
 
-def test_other_intents_and_models_are_refused(live: Live) -> None:
+def test_unsupported_intents_and_models_are_refused(live: Live) -> None:
     for query, status in (
         ("intent=conversation", 400),
         ("intent=transcription&model=gpt", 404),
@@ -117,7 +117,7 @@ def test_other_intents_and_models_are_refused(live: Live) -> None:
         assert session.item(spoken())[-1]["usage"]["type"] == "duration"
 
 
-def test_a_message_that_is_too_large_ends_the_session(live: Live) -> None:
+def test_a_message_that_is_too_large_closes_the_session(live: Live) -> None:
     with connect(live.url.replace("http", "ws") + PLACE) as socket:
         assert Talk(socket).next()["type"] == "session.created"
         with pytest.raises(ConnectionClosed) as closed:

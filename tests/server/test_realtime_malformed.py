@@ -49,7 +49,7 @@ SESSIONS = st.recursive(
 
 @settings(max_examples=400, deadline=None)
 @given(st.text() | ANYTHING.map(json.dumps) | st.binary().map(lambda b: b.decode("latin-1")))
-def test_any_text_is_an_event_or_a_fault(text: str) -> None:
+def test_any_text_message_is_an_event_or_an_error(text: str) -> None:
     content: dict[str, Any] = {}
     fault = None
     try:
@@ -63,7 +63,7 @@ def test_any_text_is_an_event_or_a_fault(text: str) -> None:
 
 @settings(max_examples=600, deadline=None)
 @given(SESSIONS, st.booleans())
-def test_any_session_object_is_taken_or_refused_by_name(session: Any, newer: bool) -> None:
+def test_any_session_object_is_accepted_or_refused_with_a_reason(session: Any, newer: bool) -> None:
     before = Session.of_model("tiny")
     if newer and isinstance(session, dict):
         session = {**session, "type": "transcription"}
@@ -92,7 +92,7 @@ def _updated(before: Session, session: Any, newer: bool) -> tuple[Session | None
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=50), st.sampled_from(FORMATS))
-def test_audio_has_the_length_of_its_bytes(data: bytes, form: Any) -> None:
+def test_the_duration_of_audio_follows_from_its_bytes(data: bytes, form: Any) -> None:
     text = base64.b64encode(data).decode()
     if len(data) % form.width:
         with pytest.raises(ApiError):
@@ -105,7 +105,7 @@ def test_audio_has_the_length_of_its_bytes(data: bytes, form: Any) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([24_000, 8000]), st.floats(0.0, 1.0))
-def test_turns_do_not_depend_on_blocks(seed: int, rate: int, threshold: float) -> None:
+def test_turns_do_not_depend_on_block_sizes(seed: int, rate: int, threshold: float) -> None:
     """Turns follow each other; together they are spans of what was heard."""
     chance = np.random.default_rng(seed)
     loud = np.repeat(chance.integers(0, 2, 12), rate // 4) * 3000 + 20
@@ -167,7 +167,7 @@ def _broken(chance: random.Random) -> str | bytes:
 WRONG: list[Any] = ["?", "AAA", "é", None, 7, [], {}, {"audio": []}, "AA=A", "A" * 100_001]
 
 
-def test_thousands_of_broken_messages(live: Live) -> None:
+def test_thousands_of_malformed_messages_are_answered(live: Live) -> None:
     chance = random.Random(5)
     with talk(live.url) as session:
         for _ in range(30):
@@ -181,7 +181,7 @@ def test_thousands_of_broken_messages(live: Live) -> None:
         assert session.item(spoken())[-1]["transcript"] == SAID
 
 
-def test_audio_between_broken_messages_is_not_harmed(live: Live) -> None:
+def test_malformed_messages_do_not_affect_audio(live: Live) -> None:
     chance = random.Random(6)
     samples = spoken()
     with talk(live.url) as session:

@@ -79,7 +79,7 @@ REFUSED: list[tuple[Fields, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "param"), REFUSED, ids=lambda value: str(value)[:40])
-def test_what_cannot_be_done_is_refused(
+def test_unsupported_requests_are_refused(
     live: Live, example: bytes, fields: Fields, param: str
 ) -> None:
     status = 404 if fields.get("model") == "whisper-2" else 400
@@ -103,13 +103,13 @@ HONOURED: list[Fields] = [
 
 
 @pytest.mark.parametrize("fields", HONOURED, ids=str)
-def test_what_can_be_done_is_done(live: Live, example: bytes, fields: Fields) -> None:
+def test_supported_requests_are_accepted(live: Live, example: bytes, fields: Fields) -> None:
     response = live.transcribe(example, **fields)
     assert response.status_code == 200, response.text
     assert response.json()["text"] == SAID
 
 
-def test_a_temperature_draws(live: Live) -> None:
+def test_a_temperature_samples(live: Live) -> None:
     """Drawn texts differ from the best one where the model is unsure, and repeat themselves."""
     backwards = load(EXAMPLE).samples[::-1]
     data = encode(pcm(np.tile(backwards, 4)[None]), 16_000, "wav", "pcm_s16le")
@@ -145,14 +145,14 @@ def test_a_request_needs_a_recording(live: Live) -> None:
         _error(response, 400, "file")
 
 
-def test_advice_names_no_option_of_other_fronts(live: Live) -> None:
+def test_errors_name_only_parameters_of_the_api(live: Live) -> None:
     whole = speech(2)
     error = _error(live.transcribe(whole[: len(whole) // 2]), 400, "file")
     assert "seconds of the given file can be read" in error["message"]
     assert error["message"].endswith(": get or encode the file anew.")
 
 
-def test_text_has_to_be_text(live: Live, example: bytes) -> None:
+def test_text_fields_must_be_valid_text(live: Live, example: bytes) -> None:
     kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     with live.client(**kind) as client:
         response = client.post(PLACE, content=form(example, prompt=b"\xff\xfe"))
@@ -162,7 +162,7 @@ def test_text_has_to_be_text(live: Live, example: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=utf-8", ""])
-def test_what_is_no_form_is_told_so(live: Live, kind: str) -> None:
+def test_a_body_that_is_not_a_form_is_refused(live: Live, kind: str) -> None:
     headers = {"Content-Type": kind} if kind else {}
     for place in (PLACE, "/v1/jobs"):
         with live.client() as client:
@@ -186,7 +186,7 @@ def _events(response: httpx.Response) -> list[dict[str, Any]]:
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
-def test_streams_can_have_times_and_further_formats(live: Live) -> None:
+def test_streaming_supports_timestamps_and_other_formats(live: Live) -> None:
     """They are what other requests for the same recording give."""
     data, times = speech(2), {"timestamp_granularities[]": ["word", "segment"]}
     whole = live.transcribe(data, response_format="verbose_json", **times).json()
@@ -214,7 +214,7 @@ def test_streams_can_have_times_and_further_formats(live: Live) -> None:
     assert given["srt"] != live.transcribe(data, response_format="srt").text
 
 
-def test_models_say_what_they_can_be_asked(live: Live, example: bytes) -> None:
+def test_models_list_their_supported_parameters(live: Live, example: bytes) -> None:
     with live.client() as client:
         models = client.get("/v1/models").json()["data"]
         assert [client.get(f"/v1/models/{model['id']}").json() for model in models] == models
@@ -231,7 +231,7 @@ def test_models_say_what_they_can_be_asked(live: Live, example: bytes) -> None:
         assert can["words"]
 
 
-def test_a_model_without_a_place_for_words_says_so(tmp_path: Path) -> None:
+def test_a_model_without_word_timestamps_reports_it(tmp_path: Path) -> None:
     directory = write_tiny(tmp_path / "plain", seed=1)
     settings = Settings(models=(str(directory),), device="cpu", state_dir=str(tmp_path / "state"))
     with running(settings) as server, server.client() as client:
@@ -255,7 +255,7 @@ def test_a_prompt_is_refused_where_a_model_was_trained_without_any(
             assert "trained without any" in _error(answer, 400, "prompt")["message"]
 
 
-def test_segments_say_how_they_ended(tmp_path: Path, example: bytes) -> None:
+def test_segments_have_a_finish_reason(tmp_path: Path, example: bytes) -> None:
     """A model that has learned nothing ends no text by itself. What was given up is not sent."""
     directory = write_tiny(tmp_path / "plain", seed=1)
     ours = AsrPipeline.from_pretrained(directory, device="cpu").transcribe(EXAMPLE)
@@ -271,7 +271,7 @@ def test_segments_say_how_they_ended(tmp_path: Path, example: bytes) -> None:
     ]
 
 
-def test_wrong_values_are_told_with_a_way_out(live: Live, example: bytes) -> None:
+def test_errors_about_values_have_a_remedy(live: Live, example: bytes) -> None:
     number, bound = "a valid number", "less than or equal to 1"
     for value, rule in (("abc", number), ("1.5", bound), ("x" * 1000, number)):
         error = _error(live.transcribe(example, temperature=value), 400, "temperature")
@@ -289,14 +289,14 @@ def test_wrong_values_are_told_with_a_way_out(live: Live, example: bytes) -> Non
     assert "one file, but there are several: send one request for each" in error["message"]
 
 
-def test_streams_are_events(live: Live) -> None:
+def test_streaming_responses_are_events(live: Live) -> None:
     events = _events(live.transcribe(speech(2), stream="true"))
     kinds = [event["type"] for event in events]
     assert kinds == ["transcript.text.delta", "transcript.text.done"]
     assert events[-1]["text"] == "".join(event["delta"] for event in events[:-1])
 
 
-def test_unknown_places_have_the_api_s_errors(live: Live) -> None:
+def test_unknown_paths_return_api_errors(live: Live) -> None:
     with live.client() as client:
         _error(client.get("/v1/nothing"), 404, None)
         _error(client.get("/v1/audio/transcriptions"), 405, None)
@@ -308,7 +308,7 @@ def test_unknown_places_have_the_api_s_errors(live: Live) -> None:
         assert client.get("/v1/models/tiny-ctc").json()["id"] == "tiny-ctc"
 
 
-def test_counters_keep_their_digits() -> None:
+def test_counters_are_written_in_full() -> None:
     """With six digits, a counter above a million stood still for a while, then jumped."""
     metrics = Metrics()
     load = Load(2, 1, 1_234_567.875, 7_654_321.25, 0.5)
@@ -324,7 +324,7 @@ def test_counters_keep_their_digits() -> None:
     assert shown['auris_chunks_waiting{model="tiny"}'] == "2.0"
 
 
-def test_usage_does_not_count_silence_that_was_left_out(live: Live) -> None:
+def test_usage_does_not_count_skipped_silence(live: Live) -> None:
     """Two sentences around half a minute of silence cost hardly more than around a second of it."""
     used = [
         live.transcribe(speech(2, pause=pause), chunking_strategy="auto").json()["usage"]

@@ -12,7 +12,9 @@ from tests.server.live import Live
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=str)
-def test_no_request_makes_the_server_fail(live: Live, mode: schemathesis.GenerationMode) -> None:
+def test_generated_requests_cause_no_server_error(
+    live: Live, mode: schemathesis.GenerationMode
+) -> None:
     described = schemathesis.openapi.from_url(f"{live.url}/openapi.json")
     tried = 0
     for found in described.get_all_operations():
@@ -40,7 +42,7 @@ def test_no_request_makes_the_server_fail(live: Live, mode: schemathesis.Generat
     assert tried >= 6
 
 
-def test_the_description_is_valid(live: Live) -> None:
+def test_the_openapi_schema_is_valid(live: Live) -> None:
     with live.client() as client:
         described = client.get("/openapi.json").json()
     validate(described)

@@ -64,7 +64,7 @@ def refused(chunks: Iterable[bytes], kind: str = MULTIPART, budget: int = 1 << 4
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, CHUNK])
-def test_fields_are_read_however_the_body_is_cut(size: int) -> None:
+def test_fields_do_not_depend_on_how_the_body_is_split(size: int) -> None:
     data = bytes(range(256)) * (1 if size == 1 else 20)
     body = form(data, prompt="Grüße".encode())
     sent = _Sent(cut(body, size), MULTIPART, SpoolBudget(1 << 40))
@@ -82,25 +82,25 @@ def test_urlencoded_fields_are_read() -> None:
     assert refused(endless, kind).taken < 40
 
 
-def test_text_is_refused_while_it_comes() -> None:
+def test_text_fields_over_the_limit_are_refused_during_the_upload() -> None:
     head = part("prompt", b"").removesuffix(b"\r\n")
     sent = refused([head, *([b"x" * CHUNK] * 1000)])
     assert sent.taken <= MOST_TEXT_BYTES // CHUNK + 3
     assert sent.error.param == "prompt"  # type: ignore[attr-defined]
 
 
-def test_many_fields_share_the_limit_of_text() -> None:
+def test_text_fields_share_one_limit() -> None:
     field = part("keywords[]", b"x" * CHUNK)
     sent = refused([field] * 1000)
     assert sent.taken <= MOST_TEXT_BYTES // CHUNK + 3
 
 
-def test_a_header_of_a_part_is_limited() -> None:
+def test_part_headers_are_limited() -> None:
     sent = refused([f"--{BOUNDARY}\r\nX-Long: ".encode(), *([b"x" * CHUNK] * 1000)])
     assert sent.taken < 5
 
 
-def test_uploads_share_a_budget() -> None:
+def test_uploads_share_the_budget() -> None:
     budget = SpoolBudget(3 * CHUNK)
     body = form(b"x" * (2 * CHUNK))
 
@@ -121,11 +121,11 @@ def test_uploads_share_a_budget() -> None:
 
 
 @pytest.mark.parametrize("charset", ["rot13", "nonsense", "hex", "idna", "utf-7", "utf-16"])
-def test_a_charset_that_is_none_is_refused(charset: str) -> None:
+def test_an_unknown_charset_is_refused(charset: str) -> None:
     sent = refused(cut(form(b"x")), f"{MULTIPART}; charset={charset}")
     assert sent.error.status == 400  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("length", [0, 10, 100, 300])
-def test_a_form_that_breaks_off_is_refused(length: int) -> None:
+def test_a_truncated_form_is_refused(length: int) -> None:
     refused(cut(form(b"x" * 1000)[:length]))

@@ -35,7 +35,7 @@ def sentences(number: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [160, 80_000])
-def test_the_clip_is_the_files_text(name: str, size: int) -> None:
+def test_the_stream_has_the_text_of_the_file(name: str, size: int) -> None:
     updates = listened(pipeline(name).stream(), clip(), [size])
     whole = pipeline(name).transcribe(CLIP, chunk_seconds=3.0, vad=False)
     same(stable(updates), whole.segments, f"{name} in blocks of {size}")
@@ -44,7 +44,7 @@ def test_the_clip_is_the_files_text(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_eight_streams_at_once_are_the_files_texts(name: str) -> None:
+def test_eight_concurrent_streams_have_the_texts_of_their_files(name: str) -> None:
     pool = pipeline(name).streams(8)
     streams = [pipeline(name).stream(pool=pool) for _ in range(8)]
     waiting = {stream: sentences(number) for number, stream in enumerate(streams)}

@@ -36,7 +36,7 @@ def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, l
 
 
 @pytest.mark.parametrize("kind", ["ctc", "qwen"])
-def test_the_cost_of_a_step_does_not_grow(pipelines: dict[str, AsrPipeline], kind: str) -> None:
+def test_the_cost_of_a_step_is_constant(pipelines: dict[str, AsrPipeline], kind: str) -> None:
     """Frames, encoded tokens and decoded positions of every step at equal places in pieces."""
     options = {} if kind == "ctc" else {"max_new_tokens": 1}
     found = costs(pipelines[kind], 60, **options)
@@ -45,7 +45,7 @@ def test_the_cost_of_a_step_does_not_grow(pipelines: dict[str, AsrPipeline], kin
     assert (kind == "qwen") == any(cost.decoded for cost in found[1])
 
 
-def test_an_hour_of_silence_needs_constant_memory(pipelines: dict[str, AsrPipeline]) -> None:
+def test_an_hour_of_silence_uses_constant_memory(pipelines: dict[str, AsrPipeline]) -> None:
     """Nothing that a stream holds grows: neither samples nor objects."""
     stream = pipelines["ctc"].stream(step_seconds=3.0)
     silence = np.zeros(60 * SAMPLE_RATE, np.float32)
@@ -61,7 +61,7 @@ def test_an_hour_of_silence_needs_constant_memory(pipelines: dict[str, AsrPipeli
     assert last[0] == last[1]
 
 
-def test_a_row_of_the_cache_does_not_grow_with_the_stream(
+def test_a_cache_row_does_not_grow_with_the_stream(
     pipelines: dict[str, AsrPipeline],
 ) -> None:
     pipeline = pipelines["qwen"]

@@ -44,7 +44,7 @@ def prefix(pipeline: AsrPipeline, samples: np.ndarray, heard: float, **options: 
     st.booleans(),
     st.integers(0, 5),
 )
-def test_a_stream_ends_with_the_text_of_the_file(
+def test_the_final_text_of_a_stream_is_that_of_the_file(
     pipelines: dict[str, AsrPipeline],
     kind: str,
     seconds: float,
@@ -64,7 +64,7 @@ def test_a_stream_ends_with_the_text_of_the_file(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("late", [False, True])
-def test_every_step_gives_the_text_of_a_file_that_ends_there(
+def test_every_step_has_the_text_of_a_file_of_that_length(
     pipelines: dict[str, AsrPipeline], kind: str, late: bool
 ) -> None:
     pipeline = pipelines[kind]
@@ -111,7 +111,9 @@ def test_updates_do_not_depend_on_the_sizes_of_feeds(
 
 
 @pytest.mark.parametrize("language", [None, "German"])
-def test_options_reach_the_model(pipelines: dict[str, AsrPipeline], language: str | None) -> None:
+def test_options_are_passed_to_the_model(
+    pipelines: dict[str, AsrPipeline], language: str | None
+) -> None:
     options = {"max_new_tokens": 5, "temperature": 0.8, "seed": 4}
     pipeline, samples = pipelines["qwen"], tone_speech(3.0, 2)
     session = pipeline.stream(language, "fox", chunk_seconds=2.0, **options)  # type: ignore[arg-type]

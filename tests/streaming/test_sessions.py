@@ -43,7 +43,7 @@ def session(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e16])
-def test_invalid_samples_are_refused_and_the_stream_goes_on(
+def test_invalid_samples_are_refused_and_the_stream_continues(
     pipelines: dict[str, AsrPipeline], value: float
 ) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(3.0, 1)
@@ -105,7 +105,7 @@ def test_the_rate_of_a_stream_cannot_change(pipelines: dict[str, AsrPipeline]) -
         ({"max_new_tokens": 3}, UnsupportedOption),
     ],
 )
-def test_impossible_options_are_refused_at_once(
+def test_invalid_options_are_refused_at_once(
     pipelines: dict[str, AsrPipeline], options: dict, error: type[Exception]
 ) -> None:
     pool = pipelines["ctc"].streams(1)
@@ -114,7 +114,7 @@ def test_impossible_options_are_refused_at_once(
     session(pipelines["ctc"], pool).close()  # The place in the pool is still free.
 
 
-def test_empty_feeds_change_nothing(pipelines: dict[str, AsrPipeline]) -> None:
+def test_empty_feeds_have_no_effect(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(1.2, 1)
     stream, nothing = session(pipeline), np.empty(0, np.float32)
     updates = [*stream.feed(nothing), *stream.feed(samples), *stream.feed(nothing)]
@@ -132,7 +132,7 @@ def test_an_empty_stream_has_no_updates(pipelines: dict[str, AsrPipeline], kind:
 
 @pytest.mark.parametrize("length", [1, 150, 399, 7999, 8000, 8001])
 @pytest.mark.parametrize("kind", ["qwen", "ctc"])
-def test_a_stream_may_end_anywhere(
+def test_a_stream_can_end_at_any_sample(
     pipelines: dict[str, AsrPipeline], kind: str, length: int
 ) -> None:
     samples = tone_speech(1.0, 4)[:length]
@@ -151,7 +151,7 @@ def test_integers_are_scaled(pipelines: dict[str, AsrPipeline], dtype: str) -> N
     same(stable(listened(session(pipeline), array)), found.segments, dtype)
 
 
-def test_times_of_words_come_with_stable_text(pipelines: dict[str, AsrPipeline]) -> None:
+def test_word_times_are_part_of_settled_text(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(3.0, 6)
     updates = listened(session(pipeline, word_timestamps=True), samples)
     found = pipeline.transcribe((samples, SAMPLE_RATE), chunk_seconds=2.0, word_timestamps=True)
@@ -162,7 +162,7 @@ def test_times_of_words_come_with_stable_text(pipelines: dict[str, AsrPipeline])
     assert all(update.segment.words is None for update in updates if not update.final)
 
 
-def test_updates_are_plain_json(pipelines: dict[str, AsrPipeline]) -> None:
+def test_updates_can_be_written_as_json(pipelines: dict[str, AsrPipeline]) -> None:
     first, *_ = listened(session(pipelines["ctc"]), tone_speech(1.0))
     content = first.to_dict()
     assert (content["chunk"], content["final"], content["seconds"]) == (0, False, 0.5)
@@ -170,7 +170,7 @@ def test_updates_are_plain_json(pipelines: dict[str, AsrPipeline]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_streams_of_a_pool_do_not_mix_results(pipelines: dict[str, AsrPipeline], kind: str) -> None:
+def test_streams_of_a_pool_are_independent(pipelines: dict[str, AsrPipeline], kind: str) -> None:
     """They begin, pause and end at different times, and share every batch."""
     pipeline = pipelines[kind]
     pool = pipeline.streams(3)
@@ -195,7 +195,7 @@ def test_streams_of_a_pool_do_not_mix_results(pipelines: dict[str, AsrPipeline],
         same(stable(found[number]), file_segments(pipeline, samples), f"stream {number}")
 
 
-def test_a_full_pool_refuses_streams(pipelines: dict[str, AsrPipeline]) -> None:
+def test_a_full_pool_refuses_new_streams(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline = pipelines["qwen"]
     pool = pipeline.streams(2)
     first, second = session(pipeline, pool), session(pipeline, pool)
@@ -252,7 +252,7 @@ def test_an_error_in_a_result_ends_one_stream(
         broken.updates()
 
 
-def test_a_feed_of_several_streams_is_used_by_all_or_none(
+def test_feeding_several_streams_is_atomic(
     pipelines: dict[str, AsrPipeline],
 ) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(1.0, 1)
@@ -288,7 +288,7 @@ def test_threads_share_a_pool(pipelines: dict[str, AsrPipeline]) -> None:
         same(stable(found[number]), file_segments(pipeline, tone_speech(2.5, number)), what)
 
 
-def test_streams_are_awaited(pipelines: dict[str, AsrPipeline]) -> None:
+def test_async_streams(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline = pipelines["qwen"]
 
     async def microphone(samples: np.ndarray) -> AsyncIterator[np.ndarray]:
@@ -312,7 +312,7 @@ def test_streams_are_awaited(pipelines: dict[str, AsrPipeline]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_late_steps_are_skipped_and_stable_text_stays(
+def test_late_steps_are_skipped_and_settled_text_stays(
     pipelines: dict[str, AsrPipeline], kind: str
 ) -> None:
     pipeline, samples = pipelines[kind], tone_speech(5.0, 4)
@@ -324,7 +324,7 @@ def test_late_steps_are_skipped_and_stable_text_stays(
     same(stable(late), stable(all_of_them), kind)
 
 
-def test_a_round_is_one_step_of_every_stream(pipelines: dict[str, AsrPipeline]) -> None:
+def test_a_pool_step_advances_every_stream(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline = pipelines["ctc"]
     pool = pipeline.streams(2)
     streams = [session(pipeline, pool), session(pipeline, pool)]
@@ -342,7 +342,7 @@ def test_a_round_is_one_step_of_every_stream(pipelines: dict[str, AsrPipeline]) 
     assert not streams[0].behind
 
 
-def test_words_of_provisional_text(pipelines: dict[str, AsrPipeline]) -> None:
+def test_words_of_partial_text(pipelines: dict[str, AsrPipeline]) -> None:
     stream = session(pipelines["ctc"], word_timestamps=True, partial_words=True)
     for update in listened(stream, tone_speech(3.0, 1)):
         words = update.segment.words

@@ -94,7 +94,7 @@ def test_every_number(number: int) -> None:
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join))
-def test_numbers_once_is_enough(text: str) -> None:
+def test_numbers_are_idempotent(text: str) -> None:
     once = in_digits(text)
     assert in_digits(once) == once
     others = [word for word in text.split() if word in ("people", "half")]
@@ -102,7 +102,7 @@ def test_numbers_once_is_enough(text: str) -> None:
 
 
 @given(st.text())
-def test_text_without_numbers_stays(text: str) -> None:
+def test_text_without_numbers_is_not_changed(text: str) -> None:
     if not any(word.lower() in text.lower() for word in WORDS):
         assert in_digits(text) == text
 
@@ -130,12 +130,12 @@ def test_punctuation(text: str, plain: str) -> None:
     assert plain_punctuation(text) == plain
 
 
-def test_french_keeps_its_spaces() -> None:
+def test_french_spacing_is_preserved() -> None:
     assert plain_punctuation("Quoi\u00a0? Non , rien !", "French") == "Quoi ? Non, rien !"
 
 
 @given(st.text(st.one_of(st.sampled_from("ab1 .,;:!?-\u2014\u2026\u2019'\")"), st.characters())))
-def test_punctuation_once_is_enough(text: str) -> None:
+def test_punctuation_is_idempotent(text: str) -> None:
     for language in (None, "French"):
         once = plain_punctuation(text, language)
         assert plain_punctuation(once, language) == once

@@ -12,7 +12,7 @@ from auris.errors import LanguageError, UsageError
 from auris.text.languages import LANGUAGES, language_name, language_names
 
 
-def test_the_list_is_that_of_the_reference() -> None:
+def test_the_list_equals_that_of_the_reference() -> None:
     reference = pytest.importorskip("transformers.models.qwen3_asr.processing_qwen3_asr")
     assert reference.LANGUAGE_CODE_TO_NAME == LANGUAGES
 
@@ -31,7 +31,7 @@ def test_the_models_choice(asked: str | None) -> None:
 @pytest.mark.parametrize(
     "asked", ["xx", "Klingon", "en-US", "zh_CN", "None", "  ", "eng", "English."]
 )
-def test_refusals_name_what_was_asked_and_what_there_is(asked: str) -> None:
+def test_errors_name_the_language_and_the_supported_ones(asked: str) -> None:
     with pytest.raises(LanguageError) as caught:
         language_name(asked)
     assert repr(asked) in str(caught.value)
@@ -39,7 +39,7 @@ def test_refusals_name_what_was_asked_and_what_there_is(asked: str) -> None:
 
 
 @given(st.text())
-def test_never_anything_but_a_name_or_a_refusal(asked: str) -> None:
+def test_any_text_is_a_known_name_or_an_error(asked: str) -> None:
     try:
         name = language_name(asked)
     except LanguageError:
@@ -48,12 +48,12 @@ def test_never_anything_but_a_name_or_a_refusal(asked: str) -> None:
 
 
 @pytest.mark.parametrize("languages", [3, [], ["en", 3], ["auto"], [None]])
-def test_languages_to_choose_from_have_to_be_listed(languages: Any) -> None:
+def test_candidate_languages_must_be_a_list(languages: Any) -> None:
     with pytest.raises(UsageError, match="languages has to list"):
         language_names(languages)
 
 
-def test_languages_to_choose_from() -> None:
+def test_candidate_languages() -> None:
     assert language_names(None) is None
     assert language_names("de") == ("German",)
     assert language_names(code for code in ("zh", "English", "zh")) == ("Chinese", "English")

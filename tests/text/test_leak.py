@@ -23,17 +23,17 @@ CONTEXT = "Names: Ada Lovelace, Grace Hopper, Alan Turing; words: 今天天气�
         ("", None),
     ],
 )
-def test_suspicious_runs(text: str, run: list[str] | None) -> None:
+def test_runs_of_context_words(text: str, run: list[str] | None) -> None:
     assert common_run(text, CONTEXT) == run
 
 
-def test_short_words_are_no_run() -> None:
+def test_short_words_are_not_a_run() -> None:
     assert common_run("a b c d e", "a b c d e") is None
     assert common_run("a b c d e", "") is None
 
 
 @given(st.lists(st.sampled_from(["alpha", "bravo", "charlie", "delta", "echo"]), max_size=9))
-def test_a_run_is_in_both(words: list[str]) -> None:
+def test_a_run_occurs_in_context_and_text(words: list[str]) -> None:
     context = "echo delta charlie bravo alpha alpha bravo charlie"
     run = common_run(" ".join(words), context)
     if run is not None:
@@ -42,7 +42,7 @@ def test_a_run_is_in_both(words: list[str]) -> None:
         assert is_spoken(run, " ".join(words))
 
 
-def test_what_was_said() -> None:
+def test_spoken_context_is_not_removed() -> None:
     run = ["ada", "lovelace", "grace", "hopper"]
     assert is_spoken(run, "well Ada Lovelace, Grace Opper")
     assert not is_spoken(run, "well ada love lace grace")

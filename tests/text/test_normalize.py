@@ -32,12 +32,12 @@ def test_words(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "text", ["room 22", "50%", "you & me", "a\u00b2", "\u4f60\u597d", "\u0434\u0430"]
 )
-def test_unclear_how_it_is_spoken(text: str) -> None:
+def test_ambiguous_spoken_forms(text: str) -> None:
     assert spoken(text) is None
 
 
 @given(st.text())
-def test_is_a_fixed_point_of_words(text: str) -> None:
+def test_normalization_is_idempotent(text: str) -> None:
     result = spoken(text)
     if result:
         assert re.fullmatch(r"[a-z']+( [a-z']+)*", result)

@@ -25,5 +25,5 @@ from auris.text.numbers import in_digits
         ("twenty two", "22"),
     ],
 )
-def test_a_digit_beside_another_number(said: str, written: str) -> None:
+def test_a_digit_next_to_another_number(said: str, written: str) -> None:
     assert in_digits(said) == written

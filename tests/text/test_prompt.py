@@ -116,7 +116,7 @@ class TestAgainstTheReference:
     def test_any_length(self, tokenizer: Tokenizer, processor: Any, samples: int) -> None:
         assert prompt_ids(tokenizer, slots(samples)) == reference_ids(processor, samples)
 
-    def test_no_context_is_an_empty_one(self, processor: Any) -> None:
+    def test_no_context_equals_an_empty_context(self, processor: Any) -> None:
         assert reference_ids(processor, SHORTEST, None, None) == reference_ids(
             processor, SHORTEST, None, ""
         )
@@ -154,7 +154,7 @@ class TestShape:
         language=FORCED,
         tokens=st.integers(0, 40),
     )
-    def test_only_we_place_control_tokens(
+    def test_control_tokens_come_only_from_the_template(
         self, tokenizer: Tokenizer, context: str, language: str | None, tokens: int
     ) -> None:
         controls = {tokenizer.id(token): token for token in CONTROL_TOKENS}
@@ -164,7 +164,7 @@ class TestShape:
         system, user = [TURN_START, TURN_END], [TURN_START, *audio, TURN_END]
         assert placed == [*system, *user, TURN_START, *([TEXT_TAG] if language else [])]
 
-    def test_spelled_out(self, tokenizer: Tokenizer) -> None:
+    def test_the_prompt_in_full(self, tokenizer: Tokenizer) -> None:
         turn, end, newline = (
             tokenizer.id(TURN_START),
             tokenizer.id(TURN_END),
@@ -180,12 +180,12 @@ class TestShape:
     @pytest.mark.parametrize(
         "absent", [TURN_START, TURN_END, AUDIO_START, AUDIO_PAD, AUDIO_END, TEXT_TAG]
     )
-    def test_lacking_control_token(self, tokenizer: Tokenizer, absent: str) -> None:
+    def test_a_missing_control_token(self, tokenizer: Tokenizer, absent: str) -> None:
         added = {text: number for text, number in tokenizer.added.items() if text != absent}
         with pytest.raises(TokenizerError, match="has to know the token"):
             prompt_ids(Tokenizer(tokenizer.core, added), 1, "English")
 
-    def test_context_that_is_no_unicode(self, tokenizer: Tokenizer) -> None:
+    def test_a_context_with_a_lone_surrogate(self, tokenizer: Tokenizer) -> None:
         with pytest.raises(UsageError):
             prompt_ids(tokenizer, 1, None, "caf\udce9")
 
@@ -223,12 +223,12 @@ class TestTemplate:
             text = self.render(processor, ("user", [self.AUDIO]), ("assistant", reply))
             assert text.endswith(f"<|im_start|>assistant\n{said}<|im_end|>\n")
 
-    def test_text_of_the_user_is_left_out(self, processor: Any) -> None:
+    def test_user_text_is_omitted(self, processor: Any) -> None:
         content = [{"type": "text", "text": "unheard"}, self.AUDIO]
         assert "unheard" not in self.render(processor, ("user", content))
         assert "unheard" not in self.render(processor, ("user", "unheard"))
 
-    def test_exported_directories_hold_it(
+    def test_exported_directories_have_the_template(
         self, hf_directory: Path, processor: Any, published_directory: Path
     ) -> None:
         assert processor.chat_template == CHAT_TEMPLATE
@@ -236,7 +236,7 @@ class TestTemplate:
         assert (published_directory / "chat_template.json").exists()
 
     @pytest.mark.parametrize("system", ["names", [{"type": "text", "text": "names"}], None])
-    def test_whole_request_equals_ours(
+    def test_the_rendered_request_equals_the_prompt(
         self, tokenizer: Tokenizer, processor: Any, system: Any
     ) -> None:
         messages = [] if system is None else [{"role": "system", "content": system}]

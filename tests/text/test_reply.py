@@ -66,13 +66,13 @@ class TestAgainstTheReference:
     @example("None<asr_text>x")
     @example("assistant\nassistant\nlanguage English<asr_text>a<asr_text>b")
     @example("language English<asr_text>assistant\nhello")
-    def test_replies(self, reference: Any, text: str) -> None:
+    def test_replies_equal_the_reference(self, reference: Any, text: str) -> None:
         expected = reference._parse_single_output(text)
         assert parse_reply(text) == Reply(expected["language"], expected["transcription"])
 
     @settings(max_examples=400)
     @given(text=st.lists(REPEATS | st.text("ab ", max_size=4), max_size=5).map("".join))
-    def test_repeats(self, reference: Any, text: str) -> None:
+    def test_repeats_equal_the_reference(self, reference: Any, text: str) -> None:
         assert collapse_repeats(text) == reference._detect_and_fix_repetitions(text)
 
     @pytest.mark.parametrize("count", [*range(1, 3), *range(18, 24), *range(38, 47)])
@@ -80,14 +80,16 @@ class TestAgainstTheReference:
         "pattern", ["a", "ab", "abc", "a b", "abcdefghijklmnopqrst", "aab" * 7]
     )
     @pytest.mark.parametrize("around", [("", ""), ("x", "y"), ("a", "a"), ("", "ab" * 25)])
-    def test_edges_of_repeats(
+    def test_repeats_at_the_limits_equal_the_reference(
         self, reference: Any, count: int, pattern: str, around: tuple[str, str]
     ) -> None:
         text = around[0] + pattern * count + around[1]
         assert collapse_repeats(text) == reference._detect_and_fix_repetitions(text)
 
     @given(text=REPLIES, forced=st.sampled_from([*LANGUAGES.values()]))
-    def test_a_forced_language_stays(self, reference: Any, text: str, forced: str) -> None:
+    def test_a_forced_language_is_the_language_of_the_reply(
+        self, reference: Any, text: str, forced: str
+    ) -> None:
         """The prompt has named it; the text is that of the reference."""
         expected = reference._parse_single_output(text)["transcription"]
         assert parse_reply(text, forced) == Reply(forced, expected)
@@ -114,13 +116,13 @@ def test_known_replies(text: str, language: str | None, said: str) -> None:
     assert parse_reply(text) == Reply(language, said)
 
 
-def test_a_long_loop_is_quick() -> None:
+def test_a_long_loop_is_collapsed_in_linear_time() -> None:
     """The reference recurses once per collapsed pattern; here nothing does."""
     text = "".join(f"{chr(0x4E00 + n)}{chr(0x5E00 + n)}" * 20 for n in range(1500))
     assert len(collapse_repeats(text)) == 3000
 
 
-def test_the_text_s_tokens_are_told_from_the_language_s() -> None:
+def test_text_tokens_are_separated_from_language_tokens() -> None:
     """Also where replies to parts of a piece follow each other."""
     tokenizer = tiny_tokenizer()
     head = [*tokenizer.encode("language English"), tokenizer.id("<asr_text>")]
@@ -137,7 +139,7 @@ def test_the_text_s_tokens_are_told_from_the_language_s() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "lan", "language ", "language English", "LANGUAGE x"])
-def test_a_reply_that_is_cut_before_its_text_has_none(text: str) -> None:
+def test_a_reply_truncated_before_its_text_is_empty(text: str) -> None:
     assert ends_before_text(text)
     for other in ("hello there", "languages are hard", "language English<asr_text>Hi"):
         assert not ends_before_text(other)

@@ -73,13 +73,13 @@ class TestEncode:
         assert tokenizer.encode(text) == reference.encode(text)
 
     @given(text=st.lists(TEXTS | st.sampled_from([*CONTROL_TOKENS])).map("".join))
-    def test_control_tokens_are_letters(self, tokenizer: Tokenizer, text: str) -> None:
+    def test_control_tokens_in_text_are_plain_text(self, tokenizer: Tokenizer, text: str) -> None:
         ids = tokenizer.encode(text)
         assert not {token.id for token in tokenizer.added.values()} & set(ids)
         assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text)
 
     @pytest.mark.parametrize("token", CONTROL_TOKENS)
-    def test_the_reference_makes_them_control(
+    def test_the_reference_encodes_them_as_control_tokens(
         self, tokenizer: Tokenizer, reference: Any, token: str
     ) -> None:
         """A known difference: what a user types can end the turn there, but not here."""
@@ -89,7 +89,7 @@ class TestEncode:
             token == TEXT_TAG
         )
 
-    def test_half_of_a_surrogate_pair(self, tokenizer: Tokenizer) -> None:
+    def test_a_lone_surrogate(self, tokenizer: Tokenizer) -> None:
         with pytest.raises(UsageError, match=r"character 3 .* surrogate"):
             tokenizer.encode("ab\ud83d")
 
@@ -120,13 +120,17 @@ class TestDecode:
         assert tokenizer.decode(ids) == reference.decode(ids, skip_special_tokens=True)
 
     @given(ids=IDS)
-    def test_pushed_pieces_join_to_the_whole(self, tokenizer: Tokenizer, ids: list[int]) -> None:
+    def test_streamed_text_joins_to_the_full_text(
+        self, tokenizer: Tokenizer, ids: list[int]
+    ) -> None:
         decoder = tokenizer.decoder()
         assert "".join([*map(decoder.push, ids), decoder.flush()]) == tokenizer.decode(ids)
         assert decoder.flush() == ""
 
     @given(text=TEXTS)
-    def test_never_half_a_character_and_none_late(self, tokenizer: Tokenizer, text: str) -> None:
+    def test_characters_are_complete_and_emitted_at_once(
+        self, tokenizer: Tokenizer, text: str
+    ) -> None:
         """After every id, exactly the characters are out whose last byte has come."""
         ids = tokenizer.encode(text)
         decoder = tokenizer.decoder()
@@ -135,11 +139,11 @@ class TestDecode:
         assert shown == [whole_characters(content) for content in heard]
         assert decoder.flush() == ""
 
-    def test_tag_is_text_and_control_is_not(self, tokenizer: Tokenizer) -> None:
+    def test_a_tag_is_text_and_a_control_token_is_not(self, tokenizer: Tokenizer) -> None:
         ids = [tokenizer.id(token) for token in CONTROL_TOKENS]
         assert tokenizer.decode(ids) == TEXT_TAG
 
-    def test_a_tag_ends_half_a_character(self, tokenizer: Tokenizer) -> None:
+    def test_a_tag_ends_an_incomplete_character(self, tokenizer: Tokenizer) -> None:
         decoder = tokenizer.decoder()
         assert decoder.push(ids_of_bytes(tokenizer, b"\xe4")[0]) == ""
         assert decoder.push(TAG) == "\ufffd" + TEXT_TAG
@@ -152,21 +156,21 @@ class TestDecode:
 
 class TestFiles:
     @given(text=TEXTS, ids=IDS)
-    def test_both_kinds_of_files_are_the_same_tokenizer(
+    def test_both_file_formats_give_the_same_tokenizer(
         self, hf_directory: Path, published_directory: Path, text: str, ids: list[int]
     ) -> None:
         one, other = map(loaded, (hf_directory, published_directory))
         assert one.encode(text) == other.encode(text)
         assert one.decode(ids) == other.decode(ids)
 
-    def test_both_kinds_know_the_same_tokens(
+    def test_both_file_formats_have_the_same_tokens(
         self, hf_directory: Path, published_directory: Path
     ) -> None:
         one, other = map(loaded, (hf_directory, published_directory))
         assert one.added == other.added == tiny_tokenizer().added
         assert one.size == other.size
 
-    def test_json_gives_the_same_again(self, tokenizer: Tokenizer) -> None:
+    def test_tokenizer_json_round_trips(self, tokenizer: Tokenizer) -> None:
         again = Tokenizer.from_json(tokenizer.to_json())
         assert again.added == tokenizer.added
         assert again.size == tokenizer.size
@@ -184,7 +188,7 @@ class TestFiles:
         assert Core.from_str(gapped.to_json()).token_to_id("<far>") == last + 3
         assert again.decode([last, last + 1, last + 2, last + 3]) == "<far>"
 
-    def test_ids_of_the_file_count(self, tokenizer: Tokenizer) -> None:
+    def test_ids_are_those_of_the_file(self, tokenizer: Tokenizer) -> None:
         """Even where the file leaves gaps that the tokenizers package would close."""
         content = json.loads(tokenizer.to_json())
         content["added_tokens"][-1]["id"] += 40
@@ -192,7 +196,9 @@ class TestFiles:
         assert found.id("<timestamp>") == tokenizer.id("<timestamp>") + 40
         assert found.decode([tokenizer.id("<timestamp>")]) == ""
 
-    def test_tokenizer_json_comes_first(self, tmp_path: Path, published_directory: Path) -> None:
+    def test_tokenizer_json_takes_precedence(
+        self, tmp_path: Path, published_directory: Path
+    ) -> None:
         for name in ("vocab.json", "merges.txt"):
             shutil.copy(published_directory / name, tmp_path)
         (tmp_path / "tokenizer.json").write_text(tiny_tokenizer().to_json(), encoding="utf-8")
@@ -247,20 +253,20 @@ class TestFiles:
             Tokenizer.from_directory(tmp_path)
 
     @pytest.mark.parametrize("token", CONTROL_TOKENS)
-    def test_lacking_control_token(self, tokenizer: Tokenizer, token: str) -> None:
+    def test_a_missing_control_token(self, tokenizer: Tokenizer, token: str) -> None:
         added = {text: number for text, number in tokenizer.added.items() if text != token}
         with pytest.raises(TokenizerError, match=re.escape(token)):
             Tokenizer(tokenizer.core, added).id(token)
 
     @pytest.mark.parametrize("decoder", [None, decoders.WordPiece(), decoders.Fuse()])
-    def test_other_kinds_of_vocabularies(self, decoder: Any) -> None:
+    def test_unsupported_vocabularies(self, decoder: Any) -> None:
         core = Core(models.BPE())
         if decoder is not None:
             core.decoder = decoder
         with pytest.raises(TokenizerError, match="byte-level or mark the beginnings of words"):
             Tokenizer(core, {})
 
-    def test_size_is_one_more_than_the_largest_id(self) -> None:
+    def test_the_size_is_the_largest_id_plus_one(self) -> None:
         core = qwen2_core(models.BPE({"a": 0, "b": 7}, []))
         assert Tokenizer(core, {}).size == 8
         assert Tokenizer(core, {"<x>": AddedId(9, special=True)}).size == 10
@@ -273,7 +279,7 @@ class TestWordUnits:
     """Vocabularies of CTC models, which mark the beginnings of words."""
 
     @given(words=WORDS)
-    def test_text_comes_back(self, words: list[str]) -> None:
+    def test_units_join_to_the_text(self, words: list[str]) -> None:
         text = " ".join(words)
         ids = units().encode(text)
         assert ids == units().core.encode(text, add_special_tokens=False).ids
@@ -285,13 +291,13 @@ class TestWordUnits:
         pushed = "".join([*map(decoder.push, ids), decoder.flush()])
         assert pushed == units().decode(ids) == units().core.decode(ids)
 
-    def test_only_the_first_boundary_is_no_space(self) -> None:
+    def test_only_the_first_boundary_has_no_space(self) -> None:
         boundary, letter = units().core.token_to_id("\u2581"), units().core.token_to_id("a")
         assert units().decode([boundary, letter, boundary, letter]) == "a a"
         assert units().decode([letter, boundary, letter]) == "a a"
         assert units().decode([boundary, boundary, letter]) == " a"
 
-    def test_from_its_file(self, tmp_path: Path) -> None:
+    def test_it_loads_from_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "tokenizer.json").write_text(units().to_json(), encoding="utf-8")
         again = Tokenizer.from_directory(tmp_path)
         assert again.size == units().size == 60
@@ -320,7 +326,7 @@ class TestQwenVocabulary:
     ) -> None:
         assert qwen.decode(ids) == qwen_reference.decode(ids, skip_special_tokens=True)
 
-    def test_transformers_reads_official_ids_from_our_file(
+    def test_transformers_reads_official_ids_from_the_written_file(
         self, qwen: Tokenizer, qwen_reference: Any
     ) -> None:
         found = qwen_reference.convert_tokens_to_ids([*OFFICIAL_IDS])
@@ -352,6 +358,6 @@ def qwen_reference(qwen: Tokenizer, tmp_path_factory: pytest.TempPathFactory) ->
     return pytest.importorskip("transformers").AutoTokenizer.from_pretrained(out)
 
 
-def test_pattern_is_that_of_the_reference() -> None:
+def test_the_pattern_equals_that_of_the_reference() -> None:
     reference = pytest.importorskip("transformers.models.qwen2.tokenization_qwen2")
     assert QWEN2_PATTERN == reference.PRETOKENIZE_REGEX

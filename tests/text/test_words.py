@@ -40,7 +40,7 @@ def test_joined(texts: list[str], joined: str) -> None:
 
 
 @given(st.lists(st.text()))
-def test_no_letter_is_lost(texts: list[str]) -> None:
+def test_no_letter_is_dropped(texts: list[str]) -> None:
     def letters(text: str) -> str:
         return "".join(text.split())
 
@@ -73,7 +73,7 @@ def test_words(text: str, words: list[str]) -> None:
 
 
 @given(st.text("ab1'-. 你好é\u0301\n"))
-def test_words_lie_in_their_text_in_order(text: str) -> None:
+def test_words_are_in_order_of_their_text(text: str) -> None:
     end = 0
     for span in split_words(text):
         assert end <= span.start < span.end <= len(text)
@@ -84,7 +84,7 @@ def test_words_lie_in_their_text_in_order(text: str) -> None:
 
 
 @given(st.text())
-def test_words_are_those_of_the_reference_but_for_marks(text: str) -> None:
+def test_words_equal_the_reference_except_for_punctuation(text: str) -> None:
     processor = pytest.importorskip("transformers", minversion="5.23").Qwen3ASRProcessor
     expected = processor.split_words_for_alignment(None, text)
     assert [reference_spelling(span.text) for span in split_words(text)] == expected
@@ -103,7 +103,9 @@ def fake_packages(monkeypatch: pytest.MonkeyPatch, words: list[str] | None) -> N
 
 @pytest.mark.parametrize("language", ["Japanese", "Korean"])
 class TestOtherPackages:
-    def test_words_have_their_places(self, monkeypatch: pytest.MonkeyPatch, language: str) -> None:
+    def test_words_have_their_positions(
+        self, monkeypatch: pytest.MonkeyPatch, language: str
+    ) -> None:
         fake_packages(monkeypatch, ["今日", "は", "\u3000", "晴れ", "。"])
         assert split_words(" 今日は 晴れ。", language) == [
             WordSpan("今日", 1, 3),
@@ -111,7 +113,7 @@ class TestOtherPackages:
             WordSpan("晴れ", 5, 7),
         ]
 
-    def test_a_respelled_word_has_no_place(
+    def test_a_respelled_word_has_no_position(
         self, monkeypatch: pytest.MonkeyPatch, language: str
     ) -> None:
         fake_packages(monkeypatch, ["テスト", "です"])
@@ -133,7 +135,7 @@ class TestOtherPackages:
         ("Korean", "안녕하세요 세계, 저는 학생입니다."),
     ],
 )
-def test_words_of_the_packages_are_those_of_the_reference(language: str, text: str) -> None:
+def test_words_of_the_packages_equal_the_reference(language: str, text: str) -> None:
     pytest.importorskip({"Japanese": "nagisa", "Korean": "soynlp"}[language])
     processor = pytest.importorskip("transformers", minversion="5.23").Qwen3ASRProcessor
     expected = processor.split_words_for_alignment(None, text, language)
@@ -153,5 +155,5 @@ def test_words_of_the_packages_are_those_of_the_reference(language: str, text: s
         (["one ", "", " two"], "one two"),
     ],
 )
-def test_texts_are_joined_as_their_scripts_do(texts: list[str], joined: str) -> None:
+def test_texts_are_joined_as_their_script_requires(texts: list[str], joined: str) -> None:
     assert join_texts(texts) == joined

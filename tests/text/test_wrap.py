@@ -63,11 +63,11 @@ def test_one_line(text: str, line: str) -> None:
         ('"', Break.WORD),
     ],
 )
-def test_what_ends_behind_a_word(word: str, after: Break) -> None:
+def test_characters_after_which_a_line_may_end(word: str, after: Break) -> None:
     assert units(word, 40)[-1].after is after
 
 
-def test_words_stay_whole_and_letters_without_spaces_part() -> None:
+def test_words_are_not_split_and_text_without_spaces_is() -> None:
     assert [unit.text for unit in units("a long word", 40)] == ["a", "long", "word"]
     assert [unit.text for unit in units("你好，世界。", 40)] == ["你", "好，", "世", "界。"]
     assert [unit.text for unit in units("说「好」吧", 40)] == ["说", "「好」", "吧"]
@@ -82,7 +82,7 @@ def test_a_word_wider_than_a_line_is_broken_between_letters() -> None:
     assert [unit.text for unit in units(word, 10)] == ["e\u0301" * 10, "e\u0301" * 2]
 
 
-def test_lines_are_few_and_even() -> None:
+def test_lines_are_few_and_balanced() -> None:
     text = "the quick brown fox jumps over the lazy dog"
     assert wrap(units(text, 40), 40) == ["the quick brown fox", "jumps over the lazy dog"]
     assert wrap(units(text, 80), 80) == [text]
@@ -90,7 +90,7 @@ def test_lines_are_few_and_even() -> None:
 
 
 @given(TEXTS, WIDTHS)
-def test_units_are_the_text(text: str, width: int) -> None:
+def test_units_join_to_the_text(text: str, width: int) -> None:
     line = one_line(text)
     parts = units(line, width)
     again = "".join(" " * unit.spaced + unit.text for unit in parts)
@@ -102,7 +102,7 @@ def test_units_are_the_text(text: str, width: int) -> None:
 
 
 @given(TEXTS, WIDTHS)
-def test_lines_keep_the_width_and_the_text(text: str, width: int) -> None:
+def test_lines_have_the_width_and_join_to_the_text(text: str, width: int) -> None:
     parts = units(one_line(text), width)
     lines = wrap(parts, width)
     assert all(columns(line) <= width for line in lines)

@@ -50,7 +50,7 @@ ids = st.lists(st.integers(0, 99), min_size=1, max_size=9)
 
 
 @given(st.lists(st.tuples(ids, ids), min_size=1, max_size=5), st.sampled_from(["left", "right"]))
-def test_labels_mask_exactly_the_prompt_on_whichever_side_padding_lies(
+def test_labels_mask_exactly_the_prompt_with_padding_on_either_side(
     pairs: list[tuple[list[int], list[int]]], side: str
 ) -> None:
     talk = dialogues([p for p, _ in pairs], [r for _, r in pairs], 999, side)  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def test_the_loss_does_not_depend_on_the_side_of_the_padding(sizes: list[int], s
     assert float(left[0]) == pytest.approx(float(right[0]), rel=1e-5)
 
 
-def test_the_loss_of_a_batch_is_that_of_its_examples() -> None:
+def test_the_loss_of_a_batch_is_the_mean_of_its_examples() -> None:
     task, batch = tiny_task(), random_batch(3, [60, 200, 130])
     with torch.no_grad():
         sums, counts = task(batch)
@@ -109,7 +109,7 @@ def test_the_loss_of_a_batch_is_that_of_its_examples() -> None:
     assert torch.equal(counts, sum(p[1] for p in parts))
 
 
-def test_a_dialogue_is_the_official_prompt_and_reply() -> None:
+def test_an_example_is_the_official_prompt_and_reply() -> None:
     task, batch = tiny_task(), random_batch(0, [200])
     talk = task.dialogues([26], batch)
     tokenizer = task.tokenizer
@@ -137,7 +137,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "tones_train.csv"
 
 
-def test_a_small_model_learns_tones_and_reads_them_back(
+def test_a_small_model_learns_to_transcribe_tones(
     data: Path, tmp_path: Path, tiny_asr: Callable[..., AsrRecipe]
 ) -> None:
     recipe = tiny_asr(
@@ -163,7 +163,7 @@ def test_a_small_model_learns_tones_and_reads_them_back(
     assert (tmp_path / "run" / "model" / CTC_HEAD).is_file()
 
 
-def test_before_its_step_the_decoder_stays_as_it_is(
+def test_the_decoder_is_frozen_until_its_step(
     data: Path,
     tmp_path: Path,
     tiny_asr: Callable[..., AsrRecipe],
@@ -204,7 +204,7 @@ def tune(tmp_path: Path, model: Path, **changes: object) -> tuple[float, float, 
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])
-def test_a_checkpoint_is_trained_further(tmp_path: Path, lora_rank: int) -> None:
+def test_a_checkpoint_is_fine_tuned(tmp_path: Path, lora_rank: int) -> None:
     source = write_tiny(tmp_path / "source", "hf")
     first, last, written = tune(tmp_path, source, lora_rank=lora_rank, max_steps=30)
     assert last < 0.7 * first
@@ -226,7 +226,7 @@ def test_a_checkpoint_is_trained_further(tmp_path: Path, lora_rank: int) -> None
     assert (resumed / "model.safetensors").is_file()
 
 
-def test_merged_adapters_compute_the_same(tmp_path: Path) -> None:
+def test_merged_adapters_give_the_same_outputs(tmp_path: Path) -> None:
     source = write_tiny(tmp_path / "source", "hf")
     task = checkpoint_task(source, TuneRecipe.of({"max_steps": 1, "lora_rank": 3}))
     torch.manual_seed(0)
@@ -266,7 +266,7 @@ def broken_off(monkeypatch: pytest.MonkeyPatch, after: int, run: Callable[[], ob
 
 @pytest.mark.parametrize("after", [1, 3, 5])
 @pytest.mark.parametrize("kind", ["adapters", "all weights", "from nothing"])
-def test_a_resumed_run_computes_the_same(
+def test_a_resumed_run_gives_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     tiny_asr: Callable[..., AsrRecipe],
@@ -291,7 +291,7 @@ def test_a_resumed_run_computes_the_same(
     assert losses[0] == losses[1]
 
 
-def test_a_run_is_resumed_with_its_own_checkpoint(tmp_path: Path) -> None:
+def test_a_run_resumes_only_from_its_own_checkpoint(tmp_path: Path) -> None:
     sources = Sources([tune_data(tmp_path)], model=write_tiny(tmp_path / "source", "hf"))
     recipe = TuneRecipe.of({"max_steps": 1, "bf16": False})
     train(recipe, sources, tmp_path / "run", reporter=quiet())
@@ -303,7 +303,7 @@ def test_a_run_is_resumed_with_its_own_checkpoint(tmp_path: Path) -> None:
         export_run(tmp_path / "run", sources.model)
 
 
-def test_the_whole_model_alone_can_be_the_best(
+def test_the_best_checkpoint_comes_after_the_decoder_step(
     data: Path,
     tmp_path: Path,
     tiny_asr: Callable[..., AsrRecipe],
@@ -318,7 +318,7 @@ def test_the_whole_model_alone_can_be_the_best(
     assert kept["rates"] == {"a": 0.8}
 
 
-def test_clips_without_speech_are_learned_from(tmp_path: Path) -> None:
+def test_clips_without_speech_are_trained_on(tmp_path: Path) -> None:
     write_wav(tmp_path / "silence.wav", np.zeros(16000, np.float32))
     line = {"audio": "silence.wav", "text": "language None<asr_text>"}
     (tmp_path / "tune.jsonl").write_text(json.dumps(line))
@@ -348,7 +348,7 @@ def test_other_architectures_and_vocabularies_are_refused(tmp_path: Path) -> Non
         train(recipe, Sources([tune_data(tmp_path)]), tmp_path / "run", reporter=quiet())
 
 
-def test_tasks_write_with_the_head_and_with_the_decoder() -> None:
+def test_tasks_transcribe_with_the_head_and_the_decoder() -> None:
     task = tiny_task()
     batch = random_batch(5, [120, 80, 300])
     for whole in (False, True):
@@ -360,7 +360,7 @@ def test_tasks_write_with_the_head_and_with_the_decoder() -> None:
         assert together == alone
 
 
-def test_a_head_without_a_loss_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_head_without_a_loss_does_not_change(tmp_path: Path) -> None:
     config, tokenizer = qwen_config(), tiny_tokenizer()
     head = torch.nn.Linear(config.decoder.hidden, config.decoder.vocab + 1)
     source = export(tiny_model(), config, tokenizer, tmp_path / "source", layout="hf",
@@ -372,7 +372,7 @@ def test_a_head_without_a_loss_stays_as_it_is(tmp_path: Path) -> None:
     assert torch.allclose(kept["weight"].float(), head.weight, atol=1e-3)
 
 
-def test_a_layer_in_the_middle_has_its_share_of_the_ctc_loss() -> None:
+def test_a_middle_layer_has_its_share_of_the_ctc_loss() -> None:
     whole = tiny_task()
     recipe = TuneRecipe(ctc_weight=0.3)
     *parts, both = (AsrTask(whole.model, whole.tokenizer, recipe, whole.head) for _ in range(3))
@@ -386,13 +386,13 @@ def test_a_layer_in_the_middle_has_its_share_of_the_ctc_loss() -> None:
     assert float(mixed) == pytest.approx(0.25 * float(first) + 0.75 * float(last), rel=1e-5)
 
 
-def test_the_middle_lies_inside_the_encoder(tiny_asr: Callable[..., AsrRecipe]) -> None:
+def test_the_middle_layer_must_be_inside_the_encoder(tiny_asr: Callable[..., AsrRecipe]) -> None:
     assert tiny_asr(n_layers=3, middle_layer=1).depths == {1: 0.3, 3: 0.7}
     with pytest.raises(TrainingError, match="middle_layer has to lie below"):
         tiny_asr(n_layers=2, middle_layer=2)
 
 
-def test_fine_tuning_keeps_what_the_model_was_made_for(tmp_path: Path) -> None:
+def test_fine_tuning_keeps_the_inference_defaults(tmp_path: Path) -> None:
     source = write_tiny(tmp_path / "source", "hf")
     save_inference_defaults(InferenceDefaults(5.0, True, ("German",), contexts=False), source)
     save_calibration(any_calibration(), source)
@@ -408,7 +408,7 @@ def any_calibration() -> Calibration:
     return Calibration(silence_threshold=0.5, **maps)
 
 
-def test_a_fresh_model_says_what_it_was_trained_on(
+def test_a_new_model_has_inference_defaults_of_its_training(
     data: Path, tmp_path: Path, tiny_asr: Callable[..., AsrRecipe]
 ) -> None:
     recipe = tiny_asr(max_steps=1)

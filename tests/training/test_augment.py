@@ -16,14 +16,14 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_the_generator_decides_everything() -> None:
+def test_augmentation_depends_only_on_the_generator() -> None:
     wave = tones("abcd")
     np.testing.assert_array_equal(augment.vary(wave, rng(3)), augment.vary(wave, rng(3)))
     assert not np.array_equal(augment.vary(wave, rng(3)), augment.vary(wave, rng(4)))
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_varied_audio_keeps_its_length_within_bounds(seed: int) -> None:
+def test_the_length_of_varied_audio_is_within_bounds(seed: int) -> None:
     wave = tones("abcd")
     varied = augment.vary(wave, rng(seed))
     assert varied.dtype == np.float32
@@ -31,14 +31,14 @@ def test_varied_audio_keeps_its_length_within_bounds(seed: int) -> None:
     assert 0.9 * len(wave) <= len(varied) <= 1.12 * len(wave) + 0.8 * SAMPLE_RATE
 
 
-def test_vary_does_not_touch_its_input() -> None:
+def test_vary_does_not_change_its_input() -> None:
     wave = tones("abcd")
     before = wave.copy()
     augment.vary(wave, rng())
     np.testing.assert_array_equal(wave, before)
 
 
-def test_join_keeps_the_order_with_pauses_between() -> None:
+def test_joined_clips_are_in_order_with_pauses() -> None:
     first, second = tones("a"), tones("b")
     joined = augment.join([first, second], rng())
     np.testing.assert_array_equal(joined[: len(first)], first)
@@ -49,7 +49,7 @@ def test_join_keeps_the_order_with_pauses_between() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_masks_leave_most_of_the_clip(seed: int) -> None:
+def test_masks_leave_most_of_the_clip_unchanged(seed: int) -> None:
     mel = log_mel(tones("abcd"), "htk1024")
     masked = augment.mask(mel, rng(seed))
     assert masked.shape == mel.shape
@@ -58,7 +58,7 @@ def test_masks_leave_most_of_the_clip(seed: int) -> None:
     assert columns <= augment.TIME_MASKS * augment.TIME_SHARE * mel.shape[1]
 
 
-def test_masks_change_something_and_not_their_input() -> None:
+def test_masking_does_not_change_its_input() -> None:
     mel = log_mel(tones("abcd"), "htk1024")
     before = mel.clone()
     assert any(not torch.equal(augment.mask(mel, rng(seed)), before) for seed in range(3))
@@ -66,6 +66,6 @@ def test_masks_change_something_and_not_their_input() -> None:
 
 
 @pytest.mark.parametrize("shape", [(128, 1), (128, 10), (3, 50)])
-def test_masks_bear_very_small_mels(shape: tuple[int, int]) -> None:
+def test_masks_accept_very_short_features(shape: tuple[int, int]) -> None:
     for seed in range(20):
         assert augment.mask(torch.randn(shape), rng(seed)).shape == shape

@@ -22,7 +22,7 @@ def words_of(context: str) -> list[str]:
     return context.lower().replace(",", " ").replace(";", " ").split()
 
 
-def test_contexts_hold_said_and_unsaid_words() -> None:
+def test_contexts_have_spoken_and_other_words() -> None:
     source = ContextSource(CORPUS)
     rng = np.random.default_rng(1)
     corpus = {word for text in CORPUS for word in text.split()}
@@ -45,7 +45,7 @@ def test_rarer_words_are_preferred() -> None:
     assert rare > 1.5 * sum("common" in words and "rhubarb" not in words for words in lists)
 
 
-def test_silence_gets_contexts_of_unsaid_words() -> None:
+def test_contexts_of_silence_have_no_spoken_words() -> None:
     source, rng = ContextSource(CORPUS), np.random.default_rng(3)
     drawn = [source.draw("", rng) for _ in range(50)]
     assert sum(map(bool, drawn)) > 30
@@ -57,7 +57,7 @@ def clips() -> list[TrainingClip]:
     return with_units(DataReport(raw), train_units(["abcd"], len(ALPHABET)).encode).clips
 
 
-def test_a_share_of_the_examples_has_a_drawn_context(
+def test_a_share_of_the_examples_has_a_random_context(
     clips: list[TrainingClip], tiny_asr: Callable[..., AsrRecipe]
 ) -> None:
     recipe = tiny_asr(context_share=0.5, silence_share=0.2, long_share=0.5, batch_seconds=9)
@@ -74,7 +74,7 @@ def test_a_share_of_the_examples_has_a_drawn_context(
         assert batch.contexts == [plan.contexts.get(row, "") for row in rows]
 
 
-def test_prompts_of_a_manifest_stay(
+def test_prompts_of_the_manifest_are_not_replaced(
     clips: list[TrainingClip], tiny_asr: Callable[..., AsrRecipe]
 ) -> None:
     prompted = [

@@ -77,9 +77,7 @@ def test_broken_rows_are_named_by_reason(tmp_path: Path, manifest: Manifest) -> 
         ('wav,text\na.wav,"one\nb.wav,two\n', "readable file"),
     ],
 )
-def test_lines_that_would_be_read_wrong_are_refused(
-    tmp_path: Path, content: str, named: str
-) -> None:
+def test_ambiguous_lines_are_refused(tmp_path: Path, content: str, named: str) -> None:
     (tmp_path / "bad.csv").write_text(content)
     with pytest.raises(TrainingError, match=named):
         read_manifest(tmp_path / "bad.csv")
@@ -100,27 +98,27 @@ def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
     "content",
     ["wav,text\n".encode("utf-16"), b"wav,text\na,\xff\n", b"wav,text\na," + b"x" * 200_000],
 )
-def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_binary_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.csv").write_bytes(content)
     with pytest.raises(TrainingError, match="readable file in UTF-8"):
         read_manifest(tmp_path / "bad.csv")
 
 
-def test_names_that_no_file_can_have_are_missing(tmp_path: Path, manifest: Manifest) -> None:
+def test_invalid_file_names_count_as_missing(tmp_path: Path, manifest: Manifest) -> None:
     rows = [["wav", "text"], ["a" * 5000, "one"], ["a\0b", "one"]]
     report = load_clips(read_manifest(manifest("s.csv", rows)), 9)
     assert report.clips == []
     assert [len(names) for names in report.skipped.values()] == [2]
 
 
-def test_samples_survive_storage(tmp_path: Path, manifest: Manifest) -> None:
+def test_stored_samples_are_read_back_exactly(tmp_path: Path, manifest: Manifest) -> None:
     write_wav(tmp_path / "a.wav", tones("ab"))
     rows = read_manifest(manifest("s.csv", [["wav", "text"], ["a.wav", "ab"]]))
     clips = load_clips(rows, 9).clips
     assert np.abs(clips[0].samples / 32768.0 - tones("ab")).max() < 1e-4
 
 
-def test_what_cannot_be_aligned_is_counted_and_named() -> None:
+def test_clips_that_cannot_be_aligned_are_counted_and_named() -> None:
     letters = train_units(["a b c d"], len(ALPHABET))
     short = tone_clip("ab")  # 0.5 s: 7 frames.
     fits = short.__class__("fits", short.samples, "abcdab")  # The word mark and six letters.
@@ -137,7 +135,7 @@ def test_a_clip_under_half_a_second_has_seven_frames() -> None:
     assert tone_clip("a").tokens == 7
 
 
-def test_units_write_every_word_and_read_it_back() -> None:
+def test_units_encode_and_decode_every_word() -> None:
     tokenizer = train_units(["turn on the light", "turn off the lights", "it's on"] * 3, 40)
     assert tokenizer.size == 40
     for text in ("turn on the light", "zebra's quiz", "a"):
@@ -186,7 +184,7 @@ def jsonl(tmp_path: Path, *lines: object) -> Path:
     return path
 
 
-def test_jsonl_lines_say_language_and_prompt(tmp_path: Path) -> None:
+def test_jsonl_lines_have_language_and_prompt(tmp_path: Path) -> None:
     path = jsonl(
         tmp_path,
         {"audio": "a.wav", "text": "Grüß Gott!", "language": "German", "prompt": "Gott"},
@@ -221,7 +219,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
         read_manifest(path)
 
 
-def test_written_texts_stay_as_they_are(tmp_path: Path) -> None:
+def test_texts_are_not_changed(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", tones("abc"))
     rows = read_manifest(jsonl(tmp_path, {"audio": "a.wav", "text": " Room 5, please. "}))
     clips = load_clips(rows, 9.0, "written").clips
@@ -229,7 +227,7 @@ def test_written_texts_stay_as_they_are(tmp_path: Path) -> None:
     assert not load_clips(rows, 9.0).clips
 
 
-def test_cut_clips_are_counted_and_named(tmp_path: Path, manifest: Manifest) -> None:
+def test_truncated_clips_are_counted_and_named(tmp_path: Path, manifest: Manifest) -> None:
     write_wav(tmp_path / "long.wav", tones("abcdabcd"))
     write_wav(tmp_path / "short.wav", tones("abcd"))
     path = manifest("s.csv", [["wav", "text"], ["long.wav", "ab"], ["short.wav", "ab"]])
@@ -242,7 +240,7 @@ def test_cut_clips_are_counted_and_named(tmp_path: Path, manifest: Manifest) -> 
     assert "long.wav" in report.describe()
 
 
-def test_languages_are_named_as_qwen3_asr_does(tmp_path: Path) -> None:
+def test_languages_have_the_names_of_qwen3_asr(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", tones("abc"))
     lines = [
         {"audio": "a.wav", "text": "abc", "language": said}
@@ -255,7 +253,7 @@ def test_languages_are_named_as_qwen3_asr_does(tmp_path: Path) -> None:
     assert "skipped 2" in report.describe(names=None)
 
 
-def test_a_csv_without_languages_names_none(tmp_path: Path, manifest: Manifest) -> None:
+def test_a_csv_without_languages_has_none(tmp_path: Path, manifest: Manifest) -> None:
     write_wav(tmp_path / "a.wav", tones("abc"))
     path = manifest("s.csv", [["wav", "text"], ["a.wav", "guten tag"]])
     report = load_clips(read_manifest(path), 9.0, "written")
@@ -271,12 +269,12 @@ def test_a_csv_without_languages_names_none(tmp_path: Path, manifest: Manifest) 
     assert "name no language" not in report.describe()
 
 
-def test_a_row_that_names_its_language_keeps_it(tmp_path: Path, manifest: Manifest) -> None:
+def test_the_language_of_a_row_is_used(tmp_path: Path, manifest: Manifest) -> None:
     path = manifest("s.csv", [["wav", "text", "language"], ["a.wav", "hello", "en"]])
     assert read_manifest(path, "German")[0].language == "en"
 
 
-def test_recordings_are_found_from_the_working_directory_too(
+def test_paths_relative_to_the_working_directory(
     tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in ("data/audio/wav", "here"):
@@ -310,7 +308,7 @@ def test_one_recording_is_not_split() -> None:
     assert split_clips([], 0.5, seed=1) == ([], [])
 
 
-def test_small_texts_yield_a_smaller_vocabulary_where_that_is_allowed() -> None:
+def test_little_text_gives_a_smaller_vocabulary_where_allowed() -> None:
     assert train_units(["one two"], 384, exactly=False).size < 384
     tokenizer = train_vocabulary(["one two"], 768, exactly=False)
     assert tokenizer.size < 768

@@ -43,7 +43,7 @@ def clips() -> list[TrainingClip]:
 
 
 @pytest.mark.parametrize("epoch", range(1, 6))
-def test_what_varied_too_short_is_heard_as_recorded(
+def test_audio_that_becomes_too_short_is_not_augmented(
     clips: list[TrainingClip],
     tiny: Callable[..., CtcRecipe],
     monkeypatch: pytest.MonkeyPatch,
@@ -58,7 +58,7 @@ def test_what_varied_too_short_is_heard_as_recorded(
         assert frames_needed(target) <= audio_tokens(mel.shape[1])
 
 
-def test_joined_examples_have_all_the_units(
+def test_joined_examples_have_the_units_of_all(
     clips: list[TrainingClip], tiny: Callable[..., CtcRecipe]
 ) -> None:
     recipe = tiny(batch_seconds=99, join_copies=8)
@@ -69,7 +69,7 @@ def test_joined_examples_have_all_the_units(
         assert target == tuple(unit for i in plan.examples[row] for unit in ids[i])
 
 
-def test_the_first_epochs_hear_recordings_as_they_are(
+def test_the_first_epochs_are_not_augmented(
     clips: list[TrainingClip], tiny: Callable[..., CtcRecipe]
 ) -> None:
     recipe = tiny(augment_from_epoch=3, batch_seconds=99)
@@ -93,7 +93,7 @@ def test_short_clips_count_as_half_a_second(
 
 
 @pytest.mark.parametrize("of", [1, 2, 3])
-def test_shares_make_up_the_batch(
+def test_the_shards_make_up_the_batch(
     clips: list[TrainingClip], tiny: Callable[..., CtcRecipe], of: int
 ) -> None:
     recipe = tiny(batch_seconds=99)
@@ -104,7 +104,7 @@ def test_shares_make_up_the_batch(
     assert all(part.counted for part in parts)
 
 
-def test_a_process_without_an_example_computes_one_that_does_not_count(
+def test_a_process_without_examples_computes_one_of_weight_zero(
     clips: list[TrainingClip], tiny: Callable[..., CtcRecipe]
 ) -> None:
     plan = plan_epoch(clips[:1], tiny(), 0)

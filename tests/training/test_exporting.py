@@ -49,12 +49,12 @@ def stopped_after(
     return load_file(tmp_path / f"after{steps}" / "last" / "model.safetensors")
 
 
-def test_only_kept_checkpoints_are_exported(tmp_path: Path) -> None:
+def test_only_best_and_last_can_be_exported(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="best and last"):
         export_run(tmp_path, tmp_path / "model", "middle")
 
 
-def test_a_folder_that_is_no_model_is_not_replaced(
+def test_a_folder_that_is_not_a_model_is_not_replaced(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
@@ -68,7 +68,7 @@ def test_a_folder_that_is_no_model_is_not_replaced(
     assert not list((tmp_path / "run").glob(".model*"))
 
 
-def test_weights_that_are_no_numbers_are_not_written(
+def test_weights_with_nan_are_not_written(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     out = tmp_path / "run"
@@ -80,7 +80,7 @@ def test_weights_that_are_no_numbers_are_not_written(
         export_run(out, tmp_path / "model")
 
 
-def test_models_are_written_in_the_type_that_is_asked_for(
+def test_models_are_written_in_the_requested_dtype(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     recipe = TuneRecipe.of({"max_steps": 1, "lr": 1e-9, "bf16": False})

@@ -53,7 +53,7 @@ def record(trainer: Trainer, stop_after: int | None = None) -> list[float]:
 
 @pytest.mark.parametrize("stop", [3, 5, 7])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_a_resumed_run_computes_the_same_losses(
+def test_a_resumed_run_has_the_same_losses(
     trainer: MakeTrainer, tmp_path: Path, stop: int, bf16: bool
 ) -> None:
     whole = trainer(tmp_path / "whole", bf16=bf16)
@@ -96,12 +96,12 @@ def test_a_run_is_not_resumed_with_other_data(
         other.resume()
 
 
-def test_resuming_nothing_is_refused(trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_resuming_without_a_checkpoint_is_refused(trainer: MakeTrainer, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="checkpoint"):
         trainer(tmp_path).resume()
 
 
-def test_a_write_that_broke_off_leaves_the_older_checkpoint(
+def test_an_interrupted_write_leaves_the_previous_checkpoint(
     trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     trainer(tmp_path, max_steps=2).run()
@@ -121,7 +121,7 @@ def steep(loss: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("spoil", [endless, steep])
-def test_steps_that_are_not_finite_are_skipped_and_counted(
+def test_non_finite_steps_are_skipped_and_counted(
     trainer: MakeTrainer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -151,7 +151,9 @@ def test_epochs_count_their_steps(trainer: MakeTrainer, tmp_path: Path) -> None:
     assert [row["epoch"] for row in read_log(tmp_path / LOG)] == ["1", "2"]
 
 
-def test_a_run_without_a_length_outlasts_its_warm_up(trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_a_run_without_a_length_continues_after_warm_up(
+    trainer: MakeTrainer, tmp_path: Path
+) -> None:
     ten = trainer(tmp_path, max_steps=None, epochs=10).steps
     lengths = {
         warmup: trainer(tmp_path, max_steps=None, warmup_steps=warmup).steps
@@ -165,7 +167,7 @@ def test_a_run_without_a_length_outlasts_its_warm_up(trainer: MakeTrainer, tmp_p
     assert run.progress.epoch > 10
 
 
-def test_best_is_the_epoch_of_the_lowest_error_rate(
+def test_the_best_epoch_has_the_lowest_error_rate(
     trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = iter([0.9, 0.2, 0.5])
@@ -179,12 +181,14 @@ def test_best_is_the_epoch_of_the_lowest_error_rate(
     assert json.loads((tmp_path / LAST / "progress.json").read_text())["epoch"] == 3
 
 
-def test_biases_and_norms_are_not_decayed(trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_biases_and_norms_have_no_weight_decay(trainer: MakeTrainer, tmp_path: Path) -> None:
     for group in trainer(tmp_path).optimizer.param_groups:
         assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
 
 
-def test_no_clips_no_training(tokenizer: Tokenizer, tiny: MakeRecipe, tmp_path: Path) -> None:
+def test_training_without_clips_is_refused(
+    tokenizer: Tokenizer, tiny: MakeRecipe, tmp_path: Path
+) -> None:
     with pytest.raises(TrainingError, match="No clip can be used"):
         trainer_of(tiny(), task_of(tiny(), tokenizer), [], {}, tmp_path)
 
@@ -212,7 +216,7 @@ def test_tones_are_learned(
     load_weights(tmp_path / BEST, run.task)
 
 
-def test_gradients_of_several_batches_are_one_step(
+def test_gradients_are_accumulated_over_batches(
     trainer: MakeTrainer,
     tmp_path: Path,
     clips: list[TrainingClip],
@@ -233,7 +237,7 @@ def test_gradients_of_several_batches_are_one_step(
     assert record(resumed) == losses[first:]
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(
+def test_a_full_disk_leaves_the_previous_checkpoint(
     trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trainer(tmp_path, max_steps=2)
@@ -336,7 +340,7 @@ def test_the_last_epoch_is_scored_after_an_interruption(
     assert (tmp_path / BEST).is_dir()
 
 
-def test_a_decoder_that_would_never_be_trained_is_refused(
+def test_a_decoder_that_is_never_trained_is_refused(
     tiny_asr: Callable[..., AsrRecipe], clips: list[TrainingClip], tmp_path: Path
 ) -> None:
     recipe = tiny_asr(max_steps=None, epochs=1, decoder_from_step=1000)
@@ -346,7 +350,7 @@ def test_a_decoder_that_would_never_be_trained_is_refused(
         trainer_of(recipe, task, clips, {}, tmp_path)
 
 
-def test_a_step_without_a_number_in_the_first_epoch_leaves_a_best_checkpoint(
+def test_a_nan_loss_in_the_first_epoch_leaves_a_best_checkpoint(
     clips: list[TrainingClip],
     tokenizer: Tokenizer,
     tiny: MakeRecipe,
@@ -363,7 +367,9 @@ def test_a_step_without_a_number_in_the_first_epoch_leaves_a_best_checkpoint(
     assert run.progress.best is None
 
 
-def test_checkpoints_with_former_names_are_read(trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_checkpoints_with_former_parameter_names_are_read(
+    trainer: MakeTrainer, tmp_path: Path
+) -> None:
     trainer(tmp_path, max_steps=2).run()
     path = tmp_path / LAST / "progress.json"
     progress = json.loads(path.read_text())

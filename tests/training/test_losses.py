@@ -26,7 +26,7 @@ def by_all_paths(logits: torch.Tensor, target: list[int]) -> float:
     return -math.log(total)
 
 
-def test_packed_clips_of_different_length() -> None:
+def test_the_loss_of_packed_clips_of_different_lengths() -> None:
     torch.manual_seed(0)
     logits = torch.randn(7, 3)
     targets = [[0, 0], [1]]
@@ -35,7 +35,7 @@ def test_packed_clips_of_different_length() -> None:
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
-def test_is_float32_whatever_the_logits() -> None:
+def test_the_loss_is_float32_for_any_dtype_of_logits() -> None:
     logits = torch.randn(6, 3, dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         found = ctc_loss(logits, [6], [[0, 1]], BLANK)
@@ -43,17 +43,17 @@ def test_is_float32_whatever_the_logits() -> None:
     assert float(found) == float(ctc_loss(logits.float(), [6], [[0, 1]], BLANK))
 
 
-def test_what_does_not_fit_is_infinite() -> None:
+def test_the_loss_of_too_many_units_is_infinite() -> None:
     assert math.isinf(float(ctc_loss(torch.randn(2, 3), [2], [[0, 0]], BLANK)))
 
 
-def test_silence_asks_for_blanks_alone() -> None:
+def test_the_loss_of_silence_is_that_of_blanks() -> None:
     logits = torch.randn(5, 3)
     expected = -float(logits.log_softmax(-1)[:, BLANK].sum())
     assert float(ctc_loss(logits, [5], [[]], BLANK)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_total_does_not_depend_on_who_counts_what() -> None:
+def test_the_total_does_not_depend_on_the_division_of_the_batch() -> None:
     sums, counts = torch.tensor([[3.0, 8.0], [5.0, 0.0]]), torch.tensor([[2.0, 4.0], [6.0, 0.0]])
     everything = counts.sum(0)
     parts = sum(float(Losses(part, everything).total) for part in sums)

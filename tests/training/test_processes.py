@@ -68,7 +68,7 @@ def run(call: list[str]) -> None:
 
 
 @pytest.mark.parametrize("starter", ["processes", "torchrun"])
-def test_two_processes_train_to_the_losses_of_one(
+def test_two_processes_have_the_losses_of_one(
     tmp_path: Path,
     tiny: Callable[..., CtcRecipe],
     tiny_asr: Callable[..., AsrRecipe],
@@ -96,6 +96,6 @@ def test_two_processes_train_to_the_losses_of_one(
     assert (tmp_path / "two" / "model" / "config.json").is_file()
 
 
-def test_devices_that_are_not_there_are_refused() -> None:
+def test_unavailable_devices_are_refused() -> None:
     with pytest.raises(UsageError, match="device that this machine has"):
         new_fabric(1, bf16=False, device="steam")

@@ -39,7 +39,7 @@ def test_the_other_shipped_recipe_is_the_tiny_qwen() -> None:
 @pytest.mark.parametrize(
     ("deep", "start"), [("tiny_deep", "tiny_last"), ("tiny_finish", "tiny_deep")]
 )
-def test_later_stages_of_tiny_begin_with_those_before(deep: str, start: str) -> None:
+def test_later_stages_of_tiny_start_from_the_previous_stage(deep: str, start: str) -> None:
     recipe, before = (AsrRecipe.read(RECIPES / f"{name}.json") for name in (deep, start))
     assert recipe.middle_layer == 6
     grown = dataclasses.replace(before, n_layers=recipe.n_layers)
@@ -49,7 +49,7 @@ def test_later_stages_of_tiny_begin_with_those_before(deep: str, start: str) -> 
     )
 
 
-def test_the_deeper_ctc_model_begins_with_the_one_before() -> None:
+def test_the_deeper_ctc_model_starts_from_the_smaller_one() -> None:
     recipe, before = (
         CtcRecipe.read(RECIPES / f"{name}.json") for name in ("tiny_ctc_deep", "tiny_ctc_more")
     )
@@ -57,7 +57,7 @@ def test_the_deeper_ctc_model_begins_with_the_one_before() -> None:
     assert grown.model_config() == recipe.model_config()
 
 
-def test_recipes_for_training_further_have_no_shapes() -> None:
+def test_fine_tuning_recipes_have_no_model_shapes() -> None:
     recipe = TuneRecipe.of({"max_steps": 1, "lora_rank": 4})
     assert recipe.text == "written"
     with pytest.raises(TrainingError, match="it has d_model"):
@@ -111,7 +111,7 @@ def test_unknown_keys_are_refused_by_name() -> None:
         ([], "JSON object"),
     ],
 )
-def test_impossible_values_are_refused(values: Any, named: str) -> None:
+def test_invalid_values_are_refused(values: Any, named: str) -> None:
     with pytest.raises(TrainingError, match=named):
         CtcRecipe.of(values)
 
@@ -124,12 +124,12 @@ def test_unreadable_recipes_are_refused(tmp_path: Path) -> None:
         Recipe.read(tmp_path / "bad.json")
 
 
-def test_a_recipe_survives_json() -> None:
+def test_a_recipe_round_trips_through_json() -> None:
     recipe = CtcRecipe.of({"max_steps": 7, "lr": 1})
     assert CtcRecipe.of(dataclasses.asdict(recipe)) == recipe
 
 
-def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
+def test_learning_rate_warms_up_and_decays_to_zero() -> None:
     recipe = Recipe.of({"max_steps": 100, "warmup_steps": 10, "lr": 0.5})
     rates = [recipe.learning_rate(step, 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.05)
@@ -140,7 +140,7 @@ def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
     assert Recipe.of({"max_steps": 9, "warmup_steps": 0}).learning_rate(0, 9) > 0
 
 
-def test_learning_rate_stays_until_it_decays() -> None:
+def test_learning_rate_is_constant_until_it_decays() -> None:
     values = {"max_steps": 100, "warmup_steps": 10, "decay_steps": 20, "lr": 0.5}
     rates = [Recipe.of(values).learning_rate(step, 100) for step in range(101)]
     assert rates[9:81] == [0.5] * 72
@@ -150,13 +150,13 @@ def test_learning_rate_stays_until_it_decays() -> None:
     assert steady.learning_rate(99, 100) == 0.5
 
 
-def test_the_former_name_of_a_key_is_still_read() -> None:
+def test_a_former_key_name_is_accepted() -> None:
     assert Recipe.of({"max_steps": 1, "hush_share": 0.5}).silence_share == 0.5
     with pytest.raises(TrainingError, match="silence_share under its present and its former name"):
         Recipe.of({"max_steps": 1, "hush_share": 0.5, "silence_share": 0.5})
 
 
-def test_a_recipe_may_have_no_length() -> None:
+def test_a_recipe_without_a_length() -> None:
     recipe = CtcRecipe.of({})
     assert (recipe.epochs, recipe.max_steps) == (None, None)
     assert CtcRecipe.of(dataclasses.asdict(recipe)) == recipe
@@ -168,6 +168,6 @@ def test_rows_of_a_batch_are_counted_in_seconds() -> None:
 
 
 @pytest.mark.parametrize("kind", [CtcRecipe, AsrRecipe])
-def test_the_attention_window_is_chosen(kind: type[CtcRecipe] | type[AsrRecipe]) -> None:
+def test_the_attention_window_can_be_chosen(kind: type[CtcRecipe] | type[AsrRecipe]) -> None:
     assert kind.of({}).encoder_config().window_tokens == 104
     assert kind.of({"window_seconds": 2}).encoder_config().window_tokens == 26

@@ -47,7 +47,7 @@ def test_a_run_leaves_logs_and_a_plot(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_logs_go_back_to_a_checkpoint(tmp_path: Path) -> None:
+def test_logs_are_truncated_to_the_checkpoint_on_resume(tmp_path: Path) -> None:
     logger = write_run(tmp_path)
     with pytest.raises(TrainingError, match="development sets it began with"):
         logger.rewind(step=6, epoch=1, sets=["fsdd", "more"])
@@ -69,7 +69,7 @@ def test_logs_without_a_validation_loss_are_continued(tmp_path: Path) -> None:
     assert column(tmp_path / LOG, "fsdd") == ["0.5", "0.3000"]
 
 
-def test_lines_tell_the_mean_loss_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_show_the_mean_loss_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 20.0, 60.0])
     monkeypatch.setattr(reports.time, "monotonic", lambda: next(clock))
     told: list[str] = []
@@ -100,7 +100,7 @@ def test_a_bar_shows_loss_and_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("absent", ["matplotlib", "tensorboard"])
-def test_what_is_not_installed_is_left_out(
+def test_reports_without_optional_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str
 ) -> None:
     real = builtins.__import__
@@ -125,5 +125,5 @@ def test_logs_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
         logger.step(1, 1, 1.0, 1e-3, 0.1)
 
 
-def test_an_empty_run_is_drawn_too(tmp_path: Path) -> None:
+def test_an_empty_run_has_a_plot(tmp_path: Path) -> None:
     assert draw(tmp_path) == tmp_path / CURVE

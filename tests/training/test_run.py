@@ -58,7 +58,7 @@ def test_a_run_writes_its_folder(
     assert (tmp_path / "last" / "model.safetensors").is_file()
 
 
-def test_a_run_is_resumed_with_its_own_recipe(
+def test_a_run_resumes_only_with_its_own_recipe(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
@@ -66,7 +66,7 @@ def test_a_run_is_resumed_with_its_own_recipe(
         train_here(tiny(max_steps=2), Sources([data]), tmp_path / "run", resume=True)
 
 
-def test_without_jiwer_development_sets_are_refused_at_once(
+def test_development_sets_need_jiwer(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = builtins.__import__
@@ -97,7 +97,7 @@ def test_unreadable_text_is_refused(
         train_here(tiny(), sources, tmp_path / "run")
 
 
-def test_a_run_starts_from_another(
+def test_a_run_starts_from_a_model_of_another(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     train_here(tiny(max_steps=3, seed=1), Sources([data]), tmp_path / "first")
@@ -118,7 +118,7 @@ def test_a_run_starts_from_another(
         train_here(other, Sources([data]), tmp_path / "other", start=tmp_path / "first")
 
 
-def test_batches_prepared_ahead_are_the_same(
+def test_prefetched_batches_are_the_same(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     recipe = tiny(max_steps=4)
@@ -128,7 +128,7 @@ def test_batches_prepared_ahead_are_the_same(
         assert torch.equal(ours, theirs)
 
 
-def test_no_usable_row_is_reported_before_anything_else(
+def test_a_manifest_without_usable_rows_is_reported_first(
     tmp_path: Path, manifest: Manifest, tiny: Callable[..., CtcRecipe]
 ) -> None:
     data = manifest("none_train.csv", [["wav", "text"], ["absent.wav", "ab"]])
@@ -141,7 +141,7 @@ def test_no_usable_row_is_reported_before_anything_else(
     assert not (tmp_path / "run").exists()
 
 
-def test_units_left_by_a_failed_run_are_not_reused(
+def test_units_of_a_failed_run_are_not_reused(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     (tmp_path / "run").mkdir()
@@ -156,7 +156,7 @@ def read_losses(run: Path) -> list[float]:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Of dynamo itself.
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
-def test_a_compiled_run_computes_the_same(
+def test_a_compiled_run_gives_the_same_losses(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny(use_compile=True, max_mel_length=110, batch_seconds=2.5, max_steps=3, dropout=0.0)
@@ -176,7 +176,7 @@ def test_a_compiled_run_computes_the_same(
     assert "cut 1 to max_mel_length" in (tmp_path / "plain" / "data.txt").read_text()
 
 
-def test_a_set_with_broken_files_trains_to_its_end_and_names_them(
+def test_broken_files_are_skipped_and_named(
     tmp_path: Path, manifest: Manifest, tiny: Callable[..., CtcRecipe]
 ) -> None:
     rows = [["wav", "text"]]
@@ -214,7 +214,7 @@ def test_held_out_clips_are_scored_and_not_trained_on(
     assert ",val" in (tmp_path / "run" / "log.csv").read_text().splitlines()[0]
 
 
-def test_what_would_have_no_effect_is_refused(
+def test_options_without_effect_are_refused(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     tune = TuneRecipe.of({"max_steps": 1})
@@ -232,7 +232,7 @@ def test_what_would_have_no_effect_is_refused(
         train_here(tiny(), Sources([data], [data, data]), tmp_path / "run")
 
 
-def test_without_fabric_training_says_what_to_install(
+def test_training_without_fabric_names_the_package_to_install(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
@@ -240,7 +240,7 @@ def test_without_fabric_training_says_what_to_install(
         train_here(tiny(), Sources([data]), tmp_path / "run")
 
 
-def test_a_run_that_never_began_does_not_block_its_folder(
+def test_a_folder_of_a_run_that_never_started_can_be_used(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     out = tmp_path / "run"
@@ -257,7 +257,7 @@ def test_a_run_that_never_began_does_not_block_its_folder(
 
 @pytest.mark.parametrize("file", ["units.json", "run.json", "recipe.json"])
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff\xfe"])
-def test_a_damaged_folder_is_told(
+def test_a_damaged_run_folder_is_an_error(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], file: str, content: bytes | None
 ) -> None:
     out = tmp_path / "run"
@@ -272,7 +272,7 @@ def test_a_damaged_folder_is_told(
         train_here(tiny(max_steps=1), Sources([data]), out, resume=True)
 
 
-def test_the_same_clips_by_another_path_are_the_same_run(
+def test_a_run_does_not_depend_on_the_paths_of_its_clips(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny(max_steps=2, val_split=0.3)
@@ -282,7 +282,7 @@ def test_the_same_clips_by_another_path_are_the_same_run(
     assert again.progress.data == run.progress.data
 
 
-def test_what_one_process_finds_ends_all_with_the_same_words(
+def test_an_error_in_one_process_ends_all_with_its_message(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
 ) -> None:
     train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
@@ -322,7 +322,7 @@ def not_read(*args: Any, **options: Any) -> None:
         ("float16", "dtype bfloat16"),
     ],
 )
-def test_arguments_are_checked_before_recordings_are_read(
+def test_arguments_are_validated_before_recordings_are_read(
     data: Path,
     tmp_path: Path,
     tiny: Callable[..., CtcRecipe],
@@ -364,7 +364,7 @@ def test_arguments_are_checked_before_recordings_are_read(
         train(recipe, sources, out, options, quiet())
 
 
-def test_the_plans_command_trains(
+def test_the_documented_command_trains(
     tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recipe has no length, which would be 2000 steps; ten epochs are enough here."""
@@ -385,7 +385,7 @@ def test_the_plans_command_trains(
     assert pipeline.transcribe("data/audio/wav/000000.wav").seconds == 0.75
 
 
-def test_compiling_asks_for_graphs_where_the_device_has_them(
+def test_compiling_uses_graphs_on_devices_that_support_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[Any] = []

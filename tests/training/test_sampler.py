@@ -12,7 +12,7 @@ from tests.training.tones import tone_clip
 
 
 @given(st.lists(st.floats(0.1, 20.0), max_size=60), st.floats(1.0, 50.0), st.integers(0, 9))
-def test_batches_hold_every_example_once_within_the_bound(
+def test_batches_have_every_example_once_within_the_limit(
     seconds: list[float], most: float, seed: int
 ) -> None:
     found = batches(seconds, most, np.random.default_rng(seed))
@@ -21,7 +21,7 @@ def test_batches_hold_every_example_once_within_the_bound(
         assert len(batch) == 1 or sum(seconds[i] for i in batch) <= most + 1e-9
 
 
-def test_batches_are_full_and_alike_in_length() -> None:
+def test_batches_are_full_and_have_similar_lengths() -> None:
     seconds = np.random.default_rng(0).uniform(1, 10, 500).tolist()
     found = batches(seconds, 50.0, np.random.default_rng(1))
     totals = [sum(seconds[i] for i in batch) for batch in found]
@@ -30,14 +30,14 @@ def test_batches_are_full_and_alike_in_length() -> None:
     assert np.median(spread) < 2.0  # Of 10 without the order.
 
 
-def test_order_changes_with_the_seed_alone() -> None:
+def test_the_order_depends_only_on_the_seed() -> None:
     seconds = np.random.default_rng(0).uniform(1, 10, 100).tolist()
     one, again, other = (batches(seconds, 20.0, np.random.default_rng(s)) for s in (1, 1, 2))
     assert one == again
     assert one != other
 
 
-def test_by_length_keeps_the_order_of_length() -> None:
+def test_batches_by_length_are_in_order_of_length() -> None:
     assert by_length([3.0, 1.0, 2.0], 3.0) == [[1, 2], [0]]
 
 
@@ -50,7 +50,7 @@ def test_short_clips_of_one_speaker_are_joined() -> None:
 
 
 @pytest.mark.parametrize("copies", [0, 1])
-def test_copies_bound_the_joins(copies: int) -> None:
+def test_the_number_of_copies_limits_the_joined_clips(copies: int) -> None:
     clips = [tone_clip("a", "ann") for _ in range(20)]
     joined = short_rows(clips, np.random.default_rng(0), 1.0, 4, copies)
     heard = [i for row in joined for i in row]
@@ -64,7 +64,7 @@ def test_copies_bound_the_joins(copies: int) -> None:
     st.floats(5.0, 40.0),
     st.integers(0, 9),
 )
-def test_long_rows_hold_a_share_of_the_clips_within_the_bound(
+def test_long_rows_have_a_share_of_the_clips_within_the_limit(
     seconds: list[float], share: float, most: float, seed: int
 ) -> None:
     rows = long_rows(seconds, np.random.default_rng(seed), share, most)
@@ -75,7 +75,7 @@ def test_long_rows_hold_a_share_of_the_clips_within_the_bound(
         assert sum(seconds[i] for i in row) <= most + 1e-9
 
 
-def test_long_rows_use_their_share() -> None:
+def test_long_rows_use_their_full_share() -> None:
     rows = long_rows([3.0] * 200, np.random.default_rng(0), 0.5, 40.0)
     assert 90 <= sum(map(len, rows)) <= 100
     assert max(3.0 * len(row) for row in rows) > 30

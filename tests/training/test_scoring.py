@@ -17,7 +17,7 @@ MakeTrainer = Callable[..., Trainer]
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_transcribing_is_free_of_dropout_and_leaves_the_mode(
+def test_transcription_disables_dropout_and_restores_the_mode(
     trainer: MakeTrainer,
     clips: list[TrainingClip],
     tmp_path: Path,
@@ -67,6 +67,6 @@ def test_texts_without_spaces_are_compared_by_character() -> None:
     assert comparable("Room 5") == "room 5"
 
 
-def test_one_wrong_character_is_no_wrong_text() -> None:
+def test_one_wrong_character_is_not_a_wrong_text() -> None:
     assert count_errors(["今天天气很好"], ["今天天气不好"]) == (1, 6)
     assert count_errors(["", "a b"], ["c", "a b"]) == (1, 2)

@@ -61,7 +61,7 @@ def spoken_losses(task: AsrTask) -> Tensor:
 
 
 @pytest.mark.parametrize("source", ["run", "model"])
-def test_a_deeper_model_begins_with_what_the_start_computes(
+def test_a_deeper_model_starts_with_the_outputs_of_its_start(
     source: str, data: Path, tmp_path: Path, tiny_asr: Callable[..., AsrRecipe]
 ) -> None:
     small = tiny_asr(max_steps=3)
@@ -77,7 +77,7 @@ def test_a_deeper_model_begins_with_what_the_start_computes(
     assert not torch.allclose(fresh, losses(small, start))
 
 
-def test_the_further_layers_learn(
+def test_the_added_layers_are_trained(
     data: Path, tmp_path: Path, tiny_asr: Callable[..., AsrRecipe]
 ) -> None:
     run(tiny_asr(max_steps=2), data, tmp_path / "first")
@@ -87,7 +87,9 @@ def test_the_further_layers_learn(
         assert weights[f"model.{name}.weight"].abs().max() > 0
 
 
-def test_a_ctc_model_grows(data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]) -> None:
+def test_layers_are_added_to_a_ctc_model(
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
     first = run(tiny(max_steps=3), data, tmp_path / "first").eval()
     deep = tiny(max_steps=1, n_layers=2, lr=1e-12)
     second = run(deep, data, tmp_path / "second", tmp_path / "first").eval()
@@ -95,7 +97,7 @@ def test_a_ctc_model_grows(data: Path, tmp_path: Path, tiny: Callable[..., CtcRe
     assert torch.allclose(first.model([mel])[0], second.model([mel])[0], atol=1e-5)  # type: ignore[operator, union-attr]
 
 
-def test_a_model_without_a_head_is_no_start_for_a_run_with_one(
+def test_a_run_with_a_head_cannot_start_from_a_model_without_one(
     data: Path, tmp_path: Path, tiny_asr: Callable[..., AsrRecipe]
 ) -> None:
     run(tiny_asr(max_steps=1, ctc_weight=0.0), data, tmp_path / "first")

@@ -105,7 +105,7 @@ def test_a_signal_leaves_a_checkpoint_to_resume_from(
     assert len(losses(tmp_path / "run")) == done
 
 
-def test_a_signal_to_a_worker_that_is_starting_does_not_end_it(
+def test_a_signal_does_not_end_a_starting_worker(
     tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = random.seed
@@ -125,7 +125,7 @@ def test_a_signal_to_a_worker_that_is_starting_does_not_end_it(
     assert len(list(loaded)) == 1
 
 
-def test_the_second_signal_ends_at_once() -> None:
+def test_a_second_signal_stops_at_once() -> None:
     before, signals = signal.getsignal(signal.SIGINT), StopSignals(announce=False)
     with signals.handled():
         os.kill(os.getpid(), signal.SIGINT)
@@ -136,7 +136,7 @@ def test_the_second_signal_ends_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
+def test_signal_handlers_are_installed_only_in_the_main_thread() -> None:
     found: list[object] = []
 
     def look() -> None:
