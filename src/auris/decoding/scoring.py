@@ -1,0 +1,108 @@
+"""Scores from outside the model: what a language model, hotwords and a CTC head have in common.
+
+A scorer follows every hypothesis with a state of its own and says what to add to the model's
+log-probabilities of the tokens that could come next ("shallow fusion"). It knows token ids and the
+bytes that they write (`TokenBytes`), no text, no tokenizer and no model, so one scorer serves greedy
+decoding, beam search and the prefix beam search of CTC models.
+
+The sum of the scores along a text, with `end` at its end, is the scorer's score of the text. What
+was added for the beginning of something that was not completed is subtracted again when it breaks
+off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol, TypeAlias
+
+State: TypeAlias = Hashable
+"""What a scorer knows of the text of a hypothesis; an immutable value."""
+
+TokenBytes: TypeAlias = Callable[[int], bytes]
+"""The bytes that a token writes, with the space before a word; none for a control token."""
+
+
+class TokenScorer(Protocol):
+    """Scores the tokens of a text one by one, in natural-log units."""
+
+    def start(self) -> State:
+        """The state of an empty text."""
+
+    def extend(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> list[tuple[float, State]]:
+        """What to add for each of some tokens that could come next, and the state after it.
+
+        The same arguments give the same result, whatever was computed before.
+
+        Args:
+            state: of the text so far.
+            tokens: candidates, no stop tokens and no blank.
+            margins: the model's log-probability of each candidate minus that of the best
+                candidate at this place, 0 or less. A scorer may ignore candidates that are far
+                below the best one.
+
+        Returns:
+            score and state of each candidate, in order. No score is NaN or positive infinity.
+        """
+
+    def end(self, state: State) -> float:
+        """What to add if the text ends in this state."""
+
+
+class WeightedScorer:
+    """The weighted sum of scorers.
+
+    Args:
+        parts: scorers and their weights.
+    """
+
+    def __init__(self, parts: Sequence[tuple[TokenScorer, float]]) -> None:
+        self._parts = tuple(parts)
+
+    def start(self) -> State:
+        return tuple(scorer.start() for scorer, _ in self._parts)
+
+    def extend(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> list[tuple[float, State]]:
+        assert isinstance(state, tuple)
+        totals = [0.0] * len(tokens)
+        states: list[list[State]] = [[] for _ in tokens]
+        for (scorer, weight), own in zip(self._parts, state, strict=True):
+            extended = scorer.extend(own, tokens, margins)
+            for index, (score, following) in enumerate(extended):
+                totals[index] += weight * score
+                states[index].append(following)
+        return [(total, tuple(one)) for total, one in zip(totals, states, strict=True)]
+
+    def end(self, state: State) -> float:
+        assert isinstance(state, tuple)
+        pairs = zip(self._parts, state, strict=True)
+        return sum(weight * scorer.end(own) for (scorer, weight), own in pairs)
+
+
+class ScorerAfter:
+    """A scorer that begins after a token, such as the one that ends the language of a reply.
+
+    Args:
+        scorer: scores what follows the first `token`; everything before it scores 0.
+    """
+
+    def __init__(self, scorer: TokenScorer, token: int) -> None:
+        self._scorer = scorer
+        self._token = token
+
+    def start(self) -> State:
+        return None
+
+    def extend(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> list[tuple[float, State]]:
+        if state is not None:
+            return self._scorer.extend(state, tokens, margins)
+        begun = self._scorer.start()
+        return [(0.0, begun if token == self._token else None) for token in tokens]
+
+    def end(self, state: State) -> float:
+        return 0.0 if state is None else self._scorer.end(state)

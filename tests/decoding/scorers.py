@@ -1,0 +1,45 @@
+"""Scorers with scores from a table, for tests of searches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from auris.decoding.scoring import TokenScorer, State
+
+
+class TableScorer:
+    """Scores a token by the token before it; the state is the text so far.
+
+    Args:
+        table: scores of (token before or -1, token); others score 0.
+        ends: scores of the last token of a text, -1 for the empty text.
+    """
+
+    def __init__(
+        self, table: Mapping[tuple[int, int], float], ends: Mapping[int, float] | None = None
+    ) -> None:
+        self._table = table
+        self._ends = ends or {}
+
+    def start(self) -> State:
+        return ()
+
+    def extend(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> list[tuple[float, State]]:
+        assert isinstance(state, tuple)
+        before = state[-1] if state else -1
+        return [(self._table.get((before, token), 0.0), (*state, token)) for token in tokens]
+
+    def end(self, state: State) -> float:
+        assert isinstance(state, tuple)
+        return self._ends.get(state[-1] if state else -1, 0.0)
+
+
+def text_score(scorer: TokenScorer, tokens: Sequence[int]) -> float:
+    """The score of a whole text."""
+    state, total = scorer.start(), 0.0
+    for token in tokens:
+        ((score, state),) = scorer.extend(state, [token], [0.0])
+        total += score
+    return total + scorer.end(state)

@@ -1,0 +1,36 @@
+"""Scorers together: weighted sums, and scorers that begin after a token."""
+
+from __future__ import annotations
+
+import pytest
+
+from auris.decoding.scoring import ScorerAfter, WeightedScorer
+from tests.decoding.scorers import TableScorer, text_score
+
+ONE = TableScorer({(-1, 1): 0.5, (1, 2): 2.0, (2, 9): -1.0}, {2: 4.0})
+OTHER = TableScorer({(-1, 1): 1.0, (1, 3): 8.0}, {-1: -2.0})
+
+
+@pytest.mark.parametrize("text", [(), (1,), (1, 2), (1, 3, 2), (2, 9, 1)])
+def test_a_weighted_sum_is_the_sum_of_its_parts(text: tuple[int, ...]) -> None:
+    both = WeightedScorer([(ONE, 0.5), (OTHER, 3.0)])
+    expected = 0.5 * text_score(ONE, text) + 3.0 * text_score(OTHER, text)
+    assert text_score(both, text) == pytest.approx(expected)
+
+
+def test_candidates_are_scored_together_as_alone() -> None:
+    both = WeightedScorer([(ONE, 1.0), (OTHER, 1.0)])
+    ((_, state),) = both.extend(both.start(), [1], [0.0])
+    together = both.extend(state, [1, 2, 3], [0.0, -1.0, -2.0])
+    alone = [both.extend(state, [token], [-float(n)])[0] for n, token in enumerate((1, 2, 3))]
+    assert together == alone
+    assert [score for score, _ in together] == [0.0, 2.0, 8.0]
+
+
+def test_a_scorer_begins_after_its_token() -> None:
+    later = ScorerAfter(ONE, 7)
+    assert text_score(later, (1, 2, 2)) == 0.0
+    assert text_score(later, (1, 2, 7)) == text_score(ONE, ())
+    assert text_score(later, (1, 7, 1, 2)) == text_score(ONE, (1, 2))
+    # Only the first one: a second one is a token of the text.
+    assert text_score(later, (7, 1, 7, 2)) == text_score(ONE, (1, 7, 2))
