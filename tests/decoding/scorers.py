@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from auris.decoding.scoring import TokenScorer, State
+from auris.decoding.scoring import State, TokenScorer
 
 
 class TableScorer:

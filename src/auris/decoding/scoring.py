@@ -2,8 +2,8 @@
 
 A scorer follows every hypothesis with a state of its own and says what to add to the model's
 log-probabilities of the tokens that could come next ("shallow fusion"). It knows token ids and the
-bytes that they write (`TokenBytes`), no text, no tokenizer and no model, so one scorer serves greedy
-decoding, beam search and the prefix beam search of CTC models.
+bytes that they write (`TokenBytes`), no text, no tokenizer and no model, so one scorer serves
+greedy decoding, beam search and the prefix beam search of CTC models.
 
 The sum of the scores along a text, with `end` at its end, is the scorer's score of the text. What
 was added for the beginning of something that was not completed is subtracted again when it breaks
