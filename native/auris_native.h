@@ -15,7 +15,7 @@
 
 // Version of this interface: raised by every change of a structure or a function below. The caller
 // compares it with its own before anything else.
-#define AURIS_ABI 2
+#define AURIS_ABI 3
 
 AURIS_API int32_t auris_abi();
 
@@ -26,6 +26,14 @@ AURIS_API int32_t auris_abi();
 
 AURIS_API const char* auris_message();
 
+// Formats of numbers in memory.
+#define AURIS_INTEGERS 0
+#define AURIS_FLOAT32 1
+#define AURIS_BFLOAT16 2
+#define AURIS_FLOAT16 3
+
+// bfloat16 or float16: codes are the numbers [rows, columns], columns are `width`, and the other
+// pointers are null.
 // integers [rows, columns] * scale [rows]; the columns beyond `width` are zeros.
 // int8 (steps is null): the integers themselves; columns are a multiple of 64.
 // int4: blocks of 128 columns in 64 bytes. Byte j holds column j in its low half and column
@@ -38,7 +46,7 @@ struct auris_matrix {
   const uint8_t* lower;
   const float* lower_norm;
   const float* scale;
-  int32_t rows, width, columns, group;
+  int32_t rows, width, columns, group, format;
 };
 
 struct auris_layer {
@@ -56,13 +64,13 @@ struct auris_decoder {
   float eps;
 };
 
-// Keys and values [layers, rows, kv_heads, capacity, head_dim] in bfloat16 or float32; strides
+// Keys and values [layers, rows, kv_heads, capacity, head_dim] in a floating-point format; strides
 // count elements.
 struct auris_cache {
   void* keys;
   void* values;
   int64_t layer_stride, row_stride, head_stride;
-  int32_t bfloat16;
+  int32_t format;
 };
 
 // A block of an audio encoder. Norms have a bias where they are LayerNorms, and none where they are
@@ -109,7 +117,8 @@ AURIS_API const char* auris_instructions();
 // Uses other instructions that this machine has, for tests. Returns whether it has them.
 AURIS_API int32_t auris_use(const char* name);
 
-// out [count, rows] = x [count, width] times the matrix, the activations of each row in 8 bits.
+// out [count, rows] = x [count, width] times the matrix, the activations of each row in 8 bits where
+// it has integers.
 AURIS_API int32_t auris_products(const auris_matrix* matrix, const float* x, int64_t count, float* out,
                               int32_t threads);
 

@@ -30,7 +30,7 @@ constexpr int64_t kSharesEach = 4;  // Of a thread, at least, of a row's key-val
 struct Heard {
   const void* keys;
   const void* values;
-  bool bfloat16;
+  int format;
 };
 
 class Pass {
@@ -85,7 +85,7 @@ class Pass {
     shares.clear();
     for (int64_t first = 0, end = 0; first < count; first = end) {
       while (end < count && pass_.row[blocks[end].token] == pass_.row[blocks[first].token]) ++end;
-      if (cache_.bfloat16 && end - first >= kManyBlocks * parts) {
+      if (cache_.format != AURIS_FLOAT32 && end - first >= kManyBlocks * parts) {
         for (int64_t part = 0; part < parts; ++part) shares.push_back({first + part, end, parts, true});
         wide = true;
       } else {
@@ -113,20 +113,20 @@ class Pass {
 
   void layer(const auris_layer& l, int index) {
     normed_codes(l.attention_norm, l.qkv);
-    multiply(l.qkv, pass_.tokens, qkv_, false, threads_);
+    multiply(l.qkv, {normed_, d_.hidden}, pass_.tokens, qkv_, false, threads_);
     each(threads_, pass_.tokens, [&](int64_t i) { place(l, index, i); });
     attend(index);
     codes(attended_, l.out);
-    multiply(l.out, pass_.tokens, pass_.x, true, threads_);
+    multiply(l.out, {attended_, l.out.width}, pass_.tokens, pass_.x, true, threads_);
     normed_codes(l.ffn_norm, l.gate_up);
-    multiply(l.gate_up, pass_.tokens, inner_, false, threads_);
+    multiply(l.gate_up, {normed_, d_.hidden}, pass_.tokens, inner_, false, threads_);
     reserve(l.down, pass_.tokens);
     each(threads_, pass_.tokens, [&](int64_t i) {
       float* gate = inner_ + i * 2 * d_.ffn;
       kernels->swiglu(gate, gate + d_.ffn, d_.ffn);
       quantize(l.down, pass_.tokens, i, gate);
     });
-    multiply(l.down, pass_.tokens, pass_.x, true, threads_);
+    multiply(l.down, {inner_, 2 * int64_t{d_.ffn}}, pass_.tokens, pass_.x, true, threads_);
   }
 
   int64_t cache_place(int index, int row, int head) const {
@@ -134,8 +134,8 @@ class Pass {
   }
 
   void keep(void* storage, int64_t place, const float* x) const {
-    if (cache_.bfloat16)
-      kernels->narrow(x, d_.head_dim, static_cast<uint16_t*>(storage) + place);
+    if (cache_.format != AURIS_FLOAT32)
+      kernels->narrow(x, d_.head_dim, cache_.format, static_cast<uint16_t*>(storage) + place);
     else
       std::memcpy(static_cast<float*>(storage) + place, x, sizeof(float) * d_.head_dim);
   }
@@ -172,16 +172,17 @@ class Pass {
 
   void attend_share(int index, const Share& share, int kv_head, int worker) const {
     const int64_t token = blocks[share.first].token;
-    const int64_t bytes = cache_place(index, pass_.row[token], kv_head) * (cache_.bfloat16 ? 2 : 4);
+    const int64_t bytes = cache_place(index, pass_.row[token], kv_head) * (cache_.format == AURIS_FLOAT32 ? 4 : 2);
     Heard heard = {static_cast<const char*>(cache_.keys) + bytes,
-                   static_cast<const char*>(cache_.values) + bytes, cache_.bfloat16 != 0};
+                   static_cast<const char*>(cache_.values) + bytes, cache_.format};
     if (share.wide) {
       const QueryBlock& last = blocks[share.end - 1];
       const int64_t count = (pass_.position[last.token] + last.tokens) * int64_t{d_.head_dim};
       float* wide = wide_ + wide_room_ * worker;
-      kernels->widen(static_cast<const uint16_t*>(heard.keys), count, wide);
-      kernels->widen(static_cast<const uint16_t*>(heard.values), count, wide + count);
-      heard = {wide, wide + count, false};
+      kernels->widen(static_cast<const uint16_t*>(heard.keys), count, heard.format, wide);
+      kernels->widen(static_cast<const uint16_t*>(heard.values), count, heard.format,
+                     wide + count);
+      heard = {wide, wide + count, AURIS_FLOAT32};
     }
     for (int64_t block = share.first; block < share.end; block += share.step)
       attend_block(blocks[block], kv_head, heard, scores_ + score_room_ * worker);
@@ -202,7 +203,7 @@ class Pass {
         lengths[held] = pass_.position[token] + 1;
         const bool last = t == block.tokens - 1 && g == group - 1;
         if (++held == kQueries || last) {
-          kernels->attend(heard.keys, heard.values, heard.bfloat16, d_.head_dim, queries, out,
+          kernels->attend(heard.keys, heard.values, heard.format, d_.head_dim, queries, out,
                           lengths, held, scores);
           held = 0;
         }

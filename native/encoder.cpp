@@ -56,22 +56,22 @@ class Hearing {
 
   void layer(const auris_encoder_layer& l) {
     normed_codes(l.attention_norm, l.attention_norm_bias, l.qkv, l.out_bias);
-    multiply(l.qkv, tokens_, qkv_, false, threads_);
+    multiply(l.qkv, {normed_, e_.width}, tokens_, qkv_, false, threads_);
     Pool::instance().run(threads_, int64_t{count_} * e_.heads, [&](int64_t chunk, int worker) {
       attend(l, static_cast<int>(chunk / e_.heads), static_cast<int>(chunk % e_.heads), worker);
     });
     reserve(l.out, tokens_);
     each(threads_, tokens_, [&](int64_t i) { quantize(l.out, tokens_, i, normed_ + i * e_.width); });
-    multiply(l.out, tokens_, x_, true, threads_);
+    multiply(l.out, {normed_, e_.width}, tokens_, x_, true, threads_);
     normed_codes(l.ffn_norm, l.ffn_norm_bias, l.up, l.down_bias);
-    multiply(l.up, tokens_, inner_, false, threads_);
+    multiply(l.up, {normed_, e_.width}, tokens_, inner_, false, threads_);
     reserve(l.down, tokens_);
     each(threads_, tokens_, [&](int64_t i) {
       float* inner = inner_ + i * e_.ffn;
       kernels->gelu(inner, l.up_bias, e_.ffn);
       quantize(l.down, tokens_, i, inner);
     });
-    multiply(l.down, tokens_, x_, true, threads_);
+    multiply(l.down, {inner_, e_.ffn}, tokens_, x_, true, threads_);
   }
 
   // One head in one window; the results go to where the normed tokens were.

@@ -144,20 +144,26 @@ class TwoStages {
 };
 
 // All scores of `count` x; what stands out of x i's lies from found[i * chunks] on.
-void whole(const auris_matrix& matrix, int64_t count, int threads) {
-  const int64_t chunks = chunks_of(matrix), bytes = scratch_bytes(matrix);
+void whole(const auris_matrix& matrix, const float* x, int64_t count, int threads) {
+  const int64_t chunks = chunks_of(matrix), bytes = is_float(matrix) ? 0 : scratch_bytes(matrix);
   found.resize(count * chunks);
   int8_t* room = scratch.of(bytes * threads);
   float* part = scores.of(count * kChunk * threads);
   Pool::instance().run(threads, chunks, [&](int64_t chunk, int worker) {
     const int first = static_cast<int>(chunk) * kChunk, end = end_of(matrix, chunk);
     float* out = part + count * kChunk * worker;
-    kernels->products(&matrix, activations.codes.of(0), activations.scales.of(0),
-                      activations.sums.of(0), count, first, end, out, kChunk, false,
-                      room + bytes * worker);
+    multiply_rows(matrix, {x, matrix.width}, count, first, end, out, kChunk, false,
+                  room + bytes * worker);
     for (int64_t i = 0; i < count; ++i)
       found[i * chunks + chunk] = kernels->outstanding(out + i * kChunk, nullptr, end - first);
   });
+}
+
+// Whether all of x i are numbers.
+bool is_number(const auris_matrix& matrix, const float* x, int64_t i) {
+  const float most = is_float(matrix) ? kernels->largest_size(x + i * matrix.width, matrix.width)
+                                      : activations.scales.data()[i];
+  return !std::isnan(most);
 }
 
 }  // namespace
@@ -169,11 +175,11 @@ AURIS_API int32_t auris_best(const auris_matrix* matrix, const float* x, int64_t
     reserve(*matrix, count);
     each(threads, count, [&](int64_t i) { quantize(*matrix, count, i, x + i * matrix->width); });
     const bool two_stages = count == 1 && exact == 0 && matrix->lower != nullptr;
-    if (!two_stages) whole(*matrix, count, threads);
+    if (!two_stages) whole(*matrix, x, count, threads);
     for (int64_t i = 0; i < count; ++i) {
       const float none = std::numeric_limits<float>::quiet_NaN();
       Answer answer = {0, none, none, 0, 0.f};
-      if (!std::isnan(activations.scales.of(0)[i])) {
+      if (is_number(*matrix, x, i)) {
         const int64_t chunks = chunks_of(*matrix);
         answer = two_stages ? TwoStages(*matrix, threads).run()
                             : combined(found.data() + i * chunks, chunks);

@@ -38,6 +38,10 @@ struct Kernels {
                    const int32_t* sums, int64_t count, int first, int last, float* out,
                    int64_t stride, bool add, int8_t* scratch);
 
+  // The same with a matrix in floating point, whose sums are in float32; x [count, x_stride].
+  void (*float_products)(const auris_matrix* matrix, const float* x, int64_t x_stride,
+                         int64_t count, int first, int last, float* out, int64_t stride, bool add);
+
   // Scores of rows first..last of a matrix in halves by their upper ones, for one x: the whole sums
   // of these to upper, its likely scores to middle and how far they may be off to reach, all from
   // row `first` on; norm is that of the codes. Returns the largest that a score is at least.
@@ -68,18 +72,18 @@ struct Kernels {
   // x [2 half] turned by the angles of cosines and sines [half], in place.
   void (*rotate)(float* x, const float* cosines, const float* sines, int half);
 
-  // x [count] to bfloat16, to the nearest.
-  void (*narrow)(const float* x, int count, uint16_t* out);
+  // x [count] to bfloat16 or float16, to the nearest; a multiple of 16.
+  void (*narrow)(const float* x, int count, int format, uint16_t* out);
 
-  // x [count] of bfloat16 in float32; a multiple of 16.
-  void (*widen)(const uint16_t* x, int64_t count, float* out);
+  // x [count] of such a format in float32; a multiple of 16.
+  void (*widen)(const uint16_t* x, int64_t count, int format, float* out);
 
   // gate [count] = silu(gate) * up.
   void (*swiglu)(float* gate, const float* up, int count);
 
   // Up to kQueries queries over one head's keys and values [longest, head_dim]: query i looks at
   // the first lengths[i] of them. scores holds kQueries * (longest + kLanes) floats.
-  void (*attend)(const void* keys, const void* values, bool bfloat16, int head_dim,
+  void (*attend)(const void* keys, const void* values, int format, int head_dim,
                  const float* const* queries, float* const* out, const int* lengths, int count,
                  float* scores);
 };
@@ -104,6 +108,9 @@ inline int64_t scratch_bytes(const auris_matrix& matrix) {
   return (kRowBlock + 16) * padded(matrix.columns);
 }
 
+// Whether the numbers of a matrix are in floating point.
+inline bool is_float(const auris_matrix& matrix) { return matrix.format != AURIS_INTEGERS; }
+
 // Whether the rows of a matrix lie as the bytes that are multiplied.
 inline bool is_plain(const auris_matrix& matrix) {
   return matrix.steps == nullptr && matrix.lower == nullptr;
@@ -111,6 +118,7 @@ inline bool is_plain(const auris_matrix& matrix) {
 
 // Bytes of a row in memory, in each of its halves.
 inline int64_t row_bytes(const auris_matrix& matrix) {
+  if (is_float(matrix)) return int64_t{2} * matrix.columns;
   return is_plain(matrix) ? matrix.columns : matrix.columns / 2;
 }
 

@@ -10,17 +10,17 @@
 #include "vectors.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 
 namespace {
 namespace avx2 {
 
 constexpr char kName[] = "avx2";
-constexpr int kBytes = 32, kOffset = 0, kTileRows = 2;
+constexpr int kBytes = 32, kOffset = 0, kTileRows = 2, kFloatRows = 1, kFloatColumns = 2;
 typedef __m256i Sums;
 typedef __m256i Weights;
 
@@ -60,6 +60,21 @@ PRIMITIVE v16 fma(v16 a, v16 b, v16 c) {
   return c;
 }
 
+PRIMITIVE v16 from_half(const uint16_t* p) {
+  const __m256 x[2] = {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+                       _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+  v16 all;
+  __builtin_memcpy(&all, x, sizeof all);
+  return all;
+}
+PRIMITIVE void to_half(v16 x, uint16_t* p) {
+  __m256 parts[2];
+  __builtin_memcpy(parts, &x, sizeof x);
+  for (int i = 0; i < 2; ++i)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8 * i),
+                     _mm256_cvtps_ph(parts[i], _MM_FROUND_TO_NEAREST_INT));
+}
+
 #include "expand.inc"
 #include "kernels.inc"
 
@@ -74,7 +89,8 @@ PRIMITIVE v16 fma(v16 a, v16 b, v16 c) {
 
 const Kernels* avx2_kernels() {
   __builtin_cpu_init();
-  const bool able = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool able = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
   return able ? &avx2::kKernels : nullptr;
 }
 

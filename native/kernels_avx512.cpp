@@ -19,7 +19,7 @@ namespace {
 namespace avx512 {
 
 constexpr char kName[] = "avx512";
-constexpr int kBytes = 64, kOffset = 128, kTileRows = 6;
+constexpr int kBytes = 64, kOffset = 128, kTileRows = 6, kFloatRows = 3, kFloatColumns = 4;
 typedef __m512i Sums;
 typedef __m512i Weights;
 
@@ -98,6 +98,15 @@ PRIMITIVE void totals(Sums a, Sums b, Sums c, Sums d, int32_t* out) {
 
 PRIMITIVE v16 fma(v16 a, v16 b, v16 c) {
   return (v16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+
+PRIMITIVE v16 from_half(const uint16_t* p) {
+  return (v16)_mm512_maskz_cvtph_ps(
+      0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+PRIMITIVE void to_half(v16 x, uint16_t* p) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_maskz_cvtps_ph(0xffff, (__m512)x, _MM_FROUND_TO_NEAREST_INT));
 }
 
 // Half bytes are unsigned as they are.

@@ -21,7 +21,7 @@ namespace {
 namespace neon {
 
 constexpr char kName[] = "neon";
-constexpr int kBytes = 16, kOffset = 0, kTileRows = 4;
+constexpr int kBytes = 16, kOffset = 0, kTileRows = 4, kFloatRows = 1, kFloatColumns = 2;
 typedef int32x4_t Sums;
 typedef int8x16_t Weights;
 
@@ -45,6 +45,19 @@ PRIMITIVE v16 fma(v16 a, v16 b, v16 c) {
   for (int i = 0; i < 4; ++i) z[i] = vfmaq_f32(z[i], x[i], y[i]);
   __builtin_memcpy(&c, z, sizeof c);
   return c;
+}
+
+PRIMITIVE v16 from_half(const uint16_t* p) {
+  float32x4_t x[4];
+  for (int i = 0; i < 4; ++i) x[i] = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)));
+  v16 all;
+  __builtin_memcpy(&all, x, sizeof all);
+  return all;
+}
+PRIMITIVE void to_half(v16 x, uint16_t* p) {
+  float32x4_t parts[4];
+  __builtin_memcpy(parts, &x, sizeof x);
+  for (int i = 0; i < 4; ++i) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(parts[i])));
 }
 
 #include "expand.inc"

@@ -33,6 +33,7 @@ std::mutex turn;
 Activations activations;
 
 void quantize(const auris_matrix& matrix, int64_t count, int64_t i, const float* x) {
+  if (is_float(matrix)) return;
   const int64_t stride = padded(matrix.columns);
   kernels->quantize(x, matrix.width, matrix.columns,
                     activations.codes.of(count * stride) + i * stride,
@@ -40,12 +41,23 @@ void quantize(const auris_matrix& matrix, int64_t count, int64_t i, const float*
 }
 
 void reserve(const auris_matrix& matrix, int64_t count) {
+  if (is_float(matrix)) return;
   activations.codes.of(count * padded(matrix.columns));
   activations.scales.of(count);
   activations.sums.of(count);
 }
 
-void multiply(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads) {
+void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, int first, int last,
+                   float* out, int64_t stride, bool add, int8_t* scratch) {
+  if (is_float(matrix))
+    return kernels->float_products(&matrix, rows.x, rows.stride, count, first, last, out, stride,
+                                   add);
+  kernels->products(&matrix, activations.codes.data(), activations.scales.data(),
+                    activations.sums.data(), count, first, last, out, stride, add, scratch);
+}
+
+void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float* out, bool add,
+              int threads) {
   const int64_t bytes_each = row_bytes(matrix) * (matrix.lower == nullptr ? 1 : 2);
   int64_t chunk = kRowBlock;
   if (count <= kSomeRows) {
@@ -54,14 +66,13 @@ void multiply(const auris_matrix& matrix, int64_t count, float* out, bool add, i
     if (chunk < 8) chunk = 8;
   }
   const int64_t chunks = (matrix.rows + chunk - 1) / chunk;
-  const int64_t bytes = scratch_bytes(matrix);
+  const int64_t bytes = is_float(matrix) ? 0 : scratch_bytes(matrix);
   int8_t* room = scratch.of(bytes * threads);
   Pool::instance().run(threads, chunks, [&](int64_t index, int worker) {
     const int64_t end = (index + 1) * chunk;
-    kernels->products(&matrix, activations.codes.of(0), activations.scales.of(0),
-                      activations.sums.of(0), count, static_cast<int>(index * chunk),
-                      static_cast<int>(end < matrix.rows ? end : matrix.rows), out + index * chunk,
-                      matrix.rows, add, room + bytes * worker);
+    multiply_rows(matrix, rows, count, static_cast<int>(index * chunk),
+                  static_cast<int>(end < matrix.rows ? end : matrix.rows), out + index * chunk,
+                  matrix.rows, add, room + bytes * worker);
   });
 }
 
@@ -85,6 +96,6 @@ AURIS_API int32_t auris_products(const auris_matrix* matrix, const float* x, int
   return call([&] {
     reserve(*matrix, count);
     each(threads, count, [&](int64_t i) { quantize(*matrix, count, i, x + i * matrix->width); });
-    multiply(*matrix, count, out, false, threads);
+    multiply(*matrix, {x, matrix->width}, count, out, false, threads);
   });
 }

@@ -73,9 +73,23 @@ void each(int threads, int64_t count, const Work& work) {
   });
 }
 
-// Room for the activations of `count` tokens; then token i's are made of its x.
+// Room for the activations of `count` tokens; then token i's are made of its x. Neither does anything
+// where the matrix is in floating point.
 void reserve(const auris_matrix& matrix, int64_t count);
 void quantize(const auris_matrix& matrix, int64_t count, int64_t i, const float* x);
 
-// The quantized activations times a matrix, to out [count, rows].
-void multiply(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads);
+// Activations in floating point, of tokens that lie `stride` apart.
+struct Rows {
+  const float* x;
+  int64_t stride;
+};
+
+// Output rows first..last of the products with a matrix, to out [count, stride], which begins with
+// row `first`: of the quantized activations, or of `rows` where the matrix is in floating point.
+// scratch holds `scratch_bytes`.
+void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, int first, int last,
+                   float* out, int64_t stride, bool add, int8_t* scratch);
+
+// The same of all output rows, to out [count, rows].
+void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float* out, bool add,
+              int threads);

@@ -23,12 +23,18 @@ def test_the_environment_names_devices_and_versions() -> None:
     assert {"cpu float32", "cpu bfloat16", "cpu float16"} <= set(found)
 
 
-def test_the_environment_names_the_engine_of_packed_models(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("weights", "rest"),
+    [("int8 and int4", ""), ("bfloat16 and float16", "; encoder and prompts by PyTorch")],
+)
+def test_the_environment_names_the_engine_of_decoders(
+    monkeypatch: pytest.MonkeyPatch, weights: str, rest: str
+) -> None:
     def step() -> str:
-        return {finding.what: finding.text for finding in environment()}["int8 and int4"]
+        return {finding.what: finding.text for finding in environment()}[weights]
 
     if native.available():
-        assert step() == f"native step, {native.instructions()}"
+        assert step() == f"native step, {native.instructions()}{rest}"
     monkeypatch.setattr(native, "available", lambda: False)
     assert "PyTorch step" in step()
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 _LOG = logging.getLogger(__name__)
 
-ABI = 2
+ABI = 3
 """Version of the interface in `native/auris_native.h` that this file is written for."""
 
 NO_MEMORY = 1
@@ -31,6 +31,13 @@ LANES = 16
 have to be multiples."""
 
 
+FORMATS = {torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
+"""The native code's numbers for formats in memory; 0 stands for packed integers."""
+
+HALF_FORMATS = (torch.bfloat16, torch.float16)
+"""Formats of weights that are used as they are stored."""
+
+
 class _Library(NamedTuple):
     """The library, or why there is none."""
 
@@ -39,7 +46,7 @@ class _Library(NamedTuple):
 
 
 class MatrixStruct(ctypes.Structure):
-    """A packed matrix."""
+    """A matrix, packed or in a 16-bit format."""
 
     _fields_ = [
         ("codes", c_void_p),
@@ -51,6 +58,7 @@ class MatrixStruct(ctypes.Structure):
         ("width", c_int32),
         ("columns", c_int32),
         ("group", c_int32),
+        ("format", c_int32),
     ]
 
 
@@ -113,7 +121,7 @@ class CacheStruct(ctypes.Structure):
         ("keys", c_void_p),
         ("values", c_void_p),
         *((name, c_int64) for name in ("layer_stride", "row_stride", "head_stride")),
-        ("bfloat16", c_int32),
+        ("format", c_int32),
     ]
 
 
@@ -167,7 +175,7 @@ def _loaded() -> _Library:
         # A system's own message may have several lines.
         reason = f"{path.name} cannot be loaded: {' '.join(str(error).split())}"
     _LOG.warning(
-        "The native code is left out, and int8 and int4 are slower (%s); "
+        "The native code is left out, and models on the CPU are slower (%s); "
         "install the package anew on this machine.",
         reason,
     )
@@ -231,12 +239,17 @@ def pointers(*tensors: Tensor | None) -> list[int | None]:
 
 
 class Matrix:
-    """A packed matrix as the native code sees it, which lives as long as its tensors here."""
+    """A matrix as the native code sees it, which lives as long as its tensors here.
+
+    Args:
+        weight: packed, or [rows, width] in one of `HALF_FORMATS`, without a scale.
+        scale, width, steps, lower, lower_norm: see `auris.checkpoints.packed_formats`.
+    """
 
     def __init__(
         self,
         weight: Tensor,
-        scale: Tensor,
+        scale: Tensor | None,
         width: int,
         steps: Tensor | None = None,
         lower: Tensor | None = None,
@@ -246,13 +259,23 @@ class Matrix:
         self.tensors = [t for t in tensors if t is not None]  # The struct points at them.
         assert all(t.is_contiguous() and t.device.type == "cpu" for t in self.tensors)
         rows, stored = weight.shape
+        if scale is None:
+            shape = (rows, width, stored, 0, FORMATS[weight.dtype])
+            self.struct = MatrixStruct(*pointers(*tensors), *shape)
+            return
         columns = stored if weight.dtype == torch.int8 else 2 * stored
         group = 0 if steps is None else columns // steps.shape[1]
-        self.struct = MatrixStruct(*pointers(*tensors), rows, width, columns, group)
+        self.struct = MatrixStruct(*pointers(*tensors), rows, width, columns, group, 0)
 
 
 def products(x: Tensor, matrix: Matrix) -> Tensor:
-    """Float32 products [M, rows] of contiguous float32 x [M, width] with a packed matrix."""
+    """Float32 products [M, rows] of contiguous float32 x [M, width] with a matrix.
+
+    Those with a packed matrix are the same bits on every instruction set. Those with a matrix in a
+    16-bit format are float32 sums in an order that depends on nothing but the width: the same bits
+    for any number of rows and of threads, and on AVX-512, AVX2 and NEON. Plain C++ rounds every
+    product before it is added, and so gives other last digits.
+    """
     out = torch.empty(len(x), matrix.struct.rows)
     call("auris_products", matrix.struct, x.data_ptr(), len(x), out.data_ptr())
     return out

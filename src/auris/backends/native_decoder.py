@@ -1,11 +1,17 @@
-"""A packed decoder run by the native code: a pass over any rows of a cache in one call."""
+"""A decoder run by the native code: a pass over any rows of a cache in one call.
+
+Its weights are packed integers, or in bfloat16 or float16 as they are stored. Activations are in
+float32 between the products, so 16-bit weights give the scores of the same model in float32, but
+for the keys and values, which the cache rounds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from auris.backends import native
 from auris.backends.base import Choice
@@ -17,23 +23,67 @@ from auris.models.qwen3 import Decoder, DecoderLayer
 FIRST_POSITIONS = 1024
 """Positions whose angles are computed at first."""
 
+LONGEST_STEP = 16
+"""New positions of a row, at most, that are computed from 16-bit weights by native code. Those of
+prompts are left to PyTorch, whose products are in bfloat16."""
+
+Weights = Literal["packed", "16-bit"]
+
+
+def native_weights(decoder: Decoder) -> Weights | None:
+    """What the native code would run a decoder with; None where PyTorch runs it.
+
+    This alone decides. The native code has to be there, and all matrices of the layers have to be
+    packed, or in one of `native.HALF_FORMATS` in the memory of the CPU.
+    """
+    if not native.available() or decoder.config.head_dim % native.LANES != 0:
+        return None
+    matrices = [
+        getattr(layer, name)
+        for layer in decoder.layers
+        for name in ("qkv", "out", "gate_up", "down")
+    ]
+    if all(isinstance(matrix, PackedLinear) for matrix in matrices):
+        return "packed"
+    head = decoder.embed if decoder.config.tied else decoder.head
+    return "16-bit" if all(_is_half(module) for module in [*matrices, head]) else None
+
+
+def _is_half(module: nn.Module) -> bool:
+    weight = module.weight
+    return (
+        isinstance(module, (nn.Linear, nn.Embedding))
+        and isinstance(weight, Tensor)
+        and weight.dtype in native.HALF_FORMATS
+        and weight.device.type == "cpu"
+        and weight.is_contiguous()
+    )
+
 
 class NativeDecoder:
-    """Runs the layers of a decoder; embeddings are the caller's.
+    """Runs the layers of a decoder, and its head; embeddings are the caller's.
 
     Args:
-        decoder: all its matrices packed, its norms in float32, on the CPU; see `runs`.
+        decoder: one that `native_weights` names a kind of weights for.
+
+    Attributes:
+        weights: that kind.
+        head: what scores states, as a matrix; None where PyTorch does.
+        chooses: whether `best` serves.
     """
 
     def __init__(self, decoder: Decoder) -> None:
         config = decoder.config
         self.config = config
+        weights = native_weights(decoder)
+        assert weights is not None
+        self.weights: Weights = weights
         self.rope = self._angles(FIRST_POSITIONS)
         head = decoder.embed if config.tied else decoder.head
-        self.head = head.matrix if isinstance(head, Packed) else None
-        self.has_halves = isinstance(head, Packed) and head.packing.halves
+        self.head = _matrix(head) if isinstance(head, Packed) or _is_half(head) else None
+        self.chooses = head.packing.halves if isinstance(head, Packed) else self.head is not None
         layers = [_layer(layer) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
-        norm = decoder.norm.weight.detach()
+        norm = decoder.norm.weight.detach().float()
         self._tensors = layers, norm  # The structs point at them.
         self._layers = (native.DecoderLayerStruct * len(layers))(
             *(
@@ -46,15 +96,9 @@ class NativeDecoder:
             self._layers, norm.data_ptr(), len(layers), *shapes, config.rms_eps
         )
 
-    @staticmethod
-    def runs(decoder: Decoder) -> bool:
-        """Whether the native code is there and can run this decoder."""
-        packed = all(
-            isinstance(getattr(layer, name), PackedLinear)
-            for layer in decoder.layers
-            for name in ("qkv", "out", "gate_up", "down")
-        )
-        return packed and native.available() and decoder.config.head_dim % native.LANES == 0
+    def takes(self, counts: Sequence[int]) -> bool:
+        """Whether a pass in which rows take so many new positions is for the native code."""
+        return self.weights == "packed" or max(counts) <= LONGEST_STEP
 
     def extend(
         self, cache: KVCache, inputs: Sequence[Tensor], rows: Sequence[int], every: bool
@@ -63,12 +107,12 @@ class NativeDecoder:
 
         Args:
             cache: grows by the inputs' lengths.
-            inputs: per row its embeddings [T_i, hidden] in float32, at least one.
+            inputs: per row its embeddings [T_i, hidden], at least one.
             rows: rows that the inputs belong to.
             every: whether to return the states after every new position, or after the last only.
 
         Returns:
-            normed states [T_i or 1, hidden] of every row.
+            normed states [T_i or 1, hidden] of every row, in float32.
         """
         counts = [len(item) for item in inputs]
         starts = cache.make_room(rows, counts)
@@ -83,14 +127,14 @@ class NativeDecoder:
         last = torch.tensor(counts, dtype=torch.int32).cumsum(0, dtype=torch.int32) - 1
         scored = torch.arange(len(targets), dtype=torch.int32) if every else last
         states = torch.empty(len(scored), self.config.hidden)
-        x = torch.cat(list(inputs))  # The native code uses it up.
+        x = torch.cat(list(inputs)).float()  # A copy: the native code uses it up.
         tensors = native.pointers(x, index[0], index[1], *self.rope, scored, states)
         storage = native.pointers(cache.keys, cache.values)
-        bfloat16 = cache.keys.dtype == torch.bfloat16
+        form = native.FORMATS[cache.keys.dtype]
         native.call(
             "auris_extend",
             self._struct,
-            native.CacheStruct(*storage, *cache.keys.stride()[:3], bfloat16),
+            native.CacheStruct(*storage, *cache.keys.stride()[:3], form),
             native.PassStruct(*tensors, len(x), len(scored)),
         )
         cache.grow(rows, counts)
@@ -111,6 +155,12 @@ class NativeDecoder:
         columns = (tokens.tolist(), logprobs.tolist(), margins.tolist())
         return [Choice(*row) for row in zip(*columns, strict=True)]
 
+    def scores(self, states: Tensor) -> Tensor:
+        """Vocabulary scores [..., vocab] of normed states [..., hidden] in float32."""
+        assert self.head is not None
+        rows = states.reshape(-1, self.config.hidden).contiguous()
+        return native.products(rows, self.head).reshape(*states.shape[:-1], -1)
+
     def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines [positions, head_dim / 2]; both halves of a head turn alike."""
         tables = rope_tables(torch.arange(positions), self.config.head_dim, self.config.rope_theta)
@@ -119,10 +169,15 @@ class NativeDecoder:
         return cosines, sines
 
 
+def _matrix(module: nn.Module) -> native.Matrix:
+    if isinstance(module, Packed):
+        return module.matrix
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return native.Matrix(weight.detach(), None, weight.shape[1])
+
+
 def _layer(layer: DecoderLayer) -> tuple[list[Tensor], list[native.Matrix]]:
     norms = (layer.attention_norm, layer.q_norm, layer.k_norm, layer.ffn_norm)
-    matrices = []
-    for module in (layer.qkv, layer.out, layer.gate_up, layer.down):
-        assert isinstance(module, PackedLinear)
-        matrices.append(module.matrix)
-    return [norm.weight.detach() for norm in norms], matrices
+    matrices = [_matrix(module) for module in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+    return [norm.weight.detach().float() for norm in norms], matrices

@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Choice, Positions, best_of
-from auris.backends.native_decoder import NativeDecoder
+from auris.backends.native_decoder import NativeDecoder, native_weights
 from auris.backends.native_encoder import NativeEncoder, NativeStem
 from auris.backends.packed_layers import PackedEmbedding
 from auris.checkpoints.load import Model
@@ -227,7 +227,7 @@ class TorchBackend:
         self.dtype = weight.dtype
         self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
         self.native_step: NativeDecoder | None = None
-        if isinstance(model, QwenAsr) and NativeDecoder.runs(model.decoder):
+        if isinstance(model, QwenAsr) and native_weights(model.decoder) is not None:
             self.native_step = NativeDecoder(model.decoder)
         self.native_encoder: NativeEncoder | None = None
         if NativeEncoder.runs(model.encoder):
@@ -336,14 +336,14 @@ class TorchBackend:
         decoder = self._decoding.decoder
         storage = cast(KVCache, cache)
         rows, embedded = self._inputs(storage, inputs, rows)
+        counts = [len(item) for item in embedded]
         tail = _tail(positions)
         with kernel_choice(self.kernel), within_memory():
-            if self.native_step is not None:
+            if self.native_step is not None and self.native_step.takes(counts):
                 states = self.native_step.extend(storage, embedded, rows, every=tail != 1)
-                logits = decoder.logits(_ends(states, tail))
+                logits = self.native_step.scores(_ends(states, tail))
             else:
                 padded = pad_sequence(embedded, batch_first=True)
-                counts = [len(item) for item in embedded]
                 logits = decoder(padded, storage.rows(rows, counts), tail)
         return logits.float()
 
@@ -354,12 +354,13 @@ class TorchBackend:
         inputs: Sequence[Sequence[int] | Tensor],
         rows: Sequence[int] | None = None,
     ) -> list[Choice]:
-        if self.native_step is None or not self.native_step.has_halves:
+        step, counts = self.native_step, [len(item) for item in inputs]
+        if step is None or not step.chooses or not step.takes(counts):
             return best_of(self.extend(cache, inputs, rows)[:, -1])
         storage = cast(KVCache, cache)
         rows, embedded = self._inputs(storage, inputs, rows)
         with within_memory():
-            return self.native_step.best(storage, embedded, rows, self.exact)
+            return step.best(storage, embedded, rows, self.exact)
 
     def _inputs(
         self,

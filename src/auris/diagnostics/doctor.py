@@ -86,6 +86,7 @@ def environment() -> Iterator[Finding]:
     else:
         step = f"PyTorch step, which is slower ({native.missing()})"
     yield Finding("int8 and int4", step)
+    yield Finding("bfloat16 and float16", f"{step}; encoder and prompts by PyTorch")
     yield Finding("bundled models", ", ".join(bundled_models()) or "none")
 
 
