@@ -33,6 +33,7 @@ TOP = {"__init__", "__main__", "errors", "types", "config", "pipeline"}
 """The modules at the top of the package."""
 
 SHARED_BY_COMMANDS = {
-    f"cli.{name}" for name in ("interrupt", "options", "output", "progress", "results", "table")
+    f"cli.{name}"
+    for name in ("advice", "interrupt", "options", "output", "progress", "results", "table")
 }
 """What commands have in common: how options are spelled and where results go."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
+from auris.cli.advice import advise_int8
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
@@ -150,7 +151,10 @@ class ModelOptions:
         """Load the model as a pipeline."""
         from auris.pipeline import AsrPipeline
 
-        return AsrPipeline.from_pretrained(self.model, speculate=speculate, **self.load_options())
+        options = self.load_options()
+        pipeline = AsrPipeline.from_pretrained(self.model, speculate=speculate, **options)
+        advise_int8(pipeline)
+        return pipeline
 
     def aligner(self) -> ForcedAligner:
         """Load the model as an aligner."""

@@ -1,0 +1,55 @@
+"""Advice on a terminal, once for each model."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from auris.pipeline import AsrPipeline
+
+FILE = "advised"
+"""In the folder for states: the models that advice was given for, one in each line."""
+
+
+def advise_int8(pipeline: AsrPipeline) -> None:
+    """Print what `--dtype int8` would gain, when a large model in floating point is used on the CPU
+    for the first time and standard error is a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty() or not _gains(pipeline):
+        return
+    from auris.server.settings import default_state_dir
+
+    if _is_new(default_state_dir() / FILE, str(pipeline.model.directory.absolute())):
+        dtype = str(pipeline.backend.dtype).removeprefix("torch.")
+        typer.echo(
+            f"{pipeline.model.name} computes in {dtype} on the CPU; --dtype int8 takes about half"
+            " of the time and memory (auris quantize stores such a model). This is shown once.",
+            err=True,
+        )
+
+
+def _gains(pipeline: AsrPipeline) -> bool:
+    from auris.checkpoints.quantization_config import LEAST_WIDTH
+    from auris.config import QwenAsrConfig
+
+    backend, config = pipeline.backend, pipeline.backend.model.config
+    large = isinstance(config, QwenAsrConfig) and config.decoder.hidden >= LEAST_WIDTH
+    return large and backend.device.type == "cpu" and not backend.quantized
+
+
+def _is_new(file: Path, model: str) -> bool:
+    """Whether a model is not in the list yet, where it is then; False if it cannot be written."""
+    try:
+        known = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        if model in known:
+            return False
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(f"{model}\n")
+    except (OSError, UnicodeError):
+        return False
+    return True

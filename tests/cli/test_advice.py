@@ -1,0 +1,44 @@
+"""Advice on int8 goes to a terminal, once for each model, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from auris import AsrPipeline
+from auris.checkpoints import quantization_config
+from auris.cli.advice import advise_int8
+from tests.tiny_models import write_tiny
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(quantization_config, "LEAST_WIDTH", 32)
+    return write_tiny(tmp_path / "large", dtype=torch.bfloat16)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another folder for states")
+def test_a_terminal_shows_it_once_for_a_model(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for dtype, lines in (("int8", 0), ("bfloat16", 1), ("bfloat16", 0)):
+        advise_int8(AsrPipeline.from_pretrained(directory, dtype=dtype, device="cpu"))
+        shown = capsys.readouterr()
+        assert (shown.err.count("\n"), shown.out) == (lines, "")
+        assert lines == shown.err.count("large computes in bfloat16 on the CPU; --dtype int8")
+
+
+def test_pipes_and_small_models_show_nothing(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advise_int8(AsrPipeline.from_pretrained(directory, device="cpu"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(quantization_config, "LEAST_WIDTH", 512)
+    advise_int8(AsrPipeline.from_pretrained("tiny", device="cpu"))
+    advise_int8(AsrPipeline.from_pretrained(directory, device="cpu"))
+    assert capsys.readouterr() == ("", "")
