@@ -21,7 +21,8 @@ from auris.cli.options import (
 )
 from auris.cli.table import Table, write_json
 from auris.decoding.drafts import MAX_DRAFT_TOKENS
-from auris.decoding.loop import DecodeRow, Request, advance
+from auris.decoding.loop import DecodeRow, advance
+from auris.decoding.requests import Request
 from auris.diagnostics.parity import noise_clip
 from auris.evaluation.speed import MeasuredModel
 from auris.types import SAMPLE_RATE

@@ -13,7 +13,7 @@ from auris.audio.io import Source, Sources, SourceT, is_several
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
-from auris.decoding.loop import never
+from auris.decoding.requests import never
 from auris.errors import UnsupportedOption, UsageError
 from auris.recognition.language_id import DETECT_SECONDS, language_probabilities
 from auris.recognition.load import (

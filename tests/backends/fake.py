@@ -14,7 +14,7 @@ from torch import Tensor
 
 from auris.backends.base import Cache, Choice, Positions, best_of
 
-__all__ = ["FakeBackend", "FakeCache"]
+__all__ = ["FakeBackend", "FakeCache", "RandomBackend"]
 
 
 class FakeCache:
@@ -89,6 +89,11 @@ class FakeBackend:
         """See `Backend.truncate`."""
         del cast(FakeCache, cache).rows[row][length:]
 
+    def copy_tail(self, cache: Cache, source: int, row: int, start: int) -> None:
+        """See `Backend.copy_tail`."""
+        rows = cast(FakeCache, cache).rows
+        rows[row][start:] = rows[source][start:]
+
     def extend(
         self,
         cache: Cache,
@@ -109,7 +114,7 @@ class FakeBackend:
                 held[row].append(token)
                 column = place if tail == "all" else width - len(ids) + place
                 if column >= 0:
-                    logits[i, column, self._next(held[row])] = 1.0
+                    logits[i, column] = self.scores(held[row])
         return logits
 
     def best(
@@ -121,7 +126,24 @@ class FakeBackend:
         """See `Backend.best`."""
         return best_of(self.extend(cache, inputs, rows)[:, -1])
 
-    def _next(self, row: list[int]) -> int:
+    def scores(self, row: list[int]) -> Tensor:
+        """Float32 scores [vocab] of what follows in a row."""
         script = self.scripts[row[0]]
         said = len(row) - 1
-        return script[said] if said < len(script) else self.stop
+        scores = torch.zeros(self.vocab)
+        scores[script[said] if said < len(script) else self.stop] = 1.0
+        return scores
+
+
+class RandomBackend(FakeBackend):
+    """Scores that are random, and depend on the ids of the row alone."""
+
+    def __init__(self, vocab: int, seed: int = 0, spread: float = 2.0) -> None:
+        super().__init__({}, vocab, 0)
+        self.seed = seed
+        self.spread = spread
+
+    def scores(self, row: list[int]) -> Tensor:
+        """Float32 scores [vocab] of what follows in a row."""
+        generator = torch.Generator().manual_seed(hash((self.seed, *row)) % (1 << 62))
+        return self.spread * torch.randn(self.vocab, generator=generator)

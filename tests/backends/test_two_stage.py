@@ -16,7 +16,8 @@ from auris.backends.base import best_of
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.packed_formats import Packing, pack
 from auris.checkpoints.quantization_config import Quantization
-from auris.decoding.loop import Request, Step, decode
+from auris.decoding.loop import decode
+from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import Probe, Sampling
 from tests.backends.test_packed_layers import packed_model
 from tests.narrow_int4 import narrow_int4  # noqa: F401

@@ -36,10 +36,18 @@ class TableScorer:
         return self._ends.get(state[-1] if state else -1, 0.0)
 
 
+def state_after(scorer: TokenScorer, tokens: Sequence[int]) -> State:
+    """The state after some tokens."""
+    state = scorer.start()
+    for token in tokens:
+        ((_, state),) = scorer.extend(state, [token], [0.0])
+    return state
+
+
 def text_score(scorer: TokenScorer, tokens: Sequence[int]) -> float:
     """The score of a whole text."""
-    state, total = scorer.start(), 0.0
-    for token in tokens:
-        ((score, state),) = scorer.extend(state, [token], [0.0])
+    total = 0.0
+    for length, token in enumerate(tokens):
+        ((score, _),) = scorer.extend(state_after(scorer, tokens[:length]), [token], [0.0])
         total += score
-    return total + scorer.end(state)
+    return total + scorer.end(state_after(scorer, tokens))

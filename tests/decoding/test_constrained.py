@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from auris.backends.torch import TorchBackend
 from auris.decoding.constrained import ForcedPrefix, choose_prefix, score_prefixes
-from auris.decoding.loop import Request, Step, decode
+from auris.decoding.loop import decode
+from auris.decoding.requests import Request, Step
 from tests.backends.fake import FakeBackend
 from tests.tiny_models import tiny_model
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from auris.backends.torch import TorchBackend
 from auris.decoding.drafts import MAX_DRAFT_TOKENS, MAX_SKIPPED_TOKENS, Draft
-from auris.decoding.loop import Request, Step, decode
+from auris.decoding.loop import decode
+from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import Sampling
 from tests.decoding.test_loop import STOP, backend_of, gather, requests_of
 from tests.ties import Ties

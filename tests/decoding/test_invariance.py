@@ -11,7 +11,8 @@ import torch
 
 from auris.audio.features import log_mel
 from auris.backends.torch import TorchBackend
-from auris.decoding.loop import Request, decode
+from auris.decoding.loop import decode
+from auris.decoding.requests import Request
 from auris.decoding.sampling import Sampling
 from auris.models.attention import Kernel
 from auris.models.qwen_asr import QwenAsr

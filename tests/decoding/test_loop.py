@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.decoding.loop import DecodeLoop, Request, Step, decode, never
+from auris.decoding.loop import DecodeLoop, decode
+from auris.decoding.requests import Request, Step, never
 from auris.decoding.sampling import Probe
 from tests.backends.fake import FakeBackend
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris.checkpoints.hub import bundled_models
-from auris.decoding.loop import Request, decode
+from auris.decoding.loop import decode
 from auris.decoding.repetition import (
     LONGEST_PERIOD,
     LOOP_TOKENS,
@@ -19,6 +19,7 @@ from auris.decoding.repetition import (
     cut_loop,
     repeats_needed,
 )
+from auris.decoding.requests import Request
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
 from tests.backends.fake import FakeBackend

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris.backends.torch import TorchBackend
-from auris.decoding.loop import Request, Step, decode
+from auris.decoding.loop import decode
+from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import Sampling
 from auris.decoding.speculative import DraftedRequest, decode_drafts
 from tests.backends.fake import FakeBackend

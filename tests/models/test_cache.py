@@ -163,3 +163,17 @@ def test_the_cache_behaves_like_a_list_of_lists(operations: list[tuple[str, int,
             cache.reserve(first)
         assert cache.lengths == [len(row) for row in rows]
         assert [held(cache, row) for row in range(len(rows))] == rows
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
+def test_a_row_takes_over_the_end_of_another(common: list[int]) -> None:
+    cache = new(rows=2, capacity=4)
+    cache.admit(2)
+    prompt = [float(value) for value in common]
+    write(cache, range(2), [[*prompt, 7.0], [*prompt, 8.0, 9.0]])
+    cache.copy_tail(0, 1, len(prompt))
+    assert held(cache, 0) == held(cache, 1) == [*prompt, 7.0]
+    write(cache, range(1, 2), [[5.0]])
+    assert (held(cache, 0), held(cache, 1)) == ([*prompt, 7.0], [*prompt, 7.0, 5.0])
+    cache.copy_tail(1, 0, 0)
+    assert held(cache, 0) == [*prompt, 7.0, 5.0]

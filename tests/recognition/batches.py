@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from auris.decoding.loop import never
+from auris.decoding.requests import never
 from auris.recognition.recognizer import Recognizer
 from auris.recognition.requests import ChunkRequest, ChunkResult
 from auris.types import Segment

@@ -11,7 +11,7 @@ import torch
 
 from auris.audio.io import load
 from auris.config import audio_tokens
-from auris.decoding.loop import Step
+from auris.decoding.requests import Step
 from auris.diagnostics.parity import (
     Parity,
     ParityRow,

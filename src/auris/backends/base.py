@@ -80,6 +80,9 @@ class Backend(Protocol):
     def truncate(self, cache: Cache, row: int, length: int) -> None:
         """Roll a row back to its first `length` positions."""
 
+    def copy_tail(self, cache: Cache, source: int, row: int, start: int) -> None:
+        """Make a row equal to another one; positions before `start` are equal already."""
+
     def extend(
         self,
         cache: Cache,

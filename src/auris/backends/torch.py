@@ -326,6 +326,10 @@ class TorchBackend:
         cast(KVCache, cache).truncate(row, length)
 
     @torch.inference_mode()
+    def copy_tail(self, cache: Cache, source: int, row: int, start: int) -> None:
+        cast(KVCache, cache).copy_tail(source, row, start)
+
+    @torch.inference_mode()
     def extend(
         self,
         cache: Cache,

@@ -7,7 +7,7 @@ requests. `advance` is one pass over given rows of a cache; streams call it with
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -15,77 +15,17 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache, Choice, best_of
+from auris.decoding.beam import Hypothesis
+from auris.decoding.beam_rows import advance_searches, begin_search, drop_row, end_search
 from auris.decoding.constrained import choose_prefix, given_choice, score_prefixes
 from auris.decoding.drafts import Draft
 from auris.decoding.repetition import Repetition
-from auris.decoding.sampling import Probe, Sampling, choose, ids_logprob
+from auris.decoding.requests import MOST_BEAM_SIZE, Request, Step
+from auris.decoding.sampling import ScoredText, choose, ids_logprob
 from auris.types import FinishReason
 
 FIRST_ROOM = 1024
 """Cache positions for a text at first; the cache grows for longer texts."""
-
-
-def never() -> bool:
-    """The default of `cancelled`: always False."""
-    return False
-
-
-@dataclass(frozen=True)
-class Request:
-    """A prompt to continue.
-
-    Attributes:
-        key: names the request in its steps.
-        prompt: token ids, or embeddings [L, hidden].
-        max_new_tokens: most tokens to add, at least 1; the stop token does not count.
-        sampling: how tokens are chosen.
-        prefixes: forced prefixes, token ids each; None does not force any. If the model begins with
-            one of them or of `allowed_prefixes` by itself, that one is taken, else the most
-            likely of `prefixes`.
-        allowed_prefixes: see `prefixes`.
-        share: the part of a batch that the request takes. The shares of one batch add up to at most
-            1, unless there is only one request.
-        probe: a probability to compute during decoding.
-        draft: a guessed text, which saves passes and never changes the text; ignored if tokens are
-            sampled.
-        cancelled: called before every pass; once it returns True, the request ends.
-    """
-
-    key: int
-    prompt: Sequence[int] | Tensor
-    max_new_tokens: int
-    sampling: Sampling = field(default_factory=Sampling)
-    prefixes: tuple[tuple[int, ...], ...] | None = None
-    allowed_prefixes: tuple[tuple[int, ...], ...] = ()
-    share: float = 0.0
-    probe: Probe | None = None
-    cancelled: Callable[[], bool] = never
-    draft: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Step:
-    """One token of one request, or its end. The last step of a loop has a token.
-
-    Attributes:
-        key: of the request.
-        token: the token, or None if the text ended without another token.
-        logprob, margin: of the chosen token, see `Choice`; of the stop token at a stop; 0 if the
-            request was cancelled.
-        finish: why the request ended, or None while it goes on.
-        seconds: this request's share of the pass that gave the token.
-        prefill: whether that pass read the prompt.
-        probe_logprob: the natural-log probability of the request's probe, at its position.
-    """
-
-    key: int
-    token: int | None
-    logprob: float
-    margin: float
-    finish: FinishReason | None
-    seconds: float
-    prefill: bool
-    probe_logprob: float | None = None
 
 
 @dataclass
@@ -98,8 +38,11 @@ class DecodeRow:
     last: int = -1
     repetition: Repetition = field(default_factory=Repetition)
     draft: Draft = field(init=False)
+    scored: ScoredText | None = None
 
     def __post_init__(self) -> None:
+        if self.request.scorer is not None:
+            self.scored = ScoredText(self.request.scorer)
         # Sampling verifies no drafts: samples behind the accepted text would use up random numbers.
         self.draft = Draft(() if self.generator else self.request.draft)
 
@@ -107,7 +50,22 @@ class DecodeRow:
         """Whether the next token needs all scores, not only the best one."""
         probe = self.request.probe
         probes = probe is not None and probe.position == self.tokens
-        return probes or self.generator is not None
+        return probes or self.generator is not None or self.scored is not None
+
+    def choices(self, scores: Tensor, stops: Collection[int]) -> Iterator[Choice]:
+        """The choices for float32 scores [n, vocab], in order.
+
+        Each is made when it is needed: a scorer follows the choices that were recorded before, and
+        samples behind the accepted text would use up random numbers.
+        """
+        if self.scored is not None:
+            yield from (self.scored.choose(logits, stops) for logits in scores)
+        elif self.generator is None:
+            yield from best_of(scores)
+        else:
+            temperature = self.request.sampling.temperature
+            for logits in scores:
+                yield from choose(logits[None], [temperature], [self.generator])
 
     def record(
         self,
@@ -140,26 +98,27 @@ class DecodeRow:
         self.tokens += 1
         self.last = token
         self.draft.take(token)
+        if self.scored is not None:
+            self.scored.add(token)
         return token, "loop" if self.repetition.add(token) else None
 
 
 def _prefill(
     backend: Backend, cache: Cache, request: Request, stops: Collection[int]
-) -> tuple[DecodeRow, list[Step]]:
-    began = time.perf_counter()
+) -> tuple[DecodeRow, list[Step], Tensor]:
+    """Read the prompt of a request into a new row of the cache, and its forced prefix.
+
+    Returns:
+        the row, the steps of its prefix, and float32 [1, vocab] behind them.
+    """
     rows = backend.admit(cache)
     row = DecodeRow(request, request.sampling.generator())
     scores = backend.extend(cache, [request.prompt], rows)[0, -1:]
-    steps: list[Step] = []
-    if request.prefixes is not None:
-        ids = choose_request_prefix(backend, cache, rows[0], scores[0], request)
-        (behind,) = backend.extend(cache, [ids], rows, "all")
-        steps += prefix_steps(row, ids, [scores[0], *behind], stops)
-        if steps[-1].finish is not None:
-            return row, steps
-        scores = behind[-1:]
-    (choice,) = choose(scores, [request.sampling.temperature], [row.generator])
-    return row, [*steps, row.record(scores[0], choice, stops, time.perf_counter() - began, True)]
+    if request.prefixes is None:
+        return row, [], scores
+    ids = choose_request_prefix(backend, cache, rows[0], scores[0], request)
+    (behind,) = backend.extend(cache, [ids], rows, "all")
+    return row, prefix_steps(row, ids, [scores[0], *behind], stops), behind[-1:]
 
 
 def choose_request_prefix(
@@ -246,7 +205,9 @@ def _scored(
     )
     share = (time.perf_counter() - began) / len(rows)
     for index, (row, choice, draft) in enumerate(zip(rows, choices, drafts, strict=True)):
-        chosen = chain([choice], _best(logits[index, 1 : 1 + len(draft)]))
+        chosen: Iterator[Choice] = chain([choice], _best(logits[index, 1 : 1 + len(draft)]))
+        if row.scored is not None:
+            chosen = row.choices(logits[index, : 1 + len(draft)], stops)
         steps = list(accepted(row, draft, logits[index], chosen, stops, prefill=False))
         steps[0] = replace(steps[0], seconds=share)
         if draft:
@@ -302,34 +263,51 @@ class DecodeLoop:
         self._stops = stops
         self._rows = rows
         self._cache: Cache | None = None
-        self._active: list[DecodeRow] = []
+        # The position of each is its row in the cache. A search has one row for each hypothesis.
+        self._active: list[DecodeRow | Hypothesis] = []
 
     @property
     def active(self) -> int:
         """Requests that are not finished."""
-        return len(self._active)
+        return len(self._requests())
 
     @property
     def free_rows(self) -> int:
         """Rows without a request."""
-        return self._rows - len(self._active)
+        return self._rows - self.active
 
     def fits(self, request: Request) -> bool:
         """Whether a row is free and the batch has room for the request's share."""
-        used = request.share + sum(row.request.share for row in self._active)
+        used = request.share + sum(one.share for one in self._requests())
         return not self._active or (self.free_rows > 0 and used <= 1.0 + 1e-9)
 
     def admit(self, request: Request) -> list[Step]:
         """Run a request's prompt through the model; returns the steps that this gives."""
         if self._cache is None:
             room = min(request.max_new_tokens, FIRST_ROOM)
-            self._cache = self._backend.new_cache(self._rows, len(request.prompt) + room)
-        row, steps = _prefill(self._backend, self._cache, request, self._stops)
-        if steps[-1].finish is None:
-            self._active.append(row)
-        else:
+            # Rows take memory when they are admitted.
+            rows = self._rows * MOST_BEAM_SIZE
+            self._cache = self._backend.new_cache(rows, len(request.prompt) + room)
+        began = time.perf_counter()
+        row, steps, scores = _prefill(self._backend, self._cache, request, self._stops)
+        if steps and steps[-1].finish is not None:
             self._backend.drop(self._cache, len(self._active))
+            return steps
+        if request.beam_size > 1:
+            given = (self._backend, self._cache, self._active)
+            return begin_search(*given, request, steps, scores[0], self._stops, began)
+        (choice,) = row.choices(scores, self._stops)
+        seconds = time.perf_counter() - began
+        steps.append(row.record(scores[0], choice, self._stops, seconds, True))
+        self._active.append(row)
+        if steps[-1].finish is not None:
+            drop_row(self._backend, self._cache, self._active, len(self._active) - 1)
         return steps
+
+    def _requests(self) -> list[Request]:
+        searches = [one.search for one in self._active if isinstance(one, Hypothesis)]
+        rows = [one.request for one in self._active if isinstance(one, DecodeRow)]
+        return [*rows, *(search.request for search in dict.fromkeys(searches))]
 
     def step(self) -> list[Step]:
         """One pass over all active requests; those that were cancelled end before it."""
@@ -338,27 +316,28 @@ class DecodeLoop:
         steps = self._end_cancelled(self._cache)
         if not self._active:
             return steps
-        steps_of_rows = advance(self._backend, self._cache, self._active, self._stops)
+        greedy = [row for row, one in enumerate(self._active) if isinstance(one, DecodeRow)]
+        rows = [one for one in self._active if isinstance(one, DecodeRow)]
+        steps_of_rows = advance(self._backend, self._cache, rows, self._stops, greedy)
         # From the last row to the first: a dropped row is replaced by one that was checked already.
-        for index in reversed(range(len(steps_of_rows))):
-            if steps_of_rows[index][-1].finish is not None:
-                self._drop(self._cache, index)
-        return [*steps, *chain.from_iterable(steps_of_rows)]
+        for row, own in reversed(list(zip(greedy, steps_of_rows, strict=True))):
+            if own[-1].finish is not None:
+                drop_row(self._backend, self._cache, self._active, row)
+        searched = advance_searches(self._backend, self._cache, self._active)
+        return [*steps, *chain.from_iterable(steps_of_rows), *searched]
 
     def _end_cancelled(self, cache: Cache) -> list[Step]:
         steps = []
         for index in reversed(range(len(self._active))):
-            request = self._active[index].request
-            if request.cancelled():
-                steps.append(Step(request.key, None, 0.0, 0.0, "cancelled", 0.0, prefill=False))
-                self._drop(cache, index)
+            one = self._active[index]
+            if isinstance(one, DecodeRow) and one.request.cancelled():
+                steps.append(Step(one.request.key, None, 0.0, 0.0, "cancelled", 0.0, prefill=False))
+                drop_row(self._backend, cache, self._active, index)
+        searches = [one.search for one in self._active if isinstance(one, Hypothesis)]
+        for search in dict.fromkeys(searches):
+            if search.request.cancelled():
+                steps += end_search(self._backend, cache, self._active, search)
         return steps
-
-    def _drop(self, cache: Cache, index: int) -> None:
-        self._backend.drop(cache, index)
-        last = self._active.pop()
-        if index < len(self._active):
-            self._active[index] = last
 
 
 def decode(

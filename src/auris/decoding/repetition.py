@@ -34,6 +34,12 @@ class Repetition:
         # For each period, how many of the last ids equal the id `period` positions before.
         self._same = [0] * (LONGEST_PERIOD + 1)
 
+    def copy(self) -> Repetition:
+        """The same text, which can go on in another way."""
+        other = Repetition()
+        other._ids, other._same = list(self._ids), list(self._same)
+        return other
+
     def add(self, token: int) -> int | None:
         """Add a token; returns the shortest period of the loop that the text ends in, or None."""
         self._ids.append(token)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from auris.backends.base import Choice, best_of
+from auris.decoding.scoring import State, TokenScorer, scored_choices
+
+COMPARED_TOKENS = 32
+"""Best tokens to which scores from outside the model are added where one token is chosen."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,53 @@ def _sample(logits: Tensor, best: Choice, temperature: float, generator: torch.G
     token = int(torch.multinomial(probabilities, 1, generator=generator))
     logprob = float(logits[token] - torch.logsumexp(logits, dim=-1))
     return Choice(token, logprob, best.margin)
+
+
+def candidates_of(logits: Tensor, count: int) -> list[list[Choice]]:
+    """The best tokens of every row of float32 logits [B, vocab], at most `count`, the best first.
+
+    The margin of each is its distance to the best other token, negative for all but the first.
+    """
+    best, tokens = logits.topk(min(count, logits.shape[-1]), dim=-1)
+    logprobs = best - torch.logsumexp(logits, dim=-1, keepdim=True)
+    others = best[:, :1].repeat(1, best.shape[1])
+    if best.shape[1] > 1:
+        others[:, 0] = best[:, 1]
+    columns = (tokens.tolist(), logprobs.tolist(), (best - others).tolist())
+    return [[Choice(*one) for one in zip(*row, strict=True)] for row in zip(*columns, strict=True)]
+
+
+class ScoredText:
+    """The text of one row, token by token, and the scorer that follows it."""
+
+    def __init__(self, scorer: TokenScorer) -> None:
+        self._scorer = scorer
+        self._state = scorer.start()
+        self._following: dict[int, State] = {}
+
+    def choose(self, logits: Tensor, stops: Collection[int]) -> Choice:
+        """The token with the best sum of log-probability and score, among those with a high
+        log-probability; its margin is that of the sums.
+
+        Args:
+            logits: float32 [vocab].
+            stops: ids that end a text.
+        """
+        (choices,) = candidates_of(logits[None], COMPARED_TOKENS)
+        scored = scored_choices(self._scorer, self._state, choices, stops)
+        sums = [choice.logprob + score for choice, (score, _) in zip(choices, scored, strict=True)]
+        best = max(range(len(sums)), key=sums.__getitem__)
+        others = [total for index, total in enumerate(sums) if index != best]
+        chosen, (_, state) = choices[best], scored[best]
+        self._following = {chosen.token: state}
+        return Choice(chosen.token, chosen.logprob, sums[best] - max(others, default=-math.inf))
+
+    def add(self, token: int) -> None:
+        """Append a token: the chosen one, or one that is forced."""
+        if token not in self._following:
+            ((_, self._following[token]),) = self._scorer.extend(self._state, [token], [0.0])
+        self._state = self._following[token]
+        self._following = {}
 
 
 def ids_logprob(logits: Tensor, ids: tuple[int, ...]) -> float:

@@ -12,8 +12,10 @@ off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Protocol, TypeAlias
+
+from auris.backends.base import Choice
 
 State: TypeAlias = Hashable
 """What a scorer knows of the text of a hypothesis; an immutable value."""
@@ -106,3 +108,21 @@ class ScorerAfter:
 
     def end(self, state: State) -> float:
         return 0.0 if state is None else self._scorer.end(state)
+
+
+def scored_choices(
+    scorer: TokenScorer, state: State, choices: Sequence[Choice], stops: Collection[int]
+) -> list[tuple[float, State]]:
+    """What a scorer adds to each of the best next tokens, and the state after it.
+
+    Args:
+        choices: the best one first; the margin of each is its distance to the best other one.
+        stops: ids that end a text; the state after them is the one before.
+    """
+    texts = [choice for choice in choices if choice.token not in stops]
+    margins = [min(choice.margin, 0.0) for choice in texts]
+    extended = iter(scorer.extend(state, [choice.token for choice in texts], margins))
+    return [
+        (scorer.end(state), state) if choice.token in stops else next(extended)
+        for choice in choices
+    ]

@@ -19,17 +19,15 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from auris.backends.base import Backend, Cache, Choice, best_of
+from auris.backends.base import Backend, Cache
 from auris.decoding.loop import (
     DecodeRow,
-    Request,
-    Step,
     accepted,
     advance,
     choose_request_prefix,
     prefix_steps,
 )
-from auris.decoding.sampling import choose
+from auris.decoding.requests import Request, Step
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class _VerifyPass:
             if steps[-1].finish is not None:
                 return steps
         ahead = scores[-1 - len(self.draft) :]
-        choices = _choices(row, ahead)
+        choices = row.choices(ahead, stops)
         return [*steps, *accepted(row, self.draft, ahead, choices, stops, prefill=True)]
 
 
@@ -151,13 +149,3 @@ def _with_draft(backend: Backend, item: DraftedRequest) -> Sequence[int] | Tenso
     if not isinstance(prompt, Tensor):
         return [*prompt, *item.draft]
     return torch.cat((prompt, backend.embed(item.draft, None))) if item.draft else prompt
-
-
-def _choices(row: DecodeRow, scores: Tensor) -> Iterator[Choice]:
-    """The choices in order. Each sample is drawn only when it is needed, because samples behind the
-    accepted text would use up random numbers."""
-    if row.generator is None:
-        yield from best_of(scores)
-        return
-    for logits in scores:
-        yield from choose(logits[None], [row.request.sampling.temperature], [row.generator])

@@ -24,7 +24,8 @@ from auris.audio.io import load
 from auris.audio.segmentation import split
 from auris.backends.torch import TorchBackend
 from auris.config import token_budget
-from auris.decoding.loop import Request, Step, decode
+from auris.decoding.loop import decode
+from auris.decoding.requests import Request, Step
 from auris.diagnostics.reference import Reference
 from auris.errors import UnsupportedOption
 from auris.models.qwen_asr import QwenAsr

@@ -108,6 +108,13 @@ class KVCache:
             raise ValueError(f"row {row} holds {self.lengths[row]} positions, not {length}")
         self.lengths[row] = length
 
+    def copy_tail(self, source: int, row: int, start: int) -> None:
+        """Make `row` equal to the row `source`; positions before `start` are equal already."""
+        length = self.lengths[source]
+        self.keys[:, row, :, start:length] = self.keys[:, source, :, start:length]
+        self.values[:, row, :, start:length] = self.values[:, source, :, start:length]
+        self.lengths[row] = length
+
     def make_room(self, rows: Sequence[int], counts: Sequence[int]) -> list[int]:
         """Reserve counts[i] more positions for rows[i]; returns where each row's new ones begin."""
         starts = [self.lengths[row] for row in rows]

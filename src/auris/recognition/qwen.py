@@ -15,7 +15,8 @@ from auris.checkpoints.calibration import Calibration
 from auris.checkpoints.validation import check_vocabulary
 from auris.config import AutConfig, QwenAsrConfig, token_budget
 from auris.decoding.ctc import greedy
-from auris.decoding.loop import DecodeLoop, Request, Step, decode
+from auris.decoding.loop import DecodeLoop, decode
+from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import Probe
 from auris.recognition.fallback import FallbackPolicy, FallbackResult
 from auris.recognition.recognizer import encode_samples

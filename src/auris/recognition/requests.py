@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
-from auris.decoding.loop import Step, never
 from auris.decoding.repetition import cut_loop
+from auris.decoding.requests import Step, never
 from auris.decoding.sampling import Sampling
 from auris.text.tokenizer import Tokenizer
 from auris.types import SAMPLE_RATE, Chunk, FinishReason, Retry, RetryCause, Samples, Segment

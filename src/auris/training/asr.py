@@ -19,7 +19,8 @@ from auris.checkpoints.export import export
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.checkpoints.layouts import LayoutName
 from auris.config import CHUNK_TOKENS, token_budget
-from auris.decoding.loop import Request, decode
+from auris.decoding.loop import decode
+from auris.decoding.requests import Request
 from auris.decoding.sampling import Sampling
 from auris.errors import MissingExtra
 from auris.models.cache import UncachedRows

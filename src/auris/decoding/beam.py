@@ -1,0 +1,214 @@
+"""Beam search: several hypotheses of one text at a time, each in a row of the cache.
+
+All hypotheses of a search have the same number of tokens. At every step each is extended by its
+best next tokens, and the best of all these are followed. A hypothesis that ends is compared with
+others that ended by its score divided by a power of its length, since every token costs
+log-probability. The hypotheses of a search have the prompt in common: when one of them takes over
+the row of another, only the positions of the text are copied.
+
+Source: Wu et al., "Google's neural machine translation system" (2016), section 7, for the
+normalization by length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from auris.backends.base import Choice
+from auris.decoding.repetition import Repetition
+from auris.decoding.requests import Request, Step
+from auris.decoding.sampling import candidates_of, ids_logprob
+from auris.decoding.scoring import State, WeightedScorer, scored_choices
+from auris.types import FinishReason
+
+SCORED_TOKENS = 16
+"""Next tokens of a hypothesis that a scorer sees in addition to those that the beam needs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """A text that a search follows, or one that ended.
+
+    Attributes:
+        search: the search that it belongs to.
+        choices: its tokens, without the stop token. The margin of a token that was not the best
+            one is negative.
+        score: log-probability of all tokens, also of the stop token, and what the scorer added.
+        state: of the scorer.
+        probe_logprob: of the probe, once its position was reached.
+        end: of a text that ended, its stop token, or the token that would have followed.
+        finish: why it ended; None while it is followed.
+    """
+
+    search: BeamSearch
+    choices: tuple[Choice, ...]
+    score: float
+    state: State
+    repetition: Repetition
+    probe_logprob: float | None = None
+    end: Choice | None = None
+    finish: FinishReason | None = None
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Orders texts that ended; those that did not end by themselves come last."""
+        stopped = self.finish == "stop"
+        return stopped, self.search.normalized(self.score, len(self.choices) + stopped)
+
+
+@dataclass(frozen=True)
+class _Extension:
+    """One more token of the hypothesis `parent`, with the score and state that it leads to."""
+
+    parent: int
+    choice: Choice
+    score: float
+    state: State
+
+
+@dataclass(eq=False)
+class BeamSearch:
+    """The search for the text of one request.
+
+    Attributes:
+        request: its beam is larger than 1.
+        stops: ids that end a text.
+        fixed: positions at the beginning of the cache rows that all hypotheses have in common.
+        prefill_seconds, seconds: time of the passes over the prompt, and of the others.
+        ended: hypotheses that ended.
+    """
+
+    request: Request
+    stops: Collection[int]
+    fixed: int
+    prefill_seconds: float
+    seconds: float = 0.0
+    ended: list[Hypothesis] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._scorer = self.request.scorer or WeightedScorer(())
+
+    def start(self, prefix: Sequence[Step] = ()) -> Hypothesis:
+        """The hypothesis that the search begins with: a forced prefix, or an empty text."""
+        state, repetition = self._scorer.start(), Repetition()
+        choices, probe_logprob = [], None
+        for step in prefix:
+            assert step.token is not None
+            ((_, state),) = self._scorer.extend(state, [step.token], [0.0])
+            repetition.add(step.token)
+            choices.append(Choice(step.token, step.logprob, step.margin))
+            probe_logprob = probe_logprob if step.probe_logprob is None else step.probe_logprob
+        return Hypothesis(self, tuple(choices), 0.0, state, repetition, probe_logprob)
+
+    def normalized(self, score: float, length: int) -> float:
+        """The score of a text, comparable with those of other lengths."""
+        return score / float(max(length, 1) ** self.request.length_penalty)
+
+    def extend(
+        self, hypotheses: Sequence[Hypothesis], logits: Tensor
+    ) -> list[tuple[int, Hypothesis]]:
+        """The hypotheses to follow next, each with the index of the one that it extends.
+
+        Args:
+            hypotheses: those that are followed now, all of the same length.
+            logits: float32 [len(hypotheses), vocab], behind each.
+
+        Returns:
+            at most `request.beam_size` of them; none once the search is over.
+        """
+        pairs = zip(hypotheses, logits, strict=True)
+        parents = [self._with_probe(hypothesis, scores) for hypothesis, scores in pairs]
+        following: list[tuple[int, Hypothesis]] = []
+        ending: set[int] = set()
+        for extension in self._extensions(parents, logits):
+            if len(following) == self.request.beam_size:
+                break
+            child = self._child(parents[extension.parent], extension)
+            if child.finish is None:
+                following.append((extension.parent, child))
+            elif child.finish == "loop":
+                self.ended.append(child)
+            elif extension.parent not in ending:
+                # Several stop tokens, and several tokens beyond the budget, give the same text.
+                ending.add(extension.parent)
+                self.ended.append(child)
+        return [] if self._is_over([child for _, child in following]) else following
+
+    def steps(self) -> list[Step]:
+        """The steps of the text that was chosen, once the search is over."""
+        return self._steps(max(self.ended, key=lambda one: one.rank))
+
+    def cancelled_steps(self, hypotheses: Sequence[Hypothesis]) -> list[Step]:
+        """The steps of the best text so far."""
+        best = max(hypotheses, key=lambda one: one.score)
+        return self._steps(replace(best, end=Choice(-1, 0.0, 0.0), finish="cancelled"))
+
+    def _steps(self, text: Hypothesis) -> list[Step]:
+        key = self.request.key
+        steps = [
+            Step(key, choice.token, choice.logprob, choice.margin, None, 0.0, prefill=False)
+            for choice in text.choices
+        ]
+        if text.end is None:
+            steps[-1] = replace(steps[-1], finish=text.finish)
+        else:
+            end = text.end
+            steps.append(Step(key, None, end.logprob, end.margin, text.finish, 0.0, prefill=False))
+        steps[-1] = replace(steps[-1], seconds=self.seconds)
+        seconds = steps[0].seconds + self.prefill_seconds
+        steps[0] = replace(
+            steps[0], seconds=seconds, prefill=True, probe_logprob=text.probe_logprob
+        )
+        return steps
+
+    def _with_probe(self, hypothesis: Hypothesis, logits: Tensor) -> Hypothesis:
+        probe = self.request.probe
+        if probe is None or probe.position != len(hypothesis.choices):
+            return hypothesis
+        return replace(hypothesis, probe_logprob=ids_logprob(logits, probe.ids))
+
+    def _extensions(self, parents: Sequence[Hypothesis], logits: Tensor) -> list[_Extension]:
+        """Extensions of all hypotheses, the best ones first."""
+        count = self.request.beam_size + len(self.stops)
+        count += SCORED_TOKENS if self.request.scorer is not None else 0
+        extensions = []
+        for index, choices in enumerate(candidates_of(logits, count)):
+            parent = parents[index]
+            scored = scored_choices(self._scorer, parent.state, choices, self.stops)
+            extensions += [
+                _Extension(index, choice, parent.score + choice.logprob + score, state)
+                for choice, (score, state) in zip(choices, scored, strict=True)
+            ]
+        extensions.sort(key=lambda one: (-one.score, one.parent, one.choice.token))
+        return extensions
+
+    def _child(self, parent: Hypothesis, extension: _Extension) -> Hypothesis:
+        """A hypothesis with one more token, or the end of it."""
+        choice = extension.choice
+        if choice.token in self.stops:
+            return replace(parent, score=extension.score, end=choice, finish="stop")
+        if len(parent.choices) == self.request.max_new_tokens:
+            score = parent.score + self._scorer.end(parent.state)
+            return replace(parent, score=score, end=choice, finish="length")
+        repetition = parent.repetition.copy()
+        looping = repetition.add(choice.token) is not None
+        return replace(
+            parent,
+            choices=(*parent.choices, choice),
+            score=extension.score,
+            state=extension.state,
+            repetition=repetition,
+            finish="loop" if looping else None,
+        )
+
+    def _is_over(self, following: Sequence[Hypothesis]) -> bool:
+        """Whether enough hypotheses ended, or none of the others would be better if all its next
+        tokens were certain. What a scorer might add later is not foreseen."""
+        if not following or len(self.ended) >= self.request.beam_size:
+            return True
+        best = max((one.rank for one in self.ended), default=(False, 0.0))
+        limit = max(one.score for one in following)
+        return best[0] and best[1] >= self.normalized(limit, self.request.max_new_tokens + 1)

@@ -1,0 +1,219 @@
+"""Beam search against brute force, greedy decoding, and itself in other batches."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auris.decoding.beam import BeamSearch
+from auris.decoding.loop import decode
+from auris.decoding.requests import Request, Step
+from auris.decoding.sampling import Probe, ids_logprob
+from auris.decoding.scoring import TokenScorer, WeightedScorer
+from tests.backends.fake import RandomBackend
+from tests.decoding.scorers import TableScorer, state_after, text_score
+
+STOPS = (0, 1)
+VOCAB = 5
+BUDGET = 3
+EVERYTHING = VOCAB**BUDGET * 2
+"""A beam that no hypothesis leaves."""
+
+
+def scorers(least: float, most: float) -> st.SearchStrategy[TableScorer]:
+    """Scorers that add numbers of a range."""
+    scores = st.floats(least, most).map(lambda value: round(value, 3))
+    tokens = st.tuples(st.integers(-1, 4), st.integers(2, 4))
+    tables = st.dictionaries(tokens, scores, max_size=6)
+    return st.builds(TableScorer, tables, st.dictionaries(st.integers(-1, 4), scores, max_size=3))
+
+
+SCORERS = scorers(-3, 3)
+
+
+def texts(steps: Sequence[Step]) -> dict[int, tuple[list[int], str | None]]:
+    """Tokens and finish reason of every request."""
+    result: dict[int, tuple[list[int], str | None]] = {}
+    for step in steps:
+        tokens, finish = result.setdefault(step.key, ([], None))
+        assert finish is None, "a step after the end"
+        if step.token is not None:
+            tokens.append(step.token)
+        result[step.key] = tokens, step.finish
+    return result
+
+
+def best_by_definition(
+    backend: RandomBackend, prompt: int, penalty: float, scorer: TokenScorer | None
+) -> tuple[int, ...]:
+    """The best complete text of at most `BUDGET` tokens; a loop is far longer than that."""
+    scorer = scorer or WeightedScorer(())
+    spoken = range(2, VOCAB)
+
+    def logprobs(text: tuple[int, ...]) -> torch.Tensor:
+        return backend.scores([prompt, *text]).log_softmax(-1)
+
+    def total(text: tuple[int, ...]) -> float:
+        """Without its end."""
+        tokens = (float(logprobs(text[:length])[token]) for length, token in enumerate(text))
+        return sum(tokens) + text_score(scorer, text) - scorer.end(state_after(scorer, text))
+
+    def complete(text: tuple[int, ...]) -> float:
+        stop = max(float(logprobs(text)[stop]) for stop in STOPS)
+        return total(text) + stop + scorer.end(state_after(scorer, text))
+
+    def ends(text: tuple[int, ...]) -> bool:
+        """Whether a text may end here; at the budget, whether it would rather end than go on."""
+        return len(text) < BUDGET or complete(text) > max(total((*text, one)) for one in spoken)
+
+    lengths = range(BUDGET + 1)
+    every = (text for length in lengths for text in itertools.product(spoken, repeat=length))
+    return max(filter(ends, every), key=lambda text: complete(text) / (len(text) + 1) ** penalty)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([0.0, 0.6, 1.0]), st.none() | scorers(-3, 0))
+def test_a_beam_of_everything_finds_the_best_text(
+    seed: int, penalty: float, scorer: TableScorer | None
+) -> None:
+    backend = RandomBackend(VOCAB, seed)
+    request = Request(0, [7], BUDGET, scorer=scorer, beam_size=EVERYTHING, length_penalty=penalty)
+    backend_rows = 40  # Requests that could join; they are the rows that the beam takes.
+    ((tokens, finish),) = texts(list(decode(backend, [request], STOPS, backend_rows))).values()
+    assert tuple(tokens) == best_by_definition(backend, 7, penalty, scorer)
+    assert finish == "stop"
+
+
+def one_beam(backend: RandomBackend, request: Request) -> tuple[list[int], str | None]:
+    """The text of a beam search of size 1, which the decode loop never begins."""
+    search = BeamSearch(request, STOPS, 1, 0.0)
+    row = list(request.prompt)
+    following = [search.start()]
+    while following:
+        logits = backend.scores([*row, *(choice.token for choice in following[0].choices)])
+        following = [child for _, child in search.extend(following, logits[None])]
+    ((tokens, finish),) = texts(search.steps()).values()
+    return tokens, finish
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 90), st.none() | SCORERS)
+def test_a_beam_of_one_is_greedy_decoding(
+    seed: int, budget: int, scorer: TableScorer | None
+) -> None:
+    backend = RandomBackend(VOCAB, seed, spread=3.0)
+    request = Request(0, [9], budget, scorer=scorer)
+    ((tokens, finish),) = texts(list(decode(backend, [request], STOPS))).values()
+    assert one_beam(backend, request) == (tokens, finish)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.lists(
+        st.tuples(st.sampled_from([1, 1, 2, 3, 5]), st.integers(1, 12)), min_size=1, max_size=7
+    ),
+    st.integers(1, 4),
+    st.none() | SCORERS,
+)
+def test_a_text_does_not_depend_on_the_batch(
+    seed: int, kinds: list[tuple[int, int]], rows: int, scorer: TableScorer | None
+) -> None:
+    backend = RandomBackend(30, seed, spread=1.5)
+    requests = [
+        Request(key, [100 + key, 50], budget, beam_size=size, scorer=scorer if key % 2 else None)
+        for key, (size, budget) in enumerate(kinds)
+    ]
+    alone = {
+        key: text
+        for request in requests
+        for key, text in texts(list(decode(backend, [request], STOPS))).items()
+    }
+    steps = list(decode(backend, requests, STOPS, rows))
+    assert texts(steps) == alone
+    for request in requests:
+        own = [step for step in steps if step.key == request.key]
+        assert [step.prefill for step in own] == [True] + [False] * (len(own) - 1)
+
+
+@given(st.integers(0, 200), st.integers(2, 6))
+def test_scores_are_those_of_the_model_and_so_is_the_probe(seed: int, size: int) -> None:
+    backend = RandomBackend(20, seed)
+    probe = Probe(1, (3, 4))
+    scorer = TableScorer({(-1, 5): 4.0})
+    request = Request(0, [8], 6, beam_size=size, probe=probe, scorer=scorer)
+    steps = list(decode(backend, [request], STOPS))
+    row = [8]
+    for step in steps:
+        logits = backend.scores(row)
+        token = step.token
+        if token is None and step.finish == "stop":
+            token = max(STOPS, key=lambda stop, scores=logits: float(scores[stop]))
+        if token is not None:
+            logprob = float(logits[token] - logits.logsumexp(-1))
+            assert step.logprob == pytest.approx(logprob, abs=1e-5)
+            others = torch.cat((logits[:token], logits[token + 1 :]))
+            assert step.margin == pytest.approx(float(logits[token] - others.max()), abs=1e-5)
+            row.append(token)
+    values = [step.probe_logprob for step in steps if step.probe_logprob is not None]
+    first = steps[0].token
+    if first is None:
+        assert values == []
+    else:
+        expected = ids_logprob(backend.scores([8, first]), probe.ids)
+        assert values == pytest.approx([expected], abs=1e-5)
+
+
+def test_a_forced_prefix_begins_every_hypothesis() -> None:
+    backend = RandomBackend(20, 3)
+    scorer = TableScorer({(7, 9): 50.0})
+    request = Request(0, [8], 9, beam_size=4, prefixes=((5, 7), (6, 7)), scorer=scorer)
+    steps = list(decode(backend, [request], STOPS))
+    (tokens, _) = texts(steps)[0]
+    assert tuple(tokens[:2]) in {(5, 7), (6, 7)}
+    assert tokens[2] == 9
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_cancelled_search_gives_its_best_text_so_far(after: int) -> None:
+    backend = RandomBackend(30, 1, spread=0.1)
+    calls = itertools.count()
+    request = Request(0, [8], 40, beam_size=3, cancelled=lambda: next(calls) >= after)
+    neighbour = Request(1, [9], 12)
+    both = texts(list(decode(backend, [request, neighbour], STOPS, 2)))
+    tokens, finish = both[0]
+    assert finish == "cancelled"
+    assert len(tokens) == after + 1
+    assert both[1] == texts(list(decode(backend, [neighbour], STOPS)))[1]
+
+
+def test_a_text_that_loops_is_chosen_only_if_no_other_ends() -> None:
+    class Loop(RandomBackend):
+        def scores(self, row: list[int]) -> torch.Tensor:
+            scores = torch.full((8,), -9.0)
+            scores[3] = 5.0
+            if len(row) > 4 and self.seed:
+                scores[0] = 0.0
+            return scores
+
+    request = Request(0, [9], 300, beam_size=2)
+    assert texts(list(decode(Loop(8, 0), [request], STOPS)))[0][1] == "loop"
+    tokens, finish = texts(list(decode(Loop(8, 1), [request], STOPS)))[0]
+    assert (tokens, finish) == ([3] * 5, "stop")
+    greedy = texts(list(decode(Loop(8, 1), [replace(request, beam_size=1)], STOPS)))[0]
+    assert greedy == ([3] * 64, "loop")
+
+
+def test_rows_of_a_search_are_given_back() -> None:
+    backend = RandomBackend(30, 2)
+    requests = [Request(key, [key], 15, beam_size=4) for key in range(5)]
+    list(decode(backend, requests, STOPS, 2))
+    assert max(len(width) for width in backend.passes) == 8
+    assert math.isfinite(sum(map(len, backend.passes)))
