@@ -35,7 +35,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         origins=("https://page.example",),
         state_dir=str(tmp_path_factory.mktemp("state")),
         most_jobs=2,
-        public=True,
+        host="0.0.0.0",
     )
     with running(settings) as server:
         yield server
@@ -289,7 +289,7 @@ def test_only_public_addresses_are_fetched(tmp_path: Path) -> None:
 
 def test_invalid_settings_are_refused() -> None:
     with pytest.raises(UsageError, match="needs keys"):
-        Settings(public=True)
+        Settings(host="0.0.0.0")
     with pytest.raises(UsageError, match="16 characters"):
         Settings(keys=("short",))
     with pytest.raises(

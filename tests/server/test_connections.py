@@ -150,7 +150,9 @@ def test_a_connection_over_the_limit_is_answered_when_all_are_busy(small: Live) 
         assert connection.recv(4096).startswith(b"HTTP/1.1 100")  # The form is being read.
     with small.client() as client:
         for _ in range(5):
-            assert client.get("/health").status_code == 503
+            answer = client.get("/health")
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "server_busy"
     for connection in busy:
         connection.close()
 

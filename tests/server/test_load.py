@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from auris.audio.isolation import TurnOver
-from auris.server import admission
+from auris.server import audio_routes
 from auris.server.calls import Call
 from auris.server.errors import ClientDisconnected
 from auris.server.pools import unless_disconnected
@@ -43,8 +43,8 @@ class Slow:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
-    slow = Slow(admission.measured)
-    monkeypatch.setattr(admission, "measured", slow)
+    slow = Slow(audio_routes.measured)
+    monkeypatch.setattr(audio_routes, "measured", slow)
     yield slow
     slow.go.set()
 
@@ -85,7 +85,7 @@ def test_cheap_recordings_are_decoded_during_expensive_ones(
     lane: int,
 ) -> None:
     """The example needs the computing time of some lane, the others more, of the same client."""
-    real, go, begun = admission.measured, threading.Event(), threading.Semaphore(0)
+    real, go, begun = audio_routes.measured, threading.Event(), threading.Semaphore(0)
 
     long = speech(35)
 
@@ -99,7 +99,7 @@ def test_cheap_recordings_are_decoded_during_expensive_ones(
             go.wait(60)
         return real(file, apart, context, *given)
 
-    monkeypatch.setattr(admission, "measured", measured)
+    monkeypatch.setattr(audio_routes, "measured", measured)
     with running(_settings(tmp_path)) as live:
         asked = [callers.submit(live.transcribe, long) for _ in range(8)]
         assert begun.acquire(timeout=60)
@@ -127,13 +127,13 @@ def test_a_slow_recording_leaves_the_lane_of_short_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: bytes
 ) -> None:
     """The computing time of three lanes is used up before the first block."""
-    real, lanes = admission.measured, []
+    real, lanes = audio_routes.measured, []
 
     def measured(*given: Any) -> Any:
         lanes.append(re.split("[-_]", threading.current_thread().name)[1])
         return real(*given)
 
-    monkeypatch.setattr(admission, "measured", measured)
+    monkeypatch.setattr(audio_routes, "measured", measured)
     with running(_settings(tmp_path)) as live:
         for lane in live.server.pools.decoding[:-1]:
             lane.turn_seconds = 0.0

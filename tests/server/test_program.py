@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 import auris
-from auris.server.processes import SharedPort
+from auris.server.run import SharedPort
 from tests.cli.command import program
 from tests.server.live import EXAMPLE, SAID, speech, until
 from tests.server.malformed import form, request

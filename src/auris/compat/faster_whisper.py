@@ -10,7 +10,6 @@ for segment in segments:
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -26,16 +25,14 @@ from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
 from auris.recognition.ctc import CtcRecognizer
 from auris.recognition.language_id import DETECT_SECONDS
-from auris.text.languages import LANGUAGES, language_name
-from auris.text.words import spaceless
+from auris.text.languages import LANGUAGE_CODES, LANGUAGES, language_name
+from auris.text.words import compression_ratio, spaceless
 from auris.types import SAMPLE_RATE
 
 __all__ = ["TranscriptionInfo", "WhisperModel", "WhisperSegment", "WhisperWord"]
 
 FRAMES_PER_SECOND = 100
 """Unit of `WhisperSegment.seek`."""
-
-CODES = {name: code for code, name in LANGUAGES.items()}
 
 DTYPES = {"default": "auto", "auto": "auto"} | {
     name: name for name in ("float32", "float16", "bfloat16", "int8")
@@ -262,13 +259,17 @@ class WhisperModel:
             detected = self.pipeline.detect_language(waveform, start=first.start, duration=span)
             probabilities = dict(detected)
         info = TranscriptionInfo(
-            language=None if spoken is None else CODES.get(spoken, spoken),
+            language=None if spoken is None else LANGUAGE_CODES.get(spoken, spoken),
             language_probability=1.0 if forced else (probabilities or {}).get(spoken, math.nan),
             duration=waveform.seconds,
             duration_after_vad=_seconds_of_speech(waveform) if vad else waveform.seconds,
             all_language_probs=None
             if probabilities is None
-            else [(CODES[name], one) for name, one in probabilities.items() if name is not None],
+            else [
+                (LANGUAGE_CODES[name], one)
+                for name, one in probabilities.items()
+                if name is not None
+            ],
             transcription_options={
                 "temperature": heat,
                 "initial_prompt": initial_prompt,
@@ -313,7 +314,6 @@ def _segments(segments: Iterable[types.Segment], temperature: float) -> Iterator
     spoken = (segment for segment in segments if segment.text)
     for number, segment in enumerate(spoken, 1):
         text = _spaced(segment.text)
-        data = text.encode("utf-8", "surrogatepass")
         yield WhisperSegment(
             id=number,
             seek=round(segment.start * FRAMES_PER_SECOND),
@@ -322,7 +322,7 @@ def _segments(segments: Iterable[types.Segment], temperature: float) -> Iterator
             text=text,
             tokens=list(segment.tokens),
             avg_logprob=_number(segment.avg_logprob),
-            compression_ratio=len(data) / len(zlib.compress(data)),
+            compression_ratio=compression_ratio(text),
             no_speech_prob=_number(segment.no_speech_probability),
             words=_words(segment),
             temperature=temperature,

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
-from starlette.requests import Request
-
-from auris.audio.isolation import TurnOver
-from auris.server.middleware import client_of
-from auris.server.pools import Lane, busy_for, unless_disconnected
-from auris.server.upload_validation import DecodeContext, Recording, measured
+from auris.server.errors import busy
 from auris.types import SAMPLE_RATE
-
-if TYPE_CHECKING:
-    from auris.server.state import Server
-
-
-T = TypeVar("T")
 
 SHORT_SECONDS = 60.0
 """Longest recording that goes before longer ones."""
@@ -63,20 +51,13 @@ class Gate:
             return sum(entry.samples for entry in self._in_progress) / SAMPLE_RATE
 
     def check(self) -> None:
-        """Refuse a caller before its recording is read, when there is no room for any.
-
-        Raises:
-            ApiError: there is none.
-        """
+        """Refuse a caller before its recording is read, when there is no room for any."""
         with self._lock:
             self._require_room(_samples(LEAST_SECONDS), is_short=True)
 
     @contextmanager
     def admitted(self, samples: int) -> Iterator[None]:
-        """Count a recording until the end of the block.
-
-        Args:
-            samples: of one of its channels, at `SAMPLE_RATE`.
+        """Count a recording until the end of the block, by its samples at `SAMPLE_RATE`.
 
         Raises:
             ApiError: there is no room.
@@ -101,7 +82,7 @@ class Gate:
             longs = min(longs, self._most // 2)
         missing = shorts + longs + samples - self._most
         if missing > 0:
-            raise busy_for(
+            raise busy(
                 "The server has all the audio that it takes at once.", self._seconds_until(missing)
             )
 
@@ -119,53 +100,3 @@ class Gate:
 
 def _samples(seconds: float) -> int:
     return round(seconds * SAMPLE_RATE)
-
-
-async def decode(request: Request, file: IO[bytes], work: Callable[[DecodeContext], T]) -> T:
-    """Decode the recording of a request, in the first lane whose computing time is enough.
-
-    Args:
-        request: whose recording it is.
-        file: the recording.
-        work: decodes it; called again for each lane.
-
-    Raises:
-        ApiError: too many others wait.
-        ClientDisconnected: the client has disconnected.
-    """
-    server: Server = request.app.state.server
-    size = file.seek(0, os.SEEK_END)
-    client = client_of(request)
-
-    def in_lane(lane: Lane) -> Awaitable[T]:
-        cancelled = threading.Event()
-        context = DecodeContext(
-            server.decoders, server.settings, server.spool, cancelled, lane.turn_seconds
-        )
-        done = lane.submit(lambda: work(context), client, size)
-        return unless_disconnected(request.receive, done, cancelled.set)
-
-    *limited, last = server.pools.decoding
-    for lane in limited:
-        with suppress(TurnOver):
-            return await in_lane(lane)
-    return await in_lane(last)
-
-
-async def measure(
-    request: Request, file: IO[bytes], apart: bool, stack: AsyncExitStack
-) -> Recording:
-    """Decode the recording of a request to its end.
-
-    Args:
-        request: whose recording it is.
-        file: encoded audio.
-        apart: whether its channels are transcribed each by itself.
-        stack: closes what the recording needs.
-
-    Raises:
-        AudioError, ApiError: as of `measured`.
-        ClientDisconnected: the client has disconnected.
-    """
-    files = stack.enter_context(ExitStack())
-    return await decode(request, file, lambda context: measured(file, apart, context, files))

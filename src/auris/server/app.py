@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from auris import __version__
 from auris.errors import AurisError
@@ -34,7 +35,7 @@ HANDLED = (
     sqlite3.OperationalError,
     ClientDisconnected,
     ClientDisconnect,
-    Exception,  # Starlette also writes its traceback to the log.
+    Exception,  # A fault of the program; Starlette also writes its traceback to the log.
 )
 
 
@@ -77,5 +78,6 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnected | ClientDisconnect):
         return Response(status_code=DISCONNECTED)
     answer = as_api_error(error)
-    note_reason(request.scope, answer.code or type(error).__name__)
-    return JSONResponse(answer.body(), answer.status, answer.headers)
+    status_name = HTTPStatus(answer.status).name.lower()
+    note_reason(request.scope, answer.code or status_name)
+    return answer.response()

@@ -22,12 +22,7 @@ from auris.types import Segment, Transcript
 def check_options(
     served: ServedModel, request: TranscriptionRequest, most_prompt_letters: int
 ) -> None:
-    """Refuse what a model cannot do, before its recording is read.
-
-    Raises:
-        ApiError: prompt and keywords are too long.
-        AurisError: the model cannot do what is requested.
-    """
+    """Refuse what a model cannot do, before the recording is read."""
     if len(request.context) > most_prompt_letters:
         name = "prompt" if request.prompt else "keywords[]"
         raise invalid(name, f"prompt and keywords may have {most_prompt_letters} letters together")
@@ -61,11 +56,7 @@ def capabilities(served: ServedModel) -> ModelCapabilities:
 
 
 def speakers_of(request: TranscriptionRequest, channels: int) -> tuple[str, ...]:
-    """Names of the speakers, one for each channel: the given ones, or A, B and so on.
-
-    Raises:
-        ApiError: the recording has one channel, or another number of channels than of names.
-    """
+    """Names of the speakers, one for each channel: the given ones, or A, B and so on."""
     names = request.known_speaker_names
     if channels < 2:
         raise unsupported(
@@ -96,10 +87,6 @@ class Call:
     """A recording and what is requested of it.
 
     Attributes:
-        served: the model.
-        request: the fields of the request.
-        recording: what is transcribed.
-        priority: its place in the engine's queue.
         chunk_seconds: target length of the chunks; None for the model's own.
         cancelled: set when the client disconnects.
     """
@@ -128,10 +115,10 @@ class Call:
         report: Callable[[Segment], None] = lambda segment: None,
         known: KnownSegments | None = None,
     ) -> Transcript:
-        """Transcribe.
+        """Transcribe, and report every segment in the order of time.
 
         Args:
-            report: called with every segment, in the order of time.
+            report: called with every segment.
             known: looks up segments that were recognized before.
 
         Raises:

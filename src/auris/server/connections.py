@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -61,19 +62,16 @@ class _WriteTimeout(asyncio.Protocol):
     _cut_off: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:
-        """The client is slower than what is sent."""
         super().pause_writing()
         self._stop_timer()
         loop = asyncio.get_running_loop()
         self._cut_off = loop.call_later(WRITE_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client took some of it."""
         super().resume_writing()
         self._stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
         self._stop_timer()
         super().connection_lost(exc)
 
@@ -88,7 +86,7 @@ class GuardedHttp(_WriteTimeout, H11Protocol):
 
     uvicorn's own limit is for the time after an answer, and ends with the first byte of the next
     request. Where there are as many connections as `limit_concurrency` allows, a new one ends the
-    one that has been without a request for longest.
+    one that has been without a request for longest. Where there is none, its request is refused.
     """
 
     waiting_since: float | None = None
@@ -99,18 +97,20 @@ class GuardedHttp(_WriteTimeout, H11Protocol):
         super().connection_made(transport)
         _limit_unread_data(transport)
         self._await_request()
-        most = self.config.limit_concurrency
-        if most is not None and len(self.connections) >= most:
-            waiting = {
-                other.waiting_since: other
-                for other in self.connections - {self}
-                if isinstance(other, GuardedHttp) and other.waiting_since is not None
-            }
-            # Where there is none, this connection's request is answered with 503 by uvicorn.
-            if waiting:
-                oldest = waiting[min(waiting)]
-                oldest.waiting_since = None
-                oldest.transport.abort()
+        most, self.limit_concurrency = self.limit_concurrency, None
+        if most is None or len(self.connections) < most:
+            return
+        waiting = [
+            (other.waiting_since, other)
+            for other in self.connections - {self}
+            if isinstance(other, GuardedHttp) and other.waiting_since is not None
+        ]
+        if not waiting:
+            self.app = _refuse
+            return
+        _, oldest = min(waiting, key=lambda pair: pair[0])
+        oldest.waiting_since = None
+        oldest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take some of a request; what comes between two requests does not prolong the wait."""
@@ -123,7 +123,7 @@ class GuardedHttp(_WriteTimeout, H11Protocol):
         self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """End; the limit no longer counts."""
         self._stop_waiting()
         super().connection_lost(exc)
 
@@ -148,6 +148,17 @@ class GuardedHttp(_WriteTimeout, H11Protocol):
 
 class GuardedWebSocket(_WriteTimeout, WebSocketsSansIOProtocol):
     """A WebSocket whose client has to take what is sent."""
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application of a connection for which there is no room."""
+    # A worker process imports this module before it can answer that it lives.
+    from auris.server.errors import ApiError
+
+    _LOG.warning("a request was refused: all connections are busy")
+    message = "All connections of the server are busy: try again."
+    error = ApiError(503, message, code="server_busy", headers={"Connection": "close"})
+    await error.response()(scope, receive, send)
 
 
 def _limit_unread_data(transport: asyncio.Transport) -> None:

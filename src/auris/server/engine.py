@@ -56,11 +56,7 @@ class Priority(IntEnum):
 
 @dataclass
 class CallerQueue:
-    """The chunks of one caller.
-
-    Attributes:
-        next_round: round of its next chunk.
-    """
+    """The chunks of one caller, by the round of the next one."""
 
     next_round: int = 0
 
@@ -192,13 +188,7 @@ class Engine:
         deliver: Deliver,
         caller: CallerQueue | None = None,
     ) -> None:
-        """Queue a chunk.
-
-        Args:
-            request: its key is the caller's own.
-            priority: whose turn comes first.
-            deliver: called once, in the engine's thread.
-            caller: the queue of a caller with several chunks.
+        """Queue a chunk; `deliver` is called once, in the engine's thread.
 
         Raises:
             EngineError: the engine has stopped.
@@ -235,7 +225,7 @@ class Engine:
             batch = self.recognizer.batch(self.rows)
             try:
                 self._run_batch(batch)
-            except Exception as error:
+            except Exception as error:  # A fault in one chunk; the thread serves all callers.
                 self._retry_alone(error)
         self._close()
 
@@ -275,7 +265,7 @@ class Engine:
                 continue
             try:
                 work()
-            except Exception as error:
+            except Exception as error:  # Raised again by whoever waits.
                 done.set_exception(error)
             else:
                 done.set_result(None)
@@ -309,7 +299,7 @@ class Engine:
                 request = replace(ticket.request, key=ticket.number)
                 try:
                     result = recognize(self.recognizer, request)
-                except Exception as own_error:
+                except Exception as own_error:  # Raised again by the caller, see `step`.
                     result = own_error
             self._finish(ticket.number, result)
 
@@ -354,11 +344,7 @@ class EngineBatch:
         return self.pending < self._rows
 
     def add(self, request: ChunkRequest) -> None:
-        """Queue a chunk in the engine.
-
-        Raises:
-            EngineError: the engine has stopped.
-        """
+        """Queue a chunk in the engine."""
         request = replace(request, cancelled=self._cancelled.is_set)
         self._engine.submit(request, self._priority, self._results.put, self._queue)
         self.pending += 1
@@ -367,8 +353,7 @@ class EngineBatch:
         """Wait for a result, for a moment.
 
         Raises:
-            AurisError: the chunk failed.
-            EngineError: the engine has stopped, or met a fault of the program.
+            AurisError: the chunk failed, or the engine has stopped.
         """
         try:
             result = self._results.get(timeout=WATCH_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
 from auris.errors import (
     AudioError,
@@ -51,15 +53,8 @@ ENGINE_ERRORS: dict[type[AurisError], tuple[int, str | None, str]] = {
 
 
 class ApiError(Exception):
-    """An answer that is no success.
-
-    Args:
-        status: of the HTTP response.
-        message: a sentence for people.
-        param: the form field that it is about.
-        code: a word for programs.
-        headers: further headers of the response.
-    """
+    """An answer that is no success: its status, a sentence for people, the name of the wrong field,
+    a code for programs, and further headers."""
 
     def __init__(
         self,
@@ -78,12 +73,16 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
-        """The response's JSON."""
+        """The error object of the API."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         if self.status == 429:
             kind = "rate_limit_error"
         fields = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return {"error": fields}
+
+    def response(self) -> JSONResponse:
+        """The answer to an HTTP request."""
+        return JSONResponse(self.body(), self.status, self.headers)
 
 
 class ClientDisconnected(Exception):
@@ -101,9 +100,10 @@ def unsupported(param: str, reason: str) -> ApiError:
     return ApiError(400, f"Unsupported '{param}': {reason}.", param=param, code=code)
 
 
-def busy(message: str, seconds: int) -> ApiError:
-    """The error of a server that may have room again after some seconds."""
-    return ApiError(429, message, code="server_busy", headers={"Retry-After": str(seconds)})
+def busy(message: str, seconds: float) -> ApiError:
+    """The error of a server that is likely to have room in some seconds, at most 10 minutes."""
+    shown = max(1, min(math.ceil(seconds), 600))
+    return ApiError(429, message, code="server_busy", headers={"Retry-After": str(shown)})
 
 
 def unsupported_value(reason: str) -> PydanticCustomError:

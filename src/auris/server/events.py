@@ -25,13 +25,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class EventStream(Response):
-    """The events of a call, sent when its segments are done.
-
-    Args:
-        server: where the call runs.
-        call: what is transcribed.
-        stack: what the call needs, closed at its end.
-    """
+    """The events of a call, sent when its segments are done; `stack` holds what the call needs."""
 
     media_type = "text/event-stream"
 
@@ -90,7 +84,7 @@ class EventStream(Response):
                 put(event)
         except ClientDisconnected:
             pass
-        except Exception as error:
+        except Exception as error:  # Any fault of the program: the client gets an event.
             put(as_api_error(error).body())
             if not isinstance(error, AurisError):
                 raise

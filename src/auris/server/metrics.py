@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,7 +26,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from auris.server.engine import Load
+if TYPE_CHECKING:  # Worker processes import this module before they answer that they live.
+    from auris.server.engine import Load
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder that worker processes share, read by `prometheus_client`."""
@@ -95,17 +96,11 @@ class Metrics:
         self._seconds.labels(route).observe(seconds)
 
     def count(self, event: str, amount: float = 1) -> None:
-        """Count something else, see `EVENTS`."""
+        """Count one of `EVENTS`."""
         self._events[event].inc(amount)
 
     def observe(self, loads: Mapping[str, Load], in_flight: float, sessions: int) -> None:
-        """Take over what is counted elsewhere.
-
-        Args:
-            loads: of the engines, by the name of the model.
-            in_flight: seconds of audio of calls in progress.
-            sessions: realtime sessions that are open.
-        """
+        """Take over the loads of engines by model, seconds of audio in progress, open sessions."""
         self._in_flight.set(in_flight)
         self._open_sessions.set(sessions)
         with self._lock:
@@ -119,11 +114,7 @@ class Metrics:
                         self._counted[name, model] = total
 
     def text(self, jobs: Mapping[str, int]) -> bytes:
-        """All of it, in the text format of Prometheus.
-
-        Args:
-            jobs: how many there are by status, whichever process works on them.
-        """
+        """All metrics in the text format of Prometheus, with the numbers of jobs by status."""
         shown = self._registry
         if folder := os.environ.get(MULTIPROCESS):
             _forget_ended(Path(folder))

@@ -16,7 +16,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -63,13 +62,8 @@ def note_reason(scope: Scope, reason: str | None) -> None:
     scope.setdefault("state", {})["reason"] = reason
 
 
-class LoggedRequest:
-    """A request or WebSocket that is counted and has a line in the log at its end.
-
-    Args:
-        scope: of the request.
-        metrics: where it is counted.
-    """
+class _LoggedRequest:
+    """A request or WebSocket that is counted and has a line in the log at its end."""
 
     def __init__(self, scope: Scope, metrics: Metrics) -> None:
         given = Headers(scope=scope).get(REQUEST_ID, "")
@@ -122,13 +116,8 @@ class LoggedRequest:
         _LOG.info("%s", " ".join(words), extra={FIELDS: fields})
 
 
-class RequestBody:
-    """The body of a request.
-
-    Args:
-        receive: the connection.
-        most_bytes: its largest size.
-    """
+class _RequestBody:
+    """The body of a request, whose size and pauses are limited."""
 
     def __init__(self, receive: Receive, most_bytes: int) -> None:
         self._receive = receive
@@ -198,11 +187,6 @@ class AccessMiddleware:
     Without keys, only programs on this machine are answered, and no web page in a browser there:
     a page of another server would name that server as its origin, or as the host when a name of
     that server leads to this machine.
-
-    Args:
-        app: the application.
-        settings: keys and limits.
-        metrics: where requests are counted.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
@@ -217,7 +201,7 @@ class AccessMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        logged = LoggedRequest(scope, self._metrics)
+        logged = _LoggedRequest(scope, self._metrics)
 
         async def receiving() -> Message:
             return logged.received(await receive())
@@ -236,13 +220,14 @@ class AccessMiddleware:
                 raise
             note_reason(scope, STOPPING)
             message = "The server is stopping: send the request again."
-            await _response(ApiError(503, message, code=STOPPING))(scope, receiving, sending)
+            answer = ApiError(503, message, code=STOPPING).response()
+            await answer(scope, receiving, sending)
         finally:
             logged.ended()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        body = RequestBody(receive, self._settings.most_upload_bytes)
+        body = _RequestBody(receive, self._settings.most_upload_bytes)
         try:
             scope["state"]["owner"] = self._owner(scope["path"], headers)
             body.check_length(headers.get("content-length"))
@@ -250,7 +235,7 @@ class AccessMiddleware:
             note_reason(scope, error.code)
             with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
                 await asyncio.wait_for(body.drain(), DRAINED_SECONDS)
-            await _response(error)(scope, body.receive, send)
+            await error.response()(scope, body.receive, send)
             return
         await self._app(scope, body.receive, send)
 
@@ -268,7 +253,7 @@ class AccessMiddleware:
             scope["state"]["owner"] = self._owner(scope["path"], headers)
         except ApiError as error:
             note_reason(scope, error.code)
-            await WebSocket(scope, receive, send).send_denial_response(_response(error))
+            await WebSocket(scope, receive, send).send_denial_response(error.response())
         else:
             await self._app(scope, receive, send)
 
@@ -280,11 +265,7 @@ class AccessMiddleware:
         return _split(origin).netloc == headers.get("host", "") != ""
 
     def _owner(self, path: str, headers: Headers) -> str:
-        """The owner of a request that is allowed.
-
-        Raises:
-            ApiError: it is not.
-        """
+        """The owner of a request; an `ApiError` where it is not allowed."""
         if path in OPEN:
             return ""
         if not self._keys:
@@ -308,16 +289,13 @@ class AccessMiddleware:
 
     def _check_local(self, headers: Headers) -> None:
         host = _split("//" + headers.get("host", "localhost")).hostname or ""
+        if is_loopback(host) and self._is_own_page(headers):
+            return
+        fault = "a web page of another origin sent the request: allow it with --cors-origin"
         if not is_loopback(host):
             fault = "the request names another host: give the server keys (AURIS_API_KEYS)"
-        elif not self._is_own_page(headers):
-            fault = "a web page of another origin sent the request: allow it with --cors-origin"
-        else:
-            return
-        message = (
-            f"Without keys, this server answers programs on its own machine only, but {fault}."
-        )
-        raise ApiError(403, message, code="forbidden_origin")
+        message = "Without keys, this server answers programs on its own machine only"
+        raise ApiError(403, f"{message}, but {fault}.", code="forbidden_origin")
 
 
 def _split(address: str) -> SplitResult:
@@ -326,10 +304,6 @@ def _split(address: str) -> SplitResult:
         return urlsplit(address)
     except ValueError:
         return urlsplit("")
-
-
-def _response(error: ApiError) -> JSONResponse:
-    return JSONResponse(error.body(), error.status, error.headers)
 
 
 def _with_key(headers: Headers, subprotocols: Sequence[str]) -> Headers:

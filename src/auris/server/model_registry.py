@@ -50,11 +50,7 @@ class ServedModel:
     def load(
         cls, model: str | None, settings: Settings, aligner: ForcedAligner | None
     ) -> ServedModel:
-        """Load a model.
-
-        Raises:
-            AurisError: it cannot be loaded.
-        """
+        """Load a model."""
         loaded = AsrPipeline.from_pretrained(
             model, device=settings.device, dtype=settings.dtype, threads=settings.threads
         )
@@ -78,15 +74,7 @@ class ServedModel:
 
 
 class ModelRegistry:
-    """All served models, by name.
-
-    Args:
-        models: the first one is the default.
-        aliases: further names of the default.
-
-    Raises:
-        UsageError: an alias is a model's own name.
-    """
+    """All served models, by name; the first one is the default, which may have further names."""
 
     def __init__(self, models: list[ServedModel], aliases: tuple[str, ...] = ()) -> None:
         self.default = models[0]
@@ -102,11 +90,7 @@ class ModelRegistry:
 
     @classmethod
     def load(cls, settings: Settings) -> ModelRegistry:
-        """Load all models of the settings.
-
-        Raises:
-            AurisError: one cannot be loaded.
-        """
+        """Load all models of the settings; an `AurisError` where one cannot be loaded."""
         aligner = None
         if settings.aligner is not None:
             aligner = ForcedAligner.from_pretrained(
@@ -129,11 +113,7 @@ class ModelRegistry:
             model.engine.stop()
 
     def pick(self, name: str) -> ServedModel:
-        """The model of a name.
-
-        Raises:
-            ApiError: there is none.
-        """
+        """The model of a name; an `ApiError` where there is none."""
         if name not in self.by_name:
             raise ApiError(
                 404,

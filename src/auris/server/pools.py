@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import math
 import os
 import sys
 import threading
@@ -38,7 +37,7 @@ class Lane:
 
     Args:
         name: of the threads.
-        threads: how many there are at most; they are started when they are needed.
+        threads: maximum number; they are started when they are needed.
         waiting: maximum number of waiting functions; None for no limit.
         niceness: of the threads and of processes that they start.
         turn_seconds: computing time that decoding an upload gets here.
@@ -67,11 +66,9 @@ class Lane:
         self._usual_seconds = 1.0
 
     def submit(self, work: Callable[[], T], client: str = "", size: int = 0) -> Future[T]:
-        """Queue work; cancelling the future before its turn removes it.
+        """Queue work in the turn of a client; cancelling the future before its turn removes it.
 
         Args:
-            work: what is done.
-            client: whose turn it is done in.
             size: bytes of an upload; a larger one of a client is treated as if it came later.
 
         Raises:
@@ -84,7 +81,7 @@ class Lane:
             if self._unfinished >= self._most_unfinished:
                 rounds = (self._unfinished - self._threads + 1) / self._threads
                 seconds = rounds * self._expected_seconds()
-                raise busy_for("Too many recordings wait to be read.", seconds)
+                raise busy("Too many recordings wait to be read.", seconds)
             due = time.monotonic() + min(size / SIZE_RATE, MOST_DELAY_SECONDS)
             entry = (due, next(self._numbers), done, work)
             heapq.heappush(self._waiting.setdefault(client, []), entry)
@@ -94,11 +91,7 @@ class Lane:
         return done
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do work outside the event loop.
-
-        Raises:
-            ApiError: as of `submit`.
-        """
+        """Do work outside the event loop; see `submit`."""
         return await asyncio.wrap_future(self.submit(work))
 
     def close(self) -> None:
@@ -123,7 +116,7 @@ class Lane:
             self._began[done] = time.monotonic()
         try:
             result = work()
-        except BaseException as error:
+        except BaseException as error:  # Whoever waits for the result gets it.
             self._note_time(done)
             done.set_exception(error)
         else:
@@ -177,19 +170,9 @@ class Pools:
             lane.close()
 
 
-def busy_for(message: str, seconds: float) -> ApiError:
-    """The error of a server that is likely to have room in some seconds, at most 10 minutes."""
-    return busy(message, max(1, min(math.ceil(seconds), 600)))
-
-
 def lower_this_thread(niceness: int) -> None:
-    """Lower the priority of the calling thread, and of processes that it starts.
-
-    Linux has priorities of threads; elsewhere nothing happens.
-
-    Args:
-        niceness: 0 to 19; 0 changes nothing.
-    """
+    """Lower the priority of the calling thread, and of processes that it starts, on Linux; other
+    systems have no priorities of threads. A niceness of 0 changes nothing."""
     if sys.platform == "linux" and niceness:
         thread = threading.get_native_id()
         now = os.getpriority(os.PRIO_PROCESS, thread)

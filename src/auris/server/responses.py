@@ -7,17 +7,15 @@ names the version, and says what is additional.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
 from starlette.responses import JSONResponse, Response
 
 from auris.config import FRAME_SECONDS, QwenAsrConfig, audio_tokens
-from auris.output.formats import to_srt, to_text, to_vtt
 from auris.output.subtitles import CueStyle
 from auris.recognition.recognizer import Recognizer
+from auris.server.formats import TEXTS, CommonFormat
 from auris.server.schema import (
     DiarizedSegment,
     DiarizedTranscript,
@@ -31,22 +29,10 @@ from auris.server.schema import (
     VerboseWord,
 )
 from auris.server.transcription_request import TranscriptionRequest
-from auris.text.languages import LANGUAGES
+from auris.text.languages import LANGUAGE_CODES
 from auris.text.reply import text_indices
-from auris.text.words import join_texts
+from auris.text.words import compression_ratio, join_texts
 from auris.types import Segment, Transcript
-
-CODES = {name: code for code, name in LANGUAGES.items()}
-
-TEXTS = {
-    "text": (to_text, "text/plain; charset=utf-8"),
-    "srt": (to_srt, "application/x-subrip; charset=utf-8"),
-    "vtt": (to_vtt, "text/vtt; charset=utf-8"),
-}
-"""Writers and content types of the formats that are not JSON."""
-
-COMMON_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
-"""Formats in which any transcript can be written."""
 
 Body = JsonTranscript | VerboseTranscript | DiarizedTranscript | str
 
@@ -60,14 +46,12 @@ def answer(transcript: Transcript, request: TranscriptionRequest, recognizer: Re
         return _verbose(transcript, request)
     usage = tokens_used(transcript.segments, request, recognizer) or _duration(transcript)
     if form == "diarized_json":
-        texts = [segment for segment in transcript.segments if segment.text]
+        texts = (segment for segment in transcript.segments if segment.text)
         return {
             "task": "transcribe",
             "duration": round(transcript.seconds, 3),
             "text": transcript.text,
-            "segments": [
-                _diarized_segment(number, segment) for number, segment in enumerate(texts)
-            ],
+            "segments": [_diarized_segment(*numbered) for numbered in enumerate(texts)],
             "usage": usage,
         }
     content: JsonTranscript = {
@@ -87,7 +71,7 @@ def answers(
     formats: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The bodies of responses in some formats, or in that of the request and all common ones."""
-    formats = formats or dict.fromkeys((request.response_format, *COMMON_FORMATS))
+    formats = formats or dict.fromkeys((request.response_format, *get_args(CommonFormat)))
     return {
         form: answer(transcript, request.model_copy(update={"response_format": form}), recognizer)
         for form in formats
@@ -97,7 +81,7 @@ def answers(
 def response_of(body: Body, response_format: str) -> Response:
     """The response with a body in some format."""
     if isinstance(body, str):
-        return Response(body, media_type=TEXTS[response_format][1])
+        return Response(body, media_type=f"{TEXTS[response_format][1]}; charset=utf-8")
     return JSONResponse(body)
 
 
@@ -107,7 +91,7 @@ def _languages(transcript: Transcript) -> list[LanguageCode]:
 
 def language_codes(names: Iterable[str]) -> list[LanguageCode]:
     """Languages by their names, as the API shows them."""
-    return [{"code": CODES[name]} for name in names if name in CODES]
+    return [{"code": LANGUAGE_CODES[name]} for name in names if name in LANGUAGE_CODES]
 
 
 def _duration(transcript: Transcript) -> DurationUsage:
@@ -138,22 +122,20 @@ def tokens_used(
 
 
 def text_logprobs(segments: Iterable[Segment], recognizer: Recognizer) -> list[TokenLogprob]:
-    """Log-probabilities of the texts' tokens."""
-    return [entry for segment in segments for entry in _token_logprobs(segment, recognizer)]
-
-
-def _token_logprobs(segment: Segment, recognizer: Recognizer) -> Iterator[TokenLogprob]:
-    """The tokens of the text, without those that name its language."""
-    if not segment.text:
-        return
-    indices: Sequence[int] = range(len(segment.tokens))
-    if isinstance(recognizer.config, QwenAsrConfig):
-        indices = text_indices(segment.tokens, recognizer.tokenizer)
-    for index in indices:
-        token = recognizer.tokenizer.content(segment.tokens[index])
-        raw = token.encode() if isinstance(token, str) else token
-        text = raw.decode("utf-8", "replace")
-        yield {"token": text, "logprob": segment.logprobs[index], "bytes": list(raw)}
+    """Log-probabilities of the texts' tokens, without those that name the language."""
+    entries: list[TokenLogprob] = []
+    for segment in segments:
+        if not segment.text:
+            continue
+        indices: Sequence[int] = range(len(segment.tokens))
+        if isinstance(recognizer.config, QwenAsrConfig):
+            indices = text_indices(segment.tokens, recognizer.tokenizer)
+        for index in indices:
+            token = recognizer.tokenizer.content(segment.tokens[index])
+            raw = token.encode() if isinstance(token, str) else token
+            text = raw.decode("utf-8", "replace")
+            entries.append({"token": text, "logprob": segment.logprobs[index], "bytes": list(raw)})
+    return entries
 
 
 def _verbose(transcript: Transcript, request: TranscriptionRequest) -> VerboseTranscript:
@@ -166,7 +148,7 @@ def _verbose(transcript: Transcript, request: TranscriptionRequest) -> VerboseTr
     }
     if request.segments:
         content["segments"] = [
-            _segment(number, segment, request) for number, segment in enumerate(transcript.segments)
+            _segment(*numbered, request) for numbered in enumerate(transcript.segments)
         ]
     if request.words:
         content["words"] = [word for segment in transcript.segments for word in _words(segment)]
@@ -176,20 +158,25 @@ def _verbose(transcript: Transcript, request: TranscriptionRequest) -> VerboseTr
 def _words(segment: Segment) -> list[VerboseWord]:
     """The words of a segment; those without times share the time between their neighbours."""
     shown: list[VerboseWord] = []
+    untimed: list[str] = []
     before = segment.start
-    timed = groupby(segment.words or (), lambda w: w.start is not None and w.end is not None)
-    runs = [(known, list(words)) for known, words in timed]
-    following_runs = [*runs[1:], None] if runs else []
-    for (known, words), after in zip(runs, following_runs, strict=True):
-        if known:
-            shown += [_word(word.text, word.start or 0.0, word.end or 0.0) for word in words]
-            before = words[-1].end or before
+    for word in segment.words or ():
+        if word.start is None or word.end is None:
+            untimed.append(word.text)
             continue
-        following = segment.end if after is None else after[1][0].start or before
-        step = max(0.0, following - before) / len(words)
-        times = [before + step * index for index in range(len(words) + 1)]
-        shown += map(_word, (word.text for word in words), times, times[1:])
-    return shown
+        shown += _spread(untimed, before, word.start)
+        shown.append(_word(word.text, word.start, word.end))
+        untimed, before = [], word.end
+    return shown + _spread(untimed, before, segment.end)
+
+
+def _spread(texts: list[str], start: float, end: float) -> list[VerboseWord]:
+    """Words that share a span of time."""
+    step = max(0.0, end - start) / max(1, len(texts))
+    return [
+        _word(text, start + step * index, start + step * (index + 1))
+        for index, text in enumerate(texts)
+    ]
 
 
 def _word(text: str, start: float, end: float) -> VerboseWord:
@@ -198,7 +185,6 @@ def _word(text: str, start: float, end: float) -> VerboseWord:
 
 def _segment(number: int, segment: Segment, request: TranscriptionRequest) -> VerboseSegment:
     no_speech = segment.no_speech_probability
-    text = segment.text.encode("utf-8", "replace")
     return {
         "id": number,
         "seek": round(segment.start / FRAME_SECONDS),
@@ -208,7 +194,7 @@ def _segment(number: int, segment: Segment, request: TranscriptionRequest) -> Ve
         "tokens": list(segment.tokens),
         "temperature": request.temperature,
         "avg_logprob": round(segment.avg_logprob or 0.0, 6),
-        "compression_ratio": round(len(text) / len(zlib.compress(text)), 4),
+        "compression_ratio": round(compression_ratio(segment.text), 4),
         "no_speech_prob": round(float(segment.no_speech) if no_speech is None else no_speech, 6),
         "finish_reason": segment.finish_reason,
         "truncated": segment.truncated,

@@ -1,4 +1,8 @@
-"""Running the server: in this process, or in several that share a port."""
+"""Running the server: in this process, or in several that share a port.
+
+uvicorn sends the application and the port to worker processes through the pipe by which it starts
+them. A process imports this module before it can answer that it lives, so it imports little.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,8 @@ import os
 import socket
 import sys
 import tempfile
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -19,8 +21,10 @@ from auris.errors import UsageError
 from auris.server.connections import BACKLOG, GuardedHttp, GuardedWebSocket, most_connections
 from auris.server.log import log_config
 from auris.server.metrics import MULTIPROCESS
-from auris.server.processes import SharedPort, check_free, load_app
 from auris.server.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 CONNECTIONS: dict[str, Any] = {
     "loop": "asyncio",
@@ -40,61 +44,43 @@ CONNECTIONS: dict[str, Any] = {
 _LOG = logging.getLogger("uvicorn.error")
 
 
-@dataclass(frozen=True)
-class Listening:
-    """Where a server listens, and with how many processes.
-
-    Attributes:
-        host, port: the address.
-        workers: processes.
-        stop_seconds: what calls in progress get to finish when stopping.
-        log_format: one of `auris.server.log.FORMATS`.
-        certificate, key: files for https.
-    """
-
-    host: str
-    port: int
-    workers: int
-    stop_seconds: int
-    log_format: str = "text"
-    certificate: Path | None = None
-    key: Path | None = None
-
-
-def run(settings: Settings, listening: Listening) -> None:
+def run(settings: Settings) -> None:
     """Serve until a signal ends it.
 
     Raises:
-        AurisError: a model cannot be loaded, or the settings are wrong.
+        AurisError: a model cannot be loaded, or the port is taken.
     """
-    if (listening.certificate is None) != (listening.key is None):
-        raise UsageError(
-            "https needs a certificate and its key", "one is missing", "give both or neither"
-        )
-    check_free(listening.host, listening.port)
+    _check_free(settings.host, settings.port)
     options: dict[str, Any] = {
-        "host": listening.host,
-        "port": listening.port,
-        "timeout_graceful_shutdown": listening.stop_seconds,
-        "log_config": log_config(listening.log_format),
+        "host": settings.host,
+        "port": settings.port,
+        "timeout_graceful_shutdown": settings.stop_seconds,
+        "log_config": log_config(settings.log_format),
         "access_log": False,
         "server_header": False,
         "limit_concurrency": most_connections(),
-        "ssl_certfile": listening.certificate,
-        "ssl_keyfile": listening.key,
+        "ssl_certfile": settings.certificate,
+        "ssl_keyfile": settings.key,
         **CONNECTIONS,
     }
-    if listening.workers == 1:
-        server = uvicorn.Server(uvicorn.Config(load_app(settings), **options))
+    if settings.workers == 1:
+        server = uvicorn.Server(uvicorn.Config(_load_app(settings), **options))
         server.run()
         if not server.started:
             sys.exit(1)
         return
-    application = partial(load_app, settings)
-    config = uvicorn.Config(application, factory=True, workers=listening.workers, **options)
+    application = partial(_load_app, settings)
+    config = uvicorn.Config(application, factory=True, workers=settings.workers, **options)
     with tempfile.TemporaryDirectory(prefix="auris-metrics-") as folder:
         os.environ[MULTIPROCESS] = folder
         _run_workers(config)
+
+
+def _load_app(settings: Settings) -> FastAPI:
+    from auris.server.app import create_app
+    from auris.server.state import Server
+
+    return create_app(Server.load(settings))
 
 
 def _run_workers(config: uvicorn.Config) -> None:
@@ -107,3 +93,59 @@ def _run_workers(config: uvicorn.Config) -> None:
     else:
         port = config.bind_socket()
     Multiprocess(config, [port]).run()
+
+
+class SharedPort(socket.socket):
+    """A bound socket that becomes another one, at the same port, in the process it is sent to.
+
+    Linux spreads connections over the listening sockets of a port. Where processes share one
+    socket, whichever wakes first takes all connections that wait, and one engine gets the work of
+    many callers while the others have none.
+
+    Only the sockets of the worker processes listen; the first one reserves the port for them.
+    """
+
+    @classmethod
+    def bound(cls, host: str, port: int) -> SharedPort:
+        """A socket at a port; 0 takes a free one.
+
+        Raises:
+            UsageError: the port is taken, or the address is none of this machine's.
+        """
+        # Sockets like these share a port with anybody's, another server's as well.
+        _check_free(host, port)
+        return cls.sharing((host, port))
+
+    @classmethod
+    def sharing(cls, address: tuple[Any, ...]) -> SharedPort:
+        """A further socket at an address."""
+        shared = cls(_family(address[0]))
+        try:
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            shared.bind(address)
+        except OSError:
+            shared.close()
+            raise
+        return shared
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SharedPort.sharing, (self.getsockname(),)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Refuse a port that something listens at, and an address that is none of this machine's."""
+    try:
+        with socket.socket(_family(host)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise UsageError(
+            f"The server cannot listen at {host}:{port} ({error.strerror})",
+            "",
+            "choose another port, or end what listens there",
+        ) from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

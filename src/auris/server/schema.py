@@ -9,6 +9,8 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from typing_extensions import NotRequired, TypedDict
 
+from auris.server.formats import TEXTS
+
 T = TypeVar("T")
 
 LanguageCode = dict[Literal["code"], str]
@@ -166,7 +168,7 @@ class ObjectList(TypedDict, Generic[T]):
 
 
 Transcript = JsonTranscript | VerboseTranscript | DiarizedTranscript
-TEXTS = ("text/plain", "application/x-subrip", "text/vtt")
+TEXT_TYPES = tuple(kind for _, kind in TEXTS.values())
 
 ERRORS = {
     400: "The request is wrong, or its fields are not supported.",
@@ -189,15 +191,8 @@ RECORDING_ERRORS = (404, 408, 413, 429, 499, 503, 507)
 def route(
     model: Any, description: str, *errors: int, status: int = 200, text: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Arguments of a route.
-
-    Args:
-        model: type of its JSON answer.
-        description: of the answer.
-        errors: statuses besides those of all routes.
-        status: of the answer.
-        text: content types of other answers, all of them text.
-    """
+    """Arguments of a route: the type of its JSON answer, a description, and statuses of errors
+    besides those of all routes; `text` are the content types of other answers."""
     content = {kind: {"schema": {"type": "string"}} for kind in text}
     responses: dict[int | str, dict[str, Any]] = {
         code: {"model": dict[Literal["error"], ErrorObject], "description": ERRORS[code]}

@@ -1,4 +1,4 @@
-"""The settings of a server: models, limits, keys. Worker processes get them, too."""
+"""The settings of a server. Worker processes get them, too."""
 
 from __future__ import annotations
 
@@ -40,36 +40,25 @@ BOUND = 1e15
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server is set up.
+    """How a server is set up: the options of `auris serve`, whose help has more about each.
 
     Attributes:
-        models: what is served: directories, bundled models or hub ids; none for the default.
-        aliases: further names of the first model, for programs that ask for one of their own.
-        device, dtype, threads: see `auris.recognition.load.LoadOptions`.
-        aligner: model that places words; by default the served model's own CTC head.
-        batch_size: maximum number of chunks in one batch.
-        chunk_seconds: target length of the chunks of a recording; None for the model's own.
+        models: directories, bundled models or hub ids; none for the default.
         keys: callers have to send one of them; if there are none, every program on this machine
             may call.
-        most_upload_bytes: largest body of a request.
-        most_spooled_bytes: uploads that a process stores at once.
-        most_audio_seconds: longest recording.
-        most_sample_rate, most_channels: of a recording.
-        most_seconds_in_flight: audio of all calls in progress together.
-        most_jobs: of one key that are waiting or running.
-        keep_jobs_seconds: how long a finished job is stored.
-        most_prompt_letters: longest prompt, keywords included.
-        page: whether there is a page for browsers.
-        most_realtime_sessions: of a process.
-        most_idle_seconds: longest silence of a realtime client.
+        most_spooled_bytes: uploads and samples that a process stores at once.
+        most_prompt_letters: length of the longest prompt, keywords included.
         urls: whether recordings are fetched from the public web.
         origins: web pages of other origins that may call ("*": all).
-        state_dir: where jobs are stored.
-        public: whether others than this machine can reach the server.
+        stop_seconds: what calls in progress get to finish when the server stops.
+        certificate, key: files for https.
     """
 
     models: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
     device: str | None = None
     dtype: str = "auto"
     threads: int | None = None
@@ -91,8 +80,11 @@ class Settings:
     most_idle_seconds: float = 300.0
     urls: bool = False
     origins: tuple[str, ...] = ()
-    state_dir: str = ""
-    public: bool = False
+    state_dir: str | Path | None = None
+    stop_seconds: int = 30
+    log_format: str = "text"
+    certificate: Path | None = None
+    key: Path | None = None
 
     def __post_init__(self) -> None:
         for name, option in LIMITS.items():
@@ -128,20 +120,20 @@ class Settings:
                 "one is shorter",
                 "make keys with: openssl rand -hex 24",
             )
-        if self.public and not self.keys:
+        if not self.keys and not is_loopback(self.host):
             raise UsageError(
                 "A server that other machines can reach needs keys",
                 "there is none",
                 "name a file of keys in AURIS_API_KEYS, or leave --host out",
             )
+        if (self.certificate is None) != (self.key is None):
+            raise UsageError(
+                "https needs a certificate and its key", "one is missing", "give both or neither"
+            )
 
 
 def read_keys(given: Sequence[str], file: str | None) -> tuple[str, ...]:
-    """Keys from the command line and from a file with one key a line; # begins a comment.
-
-    Raises:
-        UsageError: the file cannot be read, or a key cannot stand in a header.
-    """
+    """Keys from the command line and from a file with one key a line; # begins a comment."""
     keys = list(given)
     if file:
         try:

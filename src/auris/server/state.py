@@ -8,7 +8,10 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 
 from auris.audio.isolation import DecoderPool
 from auris.server.admission import Gate
@@ -36,10 +39,10 @@ OBSERVED_SECONDS = 1.0
 class Server:
     """A running server.
 
-    Args:
-        settings: how it is set up.
+    Attributes:
         serving: the loaded models.
-        store: long jobs.
+        store, jobs: long jobs, and the threads that do them.
+        gate, spool: how much audio is in progress, and how much space uploads and samples take.
     """
 
     def __init__(self, settings: Settings, serving: ModelRegistry, store: JobStore) -> None:
@@ -57,11 +60,7 @@ class Server:
 
     @classmethod
     def load(cls, settings: Settings) -> Server:
-        """Load the models and open the jobs.
-
-        Raises:
-            AurisError: a model cannot be loaded, or the state folder cannot be used.
-        """
+        """Load the models and open the jobs; an `AurisError` where that is not possible."""
         directory = Path(settings.state_dir) if settings.state_dir else default_state_dir()
         return cls(settings, ModelRegistry.load(settings), JobStore(directory))
 
@@ -108,3 +107,12 @@ class Server:
         loads = [model.engine.load() for model in self.serving]
         busy = sum(load.busy_seconds for load in loads)
         return sum(load.audio_seconds for load in loads) / busy if busy > 0 else 1.0
+
+
+async def _server_of(connection: HTTPConnection) -> Server:
+    server: Server = connection.app.state.server
+    return server
+
+
+ServerDep = Annotated[Server, Depends(_server_of)]
+"""Parameter of a route."""

@@ -6,13 +6,12 @@ from typing import Literal
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from auris.server.calls import capabilities
 from auris.server.model_registry import ServedModel
 from auris.server.schema import KEY, ModelObject, ObjectList, route
-from auris.server.state import Server
+from auris.server.state import Server, ServerDep
 
 router = APIRouter(tags=["status"])
 
@@ -33,9 +32,8 @@ def _model(server: Server, name: str, served: ServedModel) -> ModelObject:
 
 @router.head("/v1/models", dependencies=[KEY], include_in_schema=False)
 @router.get("/v1/models", dependencies=[KEY], **route(ObjectList[ModelObject], "The models."))
-async def models(request: Request) -> ObjectList[ModelObject]:
+async def models(server: ServerDep) -> ObjectList[ModelObject]:
     """All models."""
-    server: Server = request.app.state.server
     names = server.serving.by_name.items()
     # The first request may load files that lie next to the weights.
     data = await server.look(lambda: [_model(server, name, served) for name, served in names])
@@ -43,18 +41,16 @@ async def models(request: Request) -> ObjectList[ModelObject]:
 
 
 @router.get("/v1/models/{model:path}", dependencies=[KEY], **route(ModelObject, "The model.", 404))
-async def model(request: Request, model: str) -> ModelObject:
+async def model(server: ServerDep, model: str) -> ModelObject:
     """One model."""
-    server: Server = request.app.state.server
     served = server.serving.pick(model)
     return await server.look(lambda: _model(server, model, served))
 
 
 @router.head("/health", include_in_schema=False)
 @router.get("/health", **route(Health, "It works.", 503))
-async def health(request: Request) -> Response:
+async def health(server: ServerDep) -> Response:
     """Whether the engines run; needs no key."""
-    server: Server = request.app.state.server
     running = all(model.engine.running for model in server.serving)
     return JSONResponse({"status": "ok" if running else "failing"}, 200 if running else 503)
 
@@ -66,9 +62,8 @@ async def health(request: Request) -> Response:
     response_class=PlainTextResponse,
     **route(str, "Counters.", 507),
 )
-async def metrics(request: Request) -> Response:
+async def metrics(server: ServerDep) -> Response:
     """Counters and gauges of all processes, for Prometheus."""
-    server: Server = request.app.state.server
 
     def text() -> bytes:
         server.observe()

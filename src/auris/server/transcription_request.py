@@ -17,11 +17,8 @@ from starlette.datastructures import FormData, UploadFile
 
 from auris.errors import LanguageError
 from auris.server.errors import invalid, unsupported, validation_error
+from auris.server.formats import STREAMED, TIMED, CommonFormat, FurtherFormat, ResponseFormat
 from auris.text.languages import language_name
-
-STREAMED = ("json", "text", "verbose_json", "diarized_json")
-TIMED = ("verbose_json", "srt", "vtt")
-"""Formats that show the times of words."""
 
 
 def read_language(name: str) -> str | None:
@@ -54,13 +51,13 @@ class _RecordingRequest(BaseModel):
 class TranslationRequest(_RecordingRequest):
     """The fields of a request for a translation."""
 
-    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
+    response_format: CommonFormat = "json"
 
 
 class TranscriptionRequest(_RecordingRequest):
     """The fields of a request for a transcript; languages are English names."""
 
-    response_format: Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json"] = "json"
+    response_format: ResponseFormat = "json"
     language: Language | None = Field(default=None, description="The language to force.")
     languages: tuple[Language, ...] = _list("languages", description="Languages to choose from.")
     keywords: tuple[str, ...] = _list("keywords")
@@ -73,7 +70,7 @@ class TranscriptionRequest(_RecordingRequest):
         "known_speaker_names", json_schema_extra={"maxItems": 4}
     )
     stream: bool = False
-    formats: tuple[Literal["text", "srt", "verbose_json", "vtt"], ...] = _list(
+    formats: tuple[FurtherFormat, ...] = _list(
         "formats", description="Further formats of the transcript of a stream."
     )
 
@@ -100,11 +97,8 @@ class TranscriptionRequest(_RecordingRequest):
 
     @model_validator(mode="after")
     def _check_together(self) -> TranscriptionRequest:
-        form, times, names = (
-            self.response_format,
-            self.timestamp_granularities,
-            self.known_speaker_names,
-        )
+        form, names = self.response_format, self.known_speaker_names
+        times = self.timestamp_granularities
         if self.stream and form not in STREAMED:
             choices = ", ".join(STREAMED)
             raise unsupported("stream", f"{form} cannot be streamed, but {choices} can")
@@ -142,7 +136,7 @@ def read_form(form: FormData, kind: type[R]) -> tuple[R, UploadFile | None]:
     upload: UploadFile | None = None
     for given, value in form.multi_items():
         name = f"{given}[]" if f"{given}[]" in lists else given
-        if name.startswith("chunking_strategy["):
+        if name.startswith("chunking_strategy[") and name != "chunking_strategy[]":
             raise unsupported("chunking_strategy", "auto is the strategy there is")
         if name.removesuffix("[]") == "known_speaker_references":
             reason = "voices are not recognized; diarized_json tells speakers apart by channels"

@@ -36,11 +36,7 @@ RETRY_SECONDS = 10
 
 class SpoolBudget:
     """The bytes of all uploads of this process and of samples decoded from them, on the disk and in
-    memory.
-
-    Args:
-        most_bytes: how many there may be.
-    """
+    memory."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
@@ -48,11 +44,8 @@ class SpoolBudget:
         self.used = 0
 
     def change(self, count: int) -> None:
-        """Take bytes, or give them back where `count` is negative.
-
-        Raises:
-            ApiError: there is no room now.
-        """
+        """Take bytes, or give them back where `count` is negative; an `ApiError` where there is no
+        room now."""
         with self._lock:
             if self.used + count > self.most_bytes:
                 raise busy("There is no room for more uploads now.", RETRY_SECONDS)
@@ -60,12 +53,7 @@ class SpoolBudget:
 
 
 class _MultipartForm:
-    """A multipart form that is being read.
-
-    Args:
-        charset: of its text.
-        budget: for its bytes.
-    """
+    """A multipart form that is being read."""
 
     def __init__(self, charset: str, budget: SpoolBudget) -> None:
         self.fields: Fields = []
@@ -79,11 +67,7 @@ class _MultipartForm:
         self._text: bytearray | None = None  # Of the present part, which is a file without.
 
     async def read(self, request: Request, boundary: bytes) -> None:
-        """Read the form to its end.
-
-        Raises:
-            ApiError: it is wrong or incomplete, or there is no room for it.
-        """
+        """Read the form to its end; an `ApiError` where it is wrong, incomplete or too large."""
         try:
             parser = MultipartParser(
                 boundary,
@@ -142,10 +126,8 @@ class _MultipartForm:
 
     def _begin_file(self, filename: str) -> None:
         if self._upload is not None:
-            raise invalid(
-                "file",
-                "a request has to hold one file, but there are several: send one request for each",
-            )
+            reason = "a request has to hold one file, but there are several"
+            raise invalid("file", f"{reason}: send one request for each")
         spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115
         self._upload = UploadFile(spool, filename=filename)  # type: ignore[arg-type]
         self.fields.append((self._name, self._upload))

@@ -9,24 +9,32 @@ in a temporary WAV file; both count as much as uploads do.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
 
 from auris.audio.formats import wav_head
-from auris.audio.io import Channels, Source
-from auris.audio.isolation import DecoderPool, DecodingStopped
+from auris.audio.io import Source
+from auris.audio.isolation import DecoderPool, DecodingStopped, TurnOver
 from auris.audio.remote import Cancelled, WebLimits, fetched, is_url
-from auris.errors import DecoderCrashed
+from auris.errors import DecoderCrashed, EmptyAudio
 from auris.server.errors import ApiError, ClientDisconnected, invalid, unsupported
+from auris.server.middleware import client_of
+from auris.server.pools import Lane, unless_disconnected
 from auris.server.settings import Settings
 from auris.server.upload import SpoolBudget
 from auris.types import SAMPLE_RATE, Samples, Waveform
+
+if TYPE_CHECKING:
+    from auris.server.state import Server
 
 T = TypeVar("T")
 
@@ -39,15 +47,7 @@ NEVER = threading.Event()
 
 @dataclass(frozen=True)
 class DecodeContext:
-    """What decodes a recording, and within which limits.
-
-    Attributes:
-        decoders: processes that decode.
-        settings: limits of recordings.
-        budget: for the samples.
-        cancelled: when set, decoding ends.
-        turn_seconds: computing time that decoding may take.
-    """
+    """The processes that decode a recording, and the limits of its size and of computing time."""
 
     decoders: DecoderPool
     settings: Settings
@@ -58,13 +58,8 @@ class DecodeContext:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording that can be transcribed.
-
-    Attributes:
-        source: its samples, or a WAV file of them.
-        samples: how many there are at 16 kHz, of each channel.
-        channels: how many it has.
-    """
+    """A recording that can be transcribed: its samples or a WAV file of them, and the number of its
+    samples at 16 kHz, of each channel."""
 
     source: Waveform | IO[bytes]
     samples: int
@@ -83,13 +78,10 @@ class Recording:
 
 
 def checked(file: IO[bytes], context: DecodeContext) -> int:
-    """Check the header of a file.
-
-    Returns:
-        how many channels it has.
+    """Check the header of a file; returns how many channels it has.
 
     Raises:
-        AudioError: it is no audio.
+        AudioError: it is no audio, or empty.
         ApiError: its rate, its channels or the length that it states are beyond the limits.
         ClientDisconnected: it was cancelled.
         TurnOver: it took too much computing time.
@@ -103,6 +95,8 @@ def checked(file: IO[bytes], context: DecodeContext) -> int:
         if value > most:
             rule = f"The {name} of the recording is {value}; this server takes up to {most}."
             raise ApiError(400, rule, param="file", code="invalid_audio")
+    if header.seconds == 0:
+        raise EmptyAudio("The recording holds no samples", "", "check that the recording worked")
     if header.seconds is not None and header.seconds > settings.most_audio_seconds + 1:
         raise _too_long(settings)
     return header.channels
@@ -125,22 +119,49 @@ def measured(file: IO[bytes], apart: bool, context: DecodeContext, files: ExitSt
         TurnOver: it took too much computing time.
     """
     channels = checked(file, context)
-    channels_mode: Channels = "split" if apart else "mix"
-    most = context.settings.most_audio_seconds
+    most_samples = context.settings.most_audio_seconds * SAMPLE_RATE
 
     def decode() -> Recording:
         with ExitStack() as stack:
             store = _SampleStore(stack, context.budget, in_memory=not apart)
             for block in context.decoders.stream(
-                file, channels_mode, context.cancelled, context.turn_seconds
+                file, "split" if apart else "mix", context.cancelled, context.turn_seconds
             ):
                 store.add(block)
-                if store.samples > most * SAMPLE_RATE:
+                if store.samples > most_samples:
                     raise _too_long(context.settings)
             files.push(stack.pop_all())
         return Recording(store.source(), store.samples, channels)
 
     return _decode(decode)
+
+
+async def decode_in_lanes(
+    request: Request, file: IO[bytes], work: Callable[[DecodeContext], T]
+) -> T:
+    """Decode the recording of a request, in the first lane whose computing time is enough.
+
+    Raises:
+        ApiError: too many others wait.
+        ClientDisconnected: the client has disconnected.
+    """
+    server: Server = request.app.state.server
+    size = file.seek(0, os.SEEK_END)
+    client = client_of(request)
+
+    def in_lane(lane: Lane) -> Awaitable[T]:
+        cancelled = threading.Event()
+        context = DecodeContext(
+            server.decoders, server.settings, server.spool, cancelled, lane.turn_seconds
+        )
+        done = lane.submit(lambda: work(context), client, size)
+        return unless_disconnected(request.receive, done, cancelled.set)
+
+    *limited, last = server.pools.decoding
+    for lane in limited:
+        with suppress(TurnOver):
+            return await in_lane(lane)
+    return await in_lane(last)
 
 
 def _decode(decode: Callable[[], T]) -> T:
@@ -168,18 +189,15 @@ class _SampleStore:
         self._file: IO[bytes] | None = None
 
     def add(self, block: Samples) -> None:
-        """Add float32 [C, n].
-
-        Raises:
-            ApiError: there is no room for them, now or at all.
-        """
+        """Add float32 [C, n]; an `ApiError` where there is no room for them, now or at all."""
         if self._bytes + block.nbytes > self._budget.most_bytes:
-            fault = (
-                f"Decoded, the recording takes more than {self._budget.most_bytes >> 20} MB, the"
+            raise ApiError(
+                413,
+                f"Decoded, the recording takes more than {self._budget.most_bytes >> 20} MB, the "
+                "most that this server stores: send it in parts, or with fewer channels.",
+                param="file",
+                code="audio_too_large",
             )
-            remedy = "send it in parts, or with fewer channels"
-            message = f"{fault} most that this server stores: {remedy}."
-            raise ApiError(413, message, param="file", code="audio_too_large")
         self._budget.change(block.nbytes)
         self._bytes += block.nbytes
         self.samples += block.shape[1]
@@ -195,28 +213,36 @@ class _SampleStore:
         self._file.write(np.ascontiguousarray(block.T, "<f4").data)
 
     def source(self) -> Waveform | IO[bytes]:
-        """All samples."""
         return self._file or Waveform(np.concatenate(self._blocks, axis=1)[0])
 
 
-def fetch(
-    url: str, settings: Settings, stack: ExitStack, cancelled: Cancelled = NEVER
+async def opened(
+    request: Request, url: str | None, upload: UploadFile | None, stack: AsyncExitStack
 ) -> IO[bytes]:
-    """Download a recording from the public web.
+    """The recording of a request, sent with it or downloaded from the public web.
 
     Raises:
         AudioError: it cannot be downloaded.
         ApiError: the server does not download recordings, or this is no address.
+        ClientDisconnected: the client disconnected before.
     """
-    if not settings.urls:
+    if upload is not None:
+        return upload.file
+    server: Server = request.app.state.server
+    if not server.settings.urls:
         raise unsupported("url", "this server does not fetch recordings")
-    if not is_url(url):
+    if url is None or not is_url(url):
         raise invalid("url", "it has to be http or https")
-    limits = WebLimits(settings.most_upload_bytes, total_seconds=600.0, public_only=True)
-    return fetched(url, "the recording at 'url'", limits, stack, cancelled)
+    limits = WebLimits(server.settings.most_upload_bytes, total_seconds=600.0, public_only=True)
+    files, cancelled = stack.enter_context(ExitStack()), threading.Event()
+    fetching = server.pools.fetch.submit(
+        lambda: fetched(url, "the recording at 'url'", limits, files, cancelled),
+        client_of(request),
+    )
+    return await unless_disconnected(request.receive, fetching, cancelled.set)
 
 
 def _too_long(settings: Settings) -> ApiError:
-    most = f"{settings.most_audio_seconds:g} s"
-    message = f"The recording is longer than {most}, the most that this server takes."
+    most = settings.most_audio_seconds
+    message = f"The recording is longer than {most:g} s, the most that this server takes."
     return ApiError(413, message, param="file", code="audio_too_long")

@@ -18,6 +18,8 @@ LANGUAGES = {
 # fmt: on
 """English name by code."""
 
+LANGUAGE_CODES = {name: code for code, name in LANGUAGES.items()}
+
 _NAMES = {name.lower(): name for name in LANGUAGES.values()}
 
 

@@ -6,6 +6,7 @@ Source of the splitting: the `qwen3_asr` processor of transformers, itself after
 from __future__ import annotations
 
 import unicodedata
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -172,3 +173,9 @@ def _missing(language: str, package: str, extra: str) -> MissingExtra:
         "it is not installed",
         f"run pip install 'auris-asr[{extra}]'",
     )
+
+
+def compression_ratio(text: str) -> float:
+    """Length of a text over its compressed length, which is large where it repeats itself."""
+    data = text.encode("utf-8", "replace")
+    return len(data) / len(zlib.compress(data))

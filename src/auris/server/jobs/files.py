@@ -88,14 +88,7 @@ SEGMENT = TypeAdapter(Segment)
 
 
 class StateFolder:
-    """A server's own folder.
-
-    Args:
-        directory: the folder that the user named; it is made where it is missing.
-
-    Attributes:
-        path: the folder that is used, `directory` or its subfolder.
-        database: the file of the database; it exists.
+    """A server's own folder: the one that the user named, or its subfolder.
 
     Raises:
         OutputError: it cannot be used.
@@ -116,15 +109,15 @@ class StateFolder:
             raise _unusable(directory, error) from error
 
     def recording(self, job: str) -> Path:
-        """Path of the audio of a job."""
+        """The file of a job's audio."""
         return self.path / "recordings" / job
 
     def segments(self, job: str) -> Path:
-        """Path of the finished segments of a job."""
+        """The file of a job's finished segments."""
         return self.path / "segments" / job
 
     def result(self, job: str) -> Path:
-        """Path of the response bodies of a job."""
+        """The file of a job's response bodies."""
         return self.path / "results" / job
 
     def add_recording(self, job: str, file: IO[bytes]) -> None:
@@ -136,12 +129,8 @@ class StateFolder:
         _sync_folder(self.path / "recordings")
 
     def read_segments(self, job: str) -> tuple[str | None, list[Segment], int]:
-        """The finished segments of a job, in the order of time; a missing file is empty.
-
-        Returns:
-            the fingerprint of everything that shaped them, the segments, and the bytes of their
-            lines. What a killed process left of a line comes after these.
-        """
+        """The fingerprint and the finished segments of a job, and the bytes of their lines; what a
+        killed process left of a line comes after these. A missing file is empty."""
         fingerprint, segments, size = None, [], 0
         with suppress(FileNotFoundError, ValueError), open(self.segments(job), "rb") as file:
             for line in file:
@@ -189,12 +178,8 @@ class StateFolder:
             path.unlink(missing_ok=True)
 
     def remove_unused(self, recordings: set[str], others: set[str]) -> None:
-        """Remove files of jobs that a killed process left.
-
-        Args:
-            recordings: jobs whose recordings are needed.
-            others: jobs whose other files are needed.
-        """
+        """Remove files that a killed process left, of other jobs than those that need their
+        recordings or other files."""
         oldest = time.time() - UNUSED_SECONDS
         for name, needed in (("recordings", recordings), ("segments", others), ("results", others)):
             for path in (self.path / name).iterdir():
@@ -205,11 +190,7 @@ class StateFolder:
                         path.unlink()
 
     def lock_worker(self, worker: str) -> FileLock:
-        """The lock that shows that a process lives; it ends with the process, however that ends.
-
-        Raises:
-            OutputError: the file system has no locks.
-        """
+        """The lock that shows that a process lives; it ends with the process, however that ends."""
         lock = self._worker_lock(worker)
         try:
             lock.acquire()
@@ -249,9 +230,6 @@ class JobDatabase:
 
     Its rows are small: texts are in files. Nothing stays of what is deleted, neither in the tables
     nor in the log of changes (-wal), and deleting works on a full disk.
-
-    Args:
-        folder: the folder.
 
     Raises:
         OutputError: the database cannot be used.

@@ -42,14 +42,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class JobRunner:
-    """Threads that do jobs until they are stopped.
-
-    Args:
-        store: the jobs.
-        models: the models.
-        settings: the limits of recordings.
-        decoders: what decodes recordings; closed when the threads stop.
-    """
+    """Threads that do jobs until they are stopped, when `decoders` are closed as well."""
 
     def __init__(
         self,
@@ -122,7 +115,9 @@ class JobRunner:
                 if job is not None:
                     self._run(job)
                     continue
-            except Exception as error:  # The disk may be full, or the database locked for long.
+            except Exception as error:
+                # The disk may be full, or the database locked. Whatever it is, a thread that ended
+                # here would leave all later jobs undone.
                 _LOG.warning("no job could be taken up (%s: %s)", type(error).__name__, error)
             with self._new_job:
                 self._new_job.wait(CLAIM_SECONDS)
@@ -180,7 +175,7 @@ class JobRunner:
         except AurisError as error:
             stopped = self._stopping.is_set() or not model.engine.running
             return None if isinstance(error, EngineError) and stopped else as_api_error(error)
-        except Exception:
+        except Exception:  # A fault of the program fails the job and not the thread.
             _LOG.exception("a job failed by a fault of the program")
             return ApiError(500, "The program failed.", code="engine_failed")
 

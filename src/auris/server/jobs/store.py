@@ -80,14 +80,7 @@ class Job:
 
 
 class JobStore:
-    """All jobs of a state folder, which several processes may share.
-
-    Args:
-        directory: the folder, see `StateFolder`.
-
-    Attributes:
-        folder: the one that is used.
-        worker: names this process among those that share it.
+    """All jobs of a state folder, which several processes may share; `worker` names this one.
 
     Raises:
         OutputError: the folder cannot be used.
@@ -112,17 +105,10 @@ class JobStore:
     def accept(
         self, owner: str, request: TranscriptionRequest, model: str, file: IO[bytes], most: int
     ) -> Job:
-        """Store a new job; when this returns, it will be done.
-
-        Args:
-            owner: whose it is.
-            request: what to transcribe and how.
-            model: digest of the model that it is for.
-            file: the recording.
-            most: jobs of one owner that may wait or run.
+        """Store a new job for the model with a digest; when this returns, it will be done.
 
         Raises:
-            ApiError: the owner has too many already.
+            ApiError: `most` jobs of the owner wait or run already.
             OSError, sqlite3.OperationalError: the disk is full; nothing stays.
         """
         name = "job_" + secrets.token_hex(16)
@@ -185,11 +171,8 @@ class JobStore:
         self._database.change_and_erase("DELETE FROM jobs WHERE id = ?", (job,))
 
     def expire(self, age: float) -> int:
-        """Remove jobs that finished `age` seconds ago or earlier, and unused files.
-
-        Returns:
-            how many jobs.
-        """
+        """Remove jobs that finished `age` seconds ago or earlier, and unused files; returns how
+        many jobs."""
         old = self._database.read("SELECT id FROM jobs WHERE finished < ?", (time.time() - age,))
         for (job,) in old:
             self.delete(job)
@@ -321,10 +304,6 @@ class JobStore:
 
     def begin(self, job: str, fingerprint: str) -> list[Segment]:
         """Begin to recognize a job, or continue it.
-
-        Args:
-            job: a job of this process.
-            fingerprint: of everything that shapes its segments.
 
         Returns:
             stored segments with the same fingerprint; those with another one are removed.

@@ -3,8 +3,13 @@
 import { PageError } from "./errors.js";
 import { address, key, request, upload } from "./request.js";
 
-/** Formats that can be downloaded, by their names in the API. */
-export const FORMATS = ["srt", "vtt", "text", "verbose_json"];
+/** Formats that can be downloaded, by their names in the API: ending and type of the file. */
+export const FORMATS = {
+  srt: ["srt", "application/x-subrip"],
+  vtt: ["vtt", "text/vtt"],
+  text: ["txt", "text/plain"],
+  verbose_json: ["json", "application/json"],
+};
 
 /** The served models: [{id, capabilities: {languages, prompt, words}}]. */
 export async function models() {
@@ -15,23 +20,23 @@ export async function models() {
  * Transcribe a recording in one call.
  *
  * @param {File} file
- * @param {object} asked {model, language, prompt, words, quiet}: `words` for their times, `quiet` to
- *   leave long silence out
+ * @param {object} requested {model, language, prompt, words, quiet}: `words` for their times,
+ *   `quiet` to leave long silence out
  * @param {{signal: AbortSignal, sent: (share: number) => void, event: (event: object) => void}} to
  */
-export async function transcribe(file, asked, { signal, sent, event }) {
-  const form = formOf(file, asked);
+export async function transcribe(file, requested, { signal, sent, event }) {
+  const form = formOf(file, requested);
   form.set("stream", "true");
-  for (const format of FORMATS) form.append("formats[]", format);
+  for (const format of Object.keys(FORMATS)) form.append("formats[]", format);
   let read = 0;
   let over = false;
-  const received = (text) => {
+  const receive = (text) => {
     const end = text.lastIndexOf("\n\n");
     if (end < read) return;
-    for (const found of events(text.slice(read, end))) {
-      if (found.error) throw new PageError(found.error.message);
-      over ||= found.type === "transcript.text.done";
-      event(found);
+    for (const update of events(text.slice(read, end))) {
+      if (update.error) throw new PageError(update.error.message);
+      over ||= update.type === "transcript.text.done";
+      event(update);
     }
     read = end + 2;
   };
@@ -41,20 +46,20 @@ export async function transcribe(file, asked, { signal, sent, event }) {
     sent,
     received: (text) => {
       try {
-        if (!failure) received(text);
+        if (!failure) receive(text);
       } catch (error) {
         failure = error;
       }
     },
   });
-  if (!failure) received(await response.text());
+  if (!failure) receive(await response.text());
   if (failure) throw failure;
   if (!over) throw new PageError("The server closed the connection before the text was complete.");
 }
 
 /** Create a job; see `transcribe`. */
-export async function createJob(file, asked, { signal, sent }) {
-  return await (await upload("jobs", formOf(file, asked), { signal, sent })).json();
+export async function createJob(file, requested, { signal, sent }) {
+  return await (await upload("jobs", formOf(file, requested), { signal, sent })).json();
 }
 
 /** How far a job is: {status, progress: {seconds_done, seconds_total}, error}. */
@@ -80,21 +85,21 @@ export async function deleteJob(id) {
 
 /** A WebSocket for live speech. */
 export function liveSocket(model) {
-  const place = address("realtime");
-  place.protocol = place.protocol === "https:" ? "wss:" : "ws:";
-  place.search = new URLSearchParams({ intent: "transcription", model });
+  const url = address("realtime");
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  url.search = new URLSearchParams({ intent: "transcription", model });
   const protocols = ["realtime"];
   if (key.get()) protocols.push(`openai-insecure-api-key.${key.get()}`);
-  return new WebSocket(place, protocols);
+  return new WebSocket(url, protocols);
 }
 
-function formOf(file, asked) {
+function formOf(file, requested) {
   const form = new FormData();
-  form.set("model", asked.model);
-  if (asked.language) form.set("language", asked.language);
-  if (asked.prompt) form.set("prompt", asked.prompt);
-  if (asked.quiet) form.set("chunking_strategy", "auto");
-  if (asked.words) form.append("timestamp_granularities[]", "word");
+  form.set("model", requested.model);
+  if (requested.language) form.set("language", requested.language);
+  if (requested.prompt) form.set("prompt", requested.prompt);
+  if (requested.quiet) form.set("chunking_strategy", "auto");
+  if (requested.words) form.append("timestamp_granularities[]", "word");
   form.append("timestamp_granularities[]", "segment");
   form.set("response_format", "verbose_json");
   form.set("file", file, file.name);

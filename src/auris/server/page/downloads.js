@@ -4,13 +4,6 @@ import { FORMATS } from "./api.js";
 
 const list = document.getElementById("downloads");
 
-const FILES = {
-  srt: ["srt", "application/x-subrip"],
-  vtt: ["vtt", "text/vtt"],
-  text: ["txt", "text/plain"],
-  verbose_json: ["json", "application/json"],
-};
-
 /** Remove the files. */
 export function clear() {
   for (const link of list.querySelectorAll("a")) URL.revokeObjectURL(link.href);
@@ -21,8 +14,7 @@ export function clear() {
 export function offer(formats, recording) {
   clear();
   const stem = recording.replace(/\.[^.]*$/, "") || "transcript";
-  for (const format of FORMATS) {
-    const [ending, kind] = FILES[format];
+  for (const [format, [ending, kind]] of Object.entries(FORMATS)) {
     const content = formats[format];
     const text = typeof content === "string" ? content : JSON.stringify(content, null, 2);
     const link = document.createElement("a");
@@ -39,9 +31,9 @@ export function offer(formats, recording) {
 
 /** The formats of a transcript that is not complete: subtitles have one cue for each segment. */
 export function partial(segments, text) {
-  const said = segments.filter((segment) => segment.text);
+  const spoken = segments.filter((segment) => segment.text);
   const cues = (mark) =>
-    said.map(({ start, end, text }, index) =>
+    spoken.map(({ start, end, text }, index) =>
       [index + 1, `${stamp(start, mark)} --> ${stamp(end, mark)}`, text, ""].join("\n"),
     );
   return {
@@ -53,8 +45,8 @@ export function partial(segments, text) {
 }
 
 function stamp(seconds, mark) {
-  const whole = Math.round(seconds * 1000);
+  const total = Math.round(seconds * 1000);
   const two = (value) => String(Math.floor(value)).padStart(2, "0");
-  const [hours, minutes] = [two(whole / 3600000), two((whole / 60000) % 60)];
-  return `${hours}:${minutes}:${two((whole / 1000) % 60)}${mark}${String(whole % 1000).padStart(3, "0")}`;
+  const [hours, minutes] = [two(total / 3600000), two((total / 60000) % 60)];
+  return `${hours}:${minutes}:${two((total / 1000) % 60)}${mark}${String(total % 1000).padStart(3, "0")}`;
 }

@@ -73,9 +73,9 @@ export class Painter {
         if (samples[i] < low) low = samples[i];
         else if (samples[i] > high) high = samples[i];
       }
-      const reach = middle * this.gain;
-      const top = Math.min(middle - least, middle - high * reach);
-      to.fillRect(x, top, 1, Math.max(2 * least, middle - low * reach - top));
+      const amplitude = middle * this.gain;
+      const top = Math.min(middle - least, middle - high * amplitude);
+      to.fillRect(x, top, 1, Math.max(2 * least, middle - low * amplitude - top));
     }
   }
 

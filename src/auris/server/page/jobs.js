@@ -4,9 +4,11 @@ import * as api from "./api.js";
 
 const ITEM = "auris-job";
 
-/** The job that is remembered, {id, name, size, asked}; null without one. */
+/** The job that is remembered, {id, name, size, requested}; null without one. */
 export function remembered() {
-  return JSON.parse(sessionStorage.getItem(ITEM) ?? "null");
+  const job = JSON.parse(sessionStorage.getItem(ITEM) ?? "null");
+  // Pages of earlier versions remembered other fields.
+  return job?.requested ? job : null;
 }
 
 /** Remember a job. */

@@ -10,15 +10,15 @@ const PATIENCE = 20000;
 
 /** A session; `shown` is called with {text, guess, words} whenever the text has changed. */
 export class Session {
-  constructor(asked, shown, failed) {
-    this.asked = asked;
+  constructor(requested, shown, failed) {
+    this.requested = requested;
     this.shown = shown;
     this.failed = failed;
     this.items = new Map();
     this.waiting = [];
     this.ready = false;
     this.over = false;
-    this.socket = liveSocket(asked.model);
+    this.socket = liveSocket(requested.model);
     this.open = new Promise((resolve, reject) => {
       this.socket.onmessage = ({ data }) => this.take(JSON.parse(data), resolve);
       this.socket.onclose = (event) => {
@@ -29,7 +29,7 @@ export class Session {
         this.over = true;
       };
     });
-    // It is waited for by who begins to speak; failures are told there.
+    // `speech.js` awaits it and shows its error.
     this.open.catch(() => {});
   }
 
@@ -74,7 +74,7 @@ export class Session {
     const item = event.item_id ? this.item(event.item_id) : null;
     switch (event.type) {
       case "session.created":
-        this.say({ type: "session.update", session: this.wished() });
+        this.say({ type: "session.update", session: this.settings() });
         break;
       case "session.updated":
         this.ready = true;
@@ -116,12 +116,12 @@ export class Session {
       default:
         return;
     }
-    this.tell();
+    this.update();
     this.settle();
   }
 
-  wished() {
-    const { model, language, prompt, words } = this.asked;
+  settings() {
+    const { model, language, prompt, words } = this.requested;
     const transcription = { model };
     if (language) transcription.language = language;
     if (prompt) transcription.prompt = prompt;
@@ -152,7 +152,7 @@ export class Session {
     if (this.unfinished().length === 0) this.left?.();
   }
 
-  tell() {
+  update() {
     const items = [...this.items.values()];
     this.shown({
       text: items.map((item) => item.text).filter(Boolean).join(" "),
@@ -186,7 +186,7 @@ function closed({ code, reason }) {
   if (code === 1012) return new PageError("The server is stopping. The text that is shown stays.");
   if (code === 1008) return new PageError(reason || "The server ended the session.");
   if (code === 1006) {
-    return new PageError("The live connection could not be held. The server may be full, or gone.");
+    return new PageError("The live connection broke off. The server may be full, or it has ended.");
   }
   return new PageError(`The server ended the live connection (${reason || code}).`);
 }

@@ -49,8 +49,8 @@ async function toggleSpeech() {
     return;
   }
   if (!options.chosen()) await connect();
-  const asked = options.chosen();
-  if (asked) await speech.start(asked);
+  const requested = options.chosen();
+  if (requested) await speech.start(requested);
 }
 
 async function copyText() {

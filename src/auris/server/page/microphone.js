@@ -13,12 +13,12 @@ const REFUSALS = {
 /**
  * Listen.
  *
- * @param {number} rate of the samples that are wanted
- * @param {(samples: Float32Array) => void} hear called with what was heard
- * @param {() => void} lost called when the microphone goes away
+ * @param {number} rate of the samples that are passed on
+ * @param {(samples: Float32Array) => void} take called with samples
+ * @param {() => void} lost called when the microphone is disconnected
  * @returns {Promise<() => Promise<void>>} ends it
  */
-export async function listen(rate, hear, lost) {
+export async function listen(rate, take, lost) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new PageError(
       "Browsers hear a microphone only on pages of this machine or over https. Open this page as localhost or by https.",
@@ -35,7 +35,7 @@ export async function listen(rate, hear, lost) {
     await context.resume();
     const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, channelCount: 1 });
     const resampler = new Resampler(context.sampleRate, rate);
-    capture.port.onmessage = ({ data }) => hear(resampler.take(data));
+    capture.port.onmessage = ({ data }) => take(resampler.take(data));
     context.createMediaStreamSource(stream).connect(capture);
     stream.getTracks()[0].onended = lost;
     return end;

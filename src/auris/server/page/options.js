@@ -1,6 +1,6 @@
 // Model, language and expected words: only what the served models can do.
 
-const model = document.getElementById("model");
+const modelField = document.getElementById("model");
 const language = document.getElementById("language");
 const prompt = document.getElementById("prompt");
 const promptField = document.getElementById("prompt-field");
@@ -12,30 +12,30 @@ let served = [];
 /** Offer the served models. */
 export function offer(models) {
   served = models;
-  model.replaceChildren(...models.map(({ id }) => new Option(id, id)));
-  model.onchange = follow;
+  modelField.replaceChildren(...models.map(({ id }) => new Option(id, id)));
+  modelField.onchange = follow;
   follow();
 }
 
-/** What is asked for now; null before the models are known. */
+/** The model and the options that are chosen; null before the models are known. */
 export function chosen() {
-  const found = current();
-  if (!found) return null;
+  const model = current();
+  if (!model) return null;
   return {
-    model: found.id,
+    model: model.id,
     language: language.value,
-    prompt: found.capabilities.prompt ? prompt.value.trim() : "",
-    words: found.capabilities.words,
+    prompt: model.capabilities.prompt ? prompt.value.trim() : "",
+    words: model.capabilities.words,
   };
 }
 
-/** Choose what a transcription was asked with, as far as it is served. */
-export function choose(asked) {
-  if (!served.some(({ id }) => id === asked.model)) return;
-  model.value = asked.model;
+/** Choose the options of an earlier transcription, if its model is served. */
+export function choose(requested) {
+  if (!served.some(({ id }) => id === requested.model)) return;
+  modelField.value = requested.model;
   follow();
-  language.value = asked.language;
-  prompt.value = asked.prompt;
+  language.value = requested.language;
+  prompt.value = requested.prompt;
 }
 
 /** The code of a language from its English name. */
@@ -45,10 +45,10 @@ export function languageCode(name) {
 }
 
 function current() {
-  return served.find(({ id }) => id === model.value);
+  return served.find(({ id }) => id === modelField.value);
 }
 
-/** Show what the chosen model can be asked. */
+/** Show the options that the chosen model has. */
 function follow() {
   const { languages, prompt: takesPrompt } = current()?.capabilities ?? { languages: [] };
   const before = language.value;

@@ -40,23 +40,23 @@ export function setWords(list) {
 
 /** Show which seconds are in view in the timeline. */
 export function showView(from, to) {
-  const whole = seconds === 0 || to - from >= seconds * 0.999;
-  view.hidden = whole;
-  if (whole) return;
+  const showsAll = seconds === 0 || to - from >= seconds * 0.999;
+  view.hidden = showsAll;
+  if (showsAll) return;
   view.style.left = `${(100 * from) / seconds}%`;
   view.style.width = `${Math.min(100, (100 * (to - from)) / seconds)}%`;
 }
 
 function peaksOf(samples) {
-  const found = new Float32Array(COLUMNS);
+  const largest = new Float32Array(COLUMNS);
   const each = samples.length / COLUMNS;
   for (let column = 0; column < COLUMNS; column++) {
     const end = Math.min(samples.length, Math.ceil((column + 1) * each));
     let most = 0;
     for (let i = Math.floor(column * each); i < end; i++) most = Math.max(most, Math.abs(samples[i]));
-    found[column] = most;
+    largest[column] = most;
   }
-  return found;
+  return largest;
 }
 
 function draw() {

@@ -24,19 +24,19 @@ const [results, again, copy, sound, soundName, soundHint, controls] = [
 const TOO_LONG = "The browser does not draw recordings that are longer than an hour.";
 const NOT_DRAWN = "The browser cannot draw this recording.";
 const NOT_PLAYED = "The browser cannot play this recording.";
-const NOT_KEPT =
-  "The browser does not keep the sound of a recording when the page is loaded again. Choose the same file to hear it.";
+const NOT_STORED =
+  "The page does not store the sound of a recording when it is loaded again. Choose the same file to hear it.";
 
 /** {file, name, size, quiet, seconds, words}; `file` is null after the page was loaded again. */
 let shown = null;
 /** Ends the transcription that runs. */
 let controller = null;
-/** Asks the server for its models. */
+/** Loads the models of the server. */
 let connect = async () => {};
 
-/** Use `ask` where the models are not known when a recording comes. */
-export function connectWith(ask) {
-  connect = ask;
+/** Call `load` when a recording comes before the models are known. */
+export function connectWith(load) {
+  connect = load;
 }
 
 /** Show a recording and transcribe it; `problem` is shown meanwhile. */
@@ -70,11 +70,11 @@ export function attach(file) {
 export async function restore() {
   const job = jobs.remembered();
   if (!job || shown) return;
-  options.choose(job.asked);
-  const { name, size, asked } = job;
-  begin({ file: null, name, size, quiet: asked.quiet });
+  options.choose(job.requested);
+  const { name, size, requested } = job;
+  begin({ file: null, name, size, quiet: requested.quiet });
   transcript.clear("The text appears here.");
-  soundHint.textContent = NOT_KEPT;
+  soundHint.textContent = NOT_STORED;
   await consume((signal) => resume(job, signal), false);
 }
 
@@ -114,12 +114,12 @@ function begin(recording) {
 async function draw(mine) {
   if (mine.seconds) setLength(mine, mine.seconds);
   if (!player.playable()) soundHint.textContent = NOT_PLAYED;
-  const found = await decoded(mine.file, mine.seconds ?? 0);
+  const decodedSound = await decoded(mine.file, mine.seconds ?? 0);
   if (shown !== mine) return;
-  if (found) {
-    mine.seconds ??= found.samples.length / found.rate;
+  if (decodedSound) {
+    mine.seconds ??= decodedSound.samples.length / decodedSound.rate;
     player.setLength(mine.seconds);
-    timeline.setSound(found, mine.seconds);
+    timeline.setSound(decodedSound, mine.seconds);
     timeline.setWords(mine.words);
   } else if (player.playable()) {
     soundHint.textContent = mine.seconds > 3600 ? TOO_LONG : NOT_DRAWN;
@@ -143,8 +143,8 @@ async function run(keepText, problem = null) {
   abort();
   results.hidden = true;
   if (!options.chosen()) await connect();
-  const asked = options.chosen();
-  if (!asked) {
+  const requested = options.chosen();
+  if (!requested) {
     // It can be transcribed when the server is there, or when it knows the key.
     transcript.clear();
     showResults();
@@ -153,7 +153,7 @@ async function run(keepText, problem = null) {
   if (problem) ui.fail(problem);
   else ui.calm();
   const { file, quiet, seconds } = shown;
-  await consume((signal) => transcribe(file, { ...asked, quiet }, seconds, signal), keepText);
+  await consume((signal) => transcribe(file, { ...requested, quiet }, seconds, signal), keepText);
 }
 
 /** Show what comes of a transcription. */

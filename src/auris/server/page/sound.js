@@ -54,8 +54,8 @@ export class Growing {
 /** 16-bit samples of -1 to 1. */
 export function pcm16(samples) {
   return Int16Array.from(samples, (value) => {
-    const held = Math.max(-1, Math.min(1, value));
-    return Math.round(held * 32767);
+    const clipped = Math.max(-1, Math.min(1, value));
+    return Math.round(clipped * 32767);
   });
 }
 
@@ -63,8 +63,8 @@ export function pcm16(samples) {
 export function wav(sound, name) {
   const data = pcm16(sound.samples);
   const head = new DataView(new ArrayBuffer(44));
-  const text = (place, letters) =>
-    [...letters].forEach((letter, i) => head.setUint8(place + i, letter.charCodeAt(0)));
+  const text = (offset, letters) =>
+    [...letters].forEach((letter, i) => head.setUint8(offset + i, letter.charCodeAt(0)));
   text(0, "RIFF");
   head.setUint32(4, 36 + data.byteLength, true);
   text(8, "WAVEfmt ");

@@ -24,8 +24,8 @@ export function active() {
   return current !== null;
 }
 
-/** Begin; `asked` is what the options say. */
-export async function start(asked) {
+/** Begin, with the chosen options. */
+export async function start(requested) {
   recording.close();
   const mine = (current = { session: null, sound: new Growing(RATE), end: async () => {} });
   press(true);
@@ -38,7 +38,7 @@ export async function start(asked) {
     );
     if (current !== mine) return await mine.end();
     prepare(mine);
-    mine.session = new Session(asked, (shown) => follow(mine, shown), (problem) => lose(mine, problem));
+    mine.session = new Session(requested, (shown) => follow(mine, shown), (problem) => lose(mine, problem));
     await mine.session.open;
     ui.say("Listening. Text in italics may still change.");
   } catch (problem) {

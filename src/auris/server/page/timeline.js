@@ -77,9 +77,9 @@ function fitting() {
   return seconds > 0 && !growing ? scroller.clientWidth / seconds : COMFORT;
 }
 
-function layOut(wanted) {
+function layOut(target) {
   const middle = (scroller.scrollLeft + scroller.clientWidth / 2) / scale;
-  scale = Math.min(CLOSEST, wanted);
+  scale = Math.min(CLOSEST, target);
   if (painter) painter = new Painter(painter.sound, scale);
   words.layOut(scale);
   widen();
@@ -127,7 +127,7 @@ function mark(word) {
 function showTime(now, { running, sought }) {
   const x = now * scale;
   playhead.style.transform = `translateX(${x}px)`;
-  words.hear(running || sought || now > 0 ? now : -1);
+  words.showTime(running || sought || now > 0 ? now : -1);
   const [left, width] = [scroller.scrollLeft, scroller.clientWidth];
   const visible = x >= left && x <= left + width - 40;
   // At the end, the view cannot move further to the right.

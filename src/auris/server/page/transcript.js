@@ -44,34 +44,34 @@ export function addSegments(segments) {
 }
 
 /** Add live text, which has no times. */
-export function add(piece) {
-  if (!piece) return;
+export function add(added) {
+  if (!added) return;
   waiting.hidden = true;
-  text += piece;
+  text += added;
   keepingEnd(() => {
     paragraph ??= newParagraph(null);
     const part = document.createElement("span");
-    part.textContent = piece;
+    part.textContent = added;
     paragraph.body.append(part);
   });
 }
 
 /** Show text that may still change. */
-export function guess(piece) {
-  if (piece) waiting.hidden = true;
-  keepingEnd(() => (provisional.textContent = piece));
+export function guess(guessed) {
+  if (guessed) waiting.hidden = true;
+  keepingEnd(() => (provisional.textContent = guessed));
 }
 
-/** The text is complete: it is `whole`. */
-export function settle(whole, language) {
+/** End with the complete text. */
+export function settle(finalText, language) {
   provisional.textContent = "";
-  if (text !== whole) {
+  if (text !== finalText) {
     const end = followsEnd;
     clear("", { end });
-    add(whole);
+    add(finalText);
   }
   if (language) box.lang = language;
-  if (!whole) {
+  if (!finalText) {
     waiting.textContent = "No speech was recognized in this recording.";
     waiting.hidden = false;
   }
@@ -88,48 +88,48 @@ export function paragraphs() {
 }
 
 function addSegment(segment) {
-  const said = segment.text.trim();
-  if (!said) return;
-  const spaced = text && !(UNSPACED.test(text.at(-1)) && UNSPACED.test(said[0]));
+  const spoken = segment.text.trim();
+  if (!spoken) return;
+  const spaced = text && !(UNSPACED.test(text.at(-1)) && UNSPACED.test(spoken[0]));
   let between = spaced ? " " : "";
-  text += between + said;
-  let place = 0;
+  text += between + spoken;
+  let position = 0;
   for (const word of segment.words ?? []) {
-    const at = said.indexOf(word.word, place);
+    const at = spoken.indexOf(word.word, position);
     if (at < 0) continue;
-    addPart(between + said.slice(place, at), word.word, word.start, word.end);
+    addPart(between + spoken.slice(position, at), word.word, word.start, word.end);
     between = "";
-    place = at + word.word.length;
+    position = at + word.word.length;
   }
-  if (place === 0) addPart(between, said, segment.start, segment.end);
-  else addText(said.slice(place));
+  if (position === 0) addPart(between, spoken, segment.start, segment.end);
+  else addText(spoken.slice(position));
 }
 
-function addPart(between, said, start, end) {
+function addPart(between, spoken, start, end) {
   if (paragraph && beginsParagraph(start)) {
     // What stands before a word, such as an opening quotation mark, goes with it.
-    const [, before, opening] = between.match(/^(.*?)(?:\s+(\S*))?$/s);
+    const [, before, rest] = between.match(/^(.*?)(?:\s+(\S*))?$/s);
     addText(before);
     paragraph = newParagraph(start);
-    addText(opening ?? "");
+    addText(rest ?? "");
   } else {
     paragraph ??= newParagraph(start);
     addText(between);
   }
   const element = document.createElement("span");
   element.className = "part";
-  element.textContent = said;
+  element.textContent = spoken;
   element.dataset.part = parts.length;
   paragraph.body.append(element);
-  paragraph.letters += said.length;
+  paragraph.letters += spoken.length;
   paragraph.end = Math.max(paragraph.end, end);
   parts.push({ start, end, element });
 }
 
-function addText(piece) {
-  if (!piece) return;
-  paragraph.body.append(piece);
-  paragraph.letters += piece.length;
+function addText(added) {
+  if (!added) return;
+  paragraph.body.append(added);
+  paragraph.letters += added.length;
 }
 
 function beginsParagraph(start) {

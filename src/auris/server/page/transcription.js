@@ -19,16 +19,16 @@ const RETRY = 3000;
  * Transcribe a recording.
  *
  * @param {File} file
- * @param {object} asked see `api.transcribe`
+ * @param {object} requested see `api.transcribe`
  * @param {number | null} seconds its length, where the browser knows it
  * @param {AbortSignal} signal
  * @yields {object} an update: {state, ...} with the state "sending" (`share`), "waiting",
  *   "reading", "unreachable" or "transcribing" (`done` and `total` seconds); {segments}; at the end
  *   {text, language, formats}
  */
-export function transcribe(file, asked, seconds, signal) {
+export function transcribe(file, requested, seconds, signal) {
   const long = seconds === null ? file.size > CALL_BYTES : seconds > CALL_SECONDS;
-  return (long ? byJob : byCall)(file, asked, seconds, signal);
+  return (long ? byJob : byCall)(file, requested, seconds, signal);
 }
 
 /** The updates of a job that is remembered; see `transcribe`. */
@@ -40,34 +40,34 @@ export async function* resume(job, signal) {
   }
 }
 
-async function* byCall(file, asked, seconds, signal) {
+async function* byCall(file, requested, seconds, signal) {
   const updates = new Channel();
   const result = {};
-  const event = (found) => {
-    if (found.type === "auris.transcript.segment") {
-      updates.push({ segments: [found.segment] });
-      updates.push({ state: "transcribing", done: found.segment.end, total: seconds });
-    } else if (found.type === "auris.transcript.formats") {
-      result.formats = found.formats;
-    } else if (found.type === "transcript.text.done") {
-      Object.assign(result, { text: found.text, language: result.formats.verbose_json.language });
+  const take = (event) => {
+    if (event.type === "auris.transcript.segment") {
+      updates.push({ segments: [event.segment] });
+      updates.push({ state: "transcribing", done: event.segment.end, total: seconds });
+    } else if (event.type === "auris.transcript.formats") {
+      result.formats = event.formats;
+    } else if (event.type === "transcript.text.done") {
+      Object.assign(result, { text: event.text, language: result.formats.verbose_json.language });
     }
   };
   const sent = (share) => updates.push(sending(share));
-  updates.closeWith(api.transcribe(file, asked, { signal, sent, event }));
+  updates.closeWith(api.transcribe(file, requested, { signal, sent, event: take }));
   yield sending(0);
   yield* updates;
   yield result;
 }
 
-async function* byJob(file, asked, seconds, signal) {
+async function* byJob(file, requested, seconds, signal) {
   const updates = new Channel();
   const sent = (share) => updates.push(sending(share));
-  const created = api.createJob(file, asked, { signal, sent });
+  const created = api.createJob(file, requested, { signal, sent });
   updates.closeWith(created);
   yield sending(0);
   yield* updates;
-  const job = { id: (await created).id, name: file.name, size: file.size, asked };
+  const job = { id: (await created).id, name: file.name, size: file.size, requested };
   jobs.remember(job);
   yield* resume(job, signal);
 }
@@ -101,17 +101,20 @@ function stateOf({ seconds_done: done, seconds_total: total }) {
 }
 
 async function resultOf(id, signal) {
-  const found = await Promise.all(api.FORMATS.map((format) => api.jobResult(id, format, signal)));
-  const formats = Object.fromEntries(api.FORMATS.map((format, index) => [format, found[index]]));
+  const results = Object.keys(api.FORMATS).map(async (format) => [
+    format,
+    await api.jobResult(id, format, signal),
+  ]);
+  const formats = Object.fromEntries(await Promise.all(results));
   const { text, language } = formats.verbose_json;
   return { text, language, formats };
 }
 
 /** What a request returns, which is tried until the server answers: a job outlives its server. */
-async function* retried(ask, signal) {
+async function* retried(request, signal) {
   for (;;) {
     try {
-      return await ask();
+      return await request();
     } catch (error) {
       if (error.status === 404) {
         throw new PageError(

@@ -6,13 +6,13 @@ const ROWS = 3;
 const ROW = 32;
 const TOP = 6;
 const GAP = 4;
-const BESIDE = 600;
+const MARGIN = 600;
 
-/** Words with places: [{word, start, end, provisional, left, width, row}], the sound's times. */
+/** Words with their positions: [{word, start, end, provisional, left, width, row}], the sound's times. */
 export class Words {
   /**
    * @param {HTMLElement} box
-   * @param {(word: object) => void} chosen called with the word that is to be heard
+   * @param {(word: object) => void} chosen called with the word to play
    * @param {(word: object | null) => void} pointed called with the one that has focus or pointer
    */
   constructor(box, chosen, pointed) {
@@ -46,18 +46,18 @@ export class Words {
     this.layOut(this.scale);
   }
 
-  /** Give every word a place, at so many pixels a second: at its time, or behind what is there. */
+  /** Position every word at `scale` pixels a second: at its time, or after the word before. */
   layOut(scale) {
     this.scale = scale;
     this.pen.font = `450 15px ${getComputedStyle(document.body).fontFamily}`;
     const ends = new Array(ROWS).fill(0);
     for (const word of this.list) {
       const width = (word.width ??= Math.ceil(this.pen.measureText(word.word).width) + 16);
-      const wanted = word.start * scale;
-      let row = ends.findIndex((end) => end <= wanted);
+      const left = word.start * scale;
+      let row = ends.findIndex((end) => end <= left);
       if (row < 0) row = ends.indexOf(Math.min(...ends));
       word.row = row;
-      word.left = Math.max(wanted, ends[row]);
+      word.left = Math.max(left, ends[row]);
       ends[row] = word.left + width + GAP;
     }
     const rows = Math.max(0, ...this.list.map(({ row }) => row + 1));
@@ -65,7 +65,7 @@ export class Words {
     this.clear();
   }
 
-  /** Show the words between two places, in pixels, and some beside them. */
+  /** Show the words between two positions in pixels, and some on both sides. */
   show(from, to) {
     for (const [index, button] of this.shown) {
       if (index !== this.stop && !this.near(index, from, to)) {
@@ -74,12 +74,12 @@ export class Words {
       }
     }
     this.list.forEach((_, index) => {
-      if (index === this.stop || this.near(index, from, to)) this.place(index);
+      if (index === this.stop || this.near(index, from, to)) this.showWord(index);
     });
   }
 
-  /** Mark the word that is heard at a time. */
-  hear(seconds) {
+  /** Mark the word that is spoken at a time. */
+  showTime(seconds) {
     let index = lastBefore(this.list, seconds);
     if (index >= 0 && seconds > this.list[index].end + 0.15) index = -1;
     if (index === this.playing) return;
@@ -90,10 +90,10 @@ export class Words {
 
   near(index, from, to) {
     const { left } = this.list[index];
-    return left > from - BESIDE && left < to + BESIDE;
+    return left > from - MARGIN && left < to + MARGIN;
   }
 
-  place(index) {
+  showWord(index) {
     if (this.shown.has(index)) return;
     const word = this.list[index];
     const button = document.createElement("button");
@@ -115,7 +115,7 @@ export class Words {
   focus(index) {
     this.shown.get(this.stop)?.setAttribute("tabindex", "-1");
     this.stop = index;
-    this.place(index);
+    this.showWord(index);
     const button = this.shown.get(index);
     button.tabIndex = 0;
     button.focus();

@@ -20,14 +20,7 @@ Pcm = NDArray[np.int16]
 
 @dataclass(frozen=True)
 class Format:
-    """A format of audio.
-
-    Attributes:
-        name, older_name: in the newer and in the older session object.
-        rate: samples per second.
-        width: bytes of a sample.
-        read: samples [S] of some bytes.
-    """
+    """A format of audio, with its names in both session objects and the bytes of a sample."""
 
     name: str
     older_name: str
@@ -66,11 +59,7 @@ FORMATS = (
 
 
 def decoded(audio: str, of: Format) -> Pcm:
-    """The samples of an append, [S].
-
-    Raises:
-        ApiError: it is not base64, or its last sample is not complete.
-    """
+    """The samples of an append, [S]."""
     try:
         data = base64.b64decode(audio, validate=True)
     except ValueError:

@@ -39,11 +39,6 @@ class Item:
         start: its first sample, in seconds of the session's audio.
         send: sends events, with none of others between them.
         done: called with the seconds of audio that were recognized, or dropped.
-
-    Attributes:
-        id: its name.
-        samples: how many it has so far.
-        finished: set when its transcription has ended.
     """
 
     def __init__(
@@ -172,7 +167,8 @@ class Item:
             self._count(samples)
 
     def _work(self) -> None:
-        """A step of every stream that has one due; each stream reports its own failure."""
+        # A step of every stream that has one due. A failure of any kind is raised again by the
+        # stream that failed, so that it does not end the others.
         with suppress(Exception):
             self._served.pool.work_round()
 

@@ -51,11 +51,7 @@ EVENTS: dict[str, type[ClientEvent]] = {
 
 
 def json_object(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON object of a message of ASGI.
-
-    Raises:
-        ApiError: it has none.
-    """
+    """The JSON object of a message of ASGI; an `ApiError` where it has none."""
     try:
         content = json.loads(message.get("text") or "", parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -67,11 +63,7 @@ def json_object(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def client_event(content: dict[str, Any]) -> ClientEvent:
-    """The event of a JSON object.
-
-    Raises:
-        ApiError: the event or one of its fields is unknown or wrong.
-    """
+    """The event of a JSON object; an `ApiError` where it or a field is unknown or wrong."""
     kind = content.get("type")
     if isinstance(kind, str) and kind not in EVENTS:
         raise invalid("type", f"{kind[:100]!r} is not one of {', '.join(EVENTS)}")

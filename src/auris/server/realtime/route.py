@@ -8,13 +8,12 @@ import logging
 from collections.abc import Sequence
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from auris.server.errors import ApiError, busy, unsupported
 from auris.server.middleware import note_reason
 from auris.server.realtime.session import RealtimeSession
-from auris.server.state import Server
+from auris.server.state import Server, ServerDep
 
 router = APIRouter()
 other_paths = APIRouter()
@@ -33,9 +32,8 @@ _LOG = logging.getLogger(__name__)
 
 
 @router.websocket("/v1/realtime")
-async def realtime(socket: WebSocket) -> None:
+async def realtime(socket: WebSocket, server: ServerDep) -> None:
     """A session of live transcription."""
-    server: Server = socket.app.state.server
     try:
         model = _requested_model(socket, server)
     except ApiError as error:
@@ -62,15 +60,11 @@ async def not_found(socket: WebSocket) -> None:
 
 async def _refuse(socket: WebSocket, error: ApiError) -> None:
     note_reason(socket.scope, error.code)
-    await socket.send_denial_response(JSONResponse(error.body(), error.status, error.headers))
+    await socket.send_denial_response(error.response())
 
 
 def _requested_model(socket: WebSocket, server: Server) -> str:
-    """The name of the model that a client requests.
-
-    Raises:
-        ApiError: there is no such model, no room, or another kind of session is requested.
-    """
+    """The name of the model that a client requests, where a session of it is possible."""
     query = socket.query_params
     if query.get("intent", "transcription") != "transcription":
         raise unsupported("intent", "this server has transcription sessions only")
@@ -94,7 +88,7 @@ async def _run(socket: WebSocket, session: RealtimeSession, idle: float) -> None
             task.result()
     except WebSocketDisconnect:
         pass
-    except Exception:
+    except Exception:  # Any fault of the program: the client gets a close code of its own.
         _LOG.exception("a realtime session failed")
         await _close(socket, FAILED)
     finally:

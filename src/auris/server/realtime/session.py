@@ -39,14 +39,7 @@ LEAST_COMMITTED = 0.1
 
 
 class RealtimeSession:
-    """One connection.
-
-    Args:
-        server: the server.
-        name: the name of the first model.
-        newer: the shape of the session object.
-        send: sends a message.
-    """
+    """One connection; `newer` is the shape of its session object."""
 
     def __init__(
         self, server: Server, name: str, newer: bool, send: Callable[[str], Awaitable[None]]
@@ -99,7 +92,7 @@ class RealtimeSession:
             await self.send_error(error, event_id)
 
     async def send_error(self, error: ApiError, event_id: object = None) -> None:
-        """Send an error."""
+        """Send an error about an event of the client, or about the session."""
         await self._send(error_event(error, event_id))
 
     async def _send(self, *events: Mapping[str, Any]) -> None:

@@ -97,13 +97,7 @@ class _Levels:
 
 
 class TurnCutter:
-    """Cuts audio into turns.
-
-    Args:
-        detection: the settings.
-        rate: samples per second.
-        position: number of samples before.
-    """
+    """Cuts audio into turns; `position` is the number of samples before."""
 
     def __init__(self, detection: TurnDetection, rate: int, position: int) -> None:
         self._levels = _Levels(rate)
