@@ -181,7 +181,10 @@ def test_the_log_has_the_reason_of_a_failed_request(
     caplog.set_level(logging.INFO, "auris.access")
     live.transcribe(b"no audio")
     _ask(live, Host="rebound.example")
-    for status, reason in ((400, "invalid_audio"), (403, "forbidden_origin")):
+    with live.client() as client:
+        client.put("/health")
+    reasons = {400: "invalid_audio", 403: "forbidden_origin", 405: "method_not_allowed"}
+    for status, reason in reasons.items():
         line = re.compile(rf"\S+ \S+ {status} \S+ s 127\.0\.0\.1 req_\w+ {reason}")
         # A line is written when its answer has been sent.
         until(lambda line=line: any(map(line.fullmatch, caplog.messages)))

@@ -60,6 +60,7 @@ REFUSED: list[tuple[Fields, str]] = [
     ({"include[]": "logprobs", "response_format": "text"}, "include[]"),
     ({"chunking_strategy": "server_vad"}, "chunking_strategy"),
     ({"chunking_strategy[type]": "server_vad"}, "chunking_strategy"),
+    ({"chunking_strategy[]": "auto"}, "chunking_strategy[]"),
     ({"known_speaker_names[]": "Ann"}, "known_speaker_names[]"),
     ({"known_speaker_references[]": "data:audio/wav;base64,AAAA"}, "known_speaker_references[]"),
     ({"prompt": "x" * 5000}, "prompt"),

@@ -1,4 +1,4 @@
-"""How much audio a server takes at once. Samples are counted, as integers."""
+"""The limit of the audio in progress. It counts samples, as integers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHORT_SECONDS = 60.0
 """Longest recording that goes before longer ones."""
 
 LEAST_SECONDS = 5.0
-"""What a recording counts at least: every call costs a thread."""
+"""Smallest length that a recording counts as, since every call costs a thread."""
 
 
 class _Admitted(NamedTuple):
@@ -87,7 +87,7 @@ class Gate:
             )
 
     def _seconds_until(self, missing: int) -> float:
-        """When enough recordings are likely to be done, if all of them proceed at one speed."""
+        """Estimated time until enough samples are done, if all recordings have the same speed."""
         share = max(self._speed(), 0.1) * SAMPLE_RATE / len(self._in_progress)
         now, freed, last = time.monotonic(), 0, 0.0
         ends = ((e.since + e.samples / share - now, e.samples) for e in self._in_progress)

@@ -40,7 +40,7 @@ HANDLED = (
 
 
 def create_app(server: Server) -> FastAPI:
-    """The application around the state of a server, which runs as long as the lifespan."""
+    """The application of a server, whose engines run while the application does."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

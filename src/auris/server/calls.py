@@ -38,7 +38,7 @@ def check_options(
 
 
 def capabilities(served: ServedModel) -> ModelCapabilities:
-    """What requests to a model may contain, by the checks of requests."""
+    """What requests to a model may contain, found by the checks of requests."""
 
     def can(**fields: str | tuple[str, ...]) -> bool:
         form = {"model": served.name, "response_format": "verbose_json", **fields}

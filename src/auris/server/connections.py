@@ -1,4 +1,4 @@
-"""Connections that take a place without using it are closed."""
+"""HTTP and WebSocket connections with time limits and a limit of their number."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 HEADER_SECONDS = 10.0
-"""Longest time from the beginning of a connection, or of a later request, to the end of its header,
-however often some of it comes."""
+"""Longest time from the beginning of a connection, or of a later request, to the end of the header
+of the request, even if parts of it keep arriving."""
 
 WRITE_SECONDS = 60.0
-"""Longest time in which a client takes nothing of an answer that does not fit into its buffers."""
+"""Longest time in which a client reads nothing of an answer that exceeds its buffers."""
 
 BACKLOG = 128
 """Connections that the system holds until they are accepted; asyncio accepts as many at once."""
@@ -27,7 +27,7 @@ MOST_FILES = 8192
 """Largest limit of open files that is used."""
 
 RESERVED_FILES = 128
-"""Open files that are for other things than connections, and two for each request."""
+"""Open files that are reserved for anything but connections and requests."""
 
 ACCEPT_ERRORS_SECONDS = 10.0
 """Time between lines of the log about connections that could not be accepted."""
@@ -56,7 +56,7 @@ def most_connections() -> int:
 
 
 class _WriteTimeout(asyncio.Protocol):
-    """A protocol that cuts off a client that takes nothing of what is sent."""
+    """A protocol that ends the connection of a client that reads nothing."""
 
     transport: asyncio.Transport
     _cut_off: asyncio.TimerHandle | None = None
@@ -113,7 +113,7 @@ class GuardedHttp(_WriteTimeout, H11Protocol):
         oldest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take some of a request; what comes between two requests does not prolong the wait."""
+        """Read some of a request; bytes between two requests do not extend the deadline."""
         super().data_received(data)
         self._update_deadline()
 
@@ -147,11 +147,11 @@ class GuardedHttp(_WriteTimeout, H11Protocol):
 
 
 class GuardedWebSocket(_WriteTimeout, WebSocketsSansIOProtocol):
-    """A WebSocket whose client has to take what is sent."""
+    """A WebSocket with a time limit for reading what is sent."""
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """The application of a connection for which there is no room."""
+    """The application of a connection beyond the limit."""
     # A worker process imports this module before it can answer that it lives.
     from auris.server.errors import ApiError
 
@@ -162,7 +162,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _limit_unread_data(transport: asyncio.Transport) -> None:
-    """Let the system end a connection whose client does not take its last data."""
+    """Let the system end a connection whose client does not acknowledge the last data."""
     connection = transport.get_extra_info("socket")
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if connection is not None and option is not None and connection.family != socket.AF_UNIX:

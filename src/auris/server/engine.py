@@ -31,13 +31,13 @@ WATCH_SECONDS = 0.1
 """How often a caller that waits for results checks whether it still needs them."""
 
 ENGINE_NICENESS = 2
-"""Of an engine's thread: answers that need no engine come first."""
+"""Niceness of the engine's thread: answers that need no engine have priority."""
 
 SHORT_IN_A_ROW = 7
 """Chunks of short recordings that are taken one after the other while a longer one waits."""
 
 Deliver = Callable[[ChunkResult | Exception | None], None]
-"""Takes the result of a chunk, or its error, or None where it was cancelled before its turn."""
+"""Called with the result of a chunk, its error, or None if it was cancelled before its turn."""
 
 
 class Priority(IntEnum):
@@ -119,7 +119,7 @@ class ChunkQueue:
 
 @dataclass(frozen=True)
 class Load:
-    """What an engine has done, and what it has to do.
+    """The present load of an engine, and its totals.
 
     Attributes:
         waiting: chunks in the queue.
@@ -175,7 +175,7 @@ class Engine:
         return self._thread.is_alive() and not self._stopping.is_set()
 
     def load(self) -> Load:
-        """What there is to do, and what was done."""
+        """The present load, and the totals so far."""
         with self._change:
             self._begin(self._activity)
             files, live = self._seconds["files"], self._seconds["live"]
@@ -273,7 +273,7 @@ class Engine:
             self._begin("files")
 
     def _next(self) -> Ticket | None:
-        """The next chunk that somebody still waits for."""
+        """The next chunk that was not cancelled."""
         with self._change:
             while (ticket := self._queue.pop()) is not None:
                 if not ticket.request.cancelled():

@@ -53,8 +53,8 @@ ENGINE_ERRORS: dict[type[AurisError], tuple[int, str | None, str]] = {
 
 
 class ApiError(Exception):
-    """An answer that is no success: its status, a sentence for people, the name of the wrong field,
-    a code for programs, and further headers."""
+    """An answer with an error: its status, a sentence for people, the name of the wrong field, a
+    code for programs, and further headers."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ def busy(message: str, seconds: float) -> ApiError:
 
 
 def unsupported_value(reason: str) -> PydanticCustomError:
-    """What a validator of a model raises where `validation_error` is to give `unsupported`."""
+    """The error of a validator of a model that `validation_error` turns into `unsupported`."""
     return PydanticCustomError("unsupported", "{reason}", {"reason": reason})
 
 
@@ -140,7 +140,7 @@ def is_full_disk(error: BaseException) -> bool:
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """The error of the API for any error; its message has no detail of faults of the program."""
+    """The error of the API for any error; the message of a program failure has no details."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, AurisError):

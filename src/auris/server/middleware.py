@@ -1,4 +1,4 @@
-"""Before the application: who may call, how large and slow a request may be, the log."""
+"""The middleware of all requests: keys, hosts, limits of size and speed, and the log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEY_SUBPROTOCOL = "openai-insecure-api-key."
 """The beginning of a subprotocol of a WebSocket that ends with the key."""
 
 DRAINED_SECONDS = 0.5
-"""How long some of a refused request is read, so that its client comes to read the answer."""
+"""How long the body of a refused request is read, so that its client gets to the answer."""
 
 DRAINED = 1 << 20
 """Bytes of a refused request that are read."""
@@ -167,13 +167,13 @@ class _RequestBody:
 
 
 def owner_of(scope: Scope) -> str:
-    """A name for the key of a request, from which the key does not follow."""
+    """The owner of jobs: a digest of the key of a request."""
     owner: str = scope["state"]["owner"]
     return owner
 
 
 def client_of(request: Request) -> str:
-    """Who takes turns with others: the key of a request, or an address where there are no keys."""
+    """The client for taking turns: the key of a request, or the address if there are no keys."""
     return owner_of(request.scope) or (request.client.host if request.client else "")
 
 
@@ -258,7 +258,7 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
 
     def _is_own_page(self, headers: Headers) -> bool:
-        """Whether the request is not from a page of an origin that is not allowed."""
+        """Whether the request is from no web page, or from one whose origin is allowed."""
         origin = headers.get("origin")
         if origin is None or {"*", origin} & set(self._settings.origins):
             return True
@@ -275,7 +275,7 @@ class AccessMiddleware:
             return ""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         given = _digest(key.strip())
-        # All keys are compared completely, so that the time says nothing.
+        # All keys are compared completely, so that the time reveals nothing.
         matches = [hmac.compare_digest(given, known) for known in self._keys]
         if scheme.lower() != "bearer" or not any(matches):
             wrong = "Incorrect API key provided" if key else "An API key is missing"
@@ -299,7 +299,7 @@ class AccessMiddleware:
 
 
 def _split(address: str) -> SplitResult:
-    """The parts of an address, which are empty where it is none."""
+    """The parts of an address; empty parts if it is not valid."""
     try:
         return urlsplit(address)
     except ValueError:

@@ -1,10 +1,10 @@
 """Threads outside the event loop: a lane for each kind of work, so that cheap work never waits for
 expensive work.
 
-Nobody knows before what it costs to decode an upload. It begins in the first of the decoding lanes,
-where it gets little computing time; what is not finished by then begins again in the next lane,
-with ten times as much. So whoever waits in a lane waits for work that is at most so expensive, and
-repeated work is little compared with the rest. Within a lane clients take turns.
+The cost of decoding an upload is not known in advance. Every upload begins in the first of the
+decoding lanes, with little computing time. What is not finished by then begins again in the next
+lane, with ten times as much. So the work that an upload waits for has a limited cost, and work that
+is repeated is a small share. Within a lane clients take turns.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from auris.server.errors import STOPPING, ApiError, ClientDisconnected, busy
 T = TypeVar("T")
 
 SIZE_RATE, MOST_DELAY_SECONDS = 1e6, 10.0
-"""An upload gives way to those that come later by as many seconds as it has megabytes, up to this
-limit: decoding takes about as long as an upload is large."""
+"""An upload is treated as if it had arrived later, by a second for each megabyte up to this limit,
+since the time to decode it grows with its size."""
 
 
 class Lane:
@@ -131,7 +131,7 @@ class Lane:
             self._usual_seconds += 0.2 * (seconds - self._usual_seconds)
 
     def _expected_seconds(self) -> float:
-        """How long work takes: at least as long as the work that runs has taken up to now."""
+        """Expected time of work: not less than the time of the running work so far."""
         now = time.monotonic()
         running = sum(now - began for began in self._began.values()) / max(len(self._began), 1)
         return max(self._usual_seconds, running)
@@ -199,7 +199,7 @@ async def unless_disconnected(
         ClientDisconnected: the client has disconnected.
     """
     result = asyncio.wrap_future(work)
-    # An error that nobody waits for any more must not be logged by the event loop.
+    # The event loop must not log an error whose client has disconnected.
     result.add_done_callback(lambda done: done.cancelled() or done.exception())
     disconnect = asyncio.ensure_future(wait_for_disconnect(receive))
     either: set[asyncio.Future[Any]] = {result, disconnect}

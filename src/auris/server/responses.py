@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from starlette.responses import JSONResponse, Response
@@ -222,24 +223,19 @@ def _diarized_segment(number: int, segment: Segment) -> DiarizedSegment:
     }
 
 
+@dataclass
 class TranscriptEvents:
-    """The events of a transcript that arrives segment by segment.
+    """The events of a transcript that arrives segment by segment."""
 
-    Args:
-        request: the fields of the request.
-        recognizer: the model of the transcript.
-    """
-
-    def __init__(self, request: TranscriptionRequest, recognizer: Recognizer) -> None:
-        self._request = request
-        self._recognizer = recognizer
-        self._text = ""
-        self._segments = 0
+    request: TranscriptionRequest
+    recognizer: Recognizer
+    _text: str = ""
+    _segments: int = 0
 
     def of_segment(self, segment: Segment) -> Iterator[dict[str, Any]]:
         """The events of the next segment; without text it has none but that of its times."""
         before, self._text = self._text, join_texts([self._text, segment.text])
-        form = self._request.response_format
+        form = self.request.response_format
         if self._text != before:
             event = {"type": "transcript.text.delta", "delta": self._text[len(before) :]}
             event |= self._logprobs([segment])
@@ -251,15 +247,14 @@ class TranscriptEvents:
             else:
                 yield event
         if form == "verbose_json":
-            shown = segment_with_words(self._segments, segment, self._request)
+            shown = segment_with_words(self._segments, segment, self.request)
             yield {"type": "auris.transcript.segment", "segment": shown}
             self._segments += 1
 
     def at_end(self, transcript: Transcript) -> Iterator[dict[str, Any]]:
         """The events after the last segment."""
-        request, recognizer = self._request, self._recognizer
-        if request.formats:
-            formats = answers(transcript, request, recognizer, request.formats)
+        if self.request.formats:
+            formats = answers(transcript, self.request, self.recognizer, self.request.formats)
             yield {"type": "auris.transcript.formats", "formats": formats}
         done = {
             "type": "transcript.text.done",
@@ -267,10 +262,10 @@ class TranscriptEvents:
             "languages": _languages(transcript),
             **self._logprobs(transcript.segments),
         }
-        usage = tokens_used(transcript.segments, request, recognizer)
+        usage = tokens_used(transcript.segments, self.request, self.recognizer)
         yield done if usage is None else {**done, "usage": usage}
 
     def _logprobs(self, segments: Iterable[Segment]) -> dict[str, Any]:
-        if not self._request.include:
+        if not self.request.include:
             return {}
-        return {"logprobs": text_logprobs(segments, self._recognizer)}
+        return {"logprobs": text_logprobs(segments, self.recognizer)}

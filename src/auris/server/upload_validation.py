@@ -25,7 +25,7 @@ from auris.audio.formats import wav_head
 from auris.audio.io import Source
 from auris.audio.isolation import DecoderPool, DecodingStopped, TurnOver
 from auris.audio.remote import Cancelled, WebLimits, fetched, is_url
-from auris.errors import DecoderCrashed, EmptyAudio
+from auris.errors import DecoderCrashed
 from auris.server.errors import ApiError, ClientDisconnected, invalid, unsupported
 from auris.server.middleware import client_of
 from auris.server.pools import Lane, unless_disconnected
@@ -81,7 +81,7 @@ def checked(file: IO[bytes], context: DecodeContext) -> int:
     """Check the header of a file; returns how many channels it has.
 
     Raises:
-        AudioError: it is no audio, or empty.
+        AudioError: it is no audio.
         ApiError: its rate, its channels or the length that it states are beyond the limits.
         ClientDisconnected: it was cancelled.
         TurnOver: it took too much computing time.
@@ -95,8 +95,6 @@ def checked(file: IO[bytes], context: DecodeContext) -> int:
         if value > most:
             rule = f"The {name} of the recording is {value}; this server takes up to {most}."
             raise ApiError(400, rule, param="file", code="invalid_audio")
-    if header.seconds == 0:
-        raise EmptyAudio("The recording holds no samples", "", "check that the recording worked")
     if header.seconds is not None and header.seconds > settings.most_audio_seconds + 1:
         raise _too_long(settings)
     return header.channels

@@ -30,7 +30,7 @@ WATCH_SECONDS = 2.0
 """How often running jobs are checked for having been cancelled."""
 
 RETRY_SECONDS = 5.0
-"""How long until what a full disk prevented is tried again."""
+"""Time between attempts to write to a full disk."""
 
 JOBS_AT_ONCE = 2
 """Jobs of one process that run together."""

@@ -2,8 +2,8 @@
 
 An accepted job is on the disk before the caller gets an answer.
 
-A running job belongs to a process as long as that lives, which a file lock shows, not a clock:
-neither a suspended machine nor a changed time takes a job from a process that works on it.
+A running job belongs to its process as long as the process lives. A file lock shows that, not a
+clock, so a suspended machine or a changed clock takes no job from its process.
 
 Finished segments are stored with the fingerprint of everything that shapes them. A process that
 continues a job with the same fingerprint recognizes only the other segments; with another one it
@@ -29,12 +29,12 @@ from auris.server.transcription_request import TranscriptionRequest
 from auris.types import Segment
 
 MOST_ATTEMPTS = 5
-"""A job during which the server was killed so often without any progress fails, since it may be
+"""A job fails when the server was killed this often while it made no progress, since the job may be
 the cause."""
 
 UNSERVED_SECONDS = 30.0
-"""How long a job waits for a server of its model, before one takes it whose model only has the same
-name. A server that is started again needs less."""
+"""How long a job waits for a server that has exactly its model. Later, a server takes it whose
+model has the same name. A server that is started again needs less time."""
 
 COLUMNS = "id, owner, created, status, asked AS request, seconds, done, finished, error, model, \
 attempts"
@@ -195,7 +195,7 @@ class JobStore:
         return [self._job(row) for row in self._database.read(query, values)]
 
     def _job(self, row: sqlite3.Row) -> Job:
-        """A job with its present progress, which the row of an unfinished job lags behind."""
+        """A job with its present progress, which is newer than the row of an unfinished job."""
         values = dict(row)
         values["request"] = _request_from_json(values["request"])
         values["error"] = values["error"] and json.loads(values["error"])

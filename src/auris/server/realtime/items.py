@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,11 @@ Event = dict[str, Any]
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Item:
     """Audio that was appended and is, or will be, committed, and its transcription.
 
-    Args:
+    Attributes:
         settings: of the session when the item begins.
         served: the model of these settings.
         newer: the shape of the events.
@@ -41,39 +43,27 @@ class Item:
         done: called with the seconds of audio that were recognized, or dropped.
     """
 
-    def __init__(
-        self,
-        settings: Session,
-        served: ServedModel,
-        newer: bool,
-        start: float,
-        send: Callable[..., Awaitable[None]],
-        done: Callable[[float], None],
-    ) -> None:
-        self.id = identifier("item")
-        self.samples = 0
-        self.finished = asyncio.Event()
-        self._settings = settings
-        self._served = served
-        self._newer = newer
-        self._start = start
-        self._send = send
-        self._done = done
-        self._rate = settings.format.rate
-        self._include = settings.include
-        self._recognizer = served.engine.recognizer
-        self._ended = False
-        self._dropped = False
-        self._waiting: list[Pcm] = []
-        self._changed = asyncio.Event()
-        self._done_samples = 0
-        self._segments: list[Segment] = []
-        self._text = ""
+    settings: Session
+    served: ServedModel
+    newer: bool
+    start: float
+    send: Callable[..., Awaitable[None]]
+    done: Callable[[float], None]
+    id: str = field(default_factory=lambda: identifier("item"))
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    samples: int = 0
+    _ended: bool = False
+    _dropped: bool = False
+    _waiting: list[Pcm] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _done_samples: int = 0
+    _segments: list[Segment] = field(default_factory=list)
+    _text: str = ""
 
     @property
     def seconds(self) -> float:
         """Its length so far."""
-        return self.samples / self._rate
+        return self.samples / self.settings.format.rate
 
     def append(self, samples: Pcm) -> None:
         """Add audio."""
@@ -90,7 +80,7 @@ class Item:
         """Recognize the item to its end; a failure is an event."""
         try:
             await self._recognize()
-        except Exception as error:
+        except Exception as error:  # The client gets an event, whatever failed.
             if not isinstance(error, AurisError):
                 _LOG.exception("an item failed")
             while not self._ended:
@@ -99,10 +89,10 @@ class Item:
         else:
             last = self._completed()
         finally:
-            self._done((self.samples - self._done_samples) / self._rate)
+            self.done((self.samples - self._done_samples) / self.settings.format.rate)
             self.finished.set()
         if not self._dropped:
-            await self._send(last)
+            await self.send(last)
 
     async def _more(self) -> Pcm:
         """The audio since the last call, [S]; waits until there is some, or the end."""
@@ -113,7 +103,7 @@ class Item:
 
     def _count(self, samples: Pcm) -> None:
         self._done_samples += len(samples)
-        self._done(len(samples) / self._rate)
+        self.done(len(samples) / self.settings.format.rate)
 
     async def _recognize(self) -> None:
         if self._dropped:
@@ -130,21 +120,21 @@ class Item:
         finally:
             # After the stream is open, also where this task is cancelled before that.
             with suppress(EngineError):
-                self._served.engine.between(close)
+                self.served.engine.between(close)
 
     def _open(self) -> StreamSession:
-        settings, served = self._settings, self._served
+        settings, served = self.settings, self.served
         request = settings.request
         return served.pipelines[Priority.FILE].stream(
             request.language,
             request.context,
             served.pool,
-            rate=self._rate,
+            rate=self.settings.format.rate,
             chunk_seconds=settings.chunk_seconds,
             skip_late=True,
             word_timestamps=request.words,
             aligner=served.aligner,
-            partial_words=request.words and PROVISIONAL in self._include,
+            partial_words=request.words and PROVISIONAL in self.settings.include,
         )
 
     async def _push_audio(self, stream: StreamSession) -> None:
@@ -163,17 +153,17 @@ class Item:
                 # Read before the updates: what is done meanwhile belongs to the next round.
                 again = stream.behind
                 events = [e for update in stream.updates() for e in self._update_events(update)]
-                await self._send(*events)
+                await self.send(*events)
             self._count(samples)
 
     def _work(self) -> None:
         # A step of every stream that has one due. A failure of any kind is raised again by the
         # stream that failed, so that it does not end the others.
         with suppress(Exception):
-            self._served.pool.work_round()
+            self.served.pool.work_round()
 
     async def _in_engine(self, job: Callable[[], None]) -> None:
-        await asyncio.wrap_future(self._served.engine.between(job))
+        await asyncio.wrap_future(self.served.engine.between(job))
 
     def _event(self, kind: str, **fields: Any) -> Event:
         if not kind.startswith("auris."):
@@ -181,13 +171,13 @@ class Item:
         return server_event(kind, item_id=self.id, content_index=0, **fields)
 
     def _completed(self) -> Event:
-        usage = tokens_used(self._segments, self._settings.request, self._recognizer)
+        usage = tokens_used(self._segments, self.settings.request, self.served.engine.recognizer)
         fields: Event = {
             "transcript": self._text,
             "usage": usage or {"type": "duration", "seconds": round(self.seconds, 3)},
             **self._logprobs(self._segments),
         }
-        if self._newer:
+        if self.newer:
             names = dict.fromkeys(s.language or "" for s in self._segments if s.text)
             fields["languages"] = language_codes(names)
         return self._event("completed", **fields)
@@ -196,9 +186,9 @@ class Item:
         segment = update.segment
         # The segment's text as it stands after the text so far.
         text = join_texts([self._text, segment.text])[len(self._text) :]
-        words = {"words": self._words(segment)} if WORDS in self._include else {}
+        words = {"words": self._words(segment)} if WORDS in self.settings.include else {}
         if not update.final:
-            if PROVISIONAL in self._include:
+            if PROVISIONAL in self.settings.include:
                 times = {"start_ms": self._ms(segment.start), "end_ms": self._ms(segment.end)}
                 yield self._event(PROVISIONAL, text=text, **times, **words)
             return
@@ -210,9 +200,9 @@ class Item:
                 yield self._event(WORDS, **words)
 
     def _logprobs(self, segments: list[Segment]) -> Event:
-        if LOGPROBS not in self._include:
+        if LOGPROBS not in self.settings.include:
             return {}
-        return {"logprobs": text_logprobs(segments, self._recognizer)}
+        return {"logprobs": text_logprobs(segments, self.served.engine.recognizer)}
 
     def _words(self, segment: Segment) -> list[Event]:
         return [
@@ -222,4 +212,4 @@ class Item:
 
     def _ms(self, seconds: float | None) -> int | None:
         """A time in the item as one in the session."""
-        return None if seconds is None else round(1000 * (self._start + seconds))
+        return None if seconds is None else round(1000 * (self.start + seconds))

@@ -21,7 +21,7 @@ from auris.server.realtime.config import TurnDetection
 Pcm = NDArray[np.int16]
 
 FRAME_MS = 20
-"""Length of the frames that are decided on."""
+"""Length of the frames that are classified."""
 
 BAND_HZ = (200.0, 3400.0)
 """The band of voices, on the telephone too."""
