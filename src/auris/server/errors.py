@@ -24,9 +24,6 @@ from auris.errors import (
     UsageError,
 )
 
-STOPPING = "server_stopping"
-"""Code of the error of a server that stops."""
-
 SHOWN_CHARACTERS = 40
 """Characters of a wrong value that its error shows; no number is as long."""
 
@@ -104,6 +101,11 @@ def busy(message: str, seconds: float) -> ApiError:
     """The error of a server that is likely to have room in some seconds, at most 10 minutes."""
     shown = max(1, min(math.ceil(seconds), 600))
     return ApiError(429, message, code="server_busy", headers={"Retry-After": str(shown)})
+
+
+def server_stopping() -> ApiError:
+    """The error of a server that stops."""
+    return ApiError(503, "The server is stopping: send the request again.", code="server_stopping")
 
 
 def unsupported_value(reason: str) -> PydanticCustomError:

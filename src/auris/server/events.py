@@ -13,13 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from auris.errors import AurisError
 from auris.server.calls import Call
-from auris.server.errors import STOPPING, ApiError, ClientDisconnected, as_api_error
+from auris.server.errors import ClientDisconnected, as_api_error, server_stopping
 from auris.server.pools import wait_for_disconnect
 from auris.server.responses import TranscriptEvents
 from auris.server.state import Server
 from auris.types import Segment
-
-STOPPED = "The server is stopping: send the request again."
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -64,7 +62,7 @@ class EventStream(Response):
                 await send_body(event)
         except asyncio.CancelledError:
             # uvicorn cancels requests in progress when the time for stopping is over.
-            await send_body(_encoded(ApiError(503, STOPPED, code=STOPPING).body()))
+            await send_body(_encoded(server_stopping().body()))
         finally:
             self._call.cancelled.set()
             await asyncio.shield(work)

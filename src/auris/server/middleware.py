@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from auris.server.errors import STOPPING, ApiError
+from auris.server.errors import ApiError, server_stopping
 from auris.server.log import FIELDS
 from auris.server.metrics import Metrics
 from auris.server.page_routes import PATHS
@@ -218,10 +218,9 @@ class AccessMiddleware:
             # uvicorn cancels requests in progress when the time for stopping is over.
             if logged.status or scope["type"] == "websocket":
                 raise
-            note_reason(scope, STOPPING)
-            message = "The server is stopping: send the request again."
-            answer = ApiError(503, message, code=STOPPING).response()
-            await answer(scope, receiving, sending)
+            error = server_stopping()
+            note_reason(scope, error.code)
+            await error.response()(scope, receiving, sending)
         finally:
             logged.ended()
 

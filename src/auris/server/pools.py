@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from auris.server.errors import STOPPING, ApiError, ClientDisconnected, busy
+from auris.server.errors import ClientDisconnected, busy, server_stopping
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Lane:
         done: Future[T] = Future()
         with self._lock:
             if self._closed:
-                raise ApiError(503, "The server is stopping.", code=STOPPING)
+                raise server_stopping()
             if self._unfinished >= self._most_unfinished:
                 rounds = (self._unfinished - self._threads + 1) / self._threads
                 seconds = rounds * self._expected_seconds()

@@ -1,4 +1,4 @@
-// Runs beside the sound card: hands on what the microphone hears, in blocks.
+// Runs in the audio thread: passes on the samples of the microphone in blocks.
 
 const BLOCK = 2048;
 

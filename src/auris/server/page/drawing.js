@@ -1,4 +1,4 @@
-// Waveform and spectrogram of a part of a sound, as pictures that are kept.
+// Waveform and spectrogram of a part of a sound, as pictures that are reused.
 
 import { marks } from "./clock.js";
 import { colours } from "./colours.js";

@@ -1,4 +1,4 @@
-// The whole recording at a glance: it is the track of the slider of the position.
+// The overview of the recording, under the slider of the position.
 
 import { marks } from "./clock.js";
 import { colours } from "./colours.js";

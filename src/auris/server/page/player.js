@@ -35,7 +35,7 @@ export function load(recording) {
   return new Promise((resolve) => {
     audio.onloadedmetadata = () => {
       play.disabled = false;
-      // Recordings without a header that tells their length are endless to a browser.
+      // Browsers give an infinite length where the header has none.
       const seconds = Number.isFinite(audio.duration) ? audio.duration : null;
       if (seconds) setLength(seconds);
       resolve(seconds);
@@ -66,7 +66,7 @@ export function playable() {
   return !play.disabled;
 }
 
-/** Tell how long the recording is. */
+/** Set the length of the recording. */
 export function setLength(seconds) {
   known = seconds;
   show();

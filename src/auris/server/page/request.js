@@ -5,7 +5,7 @@ import { fromResponse, unreachable } from "./errors.js";
 const ROOT = new URL("v1/", document.baseURI);
 const KEY_ITEM = "auris-key";
 
-/** The key that the server asks for; kept while the tab is open. */
+/** The key that the server asks for; stored while the tab is open. */
 export const key = {
   get: () => sessionStorage.getItem(KEY_ITEM) ?? "",
   /** Whether it can be sent in a header. */
@@ -47,7 +47,7 @@ export async function request(path, options = {}) {
 export function upload(path, form, { signal, sent, received = () => {} }) {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
-    // fetch tells nothing of an upload's progress.
+    // fetch does not report the progress of an upload.
     const call = new XMLHttpRequest();
     const known = key.get();
     call.open("POST", address(path));

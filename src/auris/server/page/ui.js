@@ -1,4 +1,4 @@
-// What the page says of itself: errors, states and progress.
+// Errors, states and progress, as the page shows them.
 
 import { clock } from "./clock.js";
 import { sentence } from "./errors.js";
@@ -38,7 +38,7 @@ export function calm() {
   error.textContent = "";
 }
 
-/** Say what the page does now; a screen reader reads it. */
+/** Show what the page does now; screen readers read it aloud. */
 export function say(sentence) {
   if (status.textContent !== sentence) status.textContent = sentence;
   detail.textContent = "";
