@@ -19,22 +19,11 @@ import torch
 import typer
 
 from auris.audio.features import mel_frames
-from auris.cli.benchmark import models_or_default, names, numbers
-from auris.cli.options import (
-    ClipLengths,
-    ClipTokens,
-    Dtypes,
-    Models,
-    Peers,
-    Runs,
-    Threads,
-)
+from auris.cli.benchmark import SpeedOptions
 from auris.cli.table import Table, write_json
 from auris.config import CHUNK_FRAMES, AutConfig, DecoderConfig, QwenAsrConfig, audio_tokens
 from auris.errors import UsageError
-from auris.evaluation.peers import DTYPE as PEER_DTYPE
-from auris.evaluation.peers import load_peer
-from auris.evaluation.speed import MeasuredModel, speed_ratios, stages_of
+from auris.evaluation.speed import PEER_DTYPE, MeasuredModel, speed_ratios, stages_of
 from auris.models.stems import CHANNELS_1D
 from auris.recognition.load import use_threads
 from auris.text.prompt import prompt_ids
@@ -227,36 +216,23 @@ def stage_limits(
     return limits
 
 
-def roofline(
-    model: Models = None,
-    seconds: ClipLengths = "10,30,60",
-    tokens: ClipTokens = 100,
-    dtype: Dtypes = "auto",
-    peers: Peers = "",
-    runs: Runs = 5,
-    threads: Threads = None,
-    clock: Clock = "wall",
-) -> None:
+def roofline(options: SpeedOptions, clock: Clock = "wall") -> None:
     """Measure the stages of Qwen3-ASR models on the CPU, as multiples of the limits of the machine.
 
     The limit of a stage is the longer of two times: its multiplications at the machine's matrix
     rate, and its bytes at the machine's memory bandwidth. Both rates are measured between the runs.
     Weights may be random. The last line is JSON.
     """
-    machine = Machine(clock, threads)
-    model = models_or_default(model)
-    models = [
-        MeasuredModel(name, dtype=one, device="cpu") for name in model for one in names(dtype)
-    ]
-    others = [load_peer(name, models[0].directory) for name in names(peers)]
+    clips, tokens = options.clips, options.tokens
+    machine = Machine(clock, options.threads)
+    models, peers = options.load()
     by_name = {one.name: (one, None) for one in models}
-    by_name |= {peer.name: (models[0], PEER_DTYPE) for peer in others}  # type: ignore[misc]
+    by_name |= {peer.name: (models[0], PEER_DTYPE) for peer in peers}  # type: ignore[misc]
     formats = {"clip s": ">7g", "stage": "<8", "ms": ">10.1f", "limit ms": ">10.1f"}
     table = Table("model", formats | {"multiple": ">9.2f"})
     stages, rows = [], []
-    clips = numbers("--seconds", seconds)
     for stage in stages_of(
-        [*models, *others], clips, tokens, runs, machine.now, before_round=machine.measure
+        [*models, *peers], clips, tokens, options.runs, machine.now, before_round=machine.measure
     ):
         stages.append(stage)
         measured, peer_dtype = by_name[stage.model]
@@ -266,21 +242,12 @@ def roofline(
         rows.append({**asdict(stage), "limit": limit, "multiple": multiple})
         limit_ms = None if limit is None else 1e3 * limit
         table.row(stage.model, stage.clip, stage.stage, 1e3 * stage.seconds, limit_ms, multiple)
-    ratios = list(speed_ratios(stages, others))
+    ratios = list(speed_ratios(stages, peers))
     for ratio in ratios:
         typer.echo(str(ratio))
     typer.echo(str(machine))
-    write_json(
-        {
-            "models": model,
-            "tokens": tokens,
-            "runs": runs,
-            "clock": clock,
-            "stages": rows,
-            "ratios": ratios,
-            "machine": machine.to_dict(),
-        }
-    )
+    summary = {**options.summary, "clock": clock, "stages": rows, "ratios": ratios}
+    write_json({**summary, "machine": machine.to_dict()})
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ CLOSING = "Connection: close\r\n"
 
 
 def secret_file(folder: Path) -> Path:
-    """A recording that nobody uploads, of a length that tells it."""
+    """A recording that nobody uploads, which is recognized by its length."""
     import numpy as np
     from tests.audio.media import wav
 

@@ -6,8 +6,8 @@
     silence_short_dev.csv
                         the same in 120 clips of half a second to eight
 
-Plucked strings and bells are sounds of kinds that training never hears; silence, swelling noise,
-crackle and sweeps are like some that it does. The same seed writes the same files.
+Plucked strings and bells are kinds of sound that training has no examples of; silence, swelling noise,
+crackle and sweeps are similar to examples of training. The same seed writes the same files.
 """
 
 from __future__ import annotations

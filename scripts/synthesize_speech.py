@@ -238,23 +238,25 @@ def main() -> None:
     sentence, part = sentence_maker(args.sentences), part_maker(args.sentences)
     shares: dict[str, float] = args.voices
 
-    def make(name: str, makers: dict[str, int], dev: bool, unheard: bool = False) -> None:
+    def make(name: str, makers: dict[str, int], dev: bool, held_out: bool = False) -> None:
         rng = random.Random(f"{args.seed}-{name}")
         sentences = sentence if dev else part
         sources = {"digits": digit_string, "commands": phrase, "sentences": sentences}
         clips = []
         for kind, count in makers.items():
             texts = draw_texts(sources[kind], dev, rng)
-            voices = iter(lambda: held_out_voice(rng) if unheard else draw_voice(rng, shares), None)
+            voices = iter(
+                lambda: held_out_voice(rng) if held_out else draw_voice(rng, shares), None
+            )
             clips += plan(f"{name}/{kind}", texts, voices, count, varied=not dev)
         if clips:
             write_set(name, clips, args.out, args.seed, args.jobs)
 
     make("synth_digits_dev", {"digits": args.dev}, dev=True)
     make("synth_commands_dev", {"commands": args.dev}, dev=True)
-    make("synth_sentences_dev", {"sentences": args.dev // 2}, dev=True, unheard=True)
+    make("synth_sentences_dev", {"sentences": args.dev // 2}, dev=True, held_out=True)
     half = args.dev // 2
-    make("synth_voice_dev", {"digits": half, "commands": half}, dev=True, unheard=True)
+    make("synth_voice_dev", {"digits": half, "commands": half}, dev=True, held_out=True)
     make("synth_digits_train", {"digits": args.digits}, dev=False)
     make("synth_commands_train", {"commands": args.commands}, dev=False)
     make("synth_sentences_train", {"sentences": args.read}, dev=False)

@@ -2,7 +2,7 @@
 
 flite, espeak-ng and festival are Debian's programs; hibari-tts is a package of PyPI (Apache-2.0)
 whose wheel holds one neural voice, distilled from Kokoro-82M (Apache-2.0). Formants are moved by
-playing a recording faster or slower; tempo and pitch are set so that both come out as asked.
+playing a recording faster or slower; the tempo and pitch of the synthesizer compensate for that.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def held_out_voice(rng: random.Random) -> Voice:
 
 
 def speak(texts: Sequence[str], voices: Sequence[Voice], folder: Path) -> list[Wave | None]:
-    """Speech at 16 kHz of texts by voices of one engine; None where it cannot say one.
+    """Speech at 16 kHz of texts by voices of one engine; None for a text that it cannot speak.
 
     Args:
         folder: an empty directory for its files.

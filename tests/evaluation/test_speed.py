@@ -11,8 +11,7 @@ import pytest
 from auris.cli.main import main
 from auris.diagnostics.parity import noise_clip
 from auris.errors import MissingExtra, UnsupportedOption, UsageError
-from auris.evaluation.peers import load_peer
-from auris.evaluation.speed import MeasuredModel, speed_ratios, stages_of
+from auris.evaluation.speed import MeasuredModel, load_peer, speed_ratios, stages_of
 from tests.tiny_models import write_tiny
 
 

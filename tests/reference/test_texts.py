@@ -13,8 +13,7 @@ import pytest
 from auris import config
 from auris.cli.main import main
 from auris.diagnostics import parity
-from auris.diagnostics.parity import Parity
-from auris.evaluation.agreement import SetAgreement, compare_set
+from auris.diagnostics.parity import Parity, SetAgreement, compare_set
 from auris.recognition import qwen as recognizers
 from auris.recognition import recognizer, scheduler
 from auris.types import Segment

@@ -34,7 +34,6 @@ from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.text.prompt import AUDIO_PAD, TEXT_TAG, TURN_END
 from auris.training.asr import IGNORED, AsrTask, dialogues, merged
-from auris.training.building import asr_task, checkpoint_task
 from auris.training.examples import TrainingBatch
 from auris.training.exporting import export_run
 from auris.training.folder import RunFolder
@@ -42,6 +41,7 @@ from auris.training.loop import Trainer
 from auris.training.recipes import AsrRecipe, Recipe, TuneRecipe
 from auris.training.run import RunOptions, Sources, train
 from auris.training.score import DevScores
+from auris.training.starting import asr_task, checkpoint_task
 from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, write_tiny
 from tests.training.conftest import quiet
 from tests.training.tones import tones, write_wav

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from auris.errors import OutputError, TrainingError
 from auris.text.tokenizer import Tokenizer
-from auris.training.building import asr_task
 from auris.training.data import TrainingClip
 from auris.training.loop import Trainer
 from auris.training.recipes import AsrRecipe, CtcRecipe
 from auris.training.reports import CURVE, LOG, STEPS
 from auris.training.score import DevScores, Scorer, score
+from auris.training.starting import asr_task
 from auris.training.state import BEST, LAST, load_weights, save_state
 from auris.training.tasks import ctc_loss
 from auris.training.units import train_vocabulary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,13 +69,12 @@ class ForcedAligner:
             CheckpointError, TokenizerError, DeviceError: the model or the machine is not usable.
         """
         loaded = load_model(model, **options)
-        config = loaded.checkpoint.config
-        backend, tokenizer = loaded.backend, loaded.tokenizer
-        if isinstance(config, AlignerConfig):
-            check_vocabulary(config, tokenizer)
-            return cls(MarkAlignment(backend, config, tokenizer), loaded.model.directory)
-        alignment = ctc_alignment(backend, config, tokenizer, loaded.model.directory)
-        return cls(alignment, loaded.model.directory)
+        backend, config, tokenizer = loaded.backend, loaded.checkpoint.config, loaded.tokenizer
+        directory = loaded.model.directory
+        if not isinstance(config, AlignerConfig):
+            return cls(ctc_alignment(backend, config, tokenizer, directory), directory)
+        check_vocabulary(config, tokenizer)
+        return cls(MarkAlignment(backend, config, tokenizer), directory)
 
     def align(
         self,
@@ -111,7 +111,7 @@ class ForcedAligner:
         self.check(name)
         waveform = load(audio, start=start, duration=duration)
         words = self.alignment.words(waveform.samples, text, name)
-        return [word.moved(waveform.start).in_milliseconds() for word in words]
+        return _moved(words, waveform.start)
 
     def with_words(self, segment: Segment, samples: Samples) -> Segment:
         """A segment with its words; the words of a text that cannot be aligned have no times.
@@ -129,8 +129,12 @@ class ForcedAligner:
         except (AlignmentError, LanguageError):
             spans = split_words(segment.text, segment.language)
             words = [Word(span.text, None, None) for span in spans]
-        moved = [word.moved(segment.start).in_milliseconds() for word in words]
-        return replace(segment, words=tuple(_with_confidences(moved, segment)))
+        words = _with_confidences(_moved(words, segment.start), segment)
+        return replace(segment, words=tuple(words))
+
+
+def _moved(words: list[Word], seconds: float) -> list[Word]:
+    return [word.moved(seconds).in_milliseconds() for word in words]
 
 
 def _with_confidences(words: list[Word], segment: Segment) -> list[Word]:
@@ -142,17 +146,14 @@ def _with_confidences(words: list[Word], segment: Segment) -> list[Word]:
     scores = segment.word_confidences
     if not scores:
         return words
-    letters = [confidence for text, confidence in scores for _ in text]
-    spelled = "".join(text for text, _ in scores)
-    if spelled != "".join(word.text for word in words):
+    if "".join(text for text, _ in scores) != "".join(word.text for word in words):
         return [replace(word, confidence=None) for word in words]
-    scored, begin = [], 0
+    letters = iter(confidence for text, confidence in scores for _ in text)
+    scored = []
     for word in words:
-        end = begin + len(word.text)
-        known = [score for score in letters[begin:end] if score is not None]
+        known = [score for score in islice(letters, len(word.text)) if score is not None]
         lowest = min(known) if len(known) == len(word.text) > 0 else None
         scored.append(replace(word, confidence=lowest))
-        begin = end
     return scored
 
 

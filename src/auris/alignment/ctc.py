@@ -138,9 +138,7 @@ class CtcAlignment:
         tokenizer: Tokenizer,
         transcribes: bool = False,
     ) -> None:
-        self.backend = backend
-        self.config = config
-        self.tokenizer = tokenizer
+        self.backend, self.config, self.tokenizer = backend, config, tokenizer
         self.transcribes = transcribes
         self.blank = config.blank if isinstance(config, AutCtcConfig) else config.decoder.vocab
 
@@ -152,11 +150,8 @@ class CtcAlignment:
         return self._align(samples, spell(self.tokenizer, text, self._language(language)))
 
     def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
-        """The words of a segment.
-
-        What the head has written itself is aligned in its own units, which need not be those that
-        its text would be cut into. The text of another model is written in the head's units first.
-        """
+        # What the head has written itself is aligned in its own units, which need not be those
+        # that its text would be cut into.
         if self.transcribes and isinstance(self.config, AutCtcConfig):
             language = self._language(segment.language)
             spelling = spell_ids(self.tokenizer, segment.tokens, language)

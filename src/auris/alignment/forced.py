@@ -104,7 +104,7 @@ def _between(before: float | None, after: float | None, step: int, count: int) -
     """Time of the `step`-th of `count` marks in a row, from those around them."""
     if before is None or after is None:
         known = after if before is None else before
-        assert known is not None  # Something always stays.
+        assert known is not None  # Some mark always stays.
         return known
     if count <= MOST_SNAPPED:
         return before if step <= count + 1 - step else after
@@ -115,9 +115,7 @@ class MarkAlignment:
     """Aligns words by a forced aligner."""
 
     def __init__(self, backend: MarkBackend, config: AlignerConfig, tokenizer: Tokenizer) -> None:
-        self.backend = backend
-        self.config = config
-        self.tokenizer = tokenizer
+        self.backend, self.config, self.tokenizer = backend, config, tokenizer
 
     def check(self, language: str | None) -> None:
         if language is not None and language not in LANGUAGES:
@@ -159,11 +157,11 @@ class MarkAlignment:
             part = left[: _share(left, longest / len(rest))]
             aligned = self._shifted(rest[:longest], part, start)
             limit = (start + trusted) / SAMPLE_RATE
-            sure = [
-                n for n, word in enumerate(aligned) if word.end is not None and word.end <= limit
-            ]
-            if sure:
-                done += aligned[: sure[-1] + 1]
+            # Words after the last one that certainly ends in time belong to the next pass.
+            while aligned and (aligned[-1].end is None or aligned[-1].end > limit):
+                aligned.pop()
+            if aligned:
+                done += aligned
                 # Rounded up, so that words do not overlap.
                 start = max(start, math.ceil((done[-1].end or 0.0) * SAMPLE_RATE))
             else:

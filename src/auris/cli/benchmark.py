@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,6 +35,7 @@ from auris.cli.table import Table, write_json
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
+    from auris.evaluation.speed import MeasuredModel, Peer
     from auris.recognition.load import LoadOptions
     from auris.recognition.options import CallOptions, StreamOptions
 
@@ -129,44 +131,64 @@ def models_or_default(models: list[str] | None) -> list[str]:
     return models or [os.environ.get("AURIS_MODEL") or DEFAULT_MODEL]
 
 
-def speed(
-    model: Models = None,
-    revision: Revision = None,
-    seconds: ClipLengths = "10,30,60",
-    tokens: ClipTokens = 100,
-    dtype: Dtypes = "auto",
-    peers: Peers = "",
-    runs: Runs = 5,
-    threads: Threads = None,
-) -> None:
+@dataclass(frozen=True)
+class SpeedOptions:
+    """Whose stages are timed: options of `speed` and of benchmarks/roofline.py."""
+
+    model: Models = None
+    revision: Revision = None
+    seconds: ClipLengths = "10,30,60"
+    tokens: ClipTokens = 100
+    dtype: Dtypes = "auto"
+    peers: Peers = ""
+    runs: Runs = 5
+    threads: Threads = None
+
+    @property
+    def clips(self) -> list[float]:
+        """Lengths of the clips."""
+        return numbers("--seconds", self.seconds)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What was measured, as plain JSON values."""
+        models = models_or_default(self.model)
+        return {"models": models, "tokens": self.tokens, "runs": self.runs}
+
+    def load(self) -> tuple[list[MeasuredModel], list[Peer]]:
+        """The models, each in every dtype, and the peers with the weights of the first."""
+        from auris.evaluation.speed import MeasuredModel, load_peer
+
+        models = [
+            MeasuredModel(
+                name, dtype=dtype, revision=self.revision, device="cpu", threads=self.threads
+            )
+            for name in models_or_default(self.model)
+            for dtype in names(self.dtype)
+        ]
+        return models, [load_peer(name, models[0].directory) for name in names(self.peers)]
+
+
+def speed(options: SpeedOptions) -> None:
     """Measure the time of every stage of a Qwen3-ASR model on the CPU.
 
     Stages are reading the file, features, encoder (its convolutions and its layers), prefill of the
     prompt and each token. Weights may be random, since decoding goes on for a fixed number of
     tokens. Figures are medians. The runs of all models, dtypes and peers are interleaved.
     """
-    from auris.evaluation.peers import load_peer
-    from auris.evaluation.speed import MeasuredModel, speed_ratios, stages_of
+    from auris.evaluation.speed import speed_ratios, stages_of
 
-    clips = numbers("--seconds", seconds)
-    model = models_or_default(model)
-    models = [
-        MeasuredModel(name, dtype=one, revision=revision, device="cpu", threads=threads)
-        for name in model
-        for one in names(dtype)
-    ]
-    others = [load_peer(name, models[0].directory) for name in names(peers)]
+    clips = options.clips
+    models, peers = options.load()
     table = Table("model", {"clip s": ">7g", "stage": "<8", "ms": ">10.1f"})
     stages = []
-    for stage in stages_of([*models, *others], clips, tokens, runs):
+    for stage in stages_of([*models, *peers], clips, options.tokens, options.runs):
         stages.append(stage)
         table.row(stage.model, stage.clip, stage.stage, 1e3 * stage.seconds)
-    ratios = list(speed_ratios(stages, others))
+    ratios = list(speed_ratios(stages, peers))
     for ratio in ratios:
         typer.echo(str(ratio))
-    write_json(
-        {"models": model, "tokens": tokens, "runs": runs, "stages": stages, "ratios": ratios}
-    )
+    write_json({**options.summary, "stages": stages, "ratios": ratios})
 
 
 def wer(
@@ -225,8 +247,7 @@ def parity(
 
     The exit code is 1 when a text differs by more than a tie, or a clip could not be compared.
     """
-    from auris.diagnostics.parity import TIE_MARGIN, Parity
-    from auris.evaluation.agreement import compare_set
+    from auris.diagnostics.parity import TIE_MARGIN, Parity, compare_set
     from auris.evaluation.sets import read_set
 
     sets = {source: read_set(source) for source in test_set}

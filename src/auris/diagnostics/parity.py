@@ -2,13 +2,14 @@
 
 Both run the same weights in float32 on the same clip. `Parity.compare` compares every stage that
 has a counterpart, so that a difference names the layer in which it begins; `Parity.agree` compares
-the transcripts of a recording.
+the transcripts of a recording, and `compare_set` those of a test set.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from auris.config import token_budget
 from auris.decoding.loop import decode
 from auris.decoding.requests import Request, Step
 from auris.diagnostics.reference import Reference
-from auris.errors import UnsupportedOption
+from auris.errors import AudioError, UnsupportedOption
 from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.recognition.load import load_model, make_recognizer
@@ -111,6 +112,28 @@ class Agreement:
     seconds: float
     tokens: int
     note: str = ""
+
+
+@dataclass(frozen=True)
+class SetAgreement:
+    """One test set.
+
+    Attributes:
+        clips, seconds, tokens: what was compared.
+        identical, ties, different: numbers of clips with these verdicts.
+        differences: the clips with ties and differences, by file.
+        failed: files that could not be read, with the reason; they are not compared.
+    """
+
+    name: str
+    clips: int
+    seconds: float
+    tokens: int
+    identical: int
+    ties: int
+    different: int
+    differences: Mapping[str, Agreement]
+    failed: Mapping[str, str]
 
 
 def compare_states(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[ParityRow]:
@@ -364,3 +387,26 @@ class Parity:
 def _looped(segment: Segment) -> bool:
     """Whether the first decoding of a chunk was stopped, or given up."""
     return segment.finish_reason == "loop" or bool(segment.retries)
+
+
+def compare_set(both: Parity, name: str, files: Iterable[Path]) -> SetAgreement:
+    """Transcribe the clips of a set with both implementations and compare the texts."""
+    clips: dict[str, Agreement] = {}
+    failed: dict[str, str] = {}
+    for file in files:
+        try:
+            clips[str(file)] = both.agree(file)
+        except AudioError as error:
+            failed[str(file)] = str(error)
+    verdicts = Counter(clip.verdict for clip in clips.values())
+    return SetAgreement(
+        name=name,
+        clips=len(clips),
+        seconds=sum(clip.seconds for clip in clips.values()),
+        tokens=sum(clip.tokens for clip in clips.values()),
+        identical=verdicts["identical"],
+        ties=verdicts["tie"],
+        different=verdicts["different"],
+        differences={file: clip for file, clip in clips.items() if clip.verdict != "identical"},
+        failed=failed,
+    )

@@ -14,8 +14,9 @@ import wave
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from auris.audio.features import log_mel
 from auris.backends.packed_layers import Packed
 from auris.backends.torch import TorchBackend
 from auris.diagnostics.parity import noise_clip
-from auris.errors import UnsupportedOption
-from auris.evaluation.peers import Clock, Peer, StageTimes
+from auris.diagnostics.reference import Reference
+from auris.errors import UnsupportedOption, UsageError
 from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
 from auris.recognition.load import LoadOptions
@@ -42,6 +43,86 @@ STAGES = ("audio", "mel", "stem", "layers", "encode", "prefill", "token", "total
 
 LONGEST = 1200.0
 """Seconds of the longest clip."""
+
+Clock = Callable[[], float]
+"""Returns the time in seconds."""
+
+StageTimes = dict[str, list[float]]
+"""Seconds by stage."""
+
+PEER_DTYPE = "bfloat16"
+"""What peers compute in."""
+
+
+class Peer(Protocol):
+    """A program that transcribes a clip with the weights of a directory."""
+
+    name: str
+
+    def run(self, samples: Samples, tokens: int, now: Clock) -> StageTimes:
+        """Decode exactly so many tokens of one clip, and time the stages "mel", "encode",
+        "prefill", "token" (one time for each) and "total"."""
+
+
+class TransformersPeer:
+    """transformers on the CPU, with a Qwen3-ASR model in any layout.
+
+    Raises:
+        MissingExtra: transformers is not installed, or too old to know the model.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.name = f"transformers {PEER_DTYPE}"
+        self._reference = Reference(directory, PEER_DTYPE)
+        self._now: Clock = time.perf_counter
+        self._encoder_times: list[float] = []
+        encoder = self._reference.model.model.audio_tower
+        for register in (encoder.register_forward_pre_hook, encoder.register_forward_hook):
+            register(lambda *_: self._encoder_times.append(self._now()))
+
+    @torch.inference_mode()
+    def run(self, samples: Samples, tokens: int, now: Clock) -> StageTimes:
+        self._encoder_times.clear()
+        self._now = now
+        token_times: list[float] = []
+
+        def after_token(ids: Any, scores: Any, **_: Any) -> Any:
+            token_times.append(now())
+            return torch.zeros(len(ids), dtype=torch.bool)
+
+        began = now()
+        inputs = self._reference.inputs(samples)
+        inputs["input_features"] = inputs["input_features"].to(self._reference.model.dtype)
+        ready = now()
+        self._reference.model.generate(
+            **inputs,
+            do_sample=False,
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            stopping_criteria=[after_token],
+        )
+        encode = self._encoder_times[1] - self._encoder_times[0]
+        return {
+            "mel": [ready - began],
+            "encode": [encode],
+            "prefill": [token_times[0] - ready - encode],
+            "token": [after - before for before, after in pairwise(token_times)],
+            "total": [now() - began],
+        }
+
+
+PEERS = {"transformers": TransformersPeer}
+
+
+def load_peer(name: str, directory: Path) -> Peer:
+    """A peer by name, with the weights of a directory; UsageError where there is none."""
+    if name not in PEERS:
+        raise UsageError(
+            f"The peers that can be measured are {', '.join(PEERS)}",
+            f"{name!r} was given",
+            "choose one of these",
+        )
+    return PEERS[name](directory)
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,6 @@ class AsrTask(Task):
     """Training of a Qwen3-ASR model, perhaps with a CTC head on its audio embeddings.
 
     Args:
-        model: the model.
-        tokenizer: its vocabulary.
-        recipe: of the run.
         head: classes of the vocabulary and a blank, the last, from audio embeddings.
         generation: content of the generation_config.json to write; greedy by default.
         defaults: inference defaults of the checkpoint that is trained further; None for fresh
@@ -111,11 +108,9 @@ class AsrTask(Task):
         defaults: InferenceDefaults | None = None,
     ) -> None:
         super().__init__(model, tokenizer, recipe, head is not None and recipe.with_head)
-        self.head = head
+        self.head, self.generation, self.defaults = head, generation, defaults
         self.ctc_weight = recipe.ctc_weight
         self.decoder_from_step = recipe.decoder_from_step
-        self.generation = generation
-        self.defaults = defaults
 
     def audio_embeddings(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Audio embeddings [N, hidden] of all clips, and each clip's length."""
@@ -145,14 +140,10 @@ class AsrTask(Task):
     ) -> Dialogues:
         """The official prompt of every example and the reply it should get."""
         tokenizer = self.tokenizer
-        prompts = [
-            prompt_ids(tokenizer, length, context=context)
-            for length, context in zip(lengths, batch.contexts, strict=True)
-        ]
-        replies = [
-            reply_ids(tokenizer, language, target)
-            for language, target in zip(batch.languages, batch.targets, strict=True)
-        ]
+        contexts = zip(lengths, batch.contexts, strict=True)
+        prompts = [prompt_ids(tokenizer, length, context=context) for length, context in contexts]
+        targets = zip(batch.languages, batch.targets, strict=True)
+        replies = [reply_ids(tokenizer, language, target) for language, target in targets]
         return dialogues(prompts, replies, tokenizer.id(TURN_END), side)
 
     def reply_loss(
@@ -203,7 +194,7 @@ class AsrTask(Task):
         return [self.tokenizer.decode(ids) for ids in tokens]
 
     def check_export(self) -> None:
-        """Whether the layout of transformers can hold the model."""
+        """Raise ConfigError where the layout of transformers cannot hold the model."""
         ids = {text: token.id for text, token in self.tokenizer.added.items()}
         to_json(self.model.config, LAYOUT, "float32", ids)
 
@@ -228,7 +219,7 @@ class AsrTask(Task):
 def _inference_defaults(
     before: InferenceDefaults | None, trained_on: TrainedOn
 ) -> InferenceDefaults:
-    """What a model was made for, with what training added to it."""
+    """The inference defaults of a model, with the languages and contexts that it was trained on."""
     if before is None:
         return InferenceDefaults(
             languages=trained_on.languages or None, contexts=trained_on.contexts
@@ -236,8 +227,7 @@ def _inference_defaults(
     languages = before.languages
     if languages is not None:
         languages += tuple(name for name in trained_on.languages if name not in languages)
-    contexts = True if trained_on.contexts else before.contexts
-    return replace(before, languages=languages, contexts=contexts)
+    return replace(before, languages=languages, contexts=trained_on.contexts or before.contexts)
 
 
 def adapt(model: QwenAsr, rank: int, alpha: float) -> None:

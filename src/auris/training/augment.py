@@ -171,7 +171,7 @@ def without_speech(rng: np.random.Generator, seconds: float) -> Samples:
 
 
 def vary(samples: Samples, rng: np.random.Generator) -> Samples:
-    """Speed, room, pads, noise and gain, each by chance: float32 [S] to [S'] at 16 kHz."""
+    """Random speed, room, pads, noise and gain: float32 [S] to [S'] at 16 kHz."""
     speed = _uniform(rng, SPEEDS)
     samples = soxr.resample(samples, speed * SAMPLE_RATE, SAMPLE_RATE, quality="LQ")
     if rng.random() < ROOM_PROBABILITY:
@@ -186,8 +186,8 @@ def vary(samples: Samples, rng: np.random.Generator) -> Samples:
 
 
 def mask(mel: Tensor, rng: np.random.Generator) -> Tensor:
-    """SpecAugment: bands and spans of a log-mel [bins, T] set to its mean; by chance also the
-    top of the spectrum emptied, as in a telephone call."""
+    """SpecAugment: bands and spans of a log-mel [bins, T] are set to its mean; in a random share of
+    examples the top of the spectrum is emptied, as in a telephone call."""
     mel = mel.clone()
     bins, frames = mel.shape
     if rng.random() < NARROW_PROBABILITY:

@@ -6,17 +6,18 @@ import csv
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
 
 from auris.audio import io
 from auris.audio.features import mel_frames
@@ -27,7 +28,7 @@ from auris.evaluation.sets import recording_path
 from auris.text.languages import language_name
 from auris.text.normalize import spoken
 from auris.text.prompt import TEXT_TAG
-from auris.training.recipe_values import TextForm
+from auris.training.recipes import TextForm
 from auris.types import SAMPLE_RATE
 
 QUIETEST_PEAK = 0.01
@@ -45,8 +46,6 @@ UNALIGNABLE = "the text has more units than the clip has frames"
 
 UNNAMED = "None"
 """Language of a text whose manifest does not name it, as in the official format."""
-
-JSONL_KEYS = {"audio", "text", "speaker", "language", "prompt"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,6 @@ class DataReport:
     """What was loaded and what was not.
 
     Attributes:
-        clips: clips that are used.
         skipped: names of the rows left out, by reason.
         cut: names of the clips whose end was cut off.
         names_language: whether the model learns to name the language.
@@ -130,7 +128,7 @@ class DataReport:
         self.skipped.setdefault(reason, []).append(name)
 
     def describe(self, names: int | None = 5) -> str:
-        """Some lines for people; of each reason's rows the first `names` by name, or all."""
+        """The report as text; each reason with the first `names` of its rows, or all."""
         lengths = sorted(clip.seconds for clip in self.clips) or [0.0]
         lines = [
             f"{len(self.clips)} clips, {sum(lengths) / 3600:.2f} hours, "
@@ -201,7 +199,7 @@ def read_manifest(path: Path, language: str = UNNAMED) -> list[ManifestRow]:
         ) from error
 
 
-def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+def _csv(path: Path) -> Iterator[Mapping[str, str | None]]:
     with open(path, newline="", encoding="utf-8-sig") as file:
         # Strict, since an open quote would otherwise swallow the lines after it.
         reader = csv.DictReader(file, strict=True)
@@ -220,57 +218,54 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
                     f"line {reader.line_num} of {path} has more",
                     "put quotes around texts that hold commas",
                 )
-            yield {k: v for k, v in line.items() if v}
+            yield line
 
 
-def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
+@checked(config=ConfigDict(strict=True))
+class _JsonLine:
+    """A line of a JSONL manifest; other keys are ignored."""
+
+    wav: Annotated[str | None, Field(alias="audio")]
+    text: str | None
+    speaker: str | None = None
+    language: str | None = None
+    prompt: str | None = None
+
+
+_JSON_LINE = TypeAdapter(_JsonLine)
+
+
+def _jsonl(path: Path) -> Iterator[Mapping[str, str | None]]:
     # Not splitlines, which also cuts at separators that JSON strings may hold.
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         try:
-            content = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            content = str(error)
-        if not isinstance(content, dict) or not {"audio", "text"} <= set(content):
+            yield vars(_JSON_LINE.validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = "".join(f"{name}: " for name in first["loc"])
             raise TrainingError(
-                "A line of a JSONL manifest has to be an object with audio and text",
-                f"line {number} of {path} is not ({str(content)[:60]})",
+                "A line of a JSONL manifest has to be an object with the texts audio and text",
+                f"line {number} of {path} is not ({key}{first['msg']})",
                 "correct the line",
-            )
-        wrong = [k for k in sorted(JSONL_KEYS & set(content)) if not _is_text(content[k])]
-        if wrong:
-            raise TrainingError(
-                f"{', '.join(wrong)} in a JSONL manifest has to be text in valid Unicode",
-                f"it is not on line {number} of {path}",
-                "correct the line",
-            )
-        yield {**{k: content[k] for k in JSONL_KEYS if content.get(k)}, "wav": content["audio"]}
+            ) from error
 
 
-def _is_text(value: Any) -> bool:
-    """Whether a value is text or null; half a surrogate pair is no text."""
-    try:
-        return value is None or isinstance(value.encode(), bytes)
-    except (AttributeError, UnicodeEncodeError):
-        return False
-
-
-def _row(manifest: Path, line: Mapping[str, Any], language: str) -> ManifestRow:
-    speaker = line.get("speaker", "")
-    language, text = line.get("language", language), line.get("text", "")
+def _row(manifest: Path, line: Mapping[str, str | None], language: str) -> ManifestRow:
+    speaker, text = line.get("speaker") or "", line.get("text") or ""
+    language = line.get("language") or language
     speechless = False
     if TEXT_TAG in text:
         prefix, _, text = text.partition(TEXT_TAG)
         language = prefix.strip().removeprefix("language").strip() or language
         speechless = language == UNNAMED and not text.strip()
-    known = speaker not in ("", "unknown")
     return ManifestRow(
         wav=recording_path(manifest, line.get("wav") or ""),
         text=text,
-        speaker=f"{manifest.stem}/{speaker}" if known else "",
+        speaker=f"{manifest.stem}/{speaker}" if speaker not in ("", "unknown") else "",
         language=language,
-        prompt=line.get("prompt", ""),
+        prompt=line.get("prompt") or "",
         speechless=speechless,
     )
 

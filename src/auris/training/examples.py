@@ -42,8 +42,8 @@ class TrainingBatch:
         targets: unit ids of each example; none where nobody speaks.
         languages: English name of each example's language, "None" where nobody speaks.
         contexts: context in the prompt of each example.
-        counted: whether the losses count; a process without an example of its own computes with
-            one that does not, since all processes have to take every step.
+        counted: whether the losses count. A process without an example of its own computes one
+            that does not count, since all processes have to take every step.
     """
 
     mels: list[Tensor]
@@ -106,7 +106,7 @@ class EpochPlan:
 
 
 def generator(*words: int) -> np.random.Generator:
-    """A generator that depends on `words` alone, so that a resumed run draws the same numbers."""
+    """A random generator whose seed is `words`, so that a resumed run draws the same numbers."""
     return np.random.default_rng(list(words))
 
 
@@ -173,7 +173,7 @@ def _example(
     rng: np.random.Generator,
     augmented: bool,
 ) -> tuple[Samples, tuple[int, ...]]:
-    """Audio and units; an example that cannot be aligned once varied stays as it was recorded."""
+    """Audio and units; an example that cannot be aligned once varied is used as recorded."""
     if augmented:
         ids = tuple(preprocessor.spell(" ".join(clip.text for clip in members)))
         one_voice = len({clip.speaker for clip in members}) == 1
@@ -189,13 +189,13 @@ def _example(
 
 @dataclass(frozen=True)
 class DataShard:
-    """Which of `of` equal parts of every batch a process takes."""
+    """The part of every batch that a process computes: each `of`-th row from `rank` on."""
 
     rank: int = 0
     of: int = 1
 
     def take(self, rows: Sequence[Item]) -> Sequence[Item]:
-        """Its part of the rows of a batch; perhaps none."""
+        """The rows of this part; perhaps none."""
         return rows[self.rank :: self.of]
 
 
@@ -220,11 +220,9 @@ class EpochBatches(Dataset[Packed]):
         """The batch of an index."""
         plan, preprocessor = self.plan, self.preprocessor
         augmented = _augments(self.recipe, plan.epoch)
-        batch = TrainingBatch([], [], [], [])
         rows = self.shard.take(plan.batches[index])
-        if not rows:
-            rows, batch = plan.batches[index][:1], dataclasses.replace(batch, counted=False)
-        for row in rows:
+        batch = TrainingBatch([], [], [], [], counted=bool(rows))
+        for row in rows or plan.batches[index][:1]:
             rng = generator(self.recipe.seed, AUDIO, plan.epoch, row)
             members = [self.clips[i] for i in plan.examples[row]]
             samples, ids = (

@@ -10,9 +10,9 @@ import torch
 from auris.checkpoints.atomic import replace_directory
 from auris.checkpoints.save import converted
 from auris.errors import ConfigError, TensorError, TrainingError, UsageError
-from auris.training.building import build_task
 from auris.training.data import TrainedOn
 from auris.training.folder import RunFolder
+from auris.training.starting import build_task
 from auris.training.state import AVERAGE, BEST, LAST, load_weights
 from auris.training.tasks import Task
 
@@ -60,7 +60,6 @@ def export_run(
     Args:
         run: the run's folder.
         which: "best", "last" or "average"; by default "average" where the run has one, else "best".
-        dtype: type of the written weights.
 
     Raises:
         TrainingError: the folder holds no such checkpoint, or its weights do not fit into `dtype`.
@@ -69,7 +68,7 @@ def export_run(
     which = which or (AVERAGE if (run / AVERAGE).exists() else BEST)
     if which not in (BEST, LAST, AVERAGE):
         raise TrainingError(
-            f"A run keeps the checkpoints {BEST} and {LAST}, and {AVERAGE} with average_over",
+            f"A run has the checkpoints {BEST} and {LAST}, and {AVERAGE} with average_over",
             f"{which} was requested",
             "choose one of them",
         )

@@ -29,7 +29,7 @@ RECIPES: dict[str, type[Recipe]] = {"ctc": CtcRecipe, "asr": AsrRecipe, "tune": 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Files of a run: those above, data.txt (the data report), and the model in the end."""
+    """The folder of a run: the files above, data.txt (the data report), and the exported model."""
 
     path: Path
 
@@ -96,7 +96,7 @@ class RunFolder:
             )
 
     def trained_on(self) -> TrainedOn:
-        """What the run and those before it have seen; nothing is known of older runs."""
+        """What the run and those before it were trained on; unknown for runs of older versions."""
         about = self._about()
         return TrainedOn(tuple(about.get("languages", ())), about.get("contexts"))
 
@@ -125,16 +125,14 @@ class RunFolder:
             checkpoints = [name + end for name in (BEST, AVERAGE) for end in ("", NEW, OLD)]
             for name in (LAST + NEW, *checkpoints, TENSORBOARD):
                 shutil.rmtree(self.path / name, ignore_errors=True)
-            for name, content in ((ABOUT, about), (RECIPE, asdict(recipe))):
-                text = json.dumps(content, indent=2) + "\n"
-                (self.path / name).write_text(text, encoding="utf-8")
+            for name, content in {ABOUT: about, RECIPE: asdict(recipe)}.items():
+                (self.path / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
     def write_report(self, text: str) -> None:
         """Write what was loaded and what was not, or raise OutputError."""
         with self._writing():
             # Names of files may hold bytes that are no text.
-            content = (text + "\n").encode("utf-8", "backslashreplace")
-            (self.path / "data.txt").write_bytes(content)
+            (self.path / "data.txt").write_text(text + "\n", "utf-8", "backslashreplace")
 
     def write_units(self, tokenizer: Tokenizer) -> None:
         """Write the text units, or raise OutputError."""

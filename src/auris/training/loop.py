@@ -131,7 +131,7 @@ class Trainer:
         Raises:
             TrainingError: there is none, or the data are not those of the run.
         """
-        progress = TrainingProgress.of(load_state(self.out / LAST, self.task, self.optimizer))
+        progress = load_state(self.out / LAST, self.task, self.optimizer)
         if progress.data != self.progress.data:
             raise TrainingError(
                 "A run is resumed with the data it began with",
@@ -188,8 +188,8 @@ class Trainer:
                 started = now
                 if progress.step % recipe.checkpoint_steps == 0:
                     if recipe.average_over and self._leads:
-                        over = recipe.average_over
-                        update_average(self.out / AVERAGE, self.task, over, progress.step)
+                        average = self.out / AVERAGE
+                        update_average(average, self.task, recipe.average_over, progress.step)
                     self._save(LAST)
                 self._stop_if_signalled(save=True)
                 if progress.step == self.steps:
@@ -225,9 +225,11 @@ class Trainer:
             last = index == len(batches) - 1
             with fabric.no_backward_sync(self._wrapped, enabled=not last):
                 loss += self._backward(batch, 1.0 / len(batches))
-        most = recipe.max_grad_norm
         norm = fabric.clip_gradients(
-            self._wrapped, self.optimizer, max_norm=most, error_if_nonfinite=False
+            self._wrapped,
+            self.optimizer,
+            max_norm=recipe.max_grad_norm,
+            error_if_nonfinite=False,
         )
         if not (math.isfinite(loss) and bool(norm is None or norm.isfinite())):
             self.progress.skipped += 1
@@ -262,8 +264,8 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Score the epoch, and write its checkpoints.
 
-        The steps of the epoch are saved first: scoring takes long, and whatever ends it leaves a
-        checkpoint with which a resumed run goes on to score.
+        The steps of the epoch are saved first, so that a run that ends during the scoring, which
+        takes long, is resumed with the scoring.
         """
         progress = self.progress
         if self.dev:
@@ -276,14 +278,14 @@ class Trainer:
             self.logger.epoch(progress, rate, scores.rates, scores.loss)
         result = scores.mean if self.dev else progress.loss
         if progress.all_parts != all_parts:
-            # The error rate of a part of the model is no measure for all of it.
+            # The error rate of a part of the model cannot be compared with that of the whole.
             progress.all_parts, progress.best = all_parts, None
         better = not math.isnan(result) and (progress.best is None or result <= progress.best)
         if better:
             progress.best = result
         losses = progress.losses
         progress.next_epoch()
-        # A first epoch without a single loss that is a number leaves a checkpoint all the same.
+        # Also after a first epoch without any finite loss, so that there is something to export.
         if better or not (self.out / BEST).exists():
             self._save(BEST, rates=scores.rates)
         self._save(LAST)

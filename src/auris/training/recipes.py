@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from auris.audio.features import FRONTENDS, HOP, WINDOW
 from auris.config import (
@@ -24,7 +26,6 @@ from auris.config import (
     QwenAsrConfig,
 )
 from auris.errors import ConfigError, TrainingError, UsageError
-from auris.training.recipe_values import RULES, TextForm, checked_values
 from auris.types import SAMPLE_RATE
 
 DEFAULT_EPOCHS, DEFAULT_WARMUPS = 10, 5
@@ -35,39 +36,59 @@ height."""
 DEFAULT_UNITS, DEFAULT_VOCABULARY = 384, 768
 """Sizes of the text vocabulary where a recipe has none; of fewer texts, as many as they yield."""
 
+LONGEST_WINDOW = MAX_WINDOW_FRAMES // CHUNK_FRAMES
+"""Seconds of the longest attention window."""
+
+LARGEST = 10**9
+"""Largest number in a recipe except for its seed, so that a wrong number is refused at once."""
+
+FORMER_KEYS = {"hush_share": "silence_share"}
+"""Present names of keys that older recipes have under another name."""
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+Steps = Annotated[int, Field(ge=0, le=LARGEST)]
+Size = Annotated[int, Field(gt=0, le=LARGEST)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+TextForm = Literal["spoken", "written"]
+"""Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
+
 AnyRecipe = TypeVar("AnyRecipe", bound="Recipe")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
     """What every run has: how long and on what a model is trained.
 
     docs/training.md describes the keys of every kind of recipe.
     """
 
-    lr: float = 1e-3
-    wd: float = 0.01
-    warmup_steps: int = 400
-    decay_steps: int | None = None
-    epochs: int | None = None
-    max_steps: int | None = None
-    batch_seconds: float = 50.0
-    gradient_accumulation_steps: int = 1
-    max_grad_norm: float = 1.0
-    seed: int = 1
-    val_split: float = 0.0
+    lr: Positive = 1e-3
+    wd: NotNegative = 0.01
+    warmup_steps: Steps = 400
+    decay_steps: Steps | None = None
+    epochs: Annotated[int, Field(le=10_000)] | None = None
+    max_steps: Annotated[int, Field(le=LARGEST)] | None = None
+    batch_seconds: Positive = 50.0
+    gradient_accumulation_steps: Size = 1
+    max_grad_norm: Positive = 1.0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
+    val_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
     use_compile: bool = False
-    max_mel_length: int = 2048
-    augment_from_epoch: int = 4
-    join_shorter: float = 1.2
-    join_most: int = 6
-    join_copies: int = 2
-    long_share: float = 0.0
-    long_seconds: float = 40.0
-    silence_share: float = 0.0
-    context_share: float = 0.0
-    checkpoint_steps: int = 250
-    average_over: int = 0
+    max_mel_length: Annotated[int, Field(ge=100, le=LARGEST)] = 2048
+    augment_from_epoch: Size = 4
+    join_shorter: NotNegative = 1.2
+    join_most: Annotated[int, Field(ge=2, le=LARGEST)] = 6
+    join_copies: Steps = 2
+    long_share: Share = 0.0
+    long_seconds: Positive = 40.0
+    silence_share: Annotated[float, Field(ge=0, le=10)] = 0.0
+    context_share: Share = 0.0
+    checkpoint_steps: Size = 250
+    average_over: Steps = 0
     bf16: bool = True
 
     @property
@@ -86,10 +107,6 @@ class Recipe:
         return round(100 * self.batch_seconds) // self.max_mel_length
 
     def __post_init__(self) -> None:
-        for rule, holds, names in RULES:
-            for name in names.split():
-                value = getattr(self, name, None)
-                self._require(value is None or holds(value), name, rule)
         if self.use_compile:
             needed = f"has to hold a row of max_mel_length ({self.max_mel_length} frames)"
             self._require(self.rows > 0, "batch_seconds", needed)
@@ -103,8 +120,7 @@ class Recipe:
 
     def _require(self, holds: bool, name: str, rule: str) -> None:
         if not holds:
-            value = f"it is {getattr(self, name)}"
-            raise TrainingError(f"In a recipe {name} {rule}", value, "correct the recipe")
+            raise _wrong(name, rule, str(getattr(self, name)))
 
     @classmethod
     def read(cls: type[AnyRecipe], path: Path) -> AnyRecipe:
@@ -135,8 +151,25 @@ class Recipe:
         Raises:
             TrainingError: unknown keys, wrong types, or impossible values.
         """
-        types = {field.name: str(field.type) for field in dataclasses.fields(cls)}
-        return cls(**checked_values(values, types, cls.max_mel_length))
+        if not isinstance(values, dict):
+            raise TrainingError(
+                "A recipe has to be a JSON object", f"it is a {type(values).__name__}", "correct it"
+            )
+        present = _with_present_names(values)
+        names = [field.name for field in fields(cls)]
+        unknown = sorted(present.keys() - {*names, "batch_size"})
+        if unknown:
+            raise TrainingError(
+                f"A recipe may hold the keys {', '.join(names)}",
+                f"it has {', '.join(unknown)}",
+                "remove or rename them",
+            )
+        try:
+            return cls(**_with_batch_seconds(present, cls.max_mel_length))
+        except ValidationError as error:
+            first = error.errors()[0]
+            rule = first["msg"].replace("Input should", "has to")
+            raise _wrong(str(first["loc"][0]), rule, repr(first["input"])) from error
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Rate of step `step` (from 0) of `steps`."""
@@ -148,7 +181,36 @@ class Recipe:
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, progress))))
 
 
-@dataclass(frozen=True, kw_only=True)
+def _wrong(name: str, rule: str, value: str) -> TrainingError:
+    return TrainingError(f"In a recipe {name} {rule}", f"it is {value}", "correct the recipe")
+
+
+def _with_present_names(values: dict[str, Any]) -> dict[str, Any]:
+    for former, name in FORMER_KEYS.items():
+        if {former, name} <= values.keys():
+            raise TrainingError(
+                "A recipe may hold every key once",
+                f"it has {name} under its present and its former name",
+                "remove one of them",
+            )
+    return {FORMER_KEYS.get(name, name): value for name, value in values.items()}
+
+
+def _with_batch_seconds(values: dict[str, Any], default_frames: int) -> dict[str, Any]:
+    """The values with batch_seconds in place of batch_size, which counts clips."""
+    if "batch_size" not in values:
+        return values
+    size, frames = values.pop("batch_size"), values.get("max_mel_length", default_frames)
+    if type(size) is not int or not 0 < size <= LARGEST or "batch_seconds" in values:
+        both = ", together with batch_seconds" if "batch_seconds" in values else ""
+        rule = "has to be a positive integer, and replaces batch_seconds"
+        raise _wrong("batch_size", rule, f"{size!r}{both}")
+    if type(frames) is int and frames <= LARGEST:  # Others are refused with max_mel_length.
+        values["batch_seconds"] = size * frames / 100
+    return values
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ShapedRecipe(Recipe):
     """A run that begins with fresh weights, and so says what shapes they have.
 
@@ -160,27 +222,34 @@ class ShapedRecipe(Recipe):
     win_length: int = WINDOW
     hop_length: int = HOP
     n_fft: int | None = None
-    mel_bins: int = 128
+    mel_bins: Size = 128
     downsample_time: int = TOKEN_FRAMES
     target_hz: float = 100 / TOKEN_FRAMES
-    window_seconds: int = MAX_WINDOW_FRAMES // CHUNK_FRAMES
-    d_model: int = 192
-    n_layers: int = 4
-    n_heads: int = 3
-    d_ff: int = 768
-    conv_channels: int = 64
-    dropout: float = 0.1
-    middle_layer: int = 0
-    middle_weight: float = 0.3
+    window_seconds: Annotated[int, Field(ge=1, le=LONGEST_WINDOW)] = LONGEST_WINDOW
+    d_model: Size = 192
+    n_layers: Size = 4
+    n_heads: Size = 3
+    d_ff: Size = 768
+    conv_channels: Size = 64
+    dropout: Share = 0.1
+    middle_layer: Steps = 0
+    middle_weight: Annotated[float, Field(ge=0, lt=1)] = 0.3
 
     frontend: ClassVar[Frontend] = "slaney400"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        below = 0 <= self.middle_layer < max(self.n_layers, 1)
-        self._require(below, "middle_layer", "has to lie below n_layers")
-        size = FRONTENDS[self.frontend].n_fft
-        self._require(self.n_fft in (size, None), "n_fft", f"has to be {size}")
+        fixed = {
+            "sample_rate": SAMPLE_RATE,
+            "win_length": WINDOW,
+            "hop_length": HOP,
+            "n_fft": FRONTENDS[self.frontend].n_fft,
+            "downsample_time": TOKEN_FRAMES,
+            "target_hz": 100 / TOKEN_FRAMES,
+        }
+        for name, value in fixed.items():
+            self._require(getattr(self, name) in (value, None), name, f"has to be {value}")
+        self._require(self.middle_layer < self.n_layers, "middle_layer", "has to be below n_layers")
         try:
             self.model_config()
         except ConfigError as error:
@@ -212,20 +281,20 @@ class ShapedRecipe(Recipe):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class CtcRecipe(ShapedRecipe):
     """A run of `auris train ctc`: AuT-Tiny, of the RMSNorm family."""
 
     stem: Literal["conv2d", "conv1d"] = "conv2d"
     batch_norm: bool = False
-    units: int | None = None
-    projector_dim: int = 256
+    units: Size | None = None
+    projector_dim: Size = 256
 
     frontend: ClassVar[Frontend] = "htk1024"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(self.context_share == 0, "context_share", "is 0 for CTC")
+        self._require(self.context_share == 0, "context_share", "has to be 0 for CTC")
 
     def model_config(self, units: int | None = None) -> AutCtcConfig:
         """Shapes of the model.
@@ -241,23 +310,23 @@ class CtcRecipe(ShapedRecipe):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class AsrRecipe(ShapedRecipe):
     """A run of `auris train asr`: a Qwen3-ASR model in the official architecture.
 
-    Before `decoder_from_step` the CTC loss alone shapes the encoder: a decoder learns nothing from
-    states that say nothing.
+    Before `decoder_from_step` the CTC loss alone trains the encoder: a decoder learns nothing from
+    the states of an untrained encoder.
     """
 
-    vocabulary: int | None = None
-    hidden: int = 256
-    decoder_layers: int = 4
-    decoder_heads: int = 4
-    kv_heads: int = 2
-    head_dim: int = 64
-    decoder_ff: int = 768
-    decoder_from_step: int = 0
-    ctc_weight: float = 0.3
+    vocabulary: Size | None = None
+    hidden: Size = 256
+    decoder_layers: Size = 4
+    decoder_heads: Size = 4
+    kv_heads: Size = 2
+    head_dim: Size = 64
+    decoder_ff: Size = 768
+    decoder_from_step: Steps = 0
+    ctc_weight: Share = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -266,7 +335,7 @@ class AsrRecipe(ShapedRecipe):
 
     @property
     def with_head(self) -> bool:
-        """Whether CTC has a part in the run."""
+        """Whether the run trains a CTC head."""
         return self.ctc_weight > 0 or self.decoder_from_step > 0
 
     def model_config(self, vocabulary: int | None = None, audio_token_id: int = 0) -> QwenAsrConfig:
@@ -293,21 +362,21 @@ class AsrRecipe(ShapedRecipe):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class TuneRecipe(Recipe):
     """A run of `auris train asr --model`: a whole checkpoint, trained further."""
 
-    lr: float = 2e-5
-    warmup_steps: int = 20
-    augment_from_epoch: int = 1_000_000
+    lr: Positive = 2e-5
+    warmup_steps: Steps = 20
+    augment_from_epoch: Size = 1_000_000
     text: TextForm = "written"
-    ctc_weight: float = 0.0
-    lora_rank: int = 0
-    lora_alpha: float = 16.0
+    ctc_weight: Share = 0.0
+    lora_rank: Annotated[int, Field(ge=0, le=1 << 12)] = 0
+    lora_alpha: Positive = 16.0
 
     decoder_from_step: ClassVar[int] = 0
 
     @property
     def with_head(self) -> bool:
-        """Whether CTC has a part in the run."""
+        """Whether the run trains a CTC head."""
         return self.ctc_weight > 0

@@ -29,18 +29,18 @@ class ProgressReporter(Protocol):
         """Show a line of text."""
 
     def start(self, done: int, steps: int) -> None:
-        """The run starts at `done` of `steps`."""
+        """Begin at `done` of `steps`."""
 
     def step(self, done: int, loss: float) -> None:
-        """One more step is done."""
+        """Show that one more step is done."""
 
     def finish(self) -> None:
-        """The run has ended."""
+        """End the display."""
         return
 
 
 class LineReporter(ProgressReporter):
-    """Writes a line every `every` steps, with the time left; for files and pipes."""
+    """Writes a line after every `every` steps, with the time left; for files and pipes."""
 
     def __init__(self, write: Callable[[str], None] = print, every: int = 50) -> None:
         self._write = write
@@ -99,12 +99,10 @@ class RunLogger:
 
     @contextmanager
     def open(self, done: int, steps: int) -> Iterator[None]:
-        """While the run goes on from step `done`."""
-        try:
+        """Show and log the steps after `done` inside the block."""
+        with suppress(ImportError):  # Without tensorboard there are no events.
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            pass
-        else:
+
             self._board = SummaryWriter(str(self.out / TENSORBOARD), purge_step=done + 1)
         self.reporter.start(done, steps)
         try:
@@ -116,13 +114,10 @@ class RunLogger:
                 self._board.close()
 
     def rewind(self, step: int, epoch: int, sets: Sequence[str]) -> None:
-        """Forget what was logged after a checkpoint: that many steps and epochs are done.
-
-        Args:
-            sets: development sets that will be logged.
+        """Remove what was logged after a checkpoint, at which so many steps and epochs were done.
 
         Raises:
-            TrainingError: others were logged before.
+            TrainingError: other development sets than `sets` were logged.
         """
         rows = _rows(self.out / LOG)
         logged = _sets(rows)
@@ -147,7 +142,7 @@ class RunLogger:
     def epoch(
         self, progress: TrainingProgress, lr: float, rates: Mapping[str, float], val_loss: float
     ) -> None:
-        """The epoch that `progress` stands at the end of, and the scores after it."""
+        """The epoch that has ended, and the scores after it."""
         row = {
             "epoch": progress.epoch + 1,
             "step": progress.step,
@@ -189,14 +184,18 @@ class RunLogger:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     """Rows of a log, without those that were cut off while they were written."""
-    rows: list[dict[str, str]] = []
-    if path.exists():
-        with open(path, newline="", encoding="utf-8", errors="replace") as file:
-            for row in csv.DictReader(file):
-                with suppress(TypeError, ValueError):  # What was cut off is no number.
-                    if all(float(cell) is not None for cell in row.values()):
-                        rows.append(row)
-    return rows
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        return [row for row in csv.DictReader(file) if all(map(_is_number, row.values()))]
+
+
+def _is_number(cell: str | None) -> bool:
+    try:
+        float(cell or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _sets(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -253,7 +252,7 @@ def draw(out: Path) -> Path | None:
 
 
 def _smooth(values: Sequence[float], keep: float = 0.98) -> list[float]:
-    """An exponential mean that starts at the first value and passes over what is not finite."""
+    """An exponential mean that starts at the first value and skips what is not finite."""
     smoothed: list[float] = []
     for value in values:
         before = smoothed[-1] if smoothed else value

@@ -16,7 +16,6 @@ from auris.text.languages import language_name
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
 from auris.training.asr import require_peft
-from auris.training.building import build_task
 from auris.training.data import (
     UNNAMED,
     DataReport,
@@ -41,7 +40,13 @@ from auris.training.recipes import (
     TuneRecipe,
 )
 from auris.training.reports import EPOCH_COLUMNS, LineReporter, ProgressReporter, RunLogger
-from auris.training.starting import check_start, load_start, start_trained_on, start_units
+from auris.training.starting import (
+    build_task,
+    check_start,
+    load_start,
+    start_trained_on,
+    start_units,
+)
 from auris.training.state import LAST, check_state
 from auris.training.tasks import Task
 from auris.training.units import train_units, train_vocabulary
@@ -51,7 +56,7 @@ if TYPE_CHECKING:
 
 
 VAL = "val"
-"""Name of the development set that is split off the training clips."""
+"""Name of the development set that is split off from the training clips."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +125,7 @@ def train(
     options = options or RunOptions()
     _check_options(recipe, sources, options)
     # The projector takes no part in CTC, and the decoder none before its step.
-    idle = isinstance(recipe, CtcRecipe)
-    if isinstance(recipe, AsrRecipe):
-        idle = recipe.decoder_from_step > 0
+    idle = not isinstance(recipe, AsrRecipe | TuneRecipe) or recipe.decoder_from_step > 0
     fabric = new_fabric(options.processes, recipe.bf16, options.device, idle)
     leads = fabric.global_rank == 0
     reporter = (reporter or LineReporter()) if leads else LineReporter(lambda line: None)
@@ -163,11 +166,7 @@ class _Run:
         report.clips, held_out = split_clips(report.clips, recipe.val_split, recipe.seed)
         if not report.clips:
             self.reporter.message(report.describe())
-            raise TrainingError(
-                "No clip can be used for training",
-                "",
-                "see the data report above",
-            )
+            raise TrainingError("No clip can be used for training", "", "see the data report above")
         if not options.resume:
             self._together(lambda: self._begin(report.clips, texts))
         if task is None:
@@ -223,12 +222,9 @@ class _Run:
         units: Tokenizer | None = None
         start, resume = self.sources.start, self.options.resume
         if not isinstance(self.recipe, TuneRecipe):
-            if resume:
-                units = self.folder.units()
-            elif start is not None:
-                units = start_units(start)
-            else:
+            if not resume and start is None:
                 return None
+            units = self.folder.units() if start is None else start_units(start)
         task = build_task(self.recipe, self.sources.model, units)
         check_export(task, dtype_named(self.options.dtype))
         if resume:

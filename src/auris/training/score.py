@@ -24,8 +24,8 @@ BATCH_SECONDS = 50.0
 
 @dataclass(frozen=True)
 class DevScores:
-    """Error rates of the development sets as fractions, by `comparable` words, and the loss per
-    unit over all sets as in training, which is not a number without sets."""
+    """Error rates of the development sets as fractions, over `comparable` words, and the loss per
+    unit over all sets, as in training; not a number without sets."""
 
     rates: dict[str, float]
     loss: float = math.nan
@@ -54,8 +54,7 @@ class Scorer:
 
     @property
     def _preprocessor(self) -> Preprocessor:
-        """Without padding, as in recognition."""
-        return dataclasses.replace(self.task.preprocessor, frames=None)
+        return dataclasses.replace(self.task.preprocessor, frames=None)  # As in recognition.
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -135,7 +134,7 @@ def score(
         sets: clips by the name of their set.
         shard: the part of the batches that this process scores.
         add_up: adds values up over all processes.
-        after_batch: called equally often in every process, so that none waits long for another.
+        after_batch: called equally often in every process, so that no process waits long.
     """
     if not sets:
         return DevScores({})

@@ -1,15 +1,15 @@
-"""What a new run begins with: the weights and units of another run, or of a model directory.
+"""The model of a run as it begins: fresh weights, a checkpoint to train further, or the weights and
+units of another run or model.
 
-A run may have more layers than what it begins with. The further ones stand behind the given ones
-and begin with outputs of zero, so that before the first step the larger model computes what the
-smaller one did.
+A run may have more layers than what it begins with. The additional layers follow the given ones and
+begin with outputs of zero, so that before the first step the larger model computes what the smaller
+one did.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,118 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from auris.checkpoints.atomic import current_directory
+from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.inference_defaults import load_inference_defaults
-from auris.checkpoints.load import load_weights, open_checkpoint
-from auris.config import AutCtcConfig, ModelConfig, QwenAsrConfig
+from auris.checkpoints.load import Checkpoint, Model, load_weights, open_checkpoint
+from auris.checkpoints.validation import check_vocabulary
+from auris.config import ModelConfig, QwenAsrConfig
 from auris.errors import TrainingError
+from auris.models.aut_ctc import AutCtc
+from auris.models.qwen_asr import QwenAsr
+from auris.text.prompt import AUDIO_PAD
 from auris.text.tokenizer import Tokenizer
+from auris.training.asr import AsrTask, adapt
 from auris.training.data import TrainedOn
 from auris.training.folder import RECIPE, RunFolder
-from auris.training.recipes import Recipe, ShapedRecipe
+from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, ShapedRecipe, TuneRecipe
 from auris.training.state import LAST, WEIGHTS
+from auris.training.tasks import CtcTask, Task
 
 OUTPUTS = re.compile(r"(.*layers\.\d+)\.(?:out|down)\.(?:weight|bias)")
 """Names of the weights whose products a layer adds to what it was given."""
 
 LAYER = re.compile(r"layers\.(\d+)\.")
+
+
+def build_task(recipe: Recipe, model: Path | None, units: Tokenizer | None) -> Task:
+    """The model of a run as it begins; fresh weights depend on the seed alone.
+
+    Args:
+        model: the checkpoint that a `TuneRecipe` trains further.
+        units: the text vocabulary of the others.
+
+    Raises:
+        TrainingError: the checkpoint to train further is missing, or the units are not those of
+            the recipe; also as of `checkpoint_task`.
+    """
+    torch.manual_seed(recipe.seed)
+    if isinstance(recipe, TuneRecipe):
+        if model is None:
+            raise TrainingError(
+                "A recipe for training further needs a checkpoint", "none is given", "name --model"
+            )
+        return checkpoint_task(model, recipe)
+    assert units is not None
+    if isinstance(recipe, AsrRecipe):
+        return asr_task(recipe, units)
+    assert isinstance(recipe, CtcRecipe)
+    if recipe.units not in (None, units.size):
+        raise TrainingError(
+            "The units of a run have to be as many as its recipe says",
+            f"there are {units.size}, and the recipe says {recipe.units}",
+            "correct units in the recipe, or leave it out",
+        )
+    return CtcTask(AutCtc(recipe.model_config(units.size)), units, recipe)
+
+
+def asr_task(recipe: AsrRecipe, tokenizer: Tokenizer) -> AsrTask:
+    """A model of a recipe's shapes, with fresh weights and a CTC head."""
+    model = QwenAsr(recipe.model_config(tokenizer.size, tokenizer.id(AUDIO_PAD)))
+    # The embedding is the output layer too: at torch's own scale its first scores are far too sure.
+    nn.init.normal_(model.decoder.embed.weight, std=recipe.hidden**-0.5)
+    head = nn.Linear(recipe.hidden, tokenizer.size + 1) if recipe.with_head else None
+    return AsrTask(model, tokenizer, recipe, head)
+
+
+def checkpoint_task(directory: Path, recipe: TuneRecipe) -> AsrTask:
+    """The model of a checkpoint in float32 with its CTC head, where it has one.
+
+    Raises:
+        TrainingError: the checkpoint is of another architecture, or the recipe has a CTC loss and
+            the checkpoint no head.
+        CheckpointError, TokenizerError, ConfigError: it cannot be read, or its vocabulary does
+            not match its weights.
+        MissingExtra: the recipe has adapters and peft is not installed.
+    """
+    checkpoint = open_checkpoint(directory)
+    config = checkpoint.config
+    if not isinstance(config, QwenAsrConfig):
+        raise TrainingError(
+            "auris train asr trains Qwen3-ASR models",
+            f"{directory} holds an encoder with a CTC head only",
+            "name a checkpoint with a decoder",
+        )
+    tokenizer = Tokenizer.from_directory(checkpoint.directory)
+    check_vocabulary(config, tokenizer)
+    model, head = _load(checkpoint)
+    assert isinstance(model, QwenAsr)
+    if head is None and recipe.ctc_weight > 0:
+        raise TrainingError(
+            "A CTC loss needs a checkpoint with a CTC head",
+            f"{directory} has none, and ctc_weight is {recipe.ctc_weight}",
+            "set ctc_weight to 0",
+        )
+    model.requires_grad_(True)
+    if recipe.lora_rank:
+        adapt(model, recipe.lora_rank, recipe.lora_alpha)
+    if head is not None:  # Without a loss of its own it stays as it is.
+        head.requires_grad_(recipe.ctc_weight > 0 and not recipe.lora_rank)
+    return AsrTask(
+        model,
+        tokenizer,
+        recipe,
+        head,
+        generation=read_generation(checkpoint.directory),
+        defaults=load_inference_defaults(checkpoint.directory),
+    )
+
+
+def _load(checkpoint: Checkpoint) -> tuple[Model, nn.Linear | None]:
+    """A model in float32 on the CPU, and its CTC head where it has one."""
+    cpu = torch.device("cpu")
+    model = load_weights(checkpoint, cpu, lambda stored: torch.float32, copy=True)
+    return model, load_ctc_head(checkpoint.directory, checkpoint.config, cpu, torch.float32)
 
 
 def is_run(source: Path) -> bool:
@@ -64,14 +161,13 @@ def _shapes(source: Recipe | ModelConfig) -> dict[str, Any] | None:
     if isinstance(source, Recipe) and not isinstance(source, ShapedRecipe):
         return None
     config = source.model_config() if isinstance(source, Recipe) else source
-    values = dataclasses.asdict(config)
-    values["kind"] = type(config).__name__
-    values["encoder"] = {**values["encoder"], "dropout": 0.0}
+    values = {"kind": type(config).__name__, **dataclasses.asdict(config)}
+    values["encoder"]["dropout"] = 0.0
     # A vocabulary counts its control tokens in a model and does not in a recipe; units are copied.
     values.pop("audio_token_id", None)
     values.pop("units", None)
     if isinstance(config, QwenAsrConfig):
-        values["decoder"] = {**values["decoder"], "vocab": 0}
+        values["decoder"]["vocab"] = 0
     return values
 
 
@@ -87,9 +183,7 @@ def _grows(before: Any, after: Any) -> bool:
 
 def start_units(source: Path) -> Tokenizer:
     """The text units of a run or model directory."""
-    if is_run(source):
-        return RunFolder(source).units()
-    return Tokenizer.from_directory(source)
+    return RunFolder(source).units() if is_run(source) else Tokenizer.from_directory(source)
 
 
 def start_trained_on(source: Path) -> TrainedOn:
@@ -135,7 +229,7 @@ def _layer(name: str) -> tuple[str, int]:
     return (name[: match.start()], int(match[1])) if match else (name, -1)
 
 
-def _run_weights(source: Path) -> Mapping[str, Tensor]:
+def _run_weights(source: Path) -> dict[str, Tensor]:
     try:
         return load_file(current_directory(source / LAST) / WEIGHTS)
     except (OSError, SafetensorError) as error:
@@ -148,12 +242,6 @@ def _run_weights(source: Path) -> Mapping[str, Tensor]:
 
 def _model_weights(source: Path) -> dict[str, Tensor]:
     """Weights of a model under the names that its task gives them."""
-    checkpoint = open_checkpoint(source)
-    cpu = torch.device("cpu")
-    model = load_weights(checkpoint, cpu, lambda stored: torch.float32, copy=True)
-    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    if not isinstance(checkpoint.config, AutCtcConfig):
-        head = load_ctc_head(checkpoint.directory, checkpoint.config, cpu, torch.float32)
-        if head is not None:
-            weights |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
-    return weights
+    model, head = _load(open_checkpoint(source))
+    modules = {"model": model} if head is None else {"model": model, "head": head}
+    return nn.ModuleDict(modules).state_dict()

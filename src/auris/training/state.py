@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from auris.checkpoints.atomic import current_directory, replace_directory
 from auris.errors import OutputError, TrainingError
-from auris.training.recipe_values import is_of_type
 
 LAST, BEST, AVERAGE = "last", "best", "average"
 """Checkpoints of a run; the third is the mean of the newest ones."""
@@ -27,6 +28,8 @@ WEIGHTS, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "pr
 FORMER_NAMES = {"heard": "batches", "whole": "all_parts"}
 """Present names of fields that checkpoints of older versions have under another name."""
 
+Count = Annotated[int, Field(ge=0)]
+
 
 def finite_mean(values: Sequence[float]) -> float:
     """Mean of the values that are finite; not a number where none is."""
@@ -34,7 +37,7 @@ def finite_mean(values: Sequence[float]) -> float:
     return math.fsum(finite) / len(finite) if finite else math.nan
 
 
-@dataclass
+@dataclass(config=ConfigDict(strict=True))
 class TrainingProgress:
     """Where a run stands.
 
@@ -50,10 +53,10 @@ class TrainingProgress:
         seconds: time spent in the epoch so far.
     """
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    batches: int = 0
+    epoch: Count = 0
+    batch: Count = 0
+    step: Count = 0
+    batches: Count = 0
     losses: list[float] = field(default_factory=list)
     skipped: int = 0
     best: float | None = None
@@ -69,21 +72,16 @@ class TrainingProgress:
     @classmethod
     def of(cls, values: Any) -> TrainingProgress:
         """From a checkpoint's JSON, or TrainingError."""
-        types = {field.name: str(field.type) for field in fields(cls)}
         given = values if isinstance(values, dict) else {}
         given = {FORMER_NAMES.get(name, name): value for name, value in given.items()}
-        if (
-            given.keys() != types.keys()
-            or not all(is_of_type(given[name], kind) for name, kind in types.items())
-            or not all(is_of_type(loss, "float") for loss in given["losses"])
-            or min(given[name] for name in ("epoch", "batch", "step", "batches")) < 0
-        ):
+        try:
+            if given.keys() != {field.name for field in fields(cls)}:
+                raise ValueError("a field is missing or unknown")
+            return cls(**given)
+        except ValueError as error:
             raise TrainingError(
-                "progress.json of the checkpoint is damaged",
-                "",
-                "start a new run",
-            )
-        return cls(**given)
+                "progress.json of the checkpoint is damaged", "", "start a new run"
+            ) from error
 
     def next_epoch(self) -> None:
         """Begin the next epoch."""
@@ -99,7 +97,13 @@ def save_state(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, progress: Any
 ) -> None:
     """Write a checkpoint folder; where that fails the older one stays (OutputError)."""
-    moments = None if optimizer is None else _moments(model, optimizer)
+    moments = None
+    if optimizer is not None:
+        moments = {
+            f"{name}/{part}": value
+            for name, parameter in model.named_parameters()
+            for part, value in optimizer.state.get(parameter, {}).items()
+        }
     _replace(folder, _trained(model), moments, progress)
 
 
@@ -169,63 +173,58 @@ def load_weights(folder: Path, model: nn.Module) -> None:
         ) from error
 
 
-@contextmanager
-def _resuming(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError, ValueError) as error:
-        raise TrainingError(
-            f"The checkpoint {folder} is damaged ({error})", "", "start a new run"
-        ) from error
+def _damaged(folder: Path, error: Exception) -> TrainingError:
+    return TrainingError(f"The checkpoint {folder} is damaged ({error})", "", "start a new run")
 
 
 def check_state(folder: Path, model: nn.Module) -> None:
-    """Raise TrainingError where the folder has no whole checkpoint of this model."""
+    """Raise TrainingError where the folder has no complete checkpoint of this model."""
     folder = current_directory(folder)
     shapes = {name: list(tensor.shape) for name, tensor in _trained(model).items()}
-    with _resuming(folder):
+    try:
         with safe_open(folder / WEIGHTS, "pt") as stored:
             names = stored.keys()
             stored_shapes = {name: stored.get_slice(name).get_shape() for name in names}
         missing = [name for name in (OPTIMIZER, PROGRESS) if not (folder / name).is_file()]
         if stored_shapes != shapes or missing:
             raise ValueError(f"{missing[0]} is missing" if missing else "weights of another model")
+    except (OSError, SafetensorError, ValueError) as error:
+        raise _damaged(folder, error) from error
 
 
-def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
-    """Read a whole checkpoint (or raise TrainingError) into model and optimizer; its progress."""
+def load_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> TrainingProgress:
+    """Read a complete checkpoint into model and optimizer, or raise TrainingError."""
     folder = current_directory(folder)
     load_weights(folder, model)
-    with _resuming(folder):
+    try:
         moments = load_file(folder / OPTIMIZER)
         progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         _check_moments(moments, model)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise _damaged(folder, error) from error
     for key, value in moments.items():
         name, _, part = key.rpartition("/")
         parameter = model.get_parameter(name)
         optimizer.state[parameter][part] = value.to(parameter.device)
-    return progress
+    return TrainingProgress.of(progress)
 
 
 def _check_moments(moments: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Raise ValueError where a moment is missing or has not the shape of its weight."""
-    shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+    """Raise ValueError where a weight has not all of its moments, or one of another shape."""
+    shapes = {
+        f"{name}/{part}": shape
+        for name, p in model.named_parameters()
+        if p.requires_grad
+        for part, shape in {"step": (), "exp_avg": p.shape, "exp_avg_sq": p.shape}.items()
+    }
     for key, value in moments.items():
-        name, _, part = key.rpartition("/")
-        parts = {"step": torch.Size(), "exp_avg": shapes.get(name), "exp_avg_sq": shapes.get(name)}
-        if name not in shapes or value.shape != parts.get(part) or value.dtype != torch.float32:
+        if value.shape != shapes.get(key) or value.dtype != torch.float32:
             raise ValueError(f"{key} does not belong to the model")
-        if any(f"{name}/{other}" not in moments for other in parts):
-            raise ValueError(f"{name} has no moments")
+    if set(Counter(key.rpartition("/")[0] for key in moments).values()) - {3}:
+        raise ValueError("a weight has not all of its moments")
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
-
-
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{name}/{part}": value
-        for name, parameter in model.named_parameters()
-        for part, value in optimizer.state.get(parameter, {}).items()
-    }

@@ -55,8 +55,7 @@ def ctc_loss(
     Args:
         logits: [N, units + 1], clips one after the other.
         lengths: frames of each clip, N in all.
-        targets: unit ids of each clip; an empty one asks for blanks alone.
-        blank: class index of the blank.
+        targets: unit ids of each clip; the path of an empty one is blanks alone.
 
     Returns:
         A scalar: the sum over the clips. Infinite when a target does not fit its frames.
@@ -77,29 +76,21 @@ def ctc_loss(
 
 
 class Task(nn.Module):
-    """A model with its losses and its way to write text.
+    """A model with its losses and its transcription.
 
     Args:
-        model: the model.
-        tokenizer: spells the texts.
-        recipe: of the run.
         aligned: whether CTC has to align texts to audio, see `Preprocessor`.
 
     Attributes:
         depths: numbers of encoder layers whose states are scored by CTC, and their shares in the
-            CTC loss; all layers where the recipe does not say.
+            CTC loss; by default the last layer alone.
     """
 
     def __init__(
-        self,
-        model: AutCtc | QwenAsr,
-        tokenizer: Tokenizer,
-        recipe: Recipe,
-        aligned: bool = True,
+        self, model: AutCtc | QwenAsr, tokenizer: Tokenizer, recipe: Recipe, aligned: bool = True
     ) -> None:
         super().__init__()
-        self.model = model
-        self.tokenizer = tokenizer
+        self.model, self.tokenizer = model, tokenizer
         config = model.config
         self.depths = {config.encoder.layers: 1.0}
         if isinstance(recipe, ShapedRecipe):
@@ -110,8 +101,8 @@ class Task(nn.Module):
 
     @abstractmethod
     def forward(self, batch: TrainingBatch, all_parts: bool = True) -> tuple[Tensor, Tensor]:
-        """`sums` and `counts` of `Losses`; `all_parts` whether every part of
-        the model is trained yet."""
+        """`sums` and `counts` of `Losses`; `all_parts`: whether every part of the model is trained
+        already."""
 
     @abstractmethod
     def write(self, mels: Sequence[Tensor], contexts: Sequence[str], all_parts: bool) -> list[str]:
@@ -126,14 +117,10 @@ class Task(nn.Module):
         return True
 
     def check_export(self) -> None:
-        """Refuse a model that its layout cannot hold, which need not wait for the end of a run.
-
-        Raises:
-            ConfigError: the layout cannot express the model.
-        """
+        """Raise ConfigError where the layout of the exported model cannot hold the model."""
 
     def compile_encoder(self, device: torch.device) -> None:
-        """Compile the encoder in training, where its inputs have one shape."""
+        """Compile the encoder for training, where its inputs have one shape."""
         self.compiled = compiled(self.model.encoder.states, device)
 
     def encode(self, mels: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
@@ -176,6 +163,6 @@ class CtcTask(Task):
         return self.best_paths(logits, lengths, self.model.config.blank)
 
     def export(self, out: Path, dtype: torch.dtype, trained_on: TrainedOn) -> Path:
-        """In the native layout, norms over the batch folded into the convolutions."""
+        """In the native layout, batch norms folded into the convolutions."""
         model = fold_batch_norm(self.model)
         return export(model, model.config, self.tokenizer, out, dtype=dtype)
