@@ -6,8 +6,8 @@
     silence_short_dev.csv
                         the same in 120 clips of half a second to eight
 
-Plucked strings and bells are kinds of sound that training has no examples of; silence, swelling noise,
-crackle and sweeps are similar to examples of training. The same seed writes the same files.
+Training has no examples of plucked strings and bells. Silence, swelling noise, crackle and sweeps
+are similar to its examples. The same seed writes the same files.
 """
 
 from __future__ import annotations

@@ -249,7 +249,9 @@ class ShapedRecipe(Recipe):
         }
         for name, value in fixed.items():
             self._require(getattr(self, name) in (value, None), name, f"has to be {value}")
-        self._require(self.middle_layer < self.n_layers, "middle_layer", "has to be below n_layers")
+        self._require(
+            self.middle_layer < self.n_layers, "middle_layer", "has to lie below n_layers"
+        )
         try:
             self.model_config()
         except ConfigError as error:
