@@ -86,7 +86,7 @@ class CalibrationClip:
 
     Attributes:
         name: the names of the set and the file.
-        speech: whether its reference holds words.
+        speech: whether its reference has words.
         words, tokens: those whose tokens are known.
         silence: features of each of its chunks, and whether the chunk has text.
         seconds: its length.
@@ -213,7 +213,7 @@ def fit(clips: Sequence[CalibrationClip]) -> Calibration:
     """Fit a calibration to some clips.
 
     Raises:
-        UsageError: they hold too little; right and wrong words, speech and silence are needed.
+        UsageError: right or wrong words, speech or silence are missing.
     """
     words = [word for clip in clips for word in clip.words]
     tokens = [token for clip in clips for token in clip.tokens]

@@ -56,7 +56,7 @@ class Connection:
             writer.write(request)
             await writer.drain()
         except ConnectionError:
-            pass  # It may have answered all the same.
+            pass  # The server may have answered before it closed the connection.
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             pairs = (line.partition(":") for line in head[1:] if line)
@@ -101,21 +101,21 @@ def upload(data: bytes, model: str, key: str | None) -> bytes:
 
 def resident_mb(pid: int) -> float:
     """Memory of a process and of those that it started."""
+    return float(sum(process.memory_info().rss for process in _processes(pid))) / 1e6
+
+
+def _processes(pid: int) -> list[Any]:
     import psutil
 
     first = psutil.Process(pid)
-    family = [first, *first.children(recursive=True)]
-    return float(sum(process.memory_info().rss for process in family)) / 1e6
+    return [first, *first.children(recursive=True)]
 
 
 def processor_seconds(pid: int | None) -> float:
     """Processor time of a process and those that it started; 0 where none is named."""
-    import psutil
-
     if pid is None:
         return 0.0
-    first = psutil.Process(pid)
-    times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
+    times = [process.cpu_times() for process in _processes(pid)]
     return float(sum(time.user + time.system for time in times))
 
 
@@ -223,7 +223,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
     clips = [data for _, data in _clips(arguments)]
     sizes: list[float] = []
 
-    async def leave(data: bytes) -> None:
+    async def disconnect(data: bytes) -> None:
         connection = Connection(arguments.url)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(connection.send(data), 0.05)
@@ -235,7 +235,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
         while sent < arguments.requests:
             group = [clips[(sent + n) % len(clips)] for n in range(len(connections))]
             stays = zip(connections[:-1], group[:-1], strict=True)
-            await asyncio.gather(*(c.send(data) for c, data in stays), leave(group[-1]))
+            await asyncio.gather(*(c.send(data) for c, data in stays), disconnect(group[-1]))
             sent += len(group)
             sizes.append(resident_mb(arguments.pid))
         for connection in connections:
@@ -259,7 +259,7 @@ def malformed(arguments: argparse.Namespace) -> dict[str, Any]:
     wrong: list[str] = []
     before = 0.0
 
-    async def ask(made: Iterator[tuple[str, bytes]]) -> None:
+    async def send(made: Iterator[tuple[str, bytes]]) -> None:
         for kind, request in made:
             connection = Connection(arguments.url)
             answer = await connection.send(request)
@@ -271,9 +271,9 @@ def malformed(arguments: argparse.Namespace) -> dict[str, Any]:
     async def call() -> None:
         nonlocal before
         made = requests(arguments.seed, arguments.requests, arguments.key)
-        await ask(itertools.islice(made, 200))
+        await send(itertools.islice(made, 200))
         before = resident_mb(arguments.pid)
-        await asyncio.gather(*(ask(made) for _ in range(arguments.clients)))
+        await asyncio.gather(*(send(made) for _ in range(arguments.clients)))
 
     asyncio.run(call())
     return {

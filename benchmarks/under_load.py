@@ -50,7 +50,7 @@ from auris.audio.io import load
 EXAMPLE = Path(__file__).parents[1] / "examples" / "kitchen_fan.flac"
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 CLIP_SECONDS = 5
-PATIENCE = 9.5  # Seconds after which some callers hang up.
+TIMEOUT_SECONDS = 9.5  # After which some callers hang up.
 Samples = Any
 
 
@@ -134,10 +134,10 @@ class Times:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.statuses: dict[str, Counter[int]] = defaultdict(Counter)
 
-    def take(self, name: str, ask: Callable[[], httpx.Response]) -> httpx.Response:
+    def measure(self, name: str, send: Callable[[], httpx.Response]) -> httpx.Response:
         """Send a request, and record how long it took."""
         began = time.perf_counter()
-        answer = ask()
+        answer = send()
         seconds = time.perf_counter() - began
         with self._lock:
             self.seconds[name].append(seconds)
@@ -192,10 +192,10 @@ def request(path: str, data: bytes | None, **fields: str) -> bytes:
     return head.encode() + b"\r\n" + made.read()
 
 
-def send(url: str, sent: bytes, patience: float | None = None) -> bytes:
-    """The beginning of the answer, unless it takes longer than `patience` in seconds."""
+def send(url: str, sent: bytes, timeout: float | None = None) -> bytes:
+    """The beginning of the answer, unless it takes longer than `timeout` in seconds."""
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), patience) as connection:
+    with socket.create_connection((host, int(port)), timeout) as connection:
         with contextlib.suppress(ConnectionError):  # It may have been answered before its end.
             connection.sendall(sent)
         answer = connection.recv(4096)
@@ -205,10 +205,10 @@ def send(url: str, sent: bytes, patience: float | None = None) -> bytes:
 
 
 class SlowRecordings(http.server.BaseHTTPRequestHandler):
-    """Sends the headers of `/headers`, and the recording of other paths, without an end."""
+    """Sends endless headers for `/headers`, and an endless recording for other paths."""
 
     def do_GET(self) -> None:
-        """Answer a little at a time, for as long as somebody reads."""
+        """Answer a little at a time, until the client disconnects."""
         with contextlib.suppress(OSError):
             self.wfile.write(b"HTTP/1.1 200 OK\r\n")
             if self.path != "/headers":
@@ -248,10 +248,10 @@ def heavy_callers(url: str, arguments: argparse.Namespace) -> None:
     urls = slow_urls(arguments.address) if arguments.address else [f"{url}/openapi.json"]
     uploads += [request(TRANSCRIPTIONS, None, url=slow) for slow in urls]
 
-    def upload(sent: bytes, patience: float | None = None) -> None:
+    def upload(sent: bytes, timeout: float | None = None) -> None:
         while True:
             with contextlib.suppress(OSError):
-                refused = re.search(rb"(?i)retry-after: (\d+)", send(url, sent, patience))
+                refused = re.search(rb"(?i)retry-after: (\d+)", send(url, sent, timeout))
                 time.sleep(min(int(refused.group(1)), 5) if refused else 0.2)
 
     def trickling() -> None:
@@ -261,7 +261,7 @@ def heavy_callers(url: str, arguments: argparse.Namespace) -> None:
     packets = request(TRANSCRIPTIONS, mkv)
     kinds: list[Callable[[], None]] = [
         partial(upload, packets),
-        partial(upload, packets, PATIENCE),
+        partial(upload, packets, TIMEOUT_SECONDS),
         *(partial(upload, sent) for sent in uploads),
         trickling,
     ]
@@ -284,14 +284,14 @@ def measured(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
         def clips() -> None:
             with httpx.Client(base_url=url, timeout=600) as own:
                 while time.monotonic() < until:
-                    times.take("clip", lambda: post(own, TRANSCRIPTIONS, short))
+                    times.measure("clip", lambda: post(own, TRANSCRIPTIONS, short))
 
         sending = threading.Thread(target=clips)
         sending.start()
         cheap = ("/health", "/v1/models", "/metrics", f"/v1/jobs/{job}")
         while time.monotonic() < until:
             for path in cheap:
-                times.take(path, lambda path=path: client.get(path))  # type: ignore[misc]
+                times.measure(path, lambda path=path: client.get(path))  # type: ignore[misc]
             time.sleep(0.05)
         sending.join()
         heavy.kill()

@@ -78,7 +78,7 @@ class ParityRow:
         stage: what was compared.
         error: largest absolute difference, or the number of differing tokens or texts.
         cosine: of the two flattened values; 1 for tokens and texts.
-        ok: whether they agree within the stated limits.
+        ok: whether they agree within the limits.
         note: further information.
         size: largest absolute value of the reference; 0 for tokens and texts.
         limit: largest difference that is allowed; 0 for tokens and texts.

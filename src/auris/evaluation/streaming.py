@@ -66,7 +66,8 @@ class StreamScore:
 
 @dataclass(frozen=True)
 class ClipsScore:
-    """Numbers of clips whose texts as streams and as files compare so, and names of the others."""
+    """Numbers of clips by the comparison of their texts as streams and as files; names of the clips
+    whose texts differ."""
 
     clips: int
     identical: int
@@ -77,9 +78,9 @@ class ClipsScore:
 def compare_segments(ours: Sequence[Segment], theirs: Sequence[Segment]) -> Verdict:
     """Compare two transcripts of a recording under the tie rule.
 
-    Where tokens differ, both are the best of the same scores except for rounding, so the difference
-    of their log-probabilities bounds the margin. A text that goes on where the other one stops
-    counts as different, since the probability of stopping is not known.
+    Where tokens differ, both are the best ones of the same scores up to rounding, so the difference
+    of their log-probabilities bounds the margin. If one text goes on where the other one ends, the
+    verdict is "different", since the probability of the end is not known.
     """
     if [(s.start, s.end) for s in ours] != [(s.start, s.end) for s in theirs]:
         return "different"
@@ -115,7 +116,7 @@ def score_stream(
     """Transcribe a recording as a stream and as a file, and compare the results.
 
     Args:
-        feed_seconds: sizes of the blocks that are fed, one after the other and again.
+        feed_seconds: sizes of the blocks that are fed, in turn.
 
     Raises:
         AurisError: the recording cannot be read.

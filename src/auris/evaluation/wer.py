@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,11 +75,7 @@ class SetScore:
 
 
 def require_jiwer() -> Any:
-    """The module jiwer.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
+    """The module jiwer, or MissingExtra."""
     try:
         import jiwer
     except ImportError:
@@ -131,7 +127,6 @@ def score_set(
 
     Args:
         clips: transcripts by file.
-        normalizer: one of `NORMALIZERS`.
 
     Raises:
         UsageError: there is no such normalizer, or an option is impossible.
@@ -150,6 +145,7 @@ def score_set(
         else:
             transcripts[files[number]] = result
     scores, edits = [], Counter[str]()
+    stages = defaultdict[str, float](float)
     for file, transcript in transcripts.items():
         reference, hypothesis = normalize(clips[file]).strip(), normalize(transcript.text).strip()
         # jiwer refuses an empty reference, though inserted words count as errors.
@@ -158,33 +154,25 @@ def score_set(
         edits.update(counts)
         words = len(reference.split())
         scores.append(ClipScore(str(file), reference, hypothesis, sum(counts.values()), words))
+        for stage, work in transcript.timings.items():
+            stages[stage] += work
     words = sum(score.words for score in scores)
     seconds = sum(transcript.seconds for transcript in transcripts.values())
+    scored = [score for score in scores if score.reference]
+    references = [score.reference for score in scored]
+    hypotheses = [score.hypothesis for score in scored]
     return SetScore(
         name=name,
         clips=len(scores),
         seconds=seconds,
         failed=failed,
         wer=edits.total() / words if words else None,
-        cer=_cer(jiwer, scores),
+        cer=float(jiwer.cer(references, hypotheses)) if scored else None,
         words=words,
-        stages=_stages(transcripts.values(), seconds),
+        stages={stage: work / seconds for stage, work in stages.items()} if seconds else {},
         rtf=spent / seconds if seconds else 0.0,
         worst=tuple(sorted(scores, key=lambda score: -score.edits / max(1, score.words))),
         substitutions=edits["substitutions"],
         insertions=edits["insertions"],
         deletions=edits["deletions"],
     )
-
-
-def _cer(jiwer: Any, scores: Iterable[ClipScore]) -> float | None:
-    pairs = [(score.reference, score.hypothesis) for score in scores if score.reference]
-    return float(jiwer.cer(*map(list, zip(*pairs, strict=True)))) if pairs else None
-
-
-def _stages(transcripts: Iterable[Transcript], seconds: float) -> dict[str, float]:
-    stages: defaultdict[str, float] = defaultdict(float)
-    for transcript in transcripts:
-        for stage, spent in transcript.timings.items():
-            stages[stage] += spent
-    return {stage: spent / seconds for stage, spent in stages.items()} if seconds else {}

@@ -102,7 +102,7 @@ def _aligned(aligner: ForcedAligner, clips: Sequence[TimedClip]) -> tuple[WordTi
 
 
 def fit_offset(aligner: ForcedAligner, clips: Sequence[TimedClip]) -> float:
-    """Seconds to add to every time of an aligner: the median of how early its starts are."""
+    """Seconds to add to every time of an aligner: the median error of its starts, negated."""
     times, _ = _aligned(aligner, clips)
     return statistics.median(known - start for known, _, start, _ in times) if times else 0.0
 

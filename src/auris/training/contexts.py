@@ -1,8 +1,8 @@
-"""Contexts for the prompt: words that a speaker may say, some of them said and some not.
+"""Contexts for the prompt: words that may be spoken in a recording.
 
-A model that has seen no context in training is confused by one. These contexts are of the kinds
-that people write: lists of words and names with some that are said among others that are not,
-lists of which nothing is said, and sentences that have nothing to do with the recording.
+A model that was trained without contexts makes errors with one. These contexts are of the kinds
+that people write: lists of words and names of which some are spoken, lists of which none is spoken,
+and sentences that are unrelated to the recording.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ CAPITALS_SHARE = 0.3
 
 
 class ContextSource:
-    """Draws contexts for texts of a corpus.
-
-    Args:
-        texts: all texts of the corpus.
-    """
+    """Draws random contexts for the texts of a corpus."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
@@ -34,7 +30,7 @@ class ContextSource:
         self._words = sorted(self._counts)
 
     def draw(self, text: str, rng: np.random.Generator) -> str:
-        """A context for a recording in which `text` is said; empty where nobody speaks and the
+        """A context for a recording in which `text` is spoken; empty where nobody speaks and the
         corpus has no words."""
         kind = rng.choice(list(KINDS), p=list(KINDS.values()))
         if kind == "sentence":
@@ -48,7 +44,7 @@ class ContextSource:
         return str(rng.choice(SEPARATORS)).join(words[i] for i in rng.permutation(len(words)))
 
     def _spoken(self, text: str, rng: np.random.Generator) -> list[str]:
-        """Words of a text, the rarer the likelier."""
+        """Random words of a text, rarer ones with higher probability."""
         words = sorted(set(text.split()))
         if not words:
             return []

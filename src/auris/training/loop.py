@@ -1,10 +1,10 @@
 """The training loop: Lightning Fabric around plain torch, exactly resumable.
 
-Everything random in a step follows from the seed and the batch's number, so a run that was
-interrupted and resumed computes the same losses, bit for bit, as one that was not: on a CPU, with
-as many processes and threads. (Some of CUDA's backward kernels add in no fixed order.) Processes
-share every batch by examples and divide by the units of the whole batch, so that several compute
-the same losses as one, up to the order of floating-point sums (and to dropout, whose masks differ).
+All random numbers of a step depend on the seed and the number of the batch alone, so a resumed run
+computes the same losses, bit for bit, as an uninterrupted one: on a CPU, with as many processes and
+threads. (Some of CUDA's backward kernels add in no fixed order.) Processes share the examples of
+every batch and divide by the units of the whole batch, so that several compute the same losses as
+one, up to the order of floating-point sums (and to dropout, whose masks differ).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; biases and norms are not decayed, since their size is no measure of complexity."""
+    """AdamW without weight decay of biases and norms."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.wd},
@@ -157,11 +157,8 @@ class Trainer:
                 self._end_epoch()
 
     def close(self) -> None:
-        """Release the wrapper that averages gradients; no step can follow.
-
-        The wrapper refers to the group of processes, which `auris.training.processes.leave` has to
-        be the last to release.
-        """
+        """Release the wrapper that averages gradients, so that `auris.training.processes.leave` is
+        the last to refer to the group of processes. No step can follow."""
         del self._wrapped
         gc.collect()
 

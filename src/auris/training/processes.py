@@ -37,9 +37,8 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = Fa
             "it is not installed",
             "run `pip install auris-asr[train]`",
         ) from error
-    logging.getLogger("lightning_fabric").setLevel(
-        logging.WARNING
-    )  # It prints a line at every start.
+    # It prints a line at every start.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     nodes = 1
     if "LOCAL_WORLD_SIZE" in os.environ:  # Set by torchrun for every process that it starts.
         processes = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -65,11 +64,10 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = Fa
 def leave() -> None:
     """End the communication with the other processes, if there are any.
 
-    Otherwise threads that wait for them are still alive when the interpreter exits, and some of
-    these exits abort. Everything else that refers to the group, such as a wrapped model, has to be
-    released before: torch releases the GIL where a group is destroyed from here, and holds it where
-    the reducer of a wrapped model is destroyed last. The group then joins its threads, one of which
-    may wait for the GIL in order to release a tensor.
+    Otherwise threads that wait for them still run when the interpreter exits, which then sometimes
+    aborts. Everything else that refers to the group, such as a wrapped model, has to be released
+    before. If the reducer of a wrapped model is the last to refer to it, torch destroys the group
+    without releasing the GIL; the group then joins its threads, one of which may wait for the GIL.
     """
     from torch import distributed
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from auris.training.data import TrainingClip
 
 LENGTH_JITTER = 0.25
-"""Lengths are compared with this much noise, so that neighbours change from epoch to epoch."""
+"""Random share by which lengths are changed before sorting, so that batches change."""
 
 SHORTEST_ROW = 8.0
-"""Seconds that a row of clips of different speakers has at least to aim at."""
+"""Least target length in seconds of a row of clips of different speakers."""
 
 
 def short_rows(

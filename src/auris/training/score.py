@@ -65,16 +65,11 @@ class Scorer:
         self.task.train(training)
 
     def transcribe(self, clips: Sequence[TrainingClip]) -> list[str]:
-        """Greedy transcripts of clips, in their order."""
+        """Greedy transcripts of a batch of clips."""
         preprocessor = self._preprocessor
-        texts = [""] * len(clips)
-        for batch in by_length([clip.seconds for clip in clips], BATCH_SECONDS):
-            mels = [preprocessor.mel(floats(clips[i])).to(self.device) for i in batch]
-            with self._evaluating():
-                written = self.task.write(mels, [clips[i].prompt for i in batch], self.all_parts)
-            for i, text in zip(batch, written, strict=True):
-                texts[i] = text
-        return texts
+        mels = [preprocessor.mel(floats(clip)).to(self.device) for clip in clips]
+        with self._evaluating():
+            return self.task.write(mels, [clip.prompt for clip in clips], self.all_parts)
 
     def losses(self, clips: Sequence[TrainingClip]) -> Losses | None:
         """Losses of clips; None where CTC cannot align any of their texts."""

@@ -1,4 +1,4 @@
-"""Signals that end a run early, once the step in progress is done and a checkpoint is written."""
+"""Signals that end a run after the step in progress, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StopSignals:
     process with exit code 128 plus its number.
 
     Args:
-        announce: whether to tell on standard error that the first signal was received.
+        announce: whether to write a notice to standard error after the first signal.
     """
 
     def __init__(self, announce: bool = True) -> None:
@@ -63,13 +63,10 @@ def signals_blocked() -> Iterator[None]:
 
 
 def defer_signals(worker: int) -> None:
-    """Let a worker process outlive the first signal, since the step in progress needs its batches.
+    """Let a worker process ignore the first signal, since the step in progress needs its batches.
 
-    Ctrl-C and many process managers signal a whole group of processes. The worker is started with
-    `signals_blocked`.
-
-    Args:
-        worker: number of the worker, as torch's loader gives it.
+    Ctrl-C and many process managers signal a whole group of processes. The worker was started with
+    `signals_blocked`. `worker` is its number, an argument of torch's loader.
     """
     for number in HANDLED:
         signal.signal(number, _ignore_once)

@@ -29,46 +29,29 @@ def train_units(texts: Iterable[str], count: int, exactly: bool = True) -> Token
 
     Args:
         texts: as `auris.text.normalize.spoken` writes them.
-        count: size of the vocabulary, at least that of the alphabet.
         exactly: whether fewer units are an error.
 
     Raises:
         TrainingError: the texts are too few for so many units, or `count` is too small.
     """
-    if count < len(ALPHABET):
-        raise TrainingError(
-            f"The units have to include the {len(ALPHABET)} characters of spoken text",
-            f"{count} units were requested",
-            "raise units in the recipe",
-        )
     core = Core(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Metaspace(WORD_MARK, prepend_scheme="always")
     core.decoder = decoders.Metaspace(WORD_MARK, prepend_scheme="always")
-    _learn(core, texts, count, ALPHABET, exactly)
+    _learn(core, texts, count, ALPHABET, "characters of spoken text", exactly)
     return Tokenizer(core, {})
 
 
 def train_vocabulary(texts: Sequence[str], count: int, exactly: bool = True) -> Tokenizer:
-    """Learn a byte-level vocabulary of `count` tokens in Qwen2's manner, with Qwen3-ASR's control
-    tokens after them.
+    """Learn a byte-level vocabulary of `count` tokens like that of Qwen2, with the control tokens
+    of Qwen3-ASR after them.
 
-    Without `exactly` texts that yield fewer tokens make a smaller vocabulary.
-
-    The words of the prompt get tokens of their own, so that it costs little.
-
-    Raises:
-        TrainingError: the texts are too few for so many tokens, or `count` is too small.
+    The words of the prompt get tokens of their own, so that a prompt has few tokens. `exactly` and
+    errors as of `train_units`.
     """
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    if count < len(alphabet):
-        raise TrainingError(
-            f"A byte-level vocabulary has to include the {len(alphabet)} bytes",
-            f"{count} tokens were requested",
-            "raise vocabulary in the recipe",
-        )
     core = qwen2_core(models.BPE())
     prompts = [PROMPT_WORDS] * (1 + len(texts) // 4)
-    _learn(core, itertools.chain(texts, prompts), count, alphabet, exactly)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    _learn(core, itertools.chain(texts, prompts), count, alphabet, "bytes", exactly)
     added = {
         token: AddedId(core.get_vocab_size() + number, special)
         for number, (token, special) in enumerate(CONTROL_TOKENS.items())
@@ -77,8 +60,14 @@ def train_vocabulary(texts: Sequence[str], count: int, exactly: bool = True) -> 
 
 
 def _learn(
-    core: Core, texts: Iterable[str], count: int, alphabet: list[str], exactly: bool
+    core: Core, texts: Iterable[str], count: int, alphabet: list[str], letters: str, exactly: bool
 ) -> None:
+    if count < len(alphabet):
+        raise TrainingError(
+            f"A vocabulary has to include the {len(alphabet)} {letters}",
+            f"{count} units were requested",
+            "raise units or vocabulary in the recipe",
+        )
     trainer = trainers.BpeTrainer(
         vocab_size=count, initial_alphabet=alphabet, show_progress=False, special_tokens=[]
     )
