@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import importlib
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import auris.training
 from auris.cli.train import app
 from auris.errors import AurisError, MissingExtra, TrainingError, UsageError
 from auris.pipeline import AsrPipeline
@@ -230,6 +232,14 @@ def test_options_without_effect_are_refused(
             train_here(tiny(), Sources([data], [path]), tmp_path / "run")
     with pytest.raises(TrainingError, match="names of their own"):
         train_here(tiny(), Sources([data], [data, data]), tmp_path / "run")
+
+
+def test_training_without_pydantic_names_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    with pytest.raises(MissingExtra, match=r"auris-asr\[train\]"):
+        importlib.reload(auris.training)
 
 
 def test_training_without_fabric_names_the_package_to_install(

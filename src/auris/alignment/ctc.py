@@ -31,7 +31,7 @@ MAX_WORDS_PER_UNIT = 3
 """A unit that more words share gives none of them a time."""
 
 UNIT_TAIL_SECONDS = 0.08
-"""Seconds that a word goes on after the frame of its last unit: the score of a unit is highest
+"""Seconds that are added to a word after the frame of its last unit: the score of a unit is highest
 where it is recognized, one frame before its end. `auris benchmark words` measures this."""
 
 
@@ -188,7 +188,7 @@ class CtcAlignment:
             start, seconds = chunk.start / SAMPLE_RATE, len(chunk.samples) / SAMPLE_RATE
             borders = [min(token_border(index), seconds) for index in range(len(logits))]
             begins += [start + border for border in borders]
-            # The last frame goes on to the end of the chunk.
+            # The last frame ends with the chunk.
             ends += [start + border for border in [*borders[1:], seconds]]
         return _Frames(torch.cat(logprobs), begins, ends)
 

@@ -55,17 +55,17 @@ class Marks:
 def repair(marked: Sequence[float]) -> tuple[list[int], list[int]]:
     """Times that never go back.
 
-    The longest subsequence that never goes back stays. One or two marks in a row outside it take
-    the time of the nearer neighbour inside it, the earlier one where both are as near; more are
-    interpolated between the neighbours. Where there is one neighbour only, its time is taken.
+    The longest subsequence that never goes back is not changed. One or two marks in a row outside
+    it get the time of the nearer neighbour inside it, the earlier one if both are as near; more are
+    interpolated between the neighbours. If there is only one neighbour, they get its time.
 
     Returns:
         whole ms, and for each the length of the run of repaired marks that it belongs to, 0 for
-        one that stays.
+        one that is not changed.
     """
-    stays = _longest_rising(marked)
+    rising = _longest_rising(marked)
     repaired, runs = list(marked), [0] * len(marked)
-    for begin, end in _runs(stays):
+    for begin, end in _runs(rising):
         before = marked[begin - 1] if begin > 0 else None
         after = marked[end] if end < len(marked) else None
         for index in range(begin, end):
@@ -83,20 +83,20 @@ def _longest_rising(marked: Sequence[float]) -> list[bool]:
         best = int(before.argmax())
         if before[best] > 0:
             lengths[index], parents[index] = before[best] + 1, best
-    stays = [False] * len(times)
+    rising = [False] * len(times)
     index = int(lengths.argmax()) if len(times) else -1
     while index >= 0:
-        stays[index] = True
+        rising[index] = True
         index = int(parents[index])
-    return stays
+    return rising
 
 
-def _runs(stays: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """Begin and end of every run of marks that do not stay."""
+def _runs(rising: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """Begin and end of every run of marks outside the rising subsequence."""
     end = 0
-    for stayed, run in groupby(stays):
+    for is_rising, run in groupby(rising):
         begin, end = end, end + len(list(run))
-        if not stayed:
+        if not is_rising:
             yield begin, end
 
 
@@ -104,7 +104,7 @@ def _between(before: float | None, after: float | None, step: int, count: int) -
     """Time of the `step`-th of `count` marks in a row, from those around them."""
     if before is None or after is None:
         known = after if before is None else before
-        assert known is not None  # Some mark always stays.
+        assert known is not None  # The rising subsequence is not empty.
         return known
     if count <= MOST_SNAPPED:
         return before if step <= count + 1 - step else after

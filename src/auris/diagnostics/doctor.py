@@ -127,7 +127,7 @@ def _tensors(checkpoint: Checkpoint, model: Model) -> str:
     kind = str(weights[0].dtype).removeprefix("torch.")
     dtype = kind if quantization is None else f"{quantization.dtype}, the rest {kind}"
     head = load_ctc_head(checkpoint.directory, checkpoint.config, torch.device("cpu"))
-    ctc_head = "" if head is None else "; a CTC head besides"
+    ctc_head = "" if head is None else ", and a CTC head"
     _check_finite(checkpoint)
     return f"{len(weights)} tensors, {count / 1e6:.1f} million parameters, {dtype}{ctc_head}"
 

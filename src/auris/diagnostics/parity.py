@@ -235,7 +235,7 @@ class Parity:
 
     Args:
         model: a Qwen3-ASR model in any layout, named as for `AsrPipeline.from_pretrained`.
-        threads: CPU threads of the whole process; torch's own choice by default.
+        threads: CPU threads of the process; torch's own choice by default.
 
     Raises:
         MissingExtra: transformers is not installed, or too old to know the model.
@@ -337,8 +337,8 @@ class Parity:
         if first is not None:
             verdict, note = self._difference(samples, first, theirs)
         elif looped:
-            # The reference goes on to its budget; the first decoding is the same.
-            note = "a loop, which only the reference goes on with"
+            # The reference continues to its budget; the first decoding is the same.
+            note = "a loop, which only the reference continues"
         elif (ours.text, ours.language) != (reply.text, reply.language):
             verdict, note = "different", "the same tokens are read differently"
         return Agreement(verdict, ours.text, reply.text, seconds, len(tokens), note)

@@ -239,7 +239,7 @@ class MeasuredModel:
 
     @torch.inference_mode()
     def _stem_seconds(self, features: torch.Tensor, now: Clock) -> float:
-        """Seconds of the stem, run once more alone: inside the encoder its end is not visible."""
+        """Seconds of the stem, run again by itself: inside the encoder its end is not visible."""
         features = features.to(self.backend.device)
         began = now()
         _wait_for(self.backend.encode_stem([features])[0])

@@ -130,7 +130,7 @@ def score_stream(
         new = session.feed(block)
         spent += time.perf_counter() - began
         updates += new
-        # Several steps of one feed count as that many of the same length.
+        # The steps of one feed get equal parts of its time.
         if steps := sum(not update.final for update in new):
             times += [spent / steps] * steps
             memory += [resident_gb()] * steps

@@ -148,7 +148,7 @@ def score_set(
     stages = defaultdict[str, float](float)
     for file, transcript in transcripts.items():
         reference, hypothesis = normalize(clips[file]).strip(), normalize(transcript.text).strip()
-        # jiwer refuses an empty reference, though inserted words count as errors.
+        # jiwer refuses an empty reference, but inserted words are errors there, too.
         aligned = jiwer.process_words(f"= {reference}", f"= {hypothesis}")
         counts = {kind: getattr(aligned, kind) for kind in EDITS}
         edits.update(counts)

@@ -51,7 +51,7 @@ class Dialogues:
 
     Attributes:
         ids: int64 [B, T].
-        labels: int64 [B, T], the reply's ids where they stand, else `IGNORED`.
+        labels: int64 [B, T], the ids of the reply at their positions, else `IGNORED`.
         rows: lengths, positions and mask of the batch.
     """
 
@@ -81,13 +81,13 @@ def dialogues(
 
 
 def reply_ids(tokenizer: Tokenizer, language: str, text: Sequence[int]) -> list[int]:
-    """Ids of the whole reply: the language, the tag, the text's ids, the end of the turn."""
+    """Ids of a reply: the language, the tag, the text, the end of the turn."""
     language_ids = tokenizer.encode(f"language {language}")
     return [*language_ids, tokenizer.id(TEXT_TAG), *text, tokenizer.id(TURN_END)]
 
 
 class AsrTask(Task):
-    """Training of a Qwen3-ASR model, perhaps with a CTC head on its audio embeddings.
+    """Training of a Qwen3-ASR model, with or without a CTC head on its audio embeddings.
 
     Args:
         head: classes of the vocabulary and a blank, the last, from audio embeddings.

@@ -1,7 +1,7 @@
-"""Variations of a recording that leave its words alone.
+"""Variations of a recording that do not change its words.
 
-All randomness comes from the generator that is given, so an example is a function of seed,
-epoch and place in the epoch. SpecAugment: Park et al. (2019), without time warping; speed:
+All random numbers come from the given generator, so an example is a function of seed, epoch and
+position in the epoch. SpecAugment: Park et al. (2019), without time warping; speed:
 Ko et al., "Audio augmentation for speech recognition" (2015).
 """
 

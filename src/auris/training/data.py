@@ -56,7 +56,7 @@ class ManifestRow:
         speaker: set and speaker, "" where not known.
         language: as the manifest has it, or `UNNAMED`.
         prompt: context that the model is given.
-        speechless: whether the manifest says that nobody speaks: language None and no text.
+        speechless: whether the recording has no speech: language None and no text.
     """
 
     wav: Path
@@ -316,7 +316,7 @@ def load_clips(
         longest: clips over this many seconds are left out.
         form: what texts are brought to.
         cut_seconds: clips are cut to this length.
-        replies: whether the model names the language and says when nobody speaks.
+        replies: whether the model writes the language, or that there is no speech.
     """
     report = DataReport(names_language=replies)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

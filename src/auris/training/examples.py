@@ -93,7 +93,7 @@ class EpochPlan:
 
     Attributes:
         epoch: from 0.
-        examples: clips of each example; none stands for one without speech.
+        examples: clips of each example; an example without clips is one without speech.
         batches: examples of each batch.
         contexts: drawn for some examples, by their numbers.
     """
@@ -153,7 +153,7 @@ def _contexts(
 
 
 def _alike(members: Sequence[TrainingClip]) -> bool:
-    """Whether clips may stand in a row: all with words, of one language and one prompt."""
+    """Whether clips may be joined: all with words, of one language and one prompt."""
     kinds = {(clip.language, clip.prompt) for clip in members}
     return len(kinds) == 1 and all(clip.ids for clip in members)
 
@@ -208,7 +208,7 @@ A worker hands every tensor over in a file of shared memory, and a process may h
 
 @dataclass(frozen=True)
 class EpochBatches(Dataset[Packed]):
-    """A process's share of the batches of an epoch, each a function of its index alone."""
+    """A process's share of the batches of an epoch, each a function of its index."""
 
     clips: Sequence[TrainingClip]
     recipe: Recipe

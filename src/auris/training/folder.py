@@ -1,4 +1,4 @@
-"""The folder of a run: what lies in it, and whether a run may begin or go on there."""
+"""The folder of a run: its files, and whether a run may begin or continue there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process, several, or several machines: Lightning Fabric, set up in one place."""
+"""The processes of a run, on one machine or several, by Lightning Fabric."""
 
 from __future__ import annotations
 

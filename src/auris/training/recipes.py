@@ -30,8 +30,7 @@ from auris.types import SAMPLE_RATE
 
 DEFAULT_EPOCHS, DEFAULT_WARMUPS = 10, 5
 """Length of a run whose recipe has neither epochs nor max_steps: that many epochs, but at least
-that many times its warm-up, since the rate of a shorter run does not reach or does not leave its
-height."""
+that many times its warm-up, so that the learning rate rises to its maximum and falls again."""
 
 DEFAULT_UNITS, DEFAULT_VOCABULARY = 384, 768
 """Sizes of the text vocabulary where a recipe has none; of fewer texts, as many as they yield."""
@@ -212,7 +211,7 @@ def _with_batch_seconds(values: dict[str, Any], default_frames: int) -> dict[str
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ShapedRecipe(Recipe):
-    """A run that begins with fresh weights, and so says what shapes they have.
+    """A run that begins with fresh weights; the recipe has their shapes.
 
     `middle_layer`: Lee and Watanabe, "Intermediate loss regularization for CTC-based speech
     recognition" (2021).
@@ -366,7 +365,7 @@ class AsrRecipe(ShapedRecipe):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TuneRecipe(Recipe):
-    """A run of `auris train asr --model`: a whole checkpoint, trained further."""
+    """A run of `auris train asr --model`, which fine-tunes a checkpoint."""
 
     lr: Positive = 2e-5
     warmup_steps: Steps = 20

@@ -132,7 +132,7 @@ def train(
     try:
         return _Run(recipe, sources, RunFolder(out), options, reporter, fabric).train()
     except TrainingStopped:
-        if leads:  # One process says it.
+        if leads:  # One message is enough.
             raise
         raise SystemExit(0) from None
     finally:

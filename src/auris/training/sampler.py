@@ -1,4 +1,4 @@
-"""Rows of joined clips, and batches: functions of the seed and the epoch alone."""
+"""Rows of joined clips, and batches: functions of the seed and the epoch."""
 
 from __future__ import annotations
 

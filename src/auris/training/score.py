@@ -38,7 +38,7 @@ class DevScores:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model as it stands in training, with how it computes.
+    """A model in training, and how it computes.
 
     Attributes:
         task: the model, in evaluation mode only while it computes.
@@ -105,7 +105,7 @@ def comparable(text: str) -> str:
 
 def count_errors(references: Sequence[str], texts: Sequence[str]) -> tuple[int, int]:
     """Edits between texts and their references, and words of the references."""
-    # jiwer refuses an empty reference, though inserted words count against it.
+    # jiwer refuses an empty reference, but inserted words are errors there, too.
     marked = require_jiwer().process_words(
         [f"= {comparable(text)}" for text in references],
         [f"= {comparable(text)}" for text in texts],

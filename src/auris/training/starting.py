@@ -44,7 +44,7 @@ LAYER = re.compile(r"layers\.(\d+)\.")
 
 
 def build_task(recipe: Recipe, model: Path | None, units: Tokenizer | None) -> Task:
-    """The model of a run as it begins; fresh weights depend on the seed alone.
+    """The model of a run as it begins; fresh weights depend only on the seed.
 
     Args:
         model: the checkpoint that a `TuneRecipe` trains further.
@@ -114,7 +114,7 @@ def checkpoint_task(directory: Path, recipe: TuneRecipe) -> AsrTask:
     model.requires_grad_(True)
     if recipe.lora_rank:
         adapt(model, recipe.lora_rank, recipe.lora_alpha)
-    if head is not None:  # Without a loss of its own it stays as it is.
+    if head is not None:  # Without a CTC loss it is not trained.
         head.requires_grad_(recipe.ctc_weight > 0 and not recipe.lora_rank)
     return AsrTask(
         model,

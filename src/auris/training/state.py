@@ -96,7 +96,7 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
 def save_state(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, progress: Any
 ) -> None:
-    """Write a checkpoint folder; where that fails the older one stays (OutputError)."""
+    """Write a checkpoint folder; if that fails the older one is not changed (OutputError)."""
     moments = None
     if optimizer is not None:
         moments = {
@@ -108,15 +108,15 @@ def save_state(
 
 
 def update_average(folder: Path, model: nn.Module, over: int, step: int) -> None:
-    """Add a model to a running mean of weights, in which it counts for one part in `over`.
+    """Add a model to a running mean of weights, in which its weight is 1 / `over`.
 
-    Of fewer models each counts as much. A step that is in the mean already, as of a run that broke
-    off before it saved its checkpoint, is not added again. Izmailov et al., "Averaging weights
+    The first `over` models have equal weights. A step that is in the mean already, of a run that
+    ended before it saved its checkpoint, is not added again. Izmailov et al., "Averaging weights
     leads to wider optima and better generalization" (2018).
 
     Raises:
         TrainingError: the mean is of another model.
-        OutputError: it cannot be written; the older one stays.
+        OutputError: it cannot be written; the older one is not changed.
     """
     mean, count = dict(_trained(model)), 0
     before = current_directory(folder)

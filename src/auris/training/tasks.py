@@ -31,11 +31,11 @@ class Losses:
     """What a process contributes to the loss of a batch.
 
     Attributes:
-        sums: float32 [K], each kind's loss summed over what it counts, times its weight.
-        counts: float32 [K], units or tokens that each kind counts.
+        sums: float32 [K], sum of each kind of loss over units or tokens, times its weight.
+        counts: float32 [K], numbers of these units or tokens.
 
-    The loss is the sum over the kinds of sums / counts, both first added over all processes, so
-    that it does not depend on how a batch is shared out.
+    The loss is the sum of sums / counts, both first added over all processes, so that it does not
+    depend on how a batch is divided among processes.
     """
 
     sums: Tensor
@@ -55,7 +55,7 @@ def ctc_loss(
     Args:
         logits: [N, units + 1], clips one after the other.
         lengths: frames of each clip, N in all.
-        targets: unit ids of each clip; the path of an empty one is blanks alone.
+        targets: unit ids of each clip; the path of an empty one has only blanks.
 
     Returns:
         A scalar: the sum over the clips. Infinite when a target does not fit its frames.
@@ -83,7 +83,7 @@ class Task(nn.Module):
 
     Attributes:
         depths: numbers of encoder layers whose states are scored by CTC, and their shares in the
-            CTC loss; by default the last layer alone.
+            CTC loss; by default only the last layer.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Task(nn.Module):
         return encode(mels, list(self.depths))
 
     def best_paths(self, logits: Tensor, lengths: Sequence[int], blank: int) -> list[str]:
-        """Texts of the best paths of clips whose CTC scores stand one after the other."""
+        """Texts of the best paths of clips whose CTC scores follow each other."""
         paths = (greedy(rows, blank).ids for rows in logits.split(list(lengths)))
         return [self.tokenizer.decode(ids).strip() for ids in paths]
 

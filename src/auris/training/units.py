@@ -76,5 +76,5 @@ def _learn(
         raise TrainingError(
             f"The training texts have to yield {count} units",
             f"they yield {core.get_vocab_size()}",
-            "ask for fewer in the recipe, or add text",
+            "lower units or vocabulary in the recipe, or add text",
         )
