@@ -152,10 +152,28 @@ class _Run:
 
     def train(self) -> Trainer:
         """Train to the end of the recipe, and export the model."""
-        recipe, sources, options, fabric = self.recipe, self.sources, self.options, self.fabric
+        options, fabric, out = self.options, self.fabric, self.folder.path
         if options.threads is not None:  # After Fabric, which chooses a number itself.
             torch.set_num_threads(options.threads)
         self._together(self._check_folder)
+        task, clips, dev = self._prepare()
+        logger = RunLogger(out, self.reporter)
+        trainer = Trainer(self.recipe, task, clips, dev, out, logger, fabric, options.workers)
+        try:
+            if options.resume:
+                self._together(trainer.resume, everywhere=True)
+            trainer.run()
+            if fabric.global_rank == 0:
+                model = export_run(out, self.folder.model, dtype=dtype_named(options.dtype))
+                self.reporter.message(f"wrote {model}")
+            fabric.barrier()
+        finally:
+            trainer.close()
+        return trainer
+
+    def _prepare(self) -> tuple[Task, list[TrainingClip], dict[str, list[TrainingClip]]]:
+        """The task, the clips with units and the development sets; a new run gets its folder."""
+        recipe, sources = self.recipe, self.sources
         # All manifests are read before any recording is.
         language = language_name(sources.language) or UNNAMED
         rows = [row for path in sources.data for row in read_manifest(path, language)]
@@ -167,7 +185,7 @@ class _Run:
         if not report.clips:
             self.reporter.message(report.describe())
             raise TrainingError("No clip can be used for training", "", "see the data report above")
-        if not options.resume:
+        if not self.options.resume:
             self._together(lambda: self._begin(report.clips, texts))
         if task is None:
             task = build_task(recipe, sources.model, self.folder.units())
@@ -180,20 +198,7 @@ class _Run:
         if held_out:
             dev[VAL] = held_out
         self._together(lambda: self.folder.write_report(report.describe(names=None)))
-        out = self.folder.path
-        logger = RunLogger(out, self.reporter)
-        trainer = Trainer(recipe, task, report.clips, dev, out, logger, fabric, options.workers)
-        try:
-            if options.resume:
-                self._together(trainer.resume, everywhere=True)
-            trainer.run()
-            if fabric.global_rank == 0:
-                model = export_run(out, self.folder.model, dtype=dtype_named(options.dtype))
-                self.reporter.message(f"wrote {model}")
-            fabric.barrier()
-        finally:
-            trainer.close()
-        return trainer
+        return task, report.clips, dev
 
     def _together(self, act: Callable[[], object], everywhere: bool = False) -> None:
         """Call `act` in the first process, or in all; an error in the first is raised in all."""
