@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,12 @@ from tests.tiny_models import ctc_config, write_tiny
 # A busy machine is slow, which says nothing about the code.
 settings.register_profile("auris", deadline=None)
 settings.load_profile("auris")
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the imported modules from garbage collection, which takes long otherwise."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.audio.media import wav
 from tests.cli.command import PROGRAM, Auris
 from tests.tiny_models import ctc_config, tone_speech, write_tiny
 
-KILLS = int(os.environ.get("AURIS_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("AURIS_TEST_KILLS", "2"))
 
 
 def contents(path: Path) -> dict[str, dict[str, Any]]:
@@ -154,11 +154,12 @@ def test_missing_or_empty_input(auris: Auris, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_killed_batch_is_resumed(
     auris: Auris, folder: Path, models: Path, tmp_path: Path, workers: str
 ) -> None:
-    for n in range(20, 120):
+    for n in range(20, 80):
         (folder / f"clip{n}.wav").write_bytes(wav(tone_speech(1.0, n)[None]))
     model = ("-m", str(models / "qwen"), "--chunk-seconds", "1")
     unbroken, out = tmp_path / "unbroken.jsonl", tmp_path / "results.jsonl"

@@ -116,6 +116,8 @@ def folder(
     monkeypatch.setattr(uvicorn.Server, "run", _answer_and_stop)
     # A log on standard error would outlive the test whose standard error it is.
     monkeypatch.setattr("auris.server.run.log_config", lambda _: None)
+    # Plots take longer than the runs here; tests/training/test_reports.py draws some.
+    monkeypatch.setattr("auris.training.reports.draw", lambda out: None)
     monkeypatch.setattr(loading, "subprocess", SimpleNamespace(run=_measure_here))
     if importlib.util.find_spec("huggingface_hub"):
         monkeypatch.setattr("huggingface_hub.snapshot_download", partial(_fetch, hub))
@@ -214,6 +216,7 @@ def _run(line: Line, auris: Auris, address: str, monkeypatch: pytest.MonkeyPatch
     return done
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("text", CALLS, ids=str)
 def test_a_command_line_runs(
     text: str, auris: Auris, folder: Path, address: str, monkeypatch: pytest.MonkeyPatch

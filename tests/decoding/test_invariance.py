@@ -81,6 +81,7 @@ def test_the_compared_texts_are_long_and_different() -> None:
     assert len({token for text in texts for token in text}) > 15
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("kernel", get_args(Kernel))
 def test_every_batch_and_kernel_gives_the_same_text(seed: int, kernel: Kernel) -> None:

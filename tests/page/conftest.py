@@ -155,6 +155,7 @@ def chromium(spoken: Path) -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api")
     arguments = [
         "--no-sandbox",
+        "--disable-gpu",
         "--autoplay-policy=no-user-gesture-required",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={spoken}",

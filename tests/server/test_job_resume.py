@@ -133,10 +133,8 @@ def _check_continued(
     "changes",
     [
         {},
-        {"chunk_seconds": 7.0},
         {"chunk_seconds": 1.5},
         {"dtype": "int8"},
-        {"dtype": "bfloat16"},
         {"batch_size": 4},
     ],
     ids=str,

@@ -87,7 +87,7 @@ def test_cheap_recordings_are_decoded_during_expensive_ones(
     """The example needs the computing time of some lane, the others more, of the same client."""
     real, go, begun = audio_routes.measured, threading.Event(), threading.Semaphore(0)
 
-    long = speech(35)
+    long = speech(3)
 
     def measured(file: Any, apart: bool, context: DecodeContext, *given: Any) -> Any:
         expensive = file.seek(0, os.SEEK_END) == len(long)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from socket import SHUT_RDWR
 from typing import Any
 
 import av
@@ -229,7 +230,7 @@ def test_a_client_disconnect_in_the_middle_of_a_word_frees_its_session(live: Liv
         session = Talk(socket)
         session.update(turn_detection=None)
         session.append(spoken(4)[:70_000])
-        socket.socket.close()  # Without a word of farewell.
+        socket.socket.shutdown(SHUT_RDWR)  # Without the closing handshake.
     until(lambda: live.server.realtime_sessions == 0)
     until(lambda: not pool._sessions)
     with talk(live.url) as session:

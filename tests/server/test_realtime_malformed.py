@@ -167,10 +167,10 @@ def _broken(chance: random.Random) -> str | bytes:
 WRONG: list[Any] = ["?", "AAA", "é", None, 7, [], {}, {"audio": []}, "AA=A", "A" * 100_001]
 
 
-def test_thousands_of_malformed_messages_are_answered(live: Live) -> None:
+def test_a_thousand_malformed_messages_are_answered(live: Live) -> None:
     chance = random.Random(5)
     with talk(live.url) as session:
-        for _ in range(30):
+        for _ in range(10):
             for _ in range(100):
                 session.socket.send(_broken(chance))
             for _ in range(100):

@@ -35,28 +35,30 @@ def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, l
     return found
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", ["ctc", "qwen"])
 def test_the_cost_of_a_step_is_constant(pipelines: dict[str, AsrPipeline], kind: str) -> None:
     """Frames, encoded tokens and decoded positions of every step at equal places in pieces."""
     options = {} if kind == "ctc" else {"max_new_tokens": 1}
-    found = costs(pipelines[kind], 60, **options)
+    found = costs(pipelines[kind], 20, **options)
     assert len(found[1]) == 15  # Ten steps, and the ends of five pieces.
-    assert found[59] == found[1]
+    assert found[19] == found[1]
     assert (kind == "qwen") == any(cost.decoded for cost in found[1])
 
 
-def test_an_hour_of_silence_uses_constant_memory(pipelines: dict[str, AsrPipeline]) -> None:
+@pytest.mark.no_cover
+def test_half_an_hour_of_silence_uses_constant_memory(pipelines: dict[str, AsrPipeline]) -> None:
     """Nothing that a stream holds grows: neither samples nor objects."""
     stream = pipelines["ctc"].stream(step_seconds=3.0)
     silence = np.zeros(60 * SAMPLE_RATE, np.float32)
     held, last = [], []
-    for minute in range(60):
+    for minute in range(30):
         updates = stream.feed(silence)
-        if minute in (2, 59):
+        if minute in (2, 29):
             gc.collect()
             held.append(len(gc.get_objects()))
             last.append([update.cost for update in updates[-6:]])
-    # What other tests left in the process may go meanwhile; a leak of every piece would be 1100.
+    # What other tests left in the process may go meanwhile; a leak of every chunk would be 500.
     assert held[1] - held[0] < 200
     assert last[0] == last[1]
 

@@ -37,6 +37,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def without_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no plots, as without matplotlib, since that takes longer than their steps. Tests
+    of plots have the fixture `plots`."""
+    if "plots" not in request.fixturenames:
+        monkeypatch.setattr("auris.training.reports.draw", lambda out: None)
+
+
+@pytest.fixture
+def plots() -> None:
+    """Runs of this test draw plots."""
+
+
 SHORT: dict[str, Any] = {
     "mel_bins": 32,
     "d_model": 16,

@@ -18,6 +18,8 @@ from auris.training.reports import CURVE, LOG, STEPS, BarReporter, LineReporter,
 from auris.training.state import TrainingProgress
 from tests.training.conftest import quiet
 
+pytestmark = pytest.mark.usefixtures("plots")
+
 
 def write_run(out: Path, epochs: int = 3, steps: int = 4) -> RunLogger:
     logger = RunLogger(out, quiet())

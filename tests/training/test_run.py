@@ -156,8 +156,8 @@ def read_losses(run: Path) -> list[float]:
     return [float(line.split(",")[2]) for line in (run / "steps.csv").read_text().splitlines()[1:]]
 
 
+@pytest.mark.no_cover
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Of dynamo itself.
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 def test_a_compiled_run_gives_the_same_losses(
     data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +167,13 @@ def test_a_compiled_run_gives_the_same_losses(
         file.write("abcdabcd.wav,ab\n")
     compiled: list[object] = []
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f, **how: compiled.append(f) or real(f, **how))
+
+    def compile_graph(function: Any, **options: Any) -> Any:
+        """Capture the graphs and compute them as they are; kernels would take long to generate."""
+        compiled.append(function)
+        return real(function, **options | {"mode": None, "backend": "aot_eager"})
+
+    monkeypatch.setattr(torch, "compile", compile_graph)
     train_here(recipe, Sources([data]), tmp_path / "compiled")
     assert compiled
     monkeypatch.setattr(torch, "compile", lambda f, **how: f)
@@ -266,20 +272,20 @@ def test_a_folder_of_a_run_that_never_started_can_be_used(
 
 
 @pytest.mark.parametrize("file", ["units.json", "run.json", "recipe.json"])
-@pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff\xfe"])
 def test_a_damaged_run_folder_is_an_error(
-    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], file: str, content: bytes | None
+    data: Path, tmp_path: Path, tiny: Callable[..., CtcRecipe], file: str
 ) -> None:
     out = tmp_path / "run"
     train_here(tiny(max_steps=1), Sources([data]), out)
-    if content is None:
-        (out / file).unlink()
-    else:
-        (out / file).write_bytes(content)
-    with pytest.raises(TrainingError):
-        export_run(out, tmp_path / "model")
-    with pytest.raises(TrainingError):
-        train_here(tiny(max_steps=1), Sources([data]), out, resume=True)
+    for content in (b"", b"{}", b"[1]", b"\xff\xfe", None):
+        if content is None:
+            (out / file).unlink()
+        else:
+            (out / file).write_bytes(content)
+        with pytest.raises(TrainingError):
+            export_run(out, tmp_path / "model")
+        with pytest.raises(TrainingError):
+            train_here(tiny(max_steps=1), Sources([data]), out, resume=True)
 
 
 def test_a_run_does_not_depend_on_the_paths_of_its_clips(

@@ -75,12 +75,11 @@ class Run:
 @pytest.mark.parametrize(
     ("number", "group", "extra"),
     [
-        (signal.SIGTERM, False, ["--workers", "1"]),
         (signal.SIGTERM, True, ["--workers", "1"]),
         (signal.SIGINT, True, ["--processes", "2"]),
         (signal.SIGTERM, False, ["--processes", "2"]),
     ],
-    ids=["terminated", "terminated with its workers", "ctrl-c of two", "terminated of two"],
+    ids=["terminated with its workers", "ctrl-c of two", "terminated of two"],
 )
 def test_a_signal_leaves_a_checkpoint_to_resume_from(
     tmp_path: Path,
