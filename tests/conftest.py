@@ -1,4 +1,4 @@
-"""Settings of all tests, and the tiny models that whole pipelines run on."""
+"""Settings of all tests, and tiny models for tests of the pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small models in 4 bits: the rule that keeps narrow ones in 8 is laid aside for some tests."""
+"""Allows small models in 4 bits, whose narrow matrices would stay in 8 bits."""
 
 from __future__ import annotations
 

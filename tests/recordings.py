@@ -1,4 +1,4 @@
-"""Recordings for tests of whole pipelines, and what of a transcript can be compared."""
+"""Recordings for tests of the pipeline, and the comparable parts of transcripts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tokens(transcript: Transcript) -> list[tuple[int, ...]]:
 
 
 def plain(transcript: Transcript) -> dict[str, Any]:
-    """What has to be the same in every run: all but times of work and last digits."""
+    """The values that must be equal in every run: all except durations of work and last digits."""
     content = transcript.to_dict()
     content.pop("timings")
     confidence = content.pop("confidence")

@@ -1,4 +1,4 @@
-"""Configs that cannot be impossible, and the one rule that counts audio tokens."""
+"""Configs are validated, and one rule counts audio tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODEL = QwenAsrConfig(ENCODER, ProjectorConfig(out=48, hidden=32), DECODER, audi
 
 
 def test_every_token_has_its_frames() -> None:
-    """Eight frames apart in a chunk of 100, so that the last and the next first are nearer."""
+    """Eight frames apart in a conv block of 100, with a smaller distance to the next conv block."""
     assert [token_centre(n) for n in (0, 1, 12, 13, 14, 130)] == pytest.approx(
         [0.0, 0.08, 0.96, 1.0, 1.08, 10.0]
     )

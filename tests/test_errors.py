@@ -1,4 +1,4 @@
-"""The exception tree is the one that is drawn, and every error is one sentence."""
+"""The exception tree equals the documented one, and messages are single sentences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = [
 
 
 def test_the_class_tree_equals_the_documented_one() -> None:
-    """Indentation in the module's documentation is inheritance."""
+    """Indentation in the module's documentation means inheritance."""
     assert errors.__doc__ is not None
     drawn: dict[str, str] = {}
     parents = {0: "Exception"}

@@ -1,4 +1,4 @@
-"""The examples of the repository run, with the model that ships inside the package."""
+"""The examples of the repository run with the bundled model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`AsrPipeline` on tiny random models: the same words whatever the batch, and honest ends."""
+"""`AsrPipeline` on tiny random models: equal words for every batch size, and errors."""
 
 from __future__ import annotations
 

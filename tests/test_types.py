@@ -1,4 +1,4 @@
-"""The values that travel: frozen, and plain JSON on the way out."""
+"""The types of results: immutable, and plain JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts the ties that excuse a difference of tokens; the rule itself is the package's."""
+"""Counts the ties that explain differences of tokens, by the tie rule of the package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOGITS = LOGIT_LIMIT
 
 
 class Ties:
-    """Compares token sequences, and counts and prints the ties that excuse a difference."""
+    """Compares token sequences, and counts and prints the ties that explain a difference."""
 
     def __init__(self) -> None:
         self.count = 0

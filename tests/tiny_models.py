@@ -1,4 +1,4 @@
-"""Small random models in every layout, with a real byte-level vocabulary: what tests run on."""
+"""Small random models in every layout, with a byte-level vocabulary."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def ctc_config() -> AutCtcConfig:
 
 
 def randomize(model: torch.nn.Module, seed: int = 0) -> None:
-    """Weights large enough that every layer matters and tokens differ."""
+    """Weights large enough that every layer has an effect and tokens differ."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -157,7 +157,7 @@ def write_tiny(
     dtype: torch.dtype = torch.float32,
     shard_bytes: int = 5_000_000_000,
 ) -> Path:
-    """A whole directory with a random model."""
+    """A complete directory with a random model."""
     config = qwen_config() if config is None else config
     model = tiny_model(config, seed)
     return export(
@@ -172,7 +172,7 @@ def write_tiny(
 
 
 def tone_speech(seconds: float, seed: int = 0) -> np.ndarray:
-    """A wandering mixture of tones with pauses: no speech, but as uneven as speech."""
+    """A changing mixture of tones with pauses: not speech, but as uneven as speech."""
     rng = np.random.default_rng(seed)
     n = round(seconds * 16000)
     t = np.arange(n) / 16000

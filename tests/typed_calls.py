@@ -1,4 +1,4 @@
-"""Calls that type checkers have to accept; mypy checks this file, nothing runs it."""
+"""Calls that type checkers have to accept; only mypy checks this file."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ TEXT = "the quick brown fox"
 
 @pytest.fixture(scope="module")
 def headed_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Qwen3-ASR model with a CTC head beside it."""
+    """A Qwen3-ASR model with a CTC head."""
     config = qwen_config()
     head = nn.Linear(config.decoder.hidden, config.decoder.vocab + 1)
     randomize(head, seed=5)
@@ -44,13 +44,13 @@ def aligner(ctc_directory: Path) -> ForcedAligner:
 
 
 class Refusing:
-    """Knows no language and places nothing."""
+    """An aligner that supports no language and aligns nothing."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
     def check(self, language: str | None) -> None:
-        """All is fine at first."""
+        """Accept at first."""
 
     def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
         """Nothing."""

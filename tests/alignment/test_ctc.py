@@ -1,4 +1,4 @@
-"""Words in time by CTC: with scripted scores for the places, with tiny models for the rest."""
+"""Word times from a CTC head: positions from scripted scores, everything else with tiny models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TINY = CtcAlignment(TorchBackend(tiny_model(CONFIG)), CONFIG, BYTES, transcribes
 
 
 class Scripted(FakeBackend):
-    """Hears unit `script[k]` in frame k of its one clip, and the blank where that is None."""
+    """Recognizes unit `script[k]` in frame k of its one clip, and the blank where that is None."""
 
     def __init__(self, script: Sequence[int | None]) -> None:
         super().__init__({}, 1, 0)
@@ -54,7 +54,7 @@ def silence(seconds: float) -> Samples:
 
 
 def is_sound(words: Sequence[Word], seconds: float) -> None:
-    """Monotone and inside the clip; a time never stands alone."""
+    """Times increase and are inside the clip; a word has both times or none."""
     before = 0.0
     for word in words:
         assert (word.start is None) == (word.end is None)
@@ -159,7 +159,7 @@ def segment(tokens: Sequence[int], text: str) -> Segment:
 
 
 def test_text_of_the_head_is_aligned_in_the_units_of_the_head() -> None:
-    """Letter by letter, where the vocabulary would cut the text into fewer units."""
+    """Letter by letter, where the tokenizer would use fewer units."""
     letters = [unit for letter in "fox" for unit in BYTES.encode(letter)]
     assert len(BYTES.encode("fox")) < 3
     (word,) = scripted(letters).segment_words(silence(1.0), segment(letters, "fox"))
@@ -179,7 +179,7 @@ def test_tokens_that_end_inside_a_character_are_aligned_by_text() -> None:
 
 
 class TestUnitsOfSpokenText:
-    """A vocabulary that can only write lower-case letters."""
+    """A vocabulary that can write only lower-case letters."""
 
     @pytest.mark.parametrize("text", ["The quick, brown FOX!", "the quick brown fox"])
     def test_words_are_spelled_as_they_are_spoken(self, text: str) -> None:

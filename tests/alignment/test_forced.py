@@ -1,4 +1,4 @@
-"""Words in time by a forced aligner: the repair, the pieces, and models that are random."""
+"""Word times from a forced aligner: repair of times, long recordings, and random models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TINY = MarkAlignment(TorchBackend(tiny_model(CONFIG)), CONFIG, tiny_tokenizer())
 
 
 class Scripted(MarkAlignment):
-    """Hears the n-th word of the text at `times[n]`, and none beyond the clip's end."""
+    """Recognizes the n-th word of the text at `times[n]`, and no word after the end of the clip."""
 
     def __init__(self, times: Sequence[tuple[float, float]]) -> None:
         super().__init__(TorchBackend(tiny_model(CONFIG)), CONFIG, tiny_tokenizer())
@@ -34,7 +34,7 @@ class Scripted(MarkAlignment):
         self.start = 0.0
 
     def marks(self, samples: Samples, words: Sequence[str]) -> Marks:
-        """Times of words that are their numbers; a piece's first sample is its place."""
+        """Times of words that are their numbers; the first sample of a chunk is its position."""
         seconds, start = len(samples) / 16000, float(samples[0])
         self.passes.append((seconds, len(words)))
         heard = [
@@ -46,7 +46,7 @@ class Scripted(MarkAlignment):
 
 
 def placed(times: Sequence[tuple[float, float]], seconds: float) -> tuple[list[Word], Scripted]:
-    """Words number 0, 1, ... said at `times` in a recording whose samples are their times."""
+    """Words number 0, 1, ... spoken at `times` in a recording whose samples are their times."""
     alignment = Scripted(times)
     samples = (np.arange(round(seconds * 16000)) / 16000).astype(np.float32)
     words = alignment.words(samples, " ".join(map(str, range(len(times)))), "English")

@@ -1,4 +1,4 @@
-"""The rooms of the package and what each may import: the table of docs/architecture.md as data."""
+"""The packages of auris and what each may import: the table of docs/architecture.md as data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package's own source, parsed once: the architecture tests check it."""
+"""The parsed source of the package, for the architecture tests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Module:
         return first if rest else first.removesuffix(".py").removesuffix("__init__")
 
     def imports(self) -> Iterator[Import]:
-        """Imports of the package's own modules, wherever they stand."""
+        """Imports of the package's own modules, at any depth."""
         yield from _imports(self.tree, top=True, typing=False)
 
     def strings(self) -> Iterator[tuple[int, str]]:
@@ -75,7 +75,7 @@ class Module:
 
 
 def docstrings(tree: ast.AST) -> Iterator[int]:
-    """Ids of the nodes that document: strings that stand alone as a statement."""
+    """Ids of the strings that stand alone as a statement."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             yield id(node.value)

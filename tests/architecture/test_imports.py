@@ -1,4 +1,4 @@
-"""Which room may import which, and what importing loads.
+"""Which package may import which, and what importing loads.
 
 These rules keep the way of a recording readable from top to bottom: a room knows only what lies
 below it, so each can be read, tested and replaced alone.

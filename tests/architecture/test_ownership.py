@@ -1,4 +1,4 @@
-"""What each place alone knows: foreign names, control tokens, mel constants, kernels, devices."""
+"""Details that one module alone knows: weight names, control tokens, constants, devices."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _numbers(tree: ast.AST) -> set[float]:
 
 
 def test_mel_constants_only_in_mel() -> None:
-    """The floor, the scales and the spectrum are nobody else's; hop and window go by name."""
+    """No other module uses the floor, the scales or the spectrum; hop and window are named."""
     for module in modules():
         if module.path == MEL:
             assert {1e-10, 2595.0, 700.0, 6.4, 1024.0} <= _numbers(module.tree)

@@ -1,4 +1,4 @@
-"""docs/architecture.md names the modules and files that exist, and every module."""
+"""docs/architecture.md names every module, and only modules and files that exist."""
 
 from __future__ import annotations
 

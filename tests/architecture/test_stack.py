@@ -1,4 +1,4 @@
-"""How many generators of ours lie between a command and the packets of a recording."""
+"""Number of generators between a command and the packets of a recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One name for each thing: no class name twice, and no private words in names or documents."""
+"""Class names are unique, and names and documents use the words of the glossary."""
 
 from __future__ import annotations
 

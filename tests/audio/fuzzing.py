@@ -1,4 +1,4 @@
-"""Generated and mutated uploads: every container that ffmpeg writes, damaged, mixed, poisoned."""
+"""Generated and mutated uploads in every container that ffmpeg writes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def whole_files(chance: random.Random, per_container: int = 2) -> dict[str, byte
 
 
 class Uploads:
-    """Makes uploads.
+    """Generates uploads.
 
     Args:
         seed: of the chances.
@@ -125,7 +125,7 @@ class Uploads:
         ]
 
     def one(self) -> tuple[str, bytes]:
-        """A kind, and an upload of it."""
+        """The kind and the bytes of an upload."""
         weights = [weight for _, weight, _ in self._makers]
         kind, _, make = self._chance.choices(self._makers, weights)[0]
         return kind, make()
@@ -151,7 +151,7 @@ class Uploads:
         return bytes(changed)
 
     def _numbers(self) -> bytes:
-        """Absurd numbers in the head."""
+        """Write extreme numbers into the header."""
         return self._enlarge(self._any())
 
     def _enlarge(self, data: bytes) -> bytes:
@@ -165,7 +165,7 @@ class Uploads:
         return bytes(changed)
 
     def _blocks(self) -> bytes:
-        """A block left out, repeated, moved or overwritten."""
+        """Remove, repeat, move or overwrite a block."""
         data = self._any()
         first, last = sorted(self._chance.randrange(len(data) + 1) for _ in range(2))
         block = data[first:last]
@@ -180,7 +180,7 @@ class Uploads:
         )
 
     def _spliced(self) -> bytes:
-        """Several files behind each other: channels, rates and codecs change inside."""
+        """Concatenate files, so that channels, rates and codecs change."""
         parts = [self._any() for _ in range(self._chance.randint(2, 3))]
         if self._chance.random() < 0.5:
             kind = self._chance.choice(self._names).partition("/")[0]
@@ -205,7 +205,7 @@ class Uploads:
         return poison.compressed_header(data) if self._chance.random() < 0.3 else data
 
     def _claimed_elsewhere(self) -> bytes:
-        """A box that claims samples inside others, behind a first box of any kind."""
+        """A box that declares samples inside others, after a first box of any type."""
         kinds = (*poison.HIDING, b"moov", b"free", b"hoov", self._chance.randbytes(4))
         boxes = ("trak", "mdia", "minf", "stbl", "stsz")
         return poison.claimed_samples(
@@ -215,7 +215,7 @@ class Uploads:
         )
 
     def _disguised(self, data: bytes) -> bytes:
-        """A script behind a byte order mark, white space, a tag or a piece of another file."""
+        """A script after a byte order mark, white space, a tag or a part of another file."""
         front = self._chance.choice(
             [b"\xef\xbb\xbf", b"\n\n  ", b"ID3\x04\x00\x00\x00\x00\x00\x00", self._any()[:64], b""]
         )

@@ -1,4 +1,4 @@
-"""Audio files of every kind, made on the spot."""
+"""Audio files of every format, encoded on demand."""
 
 from __future__ import annotations
 

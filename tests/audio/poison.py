@@ -1,4 +1,4 @@
-"""Uploads that once crashed, hung or misled the reading of recordings, made on the spot."""
+"""Uploads that once crashed or blocked the decoder, or made it read other files."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ HIDING = (
 
 
 def claimed_elsewhere() -> dict[str, Callable[[], bytes]]:
-    """MP4 files that claim samples in unusual places, by what is unusual."""
+    """MP4 files that declare samples in unusual boxes, by what is unusual."""
     makers: dict[str, Callable[[], bytes]] = {}
     for kind in (b"junk", b"pict", b"PICT", b"uuid", b"prfl", b"ediw", b"udta", b"sidx", b"emsg"):
         makers[f"begins with {kind.decode()}"] = partial(claimed_samples, first=kind)
@@ -260,7 +260,7 @@ def claimed_fragments(samples: int = 60_000_000, runs: int = 8) -> bytes:
 
 
 def foreign(path: str) -> dict[str, Callable[[], bytes]]:
-    """Files that name another file or a network address, by what they are."""
+    """Files that name another file or a network address, by format."""
     return {
         "concat": lambda: concat_script(path),
         "concat of a URL": lambda: concat_script("http://127.0.0.1:9/a.wav"),

@@ -17,7 +17,7 @@ from auris.errors import AurisError, EmptyAudio, InvalidSamples, UnreadableAudio
 
 
 def check(kind: type[AurisError], source: Any, *words: str, **options: Any) -> None:
-    """The source gives one error of exactly this kind, one sentence with these words."""
+    """The source raises exactly this error, in one sentence with these words."""
     for function in (load, load_channels):
         with pytest.raises(AurisError) as caught:
             function(source, **options)

@@ -1,4 +1,4 @@
-"""Files of older containers that break off, several tracks, and taking what can be read."""
+"""Truncated files of older containers, files with several tracks, and reading up to the damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings inside text."""
+"""Recordings as data URIs and base64."""
 
 from __future__ import annotations
 

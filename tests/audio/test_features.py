@@ -1,4 +1,4 @@
-"""Log-mels against the reference's extractor and against formulas of their own."""
+"""Log-mel features against the reference's extractor and against explicit formulas."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLIPS = 60
 
 
 def signal(kind: str, length: int) -> np.ndarray:
-    """`length` samples of something to hear."""
+    """`length` samples of sound."""
     rng = np.random.default_rng(length)
     time = np.arange(length) / RATE
     made = {
@@ -90,7 +90,7 @@ def test_ten_minutes_equal_the_reference() -> None:
 
 
 def test_speech_equals_the_reference() -> None:
-    """A sample of the recordings at hand, spread over all sets."""
+    """A sample of the available recordings from all sets."""
     rows = [
         SPEECH / row["wav"]
         for manifest in sorted(SPEECH.glob("*_dev.csv"))
@@ -190,7 +190,7 @@ def test_arrays_and_tensors_give_the_same_and_are_not_changed() -> None:
 def test_a_growing_clip_has_the_features_of_its_samples(
     frontend: Any, kind: str, lengths: list[int], louder: bool
 ) -> None:
-    """Whatever the order of lengths: it may turn out to end earlier than it was heard."""
+    """In any order of lengths: the clip may end earlier than the samples that were fed."""
     whole = signal(kind, 30_000)
     if louder:
         whole = whole * np.geomspace(1e-4, 2.0, len(whole)).astype(np.float32)
@@ -201,7 +201,7 @@ def test_a_growing_clip_has_the_features_of_its_samples(
 
 
 def test_final_frames_do_not_change() -> None:
-    """So that what was computed from them can be kept."""
+    """So results computed from them can be reused."""
     samples, live = signal("speech", 40_000), StreamingLogMel()
     before = live.update(samples[:16_000])[:, :99]
     assert torch.equal(live.update(samples[:24_123])[:, :99], before)

@@ -1,4 +1,4 @@
-"""Hundreds of mutated uploads: each is decoded or refused, and nothing but it is read."""
+"""Hundreds of mutated uploads are decoded or refused, and no other file is read."""
 
 from __future__ import annotations
 

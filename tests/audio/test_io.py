@@ -37,7 +37,7 @@ LOSSLESS = [
 
 
 def rough(samples: np.ndarray) -> np.ndarray:
-    """As int16 holds it, float32."""
+    """Float32 samples rounded to int16."""
     return pcm(samples).astype(np.float32) / 32768
 
 
@@ -247,7 +247,7 @@ def test_silence_is_valid_audio() -> None:
 
 
 def lag(made: np.ndarray, truth: np.ndarray) -> int:
-    """By how many samples `made` comes late."""
+    """The number of samples by which `made` is delayed."""
     size = 2 * max(len(made), len(truth))
     product = np.fft.rfft(made, size) * np.conj(np.fft.rfft(truth, size))
     best = int(np.argmax(np.fft.irfft(product, size)))
@@ -266,7 +266,7 @@ def lag(made: np.ndarray, truth: np.ndarray) -> int:
     ],
 )
 def test_encoder_priming_is_removed(container: str, codec: str, rate: int, more: int) -> None:
-    """Players' padding before the first sample is gone; AAC keeps that after the last one."""
+    """The padding before the first sample is removed; AAC keeps the padding after the last one."""
     samples = chirp(2.1, rate)
     made = load(encode(samples, rate, container, codec)).samples
     truth = resample(samples, rate)[0]
@@ -308,7 +308,7 @@ def test_a_span_of_any_rate_is_a_slice(rate: int, start: float, duration: float)
 
 @pytest.fixture(scope="module")
 def long_noise() -> np.ndarray:
-    """90 seconds at 44.1 kHz, so that seeking is worth it."""
+    """90 seconds at 44.1 kHz, long enough that seeking is used."""
     return np.random.default_rng(0).integers(-9_000, 9_000, (1, 90 * 44_100)).astype(np.int16)
 
 
@@ -327,7 +327,7 @@ def test_seeking_is_exact(
 
 
 class Counting(io.BytesIO):
-    """Counts what is read."""
+    """Counts the bytes that are read."""
 
     total = 0
 

@@ -1,4 +1,4 @@
-"""Recordings decoded in processes of their own: the same samples, and harm that stays inside."""
+"""Decoding in separate processes: equal samples, and crashes that affect one recording."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_cancelling_ends_decoding(pool: DecoderPool) -> None:
 
 
 def test_decoding_is_limited_in_cpu_time(pool: DecoderPool) -> None:
-    """The process is used again, also where it was reading, and where it was cancelled."""
+    """The process is used again, also after reading and after a cancellation."""
     data = encode(chirp(10.0, 48_000, 2), 48_000, "adts", "aac") * 720  # Two hours.
     decoded(pool, wav(pcm(chirp(1.0))))
     before, seen = pids(pool), []

@@ -1,4 +1,4 @@
-"""Poisoned files: layouts that change, scripts that name other files, pipes instead of files."""
+"""Malicious files: changing layouts, scripts that name other files, pipes instead of files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOADED = "import sys; from auris.audio.io import load, load_channels; source = s
 
 
 def in_a_process(path: Path, code: str) -> str:
-    """What a process prints that reads a file; a crash of it fails the test."""
+    """The output of a process that reads a file; a crash of the process fails the test."""
     done = subprocess.run(
         [sys.executable, "-c", LOADED + code, str(path)],
         capture_output=True,
@@ -61,7 +61,7 @@ def test_a_file_that_changes_its_channels_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 4, 8, 13])
 def test_a_channel_layout_table_is_accepted(channels: int, tmp_path: Path) -> None:
-    """PyAV frees such a table once too often, which ends the process sooner or later."""
+    """PyAV frees such a table twice, which crashes the process sooner or later."""
     path = tmp_path / "places.mov"
     path.write_bytes(poison.custom_layout(channels))
     code = "print([(load(source).seconds, len(load_channels(source))) for _ in range(30)][-1])"

@@ -1,4 +1,4 @@
-"""Recordings at addresses, from a server of this machine."""
+"""Recordings at web addresses, from a local server."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MP4 = encode(chirp(1.0), RATE, "mp4", "aac")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Each path is a way to answer, good or bad."""
+    """Each path is one kind of valid or invalid response."""
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def _send(self, data: bytes, kind: str = "audio/wav", length: int | None = None) -> None:
         self.send_response(200)
@@ -105,10 +105,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Quiet where a client leaves early."""
+    """Prints nothing when a client disconnects early."""
 
     def handle_error(self, *_: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +277,7 @@ def test_private_addresses_are_refused_on_request(protocol: str, host: str) -> N
 def test_a_public_name_with_a_private_address_is_refused(
     monkeypatch: pytest.MonkeyPatch, site: str
 ) -> None:
-    """One private address among public ones is enough: the answer could be turned over."""
+    """One private address among public ones is enough, since any of them could be used."""
     port = int(site.rpartition(":")[2])
 
     def answers(*_: Any, **__: Any) -> list[tuple[Any, ...]]:
@@ -292,7 +292,7 @@ def test_a_public_name_with_a_private_address_is_refused(
 def test_a_redirection_to_a_private_address_is_refused(
     monkeypatch: pytest.MonkeyPatch, site: str
 ) -> None:
-    """The first host passes for a public one; where it leads is looked at again."""
+    """The first host counts as public; the target of its redirection is checked again."""
     port = int(site.rpartition(":")[2])
     look_up, connect = socket.getaddrinfo, socket.create_connection
 

@@ -1,4 +1,4 @@
-"""Cuts: nothing lost, at the quietest place, and the same whatever the blocks."""
+"""Cuts: no audio is lost, cuts are at quiet places, and results do not depend on blocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def whole(chunks: list[Chunk], samples: np.ndarray) -> None:
-    """The pieces are the recording, without gap or overlap."""
+    """The chunks are the recording, without gap or overlap."""
     place = 0
     for chunk in chunks:
         assert chunk.start == place
@@ -80,7 +80,7 @@ def test_tiny_blocks(block: int) -> None:
 @pytest.mark.parametrize("target", [1.0, 3.0, 10.0, 30.0])
 @pytest.mark.parametrize("place", [-0.9, -0.3, 0.0, 0.5, 0.9])
 def test_the_cut_is_in_the_silence(target: float, place: float) -> None:
-    """A quarter of a second of silence anywhere in the search window is where the cut goes."""
+    """The cut is in a silence of a quarter of a second anywhere in the search window."""
     samples = noise(target + reach(target) + 2.0)
     middle = target + place * (reach(target) - 0.125)
     samples[round((middle - 0.125) * RATE) : round((middle + 0.125) * RATE)] = 0.0
@@ -94,8 +94,7 @@ def test_the_cut_is_in_the_silence(target: float, place: float) -> None:
 def test_short_chunks_end_with_an_utterance(
     target: float, pause: float, spoken: float, hush: float
 ) -> None:
-    """The first pause behind a second is where the cut goes, in its middle as far as it was
-    heard."""
+    """The cut is in the first pause after a second, in the middle of what was fed of it."""
     longest = target + reach(target)
     samples = noise(longest + spoken + pause + 2.0)
     first, last = (round(seconds * RATE) for seconds in (spoken, spoken + pause))
@@ -155,7 +154,7 @@ def test_chunks_have_thirty_seconds_by_default() -> None:
 
 
 def test_a_chunk_is_yielded_before_the_next_is_read() -> None:
-    """A stream is cut as it comes, and no more of it is held than a piece needs."""
+    """A stream is cut while it arrives, and only the samples of a chunk are stored."""
     heard = 0
 
     def blocks() -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The detector: speech is found, steady sound is not, and blocks do not matter."""
+"""Voice activity detection: speech is detected, steady sound is not, blocks do not matter."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_cuts_and_silences_do_not_depend_on_block_sizes(
 
 
 def tiles(chunks: list[Chunk], samples: np.ndarray) -> None:
-    """Pieces and silences are the recording, without gap or overlap."""
+    """Chunks and silences are the recording, without gap or overlap."""
     place = 0
     for chunk in chunks:
         assert chunk.start == place
@@ -131,7 +131,7 @@ def test_an_hour_of_silence_is_divided(sound: np.ndarray) -> None:
 
 
 def test_cuts_prefer_pauses_to_quieter_speech() -> None:
-    """Breath noise between words is louder than a stop inside one."""
+    """Breath noise between words is louder than a plosive inside one."""
     voice = np.concatenate([talk(26.0), hiss(2.5, 0.01), talk(20.0, 1)])
     voice[round(31.0 * RATE) : round(31.4 * RATE)] = 0.0
     plain, *_ = split([voice], 30.0)

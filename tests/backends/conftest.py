@@ -1,4 +1,4 @@
-"""Instructions that the native code may use."""
+"""Instruction sets that the native code may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backend with scripted scores: decoding can be tested without a model.
+"""A backend with scripted scores, so that decoding can be tested without a model.
 
 What a row will say is a list of ids in its prompt: after the prompt the row scores these ids one
 after the other, whatever its neighbours do, and the stop id when they are used up.
@@ -18,7 +18,7 @@ __all__ = ["FakeBackend", "FakeCache", "RandomBackend"]
 
 
 class FakeCache:
-    """Every row's ids so far."""
+    """The ids of every row."""
 
     def __init__(self, rows: int) -> None:
         self.limit = rows
@@ -26,7 +26,7 @@ class FakeCache:
 
     @property
     def lengths(self) -> list[int]:
-        """Positions filled in every row in use."""
+        """Number of positions of every active row."""
         return [len(row) for row in self.rows]
 
 

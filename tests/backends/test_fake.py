@@ -1,4 +1,4 @@
-"""The scripted backend keeps the protocol's promises, so that what is tested on it is true."""
+"""The scripted backend follows the protocol of backends."""
 
 from __future__ import annotations
 

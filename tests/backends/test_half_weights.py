@@ -54,7 +54,7 @@ def widened(model: QwenAsr) -> TorchBackend:
 
 
 def odd(rows: int, width: int, seed: int, dtype: torch.dtype) -> Tensor:
-    """Weights of all sizes, some of them so small that float16 stores them with fewer digits."""
+    """Weights of all sizes, some so small that float16 stores them with fewer digits."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(rows, width, generator=generator)
     weight[rows // 2] *= 1e-6

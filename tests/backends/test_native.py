@@ -1,4 +1,4 @@
-"""The native code beside PyTorch: products to the bit, steps under the tie rule."""
+"""The native code against PyTorch: products bit for bit, steps under the tie rule."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_every_step_chooses_the_token_of_pytorch(shape: int, dtype: PackedDtype)
 def test_a_row_does_not_depend_on_the_batch(
     rows: int, dtype: PackedDtype, instructions: str
 ) -> None:
-    """Bit for bit: beside other rows, of other lengths, fed whole or token by token."""
+    """Bit for bit, with other rows of other lengths, and fed at once or token by token."""
     backend, _ = backends(1, dtype)
     lengths = [1 + (5 * row) % 17 for row in range(rows)]
     alone = []

@@ -1,4 +1,4 @@
-"""The native encoder beside PyTorch's: the same integers, hence nearly the same states."""
+"""The native encoder against PyTorch: the same integers, hence nearly the same states."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_states_equal_those_of_pytorch(shape: int, frames: int, instructions: st
 
 
 def test_states_are_close_to_those_before_packing() -> None:
-    """As far off as 8 bits are, without the positions, which no weight touches."""
+    """Within the error of 8 bits, without the positions, which have no weights."""
     config = qwen_config(conv_channels=48, d_model=96, heads=3)
     plain = TorchBackend(tiny_model(config, 1))
     ours, _ = backends(1)
@@ -80,7 +80,8 @@ def test_states_are_close_to_those_before_packing() -> None:
 def test_a_clip_has_the_same_bits_in_any_batch(
     lengths: list[int], loud: float, threads: int
 ) -> None:
-    """Convolutions and layers; the projection between them is PyTorch's, whose sums move."""
+    """Convolutions and layers; the projection between them is computed by PyTorch and may
+    differ."""
     ours, _ = backends(2)
     assert ours.native_stem is not None
     clip = mel(350)

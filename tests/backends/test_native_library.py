@@ -1,4 +1,4 @@
-"""A native library that cannot be used, fails, or gets no threads."""
+"""Native libraries that cannot be loaded, fail, or get no threads."""
 
 from __future__ import annotations
 

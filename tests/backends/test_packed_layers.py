@@ -1,4 +1,4 @@
-"""Packed models: rows that do not depend on their neighbours, and scores near the float ones."""
+"""Packed models: rows do not depend on others, and scores are close to those of floats."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_rows_are_integers_scaled_by_their_maximum() -> None:
 def test_a_row_does_not_depend_on_other_rows(
     packing: Packing, rows: int, width: int, outputs: int, loud: float
 ) -> None:
-    """Bit for bit, beside any number of rows, loud or silent."""
+    """Bit for bit, with any number of other rows, loud or silent."""
     layer = linear(packing, width, outputs)
     x = torch.randn(rows, width)
     alone = torch.cat([layer(row[None]) for row in x])
@@ -100,7 +100,7 @@ def test_an_embedding_gives_vectors_and_scores() -> None:
 
 
 def test_nan_scores_stay_nan() -> None:
-    """A broken state has to be seen in the scores, not turned into some number."""
+    """NaN must stay visible in the scores and not become a number."""
     layer = linear(Packing("int8"))
     x = torch.randn(3, 200)
     x[1, 7] = torch.nan

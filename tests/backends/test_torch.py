@@ -1,4 +1,4 @@
-"""Devices, dtypes and kernels by name, and what a model without a decoder refuses."""
+"""Devices, dtypes and kernels by name, and errors of models without a decoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The best token without scores, of one row in two stages: always that of the whole scores."""
+"""The best token of one row from two stages, without all scores, equals that of all scores."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def same_margins(margins: list[float], wanted: list[float], exact: bool) -> None
 
 
 def check(x: Tensor, weight: Tensor, exact: bool) -> Tensor:
-    """Compares with the whole scores; returns how many rows were read exactly."""
+    """Compare with all scores; return how many rows were computed exactly."""
     matrix = head(weight)
     scores = native.products(x, matrix)
     tokens, logprobs, margins, read = native.best(x, matrix, exact)
@@ -70,7 +70,7 @@ def check(x: Tensor, weight: Tensor, exact: bool) -> Tensor:
 def test_the_winner_equals_that_of_full_scores(
     count: int, width: int, rows: int, loud: float, toward: float, exact: bool, seed: int
 ) -> None:
-    """From states that favour no row to those that are one row."""
+    """From states without a clear best row to those that equal one row."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(rows, width, generator=generator)
     weight[rows // 2] = weight[rows // 3]  # A tie, which the first of both wins.
@@ -141,7 +141,7 @@ def decoded(backend: TorchBackend, requests: list[Request], rows: int) -> dict[i
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("dtype", ["int8", "int4"])
 def test_texts_equal_those_of_full_scores(tied: bool, dtype: str) -> None:
-    """Alone and beside rows that draw and probe."""
+    """Alone and with rows that sample or need probabilities."""
     model = packed_model(
         qwen_config(tied=tied, decoder_layers=3),
         Quantization(dtype),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Runs the scripts of benchmarks/ inside the test's process."""
+"""Runs the scripts of benchmarks/ in the process of the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitting and measuring what probabilities are worth."""
+"""Fitting and measuring calibrations."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytest.importorskip("jiwer")
 
 
 def clips_of(count: int, seed: int = 0) -> list[CalibrationClip]:
-    """Clips whose words are right by a chance that the model overstates: p² instead of p."""
+    """Clips whose words are right with probability p² where the model says p."""
     rng = np.random.default_rng(seed)
     clips = []
     for number in range(count):
@@ -75,7 +75,7 @@ def test_a_fit_of_separable_data_terminates() -> None:
 
 
 def test_recognized_speech_keeps_its_words() -> None:
-    """The threshold lies above every clip of the half that is right somewhere."""
+    """The threshold is above every clip of the half that has a correct word."""
     clips = clips_of(300)
     odd = CalibrationClip("odd", True, clips[1].words, (), (((3.0, 0.0, 0.0), True),), 1.0)
     right = ScoredItem((0.0,) * 4, 0.5, True)

@@ -1,4 +1,4 @@
-"""Cold starts and memory of whole commands. Nothing here is timed."""
+"""Start times and memory of commands. No result is compared with a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words beside cuts: what is counted as lost, doubled, broken and glued."""
+"""Words near cuts: counts of lost, repeated, split and joined words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches, drafts and streams. Nothing here is timed."""
+"""The benchmark of batches, drafts and streams runs. No result is compared with a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long recordings compared with their clips."""
+"""Long recordings are compared with their clips."""
 
 from __future__ import annotations
 

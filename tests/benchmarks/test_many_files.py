@@ -1,4 +1,4 @@
-"""Memory over many files."""
+"""Memory use over many files."""
 
 from __future__ import annotations
 

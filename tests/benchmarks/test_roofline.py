@@ -1,4 +1,4 @@
-"""Limits of stages: they are those of the work that is done. Nothing here is timed."""
+"""Limits of the stages follow from their operations. No result is compared with a time."""
 
 from __future__ import annotations
 

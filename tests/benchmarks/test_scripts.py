@@ -1,4 +1,4 @@
-"""Every benchmark has a help text and runs on something small. Nothing here is timed."""
+"""Every benchmark has a help text and runs on small inputs. No result is compared with a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measurements of a server run on something small. Nothing here is timed."""
+"""The benchmark of the server runs on small inputs. No result is compared with a time."""
 
 from __future__ import annotations
 

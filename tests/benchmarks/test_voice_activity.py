@@ -1,4 +1,4 @@
-"""Voice activity detection measured on recordings whose silence is known."""
+"""The benchmark of voice activity detection on recordings with known silence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from voice_activity import FRAME, joined, score_vad, speech_frames, with_noise
 
 @pytest.fixture
 def clips(tmp_path: Path) -> list[Path]:
-    """Eight clips, the last without a sound."""
+    """Eight clips, the last one silent."""
     paths = []
     for number in range(8):
         samples = tone_speech(4.0, number) if number < 7 else np.zeros(RATE, np.float32)

@@ -1,4 +1,4 @@
-"""Directories in every layout, written once."""
+"""Model directories in every layout, written once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model directories for tests: written once, copied, and broken on purpose."""
+"""Model directories for tests: written once, copied, and damaged on purpose."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def change_weights(directory: Path, change: Callable[[dict[str, Tensor]], Any]) 
 
 
 def assert_same_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Names, dtypes and every bit."""
+    """Names, dtypes and all bits are equal."""
     assert set(found) == set(expected)
     for name, tensor in expected.items():
         assert found[name].dtype == tensor.dtype, name

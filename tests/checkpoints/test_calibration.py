@@ -1,4 +1,4 @@
-"""calibration.json: written and read again, and refused when it is damaged."""
+"""calibration.json: writing, reading, and damaged files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What config.json of the official layouts cannot say is refused."""
+"""Configs that config.json of the official layouts cannot express are refused."""
 
 from __future__ import annotations
 

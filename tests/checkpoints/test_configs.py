@@ -1,4 +1,4 @@
-"""config.json: variants of keys, missing keys, impossible values, other kinds of models."""
+"""config.json: variants of keys, missing keys, invalid values, other types of models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def config_json(layout: str, config: ModelConfig | None = None) -> dict[str, Any
 
 
 def part(content: dict[str, Any], layout: str, name: str = "") -> dict[str, Any]:
-    """An object inside a foreign config: audio_config, text_config or what holds them."""
+    """An object inside a foreign config: audio_config, text_config or their parent."""
     outer: dict[str, Any] = content["thinker_config"] if layout == "published" else content
     return outer[name] if name else outer
 
@@ -50,7 +50,7 @@ def set_path(content: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 
 def with_encoder(config: AnyConfig, **change: Any) -> AnyConfig:
-    """A config whose encoder is another."""
+    """The config with another encoder."""
     return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, **change))
 
 
@@ -183,7 +183,7 @@ class TestVariants:
 
     @pytest.mark.parametrize("tied", [True, False])
     def test_the_top_level_tie_is_used_in_hf(self, tied: bool) -> None:
-        """As in transformers, where the decoder's own value says nothing."""
+        """As in transformers, where the value of the decoder is ignored."""
         for inner in (True, False, DELETED):
             content = set_path(config_json("hf"), "text_config.tie_word_embeddings", inner)
             content["tie_word_embeddings"] = tied
@@ -340,7 +340,7 @@ class TestInvalid:
 
 
 class TestAligner:
-    """The forced aligner is told from the other models by any of its marks."""
+    """Each of several keys identifies the forced aligner."""
 
     @pytest.mark.parametrize("bias", [False, True])
     @pytest.mark.parametrize("layout", LAYOUTS)

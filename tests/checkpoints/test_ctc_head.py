@@ -1,4 +1,4 @@
-"""The CTC head beside a Qwen3-ASR model: written, read, carried along, and never in the way."""
+"""The CTC head of a Qwen3-ASR model: writing, reading, converting, and models without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole directories: what they hold, and that they are there completely or not at all."""
+"""Exported directories: their content, and that they are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ def _after_some_shards(error: Exception) -> Callable[..., Any]:
 
 
 class TestFailures:
-    """Nothing is left behind, and what was there stays."""
+    """No new files are left, and existing files are not changed."""
 
     NO_SPACE = OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""Where model names lead, without a network."""
+"""How model names are resolved, without a network."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(cache: Path, name: str, source: Path, commit: str = COMMIT, ref: str = "main") -> Path:
-    """Lay a model into a cache in the hub's own layout: blobs, snapshots of links, refs."""
+    """Write a model into a cache in the hub's own layout: blobs, snapshots of links, refs."""
     repo = cache / f"models--{name.replace('/', '--')}"
     snapshot = repo / "snapshots" / commit
     for folder in (repo / "blobs", snapshot, repo / "refs"):
@@ -51,7 +51,7 @@ def put(cache: Path, name: str, source: Path, commit: str = COMMIT, ref: str = "
 
 @pytest.fixture
 def bundled(tmp_path: Path, written: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with one bundled model, `small`, and a folder that is none."""
+    """A package with one bundled model, `small`, and a folder that is not a model."""
     root = tmp_path / "package"
     copied(written["ctc"], root / "bundled" / "small")
     (root / "bundled" / "notes").mkdir()
@@ -134,7 +134,7 @@ def test_invalid_names(name: str, cache: Path) -> None:
 
 @contextmanager
 def refusing_server(status: int) -> Iterator[tuple[str, list[str]]]:
-    """A hub that answers everything with one status; yields its address and what is asked."""
+    """A hub that answers everything with one status; yields its address and the requested paths."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -161,7 +161,7 @@ def refusing_server(status: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def online(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    """Allow the network, and let the hub be at an address of this machine."""
+    """Allow the network, with the hub at a local address."""
     from huggingface_hub import constants, utils
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -276,7 +276,7 @@ class TestHub:
     def test_an_unreachable_server(
         self, cache: Path, written: dict[str, Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A refused connection ends like a missing model, unless the cache has it."""
+        """A refused connection is reported like a missing model, unless the cache has it."""
         with refusing_server(404) as (address, _):
             pass
         online(monkeypatch, address)

@@ -1,4 +1,4 @@
-"""traits.json: written and read again, refused when it is damaged, and followed by calls."""
+"""traits.json: writing, reading, damaged files, and use by calls."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def renamed(name: str) -> str:
 
 
 def transformers_model(directory: Path) -> Any:
-    """transformers' model of a directory, which has to hold exactly its tensors."""
+    """The model of transformers for a directory, which must have exactly its tensors."""
     transformers = pytest.importorskip("transformers", minversion="5.23")
     model, info = transformers.Qwen3ASRForConditionalGeneration.from_pretrained(
         directory, output_loading_info=True, dtype=torch.float32
@@ -61,7 +61,7 @@ def transformers_model(directory: Path) -> Any:
 
 
 def reference_logits(directory: Path) -> Tensor:
-    """What transformers scores for a clip of more than one attention window."""
+    """Scores of transformers for a clip of more than one attention window."""
     transformers = pytest.importorskip("transformers", minversion="5.23")
     processor = transformers.Qwen3ASRProcessor.from_pretrained(directory)
     request = processor.apply_transcription_request(CLIP, language="English", prompt="names")
@@ -197,7 +197,7 @@ class TestTransformers:
     def test_a_renamed_published_directory_scores_the_same(
         self, written: dict[str, Path], tmp_path: Path
     ) -> None:
-        """transformers reads no published directories: its weights, renamed, have to be these."""
+        """transformers reads no published directories; their renamed weights must be equal."""
         published = read_weights(written["published"])
         path = copied(written["hf"], tmp_path / "out")
         write_weights(path, {renamed(name): tensor for name, tensor in published.items()})
@@ -216,7 +216,8 @@ class TestTransformers:
     def test_transformers_generates_from_a_written_directory(
         self, written: dict[str, Path], tmp_path: Path
     ) -> None:
-        """Stops and the budget come from generation_config.json; the default would be 20 tokens."""
+        """Stop tokens and budget come from generation_config.json; the default would be 20
+        tokens."""
         model = transformers_model(written["hf"])
         tokenizer = tiny_tokenizer()
         stops = [tokenizer.id("<|endoftext|>"), tokenizer.id("<|im_end|>")]

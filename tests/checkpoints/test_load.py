@@ -1,4 +1,4 @@
-"""Loading: every bit, whatever the layout and the number of files, and errors that name it."""
+"""Loading: exact weights from every layout and number of files, and errors that name the cause."""
 
 from __future__ import annotations
 
@@ -139,7 +139,8 @@ class TestMapping:
         assert_same_tensors(model.state_dict(), expected())
 
     def test_released_pages_can_be_read_again(self, tmp_path: Path) -> None:
-        """What was cast or fused gave its pages back; who maps the file still sees every bit."""
+        """Pages of converted weights are released; other mappings of the file still read every
+        bit."""
         config = qwen_config(hidden=64, d_model=64)
         path = write_tiny(tmp_path / "out", "hf", config, dtype=torch.bfloat16)
         before = read_weights(path)
@@ -190,7 +191,7 @@ class TestTiedHead:
     def test_a_repeated_head_with_other_weights_is_refused(
         self, tmp_path: Path, written: dict[str, Path], layout: str, how: str
     ) -> None:
-        """transformers would use both; dropping one of them in silence would be a guess."""
+        """transformers would use both; dropping one of them silently would be a guess."""
         path = copied(written[layout], tmp_path / "out")
 
         def differ(tensors: dict[str, Tensor]) -> None:
@@ -213,7 +214,7 @@ class TestTiedHead:
 
 
 class TestTensors:
-    """Every fault is one TensorError that names the tensor."""
+    """Every error is a TensorError that names the tensor."""
 
     def refuse(self, directory: Path, *named: str) -> None:
         with pytest.raises(TensorError) as caught:
@@ -254,7 +255,7 @@ class TestTensors:
         self.refuse(path, QKV[layout], f"[{rows}, {width}]", f"[{rows - 1}, {width}]")
 
     def test_swapped_sizes_of_fused_parts(self, tmp_path: Path, written: dict[str, Path]) -> None:
-        """Queries as wide as keys and values together would still concatenate."""
+        """Queries as wide as keys and values together could still be concatenated."""
         path = copied(written["hf"], tmp_path / "out")
 
         def swap(tensors: dict[str, Tensor]) -> None:
@@ -304,7 +305,7 @@ class TestTensors:
 
 
 class TestFiles:
-    """Every fault is one CheckpointError that names the file."""
+    """Every error is a CheckpointError that names the file."""
 
     def refuse(self, directory: Path, named: str) -> None:
         with pytest.raises(CheckpointError) as caught:

@@ -1,4 +1,4 @@
-"""Matrices in 8 and 4 bits: what they stand for, and how near that is."""
+"""Matrices in 8 and 4 bits: the values that they represent, and their errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_unpacked_weights_differ_by_at_most_half_a_step(
 
 
 def test_four_bit_groups_have_their_own_scale() -> None:
-    """A quiet group beside a loud one keeps its own resolution."""
+    """A group of small values next to one of large values keeps its own resolution."""
     weight = torch.randn(4, 256, generator=torch.Generator().manual_seed(1))
     weight[:, :128] *= 0.1
     found = restored(pack(weight, Packing("int4", 32)), 256)

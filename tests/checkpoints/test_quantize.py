@@ -1,4 +1,4 @@
-"""Quantized directories: complete or not at all, loaded as they lie, and refused where misused."""
+"""Quantized directories: written completely or not at all, loading, and refused uses."""
 
 from __future__ import annotations
 

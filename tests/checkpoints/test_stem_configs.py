@@ -1,4 +1,4 @@
-"""Stems and batch norms in config.json: which layouts can say what."""
+"""Stems and batch norms in config.json: which layouts can express what."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.tiny_models import ctc_config, qwen_config
 
 
 class TestStems:
-    """Keys that are younger than the format."""
+    """Keys that were added to the format later."""
 
     @pytest.mark.parametrize("config", [qwen_config(), ctc_config()], ids=["qwen_asr", "aut_ctc"])
     def test_conv1d_round_trips(self, config: QwenAsrConfig | AutCtcConfig) -> None:

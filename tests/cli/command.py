@@ -1,4 +1,4 @@
-"""Runs the command line inside the test's process, and as a program."""
+"""Runs the command line in the process of the test, and as a program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROGRAM = [sys.executable, "-c", "from auris.__main__ import main; main()"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended."""
+    """Exit code and output of a call."""
 
     code: int
     out: str
@@ -50,7 +50,7 @@ def program(
     stdout: str | None = None,
     environment: dict[str, str] | None = None,
 ) -> Outcome:
-    """Calls `auris` as a program of its own; `stdout` names a file to write to instead."""
+    """Calls `auris` as a separate program; `stdout` names a file to write to instead."""
     source = str(Path(auris.__file__).parents[1])
     inherited = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     with open(stdout or os.devnull, "wb") as file:
@@ -67,7 +67,7 @@ def program(
 
 
 def is_one_sentence(message: str, *parts: str) -> None:
-    """What is wrong and the remedy on one line, without a traceback."""
+    """The error and the remedy are on one line, without a traceback."""
     assert message.startswith("auris: "), message
     assert message.endswith(".\n"), message
     assert message.count("\n") == 1, message

@@ -1,4 +1,4 @@
-"""What has to change in command lines of the documentation so that they run in a test."""
+"""Changes to command lines of the documentation so that they run in a test."""
 
 from __future__ import annotations
 

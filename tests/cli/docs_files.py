@@ -1,4 +1,4 @@
-"""The files and models that the command lines of the documentation name, in miniature."""
+"""Small versions of the files and models that command lines of the documentation name."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def raw_samples() -> bytes:
 
 
 def _write_model(out: Path, layout: LayoutName) -> None:
-    """A model whose matrices are wide enough for groups of 128 columns, and whose texts are short:
-    every second token ends them."""
+    """A model with matrices wide enough for groups of 128 columns, and with short texts: every
+    second token ends them."""
     write_tiny(out, layout, qwen_config(d_model=128, hidden=128))
     path = out / "generation_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ def _write_model(out: Path, layout: LayoutName) -> None:
 
 
 def _shrink(recipe: Path, out: Path) -> None:
-    """A recipe with every setting of the original, two steps long."""
+    """A recipe with every setting of the original and two steps."""
     content = json.loads(recipe.read_text(encoding="utf-8"))
     small = {name: value for name, value in SMALL.items() if name in content}
     content.pop("epochs", None)

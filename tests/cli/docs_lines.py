@@ -86,7 +86,7 @@ def _block_lines(page: Path) -> Iterator[str]:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """A line without and with what is optional in it, once for each of its alternatives."""
+    """A line without and with its optional parts, once for each alternative."""
     text = REPEATED.sub("", text)
     for form in dict.fromkeys((OPTIONAL.sub("", text), re.sub(r"[\[\]]", "", text))):
         choices = [found.split("|") for found in ALTERNATIVES.findall(form)]
@@ -96,7 +96,7 @@ def _forms(text: str) -> Iterator[str]:
 
 
 def _parsed(page: str, text: str) -> Line:
-    """The `auris` of a shell's line, which may stand in a pipe or behind another program."""
+    """The `auris` command of a shell line, which may be in a pipe or follow another program."""
     shell = shlex.shlex(text, posix=True, punctuation_chars=True)
     shell.whitespace_split = True
     commands: list[list[str]] = [[]]

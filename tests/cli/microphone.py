@@ -1,4 +1,4 @@
-"""A microphone for the tests, whose machine has none."""
+"""A fake microphone for tests."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 
 class Port(ModuleType):
-    """Stands in for sounddevice: the machine of the tests has no microphone."""
+    """A replacement for sounddevice, since test machines have no microphone."""
 
     class PortAudioError(Exception):
-        """As the package has it."""
+        """The error of sounddevice."""
 
     def __init__(self, names: list[str], samples: np.ndarray) -> None:
         super().__init__("sounddevice")

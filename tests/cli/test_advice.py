@@ -1,4 +1,4 @@
-"""Advice on int8 goes to a terminal, once for each model, and nowhere else."""
+"""Advice on int8 is written to a terminal only, once for each model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that can be wrong: one sentence with rule, finding and remedy, and the right code."""
+"""Invalid input: a one-line error with the rule, the value and the remedy, and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`auris batch`: folders and lists, continued after any end."""
+"""`auris batch`: folders and lists, and resuming after interruptions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KILLS = int(os.environ.get("AURIS_TEST_KILLS", "2"))
 
 
 def contents(path: Path) -> dict[str, dict[str, Any]]:
-    """Results by name, without what depends on the clock."""
+    """Results by name, without times."""
     lines = [json.loads(line) for line in path.read_text().splitlines()[1:]]
     assert len({line["file"] for line in lines}) == len(lines)
     for line in lines:
@@ -34,7 +34,8 @@ def contents(path: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twenty short recordings in two folders, one that is none and one that is broken."""
+    """Twenty short recordings in two folders, one file that is not audio and one that is
+    damaged."""
     root = tmp_path / "in"
     (root / "more").mkdir(parents=True)
     for n in range(20):

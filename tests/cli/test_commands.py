@@ -1,4 +1,4 @@
-"""The other commands, their help, and how the program presents itself."""
+"""The other commands, help texts and the version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command lines of the documentation run, on small files and models with the same names."""
+"""The command lines of the documentation run, on small files and models of the same names."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _command(line: Line) -> tuple[str, Any]:
 
 
 def _is_call(line: Line) -> bool:
-    """Whether a line is more than the name of a command that needs arguments."""
+    """Whether a line is more than the name of a command that requires arguments."""
     name, _ = _command(line)
     return str(line) != f"auris {name}" or name in ALONE
 
@@ -86,7 +86,7 @@ def test_every_documented_command_exists(text: str) -> None:
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the lines read."""
+    """The files that the lines read."""
     folder = tmp_path_factory.mktemp("docs")
     make_files(folder)
     return folder
@@ -104,8 +104,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(
     files: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: object
 ) -> Path:
-    """The working directory of a line, with stand-ins for the hub, the microphone, the signal that
-    ends a server and the processes that measure loading. Models in 4 bits may be narrow."""
+    """The working directory of a line, with replacements for the hub, the microphone, the signal
+    that ends a server and the processes that measure loading. Narrow models in 4 bits are
+    allowed."""
     folder = tmp_path / "work"
     shutil.copytree(files, folder)
     monkeypatch.chdir(folder)
@@ -125,14 +126,14 @@ def folder(
 
 
 def _fetch(hub: Path, name: str, **_: object) -> str:
-    """Stands in for the hub."""
+    """Replaces the hub."""
     if not (hub / name).is_dir():
         raise OSError(f"tests/cli/docs_files.py makes no model {name}")
     return str(hub / name)
 
 
 def _measure_here(call: list[str], **_: object) -> SimpleNamespace:
-    """Stands in for a new process that loads a model, or shows the help."""
+    """Replaces a new process that loads a model or shows the help."""
     measured = {} if call[-1] == loading.HELP else loading.measure_here(**json.loads(call[-1]))
     return SimpleNamespace(returncode=0, stdout=json.dumps(measured))
 
@@ -141,7 +142,7 @@ _serve = uvicorn.Server.run
 
 
 def _answer_and_stop(server: uvicorn.Server, *_: object) -> None:
-    """Stands in for waiting for a signal: the server stops when it has answered a question."""
+    """Replaces waiting for a signal: the server stops after it has answered a request."""
     thread = threading.Thread(target=_serve, args=(server,))
     thread.start()
     while thread.is_alive() and not server.started:
@@ -160,7 +161,7 @@ def address(folder: Path) -> Iterator[str]:
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
-            """Write no log."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -171,7 +172,7 @@ def address(folder: Path) -> Iterator[str]:
 
 
 def _input(producer: str) -> bytes:
-    """What a program writes whose output a line reads."""
+    """The output of the program that a line reads from."""
     if producer == "find":
         return b"calls/one.mp3\ncalls/two.wav\n"
     if producer == "arecord":
@@ -180,7 +181,7 @@ def _input(producer: str) -> bytes:
 
 
 def _arguments(line: Line, case: Case, address: str) -> Iterator[str]:
-    """The arguments of a line as the shell and the tables make them."""
+    """The arguments of a line after expansion by the shell and the tables."""
     words = WORDS | dict(case.words)
     for argument in line.arguments:
         if argument in words:
@@ -228,7 +229,7 @@ def test_a_command_line_runs(
 
 
 def _without_work(command: Any) -> Any:
-    """A command that parses its options and does nothing."""
+    """A command that only parses its options."""
     if hasattr(command, "commands"):
         for child in command.commands.values():
             _without_work(child)

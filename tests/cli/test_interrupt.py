@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command with exit code 130 and no other message, whatever it does at the time."""
+"""Ctrl-C ends a command with exit code 130 and no other message at any time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""auris listen: standard input, microphones, and what ends it."""
+"""`auris listen`: standard input, microphones, and ends of streams."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_languages_can_be_restricted(auris: Auris, said: Any, models: Path) -> N
 
 @pytest.mark.usefixtures("ctc")
 def test_text_before_damaged_audio_is_written(auris: Auris, said: Any) -> None:
-    """Standard input may break off in the middle of a word and of a file."""
+    """Standard input can end in the middle of a word and of a file."""
     said(wav(tone_speech(6.0)[None])[:100_000])
     done = auris("listen", "-", "-f", "json")
     assert done.code == 1

@@ -1,4 +1,4 @@
-"""Text of one recording is written segment by segment, raw, beside a progress line."""
+"""Text of one recording is written segment by segment, with a progress line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def endless_wav(seconds: float, seed: int = 3) -> bytes:
-    """A WAV that does not say how long it is, as a pipe gives it."""
+    """A WAV stream without its length, as in a pipe."""
     content = bytearray(wav(tone_speech(seconds, seed)[None]))
     place = content.index(b"data") + 4
     content[4:8] = content[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
@@ -49,7 +49,7 @@ def endless_wav(seconds: float, seed: int = 3) -> bytes:
 
 
 class Terminal:
-    """A pseudo-terminal whose output is read all the time."""
+    """A pseudo-terminal whose output is read continuously."""
 
     def __init__(self) -> None:
         self.master, self.end = os.openpty()
@@ -75,7 +75,7 @@ class Terminal:
 
 
 def screen(content: str, columns: int) -> list[str]:
-    """What a terminal shows: carriage returns, cursor movements and erased lines are obeyed."""
+    """The visible text of a terminal after carriage returns, cursor movements and erased lines."""
     rows: list[list[str]] = [[]]
     row = column = 0
     for part in re.findall(r"\x1b\[\d*[A-Za-z]|[\s\S]", content):
@@ -111,7 +111,7 @@ def screen(content: str, columns: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def written(models: Path, recordings: Path) -> Callable[[str], str]:
-    """What a whole transcript of long.wav looks like in a format."""
+    """A complete transcript of long.wav in a format."""
     pipeline = AsrPipeline.from_pretrained(models / "qwen", device="cpu")
     name = str(recordings / "long.wav")
     whole = pipeline.transcribe(name, chunk_seconds=1.0, max_new_tokens=8)
@@ -202,7 +202,7 @@ def test_the_progress_line_is_cleared_before_text(
 
 @contextmanager
 def listening(models: Path, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """`auris transcribe -` that waits for more sound than it was given."""
+    """`auris transcribe -` while it waits for more input."""
     call = [*PROGRAM, "transcribe", "-", "-m", str(models / "qwen"), *OPTIONS]
     process = subprocess.Popen(
         [*call, *map(str, arguments)],
@@ -293,7 +293,7 @@ def test_results_before_damaged_audio_are_written(
 
 
 def test_ctrl_c_during_a_read_is_not_lost() -> None:
-    """PyAV drops a KeyboardInterrupt in the middle of a read."""
+    """PyAV drops a KeyboardInterrupt during a read."""
 
     class Pipe(io.RawIOBase):
         def __init__(self, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""`auris transcribe`: several formats, subtitles, and where they may go."""
+"""`auris transcribe`: several formats, subtitles, and output files."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_clean_up(auris: Auris, recordings: Path) -> None:
 
 @pytest.fixture
 def address(recordings: Path) -> Iterator[str]:
-    """The recordings, at an address of this machine."""
+    """The recordings at a local web address."""
     handler = partial(SimpleHTTPRequestHandler, directory=recordings)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

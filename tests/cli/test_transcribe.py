@@ -1,4 +1,4 @@
-"""`auris transcribe`: text and JSON, one file and many."""
+"""`auris transcribe`: text and JSON, for one file and many."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_truncated_text_is_reported(auris: Auris, recordings: Path) -> None:
 def test_characters_the_terminal_cannot_encode(
     models: Path, recordings: Path, tmp_path: Path
 ) -> None:
-    """Names that are no UTF-8 and terminals without the letters are no errors; as a program."""
+    """File names that are not UTF-8 and terminals with a small character set cause no errors."""
     name = tmp_path / "m\udce4rz é 好 😀.wav"
     try:
         name.write_bytes((recordings / "a.wav").read_bytes())

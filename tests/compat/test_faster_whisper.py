@@ -1,4 +1,4 @@
-"""`WhisperModel`: segments as of the pipeline, and no option ignored."""
+"""`WhisperModel`: segments equal those of the pipeline, and no option is ignored silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Qwen3ASRModel`: results as of the pipeline, and no option ignored."""
+"""`Qwen3ASRModel`: results equal those of the pipeline, and no option is ignored silently."""
 
 from __future__ import annotations
 

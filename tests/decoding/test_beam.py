@@ -61,7 +61,7 @@ def best_by_definition(
         return backend.scores([prompt, *text]).log_softmax(-1)
 
     def total(text: tuple[int, ...]) -> float:
-        """Without its end."""
+        """The score without the end of the text."""
         tokens = (float(logprobs(text[:length])[token]) for length, token in enumerate(text))
         return sum(tokens) + text_score(scorer, text) - scorer.end(state_after(scorer, text))
 

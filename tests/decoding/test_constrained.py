@@ -1,4 +1,4 @@
-"""Beginnings that are allowed: equal to scoring all of them apart, and the model's own is kept."""
+"""Forced prefixes: the choice equals that of scoring every prefix separately."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def backend() -> TorchBackend:
 
 
 def after(backend: TorchBackend, ids: Sequence[int]) -> torch.Tensor:
-    """Log-probabilities of what follows some ids, in a pass of its own."""
+    """Log-probabilities after some ids, in a separate pass."""
     cache = backend.new_cache(1, len(ids))
     backend.admit(cache)
     return backend.extend(cache, [ids])[0, -1].log_softmax(-1)
 
 
 def alone(backend: TorchBackend, opening: Ids) -> tuple[float, bool]:
-    """Log-probability of an opening, token by token, and whether the model says it by itself."""
+    """Log-probability of a prefix, token by token, and whether it is the greedy choice."""
     total, own = 0.0, True
     for place, token in enumerate(opening):
         scores = after(backend, [*PROMPT, *opening[:place]])
@@ -131,7 +131,7 @@ def test_rows_with_and_without_forced_prefixes_together() -> None:
 
 
 def in_flight(shares: Sequence[float], rows: int) -> list[float]:
-    """Shares in the batch of every pass that advances rows."""
+    """Numbers of rows in every pass that advances rows."""
     backend = FakeBackend({n: [20] * (1 + n % 3) for n in range(len(shares))}, 30, stop=9)
     requests = [Request(n, [n], 9, share=share) for n, share in enumerate(shares)]
     under_way: set[int] = set()

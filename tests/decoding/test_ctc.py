@@ -117,7 +117,7 @@ def test_the_forced_path_is_the_best_with_the_units(
 
 @given(st.integers(1, 300), st.integers(0, 99))
 def test_forcing_the_units_of_the_best_path_gives_that_path(frames: int, seed: int) -> None:
-    """At every length, so that totals are kept and moves computed again at all of its places."""
+    """At every length, so that stored totals and recomputed moves are used at all positions."""
     logits = 3 * torch.randn(frames, 5, generator=torch.Generator().manual_seed(seed))
     best = greedy(logits, blank=4)
     assert forced(logits.log_softmax(-1), best.ids, blank=4) == CtcPath(

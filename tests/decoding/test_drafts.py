@@ -1,4 +1,4 @@
-"""Drafts change how many passes a text takes, and nothing else."""
+"""Drafts change the number of passes and nothing else."""
 
 from __future__ import annotations
 

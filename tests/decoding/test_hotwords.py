@@ -1,4 +1,4 @@
-"""Hotwords: what they add to a text, whatever tokens write it."""
+"""Hotwords: what they add to the score of a text does not depend on its tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def token_bytes(token: int) -> bytes:
 
 
 def tokens_of(data: bytes, cuts: set[int]) -> list[int]:
-    """Tokens that write some bytes; neighbours are joined at some places."""
+    """Tokens that write some bytes, some of them pairs."""
     tokens, place = [], 0
     while place < len(data):
         if place in cuts and place + 1 < len(data):

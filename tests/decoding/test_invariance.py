@@ -1,4 +1,4 @@
-"""Requests with audio through the one loop: each says the same in any batch."""
+"""Results of requests with audio do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BUDGETS = [9, 30, 1, 17, 25, 12, 2]
 
 @dataclass
 class Said:
-    """Tokens of one request, and the margins that could make them ties."""
+    """Tokens of one request, and their margins, for the tie rule."""
 
     tokens: list[int] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
@@ -107,7 +107,7 @@ def test_results_do_not_depend_on_the_order_of_requests() -> None:
 
 
 def test_samples_do_not_depend_on_the_batch() -> None:
-    """The same seed draws the same tokens in any batch; rounding may move a draw very rarely."""
+    """The same seed samples the same tokens in any batch; rounding changes a sample very rarely."""
     sampling = Sampling(temperature=1.0, seed=11)
     single, batch = say(1, 1, sampling=sampling), say(1, 4, sampling=sampling)
     assert [said.tokens for said in single.values()] == [said.tokens for said in batch.values()]

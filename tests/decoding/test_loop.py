@@ -1,4 +1,4 @@
-"""The decode loop on scripted scores: order, admission, ends, and what it never does."""
+"""The decode loop on scripted scores: order, admission and ends of texts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIRST_PROMPT = 40
 
 @dataclass
 class Told:
-    """What the steps of one request add up to."""
+    """The combined steps of one request."""
 
     tokens: list[int] = field(default_factory=list)
     finish: str | None = None
@@ -55,7 +55,7 @@ def gather(steps: Iterator[Step]) -> dict[int, Told]:
 
 
 def expected(script: Sequence[int], budget: int) -> tuple[list[int], str]:
-    """One request by itself, by definition."""
+    """The result of one request alone, by definition."""
     spoken = list(script)
     if STOP in spoken:
         spoken = spoken[: spoken.index(STOP)]

@@ -1,4 +1,4 @@
-"""Loops in token ids: what is one, what is none, and that the decode loop ends them at once."""
+"""Loops in token ids: which are detected, and that the decode loop stops them at once."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_usual_speech_is_not_a_loop(text: str, model: str) -> None:
 
 @pytest.mark.parametrize("name", ["barista", "fsdd", "keywords", "librispeech", "speechocean762"])
 def test_transcripts_are_not_loops(name: str) -> None:
-    """All of a set, and its texts in rows of six."""
+    """All texts of a set, alone and concatenated in groups of six."""
     path = SPEECH / f"{name}_dev.csv"
     if not path.exists():
         pytest.skip(f"there is no {path}")

@@ -1,4 +1,4 @@
-"""The choice of tokens: best, drawn, and what is said about it."""
+"""The choice of tokens: the best one or a sample, and its log-probability."""
 
 from __future__ import annotations
 

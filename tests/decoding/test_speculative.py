@@ -1,4 +1,4 @@
-"""Drafts change what a text costs, never what it says."""
+"""Drafts change the cost of a text and never the text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def plain(key: int, sampling: Sampling) -> list[Step]:
 
 
 def draft_of(key: int, sampling: Sampling, chance: random.Random) -> list[int]:
-    """What will be said, maybe with a fault, maybe cut short, maybe too long."""
+    """The correct draft, possibly with an error, truncated or too long."""
     draft = [step.token for step in plain(key, sampling) if step.token is not None]
     if draft and chance.random() < 0.6:
         draft[chance.randrange(len(draft))] = chance.randrange(5, 300)
@@ -59,7 +59,8 @@ def opened(key: int) -> list[Step]:
 @settings(max_examples=20)
 @given(st.integers(0, 10_000), st.lists(st.booleans(), min_size=4, max_size=4))
 def test_forced_prefixes_are_the_same_with_a_draft(seed: int, free: list[bool]) -> None:
-    """Beside others that may; drafts are right, wrong inside the beginning, or wrong behind it."""
+    """Together with requests without prefixes; drafts are correct, or wrong inside or after the
+    prefix."""
     chance, runner, ties = random.Random(seed), backend(), Ties()
     store = runner.new_cache(4, 8)
     runner.admit(store, 4)
@@ -96,7 +97,7 @@ def test_forced_prefixes_are_the_same_with_a_draft(seed: int, free: list[bool]) 
 def test_any_draft_gives_the_same_text(
     seed: int, order: list[int], count: int, sampling: Sampling, embedded: bool
 ) -> None:
-    """In any rows of a cache, with a part of the prompt there already or not."""
+    """In any rows of a cache, with or without a part of the prompt in the cache."""
     chance, runner, ties = random.Random(seed), backend(), Ties()
     cache = runner.new_cache(5, 8)
     runner.admit(cache, 5)

@@ -1,4 +1,4 @@
-"""The loading benchmark: it runs, and ends in one line of JSON. Nothing here is timed."""
+"""The benchmark of loading runs and ends in one line of JSON. No result is compared with a time."""
 
 from __future__ import annotations
 

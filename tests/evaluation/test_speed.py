@@ -1,4 +1,4 @@
-"""The benchmark of speed measures the whole way from a file to tokens. Nothing here is timed."""
+"""The benchmark of speed measures every stage from file to tokens. Nothing is timed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of streams: what it compares, and that it ends in one line of JSON."""
+"""The benchmark of streams: its comparisons, and that it ends in one line of JSON."""
 
 from __future__ import annotations
 

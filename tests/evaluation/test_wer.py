@@ -1,4 +1,4 @@
-"""Error rates: what is counted, what is read, and what the command prints."""
+"""Error rates: counts of words, test sets, and the output of the command."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_sets_are_read(tmp_path: Path) -> None:
 def test_recordings_relative_to_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder of the CSV comes first, as for training manifests."""
+    """The folder of the CSV takes precedence, as for training manifests."""
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "set.csv").write_text("wav,text\na.wav,one\nb.wav,two\nc.wav,three\n")
     for name in ("a.wav", "b.wav", "lists/a.wav"):

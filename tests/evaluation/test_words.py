@@ -1,4 +1,4 @@
-"""Times of words beside known ones."""
+"""Times of words are compared with known ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLIP = TimedClip(Path("a.wav"), "one two", (("one", 1.0, 1.5), ("two", 1.5, 2.0)
 
 
 class Late(ForcedAligner):
-    """Finds every word so much later, and one of them not at all."""
+    """Aligns every word with a delay, and one of them not at all."""
 
     def __init__(self, start: float, end: float, words: int = 2) -> None:
         self.late = (start, end)

@@ -1,4 +1,4 @@
-"""Bookkeeping of the cache: rows, positions, growth, and what it refuses."""
+"""Bookkeeping of the cache: rows, positions, growth and refused operations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def new(rows: int = 3, capacity: int = 4) -> KVCache:
 
 
 def write(cache: KVCache, rows: range, values: list[list[float]]) -> None:
-    """Append values[i] to rows[i] in every layer, one number for a whole position."""
+    """Append values[i] to rows[i] in every layer, one number for each position."""
     counts = [len(row) for row in values]
     step = cache.rows(rows, counts)
     width = max(counts)
@@ -33,7 +33,7 @@ def write(cache: KVCache, rows: range, values: list[list[float]]) -> None:
 
 
 def held(cache: KVCache, row: int, layer: int = 1) -> list[float]:
-    """What `write` put there."""
+    """The content that `write` stored."""
     keys = cache.keys[layer, row, 0, : cache.lengths[row]]
     values = cache.values[layer, row, 0, : cache.lengths[row]]
     assert torch.equal(keys, -values)
@@ -134,7 +134,7 @@ operations = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(operations)
 def test_the_cache_behaves_like_a_list_of_lists(operations: list[tuple[str, int, int]]) -> None:
-    """Any order of calls leaves what the same calls leave in plain lists."""
+    """Any order of calls has the result of the same calls on lists."""
     cache = new(rows=4, capacity=1)
     rows: list[list[float]] = []
     clock = 0.0

@@ -1,4 +1,4 @@
-"""The decoder's invariance: a row's logits depend on the row's tokens and on nothing else."""
+"""The logits of a row depend on its own tokens and on nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def backend(shape: str = "tied", kernel: Kernel = "auto") -> TorchBackend:
 
 @cache
 def alone(ids: tuple[int, ...], shape: str) -> Tensor:
-    """Logits after every token of one row in one pass: what all other ways have to agree with."""
+    """Logits after every token of one row in one pass, with which all other passes must agree."""
     runner = backend(shape, "math")
     memory = runner.new_cache(1, len(ids))
     runner.admit(memory)
@@ -54,7 +54,7 @@ def agree(ours: Tensor, theirs: Tensor, what: str) -> None:
 
 
 def test_the_logits_are_worth_comparing() -> None:
-    """Random weights that say nothing would make every comparison below pass."""
+    """The comparisons below would pass for constant logits."""
     logits = alone(tuple(some_ids(0, 12)), "tied")
     assert float(logits.std()) > 0.5
     assert len(set(logits.argmax(-1).tolist())) > 6
@@ -80,7 +80,7 @@ steps = st.lists(
 def test_logits_do_not_depend_on_the_history_of_the_batch(
     shape: str, kernel: Kernel, steps: list[tuple[str, int, list[int]]]
 ) -> None:
-    """Rows come, grow by different amounts, are rolled back, dropped and moved, in any order."""
+    """Rows are added, extended, rolled back, dropped and moved in any order."""
     runner = backend(shape, kernel)
     memory = runner.new_cache(4, 3)
     runner.admit(memory, 2)
@@ -205,7 +205,7 @@ def test_numbers_of_slots_and_states_must_match() -> None:
 
 
 def test_the_model_has_no_state() -> None:
-    """Everything remembered lies in the cache: two caches of one model do not meet."""
+    """All state is in the cache: two caches of one model are independent."""
     before = set(dict(model("tied").named_buffers())), vars(model("tied").decoder).keys()
     first, second = (backend().new_cache(1, 20) for _ in range(2))
     for memory in (first, second):

@@ -1,4 +1,4 @@
-"""The encoder's invariance: a clip's states depend on the clip, and inside it on the window."""
+"""The states of a clip depend on the clip alone, and inside it on the window."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_states_do_not_depend_on_the_batch(lengths: list[int], window: int, kern
 @pytest.mark.parametrize("norm", ["layer", "rms"])
 @pytest.mark.parametrize("window", WINDOWS)
 def test_windows_are_independent(window: int, norm: Literal["layer", "rms"]) -> None:
-    """A long clip is its windows, one after the other, on every kernel."""
+    """A long clip equals its windows one after the other, with every kernel."""
     long = clip(1749)
     parts = [long[:, first : first + window] for first in range(0, 1749, window)]
     runner = backend(window, norm)
@@ -111,7 +111,7 @@ def test_windows_are_independent(window: int, norm: Literal["layer", "rms"]) -> 
 
 @pytest.mark.parametrize("frames", [101, 150, 193])
 def test_only_the_padding_of_the_last_conv_block_has_an_effect(frames: int) -> None:
-    """Zeros behind a clip up to the chunk's end are what the encoder pads with anyway."""
+    """Zeros from the end of a clip to the end of its conv block equal the encoder's own padding."""
     padded = torch.nn.functional.pad(clip(frames), (0, -frames % 100))
     longer = backend(100).encode([padded])[0]
     agree(longer[:13], alone(frames, window=100)[:13], "the chunk before")

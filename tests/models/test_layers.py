@@ -1,4 +1,4 @@
-"""Norms, position tables and attention against their definitions, written out in float64."""
+"""Norms, position tables and attention against their definitions in float64."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_rotated_products_depend_on_distance_only() -> None:
     st.sampled_from(get_args(Kernel)),
 )
 def test_windows(lengths: list[int], window: int, kernel: Kernel) -> None:
-    """Every token looks at the tokens of its own clip and window, and at no other."""
+    """Every token attends to the tokens of its own clip and window, and to no other."""
     total = sum(lengths)
     q, k, v = (noise(total, 2, 4, seed=seed) for seed in range(3))
     owner = [

@@ -1,4 +1,4 @@
-"""Both stems: their tokens, their chunks, and batch norms that disappear when they are folded."""
+"""Both stems: tokens, conv blocks, and folding of batch norms."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def ctc_model(stem: StemName, batch_norm: bool = False) -> AutCtc:
 
 
 def clip(frames: int, seed: int = 0) -> Tensor:
-    """A log-mel with a mean far from 0, as real ones have."""
+    """Log-mel features with a mean far from 0, as real ones."""
     generator = torch.Generator().manual_seed(1000 * seed + frames)
     return 0.7 * torch.randn(BINS, frames, generator=generator) - 0.4
 
 
 def trained(stem: StemName) -> AutCtc:
-    """A model whose batch norms have heard something, in eval mode."""
+    """A model whose batch norms have statistics, in eval mode."""
     model = ctc_model(stem, batch_norm=True).train()
     for step in range(5):
         model([clip(250, step), 3 * clip(120, step)])
@@ -107,7 +107,7 @@ def test_every_length_has_the_expected_number_of_tokens(stem: StemName) -> None:
 
 @every_stem
 def test_receptive_fields_of_the_tokens_of_a_conv_block(stem: StemName) -> None:
-    """Frames behind those change nothing, not even by being left out."""
+    """Later frames have no effect, even if they are absent."""
     convolve = ctc_model(stem).encoder.stem
     for count in range(1, 14):
         needed = convolve.input_frames(count)
@@ -134,7 +134,7 @@ def test_a_clip_of_more_conv_blocks_than_a_slice(stem: StemName) -> None:
 
 @every_stem
 def test_convolutions_halve_and_round_up(stem: StemName) -> None:
-    """A chunk that is not filled up has as many tokens as are heard of one that is."""
+    """A partial conv block has as many tokens as its frames give in a full one."""
     convolutions = make_stem(encoder_config(stem))
     for frames in range(1, 101):
         assert convolutions(clip(frames)[None, None]).shape == (1, audio_tokens(frames), 24)
@@ -163,7 +163,7 @@ def test_a_conv_block_does_not_depend_on_the_next(stem: StemName) -> None:
 
 @every_stem
 def test_tokens_equal_the_definition(stem: StemName) -> None:
-    """A second written out: convolutions as sums over frames (conv1d) or over patches (conv2d)."""
+    """One second in full: convolutions as sums over frames (conv1d) or over patches (conv2d)."""
     module = ctc_model(stem).encoder.stem
     second = clip(100).double()
     x = second if stem == "conv1d" else second[None]

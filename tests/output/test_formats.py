@@ -1,4 +1,4 @@
-"""Transcripts in every format, read back by ffmpeg's decoders where there are such."""
+"""Transcripts in every format, read back by decoders of ffmpeg where they exist."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def spoken(*texts: str, each: float = 10.0) -> Transcript:
 
 
 def decoded(content: str, form: str) -> list[tuple[float, float, str]]:
-    """What ffmpeg reads: start and length in seconds, and the text that a player shows."""
+    """Start and length in seconds, and the displayed text, as ffmpeg reads them."""
     shown = []
     with av.open(io.BytesIO(content.encode("utf-8", "backslashreplace")), format=form) as file:
         for packet in file.demux(subtitles=0):
@@ -114,7 +114,7 @@ def test_transcripts_without_text(form: str, content: str) -> None:
 
 
 def conversation() -> Transcript:
-    """Two voices, of which one begins with two segments, and a silent piece."""
+    """Two speakers, of whom one begins with two segments, and a silent chunk."""
     said = spoken("Hello.", "It is me.", "Oh & <hi>!", "", each=10.0)
     names = ("Al\tice", "Al\tice", "B<o>b", "B<o>b")
     segments = tuple(

@@ -1,4 +1,4 @@
-"""Results files: continued whatever they were left as, and refused when they are another run's."""
+"""Results files: resumed after any interruption, and refused for another run."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_full_disk_keeps_finished_results(tmp_path: Path) -> None:
         real = results._file
 
         class Full:
-            """A file whose disk takes half a line."""
+            """A file on a disk with room for half a line."""
 
             def write(self, line: bytes) -> None:
                 real.write(line[: len(line) // 2])

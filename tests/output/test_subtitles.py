@@ -1,4 +1,4 @@
-"""Cues: where they end, and when."""
+"""Cues: where they end, and their times."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def transcript(*segments: Segment) -> Transcript:
 
 
 def said(text: str, at: float = 0.0, each: float = 0.4) -> tuple[Word, ...]:
-    """Words without their marks, one behind the other."""
+    """Words without punctuation, in a row."""
     return tuple(
         Word(word.strip(".,"), at + place * each, at + (place + 1) * each)
         for place, word in enumerate(text.split())

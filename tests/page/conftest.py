@@ -31,12 +31,12 @@ def _chromium() -> str | None:
 
 
 def holds(page: Any, expression: str) -> None:
-    """Wait until a condition of the page holds; waiting inside it would break its own policy."""
+    """Wait until a condition of the page holds. A wait inside the page would violate its policy."""
     until(lambda: page.evaluate(expression))
 
 
 def flac(pauses: list[float], name: str = "long.flac") -> dict[str, Any]:
-    """A recording as a browser's file: the example, and after it each of the pauses."""
+    """A recording as a browser file: the example followed by each of the pauses."""
     said = pcm(load(EXAMPLE).samples)
     parts = [part for pause in pauses for part in (said, np.zeros(round(pause * 16_000), np.int16))]
     data = encode(np.concatenate(parts)[None], 16_000, "flac", "flac")
@@ -56,7 +56,7 @@ def downloaded(page: Any) -> dict[str, str]:
 
 @contextmanager
 def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Servers of this process give the segments of a recording, but hold back its result."""
+    """Servers of this process return the segments of a recording but not its result."""
     resume = threading.Event()
     run = Call.run
 
@@ -75,7 +75,7 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Shown:
-    """A page that is open, and what became of it meanwhile."""
+    """An open page with its messages and requests."""
 
     def __init__(self, page: Any, url: str) -> None:
         self.page = page
@@ -93,7 +93,7 @@ class Shown:
             self.told.append(text)
 
     def offer_prompt(self, prompt: bool) -> None:
-        """Load the page again with models that take a prompt, or do not, whatever they are."""
+        """Reload the page with models that accept a prompt or not."""
 
         def answer(route: Any) -> None:
             models = route.fetch().json()
@@ -105,7 +105,7 @@ class Shown:
         self.page.reload()
 
     def ready(self) -> Any:
-        """The page when it knows the models."""
+        """The page after it has loaded the list of models."""
         self.page.wait_for_selector("#model option", state="attached")
         return self.page
 
@@ -119,7 +119,7 @@ class Shown:
         return page
 
     def clean(self) -> None:
-        """Nothing was complained about, and nothing came from another place."""
+        """There were no errors and no requests to other hosts."""
         assert self.told == []
         others = [url for url in self.asked if not url.startswith((self.url, "blob:"))]
         assert others == []
@@ -141,7 +141,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture(scope="package")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a microphone hears: the example, and again after each pause."""
+    """The input of the microphone: the example, repeated with pauses."""
     path = tmp_path_factory.mktemp("spoken") / "spoken.wav"
     path.write_bytes(speech(1, pause=1.5))
     return path
@@ -168,7 +168,7 @@ def chromium(spoken: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def opened(chromium: Any, live: Live) -> Opening:
-    """Opens the page; at the end it has to be clean."""
+    """Opens the page and checks at the end that it is clean."""
 
     @contextmanager
     def opening(url: str = live.url, microphone: bool = False, **options: Any) -> Iterator[Shown]:

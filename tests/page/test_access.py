@@ -1,4 +1,4 @@
-"""The page for everybody: by keyboard, by screen reader, on small screens, with a key."""
+"""Accessibility of the page: keyboard, screen readers, small screens, and keys."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ MOVING = "document.getAnimations().filter(one => one.playState === 'running').le
 
 
 def test_no_accessibility_rule_is_violated(opened: Opening) -> None:
-    """The rules of axe-core, contrast among them, with and without a recording and an error; and
-    nothing moves where no motion is wanted."""
+    """The rules of axe-core, including contrast, with and without a recording and an error;
+    animations are off where the user prefers reduced motion."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     with opened(reduced_motion="reduce") as shown:
         page = shown.ready()
@@ -123,7 +123,7 @@ def test_no_accessibility_rule_is_violated(opened: Opening) -> None:
 
 
 def test_content_fits_small_screens(opened: Opening) -> None:
-    """Nor where a window becomes narrower, or a screen is turned."""
+    """Also after the window becomes narrower or the screen is rotated."""
     with opened(viewport={"width": 320, "height": 740}, color_scheme="dark") as shown:
         page = shown.recognized(flac([3.0] * 3))
         for width in (320, 1280, 768, 360):

@@ -1,4 +1,4 @@
-"""The page's files as a server gives them."""
+"""The files of the page as the server sends them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_page_can_be_switched_off(tmp_path: Path) -> None:
 
 
 def test_no_file_refers_to_another_host() -> None:
-    """No address but those of XML's names, no code in the page itself, no styles in elements."""
+    """The only addresses are XML namespaces; there are no inline scripts and styles."""
     for file in FOLDER.iterdir():
         text = file.read_text(encoding="utf-8")
         places = set(re.findall(r"https?://[^\s\"']+", text)) - {"http://www.w3.org/2000/svg"}

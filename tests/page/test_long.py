@@ -1,4 +1,4 @@
-"""Long recordings: jobs, progress, paragraphs, the overview, and what follows the sound."""
+"""Long recordings: jobs, progress, paragraphs, the overview, and playback."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ITEM = "sessionStorage.getItem('auris-job')"
 
 @pytest.fixture(scope="module")
 def whole(live: Live) -> dict[str, Any]:
-    """What the API gives for the long recording."""
+    """The response of the API for the long recording."""
     fields = {"response_format": "verbose_json", "language": "en"}
     times = {"timestamp_granularities[]": ["word", "segment"]}
     return dict(live.transcribe(LONG["buffer"], **fields, **times).json())
@@ -322,7 +322,7 @@ def test_a_cancelled_job_leaves_its_text_and_is_deleted_on_the_server(
 
 
 def test_a_failed_job_shows_its_reason(opened: Opening, live: Live) -> None:
-    """The header is right, so the job is accepted; the rest of the recording is missing."""
+    """The job is accepted because the header is valid; the rest of the recording is missing."""
     broken = {**LONG, "buffer": LONG["buffer"][: len(LONG["buffer"]) // 2]}
     with opened() as shown:
         page = shown.ready()
@@ -361,8 +361,8 @@ INK = """([from, to]) => {
 def test_an_overview_shows_where_speech_is_in_a_very_long_recording(
     opened: Opening, minutes: int
 ) -> None:
-    """Silence with speech in the middle and near the end; the browser draws up to an hour of sound,
-    beyond that the overview shows the words."""
+    """Silence with speech in the middle and near the end; the browser draws the waveform of up to
+    an hour, and the words of longer recordings."""
     whole = 60.0 * minutes
     pauses = [0.5] * 3 + [whole / 2] + [0.5] * 8 + [whole / 4] + [0.5] * 3
     pauses.append(whole - sum(pauses) - 1.765 * (len(pauses) + 1))

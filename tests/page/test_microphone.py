@@ -1,4 +1,4 @@
-"""The microphone: live text while a file is played into it, and what is told where it fails."""
+"""The microphone: live text of a file that is played into it, and errors."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_missing_microphone_is_reported(opened: Opening) -> None:
 
 
 def test_a_stopped_server_is_reported_and_the_text_stays(opened: Opening) -> None:
-    """What was heard until then is recognized as a recording."""
+    """The audio until then is transcribed as a recording."""
     with opened(microphone=True) as shown:
         page = shown.ready()
 
@@ -148,8 +148,8 @@ RESAMPLED = """async ([from, to, sizes]) => {
 
 
 def test_the_microphone_is_resampled_to_the_rate_of_the_server(opened: Opening) -> None:
-    """A tone stays itself, in time and height; what the new rate cannot hold is taken out; the
-    sizes of the blocks change nothing."""
+    """A tone keeps its frequency and delay, frequencies above the new limit are removed, and block
+    sizes have no effect."""
     with opened() as shown:
         for rate in (16_000, 24_000, 44_100, 48_000):
             whole = shown.page.evaluate(RESAMPLED, [rate, 24_000, [rate]])

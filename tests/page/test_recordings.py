@@ -1,4 +1,4 @@
-"""A recording in the page: its text, words, sound and files."""
+"""Recordings in the page: text, words, playback and downloads."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_recording_is_transcribed_and_its_words_can_be_played(
 
 
 def test_downloads_equal_the_responses_of_the_api(opened: Opening, live: Live) -> None:
-    """The page names the one language that the model can."""
+    """The page shows the one language of the model."""
     data = speech(3, pause=1.0)
     with opened() as shown:
         page = shown.recognized({"name": "talk.one.wav", "mimeType": "audio/wav", "buffer": data})
@@ -74,7 +74,7 @@ def test_downloads_equal_the_responses_of_the_api(opened: Opening, live: Live) -
 
 
 def test_text_appears_segment_by_segment(opened: Opening) -> None:
-    """Pieces of 5 s: text of the first is there while the last is not."""
+    """With chunks of 5 s, the first text is visible before the last is transcribed."""
     with opened() as shown:
         page = shown.ready()
         page.evaluate(
@@ -95,7 +95,7 @@ def test_text_appears_segment_by_segment(opened: Opening) -> None:
 
 
 def test_the_waveform_is_drawn(opened: Opening) -> None:
-    """Waveform and spectrogram are dark where somebody speaks and blank where nobody does."""
+    """Waveform and spectrogram are dark in speech and blank in silence."""
     with opened() as shown:
         page = shown.recognized()
         holds(page, "document.getElementById('drawing').width > 300")
@@ -143,7 +143,7 @@ def test_only_supported_options_are_shown(opened: Opening, live: Live) -> None:
 
 @pytest.mark.parametrize("prompt", [True, False])
 def test_a_prompt_is_sent_to_models_that_accept_one(opened: Opening, prompt: bool) -> None:
-    """Whatever the bundled models take: the answer of the server decides."""
+    """The server's list of models decides, whatever the bundled models support."""
     forms: list[bytes] = []
 
     def refuse(route: Any) -> None:
@@ -164,7 +164,7 @@ def test_a_prompt_is_sent_to_models_that_accept_one(opened: Opening, prompt: boo
 
 
 def test_languages_are_shown_by_name(opened: Opening) -> None:
-    """A model that was made for one has nothing to detect; others are asked to, at first."""
+    """A model for one language has nothing to detect; others detect by default."""
     model = {"id": "large", "object": "model", "created": 1, "owned_by": "auris"}
     capabilities = {"languages": ["en", "yue", "de"], "prompt": True, "words": False}
     answer = {"object": "list", "data": [{**model, "capabilities": capabilities}]}
@@ -240,7 +240,7 @@ def test_a_refused_recording_shows_no_progress(opened: Opening) -> None:
 def test_a_recording_the_browser_cannot_play_has_text_and_a_timeline(
     opened: Opening, undecided: bool
 ) -> None:
-    """Also while the browser still tries to decode the recording in order to draw it."""
+    """Also while the browser still tries to decode the recording to draw it."""
     data = encode(pcm(load(EXAMPLE).samples[None]), 16_000, "au", "pcm_s16be")
     with opened() as shown:
         page = shown.ready()
@@ -261,7 +261,7 @@ def test_a_recording_the_browser_cannot_play_has_text_and_a_timeline(
 def test_partial_text_can_be_copied_and_saved_after_cancelling(
     opened: Opening, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server holds back the end of a call until the test has cancelled it."""
+    """The server delays the end of a call until the test has cancelled it."""
     with opened() as shown, held_back(monkeypatch):
         page = shown.ready()
         file = flac([1.0] * 5, "talk.flac")

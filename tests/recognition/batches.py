@@ -1,4 +1,4 @@
-"""Batches for tests: one that is driven by hand, and one that runs a function for each chunk."""
+"""Batches for tests: one that is stepped manually, and one that calls a function for each chunk."""
 
 from __future__ import annotations
 

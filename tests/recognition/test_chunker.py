@@ -1,4 +1,4 @@
-"""Channels apart: the same chunks as of each channel alone, in the order of time, with names."""
+"""Split channels: the chunks of each channel, in the order of time, with speakers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.tiny_models import tone_speech
 
 
 def call(seconds: float = 6.0, channels: int = 2) -> np.ndarray:
-    """Voices beside each other, float32 [C, S]."""
+    """Voices as channels, float32 [C, S]."""
     return np.stack([tone_speech(seconds, seed) for seed in range(channels)])
 
 
@@ -40,7 +40,7 @@ def test_split_channels_have_the_chunks_of_each_channel(
 
 
 def test_chunks_are_read_only_when_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a long call no more is held than about a chunk of each channel."""
+    """Of a long call, about one chunk of each channel is in memory."""
     asked = 0
 
     def blocks(*_: Any, **__: Any) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The fallback covers all audio and ends, whatever the model writes."""
+"""The fallback covers all audio and terminates, for any output of the model."""
 
 from __future__ import annotations
 

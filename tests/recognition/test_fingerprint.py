@@ -1,4 +1,4 @@
-"""Fingerprints: equal for equal work, another one for everything that shapes a result."""
+"""Fingerprints are equal for equal work, and differ for everything that affects a result."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_options_that_affect_results_change_it(qwen: AsrPipeline, given: dict[st
 
 
 def test_every_option_is_in_it_or_affects_only_speed(qwen: AsrPipeline) -> None:
-    """A new option has to be named in the values, or here."""
+    """A new option has to be added to the values or to this test."""
     speed = {"batch_size", "batch_seconds", "urls", "progress", "cancel", "workers"}
     other_names = {
         "temperature": "sampling",
@@ -110,7 +110,7 @@ def test_aligners_differ_by_their_content(
 
 
 def test_new_weights_in_the_same_folder_change_it(tmp_path: Path) -> None:
-    """Also where size and time of modification stay."""
+    """Also with the same size and time of modification."""
     directory = write_tiny(tmp_path / "model", seed=1)
     weights = directory / "model.safetensors"
     before, status = model_digest(directory), weights.stat()

@@ -1,4 +1,4 @@
-"""Languages: told apart with chances, and restricted to some."""
+"""Languages: their probabilities, and restriction to some."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_language_of_an_empty_recording(qwen: AsrPipeline) -> None:
 
 
 def test_a_single_candidate_language_is_forced(tiny: AsrPipeline) -> None:
-    """The bundled model knows English alone."""
+    """The bundled model supports English only."""
     sound = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
     free, kept = tiny.transcribe(sound), tiny.transcribe(sound, languages=["en", "English"])
     assert tokens(free) == tokens(kept)

@@ -1,4 +1,4 @@
-"""Loading models: every layout, the environment, and directories that are no checkpoint."""
+"""Loading models: every layout, the environment, and directories without a checkpoint."""
 
 from __future__ import annotations
 
@@ -194,7 +194,8 @@ def test_stop_ids_are_those_of_the_generation_config(qwen: AsrPipeline, tmp_path
 
 
 def test_the_generation_config_is_used_only_for_stop_ids(qwen: AsrPipeline, tmp_path: Path) -> None:
-    """max_new_tokens bounds programs without budgets of their own; here it would cut in silence."""
+    """max_new_tokens is for programs without token budgets; here it would truncate texts
+    silently."""
     directory = write_tiny(tmp_path / "m", seed=1)
     path = directory / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "max_new_tokens": 1}))

@@ -1,4 +1,4 @@
-"""Long recordings: no word is lost at a cut, and memory follows the chunk, not the recording."""
+"""Long recordings: cuts lose no word, and memory depends on the chunk, not on the recording."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUIETEST = 3
 
 
 def bursts(request: ChunkRequest, reason: str) -> Segment:
-    """Recognizes words that are bursts of sound, each with a loudness of its own."""
+    """Recognizes words that are bursts of sound of different loudness."""
     samples = request.chunk.samples
     loud = np.concatenate([[False], np.abs(samples) > 0.01, [False]])
     edges = np.flatnonzero(loud[1:] != loud[:-1]).reshape(-1, 2)
@@ -43,7 +43,7 @@ def bursts(request: ChunkRequest, reason: str) -> Segment:
 
 
 def spoken(words: list[int], pauses: list[float]) -> np.ndarray:
-    """Bursts of the given loudness behind pauses of the given seconds."""
+    """Bursts of the given loudness after pauses of the given seconds."""
     parts = []
     for number, level in enumerate(words):
         silence = np.zeros(round(pauses[number % len(pauses)] * RATE), np.float32)
@@ -60,7 +60,7 @@ def transcribed(source: Any, reading: AudioChunker) -> Transcript:
 
 
 def is_whole(result: Transcript, words: list[int]) -> None:
-    """Every word once, in its order, apart from its neighbours."""
+    """Every word occurs once, in order, separated from its neighbours."""
     assert result.text.split() == [f"w{level}:{WORD}" for level in words]
 
 
@@ -88,7 +88,7 @@ def test_many_cuts_lose_no_word(vad: bool) -> None:
 
 
 def write_long(path: Path, minutes: int) -> Path:
-    """A recording of bursts and pauses, a minute at a time."""
+    """A recording of bursts and pauses, written in blocks of a minute."""
     minute = spoken(list(range(1, 41)), [0.5, 0.9, 2.0])
     integers = np.clip(minute * 32767, -32768, 32767).astype("<i2").tobytes()
     with wave.open(str(path), "wb") as out:
@@ -102,7 +102,7 @@ def write_long(path: Path, minutes: int) -> Path:
 
 @pytest.fixture
 def usual_collections() -> Iterator[None]:
-    """Garbage is collected as often as Python does it; the command line does it less often."""
+    """Garbage collection with Python's default thresholds; the command line has higher ones."""
     thresholds = gc.get_threshold()
     gc.set_threshold(700, 10, 10)
     yield
@@ -156,7 +156,7 @@ def test_finished_files_are_released(
 
 
 def test_arrays_are_released(qwen: AsrPipeline) -> None:
-    """A chunk's samples are gone once its segment is there."""
+    """The samples of a chunk are released after its segment."""
     list(qwen.segments(clip(4.0), chunk_seconds=1.0, max_new_tokens=2))
     gc.collect()
     held = [o for o in gc.get_objects() if isinstance(o, np.ndarray) and o.size >= RATE // 2]

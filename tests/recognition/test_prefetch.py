@@ -1,4 +1,4 @@
-"""Recordings read in other processes: the same chunks, errors of their own, and crashes."""
+"""Recordings read in other processes: equal chunks, errors and crashes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RATE = 16_000
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Five recordings; one is none, one is missing."""
+    """Five recordings; one is not audio, one is missing."""
     paths = []
     for number in range(5):
         path = tmp_path / f"{number}.wav"

@@ -1,4 +1,4 @@
-"""Pieces to segments, with scripted scores for the words and tiny models for the numbers."""
+"""Chunks to segments, with scripted scores for texts and tiny models for numbers."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ TAG = TOKENIZER.id(TEXT_TAG)
 
 
 class Scripted(FakeBackend):
-    """Answers the n-th request with the n-th script, whatever its prompt."""
+    """Answers the n-th request with the n-th script, for any prompt."""
 
     def __init__(self, scripts: Sequence[Sequence[int]]) -> None:
         super().__init__(dict(enumerate(scripts)), qwen_config().decoder.vocab, STOP)
         self.prompts: list[list[int]] = []
 
     def embed(self, ids: Sequence[int], states: Tensor | None) -> Tensor:
-        """The number of the request stands for its prompt."""
+        """The number of the request represents its prompt."""
         self.prompts.append(list(ids))
         return torch.tensor([[float(len(self.prompts) - 1)]])
 
@@ -121,7 +121,8 @@ def test_the_default_budget_depends_on_the_duration(seconds: float) -> None:
 
 
 def test_a_loop_is_stopped_and_its_chunk_decoded_in_halves() -> None:
-    """The repeats cost 64 tokens, not the budget; other rows go on; the parts make the segment."""
+    """The repeats cost 64 tokens and not the budget, other rows continue, and the halves form the
+    segment."""
     loop = reply("English", "well then ") + TOKENIZER.encode("stop ") * 99
     scripts = [loop, reply("English", "beside"), reply("English", "well"), reply("English", "then")]
     runner = recognizer(scripts)
@@ -193,7 +194,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("case", SCRIPTS)
 def test_final_gives_the_segment_of_a_batch(case: str) -> None:
-    """Also where whoever decoded it did not look for loops, and asked for no probability."""
+    """Also if the caller's decoding did not detect loops or compute probabilities."""
     scripts = SCRIPTS[case]
     source = chunk_request(seconds=9.0, context=CONTEXT)
     (whole,) = recognize(recognizer(scripts), [source], 1)

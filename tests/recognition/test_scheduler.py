@@ -1,4 +1,4 @@
-"""Recordings to chunks and back, on a recognizer that only counts."""
+"""Recordings to chunks and back, with a recognizer that only counts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECOND = 16_000
 
 
 def counted(request: ChunkRequest, reason: str) -> Segment:
-    """A segment that tells which chunk it is of."""
+    """A segment with the number of its chunk."""
     start = request.chunk.start / SECOND
     number = int(request.chunk.samples[0])
     return Segment(
@@ -43,13 +43,13 @@ def counted(request: ChunkRequest, reason: str) -> Segment:
 
 
 def counting(rows: int = 1, order: Iterable[int] = (0,)) -> ScriptedBatch:
-    """A batch that finishes its chunks in a scrambled order."""
+    """A batch that finishes its chunks in a different order."""
     return ScriptedBatch(counted, rows, order)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A source with some chunks of one second, and perhaps an error behind them."""
+    """A source with some chunks of one second, and possibly an error after them."""
 
     number: int
     chunks: int
@@ -155,7 +155,7 @@ def test_a_result_is_yielded_when_it_is_complete() -> None:
 
 
 def test_known_segments_are_used_for_their_own_chunks() -> None:
-    """Also behind silences, which are chunks without a request."""
+    """Also after silences, which are chunks without a request."""
 
     def with_silences(source: int) -> Iterator[Chunk]:
         for index in range(9):

@@ -1,4 +1,4 @@
-"""The bundled model's CTC head as a guesser: the same texts, and refusals."""
+"""Drafts from the CTC head of the bundled model: equal texts, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bundled Qwen3-ASR model is an official checkpoint in every file, and reads as one."""
+"""The bundled Qwen3-ASR model is an official checkpoint, and transformers reads it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_transformers_loads_it_without_warnings(directory: Path) -> None:
 
 
 def agrees(ours: dict[str, Any], theirs: dict[str, Any], known: dict[str, Any]) -> None:
-    """Every key of ours is known and read as it is written; theirs has defaults besides."""
+    """Every key of ours is known and read as written; the reference has more, with defaults."""
     assert set(ours) <= set(known)
     assert set(theirs) - set(ours) <= DEFAULTS
     for key, value in ours.items():
@@ -171,7 +171,7 @@ def test_ctc_head(directory: Path) -> None:
 
 
 def agree(both: Parity, clips: list[Path]) -> None:
-    """Both implementations read the clips alike; a tie is shown, and more than one is a fault."""
+    """Both implementations give the same texts; ties are printed, and at most one is allowed."""
     found = {clip: both.agree(clip) for clip in clips}
     ties = {clip: one for clip, one in found.items() if one.verdict == "tie"}
     print(f"ties: {ties}")

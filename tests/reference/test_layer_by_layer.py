@@ -1,4 +1,4 @@
-"""Random weights at many small shapes, layer by layer against transformers."""
+"""Random models of many small shapes, layer by layer against transformers."""
 
 from __future__ import annotations
 

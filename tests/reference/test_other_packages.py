@@ -1,4 +1,4 @@
-"""Where the qwen-asr package leaves the reference, we do not: docs/reference.md lists it."""
+"""Differences of the qwen-asr package from the reference, as docs/reference.md lists them."""
 
 from __future__ import annotations
 

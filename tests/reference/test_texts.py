@@ -1,4 +1,4 @@
-"""Transcripts of whole sets beside those of transformers, and differences made on purpose."""
+"""Transcripts of test sets against transformers, and deliberate differences."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECONDS = {"short": 0.3, "chunk": 1.0, "window": 9.7, "long": 41.0}
 
 @pytest.fixture(autouse=True)
 def small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random models go on for ever."""
+    """Random models never end a text."""
     monkeypatch.setattr(config, "TOKENS_PER_SECOND", 1)
 
 

@@ -1,4 +1,4 @@
-"""A server on a port of its own, inside the test's process."""
+"""A server on its own port, in the process of the test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SAID = "switch the kitchen fan off"
 
 @dataclass(frozen=True)
 class Live:
-    """A running server: where it is, and its inside."""
+    """A running server with its address and its internal state."""
 
     url: str
     server: Server
@@ -74,7 +74,7 @@ def until(true: object, seconds: float = 30.0) -> None:
 
 
 def speech(repeats: int, pause: float = 0.6, channels: int = 1) -> bytes:
-    """The example said several times, as a WAV file."""
+    """The example repeated, as a WAV file."""
     samples = load(EXAMPLE).samples
     gap = np.zeros(round(pause * 16_000), np.float32)
     said = np.concatenate([part for _ in range(repeats) for part in (samples, gap)])

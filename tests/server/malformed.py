@@ -1,4 +1,4 @@
-"""Requests that are none, and uploads that are no recordings, made up from a seed."""
+"""Malformed requests and invalid uploads, generated from a seed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def request(
     headers: str = "",
     length: int | None = None,
 ) -> bytes:
-    """A request as bytes; `length` may lie."""
+    """A request as bytes; `length` may be wrong."""
     stated = len(body) if length is None else length
     head = (
         f"POST {place} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
@@ -48,7 +48,7 @@ def request(
 
 
 class Maker:
-    """Makes wrong requests.
+    """Generates wrong requests.
 
     Args:
         seed: of the chances.
@@ -74,7 +74,7 @@ class Maker:
         }
 
     def one(self) -> tuple[str, bytes]:
-        """A kind, and a request of it."""
+        """The kind and the bytes of a request."""
         kind = self._chance.choice(sorted(self.kinds))
         return kind, self.kinds[kind]()
 
@@ -189,7 +189,7 @@ class Maker:
 
 
 def requests(seed: int, count: int, key: str | None = None) -> Iterator[tuple[str, bytes]]:
-    """So many wrong requests, with their kinds."""
+    """A number of wrong requests, with their kinds."""
     maker = Maker(seed, key)
     for _ in range(count):
         yield maker.one()

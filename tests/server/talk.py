@@ -1,4 +1,4 @@
-"""A realtime client of a few lines, which sees every event as it was sent."""
+"""A minimal realtime client that sees every event as it was sent."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Event = dict[str, Any]
 
 
 def spoken(repeats: int = 1, pause: float = 0.0, rate: int = 24_000) -> np.ndarray:
-    """The example as int16 [S], said several times, each with a pause behind it."""
+    """The example as int16 [S], repeated, each with a pause after it."""
     gap = np.zeros(round(pause * 16_000), np.float32)
     said = np.concatenate([p for _ in range(repeats) for p in (load(EXAMPLE).samples, gap)])
     return (np.clip(soxr.resample(said, 16_000, rate), -1, 1) * 32767).astype("<i2")
 
 
 def audio(samples: np.ndarray) -> str:
-    """Samples as an append has them."""
+    """Samples in the encoding of an append event."""
     return base64.b64encode(samples.tobytes()).decode()
 
 
 class Talk:
-    """A connection."""
+    """A realtime connection."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -55,7 +55,7 @@ class Talk:
         return events
 
     def ask(self, kind: str, **fields: Any) -> Event:
-        """Send an event that has one as its answer."""
+        """Send an event and return the event that answers it."""
         self.send(kind, **fields)
         return self.next()
 
@@ -68,7 +68,7 @@ class Talk:
             self.send("input_audio_buffer.append", audio=audio(samples[first : first + block]))
 
     def item(self, samples: np.ndarray, block: int = 2400) -> list[Event]:
-        """Say something, commit it, and hear all about it."""
+        """Append audio, commit it, and return all events of its item."""
         self.append(samples, block)
         self.send("input_audio_buffer.commit")
         return self.until(DONE)
@@ -76,7 +76,7 @@ class Talk:
 
 @contextmanager
 def talk(url: str, place: str = PLACE, manual: bool = True, **options: Any) -> Iterator[Talk]:
-    """A session, behind its first event; without turns of the server unless they are wanted."""
+    """A session after its first event, by default without turn detection of the server."""
     with connect(url.replace("http", "ws", 1) + place, **options) as socket:
         connection = Talk(socket)
         assert connection.next()["type"].endswith("session.created")

@@ -1,4 +1,4 @@
-"""Closed by default: keys, hosts, origins, sizes, and logs without content."""
+"""Access: keys, hosts, origins, limits of sizes, and logs without content."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_log_lines_can_be_json() -> None:
 
 
 def test_large_requests_are_refused(live: Live) -> None:
-    """Before they are read where they say how large they are, and as they grow where not."""
+    """Before the body is read where its size is declared, and during the upload otherwise."""
     large = b"x" * (5 << 20)
     response = live.transcribe(large)
     assert response.status_code == 413

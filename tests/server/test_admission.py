@@ -1,4 +1,4 @@
-"""How much audio may be under way: counted exactly, and with room for short recordings."""
+"""Limits of the audio in progress: exact counts, and capacity for short recordings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _admitted(gate: Gate, seconds: float) -> AbstractContextManager[None]:
 
 
 def _refused(gate: Gate, seconds: float) -> int:
-    """The seconds that a refused caller is asked to wait."""
+    """The seconds after which a refused client may retry."""
     with pytest.raises(ApiError) as refused, _admitted(gate, seconds):
         pass
     assert refused.value.status == 429
@@ -30,7 +30,7 @@ def _refused(gate: Gate, seconds: float) -> int:
 
 
 def test_finished_recordings_release_their_budget() -> None:
-    """In seconds, rounded, these three left a thousandth, so nothing above an hour was admitted."""
+    """As rounded seconds, these three left a remainder, and nothing above an hour was admitted."""
     gate = _gate()
     with ExitStack() as calls:
         for seconds in (9.5791875, 29.7661875, 8.107375):

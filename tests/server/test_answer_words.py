@@ -1,4 +1,4 @@
-"""Times of words that could not be placed lie between those of their neighbours."""
+"""Times of words that could not be aligned lie between those of their neighbours."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def client(live: Live) -> openai.OpenAI:
 
 
 def _strict(answer: BaseModel, but: frozenset[str] = frozenset()) -> None:
-    """Every field has its declared type, required ones are there, and none is unknown."""
+    """Every field has its declared type, required fields are present, and no field is unknown."""
     type(answer).model_validate(answer.model_dump(exclude_unset=True), strict=False)
     assert set(answer.model_extra or {}) <= but
     required = {n for n, f in type(answer).model_fields.items() if f.is_required()}
@@ -162,7 +162,7 @@ def test_streaming_with_speakers(client: openai.OpenAI) -> None:
 
 
 def test_many_async_clients(live: Live, offline: AsrPipeline) -> None:
-    """Each has the text of its own recording."""
+    """Each gets the text of its own recording."""
     recordings = [speech(1 + number % 3, pause=0.2 + number / 10) for number in range(9)]
     expected = [offline.transcribe(data).text for data in recordings]
 

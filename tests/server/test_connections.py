@@ -1,4 +1,4 @@
-"""Connections that hold a place without using it are closed, and do not keep others out."""
+"""Idle and slow connections are closed and do not block others."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _connection(url: str) -> socket.socket:
 
 
 def _trickle(connection: socket.socket, sent: bytes) -> bytes:
-    """Send a byte at a time until the server closes the connection; what it answered."""
+    """Send a byte at a time until the server closes the connection; return its response."""
     connection.settimeout(0.02)
     end = time.monotonic() + SECONDS
     answer = b""

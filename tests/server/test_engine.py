@@ -1,4 +1,4 @@
-"""Many callers, one engine: the same texts, the right order, and nobody waits for nobody."""
+"""Concurrent requests in one engine: texts, order, and no blocking."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def _piece(seconds: float = 1.0, cancelled: Callable[[], bool] = lambda: False) 
 
 
 def said(transcript: Transcript) -> list[object]:
-    """What does not depend on company, to the last bit."""
+    """The parts of a segment that do not depend on the batch, to the last bit."""
     return [(s.start, s.end, s.text, s.tokens, s.finish_reason) for s in transcript.segments]
 
 
 class Watched:
-    """A recognizer that tells what its batches are given, and may fail at it."""
+    """A recognizer that records the requests of its batches, and may fail."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.config = recognizer.config
@@ -97,7 +97,7 @@ def test_a_ctc_model_serves_concurrent_requests(ctc: AsrPipeline) -> None:
 
 
 def test_a_chunk_joins_a_running_batch(qwen: AsrPipeline) -> None:
-    """The second piece is submitted when the first is under way, and both are in one run."""
+    """The second chunk is submitted during the first, and both are in one run."""
     watched = Watched(qwen.recognizer)
     engine = Engine(watched, rows=2)
     done: list[object] = []
@@ -151,7 +151,7 @@ def test_files_have_priority_over_jobs(qwen: AsrPipeline) -> None:
 
 
 def test_a_cancelled_request_frees_its_row_at_once(qwen: AsrPipeline, engine: Engine) -> None:
-    """A text without end is given up as soon as nobody waits for it."""
+    """A text without end is stopped as soon as it is cancelled."""
     shared = _over(engine, qwen)
     gone = threading.Event()
     ended: list[object] = []
@@ -250,7 +250,7 @@ def test_a_stopped_engine_refuses_requests(qwen: AsrPipeline) -> None:
 
 
 def test_live_steps_run_between_the_steps_of_files(qwen: AsrPipeline, engine: Engine) -> None:
-    """It does not wait for a file to end, nor for a row to be free."""
+    """They do not wait for the end of a file or for a free row."""
     done: list[object] = []
     for _ in range(6):
         engine.submit(_piece(2.0), Priority.FILE, done.append)
@@ -357,7 +357,7 @@ def test_long_recordings_are_not_starved_by_short_ones() -> None:
 
 
 def test_busy_seconds_grow_during_a_batch(qwen: AsrPipeline) -> None:
-    """A counter that only grew between two batches stood still while one was under way."""
+    """A counter that is updated only between batches would stand still during one."""
     watched = Watched(qwen.recognizer)
     engine = Engine(watched, rows=1)
     entered, leave = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""Recordings before their turn: decoded once, outside the server, given up when nobody waits."""
+"""Uploads: decoded once, outside the server process, and cancelled with their client."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_measuring_the_duration_can_be_cancelled(pool: DecoderPool) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_decoded_samples_count_towards_the_upload_budget(pool: DecoderPool, channels: int) -> None:
-    """A small upload may take much more room once it is decoded."""
+    """A small upload may need much more memory when it is decoded."""
     seconds, size = 2, 2 * channels * SAMPLE_RATE * 4
     data = encode(chirp(seconds, SAMPLE_RATE, channels), SAMPLE_RATE, "flac", "flac")
     ours = context(pool, budget=3 * size // 2)
@@ -95,7 +95,7 @@ def test_decoded_samples_count_towards_the_upload_budget(pool: DecoderPool, chan
 
 
 class _Crashing(DecoderPool):
-    """Kills the process of the first recordings that it streams."""
+    """Kills the process of the first recordings that it decodes."""
 
     def __init__(self, crashes: int) -> None:
         super().__init__()

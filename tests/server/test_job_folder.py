@@ -1,4 +1,4 @@
-"""The folder of the jobs: only the server's own, only for its user, and nothing left in it."""
+"""The folder of jobs: used by the server only, private to its user, and cleaned up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _old(path: Path) -> Path:
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
-    """Its subfolder is used, whatever its own folders are called."""
+    """A subfolder of it is used, whatever its own folders are called."""
     files = [
         _old(tmp_path / "recordings" / "interview.wav"),
         _old(tmp_path / "recordings" / f"job_{'a' * 32}"),
@@ -72,7 +72,7 @@ def test_a_subfolder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_jobs_in_the_first_database_schema_are_resumed(tmp_path: Path) -> None:
-    """Their folder has no mark, and their tables lack what came later."""
+    """Such folders have no marker file, and their tables lack later columns."""
     (tmp_path / "recordings").mkdir()
     (tmp_path / "recordings" / "job_1").write_bytes(b"sound")
     with sqlite3.connect(tmp_path / "jobs.sqlite") as old:
@@ -177,7 +177,7 @@ def _texts(folder: Path) -> bytes:
 
 @pytest.mark.parametrize("over", [False, True])
 def test_deleting_a_job_removes_all_its_data(tmp_path: Path, over: bool) -> None:
-    """Not in the database either, nor in its log, while the server runs."""
+    """Also from the database and its log, while the server runs."""
     secret = "SECRET" * 2000
     store = JobStore(tmp_path)
     asked = TranscriptionRequest(model="tiny", prompt=secret)
@@ -217,8 +217,8 @@ def test_data_read_by_another_process_is_erased_later(tmp_path: Path) -> None:
 def test_jobs_can_be_deleted_on_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reserve makes room for it, and is there again afterwards. A limit of the file size plays
-    the full disk: what a change has to write is beyond it until the reserve is gone."""
+    """The reserved file makes room for it, and is created again afterwards. A limit of file sizes
+    simulates the full disk: changes exceed it until the reserved file is deleted."""
     store = JobStore(tmp_path)
     jobs = [
         store.accept("me", TranscriptionRequest(model="tiny"), "digest", io.BytesIO(b"sound"), 9).id
@@ -244,7 +244,7 @@ def test_jobs_can_be_deleted_on_a_full_disk(
 
 
 class _Full:
-    """A connection to a database on a disk that has no room while the reserve is there."""
+    """A connection to a database on a disk that is full while the reserved file exists."""
 
     def __init__(self, connection: sqlite3.Connection, reserve: Path) -> None:
         self._connection = connection

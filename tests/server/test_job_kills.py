@@ -1,4 +1,4 @@
-"""Servers that are killed at random moments: every result is that of an undisturbed run.
+"""Servers killed at random moments: results equal those of uninterrupted runs.
 
 AURIS_TEST_KILLS is how many kills there are (3), AURIS_TEST_SEED chooses their moments (0).
 """
@@ -85,7 +85,7 @@ class _Kills:
     checked: int = 0
 
     def run(self) -> None:
-        """All kills, and then a server that does what is left."""
+        """All kills, and then a server that finishes the remaining jobs."""
         number = 0
         while self.kills < KILLS:
             with serving(self.folder, *_command_line(OPTIONS[number]), command=SERVE) as server:
@@ -107,7 +107,7 @@ class _Kills:
         assert self.open_jobs == {}
 
     def _accept(self, server: Program) -> None:
-        """See to it that there are three jobs."""
+        """Create jobs until there are three."""
         for _ in range(3 - len(self.open_jobs)):
             kind = self.chance.randrange(len(FORMS))
             response = server.client.post(
@@ -119,7 +119,7 @@ class _Kills:
             self.open_jobs[response.json()["id"]] = kind
 
     def _wait_for_the_moment(self) -> None:
-        """Until some more segments are kept, mostly; sometimes only for a moment."""
+        """Wait for some more stored segments, or sometimes for a moment only."""
         if self.chance.random() < 0.25:
             time.sleep(self.chance.uniform(0.0, 1.0))
             return
@@ -128,12 +128,12 @@ class _Kills:
         time.sleep(self.chance.uniform(0.0, 0.1))
 
     def _kept(self) -> int:
-        """Segments that are kept of jobs that are not over."""
+        """Number of stored segments of unfinished jobs."""
         files = [self.folder / "state" / "segments" / job for job in self.open_jobs]
         return sum(max(0, path.read_bytes().count(b"\n") - 1) for path in files if path.exists())
 
     def _succeeded(self) -> list[str]:
-        """Jobs that succeeded since results were taken last."""
+        """Jobs that have succeeded since the last comparison of results."""
         database = sqlite3.connect(self.folder / "state" / "jobs.sqlite", timeout=60)
         with closing(database):
             rows = database.execute("SELECT id, status FROM jobs").fetchall()
@@ -143,7 +143,7 @@ class _Kills:
         return [job for job, status in statuses.items() if status == "succeeded"]
 
     def _take_results(self, number: int) -> None:
-        """Compare the results of the server that ended with those of undisturbed runs."""
+        """Compare the results of the server that ended with those of uninterrupted runs."""
         for job in self._succeeded():
             kind = self.open_jobs[job]
             key = (number, kind)

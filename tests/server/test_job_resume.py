@@ -1,4 +1,4 @@
-"""A job that is continued has the result of an undisturbed run, whatever the options are then."""
+"""A resumed job has the result of an uninterrupted run with the current options."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ASKED = TranscriptionRequest(model="tiny", response_format="verbose_json")
 
 
 def with_silences(repeats: int = 2) -> bytes:
-    """The example and its beginnings, with silences between that are left out (5 s and more)."""
+    """The example and prefixes of it, with silences of 5 s and more between, which are skipped."""
     samples = load(EXAMPLE).samples
     parts = []
     for number in range(repeats):
@@ -67,7 +67,7 @@ def _accept(
 def undisturbed(
     directory: Path, settings: Settings, asked: TranscriptionRequest, data: bytes
 ) -> tuple[dict[str, Any], float]:
-    """The answers of a job that nothing stopped, and the seconds of audio that were recognized."""
+    """The answers of an uninterrupted job, and the seconds of audio that were recognized."""
     with working(directory, settings) as (store, serving, workers):
         job = _accept(store, serving, asked, data)
         workers.start()
@@ -84,7 +84,7 @@ def _log_probabilities(answers: dict[str, Any]) -> list[float]:
 def _interrupted(
     directory: Path, asked: TranscriptionRequest, data: bytes, segments: int = 5
 ) -> str:
-    """A job of which some segments were kept when its server stopped."""
+    """A job with some stored segments when its server stopped."""
     with working(directory, BEFORE) as (store, serving, workers):
         enough, add_segment = threading.Event(), store.add_segment
 
@@ -108,8 +108,8 @@ def _interrupted(
 def _check_continued(
     directory: Path, after: Settings, asked: TranscriptionRequest, data: bytes
 ) -> None:
-    """An interrupted job has the answers of an undisturbed one with the options of its end, and
-    what was kept is recognized again only where they changed."""
+    """An interrupted job has the answers of an uninterrupted one with the options at its end, and
+    stored segments are recognized again only if the options have changed."""
     expected, seconds = undisturbed(directory / "undisturbed", after, asked, data)
     job = _interrupted(directory / "state", asked, data)
     with working(directory / "state", after) as (store, serving, workers):
@@ -146,7 +146,7 @@ def test_a_resumed_job_has_the_result_of_an_uninterrupted_one(
 
 
 def test_a_full_disk_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The job succeeds all the same."""
+    """The job succeeds nevertheless."""
 
     def full(job: str, segment: Segment) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -193,7 +193,7 @@ def _get(live: Live, path: str) -> Any:
 
 
 def test_servers_with_different_models_share_a_job_folder(tmp_path: Path) -> None:
-    """Each does its own jobs, whoever is asked for them, and answers all results."""
+    """Each runs the jobs of its models, and each returns all results."""
     settings = Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
     with running(settings) as one, running(replace(settings, models=("tiny-ctc",))) as other:
         jobs = {

@@ -1,4 +1,4 @@
-"""Long jobs: nothing that was accepted is lost, whatever ends the server."""
+"""Long jobs: no accepted job is lost, however the server ends."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_jobs_of_a_dead_process_are_resumed(tmp_path: Path) -> None:
 def test_a_job_of_a_living_process_is_never_taken_over(
     store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither from itself: a machine that was suspended, or whose clock was set."""
+    """Also not from the process itself after a suspension or a change of the clock."""
     name = _accept(store)
     assert store.claim(MODELS) is not None
     later = time.time() + 1e6
@@ -105,7 +105,7 @@ def test_a_job_of_a_living_process_is_never_taken_over(
 
 
 def test_a_process_that_lost_its_job_cannot_change_it(store: JobStore) -> None:
-    """A cancelled job is not changed by the thread that still works at it."""
+    """A cancelled job is not changed by the thread that is still running it."""
     name = _accept(store)
     assert store.claim(MODELS) is not None
     store.begin(name, "a")
@@ -128,8 +128,8 @@ def _kill(store: JobStore, tmp_path: Path) -> JobStore:
 
 
 def test_a_job_that_crashes_the_server_fails_alone(tmp_path: Path) -> None:
-    """It runs alone from its second time on, so the job that was beside it is not blamed; its
-    recording stays."""
+    """It is retried alone, so that jobs which ran at the same time do not fail; its recording
+    stays."""
     store = JobStore(tmp_path)
     poison, healthy = _accept(store), _accept(store)
     assert [store.claim(MODELS, idle=True), store.claim(MODELS, idle=False)] != [None, None]
@@ -214,7 +214,7 @@ def test_a_server_runs_only_jobs_for_its_models(tmp_path: Path, store: JobStore)
 def test_a_job_for_an_unserved_model_runs_on_a_model_of_the_same_name(
     store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a while, in which the server of that model may be started again."""
+    """After some time, in which a server with that model could be started again."""
     name = _accept(store, model="replaced")
     assert store.claim(MODELS) is None
     other = JobStore(tmp_path)
@@ -270,7 +270,7 @@ def test_a_refused_job_leaves_no_files(store: JobStore, tmp_path: Path) -> None:
 
 
 def test_files_without_a_job_are_removed(tmp_path: Path, store: JobStore) -> None:
-    """Of jobs, by the names that the server gave them: never anything else."""
+    """Only files whose names the server generates."""
     kept = _accept(store)
     names = {"old": f"job_{'0' * 32}", "new": f"job_{'1' * 32}", "foreign": "interview.wav"}
     for folder in ("recordings", "segments", "results"):
@@ -290,7 +290,7 @@ def test_files_without_a_job_are_removed(tmp_path: Path, store: JobStore) -> Non
 def test_expired_jobs_are_removed(
     tmp_path: Path, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Open ones stay, however old they are; and so do those that were over a moment ago."""
+    """Unfinished jobs stay, however old they are, as do recently finished ones."""
     now = time.time()
     monkeypatch.setattr(store_module.time, "time", lambda: now - 100)
     cancelled, waiting = _accept(store), _accept(store)

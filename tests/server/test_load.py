@@ -1,4 +1,4 @@
-"""Slow and heavy callers delay nobody else; and a server that stops does not wait for them."""
+"""Slow and expensive requests do not delay others, nor the end of the server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.server.live import SAID, Live, running, speech, until
 
 
 class Slow:
-    """Stands for what reads recordings: all but those of a length wait until they are let go."""
+    """Replaces decoding: recordings with a certain content wait until they are released."""
 
     def __init__(self, real: Callable[..., Any]) -> None:
         self._real = real
@@ -63,7 +63,7 @@ def _settings(tmp_path: Path) -> Settings:
 def test_slow_recordings_do_not_delay_cheap_requests(
     tmp_path: Path, slow: Slow, callers: ThreadPoolExecutor, lane: int
 ) -> None:
-    """Sixteen of them; with one pool of four threads nothing else was answered."""
+    """With one pool of four threads, sixteen of them blocked all other requests."""
     with running(_settings(tmp_path)) as live:
         live.server.pools.decoding = live.server.pools.decoding[lane:]
         asked = [callers.submit(live.transcribe, b"slow") for _ in range(16)]
@@ -84,7 +84,7 @@ def test_cheap_recordings_are_decoded_during_expensive_ones(
     example: bytes,
     lane: int,
 ) -> None:
-    """The example needs the computing time of some lane, the others more, of the same client."""
+    """The example needs the CPU time of one lane and the other recordings more, from one client."""
     real, go, begun = audio_routes.measured, threading.Event(), threading.Semaphore(0)
 
     long = speech(3)
@@ -126,7 +126,7 @@ def test_recordings_of_disconnected_clients_are_not_decoded(
 def test_a_slow_recording_leaves_the_lane_of_short_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: bytes
 ) -> None:
-    """The computing time of three lanes is used up before the first block."""
+    """The CPU time of three lanes is used up before the first block."""
     real, lanes = audio_routes.measured, []
 
     def measured(*given: Any) -> Any:

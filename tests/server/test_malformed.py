@@ -1,4 +1,4 @@
-"""Whatever is sent, the server answers with a 4xx, and goes on."""
+"""The server answers every malformed request with a 4xx and continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work beside the event loop: cheap work does not wait for expensive work."""
+"""Work outside the event loop: cheap work does not wait for expensive work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.server.live import until
 
 
 class Held:
-    """Work that lasts until it is let go."""
+    """Work that lasts until it is released."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
@@ -95,7 +95,7 @@ def test_a_full_lane_refuses_with_retry_after(held: Held) -> None:
 
 
 def test_retry_after_counts_running_work(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While all threads are busy for minutes, no work ends whose time could be taken."""
+    """While all threads are busy for minutes, no finished work gives a duration."""
     lane = Lane("test", 1, waiting=1)
     lane.submit(held)
     assert held.begun.acquire(timeout=30)

@@ -1,4 +1,4 @@
-"""`auris serve` as a program: how it begins, and how it ends, well or badly."""
+"""`auris serve` as a program: start, shutdown and errors."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_sigterm_closes_realtime_sessions_with_an_event(tmp_path: Path) -> None:
 
 @POSIX
 def test_no_job_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
-    """kill -9 while jobs wait and run; the next one does them all, to the same texts."""
+    """Kill the server while jobs are queued and running; the next server finishes all of them."""
     with serving(tmp_path, "--chunk-seconds", "5") as running:
         expected = running.transcribe(speech(15)).json()["text"]
         jobs = [
@@ -215,7 +215,7 @@ def command_line(capsys: pytest.CaptureFixture[str]) -> Auris:
 def test_a_port_in_use_is_an_error(
     command_line: Auris, tmp_path: Path, workers: str, shared: bool
 ) -> None:
-    """By whatever it is, by the socket of another server's worker, too."""
+    """By any program, including the shared socket of another server's worker."""
     if shared and not hasattr(socket, "SO_REUSEPORT"):
         pytest.skip("ports are not shared on this system")
     with (
@@ -248,8 +248,8 @@ def _can_mount() -> bool:
 
 @pytest.mark.skipif(not _can_mount(), reason="needs a file system of its own to fill")
 def test_the_server_reports_a_full_disk_and_continues(tmp_path: Path) -> None:
-    """Uploads and jobs meet 507, small requests work on, jobs can be deleted, and everything works
-    once there is room again."""
+    """Uploads and jobs get a 507, small requests work, jobs can be deleted, and everything works
+    when there is space again."""
     disk = tmp_path / "state"
     disk.mkdir()
     mounted = f'mount -t tmpfs -o size=24m none "{disk}" && exec "$@"'

@@ -31,7 +31,7 @@ def _deltas(events: list[Event]) -> str:
 
 
 def _same(done: Event, file: Transcript) -> None:
-    """The text is the file's, but for a tie."""
+    """The text equals that of the file under the tie rule."""
     if done["transcript"] == file.text:
         return
     theirs = [chance for segment in file.segments for chance in segment.logprobs]
@@ -203,7 +203,7 @@ def test_audio_too_short_to_commit_stays_in_the_buffer(live: Live) -> None:
 
 
 def test_sessions_are_independent(live: Live, offline: AsrPipeline) -> None:
-    """Several at once, block by block in turns, each with another text."""
+    """Several sessions with different texts, one block of each in turn."""
     voices = [spoken(1 + n, pause=0.3)[n * 9000 :] for n in range(4)]
     expected = [offline.transcribe((voice, 24_000), chunk_seconds=3, vad=False) for voice in voices]
     assert len({file.text for file in expected}) > 2
@@ -363,7 +363,7 @@ def test_metrics_and_log_contain_no_user_content(
 
 
 def test_files_and_streams_share_the_engine(live: Live) -> None:
-    """A stream goes on while a long file is transcribed."""
+    """A stream continues during the transcription of a long file."""
     with ThreadPoolExecutor(1) as others, talk(live.url) as session:
         file = others.submit(live.transcribe, speech(20))
         until(lambda: live.server.serving.pick("tiny").engine.load().active)

@@ -37,7 +37,7 @@ def client(live: Live) -> openai.OpenAI:
 
 
 def _strict(event: object, kind: type[BaseModel]) -> None:
-    """An event of a kind, with all that it needs and nothing that it does not know."""
+    """An event of a type, with all required and no unknown fields."""
     assert isinstance(event, kind)
     kind.model_validate(event.model_dump(exclude_unset=True, warnings=False))
     assert not event.model_extra

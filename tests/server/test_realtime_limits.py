@@ -1,4 +1,4 @@
-"""Realtime sessions: keys, origins, room, silence and messages beyond the limits."""
+"""Realtime sessions: keys, origins, numbers of sessions, idle time and sizes of messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = "a-key-of-some-length"
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A server with a key and narrow limits."""
+    """A server with a key and low limits."""
     settings = Settings(
         models=("tiny-ctc",),
         device="cpu",
@@ -128,6 +128,6 @@ def test_a_message_that_is_too_large_closes_the_session(live: Live) -> None:
 
 
 def _flood(socket: ClientConnection) -> None:
-    """A message that is too long; who sends it may see the end before or behind it."""
+    """A message that is too long; the client may see the close before or after it is sent."""
     socket.send("x" * ((16 << 20) + 1))
     socket.recv(timeout=60)

@@ -1,4 +1,4 @@
-"""Messages of every wrong kind: each is answered with an error, and the session goes on."""
+"""Malformed messages of every kind are answered with an error, and the session continues."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_duration_of_audio_follows_from_its_bytes(data: bytes, form: Any) ->
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([24_000, 8000]), st.floats(0.0, 1.0))
 def test_turns_do_not_depend_on_block_sizes(seed: int, rate: int, threshold: float) -> None:
-    """Turns follow each other; together they are spans of what was heard."""
+    """Turns are consecutive; together they are spans of the audio."""
     chance = np.random.default_rng(seed)
     loud = np.repeat(chance.integers(0, 2, 12), rate // 4) * 3000 + 20
     heard = (chance.normal(0, 1, len(loud)) * loud).astype(np.int16)

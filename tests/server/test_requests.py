@@ -1,4 +1,4 @@
-"""The fields of a request: what is honoured, and what is refused by name."""
+"""The parameters of a request: which are supported, and which are refused by name."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_supported_requests_are_accepted(live: Live, example: bytes, fields: Fie
 
 
 def test_a_temperature_samples(live: Live) -> None:
-    """Drawn texts differ from the best one where the model is unsure, and repeat themselves."""
+    """Samples differ from the best text where the model is unsure, and are repeatable."""
     backwards = load(EXAMPLE).samples[::-1]
     data = encode(pcm(np.tile(backwards, 4)[None]), 16_000, "wav", "pcm_s16le")
     best = live.transcribe(data).json()["text"]
@@ -188,7 +188,7 @@ def _events(response: httpx.Response) -> list[dict[str, Any]]:
 
 
 def test_streaming_supports_timestamps_and_other_formats(live: Live) -> None:
-    """They are what other requests for the same recording give."""
+    """They equal those of other requests for the same recording."""
     data, times = speech(2), {"timestamp_granularities[]": ["word", "segment"]}
     whole = live.transcribe(data, response_format="verbose_json", **times).json()
     formats = ["verbose_json", "srt", "vtt", "text", "srt"]
@@ -257,7 +257,7 @@ def test_a_prompt_is_refused_where_a_model_was_trained_without_any(
 
 
 def test_segments_have_a_finish_reason(tmp_path: Path, example: bytes) -> None:
-    """A model that has learned nothing ends no text by itself. What was given up is not sent."""
+    """An untrained model never ends a text. Discarded text is not sent."""
     directory = write_tiny(tmp_path / "plain", seed=1)
     ours = AsrPipeline.from_pretrained(directory, device="cpu").transcribe(EXAMPLE)
     assert ours.finish_reason in ("length", "loop")
@@ -310,7 +310,7 @@ def test_unknown_paths_return_api_errors(live: Live) -> None:
 
 
 def test_counters_are_written_in_full() -> None:
-    """With six digits, a counter above a million stood still for a while, then jumped."""
+    """With six digits, a counter above a million would stand still for a while and then jump."""
     metrics = Metrics()
     load = Load(2, 1, 1_234_567.875, 7_654_321.25, 0.5)
     metrics.observe({"tiny": load}, 1_000_000.0625, 3)
@@ -326,7 +326,7 @@ def test_counters_are_written_in_full() -> None:
 
 
 def test_usage_does_not_count_skipped_silence(live: Live) -> None:
-    """Two sentences around half a minute of silence cost hardly more than around a second of it."""
+    """Two sentences with half a minute of silence cost about as much as with one second of it."""
     used = [
         live.transcribe(speech(2, pause=pause), chunking_strategy="auto").json()["usage"]
         for pause in (1.0, 30.0)

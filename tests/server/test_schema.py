@@ -1,4 +1,4 @@
-"""The description of the API, and whatever a program makes up that follows or breaks it."""
+"""The OpenAPI schema, and generated requests that follow or violate it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms while they arrive: what is too much is refused before it is held."""
+"""Forms are parsed while they arrive, and limits apply before data is stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHUNK = 1 << 16
 
 
 class _Sent:
-    """A request whose body comes in chunks, and how many of them were asked for."""
+    """A request whose body arrives in chunks, and the number of chunks that were read."""
 
     def __init__(self, chunks: Iterable[bytes], kind: str, budget: SpoolBudget) -> None:
         self.taken = 0

@@ -1,4 +1,4 @@
-"""Random models whose attention windows are shorter than a piece, beside the usual ones."""
+"""Random models whose attention windows are shorter than a chunk, and the usual ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feeding streams in tests, and comparing them with files under the tie rule."""
+"""Feeds streams in tests, and compares them with files under the tie rule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auris.types import Segment
 
 
 def blocks(samples: np.ndarray, sizes: Sequence[int]) -> Iterator[np.ndarray]:
-    """The samples in blocks of some sizes, again and again."""
+    """The samples in blocks of the given sizes, repeated."""
     place = 0
     for size in cycle(sizes):
         if place >= len(samples):
@@ -25,7 +25,7 @@ def blocks(samples: np.ndarray, sizes: Sequence[int]) -> Iterator[np.ndarray]:
 def listened(
     session: StreamSession, samples: np.ndarray, sizes: Sequence[int] = (8000,)
 ) -> list[StreamUpdate]:
-    """All updates of a stream that hears the samples in blocks of some sizes."""
+    """All updates of a stream that is fed the samples in blocks of the given sizes."""
     updates = []
     for block in blocks(samples, sizes):
         updates += session.feed(block)
@@ -33,12 +33,12 @@ def listened(
 
 
 def stable(updates: Sequence[StreamUpdate]) -> list[Segment]:
-    """The segments that will not change."""
+    """The settled segments."""
     return [update.segment for update in updates if update.final]
 
 
 def same(ours: Sequence[Segment], theirs: Sequence[Segment], what: str) -> None:
-    """Fail unless the segments agree under the tie rule; a tie is shown."""
+    """Fail unless the segments agree under the tie rule; ties are printed."""
     verdict = compare_segments(ours, theirs)
     if verdict == "tie":
         print(f"tie in {what}")

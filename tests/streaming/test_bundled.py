@@ -1,4 +1,4 @@
-"""Streams of the models that ship inside the package."""
+"""Streams with the bundled models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def clip() -> np.ndarray:
 
 
 def sentences(number: int) -> np.ndarray:
-    """The clip again and again, each stream's with pauses and loudness of its own."""
+    """The clip repeated, with different pauses and loudness for each stream."""
     pause = np.zeros(SAMPLE_RATE // 5 * (1 + number), np.float32)
     return np.concatenate([pause, clip() / (1 + number), pause, clip()])
 

@@ -1,4 +1,4 @@
-"""What a step costs depends on where it lies in its piece, never on how long the stream is."""
+"""The cost of a step depends on its position in the chunk and not on the length of the stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ PERIOD = 12
 
 
 def pattern() -> np.ndarray:
-    """Sound that is cut at the same place every time: a pause in the middle of each search."""
+    """Sound that is always cut at the same position: a pause in the middle of each search
+    window."""
     samples = tone_speech(PERIOD, 3)
     samples[-1600:] = 0.0
     samples[:1600] = 0.0
@@ -25,7 +26,7 @@ def pattern() -> np.ndarray:
 
 
 def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, list[StepCost]]:
-    """Costs of the steps of every minute, in their order."""
+    """Costs of the steps of every minute, in order."""
     samples = pattern()
     stream = pipeline.stream(chunk_seconds=float(PERIOD), step_seconds=6.0, **options)  # type: ignore[arg-type]
     found: dict[int, list[StepCost]] = {}
@@ -38,7 +39,7 @@ def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, l
 @pytest.mark.no_cover
 @pytest.mark.parametrize("kind", ["ctc", "qwen"])
 def test_the_cost_of_a_step_is_constant(pipelines: dict[str, AsrPipeline], kind: str) -> None:
-    """Frames, encoded tokens and decoded positions of every step at equal places in pieces."""
+    """Frames, encoded tokens and decoded positions of steps at the same position of a chunk."""
     options = {} if kind == "ctc" else {"max_new_tokens": 1}
     found = costs(pipelines[kind], 20, **options)
     assert len(found[1]) == 15  # Ten steps, and the ends of five pieces.
@@ -48,7 +49,7 @@ def test_the_cost_of_a_step_is_constant(pipelines: dict[str, AsrPipeline], kind:
 
 @pytest.mark.no_cover
 def test_half_an_hour_of_silence_uses_constant_memory(pipelines: dict[str, AsrPipeline]) -> None:
-    """Nothing that a stream holds grows: neither samples nor objects."""
+    """Neither samples nor objects accumulate."""
     stream = pipelines["ctc"].stream(step_seconds=3.0)
     silence = np.zeros(60 * SAMPLE_RATE, np.float32)
     held, last = [], []
@@ -78,7 +79,7 @@ def test_a_cache_row_does_not_grow_with_the_stream(
 
 
 def test_the_cache_is_released_with_the_last_stream(pipelines: dict[str, AsrPipeline]) -> None:
-    """A long chunk makes it grow; without this, it stayed as large for good."""
+    """A long chunk makes it grow, and it would otherwise never shrink."""
     pipeline = pipelines["qwen"]
     pool = pipeline.streams(2)
     given = {"chunk_seconds": 40.0, "max_new_tokens": 3, "step_seconds": 10.0, "pool": pool}

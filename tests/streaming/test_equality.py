@@ -1,4 +1,4 @@
-"""A stream says what a file says: at its end, and at every step what a shorter file would say."""
+"""The text of a stream at every step equals that of a file which ends there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def louder(seconds: float, seed: int) -> np.ndarray:
 
 
 def prefix(pipeline: AsrPipeline, samples: np.ndarray, heard: float, **options: object) -> list:
-    """The segments of a file that ends where a step was."""
+    """The segments of a file that ends at a step."""
     end = round(heard * SAMPLE_RATE)
     found = pipeline.transcribe((samples[:end], SAMPLE_RATE), **options)  # type: ignore[call-overload]
     return list(found.segments)
@@ -80,7 +80,7 @@ def test_every_step_has_the_text_of_a_file_of_that_length(
 
 
 def test_finished_windows_are_not_computed_again(pipelines: dict[str, AsrPipeline]) -> None:
-    """Windows of one second close within a piece; a later loud sound opens them again."""
+    """Windows of one second are complete within a chunk; a later loud sound invalidates them."""
     pipeline = pipelines["windows"]
     samples = tone_speech(6.0, 8)
     samples[: 4 * SAMPLE_RATE] *= 1e-3
@@ -126,7 +126,7 @@ def test_options_are_passed_to_the_model(
 
 
 def test_languages_are_restricted_as_in_files(pipelines: dict[str, AsrPipeline]) -> None:
-    """At every step, and whichever of them the last step began with."""
+    """At every step, for any language of the previous step."""
     pipeline, samples = pipelines["qwen"], tone_speech(4.2, 2)
     options = {"max_new_tokens": 9, "chunk_seconds": 2.0, "languages": ["de", "fr", "ja"]}
     updates = listened(pipeline.stream(**options), samples)
@@ -153,7 +153,7 @@ def test_other_rates_are_resampled_across_feeds(
 
 @pytest.mark.parametrize("kind", ["qwen", "ctc"])
 def test_silence_is_skipped_as_in_files(pipelines: dict[str, AsrPipeline], kind: str) -> None:
-    """Pieces begin anew behind it, and provisional text of what turned out to be silence goes."""
+    """Chunks start again after it, and partial text of what turns out to be silence is removed."""
     pipeline = pipelines[kind]
     quiet = np.zeros(7 * SAMPLE_RATE, np.float32)
     samples = np.concatenate([quiet, tone_speech(3.0, 1), quiet, tone_speech(2.0, 2), quiet])

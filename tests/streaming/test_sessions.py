@@ -1,4 +1,4 @@
-"""What streams refuse and survive, several of them in a pool, and beside an event loop."""
+"""Sessions: refused input, pools of several streams, and asyncio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directories with a tiny vocabulary, written once, and transformers' readers of them."""
+"""Directories with a tiny vocabulary, written once, and the readers of transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers in digits, and plain punctuation."""
+"""Numbers as digits, and plain punctuation."""
 
 from __future__ import annotations
 

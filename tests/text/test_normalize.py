@@ -1,4 +1,4 @@
-"""Spoken text."""
+"""Normalization to spoken words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers in digits: a digit and another number are no mixture of words and digits."""
+"""Numbers as digits next to other numbers."""
 
 from __future__ import annotations
 

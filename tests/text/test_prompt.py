@@ -1,4 +1,4 @@
-"""Prompts against transformers' processor on an exported directory, and the chat template."""
+"""Prompts against the processor of transformers, and the chat template."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def slots(samples: int) -> int:
 def reference_ids(
     processor: Any, samples: int, language: str | None = None, context: str | None = None
 ) -> list[int]:
-    """Ids that transformers makes of a clip of silence."""
+    """Ids from transformers for a clip of silence."""
     clip = np.zeros(samples, dtype=np.float32)
     request = processor.apply_transcription_request(clip, language=language, prompt=context)
     (row,) = request["input_ids"].tolist()
@@ -125,7 +125,7 @@ class TestAgainstTheReference:
     def test_control_tokens_in_a_context(
         self, tokenizer: Tokenizer, processor: Any, token: str
     ) -> None:
-        """A known difference: the reference makes control tokens of what a user typed."""
+        """A known difference: the reference turns typed text into control tokens."""
         context = f"a {token} b"
         if token == AUDIO_PAD:
             with pytest.raises(Exception):  # noqa: B017, PT011 - it counts placeholders

@@ -90,7 +90,7 @@ class TestAgainstTheReference:
     def test_a_forced_language_is_the_language_of_the_reply(
         self, reference: Any, text: str, forced: str
     ) -> None:
-        """The prompt has named it; the text is that of the reference."""
+        """The prompt contains it; the text equals the reference."""
         expected = reference._parse_single_output(text)["transcription"]
         assert parse_reply(text, forced) == Reply(forced, expected)
 
@@ -117,13 +117,13 @@ def test_known_replies(text: str, language: str | None, said: str) -> None:
 
 
 def test_a_long_loop_is_collapsed_in_linear_time() -> None:
-    """The reference recurses once per collapsed pattern; here nothing does."""
+    """The reference recurses once for each collapsed pattern; this package does not."""
     text = "".join(f"{chr(0x4E00 + n)}{chr(0x5E00 + n)}" * 20 for n in range(1500))
     assert len(collapse_repeats(text)) == 3000
 
 
 def test_text_tokens_are_separated_from_language_tokens() -> None:
-    """Also where replies to parts of a piece follow each other."""
+    """Also where replies to parts of a chunk are joined."""
     tokenizer = tiny_tokenizer()
     head = [*tokenizer.encode("language English"), tokenizer.id("<asr_text>")]
     first, second = tokenizer.encode("the lazy dog"), tokenizer.encode("my language is")

@@ -1,4 +1,4 @@
-"""The tokenizer against transformers' own on the same files, and its incremental decoder."""
+"""The tokenizer against that of transformers on the same files, and incremental decoding."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def without_control(text: str) -> str:
 
 
 def ids_of_bytes(tokenizer: Tokenizer, content: bytes) -> list[int]:
-    """Ids of single bytes, whatever they spell."""
+    """Ids of single bytes, whatever they encode."""
     letters = {tokenizer.content(number): number for number in range(tokenizer.size)}
     return [letters[bytes([byte])] for byte in content]
 
 
 def whole_characters(content: bytes) -> str:
-    """What is certain of a text whose bytes begin like this, if they are valid so far."""
+    """The characters that are certain after these bytes, if the text is valid."""
     for cut in range(4):
         try:
             return content[: len(content) - cut].decode()
@@ -82,7 +82,7 @@ class TestEncode:
     def test_the_reference_encodes_them_as_control_tokens(
         self, tokenizer: Tokenizer, reference: Any, token: str
     ) -> None:
-        """A known difference: what a user types can end the turn there, but not here."""
+        """A known difference: typed text can end the turn in the reference, but not here."""
         assert reference.encode(token) == [tokenizer.id(token)]
         assert len(tokenizer.encode(token)) > 1
         assert tokenizer.encode(token) == reference.encode(token, split_special_tokens=True) or (
@@ -113,7 +113,8 @@ class TestDecode:
     def test_any_bytes_equal_the_reference(
         self, tokenizer: Tokenizer, reference: Any, content: bytes, places: list[int]
     ) -> None:
-        """Special and spare ids vanish, even inside a character; the tag ends what is before it."""
+        """Special and unused ids are dropped, even inside a character; the tag ends what is before
+        it."""
         ids = ids_of_bytes(tokenizer, content)
         for place, hidden in zip(places, (SPECIAL, SPARE, TAG), strict=False):
             ids.insert(place, hidden)
@@ -131,7 +132,7 @@ class TestDecode:
     def test_characters_are_complete_and_emitted_at_once(
         self, tokenizer: Tokenizer, text: str
     ) -> None:
-        """After every id, exactly the characters are out whose last byte has come."""
+        """After every id, exactly the characters are emitted whose last byte has arrived."""
         ids = tokenizer.encode(text)
         decoder = tokenizer.decoder()
         shown = list(accumulate(map(decoder.push, ids)))
@@ -149,7 +150,7 @@ class TestDecode:
         assert decoder.push(TAG) == "\ufffd" + TEXT_TAG
 
     def test_a_token_outside_the_byte_table(self) -> None:
-        """The reference writes such a token as it is."""
+        """The reference writes such a token literally."""
         core = qwen2_core(models.BPE({"a": 0, "你 b": 1}, []))
         assert Tokenizer(core, {}).decode([0, 1]) == core.decode([0, 1]) == "a你 b"
 
@@ -178,7 +179,7 @@ class TestFiles:
         assert again.encode(" it's 你好") == tokenizer.encode(" it's 你好")
 
     def test_gaps_between_ids_are_filled_for_other_readers(self, tokenizer: Tokenizer) -> None:
-        """The tokenizers package numbers added tokens one after another, whatever their ids."""
+        """The tokenizers package numbers added tokens consecutively."""
         last = tokenizer.size
         added = {**tokenizer.added, "<far>": AddedId(last + 3, special=False)}
         gapped = Tokenizer(tokenizer.core, added)
@@ -189,7 +190,7 @@ class TestFiles:
         assert again.decode([last, last + 1, last + 2, last + 3]) == "<far>"
 
     def test_ids_are_those_of_the_file(self, tokenizer: Tokenizer) -> None:
-        """Even where the file leaves gaps that the tokenizers package would close."""
+        """Also where the file has gaps that the tokenizers package would close."""
         content = json.loads(tokenizer.to_json())
         content["added_tokens"][-1]["id"] += 40
         found = Tokenizer.from_json(json.dumps(content))

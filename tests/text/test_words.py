@@ -1,4 +1,4 @@
-"""Cutting a text into words, and joining the texts of neighbouring pieces."""
+"""Splitting texts into words, and joining the texts of neighbouring chunks."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_words_equal_the_reference_except_for_punctuation(text: str) -> None:
 
 
 def fake_packages(monkeypatch: pytest.MonkeyPatch, words: list[str] | None) -> None:
-    """nagisa and soynlp that cut every text into `words`; or neither."""
+    """nagisa and soynlp that split every text into `words`; or neither of them."""
     modules: dict[str, Any] = dict.fromkeys(("nagisa", "soynlp", "soynlp.tokenizer"))
     if words is not None:
         tokenizer = SimpleNamespace(LTokenizer=lambda: SimpleNamespace(tokenize=lambda _: words))

@@ -1,4 +1,4 @@
-"""Columns, places for breaks, and lines."""
+"""Width of characters, line breaks, and lines."""
 
 from __future__ import annotations
 

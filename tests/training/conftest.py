@@ -1,4 +1,4 @@
-"""Recipes and manifests of toy size."""
+"""Small recipes and manifests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEXTS = ["ab", "ba", "cd", "dc", "abc", "bcd", "dcb", "cab", "abcd", "dbca"]
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Toy models gain nothing from threads, and lose much when the machine is busy."""
+    """Small models gain nothing from threads, and lose much when the machine is busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -97,7 +97,7 @@ def tiny_asr() -> Callable[..., AsrRecipe]:
 
 
 def quiet() -> LineReporter:
-    """Nobody watches."""
+    """A reporter that prints nothing."""
     return LineReporter(lambda line: None)
 
 
@@ -137,7 +137,7 @@ def large_weights(folder: Path) -> Path:
 def train_here(
     recipe: Recipe, sources: Sources, out: Path, start: Path | None = None, **options: Any
 ) -> Trainer:
-    """Train without a word."""
+    """Train without output."""
     sources = dataclasses.replace(sources, start=start)
     return train(recipe, sources, out, RunOptions(**options), quiet())
 
@@ -179,6 +179,6 @@ def trainer(
 
 
 def task_of(recipe: CtcRecipe, tokenizer: Tokenizer) -> CtcTask:
-    """The task of a run as it begins."""
+    """The task of a run at its start."""
     torch.manual_seed(recipe.seed)
     return CtcTask(AutCtc(recipe.model_config()), tokenizer, recipe)

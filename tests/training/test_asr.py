@@ -251,7 +251,7 @@ class BreakOffError(Exception):
 
 
 def broken_off(monkeypatch: pytest.MonkeyPatch, after: int, run: Callable[[], object]) -> None:
-    """Run, and break off before step `after` (from 0)."""
+    """Run, and stop with an error before step `after` (from 0)."""
     step = Trainer.step
 
     def limited(trainer: Trainer, batches: Sequence[TrainingBatch]) -> float:

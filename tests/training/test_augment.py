@@ -1,4 +1,4 @@
-"""Augmentation: decided by its generator, and leaving the words alone."""
+"""Augmentation depends only on its generator and preserves the words."""
 
 from __future__ import annotations
 

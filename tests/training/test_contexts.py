@@ -1,4 +1,4 @@
-"""Contexts drawn for training: of words that are said and of words that are not."""
+"""Random contexts for training, of spoken and of other words."""
 
 from __future__ import annotations
 

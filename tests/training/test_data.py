@@ -1,4 +1,4 @@
-"""Manifests: what is used, what is left out, and that nothing is left out silently."""
+"""Manifests: which clips are used, and that skipped ones are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples: always alignable, and a function of seed, epoch and place."""
+"""Examples can always be aligned, and depend only on seed, epoch and position."""
 
 from __future__ import annotations
 

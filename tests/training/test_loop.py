@@ -1,4 +1,4 @@
-"""The loop: it learns, resumes bit for bit, and survives bad steps."""
+"""The training loop: it learns, resumes bit for bit, and skips invalid steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BreakOffError(Exception):
 
 
 def record(trainer: Trainer, stop_after: int | None = None) -> list[float]:
-    """Run, collecting the loss of every step; perhaps break off in the middle."""
+    """Run and collect the loss of every step; optionally stop in the middle."""
     losses: list[float] = []
     inner = trainer.step
 
@@ -115,7 +115,7 @@ def endless(loss: torch.Tensor) -> torch.Tensor:
 
 
 def steep(loss: torch.Tensor) -> torch.Tensor:
-    """The same loss, whose gradient is not a number."""
+    """The same loss with a gradient of NaN."""
     return loss + (loss - loss.detach()).abs().sqrt()
 
 

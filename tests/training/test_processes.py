@@ -1,4 +1,4 @@
-"""Several processes compute what one computes: started by the command, or by torchrun."""
+"""Several processes compute the same as one, started by the command or by torchrun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: checked when read, and the shipped one readable."""
+"""Recipes are validated when read, and the shipped ones are valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells: lines with the time left, a bar, log files that can go back, a plot."""
+"""Reports of a run: lines with the time left, a progress bar, logs and a plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs, from manifests to a model directory, through the command line too."""
+"""Runs from manifests to a model directory, also through the command line."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_compiled_run_gives_the_same_losses(
     real = torch.compile
 
     def compile_graph(function: Any, **options: Any) -> Any:
-        """Capture the graphs and compute them as they are; kernels would take long to generate."""
+        """Capture the graphs but do not generate kernels, which would take long."""
         compiled.append(function)
         return real(function, **options | {"mode": None, "backend": "aot_eager"})
 

@@ -1,4 +1,4 @@
-"""BatchDataset: bounded, complete, and decided by the seed."""
+"""Batches: within limits, complete, and determined by the seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that begin with the weights of another run or of a model, perhaps of fewer layers."""
+"""Runs that start with the weights of another run or model, possibly with fewer layers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(recipe: Recipe, data: Path, out: Path, start: Path | None = None) -> tor
 
 
 def losses(recipe: AsrRecipe, start: Path) -> Tensor:
-    """Of a fresh model of a recipe that begins with `start`."""
+    """Losses of a new model of a recipe that starts from `start`."""
     check_start(start, recipe)
     torch.manual_seed(5)
     task = asr_task(recipe, start_units(start))

@@ -44,7 +44,7 @@ main(sys.argv[1:])
 
 
 class Run:
-    """A training command in a process group of its own, and what it writes."""
+    """A training command in its own process group, and its output."""
 
     def __init__(self, call: Sequence[str], folder: Path) -> None:
         script = folder / "slow.py"
@@ -58,7 +58,7 @@ class Run:
         )
 
     def wait_for_step(self, log: Path) -> None:
-        """Until a step is logged, or the process has ended."""
+        """Wait until a step is logged or the process has ended."""
         while not log.exists() and self.process.poll() is None:
             threading.Event().wait(0.05)
 

@@ -1,4 +1,4 @@
-"""Tiny recordings: every letter is a tone, so that text and sound belong together."""
+"""Small recordings in which every letter is a tone."""
 
 from __future__ import annotations
 
