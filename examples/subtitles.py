@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from auris import AsrPipeline, AurisError
-from auris.output.formats import to_srt
+from auris.output.formats import WRITERS
 from auris.output.subtitles import CueStyle
 
 
@@ -18,7 +18,9 @@ def main(files: list[str]) -> int:
         for file in files:
             transcript = pipeline.transcribe(file, clean=["numbers", "punctuation"])
             target = Path(file).with_suffix(".srt")
-            target.write_text(to_srt(transcript, file, CueStyle(max_line_width=32)), "utf-8")
+            target.write_text(
+                WRITERS["srt"](transcript, file, CueStyle(max_line_width=32)), "utf-8"
+            )
             print(target)
     except AurisError as error:
         print(error, file=sys.stderr)

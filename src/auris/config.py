@@ -1,8 +1,7 @@
-"""Frozen model configurations and the one rule that counts audio tokens.
+"""Model configurations, and the numbers of audio tokens and text tokens.
 
-A configuration is what a checkpoint says about its shapes, in this package's own terms; the
-foreign spellings live in `auris.checkpoints`. Constructing one checks it, so a model is never
-built from impossible numbers.
+A configuration has the shapes of a model under the names of this package; `auris.checkpoints` knows
+other spellings. It is checked when it is made, so a model is never built from impossible numbers.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import Literal
 from auris.errors import ConfigError
 
 CHUNK_FRAMES = 100
-"""Mel frames (10 ms each) that the convolutions see at once: one second."""
+"""Mel frames (10 ms each) of a conv block: one second."""
 
 LARGEST_SIZE = 1 << 20
-"""Far beyond any model, and little enough that a wrong number ends in an error at once, not in
-the building of modules without end."""
+"""Largest size in a configuration. It is far larger than any model needs, and small enough that a
+wrong number is an error at once."""
 
 LARGEST = {"layers": 1 << 10, "rope_theta": 1e30}
 """Sizes with other limits."""
@@ -32,7 +31,7 @@ TOKENS_PER_SECOND = 16
 """Token budget for every second of audio, about three times the fastest speech."""
 
 BASE_TOKENS = 64
-"""Token budget in addition: for the language tag, and for the shortest chunks."""
+"""Additional token budget of a chunk, for the language tag and for very short chunks."""
 
 
 def _halved(length: int) -> int:
@@ -43,21 +42,19 @@ def _halved(length: int) -> int:
 def audio_tokens(frames: int) -> int:
     """Number of encoder tokens for `frames` mel frames.
 
-    A whole second has 13, since its 100 frames are 12.5 times 8, and that is rounded up.
-
-    Every chunk of 100 frames is convolved by itself, so its 13 tokens do not depend on what
-    follows; the last chunk of r frames yields ceil(ceil(ceil(r/2)/2)/2).
+    Each conv block of 100 frames is convolved separately and gives 13 tokens, 100 / 8 rounded up.
+    The last conv block of r frames gives ceil(ceil(ceil(r / 2) / 2) / 2).
     """
     full, rest = divmod(frames, CHUNK_FRAMES)
     return full * CHUNK_TOKENS + _halved(_halved(_halved(rest)))
 
 
 CHUNK_TOKENS = _halved(_halved(_halved(CHUNK_FRAMES)))
-"""Tokens of a full chunk: 13."""
+"""Tokens of a whole conv block: 13."""
 
 FRAME_SECONDS = 0.01
 TOKEN_FRAMES = 8
-"""Mel frames from one token to the next inside a chunk: three convolutions of stride 2."""
+"""Mel frames from one token to the next inside a conv block: three convolutions of stride 2."""
 
 
 def token_budget(seconds: float) -> int:
@@ -68,8 +65,8 @@ def token_budget(seconds: float) -> int:
 def token_centre(index: int) -> float:
     """Seconds from the beginning of a clip to the centre of encoder token `index`.
 
-    Kernels are centred, so token j of a chunk stands on its mel frame 8 j. The last token of a
-    chunk and the first of the next are 40 ms apart, all others 80 ms.
+    Kernels are centred, so token j of a conv block is centred on its mel frame 8 j. The last token
+    of a conv block and the first of the next are 40 ms apart, all others 80 ms.
     """
     chunk, position = divmod(index, CHUNK_TOKENS)
     return FRAME_SECONDS * (chunk * CHUNK_FRAMES + position * TOKEN_FRAMES)
@@ -148,7 +145,7 @@ class AutConfig:
         _require(
             self.window_frames in range(CHUNK_FRAMES, MAX_WINDOW_FRAMES + 1, CHUNK_FRAMES),
             "the attention window (n_window_infer) has to be a multiple of 100 frames from 100 "
-            "to 800, since windows are made of whole chunks of one second",
+            "to 800, since windows are made of conv blocks of one second",
             f"it is {self.window_frames}",
             "choose 100, 200, ... or 800",
         )
@@ -232,14 +229,14 @@ class DecoderConfig:
         _require_sizes("decoder", **{"heads * head_dim": self.heads * self.head_dim})
         _require(
             self.head_dim % 2 == 0,
-            "head_dim has to be even, since rotary positions turn pairs",
+            "head_dim has to be even, since rotary positions rotate pairs",
             f"it is {self.head_dim}",
         )
 
 
 @dataclass(frozen=True)
 class PromptedConfig:
-    """A model with audio inside a prompt: encoder, projector, decoder, the id of an audio slot."""
+    """A model with audio slots in its prompt: encoder, projector, decoder, the id of a slot."""
 
     encoder: AutConfig
     projector: ProjectorConfig
@@ -267,11 +264,11 @@ class QwenAsrConfig(PromptedConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AlignerConfig(PromptedConfig):
-    """A forced aligner, whose head scores times at the marks in a prompt; it has no other head.
+    """A forced aligner, whose head scores times at the marks in a prompt.
 
     Attributes:
-        classes: times that it can score, from 0 on.
-        timestamp_token_id: the mark.
+        classes: number of times that it can score, from 0 on.
+        timestamp_token_id: the id of a mark.
         segment_ms: milliseconds from one time to the next.
         head_bias: whether the head has a bias.
     """

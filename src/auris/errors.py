@@ -1,32 +1,8 @@
-"""The exception tree: every error that Auris raises on purpose.
+"""Every exception that Auris raises on purpose.
 
-    AurisError
-    ├── UsageError              the call itself is wrong (command line exit code 2)
-    ├── AudioError              a recording cannot be read or used
-    │   ├── UnreadableAudio     missing, not audio, or broken
-    │   │   └── DecoderCrashed  the process that decoded it crashed
-    │   ├── EmptyAudio          readable, but without a single sample in the requested span
-    │   └── InvalidSamples      samples that are NaN, infinite or misshapen
-    ├── CheckpointError         a model directory does not hold what its layout demands
-    │   ├── ModelNotFound       a hub id that cannot be fetched
-    │   │   └── UnknownModel    a name that is no directory, bundled model or hub id (exit code 2)
-    │   ├── ConfigError         a config key is missing or has an impossible value
-    │   └── TensorError         a tensor is missing, unknown, misshapen or of a wrong type
-    ├── TokenizerError          a vocabulary lacks what the prompt needs
-    ├── DeviceError             a device or dtype that this machine does not have
-    │   └── UnknownDevice       a device or dtype that does not exist (exit code 2)
-    ├── LanguageError           a language that the model does not know (exit code 2)
-    ├── UnsupportedOption       an option that the chosen model cannot honour (exit code 2)
-    ├── AlignmentError          a text cannot be placed in its recording
-    ├── OutputError             a result cannot be written
-    ├── EngineError             the engine of a server failed or has stopped
-    ├── TrainingError           training data or a recipe that cannot be used
-    │   └── TrainingStopped     a signal stopped a run; its checkpoint was written
-    └── MissingExtra            an optional package is needed and not installed
-
-Every message is one sentence: what is required and what is the case instead, or what is wrong; then
+A message is one sentence: what is required and what is the case instead, or what is wrong; then
 what to do. Options are written as on the command line (`--chunk-seconds`); a message in Python
-names the parameter (`chunk_seconds`).
+names the parameter (`chunk_seconds`). The exit code of the command line is 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -41,9 +17,9 @@ class AurisError(Exception):
 
     Args:
         rule: what is required or what is wrong, as the beginning of a sentence.
-        actual: what is the case instead; empty where the rule says it already.
+        actual: what is the case instead; empty if the rule says it already.
         remedy: what the reader can do about it.
-        by_span: what else, where the reader can choose a span of the recording.
+        by_span: another remedy, for interfaces in which one can choose a span of the recording.
     """
 
     exit_code = 1
@@ -89,7 +65,7 @@ class DecoderCrashed(UnreadableAudio):
 
 
 class EmptyAudio(AudioError):
-    """The source is readable but holds no sample in the requested span."""
+    """The source is readable but has no sample in the requested span."""
 
 
 class InvalidSamples(AudioError):
@@ -97,7 +73,7 @@ class InvalidSamples(AudioError):
 
 
 class CheckpointError(AurisError):
-    """A model directory does not hold what its layout demands."""
+    """A model directory lacks something, or contains something wrong."""
 
 
 class ModelNotFound(CheckpointError):
@@ -117,7 +93,7 @@ class TensorError(CheckpointError):
 
 
 class TokenizerError(AurisError):
-    """A vocabulary lacks what the prompt needs."""
+    """Tokenizer files are damaged, or lack a token that the prompt needs."""
 
 
 class DeviceError(AurisError):
@@ -135,21 +111,21 @@ class LanguageError(AurisError):
 
 
 class UnsupportedOption(AurisError):
-    """An option that the chosen model cannot honour."""
+    """An option that the chosen model does not support."""
 
     exit_code = 2
 
 
 class AlignmentError(AurisError):
-    """A text cannot be placed in its recording."""
+    """A text cannot be aligned with its recording."""
 
 
 class OutputError(AurisError):
-    """A result cannot be written: no permission, no room, no such place."""
+    """A result cannot be written, for example without permission or space."""
 
 
 class EngineError(AurisError):
-    """The engine of a server met a fault of the program, or has stopped."""
+    """The engine of a server failed, or has stopped."""
 
 
 class TrainingError(AurisError):

@@ -63,7 +63,7 @@ class AsrPipeline:
         model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from the
             environment, or the bundled default.
         device: what it runs on, see `LoadOptions`.
-        speculate: "ctc" lets the CTC head next to the weights guess texts, which the decoder
+        speculate: "ctc" uses texts of the CTC head next to the weights as drafts, which the decoder
             verifies several tokens at a time; texts stay the same.
         options: see `LoadOptions`.
 
@@ -74,8 +74,9 @@ class AsrPipeline:
         defaults: its inference defaults.
 
     Raises:
-        CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the machine.
-        UnsupportedOption: the model has no CTC head to guess with.
+        CheckpointError, TokenizerError: the model cannot be loaded.
+        DeviceError: this machine does not have the device or the dtype.
+        UnsupportedOption: `speculate` needs a model with a decoder and a CTC head.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class AsrPipeline:
             unfinished transcripts have the finish reason "cancelled".
 
         Raises:
-            AurisError: of the first recording that failed; `results` goes on without it.
+            AurisError: the error of the first recording that failed; `results` continues after it.
         """
         several = is_several(audio)
         sources: list[Any] = list(audio) if several else [audio]  # type: ignore[arg-type]
@@ -189,7 +190,7 @@ class AsrPipeline:
         """Transcribe recordings and give each result as soon as it is complete.
 
         Arguments as in `transcribe`; wrong ones are refused at once. Recordings are read one
-        after the other; when cancelled, those that were not begun have no result.
+        after the other; when cancelled, recordings that were not begun have no result.
 
         Yields:
             number of the recording, and its transcript or failure.
@@ -209,7 +210,7 @@ class AsrPipeline:
         Arguments as in `transcribe`; the work ends with the iteration.
 
         Raises:
-            AurisError: at the chunk that could not be read.
+            AurisError: the recording cannot be read further; raised after the segments before.
         """
         return _segments(self.updates([audio], language, context, **options))
 
@@ -291,18 +292,14 @@ class AsrPipeline:
             options: see `StreamOptions`.
 
         Raises:
-            UsageError, LanguageError, UnsupportedOption, InvalidSamples: an option is impossible.
+            UsageError, LanguageError, UnsupportedOption, InvalidSamples: an option is wrong.
         """
         session, call = stream_options(options)
         decoding = self._decode_options(language, context, call)
         decoding = replace(decoding, align_partial=options.get("partial_words", False))
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
-            raise UsageError(
-                "This pool belongs to another pipeline",
-                "",
-                "use its own streams()",
-            )
+            raise UsageError("The pool is one of another pipeline", "", "use the own streams()")
         return pool.open(decoding, **session)
 
     def astream(
@@ -320,13 +317,13 @@ class AsrPipeline:
 
         Raises:
             UsageError: there is no such window.
-            UnsupportedOption: chunks of other calls are computed together with those of this one.
+            UnsupportedOption: chunks of this call share a batch with those of others.
         """
         encoder = with_window(self.recognizer.config.encoder, seconds)
         if self._open_batch != self.recognizer.batch:
             raise UnsupportedOption(
-                "attention_window of a call needs a pipeline that shares no batch with others",
-                "this one does",
+                "attention_window of a call needs a pipeline with batches of its own",
+                "this one shares them with other calls",
                 "choose the window where the model is loaded",
             )
         backend = self.backend.with_window(encoder)

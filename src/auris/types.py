@@ -1,6 +1,6 @@
-"""The frozen values that travel through Auris: audio in, transcripts out.
+"""Audio, chunks, words, segments and transcripts: frozen values.
 
-Times are seconds from the beginning of the source, sample counts are at 16 kHz.
+Times are in seconds from the beginning of the source; counts of samples are at 16 kHz.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ SAMPLE_RATE = 16_000
 """Samples per second of every waveform inside Auris."""
 
 QUIET_PEAK = 0.01
-"""A recording that never reaches this is so quiet that its text may be wrong."""
+"""A recording whose samples are all smaller is so quiet that its text may be wrong."""
 
 SILENT_PEAK = 1 / 32768
-"""A recording that never reaches this holds no sound: one step of 16-bit audio."""
+"""A recording whose samples are all smaller is silent: one step of 16-bit audio."""
 
 SHOWN_LETTERS = 80
 """Maximum number of letters of the text in the representation of a transcript."""
 
 MILLISECOND_SLACK = 1e-6
-"""Milliseconds by which a sum of seconds may miss a whole one."""
+"""Milliseconds by which rounding may change a sum of seconds."""
 
 Samples: TypeAlias = "NDArray[np.float32]"
-"""float32 samples. A name only: importing this module loads no numpy."""
+"""float32 samples. As a string, since importing this module must not load numpy."""
 
 FinishReason = Literal["stop", "length", "loop", "cancelled"]
 """Why a text ends: a stop token, the token budget, a loop, or the caller."""
@@ -45,7 +45,7 @@ class Waveform:
 
     Attributes:
         samples: float32 [S], full scale is -1..1 (values beyond it are possible).
-        start: where the first sample lies in its source, in seconds.
+        start: position of the first sample in its source, in seconds.
         channel: index of the source's channel, or None when channels were mixed down.
     """
 
@@ -65,12 +65,12 @@ class Chunk:
 
     Attributes:
         start: its offset in the source, in samples at 16 kHz.
-        samples: float32 [S]; none of a silence that is left out.
-        speaker: who speaks on the channel, or None where channels were mixed.
-        skipped: samples of silence that are left out, from `start` on; 0 of a chunk to recognize.
+        samples: float32 [S]; empty for skipped silence.
+        speaker: who speaks on the channel; None if channels were mixed.
+        skipped: number of samples of skipped silence, from `start` on; 0 for a chunk to recognize.
         peak: largest absolute sample of that silence.
-        warnings: sentences about the reading of the recording up to here. A chunk without samples
-            and silence at the end of a recording has nothing else.
+        warnings: sentences about reading the recording up to here. The last chunk may have
+            warnings only, without samples or silence.
     """
 
     start: int
@@ -91,10 +91,10 @@ class Word:
 
     Attributes:
         text: the word without punctuation, or one character of Chinese.
-        start, end: seconds of the source, in whole milliseconds; both None where they are unknown.
-        confidence: 0..1, None where the model gives none. Of a word that was transcribed, how
-            likely it is right, see `Segment.calibrated`; of one of a known text, the geometric
-            mean of the probabilities of its units or marks.
+        start, end: seconds of the source, in whole milliseconds; both None if they are unknown.
+        confidence: 0..1; None if the model gives none. For a transcribed word the probability that
+            it is right, see `Segment.calibrated`; for a word of a known text the geometric mean of
+            the probabilities of its units or marks.
         repaired: whether a time was inferred from neighbours.
     """
 
@@ -105,13 +105,13 @@ class Word:
     repaired: bool = False
 
     def moved(self, seconds: float) -> Word:
-        """The same word later by `seconds`."""
+        """The same word, `seconds` later."""
         if self.start is None or self.end is None:
             return self
         return replace(self, start=self.start + seconds, end=self.end + seconds)
 
     def in_milliseconds(self) -> Word:
-        """The same word with times in whole milliseconds, none of them outside the exact ones."""
+        """The same word with times in whole milliseconds, inside the exact span."""
         if self.start is None or self.end is None:
             return self
         end = math.floor(1000 * self.end + MILLISECOND_SLACK)
@@ -131,13 +131,13 @@ class Word:
 
 @dataclass(frozen=True)
 class Retry:
-    """A decoding that was discarded, and done again in another way.
+    """A decoding that was discarded and repeated in another way.
 
     Attributes:
         start, end: its span, in seconds of the source.
         cause: why it was discarded. After "loop" and "length" the span was cut in two, after
             "context" it was decoded without the context.
-        tokens: what it had decoded.
+        tokens: its token ids.
     """
 
     start: float
@@ -162,27 +162,27 @@ class Segment:
     Attributes:
         start, end: seconds of the source.
         text: the text after clean-up.
-        language: English name of the language, or None for no speech or not known.
-        tokens: ids exactly as decoded, before any clean-up, without the stop token; of a chunk
+        language: English name of the language; None for no speech, or if it is not known.
+        tokens: ids exactly as decoded, before any clean-up, without the stop token; for a chunk
             that was decoded in parts, those of all parts.
         logprobs: natural-log probability of each of `tokens`.
-        finish_reason: why the decoding ended; of parts, the first that is no "stop". Of a text
-            that ends in a loop, the repeats are in `tokens` and only one in `text`.
-        words: the words of the model's own text, before any clean-up, with their times; None where
+        finish_reason: why the decoding ended; for a chunk in parts, the first reason other than
+            "stop". If a text ends in a loop, `tokens` have all repeats and `text` one of them.
+        words: the words of the model's own text, before any clean-up, with their times; None if
             they were not requested.
-        speaker: who speaks on the channel, or None where channels were mixed.
+        speaker: who speaks on the channel; None if channels were mixed.
         token_confidences: for each of `tokens` how likely the words that it writes are right.
-        word_confidences: the words of the text and how likely each is right, 0..1; None where it
-            is not known which tokens write the word.
+        word_confidences: the words of the text and how likely each is right, 0..1; None if it is
+            not known which tokens write the word.
         confidence: mean of those, the share of the words that is probably right; None without any.
-        calibrated: whether these are measured probabilities; else they are the model's own, of a
-            word their geometric mean over its tokens.
-        no_speech: whether nobody spoke, as the model or the calibration judges; the text is then
-            empty, and `tokens` are what was written all the same.
-        no_speech_probability: how likely nobody spoke, 0..1; None where the model does not say.
+        calibrated: whether confidences are measured probabilities; otherwise they are those of the
+            model, for a word the geometric mean over its tokens.
+        no_speech: whether nobody spoke, by the model or the calibration; the text is then empty,
+            while `tokens` are what the model wrote.
+        no_speech_probability: how likely nobody spoke, 0..1; None if the model does not give it.
         retries: decodings that were discarded, in order.
-        skipped: seconds that were left out because nobody speaks: all of a segment, which then has
-            no text, or none of it.
+        skipped: seconds of silence that were left out: the length of the segment, which then has no
+            text, or 0.
     """
 
     start: float
@@ -249,12 +249,12 @@ class Transcript:
 
     Attributes:
         text: all of the text.
-        language: English name, or None for no speech or not known; where segments differ, their
+        language: English name; None for no speech, or if it is not known. If segments differ, their
             names in the order of time, joined by commas.
         segments: in the order of time; where channels are split, by their starts.
         confidence: mean of the confidences of all words, 0..1; None without any.
-        finish_reason: "stop" when every segment ended by itself, else the first other reason.
-        seconds: length of the requested span, with what was skipped.
+        finish_reason: "stop" if all segments have it, otherwise the first other reason.
+        seconds: length of the requested span, with skipped silence.
         timings: seconds of work per stage (audio, mel, encode, prefill, decode).
         peak: largest absolute sample; full scale is 1.
         warnings: sentences about options that were ignored, and about what the recording lacks.
@@ -283,7 +283,7 @@ class Transcript:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing was recorded: not one sample reaches a step of 16-bit audio."""
+        """Whether nothing was recorded: all samples are smaller than a step of 16-bit audio."""
         return self.peak < SILENT_PEAK
 
     @property
@@ -293,7 +293,7 @@ class Transcript:
 
     @property
     def skipped(self) -> float:
-        """Seconds that were left out because nobody speaks, of all split channels."""
+        """Seconds of silence that were left out, in all split channels together."""
         return math.fsum(segment.skipped for segment in self.segments)
 
     @property
@@ -304,7 +304,7 @@ class Transcript:
 
     @property
     def words(self) -> tuple[Word, ...] | None:
-        """The words of all segments, where their times were requested; else None."""
+        """The words of all segments; None if their times were not requested."""
         if any(segment.words is None for segment in self.segments if not segment.skipped):
             return None
         return tuple(word for segment in self.segments for word in segment.words or ())

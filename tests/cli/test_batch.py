@@ -51,7 +51,7 @@ def test_a_folder(auris: Auris, folder: Path, models: Path, tmp_path: Path) -> N
     out = tmp_path / "results.jsonl"
     done = auris("batch", "--input-dir", folder, "--output", out, "-m", models / "ctc")
     assert done.code == 1
-    assert "1 files are not recordings" in done.err
+    assert "1 files without the suffix" in done.err
     assert "20 of 21 recordings are transcribed" in done.err
     assert "auris: broken.wav: " in done.err
     found = contents(out)
@@ -129,7 +129,7 @@ def test_a_named_pipe_in_a_folder_does_not_block(
     assert [done.code for done in outcomes] == [1]
     found = contents(out)
     assert len(found) == 22
-    assert "is no regular file" in found["aaa.wav"]["error"]
+    assert "is not a regular file" in found["aaa.wav"]["error"]
     assert found["aaa.wav"]["kind"] == "UnreadableAudio"
     (tmp_path / "list.txt").write_text(f"/dev/zero\n{'x' * 5000}\n{folder / 'clip00.wav'}\n")
     done = auris(*call, listed, "--files", tmp_path / "list.txt")
@@ -144,8 +144,8 @@ def test_missing_or_empty_input(auris: Auris, tmp_path: Path) -> None:
     for call, said in (
         ((), "neither is given"),
         (("--input-dir", tmp_path, "--files", "x"), "both are given"),
-        (("--input-dir", tmp_path / "empty"), "No recording was found"),
-        (("--files", tmp_path / "list"), "No recording was found"),
+        (("--input-dir", tmp_path / "empty"), "The input has no recordings"),
+        (("--files", tmp_path / "list"), "The input has no recordings"),
         (("--files", tmp_path / "absent"), "No such file"),
         (("--input-dir", tmp_path / "absent"), "is none"),
     ):
@@ -298,7 +298,7 @@ def test_options_of_the_batch_command(
         (("--end", 1, "--duration", 1), "both are given"),
         (("--start", 2, "--end", 1), "they are 1 and 2"),
         (("--aligner", models / "ctc"), "add --word-timestamps"),
-        (("--max-line-width", 20), "belong to"),
+        (("--max-line-width", 20), "can be used with"),
     ):
         refused = auris(*call, *wrong)
         assert refused.code == 2

@@ -113,8 +113,6 @@ def test_convert_to_half_precision(auris: Auris, models: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "code", "named"),
     [
-        (("--layout", "keras"), 2, "'keras'"),
-        (("--dtype", "int8"), 2, "'int8'"),
         (("--shard-gb", 0), 2, "shard-gb"),
         (("--shard-gb", "nan"), 2, "shard-gb"),
         (("--shard-gb", "inf"), 2, "shard-gb"),

@@ -120,7 +120,6 @@ def test_text_before_damaged_audio_is_written(auris: Auris, said: Any) -> None:
     [
         (["clip.wav"], "auris transcribe"),
         (["-", "--device-in", "1"], "--device-in"),
-        (["-", "-f", "srt"], "txt or json"),
         (["-", "--rate", "5"], "sample rate"),
         (["-", "--step-seconds", "0"], "--step-seconds"),
         (["-", "--chunk-seconds", "0"], "--chunk-seconds"),

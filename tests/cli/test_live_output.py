@@ -332,7 +332,7 @@ def test_a_full_disk_does_not_damage_existing_results(
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.decode().count("cannot be (File too large)") == 2
+    assert done.stderr.decode().count("cannot be written (File too large)") == 2
     assert (
         (tmp_path / "long.json").read_text() == (tmp_path / "long.jsonl").read_text() == "older\n"
     )

@@ -62,7 +62,7 @@ def test_the_width_of_lines(auris: Auris, recordings: Path) -> None:
         (["-f", "doc"], ["'doc'", "srt"]),
         (["-f", ""], ["''"]),
         (["-f", "srt,"], ["''"]),
-        (["--max-line-width", "40"], ["--max-line-width belong to", "the format is txt"]),
+        (["--max-line-width", "40"], ["--max-line-width can be used with", "the format is txt"]),
         (["-f", "lrc", "--max-line-count", "1"], ["--max-line-count", "srt, vtt"]),
         (["-f", "srt", "--max-line-width", "3"], ["from 10 to 1000", "3"]),
         (["-f", "srt", "--max-line-count", "0"], ["from 1 to 10"]),
@@ -106,9 +106,9 @@ def test_the_speakers_of_a_call(auris: Auris, recordings: Path) -> None:
     ("options", "code", "parts"),
     [
         (["--channels", "apart"], 2, ["'mix' or 'split'", "'apart'"]),
-        (["--speakers", "a,b"], 2, ["where channels are split", "mixed"]),
+        (["--speakers", "a,b"], 2, ["separate channels", "mixed"]),
         (["--channels", "split", "--speakers", "a"], 2, ["one speaker for each channel", "for 2"]),
-        (["--channels", "split", "--speakers", "a,"], 2, ["none empty"]),
+        (["--channels", "split", "--speakers", "a,"], 2, ["none may be empty"]),
     ],
 )
 def test_invalid_channels(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auris.output.formats import CUE_FORMATS, SINGLE_FILES, WRITERS, to_json, to_text
+from auris.output.formats import CUE_FORMATS, SINGLE_FILES, WRITERS
 from auris.output.subtitles import CueStyle, cues
 from auris.types import Segment, Transcript
 
@@ -52,12 +52,12 @@ def decoded(content: str, form: str) -> list[tuple[float, float, str]]:
     [("", "\n"), ("hello", "hello\n"), ("one\ntwo\r\nthree", "one two three\n"), ("好", "好\n")],
 )
 def test_text_is_one_line(text: str, line: str) -> None:
-    assert to_text(transcript(text), "a.wav") == line
+    assert WRITERS["txt"](transcript(text), "a.wav") == line
 
 
 @pytest.mark.parametrize("text", ["", 'say "hi"\n', "你好 \u2028 é", "\x00"])
 def test_json_is_one_line_and_round_trips(text: str) -> None:
-    line = to_json(transcript(text), "dir/a.wav")
+    line = WRITERS["json"](transcript(text), "dir/a.wav")
     assert line.count("\n") == 1
     assert line.endswith("}\n")
     content = json.loads(line)
@@ -257,4 +257,3 @@ def test_lrc_and_tsv_round_trip(texts: list[str]) -> None:
 def test_formats_by_suffix() -> None:
     assert list(WRITERS) == ["txt", "json", "jsonl", "srt", "vtt", "tsv", "lrc"]
     assert set(WRITERS) >= SINGLE_FILES | CUE_FORMATS
-    assert WRITERS["txt"] is to_text

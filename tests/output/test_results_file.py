@@ -107,10 +107,10 @@ def test_failures_can_be_retried(tmp_path: Path) -> None:
     with ResultsFile(path, RUN) as results:
         assert results.failed["c.wav"].startswith("A rule, but it broke")
         assert list(results.missing(NAMES)) == []
-        assert results.forget_failures() == 1
+        results.forget_failures()
         assert list(results.missing(NAMES)) == ["c.wav"]
         results.append(*done("c.wav"))
-        assert results.forget_failures() == 0
+        results.forget_failures()
     contents = [json.loads(line) for line in path.read_text().splitlines()[1:]]
     assert sorted(content["file"] for content in contents) == NAMES
     assert not any("error" in content for content in contents)
@@ -126,7 +126,7 @@ def test_write_errors_are_reported(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device")
 def test_a_device_is_not_a_results_file() -> None:
-    with pytest.raises(OutputError, match="no regular file"):
+    with pytest.raises(OutputError, match="not a regular file"):
         ResultsFile(Path("/dev/full"), RUN)
 
 
@@ -158,7 +158,7 @@ def test_the_file_is_locked_by_one_process(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with ResultsFile(path, RUN) as results:
         results.append(*done("a.wav"))
-        with pytest.raises(OutputError, match="is written by another"):
+        with pytest.raises(OutputError, match="another run writes"):
             ResultsFile(path, RUN)
     for _ in range(2):
         with pytest.raises(UsageError, match="model 'tiny' instead of 'other'"):
@@ -175,7 +175,7 @@ def test_symbolic_links_are_followed(tmp_path: Path, suffix: str) -> None:
     link.symlink_to(path)
     with ResultsFile(path, RUN) as results:
         results.append(*done("a.wav"))
-        with pytest.raises(OutputError, match="is written by another"):
+        with pytest.raises(OutputError, match="another run writes"):
             ResultsFile(link, RUN)
         results.publish(NAMES)
     with ResultsFile(link, RUN) as results:

@@ -60,7 +60,7 @@ def test_chunks_are_read_only_when_needed(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("speakers", "channels", "found"),
     [
-        (["a", "b"], "mix", "they are mixed"),
+        (["a", "b"], "mix", "the channels are mixed"),
         (["a", "a"], "split", "'a', 'a'"),
         (["a", " "], "split", "' '"),
         ("ab", "split", "'ab'"),
@@ -78,7 +78,7 @@ def test_invalid_speakers_and_channels_are_refused(
 @pytest.mark.parametrize("speakers", [["a"], ["a", "b", "c"], []])
 def test_a_wrong_number_of_speakers_is_refused(speakers: Sequence[str]) -> None:
     reading = AudioChunker(channels="split", speakers=speakers)
-    with pytest.raises(UsageError, match=f"{len(speakers)} are named for 2"):
+    with pytest.raises(UsageError, match=f"{len(speakers)} speakers are named for 2"):
         list(reading.chunks((call(1.0), RATE)))
 
 

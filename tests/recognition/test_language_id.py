@@ -76,7 +76,7 @@ def test_chunks_can_have_different_languages(qwen: AsrPipeline) -> None:
 
 @pytest.mark.parametrize("languages", [[], ["auto"], ["en", ""]])
 def test_invalid_language_lists_are_refused(qwen: AsrPipeline, languages: list[str]) -> None:
-    with pytest.raises(UsageError, match="languages has to list"):
+    with pytest.raises(UsageError, match="languages has to be a list"):
         qwen.transcribe(clip(1.0), languages=languages)
 
 

@@ -81,8 +81,7 @@ def test_a_process_that_dies_fails_only_its_recording(files: list[str]) -> None:
 
 
 def test_processes_end_with_their_connection(files: list[str]) -> None:
-    ahead = Prefetcher(AudioChunker(), 2)
-    next(ahead.sources(list(files)))
-    processes = [reader.process for reader in ahead._readers]
-    ahead.close()
+    with Prefetcher(AudioChunker(), 2) as ahead:
+        next(ahead.sources(list(files)))
+        processes = [reader.process for reader in ahead._readers]
     assert not any(process.is_alive() for process in processes)

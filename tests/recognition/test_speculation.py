@@ -30,7 +30,7 @@ def test_speculation_does_not_change_texts_of_bundled_models() -> None:
 def test_speculation_without_a_ctc_head_is_refused(
     qwen_directory: Path, ctc_directory: Path
 ) -> None:
-    for model, why in ((qwen_directory, "this one has none"), (ctc_directory, "model is none")):
+    for model, why in ((qwen_directory, "has no such file"), (ctc_directory, "another kind")):
         with pytest.raises(UnsupportedOption, match=why):
             AsrPipeline.from_pretrained(model, device="cpu", speculate="ctc")
     with pytest.raises(UsageError, match="it is 'dice'"):

@@ -49,7 +49,7 @@ def test_any_text_is_a_known_name_or_an_error(asked: str) -> None:
 
 @pytest.mark.parametrize("languages", [3, [], ["en", 3], ["auto"], [None]])
 def test_candidate_languages_must_be_a_list(languages: Any) -> None:
-    with pytest.raises(UsageError, match="languages has to list"):
+    with pytest.raises(UsageError, match="languages has to be a list"):
         language_names(languages)
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auris.cli.options import ModelOptions, OutputFormat, check_format, option
+from auris.cli.options import Language, ModelOptions, OutputFormat, option
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.types import Word
 
 UNLIKELY = 1e-4
-"""A mean probability of words below which the text is probably not what is spoken."""
+"""If the mean probability of the words is below this, the text is probably not what is spoken."""
 
 
 def align(
@@ -27,9 +27,7 @@ def align(
         str | None, typer.Argument(metavar="[TEXT]", help="What is spoken in it.")
     ] = None,
     text_file: Annotated[Path | None, option("UTF-8 file with the text, instead of TEXT.")] = None,
-    language: Annotated[
-        str, option("auto, or the language by code or English name.", "--language", "-l")
-    ] = "auto",
+    language: Language = "auto",
     start: Annotated[float, option("First second to align.")] = 0.0,
     duration: Annotated[float | None, option("Seconds to align.", default="all")] = None,
     output_format: OutputFormat = "txt",
@@ -37,10 +35,9 @@ def align(
     """Find the times of the words of a known text in its recording.
 
     Standard output has a line for each word: start, end and the word, separated by tabs, and
-    "repaired" where a time was inferred; a time that is not known is "-". With -f json it is one
-    JSON object.
+    "repaired" if a time was inferred from its neighbours. A time that is not known is "-". With
+    -f json it is one JSON object.
     """
-    check_format(output_format)
     spoken = _text(text, text_file)
     from auris.output.formats import WORD_WRITERS
 
@@ -52,9 +49,9 @@ def align(
 def _text(text: str | None, file: Path | None) -> str:
     if (text is None) == (file is None):
         raise UsageError(
-            "There has to be one text to align",
-            "there is none" if text is None else "there are TEXT and --text-file",
-            "give TEXT or --text-file",
+            "The text to align is either TEXT or in --text-file",
+            "neither is given" if text is None else "both are given",
+            "give one of them",
         )
     if file is None:
         return text or ""
@@ -62,9 +59,9 @@ def _text(text: str | None, file: Path | None) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            "--text-file has to be readable UTF-8",
+            "--text-file has to be a readable file in UTF-8",
             f"reading {str(file)!r} failed ({error})",
-            "name another",
+            "name another file",
         ) from None
 
 
@@ -77,4 +74,4 @@ def _warn(words: Sequence[Word]) -> None:
         sys.stderr.write(f"auris: {unaligned} of {len(words)} words could not be aligned\n")
     scores = [math.log(max(c, 1e-30)) for word in words if (c := word.confidence) is not None]
     if scores and math.exp(math.fsum(scores) / len(scores)) < UNLIKELY:
-        sys.stderr.write("auris: the words are very unlikely; is the text what is spoken?\n")
+        sys.stderr.write("auris: the text is probably not what is spoken in the recording\n")

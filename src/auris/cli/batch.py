@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from auris.recognition.scheduler import Failure
 
 MOST_SHOWN = 20
-"""Failures that are listed at the end; all are in the results file."""
+"""Maximum number of failures that are listed at the end; the results file has all of them."""
 
 
 def batch(
     output: Annotated[
         Path,
         option(
-            "Results file, new or of an earlier run: JSON lines, or one JSON array where the "
-            "name ends in .json."
+            "Results file, new or of an earlier run: JSON lines, or one JSON array if the name "
+            "ends in .json."
         ),
     ],
     model: ModelOptions,
@@ -44,7 +44,7 @@ def batch(
     cues: CueOptions,
     input_dir: Annotated[Path | None, option("Folder of recordings, with its subfolders.")] = None,
     files: Annotated[
-        str | None, option("Text file with a recording a line; - is standard input.")
+        str | None, option("Text file with one recording per line; - is standard input.")
     ] = None,
     speculate: Speculate = "none",
     batch_size: BatchSize = 8,
@@ -61,9 +61,9 @@ def batch(
         ),
     ] = None,
     output_dir: Annotated[
-        Path | None, option("Folder of the files of -f.", "--output-dir", "-o")
+        Path | None, option("Folder for the files of -f.", "--output-dir", "-o")
     ] = None,
-    retry: Annotated[bool, option("Try again what failed in an earlier run.", "--retry")] = False,
+    retry: Annotated[bool, option("Transcribe failed recordings again.", "--retry")] = False,
 ) -> None:
     """Transcribe many recordings into one results file.
 
@@ -72,28 +72,31 @@ def batch(
     """
     speech.check()
     recordings = _recordings(input_dir, files)
+    names = recordings.names
     formats = sorted(parse_formats(output_format or []))
     style = cue_style(formats, cues)
     if (output_dir is None) != (not formats):
         raise UsageError(
-            "-f and --output-dir belong together",
-            "one of them is given",
+            "-f and --output-dir need each other",
+            "only one of them is given",
             "give both, or neither for the results file alone",
         )
     stem = file_stem if input_dir is None else _stem_in_folder
-    stems = distinct_stems((name, stem(name)) for name in recordings.names) if formats else {}
-    transcripts = Output(recordings.names, formats, stems, output_dir or Path(), style)
+    stems = distinct_stems(names, stem) if formats else {}
+    transcripts = Output(names, formats, stems, output_dir or Path(), style)
     from auris.audio.listing import input_of, source_of
     from auris.output.results_file import ResultsFile
     from auris.recognition.fingerprint import call_values
 
     if recordings.others:
-        sys.stderr.write(f"auris: {recordings.others} files are not recordings by their names\n")
+        sys.stderr.write(
+            f"auris: {recordings.others} files without the suffix of a recording are left out\n"
+        )
     pipeline = model.pipeline(speculate)
     options = speech.call(model)
     run = {
         "model": pipeline.model.name,
-        "input": input_of(input_dir, recordings.names),
+        "input": input_of(input_dir, names),
         **call_values(pipeline, speech.language, speech.context, options),
     }
     # Only where files are written, so that results of runs without them can be continued.
@@ -102,9 +105,9 @@ def batch(
     with ResultsFile(output, run) as results:
         if retry:
             results.forget_failures()
-        done = sum(name in results for name in recordings.names)
-        with ProgressLine(len(recordings.names), done=done) as line, interruptible() as interrupt:
-            missing = _missing(results, input_dir, recordings.names)
+        done = len(names) - len(results.missing(names))
+        with ProgressLine(len(names), done=done) as line, interruptible() as interrupt:
+            missing = _missing(results, input_dir, names)
             sources = [source_of(input_dir, name) for name in missing]
             options |= {"batch_size": batch_size, "workers": min(workers, len(sources))}
             options |= {"progress": line.show, "cancel": interrupt}
@@ -113,12 +116,12 @@ def batch(
                 if interrupt.is_set():
                     break  # The recordings in progress are not complete.
                 _store(results, missing[number], result, transcripts, line)
-        results.publish(recordings.names)
-        failed = {name: results.failed[name] for name in recordings.names if name in results.failed}
-        left = len(list(results.missing(recordings.names)))
-    done = len(recordings.names) - left - len(failed)
+        results.publish(names)
+        failed = {name: results.failed[name] for name in names if name in results.failed}
+        left = len(results.missing(names))
+    done = len(names) - left - len(failed)
     sys.stderr.write(
-        f"auris: {done} of {len(recordings.names)} recordings are transcribed in {str(output)!r}\n"
+        f"auris: {done} of {len(names)} recordings are transcribed in {str(output)!r}\n"
     )
     for name, reason in list(failed.items())[:MOST_SHOWN]:
         sys.stderr.write(f"auris: {name}: {reason}\n")
@@ -134,15 +137,14 @@ def batch(
 
 
 def _missing(results: ResultsFile, folder: Path | None, names: list[str]) -> list[str]:
-    """The recordings that have no result, except for those that are no regular files, which get
-    their failure."""
+    """The recordings without a result. Those that are no regular files get their failure here."""
     from auris.audio.listing import source_of
     from auris.output.results_file import irregular
 
-    for name in list(results.missing(names)):
+    for name in results.missing(names):
         if failure := irregular(source_of(folder, name)):
             results.append(name, failure)
-    return list(results.missing(names))
+    return results.missing(names)
 
 
 def _store(
@@ -168,9 +170,9 @@ def _recordings(folder: Path | None, files: str | None) -> RecordingNames:
 
     if (folder is None) == (files is None):
         raise UsageError(
-            "Recordings come from --input-dir or from --files",
+            "Recordings come either from --input-dir or from --files",
             "both are given" if folder is not None else "neither is given",
-            "name one of them",
+            "give one of them",
         )
     if folder is not None:
         recordings = recordings_in(folder)
@@ -187,7 +189,7 @@ def _recordings(folder: Path | None, files: str | None) -> RecordingNames:
                 "check the path",
             ) from None
     if not recordings.names:
-        raise UsageError("No recording was found", "", "check the input")
+        raise UsageError("The input has no recordings", "", "check --input-dir or --files")
     return recordings
 
 

@@ -85,7 +85,7 @@ def _group(
         wer(test_set, model)
     elif test_set or model != ModelOptions():
         raise UsageError(
-            f"Options of {context.invoked_subcommand} come after its name",
+            f"The options of {context.invoked_subcommand} have to follow its name",
             "some come before it",
             "move them",
         )
@@ -280,7 +280,7 @@ def words(
     ],
     model: ModelOptions,
     fit_set: Annotated[
-        Path | None, option("Another such set, on which one offset of all times is fitted.")
+        Path | None, option("Another such set, to which one offset of all times is fitted.")
     ] = None,
 ) -> None:
     """Compare the times of aligned words with known ones, such as those of a synthesizer."""
@@ -306,7 +306,7 @@ def stream(
     audio: Annotated[list[str] | None, option("A recording. Repeatable.", "--audio")] = None,
     test_set: Annotated[
         list[str] | None,
-        option("Clips whose texts are only compared: a CSV or a folder. Repeatable."),
+        option("Clips of which only the texts are compared: a CSV or a folder. Repeatable."),
     ] = None,
     chunk_seconds: Annotated[float, option("As of listen.")] = 3.0,
     step_seconds: Annotated[float, option("As of listen.")] = 0.5,
@@ -321,8 +321,8 @@ def stream(
 ) -> None:
     """Transcribe recordings as live streams, and compare the final texts with those of the files.
 
-    Also measured: the time of a step at the beginning and at the end, memory, and the delay of
-    final text. The exit code is 1 when a text differs by more than a tie.
+    The time of a step at the beginning and at the end, memory and the delay of final text are also
+    measured. The exit code is 1 when a text differs by more than a tie.
     """
     from auris.evaluation.sets import read_set
     from auris.evaluation.streaming import compare_clips, score_stream

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from auris.cli.options import ModelOptions, OutputFormat, check_format, option
+from auris.cli.options import ModelOptions, OutputFormat, option
 from auris.errors import AurisError, UsageError
 
 LEAST = 0.01
@@ -29,7 +29,6 @@ def detect_language(
     Standard output has a line for each recording: its name, then languages with their
     probabilities, the most probable first.
     """
-    check_format(output_format)
     pipeline = model.pipeline()
     failed = False
     for file in files:

@@ -38,13 +38,9 @@ def doctor(
     The exit code is 1 when a check failed.
     """
     if audio is not None and not reference:
-        raise UsageError(
-            "--audio is the recording for --reference",
-            "that option is not given",
-            "add --reference",
-        )
+        raise UsageError("--audio needs --reference", "that option is not given", "add --reference")
     if model is None and (reference or revision):
-        raise UsageError("--reference and --revision need a model", "none was named", "add --model")
+        raise UsageError("--reference and --revision need --model", "it is not given", "add it")
     from auris.diagnostics.doctor import check_model, environment
 
     if model is None:
@@ -53,14 +49,13 @@ def doctor(
     from auris.checkpoints.hub import resolve
 
     directory = resolve(model, revision=revision).directory
-    if not _show(check_model(directory)):
-        raise typer.Exit(1)
-    if reference and not _compare(directory, audio, max_new_tokens):
+    passed = _show(check_model(directory))
+    if not passed or (reference and not _compare(directory, audio, max_new_tokens)):
         raise typer.Exit(1)
 
 
 def _show(findings: Iterable[Finding]) -> bool:
-    """Write findings as they come; whether none of them failed."""
+    """Write findings as they come; returns whether none of them failed."""
     passed = True
     for finding in findings:
         typer.echo(f"{MARKS[finding.ok]} {finding.what:<16} {finding.text}")

@@ -23,11 +23,11 @@ IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 class Interrupt:
     """Whether Ctrl-C was pressed.
 
-    A press sets a flag, and raises KeyboardInterrupt, which ends waiting for input at once. The
-    flag is needed because libraries that call back into Python may drop the exception.
+    Ctrl-C sets a flag and raises KeyboardInterrupt, which ends waiting for input at once. The flag
+    is needed because libraries that call back into Python may drop the exception.
 
     Attributes:
-        raises: whether a press raises, too; it never does while modules load.
+        raises: whether Ctrl-C raises; it never does while modules load.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Interrupt:
 
 
 class _ProgramInterrupt(Interrupt):
-    """Ctrl-C wherever no other handler is active."""
+    """Ctrl-C outside of `interruptible`."""
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         if _loads_modules(frame):
@@ -76,7 +76,7 @@ def _loads_modules(frame: FrameType | None) -> bool:
 def end_at_once(_number: int = signal.SIGINT, _frame: FrameType | None = None) -> None:
     """End the process without running anything else; a handler of the signal."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # It may be closed, or in the middle of a write.
+        with suppress(Exception):  # Whatever it is: closed, or in the middle of a write.
             stream.flush()
     os._exit(INTERRUPTED)
 
@@ -94,7 +94,7 @@ def was_interrupted() -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Handle Ctrl-C inside the block; a KeyboardInterrupt that it raises ends the block quietly."""
+    """Handle Ctrl-C inside the block: its KeyboardInterrupt ends the block and goes no further."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # Only the main thread may handle signals.

@@ -17,7 +17,6 @@ from auris.cli.options import (
     Languages,
     ModelOptions,
     OutputFormat,
-    check_format,
     listed,
     option,
 )
@@ -73,10 +72,10 @@ def listen(
 ) -> None:
     """Transcribe live speech. Ctrl-C ends it.
 
-    Final text goes to standard output, a line for each chunk. On a terminal the line below it
-    shows the partial text, which still changes. With -f json every update is a line of JSON.
+    Final text is written to standard output, one line for each chunk. On a terminal, the line
+    below it shows the partial text, which may still change. With -f json every update is a line of
+    JSON.
     """
-    check_format(output_format)
     _check_source(source, device_in)
     if list_devices:
         from auris.audio.microphone import microphones
@@ -98,8 +97,11 @@ def listen(
             vad=vad,
         )
 
-    lines = partial(write_text, terminal=sys.stdout.isatty())
-    show: Callable[[StreamUpdate], None] = _write_json if output_format == "json" else lines
+    show = (
+        _write_json
+        if output_format == "json"
+        else partial(write_text, terminal=sys.stdout.isatty())
+    )
     if source is None:
         from auris.audio.microphone import listening
 
@@ -115,13 +117,15 @@ def listen(
 def _check_source(source: str | None, device_in: str | None) -> None:
     if source not in (None, "-"):
         raise UsageError(
-            "auris listen takes no argument, for a microphone, or - for standard input",
+            "auris listen takes - for standard input, or no argument for the microphone",
             f"{source!r} was given",
             "use auris transcribe for files",
         )
     if source is not None and device_in is not None:
         raise UsageError(
-            "--device-in chooses a microphone", "standard input is read", "leave one of them out"
+            "--device-in chooses a microphone",
+            "- chooses standard input",
+            "leave one of them out",
         )
 
 
@@ -151,7 +155,7 @@ def _transcribe(
                 if block is None:
                     break
                 feed(block)
-        except Exception as error:  # The text so far is shown first.
+        except Exception as error:  # Of any kind: it is raised again once the text is shown.
             failure = error
         interrupt.raises = False
     for block in rest():
@@ -163,12 +167,7 @@ def _transcribe(
 
 
 def _raw() -> Iterator[NDArray[Any]]:
-    """Raw 16-bit samples from standard input as they come.
-
-    Raises:
-        EmptyAudio: there are none.
-        UsageError: standard input is a file.
-    """
+    """Raw 16-bit samples from standard input as they come."""
     import numpy as np
 
     stdin: Any = getattr(sys.stdin, "buffer", sys.stdin)
@@ -187,21 +186,14 @@ def _raw() -> Iterator[NDArray[Any]]:
         half = data[even:]
         yield np.frombuffer(data[:even], "<i2")
     if not began:
-        raise EmptyAudio(
-            "Standard input ended before the first sample",
-            "",
-            "check the program that writes to it",
-        )
+        rule = "Standard input ended before the first sample"
+        raise EmptyAudio(rule, "", "check the program that writes to it")
     if half:
         sys.stderr.write("auris: standard input ends with half a sample, which is left out\n")
 
 
 def _file() -> Iterator[NDArray[Any]]:
-    """Samples at 16 kHz of a file of any format from standard input, as they are decoded.
-
-    Raises:
-        AudioError: it is not audio, or it breaks off.
-    """
+    """Samples at 16 kHz of a file of any format from standard input, as they are decoded."""
     from auris.audio.io import stream
 
     began = False
@@ -232,7 +224,7 @@ def write_text(update: StreamUpdate, terminal: bool) -> None:
 
 
 def _last_columns(text: str) -> str:
-    """As much of the end of a text as fits into a line of the terminal."""
+    """The end of a text, as much as fits into a line of the terminal."""
     import shutil
 
     from rich.cells import cell_len

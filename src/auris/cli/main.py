@@ -70,12 +70,10 @@ def _root(
 
 
 def _normalized(arguments: list[str]) -> tuple[list[str], bool]:
-    """Options with dashes instead of underscores: whisper has --output_format.
+    """The arguments without --debug, and whether it was among them.
 
-    Only names of long options change: not values, and nothing after a bare --.
-
-    Returns:
-        the arguments without --debug, and whether it was among them.
+    Long options get dashes instead of underscores, since whisper has --output_format. Values and
+    what follows a bare -- do not change.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     normalized = []
@@ -96,8 +94,7 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """Objects that are made between two garbage collections. Importing torch and reading a vocabulary
-make hundreds of thousands that stay; collecting among them took about a fifth of a command's start
-in the one run that was measured."""
+make hundreds of thousands that stay, and collecting slows the start down by about a fifth."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -106,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(program: typer.Typer, arguments: list[str]) -> None:
-    """Run a program: options may have underscores, and errors are one sentence."""
+    """Run a program; option names may have underscores, and an error is shown as one sentence."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     normalized, debug = _normalized(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -120,7 +117,7 @@ def run(program: typer.Typer, arguments: list[str]) -> None:
             raise
         sys.stderr.write(f"auris: {_sentence(error)}\n")
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # Whatever went wrong, the user gets one sentence.
         if debug:
             raise
         if was_interrupted() and not isinstance(error, AurisError):
@@ -131,9 +128,9 @@ def run(program: typer.Typer, arguments: list[str]) -> None:
 
 
 def _flush_error() -> OSError | None:
-    """Write what is left of the output; without room it is discarded, and the error returned.
+    """Write buffered output; returns the error if that fails.
 
-    Python would otherwise try again at its end, and exit with 120.
+    The output is then discarded. Python would otherwise try again at exit, and exit with 120.
     """
     try:
         if sys.stdout is not None:
@@ -149,12 +146,12 @@ def _sentence(error: Exception) -> str:
         return error.sentence
     if isinstance(error, OSError):
         return (
-            "Files and streams have to be readable and writable, but "
-            f"{error.filename or 'one'} is not ({error.strerror or error}): "
-            "check space and permissions, or run with --debug to see where it happened."
+            f"Reading or writing {error.filename or 'a stream'} failed "
+            f"({error.strerror or error}): check space and permissions, or run with --debug to "
+            "see where it happened."
         )
     return (
-        "The program has to end without an internal error, but there was one "
-        f"({type(error).__name__}: {' '.join(str(error).split())[:300]}): "
+        f"An internal error occurred ({type(error).__name__}: "
+        f"{' '.join(str(error).split())[:300]}): "
         "run again with --debug to see where, and report it."
     )

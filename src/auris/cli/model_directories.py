@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,18 +50,16 @@ def convert(
     out: TargetDirectory,
     revision: Revision = None,
     layout: Annotated[
-        str, option("published (qwen-asr), hf (transformers) or native (loads fastest).")
+        Literal["published", "hf", "native"],
+        option("published is for qwen-asr, hf for transformers; native loads fastest."),
     ] = "native",
     dtype: Annotated[
-        str | None, option("float32, bfloat16 or float16.", default="as stored")
+        Literal["float32", "bfloat16", "float16"] | None,
+        option("Type of the written weights.", default="as stored"),
     ] = None,
     shard_gb: Annotated[float, option("Largest size of a weight file in GB.")] = 5.0,
 ) -> None:
     """Write a model directory in another layout, with weights, configs, tokenizer and template."""
-    if layout not in ("published", "hf", "native"):
-        raise UsageError(
-            "The layout has to be published, hf or native", f"it is {layout!r}", "choose one"
-        )
     if not 0 < shard_gb < 1e6:
         raise UsageError(
             "--shard-gb has to be positive and below a million", f"it is {shard_gb}", "choose 5"
@@ -70,14 +68,10 @@ def convert(
     from auris.checkpoints.export import convert as write
     from auris.checkpoints.hub import resolve
 
-    if dtype is not None and dtype not in DTYPES:
-        raise UsageError(
-            f"The dtype has to be {', '.join(DTYPES)}", f"it is {dtype!r}", "choose one"
-        )
     directory = write(
         resolve(source, revision=revision).directory,
         out,
-        cast("Literal['published', 'hf', 'native']", layout),
+        layout,
         dtype=None if dtype is None else DTYPES[dtype],
         shard_bytes=int(shard_gb * 1e9),
     )
@@ -88,14 +82,16 @@ def quantize(
     source: SourceModel,
     out: TargetDirectory,
     revision: Revision = None,
-    dtype: Annotated[str, option("int8 or int4.")] = "int8",
+    dtype: Annotated[
+        Literal["int8", "int4"], option("Type of the large matrices' weights.")
+    ] = "int8",
     group: Annotated[
-        int, option("int4: columns that share a scale: 32 (most accurate), 64 or 128.")
+        int,
+        option("With int4, columns that share a scale: 32 (the most accurate), 64 or 128."),
     ] = 32,
 ) -> None:
-    """Write a model directory with its large matrices in 8 or 4 bits. It also loads faster."""
+    """Write a model directory with its large matrices in 8 or 4 bits."""
     from auris.checkpoints.hub import resolve
     from auris.checkpoints.quantize import quantize as write
 
-    directory = resolve(source, revision=revision).directory
-    typer.echo(str(write(directory, out, cast("Literal['int8', 'int4']", dtype), group)))
+    typer.echo(str(write(resolve(source, revision=revision).directory, out, dtype, group)))

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
 
 import typer
 
@@ -65,13 +65,13 @@ Device = Annotated[
 Dtype = Annotated[
     str,
     option(
-        "auto (as stored, where the device computes in it), float32, bfloat16, float16, int8 "
+        "auto (the stored type, if the device computes in it), float32, bfloat16, float16, int8 "
         "or int4."
     ),
 ]
 Threads = Annotated[int | None, option("CPU threads.", default="torch's choice", min=1, max=1024)]
 Speculate = Annotated[
-    str, option("none, or ctc: the CTC head of the model drafts texts, which the decoder verifies.")
+    str, option("ctc: texts of the model's CTC head are drafts that the decoder verifies; or none.")
 ]
 BatchSize = Annotated[int, option("Maximum number of chunks in a batch, of all recordings.", min=1)]
 Language = Annotated[
@@ -103,7 +103,7 @@ Vad = Annotated[
 Aligner = Annotated[
     str | None, option("Model that finds the times of words.", default="the model's own CTC head")
 ]
-OutputFormat = Annotated[str, option("txt or json.", "--output-format", "-f")]
+OutputFormat = Annotated[Literal["txt", "json"], option("Output format.", "--output-format", "-f")]
 TestSets = Annotated[
     list[str],
     option(
@@ -192,7 +192,9 @@ class SpeechOptions:
     ] = None
     allow_damaged: Annotated[
         bool,
-        option("Transcribe what can be read of a damaged file, with a warning.", "--allow-damaged"),
+        option(
+            "Transcribe the readable part of a damaged file, with a warning.", "--allow-damaged"
+        ),
     ] = False
     speakers: Annotated[
         str | None,
@@ -206,7 +208,7 @@ class SpeechOptions:
     ] = 0
     seed: Annotated[int, option("Random seed for sampling.")] = 0
     word_timestamps: Annotated[
-        bool, option("Find the times of every word; for formats with times.", "--word-timestamps")
+        bool, option("Find the times of all words; for formats with times.", "--word-timestamps")
     ] = False
     aligner: Aligner = None
     clean: Annotated[
@@ -222,7 +224,7 @@ class SpeechOptions:
         """Refuse options that do not go together, before a model is loaded."""
         if self.aligner is not None and not self.word_timestamps:
             raise UsageError(
-                "--aligner names the model for --word-timestamps",
+                "--aligner needs --word-timestamps",
                 "that option is not given",
                 "add --word-timestamps",
             )
@@ -230,13 +232,13 @@ class SpeechOptions:
             return
         if self.duration is not None:
             raise UsageError(
-                "The span ends at --end or after --duration", "both are given", "give one of them"
+                "--end and --duration exclude each other", "both are given", "give one of them"
             )
         if not self.end > self.start:
             raise UsageError(
                 "--end has to be later than --start",
                 f"they are {self.end:g} and {self.start:g}",
-                "correct them",
+                "give a later --end",
             )
 
     @property
@@ -294,7 +296,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
             values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
         command(**values)
 
-    # Typer shows the lines of a paragraph as they are, however wide the terminal is.
+    # Typer keeps the line breaks of a paragraph, however wide the terminal is.
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -305,13 +307,3 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 def listed(value: str | None) -> list[str] | None:
     """The parts of an option's value that commas separate."""
     return None if value is None else [part.strip() for part in value.split(",")]
-
-
-def check_format(output_format: str) -> None:
-    """Refuse an output format other than txt and json."""
-    if output_format not in ("txt", "json"):
-        raise UsageError(
-            "The output format has to be txt or json",
-            f"it is {output_format!r}",
-            "choose one with -f",
-        )

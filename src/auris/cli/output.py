@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +32,7 @@ class Destination:
             standard output.
 
     Raises:
-        OutputError: here and in the methods, the text cannot be written; then nothing of it stays
-            in a file.
+        OutputError: here and in the methods: the text cannot be written. A file is then removed.
     """
 
     def __init__(self, line: ProgressLine, target: Path | None) -> None:
@@ -65,7 +64,7 @@ class Destination:
             self._file.discard()
 
     def leave_partial(self) -> str | None:
-        """Leave an incomplete file under another name, which is returned; None where none is."""
+        """Rename an incomplete file; returns its new name, or None without a file."""
         try:
             return None if self._file is None else repr(str(self._file.keep()))
         except OSError:
@@ -81,7 +80,7 @@ class Destination:
             self.discard()
             reason = error.strerror or str(error)
             if self._target is not None:
-                raise _unwritable(f"{str(self._target)!r} cannot be ({reason})") from None
+                raise _unwritable(f"{str(self._target)!r} cannot be written ({reason})") from None
             raise OutputError(
                 f"Writing to standard output failed ({reason})",
                 "",
@@ -91,9 +90,9 @@ class Destination:
 
 def _unwritable(problem: str) -> OutputError:
     return OutputError(
-        "--output-dir has to be a directory that can be written",
+        "--output-dir has to be a writable directory",
         problem,
-        "name another, or make room; what is done stays",
+        "name another, or make room; files that are complete stay",
     )
 
 
@@ -102,10 +101,9 @@ class Output:
     """Where the transcripts of some recordings go.
 
     Attributes:
-        sources: the recordings.
-        formats: what each transcript is written in.
-        stems: a file name, without suffix, by recording; None for standard output.
-        directory: of those files.
+        formats: each transcript is written in all of these.
+        stems: the file name, without suffix, of each recording; None for standard output.
+        directory: the folder of those files.
         style: of cues.
     """
 
@@ -126,21 +124,17 @@ class Output:
         """Check the options, and make the directory.
 
         Raises:
-            UsageError: the recordings, the formats and the destination do not go together.
+            UsageError: the recordings, the formats and the destination are incompatible.
             OutputError: the destination cannot be written.
         """
         if not sources:
-            raise UsageError(
-                "No recording was named",
-                "",
-                "name a FILE, or - for standard input",
-            )
+            raise UsageError("No recording was named", "", "name a FILE, or - for standard input")
         names = parse_formats(formats)
         style = cue_style(names, cues)
         if directory is None:
             _check_standard_output(sources, names)
             return cls(sources, names, None, Path(), style)
-        stems = distinct_stems((source, file_stem(source)) for source in sources)
+        stems = distinct_stems(sources, file_stem)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -153,7 +147,7 @@ class Output:
         try:
             destination.write(text)
             destination.commit()
-        except BaseException:
+        except BaseException:  # Also Ctrl-C: no incomplete file stays.
             destination.discard()
             raise
 
@@ -166,7 +160,7 @@ class Output:
 
 
 def parse_formats(values: Iterable[str]) -> list[str]:
-    """The formats that are named, separated by commas, each once; "all" is every one.
+    """The named formats, separated by commas, without repetitions; "all" names every format.
 
     Raises:
         UsageError: there is no such format.
@@ -198,10 +192,10 @@ def cue_style(formats: Iterable[str], cues: CueOptions) -> CueStyle:
     fitting = CUE_FORMATS if cues.max_line_count is None else CUE_FORMATS - {"lrc"}
     if sizes and not fitting & set(formats):
         raise UsageError(
-            f"{' and '.join('--' + name.replace('_', '-') for name in sizes)} belong to "
+            f"{' and '.join('--' + name.replace('_', '-') for name in sizes)} can be used with "
             f"{', '.join(sorted(fitting))}",
             f"the format is {', '.join(formats) or 'not chosen'}",
-            "choose such a format with -f, or leave them out",
+            "choose one of these formats with -f, or leave the options out",
         )
     return CueStyle(**sizes)
 
@@ -213,30 +207,31 @@ def _check_standard_output(sources: Sequence[str], formats: Sequence[str]) -> No
         raise OutputError("Standard output is closed", "", "name an --output-dir")
     if len(formats) > 1:
         raise UsageError(
-            "Standard output has to be in one format",
+            "Standard output can have one format",
             f"{', '.join(formats)} were given",
             "name an --output-dir, or choose one with -f",
         )
     if len(sources) > 1 and formats[0] in SINGLE_FILES:
         raise UsageError(
-            f"Standard output can hold the {formats[0]} of one recording",
-            f"there are {len(sources)}",
+            f"Standard output can have the {formats[0]} of one recording",
+            f"there are {len(sources)} recordings",
             "name an --output-dir, or transcribe them in separate calls",
         )
 
 
-def distinct_stems(stems: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """File names by recording.
+def distinct_stems(sources: Iterable[str], stem_of: Callable[[str], str]) -> dict[str, str]:
+    """The names of files, without suffix, by recording.
 
     Raises:
         UsageError: two recordings have the same.
     """
     recordings: dict[str, str] = {}
-    for source, stem in stems:
+    for source in sources:
+        stem = stem_of(source)
         if stem in recordings:
             raise UsageError(
-                "With --output-dir every recording has to have a name of its own",
-                f"{recordings[stem]!r} and {source!r} have the same",
+                "With --output-dir the files of two recordings cannot have the same name",
+                f"those of {recordings[stem]!r} and {source!r} have the same",
                 "rename one, or transcribe them in separate runs",
             )
         recordings[stem] = source

@@ -14,30 +14,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from auris.recognition.scheduler import Progress
 
-
 MOST_HEADERS = 200
-"""Headers of more recordings than these are not read before the work begins."""
+"""If there are more recordings, their headers are not read before the work begins."""
 
 LOGGER = "auris"
-"""Whose messages are shown: those of this package."""
+"""The logger of the package, whose messages are shown."""
 
 BAR_COLUMNS, USUAL_COLUMNS = 24, 80
-
 CLEAR, UP = "\r\x1b[2K", "\x1b[A"
 
 
 class ProgressLine:
     """Shows how far a run has come, and writes results on the same terminal.
 
-    Results go to standard output as they are. Where both streams are one terminal, the line moves
-    out of their way: it stands below an unfinished line of text.
-
-    What the package logs in the meantime is written to standard error, too, each message once.
+    If both streams are one terminal, the progress is always shown below the text, also below an
+    unfinished line of it. Messages that the package logs are written to standard error, each once.
 
     Args:
-        files: recordings of the run.
-        seconds: of audio in all of them; None where that is not known.
-        done: recordings that were done before.
+        files: number of recordings of the run.
+        seconds: of audio in all of them; None if that is not known.
+        done: number of recordings that an earlier run has done.
     """
 
     def __init__(self, files: int, seconds: float | None = None, done: int = 0) -> None:
@@ -67,11 +63,7 @@ class ProgressLine:
             self._draw(self._text(progress.seconds, progress.recordings))
 
     def write(self, text: str) -> None:
-        """Write to standard output, at once.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write to standard output at once; raises OSError if it cannot be written."""
         if not text:
             return
         with self._aside(self._shared):
@@ -121,7 +113,7 @@ class ProgressLine:
         if not self._drawn:
             return
         column = self._column % _columns()
-        # A text that fills its line goes on in the next one, where the progress stood.
+        # Text that fills its line continues in the next one, where the progress was shown.
         back = f"{UP}\x1b[{column + 1}G" if column else ""
         if not column:
             self._column = 0
@@ -183,9 +175,9 @@ def clock(seconds: float) -> str:
 def header_seconds(
     sources: Sequence[str], start: float, duration: float | None, each_channel: bool
 ) -> float | None:
-    """Seconds of audio in recordings by their headers; None where one does not say.
+    """Seconds of audio to transcribe, by the headers of recordings; None if one does not say.
 
-    Of each the span counts, and every channel that is transcribed.
+    Every channel that is transcribed counts.
     """
     if len(sources) > MOST_HEADERS or sys.stderr is None or not sys.stderr.isatty():
         return None

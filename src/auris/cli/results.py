@@ -39,7 +39,7 @@ class ResultWriter:
         self._code = 0
 
     def write(self, updates: Iterator[Update]) -> None:
-        """Write results until there are no more, or the user ends the run."""
+        """Write all results, or those that come before the user ends the run."""
         from auris.recognition.scheduler import SegmentDone
 
         waiting: dict[int, Transcript | Failure] = {}
@@ -55,15 +55,14 @@ class ResultWriter:
 
     def close(self) -> int:
         """Report what is unfinished after Ctrl-C; returns the exit code."""
-        files = len(self._output.sources)
         if not self._interrupt.is_set():
             return self._code
-        if self._written == files:
-            return INTERRUPTED
-        written = f"{self._written} of {files} recordings are written"
-        if self._segments is not None:
-            written = self._segments.leave_partial()
-        self._line.note(f"interrupted: {written}")
+        files = len(self._output.sources)
+        if self._written < files:
+            written = f"{self._written} of {files} recordings are written"
+            if self._segments is not None:
+                written = self._segments.leave_partial()
+            self._line.note(f"interrupted: {written}")
         return INTERRUPTED
 
     def _finish(self, number: int, result: Transcript | Failure) -> None:
@@ -150,7 +149,7 @@ class SegmentOutput:
         self._destinations[form].commit()
 
     def leave_partial(self) -> str:
-        """Leave the text of a recording that is not complete, and describe it."""
+        """Leave the text of an incomplete recording where it is; returns a sentence about it."""
         if not self.begun:
             return "nothing is written"
         self.end()
@@ -173,7 +172,6 @@ class SegmentOutput:
 
 
 def _warnings(result: Transcript) -> Iterator[str]:
-    """What the text alone does not show."""
     yield from result.warnings
     if result.silent:
         yield (

@@ -33,7 +33,7 @@ class ServeOptions:
     models: Models = None
     aliases: Annotated[
         list[str] | None,
-        option("Another name of the first model, such as whisper-1. Repeatable.", "--alias"),
+        option("Another name for the first model, such as whisper-1. Repeatable.", "--alias"),
     ] = None
     host: Annotated[
         str, option("Address to listen at. An address that other machines can reach requires keys.")
@@ -104,7 +104,7 @@ class ServeOptions:
         ),
     ] = None
     stop_seconds: Annotated[
-        int, option("Seconds that calls in progress have to finish when stopping.", min=1)
+        int, option("Time that calls in progress have to finish when the server stops.", min=1)
     ] = 30
     log_format: Annotated[
         Literal["text", "json"], option("Lines of the log: text, or one JSON object each.")
@@ -131,7 +131,7 @@ def serve(options: ServeOptions) -> None:
     """Serve the OpenAI audio API.
 
     By default only this machine can reach the server. AURIS_API_KEYS names a file with the keys
-    that callers may use, one a line. SIGTERM ends the server when the calls in progress are done.
+    that callers may use, one per line. SIGTERM ends the server after the calls in progress.
     """
     try:
         for name in PACKAGES:

@@ -50,7 +50,7 @@ class RunSettings:
     ] = None
     text: Annotated[
         list[Path] | None,
-        option("Text file with a sentence a line, used to choose the units. Repeatable."),
+        option("Text file with one sentence per line, used to choose the units. Repeatable."),
     ] = None
     resume: Annotated[
         bool, option("Continue the run in --out from its last checkpoint.", "--resume")
@@ -127,8 +127,8 @@ def asr(
 ) -> None:
     """Train a small Qwen3-ASR model from random weights, or fine-tune a checkpoint.
 
-    With --model the recipe has no shapes: all weights of the checkpoint are trained, or with
-    lora_rank adapters of its decoder. Texts are then used as they are written.
+    With --model the recipe has no sizes of a model. All weights of the checkpoint are trained, or,
+    with lora_rank, adapters of its decoder. Texts are then used as they are written.
     """
     from auris.training.recipes import AsrRecipe, TuneRecipe
 

@@ -43,7 +43,7 @@ def transcribe(
     output_dir: Annotated[
         Path | None,
         option(
-            "Folder to write NAME.txt and so on to.",
+            "Folder for the output files, such as NAME.txt.",
             "--output-dir",
             "-o",
             default="standard output",
@@ -52,19 +52,19 @@ def transcribe(
 ) -> None:
     """Transcribe recordings of any format.
 
-    Text goes to standard output, one line for each file; with several files every line begins with
-    the name of the file. -f json writes one JSON object a line. Subtitles of several files, and
-    several formats, need --output-dir. The text of a single file is written while it is
-    transcribed. When one of several files fails, the others are still transcribed, and the exit
-    code is 1. After Ctrl-C what was written stays, and the exit code is 130.
+    Text is written to standard output, one line for each file; with several files each line begins
+    with the name of the file. -f json writes one JSON object per line. Subtitles of several files,
+    and several formats, need --output-dir. The text of a single file is written while it is
+    transcribed. If one of several files fails, the others are still transcribed, and the exit code
+    is 1. After Ctrl-C, written text stays, and the exit code is 130.
     """
     sources = [*(files or []), *(audio or [])]
     output = Output.planned(sources, output_format or ["txt"], output_dir, cues)
     speech.check()
     if speech.word_timestamps and set(output.formats) <= {"txt", "tsv"}:
         raise UsageError(
-            "--word-timestamps need a format that shows times of words",
-            f"{' and '.join(output.formats)} would look the same without",
+            "--word-timestamps needs a format that shows times of words",
+            f"{' and '.join(output.formats)} shows none",
             "add -f json, jsonl, srt, vtt or lrc",
         )
     pipeline = model.pipeline(speculate)

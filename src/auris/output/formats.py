@@ -6,14 +6,12 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 from auris.output.subtitles import Cue, CueStream, CueStyle, cues
 from auris.text.words import Joiner
 from auris.text.wrap import one_line
 from auris.types import Segment, Transcript, Word
-
-Writer = Callable[[Transcript, str, CueStyle], str]
-"""Writes a transcript; the name of its recording and the style of cues are used by some."""
 
 STYLE = CueStyle()
 LRC_MARKS = str.maketrans("[]<>", "()\u2039\u203a")
@@ -22,13 +20,14 @@ ARROW = re.compile(r"-{2,}>")
 TAG = re.compile(r"<(?=[/a-zA-Z!])")
 
 
-class SegmentFormatter:
-    """Writes a transcript segment by segment, in the order of time.
+class Writer(Protocol):
+    """Writes a transcript; some formats use the name of its recording or the style of cues."""
 
-    Args:
-        name: of the recording.
-        style: of cues.
-    """
+    def __call__(self, transcript: Transcript, name: str, style: CueStyle = STYLE) -> str: ...
+
+
+class SegmentFormatter:
+    """Writes a transcript segment by segment, in the order of time; arguments as of `Writer`."""
 
     def __init__(self, name: str, style: CueStyle = STYLE) -> None:
         self._name = name
@@ -48,7 +47,7 @@ class SegmentFormatter:
         return "".join([*map(self.add, transcript.segments), self.end()])
 
 
-class TextWriter(SegmentFormatter):
+class _TextWriter(SegmentFormatter):
     """The text alone, on one line; where speakers are known, a line for each turn, which begins
     with the speaker's name. Line breaks of the model become spaces."""
 
@@ -58,7 +57,6 @@ class TextWriter(SegmentFormatter):
         self._speaker: str | None = None
 
     def add(self, segment: Segment) -> str:
-        """The segment's text, with a space, or a line break and its speaker, before it."""
         if segment.speaker is None and self._speaker is None:
             self._begun = self._begun or bool(segment.text.strip())
             return self._joiner.push(" ".join(segment.text.splitlines()))
@@ -72,11 +70,9 @@ class TextWriter(SegmentFormatter):
         return before + _named(segment.speaker, self._joiner.push(text))
 
     def end(self) -> str:
-        """The end of the line."""
         return "\n"
 
     def complete(self, transcript: Transcript) -> str:
-        """The text of a transcript without speakers is its own, not that of its segments."""
         if not _has_speakers(transcript):
             return " ".join(transcript.text.splitlines()) + "\n"
         return super().complete(transcript)
@@ -90,11 +86,10 @@ def _named(speaker: str | None, text: str) -> str:
     return text if speaker is None else f"{one_line(speaker)}: {text}"
 
 
-class JsonLinesWriter(SegmentFormatter):
+class _JsonLinesWriter(SegmentFormatter):
     """One JSON object for each segment, on a line of its own; `file` names the recording."""
 
     def add(self, segment: Segment) -> str:
-        """The segment's line."""
         return _json({"file": self._name, **segment.to_dict()})
 
 
@@ -102,7 +97,7 @@ def _json(content: Mapping[str, object]) -> str:
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 
-class TsvWriter(SegmentFormatter):
+class _TsvWriter(SegmentFormatter):
     """A table of segments with a heading: times in milliseconds, fields separated by tabs.
 
     Tabs and line breaks inside a text become spaces; nothing is quoted. Where speakers are known,
@@ -112,18 +107,15 @@ class TsvWriter(SegmentFormatter):
     _width: int | None = None
 
     def add(self, segment: Segment) -> str:
-        """The segment's row."""
         before = self._heading(segment.speaker is not None)
         start, end = round(segment.start * 1000), round(segment.end * 1000)
         row = (str(start), str(end), one_line(segment.text), one_line(segment.speaker or ""))
         return before + self._row(row)
 
     def end(self) -> str:
-        """The heading, where no segment has come."""
         return self._heading(False)
 
     def complete(self, transcript: Transcript) -> str:
-        """The table of all segments."""
         self._width = 3 + _has_speakers(transcript)
         return super().complete(transcript)
 
@@ -149,15 +141,12 @@ class _CueWriter(SegmentFormatter):
         self._count = 0
 
     def add(self, segment: Segment) -> str:
-        """The cues that are final with the segment."""
         return self._blocks(self._cues.add(segment))
 
     def end(self) -> str:
-        """The cues that are left."""
         return self._blocks(self._cues.end())
 
     def complete(self, transcript: Transcript) -> str:
-        """All cues of a transcript, whatever the order of its segments."""
         return self._blocks(cues(transcript, self._style))
 
     def _blocks(self, shown: Iterable[Cue]) -> str:
@@ -173,7 +162,7 @@ class _CueWriter(SegmentFormatter):
         raise NotImplementedError
 
 
-class SrtWriter(_CueWriter):
+class _SrtWriter(_CueWriter):
     """SubRip subtitles.
 
     The format has no escapes, so arrows that would read as times are shortened, and the signs that
@@ -186,7 +175,7 @@ class SrtWriter(_CueWriter):
         return f"{self._count}\n{_span(cue, ',')}\n{lines}\n"
 
 
-class VttWriter(_CueWriter):
+class _VttWriter(_CueWriter):
     """WebVTT subtitles."""
 
     heading = "WEBVTT\n"
@@ -216,27 +205,7 @@ def _clock(milliseconds: int, point: str) -> str:
     return f"{hours:02}:{minutes:02}:{seconds:02}{point}{milliseconds:03}"
 
 
-def to_text(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """The text, see `TextWriter`."""
-    return TextWriter(name, style).complete(transcript)
-
-
-def to_json(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """One JSON object on one line; `file` names the recording."""
-    return _json({"file": name, **transcript.to_dict()})
-
-
-def to_srt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """SubRip subtitles, see `SrtWriter`."""
-    return SrtWriter(name, style).complete(transcript)
-
-
-def to_vtt(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
-    """WebVTT subtitles."""
-    return VttWriter(name, style).complete(transcript)
-
-
-def to_lrc(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+def _to_lrc(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
     """Lyrics: a line for each cue of one line; a line without text where nothing is shown.
 
     The format has no escapes, so brackets, which would read as times, become others.
@@ -253,25 +222,37 @@ def _lyric_time(milliseconds: int) -> str:
     return f"{minutes:02}:{rest // 100:02}.{rest % 100:02}"
 
 
+def _to_json(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """One JSON object on one line; `file` names the recording."""
+    return _json({"file": name, **transcript.to_dict()})
+
+
+def _complete(formatter: type[SegmentFormatter]) -> Writer:
+    def write(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+        return formatter(name, style).complete(transcript)
+
+    return write
+
+
 SEGMENT_WRITERS: Mapping[str, type[SegmentFormatter]] = {
-    "txt": TextWriter,
-    "jsonl": JsonLinesWriter,
-    "tsv": TsvWriter,
-    "srt": SrtWriter,
-    "vtt": VttWriter,
+    "txt": _TextWriter,
+    "jsonl": _JsonLinesWriter,
+    "tsv": _TsvWriter,
+    "srt": _SrtWriter,
+    "vtt": _VttWriter,
 }
 """By format, what writes a transcript segment by segment."""
 
 WRITERS: Mapping[str, Writer] = {
-    "txt": to_text,
-    "json": to_json,
-    "jsonl": lambda transcript, *rest: JsonLinesWriter(*rest).complete(transcript),
-    "srt": to_srt,
-    "vtt": to_vtt,
-    "tsv": lambda transcript, *rest: TsvWriter(*rest).complete(transcript),
-    "lrc": to_lrc,
+    "txt": _complete(_TextWriter),
+    "json": _to_json,
+    "jsonl": _complete(_JsonLinesWriter),
+    "srt": _complete(_SrtWriter),
+    "vtt": _complete(_VttWriter),
+    "tsv": _complete(_TsvWriter),
+    "lrc": _to_lrc,
 }
-"""Writers by format, which is also the file suffix."""
+"""Writers of complete transcripts by format, which is also the file suffix."""
 
 CUE_FORMATS = frozenset({"srt", "vtt", "lrc"})
 """Formats that are made of cues, so that a style matters."""

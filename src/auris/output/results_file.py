@@ -1,9 +1,9 @@
-"""The results of many recordings in one file, which a run that was interrupted continues.
+"""The results of many recordings in one file, which continues a run that was interrupted.
 
-Results are lines of JSON, appended as they come. The first line says what the run is: the model
-with a digest of its files, the dtype, the options and the version of Auris. Every other one is a
-recording that is done, well or badly. Started again with the same results file, a run leaves out
-what is there already; half a line at the end, which a killed run can leave, is cut off.
+Results are lines of JSON, appended as they come. The first line describes the run: the model with a
+digest of its files, the dtype, the options and the version of Auris. Each other line is a recording
+that is done, with its transcript or its error. A run with an existing results file skips these
+recordings. An incomplete last line, which a killed run can leave, is removed.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ RUN = "auris_batch"
 class ResultsFile:
     """The results of a run, open for more.
 
-    Results are appended to a file of JSON lines as they come. Where the name ends in .json, the
-    lines are in a file next to it, and `publish` writes one JSON array of them. One process at a
-    time can have the file open.
+    Results are appended to a file of JSON lines as they come. If the name ends in .json, the lines
+    are in another file in the same folder, and `publish` writes one JSON array of them. One process
+    at a time can have the file open.
 
     Args:
         path: the file; it is made, or continued.
-        run: what a result depends on (model, options), as plain JSON values.
+        run: everything that a result depends on (model, options), as plain JSON values.
 
     Raises:
-        UsageError: the file is no results file, or one of another run.
+        UsageError: the file is not a results file, or one of another run.
         OutputError: it cannot be written, or another process writes to it.
     """
 
@@ -50,7 +50,7 @@ class ResultsFile:
         self.path = path
         self.failed: dict[str, str] = {}
         self._array = path.suffix.lower() == ".json"
-        # A file that is named by a symbolic link is locked and continued as the file itself.
+        # The target of a symbolic link is locked and continued.
         self._target = Path(os.path.realpath(path))
         name = self._target.name + ".journal" if self._array else self._target.name
         self._lines = self._target.with_name(name)
@@ -60,7 +60,7 @@ class ResultsFile:
             cleanup.callback(self._lock.release)
             with _writing(path):
                 self._check_kind()
-                # Without a buffer, so that a write that failed leaves nothing to be written later.
+                # Without a buffer, so that nothing of a failed write is written later.
                 self._file: IO[bytes] = open(self._lines, "a+b", buffering=0)  # noqa: SIM115
             cleanup.callback(self._file.close)
             self._continue(json.loads(json.dumps(run)))
@@ -75,8 +75,8 @@ class ResultsFile:
                 lock.acquire()
             except Timeout:
                 raise OutputError(
-                    "One run at a time can write to --output",
-                    f"{str(self.path)!r} is written by another",
+                    "Only one run at a time can write to a results file",
+                    f"another run writes to {str(self.path)!r}",
                     "wait until it is done, or name another file",
                 ) from None
         return lock
@@ -84,7 +84,7 @@ class ResultsFile:
     def _check_kind(self) -> None:
         for path in {self.path, self._lines}:
             if path.exists() and not path.is_file():
-                raise OSError("it is no regular file, so it could not be continued")
+                raise OSError("it is not a regular file")
         if self._array and self.path.exists() and not self._lines.exists():
             raise UsageError(
                 "--output has to be a new file, or the results of the same run",
@@ -109,15 +109,12 @@ class ResultsFile:
             self._file.close()
             self._lock.release()
 
-    def __len__(self) -> int:
-        return len(self._positions)
-
     def __contains__(self, name: str) -> bool:
         """Whether a recording is done."""
         return name in self._positions
 
     def _continue(self, run: Mapping[str, Any]) -> None:
-        """Read what is there and cut off half a line."""
+        """Read existing results and remove an incomplete last line."""
         read = 0
         with open(self._lines, "rb") as file:
             for number, line in enumerate(file):
@@ -135,7 +132,7 @@ class ResultsFile:
     def _foreign(self, number: int) -> UsageError:
         return UsageError(
             "--output has to be a new file, or the results of the same run",
-            f"line {number} of {str(self._lines)!r} is no result",
+            f"line {number} of {str(self._lines)!r} is not a result",
             "name another file",
         )
 
@@ -154,13 +151,13 @@ class ResultsFile:
                 self.failed[value] = str(content["error"])
         elif value != run:
             raise UsageError(
-                "A results file is continued with the model, options and input that it began with",
+                "A results file can only be continued with the same model, options and input",
                 f"{str(self.path)!r} began with {_changes(value, run)}",
                 "give the same ones, or name another file",
             )
 
     def append(self, name: str, result: Transcript | Failure) -> None:
-        """Add a recording that is done; where there is no room, nothing of it stays in the file."""
+        """Add a recording that is done; if that fails, the file does not change."""
         if isinstance(result, Transcript):
             self._positions[name] = self._write({"file": name, **result.to_dict()})
             return
@@ -171,7 +168,7 @@ class ResultsFile:
 
     def _write(self, content: Mapping[str, Any]) -> tuple[int, int]:
         """Add a line; returns its position and length."""
-        # Names that are no text come back as they were: JSON can hold half a surrogate pair.
+        # ASCII, since file names may have half a surrogate pair, which UTF-8 cannot have.
         line = json.dumps(content, ensure_ascii=True).encode() + b"\n"
         before = self._file.seek(0, os.SEEK_END)
         with _writing(self.path):
@@ -182,11 +179,11 @@ class ResultsFile:
                 raise
         return before, len(line)
 
-    def forget_failures(self) -> int:
-        """Remove recordings that failed, so that they are tried again; returns their number."""
+    def forget_failures(self) -> None:
+        """Remove failed recordings, so that they are tried again."""
         if not self.failed:
-            return 0
-        count, position = len(self.failed), 0
+            return
+        position = 0
         positions: dict[str, tuple[int, int]] = {}
         with _writing(self.path):
             with open(self._lines, "rb") as old, new_file(self._lines) as fresh:
@@ -202,16 +199,15 @@ class ResultsFile:
             self._file = open(self._lines, "a+b", buffering=0)  # noqa: SIM115
         self._positions = positions
         self.failed.clear()
-        return count
 
-    def missing(self, names: Iterable[str]) -> Iterator[str]:
+    def missing(self, names: Iterable[str]) -> list[str]:
         """Names that are not done yet."""
-        return (name for name in names if name not in self._positions)
+        return [name for name in names if name not in self._positions]
 
     def publish(self, names: Iterable[str]) -> None:
-        """Write the JSON array, where the file is one: results of recordings in the order of names.
+        """If the file is a JSON array, write it, in the order of names.
 
-        Where there is no room, an older array stays.
+        If that fails, an older array stays.
         """
         if not self._array:
             return
@@ -225,13 +221,12 @@ class ResultsFile:
 
 
 def _is_begun(line: bytes) -> bool:
-    """Whether half a line is the beginning of a results file's first one."""
+    """Whether an incomplete line is the beginning of the first line of a results file."""
     head = f'{{"{RUN}": '.encode()
     return line.startswith(head) or head.startswith(line)
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What a run began with, and what it is now."""
     return " and ".join(
         f"{name} {_given(before, name)} instead of {_given(now, name)}"
         for name in sorted({*before, *now})
@@ -248,21 +243,21 @@ def _given(run: Mapping[str, Any], name: str) -> str:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Errors of the disk as OutputError."""
+    """Convert OSError to OutputError."""
     try:
         yield
     except OSError as error:
         raise OutputError(
-            "--output has to be a file that can be written",
-            f"{str(path)!r} cannot be ({error.strerror or error})",
-            "name another, or make room; what is done stays",
+            "--output has to be a writable file",
+            f"{str(path)!r} cannot be written ({error.strerror or error})",
+            "name another, or make room; the results so far stay",
         ) from error
 
 
 def irregular(source: Source) -> Failure | None:
-    """Why a pipe or a device among the recordings of a run is not opened; None for anything else.
+    """The failure of a recording that is a pipe or a device; None for anything else.
 
-    Opening a pipe waits until somebody writes to it, which would block the run.
+    Opening a pipe waits until another program writes to it, which would block the run.
     """
     path = Path(str(source))
     try:
@@ -274,7 +269,7 @@ def irregular(source: Source) -> Failure | None:
     return Failure(
         UnreadableAudio(
             "A recording of a folder or a list has to be a file",
-            f"{str(source)!r} is no regular file",
+            f"{str(source)!r} is not a regular file",
             "leave it out, or give a pipe to auris transcribe",
         )
     )

@@ -1,7 +1,7 @@
 """Cues: a transcript as short texts with times, for the screen.
 
-Times follow the words where a segment has them. Where it has none, its text is spread over the
-segment letter by letter, which is only roughly when it was spoken.
+If a segment has words with times, its cues follow them. Otherwise its text is spread evenly over
+the segment, letter by letter, so the times are rough.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from auris.text.wrap import Break, Unit, one_line, rows, units, wrap
 from auris.types import Segment, Transcript
 
 LEAST_SECONDS = 1.0
-"""A cue stays at least this long where the next one leaves room."""
+"""A cue is shown at least this long, unless the next one begins earlier."""
 
 MOST_SECONDS = 7.0
-"""A cue that stays longer is cut, down to one line; by the words' times, it ends then."""
+"""A longer cue is cut, down to one line; if its words have times, it ends after this time."""
 
 PAUSE_SECONDS = 1.0
-"""A silence between two words at which a cue ends."""
+"""A cue ends at a silence of this length between two words."""
 
 WIDTHS, COUNTS = (10, 1000), (1, 10)
 """Possible widths of a line and numbers of lines."""
@@ -86,10 +86,10 @@ def cues(transcript: Transcript, style: CueStyle) -> list[Cue]:
 
 
 class CueStream:
-    """Cues of segments that come one after the other, in the order of their starts.
+    """Cues of segments that are added one after the other, in the order of their starts.
 
-    A cue is given as soon as no later segment can change it. All of them together are the cues of
-    the transcript.
+    A cue is returned as soon as no later segment can change it. All of them together are the cues
+    of the transcript.
     """
 
     def __init__(self, style: CueStyle) -> None:
@@ -98,11 +98,11 @@ class CueStream:
         self._end = 0
 
     def add(self, segment: Segment) -> list[Cue]:
-        """The cues that are final with the next segment."""
+        """Add a segment; returns the cues that are now final."""
         self._drafts += _drafts(segment, self._style)
         self._drafts.sort(key=attrgetter("start"))
         self._end = max(self._end, _ms(segment.end))
-        # Segments of one voice follow each other; those of several may overlap.
+        # Segments of one speaker do not overlap, those of several may.
         horizon = _ms(segment.end if segment.speaker is None else segment.start)
         final: list[Cue] = []
         groups = list(_groups(self._drafts))
@@ -117,7 +117,7 @@ class CueStream:
         return final
 
     def end(self) -> list[Cue]:
-        """The cues that are left when the last segment has come."""
+        """The remaining cues, after the last segment."""
         return _placed(self._drafts, self._end)
 
 
@@ -160,7 +160,7 @@ def _timed(parts: Sequence[Unit], text: str, segment: Segment) -> list[_Spoken]:
 def _known_times(
     parts: Sequence[Unit], text: str, segment: Segment
 ) -> list[tuple[float, float] | None]:
-    """For each unit the span of the words that it shares letters with, in rising order."""
+    """For each unit the time of the words with which it shares letters, in rising order."""
     known: list[tuple[float, float] | None] = [None] * len(parts)
     offset, first, latest = 0, 0, segment.start
     for word in segment.words or ():
@@ -182,7 +182,7 @@ def _known_times(
 
 
 def _spread(parts: Sequence[Unit], start: float, end: float) -> list[_Spoken]:
-    """Share a span out among units by their letters."""
+    """Divide a span among units by their numbers of letters."""
     total = sum(len(unit.text) for unit in parts)
     spoken, done = [], 0
     for unit in parts:
@@ -193,7 +193,7 @@ def _spread(parts: Sequence[Unit], start: float, end: float) -> list[_Spoken]:
 
 
 def _sentences(spoken: Sequence[_Spoken]) -> Iterator[list[_Spoken]]:
-    """Parts that end with a sentence or before a pause."""
+    """Parts that end at the end of a sentence or before a pause."""
     part: list[_Spoken] = []
     for one in spoken:
         if part and one.start - part[-1].end >= PAUSE_SECONDS:
@@ -210,7 +210,7 @@ def _sentences(spoken: Sequence[_Spoken]) -> Iterator[list[_Spoken]]:
 def _fitting(part: list[_Spoken], style: CueStyle) -> Iterator[list[_Spoken]]:
     """Parts of a sentence that fit into one cue each."""
     while part:
-        # What lies further ahead than a few cues decides nothing, and long texts stay quick.
+        # Text after the next few cues has no effect; without it long texts do not take long.
         near = part[: 4 * style.max_line_width * style.max_line_count]
         most = _longest(near, style)
         cut = most if most == len(part) else _best_cut(near, most)
@@ -219,7 +219,7 @@ def _fitting(part: list[_Spoken], style: CueStyle) -> Iterator[list[_Spoken]]:
 
 
 def _longest(part: Sequence[_Spoken], style: CueStyle) -> int:
-    """How many units fit into a cue, by its lines and its time."""
+    """The number of units that fit into a cue, by its lines and its time."""
     lines = rows([one.unit for one in part], style.max_line_width)
     fit = sum(len(line) for line in lines[: style.max_line_count])
     in_time = sum(one.end - part[0].start <= MOST_SECONDS for one in part)
@@ -227,7 +227,7 @@ def _longest(part: Sequence[_Spoken], style: CueStyle) -> int:
 
 
 def _best_cut(part: Sequence[_Spoken], most: int) -> int:
-    """Where to cut a text that does not fit: behind a clause, or so that the cues are even."""
+    """Where to cut a text that does not fit: after a clause, or so that the cues are even."""
     widths, done = [], 0
     for one in part:
         done += one.unit.width + one.unit.spaced
@@ -239,7 +239,7 @@ def _best_cut(part: Sequence[_Spoken], most: int) -> int:
 
 
 def _without_slivers(parts: Sequence[list[_Spoken]], style: CueStyle) -> Iterator[list[_Spoken]]:
-    """Join a part that is over too soon with the next one, where a cue holds both."""
+    """Join a part that is too short with the next one, if both fit into a cue."""
     joined: list[_Spoken] = []
     for part in parts:
         both = [*joined, *part]
@@ -256,12 +256,12 @@ def _without_slivers(parts: Sequence[list[_Spoken]], style: CueStyle) -> Iterato
 
 
 def _least_time(draft: Cue) -> int:
-    """Milliseconds that a cue is shown before another takes its place."""
+    """Milliseconds that a cue is shown before the next one replaces it."""
     return max(1, min(round(LEAST_SECONDS * 1000), draft.end - draft.start))
 
 
 def _groups(drafts: Sequence[Cue]) -> Iterator[list[Cue]]:
-    """Cues, by start, that have to wait for each other; a group ends before the next one begins."""
+    """Cues, by start, that delay each other; a group ends before the next one begins."""
     group: list[Cue] = []
     free = 0
     for draft in drafts:
@@ -275,13 +275,13 @@ def _groups(drafts: Sequence[Cue]) -> Iterator[list[Cue]]:
 
 
 def _shown_until(group: Sequence[Cue]) -> int:
-    """When a group is over, if nothing follows it."""
+    """When a group ends, if nothing follows it."""
     last = group[0].start + sum(map(_least_time, group[:-1]))
     return max(group[-1].end, last + round(LEAST_SECONDS * 1000))
 
 
 def _placed(drafts: Sequence[Cue], end: int) -> list[Cue]:
-    """Fit cues, by start, to each other: every one has time of its own, and they end by `end`."""
+    """Fit cues, by start, to each other: they do not overlap, and they end by `end`."""
     groups = list(_groups(drafts))
     limits = [group[0].start for group in groups[1:]]
     if groups:
@@ -294,7 +294,7 @@ def _placed(drafts: Sequence[Cue], end: int) -> list[Cue]:
 def _fitted(group: Sequence[Cue], end: int) -> list[Cue]:
     """Fit the cues of a group to each other and into the time until `end`.
 
-    Where voices overlap, the later cue waits until the earlier one was shown for a second.
+    If speakers overlap, the later cue waits until the earlier one was shown for a second.
     """
     first, least = group[0].start, round(LEAST_SECONDS * 1000)
     times = list(map(_least_time, group))

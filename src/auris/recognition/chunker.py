@@ -22,20 +22,10 @@ from auris.types import SAMPLE_RATE, Chunk, Samples
 
 @dataclass(frozen=True)
 class AudioChunker:
-    """How sources are read.
-
-    Attributes:
-        chunk_seconds: target length of the chunks, see `auris.audio.segmentation`.
-        start, duration: the span of every source, in seconds.
-        channels: "mix" or "split".
-        speakers: one name for each split channel; by default "channel 1" and so on.
-        urls: limits for fetching from the web; None refuses addresses.
-        vad: cut where nobody speaks and skip long silence.
-        track: number of the sound track of every source, from 1; None for its default.
-        allow_damaged: read what can be read of a damaged source, with a warning.
+    """Reads and cuts sources; its attributes are options of `auris.recognition.options`.
 
     Raises:
-        UsageError: one of these is impossible.
+        UsageError: an option is impossible.
     """
 
     chunk_seconds: float = CHUNK_SECONDS
@@ -49,7 +39,7 @@ class AudioChunker:
     allow_damaged: bool = False
 
     def __post_init__(self) -> None:
-        # Both check their arguments and read nothing yet.
+        # Both check their arguments without reading anything.
         Cutter(self.chunk_seconds)
         self._stream(b"", [])
         if self.speakers is not None:
@@ -61,9 +51,8 @@ class AudioChunker:
         What lies before a damaged place is cut into chunks as if the source ended there.
 
         Raises:
-            AudioError: the source cannot be read, behind the chunks of what can be read.
-            UsageError: it is an address and those are refused, or the number of its channels is not
-                that of the speakers.
+            AudioError: the source cannot be read; raised after the chunks that can be read.
+            UsageError: addresses are refused, or there is not one speaker for each channel.
         """
         warnings: list[str] = []
         end = 0
@@ -106,7 +95,7 @@ class AudioChunker:
                     _, row, chunk = heappop(waiting)
                     yield self._positioned(chunk, names[row])
         except AudioError as error:
-            failure = error  # The samples before it are chunks, too.
+            failure = error  # The samples before the error are cut into chunks first.
         for row, cutter in enumerate(cutters):
             for chunk in cutter.finish():
                 heappush(waiting, (chunk.start, row, chunk))
@@ -124,8 +113,8 @@ class AudioChunker:
 def _check_speakers(speakers: Sequence[str], channels: Channels) -> None:
     if channels != "split":
         raise UsageError(
-            "Speakers can be named where channels are split",
-            "they are mixed",
+            "Names of speakers need separate channels",
+            "the channels are mixed",
             "choose channels split, or leave the names out",
         )
     named = not isinstance(speakers, str) and all(
@@ -133,7 +122,7 @@ def _check_speakers(speakers: Sequence[str], channels: Channels) -> None:
     )
     if not named or len(set(speakers)) < len(speakers):
         raise UsageError(
-            "Speakers have to be names, none empty and none twice",
+            "The names of speakers have to differ, and none may be empty",
             f"they are {speakers!r}",
             "give one for each channel",
         )
@@ -145,7 +134,7 @@ def _speakers(given: Sequence[str] | None, channels: int) -> Sequence[str]:
     if len(given) != channels:
         raise UsageError(
             "There has to be one speaker for each channel",
-            f"{len(given)} are named for {channels}",
+            f"{len(given)} speakers are named for {channels} channels",
             "correct the names, or leave them out",
         )
     return [one_line(name) for name in given]

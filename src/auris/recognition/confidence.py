@@ -1,7 +1,7 @@
 """Confidences of tokens and words, and the decision whether a chunk has speech.
 
-The features are computed here, for fitting a calibration and for applying it. Their weights are in
-the model's calibration. Without a calibration the confidences are the model's probabilities.
+The same features are used to fit a calibration and to apply it. Their weights are in the model's
+calibration. Without a calibration, the confidences are the model's probabilities.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from auris.text.tokenizer import Tokenizer
 from auris.text.words import split_words
 
 MAX_ODDS, MIN_ODDS = 10.0, -20.0
-"""Log-odds are clipped to this range: near 1 float32 has no more digits, and one in 500 million is
-as good as never."""
+"""Log-odds are clipped to this range: float32 cannot represent probabilities nearer to 1, and less
+than one in 500 million makes no difference."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ScoredWord:
     """A word of a text and the tokens that write it.
 
     Attributes:
-        text: as `split_words` cuts it. Languages whose words need a package are cut into letters.
+        text: as `split_words` cuts it without a language.
         tokens: indices of its tokens in the result; empty if they are not known.
     """
 

@@ -1,4 +1,4 @@
-"""The recognizer of models with a CTC head and no decoder: every chunk is one pass."""
+"""The recognizer of models with a CTC head and no decoder; a chunk takes one pass."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class CtcRecognizer:
 
 
 class CtcBatch:
-    """Chunks for a CTC model, one after the other: each is a single pass."""
+    """Chunks for a CTC model, recognized one after the other."""
 
     def __init__(self, recognizer: CtcRecognizer) -> None:
         self._recognizer = recognizer
@@ -127,6 +127,6 @@ class CtcBatch:
         return [self._recognizer.result(self._waiting.popleft())] if self._waiting else []
 
     def cancel(self) -> list[ChunkResult]:
-        """Drop the waiting chunks; between two steps no chunk is under way."""
+        """Drop the waiting chunks; no chunk is in progress between two steps."""
         self._waiting.clear()
         return []

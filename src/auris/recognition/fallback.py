@@ -6,10 +6,10 @@ batch.
 
 - *The context leaked.* If the text repeats a long run of the context (`auris.text.leak`), the chunk
   is decoded again without the context. If the second text has the same words, they were spoken, and
-  the first result stays.
+  the first result is used.
 - *The text loops, or it used up the default token budget.* The chunk is cut in two at a quiet place
   and both halves are decoded. This happens up to `MAX_DEPTH` times, down to parts of two seconds.
-- A part that still loops keeps one of the repeats in its text.
+  The text of a part that still loops has one of the repeats.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _stopped_at_loop(result: DecodeResult) -> DecodeResult:
 
 
 def _retry_cause(result: DecodeResult) -> RetryCause | None:
-    """Why a result does not count, or None. A token budget that the caller chose is respected."""
+    """Why a result is discarded, or None. A token budget that the caller chose may be used up."""
     if result.reason == "loop":
         return "loop"
     chosen = result.request.options.max_new_tokens is not None

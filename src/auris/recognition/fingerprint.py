@@ -1,12 +1,12 @@
-"""What shapes a transcript, as plain values and as one fingerprint of them.
+"""Everything that can change a transcript, as plain values and as one fingerprint of them.
 
 Work that can be continued later (the results file of a batch, the segments of a job) records these
-values. Work with other values starts anew.
+values. If they differ, the work begins anew.
 
-The values of a model are the content of its files, the dtype that it computes in (packed integers
-are a dtype of their own), the device, the attention kernel and the version of Auris. Those of a
-call are its options with the model's defaults filled in. What only changes the speed (threads,
-batch size, read-ahead) is not among them.
+The values of a model are the content of its files, the dtype that it computes in (also int8 and
+int4), the device, the attention kernel and the version of Auris. The values of a call are its
+options with the model's defaults filled in. Options that only change the speed (threads, batch
+size, read-ahead) are left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BLOCK_BYTES = 1 << 22
 
 
 class LoadedModel(Protocol):
-    """The parts of a pipeline that shape its results, see `auris.AsrPipeline`."""
+    """The parts of a pipeline that can change its results, see `auris.AsrPipeline`."""
 
     recognizer: Recognizer
     model: ResolvedModel
@@ -42,13 +42,13 @@ class LoadedModel(Protocol):
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
-    """One hexadecimal number of plain JSON values; their order does not matter."""
+    """A hash of plain JSON values, as a hexadecimal number; their order does not matter."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def model_values(pipeline: LoadedModel) -> dict[str, Any]:
-    """What shapes the results of a loaded model, whatever the options of a call."""
+    """The values of a loaded model."""
     backend = pipeline.backend
     return {
         "version": __version__,
@@ -64,16 +64,13 @@ def model_values(pipeline: LoadedModel) -> dict[str, Any]:
 def call_values(
     pipeline: LoadedModel, language: str | None, context: str, given: CallOptions
 ) -> dict[str, Any]:
-    """What shapes the results of a call: the values of its model and of its options.
+    """The values of a call: those of its model and of its options.
 
     Raises:
         UsageError, LanguageError: an option is impossible.
         CheckpointError: a file of the model, or of the aligner, cannot be read.
     """
-    values = {
-        **model_values(pipeline),
-        **option_values(pipeline.defaults, language, context, given),
-    }
+    values = model_values(pipeline) | option_values(pipeline.defaults, language, context, given)
     window = given.get("attention_window")
     if window is not None:
         encoder = with_window(pipeline.recognizer.config.encoder, window)
@@ -84,12 +81,9 @@ def call_values(
 def option_values(
     defaults: InferenceDefaults, language: str | None, context: str, given: CallOptions
 ) -> dict[str, Any]:
-    """What of a call's options shapes its results.
-
-    An option that is left out and one that is given its default have the same value.
-    """
+    """The values of a call's options; an option that is left out has the value of its default."""
     options = asdict(decode_options(language, context, given))
-    del options["batch_seconds"]  # It only says what is computed together.
+    del options["batch_seconds"]  # It does not change results.
     reading = asdict(chunker_for(given, defaults))
     del reading["urls"]
     if reading["speakers"] is not None:
@@ -115,9 +109,9 @@ def computed_dtype(backend: TorchBackend) -> str:
 
 
 def model_digest(directory: Path) -> str:
-    """A hexadecimal number of everything in a model's directory that a model is loaded from.
+    """A hash of the files that a model is loaded from, as a hexadecimal number.
 
-    Files are read whole. In one process a file is read once, until its size or its times change.
+    In one process a file is read once, and again only when its size or its times have changed.
 
     Raises:
         CheckpointError: a file cannot be read.
@@ -126,7 +120,7 @@ def model_digest(directory: Path) -> str:
     try:
         for path in sorted({path for pattern in FILES for path in directory.glob(pattern)}):
             status = path.stat()
-            # What changes when a file is written or replaced.
+            # These values change when a file is written or replaced.
             changes = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             content = _file_digest(path.resolve(), changes)
             digest.update(f"{path.name}\0{content}\n".encode("utf-8", "surrogateescape"))
@@ -134,7 +128,7 @@ def model_digest(directory: Path) -> str:
         raise CheckpointError(
             f"A file of the model in {str(directory)!r} cannot be read ({error})",
             "",
-            "correct its rights, or fetch the checkpoint anew",
+            "correct its permissions, or fetch the checkpoint anew",
         ) from error
     return digest.hexdigest()
 

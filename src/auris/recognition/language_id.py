@@ -23,7 +23,7 @@ def language_probabilities(
     start: float = 0.0,
     duration: float | None = DETECT_SECONDS,
 ) -> list[tuple[str | None, float]]:
-    """The probability of every language, see `AsrPipeline.detect_language`."""
+    """See `AsrPipeline.detect_language`."""
     if not isinstance(recognizer, QwenRecognizer):
         raise UnsupportedOption(
             "Language identification needs a model with a decoder",
@@ -41,7 +41,7 @@ def language_probabilities(
     logits = backend.extend(cache, [prompt])[0, -1]
     scored = score_prefixes(backend, cache, 0, logits, prefixes)
     check_scores([prefix.logprob for prefix in scored])
-    # Normalized over these prefixes; most of the other probability is for other spellings.
+    # Normalized over these prefixes: the rest is mostly the probability of other spellings.
     most = max(prefix.logprob for prefix in scored)
     weights = [math.exp(prefix.logprob - most) for prefix in scored]
     probabilities = [weight / math.fsum(weights) for weight in weights]

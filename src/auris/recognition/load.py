@@ -1,7 +1,8 @@
-"""Finds and loads a model with its tokenizer, on a device."""
+"""Finds and loads a model with its tokenizer."""
 
 from __future__ import annotations
 
+import numbers
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -42,7 +43,7 @@ from auris.text.languages import LANGUAGES
 from auris.text.tokenizer import Tokenizer
 
 MOST = 1 << 20
-"""Largest value of a count; more is surely a mistake, and would fill any memory."""
+"""Largest value of a count; a larger one is a mistake and would not fit into memory."""
 
 MOST_THREADS = 1024
 
@@ -73,11 +74,11 @@ class LoadOptions(OtherLoadOptions, total=False):
         kernel: attention kernel: "auto", "flash", "efficient" or "math".
         local_files_only: never use the network.
         copy: hold the weights in memory instead of mapping the files.
-        exact_logprobs: in int8 and int4, log-probabilities of tokens without the error of up to
-            0.02 that finding tokens in two stages leaves them; a little slower.
+        exact_logprobs: compute exact log-probabilities in int8 and int4, a little slower. Otherwise
+            they may be off by 0.02, since the best token is found in two stages.
         revision: branch, tag or commit of a hub id, unless its name has one (OWNER/NAME@REVISION).
         attention_window: seconds that the encoder's attention sees, 1 to 8; by default those that
-            the model was trained with. Fewer take less time for long chunks and may lose words.
+            the model was trained with. A shorter one is faster for long chunks and may lose words.
     """
 
     device: str | None
@@ -85,7 +86,7 @@ class LoadOptions(OtherLoadOptions, total=False):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that can be run: its name and directory, configuration, backend and so on."""
+    """A loaded model."""
 
     model: ResolvedModel
     checkpoint: Checkpoint
@@ -99,6 +100,17 @@ def check_count(name: str, number: int, most: int = MOST, least: int = 1) -> Non
     if not isinstance(number, int) or not least <= number <= most:
         raise UsageError(
             f"{name} has to be a whole number from {least} to {most}",
+            f"it is {number!r}",
+            "correct it",
+        )
+
+
+def check_number(name: str, number: object, least: float, most: float) -> None:
+    """Raise UsageError unless a value is a number from `least` to `most`."""
+    real = isinstance(number, numbers.Real)
+    if not real or not least <= float(number) <= most:  # type: ignore[arg-type]
+        raise UsageError(
+            f"{name} has to be a number from {least:g} to {most:g}",
             f"it is {number!r}",
             "correct it",
         )
@@ -124,24 +136,17 @@ def load_model(
     revision: str | None = None,
     attention_window: int | None = None,
 ) -> Loaded:
-    """Find and load a model.
-
-    Args:
-        model: a directory, a bundled model's name or a hub id; by default AURIS_MODEL from the
-            environment, or the bundled default.
-
-    Other arguments are those of `LoadOptions`.
-
-    Raises:
-        CheckpointError, TokenizerError, DeviceError: what is wrong with the model or the machine.
-    """
+    """Find and load a model; arguments and errors are those of `AsrPipeline`."""
     if model is None:
         model = os.environ.get("AURIS_MODEL") or DEFAULT_MODEL
     if device is None:
         device = os.environ.get("AURIS_DEVICE") or "auto"
     resolved = resolve(model, local_files_only, revision)
     use_threads(threads)
-    checkpoint = _with_window(open_checkpoint(resolved.directory), attention_window)
+    checkpoint = open_checkpoint(resolved.directory)
+    if attention_window is not None:
+        encoder = with_window(checkpoint.config.encoder, attention_window)
+        checkpoint = replace(checkpoint, config=replace(checkpoint.config, encoder=encoder))
     quantization = _quantization(dtype, checkpoint)
     defaults = _known_defaults(resolved.directory)
     target = pick_device(device) if quantization is None else _packed_device(device)
@@ -160,32 +165,20 @@ def load_model(
         return Loaded(resolved, checkpoint, backend, tokenizer.result(), defaults)
 
 
-def _with_window(checkpoint: Checkpoint, seconds: int | None) -> Checkpoint:
-    """A checkpoint whose encoder's attention sees so many seconds; weights do not depend on it."""
-    if seconds is None:
-        return checkpoint
-    encoder = with_window(checkpoint.config.encoder, seconds)
-    return replace(checkpoint, config=replace(checkpoint.config, encoder=encoder))
-
-
 def with_window(config: AutConfig, seconds: int) -> AutConfig:
-    """An encoder's config with another attention window.
-
-    Raises:
-        UsageError: there is no such window.
-    """
+    """An encoder's config with another attention window; UsageError if there is no such window."""
     check_count("attention_window", seconds, MAX_WINDOW_FRAMES // CHUNK_FRAMES)
     return replace(config, window_frames=CHUNK_FRAMES * seconds)
 
 
 def _known_defaults(directory: Path) -> InferenceDefaults:
-    """The inference defaults of a model; their languages have to be those of calls."""
+    """The inference defaults of a model, whose languages have to be names of `LANGUAGES`."""
     defaults = load_inference_defaults(directory)
     names = set(LANGUAGES.values())
     unknown = [name for name in defaults.languages or () if name not in names]
     if unknown:
         raise ConfigError(
-            f"languages of {DEFAULTS_FILE} have to be English names, as {LANGUAGES['en']!r} is",
+            f"languages of {DEFAULTS_FILE} have to be English names such as {LANGUAGES['en']!r}",
             f"{str(directory / DEFAULTS_FILE)!r} has {', '.join(map(repr, unknown))}",
             "correct it; codes and other languages cannot be chosen",
         )
@@ -199,7 +192,7 @@ def _quantization(dtype: str, checkpoint: Checkpoint) -> Quantization | None:
         return next((Quantization(packed) for packed in PACKED_DTYPES if packed == dtype), None)
     if dtype not in ("auto", stored.dtype):
         raise DeviceError(
-            f"A checkpoint that was quantized to {stored.dtype} computes in it",
+            f"A checkpoint that was quantized to {stored.dtype} can only compute in {stored.dtype}",
             f"{dtype!r} was requested",
             "choose --dtype auto, or the checkpoint that it was made from",
         )
@@ -207,10 +200,10 @@ def _quantization(dtype: str, checkpoint: Checkpoint) -> Quantization | None:
 
 
 def _packed_device(name: str | torch.device) -> torch.device:
-    """The CPU, also for "auto": packed weights run nowhere else."""
+    """The CPU; refuses other devices, since packed weights run on the CPU only."""
     if str(name) != "auto" and pick_device(name).type != "cpu":
         raise DeviceError(
-            "Weights in int8 and int4 run on the CPU",
+            "Weights in int8 and int4 run on the CPU only",
             f"the device {str(name)!r} was requested",
             "choose --device cpu, or a checkpoint and a dtype in floating point",
         )
@@ -218,11 +211,7 @@ def _packed_device(name: str | torch.device) -> torch.device:
 
 
 def with_ctc_head(backend: TorchBackend, directory: Path) -> TorchBackend | None:
-    """The backend of a Qwen3-ASR model with the CTC head next to its weights; None without one.
-
-    Raises:
-        CheckpointError: the head is broken or belongs to another model.
-    """
+    """The backend of a Qwen3-ASR model with the CTC head next to its weights; None without one."""
     with within_memory():
         head = load_ctc_head(directory, backend.model.config, backend.device, backend.dtype)
     return None if head is None else TorchBackend(backend.model, backend.kernel, head)
@@ -231,7 +220,6 @@ def with_ctc_head(backend: TorchBackend, directory: Path) -> TorchBackend | None
 def _drafting_backend(
     backend: TorchBackend, checkpoint: Checkpoint, speculate: str
 ) -> TorchBackend | None:
-    """The CTC head whose texts are drafts for the decoder."""
     if speculate == "none":
         return None
     if speculate != "ctc":
@@ -241,7 +229,7 @@ def _drafting_backend(
     if drafting is None:
         raise UnsupportedOption(
             "--speculate ctc needs a Qwen3-ASR model with ctc_head.safetensors",
-            "this model is none" if not has_decoder else "this one has none",
+            "this model has no such file" if has_decoder else "this is another kind of model",
             "leave --speculate out, or choose another model",
         )
     return drafting
@@ -257,13 +245,13 @@ def make_recognizer(
     """The recognizer for a checkpoint's kind of model.
 
     Args:
-        calibrated: whether to use the calibration that lies next to the weights, if there is one.
+        calibrated: whether to use the calibration next to the weights, if there is one.
         speculate: "ctc" takes drafts from the CTC head next to the weights, "none" takes none.
 
     Raises:
-        ConfigError, TokenizerError: config, weights and tokenizer do not belong together.
-        CheckpointError: the calibration is damaged.
-        UnsupportedOption: the model has no CTC head, or no decoder.
+        ConfigError, TokenizerError: config, weights and tokenizer do not fit each other.
+        CheckpointError: the calibration or the CTC head is damaged.
+        UnsupportedOption: `speculate` needs a decoder and a CTC head.
     """
     config = checkpoint.config
     if isinstance(config, AlignerConfig):

@@ -17,7 +17,7 @@ from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.decoding.sampling import Sampling
 from auris.errors import UsageError
 from auris.recognition.chunker import AudioChunker
-from auris.recognition.load import check_count
+from auris.recognition.load import check_count, check_number
 from auris.recognition.requests import DecodeOptions, WordAligner
 from auris.recognition.scheduler import Progress
 from auris.text.cleanup import check_steps
@@ -31,7 +31,10 @@ CONTEXT_IGNORED = (
 )
 
 MOST_CONTEXT_LETTERS = 10_000
-"""Longest context: it is read for every chunk, so a long one costs more than the speech."""
+"""Longest context; it is in the prompt of every chunk, so a long one costs more than the audio."""
+
+
+LARGEST_SEED = (1 << 63) - 1
 
 
 class CancelToken(Protocol):
@@ -45,7 +48,7 @@ class TextOptions(TypedDict, total=False):
     """Options of calls and of live streams.
 
     Attributes:
-        languages: codes or names of those that the model may choose from (all).
+        languages: codes or names of the languages that the model may choose from (all).
         max_new_tokens: token budget of a chunk (64, and 16 more for each second).
         temperature: 0 takes the best token; above it, tokens are sampled (0).
         seed: random seed for sampling (0).
@@ -74,13 +77,13 @@ class CallOptions(TextOptions, total=False):
         vad: cut where nobody speaks, and skip long silence; None for the model's inference
             default (of its traits.json, or False).
         start, duration: the span of every recording to transcribe, in seconds (all of it).
-        channels: "mix" averages a recording's channels, "split" transcribes each by itself and
-            puts the segments together by time, with the names of the speakers ("mix").
-        track: number of the sound track, from 1 (the one that the container prefers).
-        allow_damaged: transcribe what can be read of a damaged recording, and say in the
-            transcript's warnings how much that is, instead of failing (False).
-        speakers: their names, one for each channel ("channel 1", "channel 2", ...).
-        urls: what fetching a recording from the web may cost; None refuses addresses.
+        channels: "mix" averages a recording's channels; "split" transcribes each separately and
+            merges the segments by time, with the names of the speakers ("mix").
+        track: number of the sound track, from 1 (the default of the container).
+        allow_damaged: transcribe what can be read of a damaged recording instead of failing; a
+            warning of the transcript says how much that is (False).
+        speakers: one name for each split channel ("channel 1", "channel 2", ...).
+        urls: limits of downloading a recording from the web; None refuses addresses.
         progress: called after every segment and every recording.
         attention_window: seconds that the encoder's attention sees, 1 to 8; None for those that
             the model was loaded with.
@@ -106,13 +109,14 @@ class CallOptions(TextOptions, total=False):
 
 
 class SessionOptions(TypedDict, total=False):
-    """Those options of a live stream that concern the stream and not its chunks.
+    """Options of a live stream that concern the stream and not its chunks.
 
     Attributes:
         rate: samples per second of the input (16000).
         chunk_seconds: target length of the chunks that it is cut into (3).
-        step_seconds: time between steps (0.5).
-        skip_late: skip the partial text of a step if the next step is already due (False).
+        step_seconds: time between steps, at least 0.02 (0.5).
+        skip_late: skip the partial text of a step if the next step is already due, so that a slow
+            machine keeps up; final text does not change (False).
         vad: cut where nobody speaks, and skip long silence (False).
     """
 
@@ -127,8 +131,8 @@ class StreamOptions(SessionOptions, TextOptions, total=False):
     """Options of a live stream, with those of `SessionOptions` and `TextOptions`.
 
     Attributes:
-        partial_words: whether words of partial text get times, too (False); with
-            word_timestamps, which costs one alignment for each step.
+        partial_words: with word_timestamps, find the times of the words of partial text, too,
+            which takes one alignment for each step (False).
     """
 
     partial_words: bool
@@ -199,10 +203,13 @@ def decode_options(language: str | None, context: str, given: CallOptions) -> De
     budget = given.get("max_new_tokens")
     if budget is not None:
         check_count("max_new_tokens", budget)
+    sampling = Sampling(given.get("temperature", 0.0), given.get("seed", 0))
+    check_number("temperature", sampling.temperature, 0, 100)
+    check_count("seed", sampling.seed, LARGEST_SEED, least=0)
     name, names = language_name(language), language_names(given.get("languages"))
     if name is not None and names is not None:
         raise UsageError(
-            "The language is forced, or chosen from languages",
+            "language and languages exclude each other",
             "both were given",
             "leave one of them out",
         )
@@ -210,7 +217,7 @@ def decode_options(language: str | None, context: str, given: CallOptions) -> De
         name,
         context,
         budget,
-        _sampling(given.get("temperature", 0.0), given.get("seed", 0)),
+        sampling,
         check_steps(given.get("clean", ()), name),
         names,
         _batch_seconds(given.get("batch_seconds")),
@@ -218,29 +225,15 @@ def decode_options(language: str | None, context: str, given: CallOptions) -> De
 
 
 def supported_options(options: DecodeOptions, defaults: InferenceDefaults) -> DecodeOptions:
-    """The options that a model supports.
+    """The options, without the context for a model that was trained without contexts.
 
-    The context is removed for a model that was trained without contexts, because it would change
-    the text; a warning is logged and written into the transcript.
+    The context would make its text wrong; a warning is logged and written into the transcript.
     """
     defaults.check_language(options.language, *(options.languages or ()))
     if not options.context or defaults.accepts_contexts:
         return options
     _LOG.warning(CONTEXT_IGNORED)
     return replace(options, context="", warnings=(*options.warnings, CONTEXT_IGNORED))
-
-
-def _sampling(temperature: float, seed: int) -> Sampling:
-    real = isinstance(temperature, numbers.Real)
-    if not real or not 0.0 <= temperature <= 100.0:
-        raise UsageError(
-            "The temperature has to lie between 0 and 100", f"it is {temperature!r}", "choose 0"
-        )
-    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
-        raise UsageError(
-            "The seed has to be a whole number from 0 to 2**63 - 1", f"it is {seed!r}", "choose one"
-        )
-    return Sampling(temperature, seed)
 
 
 def _batch_seconds(given: object) -> float:

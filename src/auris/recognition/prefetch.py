@@ -1,9 +1,8 @@
 """Processes that read recordings ahead, while the model is busy with others.
 
-Decoding, resampling and cutting are the same as in line, in the same order, so results are
-identical. Each process reads one recording at a time and waits with its next chunk until the one
-before is taken, so that it needs little memory. If a decoder crashes or needs too much memory, only
-its recording fails.
+The chunks and their order are the same as without these processes, so results are identical. Each
+process reads one recording at a time. It waits with its next chunk until the one before is taken,
+so it needs little memory. If a decoder crashes or needs too much memory, only its recording fails.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from auris.types import Chunk
 
 
 class _PrefetchProcess:
-    """A process, and the sources that it has to read."""
+    """A process and the sources that it has to read."""
 
     def __init__(self, chunker: AudioChunker) -> None:
         context = multiprocessing.get_context("spawn")
@@ -40,7 +39,7 @@ class _PrefetchProcess:
 
     def add(self, source: str) -> None:
         self.sources.append(source)
-        # Where the process has died, the next read reports it.
+        # If the process has died, the next read reports it.
         with suppress(OSError):
             self.connection.send(source)
 
@@ -52,8 +51,7 @@ class _PrefetchProcess:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C while a process is started: it inherits the mask, and cannot be interrupted
-    before it has chosen to ignore Ctrl-C."""
+    """Block Ctrl-C while a process is started, so that it can choose to ignore Ctrl-C first."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -70,7 +68,7 @@ def _serve(connection: Connection, chunker: AudioChunker) -> None:
 
     It sends the chunks of each source, then None, or the error that ended it.
     """
-    # Ctrl-C is for the program, which ends its processes.
+    # The main process handles Ctrl-C and ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_memory(DecodeLimits().memory_bytes)
     with suppress(EOFError, OSError):
@@ -85,9 +83,9 @@ def _serve(connection: Connection, chunker: AudioChunker) -> None:
 
 
 class Prefetcher:
-    """Reads recordings in `workers` processes of its own. Close it when done, or use it in `with`.
+    """Reads recordings in `workers` processes, which end with its `with` block.
 
-    Paths and addresses are read ahead; standard input, arrays, bytes and file objects in line.
+    Paths and addresses are read ahead; standard input, arrays, bytes and file objects are not.
     """
 
     def __init__(self, chunker: AudioChunker, workers: int) -> None:
@@ -100,15 +98,11 @@ class Prefetcher:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the processes."""
         for reader in self._readers:
             reader.close()
 
     def sources(self, sources: Iterable[Source]) -> Iterator[Source]:
-        """The sources, each after the next ones have been given to processes.
+        """The sources, in order; the ones that follow are given to processes first.
 
         `chunks` has to be called for each, in this order.
         """
@@ -154,7 +148,7 @@ class Prefetcher:
             yield answer
 
     def _replace(self, number: int) -> None:
-        """Replace a process that has died; the new one reads the sources that were left."""
+        """Replace a process that has died; the new one reads the remaining sources."""
         dead = self._readers[number]
         dead.close()
         self._readers[number] = fresh = _PrefetchProcess(self._chunker)

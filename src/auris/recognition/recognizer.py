@@ -37,7 +37,7 @@ class ChunkBatch(Protocol):
         """Do some work; returns the results that it completes."""
 
     def cancel(self) -> list[ChunkResult]:
-        """End all work; returns unfinished chunks that were begun, as far as they were decoded."""
+        """End all work; returns the chunks in progress with what was decoded so far."""
 
 
 class Recognizer(Protocol):
@@ -65,15 +65,13 @@ class Recognizer(Protocol):
         """A new batch of up to `rows` chunks at once."""
 
     def partial(self, result: DecodeResult) -> Segment:
-        """The segment of one decoding, without fallback, as of a live chunk that is not over."""
+        """The segment of one decoding without fallback, for a live chunk that may still grow."""
 
     def final(self, result: DecodeResult) -> Segment:
-        """The segment of a chunk that was decoded elsewhere, after any fallback that it needs.
+        """The segment of a chunk whose first decoding was done elsewhere; fallback is done here.
 
-        It equals the segment that a batch gives for a chunk with this first decoding.
-
-        Args:
-            result: of the first decoding; a missing `silence_logprob` is computed.
+        It equals the segment of a batch for this first decoding. A missing `silence_logprob` is
+        computed.
         """
 
 

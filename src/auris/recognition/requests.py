@@ -30,20 +30,15 @@ class WordAligner(Protocol):
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How a recording is transcribed.
+    """How a recording is transcribed: options of `auris.recognition.options` that are checked.
 
     Attributes:
         language: English name to force, or None for the model's choice.
-        context: words and names to expect.
-        max_new_tokens: token budget of a chunk, or None for one that follows its length.
-        sampling: how tokens are chosen.
-        clean: clean-up of the text, see `auris.text.cleanup`.
-        languages: English names of those that the model may choose from, besides reporting no
-            speech; None leaves its choice free.
-        batch_seconds: maximum seconds of audio in one batch; a longer chunk is decoded alone.
-        warnings: options that are ignored, in sentences, for the transcript.
+        languages: English names of the languages that the model may choose from; None allows all.
+            It may always report that there is no speech.
+        warnings: sentences for the transcript about options that are ignored.
         aligner: finds the times of the words of each segment; None leaves them out.
-        align_partial: whether words of a live chunk that is not over have times, too.
+        align_partial: whether words of a live chunk that may still grow have times, too.
     """
 
     language: str | None = None
@@ -88,7 +83,7 @@ class DecodeResult:
     silence_logprob: float | None = None
 
     def text_tokens(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """The tokens that make the text. A loop is cut after its first unit, at a word's end."""
+        """The tokens of the text. A loop is cut after its first repeat, at the end of a word."""
         loop = cut_loop(self.tokens) if self.reason in ("loop", "cancelled") else None
         if loop is None:
             return self.tokens
@@ -115,7 +110,7 @@ class DecodedTokens:
     silence_logprob: float | None = None
 
     def add(self, step: Step) -> None:
-        """Record a step of the decode loop."""
+        """Add a step of the decode loop."""
         if step.probe_logprob is not None:
             self.silence_logprob = step.probe_logprob
         if step.token is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from auris.output.formats import to_srt, to_text, to_vtt
+from auris.output.formats import WRITERS
 
 FurtherFormat = Literal["text", "srt", "verbose_json", "vtt"]
 """Formats that may be added to the end of a stream."""
@@ -20,8 +20,8 @@ TIMED = ("verbose_json", "srt", "vtt")
 """Formats that show the times of words."""
 
 TEXTS = {
-    "text": (to_text, "text/plain"),
-    "srt": (to_srt, "application/x-subrip"),
-    "vtt": (to_vtt, "text/vtt"),
+    "text": (WRITERS["txt"], "text/plain"),
+    "srt": (WRITERS["srt"], "application/x-subrip"),
+    "vtt": (WRITERS["vtt"], "text/vtt"),
 }
 """Writers and content types of the formats that are not JSON."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections import deque
 from dataclasses import dataclass
 
@@ -10,16 +9,16 @@ import numpy as np
 
 from auris.audio.resample import Resampler
 from auris.audio.segmentation import Cutter
-from auris.errors import UsageError
+from auris.recognition.load import check_number
 from auris.types import SAMPLE_RATE, Chunk, Samples
 
-SHORTEST_STEP = 0.02
-"""Shortest time between steps, in seconds."""
+SHORTEST_STEP, LONGEST_STEP = 0.02, 60.0
+"""Possible times between steps, in seconds."""
 
 
 @dataclass(frozen=True)
 class PendingChunk:
-    """A chunk to recognize, complete if it `ends`; or silence that is skipped."""
+    """A chunk to recognize, complete if it `ends`, or silence that is skipped."""
 
     chunk: Chunk
     ends: bool
@@ -38,11 +37,11 @@ class StreamChunker:
         self._resampler = Resampler(rate)
         self._cutter = cutter
         self._cut_off = False  # Whether the cutter has finished.
-        self._step = _step_samples(step_seconds)
+        check_number("--step-seconds", step_seconds, SHORTEST_STEP, LONGEST_STEP)
+        self._step = round(float(step_seconds) * SAMPLE_RATE)
         self._skip_late = skip_late
         self._inbox: deque[Samples] = deque()  # Written by the feeding thread.
-        self._waiting: deque[Samples] = deque()
-        self._queued = 0  # Samples in `_waiting`.
+        self._waiting: Samples = np.zeros(0, np.float32)
         self._certain: deque[Chunk] = deque()
         self._step_due = False
         self.fed = 0
@@ -97,19 +96,19 @@ class StreamChunker:
     def _unprocessed(self) -> int:
         """Samples at 16 kHz that were accepted and not yet given to the cutter."""
         # A copy, because the feeding thread may append at the same time.
-        return self._queued + sum(map(len, tuple(self._inbox)))
+        return len(self._waiting) + sum(map(len, tuple(self._inbox)))
 
     def _process_step(self) -> bool:
         """Give the cutter samples up to the next step; returns whether there were any."""
         ending = self.ending  # Read before the inbox, which then has everything before the end.
-        while self._inbox:
-            self._waiting.append(self._inbox.popleft())
-            self._queued += len(self._waiting[-1])
+        blocks = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        if blocks:
+            self._waiting = np.concatenate((self._waiting, *blocks))
         needed = self._step - self.processed % self._step
-        if self._queued < needed and not ending:
+        if len(self._waiting) < needed and not ending:
             return False
-        if self._queued:
-            samples = self._next_samples(needed)
+        if len(self._waiting):
+            samples, self._waiting = self._waiting[:needed].copy(), self._waiting[needed:]
             self.processed += len(samples)
             self._certain.extend(self._cutter.feed(samples))
             self._step_due = self.processed % self._step == 0
@@ -119,27 +118,3 @@ class StreamChunker:
         self._cut_off = True
         self._certain.extend(self._cutter.finish())
         return True
-
-    def _next_samples(self, most: int) -> Samples:
-        """The next waiting samples, up to `most`."""
-        parts = []
-        while most and self._waiting:
-            block = self._waiting.popleft()
-            parts.append(block[:most])
-            if len(block) > most:
-                self._waiting.appendleft(block[most:])
-            most -= len(parts[-1])
-        samples = np.concatenate(parts)
-        self._queued -= len(samples)
-        return samples
-
-
-def _step_samples(step_seconds: object) -> int:
-    real = isinstance(step_seconds, numbers.Real)
-    if not real or not SHORTEST_STEP <= float(step_seconds) <= 60.0:  # type: ignore[arg-type]
-        raise UsageError(
-            f"--step-seconds has to be {SHORTEST_STEP} to 60 seconds",
-            f"it is {step_seconds!r}",
-            "choose --step-seconds in this range",
-        )
-    return round(float(step_seconds) * SAMPLE_RATE)  # type: ignore[arg-type]

@@ -114,7 +114,7 @@ class IncrementalCtc:
         return StreamState(IncrementalEncoder(self._config))
 
     def close(self, state: StreamState) -> None:
-        """Do nothing; streams of a CTC model share nothing."""
+        """End a stream. Streams of a CTC model share nothing, so there is nothing to do."""
 
     def decode(self, steps: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
         updates = _encode(self._recognizer, steps)
@@ -180,7 +180,7 @@ class IncrementalQwen:
             texts[token.key].add(token)
             reasons[token.key] = token.finish
             positions[token.key] += not token.prefill
-        # An audio slot that the model writes has no audio, so it cannot be embedded in a draft.
+        # A draft ends before an audio slot that the model has written, since it has no audio.
         slot = self._recognizer.config.audio_token_id
         done = []
         for key, (step, update) in enumerate(zip(steps, updates, strict=True)):

@@ -1,9 +1,9 @@
 """The incremental encoder: encodes a growing chunk and computes only what is new or changed.
 
 The stem sees one conv block (one second) at a time and attention sees one window, so a block or a
-window is final when its last frame is final. Only a louder sound later in the chunk raises the
-floor of the features and changes earlier quiet frames; then everything from the first changed frame
-on is computed again.
+window is final when its last frame is final. The one exception is a louder sound later in the
+chunk: it raises the floor of the features, which changes earlier quiet frames, and everything from
+the first changed frame on is computed again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Live streams: samples in, partial and final text out.
 
 A stream is cut into chunks as a file is. At every multiple of the step length, the chunk so far is
-recognized; the sizes in which samples arrive do not matter. This text is partial and equals the
-text of a file that ends there. When the end of a chunk is certain, its segment is final: it equals
-that of a file and never changes. The cost of a step depends on the length of its chunk and not on
-that of the stream, and nothing of a chunk is stored after its end.
+recognized, whatever the sizes of the blocks that were fed. This text is partial and equals that of
+a file that ends there. When the end of a chunk is certain, its segment is final: it equals that of
+a file and never changes. The cost of a step depends on the length of its chunk, not on that of the
+stream, and nothing of a chunk is stored after its end.
 """
 
 from __future__ import annotations
@@ -76,11 +76,7 @@ class StreamSession:
     """
 
     def __init__(
-        self,
-        pool: StreamPool,
-        state: StreamState,
-        options: DecodeOptions,
-        chunker: StreamChunker,
+        self, pool: StreamPool, state: StreamState, options: DecodeOptions, chunker: StreamChunker
     ) -> None:
         self.pool = pool
         self._state = state
@@ -109,8 +105,8 @@ class StreamSession:
 
         Raises:
             InvalidSamples: wrong type, shape or rate, or a sample is NaN, infinite or beyond 1e15.
-                These samples are ignored, and the stream can go on.
-            UsageError: the stream is over.
+                None of these samples is used, and the stream can continue.
+            UsageError: the stream is finished.
         """
         self.push(samples, rate)
         self.pool.work()
@@ -154,11 +150,7 @@ class StreamSession:
 
     def _checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
         if self._chunker.ending or self._over:
-            raise UsageError(
-                "The stream is finished",
-                "",
-                "open another",
-            )
+            raise UsageError("The stream is finished", "", "open another")
         if rate is not None and rate != self.rate:
             raise InvalidSamples(
                 "The rate of a stream cannot change",
@@ -220,15 +212,7 @@ class StreamPool:
         skip_late: bool = False,
         vad: bool = False,
     ) -> StreamSession:
-        """Begin a stream.
-
-        Args:
-            options: how it is transcribed.
-            rate: samples per second that it will be fed.
-            chunk_seconds, vad: how it is cut into chunks, see `auris.audio.segmentation`.
-            step_seconds: time between steps, at least 0.02.
-            skip_late: skip the partial text of a step if the next step is already due, so that
-                a slow machine keeps up; final text does not change.
+        """Begin a stream; other arguments are `SessionOptions` of `auris.recognition.options`.
 
         Raises:
             UsageError, InvalidSamples, UnsupportedOption: an option is wrong, or the pool is full.
@@ -237,11 +221,8 @@ class StreamPool:
         self.recognizer.check(options)
         with self._lock:
             if len(self._sessions) == self._streams:
-                raise UsageError(
-                    f"All {self._streams} streams of the pool are open",
-                    "",
-                    "finish one, or make a larger pool",
-                )
+                rule = f"All {self._streams} streams of the pool are open"
+                raise UsageError(rule, "", "finish one, or make a larger pool")
             state = self._incremental.open()
             try:
                 chunker = StreamChunker(rate, Cutter(chunk_seconds, vad), step_seconds, skip_late)
@@ -257,8 +238,8 @@ class StreamPool:
     ) -> dict[StreamSession, list[StreamUpdate]]:
         """Feed several streams and do their steps together; see `StreamSession.feed`.
 
-        If one of the blocks is refused, none is used. If a stream fails, the others go on, and
-        their updates are returned by `StreamSession.updates`.
+        If one of the blocks is refused, none is used. If a stream fails, the others continue, and
+        `StreamSession.updates` returns their updates.
         """
         blocks = [(session, session._checked(block)) for session, block in samples.items()]
         for session, block in blocks:
@@ -316,7 +297,9 @@ class StreamPool:
             decoded = self._incremental.decode([step for _, step in steps])
             for (session, step), (result, cost) in zip(steps, decoded, strict=True):
                 self._add_result(session, step, result, cost)
-        except BaseException as error:
+        except (
+            BaseException
+        ) as error:  # Whatever it is, also Ctrl-C: these streams cannot continue.
             for session, _ in steps:
                 self._fail(session, error)
             raise
@@ -335,9 +318,9 @@ class StreamPool:
 class AsyncStreamSession:
     """A `StreamSession` for asyncio, whose work is done in the thread of its pool.
 
-    Samples that are fed to other streams of the pool while the thread is busy are computed
-    together afterwards. `feed` returns when its steps are done, which slows down a fast source.
-    The session must not be used directly any more.
+    Samples that other streams of the pool receive while the thread is busy are computed together
+    afterwards. `feed` returns when its steps are done, which slows down a fast source. The wrapped
+    session must not be used directly.
     """
 
     def __init__(self, session: StreamSession) -> None:

@@ -1,4 +1,4 @@
-"""Text as it is nicer to read, or easier to compare: numbers in digits, plain punctuation."""
+"""Clean-up of texts: numbers in digits, and plain punctuation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from auris.text.numbers import in_digits
 from auris.text.words import spaceless
 
 STEPS = ("numbers", "punctuation")
-"""The steps, in the order in which they are done."""
+"""All steps, in their order."""
 
 PLAIN = str.maketrans(
     {
@@ -23,7 +23,7 @@ PLAIN = str.maketrans(
         "\u202f": " ",
     }
 )
-"""Typographic marks and what stands for them on every keyboard."""
+"""Typographic marks and the plain ones that replace them."""
 
 REPEATED = re.compile(r"([!?,;:])\1+")
 DOTS = re.compile(r"\.{4,}|(?<!\.)\.\.(?!\.)")
@@ -33,17 +33,17 @@ NO_GAP_AFTER = re.compile(r"([,;!?])([^\W\d_])")
 
 
 def check_steps(steps: Sequence[str], language: str | None) -> tuple[str, ...]:
-    """The steps of a clean-up, if there are such; `language` is one that is forced, or None."""
+    """The steps of a clean-up, checked; `language` is the forced one, or None."""
     listed = isinstance(steps, Iterable) and not isinstance(steps, str)
     if not listed or not all(step in STEPS for step in steps):
         raise UsageError(
             f"A clean-up has to be a list of {' and '.join(STEPS)}",
             f"it is {steps!r}",
-            "choose among these",
+            "choose one of these or both",
         )
     if "numbers" in steps and language not in (None, "English"):
         raise UnsupportedOption(
-            "Numbers can be written in digits in English",
+            "Numbers can be written in digits in English only",
             f"the language is {language}",
             "leave numbers out of the clean-up",
         )
@@ -60,10 +60,10 @@ def clean(text: str, steps: Sequence[str], language: str | None) -> str:
 
 
 def plain_punctuation(text: str, language: str | None = None) -> str:
-    """Marks of one kind, once each, and spaces where they belong.
+    """The text with plain punctuation and the usual spaces around it.
 
-    Typographic quotes, dashes and ellipses become plain ones. French keeps its spaces before the
-    marks that have them; where a script writes no spaces, none is put behind a mark.
+    Typographic quotes, dashes and ellipses become plain ones, and repeated marks one. French keeps
+    its spaces before marks; scripts that write no spaces get none after a mark.
     """
     text = " ".join(text.translate(PLAIN).split())
     text = NO_GAP_AFTER.sub(_with_gap, text)

@@ -34,7 +34,7 @@ def language_name(language: str | None) -> str | None:
     name = LANGUAGES.get(given) or _NAMES.get(given)
     if name is None:
         raise LanguageError(
-            "The language has to be auto or one that Qwen3-ASR knows, by code or English name",
+            "The language has to be auto or a language of Qwen3-ASR, by code or English name",
             f"it is {(language or '')[:40]!r}",
             f"choose one of {', '.join(f'{code} ({name})' for code, name in LANGUAGES.items())}",
         )
@@ -52,7 +52,7 @@ def language_names(languages: Iterable[str] | None) -> tuple[str, ...] | None:
     names = dict.fromkeys(map(language_name, given)) if named else {}
     if not names or None in names:
         raise UsageError(
-            "languages has to list the languages to choose from",
+            "languages has to be a list of codes or English names",
             f"it is {languages!r}",
             "name some, such as en and zh, or leave it out",
         )

@@ -1,4 +1,4 @@
-"""Text as it is spoken: the one spelling that training texts and references are brought to."""
+"""Text as it is spoken: the form of training texts and of references."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LETTERS = str.maketrans(
 """Latin letters that have no decomposition into a base letter and an accent."""
 
 SILENT_MARKS = frozenset(".,;:!?\"()[]{}<>-_/\\*~|'\u2026\u00ab\u00bb")
-"""Marks that are never read aloud; every other symbol has a spoken form that is not known here."""
+"""Marks that are not read aloud. The spoken form of other symbols is not known here."""
 
 SILENT_CATEGORIES = ("Pd", "Pi", "Pf", "Ps", "Pe", "Zs")
 

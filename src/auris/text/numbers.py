@@ -1,10 +1,9 @@
 """English numbers in digits: "twenty two" is 22.
 
-Words that need not mean a number stay: a digit that stands alone ("one of them"), "second" behind a
-space ("a twenty second delay"), ordinals by themselves ("the tenth"). Three digits or more in a row
-are a string of digits, two small numbers may be a year. A digit and another number ("seven
-thirty") stay words, unless a word next to them says that they are a time ("at seven thirty" is "at
-7:30").
+Words that may mean something else do not change: a single digit ("one of them"), "second" after a
+space ("a twenty second delay"), single ordinals ("the tenth"). Three or more digits in a row are a
+string of digits; two small numbers may be a year. A digit before another number ("seven thirty")
+does not change, unless a word next to it shows a time of day ("at seven thirty" is "at 7:30").
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ ORDINALS = _numbered("first second third fourth fifth sixth seventh eighth ninth
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 SPOKEN_ZEROS = ("oh", "o")
 PARTS = ("half", "quarter")
-"""Before "a million" they make another number of it."""
+"""Words that change the number after them: "half a million"."""
 
 BEFORE_TIMES = frozenset(("at", "by", "until", "till", "before", "after", "around"))
 BEHIND_TIMES = frozenset(("am", "pm", "a", "p", "o'clock", "tonight", "tomorrow"))
@@ -39,11 +38,11 @@ YEARS = range(13, 21)
 """Centuries, as years begin: "nineteen eighty four", "twenty ten"."""
 
 RUN = re.compile(r"(?<!\w)[A-Za-z]+(?:[ -][A-Za-z]+)*(?!\w)")
-"""Words separated by a space or a hyphen: no number goes on behind another mark."""
+"""Words separated by a space or a hyphen; other marks end a number."""
 
 
 class _Number(NamedTuple):
-    """A number: its value, the index behind it, and whether it is an ordinal."""
+    """A number: its value, the index of the next word, and whether it is an ordinal."""
 
     value: int
     stop: int
@@ -56,7 +55,7 @@ def in_digits(text: str) -> str:
 
 
 class _NumberRun:
-    """Words that follow each other, and numbers among them by index."""
+    """A run of words, in which numbers are found by the index of their first word."""
 
     def __init__(self, text: str) -> None:
         parts = re.split("([ -])", text)
@@ -75,7 +74,7 @@ class _NumberRun:
         return self.words[index] if 0 <= index < len(self.words) else ""
 
     def _written(self, index: int) -> tuple[str, int]:
-        """What stands for the words from a index on, and the index behind them."""
+        """What replaces the words from an index on, and the index of the next word."""
         string = self._digits(index)
         if len(string) >= 3:
             return string, index + len(string)
@@ -106,9 +105,9 @@ class _NumberRun:
         return written, stop
 
     def _time(self, index: int) -> tuple[str, int] | None:
-        """What stands for an hour and minutes, "at seven thirty", and the index behind them.
+        """What replaces a digit and a number ("at seven thirty"), and the index of the next word.
 
-        Without a word of time next to them they could be anything, and both stay words.
+        They do not change if no word next to them shows a time of day.
         """
         number = self._cardinal(index + 1)
         alone = self._word(index) in DIGITS and not self._is_number(index - 1)
@@ -124,7 +123,7 @@ class _NumberRun:
         return words.removesuffix(self.gaps[number.stop - 1]), number.stop
 
     def _digits(self, index: int) -> str:
-        """Digits that are spoken one by one; "oh" is one behind another, and before three."""
+        """Digits that are spoken one by one; "oh" is one after another digit or before three."""
         leading = self._word(index) in SPOKEN_ZEROS and all(
             self._word(index + n) in DIGITS for n in (1, 2, 3)
         )
@@ -134,7 +133,7 @@ class _NumberRun:
         return "".join(str(DIGITS.get(word, 0)) for word in spoken)
 
     def _cardinal(self, index: int) -> _Number | None:
-        """The number that begins at a index: groups below a thousand with falling scales."""
+        """The number that begins at an index: groups below a thousand with falling scales."""
         total, at, limit, stop = 0, index, 0, index
         while (group := self._group(at, index)) is not None:
             scale = 0 if group.ordinal else SCALES.get(self._word(group.stop), 0)
@@ -177,14 +176,14 @@ class _NumberRun:
         return None if value is None else _Number(value, index + 1)
 
     def _ordinal(self, index: int) -> _Number | None:
-        """The end of a larger ordinal; "second" only behind a hyphen, since it is a time, too."""
+        """The end of a larger ordinal; "second" only after a hyphen, since it is also a time."""
         word = self._word(index)
         if word not in ORDINALS or (word == "second" and self.gaps[index - 1] != "-"):
             return None
         return _Number(ORDINALS[word], index + 1, True)
 
     def _year(self, index: int, number: _Number) -> _Number | None:
-        """A year in two halves, where no other number stands next to it."""
+        """A year in two halves, without another number next to it."""
         century = self._small(index)
         if century is None or century.value not in YEARS or century.stop != number.stop:
             return None

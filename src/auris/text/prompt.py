@@ -1,6 +1,6 @@
-"""The chat template of Qwen3-ASR and the prompt of its aligner: the only place that knows them.
+"""The chat template of Qwen3-ASR and the prompt of its aligner. No other module knows them.
 
-The user's context is plain text, so nothing typed there can close the turn it stands in.
+The user's context is encoded as plain text, so it cannot contain control tokens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONTROL_TOKENS = {
     TEXT_TAG: False,
     TIMESTAMP: True,
 }
-"""Every control token, and whether it is special: <asr_text> is not, and shows in a reply."""
+"""Every control token, and whether it is special; <asr_text> is not, so it is part of a reply."""
 
 CHAT_TEMPLATE = """\
 {%- set parts = namespace(system='', audio='') -%}
@@ -98,7 +98,7 @@ def prompt_ids(
 
 
 def reply_prefix(tokenizer: Tokenizer, language: str | None) -> tuple[int, ...]:
-    """Ids with which a reply in a language begins; None is how a model says that nobody speaks."""
+    """Ids with which a reply in a language begins; with None, a reply that there is no speech."""
     return (*tokenizer.encode(f"language {language}"), tokenizer.id(TEXT_TAG))
 
 

@@ -1,6 +1,6 @@
-"""The reply of a model: language and text, by the rules of the reference.
+"""The reply of a model: language and text.
 
-Source: the reply parsing of the `qwen3_asr` processor in transformers, itself after qwen-asr.
+The rules are those of the `qwen3_asr` processor in transformers, which follows qwen-asr.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ NAMING = "language "
 
 @dataclass(frozen=True)
 class Reply:
-    """Language (English name, None for no speech or unsaid) and text."""
+    """Language (English name; None for no speech, or if the reply names none) and text."""
 
     language: str | None
     text: str
 
 
 def _repeated_at(text: str, index: int) -> str | None:
-    """The shortest pattern that stands 20 times in a row from an index on."""
+    """The shortest pattern that is repeated 20 times from an index on."""
     widths = range(1, min(LONGEST_PATTERN, (len(text) - index) // REPEATS) + 1)
     patterns = (text[index : index + width] for width in widths)
     return next((p for p in patterns if text.startswith(p * REPEATS, index)), None)
 
 
 def _collapse_patterns(text: str) -> str:
-    """Collapse patterns of up to 20 characters that stand 20 times or more in a row.
+    """Collapse patterns of up to 20 characters that are repeated 20 times or more.
 
-    The earliest place wins; a place is a start only while 40 characters follow it, as in the
-    reference.
+    The first such pattern counts. As in the reference, a pattern can only begin where at least 40
+    characters are left.
     """
     parts: list[str] = []
     index = 0
@@ -57,7 +57,7 @@ def _collapse_patterns(text: str) -> str:
 
 
 def collapse_repeats(text: str) -> str:
-    """Collapse runs of one character over 20 long, then repeated patterns."""
+    """Collapse runs of more than 20 equal characters, then repeated patterns."""
     runs = re.compile(rf"(.)\1{{{REPEATS},}}", re.DOTALL)
     return _collapse_patterns(runs.sub(r"\1", text))
 
@@ -72,7 +72,7 @@ def _language(prefix: str) -> str | None:
 
 
 def ends_before_text(text: str) -> bool:
-    """Whether a reply that was cut ends while it names its language, so that it has no text."""
+    """Whether an unfinished reply ends while it names its language, so that it has no text."""
     text = text.strip().lower()
     naming = NAMING.startswith(text) or text.startswith(NAMING)
     return naming and TEXT_TAG not in text

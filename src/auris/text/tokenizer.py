@@ -1,8 +1,7 @@
 """Token ids and text.
 
-Text from outside is always plain: a control token typed by a user is encoded as the letters it
-is made of. Control tokens come by name through `Tokenizer.id`. Decoding is incremental and never
-shows half a character.
+Text is always encoded as plain text, also if it contains the name of a control token; the ids of
+control tokens come from `Tokenizer.id`. Decoding is incremental and gives whole characters only.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How Qwen2's vocabulary expects text to be cut; vocab.json and merges.txt do not say it."""
+"""How text is cut for Qwen2's vocabulary; vocab.json and merges.txt do not say it."""
 
 WORD_BOUNDARY = "\u2581"
 """Marks the beginning of a word in vocabularies that are not byte-level."""
@@ -41,21 +40,21 @@ _BYTES = _byte_of_letter()
 
 
 def _bytes(token: str) -> bytes:
-    """Bytes of a byte-level token; one that is not written in the table stands for itself."""
+    """Bytes of a byte-level token; a token with letters outside the table is plain text."""
     known = all(letter in _BYTES for letter in token)
     return bytes(_BYTES[letter] for letter in token) if known else token.encode()
 
 
 @dataclass(frozen=True)
 class AddedId:
-    """A token in addition to the vocabulary; a special one never shows in text."""
+    """A token in addition to the vocabulary; special ones are left out of decoded text."""
 
     id: int
     special: bool
 
 
 class Tokenizer:
-    """A vocabulary with its control tokens, which are `added` by their text."""
+    """A vocabulary with its control tokens: `added` has their ids by their text."""
 
     def __init__(self, core: Core, added: Mapping[str, AddedId]) -> None:
         self.core = core
@@ -110,7 +109,7 @@ class Tokenizer:
     def _from_vocabulary(cls, path: Path) -> Tokenizer:
         core = qwen2_core(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
         added = _added_from_config(path / "tokenizer_config.json")
-        # A list of merges that was cut at a line's end is valid, and would spell words in letters.
+        # A file that breaks off at the end of a line is valid, but would split words into letters.
         lines = (path / "merges.txt").read_bytes().count(b"\n") + 1
         needed = core.get_vocab_size() - len(_BYTES) - len(added)
         if lines < needed:
@@ -164,7 +163,7 @@ class Tokenizer:
         return self.added[token].id
 
     def normalized(self, text: str) -> str:
-        """Text as the vocabulary spells it (NFC in Qwen's). Half a surrogate pair is refused."""
+        """Normalized text (NFC for Qwen). Half a surrogate pair is refused."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -193,15 +192,15 @@ class Tokenizer:
         return TextDecoder(self)
 
     def content(self, token: int) -> bytes | str:
-        """What an id contributes: bytes of the vocabulary, or the text of an added token."""
+        """The content of an id: bytes of the vocabulary, or the text of an added token."""
         if token in self._of_id:
             text, special = self._of_id[token]
             return "" if special else text
         if token not in self._contents:
             text_or_none: str | None = self.core.model.id_to_token(token)
             if text_or_none is None:
-                # Embeddings have more rows than the vocabulary has tokens; the reference shows
-                # nothing for the spare ones.
+                # Embeddings have more rows than the vocabulary has tokens; as in the reference,
+                # these rows have no text.
                 self._contents[token] = b""
             elif self._byte_level:
                 self._contents[token] = _bytes(text_or_none)
@@ -220,7 +219,7 @@ class TextDecoder:
         self._bare_start = not tokenizer._byte_level
 
     def push(self, token: int) -> str:
-        """Text that became certain with one more id; often empty, never half a character."""
+        """The whole characters that one more id completes; often none."""
         content = self._tokenizer.content(token)
         if isinstance(content, str):
             # An added token ends the bytes before it.
@@ -237,12 +236,12 @@ class TextDecoder:
         return bool(self._utf8.getstate()[0])
 
     def flush(self) -> str:
-        """What is left at the end: bytes that never became a character, as U+FFFD."""
+        """The rest at the end: incomplete characters, as U+FFFD."""
         return self._utf8.decode(b"", final=True)
 
 
 def _cutting(core: Core) -> dict[str, Any]:
-    """How a vocabulary normalizes and cuts text, without what only concerns offsets."""
+    """How a vocabulary normalizes and cuts text, without options that only change offsets."""
 
     def plain(part: Any) -> Any:
         if isinstance(part, dict):

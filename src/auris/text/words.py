@@ -1,6 +1,6 @@
-"""Words of a text: where they lie in it, and how neighbouring texts are joined.
+"""The words of a text with their positions, and joining texts.
 
-Source of the splitting: the `qwen3_asr` processor of transformers, itself after qwen-asr.
+Words are split as by the `qwen3_asr` processor of transformers, which follows qwen-asr.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ IDEOGRAPHS = (
 """Ranges of the CJK ideographs, each of which is a word."""
 
 UNSPACED_SCRIPTS = ("THAI ", "LAO ", "KHMER ", "MYANMAR ")
-"""How the names of letters begin whose scripts have spaces between phrases only."""
+"""How the Unicode names of letters begin in scripts with spaces between phrases only."""
 
 
 @dataclass(frozen=True)
 class WordSpan:
-    """A word of a text as it is shown, without punctuation, and its characters in the text; `start`
-    and `end` are equal where it is not known which they are."""
+    """A word of a text without punctuation, and its position in the text; `start` and `end` are
+    equal if the position is not known."""
 
     text: str
     start: int
@@ -42,7 +42,7 @@ def spaceless(letter: str) -> bool:
 
 
 def unspaced(letter: str) -> bool:
-    """Whether a script puts no space between the words that this letter stands in."""
+    """Whether a letter belongs to a script without spaces between words, also to a narrow one."""
     if spaceless(letter):
         return True
     return unicodedata.name(letter, "").startswith(UNSPACED_SCRIPTS)
@@ -76,17 +76,17 @@ def _is_ideograph(letter: str) -> bool:
 
 
 def _is_shown(letter: str) -> bool:
-    """What the reference keeps: letters, numbers and the apostrophe."""
+    """Whether a character is part of a word for the reference: letter, number or apostrophe."""
     return letter == "'" or unicodedata.category(letter)[0] in "LN" or _is_ideograph(letter)
 
 
 def reference_spelling(word: str) -> str:
-    """A word as the reference spells it: without the combining marks that `split_words` keeps."""
+    """A word as the reference spells it, without combining marks."""
     return "".join(letter for letter in word if _is_shown(letter))
 
 
 def _shown(text: str) -> Iterator[tuple[int, str]]:
-    """Indices and characters of words: what the reference uses, and the marks of its letters."""
+    """Indices and characters that are part of words; unlike the reference, also combining marks."""
     marked = False
     for index, letter in enumerate(text):
         category = unicodedata.category(letter)
@@ -119,7 +119,7 @@ def _spaced(text: str) -> list[WordSpan]:
     spans: list[WordSpan] = []
     word, start, end = "", 0, 0
     for index, letter in _shown(text):
-        # A space between two letters of words parts them; other letters left out do not.
+        # A space between two characters separates words; punctuation does not.
         parted = word and any(map(str.isspace, text[end:index]))
         if parted or (word and (_is_ideograph(letter) or _is_ideograph(word[0]))):
             spans.append(WordSpan(word, start, end))
@@ -133,9 +133,9 @@ def _spaced(text: str) -> list[WordSpan]:
 
 
 def _located(text: str, tokens: Iterable[str]) -> list[WordSpan]:
-    """Tokens that another program cut a text into, cleaned, with their positions.
+    """The words of tokens that another program cut a text into, with their positions.
 
-    A token that the program respelled, and that is not found where it should be, has no position.
+    A token that the program spelled in another way has no position.
     """
     spans: list[WordSpan] = []
     cursor = 0
@@ -169,7 +169,7 @@ def _korean(text: str) -> list[str]:
 
 def _missing(language: str, package: str, extra: str) -> MissingExtra:
     return MissingExtra(
-        f"Words of {language} need the package {package}",
+        f"Finding the words of {language} needs the package {package}",
         "it is not installed",
         f"run pip install 'auris-asr[{extra}]'",
     )

@@ -1,7 +1,7 @@
-"""Text for the screen: how wide it is, where it may be broken, and lines of a given width.
+"""Text for the screen: its width, where it may be broken, and lines of a given width.
 
-Width is counted in columns, as by a terminal: East Asian wide letters take two, marks that combine
-with the letter before them none.
+Width is counted in columns, as by a terminal: East Asian wide letters take two, combining marks
+none.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SENTENCE_MARKS = frozenset(".!?\u2026\u3002\uff01\uff1f\uff0e\uff61\u061f\u06d4\u0964")
 CLAUSE_MARKS = frozenset(",;:\u3001\uff0c\uff1b\uff1a\uff64\u060c\u061b\u2014\u2013")
 CLOSING = frozenset("\"')]}\u2019\u201d\u00bb\u203a\u300d\u300f\u3011\uff09\u300b\u3009")
-"""What may stand between the mark that ends a sentence and the sentence's end."""
+"""Marks that may follow the mark that ends a sentence."""
 
 OPENING = frozenset("([{\u2018\u201c\u00ab\u2039\u300c\u300e\u3010\uff08\u300a\u3008")
 SMALL_KANA = frozenset("ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶー々ゝゞヽヾ")
 NO_START = SENTENCE_MARKS | CLAUSE_MARKS | CLOSING | SMALL_KANA | frozenset("\u30fb\uff5e\u301c%")
-"""Letters that no line begins with, where lines may be broken between any two letters."""
+"""Letters with which no line begins, in scripts without spaces."""
 
 ABBREVIATIONS = frozenset(
     ["mr.", "mrs.", "ms.", "dr.", "prof.", "st.", "vs.", "e.g.", "i.e.", "jr.", "sr.", "bzw."]
 )
-"""Words whose full stop ends no sentence."""
+"""Words whose full stop does not end a sentence."""
 
 
 class Break(IntEnum):
@@ -42,14 +42,14 @@ class Break(IntEnum):
 
 @dataclass(frozen=True)
 class Unit:
-    """What is never broken: a word, or one letter of a script without spaces.
+    """A part of a text that is never broken: a word, or one letter of a script without spaces.
 
     Attributes:
         text: without spaces.
         start: offset of its first letter in the text.
         width: its columns.
-        spaced: whether a space stands before it, unless it begins a line.
-        after: what ends behind it.
+        spaced: whether there is a space before it, unless it begins a line.
+        after: what ends after it.
     """
 
     text: str
@@ -60,7 +60,7 @@ class Unit:
 
     @property
     def end(self) -> int:
-        """Offset behind its last letter."""
+        """Offset after its last letter."""
         return self.start + len(self.text)
 
 
@@ -77,17 +77,12 @@ def _letter_columns(letter: str) -> int:
 
 
 def one_line(text: str) -> str:
-    """The text with single spaces where it has white space or control characters."""
+    """The text with single spaces in place of white space and control characters."""
     return " ".join(CONTROLS.sub(" ", text).split())
 
 
 def units(text: str, width: int) -> list[Unit]:
-    """Cut a text of one line into what is never broken.
-
-    Args:
-        text: see `one_line`.
-        width: columns that no unit is wider than; a longer word is broken between letters.
-    """
+    """Cut a text, see `one_line`, into units; a word wider than `width` is cut between letters."""
     result: list[Unit] = []
     for word in re.finditer(r"\S+", text):
         parts = [
@@ -102,7 +97,7 @@ def units(text: str, width: int) -> list[Unit]:
 
 
 def _letters_apart(word: str, start: int) -> list[tuple[int, str]]:
-    """A word's parts, between which a line may be broken: around letters of spaceless scripts."""
+    """The parts of a word between which a line may be broken: letters of spaceless scripts."""
     cuts = [0]
     for index in range(1, len(word)):
         before, letter = word[index - 1], word[index]
@@ -114,7 +109,7 @@ def _letters_apart(word: str, start: int) -> list[tuple[int, str]]:
 
 
 def _narrow(start: int, part: str, width: int) -> list[tuple[int, str]]:
-    """A part cut so that none is wider than `width`, never before a mark that combines."""
+    """Cut a part so that none is wider than `width`, never before a combining mark."""
     cuts, used = [0], 0
     for index, letter in enumerate(part):
         wide = _letter_columns(letter)
