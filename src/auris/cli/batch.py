@@ -117,23 +117,26 @@ def batch(
                     break  # The recordings in progress are not complete.
                 _store(results, missing[number], result, transcripts, line)
         results.publish(names)
-        failed = {name: results.failed[name] for name in names if name in results.failed}
-        left = len(results.missing(names))
+    raise typer.Exit(_report(results, names, interrupt.is_set()))
+
+
+def _report(results: ResultsFile, names: list[str], interrupted: bool) -> int:
+    """Write what is done, what failed and what is left; returns the exit code."""
+    left = len(results.missing(names))
+    failed = {name: results.failed[name] for name in names if name in results.failed}
     done = len(names) - left - len(failed)
-    sys.stderr.write(
-        f"auris: {done} of {len(names)} recordings are transcribed in {str(output)!r}\n"
-    )
+    path = str(results.path)
+    sys.stderr.write(f"auris: {done} of {len(names)} recordings are transcribed in {path!r}\n")
     for name, reason in list(failed.items())[:MOST_SHOWN]:
         sys.stderr.write(f"auris: {name}: {reason}\n")
     if len(failed) > MOST_SHOWN:
         sys.stderr.write(f"auris: and {len(failed) - MOST_SHOWN} more, see the results file\n")
-    if left and interrupt.is_set():
+    if left and interrupted:
         sys.stderr.write(
             f"auris: interrupted: {left} recordings are left; the same command continues\n"
         )
-        raise typer.Exit(INTERRUPTED)
-    if failed:
-        raise typer.Exit(1)
+        return INTERRUPTED
+    return 1 if failed else 0
 
 
 def _missing(results: ResultsFile, folder: Path | None, names: list[str]) -> list[str]:
