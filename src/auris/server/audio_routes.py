@@ -54,7 +54,9 @@ async def transcriptions(request: Request, server: ServerDep) -> Response:
         running = server.pools.calls.submit(call.run)
         transcript = await unless_disconnected(request.receive, running, call.cancelled.set)
     # A long transcript takes a while to write, so it is not written in the event loop.
-    body = await server.look(lambda: answer(transcript, fields, served.engine.recognizer))
+    body = await server.pools.quick.run(
+        lambda: answer(transcript, fields, served.engine.recognizer)
+    )
     return response_of(body, fields.response_format)
 
 
@@ -90,5 +92,7 @@ async def submission(
     if fields.stream and not may_stream:
         raise unsupported("stream", "the result of a job cannot be streamed")
     served = server.serving.pick(fields.model)
-    await server.look(lambda: check_options(served, fields, server.settings.most_prompt_letters))
+    await server.pools.quick.run(
+        lambda: check_options(served, fields, server.settings.most_prompt_letters)
+    )
     return fields, served, await opened(request, fields.url, upload, stack)

@@ -145,11 +145,11 @@ class Pools:
     """The lanes of a server.
 
     Attributes:
-        quick: checks, database queries and whatever else takes milliseconds.
-        decoding: decoding uploads, those that turn out to be expensive in later lanes.
-        fetch: fetching recordings from the web.
+        quick: checks, database queries and other work of milliseconds.
+        decoding: decoding uploads, expensive ones in later lanes.
+        fetch: downloading recordings.
         disk: writing recordings to the disk.
-        calls: the pipelines of calls; how many run follows from the audio that is admitted.
+        calls: the pipelines of calls; the audio that is admitted limits their number.
     """
 
     def __init__(self) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -24,8 +24,6 @@ from auris.server.pools import Pools
 from auris.server.schema import ModelCapabilities
 from auris.server.settings import Settings, default_state_dir
 from auris.server.upload import SpoolBudget
-
-T = TypeVar("T")
 
 SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter from the engine, which needs it after every product.
@@ -87,10 +85,6 @@ class Server:
             self.decoders.close()
             self.store.close()
             sys.setswitchinterval(interval)
-
-    async def look(self, read: Callable[[], T]) -> T:
-        """Do something that takes milliseconds, outside the event loop."""
-        return await self.pools.quick.run(read)
 
     def observe(self) -> None:
         """Update the metrics."""

@@ -36,7 +36,9 @@ async def models(server: ServerDep) -> ObjectList[ModelObject]:
     """All models."""
     names = server.serving.by_name.items()
     # The first request may load files that lie next to the weights.
-    data = await server.look(lambda: [_model(server, name, served) for name, served in names])
+    data = await server.pools.quick.run(
+        lambda: [_model(server, name, served) for name, served in names]
+    )
     return {"object": "list", "data": data}
 
 
@@ -44,7 +46,7 @@ async def models(server: ServerDep) -> ObjectList[ModelObject]:
 async def model(server: ServerDep, model: str) -> ModelObject:
     """One model."""
     served = server.serving.pick(model)
-    return await server.look(lambda: _model(server, model, served))
+    return await server.pools.quick.run(lambda: _model(server, model, served))
 
 
 @router.head("/health", include_in_schema=False)
@@ -69,4 +71,4 @@ async def metrics(server: ServerDep) -> Response:
         server.observe()
         return server.metrics.text(server.store.counts())
 
-    return Response(await server.look(text), media_type=CONTENT_TYPE_LATEST)
+    return Response(await server.pools.quick.run(text), media_type=CONTENT_TYPE_LATEST)

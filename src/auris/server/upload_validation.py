@@ -105,16 +105,14 @@ def measured(file: IO[bytes], apart: bool, context: DecodeContext, files: ExitSt
 
     Args:
         file: encoded audio of any kind.
-        apart: whether its channels are transcribed each by itself.
-        context: what decodes it, and the limits.
-        files: closes the temporary file that the recording may need, and returns its bytes to the
-            budget.
+        apart: whether every channel is transcribed by itself.
+        context: the decoder, and the limits.
+        files: closes the temporary file of the samples, and returns its bytes to the budget.
 
     Raises:
         AudioError: it cannot be read to its end, or crashed the decoder twice.
         ApiError: it is beyond the limits, or there is no room for its samples.
-        ClientDisconnected: it was cancelled.
-        TurnOver: it took too much computing time.
+        ClientDisconnected, TurnOver: see `checked`.
     """
     channels = checked(file, context)
     most_samples = context.settings.most_audio_seconds * SAMPLE_RATE

@@ -39,7 +39,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[KEY])
 async def _find(request: Request, server: Server, job_id: str, param: str = "job_id") -> Job:
     """The caller's job that a parameter names; jobs of other callers do not exist for it."""
     owner = owner_of(request.scope)
-    job = await server.look(lambda: server.store.find(job_id, owner))
+    job = await server.pools.quick.run(lambda: server.store.find(job_id, owner))
     if job is None:
         raise _not_found(param)
     return job
@@ -83,7 +83,7 @@ async def listed(
     """The caller's jobs, the newest first; `after` one of them, those that are older."""
     owner = owner_of(request.scope)
     last = None if after is None else await _find(request, server, after, "after")
-    jobs = await server.look(lambda: server.store.listed(owner, limit, last))
+    jobs = await server.pools.quick.run(lambda: server.store.listed(owner, limit, last))
     return {"object": "list", "data": [job.to_dict() for job in jobs]}
 
 
@@ -100,7 +100,7 @@ async def segments(
     job: JobDep, server: ServerDep, after: Annotated[int, Query(ge=0, le=1 << 31)] = 0
 ) -> dict[str, Any]:
     """The finished segments, in the order of time, without the first `after` of them."""
-    finished = await server.look(lambda: server.store.segments(job.id))
+    finished = await server.pools.quick.run(lambda: server.store.segments(job.id))
     numbered = list(enumerate(finished))[after:]
     shown = [segment_with_words(number, segment, job.request) for number, segment in numbered]
     return {"object": "list", "data": shown}
@@ -121,7 +121,7 @@ async def result(
         )
     if job.status != "succeeded":
         raise ApiError(409, f"The job has no result: it is {job.status}.", code="job_not_done")
-    bodies = await server.look(lambda: server.store.answers(job.id))
+    bodies = await server.pools.quick.run(lambda: server.store.answers(job.id))
     name = response_format or job.request.response_format
     if name not in bodies:
         raise _not_found("job_id")
@@ -143,7 +143,7 @@ async def delete(job: JobDep, server: ServerDep) -> dict[str, Any]:
 
 
 async def _end(job: Job, server: Server, change: Callable[[str], None]) -> None:
-    await server.look(lambda: change(job.id))
+    await server.pools.quick.run(lambda: change(job.id))
     server.jobs.abandon(job.id)
 
 
