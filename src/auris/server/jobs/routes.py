@@ -50,6 +50,7 @@ async def _job_of_path(request: Request, server: ServerDep, job_id: str) -> Job:
 
 
 JobDep = Annotated[Job, Depends(_job_of_path)]
+"""Parameter of a route without a query, whose faults are reported before a missing job."""
 
 
 @router.post(
@@ -97,9 +98,13 @@ async def status(job: JobDep) -> dict[str, Any]:
     "/{job_id}/segments", **route(ObjectList[VerboseSegment], "The finished segments.", 404, 507)
 )
 async def segments(
-    job: JobDep, server: ServerDep, after: Annotated[int, Query(ge=0, le=1 << 31)] = 0
+    request: Request,
+    server: ServerDep,
+    job_id: str,
+    after: Annotated[int, Query(ge=0, le=1 << 31)] = 0,
 ) -> dict[str, Any]:
     """The finished segments, in the order of time, without the first `after` of them."""
+    job = await _find(request, server, job_id)
     finished = await server.pools.quick.run(lambda: server.store.segments(job.id))
     numbered = list(enumerate(finished))[after:]
     shown = [segment_with_words(number, segment, job.request) for number, segment in numbered]
@@ -110,10 +115,14 @@ async def segments(
     "/{job_id}/result", **route(Transcript, "The transcript.", 404, 409, 507, text=TEXT_TYPES)
 )
 async def result(
-    job: JobDep, server: ServerDep, response_format: CommonFormat | None = None
+    request: Request,
+    server: ServerDep,
+    job_id: str,
+    response_format: CommonFormat | None = None,
 ) -> Response:
     """The result of a job, as a transcription would have answered; `response_format` chooses
     another format than that of the job."""
+    job = await _find(request, server, job_id)
     if job.status == "failed":
         error = job.error or {}
         raise ApiError(
