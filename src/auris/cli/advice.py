@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from auris.pipeline import AsrPipeline
 
 FILE = "advised"
-"""In the folder for states: the models that advice was given for, one in each line."""
+"""A file in the folder of states: the models for which advice was given, one per line."""
 
 
 def advise_int8(pipeline: AsrPipeline) -> None:
-    """Print what `--dtype int8` would gain, when a large model in floating point is used on the CPU
-    for the first time and standard error is a terminal."""
+    """Advise `--dtype int8` when a large model in floating point is first used on the CPU.
+
+    The advice is written to standard error, if that is a terminal.
+    """
     if sys.stderr is None or not sys.stderr.isatty() or not _gains(pipeline):
         return
     from auris.server.settings import default_state_dir
@@ -42,7 +44,7 @@ def _gains(pipeline: AsrPipeline) -> bool:
 
 
 def _is_new(file: Path, model: str) -> bool:
-    """Whether a model is not in the list yet, where it is then; False if it cannot be written."""
+    """Add a model to the list of a file; returns whether it is a new one and could be added."""
     try:
         known = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         if model in known:
