@@ -50,7 +50,8 @@ async def _job_of_path(request: Request, server: ServerDep, job_id: str) -> Job:
 
 
 JobDep = Annotated[Job, Depends(_job_of_path)]
-"""Parameter of a route without a query, whose faults are reported before a missing job."""
+"""For routes without a query. FastAPI would look for the job before it checks the query, and the
+error of the query has to come first."""
 
 
 @router.post(
