@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from auris.checkpoints.hub import DEFAULT_MODEL, bundled_models
 from auris.cli.main import main
+from tests.cli.command import Outcome
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CLIP = EXAMPLES / "kitchen_fan.flac"
 SAID = "switch the kitchen fan off"
+
+
+@pytest.fixture
+def example(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """Run an example with arguments as the main program, in this process."""
+
+    def run(name: str, *arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        assert isinstance(end.value.code, int)
+        return Outcome(end.value.code, *capsys.readouterr())
+
+    return run
 
 
 def test_the_demo_transcribes_the_clip(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,37 +41,32 @@ def test_the_demo_transcribes_the_clip(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == SAID + "\n"
 
 
-def test_the_python_example() -> None:
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "transcribe.py"), str(CLIP), "missing.wav"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.endswith(f"  {SAID}\n")
-    assert "missing.wav" in done.stderr
-    assert done.returncode == 1
+def test_the_python_example(example: Callable[..., Outcome]) -> None:
+    done = example("transcribe.py", str(CLIP), "missing.wav")
+    assert done.out.endswith(f"  {SAID}\n")
+    assert "missing.wav" in done.err
+    assert done.code == 1
 
 
-def test_the_subtitles_example(tmp_path: Path) -> None:
+def test_the_subtitles_example(example: Callable[..., Outcome], tmp_path: Path) -> None:
     clip = tmp_path / "clip.flac"
     clip.write_bytes(CLIP.read_bytes())
-    command = [sys.executable, str(EXAMPLES / "subtitles.py")]
-    subprocess.run([*command, str(clip)], check=True, capture_output=True)
+    assert example("subtitles.py", str(clip)).code == 0
     number, span, text = (tmp_path / "clip.srt").read_text(encoding="utf-8").splitlines()
     assert (number, text) == ("1", SAID)
     assert span.startswith("00:00:00,000 --> 00:00:0")
-    done = subprocess.run([*command, "missing.wav"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "")
+    done = example("subtitles.py", "missing.wav")
+    assert (done.code, done.out) == (1, "")
 
 
-def test_the_streaming_example() -> None:
-    command = [sys.executable, str(EXAMPLES / "stream.py")]
-    done = subprocess.run([*command, str(CLIP)], check=True, capture_output=True, text=True)
-    *before, last = done.stdout.splitlines()
+def test_the_streaming_example(example: Callable[..., Outcome]) -> None:
+    done = example("stream.py", str(CLIP))
+    assert done.code == 0
+    *before, last = done.out.splitlines()
     assert last == f"   0.00  {SAID}"
     assert len(before) == 3
     assert all(line.startswith("    ...  ") for line in before)
-    assert subprocess.run([*command, "missing.wav"], capture_output=True).returncode == 1
+    assert example("stream.py", "missing.wav").code == 1
 
 
 LARGEST = {"tiny": 40e6, "tiny-ctc": 5e6}

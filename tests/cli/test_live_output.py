@@ -131,7 +131,7 @@ def test_a_file_equals_that_of_the_finished_transcript(
 
 
 @pty
-@pytest.mark.parametrize("form", ["txt", "json", "srt", "jsonl"])
+@pytest.mark.parametrize("form", ["txt", "json"])
 def test_terminals_get_raw_results(
     models: Path, recordings: Path, written: Callable[[str], str], form: str
 ) -> None:
