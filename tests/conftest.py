@@ -11,7 +11,7 @@ from hypothesis import settings
 from auris import AsrPipeline
 from tests.tiny_models import ctc_config, write_tiny
 
-# A busy machine is slow, which says nothing about the code.
+# Slow examples on a busy machine are not errors.
 settings.register_profile("auris", deadline=None)
 settings.load_profile("auris")
 

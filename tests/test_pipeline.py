@@ -27,7 +27,7 @@ from tests.recognition.test_scheduler import counting
 from tests.recordings import BUDGET, RATE, Array, clip, plain, tokens, write_wav
 from tests.tiny_models import ctc_config, tone_speech, write_tiny
 
-# What a transcript says --------------------------------------------------------------------------
+# Transcripts -------------------------------------------------------------------------------------
 
 
 def test_one_recording(qwen: AsrPipeline) -> None:
@@ -232,7 +232,7 @@ def test_a_single_source_is_refused_as_a_list(qwen: AsrPipeline, kind: Any) -> N
         qwen.results(source)
 
 
-# Watching and stopping ---------------------------------------------------------------------------
+# Progress and cancellation -----------------------------------------------------------------------
 
 
 def test_segments_are_yielded_in_order(qwen: AsrPipeline) -> None:
@@ -255,7 +255,7 @@ def test_a_segment_is_yielded_when_all_before_it_are_done(qwen: AsrPipeline) -> 
         starts.append(part.start)
         taken.append(batch.taken)
     assert starts == sorted(starts)
-    # The second piece was done first: it waits for the first, and comes right behind it.
+    # The second chunk is done first; it is yielded right after the first.
     assert taken[0] == taken[1] == 3
 
 
@@ -331,7 +331,7 @@ def test_cancelled_before_it_begins(qwen: AsrPipeline, ctc: AsrPipeline) -> None
         assert list(pipeline.segments("a", cancel=cancel)) == []
 
 
-# Wrong calls -------------------------------------------------------------------------------------
+# Invalid calls -----------------------------------------------------------------------------------
 
 WRONG: list[tuple[dict[str, Any], type[AurisError], str]] = [
     ({"batch_size": 0}, UsageError, "batch_size has to be a whole number from 1 to"),

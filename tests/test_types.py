@@ -110,7 +110,7 @@ def test_truncated_text_and_skipped_silence() -> None:
     assert (whole.truncated, whole.skipped) == (False, 5.5)
     assert dataclasses.replace(whole, segments=(cut, silence)).to_dict()["truncated"] is True
     assert whole.to_dict()["segments"][1]["skipped"] == 2.75
-    # A silence has no words to be missed.
+    # A silence has no words.
     word = Word("hi", 1.0, 2.0)
     spoken = dataclasses.replace(SEGMENT, words=(word,))
     assert dataclasses.replace(whole, segments=(spoken, silence)).words == (word,)

@@ -87,7 +87,7 @@ class Uploads:
 
     def __init__(self, seed: int, secret: str, per_container: int = 2) -> None:
         self._chance = random.Random(seed)
-        # Always the same: with some combinations ffmpeg's writers end the process.
+        # A fixed seed, since ffmpeg's writers crash with some combinations.
         self.whole = whole_files(random.Random(0), per_container)
         self.whole["film"] = film(with_sound=True)
         self.whole["film without sound"] = film(with_sound=False)

@@ -29,7 +29,7 @@ def check(kind: type[AurisError], source: Any, *words: str, **options: Any) -> N
             assert word in message, message
 
 
-# What is no audio --------------------------------------------------------------------------------
+# Inputs without audio ----------------------------------------------------------------------------
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_invalid_spans(value: Any) -> None:
     check(UsageError, data, "start has to be", repr(value), start=value)
     check(UsageError, data, "duration has to be", repr(value), duration=value)
     with pytest.raises(UsageError):
-        stream(data, start=value)  # At the call, not at the first block.
+        stream(data, start=value)  # The error is raised by the call and not by the first block.
 
 
 def test_a_duration_of_zero() -> None:
@@ -236,7 +236,7 @@ def test_doubles_too_large_for_float32() -> None:
     check(InvalidSamples, (np.array([0.0, 1e300]), RATE), "finite")
 
 
-# Files that break off or are damaged -------------------------------------------------------------
+# Truncated and damaged files ---------------------------------------------------------------------
 
 KINDS = {
     "wav": ("wav", "pcm_s16le", None),
@@ -271,7 +271,7 @@ def test_a_truncated_file(kind: str, part: float, files: dict[str, bytes]) -> No
     words = str(caught.value).rstrip(".").split()
     readable = float(words[words.index("duration") + 1])
     assert 0.0 < readable < 4 * part
-    # The advice has to work.
+    # The remedy in the message has to work.
     assert load(data, start=0.5, duration=readable).seconds == pytest.approx(readable, abs=1e-4)
     check(UnreadableAudio, data, start=0.5, duration=readable + 0.2)
 
@@ -341,7 +341,7 @@ def test_a_failing_seek_is_not_raised_inside_pyav(tmp_path: Path, offset: int) -
             assert (reader.tell(), reader.failure) == (0, None)
 
 
-# By the hundred ----------------------------------------------------------------------------------
+# Generated files ---------------------------------------------------------------------------------
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:

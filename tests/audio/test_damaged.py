@@ -87,7 +87,7 @@ def test_an_mp4_shorter_than_its_declared_duration_is_damaged(
     half = stated.index(b"moof", len(stated) // 2) - 4
     with pytest.raises(UnreadableAudio, match=r"of 4\.00 seconds"):
         load(stated[:half])
-    assert load(data[: data.index(b"moof", len(data) // 2) - 4]).seconds < 3  # Looks complete.
+    assert load(data[: data.index(b"moof", len(data) // 2) - 4]).seconds < 3  # It looks complete.
     if box == b"mehd":
         assert load(_with_duration(data, box, 0)).seconds > 3.9
 
@@ -112,8 +112,8 @@ def test_amr_pauses_are_silence() -> None:
         length = 1 + SIZES[data[at] >> 3 & 15]
         frames.append(data[at : at + length])
         at += length
-    frames[20] = bytes([8 << 3 | 4]) + bytes(5)  # Describes noise.
-    frames[21:30] = [bytes([15 << 3 | 4])] * 9  # Nothing is sent.
+    frames[20] = bytes([8 << 3 | 4]) + bytes(5)  # A comfort noise frame.
+    frames[21:30] = [bytes([15 << 3 | 4])] * 9  # A frame without data.
     sound = load(data[:6] + b"".join(frames))
     assert sound.seconds == pytest.approx(0.02 * len(frames), abs=1e-3)
     pause = sound.samples[int(0.44 * SAMPLE_RATE) : int(0.58 * SAMPLE_RATE)]
@@ -134,7 +134,7 @@ def test_damaged_files_are_read_up_to_the_damage_on_request(seconds: float, chan
     with pytest.raises(UnreadableAudio):
         _warned(half, channels=channels)
     samples, warnings = _warned(half, channels=channels, allow_damaged=True)
-    # Before version 18, PyAV does not decode a packet that is incomplete.
+    # Before version 18, PyAV does not decode an incomplete packet.
     missing = 0 if int(av.__version__.partition(".")[0]) >= 18 else PACKET_SAMPLES
     rows = 1 if channels == "mix" else 2
     expected = rows * round(seconds / 2 * SAMPLE_RATE)

@@ -121,7 +121,7 @@ def by_formula(samples: np.ndarray, n_fft: int, filters: np.ndarray) -> np.ndarr
     """The same features through torch.stft, whose window of 400 lies centred in the transform."""
     wave = torch.from_numpy(samples).double()
     wave = torch.nn.functional.pad(wave, (0, max(0, 8000 - len(wave))))
-    # Reflect only as far as the window hears, so that a wider transform hears nothing else.
+    # Reflect only the width of the window, so that a wider transform sees nothing else.
     inner = torch.nn.functional.pad(wave[None], (200, 200), mode="reflect")[0]
     inner = torch.nn.functional.pad(inner, ((n_fft - 400) // 2, (n_fft - 400) // 2))
     window = torch.hann_window(400, periodic=True, dtype=torch.float64)
@@ -151,7 +151,7 @@ def test_both_frontends_follow_their_formula(
         samples = signal(kind, length)
         exact = by_formula(samples, n_fft, filters)
         mse = float(np.mean((log_mel(samples, frontend, bins).numpy() - exact) ** 2))
-        # float32 against float64: the floor of a loud clip is all that differs.
+        # float32 against float64: only the floor of a loud clip differs.
         assert mse < 1e-7, f"{frontend}, {kind}, {length}"
 
 

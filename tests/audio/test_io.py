@@ -365,7 +365,7 @@ def test_blocks_join_to_the_file(rate: int) -> None:
     np.testing.assert_array_equal(joined, load(data, start=0.4).samples)
 
 
-# Files that change, pause or carry more than sound -----------------------------------------------
+# Files that change, pause or contain more than audio ---------------------------------------------
 
 
 def bare_mp3(rate: int, channels: int = 1) -> bytes:
@@ -418,7 +418,7 @@ def test_tags_after_the_end_are_ignored(container: str) -> None:
     data = encode(pcm(chirp(2.0)), RATE, container, codec)
     expected = len(load(data).samples)
     if container == "flac" and int(av.__version__.partition(".")[0]) < 18:
-        # Older decoders take what follows the last frame for a part of it; that is not hidden.
+        # Older decoders treat data after the last frame as a part of it; that is not hidden.
         with pytest.raises(UnreadableAudio, match="can be read"):
             load(data + b"TAG" + bytes(125))
         return

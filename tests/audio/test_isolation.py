@@ -132,7 +132,7 @@ def test_a_process_that_does_not_answer_is_killed(monkeypatch: pytest.MonkeyPatc
 
 @linux
 def test_ended_processes_leave_no_open_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "STOP_SECONDS", -1.0)  # None gives up its task in time.
+    monkeypatch.setattr(isolation, "STOP_SECONDS", -1.0)  # None stops its task in time.
     pool = DecoderPool()
     before = len(os.listdir("/proc/self/fd"))
     gc.disable()

@@ -85,7 +85,7 @@ def test_the_cut_is_in_the_silence(target: float, place: float) -> None:
     middle = target + place * (reach(target) - 0.125)
     samples[round((middle - 0.125) * RATE) : round((middle + 0.125) * RATE)] = 0.0
     first, *_ = split([samples], target)
-    # The quiet tenth of a second lies inside the silence, and the cut in its middle.
+    # The quiet tenth of a second is inside the silence, and the cut is in its middle.
     assert abs(len(first.samples) / RATE - middle) <= 0.125 - 0.05 + 0.01
 
 

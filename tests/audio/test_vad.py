@@ -103,7 +103,7 @@ def test_a_long_pause_is_skipped_and_speech_is_not(level: float, pause: float) -
     tiles(chunks, samples)
     left_out = [c for c in chunks if c.skipped]
     assert left_out
-    # A second at least stays around speech; the tones themselves end up to 0.5 s sooner.
+    # At least a second around speech is kept; the tones end up to 0.5 s earlier.
     assert left_out[0].start >= 7.0 * RATE - BLOCK - 0.6 * RATE
     last = left_out[-1]
     assert last.start + last.skipped <= (6.0 + pause - 1.0 + 0.6) * RATE
@@ -144,7 +144,7 @@ def test_new_background_noise_is_adapted_to() -> None:
     samples = np.concatenate([hiss(15.0, 1e-4), hiss(40.0, 0.05, 1)])
     found = np.array(decisions(samples))
     assert not found[: 13 * 4].any()
-    # What begins could be speech until the quiet before it is ten seconds past.
+    # New sound could be speech until the silence before it is ten seconds ago.
     assert found[15 * 4]
     assert not found[28 * 4 :].any()
 

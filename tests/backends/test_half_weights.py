@@ -138,7 +138,7 @@ def test_every_step_chooses_pytorchs_token(shape: int, dtype: torch.dtype) -> No
     cache, beside = ours.new_cache(3, 64), theirs.new_cache(3, 64)
     ours.admit(cache, 3)
     theirs.admit(beside, 3)
-    # Prompts of so many positions are PyTorch's in both.
+    # Both run prompts of this length with PyTorch.
     prompts = [prompt(LONGEST_STEP + 1 + row, shape, row).to(dtype) for row in range(3)]
     logits = ours.extend(cache, prompts)
     for _ in range(30):

@@ -163,7 +163,7 @@ def test_rows_are_added_dropped_and_rolled_back(instructions: str) -> None:
     backend.admit(cache, 3)
     kept = prompt(30, 0, 2)
     backend.extend(cache, [prompt(5, 0, 0), prompt(40, 0, 1), kept])
-    backend.drop(cache, 0)  # The last row takes its place.
+    backend.drop(cache, 0)  # The last row moves to its index.
     backend.truncate(cache, 0, 12)
     later = backend.extend(cache, [kept[12:]], range(1))
     fresh = backend.new_cache(1, 30)

@@ -108,7 +108,7 @@ def test_native_exceptions_are_raised_in_the_caller() -> None:
     matrix = native.Matrix(width=64, **pack(torch.ones(16, 64), Packing("int8")))
     x, out = torch.ones(1, 64), torch.empty(1, 16)
     library = native._built()
-    # So many rows that a vector refuses the length, which is no want of memory.
+    # So many rows that a vector rejects the length, which is not a lack of memory.
     with pytest.raises(RuntimeError, match=r"the native code failed: .*vector"):
         library.auris_products(matrix.struct, x.data_ptr(), 1 << 62, out.data_ptr(), 1)
     with pytest.raises(MemoryError):

@@ -73,7 +73,7 @@ def test_the_winner_equals_that_of_full_scores(
     """From states without a clear best row to those that equal one row."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(rows, width, generator=generator)
-    weight[rows // 2] = weight[rows // 3]  # A tie, which the first of both wins.
+    weight[rows // 2] = weight[rows // 3]  # A tie, of which the first wins.
     places = torch.randint(rows, (count,), generator=generator)
     noise = torch.randn(count, width, generator=generator)
     x = loud * (toward * weight[places] + (1 - toward) * noise)

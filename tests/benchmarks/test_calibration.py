@@ -113,7 +113,7 @@ def test_the_calibration_error_is_between_0_and_1(pairs: list[tuple[float, bool]
     table = bins(chances, shares)
     assert len(table) == BINS
     assert sum(count for _, _, count in table) == len(pairs)
-    # Never less than how far the means of all are apart.
+    # At least the difference of the overall means.
     assert error >= abs(np.mean(chances) - np.mean(shares)) - 1e-9
 
 

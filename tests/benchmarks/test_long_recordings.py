@@ -29,7 +29,7 @@ def clips(tmp_path: Path) -> dict[Path, str]:
 def test_a_recording_is_its_clips(ctc_directory: Path, clips: dict[Path, str]) -> None:
     pipeline = AsrPipeline.from_pretrained(ctc_directory, device="cpu")
     first, second = score_long(pipeline, clips, 20.0, [(4.0, False), (6.0, True)])
-    # Clips are taken whole, so the row is a little longer than asked.
+    # Clips are not cut, so the recording is a little longer than requested.
     assert 20.0 <= first.seconds == second.seconds <= 24.0
     assert first.chunks > 4
     assert first.skipped == 0.0

@@ -49,7 +49,7 @@ def test_limits_are_computed_from_the_operations(stem: str) -> None:
     cache = backend.new_cache(1, PROMPT + 1)
     backend.admit(cache)
     decoder = config.decoder
-    # Half of a prompt's attention is to keys that come later than the query.
+    # Half of a prompt's attention is to keys after the query.
     spared = 2.0 * decoder.layers * decoder.heads * decoder.head_dim * PROMPT**2
     assert work["prefill"].flops + spared == counted(backend.extend, cache, [[1] * PROMPT])
     step = step_work(decoder, 1, PROMPT + 1, "float32")
@@ -82,7 +82,7 @@ def test_limits_of_stages(qwen_directory: Path, machine: Machine) -> None:
     limits = stage_limits(models[1], 1.3, 4, machine)
     assert set(limits) == {"stem", "layers", "encode", "prefill", "token", "total"}
     assert min(limits.values()) > 0.0
-    # Limits of packed weights are those of their bytes.
+    # Limits of packed weights follow from their bytes.
     int8 = [stage_limits(model, 1.0, 4, machine, "int8") for model in models]
     assert int8[0] == int8[1] == stage_limits(models[0], 1.0, 4, machine)
 

@@ -41,7 +41,7 @@ def test_unpacked_weights_differ_by_at_most_half_a_step(
     largest = weight.abs().amax(1, keepdim=True)
     if packing.dtype == "int8":
         assert (error <= largest / 254 * 1.001).all()
-    else:  # A clipped value may be further off, where that serves its group.
+    else:  # A clipped value may have a larger error where that reduces the error of its group.
         spread = error.square().mean(1, keepdim=True).sqrt()
         assert (spread <= largest / 14 * 1.001).all()
 

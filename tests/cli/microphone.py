@@ -39,7 +39,7 @@ class Port(ModuleType):
                 for place in range(0, len(port.samples), 800):
                     block = port.samples[place : place + 800, None]
                     callback(block, len(block), None, "overflow" if place == 0 else "")
-                # The user has had enough.
+                # The user presses Ctrl-C.
                 signal.setitimer(signal.ITIMER_REAL, 0.5)
 
             def __exit__(self, *_: object) -> None:

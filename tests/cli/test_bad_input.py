@@ -31,7 +31,7 @@ def test_a_bad_recording(
     done = auris("transcribe", recordings / name, "-m", models / model)
     message, *written = done.err.splitlines(keepends=True)
     is_one_sentence(message, str(recordings / name), why)
-    # What comes before the break is written.
+    # The text before the truncation is written.
     assert (done.code, done.out != "", written != []) == (1, *[name == "truncated.wav"] * 2)
 
 

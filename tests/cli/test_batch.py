@@ -90,7 +90,7 @@ def test_the_same_names_in_another_folder_are_other_recordings(
     other = auris(*call, out, "--input-dir", tmp_path / "second")
     assert other.code == 2
     assert f"input 'folder {tmp_path / 'first'}' instead of 'folder {tmp_path}" in other.err
-    # The same folder by another name goes on; a file that does not say its input does not.
+    # The same folder by another path is resumed; a results file without its input is not.
     monkeypatch.chdir(tmp_path)
     assert auris(*call, out, "--input-dir", "second/../first").code == 0
     head, *rest = out.read_text().splitlines(keepends=True)
@@ -98,7 +98,7 @@ def test_the_same_names_in_another_folder_are_other_recordings(
     assert run["auris_batch"].pop("input")
     out.write_text("".join([json.dumps(run) + "\n", *rest]))
     assert "began with input not given" in auris(*call, out, "--input-dir", "first").err
-    # Names of a list are relative to where the program was started.
+    # Names of a list are relative to the working directory.
     names.write_text("a.wav\n")
     listed = tmp_path / "list.jsonl"
     monkeypatch.chdir(tmp_path / "first")
@@ -120,7 +120,7 @@ def test_a_named_pipe_in_a_folder_does_not_block(
     out, listed = tmp_path / "results.jsonl", tmp_path / "listed.jsonl"
     call = ("batch", "-m", models / "ctc", "--output")
     outcomes = []
-    # Opening the pipe would wait for ever; a thread of this kind does not hold up the tests then.
+    # Opening the pipe would block for ever; a daemon thread does not block the tests.
     run = threading.Thread(
         target=lambda: outcomes.append(auris(*call, out, "--input-dir", folder)), daemon=True
     )
@@ -178,7 +178,7 @@ def test_a_killed_batch_is_resumed(
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert subprocess.run(call, env=env, capture_output=True).returncode == 1
-    # Rounding differs with the company that a piece had in its batch; texts do not.
+    # Rounding depends on the batch of a chunk; texts do not.
     ours, whole = contents(out), contents(unbroken)
     assert {name: line.get("text") for name, line in ours.items()} == {
         name: line.get("text") for name, line in whole.items()
@@ -267,7 +267,7 @@ def test_a_json_array(auris: Auris, folder: Path, models: Path, tmp_path: Path) 
     assert len(names) == 21
     assert names == recordings_in(folder).names
     assert "error" in found[names.index("broken.wav")]
-    # A run that was killed has the journal only, and goes on.
+    # A killed run has only the journal and is resumed.
     journal = tmp_path / "results.json.journal"
     journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:10]))
     out.unlink()

@@ -115,7 +115,7 @@ def folder(
     monkeypatch.delenv("AURIS_MODEL", raising=False)
     monkeypatch.setattr(quantization_config, "LEAST_WIDTH", 1)
     monkeypatch.setattr(uvicorn.Server, "run", _answer_and_stop)
-    # A log on standard error would outlive the test whose standard error it is.
+    # A log on standard error would outlive the test.
     monkeypatch.setattr("auris.server.run.log_config", lambda _: None)
     # Plots take longer than the runs here; tests/training/test_reports.py draws some.
     monkeypatch.setattr("auris.training.reports.draw", lambda out: None)

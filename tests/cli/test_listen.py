@@ -156,7 +156,7 @@ def test_ctrl_c_ends_the_stream_and_writes_the_rest(models: Path) -> None:
     process.stdin.write(pcm(0.7))
     process.stdin.flush()
     first = process.stdout.readline()
-    time.sleep(0.2)  # It waits for more now.
+    time.sleep(0.2)  # It waits for more input now.
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, b"")

@@ -94,7 +94,7 @@ def test_base64(model: Qwen3ASRModel) -> None:
 
 
 def test_unsupported_calls_are_refused(model: Qwen3ASRModel) -> None:
-    # This model has no CTC head, and no aligner was named.
+    # This model has no CTC head, and no aligner is given.
     with pytest.raises(UnsupportedOption, match="Times of words need"):
         model.transcribe(clip(1.0), return_time_stamps=True)
     for option in ("context", "language"):

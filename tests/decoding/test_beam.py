@@ -85,7 +85,7 @@ def test_a_beam_of_everything_finds_the_best_text(
 ) -> None:
     backend = RandomBackend(VOCAB, seed)
     request = Request(0, [7], BUDGET, scorer=scorer, beam_size=EVERYTHING, length_penalty=penalty)
-    backend_rows = 40  # Requests that could join; they are the rows that the beam takes.
+    backend_rows = 40  # Rows that could admit requests; the beam uses them.
     ((tokens, finish),) = texts(list(decode(backend, [request], STOPS, backend_rows))).values()
     assert tuple(tokens) == best_by_definition(backend, 7, penalty, scorer)
     assert finish == "stop"

@@ -71,7 +71,7 @@ def test_the_chosen_prefix_equals_that_of_exhaustive_scoring(
     else:
         taken = [ids for ids in allowed if said[: len(ids)] == list(ids)]
         assert any(found[ids][0] >= best - 1e-4 for ids in taken)
-    # What follows is what the model says behind that beginning.
+    # The rest is the model's continuation of that prefix.
     scores = [after(backend, [*PROMPT, *said[:place]]) for place in range(len(said))]
     for step, one in zip(steps, scores, strict=False):
         if step.token is not None:

@@ -38,7 +38,7 @@ def by_definition(logits: list[list[float]], blank: int) -> CtcPath:
 
 @given(st.data(), st.integers(1, 4), st.integers(0, 12))
 def test_collapsing_equals_its_definition(data: st.DataObject, units: int, frames: int) -> None:
-    # Quarters within a row, so that none are tied, and rows of different certainty.
+    # Multiples of a quarter in a row, so that there are no ties, and rows of different certainty.
     row = st.lists(
         st.integers(-20, 20).map(lambda i: i / 4),
         min_size=units + 1,

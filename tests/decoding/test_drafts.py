@@ -43,7 +43,7 @@ def test_a_correct_draft_needs_few_passes() -> None:
     (request,) = requests_of([50])
     told = gather(decode(backend, [replace(request, draft=tuple(script))], [STOP]))
     assert told[0].tokens == script
-    # The prompt; one token and as many guesses as are made at once; the rest of them, and the end.
+    # The prompt, one token with a full draft, and the rest of the draft with the end.
     assert backend.passes == [[1], [1 + MAX_DRAFT_TOKENS], [3]]
 
 
@@ -69,7 +69,7 @@ def test_texts_of_a_model_are_the_same_with_any_draft(
     plain = [Request(key, [5 + key, 7, 9], 12) for key in range(3)]
     steps = list(decode(backend, plain, [STOP], rows))
     said = {key: [s for s in steps if s.key == key] for key in range(3)}
-    # The text itself with some of its ids replaced: drafts that are right here and there.
+    # The text with some ids replaced: partly correct drafts.
     drafted = [
         replace(request, draft=tuple(_spoiled(said[request.key], noise))) for request in plain
     ]

@@ -83,7 +83,7 @@ def test_passes_have_only_active_rows(scripts: list[list[int]], rows: int) -> No
     backend = backend_of(scripts)
     gather(decode(backend, requests_of([20] * len(scripts)), {STOP}, rows))
     assert all(len(width) <= rows for width in backend.passes)
-    # A request's passes: its prompt, and one for every token that it says.
+    # The passes of a request: its prompt, and one for each of its tokens.
     said = sum(len(expected(script, 20)[0]) for script in scripts)
     assert sum(len(width) for width in backend.passes) == len(scripts) + said
 

@@ -72,7 +72,7 @@ def test_frequencies_follow_the_temperature(temperature: float) -> None:
     chances = torch.softmax(logits[0] / temperature, -1)
     count = 3000
     seen = torch.bincount(torch.tensor(draws(logits, Sampling(temperature, 3), count)), minlength=4)
-    # Five standard deviations: never by chance.
+    # Five standard deviations, which random samples never exceed.
     for share, number in zip(chances.tolist(), seen.tolist(), strict=True):
         assert abs(number - count * share) < 5 * math.sqrt(count * share * (1 - share))
 

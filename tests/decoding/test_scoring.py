@@ -32,5 +32,5 @@ def test_a_scorer_begins_after_its_token() -> None:
     assert text_score(later, (1, 2, 2)) == 0.0
     assert text_score(later, (1, 2, 7)) == text_score(ONE, ())
     assert text_score(later, (1, 7, 1, 2)) == text_score(ONE, (1, 2))
-    # Only the first one: a second one is a token of the text.
+    # Only the first one; a second one is a token of the text.
     assert text_score(later, (7, 1, 7, 2)) == text_score(ONE, (1, 7, 2))

@@ -167,7 +167,7 @@ def test_error_rates_need_the_evaluation_extra(
         main(call)
     assert not end.value.code
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["sets"][0]["clips"] == 1
-    # A clip that could not be transcribed is no success.
+    # A clip that cannot be transcribed is a failure.
     (clips / "b.wav").write_text("no sound")
     (clips / "b.txt").write_text("a word")
     with pytest.raises(SystemExit) as end:

@@ -105,7 +105,7 @@ def test_logits_do_not_depend_on_the_history_of_the_batch(
         elif name == "extend" and rows:
             first = seed % len(rows)
             group = range(first, len(rows)) if seed % 3 else range(len(rows))
-            # Equal widths take other paths (no mask) than ragged ones.
+            # Equal widths use another path (without a mask) than unequal ones.
             counts = [widths[0] if seed % 2 else widths[row] for row in group]
             given_ids = [
                 some_ids(seed + row, count) for row, count in zip(group, counts, strict=True)

@@ -88,7 +88,7 @@ class Shown:
         page.goto(url)
 
     def _say(self, kind: str, text: str) -> None:
-        # Refused requests are in the console whatever the page makes of them.
+        # The browser logs refused requests even if the page handles them.
         if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
             self.told.append(text)
 

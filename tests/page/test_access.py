@@ -28,7 +28,7 @@ def _tab_to(page: Any, wanted: str) -> None:
 
 def test_everything_works_by_keyboard(opened: Opening) -> None:
     with opened() as shown:
-        # Listening from the start: a browser takes a while to know that somebody does.
+        # The listener is added early, since the browser needs a while to notice it.
         choosers: list[Any] = []
         shown.page.on("filechooser", lambda chooser: choosers.append(chooser))
         shown.offer_prompt(True)
@@ -62,7 +62,7 @@ def test_everything_works_by_keyboard(opened: Opening) -> None:
         page.keyboard.press("Enter")
         holds(page, "document.getElementById('audio').currentTime >= 1.4")
         assert page.is_visible("#marked")
-        # One stop for all words.
+        # All words are one tab stop.
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.closest('#words')") is None
         page.keyboard.press("Shift+Tab")

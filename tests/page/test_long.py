@@ -174,7 +174,7 @@ def test_text_and_timeline_follow_playback(opened: Opening, whole: dict[str, Any
         until(lambda: _visible(page, "#text", ".part.heard"))
         until(lambda: _visible(page, "#scroller", "#words [aria-current]"))
         assert page.evaluate("document.getElementById('text').scrollTop") > 100
-        # Who scrolls back while the sound plays is not moved.
+        # The text does not follow playback after the user has scrolled back.
         page.hover("#text")
         page.mouse.wheel(0, -100_000)
         holds(page, "document.getElementById('text').scrollTop === 0")
@@ -250,10 +250,10 @@ def test_a_reload_loses_neither_the_job_nor_its_result(
             assert "Choose the same file" in page.inner_text("#sound-hint")
             page.reload()
             holds(page, DONE)
-        # The timeline moves without a sound, too.
+        # The timeline also moves without audio.
         page.click("#stable .time >> nth=3")
         until(lambda: page.evaluate("document.getElementById('scroller').scrollLeft") > 500)
-        # The same file brings the sound back, and nothing is sent again.
+        # The same file restores the audio, and nothing is sent again.
         sent = len([url for url in shown.asked if url.endswith("/v1/jobs")])
         page.set_input_files("#file", LONG)
         holds(page, "document.getElementById('audio').readyState >= 3")
@@ -284,7 +284,7 @@ def test_a_deleted_job_is_reported_once(opened: Opening, live: Live) -> None:
         shown.ready()
         page.wait_for_timeout(200)
         assert page.is_hidden("#error")
-        # The same file is transcribed, since there is no text for it.
+        # The same file is transcribed again, since there is no text for it.
         page.set_input_files("#file", LONG)
         holds(page, DONE)
 

@@ -39,7 +39,7 @@ def test_speech_is_transcribed_while_speaking(opened: Opening) -> None:
         assert page.evaluate("document.getElementById('drawing').width") > 300
         page.click("#speak")
         assert not _speaking(page)
-        # What was heard is now a recording like any other.
+        # The audio is now a recording like any other.
         page.wait_for_selector("#downloads a")
         assert SAID in page.inner_text("#stable")
         assert page.inner_text("#provisional") == ""
@@ -94,7 +94,7 @@ def test_a_missing_microphone_is_reported(opened: Opening) -> None:
             holds(page, f"document.getElementById('error').textContent.includes({told!r})")
             assert page.is_visible("#error")
             assert not _speaking(page)
-        # Without https from another machine, browsers hide microphones altogether.
+        # Browsers hide microphones from pages of other machines without https.
         page.evaluate("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})")
         page.click("#speak")
         holds(page, "document.getElementById('error').textContent.includes('by https')")

@@ -215,7 +215,7 @@ def test_errors_are_shown_as_sentences(opened: Opening) -> None:
             assert told in message
             assert "Error" not in message
             assert page.is_hidden("#progress")
-            # The page works on, and the message goes.
+            # The page continues to work, and the message disappears.
             page.set_input_files("#file", EXAMPLE)
             page.wait_for_selector("#error", state="hidden")
             page.wait_for_selector("#downloads a")

@@ -74,7 +74,7 @@ def test_every_second_is_in_exactly_one_used_result(
         assert before.start + len(before.samples) == after.start
         assert len(after.samples) >= SAMPLE_RATE
     assert len(chunks) <= 2**MAX_DEPTH
-    # Every decoding counts, has a retry record, or only checked for words of the context.
+    # Every decoding is used, has a retry record, or only checked for words of the context.
     assert len(decoded) <= 2 * (2 ** (MAX_DEPTH + 1) - 1)
     checks = sum(not request.options.context for request in decoded) if context else 0
     recorded = len(fallback.results) + len(fallback.retries)

@@ -121,7 +121,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path, channels: Any, 
         transcribed(str(path), AudioChunker(5.0, channels=channels, vad=vad))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # Segments stay, samples do not: two more minutes of samples would be 7.7 MB.
+    # Only segments are kept: two more minutes of samples would be 7.7 MB.
     assert peaks[2] < peaks[1] + 300_000
 
 

@@ -89,7 +89,7 @@ def test_a_reply_starts_with_the_forced_language() -> None:
     (prompt,) = runner.backend.prompts  # type: ignore[attr-defined]
     assert prompt[-1] == TAG
     assert "fox" in TOKENIZER.decode(prompt)
-    assert prompt.count(TOKENIZER.id(AUDIO_PAD)) == 100  # One state a frame on this backend.
+    assert prompt.count(TOKENIZER.id(AUDIO_PAD)) == 100  # One state for each frame in this backend.
 
 
 def test_no_speech() -> None:
@@ -143,7 +143,7 @@ def test_a_loop_in_the_smallest_chunks_keeps_one_repeat() -> None:
     loop = reply("English", "ab") + TOKENIZER.encode("no ") * 99
     (segment,) = run([loop] * 99, [chunk_request(seconds=30.0)])
     assert segment.finish_reason == "loop"
-    # Every retry stands for two parts in the place of one.
+    # Every retry replaces one part by two.
     parts = 1 + len(segment.retries)
     assert 1 + 2 + 2 < parts <= 1 + 1 + 2 + 4
     assert segment.text == " ".join(["abno"] * parts)
@@ -205,7 +205,7 @@ def test_final_gives_the_segment_of_a_batch(case: str) -> None:
     runner = recognizer(scripts)
     silence = whole.segment.no_speech_probability
     assert silence is not None
-    runner.backend.embed([], None)  # The first result was decoded elsewhere.
+    runner.backend.embed([], None)  # The first result was decoded by the caller.
     done = runner.final(replace(result, silence_logprob=float(np.log(silence))))
     assert done == replace(whole.segment, no_speech_probability=pytest.approx(silence))
 

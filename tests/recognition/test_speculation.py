@@ -22,7 +22,7 @@ def test_speculation_does_not_change_texts_of_bundled_models() -> None:
             one, other = (p.transcribe(clip, language) for p in (plain, guessing))
             pairs = zip(one.segments, other.segments, strict=True)
             for ours, theirs in pairs:
-                # Gaps are not kept in segments: these clips have no ties.
+                # Segments have no margins; these clips have no ties.
                 ties.same(ours.tokens, theirs.tokens, [1.0] * (len(ours.tokens) + 1), str(seed))
     assert ties.count == 0
 

@@ -65,7 +65,7 @@ class Maker:
             "mp3": encode(samples, 16_000, "mp3", "libmp3lame"),
             "ogg": encode(samples, 48_000, "ogg", "libopus"),
         }
-        # Eleven minutes of silence in some kilobytes: the server here takes ten.
+        # Eleven minutes of silence in a few kilobytes; the limit of this server is ten.
         self._bomb = encode(np.zeros((1, 660 * 16_000), np.int16), 16_000, "flac", "flac")
         self.kinds: dict[str, Callable[[], bytes]] = {
             name.removeprefix("_make_"): getattr(self, name)
@@ -85,7 +85,7 @@ class Maker:
         return request(form(self._noise()), headers=self._headers)
 
     def _make_truncated_file(self) -> bytes:
-        # MP3 frames stand by themselves: half of such a file is a shorter one.
+        # MP3 frames are independent: half of a file is a shorter valid one.
         data = self._whole[self._chance.choice(["wav", "flac", "ogg"])]
         cut = self._chance.randrange(len(data) * 9 // 10)
         return request(form(data[:cut]), headers=self._headers)

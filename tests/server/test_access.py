@@ -186,7 +186,7 @@ def test_the_log_has_the_reason_of_a_failed_request(
     reasons = {400: "invalid_audio", 403: "forbidden_origin", 405: "method_not_allowed"}
     for status, reason in reasons.items():
         line = re.compile(rf"\S+ \S+ {status} \S+ s 127\.0\.0\.1 req_\w+ {reason}")
-        # A line is written when its answer has been sent.
+        # A line is logged after its response has been sent.
         until(lambda line=line: any(map(line.fullmatch, caplog.messages)))
 
 
@@ -226,7 +226,7 @@ def test_recordings_beyond_the_limits_are_refused(live: Live) -> None:
     response = live.transcribe(bomb)
     assert response.status_code == 413
     assert response.json()["error"]["code"] == "audio_too_long"
-    # A file that says nothing of its length is measured.
+    # The duration of a file that does not declare it is measured.
     assert live.transcribe(bomb[:26] + bytes(16) + bomb[42:]).status_code in (400, 413)
     fast = live.transcribe(wav(np.zeros((1, 4000), np.float32), 400_000))
     assert fast.status_code == 400
@@ -268,7 +268,7 @@ def test_a_malformed_request_does_not_stop_the_server(live: Live) -> None:
                 connection.sendall(sent)
                 connection.shutdown(socket.SHUT_WR)
                 answer = connection.recv(100)
-            except OSError:  # The server may have closed it before the end was said.
+            except OSError:  # The server may have closed the connection before.
                 answer = b""
         assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
     assert _ask(live, "/health").status_code == 200

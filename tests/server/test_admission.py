@@ -76,7 +76,7 @@ def test_retry_after_is_when_capacity_is_expected() -> None:
     with _admitted(gate, HOUR):
         assert 300 < _refused(gate, 100) <= 360
     with _admitted(gate, 2000), _admitted(gate, 1600):
-        # Two at half the speed each; the first that ends makes the room.
+        # Two at half the speed each; the first to finish frees the budget.
         assert 280 < _refused(gate, 100) <= 320
     fast = _gate(1e6)
     with _admitted(fast, HOUR):

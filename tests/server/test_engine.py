@@ -289,7 +289,7 @@ def test_live_work_gets_an_error_when_the_engine_stops(qwen: AsrPipeline) -> Non
     leave.set()
     stopping.join(30)
     first.result(30)
-    # It came before the end was seen, or was told that it will not be done.
+    # It either ran before the engine stopped or got an error.
     assert second.exception(30) is None or isinstance(second.exception(), EngineError)
     with pytest.raises(EngineError):
         engine.between(lambda: None)

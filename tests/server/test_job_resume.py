@@ -117,7 +117,7 @@ def _check_continued(
         until(lambda: store.counts() == {"succeeded": 1}, 120)
         answers = store.answers(job)
         if after.batch_size > 1:
-            # Which chunks share a batch depends on the moment, and changes the last digit of sums.
+            # Which chunks share a batch depends on timing, and changes the last digit of sums.
             assert _log_probabilities(answers) == pytest.approx(
                 _log_probabilities(expected), abs=1e-5
             )
@@ -239,7 +239,7 @@ def test_a_job_that_was_running_at_a_crash_is_retried_alone(
         if file.read(6) == b"poison":
             seen.append(set(workers._runs))
             crashed.set()
-            threading.Event().wait()  # The thread of a process that is gone.
+            threading.Event().wait()  # The thread of a killed process.
         return whole(file, *options)
 
     whole = runner_module.measured

@@ -16,7 +16,7 @@ from tests.server.malformed import Maker
 def _status(live: Live, sent: bytes) -> int:
     host, port = live.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), 30) as connection:
-        with contextlib.suppress(ConnectionError):  # It may answer before it has read all.
+        with contextlib.suppress(ConnectionError):  # It may answer before it has read everything.
             connection.sendall(sent)
         received = b""
         while b"\r\n" not in received:

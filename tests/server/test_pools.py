@@ -73,7 +73,7 @@ def test_work_cancelled_while_queued_is_not_run(held: Held) -> None:
     assert held.begun.acquire(timeout=30)
     done: list[int] = []
     assert lane.submit(lambda: done.append(1)).cancel()
-    second = lane.submit(lambda: done.append(2))  # It takes the place of the cancelled one.
+    second = lane.submit(lambda: done.append(2))  # It replaces the cancelled one.
     held.go.set()
     second.result(30)
     assert first.result(30) == "done"

@@ -128,7 +128,7 @@ def test_partial_text_and_words_are_sent_on_request(live: Live) -> None:
     assert shown == events[-1]["transcript"]
     assert len(starts) == len(shown.split())
     assert starts == sorted(starts)
-    # Times count from the beginning of the session, not of the item.
+    # Times are relative to the start of the session, not of the item.
     assert starts[0] >= 1000
     assert before[-1]["type"] == DONE
 
@@ -286,7 +286,7 @@ def test_unsupported_settings_are_refused_with_their_name(live: Live) -> None:
             (7, "session"),
         ):
             assert session.ask("session.update", session=body)["error"]["param"] == param
-        # None of it has changed anything.
+        # None of them has changed the settings.
         assert session.update()["session"]["audio"]["input"]["transcription"] == {
             "model": "tiny",
             "language": None,
@@ -353,7 +353,7 @@ def test_metrics_and_log_contain_no_user_content(
             session.item(spoken())
             with live.client() as client:
                 told = client.get("/metrics").text
-        # The line comes when the session is over, which is after the client has gone.
+        # The line is logged at the end of the session, after the client has disconnected.
         until(lambda: "WEBSOCKET /v1/realtime 101 1000" in caplog.text)
     assert "auris_realtime_sessions_open 1.0" in told
     for name in ("sessions", "audio_seconds", "items"):

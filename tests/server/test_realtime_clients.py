@@ -142,7 +142,7 @@ def test_errors_are_error_events(client: openai.OpenAI) -> None:
 
 
 def test_the_beta_client(live: Live) -> None:
-    # It takes wss for granted unless it is told an address.
+    # It uses wss unless an address is given.
     client = openai.OpenAI(
         base_url=f"{live.url}/v1",
         websocket_base_url=live.url.replace("http", "ws") + "/v1",

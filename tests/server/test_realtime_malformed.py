@@ -76,7 +76,7 @@ def test_any_session_object_is_accepted_or_refused_with_a_reason(session: Any, n
     for shape in (True, False):
         written = after.to_dict(shape)
         assert json.loads(json.dumps(written)) == written
-        # What is written can be read again, and means the same.
+        # The written form can be read again with the same meaning.
         assert _updated(before, written, shape) == (after, None)
 
 

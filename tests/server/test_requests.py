@@ -211,7 +211,7 @@ def test_streaming_supports_timestamps_and_other_formats(live: Live) -> None:
         "vtt": live.transcribe(data, response_format="vtt", **words).text,
         "text": live.transcribe(data, response_format="text").text,
     }
-    # Without times of words a cue is a guess.
+    # Without word times, the times of cues are estimates.
     assert given["srt"] != live.transcribe(data, response_format="srt").text
 
 

@@ -36,7 +36,7 @@ def test_generated_requests_cause_no_server_error(
 
         try:
             ask()
-        except Unsatisfiable:  # A place without parameters cannot be asked wrongly.
+        except Unsatisfiable:  # A path without parameters accepts every request.
             continue
         tried += 1
     assert tried >= 6

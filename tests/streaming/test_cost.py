@@ -42,7 +42,7 @@ def test_the_cost_of_a_step_is_constant(pipelines: dict[str, AsrPipeline], kind:
     """Frames, encoded tokens and decoded positions of steps at the same position of a chunk."""
     options = {} if kind == "ctc" else {"max_new_tokens": 1}
     found = costs(pipelines[kind], 20, **options)
-    assert len(found[1]) == 15  # Ten steps, and the ends of five pieces.
+    assert len(found[1]) == 15  # Ten steps, and the ends of five chunks.
     assert found[19] == found[1]
     assert (kind == "qwen") == any(cost.decoded for cost in found[1])
 
@@ -59,7 +59,7 @@ def test_half_an_hour_of_silence_uses_constant_memory(pipelines: dict[str, AsrPi
             gc.collect()
             held.append(len(gc.get_objects()))
             last.append([update.cost for update in updates[-6:]])
-    # What other tests left in the process may go meanwhile; a leak of every chunk would be 500.
+    # Objects of other tests may be freed meanwhile; a leak in every chunk would be 500.
     assert held[1] - held[0] < 200
     assert last[0] == last[1]
 

@@ -87,8 +87,8 @@ def test_finished_windows_are_not_computed_again(pipelines: dict[str, AsrPipelin
     options = {"chunk_seconds": 30.0, "max_new_tokens": 8}
     updates = listened(pipeline.stream(**options), samples)
     costs = {update.seconds: update.cost for update in updates if not update.final}
-    assert costs[4.5].frames == 450  # The loud part begins: all that was quiet is heard anew.
-    assert costs[5.5].frames <= 150  # The last frame of the second before was not final.
+    assert costs[4.5].frames == 450  # The loud part begins: everything before it is encoded again.
+    assert costs[5.5].frames <= 150  # The last frame of the previous second was not final.
     assert costs[5.5].encoded <= 20
     for update in updates[1:-1:2]:
         heard = update.seconds

@@ -111,7 +111,7 @@ def test_invalid_options_are_refused_at_once(
     pool = pipelines["ctc"].streams(1)
     with pytest.raises(error):
         pipelines["ctc"].stream(pool=pool, **options)
-    session(pipelines["ctc"], pool).close()  # The place in the pool is still free.
+    session(pipelines["ctc"], pool).close()  # The row of the pool is still free.
 
 
 def test_empty_feeds_have_no_effect(pipelines: dict[str, AsrPipeline]) -> None:

@@ -222,7 +222,7 @@ def test_a_checkpoint_is_fine_tuned(tmp_path: Path, lora_rank: int) -> None:
             models[0].encoder.parameters(), models[1].encoder.parameters(), strict=True
         )
     ]
-    assert all(same) == bool(lora_rank)  # Adapters leave the encoder alone.
+    assert all(same) == bool(lora_rank)  # Adapters do not change the encoder.
     resumed = export_run(written.parent, tmp_path / "again", "last", torch.float32)
     assert (resumed / "model.safetensors").is_file()
 
@@ -369,7 +369,7 @@ def test_a_head_without_a_loss_does_not_change(tmp_path: Path) -> None:
     head = torch.nn.Linear(config.decoder.hidden, config.decoder.vocab + 1)
     source = export(tiny_model(), config, tokenizer, tmp_path / "source", layout="hf",
                     dtype=torch.float32, ctc_head=head)  # fmt: skip
-    # Texts that CTC could not align make no loss infinite.
+    # Texts that CTC cannot align do not make the loss infinite.
     first, last, written = tune(tmp_path, source, max_steps=30, lr=1e-3)
     assert math.isfinite(first + last)
     kept = load_file(written / CTC_HEAD)
@@ -404,7 +404,7 @@ def test_fine_tuning_keeps_the_inference_defaults(tmp_path: Path) -> None:
     assert load_inference_defaults(written) == InferenceDefaults(
         5.0, True, ("German", "English"), contexts=True
     )
-    assert load_calibration(written) is None  # It was fitted to other weights.
+    assert load_calibration(written) is None  # It belongs to other weights.
 
 
 def any_calibration() -> Calibration:

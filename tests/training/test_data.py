@@ -283,7 +283,7 @@ def test_paths_relative_to_the_working_directory(
     path = manifest("data/audio/asr.csv", [["wav", "text"], ["data/audio/wav/000000.wav", "abc"]])
     monkeypatch.chdir(tmp_path)
     assert [clip.text for clip in load_clips(read_manifest(path), 9.0).clips] == ["abc"]
-    # A recording beside the manifest comes first.
+    # A recording next to the manifest takes precedence.
     (tmp_path / "here" / "000000.wav").touch()
     monkeypatch.chdir(tmp_path / "here")
     beside = manifest("data/audio/wav/asr.csv", [["wav", "text"], ["000000.wav", "abc"]])
@@ -298,7 +298,7 @@ def test_a_split_has_clips_on_both_sides(share: float) -> None:
     assert trained
     assert scored
     sides = [{clip.samples.tobytes() for clip in side} for side in (trained, scored)]
-    assert not sides[0] & sides[1]  # The recording with two names is on one side.
+    assert not sides[0] & sides[1]  # The recording with two names is in one of the sets.
     assert len(sides[0] | sides[1]) == 4
 
 

@@ -315,7 +315,7 @@ def test_an_epoch_is_saved_before_it_is_scored(
     assert len(broken) > 1
     resumed = trainer(tmp_path / "broken")
     resumed.resume()
-    assert resumed.progress.step == len(broken)  # No step of the epoch is computed again.
+    assert resumed.progress.step == len(broken)  # No step of the epoch is repeated.
     assert record(resumed) == losses[len(broken) :]
     logs = [read_log(tmp_path / name / LOG) for name in ("whole", "broken")]
     assert [row["tones"] for row in logs[0]] == [row["tones"] for row in logs[1]]
