@@ -140,6 +140,7 @@ class TestChunks:
         st.integers(185, 400),
     )
     @example([(1.0, 1.0), (0.0, 0.0), (1.78125, 121.0), (0.0, 0.0)], 185)
+    @example([(95.62, 95.62), *[(209.878, 209.878)] * 3], 400)
     def test_words_are_valid(self, times: list[tuple[float, float]], seconds: int) -> None:
         words, _ = placed(times, seconds)
         assert len(words) == len(times)

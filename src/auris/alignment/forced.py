@@ -162,8 +162,10 @@ class MarkAlignment:
                 aligned.pop()
             if aligned:
                 done += aligned
-                # Rounded up, so that words do not overlap.
-                start = max(start, math.ceil((done[-1].end or 0.0) * SAMPLE_RATE))
+                end = done[-1].end or 0.0
+                # Rounded up, so that words do not overlap; the product may be rounded down.
+                start = max(start, math.ceil(end * SAMPLE_RATE))
+                start += start / SAMPLE_RATE < end
             else:
                 start += trusted
         return done
