@@ -10,8 +10,10 @@ import numpy as np
 
 from auris.audio.io import load
 from auris.checkpoints.layouts import LAYOUTS, LayoutName
+from auris.decoding.arpa import write_arpa
 from tests.audio.media import RATE, encode, pcm
 from tests.cli.docs_lines import ROOT
+from tests.decoding.texts import small_model
 from tests.tiny_models import aligner_config, ctc_config, qwen_config, write_tiny
 
 CLIP = ROOT / "examples" / "kitchen_fan.flac"
@@ -63,6 +65,9 @@ def make_files(folder: Path) -> None:
     for name in RECORDINGS:
         (folder / name).write_bytes(encode(samples, RATE, *FORMATS[name.rpartition(".")[2]]))
     (folder / "talk.txt").write_text(SPOKEN + "\n")
+    for name in ("sentences.txt", "dev.txt"):
+        (folder / name).write_text(f"{SPOKEN}\n{SPOKEN}\n")
+    (folder / "large.arpa").write_text("\n".join(write_arpa(small_model())))
     (folder / "keys").write_text("a-key-of-the-documentation\n")
     clip = (folder / "talk.wav").resolve()
     for name in TEST_SETS:

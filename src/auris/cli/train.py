@@ -1,4 +1,4 @@
-"""`auris train`: train small AuT models, and fine-tune Qwen3-ASR checkpoints."""
+"""`auris train`: train small AuT models and language models, fine-tune Qwen3-ASR checkpoints."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auris.cli.options import option, with_options
+from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.training.recipes import Recipe
@@ -149,5 +150,81 @@ def export(
     typer.echo(f"wrote {export_run(run, out, checkpoint, dtype_named(dtype))}")
 
 
-for command in (ctc, asr, export):
+def lm(
+    texts: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TEXT...",
+            help="Text files with a sentence a line, in UTF-8; .gz and .xz are read, too. A file "
+            "that is named twice counts twice. Or one ARPA file, to convert it.",
+        ),
+    ],
+    out: Annotated[
+        Path, option("File to write; with the name .arpa, in the ARPA format of KenLM and SRILM.")
+    ],
+    order: Annotated[int, option("Length of the longest n-grams, 2 to 5.")] = 3,
+    vocabulary: Annotated[int, option("Maximum number of words, the most frequent ones.")] = 60_000,
+    min_count: Annotated[int, option("How often a word has to occur.", min=1)] = 2,
+    prune: Annotated[
+        str,
+        option(
+            "Counts up to which n-grams are left out: of 2 words, of 3, and so on; the last one "
+            "stands for all longer ones."
+        ),
+    ] = "0,1",
+    max_size: Annotated[
+        float | None,
+        option(
+            "Megabytes of the file; the n-grams that matter least are left out.", default="no limit"
+        ),
+    ] = None,
+    dev: Annotated[
+        list[Path] | None,
+        option("Text that the model does not train on, to measure its perplexity. Repeatable."),
+    ] = None,
+) -> None:
+    """Estimate a language model of words from texts, for --lm.
+
+    Texts are brought to lower-case words without punctuation. Lines with digits or symbols do not
+    say how they are spoken and are left out: write "twenty two", not "22".
+    """
+    from auris.training.language_model import (
+        MEGABYTE,
+        LanguageModelSettings,
+        load_or_train,
+        save_language_model,
+        score_text,
+    )
+
+    settings = LanguageModelSettings(
+        order,
+        vocabulary,
+        min_count,
+        _counts(prune),
+        None if max_size is None else round(max_size * MEGABYTE),
+    )
+    model = load_or_train(texts, settings, typer.echo)
+    size = save_language_model(model, out)
+    typer.echo(f"wrote {out}, {size / MEGABYTE:.1f} MB")
+    for path in dev or []:
+        score = score_text(model, [path])
+        typer.echo(
+            f"{path}: perplexity {score.perplexity:.1f} over {score.words} words, "
+            f"{score.known_perplexity:.1f} without the {score.unknown:.1%} unknown ones"
+        )
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    """The numbers of --prune."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            "--prune takes whole numbers, separated by commas",
+            f"it is {text!r}",
+            "write for example 0,1",
+        ) from None
+
+
+for command in (ctc, asr, export, lm):
     app.command()(with_options(command))

@@ -1,0 +1,155 @@
+"""A language model over words as a scorer of tokens, see `auris.decoding.scoring`.
+
+The tokens may be letters, parts of words, words or bytes. The score of a token is what it adds to
+the log-probability of the words and the beginning of a word that the text consists of, so that the
+scores of the tokens of a word add up to the log-probability of the word.
+"""
+
+from __future__ import annotations
+
+import codecs
+import unicodedata
+from collections.abc import Sequence
+
+from auris.decoding.language_model import History, LanguageModel
+from auris.decoding.scoring import State, TokenBytes
+
+APOSTROPHES = frozenset("'\u2019\u02bc")
+
+BOUNDARY = " "
+
+MOST_STATES = 50_000
+"""States that are cached; the cache is emptied when there are more."""
+
+
+class _WordState:
+    """What the language model knows of a text.
+
+    Attributes:
+        history: the complete words.
+        letters: of the word that is not complete.
+        prefix: log-probability of a word that begins with them.
+        pending: bytes of a character that is not complete.
+        following: score and state after each token, as far as they were needed.
+    """
+
+    __slots__ = ("following", "history", "letters", "pending", "prefix")
+
+    def __init__(self, history: History, letters: str, prefix: float, pending: bytes) -> None:
+        self.history = history
+        self.letters = letters
+        self.prefix = prefix
+        self.pending = pending
+        self.following: dict[int, tuple[float, State]] = {}
+
+
+class WordScorer:
+    """Scores tokens by the words that they write.
+
+    Upper and lower case are the same, accents that the model does not know are removed, and
+    punctuation scores 0. A word with characters that the model cannot spell, such as digits, is an
+    unknown word.
+
+    Args:
+        model: the language model.
+        token_bytes: the bytes of a token.
+        weight: of log-probabilities.
+        word_bonus: added for every word; it makes up for the cost of a longer text.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        token_bytes: TokenBytes,
+        weight: float = 1.0,
+        word_bonus: float = 0.0,
+    ) -> None:
+        self._model = model
+        self._token_bytes = token_bytes
+        self._weight = weight
+        self._word_bonus = word_bonus
+        self._folded: dict[str, str] = {}
+        self._states: dict[tuple[History, str, bytes], _WordState] = {}
+
+    def start(self) -> State:
+        if len(self._states) > MOST_STATES:
+            self._states = {}
+        return self._state(self._model.start(), "", 0.0, b"")
+
+    def extend(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> list[tuple[float, State]]:
+        assert isinstance(state, _WordState)
+        following = state.following
+        return [following.get(token) or self._follow(state, token) for token in tokens]
+
+    def end(self, state: State) -> float:
+        assert isinstance(state, _WordState)
+        if not state.letters:
+            return 0.0
+        logprob, _ = self._complete(state.history, state.letters)
+        return self._weight * (logprob - state.prefix)
+
+    def _state(self, history: History, letters: str, prefix: float, pending: bytes) -> _WordState:
+        key = (history, letters, pending)
+        known = self._states.get(key)
+        if known is None:
+            known = self._states[key] = _WordState(history, letters, prefix, pending)
+        return known
+
+    def _follow(self, state: _WordState, token: int) -> tuple[float, State]:
+        text, pending = _decoded(state.pending + self._token_bytes(token))
+        history, letters, prefix = state.history, state.letters, state.prefix
+        logprob, words = 0.0, 0
+        for char in text:
+            folded = self._folded.get(char)
+            if folded is None:
+                folded = self._folded[char] = self._fold(char)
+            if folded != BOUNDARY:
+                # Apostrophes before a word are quotation marks.
+                if not letters and folded in APOSTROPHES:
+                    continue
+                words += not letters
+                letters += folded
+            elif letters:
+                complete, history = self._complete(history, letters)
+                logprob += complete - prefix
+                letters, prefix = "", 0.0
+        if letters != state.letters or history is not state.history:
+            before, prefix = prefix, self._model.prefix(history, letters)
+            logprob += prefix - before
+        score = self._weight * logprob + self._word_bonus * words
+        result = score, self._state(history, letters, prefix, pending)
+        state.following[token] = result
+        return result
+
+    def _complete(self, history: History, letters: str) -> tuple[float, History]:
+        """Log-probability of a complete word, and the history after it."""
+        bare = letters.rstrip("'")
+        known = self._model.is_known(letters)
+        return self._model.word(history, letters if known else bare)
+
+    def _fold(self, char: str) -> str:
+        """The letters of the model that a character stands for; `BOUNDARY` between words, and
+        nothing for marks on letters."""
+        if char in APOSTROPHES:
+            return "'"
+        if unicodedata.combining(char):
+            return ""
+        if not char.isalnum():
+            return BOUNDARY
+        plain = unicodedata.normalize("NFKD", char)
+        bare = "".join(part for part in plain if not unicodedata.combining(part))
+        for spelled in (char, char.lower(), char.upper(), bare.lower(), bare.upper()):
+            if spelled and all(letter in self._model.spelling for letter in spelled):
+                return spelled
+        return char
+
+
+def _decoded(data: bytes) -> tuple[str, bytes]:
+    """The complete characters of some bytes, and the bytes after them."""
+    if data.isascii():
+        return data.decode("ascii"), b""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data)
+    return text, decoder.getstate()[0]

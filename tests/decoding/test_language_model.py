@@ -1,0 +1,256 @@
+"""Language models: probabilities, beginnings of words, and files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auris.decoding.arpa import read_arpa, write_arpa
+from auris.decoding.language_model import SPECIAL_WORDS, UNKNOWN, LanguageModel
+from auris.decoding.language_model_file import load_language_model, packed_model
+from auris.decoding.word_scorer import WordScorer
+from auris.errors import CheckpointError
+from tests.decoding.texts import TEXTS, small_model
+
+ARPA = """\
+\\data\\
+ngram 1=6
+ngram 2=4
+ngram 3=1
+
+\\1-grams:
+-99 <s> -0.30103
+-1.0 </s>
+-1.3 <unk> -0.1
+-0.5 THE -0.2
+-0.9 cat
+-1.1 can't -0.05
+
+\\2-grams:
+-0.25 <s> THE -0.4
+-0.30 THE cat -0.15
+-0.70 cat </s>
+-0.60 can't THE
+
+\\3-grams:
+-0.125 <s> THE cat
+
+\\end\\
+"""
+
+WORDS = sorted({word for text in TEXTS for word in text.split()})
+
+text_words = st.lists(st.sampled_from([*WORDS, "zebra", "o'x"]), max_size=5)
+
+
+def sum_after(model: LanguageModel, words: Sequence[str]) -> float:
+    """Sum of the probabilities of the vocabulary after some words."""
+    history = model.start()
+    for word in words:
+        _, history = model.word(history, word)
+    return float(np.exp(history.logprobs(np.arange(len(model.vocabulary)))).sum())
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+@given(words=text_words)
+def test_probabilities_add_up_to_1_after_every_history(order: int, words: list[str]) -> None:
+    assert sum_after(small_model(order), words) == pytest.approx(1.0, abs=1e-5)
+
+
+@given(words=text_words)
+def test_quantized_probabilities_add_up_to_almost_1(words: list[str]) -> None:
+    assert sum_after(small_model(quantized=True), words) == pytest.approx(1.0, abs=0.02)
+
+
+@given(words=text_words, word=st.sampled_from(WORDS))
+def test_one_probability_equals_that_of_all(words: list[str], word: str) -> None:
+    model = small_model()
+    history = model.start()
+    for before in words:
+        _, history = model.word(history, before)
+    logprobs = history.logprobs(np.arange(len(model.vocabulary)))
+    logprob, _ = model.word(history, word)
+    assert logprob == pytest.approx(logprobs[model.id(word)], abs=1e-9)
+
+
+@given(words=text_words, letters=st.sampled_from(["t", "th", "the", "s", "q", "o'", "zeb"]))
+def test_the_probability_of_a_beginning_is_that_of_its_words(
+    words: list[str], letters: str
+) -> None:
+    model = small_model()
+    history = model.start()
+    for word in words:
+        _, history = model.word(history, word)
+    begun = [word for word in model.vocabulary[len(SPECIAL_WORDS) :] if word.startswith(letters)]
+    expected = sum(math.exp(model.word(history, word)[0]) for word in begun)
+    expected += math.exp(history.logprob(UNKNOWN) + model.spelling.prefix(letters))
+    assert model.prefix(history, letters) == pytest.approx(math.log(expected), abs=1e-6)
+
+
+def test_letters_of_a_beginning_add_up_to_the_beginning_before() -> None:
+    model = small_model()
+    history = model.start()
+    for beginning in ("", "t", "the", "mm"):
+        letters = model.spelling.letters
+        longer = sum(math.exp(model.prefix(history, beginning + letter)) for letter in letters)
+        whole_words = 1.0 if beginning == "" else math.exp(model.prefix(history, beginning))
+        assert longer <= whole_words + 1e-6
+
+
+def test_an_unknown_word_is_less_probable_the_stranger_its_letters_are() -> None:
+    model = small_model()
+    history = model.start()
+    assert not model.is_known("sheat")
+    logprobs = [model.word(history, word)[0] for word in ("sheat", "mmmmm", "mmmmmmmm")]
+    assert sorted(logprobs, reverse=True) == logprobs
+    assert all(math.isfinite(logprob) for logprob in logprobs)
+
+
+def letter_bytes(token: int) -> bytes:
+    """Tokens that are bytes."""
+    return bytes([token])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("the cat sat", "the cat sat"),
+        (" The CAT, sat. ", "the cat sat"),
+        ("‘the’ cat's 'sat'", "the cat's sat"),
+        ("thé cat—sat…", "the cat sat"),
+        ("zebra the", "zebra the"),
+    ],
+)
+def test_scores_of_tokens_add_up_to_those_of_the_words(text: str, words: str) -> None:
+    model = small_model()
+    scorer = WordScorer(model, letter_bytes, weight=0.5, word_bonus=0.25)
+    state, total = scorer.start(), 0.0
+    for byte in text.encode():
+        ((score, state),) = scorer.extend(state, [byte], [0.0])
+        total += score
+    total += scorer.end(state)
+    expected = model.sentence(words.split())[:-1]
+    assert total == pytest.approx(0.5 * sum(expected) + 0.25 * len(expected), abs=1e-9)
+
+
+def test_a_word_of_other_characters_is_an_unknown_word() -> None:
+    model = small_model()
+    scorer = WordScorer(model, letter_bytes)
+    state, total = scorer.start(), 0.0
+    for byte in "42 字".encode():
+        ((score, state),) = scorer.extend(state, [byte], [0.0])
+        total += score
+    total += scorer.end(state)
+    assert total == pytest.approx(sum(model.sentence(["42", "字"])[:-1]), abs=1e-9)
+    assert math.isfinite(total)
+
+
+def test_a_score_acts_inside_of_a_word() -> None:
+    model = small_model()
+    scorer = WordScorer(model, letter_bytes)
+    ((likely, _), (unlikely, _)) = scorer.extend(scorer.start(), [ord("t"), ord("q")], [0.0, 0.0])
+    assert likely > unlikely + 1.0
+
+
+def test_scores_do_not_depend_on_what_was_scored_before() -> None:
+    used, fresh = (WordScorer(small_model(), letter_bytes) for _ in range(2))
+    for text in (b"the cat", b"sat on", b"zebra"):
+        state = used.start()
+        for byte in text:
+            ((_, state),) = used.extend(state, [byte], [0.0])
+    one, other = used.start(), fresh.start()
+    for byte in b"on the mat":
+        ((first, one),) = used.extend(one, [byte], [0.0])
+        ((second, other),) = fresh.extend(other, [byte], [-3.0])
+        assert first == second
+
+
+def test_arpa_probabilities_are_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    path.write_text(ARPA, encoding="utf-8")
+    model = read_arpa(path)
+    sentence = ["THE", "cat", "can't", "dog"]
+    found = [logprob / math.log(10) for logprob in model.sentence(sentence)]
+    spelled = model.spelling.word("dog") / math.log(10)
+    # cat after "<s> THE"; can't after cat, whose backoff weight is 0.15 after THE; the unknown
+    # word after can't; the end after the unknown word.
+    expected = [-0.25, -0.125, -0.15 - 1.1, -0.05 - 1.3 + spelled, -0.1 - 1.0]
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_case_of_an_arpa_file_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    path.write_text(ARPA.replace("cat", "CAT").replace("can't", "CAN'T"), encoding="utf-8")
+    scorer = WordScorer(read_arpa(path), letter_bytes)
+    state, total = scorer.start(), 0.0
+    for byte in "the Cat can’t".encode():
+        ((score, state),) = scorer.extend(state, [byte], [0.0])
+        total += score
+    expected = (-0.25 - 0.125 - 0.15 - 1.1) * math.log(10)
+    assert total + scorer.end(state) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+def test_arpa_files_give_the_same_model_again(tmp_path: Path, suffix: str) -> None:
+    import gzip
+    import lzma
+
+    model = small_model()
+    content = "\n".join(write_arpa(model)).encode()
+    pack = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
+    path = tmp_path / f"model.arpa{suffix}"
+    path.write_bytes(pack(content))
+    again = read_arpa(path)
+    assert again.vocabulary == model.vocabulary
+    for text in [*TEXTS, "zebra the mat"]:
+        words = text.split()
+        known = [model.is_known(word) for word in words]
+        pairs = zip(model.sentence(words), again.sentence(words), [*known, True], strict=True)
+        for one, other, is_known in pairs:
+            assert not is_known or one == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_files_give_the_same_model_again(tmp_path: Path, quantized: bool) -> None:
+    model = small_model(quantized=quantized)
+    path = tmp_path / "words.ngrams"
+    path.write_bytes(packed_model(model))
+    again = load_language_model(path)
+    assert again.vocabulary == model.vocabulary
+    for text in TEXTS:
+        assert again.sentence(text.split()) == model.sentence(text.split())
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, 3000])
+def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, size: int) -> None:
+    content = packed_model(small_model())
+    path = tmp_path / "words.ngrams"
+    path.write_bytes(content[:size])
+    with pytest.raises(CheckpointError, match="auris train lm"):
+        load_language_model(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("ngram 3=1", "ngram 3=2", "line 23"),
+        ("<s> THE cat\n", "cat THE cat\n", "first words"),
+        ("-0.30 THE cat -0.15", "-0.30 THE dog -0.15", "dog"),
+        ("-0.30 THE", "x THE", "line 16"),
+        ("\\end\\", "", "ends early"),
+        ("\\2-grams:", "\\4-grams:", "4-grams"),
+    ],
+)
+def test_damaged_arpa_files_are_refused_with_the_line(
+    tmp_path: Path, old: str, new: str, fault: str
+) -> None:
+    path = tmp_path / "model.arpa"
+    path.write_text(ARPA.replace(old, new), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=fault):
+        read_arpa(path)
