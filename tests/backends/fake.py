@@ -94,6 +94,11 @@ class FakeBackend:
         rows = cast(FakeCache, cache).rows
         rows[row][start:] = rows[source][start:]
 
+    def copy_row(self, source: Cache, source_row: int, cache: Cache, row: int, length: int) -> None:
+        """See `Backend.copy_row`."""
+        first = cast(FakeCache, source).rows[source_row][:length]
+        cast(FakeCache, cache).rows[row].extend(first)
+
     def extend(
         self,
         cache: Cache,

@@ -108,7 +108,7 @@ def test_requests_are_prepared_only_when_a_row_is_free() -> None:
     assert taken == []
     seen = [(step.key, step.token, step.finish, tuple(taken)) for step in steps]
     assert seen == [
-        (0, 5, None, (0,)),
+        (0, 5, None, (0, 1)),
         (1, 5, None, (0, 1)),
         (0, 6, None, (0, 1)),
         (1, None, "stop", (0, 1)),
@@ -192,8 +192,8 @@ def test_an_error_in_the_source_is_raised() -> None:
         yield requests_of([9])[0]
         raise RuntimeError("no more")
 
-    steps = decode(backend_of([[5, 6]]), source(), {STOP}, rows=2)
-    assert next(steps).token == 5
+    steps = decode(backend_of([[5, 6]]), source(), {STOP}, rows=1)
+    assert [next(steps).token for _ in range(3)] == [5, 6, None]
     with pytest.raises(RuntimeError, match="no more"):
         next(steps)
 
@@ -218,10 +218,10 @@ def test_probes_are_computed_only_at_their_position(rows: int) -> None:
 def test_a_request_joins_a_batch_that_is_active() -> None:
     first, second = requests_of([9, 9])
     loop = DecodeLoop(backend_of([[5] * 6 + [STOP], [7, 8, STOP]]), [STOP], rows=2)
-    steps = loop.admit(first) + loop.step() + loop.step()
-    assert (loop.active, loop.free_rows, loop.fits(second)) == (1, 1, True)
-    steps += loop.admit(second)
-    assert not loop.fits(first)
+    steps = loop.admit([first]) + loop.step() + loop.step()
+    assert (loop.active, loop.free_rows, loop.fits([second.share])) == (1, 1, True)
+    steps += loop.admit([second])
+    assert not loop.fits([first.share])
     while loop.active:
         steps += loop.step()
     told = gather(iter(steps))

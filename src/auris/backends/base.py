@@ -83,6 +83,9 @@ class Backend(Protocol):
     def copy_tail(self, cache: Cache, source: int, row: int, start: int) -> None:
         """Make a row equal to another one; positions before `start` are equal already."""
 
+    def copy_row(self, source: Cache, source_row: int, cache: Cache, row: int, length: int) -> None:
+        """Fill an empty row with the first `length` positions of a row, maybe of another cache."""
+
     def extend(
         self,
         cache: Cache,

@@ -260,21 +260,31 @@ class TorchBackend:
             )
         return self.model
 
+    # Sums of PyTorch change with the rows of a product, and another sum may be rounded to another
+    # integer. So what PyTorch computes of a quantized encoder it computes clip by clip.
+
     @torch.inference_mode()
     def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
         return self.encode_layers(self.encode_stem(mels))
 
     @torch.inference_mode()
     def encode_stem(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        encoder = self.model.encoder
         with within_memory():
             moved = [mel.to(self.device) for mel in mels]
-            tokens, lengths = self.model.encoder.tokens(moved, self.native_stem)
+            if self.quantized or self.native_stem is not None:
+                # The projection of a native stem is PyTorch's, too.
+                return [encoder.tokens([mel], self.native_stem)[0] for mel in moved]
+            tokens, lengths = encoder.tokens(moved)
         return list(tokens.split(lengths))
 
     @torch.inference_mode()
     def encode_layers(self, tokens: Sequence[Tensor]) -> list[Tensor]:
         lengths = [len(clip) for clip in tokens]
         with kernel_choice(self.kernel), within_memory():
+            if self.quantized and self.native_encoder is None:
+                encoder = self.model.encoder
+                return [encoder.encode_layers(clip, [len(clip)]) for clip in tokens]
             layers = self.native_encoder or self.model.encoder
             states = layers.encode_layers(torch.cat(list(tokens)), lengths)
         return list(states.split(lengths))
@@ -330,6 +340,11 @@ class TorchBackend:
         cast(KVCache, cache).copy_tail(source, row, start)
 
     @torch.inference_mode()
+    def copy_row(self, source: Cache, source_row: int, cache: Cache, row: int, length: int) -> None:
+        with within_memory():
+            cast(KVCache, cache).copy_row(row, cast(KVCache, source), source_row, length)
+
+    @torch.inference_mode()
     def extend(
         self,
         cache: Cache,
@@ -347,8 +362,9 @@ class TorchBackend:
                 states = self.native_step.extend(storage, embedded, rows, every=tail != 1)
                 logits = self.native_step.scores(_ends(states, tail))
             else:
-                padded = pad_sequence(embedded, batch_first=True)
-                logits = decoder(padded, storage.rows(rows, counts), tail)
+                packed = torch.cat(embedded)[None]
+                states = decoder.states(packed, storage.rows(rows, counts))[0].split(counts)
+                logits = decoder.logits(_ends(states, tail))
         return logits.float()
 
     @torch.inference_mode()

@@ -6,14 +6,14 @@ The position of a hypothesis in the list of active rows is its row in the cache.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache
 from auris.decoding.beam import BeamSearch, Hypothesis
-from auris.decoding.requests import Request, Step
+from auris.decoding.requests import Step
 
 RowT = TypeVar("RowT")
 
@@ -30,27 +30,23 @@ def begin_search(
     backend: Backend,
     cache: Cache,
     active: list[RowT | Hypothesis],
-    request: Request,
+    search: BeamSearch,
+    row: int,
     prefix: Sequence[Step],
     logits: Tensor,
-    stops: Collection[int],
-    began: float,
 ) -> list[Step]:
-    """Begin the search of a request whose prompt is in the last row, which is not active yet.
+    """Begin a search in the row that has its prompt.
 
     Args:
         prefix: steps of its forced prefix, which is in the row, too.
-        logits: float32 [vocab] behind the last position.
-        began: when its prefill began.
+        logits: float32 [1, vocab] behind the last position.
 
     Returns:
         the steps of its text, if that is known already.
     """
-    row = len(active)
-    search = BeamSearch(request, stops, cache.lengths[row], time.perf_counter() - began)
     root = search.start(prefix)
-    active.append(root)
-    return _follow(backend, cache, active, search, [root], logits[None])
+    active[row] = root
+    return _follow(backend, cache, active, search, [root], logits)
 
 
 def advance_searches(backend: Backend, cache: Cache, active: list[RowT | Hypothesis]) -> list[Step]:

@@ -6,6 +6,7 @@ requests. `advance` is one pass over given rows of a cache; streams call it with
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Backend, Cache, Choice, best_of
-from auris.decoding.beam import Hypothesis
+from auris.decoding.beam import BeamSearch, Hypothesis
 from auris.decoding.beam_rows import advance_searches, begin_search, drop_row, end_search
 from auris.decoding.constrained import choose_prefix, given_choice, score_prefixes
 from auris.decoding.drafts import Draft
+from auris.decoding.preamble import SharedPreamble
 from auris.decoding.repetition import Repetition
 from auris.decoding.requests import MOST_BEAM_SIZE, Request, Step
 from auris.decoding.sampling import ScoredText, choose, ids_logprob
@@ -104,21 +106,31 @@ class DecodeRow:
 
 
 def _prefill(
-    backend: Backend, cache: Cache, request: Request, stops: Collection[int]
-) -> tuple[DecodeRow, list[Step], Tensor]:
-    """Read the prompt of a request into a new row of the cache, and its forced prefix.
+    backend: Backend,
+    cache: Cache,
+    requests: Sequence[Request],
+    preamble: SharedPreamble,
+    stops: Collection[int],
+) -> list[tuple[DecodeRow, list[Step], Tensor]]:
+    """Read the prompts of requests in one pass into new rows of the cache, and forced prefixes.
 
     Returns:
-        the row, the steps of its prefix, and float32 [1, vocab] behind them.
+        the rows, the steps of their prefixes, and float32 [1, vocab] behind them.
     """
-    rows = backend.admit(cache)
-    row = DecodeRow(request, request.sampling.generator())
-    scores = backend.extend(cache, [request.prompt], rows)[0, -1:]
-    if request.prefixes is None:
-        return row, [], scores
-    ids = choose_request_prefix(backend, cache, rows[0], scores[0], request)
-    (behind,) = backend.extend(cache, [ids], rows, "all")
-    return row, prefix_steps(row, ids, [scores[0], *behind], stops), behind[-1:]
+    cache_rows = backend.admit(cache, len(requests))
+    prompts = [(request.preamble, request.prompt) for request in requests]
+    prefilled: list[tuple[DecodeRow, list[Step], Tensor]] = []
+    scores_of_rows = preamble.prefill(cache, cache_rows, prompts)
+    for request, cache_row, scores in zip(requests, cache_rows, scores_of_rows, strict=True):
+        row = DecodeRow(request, request.sampling.generator())
+        if request.prefixes is None:
+            prefilled.append((row, [], scores[None]))
+            continue
+        ids = choose_request_prefix(backend, cache, cache_row, scores, request)
+        (behind,) = backend.extend(cache, [ids], [cache_row], "all")
+        steps = prefix_steps(row, ids, [scores, *behind], stops)
+        prefilled.append((row, steps, behind[-1:]))
+    return prefilled
 
 
 def choose_request_prefix(
@@ -265,6 +277,7 @@ class DecodeLoop:
         self._cache: Cache | None = None
         # The position of each is its row in the cache. A search has one row for each hypothesis.
         self._active: list[DecodeRow | Hypothesis] = []
+        self._preamble = SharedPreamble(backend)
 
     @property
     def active(self) -> int:
@@ -276,33 +289,43 @@ class DecodeLoop:
         """Rows without a request."""
         return self._rows - self.active
 
-    def fits(self, request: Request) -> bool:
-        """Whether a row is free and the batch has room for the request's share."""
-        used = request.share + sum(one.share for one in self._requests())
-        return not self._active or (self.free_rows > 0 and used <= 1.0 + 1e-9)
+    def fits(self, shares: Sequence[float]) -> bool:
+        """Whether there are rows for more requests, and room for their shares of the batch; there
+        is for one alone, and for none."""
+        if not shares or (not self._active and len(shares) == 1):
+            return True
+        used = math.fsum((*shares, *(one.share for one in self._requests())))
+        return len(shares) <= self.free_rows and used <= 1.0 + 1e-9
 
-    def admit(self, request: Request) -> list[Step]:
-        """Run a request's prompt through the model; returns the steps that this gives."""
+    def admit(self, requests: Sequence[Request]) -> list[Step]:
+        """Run the prompts of requests through the model, in one pass; returns the steps that this
+        gives."""
         if self._cache is None:
-            room = min(request.max_new_tokens, FIRST_ROOM)
+            capacity = max(
+                len(request.prompt) + min(request.max_new_tokens, FIRST_ROOM)
+                for request in requests
+            )
             # Rows take memory when they are admitted.
-            rows = self._rows * MOST_BEAM_SIZE
-            self._cache = self._backend.new_cache(rows, len(request.prompt) + room)
+            self._cache = self._backend.new_cache(self._rows * MOST_BEAM_SIZE, capacity)
         began = time.perf_counter()
-        row, steps, scores = _prefill(self._backend, self._cache, request, self._stops)
-        if steps and steps[-1].finish is not None:
-            self._backend.drop(self._cache, len(self._active))
-            return steps
-        if request.beam_size > 1:
-            given = (self._backend, self._cache, self._active)
-            return begin_search(*given, request, steps, scores[0], self._stops, began)
-        (choice,) = row.choices(scores, self._stops)
-        seconds = time.perf_counter() - began
-        steps.append(row.record(scores[0], choice, self._stops, seconds, True))
-        self._active.append(row)
-        if steps[-1].finish is not None:
-            drop_row(self._backend, self._cache, self._active, len(self._active) - 1)
-        return steps
+        prefilled = _prefill(self._backend, self._cache, requests, self._preamble, self._stops)
+        seconds = (time.perf_counter() - began) / len(requests)
+        first = len(self._active)
+        self._active += [row for row, _, _ in prefilled]
+        # From the last row to the first, as in `step`.
+        for index, (row, steps, scores) in reversed(list(enumerate(prefilled, first))):
+            ended = bool(steps) and steps[-1].finish is not None
+            if not ended and row.request.beam_size > 1:
+                given = (self._backend, self._cache, self._active)
+                search = BeamSearch(row.request, self._stops, self._cache.lengths[index], seconds)
+                steps[:] = begin_search(*given, search, index, steps, scores)
+                continue
+            if not ended:
+                (choice,) = row.choices(scores, self._stops)
+                steps.append(row.record(scores[0], choice, self._stops, seconds, True))
+            if steps[-1].finish is not None:
+                drop_row(self._backend, self._cache, self._active, index)
+        return [step for _, steps, _ in prefilled for step in steps]
 
     def _requests(self) -> list[Request]:
         searches = [one.search for one in self._active if isinstance(one, Hypothesis)]
@@ -343,7 +366,7 @@ class DecodeLoop:
 def decode(
     backend: Backend, requests: Iterable[Request], stops: Collection[int], rows: int = 1
 ) -> Iterator[Step]:
-    """Continue requests, up to `rows` of them at once, taken one by one as rows become free.
+    """Continue requests, up to `rows` of them at once, taken as rows become free.
 
     Yields:
         the steps of all requests, each request's in order; the last one of a request has a
@@ -354,17 +377,16 @@ def decode(
     following: Request | None = None
     exhausted = False
     while True:
-        while not exhausted and loop.free_rows:
-            if following is None:
-                following = next(waiting, None)
-            if following is None:
-                exhausted = True
-            elif not loop.fits(following):
+        group: list[Request] = []
+        while not exhausted and len(group) < loop.free_rows:
+            following = following or next(waiting, None)
+            exhausted = following is None
+            if following is None or not loop.fits([one.share for one in (*group, following)]):
                 break
-            else:
-                steps = loop.admit(following)
-                following = None
-                yield from steps
+            group.append(following)
+            following = None
+        if group:
+            yield from loop.admit(group)
         if not loop.active and exhausted:
             return
         yield from loop.step()

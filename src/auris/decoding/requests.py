@@ -30,6 +30,8 @@ class Request:
     Attributes:
         key: names the request in its steps.
         prompt: token ids, or embeddings [L, hidden].
+        preamble: token ids of the beginning of the prompt, which prompts of other requests may
+            share.
         max_new_tokens: most tokens to add, at least 1; the stop token does not count.
         sampling: how tokens are chosen.
         prefixes: forced prefixes, token ids each; None does not force any. If the model begins with
@@ -59,6 +61,7 @@ class Request:
     probe: Probe | None = None
     cancelled: Callable[[], bool] = never
     draft: tuple[int, ...] = ()
+    preamble: tuple[int, ...] = ()
     scorer: TokenScorer | None = None
     beam_size: int = 1
     length_penalty: float = LENGTH_PENALTY

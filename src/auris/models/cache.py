@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from auris.config import DecoderConfig
+from auris.models.attention import cached_attention
 
 
 class KVCache:
@@ -129,79 +131,125 @@ class KVCache:
         for row, count in zip(rows, counts, strict=True):
             self.lengths[row] += count
 
-    def rows(self, rows: Sequence[int], counts: list[int]) -> CacheRows:
+    def copy_row(self, row: int, source: KVCache, source_row: int, length: int) -> None:
+        """Fill `row`, which is empty, with the first `length` positions of a row of a cache."""
+        self.make_room([row], [length])
+        self.keys[:, row, :, :length] = source.keys[:, source_row, :, :length]
+        self.values[:, row, :, :length] = source.values[:, source_row, :, :length]
+        self.lengths[row] = length
+
+    def rows(self, rows: Sequence[int], counts: Sequence[int]) -> CacheRows:
         """Prepare a pass in which rows[i], distinct, takes counts[i] >= 1 new positions."""
-        device = self.keys.device
         starts = self.make_room(rows, counts)
-        width = max(counts)
-        span = max(start + count for start, count in zip(starts, counts, strict=True))
-        positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
-            width, device=device
-        )
-        uniform = len(set(starts)) == 1 and len(set(counts)) == 1
-        causal = uniform and starts[0] == 0 and width > 1
+        spans = list(zip(rows, starts, counts, strict=True))
+        # Rows of a step attend together wherever they begin, others where they are alike.
+        alike = groupby(spans, lambda span: (span[2], span[1] if span[2] > 1 else 0))
+        groups = tuple(self._group(list(members)) for _, members in alike)
+        device = self.keys.device
+        positions = [torch.arange(start, start + count) for _, start, count in spans]
+        return CacheRows(self, groups, torch.cat(positions)[None].to(device))
+
+    def _group(self, spans: Sequence[tuple[int, int, int]]) -> RowGroup:
+        """Rows with as many new positions each: their row, start and number of these."""
+        rows, starts, counts = (list(column) for column in zip(*spans, strict=True))
+        device = self.keys.device
+        positions = torch.tensor(starts)[:, None] + torch.arange(counts[0])
+        first, end = positions[:, 0], max(starts) + counts[0]
+        causal = counts[0] > 1 and not starts[0]
         mask = None
-        if not causal and not (uniform and width == 1):
-            mask = (torch.arange(span, device=device) <= positions[:, :, None])[:, None]
-        return CacheRows(self, rows, counts, positions, mask, causal)
+        if not causal and (counts[0] > 1 or len(set(starts)) > 1):
+            mask = (torch.arange(end) <= positions[:, :, None])[:, None].to(device)
+        return RowGroup(self, rows, first.to(device), counts[0], end, mask, causal)
 
 
 @dataclass(frozen=True)
-class CacheRows:
-    """One pass over some rows: where its tokens go and what they may look at.
+class RowGroup:
+    """Rows that take as many new positions each, and attend as one dense batch [B, ...].
 
     Attributes:
         cache: the storage.
-        rows: row indices [B]; consecutive ones are viewed in place, others copied for attention.
-        counts: new positions per row; the pass is padded on the right to the largest, T.
-        positions: int64 [B, T], the position of every token in its row.
-        mask: bool [B, 1, T, S] of keys a query may look at; None where `causal` says it all or
-            where every query looks at every key.
-        causal: the rows were empty and nothing is padded.
+        rows: row indices; consecutive ones are viewed in place, others copied for attention.
+        starts: int64 [B], the first new position of each.
+        count: new positions of each.
+        end: what the longest row has afterwards.
+        mask: bool [B, 1, count, end] of keys a query may look at; None where `causal` says it all
+            or where every query looks at every key.
+        causal: several positions of rows that were empty.
     """
 
     cache: KVCache
     rows: Sequence[int]
-    counts: list[int]
-    positions: Tensor
+    starts: Tensor
+    count: int
+    end: int
     mask: Tensor | None
     causal: bool
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new keys and values [B, kv_heads, T, head_dim] of one layer.
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Store keys and values [B, kv_heads, count, head_dim]; returns what queries
+        [B, heads, count, head_dim] see."""
+        keys, values = self._append(layer, k, v)
+        return cached_attention(q, keys.to(k.dtype), values.to(v.dtype), self.mask, self.causal)
 
-        Returns:
-            keys and values [B, kv_heads, S, head_dim] up to the longest row's new end, in the
-            dtype of the new ones.
-        """
-        lengths = self.cache.lengths
-        span = max(lengths[row] + count for row, count in zip(self.rows, self.counts, strict=True))
+    def _append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store keys and values; returns those of the rows so far [B, kv_heads, end, head_dim]."""
         keys, values = self.cache.keys[layer], self.cache.values[layer]
-        if max(self.counts) == 1 and min(self.counts) == 1:
+        if self.count == 1:
             index = torch.tensor(self.rows, device=keys.device)
-            keys[index, :, self.positions[:, 0]] = k[:, :, 0].to(keys.dtype)
-            values[index, :, self.positions[:, 0]] = v[:, :, 0].to(values.dtype)
+            keys[index, :, self.starts] = k[:, :, 0].to(keys.dtype)
+            values[index, :, self.starts] = v[:, :, 0].to(values.dtype)
         else:
-            for i, (row, count) in enumerate(zip(self.rows, self.counts, strict=True)):
-                target = slice(lengths[row], lengths[row] + count)
-                keys[row, :, target] = k[i, :, :count]
-                values[row, :, target] = v[i, :, :count]
+            # The starts of several positions are equal.
+            for row, new_keys, new_values in zip(self.rows, k, v, strict=True):
+                keys[row, :, self.end - self.count : self.end] = new_keys
+                values[row, :, self.end - self.count : self.end] = new_values
         first, rows = self.rows[0], list(self.rows)
+        together: slice | list[int] = rows
         if rows == list(range(first, first + len(rows))):
             together = slice(first, first + len(rows))
-            return keys[together, :, :span].to(k.dtype), values[together, :, :span].to(v.dtype)
-        return keys[rows, :, :span].to(k.dtype), values[rows, :, :span].to(v.dtype)
+        return keys[together, :, : self.end], values[together, :, : self.end]
+
+
+@dataclass(frozen=True)
+class CacheRows:
+    """One pass over some rows, packed: the new positions of all rows, one row after the other.
+
+    Attributes:
+        cache: the storage.
+        groups: the rows in order, neighbours that are alike as one group.
+        positions: int64 [1, N], the position of every token in its row.
+    """
+
+    cache: KVCache
+    groups: tuple[RowGroup, ...]
+    positions: Tensor
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Store new keys and values [1, kv_heads, N, head_dim] of one layer; returns what queries
+        [1, heads, N, head_dim] see in their rows."""
+        sizes = [len(group.rows) * group.count for group in self.groups]
+        parts = zip(*(tensor[0].split(sizes, dim=1) for tensor in (q, k, v)), strict=True)
+        attended = []
+        for group, part in zip(self.groups, parts, strict=True):
+            dense = (t.unflatten(1, (len(group.rows), -1)).transpose(0, 1) for t in part)
+            attended.append(group.attend(layer, *dense).transpose(0, 1).flatten(1, 2))
+        return torch.cat(attended, dim=1)[None]
 
     def commit(self) -> None:
         """After the last layer: the new positions count."""
-        self.cache.grow(self.rows, self.counts)
+        for group in self.groups:
+            self.cache.grow(group.rows, [group.count] * len(group.rows))
 
 
 @dataclass(frozen=True)
 class UncachedRows:
     """A pass over complete sequences that stores nothing, as in training.
 
-    Attributes: as of `CacheRows`.
+    Attributes:
+        counts: positions per row; the pass is padded to the largest, T.
+        positions: int64 [B, T], the position of every token in its row.
+        mask: bool [B, 1, T, T] of keys a query may look at, or None.
+        causal: whether every query looks at what is before it, instead of the mask.
     """
 
     counts: list[int]
@@ -233,9 +281,9 @@ class UncachedRows:
         mask = None if self.mask is None else self.mask.to(device)
         return UncachedRows(self.counts, self.positions.to(device), mask, self.causal)
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The keys and values themselves: there is nothing before them."""
-        return k, v
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What queries [B, heads, T, head_dim] see among keys and values of the same pass."""
+        return cached_attention(q, k, v, self.mask, self.causal)
 
     def commit(self) -> None:
         """Nothing is stored."""

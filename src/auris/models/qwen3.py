@@ -5,12 +5,10 @@ Source: Qwen3 technical report (arXiv 2505.09388) and the `qwen3` model of trans
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auris.config import DecoderConfig
-from auris.models.attention import cached_attention
 from auris.models.cache import Rows
 from auris.models.layers import RMSNorm, TokenEmbedding, rope_tables, rotate
 
@@ -38,8 +36,7 @@ class DecoderLayer(nn.Module):
         q, k, v = qkv.split(sizes, dim=2)
         q = rotate(self.q_norm(q).transpose(1, 2), *rope)
         k = rotate(self.k_norm(k).transpose(1, 2), *rope)
-        keys, values = rows.append(layer, k, v.transpose(1, 2))
-        attended = cached_attention(q, keys, values, rows.mask, rows.causal)
+        attended = rows.attend(layer, q, k, v.transpose(1, 2))
         out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return out
 
@@ -77,22 +74,3 @@ class Decoder(nn.Module):
         """Vocabulary scores of normed states."""
         scores: Tensor = self.embed.scores(states) if self.config.tied else self.head(states)
         return scores
-
-    def forward(self, x: Tensor, rows: Rows, tail: int | None = 1) -> Tensor:
-        """Extend rows by embeddings.
-
-        Args:
-            x: [B, T, hidden], padded on the right where rows.counts are smaller than T.
-            rows: the cache rows that grow.
-            tail: how many of the last new positions of every row are scored; None: all.
-
-        Returns:
-            logits [B, tail, vocab], the last position of every row at the end; or [B, T, vocab],
-            the first one at the beginning. What stands beyond a row's own means nothing.
-        """
-        states = self.states(x, rows)
-        if tail is not None:
-            ends = torch.tensor(rows.counts, device=x.device)[:, None]
-            positions = (ends - tail + torch.arange(tail, device=x.device)).clamp(min=0)
-            states = states[torch.arange(len(ends), device=x.device)[:, None], positions]
-        return self.logits(states)

@@ -1,10 +1,13 @@
-"""The recognizer of models with a CTC head and no decoder; a chunk takes one pass."""
+"""The recognizer of models with a CTC head and no decoder; several chunks take one pass."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+
+from torch import Tensor
 
 from auris.backends.base import Backend
 from auris.checkpoints.calibration import Calibration
@@ -13,7 +16,7 @@ from auris.config import AutConfig, AutCtcConfig
 from auris.decoding.ctc import blank_logprob, greedy
 from auris.errors import UnsupportedOption
 from auris.recognition.fallback import FallbackResult, check_scores
-from auris.recognition.recognizer import encode_samples
+from auris.recognition.recognizer import encode_together, pass_size
 from auris.recognition.requests import (
     ChunkRequest,
     ChunkResult,
@@ -25,6 +28,9 @@ from auris.recognition.segments import SegmentWriter
 from auris.text.reply import Reply
 from auris.text.tokenizer import Tokenizer
 from auris.types import Segment
+
+PASS_SECONDS = 40.0
+"""Audio of one pass, so that others do not wait for long; more at once is hardly faster."""
 
 
 class CtcRecognizer:
@@ -75,7 +81,7 @@ class CtcRecognizer:
             options.aligner.check(options.language)
 
     def batch(self, rows: int) -> CtcBatch:
-        return CtcBatch(self)
+        return CtcBatch(self, rows)
 
     def partial(self, result: DecodeResult) -> Segment:
         return self._segment(result, {}, partial=True)
@@ -84,11 +90,20 @@ class CtcRecognizer:
         """The final segment; a CTC path needs no fallback."""
         return self._segment(result, {})
 
-    def result(self, request: ChunkRequest) -> ChunkResult:
-        """Recognize one chunk."""
-        timings: dict[str, float] = {}
-        states = encode_samples(self.backend, self.config, request.chunk.samples, timings)
-        with timed(timings, "decode"):
+    def results(self, requests: Sequence[ChunkRequest]) -> list[ChunkResult]:
+        """Recognize chunks in one pass of the encoder."""
+        timings: list[dict[str, float]] = [{} for _ in requests]
+        samples = [request.chunk.samples for request in requests]
+        encoded = encode_together(self.backend, self.config, samples, timings)
+        return [
+            self._result(request, states, times)
+            for request, states, times in zip(requests, encoded, timings, strict=True)
+        ]
+
+    def _result(
+        self, request: ChunkRequest, states: Tensor, timings: dict[str, float]
+    ) -> ChunkResult:
+        with timed("decode", timings):
             (logits,) = self.backend.ctc_logits([states])
             path = greedy(logits, self.config.blank)
         silence = blank_logprob(logits, self.config.blank)
@@ -107,10 +122,11 @@ class CtcRecognizer:
 
 
 class CtcBatch:
-    """Chunks for a CTC model, recognized one after the other."""
+    """Chunks for a CTC model; a step is one pass over some of them."""
 
-    def __init__(self, recognizer: CtcRecognizer) -> None:
+    def __init__(self, recognizer: CtcRecognizer, rows: int) -> None:
         self._recognizer = recognizer
+        self._rows = rows
         self._waiting: deque[ChunkRequest] = deque()
 
     @property
@@ -118,13 +134,16 @@ class CtcBatch:
         return len(self._waiting)
 
     def has_room(self) -> bool:
-        return not self._waiting
+        waiting = len(self._waiting)
+        return waiting < self._rows and pass_size(self._waiting, PASS_SECONDS) == waiting
 
     def add(self, request: ChunkRequest) -> None:
         self._waiting.append(request)
 
     def step(self) -> list[ChunkResult]:
-        return [self._recognizer.result(self._waiting.popleft())] if self._waiting else []
+        size = pass_size(self._waiting, PASS_SECONDS)
+        group = [self._waiting.popleft() for _ in range(size)]
+        return self._recognizer.results(group) if group else []
 
     def cancel(self) -> list[ChunkResult]:
         """Drop the waiting chunks; no chunk is in progress between two steps."""

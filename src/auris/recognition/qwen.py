@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +19,7 @@ from auris.decoding.loop import DecodeLoop, decode
 from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import Probe
 from auris.recognition.fallback import FallbackPolicy, FallbackResult
-from auris.recognition.recognizer import encode_samples
+from auris.recognition.recognizer import encode_together, pass_size
 from auris.recognition.requests import (
     ChunkRequest,
     ChunkResult,
@@ -32,13 +32,16 @@ from auris.recognition.segments import SegmentWriter
 from auris.text.prompt import END_OF_TEXT, TURN_END, prompt_ids, reply_prefix
 from auris.text.reply import Reply, ends_before_text, parse_reply
 from auris.text.tokenizer import Tokenizer
-from auris.types import SAMPLE_RATE, Segment
+from auris.types import Segment
 
 DRAFT_LANGUAGE = "English"
 """Language of drafts when the model chooses the language; the CTC heads so far are English."""
 
 FINAL_ROWS = 2
 """Rows of the batch that finishes a chunk of a stream: a fallback decodes two halves."""
+
+PASS_SECONDS = 160.0
+"""Audio that is encoded and prefilled at once. It bounds the memory, and how long a step takes."""
 
 NO_LETTER = "\ufffd"
 """The replacement character, for bytes that are not a whole character."""
@@ -96,7 +99,7 @@ class QwenRecognizer:
 
     def final(self, result: DecodeResult) -> Segment:
         if result.silence_logprob is None:
-            steps = decode(self.backend, [self.prepare(0, result.request, {})], self.stops)
+            steps = decode(self.backend, self.prepare({0: result.request}, [{}]), self.stops)
             probes = (step.probe_logprob for step in steps if step.probe_logprob is not None)
             result = replace(result, silence_logprob=next(probes, None))
         batch = QwenBatch(self, FINAL_ROWS)
@@ -105,14 +108,28 @@ class QwenRecognizer:
             done = batch.step()
         return done[0].segment
 
-    def prepare(self, key: int, request: ChunkRequest, timings: dict[str, float]) -> Request:
-        """The decode request of a chunk: features, encoder, prompt, draft."""
-        options = request.options
-        states = encode_samples(self.backend, self.config, request.chunk.samples, timings)
-        with timed(timings, "prefill"):
-            ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
-            prompt = self.backend.embed(ids, states)
-            return self.decode_request(key, request, prompt, self._draft(states, options))
+    def prepare(
+        self, requests: Mapping[int, ChunkRequest], timings: Sequence[dict[str, float]]
+    ) -> list[Request]:
+        """The decode requests of chunks: features, encoder, prompts, drafts.
+
+        Args:
+            requests: by the keys of their decode requests.
+            timings: receive the times, one for each chunk.
+        """
+        samples = [request.chunk.samples for request in requests.values()]
+        encoded = encode_together(self.backend, self.config, samples, timings)
+        prepared = []
+        for (key, request), states, times in zip(requests.items(), encoded, timings, strict=True):
+            options = request.options
+            with timed("prefill", times):
+                ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
+                decode_request = self.decode_request(
+                    key, request, self.backend.embed(ids, states), self._draft(states, options)
+                )
+                preamble = ids[: ids.index(self.config.audio_token_id)]
+                prepared.append(replace(decode_request, preamble=tuple(preamble)))
+        return prepared
 
     def decode_request(
         self, key: int, request: ChunkRequest, prompt: Tensor, draft: tuple[int, ...] = ()
@@ -124,7 +141,6 @@ class QwenRecognizer:
             draft: guessed token ids of the text.
         """
         options = request.options
-        seconds = len(request.chunk.samples) / SAMPLE_RATE
         prefixes = None
         if options.languages is not None:
             prefixes = tuple(reply_prefix(self.tokenizer, name) for name in options.languages)
@@ -133,11 +149,11 @@ class QwenRecognizer:
         return Request(
             key,
             prompt,
-            options.max_new_tokens or token_budget(seconds),
+            options.max_new_tokens or token_budget(request.seconds),
             options.sampling,
             prefixes,
             allowed_prefixes=(reply_prefix(self.tokenizer, None),),
-            share=seconds / options.batch_seconds,
+            share=request.share,
             probe=self._no_speech_probe if options.language is None else forced,
             cancelled=request.cancelled,
             draft=draft,
@@ -186,7 +202,6 @@ class QwenBatch:
         self._recognizer = recognizer
         self._loop = DecodeLoop(recognizer.backend, recognizer.stops, rows)
         self._waiting: deque[_Decoding] = deque()
-        self._prepared: tuple[_Decoding, Request] | None = None
         self._active: dict[int, _Decoding] = {}
         self._keys = itertools.count()
         self._pending = 0
@@ -196,7 +211,8 @@ class QwenBatch:
         return self._pending
 
     def has_room(self) -> bool:
-        return self._prepared is None and len(self._waiting) < self._loop.free_rows
+        fits = self._loop.fits([decoding.request.share for decoding in self._waiting])
+        return fits and len(self._waiting) < self._loop.free_rows
 
     def add(self, request: ChunkRequest) -> None:
         self._pending += 1
@@ -208,20 +224,25 @@ class QwenBatch:
         return self._decoded(_Decoding(result.request, {}), result)
 
     def step(self) -> list[ChunkResult]:
-        """Fill the free rows, then do one pass over all rows."""
-        done: list[ChunkResult] = []
-        while self._loop.free_rows and (self._prepared is not None or self._waiting):
-            if self._prepared is None:
-                decoding, key = self._waiting.popleft(), next(self._keys)
-                request = self._recognizer.prepare(key, decoding.request, decoding.timings)
-                self._prepared = decoding, request
-            decoding, request = self._prepared
-            if not self._loop.fits(request):
-                break
-            self._prepared = None
-            self._active[request.key] = decoding
-            done += self._record(self._loop.admit(request))
+        """Fill free rows, then do one pass over all rows."""
+        done = self._begin()
         return done + self._record(self._loop.step())
+
+    def _begin(self) -> list[ChunkResult]:
+        """Encode and prefill chunks that wait, as many as there are rows and one pass takes."""
+        requests = [decoding.request for decoding in self._waiting]
+        size = pass_size(requests, PASS_SECONDS)
+        while not self._loop.fits([request.share for request in requests[:size]]):
+            size -= 1
+        if size == 0:
+            return []
+        group = {next(self._keys): self._waiting.popleft() for _ in range(size)}
+        prepared = self._recognizer.prepare(
+            {key: decoding.request for key, decoding in group.items()},
+            [decoding.timings for decoding in group.values()],
+        )
+        self._active.update(group)
+        return self._record(self._loop.admit(prepared))
 
     def cancel(self) -> list[ChunkResult]:
         begun: dict[int, tuple[FallbackPolicy, dict[str, float]]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -85,16 +86,42 @@ def recognize(recognizer: Recognizer, request: ChunkRequest) -> ChunkResult:
     return done[0]
 
 
+def pass_size(requests: Sequence[ChunkRequest], seconds: float) -> int:
+    """How many of the first requests one pass takes: as many as have `seconds` of audio together
+    and fit in a batch, and one that is longer."""
+    total = share = 0.0
+    for count, request in enumerate(requests):
+        total += request.seconds
+        share += request.share
+        if count and (total > seconds or share > 1.0 + 1e-9):
+            return count
+    return len(requests)
+
+
 def encode_samples(
     backend: Backend | MarkBackend,
     config: AutCtcConfig | QwenAsrConfig | AlignerConfig,
     samples: Samples,
-    timings: dict[str, float] | None = None,
 ) -> Tensor:
-    """Encoder output [N, d_model] of float32 samples [S]; `timings` receives the times."""
-    timings = {} if timings is None else timings
-    with timed(timings, "mel"):
-        features = log_mel(samples, config.frontend, config.encoder.mel_bins)
-    with timed(timings, "encode"):
-        (states,) = backend.encode([features])
+    """Encoder output [N, d_model] of float32 samples [S]."""
+    (states,) = encode_together(backend, config, [samples], [{}])
     return states
+
+
+def encode_together(
+    backend: Backend | MarkBackend,
+    config: AutCtcConfig | QwenAsrConfig | AlignerConfig,
+    samples: Sequence[Samples],
+    timings: Sequence[dict[str, float]],
+) -> list[Tensor]:
+    """Encoder output [N_i, d_model] of the float32 samples [S_i] of several chunks, in one pass.
+
+    Args:
+        timings: receive the times, one for each chunk.
+    """
+    features = []
+    for chunk, times in zip(samples, timings, strict=True):
+        with timed("mel", times):
+            features.append(log_mel(chunk, config.frontend, config.encoder.mel_bins))
+    with timed("encode", *timings):
+        return backend.encode(features)

@@ -62,6 +62,16 @@ class ChunkRequest:
     options: DecodeOptions
     cancelled: Callable[[], bool] = never
 
+    @property
+    def seconds(self) -> float:
+        """Length of the chunk."""
+        return len(self.chunk.samples) / SAMPLE_RATE
+
+    @property
+    def share(self) -> float:
+        """The part of a batch that the chunk takes, see `auris.decoding.loop.Request`."""
+        return self.seconds / self.options.batch_seconds
+
 
 @dataclass(frozen=True)
 class DecodeResult:
@@ -133,8 +143,10 @@ class ChunkResult:
 
 
 @contextmanager
-def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the time of a `with` block to a stage."""
+def timed(stage: str, *timings: dict[str, float]) -> Iterator[None]:
+    """Add the time of a `with` block to a stage, divided among those who share the work."""
     began = time.perf_counter()
     yield
-    timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - began
+    seconds = (time.perf_counter() - began) / len(timings)
+    for one in timings:
+        one[stage] = one.get(stage, 0.0) + seconds

@@ -57,7 +57,7 @@ class SegmentWriter:
         segment = self._decoded(request.chunk, fallback)
         options = request.options
         if options.aligner is not None and (options.align_partial or not partial):
-            with timed(timings, "align"):
+            with timed("align", timings):
                 segment = options.aligner.with_words(segment, request.chunk.samples)
         if options.clean:
             text = clean(segment.text, options.clean, segment.language)
