@@ -15,7 +15,7 @@ from tests.cli.command import Outcome
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CLIP = EXAMPLES / "kitchen_fan.flac"
-SAID = "switch the kitchen fan off"
+EXAMPLE_TEXT = "switch the kitchen fan off"
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def test_the_demo_transcribes_the_clip(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as end:
         main(["transcribe", str(CLIP)])
     assert not end.value.code
-    assert capsys.readouterr().out == SAID + "\n"
+    assert capsys.readouterr().out == EXAMPLE_TEXT + "\n"
 
 
 def test_the_python_example(example: Callable[..., Outcome]) -> None:
     done = example("transcribe.py", str(CLIP), "missing.wav")
-    assert done.out.endswith(f"  {SAID}\n")
+    assert done.out.endswith(f"  {EXAMPLE_TEXT}\n")
     assert "missing.wav" in done.err
     assert done.code == 1
 
@@ -53,7 +53,7 @@ def test_the_subtitles_example(example: Callable[..., Outcome], tmp_path: Path) 
     clip.write_bytes(CLIP.read_bytes())
     assert example("subtitles.py", str(clip)).code == 0
     number, span, text = (tmp_path / "clip.srt").read_text(encoding="utf-8").splitlines()
-    assert (number, text) == ("1", SAID)
+    assert (number, text) == ("1", EXAMPLE_TEXT)
     assert span.startswith("00:00:00,000 --> 00:00:0")
     done = example("subtitles.py", "missing.wav")
     assert (done.code, done.out) == (1, "")
@@ -63,7 +63,7 @@ def test_the_streaming_example(example: Callable[..., Outcome]) -> None:
     done = example("stream.py", str(CLIP))
     assert done.code == 0
     *before, last = done.out.splitlines()
-    assert last == f"   0.00  {SAID}"
+    assert last == f"   0.00  {EXAMPLE_TEXT}"
     assert len(before) == 3
     assert all(line.startswith("    ...  ") for line in before)
     assert example("stream.py", "missing.wav").code == 1

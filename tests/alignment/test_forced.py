@@ -75,12 +75,12 @@ def test_repaired_runs_are_counted() -> None:
 
 
 def words_of(heard: Sequence[float], seconds: float = 10.0) -> list[Word]:
-    class Hearing(Scripted):
+    class FixedTimes(Scripted):
         def marks(self, samples: Samples, words: Sequence[str]) -> Marks:
             return Marks(list(heard), [-0.5] * len(heard))
 
     samples = np.zeros(round(seconds * 16000), np.float32)
-    return Hearing([]).words(samples, " ".join("a" for _ in heard[::2]), None)
+    return FixedTimes([]).words(samples, " ".join("a" for _ in heard[::2]), None)
 
 
 def test_repaired_words_are_marked() -> None:

@@ -56,7 +56,7 @@ def outputs() -> list[str]:
     return found
 
 
-def whole_files(chance: random.Random, per_container: int = 2) -> dict[str, bytes]:
+def valid_files(chance: random.Random, per_container: int = 2) -> dict[str, bytes]:
     """Small files of every container, each with some codecs, rates and numbers of channels."""
     files: dict[str, bytes] = {}
     for container in outputs():
@@ -88,7 +88,7 @@ class Uploads:
     def __init__(self, seed: int, secret: str, per_container: int = 2) -> None:
         self._chance = random.Random(seed)
         # A fixed seed, since ffmpeg's writers crash with some combinations.
-        self.whole = whole_files(random.Random(0), per_container)
+        self.whole = valid_files(random.Random(0), per_container)
         self.whole["film"] = film(with_sound=True)
         self.whole["film without sound"] = film(with_sound=False)
         self._names = sorted(self.whole)

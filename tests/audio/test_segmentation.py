@@ -22,7 +22,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
     return (0.1 * rng.standard_normal(round(seconds * RATE))).astype(np.float32)
 
 
-def whole(chunks: list[Chunk], samples: np.ndarray) -> None:
+def check_chunks(chunks: list[Chunk], samples: np.ndarray) -> None:
     """The chunks are the recording, without gap or overlap."""
     place = 0
     for chunk in chunks:
@@ -34,7 +34,7 @@ def whole(chunks: list[Chunk], samples: np.ndarray) -> None:
     assert np.array_equal(joined, samples)
 
 
-def reach(seconds: float) -> float:
+def search_seconds(seconds: float) -> float:
     return min(5.0, seconds / 3)
 
 
@@ -58,14 +58,16 @@ def test_chunks_do_not_depend_on_block_sizes(
                 place += size
 
     chunks = list(split([samples], target))
-    whole(chunks, samples)
+    check_chunks(chunks, samples)
     again = list(split(blocks(), target))
     assert [len(chunk.samples) for chunk in again] == [len(chunk.samples) for chunk in chunks]
-    whole(again, samples)
+    check_chunks(again, samples)
     for chunk in chunks[:-1]:
         length = len(chunk.samples) / RATE
-        assert min(1.0, target - reach(target)) <= length <= target + reach(target)
-    assert len(chunks[-1].samples) / RATE < target + reach(target) + 1.0 + 1 / RATE
+        assert (
+            min(1.0, target - search_seconds(target)) <= length <= target + search_seconds(target)
+        )
+    assert len(chunks[-1].samples) / RATE < target + search_seconds(target) + 1.0 + 1 / RATE
 
 
 @pytest.mark.parametrize("block", [1, 7, 159, 160, 1000])
@@ -73,7 +75,7 @@ def test_tiny_blocks(block: int) -> None:
     samples = tone_speech(4.0)
     pieces = [samples[first : first + block] for first in range(0, len(samples), block)]
     chunks = list(split(pieces, 1.0))
-    whole(chunks, samples)
+    check_chunks(chunks, samples)
     assert [len(c.samples) for c in chunks] == [len(c.samples) for c in split([samples], 1.0)]
 
 
@@ -81,8 +83,8 @@ def test_tiny_blocks(block: int) -> None:
 @pytest.mark.parametrize("place", [-0.9, -0.3, 0.0, 0.5, 0.9])
 def test_the_cut_is_in_the_silence(target: float, place: float) -> None:
     """The cut is in a silence of a quarter of a second anywhere in the search window."""
-    samples = noise(target + reach(target) + 2.0)
-    middle = target + place * (reach(target) - 0.125)
+    samples = noise(target + search_seconds(target) + 2.0)
+    middle = target + place * (search_seconds(target) - 0.125)
     samples[round((middle - 0.125) * RATE) : round((middle + 0.125) * RATE)] = 0.0
     first, *_ = split([samples], target)
     # The quiet tenth of a second is inside the silence, and the cut is in its middle.
@@ -95,7 +97,7 @@ def test_short_chunks_end_with_an_utterance(
     target: float, pause: float, spoken: float, hush: float
 ) -> None:
     """The cut is in the first pause after a second, in the middle of what was fed of it."""
-    longest = target + reach(target)
+    longest = target + search_seconds(target)
     samples = noise(longest + spoken + pause + 2.0)
     first, last = (round(seconds * RATE) for seconds in (spoken, spoken + pause))
     samples[first:last] *= hush
@@ -104,7 +106,7 @@ def test_short_chunks_end_with_an_utterance(
     if heard - spoken > 0.62:
         assert cut == pytest.approx((spoken + heard) / 2, abs=0.03)
     elif heard - spoken < 0.58:
-        assert abs(cut - target) <= reach(target)
+        assert abs(cut - target) <= search_seconds(target)
 
 
 def test_a_pause_between_words_does_not_end_an_utterance() -> None:
@@ -112,14 +114,14 @@ def test_a_pause_between_words_does_not_end_an_utterance() -> None:
     samples[2 * RATE : round(2.5 * RATE)] = 0.0
     samples[2 * RATE + RATE : 4 * RATE] *= 0.1
     first, *_ = split([samples], 5.0)
-    assert abs(len(first.samples) / RATE - 5.0) <= reach(5.0)
+    assert abs(len(first.samples) / RATE - 5.0) <= search_seconds(5.0)
 
 
 def test_long_chunks_do_not_end_with_every_utterance() -> None:
     samples = noise(60.0)
     samples[4 * RATE : 6 * RATE] = 0.0
     first, *_ = split([samples], 10.5)
-    assert abs(len(first.samples) / RATE - 10.5) <= reach(10.5)
+    assert abs(len(first.samples) / RATE - 10.5) <= search_seconds(10.5)
     first, *_ = split([samples], 10.0)
     assert len(first.samples) == 5 * RATE
 
@@ -140,7 +142,7 @@ def test_pure_silence_is_cut_in_the_middle_of_the_window() -> None:
 
 @pytest.mark.parametrize("target", [1.0, 7.5, 30.0])
 def test_audio_ending_a_second_after_the_search_window_is_not_cut(target: float) -> None:
-    limit = round(target * RATE) + round(reach(target) * RATE) + RATE
+    limit = round(target * RATE) + round(search_seconds(target) * RATE) + RATE
     for length in (1, round(target * RATE), limit - 1):
         (only,) = split([noise(limit / RATE)[:length]], target)
         assert (only.start, len(only.samples)) == (0, length)
@@ -199,7 +201,7 @@ def test_the_audio_after_the_last_cut_is_available(block: int) -> None:
         chunks += cutter.feed(samples[first : first + block])
         open_piece = cutter.unfixed()
         known = [*chunks, open_piece] if open_piece is not None else chunks
-        whole(known, samples[: first + block])
+        check_chunks(known, samples[: first + block])
     assert [open_piece.start] == [chunk.start for chunk in cutter.finish()]
     assert cutter.unfixed() is None
     assert cutter.finish() == []

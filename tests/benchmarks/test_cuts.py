@@ -8,11 +8,11 @@ from cuts import CutScore, score_cuts
 
 pytest.importorskip("jiwer")
 
-SAID = ["we", "turn", "off", "the", "light", "in", "the", "kitchen", "now"]
+SPOKEN = ["we", "turn", "off", "the", "light", "in", "the", "kitchen", "now"]
 
 
 def scored(*pieces: str) -> CutScore:
-    return score_cuts(SAID, [piece.split() for piece in pieces])
+    return score_cuts(SPOKEN, [piece.split() for piece in pieces])
 
 
 def test_correct_texts_have_no_errors() -> None:

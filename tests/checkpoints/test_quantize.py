@@ -41,7 +41,7 @@ def small(source: Path, dtype: Any, tmp_path_factory: pytest.TempPathFactory) ->
     return quantize(source, tmp_path_factory.mktemp("quantized") / "m", dtype)
 
 
-def said(model: Path, **options: Any) -> dict[str, Any]:
+def transcribed(model: Path, **options: Any) -> dict[str, Any]:
     pipeline = AsrPipeline.from_pretrained(model, **options)
     budget = {"max_new_tokens": BUDGET} if hasattr(pipeline.backend.model, "decoder") else {}
     return plain(pipeline.transcribe(clip(2.0), **budget))
@@ -50,8 +50,13 @@ def said(model: Path, **options: Any) -> dict[str, Any]:
 def test_a_quantized_directory_equals_quantizing_while_loading(
     source: Path, small: Path, dtype: Any
 ) -> None:
-    whole = said(source, dtype=dtype)
-    assert said(small) == said(small, dtype=dtype) == said(small, copy=True) == whole
+    whole = transcribed(source, dtype=dtype)
+    assert (
+        transcribed(small)
+        == transcribed(small, dtype=dtype)
+        == transcribed(small, copy=True)
+        == whole
+    )
 
 
 @pytest.mark.parametrize("layout", ["published", "native"])
@@ -90,7 +95,7 @@ def test_large_tensors_are_aligned_to_cache_lines(small: Path) -> None:
 
 def test_other_kinds_of_models(tmp_path: Path) -> None:
     ctc = write_tiny(tmp_path / "ctc", "native", ctc_config(), seed=1)
-    assert said(quantize(ctc, tmp_path / "ctc8")) == said(ctc, dtype="int8")
+    assert transcribed(quantize(ctc, tmp_path / "ctc8")) == transcribed(ctc, dtype="int8")
     aligner = write_tiny(tmp_path / "aligner", "published", aligner_config(), seed=1)
     small = quantize(aligner, tmp_path / "aligner4", "int4")
     words = [

@@ -35,7 +35,7 @@ def ctc(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> Any:
+def standard_input(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets standard input."""
 
     def put(data: bytes) -> None:
@@ -45,20 +45,22 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.usefixtures("ctc")
-def test_raw_samples_have_the_text_of_the_file(auris: Auris, said: Any, tmp_path: Path) -> None:
-    said(pcm(4.0))
+def test_raw_samples_have_the_text_of_the_file(
+    auris: Auris, standard_input: Any, tmp_path: Path
+) -> None:
+    standard_input(pcm(4.0))
     raw = auris("listen", "-", "--rate", RATE)
     recording = tmp_path / "clip.wav"
     recording.write_bytes(wav(np.frombuffer(pcm(4.0), "<i2")[None] / np.float32(32768)))
-    said(recording.read_bytes())
+    standard_input(recording.read_bytes())
     assert auris("listen", "-") == raw
     whole = auris("transcribe", recording, "--chunk-seconds", 3)
     assert (raw.code, raw.err) == (0, "")
     assert raw.out.split() == whole.out.split()
 
 
-def test_every_update_is_a_json_line(auris: Auris, said: Any) -> None:
-    said(pcm(1.2))
+def test_every_update_is_a_json_line(auris: Auris, standard_input: Any) -> None:
+    standard_input(pcm(1.2))
     done = auris("listen", "-", "--rate", RATE, "-f", "json", "--step-seconds", 0.4)
     updates = [json.loads(line) for line in done.out.splitlines()]
     assert [update["final"] for update in updates] == [False, False, False, True]
@@ -68,16 +70,16 @@ def test_every_update_is_a_json_line(auris: Auris, said: Any) -> None:
 
 
 @pytest.mark.usefixtures("ctc")
-def test_half_a_sample_at_the_end_has_a_warning(auris: Auris, said: Any) -> None:
-    said(pcm(1.0) + b"x")
+def test_half_a_sample_at_the_end_has_a_warning(auris: Auris, standard_input: Any) -> None:
+    standard_input(pcm(1.0) + b"x")
     done = auris("listen", "-", "--rate", RATE)
     assert (done.code, "half a sample" in done.err) == (0, True)
 
 
 @pytest.mark.usefixtures("ctc")
 @pytest.mark.parametrize("options", [[], ["--rate", RATE]])
-def test_empty_input(auris: Auris, said: Any, options: list) -> None:
-    said(b"")
+def test_empty_input(auris: Auris, standard_input: Any, options: list) -> None:
+    standard_input(b"")
     done = auris("listen", "-", *options)
     assert done.out == ""
     assert done.code == 1
@@ -85,19 +87,19 @@ def test_empty_input(auris: Auris, said: Any, options: list) -> None:
 
 
 @pytest.mark.usefixtures("ctc")
-def test_a_wrong_or_missing_rate_is_an_error(auris: Auris, said: Any) -> None:
-    said(wav(tone_speech(1.0)[None]))
+def test_a_wrong_or_missing_rate_is_an_error(auris: Auris, standard_input: Any) -> None:
+    standard_input(wav(tone_speech(1.0)[None]))
     done = auris("listen", "-", "--rate", RATE)
     assert done.code == 2
     is_one_sentence(done.err, "leave --rate out")
-    said(pcm(1.0))
+    standard_input(pcm(1.0))
     done = auris("listen", "-")
     assert done.code == 1
     is_one_sentence(done.err, "give --rate")
 
 
-def test_languages_can_be_restricted(auris: Auris, said: Any, models: Path) -> None:
-    said(pcm(1.2))
+def test_languages_can_be_restricted(auris: Auris, standard_input: Any, models: Path) -> None:
+    standard_input(pcm(1.2))
     given = ("-m", models / "qwen", "--languages", "de,fr", "-f", "json")
     done = auris("listen", "-", "--rate", RATE, *given)
     assert json.loads(done.out.splitlines()[-1])["language"] in ("German", "French", None)
@@ -105,9 +107,9 @@ def test_languages_can_be_restricted(auris: Auris, said: Any, models: Path) -> N
 
 
 @pytest.mark.usefixtures("ctc")
-def test_text_before_damaged_audio_is_written(auris: Auris, said: Any) -> None:
+def test_text_before_damaged_audio_is_written(auris: Auris, standard_input: Any) -> None:
     """Standard input can end in the middle of a word and of a file."""
-    said(wav(tone_speech(6.0)[None])[:100_000])
+    standard_input(wav(tone_speech(6.0)[None])[:100_000])
     done = auris("listen", "-", "-f", "json")
     assert done.code == 1
     assert json.loads(done.out.splitlines()[-1])["final"]
@@ -125,8 +127,8 @@ def test_text_before_damaged_audio_is_written(auris: Auris, said: Any) -> None:
         (["-", "--chunk-seconds", "0"], "--chunk-seconds"),
     ],
 )
-def test_usage_errors(auris: Auris, said: Any, options: list[str], rule: str) -> None:
-    said(pcm(1.0))
+def test_usage_errors(auris: Auris, standard_input: Any, options: list[str], rule: str) -> None:
+    standard_input(pcm(1.0))
     done = auris("listen", *options)
     assert done.code != 0
     is_one_sentence(done.err, rule)
@@ -136,7 +138,11 @@ def test_a_terminal_replaces_partial_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "12")
-    for final, text in [(False, "what was said last"), (False, "你好世界你好世界"), (True, "a b")]:
+    for final, text in [
+        (False, "what was said last"),
+        (False, "你好世界你好世界"),
+        (True, "a b"),
+    ]:
         update: Any = SimpleNamespace(final=final, segment=SimpleNamespace(text=text))
         write_text(update, terminal=True)
     first, second, third = capsys.readouterr().out.split("\r\x1b[K")[1:]
@@ -189,7 +195,7 @@ def test_microphones_are_listed(auris: Auris, port: Port) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--device-in", "microphone"], "means 2 of 1: desk microphone"),
         (["--device-in", "0"], "means 0"),
@@ -198,10 +204,10 @@ def test_microphones_are_listed(auris: Auris, port: Port) -> None:
     ],
 )
 @pytest.mark.usefixtures("ctc", "port")
-def test_unknown_microphones(auris: Auris, options: list[str], said: str) -> None:
+def test_unknown_microphones(auris: Auris, options: list[str], message: str) -> None:
     done = auris("listen", *options)
     assert done.code == 1
-    is_one_sentence(done.err, said)
+    is_one_sentence(done.err, message)
 
 
 @pytest.mark.usefixtures("ctc")
@@ -214,7 +220,7 @@ def test_a_machine_without_a_microphone(auris: Auris, port: Port) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (ImportError("no module"), "auris-asr[mic]"),
         (OSError("PortAudio not found"), "libportaudio"),
@@ -222,7 +228,7 @@ def test_a_machine_without_a_microphone(auris: Auris, port: Port) -> None:
 )
 @pytest.mark.usefixtures("ctc")
 def test_a_machine_without_the_package(
-    auris: Auris, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    auris: Auris, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     class Missing:
         def find_spec(self, name: str, *_: object) -> None:
@@ -233,4 +239,4 @@ def test_a_machine_without_the_package(
     monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     done = auris("listen")
     assert done.code == 1
-    is_one_sentence(done.err, said)
+    is_one_sentence(done.err, message)

@@ -28,7 +28,7 @@ BUDGETS = [9, 30, 1, 17, 25, 12, 2]
 
 
 @dataclass
-class Said:
+class Decoded:
     """Tokens of one request, and their margins, for the tie rule."""
 
     tokens: list[int] = field(default_factory=list)
@@ -49,7 +49,7 @@ def say(
     kernel: Kernel = "auto",
     keys: list[int] | None = None,
     sampling: Sampling | None = None,
-) -> dict[int, Said]:
+) -> dict[int, Decoded]:
     """Decode the clips; encoding happens as requests are admitted."""
     backend = TorchBackend(model(seed), kernel)
     tokenizer = tiny_tokenizer()
@@ -60,7 +60,7 @@ def say(
         prompt = backend.embed(prompt_ids(tokenizer, len(states), language, context), states)
         return Request(key, prompt, BUDGETS[key], sampling or Sampling())
 
-    said = {key: Said() for key in keys or range(len(CLIPS))}
+    said = {key: Decoded() for key in keys or range(len(CLIPS))}
     for step in decode(backend, (request(key) for key in said), {0, 1}, rows):
         one = said[step.key]
         one.margins.append(step.margin)
@@ -71,7 +71,7 @@ def say(
 
 
 @cache
-def alone(seed: int) -> dict[int, Said]:
+def alone(seed: int) -> dict[int, Decoded]:
     return {key: say(seed, 1, "math", [key])[key] for key in range(len(CLIPS))}
 
 

@@ -23,7 +23,7 @@ FIRST_PROMPT = 40
 
 
 @dataclass
-class Told:
+class Collected:
     """The combined steps of one request."""
 
     tokens: list[int] = field(default_factory=list)
@@ -41,10 +41,10 @@ def requests_of(budgets: Sequence[int]) -> list[Request]:
     return [Request(key, [FIRST_PROMPT + key], budget) for key, budget in enumerate(budgets)]
 
 
-def gather(steps: Iterator[Step]) -> dict[int, Told]:
-    told: dict[int, Told] = {}
+def gather(steps: Iterator[Step]) -> dict[int, Collected]:
+    told: dict[int, Collected] = {}
     for step in steps:
-        one = told.setdefault(step.key, Told())
+        one = told.setdefault(step.key, Collected())
         assert one.finish is None, "a step after the end"
         assert step.prefill == (one.prefills == 0), "only the first pass of a request prefills"
         one.prefills += 1
@@ -242,10 +242,10 @@ def test_a_cancelled_request_does_not_change_the_others(leaving: set[int], after
         Request(key, [FIRST_PROMPT + key], 9, cancelled=cancelled if key in leaving else never)
         for key in range(4)
     ]
-    told: dict[int, Told] = {}
+    told: dict[int, Collected] = {}
     for step in decode(backend_of(scripts), requests, [STOP], rows=3):
         taken += 1
-        one = told.setdefault(step.key, Told())
+        one = told.setdefault(step.key, Collected())
         assert one.finish is None
         if step.token is not None:
             one.tokens.append(step.token)

@@ -26,7 +26,7 @@ from tests.backends.fake import FakeBackend
 
 SPEECH = Path(__file__).parents[3] / "shared" / "speech"
 
-SAID = [
+SPOKEN = [
     "no no no no",
     "no no no no no no no no no no",
     "zero zero zero",
@@ -87,7 +87,7 @@ def test_thresholds() -> None:
 
 
 @pytest.mark.parametrize("model", ["tiny", "tiny-ctc"])
-@pytest.mark.parametrize("text", SAID)
+@pytest.mark.parametrize("text", SPOKEN)
 def test_usual_speech_is_not_a_loop(text: str, model: str) -> None:
     tokenizer = Tokenizer.from_directory(bundled_models()[model])
     assert cut_loop(tokenizer.encode(text)) is None

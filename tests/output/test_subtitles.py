@@ -27,7 +27,7 @@ def transcript(*segments: Segment) -> Transcript:
     return Transcript(text, "English", segments, None, "stop", 30.0)
 
 
-def said(text: str, at: float = 0.0, each: float = 0.4) -> tuple[Word, ...]:
+def spoken_words(text: str, at: float = 0.0, each: float = 0.4) -> tuple[Word, ...]:
     """Words without punctuation, in a row."""
     return tuple(
         Word(word.strip(".,"), at + place * each, at + (place + 1) * each)
@@ -72,13 +72,13 @@ def test_a_cue_over_the_longest_duration_is_divided() -> None:
 
 def test_times_follow_the_words() -> None:
     text = "Hello there. How are you?"
-    words = (*said("Hello there.", 1.0, 0.6), *said("How are you", 2.5))
+    words = (*spoken_words("Hello there.", 1.0, 0.6), *spoken_words("How are you", 2.5))
     shown = cues(transcript(segment(text, words=words)), STYLE)
     assert [(cue.start, cue.end) for cue in shown] == [(1000, 2200), (2500, 3700)]
 
 
 def test_a_pause_ends_a_cue() -> None:
-    words = (*said("so well", 0.0), *said("yes", 9.0))
+    words = (*spoken_words("so well", 0.0), *spoken_words("yes", 9.0))
     shown = cues(transcript(segment("so well yes", words=words)), STYLE)
     assert [cue.lines for cue in shown] == [("so well",), ("yes",)]
     assert [(cue.start, cue.end) for cue in shown] == [(0, 1000), (9000, 10_000)]
@@ -103,7 +103,7 @@ def test_short_neighbouring_cues_are_merged() -> None:
     text = "Yes. No. OK. That is what everybody said."
     shown = cues(transcript(segment(text, 0.0, 4.1)), STYLE)
     assert shown[0].lines == ("Yes. No. OK.",)
-    words = (*said("Yes.", 0.0), *said("No.", 5.0))
+    words = (*spoken_words("Yes.", 0.0), *spoken_words("No.", 5.0))
     apart = cues(transcript(segment("Yes. No.", words=words)), STYLE)
     assert [cue.lines for cue in apart] == [("Yes.",), ("No.",)]
 

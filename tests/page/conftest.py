@@ -22,7 +22,7 @@ from tests.server.live import EXAMPLE, Live, running, speech, until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
-Opening = Callable[..., AbstractContextManager["Shown"]]
+OpenPage = Callable[..., AbstractContextManager["Shown"]]
 
 
 def _chromium() -> str | None:
@@ -55,7 +55,7 @@ def downloaded(page: Any) -> dict[str, str]:
 
 
 @contextmanager
-def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def results_delayed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Servers of this process return the segments of a recording but not its result."""
     resume = threading.Event()
     run = Call.run
@@ -167,7 +167,7 @@ def chromium(spoken: Path) -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(chromium: Any, live: Live) -> Opening:
+def opened(chromium: Any, live: Live) -> OpenPage:
     """Opens the page and checks at the end that it is clean."""
 
     @contextmanager

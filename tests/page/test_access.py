@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from auris.server.settings import Settings
-from tests.page.conftest import Opening, flac, holds
-from tests.server.live import EXAMPLE, SAID, running, until
+from tests.page.conftest import OpenPage, flac, holds
+from tests.server.live import EXAMPLE, EXAMPLE_TEXT, running, until
 
 KEY = "a-key-of-some-length"
 
@@ -26,7 +26,7 @@ def _tab_to(page: Any, wanted: str) -> None:
     raise AssertionError(f"{wanted} is not reached by the tab key")
 
 
-def test_everything_works_by_keyboard(opened: Opening) -> None:
+def test_everything_works_by_keyboard(opened: OpenPage) -> None:
     with opened() as shown:
         # The listener is added early, since the browser needs a while to notice it.
         choosers: list[Any] = []
@@ -69,7 +69,7 @@ def test_everything_works_by_keyboard(opened: Opening) -> None:
         assert _focused(page) == "off"
 
 
-def test_names_and_live_regions_for_screen_readers(opened: Opening) -> None:
+def test_names_and_live_regions_for_screen_readers(opened: OpenPage) -> None:
     with opened() as shown:
         shown.offer_prompt(True)
         page = shown.recognized()
@@ -78,7 +78,7 @@ def test_names_and_live_regions_for_screen_readers(opened: Opening) -> None:
         assert page.get_by_role("heading", level=1).inner_text() == "Auris"
         for name in ("Recording", "Text", "Sound"):
             assert page.get_by_role("heading", name=name, exact=True, level=2).count() == 1
-        assert page.get_by_role("log", name="Recognized text").inner_text() == SAID
+        assert page.get_by_role("log", name="Recognized text").inner_text() == EXAMPLE_TEXT
         assert page.get_by_role("status").inner_text() == "Done."
         for role, name in (
             ("button", "Choose a file"),
@@ -97,7 +97,7 @@ def test_names_and_live_regions_for_screen_readers(opened: Opening) -> None:
 MOVING = "document.getAnimations().filter(one => one.playState === 'running').length"
 
 
-def test_no_accessibility_rule_is_violated(opened: Opening) -> None:
+def test_no_accessibility_rule_is_violated(opened: OpenPage) -> None:
     """The rules of axe-core, including contrast, with and without a recording and an error;
     animations are off where the user prefers reduced motion."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -122,7 +122,7 @@ def test_no_accessibility_rule_is_violated(opened: Opening) -> None:
                 assert found.violations_count == 0, (state, scheme, found.generate_report())
 
 
-def test_content_fits_small_screens(opened: Opening) -> None:
+def test_content_fits_small_screens(opened: OpenPage) -> None:
     """Also after the window becomes narrower or the screen is rotated."""
     with opened(viewport={"width": 320, "height": 740}, color_scheme="dark") as shown:
         page = shown.recognized(flac([3.0] * 3))
@@ -150,7 +150,7 @@ def _fits(page: Any, width: int) -> None:
 
 
 def test_the_page_asks_for_a_key_where_the_server_needs_one(
-    opened: Opening, tmp_path: Path
+    opened: OpenPage, tmp_path: Path
 ) -> None:
     settings = Settings(models=("tiny",), device="cpu", keys=(KEY,), state_dir=str(tmp_path))
     with running(settings) as server, opened(server.url) as shown:
@@ -169,7 +169,7 @@ def test_the_page_asks_for_a_key_where_the_server_needs_one(
         shown.recognized()
         assert page.is_hidden("#key-form")
         assert page.is_hidden("#error")
-        assert page.inner_text("#stable") == SAID
+        assert page.inner_text("#stable") == EXAMPLE_TEXT
         page.reload()
         shown.ready()
         assert page.is_hidden("#key-form"), "the tab keeps it"

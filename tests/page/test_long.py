@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.page.conftest import Opening, downloaded, flac, held_back, holds
-from tests.server.live import EXAMPLE, SAID, Live, until
+from tests.page.conftest import OpenPage, downloaded, flac, holds, results_delayed
+from tests.server.live import EXAMPLE, EXAMPLE_TEXT, Live, until
 
 PAUSES = [(0.5, 0.8, 0.6, 3.0)[index % 4] for index in range(32)]
 """A minute and a half: every fourth pause begins a paragraph."""
@@ -57,7 +57,7 @@ def no_jobs_are_left(live: Live) -> Iterator[None]:
 
 
 def test_a_long_recording_is_transcribed_with_progress(
-    opened: Opening, live: Live, whole: dict[str, Any]
+    opened: OpenPage, live: Live, whole: dict[str, Any]
 ) -> None:
     with opened() as shown:
         page = shown.ready()
@@ -82,7 +82,7 @@ def test_a_long_recording_is_transcribed_with_progress(
         assert files["long.srt"].count("-->") > 10
 
 
-def test_a_long_text_has_paragraphs_and_is_scrolled_to_the_top(opened: Opening) -> None:
+def test_a_long_text_has_paragraphs_and_is_scrolled_to_the_top(opened: OpenPage) -> None:
     with opened(permissions=["clipboard-read", "clipboard-write"]) as shown:
         page = shown.ready()
         page.set_input_files("#file", LONG)
@@ -94,7 +94,7 @@ def test_a_long_text_has_paragraphs_and_is_scrolled_to_the_top(opened: Opening) 
         assert sizes[1] > sizes[2], "the text is longer than its box"
         assert sizes[0] == 0
         paragraphs = page.locator("#stable .body").all_inner_texts()
-        assert paragraphs == [" ".join([SAID] * 4)] * 8
+        assert paragraphs == [" ".join([EXAMPLE_TEXT] * 4)] * 8
         times = page.locator("#stable .time").all_inner_texts()
         assert times[:3] == ["0:00", "0:12", "0:24"]
         page.click("#copy")
@@ -112,7 +112,7 @@ ADDED = """async segments => {
 }"""
 
 
-def test_a_very_long_text_is_divided_into_readable_paragraphs(opened: Opening) -> None:
+def test_a_very_long_text_is_divided_into_readable_paragraphs(opened: OpenPage) -> None:
     """18,000 words with hardly any pause, in segments of twelve words."""
     segments = []
     for first in range(0, 18_000, 12):
@@ -132,7 +132,7 @@ def test_a_very_long_text_is_divided_into_readable_paragraphs(opened: Opening) -
     assert all(paragraph.endswith(".") for paragraph in got["paragraphs"])
 
 
-def test_text_without_word_times_and_spaces(opened: Opening) -> None:
+def test_text_without_word_times_and_spaces(opened: OpenPage) -> None:
     def segment(text: str, start: float, end: float) -> dict[str, Any]:
         return {"text": text, "start": start, "end": end}
 
@@ -162,7 +162,7 @@ def _visible(page: Any, box: str, element: str) -> bool:
     )
 
 
-def test_text_and_timeline_follow_playback(opened: Opening, whole: dict[str, Any]) -> None:
+def test_text_and_timeline_follow_playback(opened: OpenPage, whole: dict[str, Any]) -> None:
     with opened() as shown:
         page = shown.recognized(LONG)
         index = len(whole["words"]) - 8
@@ -184,7 +184,7 @@ def test_text_and_timeline_follow_playback(opened: Opening, whole: dict[str, Any
         page.click("#play")
 
 
-def test_the_slider_moves_text_and_timeline_before_playback(opened: Opening) -> None:
+def test_the_slider_moves_text_and_timeline_before_playback(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.recognized(LONG)
         assert page.evaluate("document.getElementById('scroller').scrollLeft") == 0
@@ -206,7 +206,7 @@ def test_the_slider_moves_text_and_timeline_before_playback(opened: Opening) -> 
         holds(page, "document.getElementById('scroller').scrollLeft < 100")
 
 
-def test_paragraphs_can_be_navigated_by_keyboard(opened: Opening) -> None:
+def test_paragraphs_can_be_navigated_by_keyboard(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.recognized(LONG)
         page.focus("#text")
@@ -230,12 +230,12 @@ def test_paragraphs_can_be_navigated_by_keyboard(opened: Opening) -> None:
 
 
 def test_a_reload_loses_neither_the_job_nor_its_result(
-    opened: Opening, live: Live, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    opened: OpenPage, live: Live, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "[...document.querySelectorAll('#stable .body')].map(one => one.textContent).join(' ')"
     with opened() as shown:
         page = shown.ready()
-        with held_back(monkeypatch):
+        with results_delayed(monkeypatch):
             page.set_input_files("#file", LONG)
             holds(page, f"{text}.length > 300")
             page.reload()
@@ -264,12 +264,12 @@ def test_a_reload_loses_neither_the_job_nor_its_result(
         # Another recording removes the job from the server.
         assert len(_jobs(live)) == 1
         page.set_input_files("#file", EXAMPLE)
-        holds(page, f"{text} === {SAID!r}")
+        holds(page, f"{text} === {EXAMPLE_TEXT!r}")
         until(lambda: not _jobs(live))
         assert page.evaluate(ITEM) is None
 
 
-def test_a_deleted_job_is_reported_once(opened: Opening, live: Live) -> None:
+def test_a_deleted_job_is_reported_once(opened: OpenPage, live: Live) -> None:
     with opened() as shown:
         page = shown.ready()
         page.set_input_files("#file", LONG)
@@ -289,7 +289,7 @@ def test_a_deleted_job_is_reported_once(opened: Opening, live: Live) -> None:
         holds(page, DONE)
 
 
-def test_the_page_waits_for_an_unavailable_server(opened: Opening, whole: dict[str, Any]) -> None:
+def test_the_page_waits_for_an_unavailable_server(opened: OpenPage, whole: dict[str, Any]) -> None:
     with opened() as shown:
         page = shown.ready()
         page.route("**/v1/jobs/*", lambda route: route.abort())
@@ -302,9 +302,9 @@ def test_the_page_waits_for_an_unavailable_server(opened: Opening, whole: dict[s
 
 
 def test_a_cancelled_job_leaves_its_text_and_is_deleted_on_the_server(
-    opened: Opening, live: Live, monkeypatch: pytest.MonkeyPatch
+    opened: OpenPage, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with opened() as shown, held_back(monkeypatch):
+    with opened() as shown, results_delayed(monkeypatch):
         page = shown.ready()
         page.set_input_files("#file", LONG)
         holds(page, "document.querySelectorAll('#stable .part').length > 40")
@@ -321,7 +321,7 @@ def test_a_cancelled_job_leaves_its_text_and_is_deleted_on_the_server(
         assert page.is_hidden("#error")
 
 
-def test_a_failed_job_shows_its_reason(opened: Opening, live: Live) -> None:
+def test_a_failed_job_shows_its_reason(opened: OpenPage, live: Live) -> None:
     """The job is accepted because the header is valid; the rest of the recording is missing."""
     broken = {**LONG, "buffer": LONG["buffer"][: len(LONG["buffer"]) // 2]}
     with opened() as shown:
@@ -359,7 +359,7 @@ INK = """([from, to]) => {
 
 @pytest.mark.parametrize("limit", [3600, 600])
 def test_an_overview_shows_where_speech_is_in_a_very_long_recording(
-    opened: Opening, limit: int
+    opened: OpenPage, limit: int
 ) -> None:
     """Silence with speech in the middle and near the end. The browser draws the waveform of up to
     an hour; of longer recordings, here with a limit of ten minutes, it shows the words."""
@@ -396,7 +396,7 @@ def test_an_overview_shows_where_speech_is_in_a_very_long_recording(
         assert last.startswith("10:")
 
 
-def test_times_of_an_hour_and_more(opened: Opening) -> None:
+def test_times_of_an_hour_and_more(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.ready()
         write = "async seconds => (await import('/page/clock.js')).clock(seconds)"

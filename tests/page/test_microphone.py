@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.page.conftest import Opening, holds
-from tests.server.live import SAID
+from tests.page.conftest import OpenPage, holds
+from tests.server.live import EXAMPLE_TEXT
 
 NOTES = """() => {
   window.notes = {guesses: [], provisional: 0, words: 0};
@@ -25,12 +25,14 @@ def _speaking(page: Any) -> bool:
     return bool(page.get_attribute("#speak", "aria-pressed") == "true")
 
 
-def test_speech_is_transcribed_while_speaking(opened: Opening) -> None:
+def test_speech_is_transcribed_while_speaking(opened: OpenPage) -> None:
     with opened(microphone=True) as shown:
         page = shown.ready()
         page.evaluate(NOTES)
         page.click("#speak")
-        holds(page, f"{TEXT}.includes({SAID!r}) && notes.words >= {len(SAID.split())}")
+        holds(
+            page, f"{TEXT}.includes({EXAMPLE_TEXT!r}) && notes.words >= {len(EXAMPLE_TEXT.split())}"
+        )
         assert _speaking(page)
         assert page.inner_text("#speak") == "Stop"
         notes = page.evaluate("notes")
@@ -41,7 +43,7 @@ def test_speech_is_transcribed_while_speaking(opened: Opening) -> None:
         assert not _speaking(page)
         # The audio is now a recording like any other.
         page.wait_for_selector("#downloads a")
-        assert SAID in page.inner_text("#stable")
+        assert EXAMPLE_TEXT in page.inner_text("#stable")
         assert page.inner_text("#provisional") == ""
         name = page.inner_text("#sound-name")
         assert name.startswith("recording-")
@@ -52,7 +54,7 @@ def test_speech_is_transcribed_while_speaking(opened: Opening) -> None:
         holds(page, "document.getElementById('audio').currentTime > 0.1")
 
 
-def test_the_microphone_works_by_keyboard(opened: Opening) -> None:
+def test_the_microphone_works_by_keyboard(opened: OpenPage) -> None:
     with opened(microphone=True) as shown:
         page = shown.ready()
         page.focus("#speak")
@@ -64,7 +66,7 @@ def test_the_microphone_works_by_keyboard(opened: Opening) -> None:
         assert not _speaking(page)
 
 
-def test_a_denied_microphone_permission_is_reported(opened: Opening) -> None:
+def test_a_denied_microphone_permission_is_reported(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.ready()
         page.click("#speak")
@@ -80,7 +82,7 @@ MISSING = (
 )
 
 
-def test_a_missing_microphone_is_reported(opened: Opening) -> None:
+def test_a_missing_microphone_is_reported(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.ready()
         for name, told in MISSING:
@@ -100,7 +102,7 @@ def test_a_missing_microphone_is_reported(opened: Opening) -> None:
         holds(page, "document.getElementById('error').textContent.includes('by https')")
 
 
-def test_a_stopped_server_is_reported_and_the_text_stays(opened: Opening) -> None:
+def test_a_stopped_server_is_reported_and_the_text_stays(opened: OpenPage) -> None:
     """The audio until then is transcribed as a recording."""
     with opened(microphone=True) as shown:
         page = shown.ready()
@@ -147,7 +149,7 @@ RESAMPLED = """async ([from, to, sizes]) => {
 }"""
 
 
-def test_the_microphone_is_resampled_to_the_rate_of_the_server(opened: Opening) -> None:
+def test_the_microphone_is_resampled_to_the_rate_of_the_server(opened: OpenPage) -> None:
     """A tone keeps its frequency and delay, frequencies above the new limit are removed, and block
     sizes have no effect."""
     with opened() as shown:

@@ -12,11 +12,11 @@ import pytest
 
 from auris.audio.io import load
 from tests.audio.media import encode, pcm
-from tests.page.conftest import Opening, downloaded, flac, held_back, holds
-from tests.server.live import EXAMPLE, SAID, Live, speech
+from tests.page.conftest import OpenPage, downloaded, flac, holds, results_delayed
+from tests.server.live import EXAMPLE, EXAMPLE_TEXT, Live, speech
 
 TIMES = {"timestamp_granularities[]": ["word", "segment"]}
-WORDS = SAID.split()
+WORDS = EXAMPLE_TEXT.split()
 
 
 def _said(page: Any) -> str:
@@ -35,13 +35,13 @@ NOTES = """() => {
 
 
 def test_a_recording_is_transcribed_and_its_words_can_be_played(
-    opened: Opening, live: Live
+    opened: OpenPage, live: Live
 ) -> None:
     times = live.transcribe(EXAMPLE.read_bytes(), response_format="verbose_json", **TIMES)
     starts = [word["start"] for word in times.json()["words"]]
     with opened() as shown:
         page = shown.recognized()
-        assert _said(page) == SAID
+        assert _said(page) == EXAMPLE_TEXT
         assert page.inner_text("#provisional") == ""
         assert page.get_attribute("#text", "lang") == "en"
         assert page.locator("#words button").all_inner_texts() == WORDS
@@ -55,7 +55,7 @@ def test_a_recording_is_transcribed_and_its_words_can_be_played(
         assert set(page.evaluate("notes.marked")) >= {"kitchen", "fan", "off"}
 
 
-def test_downloads_equal_the_responses_of_the_api(opened: Opening, live: Live) -> None:
+def test_downloads_equal_the_responses_of_the_api(opened: OpenPage, live: Live) -> None:
     """The page shows the one language of the model."""
     data = speech(3, pause=1.0)
     with opened() as shown:
@@ -73,7 +73,7 @@ def test_downloads_equal_the_responses_of_the_api(opened: Opening, live: Live) -
     assert json.loads(files["talk.one.json"]) == whole.json()
 
 
-def test_text_appears_segment_by_segment(opened: Opening) -> None:
+def test_text_appears_segment_by_segment(opened: OpenPage) -> None:
     """With chunks of 5 s, the first text is visible before the last is transcribed."""
     with opened() as shown:
         page = shown.ready()
@@ -94,7 +94,7 @@ def test_text_appears_segment_by_segment(opened: Opening) -> None:
         assert seen[-1].count("kitchen") == 6
 
 
-def test_the_waveform_is_drawn(opened: Opening) -> None:
+def test_the_waveform_is_drawn(opened: OpenPage) -> None:
     """Waveform and spectrogram are dark in speech and blank in silence."""
     with opened() as shown:
         page = shown.recognized()
@@ -119,7 +119,7 @@ def test_the_waveform_is_drawn(opened: Opening) -> None:
             assert voice > silence + 15, (top, voice, silence)
 
 
-def test_only_supported_options_are_shown(opened: Opening, live: Live) -> None:
+def test_only_supported_options_are_shown(opened: OpenPage, live: Live) -> None:
     with live.client() as client:
         models = client.get("/v1/models").json()["data"]
     prompts = {model["id"]: model["capabilities"]["prompt"] for model in models}
@@ -138,11 +138,11 @@ def test_only_supported_options_are_shown(opened: Opening, live: Live) -> None:
         assert _said(page) == by_ctc
         page.select_option("#model", "tiny")
         page.click("#again")
-        holds(page, f"document.getElementById('stable').innerText === {SAID!r}")
+        holds(page, f"document.getElementById('stable').innerText === {EXAMPLE_TEXT!r}")
 
 
 @pytest.mark.parametrize("prompt", [True, False])
-def test_a_prompt_is_sent_to_models_that_accept_one(opened: Opening, prompt: bool) -> None:
+def test_a_prompt_is_sent_to_models_that_accept_one(opened: OpenPage, prompt: bool) -> None:
     """The server's list of models decides, whatever the bundled models support."""
     forms: list[bytes] = []
 
@@ -163,7 +163,7 @@ def test_a_prompt_is_sent_to_models_that_accept_one(opened: Opening, prompt: boo
     assert (b'name="prompt"' in forms[0]) is prompt
 
 
-def test_languages_are_shown_by_name(opened: Opening) -> None:
+def test_languages_are_shown_by_name(opened: OpenPage) -> None:
     """A model for one language has nothing to detect; others detect by default."""
     model = {"id": "large", "object": "model", "created": 1, "owned_by": "auris"}
     capabilities = {"languages": ["en", "yue", "de"], "prompt": True, "words": False}
@@ -177,7 +177,7 @@ def test_languages_are_shown_by_name(opened: Opening) -> None:
         assert page.input_value("#language") == ""
 
 
-def test_a_dropped_file_is_transcribed(opened: Opening) -> None:
+def test_a_dropped_file_is_transcribed(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.ready()
         moved = page.evaluate_handle(
@@ -193,7 +193,7 @@ def test_a_dropped_file_is_transcribed(opened: Opening) -> None:
         page.dispatch_event("body", "drop", {"dataTransfer": moved})
         assert page.is_hidden("#curtain")
         page.wait_for_selector("#downloads a")
-        assert _said(page) == SAID
+        assert _said(page) == EXAMPLE_TEXT
         assert page.inner_text("#sound-name") == "dropped.flac"
 
 
@@ -204,7 +204,7 @@ BROKEN = (
 )
 
 
-def test_errors_are_shown_as_sentences(opened: Opening) -> None:
+def test_errors_are_shown_as_sentences(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.ready()
         for name, data, told in BROKEN:
@@ -220,10 +220,10 @@ def test_errors_are_shown_as_sentences(opened: Opening) -> None:
             page.wait_for_selector("#error", state="hidden")
             page.wait_for_selector("#downloads a")
             assert page.is_hidden("#error")
-            assert _said(page) == SAID
+            assert _said(page) == EXAMPLE_TEXT
 
 
-def test_a_refused_recording_shows_no_progress(opened: Opening) -> None:
+def test_a_refused_recording_shows_no_progress(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.ready()
         buffer = b"no sound at all" * 100
@@ -238,7 +238,7 @@ def test_a_refused_recording_shows_no_progress(opened: Opening) -> None:
 
 @pytest.mark.parametrize("undecided", [False, True])
 def test_a_recording_the_browser_cannot_play_has_text_and_a_timeline(
-    opened: Opening, undecided: bool
+    opened: OpenPage, undecided: bool
 ) -> None:
     """Also while the browser still tries to decode the recording to draw it."""
     data = encode(pcm(load(EXAMPLE).samples[None]), 16_000, "au", "pcm_s16be")
@@ -252,17 +252,17 @@ def test_a_recording_the_browser_cannot_play_has_text_and_a_timeline(
             "#file", {"name": "talk.au", "mimeType": "audio/basic", "buffer": data}
         )
         page.wait_for_selector("#downloads a")
-        assert _said(page) == SAID
+        assert _said(page) == EXAMPLE_TEXT
         assert page.inner_text("#sound-hint") == "The browser cannot play this recording."
         assert page.is_disabled("#play")
         assert page.locator("#words button").all_inner_texts() == WORDS
 
 
 def test_partial_text_can_be_copied_and_saved_after_cancelling(
-    opened: Opening, live: Live, monkeypatch: pytest.MonkeyPatch
+    opened: OpenPage, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server delays the end of a call until the test has cancelled it."""
-    with opened() as shown, held_back(monkeypatch):
+    with opened() as shown, results_delayed(monkeypatch):
         page = shown.ready()
         file = flac([1.0] * 5, "talk.flac")
         page.set_input_files("#file", file)
@@ -273,7 +273,7 @@ def test_partial_text_can_be_copied_and_saved_after_cancelling(
         assert page.is_hidden("#stop")
         assert "The text ends at 0:1" in page.inner_text("#status")
         assert page.inner_text("#stable") == said
-        assert said.count(SAID) >= 4
+        assert said.count(EXAMPLE_TEXT) >= 4
         for name in ("#copy", "#again"):
             assert page.is_visible(name)
         files = downloaded(page)
@@ -286,7 +286,7 @@ def test_partial_text_can_be_copied_and_saved_after_cancelling(
     assert (partial["complete"], partial["text"]) == (False, said)
 
 
-def test_cancelling_before_any_text(opened: Opening) -> None:
+def test_cancelling_before_any_text(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.ready()
         page.route("**/v1/audio/transcriptions", lambda route: None)
@@ -299,7 +299,7 @@ def test_cancelling_before_any_text(opened: Opening) -> None:
         assert page.locator("#downloads a").count() == 0
 
 
-def test_a_failed_transcription_can_be_retried(opened: Opening) -> None:
+def test_a_failed_transcription_can_be_retried(opened: OpenPage) -> None:
     place = "**/v1/audio/transcriptions"
     failures: list[Callable[[Any], None]] = [
         lambda route: route.fulfill(status=429, headers={"Retry-After": "7"}, json={}),

@@ -59,7 +59,7 @@ def transcribed(source: Any, reading: AudioChunker) -> Transcript:
     return done.result
 
 
-def is_whole(result: Transcript, words: list[int]) -> None:
+def words_are_complete(result: Transcript, words: list[int]) -> None:
     """Every word occurs once, in order, separated from its neighbours."""
     assert result.text.split() == [f"w{level}:{WORD}" for level in words]
 
@@ -75,7 +75,7 @@ def test_cuts_do_not_join_repeat_or_drop_words(
     words: list[int], pauses: list[float], target: float, vad: bool
 ) -> None:
     result = transcribed((spoken(words, pauses), RATE), AudioChunker(target, vad=vad))
-    is_whole(result, words)
+    words_are_complete(result, words)
 
 
 @pytest.mark.parametrize("vad", [False, True])
@@ -83,7 +83,7 @@ def test_many_cuts_lose_no_word(vad: bool) -> None:
     words = [1 + number % LEVELS for number in range(400)]
     samples = spoken(words, [0.12, 0.3, 0.7, 0.12, 2.0])
     result = transcribed((samples, RATE), AudioChunker(3.0, vad=vad))
-    is_whole(result, words)
+    words_are_complete(result, words)
     assert sum(not segment.skipped for segment in result.segments) > 60
 
 

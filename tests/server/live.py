@@ -22,7 +22,7 @@ from auris.server.state import Server
 from tests.audio.media import encode, pcm
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
-SAID = "switch the kitchen fan off"
+EXAMPLE_TEXT = "switch the kitchen fan off"
 
 
 @dataclass(frozen=True)

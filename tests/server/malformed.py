@@ -13,9 +13,9 @@ from tests.audio.media import encode, pcm
 from tests.server.live import EXAMPLE
 
 BOUNDARY = "b0undary"
-PLACE = "/v1/audio/transcriptions"
+PATH = "/v1/audio/transcriptions"
 
-Chance = random.Random
+Random = random.Random
 
 
 def part(name: str, value: bytes, file: bool = False) -> bytes:
@@ -33,7 +33,7 @@ def form(data: bytes, **fields: bytes) -> bytes:
 
 def request(
     body: bytes,
-    place: str = PLACE,
+    place: str = PATH,
     kind: str = f"multipart/form-data; boundary={BOUNDARY}",
     headers: str = "",
     length: int | None = None,
@@ -56,7 +56,7 @@ class Maker:
     """
 
     def __init__(self, seed: int, key: str | None = None) -> None:
-        self._chance = Chance(seed)
+        self._chance = Random(seed)
         self._headers = f"Authorization: Bearer {key}\r\n" if key else ""
         samples = load(EXAMPLE).samples[None]
         self._whole = {
@@ -175,7 +175,7 @@ class Maker:
 
     def _make_wrong_length(self) -> bytes:
         length = self._chance.choice(["-1", "abc", "1e9", "99999999999999999999"])
-        head = f"POST {PLACE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n"
+        head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n"
         return (head + self._headers + "\r\n").encode()
 
     def _make_unknown_place(self) -> bytes:
@@ -184,7 +184,7 @@ class Maker:
 
     def _make_unknown_method(self) -> bytes:
         method = self._chance.choice(["GET", "PUT", "PATCH", "TRACE", "BREW"])
-        head = f"{method} {PLACE} HTTP/1.1\r\nHost: localhost\r\n{self._headers}\r\n"
+        head = f"{method} {PATH} HTTP/1.1\r\nHost: localhost\r\n{self._headers}\r\n"
         return head.encode()
 
 

@@ -18,7 +18,7 @@ from tests.server.live import EXAMPLE
 DONE = "conversation.item.input_audio_transcription.completed"
 DELTA = "conversation.item.input_audio_transcription.delta"
 FAILED = "conversation.item.input_audio_transcription.failed"
-PLACE = "/v1/realtime?intent=transcription"
+PATH = "/v1/realtime?intent=transcription"
 
 Event = dict[str, Any]
 
@@ -75,7 +75,7 @@ class Talk:
 
 
 @contextmanager
-def talk(url: str, place: str = PLACE, manual: bool = True, **options: Any) -> Iterator[Talk]:
+def talk(url: str, place: str = PATH, manual: bool = True, **options: Any) -> Iterator[Talk]:
     """A session after its first event, by default without turn detection of the server."""
     with connect(url.replace("http", "ws", 1) + place, **options) as socket:
         connection = Talk(socket)

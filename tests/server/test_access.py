@@ -21,7 +21,7 @@ from auris.server.log import JsonLines
 from auris.server.model_registry import ModelRegistry
 from auris.server.settings import Settings, default_state_dir, is_loopback, read_keys
 from tests.audio.media import encode, wav
-from tests.server.live import SAID, Live, running, until
+from tests.server.live import EXAMPLE_TEXT, Live, running, until
 
 KEYS = ("a-key-of-some-length", "another-key-as-long")
 
@@ -243,7 +243,7 @@ def test_logs_and_metrics_contain_no_user_content(
     live: Live, example: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "auris")
-    assert live.transcribe(example).json()["text"] == SAID
+    assert live.transcribe(example).json()["text"] == EXAMPLE_TEXT
     live.transcribe(example, prompt="a secret word")
     with live.client() as client:
         client.get("/v1/secret/place?secret=1")

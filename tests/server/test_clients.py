@@ -17,7 +17,7 @@ from openai.types.audio import (
 from pydantic import BaseModel
 
 from auris import AsrPipeline
-from tests.server.live import EXAMPLE, SAID, Live, speech
+from tests.server.live import EXAMPLE, EXAMPLE_TEXT, Live, speech
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +44,20 @@ def test_json(client: openai.OpenAI) -> None:
     )
     assert isinstance(answer, Transcription)
     _strict(answer)
-    assert answer.text == SAID
+    assert answer.text == EXAMPLE_TEXT
     assert [language.code for language in answer.languages or []] == ["en"]
     assert answer.usage is not None
     assert answer.usage.type == "tokens"
     assert answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens
     assert answer.logprobs is not None
     text = b"".join(bytes(map(int, entry.bytes or [])) for entry in answer.logprobs)
-    assert text.decode().strip() == SAID
+    assert text.decode().strip() == EXAMPLE_TEXT
     assert all((entry.logprob or 0.0) <= 0.0 for entry in answer.logprobs)
 
 
 def test_text_and_subtitles(client: openai.OpenAI) -> None:
     text = client.audio.transcriptions.create(model="tiny", file=EXAMPLE, response_format="text")
-    assert text == f"{SAID}\n"
+    assert text == f"{EXAMPLE_TEXT}\n"
     srt = client.audio.transcriptions.create(model="tiny", file=EXAMPLE, response_format="srt")
     assert srt.startswith("1\n00:00:00,000 --> ")
     vtt = client.audio.transcriptions.create(model="tiny", file=EXAMPLE, response_format="vtt")
@@ -105,7 +105,7 @@ def test_diarized_json_of_two_channels(client: openai.OpenAI) -> None:
     assert isinstance(answer, TranscriptionDiarized)
     _strict(answer)
     assert [segment.speaker for segment in answer.segments] == ["A", "B"]
-    assert {segment.text for segment in answer.segments} == {SAID}
+    assert {segment.text for segment in answer.segments} == {EXAMPLE_TEXT}
     named = client.audio.transcriptions.create(
         model="tiny",
         file=sent,
@@ -135,7 +135,7 @@ def test_streaming(client: openai.OpenAI) -> None:
     ]
     for event in events:
         _strict(event)
-    assert events[-1].text == SAID  # type: ignore[union-attr]
+    assert events[-1].text == EXAMPLE_TEXT  # type: ignore[union-attr]
 
 
 def test_streaming_with_speakers(client: openai.OpenAI) -> None:

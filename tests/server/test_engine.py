@@ -34,13 +34,13 @@ def _over(engine: Engine, model: AsrPipeline, priority: Priority = Priority.FILE
     return AsrPipeline.over(model.recognizer, model.model, model.backend, open_batch=batch)
 
 
-def _piece(seconds: float = 1.0, cancelled: Callable[[], bool] = lambda: False) -> ChunkRequest:
+def _chunk(seconds: float = 1.0, cancelled: Callable[[], bool] = lambda: False) -> ChunkRequest:
     return ChunkRequest(
         0, Chunk(0, tone_speech(seconds)), DecodeOptions(max_new_tokens=BUDGET), cancelled
     )
 
 
-def said(transcript: Transcript) -> list[object]:
+def comparable(transcript: Transcript) -> list[object]:
     """The parts of a segment that do not depend on the batch, to the last bit."""
     return [(s.start, s.end, s.text, s.tokens, s.finish_reason) for s in transcript.segments]
 
@@ -82,7 +82,9 @@ def test_texts_equal_those_of_the_pipeline(qwen: AsrPipeline, engine: Engine) ->
     given = {"max_new_tokens": BUDGET, "chunk_seconds": 1.0}
     with ThreadPoolExecutor(12) as callers:
         ours = list(callers.map(lambda one: shared.transcribe(one, **given), clips))
-    assert list(map(said, ours)) == [said(qwen.transcribe(one, **given)) for one in clips]
+    assert list(map(comparable, ours)) == [
+        comparable(qwen.transcribe(one, **given)) for one in clips
+    ]
 
 
 def test_a_ctc_model_serves_concurrent_requests(ctc: AsrPipeline) -> None:
@@ -92,7 +94,7 @@ def test_a_ctc_model_serves_concurrent_requests(ctc: AsrPipeline) -> None:
     clips = [clip(1.0 + number / 4, number) for number in range(6)]
     with ThreadPoolExecutor(6) as callers:
         ours = list(callers.map(shared.transcribe, clips))
-    assert list(map(said, ours)) == [said(ctc.transcribe(one)) for one in clips]
+    assert list(map(comparable, ours)) == [comparable(ctc.transcribe(one)) for one in clips]
     engine.stop()
 
 
@@ -104,11 +106,11 @@ def test_a_chunk_joins_a_running_batch(qwen: AsrPipeline) -> None:
 
     def submit_another(taken: list[ChunkRequest]) -> None:
         if len(taken) == 1:
-            engine.submit(_piece(), Priority.FILE, done.append)
+            engine.submit(_chunk(), Priority.FILE, done.append)
 
     watched.fault = submit_another
     engine.start()
-    engine.submit(_piece(), Priority.FILE, done.append)
+    engine.submit(_chunk(), Priority.FILE, done.append)
     until(lambda: len(done) == 2)
     assert watched.begun == 1
     engine.stop()
@@ -119,7 +121,7 @@ def test_an_idle_engine_does_not_poll(qwen: AsrPipeline) -> None:
     engine = Engine(watched, rows=2)
     engine.start()
     done: list[object] = []
-    engine.submit(_piece(), Priority.FILE, done.append)
+    engine.submit(_chunk(), Priority.FILE, done.append)
     until(lambda: done and engine.load().active == 0)
     begun = watched.begun
     time.sleep(0.2)
@@ -183,7 +185,7 @@ def test_a_chunk_cancelled_while_queued_is_not_started(qwen: AsrPipeline) -> Non
     engine = Engine(watched, rows=1)
     engine.start()
     done: list[object] = []
-    engine.submit(_piece(cancelled=lambda: True), Priority.FILE, done.append)
+    engine.submit(_chunk(cancelled=lambda: True), Priority.FILE, done.append)
     until(lambda: bool(done))
     assert done == [None]
     assert watched.order == []
@@ -253,7 +255,7 @@ def test_live_steps_run_between_the_steps_of_files(qwen: AsrPipeline, engine: En
     """They do not wait for the end of a file or for a free row."""
     done: list[object] = []
     for _ in range(6):
-        engine.submit(_piece(2.0), Priority.FILE, done.append)
+        engine.submit(_chunk(2.0), Priority.FILE, done.append)
     until(lambda: engine.load().active == engine.rows)
     seen: list[int] = []
     engine.between(lambda: seen.append(len(done))).result(30)
@@ -307,7 +309,7 @@ def test_cancelled_live_work_does_not_delay_shutdown(qwen: AsrPipeline) -> None:
 
     watched.fault = hold
     engine.start()
-    engine.submit(_piece(), Priority.FILE, lambda result: None)
+    engine.submit(_chunk(), Priority.FILE, lambda result: None)
     assert entered.wait(30)
     cancelled, waiting = engine.between(lambda: None), engine.between(lambda: None)
     assert cancelled.cancel()
@@ -326,7 +328,7 @@ def test_short_recordings_go_first_and_clients_take_turns() -> None:
     def put(name: str, count: int, priority: Priority) -> None:
         caller = CallerQueue()
         for _ in range(count):
-            queue.put(_piece(), priority, lambda _: taken.append(name), caller)
+            queue.put(_chunk(), priority, lambda _: taken.append(name), caller)
 
     def take(count: int) -> None:
         for _ in range(count):
@@ -346,10 +348,10 @@ def test_short_recordings_go_first_and_clients_take_turns() -> None:
 
 def test_long_recordings_are_not_starved_by_short_ones() -> None:
     queue = ChunkQueue()
-    queue.put(_piece(), Priority.FILE, lambda _: None, CallerQueue())
+    queue.put(_chunk(), Priority.FILE, lambda _: None, CallerQueue())
     taken = []
     for _ in range(20):
-        queue.put(_piece(), Priority.SHORT, lambda _: None, CallerQueue())
+        queue.put(_chunk(), Priority.SHORT, lambda _: None, CallerQueue())
         ticket = queue.pop()
         assert ticket is not None
         taken.append(ticket.priority)
@@ -369,7 +371,7 @@ def test_busy_seconds_grow_during_a_batch(qwen: AsrPipeline) -> None:
     watched.fault = hold
     engine.start()
     done: list[object] = []
-    engine.submit(_piece(), Priority.FILE, done.append)
+    engine.submit(_chunk(), Priority.FILE, done.append)
     assert entered.wait(30)
     before = engine.load().busy_seconds
     until(lambda: engine.load().busy_seconds > before)

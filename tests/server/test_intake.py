@@ -27,7 +27,7 @@ from auris.server.upload_validation import (
 from auris.types import SAMPLE_RATE, Waveform
 from tests.audio import poison
 from tests.audio.media import chirp, encode, pcm, wav
-from tests.server.live import SAID, Live
+from tests.server.live import EXAMPLE_TEXT, Live
 
 
 def context(pool: DecoderPool, budget: int = 1 << 40, **settings: float) -> DecodeContext:
@@ -135,7 +135,7 @@ def test_files_that_reference_other_files_are_refused(live: Live, kind: str) -> 
 
 def test_a_change_of_channels_inside_a_file_is_decoded(live: Live, example: bytes) -> None:
     assert live.transcribe(poison.channels_change()).status_code in (200, 400)
-    assert live.transcribe(example).json()["text"] == SAID
+    assert live.transcribe(example).json()["text"] == EXAMPLE_TEXT
 
 
 def test_decoder_errors_are_reported_as_errors_of_the_recording() -> None:

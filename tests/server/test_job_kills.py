@@ -43,7 +43,7 @@ FORMS: tuple[dict[str, Any], ...] = (
 )
 """What callers ask."""
 
-ASKED = (
+REQUEST = (
     TranscriptionRequest(model="tiny", response_format="verbose_json"),
     TranscriptionRequest(
         model="tiny",
@@ -93,7 +93,7 @@ class _Kills:
                 self._wait_for_the_moment()
                 server.process.kill()
                 server.process.wait()
-                self.with_segments += bool(self._kept())
+                self.with_segments += bool(self._stored_segments())
                 self.kills += 1
             self._take_results(number)
             if self.kills % 2:
@@ -123,11 +123,11 @@ class _Kills:
         if self.chance.random() < 0.25:
             time.sleep(self.chance.uniform(0.0, 1.0))
             return
-        wanted = self._kept() + self.chance.randrange(1, 8)
-        until(lambda: self._kept() >= wanted or self._succeeded(), SECONDS)
+        wanted = self._stored_segments() + self.chance.randrange(1, 8)
+        until(lambda: self._stored_segments() >= wanted or self._succeeded(), SECONDS)
         time.sleep(self.chance.uniform(0.0, 0.1))
 
-    def _kept(self) -> int:
+    def _stored_segments(self) -> int:
         """Number of stored segments of unfinished jobs."""
         files = [self.folder / "state" / "segments" / job for job in self.open_jobs]
         return sum(max(0, path.read_bytes().count(b"\n") - 1) for path in files if path.exists())
@@ -152,7 +152,7 @@ class _Kills:
                     Settings(models=("tiny",), device="cpu", batch_size=1), **OPTIONS[number]
                 )
                 place = self.folder / f"undisturbed-{number}-{kind}"
-                self.expected[key], _ = undisturbed(place, settings, ASKED[kind], with_silences())
+                self.expected[key], _ = undisturbed(place, settings, REQUEST[kind], with_silences())
             answers = json.loads((self.folder / "state" / "results" / job).read_bytes())
             assert answers == self.expected[key]
             del self.open_jobs[job]

@@ -26,7 +26,7 @@ from tests.audio.media import encode, pcm
 from tests.server.live import EXAMPLE, Live, running, speech, until
 
 BEFORE = Settings(models=("tiny",), device="cpu", batch_size=1)
-ASKED = TranscriptionRequest(model="tiny", response_format="verbose_json")
+REQUEST = TranscriptionRequest(model="tiny", response_format="verbose_json")
 
 
 def with_silences(repeats: int = 2) -> bytes:
@@ -142,7 +142,7 @@ def _check_continued(
 def test_a_resumed_job_has_the_result_of_an_uninterrupted_one(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    _check_continued(tmp_path, replace(BEFORE, **changes), ASKED, with_silences())
+    _check_continued(tmp_path, replace(BEFORE, **changes), REQUEST, with_silences())
 
 
 def test_a_full_disk_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -153,7 +153,7 @@ def test_a_full_disk_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFix
 
     with working(tmp_path, replace(BEFORE, chunk_seconds=1.5)) as (store, serving, workers):
         store.add_segment = full  # type: ignore[method-assign]
-        job = _accept(store, serving, ASKED, speech(5))
+        job = _accept(store, serving, REQUEST, speech(5))
         workers.start()
         until(lambda: store.counts() == {"succeeded": 1})
         assert store.answers(job)["text"]
@@ -164,7 +164,7 @@ def test_word_timestamps_are_resumed(tmp_path: Path) -> None:
     _check_continued(
         tmp_path,
         BEFORE,
-        ASKED.model_copy(update={"timestamp_granularities": ("word", "segment")}),
+        REQUEST.model_copy(update={"timestamp_granularities": ("word", "segment")}),
         with_silences(),
     )
 
@@ -215,7 +215,7 @@ def test_servers_with_different_models_share_a_job_folder(tmp_path: Path) -> Non
 def test_a_job_waits_for_a_server_with_its_model(tmp_path: Path) -> None:
     settings = Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
     with working(tmp_path, settings) as (store, serving, _):
-        job = _accept(store, serving, ASKED, speech(1))
+        job = _accept(store, serving, REQUEST, speech(1))
     with running(replace(settings, models=("tiny-ctc",))) as other:
         ours = _job(other, "tiny-ctc")
         until(lambda: _get(other, ours).json()["status"] == "succeeded")
@@ -231,7 +231,7 @@ def test_a_job_that_was_running_at_a_crash_is_retried_alone(
 ) -> None:
     """A fake crash in `measured`, which decodes: the process seems to be killed by one job."""
     settings = replace(BEFORE, models=("tiny-ctc",))
-    asked = ASKED.model_copy(update={"model": "tiny-ctc"})
+    asked = REQUEST.model_copy(update={"model": "tiny-ctc"})
     crashed = threading.Event()
     seen: list[set[str]] = []
 

@@ -22,7 +22,7 @@ from auris.server.settings import Settings
 from auris.server.transcription_request import TranscriptionRequest
 from tests.server.live import Live, running, speech, until
 
-ASKED = TranscriptionRequest(model="tiny")
+REQUEST = TranscriptionRequest(model="tiny")
 MODELS = {"tiny": "digest"}
 SEGMENT = Segment(
     0.0, 2.0, "hello", "English", (1, 2), (-0.1, -0.2), "stop", (Word("hello", 0.1, 0.5),)
@@ -39,10 +39,10 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
 def _accept(
     store: JobStore, data: bytes = b"sound", owner: str = "me", model: str = "digest"
 ) -> str:
-    return store.accept(owner, ASKED, model, io.BytesIO(data), 10).id
+    return store.accept(owner, REQUEST, model, io.BytesIO(data), 10).id
 
 
-def _found(store: JobStore, job: str) -> Job:
+def _job_of(store: JobStore, job: str) -> Job:
     found = store.find(job, "me")
     assert found is not None
     return found
@@ -62,7 +62,7 @@ def test_the_life_cycle_of_a_job(store: JobStore) -> None:
     with store.recording(name) as file:
         assert file.read() == b"sound"
     store.succeed(name, {"text": "hello"})
-    done = _found(store, name)
+    done = _job_of(store, name)
     assert done.status == "succeeded"
     assert done.to_dict()["progress"] == {"seconds_done": 2.0, "seconds_total": 2.0}
     assert store.answers(name) == {"text": "hello"}
@@ -114,7 +114,7 @@ def test_a_process_that_lost_its_job_cannot_change_it(store: JobStore) -> None:
     store.succeed(name, {"text": "late"})
     store.fail(name, ApiError(500, "late"))
     store.release(name)
-    found = _found(store, name)
+    found = _job_of(store, name)
     assert (found.status, found.error, found.done) == ("cancelled", None, 0.0)
     assert store.segments(name) == []
     assert store.answers(name) == {}
@@ -143,7 +143,7 @@ def test_a_job_that_crashes_the_server_fails_alone(tmp_path: Path) -> None:
     last = store.claim(MODELS, idle=True)
     assert last is not None
     assert last.id == healthy
-    found = _found(store, poison)
+    found = _job_of(store, poison)
     assert found.status == "failed"
     assert found.error is not None
     assert "ended each time" in found.error["message"]
@@ -174,10 +174,10 @@ def test_segments_with_another_fingerprint_are_not_reused(tmp_path: Path, store:
     store.begin(name, "a")
     store.add_segment(name, SEGMENT)
     assert store.begin(name, "a") == [SEGMENT]
-    assert _found(store, name).done == 2.0
+    assert _job_of(store, name).done == 2.0
     assert store.begin(name, "b") == []
     assert store.segments(name) == []
-    assert _found(store, name).done == 0.0
+    assert _job_of(store, name).done == 0.0
     assert store.begin(name, "a") == []
 
 
@@ -264,7 +264,7 @@ def test_a_refused_job_leaves_no_files(store: JobStore, tmp_path: Path) -> None:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="space"):
-        store.accept("me", ASKED, "digest", Full(), 10)
+        store.accept("me", REQUEST, "digest", Full(), 10)
     assert list((tmp_path / "recordings").iterdir()) == []
     assert store.counts() == {}
 

@@ -22,7 +22,7 @@ from auris.server.errors import ClientDisconnected
 from auris.server.pools import unless_disconnected
 from auris.server.settings import Settings
 from auris.server.upload_validation import DecodeContext
-from tests.server.live import SAID, Live, running, speech, until
+from tests.server.live import EXAMPLE_TEXT, Live, running, speech, until
 
 
 class Slow:
@@ -103,7 +103,7 @@ def test_cheap_recordings_are_decoded_during_expensive_ones(
     with running(_settings(tmp_path)) as live:
         asked = [callers.submit(live.transcribe, long) for _ in range(8)]
         assert begun.acquire(timeout=60)
-        assert live.transcribe(example).json()["text"] == SAID
+        assert live.transcribe(example).json()["text"] == EXAMPLE_TEXT
         go.set()
         assert {answer.result().status_code for answer in asked} == {200}
 
@@ -137,7 +137,7 @@ def test_a_slow_recording_leaves_the_lane_of_short_ones(
     with running(_settings(tmp_path)) as live:
         for lane in live.server.pools.decoding[:-1]:
             lane.turn_seconds = 0.0
-        assert live.transcribe(example).json()["text"] == SAID
+        assert live.transcribe(example).json()["text"] == EXAMPLE_TEXT
         assert lanes == ["decode1", "decode2", "decode3", "decode4"]
         with live.client() as client:
             answer = client.post("/v1/jobs", files={"file": example}, data={"model": "tiny"})

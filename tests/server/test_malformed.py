@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.live import SAID, Live
+from tests.server.live import EXAMPLE_TEXT, Live
 from tests.server.malformed import Maker
 
 
@@ -49,4 +49,4 @@ def test_malformed_requests_leave_no_files_or_budget_behind(live: Live, example:
     gc.collect()
     assert len(list(files.iterdir())) <= before + 3
     assert live.server.gate.seconds == 0
-    assert live.transcribe(example).json()["text"] == SAID
+    assert live.transcribe(example).json()["text"] == EXAMPLE_TEXT

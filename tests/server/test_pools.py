@@ -17,7 +17,7 @@ from auris.server.pools import Lane, Pools
 from tests.server.live import until
 
 
-class Held:
+class BlockingWork:
     """Work that lasts until it is released."""
 
     def __init__(self) -> None:
@@ -31,13 +31,13 @@ class Held:
 
 
 @pytest.fixture
-def held() -> Iterator[Held]:
-    held = Held()
+def held() -> Iterator[BlockingWork]:
+    held = BlockingWork()
     yield held
     held.go.set()
 
 
-def test_a_full_lane_does_not_delay_other_lanes(held: Held) -> None:
+def test_a_full_lane_does_not_delay_other_lanes(held: BlockingWork) -> None:
     pools = Pools()
     for lane in (*pools.decoding, pools.fetch, pools.disk):
         for _ in range(64):
@@ -56,7 +56,7 @@ def test_results_and_errors_are_returned() -> None:
     lane.close()
 
 
-def test_threads_are_started_as_needed(held: Held) -> None:
+def test_threads_are_started_as_needed(held: BlockingWork) -> None:
     lane = Lane("test", 3)
     works = [lane.submit(held) for _ in range(5)]
     for _ in range(3):
@@ -67,7 +67,7 @@ def test_threads_are_started_as_needed(held: Held) -> None:
     lane.close()
 
 
-def test_work_cancelled_while_queued_is_not_run(held: Held) -> None:
+def test_work_cancelled_while_queued_is_not_run(held: BlockingWork) -> None:
     lane = Lane("test", 1, waiting=1)
     first = lane.submit(held)
     assert held.begun.acquire(timeout=30)
@@ -81,7 +81,7 @@ def test_work_cancelled_while_queued_is_not_run(held: Held) -> None:
     lane.close()
 
 
-def test_a_full_lane_refuses_with_retry_after(held: Held) -> None:
+def test_a_full_lane_refuses_with_retry_after(held: BlockingWork) -> None:
     lane = Lane("test", 1, waiting=2)
     lane.submit(held)
     assert held.begun.acquire(timeout=30)
@@ -94,7 +94,9 @@ def test_a_full_lane_refuses_with_retry_after(held: Held) -> None:
     lane.close()
 
 
-def test_retry_after_counts_running_work(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_after_counts_running_work(
+    held: BlockingWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While all threads are busy for minutes, no finished work gives a duration."""
     lane = Lane("test", 1, waiting=1)
     lane.submit(held)
@@ -109,7 +111,7 @@ def test_retry_after_counts_running_work(held: Held, monkeypatch: pytest.MonkeyP
     lane.close()
 
 
-def test_clients_are_served_in_turn(held: Held) -> None:
+def test_clients_are_served_in_turn(held: BlockingWork) -> None:
     lane, done = Lane("test", 1), []
     lane.submit(held)
     assert held.begun.acquire(timeout=30)
@@ -125,7 +127,9 @@ def test_clients_are_served_in_turn(held: Held) -> None:
     lane.close()
 
 
-def test_small_uploads_overtake_large_ones(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_uploads_overtake_large_ones(
+    held: BlockingWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lane, done = Lane("test", 1), []
     lane.submit(held)
     assert held.begun.acquire(timeout=30)
@@ -141,7 +145,7 @@ def test_small_uploads_overtake_large_ones(held: Held, monkeypatch: pytest.Monke
     lane.close()
 
 
-def test_closing_does_not_wait_for_work(held: Held) -> None:
+def test_closing_does_not_wait_for_work(held: BlockingWork) -> None:
     lane = Lane("test", 1)
     under_way = lane.submit(held)
     assert held.begun.acquire(timeout=30)

@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 import auris
 from auris.server.run import SharedPort
 from tests.cli.command import Auris
-from tests.server.live import EXAMPLE, SAID, speech, until
+from tests.server.live import EXAMPLE, EXAMPLE_TEXT, speech, until
 from tests.server.malformed import form, request
 from tests.server.talk import spoken, talk
 
@@ -161,7 +161,7 @@ def test_workers_share_a_port_and_their_jobs(tmp_path: Path) -> None:
         for name in found:
             place = f"/v1/jobs/{name}"
             until(lambda place=place: running.client.get(place).json()["finished_at"])
-            assert running.client.get(f"{place}/result").json()["text"] == SAID
+            assert running.client.get(f"{place}/result").json()["text"] == EXAMPLE_TEXT
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have one queue for all")
@@ -277,7 +277,7 @@ def test_the_server_reports_a_full_disk_and_continues(tmp_path: Path) -> None:
                 "/v1/jobs", files={"file": ("a.wav", data)}, data={"model": "tiny"}
             )
             assert job.status_code == 507, job.text
-        assert running.transcribe(EXAMPLE.read_bytes()).json()["text"] == SAID
+        assert running.transcribe(EXAMPLE.read_bytes()).json()["text"] == EXAMPLE_TEXT
         assert running.client.delete(f"/v1/jobs/{done}").json().get("deleted")
         assert running.client.get(f"/v1/jobs/{done}").status_code == 404
         filler.unlink()

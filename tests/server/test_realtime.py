@@ -15,8 +15,8 @@ from auris import AsrPipeline
 from auris.diagnostics.parity import TIE_MARGIN, first_difference
 from auris.server.realtime.formats import FORMATS
 from auris.types import Transcript
-from tests.server.live import SAID, Live, speech, until
-from tests.server.talk import DELTA, DONE, PLACE, Event, Talk, audio, spoken, talk
+from tests.server.live import EXAMPLE_TEXT, Live, speech, until
+from tests.server.talk import DELTA, DONE, PATH, Event, Talk, audio, spoken, talk
 
 LOGPROBS = "item.input_audio_transcription.logprobs"
 PROVISIONAL, WORDS = "auris.provisional", "auris.words"
@@ -93,7 +93,7 @@ def test_telephone_formats_are_accepted(live: Live, name: str, codec: str) -> No
     with talk(live.url) as session:
         session.update(format={"type": name})
         events = session.item(np.frombuffer(data, np.uint8))
-    assert events[-1]["transcript"] == SAID
+    assert events[-1]["transcript"] == EXAMPLE_TEXT
 
 
 @pytest.mark.parametrize(("place", "codec"), [(1, "pcm_mulaw"), (2, "pcm_alaw")])
@@ -146,7 +146,7 @@ def test_events_with_server_turn_detection_are_in_order(live: Live) -> None:
         "done",
         "input_audio_transcription.completed",
     ]
-    assert events[-1]["transcript"] == SAID
+    assert events[-1]["transcript"] == EXAMPLE_TEXT
 
 
 def test_silence_is_not_a_turn_and_cannot_be_committed(live: Live) -> None:
@@ -169,7 +169,7 @@ def test_a_commit_ends_a_turn_at_once(live: Live) -> None:
         session.send("input_audio_buffer.commit")
         events = session.until(DONE)
         assert "input_audio_buffer.speech_stopped" not in _kinds(events)
-        assert events[-1]["transcript"] == SAID
+        assert events[-1]["transcript"] == EXAMPLE_TEXT
 
 
 def test_cleared_audio_is_discarded(live: Live) -> None:
@@ -182,7 +182,7 @@ def test_cleared_audio_is_discarded(live: Live) -> None:
         error = session.ask("input_audio_buffer.commit")["error"]
         assert error["code"] == "input_audio_buffer_commit_empty"
         events = session.item(spoken())
-        assert events[-1]["transcript"] == SAID
+        assert events[-1]["transcript"] == EXAMPLE_TEXT
         assert {e["item_id"] for e in events if "item_id" in e} == {events[-1]["item_id"]}
     with talk(live.url, manual=False) as session:
         session.append(spoken())
@@ -199,7 +199,7 @@ def test_audio_too_short_to_commit_stays_in_the_buffer(live: Live) -> None:
         error = session.ask("input_audio_buffer.commit")["error"]
         assert error["code"] == "input_audio_buffer_commit_empty"
         assert "83 ms" in error["message"]
-        assert session.item(samples[2000:])[-1]["transcript"] == SAID
+        assert session.item(samples[2000:])[-1]["transcript"] == EXAMPLE_TEXT
 
 
 def test_sessions_are_independent(live: Live, offline: AsrPipeline) -> None:
@@ -226,7 +226,7 @@ def test_sessions_are_independent(live: Live, offline: AsrPipeline) -> None:
 def test_a_client_disconnect_in_the_middle_of_a_word_frees_its_session(live: Live) -> None:
     pool = live.server.serving.pick("tiny").pool
     for _ in range(3):
-        socket = connect(live.url.replace("http", "ws") + PLACE)
+        socket = connect(live.url.replace("http", "ws") + PATH)
         session = Talk(socket)
         session.update(turn_detection=None)
         session.append(spoken(4)[:70_000])
@@ -234,7 +234,7 @@ def test_a_client_disconnect_in_the_middle_of_a_word_frees_its_session(live: Liv
     until(lambda: live.server.realtime_sessions == 0)
     until(lambda: not pool._sessions)
     with talk(live.url) as session:
-        assert session.item(spoken())[-1]["transcript"] == SAID
+        assert session.item(spoken())[-1]["transcript"] == EXAMPLE_TEXT
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -348,7 +348,7 @@ def test_metrics_and_log_contain_no_user_content(
     live: Live, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
-        with talk(live.url, PLACE + "&model=tiny-ctc") as session:
+        with talk(live.url, PATH + "&model=tiny-ctc") as session:
             session.update(transcription={"language": "en"})
             session.item(spoken())
             with live.client() as client:
@@ -367,5 +367,5 @@ def test_files_and_streams_share_the_engine(live: Live) -> None:
     with ThreadPoolExecutor(1) as others, talk(live.url) as session:
         file = others.submit(live.transcribe, speech(20))
         until(lambda: live.server.serving.pick("tiny").engine.load().active)
-        assert session.item(spoken())[-1]["transcript"] == SAID
-        assert file.result().json()["text"].count(SAID) >= 15
+        assert session.item(spoken())[-1]["transcript"] == EXAMPLE_TEXT
+        assert file.result().json()["text"].count(EXAMPLE_TEXT) >= 15

@@ -24,7 +24,7 @@ from openai.types.realtime import (
 )
 from pydantic import BaseModel
 
-from tests.server.live import SAID, Live
+from tests.server.live import EXAMPLE_TEXT, Live
 from tests.server.talk import audio, spoken
 
 INTENT = {"intent": "transcription"}
@@ -69,9 +69,9 @@ def test_client_commits_audio(client: openai.OpenAI) -> None:
     assert len(events) == len(kinds)
     for event, kind in zip(events, kinds, strict=True):
         _strict(event, kind)
-    assert events[-1].transcript == SAID  # type: ignore[union-attr]
+    assert events[-1].transcript == EXAMPLE_TEXT  # type: ignore[union-attr]
     assert events[-1].usage.type == "tokens"  # type: ignore[union-attr]
-    assert events[-2].delta == SAID  # type: ignore[union-attr]
+    assert events[-2].delta == EXAMPLE_TEXT  # type: ignore[union-attr]
     names = {event.item_id for event in events if hasattr(event, "item_id")}
     assert names == {events[3].item.id}  # type: ignore[union-attr]
 

@@ -11,7 +11,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from auris.server.settings import Settings
 from tests.server.live import Live, running, until
-from tests.server.talk import PLACE, Talk, spoken, talk
+from tests.server.talk import PATH, Talk, spoken, talk
 
 KEY = "a-key-of-some-length"
 
@@ -51,7 +51,7 @@ def test_limits_of_the_model_are_reported(small: Live) -> None:
 
 
 def test_keys(small: Live) -> None:
-    address = small.url.replace("http", "ws") + PLACE
+    address = small.url.replace("http", "ws") + PATH
     for headers in ({}, {"Authorization": "Bearer wrong-and-long-enough"}):
         with pytest.raises(InvalidStatus) as refused:
             connect(address, additional_headers=headers)
@@ -70,7 +70,7 @@ def test_keys(small: Live) -> None:
     [("https://evil.example", 403), ("null", 403), ("https://page.example", 101), ("own", 101)],
 )
 def test_origins(small: Live, origin: str, status: int) -> None:
-    address = small.url.replace("http", "ws") + PLACE
+    address = small.url.replace("http", "ws") + PATH
     headers = {"Authorization": f"Bearer {KEY}"}
     given = small.url if origin == "own" else origin
     if status == 101:
@@ -89,7 +89,7 @@ def test_sessions_over_the_limit_are_refused(small: Live) -> None:
         talk(small.url, additional_headers=headers),
         pytest.raises(InvalidStatus) as refused,
     ):
-        connect(small.url.replace("http", "ws") + PLACE, additional_headers=headers)
+        connect(small.url.replace("http", "ws") + PATH, additional_headers=headers)
     assert refused.value.response.status_code == 429
     assert int(refused.value.response.headers["Retry-After"]) > 0
     until(lambda: small.server.realtime_sessions == 0)
@@ -118,7 +118,7 @@ def test_unsupported_intents_and_models_are_refused(live: Live) -> None:
 
 
 def test_a_message_that_is_too_large_closes_the_session(live: Live) -> None:
-    with connect(live.url.replace("http", "ws") + PLACE) as socket:
+    with connect(live.url.replace("http", "ws") + PATH) as socket:
         assert Talk(socket).next()["type"] == "session.created"
         with pytest.raises(ConnectionClosed) as closed:
             _flood(socket)

@@ -24,7 +24,7 @@ from auris.server.realtime.messages import (
     json_object,
 )
 from auris.server.realtime.turns import SpeechAudio, SpeechStarted, SpeechStopped, TurnCutter
-from tests.server.live import SAID, Live
+from tests.server.live import EXAMPLE_TEXT, Live
 from tests.server.talk import DONE, audio, spoken, talk
 
 ANYTHING = st.recursive(
@@ -178,7 +178,7 @@ def test_a_thousand_malformed_messages_are_answered(live: Live) -> None:
                 assert event["type"] == "error", event
                 assert event["error"]["type"] == "invalid_request_error"
                 assert event["error"]["message"]
-        assert session.item(spoken())[-1]["transcript"] == SAID
+        assert session.item(spoken())[-1]["transcript"] == EXAMPLE_TEXT
 
 
 def test_malformed_messages_do_not_affect_audio(live: Live) -> None:
@@ -189,4 +189,4 @@ def test_malformed_messages_do_not_affect_audio(live: Live) -> None:
             session.socket.send(_broken(chance))
             session.append(samples[first : first + 4800], 4800)
         session.send("input_audio_buffer.commit")
-        assert session.until(DONE)[-1]["transcript"] == SAID
+        assert session.until(DONE)[-1]["transcript"] == EXAMPLE_TEXT

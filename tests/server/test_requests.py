@@ -17,8 +17,8 @@ from auris.server.metrics import Metrics
 from auris.server.settings import Settings
 from auris.text.languages import LANGUAGES
 from tests.audio.media import encode, pcm
-from tests.server.live import EXAMPLE, SAID, Live, running, speech
-from tests.server.malformed import BOUNDARY, PLACE, form
+from tests.server.live import EXAMPLE, EXAMPLE_TEXT, Live, running, speech
+from tests.server.malformed import BOUNDARY, PATH, form
 from tests.tiny_models import write_tiny
 
 Fields = dict[str, object]
@@ -107,7 +107,7 @@ HONOURED: list[Fields] = [
 def test_supported_requests_are_accepted(live: Live, example: bytes, fields: Fields) -> None:
     response = live.transcribe(example, **fields)
     assert response.status_code == 200, response.text
-    assert response.json()["text"] == SAID
+    assert response.json()["text"] == EXAMPLE_TEXT
 
 
 def test_a_temperature_samples(live: Live) -> None:
@@ -156,16 +156,16 @@ def test_errors_name_only_parameters_of_the_api(live: Live) -> None:
 def test_text_fields_must_be_valid_text(live: Live, example: bytes) -> None:
     kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     with live.client(**kind) as client:
-        response = client.post(PLACE, content=form(example, prompt=b"\xff\xfe"))
+        response = client.post(PATH, content=form(example, prompt=b"\xff\xfe"))
         assert "no text in utf-8" in _error(response, 400, "prompt")["message"]
-        response = client.post(PLACE, content=form(example, language="ä".encode()))
+        response = client.post(PATH, content=form(example, language="ä".encode()))
         assert "'ä'" in _error(response, 400, "language")["message"]
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=utf-8", ""])
 def test_a_body_that_is_not_a_form_is_refused(live: Live, kind: str) -> None:
     headers = {"Content-Type": kind} if kind else {}
-    for place in (PLACE, "/v1/jobs"):
+    for place in (PATH, "/v1/jobs"):
         with live.client() as client:
             response = client.post(place, content=b'{"model": "tiny"}', headers=headers)
         message = _error(response, 400, None)["message"]
@@ -251,7 +251,7 @@ def test_a_prompt_is_refused_where_a_model_was_trained_without_any(
     for fields in ({"prompt": "kitchen fan"}, {"keywords[]": ["kitchen", "fan"]}):
         answer = live.transcribe(example, **fields)
         if can:
-            assert answer.json()["text"] == SAID
+            assert answer.json()["text"] == EXAMPLE_TEXT
         else:
             assert "trained without any" in _error(answer, 400, "prompt")["message"]
 

@@ -22,7 +22,7 @@ def blocks(samples: np.ndarray, sizes: Sequence[int]) -> Iterator[np.ndarray]:
         place += size
 
 
-def listened(
+def updates_of(
     session: StreamSession, samples: np.ndarray, sizes: Sequence[int] = (8000,)
 ) -> list[StreamUpdate]:
     """All updates of a stream that is fed the samples in blocks of the given sizes."""

@@ -11,7 +11,7 @@ import pytest
 from auris import AsrPipeline
 from auris.audio.io import load
 from auris.types import SAMPLE_RATE
-from tests.streaming.live import listened, same, stable
+from tests.streaming.live import same, stable, updates_of
 
 CLIP = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
 NAMES = ("tiny", "tiny-ctc")
@@ -36,7 +36,7 @@ def sentences(number: int) -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [160, 80_000])
 def test_the_stream_has_the_text_of_the_file(name: str, size: int) -> None:
-    updates = listened(pipeline(name).stream(), clip(), [size])
+    updates = updates_of(pipeline(name).stream(), clip(), [size])
     whole = pipeline(name).transcribe(CLIP, chunk_seconds=3.0, vad=False)
     same(stable(updates), whole.segments, f"{name} in blocks of {size}")
     (segment,) = stable(updates)

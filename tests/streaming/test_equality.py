@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from auris import AsrPipeline
 from auris.types import SAMPLE_RATE
 from tests.streaming.conftest import KINDS
-from tests.streaming.live import listened, same, stable
+from tests.streaming.live import same, stable, updates_of
 from tests.tiny_models import tone_speech
 
 FEEDS = st.lists(st.integers(160, 80_000), min_size=1, max_size=4)
@@ -57,7 +57,7 @@ def test_the_final_text_of_a_stream_is_that_of_the_file(
     pipeline = pipelines[kind]
     samples = (louder if late else tone_speech)(seconds, seed)
     options = {"chunk_seconds": chunk, **BUDGETS[kind]}
-    updates = listened(pipeline.stream(step_seconds=step, **options), samples, feeds)
+    updates = updates_of(pipeline.stream(step_seconds=step, **options), samples, feeds)
     whole = pipeline.transcribe((samples, SAMPLE_RATE), **options)
     same(stable(updates), whole.segments, f"{kind} in blocks of {feeds}")
 
@@ -70,7 +70,7 @@ def test_every_step_has_the_text_of_a_file_of_that_length(
     pipeline = pipelines[kind]
     samples = (louder if late else tone_speech)(5.2, 3)
     options = {"chunk_seconds": 3.0, **BUDGETS[kind]}
-    updates = listened(pipeline.stream(**options), samples, [5000])
+    updates = updates_of(pipeline.stream(**options), samples, [5000])
     assert sum(not update.final for update in updates) == 10
     for place, update in enumerate(updates):
         known = [*stable(updates[:place]), update.segment]
@@ -85,7 +85,7 @@ def test_finished_windows_are_not_computed_again(pipelines: dict[str, AsrPipelin
     samples = tone_speech(6.0, 8)
     samples[: 4 * SAMPLE_RATE] *= 1e-3
     options = {"chunk_seconds": 30.0, "max_new_tokens": 8}
-    updates = listened(pipeline.stream(**options), samples)
+    updates = updates_of(pipeline.stream(**options), samples)
     costs = {update.seconds: update.cost for update in updates if not update.final}
     assert costs[4.5].frames == 450  # The loud part begins: everything before it is encoded again.
     assert costs[5.5].frames <= 150  # The last frame of the previous second was not final.
@@ -101,7 +101,7 @@ def test_updates_do_not_depend_on_the_sizes_of_feeds(
 ) -> None:
     samples = tone_speech(4.3, 1)
     runs = [
-        listened(pipelines[kind].stream(chunk_seconds=2.0, **BUDGETS[kind]), samples, sizes)
+        updates_of(pipelines[kind].stream(chunk_seconds=2.0, **BUDGETS[kind]), samples, sizes)
         for sizes in ([160], [80_000], [7, 30_000, 1])
     ]
     for run in runs[1:]:
@@ -117,7 +117,7 @@ def test_options_are_passed_to_the_model(
     options = {"max_new_tokens": 5, "temperature": 0.8, "seed": 4}
     pipeline, samples = pipelines["qwen"], tone_speech(3.0, 2)
     session = pipeline.stream(language, "fox", chunk_seconds=2.0, **options)  # type: ignore[arg-type]
-    ours = stable(listened(session, samples))
+    ours = stable(updates_of(session, samples))
     theirs = pipeline.transcribe(
         (samples, SAMPLE_RATE), language, "fox", chunk_seconds=2.0, **options
     )
@@ -129,7 +129,7 @@ def test_languages_are_restricted_as_in_files(pipelines: dict[str, AsrPipeline])
     """At every step, for any language of the previous step."""
     pipeline, samples = pipelines["qwen"], tone_speech(4.2, 2)
     options = {"max_new_tokens": 9, "chunk_seconds": 2.0, "languages": ["de", "fr", "ja"]}
-    updates = listened(pipeline.stream(**options), samples)
+    updates = updates_of(pipeline.stream(**options), samples)
     for place, update in enumerate(updates):
         known = [*stable(updates[:place]), update.segment]
         if not update.final:
@@ -147,7 +147,7 @@ def test_other_rates_are_resampled_across_feeds(
         np.arange(round(3.3 * rate)) / rate, np.arange(52_800) / SAMPLE_RATE, tone_speech(3.3, 2)
     ).astype(np.float32)
     pipeline = pipelines["ctc"]
-    ours = stable(listened(pipeline.stream(rate=rate), samples, [100, 9999]))
+    ours = stable(updates_of(pipeline.stream(rate=rate), samples, [100, 9999]))
     same(ours, pipeline.transcribe((samples, rate), chunk_seconds=3.0).segments, f"{rate} Hz")
 
 
@@ -158,7 +158,7 @@ def test_silence_is_skipped_as_in_files(pipelines: dict[str, AsrPipeline], kind:
     quiet = np.zeros(7 * SAMPLE_RATE, np.float32)
     samples = np.concatenate([quiet, tone_speech(3.0, 1), quiet, tone_speech(2.0, 2), quiet])
     options = {"chunk_seconds": 3.0, "vad": True, **BUDGETS[kind]}
-    updates = listened(pipeline.stream(**options), samples, [7000])
+    updates = updates_of(pipeline.stream(**options), samples, [7000])
     whole = pipeline.transcribe((samples, SAMPLE_RATE), **options)
     same(stable(updates), whole.segments, kind)
     assert [s.skipped for s in stable(updates)] == [s.skipped for s in whole.segments]
@@ -167,6 +167,6 @@ def test_silence_is_skipped_as_in_files(pipelines: dict[str, AsrPipeline], kind:
 
 def test_clean_up_equals_that_of_files(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(2.0, 1)
-    updates = listened(pipeline.stream(clean=["punctuation"]), samples)
+    updates = updates_of(pipeline.stream(clean=["punctuation"]), samples)
     whole = pipeline.transcribe((samples, SAMPLE_RATE), clean=["punctuation"], chunk_seconds=3.0)
     assert [s.text for s in stable(updates)] == [s.text for s in whole.segments]

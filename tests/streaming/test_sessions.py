@@ -22,7 +22,7 @@ from auris.recognition.requests import DecodeResult
 from auris.streaming.session import StreamPool, StreamSession, StreamUpdate
 from auris.types import SAMPLE_RATE, Segment
 from tests.streaming.conftest import KINDS
-from tests.streaming.live import blocks, listened, same, stable
+from tests.streaming.live import blocks, same, stable, updates_of
 from tests.tiny_models import tone_speech
 
 
@@ -136,7 +136,7 @@ def test_a_stream_can_end_at_any_sample(
     pipelines: dict[str, AsrPipeline], kind: str, length: int
 ) -> None:
     samples = tone_speech(1.0, 4)[:length]
-    updates = listened(session(pipelines[kind], step_seconds=0.1), samples, [100])
+    updates = updates_of(session(pipelines[kind], step_seconds=0.1), samples, [100])
     same(stable(updates), file_segments(pipelines[kind], samples), f"{length} samples")
 
 
@@ -148,12 +148,12 @@ def test_integers_are_scaled(pipelines: dict[str, AsrPipeline], dtype: str) -> N
         samples = samples * (np.iinfo(dtype).max - middle) + middle
     array = samples.astype(dtype)
     found = pipeline.transcribe((array, SAMPLE_RATE), chunk_seconds=2.0)
-    same(stable(listened(session(pipeline), array)), found.segments, dtype)
+    same(stable(updates_of(session(pipeline), array)), found.segments, dtype)
 
 
 def test_word_times_are_part_of_settled_text(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(3.0, 6)
-    updates = listened(session(pipeline, word_timestamps=True), samples)
+    updates = updates_of(session(pipeline, word_timestamps=True), samples)
     found = pipeline.transcribe((samples, SAMPLE_RATE), chunk_seconds=2.0, word_timestamps=True)
     words, others = (
         [w for s in heard for w in s.words] for heard in (stable(updates), found.segments)
@@ -163,7 +163,7 @@ def test_word_times_are_part_of_settled_text(pipelines: dict[str, AsrPipeline]) 
 
 
 def test_updates_can_be_written_as_json(pipelines: dict[str, AsrPipeline]) -> None:
-    first, *_ = listened(session(pipelines["ctc"]), tone_speech(1.0))
+    first, *_ = updates_of(session(pipelines["ctc"]), tone_speech(1.0))
     content = first.to_dict()
     assert (content["chunk"], content["final"], content["seconds"]) == (0, False, 0.5)
     assert {"text", "start", "end", "language", "finish_reason"} <= set(content)
@@ -205,7 +205,7 @@ def test_a_full_pool_refuses_new_streams(pipelines: dict[str, AsrPipeline]) -> N
     first.close()
     first.close()
     third = session(pipeline, pool)
-    updates = listened(third, tone_speech(1.0, 3))
+    updates = updates_of(third, tone_speech(1.0, 3))
     same(stable(updates), file_segments(pipeline, tone_speech(1.0, 3)), "third")
     same(stable(second.finish()), file_segments(pipeline, tone_speech(1.0, 2)), "second")
     with pytest.raises(UsageError, match="finished"):
@@ -224,7 +224,7 @@ def test_an_error_ends_the_streams_of_its_batch(
             broken.feed(samples)
     with pytest.raises(ZeroDivisionError):
         broken.finish()
-    same(stable(listened(idle, samples)), file_segments(pipeline, samples), "the other stream")
+    same(stable(updates_of(idle, samples)), file_segments(pipeline, samples), "the other stream")
 
 
 def test_an_error_in_a_result_ends_one_stream(
@@ -276,7 +276,7 @@ def test_threads_share_a_pool(pipelines: dict[str, AsrPipeline]) -> None:
     found: dict[int, list[StreamUpdate]] = {}
 
     def listen(number: int) -> None:
-        found[number] = listened(session(pipeline, pool), tone_speech(2.5, number), [3000])
+        found[number] = updates_of(session(pipeline, pool), tone_speech(2.5, number), [3000])
 
     threads = [threading.Thread(target=listen, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -316,9 +316,9 @@ def test_late_steps_are_skipped_and_settled_text_stays(
     pipelines: dict[str, AsrPipeline], kind: str
 ) -> None:
     pipeline, samples = pipelines[kind], tone_speech(5.0, 4)
-    late = listened(session(pipeline, skip_late=True), samples, (len(samples),))
-    on_time = listened(session(pipeline, skip_late=True), samples, (4000,))
-    all_of_them = listened(session(pipeline), samples, (4000,))
+    late = updates_of(session(pipeline, skip_late=True), samples, (len(samples),))
+    on_time = updates_of(session(pipeline, skip_late=True), samples, (4000,))
+    all_of_them = updates_of(session(pipeline), samples, (4000,))
     assert sum(not update.final for update in late) <= 2
     assert [u.to_dict() for u in on_time] == [u.to_dict() for u in all_of_them]
     same(stable(late), stable(all_of_them), kind)
@@ -344,10 +344,10 @@ def test_a_pool_step_advances_every_stream(pipelines: dict[str, AsrPipeline]) ->
 
 def test_words_of_partial_text(pipelines: dict[str, AsrPipeline]) -> None:
     stream = session(pipelines["ctc"], word_timestamps=True, partial_words=True)
-    for update in listened(stream, tone_speech(3.0, 1)):
+    for update in updates_of(stream, tone_speech(3.0, 1)):
         words = update.segment.words
         assert words is not None
         assert bool(words) == bool(update.segment.text)
         assert all(w.start is None or w.start >= update.segment.start for w in words)
-    plain = listened(session(pipelines["ctc"], word_timestamps=True), tone_speech(3.0, 1))
+    plain = updates_of(session(pipelines["ctc"], word_timestamps=True), tone_speech(3.0, 1))
     assert all(update.segment.words is None for update in plain if not update.final)

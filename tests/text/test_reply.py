@@ -16,7 +16,7 @@ COUNTS = st.sampled_from([1, 2, 19, 20, 21, 22, 39, 40, 41, 42, 45])
 PATTERNS = st.sampled_from(["a", " ", "\n", "ab", "ha ", "aab", "aaab", "你好", "x" * 19 + "y"])
 WIDE = st.integers(1, 22).map(lambda width: "abcdefghijklmnopqrstuvwxyz"[:width])
 REPEATS = st.builds(lambda pattern, count: pattern * count, PATTERNS | WIDE, COUNTS)
-PIECES = st.one_of(
+PARTS = st.one_of(
     st.sampled_from(
         [
             "<asr_text>",
@@ -43,7 +43,7 @@ PIECES = st.one_of(
     REPEATS,
     st.text(max_size=5),
 )
-REPLIES = st.lists(PIECES, max_size=8).map("".join)
+REPLIES = st.lists(PARTS, max_size=8).map("".join)
 TAGGED = st.builds(
     lambda before, language, between, text: f"{before}language {language}{between}<asr_text>{text}",
     st.sampled_from(["", " ", "\n", "assistant\n", "x\n"]),
