@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from auris import AsrPipeline
@@ -20,6 +22,16 @@ def pytest_collection_finish() -> None:
     """Exclude the imported modules from garbage collection, which takes long otherwise."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """A test that sets the number of threads does not change it for later tests, in which threads
+    would wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
