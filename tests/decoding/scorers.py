@@ -46,8 +46,8 @@ def state_after(scorer: TokenScorer, tokens: Sequence[int]) -> State:
 
 def text_score(scorer: TokenScorer, tokens: Sequence[int]) -> float:
     """The score of a whole text."""
-    total = 0.0
-    for length, token in enumerate(tokens):
-        ((score, _),) = scorer.extend(state_after(scorer, tokens[:length]), [token], [0.0])
+    state, total = scorer.start(), 0.0
+    for token in tokens:
+        ((score, state),) = scorer.extend(state, [token], [0.0])
         total += score
-    return total + scorer.end(state_after(scorer, tokens))
+    return total + scorer.end(state)
