@@ -47,6 +47,8 @@ def test_values_are_plain_json_in_any_order(qwen: AsrPipeline) -> None:
         {"channels": "split", "speakers": ["A", "B"]},
         {"word_timestamps": True},
         {"attention_window": 2},
+        {"beam_size": 2},
+        {"hotwords": ["Ada"]},
     ],
     ids=str,
 )

@@ -66,6 +66,8 @@ class CtcRecognizer:
             "--context": options.context != "",
             "--max-new-tokens": options.max_new_tokens is not None,
             "--temperature": options.sampling.temperature != 0.0,
+            "--beam-size": options.beam_size > 1,
+            "--hotwords": options.hotwords != (),
         }
         for option, given in needs_decoder.items():
             if given:

@@ -6,6 +6,7 @@ import numbers
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -265,4 +266,5 @@ def make_recognizer(
     if isinstance(config, AutCtcConfig):
         return CtcRecognizer(backend, config, tokenizer, calibration)
     stops = stop_ids(config, read_generation(checkpoint.directory))
-    return QwenRecognizer(backend, config, tokenizer, stops, calibration, drafting)
+    load_ctc = partial(with_ctc_head, backend, checkpoint.directory)
+    return QwenRecognizer(backend, config, tokenizer, stops, calibration, drafting, load_ctc)

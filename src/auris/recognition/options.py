@@ -14,6 +14,7 @@ from auris.audio.io import Channels, Source
 from auris.audio.remote import WebLimits
 from auris.audio.segmentation import CHUNK_SECONDS
 from auris.checkpoints.inference_defaults import InferenceDefaults
+from auris.decoding.requests import MOST_BEAM_SIZE
 from auris.decoding.sampling import Sampling
 from auris.errors import UsageError
 from auris.recognition.chunker import AudioChunker
@@ -36,6 +37,10 @@ MOST_CONTEXT_LETTERS = 10_000
 
 LARGEST_SEED = (1 << 63) - 1
 
+MOST_HOTWORDS = 20_000
+
+MOST_HOTWORD_LETTERS = 200
+
 
 class CancelToken(Protocol):
     """An object that tells whether to stop, such as `threading.Event`."""
@@ -55,6 +60,9 @@ class TextOptions(TypedDict, total=False):
         clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
         word_timestamps: find the times of every word; of live text, in final segments (False).
         aligner: finds them; by default the model's own CTC head.
+        beam_size: hypotheses of a text that are followed at a time, 1 to 16 (1). Partial text of
+            live streams is decoded with 1.
+        hotwords: words and phrases that are written more readily, such as names (none).
     """
 
     languages: Sequence[str] | None
@@ -64,6 +72,8 @@ class TextOptions(TypedDict, total=False):
     clean: Sequence[str]
     word_timestamps: bool
     aligner: WordAligner | None
+    beam_size: int
+    hotwords: Sequence[str]
 
 
 class CallOptions(TextOptions, total=False):
@@ -213,6 +223,14 @@ def decode_options(language: str | None, context: str, given: CallOptions) -> De
             "both were given",
             "leave one of them out",
         )
+    beam_size, hotwords = given.get("beam_size", 1), _hotwords(given.get("hotwords", ()))
+    check_count("beam_size", beam_size, MOST_BEAM_SIZE)
+    if sampling.temperature and (beam_size > 1 or hotwords):
+        raise UsageError(
+            "beam_size and hotwords need temperature 0, since they take the best tokens",
+            f"the temperature is {sampling.temperature:g}",
+            "leave the temperature out",
+        )
     return DecodeOptions(
         name,
         context,
@@ -221,6 +239,8 @@ def decode_options(language: str | None, context: str, given: CallOptions) -> De
         check_steps(given.get("clean", ()), name),
         names,
         _batch_seconds(given.get("batch_seconds")),
+        beam_size=beam_size,
+        hotwords=hotwords,
     )
 
 
@@ -234,6 +254,21 @@ def supported_options(options: DecodeOptions, defaults: InferenceDefaults) -> De
         return options
     _LOG.warning(CONTEXT_IGNORED)
     return replace(options, context="", warnings=(*options.warnings, CONTEXT_IGNORED))
+
+
+def _hotwords(given: Sequence[str]) -> tuple[str, ...]:
+    """Distinct phrases without empty ones, in order."""
+    if isinstance(given, str) or not all(isinstance(phrase, str) for phrase in given):
+        raise UsageError("hotwords have to be a list of strings", f"it is {given!r}", "correct it")
+    phrases = tuple(dict.fromkeys(filter(None, (" ".join(phrase.split()) for phrase in given))))
+    longest = max(map(len, phrases), default=0)
+    if len(phrases) > MOST_HOTWORDS or longest > MOST_HOTWORD_LETTERS:
+        raise UsageError(
+            f"There may be {MOST_HOTWORDS} hotwords of {MOST_HOTWORD_LETTERS} letters",
+            f"there are {len(phrases)}, and the longest has {longest} letters",
+            "leave out those that are rarely said",
+        )
+    return phrases
 
 
 def _batch_seconds(given: object) -> float:

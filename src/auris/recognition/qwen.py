@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from auris.decoding.loop import DecodeLoop, decode
 from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import Probe
 from auris.recognition.fallback import FallbackPolicy, FallbackResult
-from auris.recognition.recognizer import encode_together, pass_size
+from auris.recognition.recognizer import encode_together, pass_size, recognize
 from auris.recognition.requests import (
     ChunkRequest,
     ChunkResult,
@@ -28,6 +29,7 @@ from auris.recognition.requests import (
     DecodeResult,
     timed,
 )
+from auris.recognition.scorers import TextScorers
 from auris.recognition.segments import SegmentWriter
 from auris.text.prompt import END_OF_TEXT, TURN_END, prompt_ids, reply_prefix
 from auris.text.reply import Reply, ends_before_text, parse_reply
@@ -55,6 +57,8 @@ class QwenRecognizer:
         calibration: maps log-probabilities to confidences; None uses the probabilities.
         drafting: a CTC head over the same encoder, whose texts are drafts for the decoder, see
             `auris.decoding.drafts`; None makes no drafts.
+        load_ctc: loads the CTC head that scores hypotheses of beam searches, or gives None; it is
+            called at the first of them.
 
     Raises:
         TokenizerError: the vocabulary lacks a control token.
@@ -69,14 +73,17 @@ class QwenRecognizer:
         stops: Iterable[int] | None = None,
         calibration: Calibration | None = None,
         drafting: Backend | None = None,
+        load_ctc: Callable[[], Backend | None] = lambda: None,
     ) -> None:
         self.backend = backend
         self.drafting = drafting
+        self._load_ctc = cache(load_ctc)
         self.config = config
         self.tokenizer = tokenizer
         named = (tokenizer.id(END_OF_TEXT), tokenizer.id(TURN_END))
         self.stops = frozenset(named if stops is None else stops)
         check_vocabulary(config, tokenizer)
+        self.scorers = TextScorers(tokenizer)
         self.writer = SegmentWriter(tokenizer, self._reply, calibration)
         self._no_speech_probe = _no_speech_probe_of(tokenizer)
 
@@ -98,6 +105,9 @@ class QwenRecognizer:
         return self.writer.segment(result.request, FallbackResult((result,)), {}, partial=True)
 
     def final(self, result: DecodeResult) -> Segment:
+        if result.request.options.beam_size > 1:
+            # The steps of a stream are decoded without a beam, so the chunk is decoded anew.
+            return recognize(self, result.request).segment
         if result.silence_logprob is None:
             steps = decode(self.backend, self.prepare({0: result.request}, [{}]), self.stops)
             probes = (step.probe_logprob for step in steps if step.probe_logprob is not None)
@@ -121,20 +131,31 @@ class QwenRecognizer:
         encoded = encode_together(self.backend, self.config, samples, timings)
         prepared = []
         for (key, request), states, times in zip(requests.items(), encoded, timings, strict=True):
-            options = request.options
             with timed("prefill", times):
+                options = request.options
                 ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
-                decode_request = self.decode_request(
-                    key, request, self.backend.embed(ids, states), self._draft(states, options)
-                )
+                decode_request = self._with_search(key, request, ids, states)
                 preamble = ids[: ids.index(self.config.audio_token_id)]
                 prepared.append(replace(decode_request, preamble=tuple(preamble)))
         return prepared
 
+    def _with_search(
+        self, key: int, request: ChunkRequest, ids: list[int], states: Tensor
+    ) -> Request:
+        """The decode request of a chunk, with a draft or a beam."""
+        options, prompt = request.options, self.backend.embed(ids, states)
+        if options.beam_size == 1:
+            return self.decode_request(key, request, prompt, self._draft(states, options))
+        ctc = self._load_ctc()
+        logits = None if ctc is None else ctc.ctc_logits([states])[0]
+        scorer = self.scorers.of_reply(options, logits)
+        plain = self.decode_request(key, request, prompt)
+        return replace(plain, beam_size=options.beam_size, scorer=scorer)
+
     def decode_request(
         self, key: int, request: ChunkRequest, prompt: Tensor, draft: tuple[int, ...] = ()
     ) -> Request:
-        """The decode request of a chunk whose audio is encoded already.
+        """The decode request, without a beam, of a chunk whose audio is encoded already.
 
         Args:
             prompt: embeddings [L, hidden] of its prompt, without what a cache row has already.
@@ -157,6 +178,7 @@ class QwenRecognizer:
             probe=self._no_speech_probe if options.language is None else forced,
             cancelled=request.cancelled,
             draft=draft,
+            scorer=self.scorers.of_reply(options),
         )
 
     def _draft(self, states: Tensor, options: DecodeOptions) -> tuple[int, ...]:

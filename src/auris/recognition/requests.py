@@ -39,6 +39,8 @@ class DecodeOptions:
         warnings: sentences for the transcript about options that are ignored.
         aligner: finds the times of the words of each segment; None leaves them out.
         align_partial: whether words of a live chunk that may still grow have times, too.
+        beam_size: hypotheses that are followed at a time; 1 takes the best token at every step.
+        hotwords: words and phrases that are written more readily.
     """
 
     language: str | None = None
@@ -51,6 +53,8 @@ class DecodeOptions:
     warnings: tuple[str, ...] = ()
     aligner: WordAligner | None = field(default=None, compare=False)
     align_partial: bool = False
+    beam_size: int = 1
+    hotwords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

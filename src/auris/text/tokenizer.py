@@ -208,6 +208,11 @@ class Tokenizer:
                 self._contents[token] = text_or_none.replace(WORD_BOUNDARY, " ").encode()
         return self._contents[token]
 
+    def bytes(self, token: int) -> bytes:
+        """The bytes that an id writes, see `content`."""
+        content = self.content(token)
+        return content.encode() if isinstance(content, str) else content
+
 
 class TextDecoder:
     """Text of one sequence of ids, released only in whole characters."""
