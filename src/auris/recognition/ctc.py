@@ -14,6 +14,7 @@ from auris.checkpoints.calibration import Calibration
 from auris.checkpoints.validation import check_language, check_vocabulary
 from auris.config import AutConfig, AutCtcConfig
 from auris.decoding.ctc import blank_logprob, greedy
+from auris.decoding.ctc_beam import beam_search
 from auris.errors import UnsupportedOption
 from auris.recognition.fallback import FallbackResult, check_scores
 from auris.recognition.recognizer import encode_together, pass_size
@@ -24,6 +25,7 @@ from auris.recognition.requests import (
     DecodeResult,
     timed,
 )
+from auris.recognition.scorers import TextScorers
 from auris.recognition.segments import SegmentWriter
 from auris.text.reply import Reply
 from auris.text.tokenizer import Tokenizer
@@ -31,6 +33,9 @@ from auris.types import Segment
 
 PASS_SECONDS = 40.0
 """Audio of one pass, so that others do not wait for long; more at once is hardly faster."""
+
+SCORED_BEAM_SIZE = 8
+"""Least size of a beam with scores from outside the model, which costs little here."""
 
 
 class CtcRecognizer:
@@ -54,6 +59,7 @@ class CtcRecognizer:
         self.config = config
         self.tokenizer = tokenizer
         check_vocabulary(config, tokenizer)
+        self._scorers = TextScorers(tokenizer)
         self._writer = SegmentWriter(tokenizer, self._reply, calibration)
 
     def with_window(self, backend: Backend, encoder: AutConfig) -> CtcRecognizer:
@@ -66,8 +72,6 @@ class CtcRecognizer:
             "--context": options.context != "",
             "--max-new-tokens": options.max_new_tokens is not None,
             "--temperature": options.sampling.temperature != 0.0,
-            "--beam-size": options.beam_size > 1,
-            "--hotwords": options.hotwords != (),
         }
         for option, given in needs_decoder.items():
             if given:
@@ -107,10 +111,19 @@ class CtcRecognizer:
     ) -> ChunkResult:
         with timed("decode", timings):
             (logits,) = self.backend.ctc_logits([states])
-            path = greedy(logits, self.config.blank)
-        silence = blank_logprob(logits, self.config.blank)
-        decoded = DecodeResult(request, path.ids, path.logprobs, "stop", silence)
+            decoded = self.decoded(request, logits)
         return ChunkResult(request.key, self._segment(decoded, timings), timings)
+
+    def decoded(self, request: ChunkRequest, logits: Tensor) -> DecodeResult:
+        """The text of a chunk, from its unit scores [N, units + 1]."""
+        options, blank = request.options, self.config.blank
+        scorer = self._scorers.of_units(options)
+        if scorer is None and options.beam_size == 1:
+            path = greedy(logits, blank)
+        else:
+            size = max(options.beam_size, SCORED_BEAM_SIZE if scorer is not None else 1)
+            path = beam_search(logits, blank, size, scorer)
+        return DecodeResult(request, path.ids, path.logprobs, "stop", blank_logprob(logits, blank))
 
     def _segment(
         self, result: DecodeResult, timings: dict[str, float], partial: bool = False

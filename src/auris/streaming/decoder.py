@@ -16,7 +16,6 @@ from torch import Tensor
 
 from auris.backends.base import Cache
 from auris.config import AutCtcConfig, QwenAsrConfig
-from auris.decoding.ctc import blank_logprob, greedy
 from auris.decoding.speculative import DraftedRequest, decode_drafts
 from auris.recognition.ctc import CtcRecognizer
 from auris.recognition.qwen import QwenRecognizer
@@ -124,9 +123,7 @@ class IncrementalCtc:
             state = step.state
             before = [] if state.logits is None else [state.logits[: update.unchanged]]
             state.logits = torch.cat((*before, scores))
-            path = greedy(state.logits, self._config.blank)
-            silence = blank_logprob(state.logits, self._config.blank)
-            result = DecodeResult(step.request, path.ids, path.logprobs, "stop", silence)
+            result = self._recognizer.decoded(step.request, state.logits)
             done.append((result, StepCost(update.frames, update.encoded, 0)))
         return done
 
