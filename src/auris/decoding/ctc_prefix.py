@@ -22,7 +22,7 @@ LEAST_SCORE = -30.0
 Scores = NDArray[np.float64]
 
 
-class _Prefix:
+class _PrefixPaths:
     """The paths of a prefix over the first t frames, for t from 0 to N.
 
     Attributes:
@@ -85,12 +85,12 @@ class CtcPrefixScorer:
         return self._logprobs[:, unit].astype(np.float64)
 
     def start(self) -> State:
-        return _Prefix(self, np.concatenate(([0.0], np.cumsum(self.blanks))), -1, 0.0)
+        return _PrefixPaths(self, np.concatenate(([0.0], np.cumsum(self.blanks))), -1, 0.0)
 
     def extend(
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
     ) -> list[tuple[float, State]]:
-        assert isinstance(state, _Prefix)
+        assert isinstance(state, _PrefixPaths)
         if not tokens:
             return []
         units = self._logprobs[:, tokens].astype(np.float64).T
@@ -104,9 +104,9 @@ class CtcPrefixScorer:
         for token, logprob in zip(tokens, logprobs.tolist(), strict=True):
             before = state.in_blank if token == state.last else state.either
             score = max(logprob - state.logprob, LEAST_SCORE) if logprob > -np.inf else LEAST_SCORE
-            extended.append((score, _Prefix(self, before, token, state.logprob + score)))
+            extended.append((score, _PrefixPaths(self, before, token, state.logprob + score)))
         return extended
 
     def end(self, state: State) -> float:
-        assert isinstance(state, _Prefix)
+        assert isinstance(state, _PrefixPaths)
         return max(float(state.either[-1]) - state.logprob, LEAST_SCORE)
