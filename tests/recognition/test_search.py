@@ -15,7 +15,7 @@ from auris.checkpoints.ctc_head import save_ctc_head
 from auris.errors import UsageError
 from auris.recognition.ctc import CtcRecognizer
 from auris.recognition.options import CallOptions
-from tests.streaming.live import listened, same, stable
+from tests.streaming.live import same, stable, updates_of
 from tests.tiny_models import ctc_config, qwen_config, tone_speech, write_tiny
 
 RATE = 16000
@@ -88,7 +88,7 @@ def test_the_final_text_of_a_stream_is_that_of_the_file(
 ) -> None:
     samples = tone_speech(4.3, 5)
     common = {"chunk_seconds": 2.0, **budget(pipeline), **options}
-    updates = listened(pipeline.stream(**common), samples, [7000])
+    updates = updates_of(pipeline.stream(**common), samples, [7000])
     whole = pipeline.transcribe((samples, RATE), **common)
     same(stable(updates), whole.segments, str(options))
     assert any(not update.final for update in updates)
@@ -97,7 +97,7 @@ def test_the_final_text_of_a_stream_is_that_of_the_file(
 def test_partial_text_has_hotwords(pipeline: AsrPipeline) -> None:
     samples = tone_speech(2.2, 5)
     options = {**budget(pipeline), "language": "en", "hotwords": HOTWORDS}
-    updates = listened(pipeline.stream(**options), samples, [7000])
+    updates = updates_of(pipeline.stream(**options), samples, [7000])
     partial = next(update for update in updates if update.seconds == 1.5)
     whole = pipeline.transcribe((samples[: round(1.5 * RATE)], RATE), **options)
     same([partial.segment], whole.segments, "a step")
