@@ -15,7 +15,7 @@
 
 // Version of this interface: raised by every change of a structure or a function below. The caller
 // compares it with its own before anything else.
-#define AURIS_ABI 3
+#define AURIS_ABI 4
 
 AURIS_API int32_t auris_abi();
 
@@ -111,6 +111,24 @@ struct auris_pass {
   int32_t tokens, wanted_count;
 };
 
+// The best token after a position, see auris_best.
+struct auris_choice {
+  int32_t token;
+  float logprob, gap;
+  int32_t read;
+};
+
+// One token for each of `count` rows: token[i] extends row[i] at position[i]; cosines and sines as of
+// a pass.
+struct auris_step {
+  const int32_t* token;
+  const int32_t* row;
+  const int32_t* position;
+  const float* cosines;
+  const float* sines;
+  int32_t count, exact;
+};
+
 // Names the instructions in use: "avx512", "avx2", "neon" or "portable".
 AURIS_API const char* auris_instructions();
 
@@ -126,10 +144,9 @@ AURIS_API int32_t auris_products(const auris_matrix* matrix, const float* x, int
 // what it has over the next, `logprob` its log of the softmax over all rows. `read` counts the rows
 // that were read whole: all of them for several x, and where `exact` is not 0 or the matrix not in
 // halves. Where they are not all, `logprob` is off by 0.02 at most, and a gap of 8 or more may be
-// larger.
+// larger. choices [count].
 AURIS_API int32_t auris_best(const auris_matrix* matrix, const float* x, int64_t count, int32_t exact,
-                          int32_t* token, float* logprob, float* gap, int32_t* read,
-                          int32_t threads);
+                          auris_choice* choices, int32_t threads);
 
 // mels [count, bins, frames >= 1], chunks by themselves, to out [count, tokens, bins', channels]; each
 // convolution halves frames and bins upwards.
@@ -140,6 +157,12 @@ AURIS_API int32_t auris_convolve(const auris_stem* stem, const float* mels, int3
 // are `count` windows, and the first begins at 0. Normed states go to states [tokens, width].
 AURIS_API int32_t auris_contextualize(const auris_encoder* encoder, float* x, const int32_t* windows,
                                    int32_t count, float* states, int32_t threads);
+
+// A pass over one new token of each row and the best tokens after them, choices [count]: embeddings
+// come from one matrix, scores from another. Fails where a token has no embedding.
+AURIS_API int32_t auris_decode(const auris_decoder* decoder, const auris_matrix* embeddings,
+                            const auris_matrix* head, const auris_cache* cache,
+                            const auris_step* step, auris_choice* choices, int32_t threads);
 
 AURIS_API int32_t auris_extend(const auris_decoder* decoder, const auris_cache* cache,
                             const auris_pass* pass, int32_t threads);

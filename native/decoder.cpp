@@ -1,6 +1,7 @@
 // A pass through all layers of a decoder.
 #include <cstring>
 #include <mutex>
+#include <stdexcept>
 #include <vector>
 
 #include "auris_native.h"
@@ -230,7 +231,36 @@ Memory<float> Pass::normed_memory, Pass::qkv_memory, Pass::attended_memory, Pass
 std::vector<QueryBlock> Pass::blocks;
 std::vector<Share> Pass::shares;
 
+Memory<float> embedded, step_states;
+Memory<int8_t> row_scratch;
+std::vector<int32_t> every;
+
+void embed(const auris_matrix& embeddings, const auris_step& step, float* x) {
+  int8_t* room = row_scratch.of(is_float(embeddings) ? 0 : scratch_bytes(embeddings));
+  for (int i = 0; i < step.count; ++i) {
+    if (step.token[i] < 0 || step.token[i] >= embeddings.rows)
+      throw std::out_of_range("a token has no embedding");
+    kernels->look_up(&embeddings, step.token[i], x + int64_t{i} * embeddings.width, room);
+  }
+}
+
 }  // namespace
+
+AURIS_API int32_t auris_decode(const auris_decoder* decoder, const auris_matrix* embeddings,
+                               const auris_matrix* head, const auris_cache* cache,
+                               const auris_step* step, auris_choice* choices, int32_t threads) {
+  return call([&] {
+    const int64_t numbers = int64_t{step->count} * decoder->hidden;
+    float *x = embedded.of(numbers), *states = step_states.of(numbers);
+    while (static_cast<int>(every.size()) < step->count)
+      every.push_back(static_cast<int32_t>(every.size()));
+    embed(*embeddings, *step, x);
+    const auris_pass pass = {x,           step->row,    step->position, step->cosines, step->sines,
+                             every.data(), states,      step->count,    step->count};
+    Pass(*decoder, *cache, pass, threads).run();
+    best_rows(*head, states, step->count, step->exact != 0, choices, threads);
+  });
+}
 
 AURIS_API int32_t auris_extend(const auris_decoder* decoder, const auris_cache* cache,
                                const auris_pass* pass, int32_t threads) {

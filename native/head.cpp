@@ -168,27 +168,26 @@ bool is_number(const auris_matrix& matrix, const float* x, int64_t i) {
 
 }  // namespace
 
-AURIS_API int32_t auris_best(const auris_matrix* matrix, const float* x, int64_t count,
-                             int32_t exact, int32_t* token, float* logprob, float* gap,
-                             int32_t* read, int32_t threads) {
-  return call([&] {
-    reserve(*matrix, count);
-    each(threads, count, [&](int64_t i) { quantize(*matrix, count, i, x + i * matrix->width); });
-    const bool two_stages = count == 1 && exact == 0 && matrix->lower != nullptr;
-    if (!two_stages) whole(*matrix, x, count, threads);
-    for (int64_t i = 0; i < count; ++i) {
-      const float none = std::numeric_limits<float>::quiet_NaN();
-      Answer answer = {0, none, none, 0, 0.f};
-      if (is_number(*matrix, x, i)) {
-        const int64_t chunks = chunks_of(*matrix);
-        answer = two_stages ? TwoStages(*matrix, threads).run()
-                            : combined(found.data() + i * chunks, chunks);
-        if (!two_stages) answer.read = matrix->rows;
-      }
-      token[i] = answer.token;
-      logprob[i] = answer.logprob;
-      gap[i] = answer.gap;
-      read[i] = answer.read;
+void best_rows(const auris_matrix& matrix, const float* x, int64_t count, bool exact,
+               auris_choice* choices, int threads) {
+  reserve(matrix, count);
+  each(threads, count, [&](int64_t i) { quantize(matrix, count, i, x + i * matrix.width); });
+  const bool two_stages = count == 1 && !exact && matrix.lower != nullptr;
+  if (!two_stages) whole(matrix, x, count, threads);
+  for (int64_t i = 0; i < count; ++i) {
+    const float none = std::numeric_limits<float>::quiet_NaN();
+    Answer answer = {0, none, none, 0, 0.f};
+    if (is_number(matrix, x, i)) {
+      const int64_t chunks = chunks_of(matrix);
+      answer = two_stages ? TwoStages(matrix, threads).run()
+                          : combined(found.data() + i * chunks, chunks);
+      if (!two_stages) answer.read = matrix.rows;
     }
-  });
+    choices[i] = {answer.token, answer.logprob, answer.gap, answer.read};
+  }
+}
+
+AURIS_API int32_t auris_best(const auris_matrix* matrix, const float* x, int64_t count,
+                             int32_t exact, auris_choice* choices, int32_t threads) {
+  return call([&] { best_rows(*matrix, x, count, exact != 0, choices, threads); });
 }

@@ -53,6 +53,10 @@ struct Kernels {
   int32_t (*refine)(const auris_matrix* matrix, const int8_t* codes, float scale, int first,
                     int last, float threshold, const int32_t* upper, float* middle, float* reach);
 
+  // Row n of a matrix as numbers, to out [width]; scratch holds `scratch_bytes` where these are
+  // integers.
+  void (*look_up)(const auris_matrix* matrix, int n, float* out, int8_t* scratch);
+
   // What stands out among scores [count] that may be off by reach, or not at all where it is null.
   Outstanding (*outstanding)(const float* middle, const float* reach, int count);
 
@@ -97,7 +101,7 @@ constexpr int kRowBlock = 32;  // Output rows that a chunk of a large product ha
 
 // Bytes that weights are fetched ahead in a step: processors that do so by themselves stop at the
 // end of a page.
-constexpr int kAhead = 4096;
+constexpr int kAhead = 8192;
 
 // Distance of rows of bytes that are read side by side: at powers of two they would share a few
 // places of the cache.

@@ -165,12 +165,12 @@ PRIMITIVE void expand(const uint8_t* codes, const uint8_t* steps, int columns, i
   }
 }
 
-// Pairs of products fit into 16 bits, and steps multiply them there: the offset of the codes is
-// taken off before.
-PRIMITIVE int32_t packed_dot(const uint8_t* codes, const uint8_t* steps, int columns, int group,
-                             const int8_t* x) {
-  const __m512i low = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8);
-  __m512i sums[2] = {zero(), zero()};
+// Pairs of products fit into 16 bits, and steps multiply them there. Codes are multiplied as they are
+// stored, plus 8; what that adds is taken off for whole groups.
+PRIMITIVE Sums packed_sums(const uint8_t* codes, const uint8_t* steps, int columns, int group,
+                           const int8_t* x, const int16_t* group_sums) {
+  const __m512i low = _mm512_set1_epi8(15);
+  __m512i sums[2] = {zero(), zero()}, eighths = zero();
   for (int k = 0, block = 0; k < columns; k += 128, ++block) {
     __builtin_prefetch(codes + k / 2 + kAhead);
     const __m512i both = _mm512_loadu_si512(codes + k / 2);
@@ -180,13 +180,17 @@ PRIMITIVE int32_t packed_dot(const uint8_t* codes, const uint8_t* steps, int col
     const __m512i words[2] = {_mm512_shuffle_epi8(all, first_parts()),
                               _mm512_shuffle_epi8(all, second_parts())};
     for (int h = 0; h < 2; ++h) {
-      const __m512i activations = _mm512_loadu_si512(x + k + 64 * h);
-      const __m512i pairs = _mm512_sub_epi16(_mm512_maddubs_epi16(halves[h], activations),
-                                             _mm512_maddubs_epi16(eight, activations));
+      const __m512i pairs =
+          _mm512_maddubs_epi16(halves[h], _mm512_loadu_si512(x + k + 64 * h));
       sums[h] = _mm512_dpwssd_epi32(sums[h], pairs, words[h]);
     }
   }
-  return total(plus(sums[0], sums[1]));
+  for (int groups = columns / group, g = 0; g < groups; g += 32) {
+    const __mmask32 some = groups - g < 32 ? (1u << (groups - g)) - 1u : 0xffffffffu;
+    const __m512i these = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(some, steps + g));
+    eighths = _mm512_dpwssd_epi32(eighths, these, _mm512_maskz_loadu_epi16(some, group_sums + g));
+  }
+  return _mm512_sub_epi32(plus(sums[0], sums[1]), _mm512_slli_epi32(eighths, 3));
 }
 
 #include "kernels.inc"

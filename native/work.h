@@ -93,3 +93,7 @@ void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, 
 // The same of all output rows, to out [count, rows].
 void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float* out, bool add,
               int threads);
+
+// Computes auris_best.
+void best_rows(const auris_matrix& matrix, const float* x, int64_t count, bool exact,
+               auris_choice* choices, int threads);

@@ -236,3 +236,13 @@ def test_texts_of_both_paths(tmp_path: Path, layout: LayoutName) -> None:
     alone = [tokens(ours.transcribe(one, max_new_tokens=12)) for one in recordings]
     together = ours.transcribe(recordings, batch_size=3, max_new_tokens=12)
     assert [tokens(one) for one in together] == alone
+
+
+@pytest.mark.parametrize("token", [-1, 1 << 20])
+def test_a_token_without_an_embedding_is_refused(token: int) -> None:
+    backend = TorchBackend(model_in(torch.bfloat16, 0))
+    cache = backend.new_cache(1, 8)
+    backend.admit(cache)
+    with pytest.raises(RuntimeError, match="no embedding"):
+        backend.best(cache, [[token]])
+    assert cache.lengths == [0]

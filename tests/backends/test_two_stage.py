@@ -33,6 +33,19 @@ def head(weight: Tensor) -> native.Matrix:
     return native.Matrix(width=weight.shape[1], **pack(weight, HALVES))
 
 
+def best(x: Tensor, matrix: native.Matrix, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens, log-probabilities, margins and counts of `native.best`."""
+    found = native.best(x, matrix, exact)
+    tokens, read = (
+        torch.tensor([getattr(one, name) for one in found], dtype=torch.int32)
+        for name in ("token", "read")
+    )
+    logprobs, margins = (
+        torch.tensor([getattr(one, name) for one in found]) for name in ("logprob", "margin")
+    )
+    return tokens, logprobs, margins, read
+
+
 def same_margins(margins: list[float], wanted: list[float], exact: bool) -> None:
     """Equal where they are small, and never too large."""
     for margin, real in zip(margins, wanted, strict=True):
@@ -45,13 +58,13 @@ def check(x: Tensor, weight: Tensor, exact: bool) -> Tensor:
     """Compare with all scores; return how many rows were computed exactly."""
     matrix = head(weight)
     scores = native.products(x, matrix)
-    tokens, logprobs, margins, read = native.best(x, matrix, exact)
-    best = scores.topk(2).values
+    tokens, logprobs, margins, read = best(x, matrix, exact)
+    most = scores.topk(2).values
     exact = exact or len(x) > 1
-    assert torch.equal(scores.gather(1, tokens[:, None].long())[:, 0], best[:, 0])
-    assert torch.equal(tokens.long(), (scores == best[:, :1]).float().argmax(1))
-    same_margins(margins.tolist(), (best[:, 0] - best[:, 1]).tolist(), exact)
-    wanted = best[:, 0].double() - scores.double().logsumexp(1)
+    assert torch.equal(scores.gather(1, tokens[:, None].long())[:, 0], most[:, 0])
+    assert torch.equal(tokens.long(), (scores == most[:, :1]).float().argmax(1))
+    same_margins(margins.tolist(), (most[:, 0] - most[:, 1]).tolist(), exact)
+    wanted = most[:, 0].double() - scores.double().logsumexp(1)
     off = (logprobs.double() - wanted).abs() / wanted.abs().clamp(min=1.0)
     assert off.max() <= (1e-5 if exact else NORMALIZER + 1e-5)
     return read
@@ -110,19 +123,19 @@ def test_a_matrix_of_another_packing(seed: int, rows: int, count: int) -> None:
     weight, x = torch.randn(rows, 96, generator=generator), torch.randn(count, 96)
     for packing in (Packing("int8"), Packing("int4")):
         matrix = native.Matrix(width=96, **pack(weight, packing))
-        tokens, logprobs, margins, _ = native.best(x, matrix, False)
+        tokens, logprobs, margins, _ = best(x, matrix, False)
         scores = native.products(x, matrix)
-        best = scores.topk(2).values
-        assert torch.equal(tokens.long(), (scores == best[:, :1]).float().argmax(1))
-        assert torch.equal(margins, best[:, 0] - best[:, 1])
-        assert torch.allclose(logprobs, best[:, 0] - scores.logsumexp(1), atol=1e-4)
+        most = scores.topk(2).values
+        assert torch.equal(tokens.long(), (scores == most[:, :1]).float().argmax(1))
+        assert torch.equal(margins, most[:, 0] - most[:, 1])
+        assert torch.allclose(logprobs, most[:, 0] - scores.logsumexp(1), atol=1e-4)
 
 
 def test_zeros_and_nan() -> None:
     weight = torch.randn(300, 64, generator=torch.Generator().manual_seed(3))
     x = torch.stack([torch.zeros(64), torch.full((64,), torch.nan), weight[5]])
-    alone = [native.best(one[None], head(weight), False) for one in x]
-    for found in (native.best(x, head(weight), False), map(torch.cat, zip(*alone, strict=True))):
+    alone = [best(one[None], head(weight), False) for one in x]
+    for found in (best(x, head(weight), False), map(torch.cat, zip(*alone, strict=True))):
         tokens, logprobs, margins, _ = found
         assert tokens.tolist() == [0, 0, 5]
         assert float(logprobs[0]) == pytest.approx(-math.log(300), abs=1e-5)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 _LOG = logging.getLogger(__name__)
 
-ABI = 3
+ABI = 4
 """Version of the interface in `native/auris_native.h` that this file is written for."""
 
 NO_MEMORY = 1
@@ -136,9 +136,37 @@ class PassStruct(ctypes.Structure):
     ]
 
 
+class StepStruct(ctypes.Structure):
+    """One new token for each of some rows."""
+
+    _fields_ = [
+        *((name, POINTER(c_int32)) for name in ("token", "row", "position")),
+        *((name, c_void_p) for name in ("cosines", "sines")),
+        *((name, c_int32) for name in ("count", "exact")),
+    ]
+
+
+class ChoiceStruct(ctypes.Structure):
+    """A best token; see `best`."""
+
+    _fields_ = [
+        ("token", c_int32),
+        ("logprob", c_float),
+        ("margin", c_float),
+        ("read", c_int32),
+    ]
+
+
 ARGUMENTS = {
     "auris_products": [POINTER(MatrixStruct), c_void_p, c_int64, c_void_p, c_int32],
-    "auris_best": [POINTER(MatrixStruct), c_void_p, c_int64, c_int32, *[c_void_p] * 4, c_int32],
+    "auris_best": [
+        *(POINTER(MatrixStruct), c_void_p, c_int64, c_int32),
+        *(POINTER(ChoiceStruct), c_int32),
+    ],
+    "auris_decode": [
+        *(POINTER(DecoderStruct), POINTER(MatrixStruct), POINTER(MatrixStruct)),
+        *(POINTER(CacheStruct), POINTER(StepStruct), POINTER(ChoiceStruct), c_int32),
+    ],
     "auris_extend": [POINTER(DecoderStruct), POINTER(CacheStruct), POINTER(PassStruct), c_int32],
     "auris_contextualize": [POINTER(EncoderStruct), *[c_void_p] * 2, c_int32, c_void_p, c_int32],
     "auris_convolve": [POINTER(StemStruct), c_void_p, *[c_int32] * 2, c_void_p, c_int32],
@@ -281,7 +309,7 @@ def products(x: Tensor, matrix: Matrix) -> Tensor:
     return out
 
 
-def best(x: Tensor, matrix: Matrix, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def best(x: Tensor, matrix: Matrix, exact: bool) -> ctypes.Array[ChoiceStruct]:
     """The best rows of a matrix.
 
     Args:
@@ -292,12 +320,10 @@ def best(x: Tensor, matrix: Matrix, exact: bool) -> tuple[Tensor, Tensor, Tensor
             are.
 
     Returns:
-        int32 rows [M] with the largest products, the first where several are; their float32
-        log-probabilities [M] among all rows; what their products exceed the next by [M]; and
-        int32 counts [M] of the rows whose products were computed exactly.
+        for each x the row with the largest product, the first where several are; its
+        log-probability among all rows; what its product exceeds the next by; and how many rows
+        were computed exactly.
     """
-    tokens, read = torch.empty(2, len(x), dtype=torch.int32)
-    logprobs, margins = torch.empty(2, len(x))
-    results = (tokens, logprobs, margins, read)
-    call("auris_best", matrix.struct, x.data_ptr(), len(x), exact, *pointers(*results))
-    return results
+    choices = (ChoiceStruct * len(x))()
+    call("auris_best", matrix.struct, x.data_ptr(), len(x), exact, choices)
+    return choices

@@ -7,7 +7,8 @@ for the keys and values, which the cache rounds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -68,8 +69,9 @@ class NativeDecoder:
 
     Attributes:
         weights: that kind.
-        head: what scores states, as a matrix; None where PyTorch does.
-        chooses: whether `best` serves.
+        head, embeddings: what scores states, and the vectors of tokens, as matrices; None where
+            PyTorch uses them.
+        chooses: whether `best` and `step` choose tokens.
     """
 
     def __init__(self, decoder: Decoder) -> None:
@@ -80,8 +82,12 @@ class NativeDecoder:
         self.weights: Weights = weights
         self.rope = self._angles(FIRST_POSITIONS)
         head = decoder.embed if config.tied else decoder.head
-        self.head = _matrix(head) if isinstance(head, Packed) or _is_half(head) else None
-        self.chooses = head.packing.halves if isinstance(head, Packed) else self.head is not None
+        self.head, self.embeddings = (
+            _matrix(module) if isinstance(module, Packed) or _is_half(module) else None
+            for module in (head, decoder.embed)
+        )
+        packed_whole = isinstance(head, Packed) and not head.packing.halves
+        self.chooses = None not in (self.head, self.embeddings) and not packed_whole
         layers = [_layer(layer) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
         norm = decoder.norm.weight.detach().float()
         self._tensors = layers, norm  # The structs point at them.
@@ -115,26 +121,22 @@ class NativeDecoder:
             normed states [T_i or 1, hidden] of every row, in float32.
         """
         counts = [len(item) for item in inputs]
-        starts = cache.make_room(rows, counts)
+        starts = self._make_room(cache, rows, counts)
         targets = [
             (row, start + step)
             for row, start, count in zip(rows, starts, counts, strict=True)
             for step in range(count)
         ]
-        if cache.capacity > len(self.rope[0]):
-            self.rope = self._angles(cache.capacity)
         index = torch.tensor([*zip(*targets, strict=True)], dtype=torch.int32)
         last = torch.tensor(counts, dtype=torch.int32).cumsum(0, dtype=torch.int32) - 1
         scored = torch.arange(len(targets), dtype=torch.int32) if every else last
         states = torch.empty(len(scored), self.config.hidden)
         x = torch.cat(list(inputs)).float()  # A copy: the native code uses it up.
         tensors = native.pointers(x, index[0], index[1], *self.rope, scored, states)
-        storage = native.pointers(cache.keys, cache.values)
-        form = native.FORMATS[cache.keys.dtype]
         native.call(
             "auris_extend",
             self._struct,
-            native.CacheStruct(*storage, *cache.keys.stride()[:3], form),
+            _cache_struct(cache),
             native.PassStruct(*tensors, len(x), len(scored)),
         )
         cache.grow(rows, counts)
@@ -151,9 +153,34 @@ class NativeDecoder:
         """
         assert self.head is not None
         states = torch.cat(self.extend(cache, inputs, rows, every=False))
-        tokens, logprobs, margins, _ = native.best(states, self.head, exact)
-        columns = (tokens.tolist(), logprobs.tolist(), margins.tolist())
-        return [Choice(*row) for row in zip(*columns, strict=True)]
+        return _choices(native.best(states, self.head, exact))
+
+    def step(
+        self, cache: KVCache, tokens: Sequence[int], rows: Sequence[int], exact: bool
+    ) -> list[Choice]:
+        """`best` of one token for each row, by its id: one call of the native code."""
+        assert self.head is not None
+        assert self.embeddings is not None
+        counts = [1] * len(rows)
+        starts = self._make_room(cache, rows, counts)
+        numbers = ctypes.c_int32 * len(rows)
+        choices = (native.ChoiceStruct * len(rows))()
+        native.call(
+            "auris_decode",
+            self._struct,
+            self.embeddings.struct,
+            self.head.struct,
+            _cache_struct(cache),
+            native.StepStruct(
+                *(numbers(*values) for values in (tokens, rows, starts)),
+                *native.pointers(*self.rope),
+                len(rows),
+                exact,
+            ),
+            choices,
+        )
+        cache.grow(rows, counts)
+        return _choices(choices)
 
     def scores(self, states: Tensor) -> Tensor:
         """Vocabulary scores [..., vocab] of normed states [..., hidden] in float32."""
@@ -161,12 +188,29 @@ class NativeDecoder:
         rows = states.reshape(-1, self.config.hidden).contiguous()
         return native.products(rows, self.head).reshape(*states.shape[:-1], -1)
 
+    def _make_room(self, cache: KVCache, rows: Sequence[int], counts: Sequence[int]) -> list[int]:
+        """As of the cache; the tables of angles grow with it."""
+        starts = cache.make_room(rows, counts)
+        if cache.capacity > len(self.rope[0]):
+            self.rope = self._angles(cache.capacity)
+        return starts
+
     def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines [positions, head_dim / 2]; both halves of a head turn alike."""
         tables = rope_tables(torch.arange(positions), self.config.head_dim, self.config.rope_theta)
         half = self.config.head_dim // 2
         cosines, sines = (table[:, :half].contiguous() for table in tables)
         return cosines, sines
+
+
+def _cache_struct(cache: KVCache) -> native.CacheStruct:
+    storage = native.pointers(cache.keys, cache.values)
+    form = native.FORMATS[cache.keys.dtype]
+    return native.CacheStruct(*storage, *cache.keys.stride()[:3], form)
+
+
+def _choices(found: Iterable[native.ChoiceStruct]) -> list[Choice]:
+    return [Choice(one.token, one.logprob, one.margin) for one in found]
 
 
 def _matrix(module: nn.Module) -> native.Matrix:

@@ -378,8 +378,12 @@ class TorchBackend:
         if step is None or not step.chooses or not step.takes(counts):
             return best_of(self.extend(cache, inputs, rows)[:, -1])
         storage = cast(KVCache, cache)
-        rows, embedded = self._inputs(storage, inputs, rows)
+        rows = range(len(storage.lengths)) if rows is None else rows
+        ids = [item[0] for item in inputs if len(item) == 1 and not isinstance(item, Tensor)]
         with within_memory():
+            if 0 < len(ids) == len(inputs) == len(rows):
+                return step.step(storage, ids, rows, self.exact)
+            rows, embedded = self._inputs(storage, inputs, rows)
             return step.best(storage, embedded, rows, self.exact)
 
     def _inputs(
