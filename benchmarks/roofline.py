@@ -23,7 +23,7 @@ from auris.cli.benchmark import SpeedOptions
 from auris.cli.table import Table, write_json
 from auris.config import CHUNK_FRAMES, AutConfig, DecoderConfig, QwenAsrConfig, audio_tokens
 from auris.errors import UsageError
-from auris.evaluation.speed import PEER_DTYPE, MeasuredModel, speed_ratios, stages_of
+from auris.evaluation.speed import PEER_DTYPE, MeasuredModel, MemoryRead, speed_ratios, stages_of
 from auris.models.stems import CHANNELS_1D
 from auris.recognition.load import use_threads
 from auris.text.prompt import prompt_ids
@@ -38,9 +38,6 @@ nothing else ran, except for caches and memory that other programs share."""
 
 SIDE = 2048
 """Rows and columns of the matrices that are multiplied."""
-
-READ_BYTES = 1 << 28
-"""Read to measure bandwidth; several times any processor's cache."""
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "int4": 0.5}
 """Bytes of one weight; the scales of quantized ones are left out, which makes limits stricter."""
@@ -91,7 +88,7 @@ class Machine:
         self.threads = torch.get_num_threads()
         self.gb_per_second = 0.0
         self.gflops: dict[str, float] = {}
-        self._matrix = torch.ones(READ_BYTES // 4 // SIDE, SIDE)
+        self._memory = MemoryRead(self.now)
         self._squares = {
             "float32": torch.ones(SIDE, SIDE),
             "bfloat16": torch.ones(SIDE, SIDE, dtype=torch.bfloat16),
@@ -101,10 +98,7 @@ class Machine:
 
     def measure(self, tries: int = 3) -> None:
         """Measure again; better rates replace earlier ones."""
-        vector = torch.ones(SIDE)
-        reads = (lambda: torch.mv(self._matrix, vector), lambda: self._matrix.sum())
-        read = min(self._fastest(read, tries) for read in reads)
-        self.gb_per_second = max(self.gb_per_second, READ_BYTES / read / 1e9)
+        self.gb_per_second = max(self.gb_per_second, self._memory.measure(tries))
         for name, square in self._squares.items():
             multiply = torch._int_mm if name == "int8" else torch.mm
             try:

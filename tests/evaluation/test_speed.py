@@ -74,3 +74,15 @@ def test_the_command_ends_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {one["stage"] for one in summary["stages"]} >= {"audio", "mel", "stem", "token"}
     assert {one["model"] for one in summary["stages"]} == {"it float32", "it int8"}
     assert summary["ratios"] == []
+    assert summary["gb_per_second"] > 0.0
+    ran_by_torch = "stem PyTorch, encoder PyTorch, prompt PyTorch, tokens PyTorch"
+    assert summary["kernels"]["it float32"] == ran_by_torch
+    assert set(summary["token_limits"]) == set(summary["kernels"]) == {"it float32", "it int8"}
+
+
+def test_the_bytes_of_a_token(qwen_directory: Path) -> None:
+    """Weights of the layers and of the vocabulary."""
+    model = MeasuredModel(str(qwen_directory), device="cpu")
+    decoder = model.backend._decoding.decoder
+    weights = [*decoder.layers.parameters(), decoder.embed.weight]
+    assert model.token_bytes == 4 * sum(weight.numel() for weight in weights)

@@ -175,20 +175,34 @@ def speed(options: SpeedOptions) -> None:
     Stages are reading the file, features, encoder (its convolutions and its layers), prefill of the
     prompt and each token. Weights may be random, since decoding goes on for a fixed number of
     tokens. Figures are medians. The runs of all models, dtypes and peers are interleaved.
+
+    After them follow the bandwidth of memory, read by all threads, and for each model which code
+    ran its parts and how long its bytes take to be read for a token.
     """
-    from auris.evaluation.speed import speed_ratios, stages_of
+    from auris.evaluation.speed import MemoryRead, speed_ratios, stages_of
 
     clips = options.clips
     models, peers = options.load()
+    memory = MemoryRead()
     table = Table("model", {"clip s": ">7g", "stage": "<8", "ms": ">10.1f"})
     stages = []
-    for stage in stages_of([*models, *peers], clips, options.tokens, options.runs):
+    for stage in stages_of(
+        [*models, *peers], clips, options.tokens, options.runs, before_round=memory.measure
+    ):
         stages.append(stage)
         table.row(stage.model, stage.clip, stage.stage, 1e3 * stage.seconds)
     ratios = list(speed_ratios(stages, peers))
     for ratio in ratios:
         typer.echo(str(ratio))
-    write_json({**options.summary, "stages": stages, "ratios": ratios})
+    typer.echo(str(memory))
+    kernels = {one.name: one.kernels for one in models}
+    limits = {one.name: memory.seconds(one.token_bytes) for one in models}
+    for name, text in kernels.items():
+        typer.echo(f"{name}: {text}; a token takes {1e3 * limits[name]:.1f} ms or more")
+    memory_read = {"gb_per_second": memory.gb_per_second, "token_limits": limits}
+    write_json(
+        {**options.summary, "stages": stages, "ratios": ratios, "kernels": kernels, **memory_read}
+    )
 
 
 def wer(

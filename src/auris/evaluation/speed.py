@@ -22,11 +22,13 @@ import numpy as np
 import torch
 
 from auris.audio.features import log_mel
+from auris.backends import native
 from auris.backends.packed_layers import Packed
 from auris.backends.torch import TorchBackend
 from auris.diagnostics.parity import noise_clip
 from auris.diagnostics.reference import Reference
 from auris.errors import UnsupportedOption, UsageError
+from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
 from auris.recognition.load import LoadOptions
@@ -43,6 +45,9 @@ STAGES = ("audio", "mel", "stem", "layers", "encode", "prefill", "token", "total
 
 LONGEST = 1200.0
 """Seconds of the longest clip."""
+
+READ_BYTES = 1 << 28
+"""Read to measure the memory's bandwidth; several times any processor's cache."""
 
 Clock = Callable[[], float]
 """Returns the time in seconds."""
@@ -158,6 +163,37 @@ def speed_ratios(stages: Iterable[Stage], peers: Iterable[Peer]) -> Iterator[Spe
             yield SpeedRatio(clip, model, peer, totals[clip, peer] / seconds)
 
 
+class MemoryRead:
+    """The bandwidth of memory: a plain read of a large array by all threads of torch.
+
+    Attributes:
+        gb_per_second: the best of all reads so far, 1e9 bytes a second.
+    """
+
+    def __init__(self, now: Clock = time.perf_counter) -> None:
+        self._now = now
+        self._threads = torch.get_num_threads()
+        self._array = torch.ones(READ_BYTES // 4)
+        self.gb_per_second = 0.0
+
+    def __str__(self) -> str:
+        return f"memory: {self.gb_per_second:.1f} GB/s, read by {self._threads} threads"
+
+    def seconds(self, size: int) -> float:
+        """Least time in which so many bytes can be read."""
+        return size / self.gb_per_second / 1e9
+
+    def measure(self, tries: int = 3) -> float:
+        """Read it again, once without counting; returns the best bandwidth so far."""
+        self._array.sum()
+        for _ in range(tries):
+            began = self._now()
+            self._array.sum()
+            seconds = self._now() - began
+            self.gb_per_second = max(self.gb_per_second, READ_BYTES / seconds / 1e9)
+        return self.gb_per_second
+
+
 def wav_bytes(samples: Samples) -> bytes:
     """A 16-bit WAV file of mono samples at 16 kHz."""
     buffer = io.BytesIO()
@@ -189,6 +225,30 @@ class MeasuredModel:
         computed = str(self.backend.dtype).removeprefix("torch.")
         self.dtype = min(packed, default=computed)  # With int4 some matrices are in int8.
         self.name = f"{Path(self.pipeline.model.name).name} {self.dtype}"
+
+    @property
+    def kernels(self) -> str:
+        """Which code runs each part of the model."""
+        step = self.backend.native_step
+        parts = {
+            "stem": self.backend.native_stem is not None,
+            "encoder": self.backend.native_encoder is not None,
+            "prompt": step is not None and step.weights == "packed",
+            "tokens": step is not None,
+        }
+        texts = [f"{part} {'native' if ours else 'PyTorch'}" for part, ours in parts.items()]
+        instructions = f" (native code: {native.instructions()})" if any(parts.values()) else ""
+        return ", ".join(texts) + instructions
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of weights that a token has to read; what it reads of the cache comes on top."""
+        model = self.backend.model
+        assert isinstance(model, QwenAsr)
+        decoder = model.decoder
+        head = decoder.embed if self.config.decoder.tied else decoder.head
+        weights = [*decoder.layers.parameters(), *head.parameters()]
+        return sum(weight.numel() * weight.element_size() for weight in weights)
 
     def prompt(self, samples: Samples) -> torch.Tensor:
         """Embeddings [L, hidden] of the prompt of a clip."""
