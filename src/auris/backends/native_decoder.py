@@ -86,8 +86,8 @@ class NativeDecoder:
             _matrix(module) if isinstance(module, Packed) or _is_half(module) else None
             for module in (head, decoder.embed)
         )
-        packed_whole = isinstance(head, Packed) and not head.packing.halves
-        self.chooses = None not in (self.head, self.embeddings) and not packed_whole
+        unsplit = isinstance(head, Packed) and not head.packing.halves
+        self.chooses = None not in (self.head, self.embeddings) and not unsplit
         layers = [_layer(layer) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
         norm = decoder.norm.weight.detach().float()
         self._tensors = layers, norm  # The structs point at them.
@@ -209,8 +209,8 @@ def _cache_struct(cache: KVCache) -> native.CacheStruct:
     return native.CacheStruct(*storage, *cache.keys.stride()[:3], form)
 
 
-def _choices(found: Iterable[native.ChoiceStruct]) -> list[Choice]:
-    return [Choice(one.token, one.logprob, one.margin) for one in found]
+def _choices(results: Iterable[native.ChoiceStruct]) -> list[Choice]:
+    return [Choice(one.token, one.logprob, one.margin) for one in results]
 
 
 def _matrix(module: nn.Module) -> native.Matrix:
