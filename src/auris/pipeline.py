@@ -65,6 +65,8 @@ class AsrPipeline:
         device: what it runs on, see `LoadOptions`.
         speculate: "ctc" uses texts of the CTC head next to the weights as drafts, which the decoder
             verifies several tokens at a time; texts stay the same.
+        lm: file of a language model that scores texts in the search, as `auris train lm` writes it,
+            or an ARPA file.
         options: see `LoadOptions`.
 
     Attributes:
@@ -85,11 +87,12 @@ class AsrPipeline:
         device: str | None = None,
         *,
         speculate: str = "none",
+        lm: str | Path | None = None,
         **options: Unpack[OtherLoadOptions],
     ) -> None:
         loaded = load_model(model, device=device, **options)
         self.recognizer = make_recognizer(
-            loaded.backend, loaded.checkpoint, loaded.tokenizer, speculate=speculate
+            loaded.backend, loaded.checkpoint, loaded.tokenizer, speculate=speculate, lm=lm
         )
         self.model = loaded.model
         self.backend = loaded.backend
@@ -102,10 +105,11 @@ class AsrPipeline:
         model: str | Path | None = None,
         *,
         speculate: str = "none",
+        lm: str | Path | None = None,
         **options: Unpack[LoadOptions],
     ) -> AsrPipeline:
         """Load a model; arguments and errors are those of the class."""
-        return cls(model, speculate=speculate, **options)
+        return cls(model, speculate=speculate, lm=lm, **options)
 
     @classmethod
     def over(
@@ -333,6 +337,9 @@ class AsrPipeline:
     def _decode_options(
         self, language: str | None, context: str, given: CallOptions
     ) -> DecodeOptions:
+        lm = self.recognizer.scorers.lm
+        if lm is not None and given.get("beam_size") is None and not given.get("temperature"):
+            given = {**given, "beam_size": lm.weights.beam_size}
         options = supported_options(decode_options(language, context, given), self.defaults)
         if given.get("word_timestamps", False):
             options = replace(options, aligner=given.get("aligner") or self._own_aligner)

@@ -52,6 +52,7 @@ WORDS = {
 """Arguments that are replaced in every line."""
 
 MORE = {
+    "benchmark lm": "--trials 2",
     "benchmark speed": "--seconds 1 --tokens 2 --runs 1",
     "benchmark load": "--seconds 1 --tokens 2 --runs 1",
     "serve": "--port 0 --workers 1",

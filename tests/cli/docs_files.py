@@ -11,6 +11,7 @@ import numpy as np
 from auris.audio.io import load
 from auris.checkpoints.layouts import LAYOUTS, LayoutName
 from auris.decoding.arpa import write_arpa
+from auris.decoding.language_model_file import packed_model
 from tests.audio.media import RATE, encode, pcm
 from tests.cli.docs_lines import ROOT
 from tests.decoding.texts import small_model
@@ -67,6 +68,7 @@ def make_files(folder: Path) -> None:
     (folder / "talk.txt").write_text(SPOKEN + "\n")
     for name in ("sentences.txt", "dev.txt"):
         (folder / name).write_text(f"{SPOKEN}\n{SPOKEN}\n")
+    (folder / "english.ngrams").write_bytes(packed_model(small_model()))
     (folder / "large.arpa").write_text("\n".join(write_arpa(small_model())))
     (folder / "keys").write_text("a-key-of-the-documentation\n")
     clip = (folder / "talk.wav").resolve()

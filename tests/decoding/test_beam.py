@@ -211,6 +211,18 @@ def test_a_text_that_loops_is_chosen_only_if_no_other_ends() -> None:
     assert greedy == ([3] * 64, "loop")
 
 
+def test_improbable_endings_do_not_end_the_search() -> None:
+    class Certain(RandomBackend):
+        def scores(self, row: list[int]) -> torch.Tensor:
+            scores = torch.zeros(8)
+            scores[3 if len(row) < 7 else 0] = 12.0
+            scores[1 if len(row) < 7 else 3] = 4.0
+            return scores
+
+    request = Request(0, [9], 300, beam_size=2)
+    assert texts(list(decode(Certain(8, 0), [request], STOPS)))[0] == ([3] * 6, "stop")
+
+
 def test_rows_of_a_search_are_given_back() -> None:
     backend = RandomBackend(30, 2)
     requests = [Request(key, [key], 15, beam_size=4) for key in range(5)]

@@ -81,7 +81,7 @@ def test_without_pruning_the_best_text_is_that_of_all_paths(
 ) -> None:
     logits = random_logits(seed, frames, units + 1)
     scorer = PairScorer() if scored else None
-    found = beam_search(logits, units, 10_000, scorer, least_margin=-math.inf)
+    found = beam_search(logits, units, 10_000, scorer, -math.inf, width=math.inf)
     assert found.ids == by_definition(logits, units, scorer)
 
 

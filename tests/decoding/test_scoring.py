@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from auris.decoding.scoring import ScorerAfter, WeightedScorer
+from auris.decoding.scoring import MISSING, ScorerAfter, WeightedScorer
 from tests.decoding.scorers import TableScorer, text_score
 
 ONE = TableScorer({(-1, 1): 0.5, (1, 2): 2.0, (2, 9): -1.0}, {2: 4.0})
@@ -34,3 +34,12 @@ def test_a_scorer_begins_after_its_token() -> None:
     assert text_score(later, (1, 7, 1, 2)) == text_score(ONE, (1, 2))
     # Only the first one; a second one is a token of the text.
     assert text_score(later, (7, 1, 7, 2)) == text_score(ONE, (1, 7, 2))
+
+
+def test_a_text_without_the_token_is_all_but_impossible_where_it_is_expected() -> None:
+    later = ScorerAfter(ONE, 7, [(1, 2), (3,)])
+    assert text_score(later, (1, 2, 7, 1, 2)) == text_score(ONE, (1, 2))
+    assert text_score(later, (3, 7, 1)) == text_score(ONE, (1,))
+    for text in ((), (1,), (2, 2, 2), (1, 1, 3), (3, 1)):
+        assert text_score(later, text) == MISSING
+    assert text_score(later, (2, 7, 1)) == MISSING + text_score(ONE, (1,))

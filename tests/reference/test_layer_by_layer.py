@@ -81,7 +81,6 @@ def test_every_layer_agrees(parity: Parity, seconds: float) -> None:
     assert failed(parity.compare(samples, max_new_tokens=16)) == []
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
 def test_every_kind_of_request_agrees(parity: Parity, request_: dict[str, Any]) -> None:
     rows = parity.compare(tone_speech(2.4), max_new_tokens=24, **request_)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auris.cli.interrupt import INTERRUPTED, interruptible
-from auris.cli.options import BatchSize, CueOptions, ModelOptions, Speculate, SpeechOptions, option
+from auris.cli.options import (
+    BatchSize,
+    CueOptions,
+    Lm,
+    ModelOptions,
+    Speculate,
+    SpeechOptions,
+    option,
+)
 from auris.cli.output import (
     Output,
     cue_style,
@@ -47,6 +55,7 @@ def batch(
         str | None, option("Text file with one recording per line; - is standard input.")
     ] = None,
     speculate: Speculate = "none",
+    lm: Lm = None,
     batch_size: BatchSize = 8,
     workers: Annotated[
         int, option("Processes that read recordings ahead. Results are the same.", min=0)
@@ -92,7 +101,7 @@ def batch(
         sys.stderr.write(
             f"auris: {recordings.others} files without the suffix of a recording are left out\n"
         )
-    pipeline = model.pipeline(speculate)
+    pipeline = model.pipeline(speculate, lm)
     options = speech.call(model)
     run = {
         "model": pipeline.model.name,

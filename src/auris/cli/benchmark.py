@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from auris.cli.options import (
     Dtype,
     Dtypes,
     Limit,
+    Lm,
     Model,
     ModelOptions,
     Models,
@@ -209,6 +211,7 @@ def wer(
     test_set: TestSets,
     model: ModelOptions,
     speculate: Speculate = "none",
+    lm: Lm = None,
     batch_size: BatchSize = 1,
     normalizer: Annotated[
         str,
@@ -227,7 +230,7 @@ def wer(
     from auris.evaluation.wer import score_set
 
     sets = {source: read_set(source) for source in test_set}
-    pipeline = model.pipeline(speculate)
+    pipeline = model.pipeline(speculate, lm)
     options: CallOptions = {"batch_size": batch_size, "chunk_seconds": chunk_seconds, "vad": vad}
     scores = [
         score_set(pipeline, name, clips, normalizer=normalizer, **options)
@@ -248,6 +251,47 @@ def wer(
     write_json({"model": pipeline.model.name, "peak_gb": peak_gb(), "sets": summary})
     if any(score.failed for score in scores):
         raise typer.Exit(1)
+
+
+def lm(
+    test_set: TestSets,
+    lm: Lm,
+    model: ModelOptions,
+    trials: Annotated[int, option("How many weights are tried.", min=1)] = 16,
+    beam_size: Annotated[
+        int | None,
+        option("Hypotheses that are followed.", default="that of the present weights", min=1),
+    ] = None,
+    limit: Limit = None,
+    batch_size: BatchSize = 1,
+    save: Annotated[
+        bool,
+        option("Write the best weights next to the weights of the model.", "--save"),
+    ] = False,
+) -> None:
+    """Fit the weights of a language model on development sets.
+
+    Weights around the best ones so far are tried, closer and closer. What is minimized is the mean
+    of the word error rates of the sets, over the words as they are spoken.
+    """
+    from auris.checkpoints.lm_weights import save_lm_weights
+    from auris.evaluation.lm_weights import fit_weights
+    from auris.evaluation.sets import read_set
+
+    sets = {source: dict(islice(read_set(source).items(), limit)) for source in test_set}
+    pipeline = model.pipeline(lm=lm)
+    table = Table("trial", {"weight": ">7.3f", "bonus": ">7.3f", "WER %": ">7.2f"})
+    done = []
+    for trial in fit_weights(pipeline, sets, trials, beam_size, batch_size=batch_size):
+        done.append(trial)
+        weights = trial.weights
+        table.row(len(done), weights.weight, weights.word_bonus, 100 * trial.rate)
+    best = min(done, key=lambda trial: trial.rate)
+    measured = {"lm": Path(lm or "").name, "wer": best.rate, "sets": list(sets)}
+    weights = replace(best.weights, measured=measured)
+    if save:
+        typer.echo(f"wrote {save_lm_weights(weights, pipeline.model.directory)}")
+    write_json({"model": pipeline.model.name, **vars(weights), "trials": len(done)})
 
 
 def parity(
@@ -379,5 +423,5 @@ def stream(
 
 
 app.callback(invoke_without_command=True)(with_options(_group))
-for command in (load, speed, wer, parity, words, stream):
+for command in (load, speed, wer, lm, parity, words, stream):
     app.command()(with_options(command))

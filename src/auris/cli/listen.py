@@ -15,6 +15,7 @@ from auris.cli.options import (
     Context,
     Language,
     Languages,
+    Lm,
     ModelOptions,
     OutputFormat,
     listed,
@@ -58,6 +59,7 @@ def listen(
             default=False,
         ),
     ] = None,
+    lm: Lm = None,
     language: Language = "auto",
     languages: Languages = None,
     context: Context = "",
@@ -84,7 +86,7 @@ def listen(
             mark = "*" * microphone.usual
             typer.echo(f"{microphone.index}\t{microphone.name}\t{microphone.rate} Hz{mark}")
         return
-    pipeline = model.pipeline()
+    pipeline = model.pipeline(lm=lm)
 
     def session(samples_per_second: int) -> StreamSession:
         return pipeline.stream(

@@ -73,6 +73,14 @@ Threads = Annotated[int | None, option("CPU threads.", default="torch's choice",
 Speculate = Annotated[
     str, option("ctc: texts of the model's CTC head are drafts that the decoder verifies; or none.")
 ]
+Lm = Annotated[
+    str | None,
+    option(
+        "File of a language model that scores texts in the search, as auris train lm writes it, or "
+        "an ARPA file.",
+        default="none",
+    ),
+]
 BatchSize = Annotated[int, option("Maximum number of chunks in a batch, of all recordings.", min=1)]
 Language = Annotated[
     str, option("auto, or the language by code or English name.", "--language", "-l")
@@ -147,12 +155,12 @@ class ModelOptions:
         values = {name: value for name, value in vars(self).items() if name != "model"}
         return cast("LoadOptions", values)
 
-    def pipeline(self, speculate: str = "none") -> AsrPipeline:
+    def pipeline(self, speculate: str = "none", lm: str | None = None) -> AsrPipeline:
         """Load the model as a pipeline."""
         from auris.pipeline import AsrPipeline
 
         options = self.load_options()
-        pipeline = AsrPipeline.from_pretrained(self.model, speculate=speculate, **options)
+        pipeline = AsrPipeline.from_pretrained(self.model, speculate=speculate, lm=lm, **options)
         advise_int8(pipeline)
         return pipeline
 

@@ -14,6 +14,7 @@ from auris.cli.options import (
     ChunkSeconds,
     Device,
     Dtype,
+    Lm,
     Models,
     Threads,
     option,
@@ -45,6 +46,7 @@ class ServeOptions:
     device: Device = None
     dtype: Dtype = "auto"
     threads: Threads = None
+    lm: Lm = None
     batch_size: BatchSize = 16
     chunk_seconds: ChunkSeconds = None
     aligner: Aligner = None

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from auris.cli.interrupt import interruptible
-from auris.cli.options import BatchSize, CueOptions, ModelOptions, Speculate, SpeechOptions, option
+from auris.cli.options import (
+    BatchSize,
+    CueOptions,
+    Lm,
+    ModelOptions,
+    Speculate,
+    SpeechOptions,
+    option,
+)
 from auris.cli.output import Output
 from auris.cli.progress import ProgressLine, header_seconds
 from auris.cli.results import ResultWriter
@@ -30,6 +38,7 @@ def transcribe(
         list[str] | None, option("A recording, like FILE. Repeatable.", "--audio")
     ] = None,
     speculate: Speculate = "none",
+    lm: Lm = None,
     batch_size: BatchSize = 1,
     output_format: Annotated[
         list[str] | None,
@@ -67,7 +76,7 @@ def transcribe(
             f"{' and '.join(output.formats)} shows none",
             "add -f json, jsonl, srt, vtt or lrc",
         )
-    pipeline = model.pipeline(speculate)
+    pipeline = model.pipeline(speculate, lm)
     options = speech.call(model)
     seconds = header_seconds(
         sources, speech.start, speech.seconds, each_channel=speech.channels == "split"

@@ -59,6 +59,10 @@ class Hypothesis:
         return stopped, self.search.normalized(self.score, len(self.choices) + stopped)
 
 
+LEAST_ENDING = 6.0
+"""A text that ended counts if its score is not lower by more than that of the best hypothesis."""
+
+
 @dataclass(frozen=True)
 class _Extension:
     """One more token of the hypothesis `parent`, with the score and state that it leads to."""
@@ -205,10 +209,14 @@ class BeamSearch:
         )
 
     def _is_over(self, following: Sequence[Hypothesis]) -> bool:
-        """Whether enough hypotheses ended, or none of the others would be better if all its next
-        tokens were certain. What a scorer might add later is not foreseen."""
-        if not following or len(self.ended) >= self.request.beam_size:
+        """Whether enough likely hypotheses ended, or none of the others would be better if all its
+        next tokens were certain. What a scorer might add later is not foreseen."""
+        if not following:
+            return True
+        limit = max(one.score for one in following)
+        # Whatever a model writes, its stop token is a candidate at every step.
+        likely = [one for one in self.ended if one.score >= limit - LEAST_ENDING]
+        if len(likely) >= self.request.beam_size:
             return True
         best = max((one.rank for one in self.ended), default=(False, 0.0))
-        limit = max(one.score for one in following)
         return best[0] and best[1] >= self.normalized(limit, self.request.max_new_tokens + 1)

@@ -12,7 +12,8 @@ off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from auris.backends.base import Choice
@@ -22,6 +23,10 @@ State: TypeAlias = Hashable
 
 TokenBytes: TypeAlias = Callable[[int], bytes]
 """The bytes that a token writes, with the space before a word; none for a control token."""
+
+
+MISSING = -10_000.0
+"""Score of a text without the token that it has to have."""
 
 
 class TokenScorer(Protocol):
@@ -84,30 +89,63 @@ class WeightedScorer:
         return sum(weight * scorer.end(own) for (scorer, weight), own in pairs)
 
 
+@dataclass(frozen=True)
+class _Before:
+    """The state before the token of a `ScorerAfter`: the tokens so far, or None after others than
+    those that are expected."""
+
+    tokens: tuple[int, ...] | None = ()
+
+
 class ScorerAfter:
     """A scorer that begins after a token, such as the one that ends the language of a reply.
 
     Args:
         scorer: scores what follows the first `token`; everything before it scores 0.
+        token: the token.
+        expected: what may come before the token. A text with other tokens there, or without the
+            token, is all but impossible, so that no text avoids costs by leaving the token out.
+            None expects nothing.
     """
 
-    def __init__(self, scorer: TokenScorer, token: int) -> None:
+    def __init__(
+        self,
+        scorer: TokenScorer,
+        token: int,
+        expected: Iterable[Sequence[int]] | None = None,
+    ) -> None:
         self._scorer = scorer
         self._token = token
+        self._beginnings: set[tuple[int, ...]] | None = None
+        if expected is not None:
+            self._beginnings = {
+                tuple(tokens[:end]) for tokens in expected for end in range(len(tokens) + 1)
+            }
 
     def start(self) -> State:
-        return None
+        return _Before()
 
     def extend(
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
     ) -> list[tuple[float, State]]:
-        if state is not None:
+        if not isinstance(state, _Before):
             return self._scorer.extend(state, tokens, margins)
         begun = self._scorer.start()
-        return [(0.0, begun if token == self._token else None) for token in tokens]
+        return [
+            (0.0, begun) if token == self._token else self._before(state, token) for token in tokens
+        ]
+
+    def _before(self, state: _Before, token: int) -> tuple[float, State]:
+        if self._beginnings is None or state.tokens is None:
+            return 0.0, state
+        longer = (*state.tokens, token)
+        return (0.0, _Before(longer)) if longer in self._beginnings else (MISSING, _Before(None))
 
     def end(self, state: State) -> float:
-        return 0.0 if state is None else self._scorer.end(state)
+        if not isinstance(state, _Before):
+            return self._scorer.end(state)
+        # A text that has gone another way has paid for it already.
+        return 0.0 if self._beginnings is None or state.tokens is None else MISSING
 
 
 def scored_choices(

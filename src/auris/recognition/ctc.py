@@ -17,6 +17,7 @@ from auris.decoding.ctc import blank_logprob, greedy
 from auris.decoding.ctc_beam import beam_search
 from auris.errors import UnsupportedOption
 from auris.recognition.fallback import FallbackResult, check_scores
+from auris.recognition.language_model import WeightedLanguageModel
 from auris.recognition.recognizer import encode_together, pass_size
 from auris.recognition.requests import (
     ChunkRequest,
@@ -34,7 +35,7 @@ from auris.types import Segment
 PASS_SECONDS = 40.0
 """Audio of one pass, so that others do not wait for long; more at once is hardly faster."""
 
-SCORED_BEAM_SIZE = 8
+SCORED_BEAM_SIZE = 16
 """Least size of a beam with scores from outside the model, which costs little here."""
 
 
@@ -43,6 +44,7 @@ class CtcRecognizer:
 
     Args:
         calibration: maps log-probabilities to confidences; None uses the probabilities.
+        lm: scores texts in the search; None for none.
 
     Raises:
         ConfigError: the tokenizer has another number of units than the head.
@@ -54,12 +56,13 @@ class CtcRecognizer:
         config: AutCtcConfig,
         tokenizer: Tokenizer,
         calibration: Calibration | None = None,
+        lm: WeightedLanguageModel | None = None,
     ) -> None:
         self.backend = backend
         self.config = config
         self.tokenizer = tokenizer
         check_vocabulary(config, tokenizer)
-        self._scorers = TextScorers(tokenizer)
+        self.scorers = TextScorers(tokenizer, lm)
         self._writer = SegmentWriter(tokenizer, self._reply, calibration)
 
     def with_window(self, backend: Backend, encoder: AutConfig) -> CtcRecognizer:
@@ -117,7 +120,7 @@ class CtcRecognizer:
     def decoded(self, request: ChunkRequest, logits: Tensor) -> DecodeResult:
         """The text of a chunk, from its unit scores [N, units + 1]."""
         options, blank = request.options, self.config.blank
-        scorer = self._scorers.of_units(options)
+        scorer = self.scorers.of_units(options)
         if scorer is None and options.beam_size == 1:
             path = greedy(logits, blank)
         else:

@@ -3,10 +3,10 @@
 Work that can be continued later (the results file of a batch, the segments of a job) records these
 values. If they differ, the work begins anew.
 
-The values of a model are the content of its files, the dtype that it computes in (also int8 and
-int4), the device, the attention kernel and the version of Auris. The values of a call are its
-options with the model's defaults filled in. Options that only change the speed (threads, batch
-size, read-ahead) are left out.
+The values of a model are the content of its files and of its language model, the dtype that it
+computes in (also int8 and int4), the device, the attention kernel and the version of Auris. The
+values of a call are its options with the model's defaults filled in. Options that only change the
+speed (threads, batch size, read-ahead) are left out.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def fingerprint(values: Mapping[str, Any]) -> str:
 
 def model_values(pipeline: LoadedModel) -> dict[str, Any]:
     """The values of a loaded model."""
-    backend = pipeline.backend
+    backend, lm = pipeline.backend, pipeline.recognizer.scorers.lm
     return {
         "version": __version__,
         "model_digest": model_digest(pipeline.model.directory),
@@ -57,6 +57,7 @@ def model_values(pipeline: LoadedModel) -> dict[str, Any]:
         "device": backend.device.type,
         "kernel": backend.kernel,
         "exact_logprobs": backend.exact,
+        "lm": None if lm is None else lm.values,
         "window_frames": pipeline.recognizer.config.encoder.window_frames,
     }
 

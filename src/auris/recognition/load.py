@@ -38,6 +38,7 @@ from auris.config import (
 from auris.errors import ConfigError, DeviceError, UnsupportedOption, UsageError
 from auris.models.attention import Kernel
 from auris.recognition.ctc import CtcRecognizer
+from auris.recognition.language_model import WeightedLanguageModel
 from auris.recognition.qwen import QwenRecognizer
 from auris.recognition.recognizer import Recognizer
 from auris.text.languages import LANGUAGES
@@ -242,16 +243,18 @@ def make_recognizer(
     tokenizer: Tokenizer,
     calibrated: bool = True,
     speculate: str = "none",
+    lm: str | Path | None = None,
 ) -> Recognizer:
     """The recognizer for a checkpoint's kind of model.
 
     Args:
         calibrated: whether to use the calibration next to the weights, if there is one.
         speculate: "ctc" takes drafts from the CTC head next to the weights, "none" takes none.
+        lm: file of a language model that scores texts; None for none.
 
     Raises:
         ConfigError, TokenizerError: config, weights and tokenizer do not fit each other.
-        CheckpointError: the calibration or the CTC head is damaged.
+        CheckpointError: the calibration, the CTC head or the language model is damaged.
         UnsupportedOption: `speculate` needs a decoder and a CTC head.
     """
     config = checkpoint.config
@@ -263,8 +266,12 @@ def make_recognizer(
         )
     calibration = load_calibration(checkpoint.directory) if calibrated else None
     drafting = _drafting_backend(backend, checkpoint, speculate)
+    words = None
+    if lm is not None:
+        has_decoder = isinstance(config, QwenAsrConfig)
+        words = WeightedLanguageModel.load(lm, checkpoint.directory, has_decoder)
     if isinstance(config, AutCtcConfig):
-        return CtcRecognizer(backend, config, tokenizer, calibration)
+        return CtcRecognizer(backend, config, tokenizer, calibration, words)
     stops = stop_ids(config, read_generation(checkpoint.directory))
     load_ctc = partial(with_ctc_head, backend, checkpoint.directory)
-    return QwenRecognizer(backend, config, tokenizer, stops, calibration, drafting, load_ctc)
+    return QwenRecognizer(backend, config, tokenizer, stops, calibration, drafting, load_ctc, words)

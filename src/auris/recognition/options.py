@@ -60,7 +60,8 @@ class TextOptions(TypedDict, total=False):
         clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
         word_timestamps: find the times of every word; of live text, in final segments (False).
         aligner: finds them; by default the model's own CTC head.
-        beam_size: hypotheses of a text that are followed at a time, 1 to 16 (1). Partial text of
+        beam_size: hypotheses of a text that are followed at a time, 1 to 16; None for 1, or with a
+            language model for the number that it was fitted with. Partial text of
             live streams is decoded with 1.
         hotwords: words and phrases that are written more readily, such as names (none).
     """
@@ -72,7 +73,7 @@ class TextOptions(TypedDict, total=False):
     clean: Sequence[str]
     word_timestamps: bool
     aligner: WordAligner | None
-    beam_size: int
+    beam_size: int | None
     hotwords: Sequence[str]
 
 
@@ -223,7 +224,8 @@ def decode_options(language: str | None, context: str, given: CallOptions) -> De
             "both were given",
             "leave one of them out",
         )
-    beam_size, hotwords = given.get("beam_size", 1), _hotwords(given.get("hotwords", ()))
+    given_size, hotwords = given.get("beam_size"), _hotwords(given.get("hotwords", ()))
+    beam_size = 1 if given_size is None else given_size
     check_count("beam_size", beam_size, MOST_BEAM_SIZE)
     if sampling.temperature and (beam_size > 1 or hotwords):
         raise UsageError(

@@ -19,7 +19,9 @@ from auris.decoding.ctc import greedy
 from auris.decoding.loop import DecodeLoop, decode
 from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import Probe
+from auris.errors import UnsupportedOption
 from auris.recognition.fallback import FallbackPolicy, FallbackResult
+from auris.recognition.language_model import WeightedLanguageModel
 from auris.recognition.recognizer import encode_together, pass_size, recognize
 from auris.recognition.requests import (
     ChunkRequest,
@@ -59,6 +61,7 @@ class QwenRecognizer:
             `auris.decoding.drafts`; None makes no drafts.
         load_ctc: loads the CTC head that scores hypotheses of beam searches, or gives None; it is
             called at the first of them.
+        lm: scores texts in the search; None for none.
 
     Raises:
         TokenizerError: the vocabulary lacks a control token.
@@ -74,6 +77,7 @@ class QwenRecognizer:
         calibration: Calibration | None = None,
         drafting: Backend | None = None,
         load_ctc: Callable[[], Backend | None] = lambda: None,
+        lm: WeightedLanguageModel | None = None,
     ) -> None:
         self.backend = backend
         self.drafting = drafting
@@ -83,7 +87,7 @@ class QwenRecognizer:
         named = (tokenizer.id(END_OF_TEXT), tokenizer.id(TURN_END))
         self.stops = frozenset(named if stops is None else stops)
         check_vocabulary(config, tokenizer)
-        self.scorers = TextScorers(tokenizer)
+        self.scorers = TextScorers(tokenizer, lm)
         self.writer = SegmentWriter(tokenizer, self._reply, calibration)
         self._no_speech_probe = _no_speech_probe_of(tokenizer)
 
@@ -93,8 +97,15 @@ class QwenRecognizer:
         return other
 
     def check(self, options: DecodeOptions) -> None:
-        """Check that the context can be encoded; a model with a decoder supports all options."""
+        """Check that the context can be encoded, and that a language model has tokens to choose
+        from; a model with a decoder supports all other options."""
         self.tokenizer.encode(options.context)
+        if self.scorers.lm is not None and options.sampling.temperature:
+            raise UnsupportedOption(
+                "A search with --lm takes the best tokens, and --temperature samples them",
+                "both are given",
+                "leave one of them out",
+            )
         if options.aligner is not None:
             options.aligner.check(options.language)
 

@@ -17,6 +17,7 @@ from auris.recognition.requests import (
     DecodeResult,
     timed,
 )
+from auris.recognition.scorers import TextScorers
 from auris.text.tokenizer import Tokenizer
 from auris.types import Samples, Segment
 
@@ -51,6 +52,10 @@ class Recognizer(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """Its vocabulary."""
+
+    @property
+    def scorers(self) -> TextScorers:
+        """What scores its texts from outside the model."""
 
     def with_window(self, backend: Backend, encoder: AutConfig) -> Recognizer:
         """A recognizer of the same model over a backend with another attention window."""

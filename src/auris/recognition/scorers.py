@@ -4,14 +4,20 @@ them."""
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
+from functools import cached_property
 
 from torch import Tensor
 
+from auris.checkpoints.lm_weights import LmWeights
 from auris.decoding.ctc_prefix import CtcPrefixScorer
 from auris.decoding.hotwords import Hotwords
 from auris.decoding.scoring import ScorerAfter, TokenScorer, WeightedScorer
+from auris.decoding.word_scorer import WordScorer
+from auris.recognition.language_model import WeightedLanguageModel
 from auris.recognition.requests import DecodeOptions
-from auris.text.prompt import TEXT_TAG
+from auris.text.languages import LANGUAGES
+from auris.text.prompt import TEXT_TAG, reply_prefix
 from auris.text.tokenizer import Tokenizer
 
 CTC_WEIGHT = 0.3
@@ -22,15 +28,35 @@ MOST_LISTS = 8
 
 
 class TextScorers:
-    """Makes the scorers of chunks; lists of hotwords are read once."""
+    """Makes the scorers of chunks; lists of hotwords are read once.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    Args:
+        tokenizer: the vocabulary.
+        lm: a language model that scores all texts; None for none.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, lm: WeightedLanguageModel | None = None) -> None:
         self._tokenizer = tokenizer
+        self.lm = lm
+        self._words: WordScorer | None = None
+        if lm is not None:
+            self.reweight(lm.weights)
         self._hotwords: OrderedDict[tuple[str, ...], Hotwords] = OrderedDict()
+
+    def reweight(self, weights: LmWeights) -> None:
+        """Use other weights of the language model."""
+        assert self.lm is not None
+        self.lm = replace(self.lm, weights=weights)
+        self._words = WordScorer(
+            self.lm.model, self._tokenizer.bytes, weights.weight, weights.word_bonus
+        )
 
     def of_units(self, options: DecodeOptions) -> TokenScorer | None:
         """The scorer of a text that is nothing but text; None where nothing is scored."""
-        return self._hotwords_of(options.hotwords) if options.hotwords else None
+        hotwords = self._hotwords_of(options.hotwords) if options.hotwords else None
+        if hotwords is None or self._words is None:
+            return hotwords or self._words
+        return WeightedScorer([(hotwords, 1.0), (self._words, 1.0)])
 
     def of_reply(
         self, options: DecodeOptions, ctc_logits: Tensor | None = None
@@ -47,7 +73,14 @@ class TextScorers:
             scorer = WeightedScorer([(ctc, CTC_WEIGHT), *others])
         if scorer is None or options.language is not None:
             return scorer
-        return ScorerAfter(scorer, self._tokenizer.id(TEXT_TAG))
+        return ScorerAfter(scorer, self._tokenizer.id(TEXT_TAG), self._headers)
+
+    @cached_property
+    def _headers(self) -> list[tuple[int, ...]] | None:
+        """What a reply may have before its text; None without a language model."""
+        if self.lm is None:
+            return None
+        return [reply_prefix(self._tokenizer, name)[:-1] for name in (None, *LANGUAGES.values())]
 
     def _hotwords_of(self, phrases: tuple[str, ...]) -> Hotwords:
         known = self._hotwords.pop(phrases, None)

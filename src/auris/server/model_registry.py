@@ -52,7 +52,11 @@ class ServedModel:
     ) -> ServedModel:
         """Load a model."""
         loaded = AsrPipeline.from_pretrained(
-            model, device=settings.device, dtype=settings.dtype, threads=settings.threads
+            model,
+            lm=settings.lm,
+            device=settings.device,
+            dtype=settings.dtype,
+            threads=settings.threads,
         )
         values = model_values(loaded)  # Now, since the files may be replaced later.
         engine = Engine(loaded.recognizer, settings.batch_size)
