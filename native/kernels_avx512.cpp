@@ -100,6 +100,11 @@ PRIMITIVE v16 fma(v16 a, v16 b, v16 c) {
   return (v16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }
 
+// GCC makes two halves of a conversion of vectors.
+PRIMITIVE v16 from_bfloat16(const uint16_t* p) {
+  const __m256i numbers = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return (v16)_mm512_slli_epi32(_mm512_maskz_cvtepu16_epi32(0xffff, numbers), 16);
+}
 PRIMITIVE v16 from_half(const uint16_t* p) {
   return (v16)_mm512_maskz_cvtph_ps(
       0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
