@@ -85,6 +85,27 @@ def test_values_keep_their_underscores(auris: Auris, recordings: Path, tmp_path:
         assert (out / "x_y" / "a.txt").exists()
 
 
+def test_beams_and_hotwords(auris: Auris, recordings: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("New York\n\nZoë\n!\n", encoding="utf-8")
+
+    def tokens(*options: object) -> list[object]:
+        done = auris("transcribe", recordings / "a.wav", "-l", "en", "-f", "json", *options, *FEW)
+        assert done.code == 0, done.err
+        return [segment["tokens"] for segment in lines(done.out)[0]["segments"]]  # type: ignore[attr-defined]
+
+    listed = tokens("--beam-size", 3, "--hotwords", "New York,Zoë, !")
+    assert listed == tokens("--beam-size", 3, "--hotwords", tmp_path / "names.txt")
+    assert listed != tokens()
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "folder/names"])
+def test_a_file_of_hotwords_that_cannot_be_read(auris: Auris, recordings: Path, name: str) -> None:
+    done = auris("transcribe", recordings / "a.wav", "--hotwords", name)
+    assert done.code == 2
+    assert is_one_sentence(done.err)
+    assert "--hotwords" in done.err
+
+
 def test_output_directory(auris: Auris, recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "deep"
     files = [recordings / "a.wav", recordings / "b.wav"]

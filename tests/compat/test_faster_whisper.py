@@ -85,6 +85,23 @@ def test_context_temperature_and_clips(
         assert (options["temperature"], options["chunk_seconds"]) == (0.5, None)
 
 
+def test_beams_and_hotwords_are_those_of_the_pipeline(model: WhisperModel) -> None:
+    samples, rate = clip(1.5)
+    options: dict[str, Any] = {"language": "en", "max_new_tokens": 6}
+    segments, info = model.transcribe(samples, beam_size=5, hotwords="Ada, New York", **options)
+    ours = model.pipeline.transcribe(
+        (samples, rate),
+        context="Ada, New York",
+        hotwords=["Ada", "New York"],
+        beam_size=5,
+        **options,
+    )
+    assert [one.tokens for one in segments] == [
+        list(one.tokens) for one in ours.segments if one.text
+    ]
+    assert info.transcription_options["beam_size"] == 5
+
+
 def test_segment_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = iter(["one two", "三", "", "four", ""])
     monkeypatch.setattr(
@@ -103,7 +120,6 @@ def test_segment_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.Mo
     "options",
     [
         {"task": "translate"},
-        {"beam_size": 5},
         {"best_of": 5},
         {"temperature": [0.0, 0.2]},
         {"vad_parameters": {"threshold": 0.5}},
@@ -157,7 +173,12 @@ def test_a_ctc_model(ctc_directory: Path) -> None:
     assert info.language in ("en", None)
     assert all(segment.text for segment in segments)
     with pytest.raises(UnsupportedOption, match="context"):
-        model.transcribe(clip(1.0)[0], hotwords="fox")
+        model.transcribe(clip(1.0)[0], initial_prompt="fox")
+    segments, _ = model.transcribe(clip(1.0)[0], hotwords="fox", beam_size=2)
+    ours = model.pipeline.transcribe((clip(1.0)[0], RATE), hotwords=["fox"], beam_size=2)
+    assert [one.tokens for one in segments] == [
+        list(one.tokens) for one in ours.segments if one.text
+    ]
 
 
 def test_words_and_silence(ctc_directory: Path) -> None:

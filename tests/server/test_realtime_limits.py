@@ -38,7 +38,7 @@ def test_limits_of_the_model_are_reported(small: Live) -> None:
     with talk(small.url, additional_headers=headers) as session:
         for given, param in (
             ({"prompt": "names"}, "prompt"),
-            ({"keywords": ["names"]}, "prompt"),
+            ({"beam_size": 17}, "beam_size"),
             ({"language": "de"}, "language"),
         ):
             error = session.update(transcription=given)["error"]

@@ -65,14 +65,15 @@ REFUSED: list[tuple[Fields, str]] = [
     ({"known_speaker_references[]": "data:audio/wav;base64,AAAA"}, "known_speaker_references[]"),
     ({"prompt": "x" * 5000}, "prompt"),
     ({"keywords[]": ["x" * 3000] * 2}, "keywords[]"),
-    ({"beam_size": "5"}, "beam_size"),
+    ({"beam_size": "17"}, "beam_size"),
+    ({"beam_size": "2", "temperature": "0.5"}, "temperature"),
+    ({"keywords[]": "Ada", "temperature": "0.5"}, "temperature"),
     ({"prompt[]": "a"}, "prompt[]"),
     ({"prompt": ["a", "b"]}, "prompt"),
     ({"url": "http://example.org/a.wav"}, "url"),
     ({"model": "whisper-2"}, "model"),
     ({"model": ""}, "model"),
     ({"model": "tiny-ctc", "prompt": "Zoë"}, "prompt"),
-    ({"model": "tiny-ctc", "keywords[]": "Zoë"}, "prompt"),
     ({"model": "tiny-ctc", "temperature": "0.5"}, "temperature"),
     ({"model": "tiny-ctc", "language": "de"}, "language"),
     ({"model": "tiny-ctc", "languages[]": ["de", "fr"]}, "language"),
@@ -248,12 +249,25 @@ def test_a_prompt_is_refused_where_a_model_was_trained_without_any(
 ) -> None:
     """The text of such a model would be that of another recording."""
     can = live.server.serving.pick("tiny").pipelines[Priority.FILE].defaults.accepts_contexts
-    for fields in ({"prompt": "kitchen fan"}, {"keywords[]": ["kitchen", "fan"]}):
-        answer = live.transcribe(example, **fields)
-        if can:
-            assert answer.json()["text"] == EXAMPLE_TEXT
-        else:
-            assert "trained without any" in _error(answer, 400, "prompt")["message"]
+    answer = live.transcribe(example, prompt="kitchen fan")
+    if can:
+        assert answer.json()["text"] == EXAMPLE_TEXT
+    else:
+        assert "trained without any" in _error(answer, 400, "prompt")["message"]
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny-ctc"])
+def test_keywords_and_beams_are_those_of_the_pipeline(
+    live: Live, example: bytes, model: str
+) -> None:
+    """Models without contexts have keywords, too."""
+    served = live.server.serving.pick(model).pipelines[Priority.FILE]
+    words = ["kitchens", "fanfare", "New York"]
+    options = {"hotwords": words, "beam_size": 3}
+    context = ", ".join(words) if served.defaults.accepts_contexts and model == "tiny" else ""
+    ours = served.transcribe(example, context=context, **options)
+    fields: Fields = {"keywords[]": words, "beam_size": "3", "model": model}
+    assert live.transcribe(example, **fields).json()["text"] == ours.text
 
 
 def test_segments_have_a_finish_reason(tmp_path: Path, example: bytes) -> None:

@@ -12,7 +12,9 @@ import typer
 
 from auris.cli.interrupt import interruptible
 from auris.cli.options import (
+    BeamSize,
     Context,
+    HotwordList,
     Language,
     Languages,
     Lm,
@@ -20,6 +22,7 @@ from auris.cli.options import (
     OutputFormat,
     listed,
     option,
+    read_hotwords,
 )
 from auris.errors import AudioError, EmptyAudio, UnreadableAudio, UsageError
 from auris.types import SAMPLE_RATE
@@ -70,6 +73,8 @@ def listen(
     vad: Annotated[
         bool, option("Cut where nobody speaks, and leave long silence out.", "--vad")
     ] = False,
+    beam_size: BeamSize = 1,
+    hotwords: HotwordList = None,
     output_format: OutputFormat = "txt",
 ) -> None:
     """Transcribe live speech. Ctrl-C ends it.
@@ -97,6 +102,8 @@ def listen(
             chunk_seconds=chunk_seconds,
             step_seconds=step_seconds,
             vad=vad,
+            beam_size=beam_size,
+            hotwords=read_hotwords(hotwords),
         )
 
     show = (

@@ -93,6 +93,23 @@ Languages = Annotated[
     ),
 ]
 Context = Annotated[str, option("Names and words to expect; for models with a decoder.")]
+BeamSize = Annotated[
+    int,
+    option(
+        "Hypotheses of a text that are followed at a time; 1 takes the best token at every step.",
+        min=1,
+        max=16,
+    ),
+]
+HotwordList = Annotated[
+    str | None,
+    option(
+        "Words and phrases that are written more readily, such as names: separated by commas, or a "
+        "text file with one on each line.",
+        "--hotwords",
+        default="none",
+    ),
+]
 ChunkSeconds = Annotated[
     float | None,
     option(
@@ -215,6 +232,8 @@ class SpeechOptions:
         float, option("0 takes the most probable token; above 0 tokens are sampled.")
     ] = 0
     seed: Annotated[int, option("Random seed for sampling.")] = 0
+    beam_size: BeamSize = 1
+    hotwords: HotwordList = None
     word_timestamps: Annotated[
         bool, option("Find the times of all words; for formats with times.", "--word-timestamps")
     ] = False
@@ -263,6 +282,7 @@ class SpeechOptions:
         values["languages"] = listed(self.languages)
         values["speakers"] = listed(self.speakers)
         values["clean"] = listed(self.clean) or []
+        values["hotwords"] = read_hotwords(self.hotwords)
         if self.aligner is not None:
             options = ModelOptions(self.aligner, device=model.device, dtype=model.dtype)
             values["aligner"] = options.aligner()
@@ -315,3 +335,21 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 def listed(value: str | None) -> list[str] | None:
     """The parts of an option's value that commas separate."""
     return None if value is None else [part.strip() for part in value.split(",")]
+
+
+def read_hotwords(value: str | None) -> list[str]:
+    """The hotwords of an option: of a file, or separated by commas."""
+    if value is None:
+        return []
+    path = Path(value)
+    named = "," not in value and ("/" in value or path.suffix == ".txt")
+    try:
+        if named or path.is_file():
+            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "The file of --hotwords has to be a text file in UTF-8",
+            f"reading {value!r} failed ({error})",
+            "correct the path, or separate the words by commas",
+        ) from None
+    return listed(value) or []

@@ -41,7 +41,6 @@ DTYPES = {"default": "auto", "auto": "auto"} | {
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "task": ("transcribe",),
     "log_progress": (False,),
-    "beam_size": (1,),
     "best_of": (1,),
     "patience": (1,),
     "length_penalty": (1,),
@@ -192,12 +191,18 @@ class WhisperModel:
         """Codes of the languages."""
         return list(LANGUAGES)
 
+    @property
+    def _accepts_contexts(self) -> bool:
+        has_decoder = not isinstance(self.pipeline.recognizer, CtcRecognizer)
+        return has_decoder and self.pipeline.defaults.accepts_contexts
+
     def transcribe(
         self,
         audio: Any,
         language: str | None = None,
         task: str = "transcribe",
         *,
+        beam_size: int = 1,
         temperature: float | list[float] | tuple[float, ...] = 0.0,
         initial_prompt: str | None = None,
         hotwords: str | None = None,
@@ -214,16 +219,18 @@ class WhisperModel:
             audio: a path, an address, a binary file, or samples at 16 kHz.
             language: code or English name to force.
             task: "transcribe".
+            beam_size: hypotheses of a text that are followed at a time, 1 to 16.
             temperature: 0 takes the best token; above it, tokens are drawn. Only one.
-            initial_prompt, hotwords: words and names to expect.
+            initial_prompt: words and names to expect, as context.
+            hotwords: words that are written more readily, if the temperature is 0, and context for
+                models that have one; phrases are separated by commas, words also by spaces.
             max_new_tokens: token budget of a chunk.
             chunk_length: target length of the chunks in seconds.
             clip_timestamps: the span to transcribe: its start, or start and end.
             word_timestamps: give segments their words, by the model's CTC head.
             vad_filter: leave long silence out, by our detector and not by Silero's; some models
                 always do, see their inference defaults.
-            options: others only where they change nothing. The other package's defaults, such as
-                five beams, are not ours: see `NEUTRAL`.
+            options: others only where they change nothing, see `NEUTRAL`.
 
         Returns:
             the segments that hold text, and what is known before them.
@@ -240,9 +247,11 @@ class WhisperModel:
         segments = self.pipeline.segments(
             waveform,
             language,
-            _context(initial_prompt, hotwords),
+            _context(initial_prompt, hotwords if self._accepts_contexts else None),
             start=start,
             duration=duration,
+            beam_size=beam_size,
+            hotwords=[] if heat else _phrases(hotwords),
             temperature=heat,
             max_new_tokens=max_new_tokens,
             chunk_seconds=chunk_length,
@@ -271,6 +280,7 @@ class WhisperModel:
                 if name is not None
             ],
             transcription_options={
+                "beam_size": beam_size,
                 "temperature": heat,
                 "initial_prompt": initial_prompt,
                 "hotwords": hotwords,
@@ -341,6 +351,13 @@ def _context(initial_prompt: object, hotwords: str | None) -> str:
     if not isinstance(initial_prompt, (str, type(None))):
         raise refuse("initial_prompt", initial_prompt, "pass its text")
     return " ".join(filter(None, [initial_prompt, hotwords]))
+
+
+def _phrases(hotwords: str | None) -> list[str]:
+    """Hotwords that commas separate, or else spaces, as the other package joins them."""
+    if hotwords is None:
+        return []
+    return hotwords.split(",") if "," in hotwords else hotwords.split()
 
 
 def _clip(given: str | list[float]) -> tuple[float, float | None]:

@@ -95,4 +95,4 @@ async def submission(
     await server.pools.quick.run(
         lambda: check_options(served, fields, server.settings.most_prompt_letters)
     )
-    return fields, served, await opened(request, fields.url, upload, stack)
+    return served.fitted(fields), served, await opened(request, fields.url, upload, stack)

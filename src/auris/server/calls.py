@@ -26,7 +26,10 @@ def check_options(
     if len(request.context) > most_prompt_letters:
         name = "prompt" if request.prompt else "keywords[]"
         raise invalid(name, f"prompt and keywords may have {most_prompt_letters} letters together")
+    if request.temperature and (request.beam_size > 1 or request.keywords):
+        raise invalid("temperature", "it has to be 0 with beam_size and keywords[]")
     pipeline = served.pipelines[Priority.FILE]
+    request = served.fitted(request)
     if request.context and not pipeline.defaults.accepts_contexts:
         raise UnsupportedOption(
             "--context needs a model that was trained with contexts",
@@ -74,6 +77,8 @@ def _options(served: ServedModel, request: TranscriptionRequest) -> CallOptions:
         "temperature": request.temperature,
         "languages": languages or None,
         "vad": True if request.chunking_strategy else None,
+        "beam_size": request.beam_size,
+        "hotwords": request.keywords,
         "urls": None,
     }
     if request.words:

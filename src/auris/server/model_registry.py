@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from auris.alignment.aligner import ForcedAligner
+from auris.config import QwenAsrConfig
 from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
 from auris.recognition.fingerprint import model_values
 from auris.server.engine import Engine, EngineBatch, Priority
 from auris.server.errors import ApiError
 from auris.server.settings import Settings
+from auris.server.transcription_request import TranscriptionRequest
 from auris.streaming.session import StreamPool
 
 
@@ -45,6 +47,13 @@ class ServedModel:
     def digest(self) -> str:
         """Of the content of the model, which other servers may serve, too."""
         return str(self.values["model_digest"])
+
+    def fitted(self, request: TranscriptionRequest) -> TranscriptionRequest:
+        """A request whose keywords are context only if the model takes one."""
+        has_decoder = isinstance(self.engine.recognizer.config, QwenAsrConfig)
+        if has_decoder and self.pipelines[Priority.FILE].defaults.accepts_contexts:
+            return request
+        return request.without_keywords_in_context()
 
     @classmethod
     def load(

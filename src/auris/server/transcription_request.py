@@ -9,12 +9,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     model_validator,
 )
 from starlette.datastructures import FormData, UploadFile
 
+from auris.decoding.requests import MOST_BEAM_SIZE
 from auris.errors import LanguageError
 from auris.server.errors import invalid, unsupported, validation_error
 from auris.server.formats import STREAMED, TIMED, CommonFormat, FurtherFormat, ResponseFormat
@@ -60,7 +62,15 @@ class TranscriptionRequest(_RecordingRequest):
     response_format: ResponseFormat = "json"
     language: Language | None = Field(default=None, description="The language to force.")
     languages: tuple[Language, ...] = _list("languages", description="Languages to choose from.")
-    keywords: tuple[str, ...] = _list("keywords")
+    keywords: tuple[str, ...] = _list(
+        "keywords", description="Words and phrases that are written more readily."
+    )
+    beam_size: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_BEAM_SIZE,
+        description="Hypotheses of a text that are followed at a time.",
+    )
     timestamp_granularities: tuple[Literal["word", "segment"], ...] = _list(
         "timestamp_granularities"
     )
@@ -74,11 +84,20 @@ class TranscriptionRequest(_RecordingRequest):
         "formats", description="Further formats of the transcript of a stream."
     )
 
+    _keywords_in_context: bool = PrivateAttr(default=True)
+
     @property
     def context(self) -> str:
-        """Prompt and keywords as the model gets them."""
-        words = ", ".join(word.strip() for word in self.keywords if word.strip())
+        """The context of the model: the prompt and the keywords."""
+        listed = self.keywords if self._keywords_in_context else ()
+        words = ", ".join(word.strip() for word in listed if word.strip())
         return "\n".join(part for part in (self.prompt, words) if part)
+
+    def without_keywords_in_context(self) -> TranscriptionRequest:
+        """The same for a model that takes no context: keywords only change the search."""
+        other = self.model_copy()
+        other._keywords_in_context = False
+        return other
 
     @property
     def diarized(self) -> bool:

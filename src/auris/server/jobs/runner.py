@@ -165,7 +165,7 @@ class JobRunner:
         model = next(model for model in self._models if model.digest == job.model)
         try:
             transcript = self._transcribe(job, cancelled, model)
-            return answers(transcript, job.request, model.engine.recognizer)
+            return answers(transcript, model.fitted(job.request), model.engine.recognizer)
         except ClientDisconnected:
             return None
         except FileNotFoundError:
@@ -180,7 +180,7 @@ class JobRunner:
             return ApiError(500, "The program failed.", code="engine_failed")
 
     def _transcribe(self, job: Job, cancelled: threading.Event, model: ServedModel) -> Transcript:
-        request, settings = job.request, self._settings
+        request, settings = model.fitted(job.request), self._settings
         with self._store.recording(job.id) as file, ExitStack() as files:
             # Samples of requests do not keep a job from running, so each has a budget of its own.
             budget = SpoolBudget(settings.most_spooled_bytes)

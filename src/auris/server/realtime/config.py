@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from auris.decoding.requests import MOST_BEAM_SIZE
 from auris.server.errors import unsupported_value
 from auris.server.realtime.formats import FORMATS, Format
 from auris.server.transcription_request import TranscriptionRequest, read_language
@@ -106,6 +107,7 @@ class TranscriptionSettings(_NullMeansDefault):
     languages: list[Language] = Field(default=[], exclude=True)
     prompt: str = ""
     keywords: list[str] = []
+    beam_size: int = Field(default=1, ge=1, le=MOST_BEAM_SIZE)
     delay: Literal["minimal", "low", "medium", "high", "xhigh"] = "low"
 
     @field_validator("languages")
@@ -193,6 +195,7 @@ class Session(StrictModel):
             language=settings.language,
             prompt=settings.prompt,
             keywords=tuple(settings.keywords),
+            beam_size=settings.beam_size,
             response_format="verbose_json",
             timestamp_granularities=("word",) if WORDS in self.include else (),
         )

@@ -124,7 +124,7 @@ class Item:
 
     def _open(self) -> StreamSession:
         settings, served = self.settings, self.served
-        request = settings.request
+        request = served.fitted(settings.request)
         return served.pipelines[Priority.FILE].stream(
             request.language,
             request.context,
@@ -134,6 +134,8 @@ class Item:
             skip_late=True,
             word_timestamps=request.words,
             aligner=served.aligner,
+            beam_size=request.beam_size,
+            hotwords=request.keywords,
             partial_words=request.words and PROVISIONAL in self.settings.include,
         )
 
@@ -171,7 +173,8 @@ class Item:
         return server_event(kind, item_id=self.id, content_index=0, **fields)
 
     def _completed(self) -> Event:
-        usage = tokens_used(self._segments, self.settings.request, self.served.engine.recognizer)
+        request = self.served.fitted(self.settings.request)
+        usage = tokens_used(self._segments, request, self.served.engine.recognizer)
         fields: Event = {
             "transcript": self._text,
             "usage": usage or {"type": "duration", "seconds": round(self.seconds, 3)},
