@@ -71,6 +71,7 @@ def make_files(folder: Path) -> None:
     (folder / "english.ngrams").write_bytes(packed_model(small_model()))
     (folder / "large.arpa").write_text("\n".join(write_arpa(small_model())))
     (folder / "keys").write_text("a-key-of-the-documentation\n")
+    (folder / "names.txt").write_text("Auris\nQwen3\n")
     clip = (folder / "talk.wav").resolve()
     for name in TEST_SETS:
         (folder / name).write_text(f"wav,text\n{clip},{SPOKEN}\n")

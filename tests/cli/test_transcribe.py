@@ -102,8 +102,7 @@ def test_beams_and_hotwords(auris: Auris, recordings: Path, tmp_path: Path) -> N
 def test_a_file_of_hotwords_that_cannot_be_read(auris: Auris, recordings: Path, name: str) -> None:
     done = auris("transcribe", recordings / "a.wav", "--hotwords", name)
     assert done.code == 2
-    assert is_one_sentence(done.err)
-    assert "--hotwords" in done.err
+    is_one_sentence(done.err, "--hotwords", name)
 
 
 def test_output_directory(auris: Auris, recordings: Path, tmp_path: Path) -> None:
