@@ -54,7 +54,16 @@ def test_a_draft_continues_after_a_difference() -> None:
     draft.take(9)
     assert draft.ahead() == ()
     draft.take(3)
-    assert draft.ahead() == (4, 5)
+    assert draft.ahead() == (4,)
+    draft.take(4)
+    assert draft.ahead() == (5,)
+    long = Draft(range(100))
+    long.take(1)
+    lengths = []
+    for token in range(2, 6):
+        lengths.append(len(long.ahead()))
+        long.take(token)
+    assert [*lengths, len(long.ahead())] == [1, 2, 4, 8, MAX_DRAFT_TOKENS]
     far = Draft(range(MAX_SKIPPED_TOKENS + 2))
     far.take(MAX_SKIPPED_TOKENS)
     assert far.ahead() == ()

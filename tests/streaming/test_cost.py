@@ -78,6 +78,23 @@ def test_a_cache_row_does_not_grow_with_the_stream(
     assert len(set(sizes)) == 1
 
 
+def test_the_preamble_is_decoded_once(pipelines: dict[str, AsrPipeline]) -> None:
+    """A long context is read for the first chunk; later chunks give the text of the file."""
+    pipeline, samples = pipelines["qwen"], tone_speech(6.4, 5)
+    context, given = "kitchen lights " * 20, {"chunk_seconds": 2.0, "max_new_tokens": 4}
+    first: dict[int, int] = {}
+    finals = []
+    stream = pipeline.stream(context=context, **given)  # type: ignore[arg-type]
+    for update in [*stream.feed(samples), *stream.finish()]:
+        first.setdefault(update.chunk, update.cost.decoded)
+        finals += [update.segment] if update.final else []
+    assert len(first) > 2
+    length = len(pipeline.recognizer.tokenizer.encode(context))
+    assert all(first[0] - decoded > length - 40 for number, decoded in first.items() if number)
+    whole = pipeline.transcribe((samples, SAMPLE_RATE), context=context, **given)  # type: ignore[call-overload]
+    assert [s.tokens for s in finals] == [s.tokens for s in whole.segments]
+
+
 def test_the_cache_is_released_with_the_last_stream(pipelines: dict[str, AsrPipeline]) -> None:
     """A long chunk makes it grow, and it would otherwise never shrink."""
     pipeline = pipelines["qwen"]

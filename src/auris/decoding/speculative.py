@@ -3,7 +3,8 @@
 A draft may come from anywhere, for example from the text of the step before in a live stream. Every
 token is chosen exactly as `decode` chooses it, from the same scores; the draft only allows many
 tokens to be scored at once. It is accepted up to the first difference. The rest of the text is
-decoded by passes of the decode loop.
+decoded by passes of the decode loop, for which the rest of the draft is a draft again, see
+`auris.decoding.drafts`.
 
 Source: Leviathan, Kalman and Matias, "Fast inference from transformers via speculative decoding"
 (2023), for the idea of verifying a draft in one pass; here a draft is text, not a distribution.
@@ -113,7 +114,8 @@ def _verify(
     logits = backend.extend(cache, inputs, [item.row for item in drafted], tail)
     verified = []
     for item, one, length, scores in zip(drafted, passes, lengths, logits, strict=True):
-        row = DecodeRow(item.request, item.request.sampling.generator())
+        request = replace(item.request, draft=tuple(item.draft))
+        row = DecodeRow(request, request.sampling.generator())
         steps = one.steps(row, scores, stops)
         # Remove rejected guesses from the cache. It does not have the last accepted choice yet.
         backend.truncate(cache, item.row, length + len(steps) - 1)

@@ -36,7 +36,8 @@ class StepCost:
     Attributes:
         frames: feature frames that went through the stem.
         encoded: positions that went through the encoder's layers.
-        decoded: positions that went through the decoder, with drafts; 0 without a decoder.
+        decoded: positions of the decoder's pass over prompt and draft, and one for each later
+            token; 0 without a decoder.
     """
 
     frames: int
@@ -52,7 +53,8 @@ class StreamState:
         encoder: features and states of the chunk.
         start: where the chunk begins in the stream, in samples.
         row: the stream's row in the decoder's cache.
-        fixed: leading positions of the row that hold prompt and audio of this chunk.
+        fixed: leading positions of the row that hold prompt and audio. What comes before the audio
+            is the same in all chunks.
         draft: the tokens of the last step.
         logits: unit scores [N, units + 1] of a CTC model.
     """
@@ -68,7 +70,7 @@ class StreamState:
         """Reset the state if another chunk begins at `start`."""
         if start != self.start:
             self.encoder, self.start = IncrementalEncoder(config), start
-            self.fixed, self.draft, self.logits = 0, (), None
+            self.draft, self.logits = (), None
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,9 @@ class IncrementalQwen:
     """A model with a decoder: every stream has a row of one cache.
 
     The row holds the prompt up to the audio, the audio, the end of the prompt and the text. At each
-    step the row is truncated to the last audio position that has not changed. The rest of the
-    prompt, with the text of the step before as a draft, goes through the decoder in one pass.
+    step the row is truncated to the last audio position that has not changed, for another chunk to
+    where the audio begins. The rest of the prompt, with the text of the step before as a draft,
+    goes through the decoder in one pass.
     """
 
     def __init__(self, recognizer: QwenRecognizer, streams: int) -> None:
