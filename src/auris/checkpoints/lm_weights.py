@@ -34,7 +34,7 @@ class LmWeights:
 
     weight: float
     word_bonus: float
-    beam_size: int = 4
+    beam_size: int = 8
     measured: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -73,7 +73,7 @@ def listen(
     vad: Annotated[
         bool, option("Cut where nobody speaks, and leave long silence out.", "--vad")
     ] = False,
-    beam_size: BeamSize = 1,
+    beam_size: BeamSize = None,
     hotwords: HotwordList = None,
     output_format: OutputFormat = "txt",
 ) -> None:

@@ -94,9 +94,10 @@ Languages = Annotated[
 ]
 Context = Annotated[str, option("Names and words to expect; for models with a decoder.")]
 BeamSize = Annotated[
-    int,
+    int | None,
     option(
         "Hypotheses of a text that are followed at a time; 1 takes the best token at every step.",
+        default="1, or with --lm what its weights say",
         min=1,
         max=16,
     ),
@@ -232,7 +233,7 @@ class SpeechOptions:
         float, option("0 takes the most probable token; above 0 tokens are sampled.")
     ] = 0
     seed: Annotated[int, option("Random seed for sampling.")] = 0
-    beam_size: BeamSize = 1
+    beam_size: BeamSize = None
     hotwords: HotwordList = None
     word_timestamps: Annotated[
         bool, option("Find the times of all words; for formats with times.", "--word-timestamps")

@@ -12,7 +12,7 @@ from auris.decoding.language_model import LanguageModel
 from auris.decoding.language_model_file import load_language_model
 
 CTC_WEIGHTS = LmWeights(0.5, 2.5, beam_size=16)
-DECODER_WEIGHTS = LmWeights(0.2, 0.5, beam_size=4)
+DECODER_WEIGHTS = LmWeights(0.3, 0.5, beam_size=8)
 """Weights of models without a file of their own: of a CTC head, and of a decoder, which knows much
 of what a language model knows."""
 

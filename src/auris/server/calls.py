@@ -77,7 +77,7 @@ def _options(served: ServedModel, request: TranscriptionRequest) -> CallOptions:
         "temperature": request.temperature,
         "languages": languages or None,
         "vad": True if request.chunking_strategy else None,
-        "beam_size": request.beam_size,
+        "beam_size": None if request.beam_size == 1 else request.beam_size,
         "hotwords": request.keywords,
         "urls": None,
     }

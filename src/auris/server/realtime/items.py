@@ -134,7 +134,7 @@ class Item:
             skip_late=True,
             word_timestamps=request.words,
             aligner=served.aligner,
-            beam_size=request.beam_size,
+            beam_size=None if request.beam_size == 1 else request.beam_size,
             hotwords=request.keywords,
             partial_words=request.words and PROVISIONAL in self.settings.include,
         )
