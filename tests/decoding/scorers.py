@@ -42,12 +42,3 @@ def state_after(scorer: TokenScorer, tokens: Sequence[int]) -> State:
     for token in tokens:
         ((_, state),) = scorer.extend(state, [token], [0.0])
     return state
-
-
-def text_score(scorer: TokenScorer, tokens: Sequence[int]) -> float:
-    """The score of a whole text."""
-    state, total = scorer.start(), 0.0
-    for token in tokens:
-        ((score, state),) = scorer.extend(state, [token], [0.0])
-        total += score
-    return total + scorer.end(state)

@@ -16,9 +16,9 @@ from auris.decoding.beam import BeamSearch
 from auris.decoding.loop import decode
 from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import Probe, ids_logprob
-from auris.decoding.scoring import TokenScorer, WeightedScorer
+from auris.decoding.scoring import TokenScorer, WeightedScorer, text_score
 from tests.backends.fake import RandomBackend
-from tests.decoding.scorers import TableScorer, state_after, text_score
+from tests.decoding.scorers import TableScorer, state_after
 
 STOPS = (0, 1)
 VOCAB = 5
@@ -229,3 +229,52 @@ def test_rows_of_a_search_are_given_back() -> None:
     list(decode(backend, requests, STOPS, 2))
     assert max(len(width) for width in backend.passes) == 8
     assert math.isfinite(sum(map(len, backend.passes)))
+
+
+HOTWORDS = st.builds(
+    lambda table: TableScorer(dict.fromkeys(table, 0.0) | table),
+    st.dictionaries(
+        st.tuples(st.integers(-1, 29), st.integers(2, 29)), st.floats(0.5, 6.0), max_size=40
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 10), HOTWORDS, st.none() | SCORERS)
+def test_a_text_without_hotwords_is_that_of_a_search_without_them(
+    seed: int, size: int, budget: int, hotwords: TableScorer, scorer: TableScorer | None
+) -> None:
+    backend = RandomBackend(30, seed, spread=1.5)
+    request = Request(0, [9], budget, beam_size=size, scorer=scorer)
+    plain = texts(list(decode(backend, [request], STOPS)))[0]
+    text = texts(list(decode(backend, [replace(request, hotwords=hotwords)], STOPS)))[0]
+    if text_score(hotwords, text[0]) == 0.0:
+        assert text == plain
+    else:
+        assert text[1] in ("stop", plain[1])
+
+
+def test_a_hotword_is_followed_outside_the_beam() -> None:
+    class Names(RandomBackend):
+        """Writes 2 and 3, or with a lower probability the hotword 4 and 5."""
+
+        def scores(self, row: list[int]) -> torch.Tensor:
+            scores = torch.full((8,), -9.0)
+            if len(row) == 1:
+                scores[2], scores[4] = 3.0, 0.0
+            elif len(row) == 2:
+                scores[row[1] + 1] = 3.0
+            else:
+                scores[0] = 3.0
+            return scores
+
+    request = Request(0, [9], 9)
+    assert texts(list(decode(Names(8), [request], STOPS)))[0] == ([2, 3], "stop")
+    hotwords = TableScorer({(4, 5): 5.0})
+    # Its beginning scores nothing here, so it is followed only if the beam is large enough.
+    for size, tokens in ((1, [2, 3]), (2, [4, 5])):
+        searched = replace(request, beam_size=size, hotwords=hotwords)
+        assert texts(list(decode(Names(8), [searched], STOPS)))[0] == (tokens, "stop")
+    hotwords = TableScorer({(-1, 4): 4.0, (4, 5): 1.0})
+    searched = replace(request, beam_size=1, hotwords=hotwords)
+    assert texts(list(decode(Names(8), [searched], STOPS)))[0] == ([4, 5], "stop")

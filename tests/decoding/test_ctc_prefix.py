@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris.decoding.ctc_prefix import LEAST_SCORE, CtcPrefixScorer
-from tests.decoding.scorers import state_after, text_score
+from auris.decoding.scoring import text_score
+from tests.decoding.scorers import state_after
 
 BLANK = 2
 

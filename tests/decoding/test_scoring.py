@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from auris.decoding.scoring import MISSING, ScorerAfter, WeightedScorer
-from tests.decoding.scorers import TableScorer, text_score
+from auris.decoding.scoring import MISSING, ScorerAfter, WeightedScorer, text_score
+from tests.decoding.scorers import TableScorer
 
 ONE = TableScorer({(-1, 1): 0.5, (1, 2): 2.0, (2, 9): -1.0}, {2: 4.0})
 OTHER = TableScorer({(-1, 1): 1.0, (1, 3): 8.0}, {-1: -2.0})

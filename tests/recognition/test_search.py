@@ -94,11 +94,13 @@ def test_the_final_text_of_a_stream_is_that_of_the_file(
     assert any(not update.final for update in updates)
 
 
-def test_partial_text_has_hotwords(pipeline: AsrPipeline) -> None:
+def test_partial_text_is_decoded_without_a_search(pipeline: AsrPipeline) -> None:
+    if isinstance(pipeline.recognizer, CtcRecognizer):
+        return  # Its search is cheap.
     samples = tone_speech(2.2, 5)
-    options = {**budget(pipeline), "language": "en", "hotwords": HOTWORDS}
-    updates = updates_of(pipeline.stream(**options), samples, [7000])
-    partial = next(update for update in updates if update.seconds == 1.5)
+    options = {**budget(pipeline), "language": "en"}
+    stream = pipeline.stream(**options, hotwords=HOTWORDS, beam_size=3)
+    partial = next(one for one in updates_of(stream, samples, [7000]) if one.seconds == 1.5)
     whole = pipeline.transcribe((samples[: round(1.5 * RATE)], RATE), **options)
     same([partial.segment], whole.segments, "a step")
 

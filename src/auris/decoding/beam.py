@@ -6,6 +6,11 @@ others that ended by its score divided by a power of its length, since every tok
 log-probability. The hypotheses of a search have the prompt in common: when one of them takes over
 the row of another, only the positions of the text are copied.
 
+Hotwords have rows of their own. The beam is that of a search without hotwords. Hypotheses outside
+it are followed as long as a hotword, or the beginning of one, makes up for what they lack. At the
+end, such a text is chosen if it has a hotword and the better score. So a text without a hotword is
+exactly that of a search without hotwords.
+
 Source: Wu et al., "Google's neural machine translation system" (2016), section 7, for the
 normalization by length.
 """
@@ -24,6 +29,9 @@ from auris.decoding.sampling import candidates_of, ids_logprob
 from auris.decoding.scoring import State, WeightedScorer, scored_choices
 from auris.types import FinishReason
 
+MOST_OUTSIDE = 4
+"""Hypotheses with hotwords that are followed outside the beam, if the beam is not larger."""
+
 SCORED_TOKENS = 16
 """Next tokens of a hypothesis that a scorer sees in addition to those that the beam needs."""
 
@@ -38,6 +46,8 @@ class Hypothesis:
             one is negative.
         score: log-probability of all tokens, also of the stop token, and what the scorer added.
         state: of the scorer.
+        bonus, bonus_state: what hotwords added, and their state.
+        in_beam: whether a search without hotwords would follow it, too.
         probe_logprob: of the probe, once its position was reached.
         end: of a text that ended, its stop token, or the token that would have followed.
         finish: why it ended; None while it is followed.
@@ -48,6 +58,9 @@ class Hypothesis:
     score: float
     state: State
     repetition: Repetition
+    bonus: float
+    bonus_state: State
+    in_beam: bool = True
     probe_logprob: float | None = None
     end: Choice | None = None
     finish: FinishReason | None = None
@@ -58,19 +71,26 @@ class Hypothesis:
         stopped = self.finish == "stop"
         return stopped, self.search.normalized(self.score, len(self.choices) + stopped)
 
+    @property
+    def rank_with_bonus(self) -> tuple[bool, float]:
+        """The same with what hotwords added."""
+        return replace(self, score=self.score + self.bonus).rank
+
 
 LEAST_ENDING = 6.0
 """A text that ended counts if its score is not lower by more than that of the best hypothesis."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Extension:
-    """One more token of the hypothesis `parent`, with the score and state that it leads to."""
+    """One more token of the hypothesis `parent`, with the scores and states that it leads to."""
 
     parent: int
     choice: Choice
     score: float
     state: State
+    bonus: float
+    bonus_state: State
 
 
 @dataclass(eq=False)
@@ -78,11 +98,12 @@ class BeamSearch:
     """The search for the text of one request.
 
     Attributes:
-        request: its beam is larger than 1.
+        request: its beam is larger than 1, or it has hotwords.
         stops: ids that end a text.
         fixed: positions at the beginning of the cache rows that all hypotheses have in common.
         prefill_seconds, seconds: time of the passes over the prompt, and of the others.
-        ended: hypotheses that ended.
+        ended: hypotheses of the beam that ended.
+        ended_outside: others that ended, with hotwords.
     """
 
     request: Request
@@ -91,21 +112,26 @@ class BeamSearch:
     prefill_seconds: float
     seconds: float = 0.0
     ended: list[Hypothesis] = field(default_factory=list)
+    ended_outside: list[Hypothesis] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._scorer = self.request.scorer or WeightedScorer(())
+        self._hotwords = self.request.hotwords or WeightedScorer(())
 
     def start(self, prefix: Sequence[Step] = ()) -> Hypothesis:
         """The hypothesis that the search begins with: a forced prefix, or an empty text."""
-        state, repetition = self._scorer.start(), Repetition()
+        state, bonus_state, repetition = self._scorer.start(), self._hotwords.start(), Repetition()
         choices, probe_logprob = [], None
         for step in prefix:
             assert step.token is not None
             ((_, state),) = self._scorer.extend(state, [step.token], [0.0])
+            ((_, bonus_state),) = self._hotwords.extend(bonus_state, [step.token], [0.0])
             repetition.add(step.token)
             choices.append(Choice(step.token, step.logprob, step.margin))
             probe_logprob = probe_logprob if step.probe_logprob is None else step.probe_logprob
-        return Hypothesis(self, tuple(choices), 0.0, state, repetition, probe_logprob)
+        return Hypothesis(
+            self, tuple(choices), 0.0, state, repetition, 0.0, bonus_state, True, probe_logprob
+        )
 
     def normalized(self, score: float, length: int) -> float:
         """The score of a text, comparable with those of other lengths."""
@@ -121,33 +147,80 @@ class BeamSearch:
             logits: float32 [len(hypotheses), vocab], behind each.
 
         Returns:
-            at most `request.beam_size` of them; none once the search is over.
+            at most `request.beam_size` of them, and with hotwords `MOST_OUTSIDE` others, or as
+            many as the beam has; none once the search is over.
         """
         pairs = zip(hypotheses, logits, strict=True)
         parents = [self._with_probe(hypothesis, scores) for hypothesis, scores in pairs]
+        extensions = self._extensions(parents, logits)
+        following: list[tuple[int, Hypothesis]] = []
+        if any(parent.in_beam for parent in parents):
+            beam = [one for one in extensions if parents[one.parent].in_beam]
+            size = self.request.beam_size
+            following, taken = self._follow_best(parents, beam, size, self.ended)
+            extensions = [one for one in extensions if one not in taken]
+            if self._is_over([child for _, child in following]):
+                following = []
+        if self.request.hotwords is not None:
+            extensions = [one for one in extensions if one.bonus > 0]
+            extensions.sort(key=lambda one: -one.score - one.bonus)
+            size = max(self.request.beam_size, MOST_OUTSIDE)
+            outside, _ = self._follow_best(parents, extensions, size, self.ended_outside)
+            following += [
+                (parent, replace(child, in_beam=False))
+                for parent, child in outside
+                if self._may_win(child, following)
+            ]
+        return following
+
+    def _follow_best(
+        self,
+        parents: Sequence[Hypothesis],
+        extensions: Sequence[_Extension],
+        most: int,
+        ended: list[Hypothesis],
+    ) -> tuple[list[tuple[int, Hypothesis]], set[_Extension]]:
+        """Hypotheses of the best extensions, at most `most`, and the extensions that were used, also
+        by hypotheses that end; these are appended to `ended`."""
         following: list[tuple[int, Hypothesis]] = []
         ending: set[int] = set()
-        for extension in self._extensions(parents, logits):
-            if len(following) == self.request.beam_size:
+        taken: set[_Extension] = set()
+        for extension in extensions:
+            if len(following) == most:
                 break
+            taken.add(extension)
             child = self._child(parents[extension.parent], extension)
             if child.finish is None:
                 following.append((extension.parent, child))
             elif child.finish == "loop":
-                self.ended.append(child)
+                ended.append(child)
             elif extension.parent not in ending:
                 # Several stop tokens, and several tokens beyond the budget, give the same text.
                 ending.add(extension.parent)
-                self.ended.append(child)
-        return [] if self._is_over([child for _, child in following]) else following
+                ended.append(child)
+        return following, taken
+
+    def _may_win(self, outside: Hypothesis, following: Sequence[tuple[int, Hypothesis]]) -> bool:
+        """Whether a hypothesis outside the beam is worth a row: its score with what hotwords added
+        is that of one in the beam, or of a text that ended."""
+        rivals = [child.score for _, child in following if child.in_beam]
+        if rivals:
+            return outside.score + outside.bonus >= min(rivals)
+        best = max((one.rank for one in self.ended), default=(False, 0.0))
+        length = len(outside.choices)
+        return self.normalized(outside.score + outside.bonus, length) >= best[1]
 
     def steps(self) -> list[Step]:
         """The steps of the text that was chosen, once the search is over."""
-        return self._steps(max(self.ended, key=lambda one: one.rank))
+        best = max(self.ended, key=lambda one: one.rank)
+        ended = [one for one in (*self.ended, *self.ended_outside) if one.finish == "stop"]
+        with_hotwords = [one for one in ended if one.bonus > 0]
+        return self._steps(max([best, *with_hotwords], key=lambda one: one.rank_with_bonus))
 
     def cancelled_steps(self, hypotheses: Sequence[Hypothesis]) -> list[Step]:
         """The steps of the best text so far."""
-        best = max(hypotheses, key=lambda one: one.score)
+        in_beam = [one for one in hypotheses if one.in_beam]
+        best = max(in_beam or hypotheses, key=lambda one: one.score)
         return self._steps(replace(best, end=Choice(-1, 0.0, 0.0), finish="cancelled"))
 
     def _steps(self, text: Hypothesis) -> list[Step]:
@@ -177,14 +250,25 @@ class BeamSearch:
     def _extensions(self, parents: Sequence[Hypothesis], logits: Tensor) -> list[_Extension]:
         """Extensions of all hypotheses, the best ones first."""
         count = self.request.beam_size + len(self.stops)
-        count += SCORED_TOKENS if self.request.scorer is not None else 0
+        if self.request.scorer is not None or self.request.hotwords is not None:
+            count += SCORED_TOKENS
         extensions = []
         for index, choices in enumerate(candidates_of(logits, count)):
             parent = parents[index]
             scored = scored_choices(self._scorer, parent.state, choices, self.stops)
+            bonuses = scored_choices(self._hotwords, parent.bonus_state, choices, self.stops)
             extensions += [
-                _Extension(index, choice, parent.score + choice.logprob + score, state)
-                for choice, (score, state) in zip(choices, scored, strict=True)
+                _Extension(
+                    index,
+                    choice,
+                    parent.score + choice.logprob + score,
+                    state,
+                    parent.bonus + bonus,
+                    bonus_state,
+                )
+                for choice, (score, state), (bonus, bonus_state) in zip(
+                    choices, scored, bonuses, strict=True
+                )
             ]
         extensions.sort(key=lambda one: (-one.score, one.parent, one.choice.token))
         return extensions
@@ -193,10 +277,17 @@ class BeamSearch:
         """A hypothesis with one more token, or the end of it."""
         choice = extension.choice
         if choice.token in self.stops:
-            return replace(parent, score=extension.score, end=choice, finish="stop")
+            return replace(
+                parent,
+                score=extension.score,
+                bonus=extension.bonus,
+                end=choice,
+                finish="stop",
+            )
         if len(parent.choices) == self.request.max_new_tokens:
             score = parent.score + self._scorer.end(parent.state)
-            return replace(parent, score=score, end=choice, finish="length")
+            bonus = parent.bonus + self._hotwords.end(parent.bonus_state)
+            return replace(parent, score=score, bonus=bonus, end=choice, finish="length")
         repetition = parent.repetition.copy()
         looping = repetition.add(choice.token) is not None
         return replace(
@@ -204,6 +295,8 @@ class BeamSearch:
             choices=(*parent.choices, choice),
             score=extension.score,
             state=extension.state,
+            bonus=extension.bonus,
+            bonus_state=extension.bonus_state,
             repetition=repetition,
             finish="loop" if looping else None,
         )

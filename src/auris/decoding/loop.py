@@ -306,7 +306,7 @@ class DecodeLoop:
                 for request in requests
             )
             # Rows take memory when they are admitted.
-            self._cache = self._backend.new_cache(self._rows * MOST_BEAM_SIZE, capacity)
+            self._cache = self._backend.new_cache(self._rows * 2 * MOST_BEAM_SIZE, capacity)
         began = time.perf_counter()
         prefilled = _prefill(self._backend, self._cache, requests, self._preamble, self._stops)
         seconds = (time.perf_counter() - began) / len(requests)
@@ -315,7 +315,7 @@ class DecodeLoop:
         # From the last row to the first, as in `step`.
         for index, (row, steps, scores) in reversed(list(enumerate(prefilled, first))):
             ended = bool(steps) and steps[-1].finish is not None
-            if not ended and row.request.beam_size > 1:
+            if not ended and row.request.needs_search:
                 given = (self._backend, self._cache, self._active)
                 search = BeamSearch(row.request, self._stops, self._cache.lengths[index], seconds)
                 steps[:] = begin_search(*given, search, index, steps, scores)

@@ -46,6 +46,7 @@ class Request:
         cancelled: called before every pass; once it returns True, the request ends.
         scorer: what is added to log-probabilities where tokens are chosen; None adds nothing.
             Tokens are not sampled then.
+        hotwords: adds to log-probabilities in a search, see `auris.decoding.beam`; None for none.
         beam_size: hypotheses that are followed at a time; 1 takes the best token at every step.
             The steps of a larger beam come at its end.
         length_penalty: power of the length by which the scores of complete hypotheses are divided.
@@ -63,8 +64,14 @@ class Request:
     draft: tuple[int, ...] = ()
     preamble: tuple[int, ...] = ()
     scorer: TokenScorer | None = None
+    hotwords: TokenScorer | None = None
     beam_size: int = 1
     length_penalty: float = LENGTH_PENALTY
+
+    @property
+    def needs_search(self) -> bool:
+        """Whether several hypotheses are followed."""
+        return self.beam_size > 1 or self.hotwords is not None
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,15 @@ class ScorerAfter:
         return 0.0 if self._beginnings is None or state.tokens is None else MISSING
 
 
+def text_score(scorer: TokenScorer, tokens: Sequence[int]) -> float:
+    """The score of a whole text, whose tokens are the best ones."""
+    state, total = scorer.start(), 0.0
+    for token in tokens:
+        ((score, state),) = scorer.extend(state, [token], [0.0])
+        total += score
+    return total + scorer.end(state)
+
+
 def scored_choices(
     scorer: TokenScorer, state: State, choices: Sequence[Choice], stops: Collection[int]
 ) -> list[tuple[float, State]]:

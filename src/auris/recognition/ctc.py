@@ -15,6 +15,7 @@ from auris.checkpoints.validation import check_language, check_vocabulary
 from auris.config import AutConfig, AutCtcConfig
 from auris.decoding.ctc import blank_logprob, greedy
 from auris.decoding.ctc_beam import beam_search
+from auris.decoding.scoring import WeightedScorer, text_score
 from auris.errors import UnsupportedOption
 from auris.recognition.fallback import FallbackResult, check_scores
 from auris.recognition.language_model import WeightedLanguageModel
@@ -126,6 +127,13 @@ class CtcRecognizer:
         else:
             size = max(options.beam_size, SCORED_BEAM_SIZE if scorer is not None else 1)
             path = beam_search(logits, blank, size, scorer)
+        hotwords = self.scorers.hotwords_of_units(options)
+        if hotwords is not None:
+            # Only a text with a hotword is taken from the search with hotwords.
+            parts = [(hotwords, 1.0), *([] if scorer is None else [(scorer, 1.0)])]
+            size = max(options.beam_size, SCORED_BEAM_SIZE)
+            other = beam_search(logits, blank, size, WeightedScorer(parts))
+            path = other if text_score(hotwords, other.ids) > 0 else path
         return DecodeResult(request, path.ids, path.logprobs, "stop", blank_logprob(logits, blank))
 
     def _segment(

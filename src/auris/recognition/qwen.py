@@ -116,8 +116,9 @@ class QwenRecognizer:
         return self.writer.segment(result.request, FallbackResult((result,)), {}, partial=True)
 
     def final(self, result: DecodeResult) -> Segment:
-        if result.request.options.beam_size > 1:
-            # The steps of a stream are decoded without a beam, so the chunk is decoded anew.
+        options = result.request.options
+        if options.beam_size > 1 or options.hotwords:
+            # The steps of a stream are decoded without a search, so the chunk is decoded anew.
             return recognize(self, result.request).segment
         if result.silence_logprob is None:
             steps = decode(self.backend, self.prepare({0: result.request}, [{}]), self.stops)
@@ -153,14 +154,17 @@ class QwenRecognizer:
     def _with_search(
         self, key: int, request: ChunkRequest, ids: list[int], states: Tensor
     ) -> Request:
-        """The decode request of a chunk, with a draft or a beam."""
+        """The decode request of a chunk, with a draft, a beam or hotwords."""
         options, prompt = request.options, self.backend.embed(ids, states)
-        if options.beam_size == 1:
+        hotwords = self.scorers.hotwords_of_reply(options)
+        if options.beam_size == 1 and hotwords is None:
             return self.decode_request(key, request, prompt, self._draft(states, options))
+        plain = replace(self.decode_request(key, request, prompt), hotwords=hotwords)
+        if options.beam_size == 1:
+            return plain
         ctc = self._load_ctc()
         logits = None if ctc is None else ctc.ctc_logits([states])[0]
         scorer = self.scorers.of_reply(options, logits)
-        plain = self.decode_request(key, request, prompt)
         return replace(plain, beam_size=options.beam_size, scorer=scorer)
 
     def decode_request(

@@ -53,10 +53,18 @@ class TextScorers:
 
     def of_units(self, options: DecodeOptions) -> TokenScorer | None:
         """The scorer of a text that is nothing but text; None where nothing is scored."""
-        hotwords = self._hotwords_of(options.hotwords) if options.hotwords else None
-        if hotwords is None or self._words is None:
-            return hotwords or self._words
-        return WeightedScorer([(hotwords, 1.0), (self._words, 1.0)])
+        return self._words
+
+    def hotwords_of_units(self, options: DecodeOptions) -> TokenScorer | None:
+        """The hotwords of a text that is nothing but text; None without any."""
+        return self._hotwords_of(options.hotwords) if options.hotwords else None
+
+    def hotwords_of_reply(self, options: DecodeOptions) -> TokenScorer | None:
+        """The hotwords of a reply, whose text follows its language; None without any."""
+        hotwords = self.hotwords_of_units(options)
+        if hotwords is None or options.language is not None:
+            return hotwords
+        return ScorerAfter(hotwords, self._tokenizer.id(TEXT_TAG))
 
     def of_reply(
         self, options: DecodeOptions, ctc_logits: Tensor | None = None
