@@ -180,8 +180,8 @@ class BeamSearch:
         most: int,
         ended: list[Hypothesis],
     ) -> tuple[list[tuple[int, Hypothesis]], set[_Extension]]:
-        """Hypotheses of the best extensions, at most `most`, and the extensions that were used, also
-        by hypotheses that end; these are appended to `ended`."""
+        """Hypotheses of the best extensions, at most `most`, and the extensions that were used.
+        Hypotheses that end are appended to `ended`; their extensions count as used."""
         following: list[tuple[int, Hypothesis]] = []
         ending: set[int] = set()
         taken: set[_Extension] = set()
