@@ -32,6 +32,10 @@ from auris.types import FinishReason
 MOST_OUTSIDE = 4
 """Hypotheses with hotwords that are followed outside the beam, if the beam is not larger."""
 
+ACCEPTED_SHARE = 0.75
+"""Share of the bonus of hotwords that counts when a text is chosen. The whole bonus keeps a
+hypothesis in the search; the frames have to agree with it better than that."""
+
 SCORED_TOKENS = 16
 """Next tokens of a hypothesis that a scorer sees in addition to those that the beam needs."""
 
@@ -73,8 +77,8 @@ class Hypothesis:
 
     @property
     def rank_with_bonus(self) -> tuple[bool, float]:
-        """The same with what hotwords added."""
-        return replace(self, score=self.score + self.bonus).rank
+        """The same with the accepted share of what hotwords added."""
+        return replace(self, score=self.score + ACCEPTED_SHARE * self.bonus).rank
 
 
 LEAST_ENDING = 6.0

@@ -16,16 +16,13 @@ from collections.abc import Iterable, Sequence
 
 from auris.decoding.scoring import State, TokenBytes
 
-BYTE_BONUS = 0.6
+BYTE_BONUS = 2.0
 """What each byte of a phrase adds to the log-probability of its text."""
-
-FIRST_BONUS = 1.0
-"""What the first byte adds besides: the beginning of a rare name is its least likely part."""
 
 VARIANT_SHARE = 0.8
 """Share of the bonus for a phrase in other letter case than it was given in."""
 
-LEAST_MARGIN = -6.0
+LEAST_MARGIN = -8.0
 """Least log-probability of a token of a phrase, relative to that of the best token."""
 
 MOST_TRANSITIONS = 200_000
@@ -95,7 +92,7 @@ class Hotwords:
             if child == len(self._paths):
                 self._paths.append(text[:length])
                 self._gains.append(0.0)
-            gain = weight * (FIRST_BONUS + BYTE_BONUS * length)
+            gain = weight * BYTE_BONUS * length
             self._gains[child] = max(self._gains[child], gain)
             node = child
         if node != ROOT:

@@ -39,6 +39,9 @@ PASS_SECONDS = 40.0
 SCORED_BEAM_SIZE = 16
 """Least size of a beam with scores from outside the model, which costs little here."""
 
+HOTWORD_WEIGHT = 0.5
+"""Weight of hotwords in a prefix beam search, where they compete with all other texts."""
+
 
 class CtcRecognizer:
     """An encoder with a CTC head.
@@ -130,7 +133,7 @@ class CtcRecognizer:
         hotwords = self.scorers.hotwords_of_units(options)
         if hotwords is not None:
             # Only a text with a hotword is taken from the search with hotwords.
-            parts = [(hotwords, 1.0), *([] if scorer is None else [(scorer, 1.0)])]
+            parts = [(hotwords, HOTWORD_WEIGHT), *([] if scorer is None else [(scorer, 1.0)])]
             size = max(options.beam_size, SCORED_BEAM_SIZE)
             other = beam_search(logits, blank, size, WeightedScorer(parts))
             path = other if text_score(hotwords, other.ids) > 0 else path
