@@ -95,7 +95,11 @@ def test_beams_and_hotwords(auris: Auris, recordings: Path, tmp_path: Path) -> N
 
     listed = tokens("--beam-size", 3, "--hotwords", "New York,Zoë, !")
     assert listed == tokens("--beam-size", 3, "--hotwords", tmp_path / "names.txt")
-    assert listed != tokens()
+    # Both options reach the search, which refuses them with a temperature.
+    for option in (("--beam-size", 3), ("--hotwords", "New York")):
+        done = auris("transcribe", recordings / "a.wav", *option, "--temperature", 0.5)
+        assert done.code == 2
+        assert "the temperature is 0.5" in done.err
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "folder/names"])
