@@ -29,7 +29,7 @@ NAME = "tiny"
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.flac"))
 SPEECH = ROOT.parent / "shared" / "speech"
-CLIPS = 3
+CLIPS = 2
 """Of each development set."""
 
 OFFICIAL_FILES = {

@@ -142,8 +142,8 @@ def test_a_small_model_learns_to_transcribe_tones(
     data: Path, tmp_path: Path, tiny_asr: Callable[..., AsrRecipe]
 ) -> None:
     recipe = tiny_asr(
-        max_steps=260,
-        decoder_from_step=60,
+        max_steps=150,
+        decoder_from_step=40,
         lr=0.01,
         warmup_steps=20,
         d_model=32,
