@@ -42,6 +42,14 @@ struct Kernels {
   void (*float_products)(const auris_matrix* matrix, const float* x, int64_t x_stride,
                          int64_t count, int first, int last, float* out, int64_t stride, bool add);
 
+  // Row n of a packed matrix as bytes [columns].
+  void (*unpack)(const auris_matrix* matrix, int n, int8_t* out);
+
+  // out [count] = the sums of products [count] in floating point, times scale times scales [count];
+  // added to what is there where `add`. The same arithmetic as that of `products`.
+  void (*scale_sums)(const int32_t* sums, float scale, const float* scales, int count, float* out,
+                     bool add);
+
   // Scores of rows first..last of a matrix in halves by their upper ones, for one x: the whole sums
   // of these to upper, its likely scores to middle and how far they may be off to reach, all from
   // row `first` on; norm is that of the codes. Returns the largest that a score is at least.

@@ -58,6 +58,7 @@ void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, 
 
 void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float* out, bool add,
               int threads) {
+  if (multiply_large(matrix, count, out, add, threads)) return;
   const int64_t bytes_each = row_bytes(matrix) * (matrix.lower == nullptr ? 1 : 2);
   int64_t chunk = kRowBlock;
   if (count <= kSomeRows) {

@@ -90,7 +90,11 @@ struct Rows {
 void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, int first, int last,
                    float* out, int64_t stride, bool add, int8_t* scratch);
 
-// The same of all output rows, to out [count, rows].
+// All output rows by the function of auris_multiply_with, to out [count, rows]. Returns whether it is
+// set and the product is large enough; if not, nothing is computed.
+bool multiply_large(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads);
+
+// The products of all output rows, to out [count, rows].
 void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float* out, bool add,
               int threads);
 

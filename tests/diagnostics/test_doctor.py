@@ -34,7 +34,7 @@ def test_the_environment_names_the_engine_of_decoders(
         return {finding.what: finding.text for finding in environment()}[weights]
 
     if native.available():
-        assert step() == f"native step, {native.instructions()}{rest}"
+        assert step() == f"native step, {native.kernels()}{rest}"
     monkeypatch.setattr(native, "available", lambda: False)
     assert "PyTorch step" in step()
 

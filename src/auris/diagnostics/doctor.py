@@ -82,7 +82,7 @@ def environment() -> Iterator[Finding]:
         "cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"
     )
     if native.available():
-        step = f"native step, {native.instructions()}"
+        step = f"native step, {native.kernels()}"
     else:
         step = f"PyTorch step, which is slower ({native.missing()})"
     yield Finding("int8 and int4", step)

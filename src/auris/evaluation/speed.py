@@ -237,7 +237,7 @@ class MeasuredModel:
             "tokens": step is not None,
         }
         texts = [f"{part} {'native' if ours else 'PyTorch'}" for part, ours in parts.items()]
-        instructions = f" (native code: {native.instructions()})" if any(parts.values()) else ""
+        instructions = f" (native code: {native.kernels()})" if any(parts.values()) else ""
         return ", ".join(texts) + instructions
 
     @property
