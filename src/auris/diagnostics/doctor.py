@@ -82,10 +82,10 @@ def environment() -> Iterator[Finding]:
         "cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"
     )
     if native.available():
-        step = f"native step, {native.kernels()}"
+        packed, step = (f"native step, {it}" for it in (native.kernels(), native.instructions()))
     else:
-        step = f"PyTorch step, which is slower ({native.missing()})"
-    yield Finding("int8 and int4", step)
+        packed = step = f"PyTorch step, which is slower ({native.missing()})"
+    yield Finding("int8 and int4", packed)
     yield Finding("bfloat16 and float16", f"{step}; encoder and prompts by PyTorch")
     yield Finding("bundled models", ", ".join(bundled_models()) or "none")
 
