@@ -1,16 +1,20 @@
-# `make demo` transcribes a clip; `make test` runs every check. Both make .venv first.
+# `make demo` transcribes a clip; `make test` runs every check; `make coverage` does, too, and measures which
+# lines the tests run, which takes a third longer. All make .venv first.
 # `make chromium` installs the browser in which the page is tested; without one those tests are skipped.
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test chromium clean
+.PHONY: demo test coverage chromium clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/auris transcribe examples/kitchen_fan.flac
 
 test: $(VENV)/installed-dev
 	scripts/check
+
+coverage: $(VENV)/installed-dev
+	scripts/check --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
