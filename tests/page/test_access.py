@@ -108,7 +108,7 @@ def test_no_accessibility_rule_is_violated(opened: OpenPage) -> None:
                 shown.recognized(flac([3.0] * 3))
                 assert page.locator("#stable .time:visible").count() == 3
                 page.locator(".part").nth(6).click()
-                page.wait_for_selector(".part.heard")
+                page.wait_for_selector(".part.playing")
                 page.evaluate("document.getElementById('audio').pause()")
             if state == "failed":
                 page.set_input_files(

@@ -171,15 +171,15 @@ def test_text_and_timeline_follow_playback(opened: OpenPage, whole: dict[str, An
         )
         start = whole["words"][index]["start"]
         holds(page, f"document.getElementById('audio').currentTime >= {start}")
-        until(lambda: _visible(page, "#text", ".part.heard"))
+        until(lambda: _visible(page, "#text", ".part.playing"))
         until(lambda: _visible(page, "#scroller", "#words [aria-current]"))
         assert page.evaluate("document.getElementById('text').scrollTop") > 100
         # The text does not follow playback after the user has scrolled back.
         page.hover("#text")
         page.mouse.wheel(0, -100_000)
         holds(page, "document.getElementById('text').scrollTop === 0")
-        before = page.inner_text(".part.heard")
-        until(lambda: page.locator(".part.heard").all_inner_texts() not in ([], [before]))
+        before = page.inner_text(".part.playing")
+        until(lambda: page.locator(".part.playing").all_inner_texts() not in ([], [before]))
         assert page.evaluate("document.getElementById('text').scrollTop") == 0
         page.click("#play")
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from auris.errors import UnsupportedOption
 
 LEAST_POSITIONS = 64
-"""Positions of a pass from which on its products are large: a product that is not costs more to
-hand over than AMX spares. Estimated, not measured."""
+"""Fewest positions of a pass whose products go to PyTorch. For fewer, the call would cost more than
+AMX saves. Estimated, not measured."""
 
 VARIABLE = "AURIS_INT_MM"
 
@@ -110,7 +110,7 @@ def _multiply(
         sums = _tensor(out, c_int32, count * rows).view(count, rows)
         with _one_thread():
             torch._int_mm(x, matrix.t(), out=sums)
-    except BaseException as error:
+    except BaseException as error:  # None may cross native code, Ctrl-C included.
         _FAILURES.append(error)
         return 0
     return 1

@@ -1,4 +1,4 @@
-"""A language model beside a model that recognizes speech, with its weights in the search."""
+"""A language model for the search of a speech model, and its weights."""
 
 from __future__ import annotations
 

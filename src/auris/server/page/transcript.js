@@ -171,16 +171,16 @@ function playPart(target) {
   if (index !== undefined) player.playFrom(parts[index].start);
 }
 
-/** Mark the part that is heard, and keep it in view unless the reader has scrolled away. */
+/** Mark the part that is played, and keep it in view unless the reader has scrolled away. */
 function showTime(seconds, { running, sought }) {
   if (sought) followsSound = true;
   const index = running || sought || seconds > 0 ? partAt(seconds) : -1;
   if (index === playing) return;
-  parts[playing]?.element.classList.remove("heard");
+  parts[playing]?.element.classList.remove("playing");
   playing = index;
   if (index < 0) return;
   const { element } = parts[index];
-  element.classList.add("heard");
+  element.classList.add("playing");
   if ((running || sought) && followsSound) bringIntoView(element);
 }
 
