@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from auris import AsrPipeline
 from auris.checkpoints.hub import DEFAULT_MODEL, bundled_models
 from auris.cli.main import main
 from tests.cli.command import Outcome
@@ -67,6 +68,17 @@ def test_the_streaming_example(example: Callable[..., Outcome]) -> None:
     assert len(before) == 3
     assert all(line.startswith("    ...  ") for line in before)
     assert example("stream.py", "missing.wav").code == 1
+
+
+def test_the_wyoming_example(example: Callable[..., Outcome]) -> None:
+    pytest.importorskip("wyoming")
+    from tests.wyoming.live import running
+
+    with running(AsrPipeline.from_pretrained("tiny", device="cpu")) as server:
+        done = example("wyoming_client.py", server.uri, str(CLIP))
+        assert (done.out, done.code) == (f"... {EXAMPLE_TEXT}\n{EXAMPLE_TEXT}\n", 0)
+        assert example("wyoming_client.py", server.uri, "missing.wav").code == 1
+    assert example("wyoming_client.py", server.uri, str(CLIP)).code == 1
 
 
 LARGEST = {"tiny": 40e6, "tiny-ctc": 5e6}

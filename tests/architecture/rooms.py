@@ -25,6 +25,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "diagnostics": ENGINE,
     "evaluation": (*ENGINE, "diagnostics"),
     "server": ENGINE,
+    "wyoming": (*ENGINE, "server.log"),
     "training": (*LOWER, "recognition", "alignment", "evaluation"),
 }
 """Rooms, or single modules of them, that a room may import beside itself."""

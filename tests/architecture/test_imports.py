@@ -6,7 +6,7 @@ below it, so each can be read, tested and replaced alone.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import subprocess
 import sys
 
@@ -99,6 +99,8 @@ def test_public_names_exist() -> None:
 
 def test_exported_names_exist() -> None:
     for module in modules():
+        if module.room == "wyoming" and importlib.util.find_spec("wyoming") is None:
+            continue  # Its modules need the package of that name.
         dotted = module.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         loaded = importlib.import_module("auris" if dotted == "__init__" else f"auris.{dotted}")
         exported = getattr(loaded, "__all__", [])

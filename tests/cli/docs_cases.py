@@ -56,11 +56,12 @@ MORE = {
     "benchmark speed": "--seconds 1 --tokens 2 --runs 1",
     "benchmark load": "--seconds 1 --tokens 2 --runs 1",
     "serve": "--port 0 --workers 1",
+    "wyoming": "--uri tcp://127.0.0.1:0",
 }
 """Arguments that are added to every line of a command: shorter measurements, a free port, and a
 server in the process of the test."""
 
-ALONE = ("doctor", "models", "listen", "serve")
+ALONE = ("doctor", "models", "listen", "serve", "wyoming")
 """Commands that need no argument. A line with the name of another one alone speaks of the command,
 and is no call."""
 

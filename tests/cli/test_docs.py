@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import glob
 import importlib.util
 import io
@@ -39,6 +40,7 @@ EXTRAS = {
     "huggingface_hub": r"Qwen/|\bpull\b",
     "transformers": r"--reference|\bparity\b|--peers",
     "peft": r"recipes/tune|train asr --model",
+    "wyoming": r"^auris wyoming",
 }
 """Packages, and the lines that need them."""
 
@@ -117,6 +119,8 @@ def folder(
     monkeypatch.setattr(uvicorn.Server, "run", _answer_and_stop)
     # A log on standard error would outlive the test.
     monkeypatch.setattr("auris.server.run.log_config", lambda _: None)
+    if importlib.util.find_spec("wyoming"):
+        monkeypatch.setattr("auris.wyoming.server.run", _listen_and_stop)
     # Plots take longer than the runs here; tests/training/test_reports.py draws some.
     monkeypatch.setattr("auris.training.reports.draw", lambda out: None)
     monkeypatch.setattr(loading, "subprocess", SimpleNamespace(run=_measure_here))
@@ -153,6 +157,17 @@ def _answer_and_stop(server: uvicorn.Server, *_: object) -> None:
         server.should_exit = True
         thread.join()
         assert answer.status_code == 200
+
+
+def _listen_and_stop(models: Any, limits: Any, address: Any, _: str) -> None:
+    """Replaces waiting for a signal: the Wyoming server stops as soon as it listens."""
+    from auris.wyoming.server import WyomingServer
+
+    async def serve() -> None:
+        server = WyomingServer(models, limits)
+        await server.serve(address, lambda _: server.stop())
+
+    asyncio.run(serve())
 
 
 @pytest.fixture

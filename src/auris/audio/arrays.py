@@ -68,6 +68,23 @@ def as_float(samples: NDArray[Any]) -> Samples:
     return scaled
 
 
+def from_pcm(data: bytes, width: int, channels: int) -> Samples:
+    """Raw samples as float32 [C, S] with full scale at -1..1.
+
+    Args:
+        data: complete frames, the channels of each one after the other; little-endian integers,
+            signed ones except for those of one byte.
+        width: bytes of a sample, 1 to 4.
+    """
+    if width == 3:  # As the upper bytes of four.
+        wide = np.zeros((len(data) // 3, 4), np.uint8)
+        wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        samples = wide.view("<i4")[:, 0]
+    else:
+        samples = np.frombuffer(data, {1: "u1", 2: "<i2", 4: "<i4"}[width])
+    return as_float(samples.reshape(-1, channels).T)
+
+
 def live_block(array: object, before: int, rate: int) -> Samples:
     """A part of one channel of live sound as float32 [S], always a copy.
 

@@ -192,7 +192,7 @@ class SpanRenderer:
             section = _Section(block.rate, channels, section.end, self._span.first, 0)
         self._section = section
         usable, self._failure = _usable(block.samples, section, self._name)
-        return blocks + self._trimmed(*section.push(_mixed(usable) if self._mix else usable))
+        return blocks + self._trimmed(*section.push(mixed(usable) if self._mix else usable))
 
     def break_off(self, error: BrokenOffError) -> None:
         """Note that the source cannot be read any further."""
@@ -267,7 +267,7 @@ class _Section:
         return position, block
 
 
-def _mixed(samples: Samples) -> Samples:
+def mixed(samples: Samples) -> Samples:
     """The mean of the channels, float32 [1, n]; weighted first, so that it cannot overflow."""
     if len(samples) == 1:
         return samples

@@ -23,6 +23,7 @@ from auris.cli.model_directories import convert, models, pull, quantize
 from auris.cli.options import option, with_options
 from auris.cli.serve import serve
 from auris.cli.transcribe import transcribe
+from auris.cli.wyoming import wyoming
 from auris.errors import AurisError
 
 EPILOG = (
@@ -30,7 +31,7 @@ EPILOG = (
     "HF_HOME is the folder of downloaded models; HF_HUB_OFFLINE=1 forbids the network."
 )
 COMMANDS = (
-    *(transcribe, batch, listen, align, detect_language, serve),
+    *(transcribe, batch, listen, align, detect_language, serve, wyoming),
     *(models, pull, convert, quantize, doctor),
 )
 

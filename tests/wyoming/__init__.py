@@ -1,0 +1,1 @@
+"""Tests of the Wyoming server, with the client of the package."""
