@@ -16,6 +16,7 @@ from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.decoding.requests import never
 from auris.errors import UnsupportedOption, UsageError
 from auris.recognition.language_id import DETECT_SECONDS, language_probabilities
+from auris.recognition.language_model import DEFAULT_LM
 from auris.recognition.load import (
     LoadOptions,
     OtherLoadOptions,
@@ -32,6 +33,7 @@ from auris.recognition.options import (
     decode_options,
     stream_options,
     supported_options,
+    with_default_search,
 )
 from auris.recognition.prefetch import Prefetcher
 from auris.recognition.recognizer import ChunkBatch, Recognizer
@@ -64,9 +66,10 @@ class AsrPipeline:
             environment, or the bundled default.
         device: what it runs on, see `LoadOptions`.
         speculate: "ctc" uses texts of the CTC head next to the weights as drafts, which the decoder
-            verifies several tokens at a time; texts stay the same.
-        lm: file of a language model that scores texts in the search, as `auris train lm` writes it,
-            or an ARPA file.
+            verifies several tokens at a time; texts stay those of `beam_size` 1.
+        lm: language model that scores texts in the search: "auto" for that of the model's default
+            search, which the bundled models have; None or "none" for none; the name of a bundled
+            one ("english"), a file that `auris train lm` writes, or an ARPA file.
         options: see `LoadOptions`.
 
     Attributes:
@@ -87,7 +90,7 @@ class AsrPipeline:
         device: str | None = None,
         *,
         speculate: str = "none",
-        lm: str | Path | None = None,
+        lm: str | Path | None = DEFAULT_LM,
         **options: Unpack[OtherLoadOptions],
     ) -> None:
         loaded = load_model(model, device=device, **options)
@@ -105,7 +108,7 @@ class AsrPipeline:
         model: str | Path | None = None,
         *,
         speculate: str = "none",
-        lm: str | Path | None = None,
+        lm: str | Path | None = DEFAULT_LM,
         **options: Unpack[LoadOptions],
     ) -> AsrPipeline:
         """Load a model; arguments and errors are those of the class."""
@@ -337,9 +340,7 @@ class AsrPipeline:
     def _decode_options(
         self, language: str | None, context: str, given: CallOptions
     ) -> DecodeOptions:
-        lm = self.recognizer.scorers.lm
-        if lm is not None and given.get("beam_size") is None and not given.get("temperature"):
-            given = {**given, "beam_size": lm.weights.beam_size}
+        given = with_default_search(given, self.recognizer.scorers.lm)
         options = supported_options(decode_options(language, context, given), self.defaults)
         if given.get("word_timestamps", False):
             options = replace(options, aligner=given.get("aligner") or self._own_aligner)

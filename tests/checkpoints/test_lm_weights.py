@@ -11,9 +11,17 @@ from auris.errors import CheckpointError
 
 
 def test_written_weights_are_read_again(tmp_path: Path) -> None:
-    weights = LmWeights(0.5, 2.5, 8, {"sets": {"dev": 0.25}})
+    weights = LmWeights(0.5, 2.5, 8, 0.4, "english", {"sets": {"dev": 0.25}})
     save_lm_weights(weights, tmp_path)
     assert load_lm_weights(tmp_path) == weights
+
+
+def test_weights_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    content = (
+        '{"format_version": 1, "weight": 0.5, "word_bonus": 1, "beam_size": 8, "measured": {}}'
+    )
+    (tmp_path / LM_WEIGHTS).write_text(content, encoding="utf-8")
+    assert load_lm_weights(tmp_path) == LmWeights(0.5, 1.0, 8)
 
 
 def test_a_model_without_the_file_has_none(tmp_path: Path) -> None:
@@ -30,6 +38,9 @@ def test_a_model_without_the_file_has_none(tmp_path: Path) -> None:
         '{"format_version": 1, "weight": 0.5, "word_bonus": 1, "beam_size": 0}',
         '{"format_version": 1, "weight": 0.5, "word_bonus": 1, "beam_size": true}',
         '{"format_version": 1, "weight": 0.5, "word_bonus": 1, "beam_size": 8, "measured": 3}',
+        '{"format_version": 1, "weight": 0.5, "word_bonus": 1, "beam_size": 8, "ctc_weight": "a"}',
+        '{"format_version": 1, "weight": 0.5, "word_bonus": 1, "beam_size": 8, "lm": "../words"}',
+        '{"format_version": 1, "weight": 0.5, "word_bonus": 1, "beam_size": 8, "lm": 3}',
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:

@@ -43,8 +43,16 @@ def test_the_environment_names_the_engine_of_decoders(
 @pytest.mark.parametrize("layout", ["native", "hf", "published"])
 def test_a_valid_model_passes(tmp_path: Path, layout: str) -> None:
     findings = list(check_model(write_tiny(tmp_path / "it", layout)))  # type: ignore[arg-type]
-    assert [finding.ok for finding in findings] == [True] * 4
+    assert [finding.ok for finding in findings] == [True] * 5
     assert "<|audio_pad|> 345" in findings[3].text
+    assert "greedy by default" in findings[4].text
+
+
+@pytest.mark.parametrize("name", sorted(bundled_models()))
+def test_the_search_of_a_bundled_model_is_named(name: str) -> None:
+    (search,) = (one for one in check_model(bundled_models()[name]) if one.what == "search")
+    assert "with the language model english (3-grams, 60003 words" in search.text
+    assert "--hotwords" in search.text
 
 
 def test_a_ctc_model_passes(tmp_path: Path) -> None:

@@ -62,6 +62,13 @@ def test_eight_concurrent_streams_have_the_texts_of_their_files(name: str) -> No
         same(stable(updates[stream]), whole.segments, f"{name}, stream {number}")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stream_has_the_text_of_the_file_without_a_search(name: str) -> None:
+    updates = updates_of(pipeline(name).stream(beam_size=1), clip(), [80_000])
+    whole = pipeline(name).transcribe(CLIP, chunk_seconds=3.0, vad=False, beam_size=1)
+    same(stable(updates), whole.segments, name)
+
+
 def test_silence_has_no_text() -> None:
     stream = pipeline("tiny-ctc").stream()
     updates = [*stream.feed(np.zeros(20 * SAMPLE_RATE, np.float32)), *stream.finish()]

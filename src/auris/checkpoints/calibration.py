@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from auris.checkpoints.configs import is_number, read_json, write_json
-from auris.errors import CheckpointError
+from auris.checkpoints.configs import write_json
+from auris.checkpoints.versioned_json import VersionedJson, read_versioned
 
 CALIBRATION = "calibration.json"
 
@@ -84,44 +84,32 @@ def load_calibration(directory: Path) -> Calibration | None:
     Raises:
         CheckpointError: the file is damaged, or of another version.
     """
-    path = directory / CALIBRATION
-    if not path.exists():
+    file = read_versioned(
+        directory / CALIBRATION,
+        FORMAT_VERSION,
+        "benchmarks/calibration.py",
+        "fit it anew, or remove it for uncalibrated confidences",
+    )
+    if file is None:
         return None
-    content = read_json(path)
-    if content.get("format_version") != FORMAT_VERSION:
-        raise _damaged(path, f"its format_version is {content.get('format_version')!r}")
-    measured = content.get("measured", {})
-    if not isinstance(measured, dict):
-        raise _damaged(path, f"measured is {measured!r}")
-    threshold = _number(path, content.get("silence_threshold"), "silence_threshold")
-    if not 0.0 <= threshold <= 1.0:
-        raise _damaged(path, f"silence_threshold is {threshold!r}, not 0 to 1")
-    maps = {name: _logistic(path, content.get(name), name) for name in MAPS}
-    return Calibration(silence_threshold=threshold, measured=measured, **maps)
+    threshold = file.number(file.values.get("silence_threshold"), "silence_threshold", 1.0)
+    if threshold < 0.0:
+        raise file.damaged(f"silence_threshold is {threshold!r}, not 0 to 1")
+    maps = {name: _logistic(file, name) for name in MAPS}
+    return Calibration(silence_threshold=threshold, measured=file.measured, **maps)
 
 
-def _logistic(path: Path, content: Any, name: str) -> Logistic:
-    features = MAPS[name]
+def _logistic(file: VersionedJson, name: str) -> Logistic:
+    features, content = MAPS[name], file.values.get(name)
     given = content if isinstance(content, dict) else {}
     weights = given.get("weights")
     if not isinstance(weights, dict) or set(weights) != set(features):
         names = sorted(weights) if isinstance(weights, dict) else None
-        raise _damaged(path, f"{name!r} has to weigh {', '.join(features)}, and weighs {names}")
+        raise file.damaged(f"{name!r} has to weigh {', '.join(features)}, and weighs {names}")
     return Logistic(
-        _number(path, given.get("bias"), f"bias of {name!r}"),
-        tuple(_number(path, weights[f], f"weight of {f!r} in {name!r}") for f in features),
-    )
-
-
-def _number(path: Path, value: Any, name: str) -> float:
-    if not is_number(value) or not abs(value) <= LARGEST_WEIGHT:
-        raise _damaged(path, f"the {name} is {value!r}, no number up to {LARGEST_WEIGHT:g}")
-    return float(value)
-
-
-def _damaged(path: Path, fault: str) -> CheckpointError:
-    return CheckpointError(
-        f"{CALIBRATION} has to hold what benchmarks/calibration.py writes",
-        f"in {str(path)!r} {fault}",
-        "fit it anew, or remove it for uncalibrated confidences",
+        file.number(given.get("bias"), f"bias of {name!r}", LARGEST_WEIGHT),
+        tuple(
+            file.number(weights[feature], f"weight of {feature!r} in {name!r}", LARGEST_WEIGHT)
+            for feature in features
+        ),
     )

@@ -24,6 +24,7 @@ from auris.checkpoints.inference_defaults import (
     save_inference_defaults,
 )
 from auris.checkpoints.layouts import LayoutName
+from auris.checkpoints.lm_weights import LmWeights, load_lm_weights, save_lm_weights
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
 from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.checkpoints.validation import check_vocabulary, stop_ids
@@ -59,6 +60,7 @@ class Parts:
     ctc_head: nn.Linear | None
     calibration: Calibration | None
     defaults: InferenceDefaults
+    lm_weights: LmWeights | None = None
 
 
 def read_parts(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
@@ -81,6 +83,7 @@ def read_parts(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
         load_ctc_head(directory, config, torch.device("cpu")),
         load_calibration(directory),
         load_inference_defaults(directory),
+        load_lm_weights(directory),
     )
 
 
@@ -233,6 +236,8 @@ def write_parts(out: Path, layout: LayoutName, parts: Parts, config: Mapping[str
         save_calibration(parts.calibration, out)
     if parts.defaults != InferenceDefaults():
         save_inference_defaults(parts.defaults, out)
+    if parts.lm_weights is not None:
+        save_lm_weights(parts.lm_weights, out)
     if parts.generation:
         write_json(out / "generation_config.json", parts.generation)
     # Weight files come readable by their owner only; the others have what the user's mask allows.

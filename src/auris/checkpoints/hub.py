@@ -38,6 +38,12 @@ def bundled_models() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
 
 
+def bundled_language_models() -> dict[str, Path]:
+    """Files of language models inside the package, by name."""
+    root = Path(str(resources.files("auris"))) / "bundled"
+    return {path.stem: path for path in sorted(root.glob("*/*.ngrams"))}
+
+
 def cached_models() -> dict[str, Path]:
     """Hub models in the cache that look like ours, by id; none without huggingface_hub."""
     try:

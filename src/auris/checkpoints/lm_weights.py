@@ -1,7 +1,8 @@
-"""lm_weights.json next to a model's weights: how much a language model counts in its search.
+"""lm_weights.json next to a model's weights: how the model is searched with a language model.
 
 `auris benchmark lm` fits the numbers on development sets and writes the file. A model without it
-is searched with general ones.
+is searched with general ones. If the file names a language model, texts are searched with it by
+default: this file alone decides the default search of a model.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-from auris.checkpoints.configs import is_number, read_json, write_json
-from auris.errors import CheckpointError
+from auris.checkpoints.configs import write_json
+from auris.checkpoints.versioned_json import read_versioned
 
 LM_WEIGHTS = "lm_weights.json"
 
 FORMAT_VERSION = 1
 
 LARGEST_WEIGHT = 100.0
+
+CTC_WEIGHT = 0.3
+"""Weight of the scores of a CTC head in a search with a decoder, if nothing else is known."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,17 @@ class LmWeights:
         weight: of the log-probabilities of the language model.
         word_bonus: what every word adds; it makes up for the cost of a longer text.
         beam_size: hypotheses that are followed where a call does not say.
+        ctc_weight: of the scores of the CTC head next to the weights of a model with a decoder.
+        lm: name of the language model that is used by default: that of a bundled one, or of a file
+            in the directory of the model; None for none.
         measured: how the numbers were fitted and what came of it, for readers.
     """
 
     weight: float
     word_bonus: float
     beam_size: int = 8
+    ctc_weight: float = CTC_WEIGHT
+    lm: str | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -50,30 +59,19 @@ def load_lm_weights(directory: Path) -> LmWeights | None:
     Raises:
         CheckpointError: the file is damaged, or of another version.
     """
-    path = directory / LM_WEIGHTS
-    if not path.exists():
-        return None
-    content = read_json(path)
-    if content.get("format_version") != FORMAT_VERSION:
-        raise _damaged(path, f"its format_version is {content.get('format_version')!r}")
-    weight, word_bonus = content.get("weight"), content.get("word_bonus")
-    beam_size, measured = content.get("beam_size"), content.get("measured", {})
-    if not _is_weight(weight) or not _is_weight(word_bonus):
-        raise _damaged(path, f"weight and word_bonus are {weight!r} and {word_bonus!r}")
-    if not isinstance(beam_size, int) or isinstance(beam_size, bool) or beam_size < 1:
-        raise _damaged(path, f"beam_size is {beam_size!r}")
-    if not isinstance(measured, dict):
-        raise _damaged(path, f"measured is {measured!r}")
-    return LmWeights(float(weight), float(word_bonus), beam_size, measured)
-
-
-def _is_weight(value: Any) -> TypeGuard[float]:
-    return is_number(value) and abs(value) <= LARGEST_WEIGHT
-
-
-def _damaged(path: Path, fault: str) -> CheckpointError:
-    return CheckpointError(
-        f"{LM_WEIGHTS} has to hold what auris benchmark lm writes",
-        f"in {str(path)!r} {fault}",
-        "fit it anew, or remove it",
+    file = read_versioned(
+        directory / LM_WEIGHTS, FORMAT_VERSION, "auris benchmark lm", "fit it anew, or remove it"
     )
+    if file is None:
+        return None
+    numbers = {"ctc_weight": CTC_WEIGHT, **file.values}
+    weight, word_bonus, ctc_weight = (
+        file.number(numbers.get(name), name, LARGEST_WEIGHT)
+        for name in ("weight", "word_bonus", "ctc_weight")
+    )
+    beam_size, lm = file.values.get("beam_size"), file.values.get("lm")
+    if not isinstance(beam_size, int) or isinstance(beam_size, bool) or beam_size < 1:
+        raise file.damaged(f"beam_size is {beam_size!r}")
+    if lm is not None and (not isinstance(lm, str) or lm in ("", "..") or Path(lm).name != lm):
+        raise file.damaged(f"lm is {lm!r}, no name of a file")
+    return LmWeights(weight, word_bonus, beam_size, ctc_weight, lm, file.measured)

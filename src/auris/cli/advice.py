@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 FILE = "advised"
 """A file in the folder of states: the models for which advice was given, one per line."""
 
+OFFICIAL = "Qwen/Qwen3-ASR-0.6B"
+"""The smaller one of the official models."""
+
 
 def advise_int8(pipeline: AsrPipeline) -> None:
     """Advise `--dtype int8` when a large model in floating point is first used on the CPU.
@@ -30,6 +33,26 @@ def advise_int8(pipeline: AsrPipeline) -> None:
         typer.echo(
             f"{pipeline.model.name} computes in {dtype} on the CPU; --dtype int8 takes about half"
             " of the time and memory (auris quantize stores such a model). This is shown once.",
+            err=True,
+        )
+
+
+def advise_official(pipeline: AsrPipeline) -> None:
+    """Say what the default model is, and how to get a larger one, when it is first used.
+
+    The advice is written to standard error, if both standard streams are a terminal.
+    """
+    terminal = all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
+    if not terminal or pipeline.model.origin != "bundled":
+        return
+    from auris.server.settings import default_state_dir
+
+    name = pipeline.model.name
+    if _is_new(default_state_dir() / FILE, f"{name}, the default"):
+        typer.echo(
+            f"{name} is a small model for demonstrations, for English only. An official model"
+            f" makes far fewer errors: auris pull {OFFICIAL}, then --model {OFFICIAL}."
+            " This is shown once.",
             err=True,
         )
 

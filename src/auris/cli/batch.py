@@ -55,7 +55,7 @@ def batch(
         str | None, option("Text file with one recording per line; - is standard input.")
     ] = None,
     speculate: Speculate = "none",
-    lm: Lm = None,
+    lm: Lm = "auto",
     batch_size: BatchSize = 8,
     workers: Annotated[
         int, option("Processes that read recordings ahead. Results are the same.", min=0)
@@ -101,7 +101,7 @@ def batch(
         sys.stderr.write(
             f"auris: {recordings.others} files without the suffix of a recording are left out\n"
         )
-    pipeline = model.pipeline(speculate, lm)
+    pipeline = model.pipeline(speculate, lm, speech.beam_size)
     options = speech.call(model)
     run = {
         "model": pipeline.model.name,

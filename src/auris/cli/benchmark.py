@@ -12,12 +12,14 @@ import typer
 
 from auris.cli.options import (
     BatchSize,
+    BeamSize,
     ChunkSeconds,
     ClipLengths,
     ClipTokens,
     Device,
     Dtype,
     Dtypes,
+    HotwordList,
     Limit,
     Lm,
     Model,
@@ -31,6 +33,7 @@ from auris.cli.options import (
     Threads,
     Vad,
     option,
+    read_hotwords,
     with_options,
 )
 from auris.cli.table import Table, write_json
@@ -211,7 +214,9 @@ def wer(
     test_set: TestSets,
     model: ModelOptions,
     speculate: Speculate = "none",
-    lm: Lm = None,
+    lm: Lm = "auto",
+    beam_size: BeamSize = None,
+    hotwords: HotwordList = None,
     batch_size: BatchSize = 1,
     normalizer: Annotated[
         str,
@@ -230,8 +235,9 @@ def wer(
     from auris.evaluation.wer import score_set
 
     sets = {source: read_set(source) for source in test_set}
-    pipeline = model.pipeline(speculate, lm)
+    pipeline = model.pipeline(speculate, lm, beam_size)
     options: CallOptions = {"batch_size": batch_size, "chunk_seconds": chunk_seconds, "vad": vad}
+    options |= {"beam_size": beam_size, "hotwords": read_hotwords(hotwords)}
     scores = [
         score_set(pipeline, name, clips, normalizer=normalizer, **options)
         for name, clips in sets.items()
@@ -255,8 +261,8 @@ def wer(
 
 def lm(
     test_set: TestSets,
-    lm: Lm,
     model: ModelOptions,
+    lm: Lm = "auto",
     trials: Annotated[int, option("How many weights are tried.", min=1)] = 16,
     beam_size: Annotated[
         int | None,
@@ -269,10 +275,11 @@ def lm(
         option("Write the best weights next to the weights of the model.", "--save"),
     ] = False,
 ) -> None:
-    """Fit the weights of a language model on development sets.
+    """Fit the weights of a model's search with a language model on development sets.
 
-    Weights around the best ones so far are tried, closer and closer. What is minimized is the mean
-    of the word error rates of the sets, over the words as they are spoken.
+    They are those of the language model, of every word, and of the CTC head of a model with a
+    decoder. Weights around the best ones so far are tried, closer and closer. What is minimized
+    is the mean of the word error rates of the sets, over the words as they are spoken.
     """
     from auris.checkpoints.lm_weights import save_lm_weights
     from auris.evaluation.lm_weights import fit_weights
@@ -280,14 +287,22 @@ def lm(
 
     sets = {source: dict(islice(read_set(source).items(), limit)) for source in test_set}
     pipeline = model.pipeline(lm=lm)
-    table = Table("trial", {"weight": ">7.3f", "bonus": ">7.3f", "WER %": ">7.2f"})
+    formats = {"weight": ">7.3f", "bonus": ">7.3f", "CTC": ">7.3f", "WER %": ">7.2f"}
+    table = Table("trial", formats)
     done = []
     for trial in fit_weights(pipeline, sets, trials, beam_size, batch_size=batch_size):
         done.append(trial)
         weights = trial.weights
-        table.row(len(done), weights.weight, weights.word_bonus, 100 * trial.rate)
+        numbers = (weights.weight, weights.word_bonus, weights.ctc_weight)
+        table.row(len(done), *numbers, 100 * trial.rate)
     best = min(done, key=lambda trial: trial.rate)
-    measured = {"lm": Path(lm or "").name, "wer": best.rate, "sets": list(sets)}
+    used = pipeline.recognizer.scorers.lm
+    measured = {
+        "lm_digest": None if used is None else used.digest,
+        "wer": best.rate,
+        "sets": [Path(source).name for source in sets],
+        "clips_of_each_set": limit,
+    }
     weights = replace(best.weights, measured=measured)
     if save:
         typer.echo(f"wrote {save_lm_weights(weights, pipeline.model.directory)}")

@@ -62,7 +62,7 @@ def listen(
             default=False,
         ),
     ] = None,
-    lm: Lm = None,
+    lm: Lm = "auto",
     language: Language = "auto",
     languages: Languages = None,
     context: Context = "",
@@ -91,7 +91,7 @@ def listen(
             mark = "*" * microphone.usual
             typer.echo(f"{microphone.index}\t{microphone.name}\t{microphone.rate} Hz{mark}")
         return
-    pipeline = model.pipeline(lm=lm)
+    pipeline = model.pipeline(lm=lm, beam_size=beam_size)
 
     def session(samples_per_second: int) -> StreamSession:
         return pipeline.stream(

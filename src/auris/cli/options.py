@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -74,11 +75,11 @@ Speculate = Annotated[
     str, option("ctc: texts of the model's CTC head are drafts that the decoder verifies; or none.")
 ]
 Lm = Annotated[
-    str | None,
+    str,
     option(
-        "File of a language model that scores texts in the search, as auris train lm writes it, or "
-        "an ARPA file.",
-        default="none",
+        "Language model that scores texts in the search: auto (that of the model's default "
+        "search, which the bundled models have), none, english (the bundled one), a file that "
+        "auris train lm writes, or an ARPA file."
     ),
 ]
 BatchSize = Annotated[int, option("Maximum number of chunks in a batch, of all recordings.", min=1)]
@@ -96,8 +97,9 @@ Context = Annotated[str, option("Names and words to expect; for models with a de
 BeamSize = Annotated[
     int | None,
     option(
-        "Hypotheses of a text that are followed at a time; 1 takes the best token at every step.",
-        default="1, or with --lm what its weights say",
+        "Hypotheses of a text that are followed at a time; 1 takes the best token at every step, "
+        "without a language model.",
+        default="that of the model's search, or 1 without a language model",
         min=1,
         max=16,
     ),
@@ -168,15 +170,34 @@ class ModelOptions:
         ),
     ] = None
 
+    @property
+    def is_default(self) -> bool:
+        """Whether no model is named, here or in the environment."""
+        return self.model is None and not os.environ.get("AURIS_MODEL")
+
     def load_options(self) -> LoadOptions:
         """How the model is loaded."""
         values = {name: value for name, value in vars(self).items() if name != "model"}
         return cast("LoadOptions", values)
 
-    def pipeline(self, speculate: str = "none", lm: str | None = None) -> AsrPipeline:
-        """Load the model as a pipeline."""
+    def pipeline(
+        self, speculate: str = "none", lm: str = "auto", beam_size: int | None = None
+    ) -> AsrPipeline:
+        """Load the model as a pipeline.
+
+        Args:
+            speculate, lm: see `AsrPipeline`.
+            beam_size: of the command, which a language model that is named needs to be larger
+                than 1.
+        """
         from auris.pipeline import AsrPipeline
 
+        if lm not in ("auto", "none") and beam_size == 1:
+            raise UsageError(
+                "A language model needs a search with a beam of 2 or more",
+                f"--lm is {lm!r}, and --beam-size is 1",
+                "leave one of them out",
+            )
         options = self.load_options()
         pipeline = AsrPipeline.from_pretrained(self.model, speculate=speculate, lm=lm, **options)
         advise_int8(pipeline)

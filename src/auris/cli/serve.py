@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from auris.cli.options import (
     Aligner,
     BatchSize,
+    BeamSize,
     ChunkSeconds,
     Device,
     Dtype,
+    HotwordList,
     Lm,
     Models,
     Threads,
     option,
+    read_hotwords,
 )
 from auris.errors import MissingExtra
 
@@ -46,7 +49,9 @@ class ServeOptions:
     device: Device = None
     dtype: Dtype = "auto"
     threads: Threads = None
-    lm: Lm = None
+    lm: Lm = "auto"
+    beam_size: BeamSize = None
+    hotwords: HotwordList = None
     batch_size: BatchSize = 16
     chunk_seconds: ChunkSeconds = None
     aligner: Aligner = None
@@ -121,6 +126,7 @@ class ServeOptions:
         values = dict(vars(self))
         for name in ("models", "aliases", "origins"):
             values[name] = tuple(values[name] or ())
+        values["hotwords"] = tuple(read_hotwords(self.hotwords))
         values["keys"] = read_keys(self.keys or [], os.environ.get("AURIS_API_KEYS"))
         values["most_upload_bytes"] = values.pop("max_upload_mb") << 20
         values["keep_jobs_seconds"] = values.pop("keep_jobs_days") * 86_400

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from auris.cli.advice import advise_official
 from auris.cli.interrupt import interruptible
 from auris.cli.options import (
     BatchSize,
@@ -38,7 +39,7 @@ def transcribe(
         list[str] | None, option("A recording, like FILE. Repeatable.", "--audio")
     ] = None,
     speculate: Speculate = "none",
-    lm: Lm = None,
+    lm: Lm = "auto",
     batch_size: BatchSize = 1,
     output_format: Annotated[
         list[str] | None,
@@ -76,7 +77,9 @@ def transcribe(
             f"{' and '.join(output.formats)} shows none",
             "add -f json, jsonl, srt, vtt or lrc",
         )
-    pipeline = model.pipeline(speculate, lm)
+    pipeline = model.pipeline(speculate, lm, speech.beam_size)
+    if model.is_default and not {"json", "jsonl"} & set(output.formats):
+        advise_official(pipeline)
     options = speech.call(model)
     seconds = header_seconds(
         sources, speech.start, speech.seconds, each_channel=speech.channels == "split"

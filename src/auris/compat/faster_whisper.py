@@ -25,6 +25,8 @@ from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
 from auris.recognition.ctc import CtcRecognizer
 from auris.recognition.language_id import DETECT_SECONDS
+from auris.recognition.language_model import DEFAULT_LM
+from auris.recognition.options import CallOptions, SearchOptions, with_default_search
 from auris.text.languages import LANGUAGE_CODES, LANGUAGES, language_name
 from auris.text.words import compression_ratio, spaceless
 from auris.types import SAMPLE_RATE
@@ -155,6 +157,7 @@ class WhisperModel:
         compute_type: "default", "auto", "float32", "float16", "bfloat16" or "int8".
         cpu_threads: 0 leaves the choice to torch.
         local_files_only: never use the network.
+        lm: language model that scores texts in the search, see `AsrPipeline`; "none" for none.
         options: others only where they change nothing.
 
     Raises:
@@ -171,6 +174,7 @@ class WhisperModel:
         cpu_threads: int = 0,
         *,
         local_files_only: bool = False,
+        lm: str | Path | None = DEFAULT_LM,
         **options: Any,
     ) -> None:
         refuse_unless_neutral(options, LOADING)
@@ -184,6 +188,7 @@ class WhisperModel:
             dtype=DTYPES[compute_type],
             threads=cpu_threads or None,
             local_files_only=local_files_only,
+            lm=lm,
         )
 
     @property
@@ -196,13 +201,20 @@ class WhisperModel:
         has_decoder = not isinstance(self.pipeline.recognizer, CtcRecognizer)
         return has_decoder and self.pipeline.defaults.accepts_contexts
 
+    def _search(self, beam_size: int | None, heat: float, hotwords: str | None) -> SearchOptions:
+        """The search of a call, with the beam of the model's default search where none is given."""
+        given = CallOptions(beam_size=beam_size, temperature=heat)
+        found = with_default_search(given, self.pipeline.recognizer.scorers.lm)
+        phrases = [] if heat else _phrases(hotwords)
+        return SearchOptions(beam_size=found["beam_size"] or 1, temperature=heat, hotwords=phrases)
+
     def transcribe(
         self,
         audio: Any,
         language: str | None = None,
         task: str = "transcribe",
         *,
-        beam_size: int = 1,
+        beam_size: int | None = None,
         temperature: float | list[float] | tuple[float, ...] = 0.0,
         initial_prompt: str | None = None,
         hotwords: str | None = None,
@@ -219,7 +231,8 @@ class WhisperModel:
             audio: a path, an address, a binary file, or samples at 16 kHz.
             language: code or English name to force.
             task: "transcribe".
-            beam_size: hypotheses of a text that are followed at a time, 1 to 16.
+            beam_size: hypotheses of a text that are followed at a time, 1 to 16; None for the
+                default search of the model.
             temperature: 0 takes the best token; above it, tokens are drawn. Only one.
             initial_prompt: words and names to expect, as context.
             hotwords: words that are written more readily, if the temperature is 0, and context for
@@ -241,6 +254,7 @@ class WhisperModel:
         """
         refuse_unless_neutral({"task": task, **options}, NEUTRAL)
         heat = _one_temperature(temperature)
+        search = self._search(beam_size, heat, hotwords)
         start, duration = _clip(clip_timestamps)
         vad = vad_filter or self.pipeline.defaults.vad
         waveform = load((audio, SAMPLE_RATE) if isinstance(audio, np.ndarray) else audio)
@@ -250,9 +264,7 @@ class WhisperModel:
             _context(initial_prompt, hotwords if self._accepts_contexts else None),
             start=start,
             duration=duration,
-            beam_size=beam_size,
-            hotwords=[] if heat else _phrases(hotwords),
-            temperature=heat,
+            **search,
             max_new_tokens=max_new_tokens,
             chunk_seconds=chunk_length,
             word_timestamps=word_timestamps,
@@ -280,7 +292,7 @@ class WhisperModel:
                 if name is not None
             ],
             transcription_options={
-                "beam_size": beam_size,
+                "beam_size": search["beam_size"],
                 "temperature": heat,
                 "initial_prompt": initial_prompt,
                 "hotwords": hotwords,

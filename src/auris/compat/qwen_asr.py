@@ -20,6 +20,7 @@ from auris.audio.remote import is_url
 from auris.compat.refusal import refuse, refuse_unless_neutral
 from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
+from auris.recognition.language_model import DEFAULT_LM
 from auris.recognition.load import LoadOptions
 from auris.text.languages import LANGUAGES
 from auris.types import Transcript
@@ -91,6 +92,7 @@ class Qwen3ASRModel:
         forced_aligner_kwargs: Mapping[str, Any] | None = None,
         max_inference_batch_size: int = 32,
         max_new_tokens: int | None = None,
+        lm: str | Path | None = DEFAULT_LM,
         **options: Any,
     ) -> Qwen3ASRModel:
         """Load a model.
@@ -102,6 +104,7 @@ class Qwen3ASRModel:
             forced_aligner_kwargs: its `dtype`, `device_map` and so on.
             max_inference_batch_size, max_new_tokens: see the class. The other package's budget is
                 512 tokens by default.
+            lm: language model that scores texts in the search, see `AsrPipeline`; "none" for none.
             options: `dtype` (or `torch_dtype`), `device_map` (one device) and `local_files_only`;
                 others only where they change nothing.
 
@@ -109,7 +112,9 @@ class Qwen3ASRModel:
             UnsupportedOption: an option cannot be honoured.
             CheckpointError, DeviceError: see `AsrPipeline.from_pretrained`.
         """
-        pipeline = AsrPipeline.from_pretrained(pretrained_model_name_or_path, **_loading(options))
+        pipeline = AsrPipeline.from_pretrained(
+            pretrained_model_name_or_path, lm=lm, **_loading(options)
+        )
         aligner = None
         if forced_aligner is not None:
             given = _loading(dict(forced_aligner_kwargs or {}))

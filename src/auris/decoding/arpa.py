@@ -183,15 +183,14 @@ def _levels(reader: _Reader, tables: Sequence[_Table], size: int) -> list[Level]
         keys.append(own[order])
         children.append(np.bincount(parents, minlength=len(ordered[-1][1])))
         ordered.append((words[order], logprobs[order], backoffs[order]))
-    offsets = [np.concatenate([[0], count.cumsum()]) for count in children]
     return [
         Level(
             words[:, -1].astype(np.uint32),
             logprobs,
-            offset,
-            backoffs if offset is not None else None,
+            counts,
+            None if counts is None else backoffs,
         )
-        for (words, logprobs, backoffs), offset in zip(ordered, [*offsets, None], strict=True)
+        for (words, logprobs, backoffs), counts in zip(ordered, [*children, None], strict=True)
     ]
 
 
@@ -203,8 +202,8 @@ def write_arpa(model: LanguageModel) -> Iterator[str]:
     spelled: list[str] = []
     for order, level in enumerate(model.levels, 1):
         yield f"\n\\{order}-grams:"
-        before = model.levels[order - 2].offsets if order > 1 else None
-        histories = [""] if before is None else np.repeat(np.array(spelled), np.diff(before))
+        before = model.levels[order - 2].children if order > 1 else None
+        histories = [""] if before is None else np.repeat(np.array(spelled), before)
         spelled = [
             f"{history} {model.vocabulary[word]}".lstrip()
             for history, word in zip(
@@ -214,7 +213,7 @@ def write_arpa(model: LanguageModel) -> Iterator[str]:
             )
         ]
         logprobs = level.logprob(slice(None)) / LN10
-        backoffs = None if level.offsets is None else level.backoff(slice(None)) / LN10
+        backoffs = None if level.children is None else level.backoff(slice(None)) / LN10
         for row, words in enumerate(spelled):
             end = "" if backoffs is None else f"\t{backoffs[row]:.7g}"
             yield f"{logprobs[row]:.7g}\t{words}{end}"

@@ -16,6 +16,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ LAST_LETTER = "\U0010ffff"
 LEAST = 1e-13
 """Sums of probabilities below this are rounding errors."""
 
+BLOCK = 64
+"""n-grams of a level whose numbers of continuations are summed up once."""
+
 MOST_HISTORIES = 50_000
 """Histories and beginnings that are cached; the caches are emptied when there are more."""
 
@@ -47,8 +51,7 @@ class Level:
         words: last word of each n-gram, [N].
         logprobs: natural-log probability of the last word after the others [N], or its index in
             `logprob_table`.
-        offsets: n-gram i is continued by those of the next level from `offsets[i]` to
-            `offsets[i + 1]`, [N + 1]; None in the last level.
+        children: how many n-grams of the next level continue each, [N]; None in the last level.
         backoffs: natural-log weight of shorter histories after the n-gram [N], or its index in
             `backoff_table`; None in the last level.
         logprob_table, backoff_table: values by index; None where the arrays hold values.
@@ -56,7 +59,7 @@ class Level:
 
     words: NDArray[Any]
     logprobs: NDArray[Any]
-    offsets: NDArray[np.int64] | None = None
+    children: NDArray[Any] | None = None
     backoffs: NDArray[Any] | None = None
     logprob_table: NDArray[np.float32] | None = None
     backoff_table: NDArray[np.float32] | None = None
@@ -71,6 +74,25 @@ class Level:
         assert self.backoffs is not None
         stored = self.backoffs[index]
         return stored if self.backoff_table is None else self.backoff_table[stored]
+
+    def span(self, index: int) -> tuple[int, int]:
+        """The first n-gram of the next level that continues one of this level, and the end."""
+        assert self.children is not None
+        block = index // BLOCK
+        within = self.children[block * BLOCK : index].sum(dtype=np.int64)
+        start = int(self._block_starts[block] + within)
+        return start, start + int(self.children[index])
+
+    @cached_property
+    def _block_starts(self) -> NDArray[np.int64]:
+        """The first n-gram of the next level for every block of this one. Starts of all n-grams
+        would take most of the time of loading a model."""
+        assert self.children is not None
+        if not len(self.children):
+            return np.zeros(0, np.int64)
+        firsts = np.arange(0, len(self.children), BLOCK)
+        sums = np.add.reduceat(self.children, firsts, dtype=np.int64)
+        return np.concatenate([[0], sums.cumsum()[:-1]])
 
 
 class History:
@@ -106,8 +128,7 @@ class History:
             self._start, self._end, self._backoff = 0, len(model.vocabulary), 0.0
             return
         own = model.levels[level - 1]
-        assert own.offsets is not None
-        self._start, self._end = int(own.offsets[index]), int(own.offsets[index + 1])
+        self._start, self._end = own.span(index)
         self._backoff = float(own.backoff(index))
 
     def _find(self, word: int) -> int | None:

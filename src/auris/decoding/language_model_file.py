@@ -40,7 +40,7 @@ def packed_model(model: LanguageModel) -> bytes:
             "logprob_table": level.logprob_table,
             "backoffs": level.backoffs,
             "backoff_table": level.backoff_table,
-            "children": None if level.offsets is None else _narrow(np.diff(level.offsets)),
+            "children": None if level.children is None else _narrow(level.children),
         }
         arrays |= {
             f"{name}.{number}": np.ascontiguousarray(part)
@@ -114,17 +114,16 @@ def _assembled(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) 
     levels = []
     for number in range(1, order + 1):
         words = arrays[f"words.{number}"] if number > 1 else np.arange(size, dtype=np.uint32)
-        children = arrays[f"children.{number}"] if number < order else None
         level = Level(
             words,
             arrays[f"logprobs.{number}"],
-            None if children is None else np.concatenate([[0], children.cumsum(dtype=np.int64)]),
+            arrays[f"children.{number}"] if number < order else None,
             arrays.get(f"backoffs.{number}"),
             arrays.get(f"logprob_table.{number}"),
             arrays.get(f"backoff_table.{number}"),
         )
         _check(level, size, number)
-        size = 0 if level.offsets is None else int(level.offsets[-1])
+        size = 0 if level.children is None else int(level.children.sum(dtype=np.int64))
         levels.append(level)
     spelling = LetterModel(arrays["letters"].tobytes().decode(), arrays["spelling"])
     return LanguageModel(vocabulary, levels, spelling, float(metadata["unknown_penalty"]))
@@ -133,7 +132,7 @@ def _assembled(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) 
 def _check(level: Level, size: int, number: int) -> None:
     """Refuse a level whose arrays do not fit each other."""
     lengths = {len(level.words), len(level.logprobs), size}
-    if level.offsets is not None:
-        lengths |= {len(level.offsets) - 1, -1 if level.backoffs is None else len(level.backoffs)}
+    if level.children is not None:
+        lengths |= {len(level.children), -1 if level.backoffs is None else len(level.backoffs)}
     if len(lengths) > 1:
         raise ValueError(f"its n-grams of {number} words have arrays of the lengths {lengths}")

@@ -32,8 +32,9 @@ from auris.checkpoints.load import (
 )
 from auris.checkpoints.packed_files import load_packed
 from auris.checkpoints.validation import check_vocabulary
-from auris.config import AlignerConfig, AutCtcConfig
+from auris.config import AlignerConfig, AutCtcConfig, QwenAsrConfig
 from auris.errors import AurisError, TensorError
+from auris.recognition.language_model import DEFAULT_LM, find_language_model
 from auris.recognition.load import make_recognizer
 from auris.recognition.qwen import QwenRecognizer
 from auris.text.prompt import CONTROL_TOKENS
@@ -91,7 +92,7 @@ def environment() -> Iterator[Finding]:
 
 
 def check_model(directory: str | Path) -> Iterator[Finding]:
-    """A checkpoint's config, names, shapes and tokens; each check needs those before it.
+    """A checkpoint's config, names, shapes, tokens and search; each check needs those before it.
 
     Yields:
         findings, the first failed one last.
@@ -109,6 +110,9 @@ def check_model(directory: str | Path) -> Iterator[Finding]:
         yield Finding(stage, _tensors(checkpoint, model), True)
         stage = "tokens"
         yield Finding(stage, _tokens(checkpoint, model), True)
+        stage = "search"
+        if not isinstance(checkpoint.config, AlignerConfig):
+            yield Finding(stage, _search(checkpoint), True)
     except AurisError as error:
         yield Finding(stage, error.sentence, False)
 
@@ -130,6 +134,20 @@ def _tensors(checkpoint: Checkpoint, model: Model) -> str:
     ctc_head = "" if head is None else ", and a CTC head"
     _check_finite(checkpoint)
     return f"{len(weights)} tensors, {count / 1e6:.1f} million parameters, {dtype}{ctc_head}"
+
+
+def _search(checkpoint: Checkpoint) -> str:
+    """The default search, with its language model, and whether there may be hotwords."""
+    has_decoder = isinstance(checkpoint.config, QwenAsrConfig)
+    lm = find_language_model(DEFAULT_LM, checkpoint.directory, has_decoder)
+    if lm is None:
+        return "greedy by default; --lm, --beam-size and --hotwords change it"
+    weights, size = lm.weights, len(lm.model.vocabulary)
+    return (
+        f"beam of {weights.beam_size} with the language model {weights.lm} "
+        f"({lm.model.order}-grams, {size} words, weight {weights.weight:g}, "
+        f"{weights.word_bonus:g} for each word); --hotwords adds words"
+    )
 
 
 def _check_finite(checkpoint: Checkpoint) -> None:

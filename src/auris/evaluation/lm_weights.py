@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from auris.checkpoints.ctc_head import CTC_HEAD
 from auris.checkpoints.lm_weights import LmWeights
 from auris.errors import UsageError
 from auris.evaluation.wer import score_set
 from auris.pipeline import AsrPipeline
+from auris.recognition.qwen import QwenRecognizer
 
-FIRST_STEPS = 0.2, 1.0
-"""Distances of the first trials, of the weight and of the word bonus."""
+FIRST_STEPS = {"weight": 0.2, "word_bonus": 1.0, "ctc_weight": 0.1}
+"""Distances of the first trials. No number but the word bonus falls below 0."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,16 @@ def fit_weights(
         rates = [score.wer for score in scores if score.wer is not None]
         return sum(rates) / max(1, len(rates))
 
-    yield from pattern_search(rate, start, trials)
+    has_decoder = isinstance(pipeline.recognizer, QwenRecognizer)
+    with_ctc_head = has_decoder and (pipeline.model.directory / CTC_HEAD).exists()
+    yield from pattern_search(rate, start, trials, with_ctc_head)
 
 
 def pattern_search(
-    rate: Callable[[LmWeights], float], start: LmWeights, trials: int
+    rate: Callable[[LmWeights], float],
+    start: LmWeights,
+    trials: int,
+    with_ctc_head: bool = False,
 ) -> Iterator[Trial]:
     """Try weights around the best ones so far, closer and closer.
 
@@ -74,18 +81,19 @@ def pattern_search(
         rate: measures the mean error rate with some weights.
         start: the first weights.
         trials: how many weights are tried.
+        with_ctc_head: whether to try other weights of a CTC head, too.
 
     Yields:
         every trial, in order.
     """
     best = Trial(start, rate(start))
-    tried = {(start.weight, start.word_bonus)}
+    tried = {_numbers(start)}
     yield best
     scale, done = 1.0, 1
     while done < trials:
         moved = False
-        for weights in _around(best.weights, scale):
-            key = (weights.weight, weights.word_bonus)
+        for weights in _around(best.weights, scale, with_ctc_head):
+            key = _numbers(weights)
             if done >= trials or key in tried:
                 continue
             tried.add(key)
@@ -99,14 +107,19 @@ def pattern_search(
             scale /= 2.0
 
 
-def _around(weights: LmWeights, scale: float) -> Iterator[LmWeights]:
-    """The neighbours of some weights; a language model never counts less than nothing."""
-    weight_step, bonus_step = (step * scale for step in FIRST_STEPS)
-    both = (weight_step, bonus_step), (-weight_step, -bonus_step)
-    single = (weight_step, 0.0), (-weight_step, 0.0), (0.0, bonus_step), (0.0, -bonus_step)
-    for more_weight, more_bonus in (*both, *single):
-        weight = round(weights.weight + more_weight, 4)
-        if weight >= 0.0:
-            yield replace(
-                weights, weight=weight, word_bonus=round(weights.word_bonus + more_bonus, 4)
-            )
+def _numbers(weights: LmWeights) -> tuple[float, ...]:
+    return tuple(getattr(weights, name) for name in FIRST_STEPS)
+
+
+def _around(weights: LmWeights, scale: float, with_ctc_head: bool) -> Iterator[LmWeights]:
+    """The neighbours of some weights: with a change of one number, and with the weight and the
+    word bonus changed together."""
+    pairs = [("weight", "word_bonus"), ("weight",), ("word_bonus",)]
+    for names in [*pairs, ("ctc_weight",)] if with_ctc_head else pairs:
+        for sign in (1.0, -1.0):
+            changes = {
+                name: round(getattr(weights, name) + sign * scale * FIRST_STEPS[name], 4)
+                for name in names
+            }
+            if all(value >= 0.0 or name == "word_bonus" for name, value in changes.items()):
+                yield replace(weights, **changes)

@@ -125,7 +125,7 @@ class CtcRecognizer:
         """The text of a chunk, from its unit scores [N, units + 1]."""
         options, blank = request.options, self.config.blank
         scorer = self.scorers.of_units(options)
-        if scorer is None and options.beam_size == 1:
+        if options.beam_size == 1:
             path = greedy(logits, blank)
         else:
             size = max(options.beam_size, SCORED_BEAM_SIZE if scorer is not None else 1)

@@ -26,7 +26,12 @@ from auris.checkpoints.hub import FILES, ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.errors import CheckpointError
 from auris.recognition.load import with_window
-from auris.recognition.options import CallOptions, chunker_for, decode_options
+from auris.recognition.options import (
+    CallOptions,
+    chunker_for,
+    decode_options,
+    with_default_search,
+)
 from auris.recognition.recognizer import Recognizer
 
 BLOCK_BYTES = 1 << 22
@@ -71,7 +76,7 @@ def call_values(
         UsageError, LanguageError: an option is impossible.
         CheckpointError: a file of the model, or of the aligner, cannot be read.
     """
-    values = model_values(pipeline) | option_values(pipeline.defaults, language, context, given)
+    values = model_values(pipeline) | option_values(pipeline, language, context, given)
     window = given.get("attention_window")
     if window is not None:
         encoder = with_window(pipeline.recognizer.config.encoder, window)
@@ -80,12 +85,13 @@ def call_values(
 
 
 def option_values(
-    defaults: InferenceDefaults, language: str | None, context: str, given: CallOptions
+    pipeline: LoadedModel, language: str | None, context: str, given: CallOptions
 ) -> dict[str, Any]:
     """The values of a call's options; an option that is left out has the value of its default."""
-    options = asdict(decode_options(language, context, given))
+    searched = with_default_search(given, pipeline.recognizer.scorers.lm)
+    options = asdict(decode_options(language, context, searched))
     del options["batch_seconds"]  # It does not change results.
-    reading = asdict(chunker_for(given, defaults))
+    reading = asdict(chunker_for(given, pipeline.defaults))
     del reading["urls"]
     if reading["speakers"] is not None:
         reading["speakers"] = list(reading["speakers"])

@@ -38,7 +38,7 @@ from auris.config import (
 from auris.errors import ConfigError, DeviceError, UnsupportedOption, UsageError
 from auris.models.attention import Kernel
 from auris.recognition.ctc import CtcRecognizer
-from auris.recognition.language_model import WeightedLanguageModel
+from auris.recognition.language_model import DEFAULT_LM, NO_LM, find_language_model
 from auris.recognition.qwen import QwenRecognizer
 from auris.recognition.recognizer import Recognizer
 from auris.text.languages import LANGUAGES
@@ -250,7 +250,8 @@ def make_recognizer(
     Args:
         calibrated: whether to use the calibration next to the weights, if there is one.
         speculate: "ctc" takes drafts from the CTC head next to the weights, "none" takes none.
-        lm: file of a language model that scores texts; None for none.
+        lm: language model of the search, see `find_language_model`. Drafts need a greedy decoding,
+            so with them "auto" is none.
 
     Raises:
         ConfigError, TokenizerError: config, weights and tokenizer do not fit each other.
@@ -266,10 +267,14 @@ def make_recognizer(
         )
     calibration = load_calibration(checkpoint.directory) if calibrated else None
     drafting = _drafting_backend(backend, checkpoint, speculate)
-    words = None
-    if lm is not None:
-        has_decoder = isinstance(config, QwenAsrConfig)
-        words = WeightedLanguageModel.load(lm, checkpoint.directory, has_decoder)
+    if drafting is not None and lm not in (None, NO_LM, DEFAULT_LM):
+        raise UnsupportedOption(
+            "--speculate ctc drafts texts that are decoded without a search, and --lm needs one",
+            f"--lm is {str(lm)!r}",
+            "leave one of them out",
+        )
+    lm = None if drafting is not None else lm
+    words = find_language_model(lm, checkpoint.directory, isinstance(config, QwenAsrConfig))
     if isinstance(config, AutCtcConfig):
         return CtcRecognizer(backend, config, tokenizer, calibration, words)
     stops = stop_ids(config, read_generation(checkpoint.directory))

@@ -18,6 +18,7 @@ from auris.decoding.requests import MOST_BEAM_SIZE
 from auris.decoding.sampling import Sampling
 from auris.errors import UsageError
 from auris.recognition.chunker import AudioChunker
+from auris.recognition.language_model import WeightedLanguageModel
 from auris.recognition.load import check_count, check_number
 from auris.recognition.requests import DecodeOptions, WordAligner
 from auris.recognition.scheduler import Progress
@@ -49,32 +50,41 @@ class CancelToken(Protocol):
         """Whether to stop."""
 
 
-class TextOptions(TypedDict, total=False):
-    """Options of calls and of live streams.
+class SearchOptions(TypedDict, total=False):
+    """How the tokens of a text are chosen.
+
+    Attributes:
+        temperature: 0 takes the best tokens; above it, tokens are sampled (0).
+        beam_size: hypotheses of a text that are followed at a time, 1 to 16. 1 takes the best token
+            at every step, without a language model. None stands for the model's default search: 1
+            without a language model, and with one the number that it was fitted with. Partial
+            text of live streams is decoded with 1 by models with a decoder.
+        hotwords: words and phrases that are written more readily, such as names (none).
+    """
+
+    temperature: float
+    beam_size: int | None
+    hotwords: Sequence[str]
+
+
+class TextOptions(SearchOptions, total=False):
+    """Options of calls and of live streams, with those of `SearchOptions`.
 
     Attributes:
         languages: codes or names of the languages that the model may choose from (all).
         max_new_tokens: token budget of a chunk (64, and 16 more for each second).
-        temperature: 0 takes the best token; above it, tokens are sampled (0).
         seed: random seed for sampling (0).
         clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
         word_timestamps: find the times of every word; of live text, in final segments (False).
         aligner: finds them; by default the model's own CTC head.
-        beam_size: hypotheses of a text that are followed at a time, 1 to 16; None for 1, or with a
-            language model for the number that it was fitted with. Partial text of
-            live streams is decoded with 1.
-        hotwords: words and phrases that are written more readily, such as names (none).
     """
 
     languages: Sequence[str] | None
     max_new_tokens: int | None
-    temperature: float
     seed: int
     clean: Sequence[str]
     word_timestamps: bool
     aligner: WordAligner | None
-    beam_size: int | None
-    hotwords: Sequence[str]
 
 
 class CallOptions(TextOptions, total=False):
@@ -189,6 +199,17 @@ def _check_names(given: Iterable[str], known: type, what: str) -> None:
             f"there is also {', '.join(unknown)}",
             "correct the name",
         )
+
+
+def with_default_search(given: CallOptions, lm: WeightedLanguageModel | None) -> CallOptions:
+    """The options of a call with the beam of the model's search where they name none.
+
+    Args:
+        lm: the language model of the search; None if the model is not searched by default.
+    """
+    if lm is None or given.get("beam_size") is not None or given.get("temperature"):
+        return given
+    return {**given, "beam_size": lm.weights.beam_size}
 
 
 def decode_options(language: str | None, context: str, given: CallOptions) -> DecodeOptions:

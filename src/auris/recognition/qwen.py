@@ -100,11 +100,18 @@ class QwenRecognizer:
         """Check that the context can be encoded, and that a language model has tokens to choose
         from; a model with a decoder supports all other options."""
         self.tokenizer.encode(options.context)
-        if self.scorers.lm is not None and options.sampling.temperature:
+        lm = self.scorers.lm
+        if lm is not None and not lm.by_default and options.sampling.temperature:
             raise UnsupportedOption(
                 "A search with --lm takes the best tokens, and --temperature samples them",
                 "both are given",
                 "leave one of them out",
+            )
+        if self.drafting is not None and (options.beam_size > 1 or options.hotwords):
+            raise UnsupportedOption(
+                "--speculate ctc drafts texts that are decoded without a search",
+                "--beam-size or --hotwords is given, too",
+                "leave it out, or --speculate",
             )
         if options.aligner is not None:
             options.aligner.check(options.language)
@@ -170,7 +177,7 @@ class QwenRecognizer:
     def decode_request(
         self, key: int, request: ChunkRequest, prompt: Tensor, draft: tuple[int, ...] = ()
     ) -> Request:
-        """The decode request, without a beam, of a chunk whose audio is encoded already.
+        """The decode request, without a search, of a chunk whose audio is encoded already.
 
         Args:
             prompt: embeddings [L, hidden] of its prompt, without what a cache row has already.
@@ -193,7 +200,6 @@ class QwenRecognizer:
             probe=self._no_speech_probe if options.language is None else forced,
             cancelled=request.cancelled,
             draft=draft,
-            scorer=self.scorers.of_reply(options),
         )
 
     def _draft(self, states: Tensor, options: DecodeOptions) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from auris.checkpoints.lm_weights import LmWeights
+from auris.checkpoints.lm_weights import CTC_WEIGHT, LmWeights
 from auris.decoding.ctc_prefix import CtcPrefixScorer
 from auris.decoding.hotwords import Hotwords
 from auris.decoding.scoring import ScorerAfter, TokenScorer, WeightedScorer
@@ -20,9 +20,6 @@ from auris.text.languages import LANGUAGES
 from auris.text.prompt import TEXT_TAG, reply_prefix
 from auris.text.tokenizer import Tokenizer
 
-CTC_WEIGHT = 0.3
-"""Weight of the scores of a CTC head in a beam search with a decoder."""
-
 MOST_LISTS = 8
 """Lists of hotwords that stay in memory, those that were used last."""
 
@@ -32,7 +29,7 @@ class TextScorers:
 
     Args:
         tokenizer: the vocabulary.
-        lm: a language model that scores all texts; None for none.
+        lm: a language model that scores the texts of all searches; None for none.
     """
 
     def __init__(self, tokenizer: Tokenizer, lm: WeightedLanguageModel | None = None) -> None:
@@ -52,8 +49,9 @@ class TextScorers:
         )
 
     def of_units(self, options: DecodeOptions) -> TokenScorer | None:
-        """The scorer of a text that is nothing but text; None where nothing is scored."""
-        return self._words
+        """The scorer of a text that is nothing but text; None where nothing is scored, and for a
+        beam of 1, which is no search."""
+        return self._words if options.beam_size > 1 else None
 
     def hotwords_of_units(self, options: DecodeOptions) -> TokenScorer | None:
         """The hotwords of a text that is nothing but text; None without any."""
@@ -78,7 +76,8 @@ class TextScorers:
         if ctc_logits is not None:
             ctc = CtcPrefixScorer(ctc_logits, ctc_logits.shape[-1] - 1)
             others = [] if scorer is None else [(scorer, 1.0)]
-            scorer = WeightedScorer([(ctc, CTC_WEIGHT), *others])
+            weight = CTC_WEIGHT if self.lm is None else self.lm.weights.ctc_weight
+            scorer = WeightedScorer([(ctc, weight), *others])
         if scorer is None or options.language is not None:
             return scorer
         return ScorerAfter(scorer, self._tokenizer.id(TEXT_TAG), self._headers)

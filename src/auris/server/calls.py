@@ -26,7 +26,7 @@ def check_options(
     if len(request.context) > most_prompt_letters:
         name = "prompt" if request.prompt else "keywords[]"
         raise invalid(name, f"prompt and keywords may have {most_prompt_letters} letters together")
-    if request.temperature and (request.beam_size > 1 or request.keywords):
+    if request.temperature and ((request.beam_size or 1) > 1 or request.keywords):
         raise invalid("temperature", "it has to be 0 with beam_size and keywords[]")
     pipeline = served.pipelines[Priority.FILE]
     request = served.fitted(request)
@@ -73,12 +73,13 @@ def speakers_of(request: TranscriptionRequest, channels: int) -> tuple[str, ...]
 
 def _options(served: ServedModel, request: TranscriptionRequest) -> CallOptions:
     languages = None if request.language else tuple(filter(None, request.languages))
+    search = served.search(request)
     options: CallOptions = {
-        "temperature": request.temperature,
+        "temperature": search["temperature"],
+        "beam_size": search["beam_size"],
+        "hotwords": search["hotwords"],
         "languages": languages or None,
         "vad": True if request.chunking_strategy else None,
-        "beam_size": None if request.beam_size == 1 else request.beam_size,
-        "hotwords": request.keywords,
         "urls": None,
     }
     if request.words:

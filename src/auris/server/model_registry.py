@@ -14,6 +14,7 @@ from auris.config import QwenAsrConfig
 from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
 from auris.recognition.fingerprint import model_values
+from auris.recognition.options import SearchOptions
 from auris.server.engine import Engine, EngineBatch, Priority
 from auris.server.errors import ApiError
 from auris.server.settings import Settings
@@ -33,6 +34,7 @@ class ServedModel:
         aligner: places words in the engine's thread: another model's, or by the own CTC head.
         since: when it was loaded, in seconds since 1970.
         values: what of it shapes results, see `auris.recognition.fingerprint.model_values`.
+        beam_size, hotwords: of requests that name none.
     """
 
     name: str
@@ -42,6 +44,8 @@ class ServedModel:
     aligner: ForcedAligner | None
     since: int
     values: dict[str, Any]
+    beam_size: int | None = None
+    hotwords: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -54,6 +58,18 @@ class ServedModel:
         if has_decoder and self.pipelines[Priority.FILE].defaults.accepts_contexts:
             return request
         return request.without_keywords_in_context()
+
+    def search(self, request: TranscriptionRequest) -> SearchOptions:
+        """The beam and the hotwords of a request, or those of the server. Sampling has none."""
+        beam_size, hotwords = request.beam_size, request.keywords
+        if not request.temperature:
+            beam_size = self.beam_size if beam_size is None else beam_size
+            hotwords = hotwords or self.hotwords
+        return {
+            "temperature": request.temperature,
+            "beam_size": beam_size,
+            "hotwords": hotwords,
+        }
 
     @classmethod
     def load(
@@ -83,7 +99,8 @@ class ServedModel:
         if loaded.model.origin == "directory":
             name = Path(name).resolve().name  # Callers need not know where it is.
         pool = StreamPool(loaded.recognizer, settings.most_realtime_sessions, engine.between)
-        return cls(name, engine, pipelines, pool, aligner, int(time.time()), values)
+        search = settings.beam_size, settings.hotwords
+        return cls(name, engine, pipelines, pool, aligner, int(time.time()), values, *search)
 
 
 class ModelRegistry:

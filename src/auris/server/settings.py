@@ -46,7 +46,8 @@ class Settings:
         models: directories, bundled models or hub ids; none for the default.
         keys: callers have to send one of them; if there are none, every program on this machine
             may call.
-        lm: file of a language model, for all models.
+        lm: language model for all models, see `AsrPipeline`.
+        beam_size, hotwords: those of requests that name none.
         most_spooled_bytes: uploads and samples that a process stores at once.
         most_prompt_letters: length of the longest prompt, keywords included.
         urls: whether recordings are fetched from the public web.
@@ -63,7 +64,9 @@ class Settings:
     device: str | None = None
     dtype: str = "auto"
     threads: int | None = None
-    lm: str | None = None
+    lm: str = "auto"
+    beam_size: int | None = None
+    hotwords: tuple[str, ...] = ()
     aligner: str | None = None
     batch_size: int = 16
     chunk_seconds: float | None = None

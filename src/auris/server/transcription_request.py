@@ -65,11 +65,13 @@ class TranscriptionRequest(_RecordingRequest):
     keywords: tuple[str, ...] = _list(
         "keywords", description="Words and phrases that are written more readily."
     )
-    beam_size: int = Field(
-        default=1,
+    beam_size: int | None = Field(
+        default=None,
         ge=1,
         le=MOST_BEAM_SIZE,
-        description="Hypotheses of a text that are followed at a time.",
+        description="Hypotheses of a text that are followed at a time; 1 takes the best token at "
+        "every step, without a language model. By default what the server was started with, or "
+        "what the model's search needs.",
     )
     timestamp_granularities: tuple[Literal["word", "segment"], ...] = _list(
         "timestamp_granularities"

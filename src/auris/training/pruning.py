@@ -136,10 +136,10 @@ def build_model(
         probabilities = np.zeros(len(table))
         if number:
             shorter = effective[table.suffixes]
-            weights, offsets = _backoffs(table, mask, own, shorter, masks[number - 1])
+            weights, children = _backoffs(table, mask, own, shorter, masks[number - 1])
             backoffs, backoff_table = _stored(weights, quantized)
             levels[-1] = replace(
-                levels[-1], offsets=offsets, backoffs=backoffs, backoff_table=backoff_table
+                levels[-1], children=children, backoffs=backoffs, backoff_table=backoff_table
             )
             all_weights = np.zeros(len(masks[number - 1]))
             all_weights[masks[number - 1]] = _values(backoffs, backoff_table)
@@ -154,7 +154,7 @@ def build_model(
 def _backoffs(
     table: NgramTable, mask: Mask, own: Floats, shorter: Floats, history_mask: Mask
 ) -> tuple[Floats, Ints]:
-    """Log backoff weights of the histories that stay, and the offsets of their n-grams.
+    """Log backoff weights of the histories that stay, and how many n-grams continue each.
 
     Args:
         table: counted n-grams.
@@ -170,8 +170,7 @@ def _backoffs(
     left_shorter = _left_over(table.parents, shorter, mask, size)
     children = np.bincount(table.parents[mask], minlength=size)
     weights = np.where(children > 0, np.log(left / left_shorter), 0.0)
-    offsets = np.concatenate([[0], children[history_mask].cumsum()])
-    return weights[history_mask], offsets
+    return weights[history_mask], children[history_mask]
 
 
 def _logarithm(probabilities: Floats) -> Floats:
@@ -218,5 +217,7 @@ def quantize(model: LanguageModel) -> LanguageModel:
         if level.backoffs is not None:
             backoffs, backoff_table = _stored(_values(level.backoffs, level.backoff_table), True)
         words = level.words.astype(word_type)
-        levels.append(Level(words, logprobs, level.offsets, backoffs, logprob_table, backoff_table))
+        levels.append(
+            Level(words, logprobs, level.children, backoffs, logprob_table, backoff_table)
+        )
     return LanguageModel(model.vocabulary, levels, model.spelling, model.unknown_penalty)

@@ -188,8 +188,8 @@ class JobRunner:
             recording = measured(file, request.diarized, context, files)
             self._store.set_length(job.id, recording.seconds)
             call = Call(model, request, recording, Priority.JOB, settings.chunk_seconds, cancelled)
-            defaults = model.pipelines[Priority.JOB].defaults
-            options = option_values(defaults, request.language, request.context, call.options)
+            pipeline = model.pipelines[Priority.JOB]
+            options = option_values(pipeline, request.language, request.context, call.options)
             stored = self._store.begin(job.id, fingerprint({**model.values, **options}))
             by_span = {_span(segment): segment for segment in stored}
 

@@ -107,7 +107,7 @@ class TranscriptionSettings(_NullMeansDefault):
     languages: list[Language] = Field(default=[], exclude=True)
     prompt: str = ""
     keywords: list[str] = []
-    beam_size: int = Field(default=1, ge=1, le=MOST_BEAM_SIZE)
+    beam_size: int | None = Field(default=None, ge=1, le=MOST_BEAM_SIZE)
     delay: Literal["minimal", "low", "medium", "high", "xhigh"] = "low"
 
     @field_validator("languages")

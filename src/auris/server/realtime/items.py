@@ -134,8 +134,7 @@ class Item:
             skip_late=True,
             word_timestamps=request.words,
             aligner=served.aligner,
-            beam_size=None if request.beam_size == 1 else request.beam_size,
-            hotwords=request.keywords,
+            **served.search(request),
             partial_words=request.words and PROVISIONAL in self.settings.include,
         )
 
