@@ -27,7 +27,7 @@ def wyoming(
     device: Device = None,
     dtype: Dtype = "auto",
     threads: Threads = None,
-    lm: Lm = None,
+    lm: Lm = "auto",
     chunk_seconds: ChunkSeconds = None,
     streams: Annotated[
         int, option("Maximum transcriptions at a time; more are refused.", "--max-streams", min=1)
