@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Fits the calibration of a model's confidences, measures it, and writes calibration.json."""
+"""Fits the calibration of a model's confidences, measures it, and writes calibration.json, or
+calibration_search.json for the texts of its default search."""
 
 from __future__ import annotations
 
@@ -11,13 +12,19 @@ from typing import Annotated, Any
 
 import typer
 
-from auris.checkpoints.calibration import Calibration, save_calibration
+from auris.checkpoints.calibration import (
+    CALIBRATION,
+    SEARCH_CALIBRATION,
+    Calibration,
+    save_calibration,
+)
 from auris.checkpoints.load import weight_files
 from auris.cli.options import BatchSize, ModelOptions, TestSets
 from auris.cli.table import Table, write_json
-from auris.errors import MissingExtra, OutputError
+from auris.errors import MissingExtra, OutputError, UsageError
 from auris.evaluation.sets import read_set
 from auris.pipeline import AsrPipeline
+from auris.recognition.language_model import DEFAULT_LM, NO_LM
 from auris.recognition.load import load_model, make_recognizer
 from calibration_fit import CalibrationClip, fit, measure, transcribe_set, two_halves
 from command_line import run_command
@@ -50,6 +57,7 @@ def fitted(
     batch_size: int = 1,
     write: bool = False,
     plot: Path | None = None,
+    search: bool = False,
 ) -> Report:
     """Fit a model's calibration on one half of some sets and measure it on the other.
 
@@ -58,8 +66,9 @@ def fitted(
         sets: transcripts by file, by name of the set.
         checks: sets that are only measured.
         batch_size: most chunks decoded at once.
-        write: whether to write calibration.json next to the weights.
+        write: whether to write the calibration next to the weights.
         plot: where the reliability plot goes.
+        search: whether to calibrate the texts of the model's default search, not greedy ones.
 
     Raises:
         UsageError: the sets hold too little to fit anything.
@@ -68,8 +77,18 @@ def fitted(
     """
     loaded = load_model(model.model, **model.load_options())
     recognizer = make_recognizer(
-        loaded.backend, loaded.checkpoint, loaded.tokenizer, calibrated=False
+        loaded.backend,
+        loaded.checkpoint,
+        loaded.tokenizer,
+        calibrated=False,
+        lm=DEFAULT_LM if search else NO_LM,
     )
+    if search and recognizer.scorers.lm is None:
+        raise UsageError(
+            "--search calibrates the texts of a model's default search",
+            f"{loaded.model.name!r} has none",
+            "fit one with auris benchmark lm --save, or leave --search out",
+        )
     pipeline = AsrPipeline.over(recognizer, loaded.model, loaded.backend, loaded.defaults)
     failed: dict[str, str] = {}
 
@@ -103,7 +122,10 @@ def fitted(
             "fitted_clips": summary["fitted_clips"],
             "held_out": _short(held_out),
         }
-        _save(replace(calibration, measured=measured), loaded.model.directory)
+        if recognizer.scorers.lm is not None:
+            measured["lm"] = recognizer.scorers.lm.values
+        name = SEARCH_CALIBRATION if search else CALIBRATION
+        _save(replace(calibration, measured=measured), loaded.model.directory, name)
     if plot is not None and held_out["words"]:
         draw(held_out, f"{loaded.model.name}: {held_out['words']} words not fitted to", plot)
     return Report(tables, failed, summary)
@@ -128,9 +150,9 @@ def _short(measured: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _save(calibration: Calibration, directory: Path) -> None:
+def _save(calibration: Calibration, directory: Path, name: str) -> None:
     try:
-        save_calibration(calibration, directory)
+        save_calibration(calibration, directory, name)
     except OSError as error:
         raise OutputError(
             "--write needs a model directory that can be written",
@@ -192,12 +214,19 @@ def calibration(
         typer.Option(help="Set that is only measured, never fitted to. Repeatable."),
     ] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Write calibration.json next to the model's weights.")
+        bool, typer.Option("--write", help="Write the file next to the model's weights.")
     ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(help="Write the reliability plot of the clips that were not fitted to, PNG."),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Calibrate the texts of the model's default search, in calibration_search.json.",
+        ),
+    ] = False,
 ) -> None:
     """Fit confidences on one half of the clips, by a hash of their names, and measure them on the
     other half.
@@ -207,7 +236,7 @@ def calibration(
     """
     sets = {source: read_set(source) for source in test_set}
     checks = {source: read_set(source) for source in check_set or ()}
-    report = fitted(model, sets, checks, batch_size, write, plot)
+    report = fitted(model, sets, checks, batch_size, write, plot, search)
     for file, reason in report.failed.items():
         typer.echo(f"not transcribed: {file}: {reason}", err=True)
     formats = dict.fromkeys(("ECE", "before", "tokens", "clips"), ">6.3f")

@@ -217,7 +217,7 @@ class TestErrors:
 
     def test_the_doctor_checks_it(self, tmp_path: Path) -> None:
         out = write(tmp_path / "out")
-        assert [finding.ok for finding in check_model(out)] == [True] * 4
+        assert [finding.ok for finding in check_model(out)] == [True] * 5
         assert any(", and a CTC head" in finding.text for finding in check_model(out))
         assert not any("CTC head" in f.text for f in check_model(write_tiny(tmp_path / "plain")))
         (out / CTC_HEAD).write_bytes(b"no weights")

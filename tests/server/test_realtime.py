@@ -292,7 +292,7 @@ def test_unsupported_settings_are_refused_with_their_name(live: Live) -> None:
             "language": None,
             "prompt": "",
             "keywords": [],
-            "beam_size": 1,
+            "beam_size": None,
             "delay": "low",
         }
 

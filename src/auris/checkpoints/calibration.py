@@ -4,6 +4,9 @@ Only Auris reads the file; other programs load the model without it. It holds th
 from features that `auris.recognition.confidence` makes to probabilities, and what was measured
 when they were fitted. A model without the file has no calibration. New weights need a new one:
 `measured` names the weights that it was fitted to by their hash.
+
+calibration_search.json holds the same for texts of a search with a beam of 2 or more: of texts
+with the same log-probabilities, other shares are right.
 """
 
 from __future__ import annotations
@@ -18,6 +21,10 @@ from auris.checkpoints.configs import write_json
 from auris.checkpoints.versioned_json import VersionedJson, read_versioned
 
 CALIBRATION = "calibration.json"
+
+SEARCH_CALIBRATION = "calibration_search.json"
+
+FILES = (CALIBRATION, SEARCH_CALIBRATION)
 
 FORMAT_VERSION = 1
 
@@ -66,7 +73,48 @@ class Calibration:
 MAPS = {"token": TOKEN_FEATURES, "word": WORD_FEATURES, "silence": SILENCE_FEATURES}
 
 
-def save_calibration(calibration: Calibration, directory: Path) -> Path:
+@dataclass(frozen=True)
+class Calibrations:
+    """The calibrations of a model.
+
+    Attributes:
+        greedy: of texts that were decoded greedily or sampled.
+        search: of texts of a search.
+    """
+
+    greedy: Calibration | None = None
+    search: Calibration | None = None
+
+    def of_beam(self, beam_size: int) -> Calibration | None:
+        """The calibration of a text; that of the other texts where there is only one."""
+        own, other = self.greedy, self.search
+        if beam_size > 1:
+            own, other = other, own
+        return other if own is None else own
+
+
+NO_CALIBRATIONS = Calibrations()
+
+
+def save_calibrations(calibrations: Calibrations, directory: Path) -> None:
+    """Write the calibrations of a model next to its weights."""
+    for name, calibration in zip(FILES, vars(calibrations).values(), strict=True):
+        if calibration is not None:
+            save_calibration(calibration, directory, name)
+
+
+def load_calibrations(directory: Path) -> Calibrations:
+    """Read the calibrations of a model directory.
+
+    Raises:
+        CheckpointError: a file is damaged, or of another version.
+    """
+    return Calibrations(*(load_calibration(directory, name) for name in FILES))
+
+
+def save_calibration(
+    calibration: Calibration, directory: Path, file_name: str = CALIBRATION
+) -> Path:
     """Write a calibration next to a model's weights; returns the file."""
     content: dict[str, Any] = {"format_version": FORMAT_VERSION}
     for name, features in MAPS.items():
@@ -75,17 +123,17 @@ def save_calibration(calibration: Calibration, directory: Path) -> Path:
         content[name] = {"bias": fitted.bias, "weights": weights}
     content["silence_threshold"] = calibration.silence_threshold
     content["measured"] = dict(calibration.measured)
-    return write_json(directory / CALIBRATION, content)
+    return write_json(directory / file_name, content)
 
 
-def load_calibration(directory: Path) -> Calibration | None:
-    """Read the calibration of a model directory; None where it has none.
+def load_calibration(directory: Path, file_name: str = CALIBRATION) -> Calibration | None:
+    """Read a calibration of a model directory; None where it has none.
 
     Raises:
         CheckpointError: the file is damaged, or of another version.
     """
     file = read_versioned(
-        directory / CALIBRATION,
+        directory / file_name,
         FORMAT_VERSION,
         "benchmarks/calibration.py",
         "fit it anew, or remove it for uncalibrated confidences",

@@ -14,7 +14,12 @@ from torch import nn
 
 from auris.audio.features import HOP, MIN_SAMPLES, WINDOW
 from auris.checkpoints.atomic import new_directory
-from auris.checkpoints.calibration import Calibration, load_calibration, save_calibration
+from auris.checkpoints.calibration import (
+    Calibration,
+    Calibrations,
+    load_calibrations,
+    save_calibrations,
+)
 from auris.checkpoints.config_writer import to_json
 from auris.checkpoints.configs import read_generation, write_json
 from auris.checkpoints.ctc_head import load_ctc_head, save_ctc_head
@@ -58,7 +63,7 @@ class Parts:
     dtype: torch.dtype
     generation: Mapping[str, Any] | None
     ctc_head: nn.Linear | None
-    calibration: Calibration | None
+    calibrations: Calibrations
     defaults: InferenceDefaults
     lm_weights: LmWeights | None = None
 
@@ -81,7 +86,7 @@ def read_parts(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
         dtype,
         generation,
         load_ctc_head(directory, config, torch.device("cpu")),
-        load_calibration(directory),
+        load_calibrations(directory),
         load_inference_defaults(directory),
         load_lm_weights(directory),
     )
@@ -232,8 +237,7 @@ def write_parts(out: Path, layout: LayoutName, parts: Parts, config: Mapping[str
     _WRITERS[layout](out, parts)
     if parts.ctc_head is not None:
         save_ctc_head(parts.ctc_head, parts.config, parts.dtype, out)
-    if parts.calibration is not None:
-        save_calibration(parts.calibration, out)
+    save_calibrations(parts.calibrations, out)
     if parts.defaults != InferenceDefaults():
         save_inference_defaults(parts.defaults, out)
     if parts.lm_weights is not None:
@@ -278,7 +282,8 @@ def export(
         TensorError: a weight is too large for the dtype, or the CTC head is misshapen.
     """
     defaults = defaults or InferenceDefaults()
-    parts = Parts(config, tokenizer, dtype, generation, ctc_head, calibration, defaults)
+    calibrations = Calibrations(calibration)
+    parts = Parts(config, tokenizer, dtype, generation, ctc_head, calibrations, defaults)
     return _write(model, parts, out, layout, shard_bytes)
 
 

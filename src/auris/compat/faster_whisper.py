@@ -204,9 +204,9 @@ class WhisperModel:
     def _search(self, beam_size: int | None, heat: float, hotwords: str | None) -> SearchOptions:
         """The search of a call, with the beam of the model's default search where none is given."""
         given = CallOptions(beam_size=beam_size, temperature=heat)
-        found = with_default_search(given, self.pipeline.recognizer.scorers.lm)
+        filled = with_default_search(given, self.pipeline.recognizer.scorers.lm)
         phrases = [] if heat else _phrases(hotwords)
-        return SearchOptions(beam_size=found["beam_size"] or 1, temperature=heat, hotwords=phrases)
+        return SearchOptions(beam_size=filled["beam_size"] or 1, temperature=heat, hotwords=phrases)
 
     def transcribe(
         self,

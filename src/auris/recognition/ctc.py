@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from auris.backends.base import Backend
-from auris.checkpoints.calibration import Calibration
+from auris.checkpoints.calibration import NO_CALIBRATIONS, Calibrations
 from auris.checkpoints.validation import check_language, check_vocabulary
 from auris.config import AutConfig, AutCtcConfig
 from auris.decoding.ctc import blank_logprob, greedy
@@ -47,7 +47,8 @@ class CtcRecognizer:
     """An encoder with a CTC head.
 
     Args:
-        calibration: maps log-probabilities to confidences; None uses the probabilities.
+        calibrations: map log-probabilities to confidences; without one, confidences are the
+            probabilities.
         lm: scores texts in the search; None for none.
 
     Raises:
@@ -59,7 +60,7 @@ class CtcRecognizer:
         backend: Backend,
         config: AutCtcConfig,
         tokenizer: Tokenizer,
-        calibration: Calibration | None = None,
+        calibrations: Calibrations = NO_CALIBRATIONS,
         lm: WeightedLanguageModel | None = None,
     ) -> None:
         self.backend = backend
@@ -67,7 +68,7 @@ class CtcRecognizer:
         self.tokenizer = tokenizer
         check_vocabulary(config, tokenizer)
         self.scorers = TextScorers(tokenizer, lm)
-        self._writer = SegmentWriter(tokenizer, self._reply, calibration)
+        self._writer = SegmentWriter(tokenizer, self._reply, calibrations)
 
     def with_window(self, backend: Backend, encoder: AutConfig) -> CtcRecognizer:
         other = copy(self)

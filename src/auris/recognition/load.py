@@ -14,7 +14,7 @@ import torch
 
 from auris.backends.packed_layers import swap
 from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_memory
-from auris.checkpoints.calibration import load_calibration
+from auris.checkpoints.calibration import NO_CALIBRATIONS, load_calibrations
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head
 from auris.checkpoints.hub import DEFAULT_MODEL, ResolvedModel, resolve
@@ -265,7 +265,7 @@ def make_recognizer(
             "this checkpoint is a forced aligner, whose head scores timestamps",
             "choose a Qwen3-ASR checkpoint, or name this one with --aligner",
         )
-    calibration = load_calibration(checkpoint.directory) if calibrated else None
+    calibrations = load_calibrations(checkpoint.directory) if calibrated else NO_CALIBRATIONS
     drafting = _drafting_backend(backend, checkpoint, speculate)
     if drafting is not None and lm not in (None, NO_LM, DEFAULT_LM):
         raise UnsupportedOption(
@@ -276,7 +276,9 @@ def make_recognizer(
     lm = None if drafting is not None else lm
     words = find_language_model(lm, checkpoint.directory, isinstance(config, QwenAsrConfig))
     if isinstance(config, AutCtcConfig):
-        return CtcRecognizer(backend, config, tokenizer, calibration, words)
+        return CtcRecognizer(backend, config, tokenizer, calibrations, words)
     stops = stop_ids(config, read_generation(checkpoint.directory))
     load_ctc = partial(with_ctc_head, backend, checkpoint.directory)
-    return QwenRecognizer(backend, config, tokenizer, stops, calibration, drafting, load_ctc, words)
+    return QwenRecognizer(
+        backend, config, tokenizer, stops, calibrations, drafting, load_ctc, words
+    )

@@ -12,7 +12,7 @@ from functools import cache
 from torch import Tensor
 
 from auris.backends.base import Backend
-from auris.checkpoints.calibration import Calibration
+from auris.checkpoints.calibration import NO_CALIBRATIONS, Calibrations
 from auris.checkpoints.validation import check_vocabulary
 from auris.config import AutConfig, QwenAsrConfig, token_budget
 from auris.decoding.ctc import greedy
@@ -56,7 +56,8 @@ class QwenRecognizer:
 
     Args:
         stops: ids that end a text; by default the tokenizer's own stop tokens.
-        calibration: maps log-probabilities to confidences; None uses the probabilities.
+        calibrations: map log-probabilities to confidences; without one, confidences are the
+            probabilities.
         drafting: a CTC head over the same encoder, whose texts are drafts for the decoder, see
             `auris.decoding.drafts`; None makes no drafts.
         load_ctc: loads the CTC head that scores hypotheses of beam searches, or gives None; it is
@@ -74,7 +75,7 @@ class QwenRecognizer:
         config: QwenAsrConfig,
         tokenizer: Tokenizer,
         stops: Iterable[int] | None = None,
-        calibration: Calibration | None = None,
+        calibrations: Calibrations = NO_CALIBRATIONS,
         drafting: Backend | None = None,
         load_ctc: Callable[[], Backend | None] = lambda: None,
         lm: WeightedLanguageModel | None = None,
@@ -88,7 +89,7 @@ class QwenRecognizer:
         self.stops = frozenset(named if stops is None else stops)
         check_vocabulary(config, tokenizer)
         self.scorers = TextScorers(tokenizer, lm)
-        self.writer = SegmentWriter(tokenizer, self._reply, calibration)
+        self.writer = SegmentWriter(tokenizer, self._reply, calibrations)
         self._no_speech_probe = _no_speech_probe_of(tokenizer)
 
     def with_window(self, backend: Backend, encoder: AutConfig) -> QwenRecognizer:
@@ -120,6 +121,9 @@ class QwenRecognizer:
         return QwenBatch(self, rows)
 
     def partial(self, result: DecodeResult) -> Segment:
+        # It is decoded without a search, whatever its chunk is.
+        options = replace(result.request.options, beam_size=1)
+        result = replace(result, request=replace(result.request, options=options))
         return self.writer.segment(result.request, FallbackResult((result,)), {}, partial=True)
 
     def final(self, result: DecodeResult) -> Segment:

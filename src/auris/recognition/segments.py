@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from auris.checkpoints.calibration import Calibration
+from auris.checkpoints.calibration import NO_CALIBRATIONS, Calibrations
 from auris.recognition.confidence import ResultConfidence, score_result
 from auris.recognition.fallback import FallbackResult
 from auris.recognition.requests import ChunkRequest, DecodeResult, timed
@@ -36,7 +36,7 @@ class SegmentWriter:
 
     tokenizer: Tokenizer
     reply: Callable[[DecodeResult], Reply]
-    calibration: Calibration | None
+    calibrations: Calibrations
 
     def segment(
         self,
@@ -83,7 +83,7 @@ class SegmentWriter:
             token_confidences=tuple(c for one in confidences for c in one.token_confidences),
             word_confidences=tuple(words),
             confidence=math.fsum(known) / len(known) if known else None,
-            calibrated=self.calibration is not None,
+            calibrated=self.calibrations != NO_CALIBRATIONS,
             no_speech=all(confidence.no_speech for confidence in confidences),
             no_speech_probability=min((p for p in silences if p is not None), default=None),
             retries=fallback.retries,
@@ -91,7 +91,8 @@ class SegmentWriter:
 
     def _part(self, result: DecodeResult) -> _Part:
         reply = self.reply(result)
-        confidence = score_result(self.tokenizer, result, reply, self.calibration)
+        calibration = self.calibrations.of_beam(result.request.options.beam_size)
+        confidence = score_result(self.tokenizer, result, reply, calibration)
         return _Part(result, reply, confidence)
 
 
