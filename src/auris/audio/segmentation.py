@@ -16,7 +16,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.audio.vad import BLOCK, SpeechDetector
+from auris.audio.activity import BlockActivity, block_detector, chosen_model
+from auris.audio.vad import BLOCK
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Chunk, Samples
 
@@ -113,14 +114,19 @@ class Cutter:
         vad: otherwise cut where nobody speaks, if possible near the target, and leave long silence
             out: a chunk without samples says how much it is, at least one for every
             `chunk_seconds`.
+        vad_model: the detector, of `auris.audio.activity.VAD_MODELS`.
 
     Chunks and silences follow each other without gap or overlap.
 
     Raises:
-        UsageError: the target is out of range.
+        UsageError: the target is out of range, or there is no such detector.
+        MissingExtra: the detector is not installed.
     """
 
-    def __init__(self, chunk_seconds: float = CHUNK_SECONDS, vad: bool = False) -> None:
+    def __init__(
+        self, chunk_seconds: float = CHUNK_SECONDS, vad: bool = False, vad_model: str = "auto"
+    ) -> None:
+        chosen_model(vad_model)
         real = isinstance(chunk_seconds, numbers.Real)
         if not real or not 1.0 <= chunk_seconds <= MAX_CHUNK_SECONDS:
             raise UsageError(
@@ -135,8 +141,8 @@ class Cutter:
         self._start = 0
         self._waiting: list[Samples] = []
         self._length = 0
-        self._detector = SpeechDetector() if vad else None
-        self._speech: deque[bool] = deque()
+        self._detector = block_detector(vad_model) if vad else None
+        self._activities: deque[BlockActivity] = deque()  # Of the blocks that wait.
         self._decided = 0
         self._quiet = 0
         self._skipping = False
@@ -185,12 +191,14 @@ class Cutter:
         return self._first_chunk(pause)
 
     def _free(self, first: int, last: int) -> NDArray[np.bool_] | None:
-        """Where nobody speaks in a span of the samples that wait."""
+        """Where nobody speaks in a span of the samples that wait: by all detectors, if possible."""
         if self._detector is None:
             return None
-        before = self._decided - len(self._speech)
+        before = self._decided - len(self._activities)
         blocks = (self._start + np.arange(first, last)) // BLOCK - before
-        return ~np.array(self._speech)[blocks]
+        silent = np.array([activity.silent for activity in self._activities])[blocks]
+        free = np.array([activity.free for activity in self._activities])[blocks]
+        return silent if silent.any() else free
 
     def _first_chunk(self, length: int) -> Chunk:
         """The first `length` samples that wait."""
@@ -213,18 +221,19 @@ class Cutter:
         # A copy, so that the chunk that was returned can be freed.
         self._waiting = [samples[length:].copy()]
         self._length = len(self._waiting[0])
-        while self._speech and (self._decided - len(self._speech) + 1) * BLOCK <= self._start:
-            self._speech.popleft()
+        waiting = self._activities
+        while waiting and (self._decided - len(waiting) + 1) * BLOCK <= self._start:
+            waiting.popleft()
 
-    def _take(self, decisions: Iterable[bool]) -> list[Chunk]:
+    def _take(self, decisions: Iterable[BlockActivity]) -> list[Chunk]:
         """Go on by blocks of which it is known whether they could be speech."""
         chunks: list[Chunk] = []
-        for speech in decisions:
+        for activity in decisions:
             begin = self._decided * BLOCK
             self._decided += 1
-            self._speech.append(speech)
-            self._quiet = 0 if speech else self._quiet + 1
-            if self._skipping and speech:
+            self._activities.append(activity)
+            self._quiet = self._quiet + 1 if activity.silent else 0
+            if self._skipping and not activity.silent:
                 chunks.append(self._leave_out(begin))
                 self._skipping = False
             elif self._skipping and begin - self._start >= self._target:

@@ -20,6 +20,7 @@ from auris.cli.options import (
     Lm,
     ModelOptions,
     OutputFormat,
+    VadModel,
     listed,
     option,
     read_hotwords,
@@ -73,6 +74,7 @@ def listen(
     vad: Annotated[
         bool, option("Cut where nobody speaks, and leave long silence out.", "--vad")
     ] = False,
+    vad_model: VadModel = "auto",
     beam_size: BeamSize = None,
     hotwords: HotwordList = None,
     output_format: OutputFormat = "txt",
@@ -102,6 +104,7 @@ def listen(
             chunk_seconds=chunk_seconds,
             step_seconds=step_seconds,
             vad=vad,
+            vad_model=vad_model,
             beam_size=beam_size,
             hotwords=read_hotwords(hotwords),
         )

@@ -128,6 +128,13 @@ Vad = Annotated[
         default="the model's default, or no-vad",
     ),
 ]
+VadModel = Annotated[
+    Literal["auto", "energy", "silero"],
+    option(
+        "Detector of speech: energy (levels above the noise), silero (the network of silero-vad), "
+        "or auto: silero where that is installed, and else energy."
+    ),
+]
 Aligner = Annotated[
     str | None, option("Model that finds the times of words.", default="the model's own CTC head")
 ]
@@ -225,6 +232,7 @@ class SpeechOptions:
     ] = None
     chunk_seconds: ChunkSeconds = None
     vad: Vad = None
+    vad_model: VadModel = "auto"
     start: Annotated[float, option("First second to transcribe.")] = 0.0
     duration: Annotated[float | None, option("Seconds to transcribe.", default="all")] = None
     end: Annotated[

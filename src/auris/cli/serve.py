@@ -19,6 +19,7 @@ from auris.cli.options import (
     Lm,
     Models,
     Threads,
+    VadModel,
     option,
     read_hotwords,
 )
@@ -93,6 +94,7 @@ class ServeOptions:
         float,
         option("Longest time without a message from a realtime client.", "--realtime-idle-seconds"),
     ] = 300.0
+    vad_model: VadModel = "auto"
     urls: Annotated[bool, option("Fetch recordings from public web addresses.", "--allow-urls")] = (
         False
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from auris import __version__
+from auris.audio.activity import described_model
 from auris.backends import native
 from auris.backends.packed_layers import swap
 from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
@@ -44,7 +45,15 @@ PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soxr")
 MOST_NAMED = 4
 """Maximum number of tensors that an error names."""
 
-EXTRAS = ("huggingface_hub", "transformers", "jiwer", "whisper-normalizer", "nagisa", "soynlp")
+EXTRAS = (
+    "huggingface_hub",
+    "transformers",
+    "jiwer",
+    "whisper-normalizer",
+    "nagisa",
+    "soynlp",
+    "silero-vad",
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,7 @@ def environment() -> Iterator[Finding]:
         packed = step = f"PyTorch step, which is slower ({native.missing()})"
     yield Finding("int8 and int4", packed)
     yield Finding("bfloat16 and float16", f"{step}; encoder and prompts by PyTorch")
+    yield Finding("voice activity", described_model("auto"))
     yield Finding("bundled models", ", ".join(bundled_models()) or "none")
 
 

@@ -35,12 +35,13 @@ class AudioChunker:
     speakers: Sequence[str] | None = None
     urls: WebLimits | None = WEB
     vad: bool = False
+    vad_model: str = "auto"
     track: int | None = None
     allow_damaged: bool = False
 
     def __post_init__(self) -> None:
         # Both check their arguments without reading anything.
-        Cutter(self.chunk_seconds)
+        Cutter(self.chunk_seconds, vad_model=self.vad_model)
         self._stream(b"", [])
         if self.speakers is not None:
             _check_speakers(self.speakers, self.channels)
@@ -86,7 +87,7 @@ class AudioChunker:
                 if not cutters:
                     split = self.channels == "split"
                     names = _speakers(self.speakers, len(block)) if split else [None]
-                    cutters = [Cutter(self.chunk_seconds, self.vad) for _ in names]
+                    cutters = [Cutter(self.chunk_seconds, self.vad, self.vad_model) for _ in names]
                 for row, cutter in enumerate(cutters):
                     for chunk in cutter.feed(block[row]):
                         heappush(waiting, (chunk.start, row, chunk))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from auris import __version__
+from auris.audio.activity import described_model
 from auris.backends.packed_layers import Packed
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import FILES, ResolvedModel
@@ -93,6 +94,7 @@ def option_values(
     del options["batch_seconds"]  # It does not change results.
     reading = asdict(chunker_for(given, pipeline.defaults))
     del reading["urls"]
+    reading["vad_model"] = described_model(reading["vad_model"]) if reading["vad"] else None
     if reading["speakers"] is not None:
         reading["speakers"] = list(reading["speakers"])
     return {**options, **reading, "words": _words_values(given)}

@@ -97,6 +97,8 @@ class CallOptions(TextOptions, total=False):
             model's inference default (of its traits.json, or 30).
         vad: cut where nobody speaks, and skip long silence; None for the model's inference
             default (of its traits.json, or False).
+        vad_model: the detector: "energy", "silero", or "auto" for silero where its package is
+            installed ("auto").
         start, duration: the span of every recording to transcribe, in seconds (all of it).
         channels: "mix" averages a recording's channels; "split" transcribes each separately and
             merges the segments by time, with the names of the speakers ("mix").
@@ -116,6 +118,7 @@ class CallOptions(TextOptions, total=False):
     batch_seconds: float | None
     chunk_seconds: float | None
     vad: bool | None
+    vad_model: str
     start: float
     duration: float | None
     channels: Channels
@@ -139,6 +142,7 @@ class SessionOptions(TypedDict, total=False):
         skip_late: skip the partial text of a step if the next step is already due, so that a slow
             machine keeps up; final text does not change (False).
         vad: cut where nobody speaks, and skip long silence (False).
+        vad_model: the detector, as of a call ("auto").
     """
 
     rate: int
@@ -146,6 +150,7 @@ class SessionOptions(TypedDict, total=False):
     step_seconds: float
     skip_late: bool
     vad: bool
+    vad_model: str
 
 
 class StreamOptions(SessionOptions, TextOptions, total=False):

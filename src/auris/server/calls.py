@@ -80,6 +80,7 @@ def _options(served: ServedModel, request: TranscriptionRequest) -> CallOptions:
         "hotwords": search["hotwords"],
         "languages": languages or None,
         "vad": True if request.chunking_strategy else None,
+        "vad_model": served.vad_model,
         "urls": None,
     }
     if request.words:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from auris.alignment.aligner import ForcedAligner
+from auris.audio.activity import chosen_model
 from auris.config import QwenAsrConfig
 from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
@@ -34,6 +35,7 @@ class ServedModel:
         aligner: places words in the engine's thread: another model's, or by the own CTC head.
         since: when it was loaded, in seconds since 1970.
         values: what of it shapes results, see `auris.recognition.fingerprint.model_values`.
+        vad_model: the detector of speech that calls use.
         beam_size, hotwords: of requests that name none.
     """
 
@@ -44,6 +46,7 @@ class ServedModel:
     aligner: ForcedAligner | None
     since: int
     values: dict[str, Any]
+    vad_model: str = "auto"
     beam_size: int | None = None
     hotwords: tuple[str, ...] = ()
 
@@ -99,8 +102,8 @@ class ServedModel:
         if loaded.model.origin == "directory":
             name = Path(name).resolve().name  # Callers need not know where it is.
         pool = StreamPool(loaded.recognizer, settings.most_realtime_sessions, engine.between)
-        search = settings.beam_size, settings.hotwords
-        return cls(name, engine, pipelines, pool, aligner, int(time.time()), values, *search)
+        chosen = settings.vad_model, settings.beam_size, settings.hotwords
+        return cls(name, engine, pipelines, pool, aligner, int(time.time()), values, *chosen)
 
 
 class ModelRegistry:
@@ -121,6 +124,7 @@ class ModelRegistry:
     @classmethod
     def load(cls, settings: Settings) -> ModelRegistry:
         """Load all models of the settings; an `AurisError` where one cannot be loaded."""
+        chosen_model(settings.vad_model)
         aligner = None
         if settings.aligner is not None:
             aligner = ForcedAligner.from_pretrained(

@@ -50,6 +50,7 @@ class Settings:
         beam_size, hotwords: those of requests that name none.
         most_spooled_bytes: uploads and samples that a process stores at once.
         most_prompt_letters: length of the longest prompt, keywords included.
+        vad_model: the detector of speech, of `auris.audio.activity.VAD_MODELS`.
         urls: whether recordings are fetched from the public web.
         origins: web pages of other origins that may call ("*": all).
         stop_seconds: what calls in progress get to finish when the server stops.
@@ -83,6 +84,7 @@ class Settings:
     page: bool = True
     most_realtime_sessions: int = 32
     most_idle_seconds: float = 300.0
+    vad_model: str = "auto"
     urls: bool = False
     origins: tuple[str, ...] = ()
     state_dir: str | Path | None = None

@@ -211,6 +211,7 @@ class StreamPool:
         step_seconds: float = STEP_SECONDS,
         skip_late: bool = False,
         vad: bool = False,
+        vad_model: str = "auto",
     ) -> StreamSession:
         """Begin a stream; other arguments are `SessionOptions` of `auris.recognition.options`.
 
@@ -225,7 +226,8 @@ class StreamPool:
                 raise UsageError(rule, "", "finish one, or make a larger pool")
             state = self._incremental.open()
             try:
-                chunker = StreamChunker(rate, Cutter(chunk_seconds, vad), step_seconds, skip_late)
+                cutter = Cutter(chunk_seconds, vad, vad_model)
+                chunker = StreamChunker(rate, cutter, step_seconds, skip_late)
                 session = StreamSession(self, state, options, chunker)
             except AurisError:
                 self._incremental.close(state)

@@ -111,7 +111,8 @@ class RealtimeSession:
         detection = self._settings.audio.input.turn_detection
         if detection is None:
             return None
-        return TurnCutter(detection, self._settings.format.rate, self._samples)
+        rate, vad_model = self._settings.format.rate, self._server.settings.vad_model
+        return TurnCutter(detection, rate, self._samples, vad_model)
 
     async def _update(self, change: Session | OlderSession) -> None:
         before, after = self._settings, self._settings.updated(change)

@@ -1,49 +1,20 @@
-"""Turn detection of the server: where speech begins and ends, decided while the audio arrives.
-
-The level in the band of voices is compared with that of the noise, which is the lowest level of the
-last seconds (minimum statistics, after Martin, "Noise power spectral density estimation based on
-optimal smoothing and minimum statistics", 2001). `auris.audio.vad` also uses later audio and is
-therefore better, but here a decision is needed at once.
-"""
+"""Turn detection of the server: where speech begins and ends, decided while the audio arrives."""
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from auris.audio.activity import speech_meter
+from auris.audio.arrays import as_float
 from auris.server.realtime.config import TurnDetection
 
 Pcm = NDArray[np.int16]
 
-FRAME_MS = 20
-"""Length of the frames that are classified."""
-
-BAND_HZ = (200.0, 3400.0)
-"""The band of voices, on the telephone too."""
-
-SMOOTHED = 3
-"""Frames (60 ms) over which a level is averaged, so that short knocks count less."""
-
-PAST = 150
-"""Frames (3 s) whose lowest level is the noise: no one speaks that long without a gap."""
-
-QUIET_DB = -65.0
-"""Lowest level of the noise, full scale being 0: what is weaker is silence."""
-
-UNKNOWN_DB = -50.0
-"""Highest level of the noise before `PAST` frames, since the client may be speaking already."""
-
-RISE_DB, SCALE_DB = 9.0, 4.0
-"""Rise above the noise that is speech at a threshold of 0.5, and the scale of the logistic curve
-that gives it for other thresholds."""
-
-RELEASE_DB = 3.0
-"""Speech that continues may be this much weaker than speech that begins."""
+ONSET_FRAMES = 3
+"""Frames after which speech is noticed; they belong to a turn in addition to the padding."""
 
 
 @dataclass(frozen=True)
@@ -70,62 +41,49 @@ class SpeechStopped:
 TurnEvents = list[SpeechStarted | SpeechAudio | SpeechStopped]
 
 
-class _Levels:
-    """Levels of frames above the noise."""
-
-    def __init__(self, rate: int) -> None:
-        self.frame = rate * FRAME_MS // 1000
-        self._window = np.hanning(self.frame + 1)[:-1]
-        frequencies = np.fft.rfftfreq(self.frame, 1.0 / rate)
-        self._band = (frequencies >= BAND_HZ[0]) & (frequencies <= BAND_HZ[1])
-        self._scale = 4.0 / np.square(self._window.sum()) / 32768.0**2
-        self._last: deque[float] = deque(maxlen=SMOOTHED)
-        self._past: deque[float] = deque(maxlen=PAST)
-
-    def rises(self, samples: Pcm) -> Iterator[float]:
-        """How far each frame of [F * frame] samples rises above the noise, in dB."""
-        frames = samples.reshape(-1, self.frame) * self._window
-        powers = np.square(np.abs(np.fft.rfft(frames, axis=1)))[:, self._band].sum(1)
-        for power in (powers * self._scale).tolist():
-            self._last.append(power)
-            level = 10.0 * math.log10(sum(self._last) / len(self._last) + 1e-12)
-            self._past.append(level)
-            noise = min(self._past)
-            if len(self._past) < PAST:
-                noise = min(noise, UNKNOWN_DB)
-            yield level - max(noise, QUIET_DB)
-
-
 class TurnCutter:
-    """Cuts audio into turns; `position` is the number of samples before."""
+    """Cuts audio into turns.
 
-    def __init__(self, detection: TurnDetection, rate: int, position: int) -> None:
-        self._levels = _Levels(rate)
-        self._rise = _rise_db(detection.threshold)
-        self._patience = detection.silence_duration_ms / FRAME_MS
+    Args:
+        detection: the settings of a client.
+        rate: of the audio.
+        position: number of samples before.
+        vad_model: the detector, of `auris.audio.activity.VAD_MODELS`.
+    """
+
+    def __init__(
+        self, detection: TurnDetection, rate: int, position: int, vad_model: str = "auto"
+    ) -> None:
+        self._meter = speech_meter(vad_model, rate)
+        self._begin = detection.threshold
+        self._continue = self._meter.release(detection.threshold)
+        self._patience = rate * detection.silence_duration_ms // 1000
         padding = rate * detection.prefix_padding_ms // 1000
-        self._most_before = padding + SMOOTHED * self._levels.frame
+        self._most_before = padding + ONSET_FRAMES * self._meter.frame
         self._before = np.zeros(0, np.int16)  # What may turn out to belong to a turn.
-        self._rest = np.zeros(0, np.int16)  # Less than a frame.
+        self._rest = np.zeros(0, np.int16)  # What is not classified,
+        self._given = 0  # and how much of it was part of a turn that a client ended.
         self._position = position
-        self._quiet_frames = 0
+        self._quiet = 0
         self.speaking = False
 
     def push(self, samples: Pcm) -> TurnEvents:
         """Take more audio, [S] of any length; returns what follows from it, in order."""
         audio = np.concatenate((self._rest, samples))
-        size = self._levels.frame
-        complete = len(audio) // size * size
-        self._rest = audio[complete:].copy()
+        size = self._meter.frame
+        position = 0
         events: TurnEvents = []
-        for index, rise in enumerate(self._levels.rises(audio[:complete])):
-            events += self._push_frame(audio[index * size : (index + 1) * size], rise)
+        for probability in self._meter.push(as_float(samples)):
+            given = min(self._given, size)
+            self._given -= given
+            events += self._push_frame(audio[position + given : position + size], probability)
+            position += size
+        self._rest = audio[position:].copy()
         return events
 
     def end(self) -> TurnEvents:
         """End the present turn, if there is one; returns what is left of it."""
-        rest, self._rest = self._rest, self._rest[:0]
-        self._position += len(rest)
+        rest = self._take_rest()
         if not self.speaking:
             self._remember(rest)
             return []
@@ -133,32 +91,32 @@ class TurnCutter:
         return [SpeechAudio(rest), SpeechStopped(self._position)]
 
     def clear(self) -> None:
-        """Drop the audio, but not the level of the noise."""
-        self._position += len(self._rest)
-        self._rest, self._before = self._rest[:0], self._before[:0]
+        """Drop the audio, but not what the detector knows of the noise."""
+        self._take_rest()
+        self._before = self._before[:0]
         self.speaking = False
 
-    def _push_frame(self, frame: Pcm, rise: float) -> TurnEvents:
+    def _take_rest(self) -> Pcm:
+        """What is not classified; it is classified later, but part of no further turn."""
+        rest = self._rest[self._given :]
+        self._given = len(self._rest)
+        self._position += len(rest)
+        return rest
+
+    def _push_frame(self, frame: Pcm, probability: float) -> TurnEvents:
         self._position += len(frame)
         if not self.speaking:
             self._remember(frame)
-            if rise < self._rise:
+            if probability < self._begin:
                 return []
-            self.speaking, self._quiet_frames = True, 0
+            self.speaking, self._quiet = True, 0
             turn, self._before = self._before, self._before[:0]
             return [SpeechStarted(self._position - len(turn)), SpeechAudio(turn)]
-        self._quiet_frames = 0 if rise >= self._rise - RELEASE_DB else self._quiet_frames + 1
-        if self._quiet_frames < self._patience:
+        self._quiet = 0 if probability >= self._continue else self._quiet + len(frame)
+        if self._quiet < self._patience:
             return [SpeechAudio(frame)]
         self.speaking = False
         return [SpeechAudio(frame), SpeechStopped(self._position)]
 
     def _remember(self, samples: Pcm) -> None:
         self._before = np.concatenate((self._before, samples))[-self._most_before :]
-
-
-def _rise_db(threshold: float) -> float:
-    """Rise above the noise at which speech begins."""
-    if not 0.0 < threshold < 1.0:
-        return math.copysign(math.inf, threshold - 0.5)
-    return RISE_DB + SCALE_DB * math.log(threshold / (1.0 - threshold))
