@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.checkpoints.calibration import CALIBRATION, load_calibration
+from auris.checkpoints.calibration import CALIBRATION, SEARCH_CALIBRATION, load_calibration
 from auris.checkpoints.hub import bundled_models
 from auris.errors import OutputError, UsageError
 from auris.evaluation.sets import read_set
@@ -190,11 +190,12 @@ def test_unwritable_outputs(tmp_path: Path) -> None:
         draw(found, "it", tmp_path / "file" / "it.png")
 
 
+@pytest.mark.parametrize("file", [CALIBRATION, SEARCH_CALIBRATION])
 @pytest.mark.parametrize("name", ["tiny", "tiny-ctc"])
-def test_bundled_models_are_calibrated(name: str) -> None:
+def test_bundled_models_are_calibrated(name: str, file: str) -> None:
     """With new weights, `benchmarks/calibration.py --write` has to be run again."""
     directory = bundled_models()[name]
-    calibration = load_calibration(directory)
+    calibration = load_calibration(directory, file)
     assert calibration is not None
     assert calibration.measured["weights"] == weights_hash(directory)
     assert calibration.measured["held_out"]["ece"] <= 0.05
