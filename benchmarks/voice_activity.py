@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -22,33 +22,19 @@ from auris.cli.options import Limit, TestSets
 from auris.cli.table import Table, write_json
 from auris.errors import UsageError
 from auris.evaluation.sets import read_set
+from auris.evaluation.voice_activity import (
+    FRAME,
+    LEVEL_DB,
+    NOISES,
+    joined,
+    speech_frames,
+    with_noise,
+)
 from auris.recognition.chunker import AudioChunker
 from auris.types import SAMPLE_RATE, Samples
 from command_line import run_command
 
 __all__ = ["NOISES", "VadScore", "joined", "score_vad", "speech_frames", "with_noise"]
-
-FRAME = SAMPLE_RATE // 100
-"""Samples that are speech or not."""
-
-RANGE_DB = 30.0
-"""How far below the loudest frames of a clip speech goes."""
-
-BRIDGED = 30
-"""Frames without sound that are still speech, between others that are."""
-
-PAUSES = (0.0, 0.5, 1.5, 4.0, 8.0, 15.0)
-"""Seconds after a clip."""
-
-LEVEL_DB = -26.0
-"""Level of the speech of a clip, its root mean square relative to full scale; in the softest clips
-6 dB less."""
-
-PERIOD = 1 << 20
-"""Samples (65 s) after which the noise repeats itself."""
-
-NOISES = {"white": 0.0, "pink": 0.5, "brown": 1.0}
-"""Exponent by which the amplitude of a noise falls with frequency."""
 
 
 @dataclass(frozen=True)
@@ -74,59 +60,6 @@ class VadScore:
     skipped: float
     cuts: int
     cuts_in_speech: int
-
-
-def speech_frames(samples: Samples) -> NDArray[np.bool_]:
-    """Which frames of a clip without noise are speech, [len(samples) // FRAME]."""
-    count = len(samples) // FRAME
-    power = np.square(samples[: count * FRAME].reshape(count, FRAME)).mean(1)
-    level = 10 * np.log10(power + 1e-12)
-    speech = np.zeros(count, bool)
-    if count == 0 or not power.any():
-        return speech
-    loud = np.flatnonzero(level > np.percentile(level, 99) - RANGE_DB).tolist()
-    for before, frame in pairwise([loud[0], *loud]):
-        speech[before if frame - before <= BRIDGED else frame : frame + 1] = True
-    return speech
-
-
-def joined(files: Iterable[Path], seed: int) -> tuple[Samples, NDArray[np.bool_]]:
-    """Clips in a row, of about the same level, with pauses; and which frames are speech.
-
-    Raises:
-        UsageError: no clip holds any sound.
-    """
-    rng = np.random.default_rng(seed)
-    parts: list[Samples] = []
-    marks: list[NDArray[np.bool_]] = []
-    for file in files:
-        samples = np.concatenate([chunk.samples for chunk in AudioChunker().chunks(str(file))])
-        speech = speech_frames(samples)
-        samples = samples[: len(speech) * FRAME]
-        if not speech.any():
-            continue
-        level = np.sqrt(np.square(samples.reshape(-1, FRAME)[speech]).mean())
-        gain = 10 ** (LEVEL_DB / 20) / level * rng.uniform(0.5, 1.0)
-        pause = round(float(rng.choice(PAUSES)) * SAMPLE_RATE) // FRAME
-        parts += [(gain * samples).astype(np.float32), np.zeros(pause * FRAME, np.float32)]
-        marks += [speech, np.zeros(pause, bool)]
-    if not parts:
-        raise UsageError("A test set has to hold clips with sound", "none has any", "check it")
-    return np.concatenate(parts), np.concatenate(marks)
-
-
-def with_noise(
-    samples: Samples, speech: NDArray[np.bool_], noise: str, snr: float, seed: int
-) -> Samples:
-    """A recording with steady noise of one of the kinds of `NOISES`, `snr` dB below its speech."""
-    rng = np.random.default_rng(seed)
-    spectrum = np.fft.rfft(rng.standard_normal(PERIOD))
-    lowest = 20.0 * PERIOD / SAMPLE_RATE
-    spectrum /= np.maximum(np.arange(len(spectrum)), lowest) ** NOISES[noise]
-    wave = np.resize(np.fft.irfft(spectrum, PERIOD), len(samples))
-    loud = np.square(samples[: len(speech) * FRAME].reshape(-1, FRAME)[speech]).mean()
-    wave *= np.sqrt(loud / np.square(wave).mean()) * 10 ** (-snr / 20)
-    return (samples + wave).astype(np.float32)
 
 
 def score_vad(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from auris.errors import UsageError
+from auris.evaluation.voice_activity import score_detectors
 from tests.audio.media import wav
 from tests.benchmarks.conftest import Script
 from tests.recordings import RATE
@@ -74,6 +75,18 @@ def test_audio_below_16_bits_is_missed(clips: list[Path]) -> None:
     assert usual.missed <= 0.01
     assert quiet.missed <= 0.01
     assert lost.missed > 0.9
+
+
+def test_detectors_are_compared(clips: list[Path]) -> None:
+    scores = list(score_detectors(clips, ["energy"], ["hum", "music", "white"], [10.0]))
+    assert [score.background for score in scores] == [None, "hum", "music", "white"]
+    alone, *_, noisy = scores
+    assert alone.missed < 0.3
+    assert alone.false < 0.5
+    assert noisy.false < 0.5
+    assert all(score.cost > 0 for score in scores)
+    with pytest.raises(UsageError, match="'blue'"):
+        list(score_detectors(clips, ["energy"], ["blue"], [10.0]))
 
 
 def test_the_script(script: Script, clips: list[Path]) -> None:

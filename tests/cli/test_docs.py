@@ -41,6 +41,7 @@ EXTRAS = {
     "transformers": r"--reference|\bparity\b|--peers",
     "peft": r"recipes/tune|train asr --model",
     "wyoming": r"^auris wyoming",
+    "silero_vad": r"--vad-model silero",
 }
 """Packages, and the lines that need them."""
 
