@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from auris.alignment.aligner import ForcedAligner
     from auris.backends.torch import Device
+    from auris.diarization.diarizer import Diarizer
     from auris.errors import AurisError
     from auris.pipeline import AsrPipeline
     from auris.recognition.scheduler import Failure, Progress
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
         StreamSession,
         StreamUpdate,
     )
-    from auris.types import Chunk, Segment, Transcript, Waveform, Word
+    from auris.types import Chunk, Segment, SpeakerTurn, Transcript, Waveform, Word
 
 __version__ = "0.1.0"
 
@@ -36,10 +37,12 @@ __all__ = [
     "AurisError",
     "Chunk",
     "Device",
+    "Diarizer",
     "Failure",
     "ForcedAligner",
     "Progress",
     "Segment",
+    "SpeakerTurn",
     "StreamPool",
     "StreamSession",
     "StreamUpdate",
@@ -55,10 +58,12 @@ _LAZY = {
     "AurisError": "auris.errors",
     "Chunk": "auris.types",
     "Device": "auris.backends.torch",
+    "Diarizer": "auris.diarization.diarizer",
     "Failure": "auris.recognition.scheduler",
     "ForcedAligner": "auris.alignment.aligner",
     "Progress": "auris.recognition.scheduler",
     "Segment": "auris.types",
+    "SpeakerTurn": "auris.types",
     "StreamPool": "auris.streaming.session",
     "StreamSession": "auris.streaming.session",
     "StreamUpdate": "auris.streaming.session",

@@ -14,6 +14,8 @@ from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.decoding.requests import never
+from auris.diarization.diarizer import Diarizer, SpeakerCount
+from auris.diarization.transcripts import UNDIVIDED, SpeakerLabels
 from auris.errors import UnsupportedOption, UsageError
 from auris.recognition.language_id import DETECT_SECONDS, language_probabilities
 from auris.recognition.language_model import DEFAULT_LM
@@ -37,7 +39,7 @@ from auris.recognition.options import (
 )
 from auris.recognition.prefetch import Prefetcher
 from auris.recognition.recognizer import ChunkBatch, Recognizer
-from auris.recognition.requests import DecodeOptions
+from auris.recognition.requests import DecodeOptions, WordAligner
 from auris.recognition.scheduler import (
     Failure,
     KnownSegments,
@@ -252,9 +254,13 @@ class AsrPipeline:
             Scheduler, self._open_batch(rows), options=decoding, known=known, report=report
         )
         cancelled = cancel.is_set if cancel else never
+        labels = self._speaker_labels(options)
         if workers:
-            return _prefetched(run, Prefetcher(chunker, workers), sources, cancelled)
-        return run(chunker.chunks, sources).run(cancelled)
+            updates = _prefetched(run, Prefetcher(chunker, workers), sources, cancelled, labels)
+        else:
+            read = chunker.chunks if labels is None else labels.reading(chunker.chunks)
+            updates = run(read, sources).run(cancelled)
+        return updates if labels is None else labels.labelled(updates)
 
     def detect_language(
         self,
@@ -344,7 +350,34 @@ class AsrPipeline:
         options = supported_options(decode_options(language, context, given), self.defaults)
         if given.get("word_timestamps", False):
             options = replace(options, aligner=given.get("aligner") or self._own_aligner)
+        elif given.get("diarize", False):
+            options = self._aligned_for_speakers(options, given.get("aligner"))
         return options
+
+    def _aligned_for_speakers(
+        self, options: DecodeOptions, aligner: WordAligner | None
+    ) -> DecodeOptions:
+        """The options with an aligner, or with a warning where the model has no times of words."""
+        try:
+            return replace(options, aligner=aligner or self._own_aligner)
+        except UnsupportedOption:
+            return replace(options, warnings=(*options.warnings, UNDIVIDED))
+
+    def _speaker_labels(self, given: CallOptions) -> SpeakerLabels | None:
+        """What labels the segments of a call with their speakers; None where it does not ask."""
+        diarize = given.get("diarize", False)
+        if not diarize:
+            return None
+        diarizer = diarize if isinstance(diarize, Diarizer) else self._own_diarizer
+        limits = given.get("min_speakers"), given.get("max_speakers")
+        count = SpeakerCount.of(given.get("speakers"), *limits)
+        words = given.get("word_timestamps", False)
+        return SpeakerLabels(diarizer, count, self.recognizer.tokenizer, words)
+
+    @cached_property
+    def _own_diarizer(self) -> Diarizer:
+        """The networks of the extra diarize."""
+        return Diarizer.from_pretrained()
 
     @cached_property
     def _own_aligner(self) -> ForcedAligner:
@@ -361,9 +394,11 @@ def _prefetched(
     prefetcher: Prefetcher,
     sources: Iterable[Source],
     cancelled: Callable[[], bool],
+    labels: SpeakerLabels | None,
 ) -> Iterator[Update]:
+    read = prefetcher.chunks if labels is None else labels.reading(prefetcher.chunks)
     with prefetcher:
-        yield from run(prefetcher.chunks, prefetcher.sources(sources)).run(cancelled)
+        yield from run(read, prefetcher.sources(sources)).run(cancelled)
 
 
 def _segments(updates: Iterator[Update]) -> Iterator[Segment]:

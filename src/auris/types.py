@@ -66,7 +66,7 @@ class Chunk:
     Attributes:
         start: its offset in the source, in samples at 16 kHz.
         samples: float32 [S]; empty for skipped silence.
-        speaker: who speaks on the channel; None if channels were mixed.
+        speaker: who speaks, on the channel or by voice; None if speakers are not told apart.
         skipped: number of samples of skipped silence, from `start` on; 0 for a chunk to recognize.
         peak: largest absolute sample of that silence.
         warnings: sentences about reading the recording up to here. The last chunk may have
@@ -96,6 +96,7 @@ class Word:
             it is right, see `Segment.calibrated`; for a word of a known text the geometric mean of
             the probabilities of its units or marks.
         repaired: whether a time was inferred from neighbours.
+        speaker: who says it; None if voices were not told apart.
     """
 
     text: str
@@ -103,6 +104,7 @@ class Word:
     end: float | None
     confidence: float | None = None
     repaired: bool = False
+    speaker: str | None = None
 
     def moved(self, seconds: float) -> Word:
         """The same word, `seconds` later."""
@@ -119,13 +121,32 @@ class Word:
         return replace(self, start=start / 1000, end=end / 1000)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values; the speaker only where there is one."""
+        speaker = {} if self.speaker is None else {"speaker": self.speaker}
         return {
             "text": self.text,
             "start": _rounded(self.start, 3),
             "end": _rounded(self.end, 3),
             "confidence": _rounded(self.confidence, 6),
             "repaired": self.repaired,
+            **speaker,
+        }
+
+
+@dataclass(frozen=True)
+class SpeakerTurn:
+    """A stretch of a recording in which a speaker speaks, in seconds; turns may overlap."""
+
+    start: float
+    end: float
+    speaker: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "speaker": self.speaker,
         }
 
 
@@ -170,7 +191,7 @@ class Segment:
             "stop". If a text ends in a loop, `tokens` have all repeats and `text` one of them.
         words: the words of the model's own text, before any clean-up, with their times; None if
             they were not requested.
-        speaker: who speaks on the channel; None if channels were mixed.
+        speaker: who speaks, on the channel or by voice; None if speakers are not told apart.
         token_confidences: for each of `tokens` how likely the words that it writes are right.
         word_confidences: the words of the text and how likely each is right, 0..1; None if it is
             not known which tokens write the word.
@@ -258,6 +279,7 @@ class Transcript:
         timings: seconds of work per stage (audio, mel, encode, prefill, decode).
         peak: largest absolute sample; full scale is 1.
         warnings: sentences about options that were ignored, and about what the recording lacks.
+        turns: who speaks when, by voice; None if voices were not told apart.
     """
 
     text: str
@@ -269,6 +291,7 @@ class Transcript:
     timings: Mapping[str, float] = field(default_factory=dict)
     peak: float = 0.0
     warnings: tuple[str, ...] = ()
+    turns: tuple[SpeakerTurn, ...] | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -310,7 +333,8 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words or ())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; warnings only where there are any."""
+        """Plain JSON values; warnings and turns only where there are any."""
+        turns = {} if self.turns is None else {"turns": [turn.to_dict() for turn in self.turns]}
         warnings = {"warnings": list(self.warnings)} if self.warnings else {}
         return {
             "text": self.text,
@@ -324,5 +348,6 @@ class Transcript:
             "peak": round(self.peak, 6),
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
             **warnings,
+            **turns,
             "segments": [segment.to_dict() for segment in self.segments],
         }

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 GROUND = ("errors", "types", "config")
 LOWER = (*GROUND, "text", "audio", "models", "checkpoints", "backends", "decoding")
-ENGINE = (*LOWER, "recognition", "alignment", "streaming", "output", "pipeline")
+ENGINE = (
+    *LOWER,
+    "recognition",
+    "alignment",
+    "diarization",
+    "streaming",
+    "output",
+    "pipeline",
+)
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
@@ -18,6 +26,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "decoding": (*GROUND, "backends.base"),
     "recognition": LOWER,
     "alignment": (*LOWER, "recognition"),
+    "diarization": (*LOWER, "recognition"),
     "streaming": (*LOWER, "recognition"),
     "output": (*GROUND, "text", "audio", "checkpoints.atomic", "recognition.scheduler"),
     "pipeline": ENGINE,

@@ -86,6 +86,10 @@ CASES = {
     "auris benchmark stream --audio": Case(more="talk.flac"),
     "auris benchmark stream --audio FILE": Case({"FILE": "talk.mp3"}),
     "auris benchmark stream --audio FILE --test-set CSV": Case({"FILE": "talk.mp3"}),
+    "auris benchmark der --test-set CSV": Case({"CSV": "talks/conversations.csv"}),
+    "auris benchmark der --test-set CSV --rttm-dir DIR": Case(
+        {"CSV": "talks/conversations.csv", "DIR": "results"}
+    ),
     "auris train ctc ...": Case({"...": NEW_RUN}),
     "auris train ctc ... --processes 4": Case({"...": NEW_RUN, "4": "1"}),
     "auris train asr --model": Case(more=f"DIR {TUNING}"),

@@ -78,6 +78,7 @@ def make_files(folder: Path) -> None:
     for name in MANIFESTS:
         rows = "".join(f"{clip.parent / other},fan off\n" for other in RECORDINGS)
         (folder / name).write_text("wav,text\n" + rows)
+    _write_conversation(folder)
     rows = "".join(json.dumps({"audio": name, "text": SPOKEN}) + "\n" for name in RECORDINGS)
     (folder / "tune.jsonl").write_text(rows)
     words = [{"text": word, "start": 0.1, "end": 1.0} for word in SPOKEN.split()]
@@ -92,6 +93,16 @@ def make_files(folder: Path) -> None:
     _write_model(folder / "DIR", "native")
     (folder / "DIR" / "clip.flac").write_bytes(CLIP.read_bytes())
     (folder / "DIR" / "clip.txt").write_text(SPOKEN)
+
+
+def _write_conversation(folder: Path) -> None:
+    """A set of conversations with one recording, and the same reference as a result."""
+    line = "SPEAKER talk 1 0.100 0.900 <NA> <NA> Ann <NA> <NA>\n"
+    for name in ("talks", "results"):
+        (folder / name).mkdir()
+        (folder / name / "talk.rttm").write_text(line)
+    clip = (folder / "talk.wav").resolve()
+    (folder / "talks" / "conversations.csv").write_text(f"wav,rttm\n{clip},talk.rttm\n")
 
 
 def make_hub(folder: Path) -> None:

@@ -255,5 +255,5 @@ def test_lrc_and_tsv_round_trip(texts: list[str]) -> None:
 
 
 def test_formats_by_suffix() -> None:
-    assert list(WRITERS) == ["txt", "json", "jsonl", "srt", "vtt", "tsv", "lrc"]
+    assert list(WRITERS) == ["txt", "json", "jsonl", "srt", "vtt", "tsv", "lrc", "rttm"]
     assert set(WRITERS) >= SINGLE_FILES | CUE_FORMATS

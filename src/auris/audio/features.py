@@ -188,3 +188,41 @@ class StreamingLogMel:
         rows = torch.cat((known, new), dim=1)
         self._final = rows[:, :final]
         return _scaled(rows)
+
+
+FILTER_BANK_FFT = 512
+LEAST_BANK_HZ = 20.0
+PREEMPHASIS = 0.97
+BANK_FLOOR = float(np.finfo(np.float32).eps)
+
+
+@functools.lru_cache(maxsize=2)
+def _bank_filters(bins: int) -> Tensor:
+    """Triangles [bins, 257] that are straight on the mel scale, from 20 Hz to 8 kHz."""
+    frequencies = np.linspace(0.0, SAMPLE_RATE / 2, FILTER_BANK_FFT // 2 + 1)
+    bounds = _hz_to_mel(np.array([LEAST_BANK_HZ, SAMPLE_RATE / 2]), "htk")
+    corners = np.linspace(bounds[0], bounds[1], bins + 2)[:, None]
+    mels = _hz_to_mel(frequencies, "htk")[None]
+    rising = (mels - corners[:-2]) / (corners[1:-1] - corners[:-2])
+    falling = (corners[2:] - mels) / (corners[2:] - corners[1:-1])
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    filters[:, -1] = 0.0
+    return torch.from_numpy(filters.astype(np.float32))
+
+
+def filter_banks(samples: Tensor, bins: int = 80) -> Tensor:
+    """Log filter banks of Kaldi, float32 [frames, bins], of float32 samples [S].
+
+    Frames of 25 ms every 10 ms lie inside the samples: without their mean, with preemphasis, under
+    the window of Povey (a Hann window to the power of 0.85).
+    """
+    if len(samples) < WINDOW:
+        return torch.empty(0, bins)
+    frames = samples.unfold(0, WINDOW, HOP)
+    frames = frames - frames.mean(1, keepdim=True)
+    before = torch.cat([frames[:, :1], frames[:, :-1]], 1)
+    window = torch.hann_window(WINDOW, periodic=False).pow(0.85)
+    spectrum = torch.fft.rfft((frames - PREEMPHASIS * before) * window, n=FILTER_BANK_FFT)
+    powers = spectrum.abs().square() @ _bank_filters(bins).T
+    logarithms: Tensor = powers.clamp(min=BANK_FLOOR).log()
+    return logarithms

@@ -15,6 +15,7 @@ import typer
 from auris.cli import benchmark, train
 from auris.cli.align import align
 from auris.cli.batch import batch
+from auris.cli.benchmark_der import der
 from auris.cli.benchmark_vad import vad
 from auris.cli.detect_language import detect_language
 from auris.cli.doctor import doctor
@@ -47,6 +48,7 @@ app = typer.Typer(
 for command in COMMANDS:
     app.command()(with_options(command))
 benchmark.app.command()(with_options(vad))
+benchmark.app.command()(with_options(der))
 app.add_typer(train.app)
 app.add_typer(benchmark.app)
 

@@ -21,6 +21,7 @@ from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.alignment.aligner import ForcedAligner
+    from auris.diarization.diarizer import Diarizer
     from auris.pipeline import AsrPipeline
     from auris.recognition.load import LoadOptions
     from auris.recognition.options import CallOptions
@@ -254,8 +255,25 @@ class SpeechOptions:
     speakers: Annotated[
         str | None,
         option(
-            "Names of the speakers of split channels, separated by commas.",
+            "Names of the speakers of split channels, separated by commas. With --diarize their "
+            "number, or their names in the order in which they begin to speak.",
             default="channel 1,channel 2",
+        ),
+    ] = None
+    diarize: Annotated[
+        bool, option("Tell speakers apart by their voices (extra diarize).", "--diarize")
+    ] = False
+    min_speakers: Annotated[
+        int | None, option("Least number of speakers, with --diarize.", default="1", min=1)
+    ] = None
+    max_speakers: Annotated[
+        int | None, option("Largest number of speakers, with --diarize.", default="any", min=1)
+    ] = None
+    speaker_model: Annotated[
+        str | None,
+        option(
+            "CAM++ checkpoint (.safetensors or .pt), with --diarize.",
+            default="of the extra diarize",
         ),
     ] = None
     temperature: Annotated[
@@ -279,12 +297,13 @@ class SpeechOptions:
 
     def check(self) -> None:
         """Refuse options that do not go together, before a model is loaded."""
-        if self.aligner is not None and not self.word_timestamps:
+        if self.aligner is not None and not (self.word_timestamps or self.diarize):
             raise UsageError(
-                "--aligner needs --word-timestamps",
-                "that option is not given",
+                "--aligner needs --word-timestamps or --diarize",
+                "neither is given",
                 "add --word-timestamps",
             )
+        self._check_speakers()
         if self.end is None:
             return
         if self.duration is not None:
@@ -298,6 +317,26 @@ class SpeechOptions:
                 "give a later --end",
             )
 
+    def _check_speakers(self) -> None:
+        counts = {
+            "--min-speakers": self.min_speakers,
+            "--max-speakers": self.max_speakers,
+            "--speaker-model": self.speaker_model,
+        }
+        needing = [name for name, value in counts.items() if value is not None]
+        if needing and not self.diarize:
+            raise UsageError(
+                f"{' and '.join(needing)} can be used with --diarize",
+                "that option is not given",
+                "add --diarize",
+            )
+        if self.diarize and self.channels == "split":
+            raise UsageError(
+                "--diarize and --channels split exclude each other",
+                "both are given",
+                "tell speakers apart by voice or by channel",
+            )
+
     @property
     def seconds(self) -> float | None:
         """Length of the span that is transcribed; None for all of a recording."""
@@ -306,17 +345,28 @@ class SpeechOptions:
     def call(self, model: ModelOptions) -> CallOptions:
         """The options of a call; an aligner is loaded with the device and dtype of the model."""
         values = asdict(self)
-        for name in ("language", "context", "end"):
+        for name in ("language", "context", "end", "speaker_model"):
             del values[name]
         values["duration"] = self.seconds
         values["languages"] = listed(self.languages)
-        values["speakers"] = listed(self.speakers)
+        values["speakers"] = self._named_speakers()
+        values["diarize"] = self._diarizer() if self.diarize else False
         values["clean"] = listed(self.clean) or []
         values["hotwords"] = read_hotwords(self.hotwords)
         if self.aligner is not None:
             options = ModelOptions(self.aligner, device=model.device, dtype=model.dtype)
             values["aligner"] = options.aligner()
         return cast("CallOptions", values)
+
+    def _named_speakers(self) -> list[str] | int | None:
+        if self.diarize and self.speakers is not None and self.speakers.strip().isdecimal():
+            return int(self.speakers)
+        return listed(self.speakers)
+
+    def _diarizer(self) -> Diarizer:
+        from auris.diarization.diarizer import Diarizer
+
+        return Diarizer.from_pretrained(self.speaker_model)
 
 
 @dataclass(frozen=True)

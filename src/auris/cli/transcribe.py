@@ -44,7 +44,8 @@ def transcribe(
     output_format: Annotated[
         list[str] | None,
         option(
-            "txt, json, jsonl, srt, vtt, tsv, lrc or all; several separated by commas. Repeatable.",
+            "txt, json, jsonl, srt, vtt, tsv, lrc, rttm or all; several separated by commas. "
+            "Repeatable.",
             "--output-format",
             "-f",
             default="txt",

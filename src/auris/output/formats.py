@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import PurePath
 from typing import Protocol
 
 from auris.output.subtitles import Cue, CueStream, CueStyle, cues
 from auris.text.words import Joiner
 from auris.text.wrap import one_line
-from auris.types import Segment, Transcript, Word
+from auris.types import Segment, SpeakerTurn, Transcript, Word
 
 STYLE = CueStyle()
 LRC_MARKS = str.maketrans("[]<>", "()\u2039\u203a")
@@ -227,6 +228,30 @@ def _to_json(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
     return _json({"file": name, **transcript.to_dict()})
 
 
+def _to_rttm(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
+    """NIST's format of speakers: a line for each turn, with its start and length in seconds.
+
+    Without turns by voice, each segment of a speaker with text is one. Fields cannot have spaces.
+    """
+    turns = transcript.turns
+    if turns is None:
+        turns = tuple(
+            SpeakerTurn(segment.start, segment.end, segment.speaker or "speaker")
+            for segment in transcript.segments
+            if segment.text.strip()
+        )
+    file = _field(PurePath(name).stem)
+    return "".join(
+        f"SPEAKER {file} 1 {turn.start:.3f} {turn.end - turn.start:.3f} <NA> <NA> "
+        f"{_field(turn.speaker)} <NA> <NA>\n"
+        for turn in turns
+    )
+
+
+def _field(text: str) -> str:
+    return "_".join(text.split()) or "-"
+
+
 def _complete(formatter: type[SegmentFormatter]) -> Writer:
     def write(transcript: Transcript, name: str, style: CueStyle = STYLE) -> str:
         return formatter(name, style).complete(transcript)
@@ -251,6 +276,7 @@ WRITERS: Mapping[str, Writer] = {
     "vtt": _complete(_VttWriter),
     "tsv": _complete(_TsvWriter),
     "lrc": _to_lrc,
+    "rttm": _to_rttm,
 }
 """Writers of complete transcripts by format, which is also the file suffix."""
 

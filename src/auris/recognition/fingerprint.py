@@ -95,15 +95,30 @@ def option_values(
     reading = asdict(chunker_for(given, pipeline.defaults))
     del reading["urls"]
     reading["vad_model"] = described_model(reading["vad_model"]) if reading["vad"] else None
-    if reading["speakers"] is not None:
-        reading["speakers"] = list(reading["speakers"])
-    return {**options, **reading, "words": _words_values(given)}
+    values = {**options, **reading, "words": _words_values(given)}
+    return values | _speaker_values(given)
+
+
+def _speaker_values(given: CallOptions) -> dict[str, Any]:
+    """Who the speakers are, and for voices what tells them apart and finds the words to divide."""
+    diarize, speakers = given.get("diarize", False), given.get("speakers")
+    values = speakers if speakers is None or isinstance(speakers, int) else list(speakers)
+    counts = {name: given.get(name) for name in ("min_speakers", "max_speakers")}
+    networks: Any = diarize
+    if not isinstance(diarize, bool):
+        networks = {**diarize.values, "words": _aligner_values(given)}
+    return {"diarize": networks, "speakers": values, **counts}
 
 
 def _words_values(given: CallOptions) -> Any:
     """False, "own" for the model's own CTC head, or the digest of the aligner."""
     if not given.get("word_timestamps", False):
         return False
+    return _aligner_values(given)
+
+
+def _aligner_values(given: CallOptions) -> str:
+    """ "own" for the model's own CTC head, or the digest of the aligner."""
     aligner = given.get("aligner")
     if aligner is None:
         return "own"

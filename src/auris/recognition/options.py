@@ -6,9 +6,9 @@ import logging
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, Protocol, TypedDict, cast
+from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
 from auris.audio.io import Channels, Source
 from auris.audio.remote import WebLimits
@@ -67,6 +67,15 @@ class SearchOptions(TypedDict, total=False):
     hotwords: Sequence[str]
 
 
+@runtime_checkable
+class VoiceDiarizer(Protocol):
+    """Tells voices apart, see `auris.diarization`."""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """What can change its results, as plain values."""
+
+
 class TextOptions(SearchOptions, total=False):
     """Options of calls and of live streams, with those of `SearchOptions`.
 
@@ -105,7 +114,11 @@ class CallOptions(TextOptions, total=False):
         track: number of the sound track, from 1 (the default of the container).
         allow_damaged: transcribe what can be read of a damaged recording instead of failing; a
             warning of the transcript says how much that is (False).
-        speakers: one name for each split channel ("channel 1", "channel 2", ...).
+        speakers: one name for each split channel ("channel 1", "channel 2", ...); with `diarize`
+            the number of speakers, or their names in the order in which they begin to speak.
+        diarize: tell speakers apart by their voices, see `auris.Diarizer`; True loads the networks
+            of the extra diarize (False).
+        min_speakers, max_speakers: limits of their number, with `diarize` (no limits).
         urls: limits of downloading a recording from the web; None refuses addresses.
         progress: called after every segment and every recording.
         attention_window: seconds that the encoder's attention sees, 1 to 8; None for those that
@@ -124,7 +137,10 @@ class CallOptions(TextOptions, total=False):
     channels: Channels
     track: int | None
     allow_damaged: bool
-    speakers: Sequence[str] | None
+    speakers: Sequence[str] | int | None
+    diarize: bool | VoiceDiarizer
+    min_speakers: int | None
+    max_speakers: int | None
     urls: WebLimits | None
     progress: Callable[[Progress], None] | None
     cancel: CancelToken | None
@@ -167,6 +183,8 @@ class StreamOptions(SessionOptions, TextOptions, total=False):
 def chunker_for(given: CallOptions, defaults: InferenceDefaults) -> AudioChunker:
     """The chunker of a call; options that the call leaves out come from the model's defaults."""
     names = {field.name for field in fields(AudioChunker)} & given.keys()
+    if given.get("diarize"):
+        names.discard("speakers")  # They are voices then, not channels.
     options: dict[str, Any] = {name: given[name] for name in names}  # type: ignore[literal-required]
     if options.get("chunk_seconds") is None:
         options["chunk_seconds"] = defaults.chunk_seconds or CHUNK_SECONDS
@@ -178,6 +196,7 @@ def chunker_for(given: CallOptions, defaults: InferenceDefaults) -> AudioChunker
 def check_call(sources: Iterable[Source], given: CallOptions) -> None:
     """Refuse unknown options, and a single source where several are expected."""
     _check_names(given, CallOptions, "call")
+    _check_diarize(given)
     pair = isinstance(sources, tuple) and len(sources) == 2
     array = pair and isinstance(tuple(sources)[1], numbers.Real)
     if array or isinstance(sources, (str, bytes, os.PathLike)):
@@ -185,6 +204,32 @@ def check_call(sources: Iterable[Source], given: CallOptions) -> None:
             "Several recordings have to be a list or another iterable of sources",
             f"a single {type(sources).__name__} was passed",
             "put it into a list",
+        )
+
+
+def _check_diarize(given: CallOptions) -> None:
+    """Refuse options that do not go together with telling voices apart, or need it."""
+    diarize = given.get("diarize", False)
+    if not isinstance(diarize, (bool, VoiceDiarizer)):
+        raise UsageError(
+            "diarize has to be True, False or a Diarizer",
+            f"it is {diarize!r}",
+            "load one with Diarizer.from_pretrained",
+        )
+    if diarize and given.get("channels") == "split":
+        raise UsageError(
+            "Speakers are told apart either by their voices or by channels",
+            "diarize and split channels are both requested",
+            "leave one of them out",
+        )
+    limits = [name for name in ("min_speakers", "max_speakers") if given.get(name) is not None]
+    if isinstance(given.get("speakers"), int):
+        limits.append("a number of speakers")
+    if limits and not diarize:
+        raise UsageError(
+            f"{' and '.join(limits)} can be used where voices are told apart",
+            "diarize is not requested",
+            "add diarize (--diarize), or leave them out",
         )
 
 

@@ -1,0 +1,190 @@
+"""Windows of a recording, and in them stretches of speech of one voice with their embeddings.
+
+A recording is looked at through windows that overlap. In each of them a network tells up to three
+voices apart, but it misses changes between similar voices. So the speech of each voice is cut into
+stretches of about two seconds; whose stretches they are is decided later, by their embeddings.
+Windows lie at fixed places, so they are the same whatever the sizes of the blocks that the samples
+arrive in. Of a recording only the windows are stored, not the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from auris.audio.features import filter_banks
+from auris.models.speaker_segmentation import CENTER, STEP
+from auris.types import SAMPLE_RATE, Samples
+
+FRAME = SAMPLE_RATE // 100
+"""Samples of a frame of the result, 10 ms."""
+
+WINDOW_FRAMES = 1000
+STEP_FRAMES = 500
+"""Frames between the starts of windows."""
+
+STRETCH_FRAMES = 200
+"""Target length of a stretch."""
+
+PAUSE_FRAMES = 30
+"""A longer pause ends a stretch."""
+
+CLEAR_FRAMES = 50
+"""With so many frames in which a voice is alone, an embedding is computed from these."""
+
+LEAST_FRAMES = 20
+"""A stretch with fewer frames has no embedding of its own."""
+
+
+@dataclass(frozen=True)
+class VoiceWindow:
+    """The stretches of speech of a window of a recording.
+
+    Attributes:
+        start: number of the window's first frame.
+        active: which stretch lasts when, bool [frames, stretches].
+        voices: the voice of each stretch, as the segmentation tells them apart in this window.
+        embeddings: float32 [stretches, width], of unit length. A short stretch has the mean of its
+            voice in the window; zeros if there is none.
+        frames: number of frames from which each embedding was computed, 0 for such a mean.
+    """
+
+    start: int
+    active: NDArray[np.bool_]
+    voices: NDArray[np.int64]
+    embeddings: NDArray[np.float32]
+    frames: NDArray[np.int64]
+
+
+class Encoder(Protocol):
+    """Computes embeddings of voices from features."""
+
+    width: int
+
+    def embed(self, features: torch.Tensor) -> torch.Tensor:
+        """The embedding [width], of unit length, of log filter banks, float32 [frames, bands]."""
+
+
+class Segmentation(Protocol):
+    """Tells voices of a window apart."""
+
+    def active(self, samples: torch.Tensor) -> torch.Tensor:
+        """Which voices are active, bool [frames, voices], in float32 samples [S] of ten seconds;
+        frames lie as those of `auris.models.speaker_segmentation`."""
+
+
+class SegmentedWindows:
+    """Windows of ten seconds, every five, whose voices a segmentation network tells apart."""
+
+    def __init__(self, segmentation: Segmentation, encoder: Encoder) -> None:
+        self._segmentation, self._encoder = segmentation, encoder
+        self._buffer = np.zeros(0, np.float32)
+        self._first = 0
+        self._next = 0
+
+    def feed(self, samples: Samples) -> Iterator[VoiceWindow]:
+        """Take more samples; gives the windows that are complete now."""
+        self._buffer = np.concatenate([self._buffer, samples])
+        while self._frames >= self._next + WINDOW_FRAMES:
+            yield self._window(self._next, WINDOW_FRAMES)
+            self._next += STEP_FRAMES
+            # The last ten seconds stay, since the last window ends with the recording.
+            keep = max(self._frames - WINDOW_FRAMES, self._first)
+            keep = min(keep, self._next)
+            self._buffer = self._buffer[(keep - self._first) * FRAME :]
+            self._first = keep
+
+    def finish(self) -> Iterator[VoiceWindow]:
+        """The last window, which ends with the recording."""
+        covered = self._next + WINDOW_FRAMES - STEP_FRAMES if self._next else 0
+        if self._frames <= covered:
+            return
+        start = max(self._frames - WINDOW_FRAMES, self._first)
+        yield self._window(start, self._frames - start)
+
+    @property
+    def _frames(self) -> int:
+        """Complete frames so far."""
+        return self._first + len(self._buffer) // FRAME
+
+    def _window(self, start: int, frames: int) -> VoiceWindow:
+        offset = (start - self._first) * FRAME
+        samples = torch.from_numpy(self._buffer[offset : offset + frames * FRAME])
+        active = self._active(samples, frames)
+        alone = active & (active.sum(1, keepdims=True) == 1)
+        stretches = [
+            (voice, first, last)
+            for voice in range(active.shape[1])
+            for first, last in _stretches(active[:, voice])
+        ]
+        bands = filter_banks(samples)
+        masks = np.zeros((frames, len(stretches)), bool)
+        embeddings = np.zeros((len(stretches), self._encoder.width), np.float32)
+        used = np.zeros(len(stretches), np.int64)
+        for row, (voice, first, last) in enumerate(stretches):
+            masks[first:last, row] = active[first:last, voice]
+            indices = _clear_frames(masks[: len(bands), row], alone[: len(bands), voice])
+            if len(indices):
+                part = bands[torch.from_numpy(indices)]
+                embeddings[row] = self._encoder.embed(part).numpy()
+                used[row] = len(indices)
+        voices = np.array([voice for voice, _, _ in stretches], np.int64)
+        _fill_from_voices(embeddings, voices, used)
+        return VoiceWindow(start, masks, voices, embeddings, used)
+
+    def _active(self, samples: torch.Tensor, frames: int) -> NDArray[np.bool_]:
+        """Voices in frames of 10 ms, without those that never speak."""
+        if not samples.abs().max() > 0:
+            return np.zeros((frames, 0), bool)
+        missing = WINDOW_FRAMES * FRAME - len(samples)
+        states = self._segmentation.active(torch.nn.functional.pad(samples, (0, missing))).numpy()
+        centers = np.arange(frames) * FRAME + FRAME // 2
+        states = states[np.clip(np.rint((centers - CENTER) / STEP).astype(int), 0, len(states) - 1)]
+        return np.asarray(states[:, states.any(0)])
+
+
+def spans_of(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and end frame of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], state, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _stretches(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and end frame of each stretch of the speech of a voice."""
+    joined: list[tuple[int, int]] = []
+    for first, last in spans_of(state):
+        if joined and first - joined[-1][1] <= PAUSE_FRAMES:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    stretches = []
+    for first, last in joined:
+        count = max(round((last - first) / STRETCH_FRAMES), 1)
+        edges = np.linspace(first, last, count + 1).round().astype(int).tolist()
+        stretches += list(pairwise(edges))
+    return stretches
+
+
+def _clear_frames(active: NDArray[np.bool_], alone: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Frames from which the embedding of a stretch is computed, in the order of time."""
+    indices = np.flatnonzero(active & alone)
+    if len(indices) < CLEAR_FRAMES:
+        indices = np.flatnonzero(active)
+    return indices if len(indices) >= LEAST_FRAMES else indices[:0]
+
+
+def _fill_from_voices(
+    embeddings: NDArray[np.float32], voices: NDArray[np.int64], frames: NDArray[np.int64]
+) -> None:
+    """Give stretches without an embedding the mean of their voice."""
+    for row in np.flatnonzero(frames == 0):
+        others = (voices == voices[row]) & (frames > 0)
+        if others.any():
+            mean = (embeddings[others] * frames[others, None]).sum(0)
+            embeddings[row] = mean / max(float(np.linalg.norm(mean)), 1e-9)
