@@ -43,7 +43,8 @@ try:
     main()
 finally:
     from auris.evaluation.loading import peak_gb, resident_gb
-    print(peak_gb(), resident_gb())
+    resident = resident_gb()
+    print(peak_gb(), resident)
 """
 
 

@@ -223,6 +223,17 @@ def test_improbable_endings_do_not_end_the_search() -> None:
     assert texts(list(decode(Certain(8, 0), [request], STOPS)))[0] == ([3] * 6, "stop")
 
 
+def test_a_truncated_text_is_not_replaced_by_an_improbable_end() -> None:
+    class NeverEnding(RandomBackend):
+        def scores(self, row: list[int]) -> torch.Tensor:
+            scores = torch.zeros(8)
+            scores[2 + len(row) % 4] = 12.0
+            return scores
+
+    request = Request(0, [9], 3, beam_size=2)
+    assert texts(list(decode(NeverEnding(8, 0), [request], STOPS)))[0] == ([3, 4, 5], "length")
+
+
 def test_rows_of_a_search_are_given_back() -> None:
     backend = RandomBackend(30, 2)
     requests = [Request(key, [key], 15, beam_size=4) for key in range(5)]

@@ -10,11 +10,12 @@ import torch
 from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
-from auris.checkpoints.calibration import CALIBRATION
+from auris.checkpoints.calibration import CALIBRATION, SEARCH_CALIBRATION
 from auris.checkpoints.configs import read_json
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.inference_defaults import DEFAULTS_FILE
+from auris.checkpoints.lm_weights import LM_WEIGHTS
 from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.config import token_budget
 from auris.diagnostics.parity import Parity
@@ -41,7 +42,7 @@ OFFICIAL_FILES = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
-OUR_FILES = {"README.md", CTC_HEAD, CALIBRATION, DEFAULTS_FILE}
+OUR_FILES = {"README.md", CTC_HEAD, CALIBRATION, SEARCH_CALIBRATION, LM_WEIGHTS, DEFAULTS_FILE}
 
 DEFAULTS = {"initializer_range", "dtype", "transformers_version", "layer_types", "bos_token_id"}
 DEFAULTS |= {"eos_token_id", "pad_token_id", "max_window_layers", "sliding_window"}

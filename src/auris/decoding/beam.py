@@ -217,6 +217,10 @@ class BeamSearch:
     def steps(self) -> list[Step]:
         """The steps of the text that was chosen, once the search is over."""
         best = max(self.ended, key=lambda one: one.rank)
+        # A stop token that is far too unlikely does not make up for a text that was truncated.
+        truncated = [one for one in self.ended if one.finish == "length"]
+        likely = [one for one in truncated if one.score - LEAST_ENDING > best.score]
+        best = max(likely, key=lambda one: one.score, default=best)
         ended = [one for one in (*self.ended, *self.ended_outside) if one.finish == "stop"]
         with_hotwords = [one for one in ended if one.bonus > 0]
         return self._steps(max([best, *with_hotwords], key=lambda one: one.rank_with_bonus))
@@ -289,9 +293,8 @@ class BeamSearch:
                 finish="stop",
             )
         if len(parent.choices) == self.request.max_new_tokens:
-            score = parent.score + self._scorer.end(parent.state)
             bonus = parent.bonus + self._hotwords.end(parent.bonus_state)
-            return replace(parent, score=score, bonus=bonus, end=choice, finish="length")
+            return replace(parent, bonus=bonus, end=choice, finish="length")
         repetition = parent.repetition.copy()
         looping = repetition.add(choice.token) is not None
         return replace(
