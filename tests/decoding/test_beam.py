@@ -228,6 +228,7 @@ def test_a_truncated_text_is_not_replaced_by_an_improbable_end() -> None:
         def scores(self, row: list[int]) -> torch.Tensor:
             scores = torch.zeros(8)
             scores[2 + len(row) % 4] = 12.0
+            scores[0] = 2.0
             return scores
 
     request = Request(0, [9], 3, beam_size=2)
