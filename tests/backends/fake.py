@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from auris.backends.base import Cache, Choice, Positions, best_of
+from auris.backends.base import Cache, Choice, Positions, TextRules, best_of
 
 __all__ = ["FakeBackend", "FakeCache", "RandomBackend"]
 
@@ -130,6 +130,9 @@ class FakeBackend:
     ) -> list[Choice]:
         """See `Backend.best`."""
         return best_of(self.extend(cache, inputs, rows)[:, -1])
+
+    def static_step(self, texts: int, rows: int, capacity: int, rules: TextRules) -> None:
+        """There is none."""
 
     def scores(self, row: list[int]) -> Tensor:
         """Float32 scores [vocab] of what follows in a row."""

@@ -40,6 +40,19 @@ def test_the_environment_names_the_engine_of_decoders(
     assert "PyTorch step" in step()
 
 
+@pytest.mark.parametrize(("setting", "named"), [("1", True), ("0", False), (None, False)])
+def test_the_environment_names_the_static_step(
+    monkeypatch: pytest.MonkeyPatch, setting: str | None, named: bool
+) -> None:
+    monkeypatch.delenv("AURIS_STATIC_STEP", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("AURIS_STATIC_STEP", setting)
+    found = {finding.what: finding.text for finding in environment()}
+    assert ("cpu decoding" in found) == named
+    if named:
+        assert "static step, not captured" in found["cpu decoding"]
+
+
 @pytest.mark.parametrize("layout", ["native", "hf", "published"])
 def test_a_valid_model_passes(tmp_path: Path, layout: str) -> None:
     findings = list(check_model(write_tiny(tmp_path / "it", layout)))  # type: ignore[arg-type]

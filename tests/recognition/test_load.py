@@ -50,6 +50,26 @@ def test_models_and_devices_from_the_environment(
         AsrPipeline.from_pretrained(device="cpu", local_files_only=True)
 
 
+def test_the_static_step_from_the_environment(
+    qwen: AsrPipeline, qwen_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AURIS_STATIC_STEP", "1")
+    pipeline = AsrPipeline.from_pretrained(qwen_directory, device="cpu")
+    assert pipeline.backend.decode_step == "PyTorch, static step, not captured"
+    clips = [clip(seconds) for seconds in (2.0, 0.7, 3.1)]
+    options = {"max_new_tokens": BUDGET, "batch_size": 2}
+    ours = pipeline.transcribe(clips, **options)
+    assert [*map(tokens, ours)] == [*map(tokens, qwen.transcribe(clips, **options))]
+    with pytest.raises(UnsupportedOption, match="int8"):
+        AsrPipeline.from_pretrained(qwen_directory, device="cpu", dtype="int8")
+    monkeypatch.setenv("AURIS_STATIC_STEP", "0")
+    other = AsrPipeline.from_pretrained(qwen_directory, device="cpu")
+    assert other.backend.decode_step == "PyTorch"
+    monkeypatch.setenv("AURIS_STATIC_STEP", "yes")
+    with pytest.raises(UsageError, match="'yes'"):
+        AsrPipeline.from_pretrained(qwen_directory, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("options", "kind"),
     [

@@ -9,21 +9,26 @@ import pytest
 from auris import AsrPipeline
 from tests.tiny_models import ctc_config, qwen_config, write_tiny
 
-KINDS = ("qwen", "windows", "ctc")
+KINDS = ("qwen", "windows", "ctc", "static")
 
 
 @pytest.fixture(scope="session")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, AsrPipeline]:
-    """By name: a model with a decoder, one with windows of a second, and one with a CTC head."""
+    """By name: a model with a decoder, one with windows of a second, one with a CTC head, and the
+    first one with the static decode step."""
     root: Path = tmp_path_factory.mktemp("models")
     configs = {
         "qwen": qwen_config(),
         "windows": qwen_config(window_frames=100),
         "ctc": ctc_config(),
     }
-    return {
+    loaded = {
         name: AsrPipeline.from_pretrained(
             write_tiny(root / name, config=config, seed=1), device="cpu"
         )
         for name, config in configs.items()
     }
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AURIS_STATIC_STEP", "1")
+        loaded["static"] = AsrPipeline.from_pretrained(root / "qwen", device="cpu")
+    return loaded

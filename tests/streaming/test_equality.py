@@ -17,7 +17,8 @@ FEEDS = st.lists(st.integers(160, 80_000), min_size=1, max_size=4)
 """From 10 ms to 5 s."""
 
 
-BUDGETS = {"qwen": {"max_new_tokens": 15}, "windows": {"max_new_tokens": 15}, "ctc": {}}
+SHORT = {"max_new_tokens": 15}
+BUDGETS = {"qwen": SHORT, "windows": SHORT, "ctc": {}, "static": SHORT}
 """Few tokens, so that tests are quick."""
 
 
@@ -77,6 +78,18 @@ def test_every_step_has_the_text_of_a_file_of_that_length(
         if not update.final:
             at = prefix(pipeline, samples, update.seconds, **options)
             same(known, at, f"{kind} at {update.seconds} s")
+
+
+def test_the_static_step_gives_the_same_texts(pipelines: dict[str, AsrPipeline]) -> None:
+    options = {"chunk_seconds": 2.0, "max_new_tokens": 40}
+    samples = tone_speech(5.0, 6)
+    ours, theirs = (
+        updates_of(pipelines[kind].stream(**options), samples, [9000])
+        for kind in ("static", "qwen")
+    )
+    assert [update.seconds for update in ours] == [update.seconds for update in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        same([mine.segment], [other.segment], f"a step at {mine.seconds} s")
 
 
 def test_finished_windows_are_not_computed_again(pipelines: dict[str, AsrPipeline]) -> None:

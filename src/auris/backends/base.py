@@ -13,6 +13,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from auris.types import FinishReason
+
 Positions = Literal["last", "all"] | int
 """Which new positions are scored: the last of every row, all of them, or the last so many."""
 
@@ -38,6 +40,87 @@ def best_of(logits: Tensor) -> list[Choice]:
     logprobs = best[:, 0] - torch.logsumexp(logits, dim=-1)
     columns = (tokens[:, 0], logprobs, best[:, 0] - best[:, 1])
     return [Choice(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """When texts end.
+
+    Attributes:
+        stops: ids that end a text.
+        loops: for every period from 1, how many ids in a row equal the id one period before them
+            in a text that loops.
+    """
+
+    stops: tuple[int, ...]
+    loops: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TextStart:
+    """A text that a static step continues.
+
+    Attributes:
+        ids: its tokens so far, at least one; the cache has all but the last.
+        budget: most tokens of the whole text.
+        probe: ids whose probability is computed with every token, `MOST_PROBED` at most.
+    """
+
+    ids: tuple[int, ...]
+    budget: int
+    probe: tuple[int, ...] = ()
+
+
+MOST_PROBED = 8
+"""Most ids of a probe of a static step."""
+
+
+@dataclass(frozen=True)
+class StaticResult:
+    """What one pass of a static step gave for one text.
+
+    Attributes:
+        choice: the best token.
+        finish: why the text is over, or None while it goes on. The choice is no part of a text that
+            is over, unless it loops.
+        probe_logprob: the natural-log probability that the token is one of the probed ids.
+    """
+
+    choice: Choice
+    finish: FinishReason | None
+    probe_logprob: float
+
+
+class StaticText(Protocol):
+    """Names a text of a static step."""
+
+
+class StaticPass(Protocol):
+    """A pass of a static step, which the device may still be working on."""
+
+    def results(self) -> dict[StaticText, StaticResult]:
+        """Wait for the pass; the results of its texts, without those that were over before it."""
+
+
+class StaticStep(Protocol):
+    """Passes with fixed shapes over texts that take the best token: the device chooses tokens,
+    continues with them and finds the ends of texts by itself."""
+
+    @property
+    def cache(self) -> Cache:
+        """The memory of all rows, also of those that the backend extends by other passes."""
+
+    def begin(self, texts: Sequence[tuple[int, TextStart]]) -> list[StaticText]:
+        """Continue texts, each in its row of the cache, from the next pass on."""
+
+    def end(self, text: StaticText) -> None:
+        """Leave a text, which may be over or not; its row has all its tokens but the last."""
+
+    def launch(self) -> StaticPass | None:
+        """Start a pass over all texts; None if all of them are over after the passes before."""
+
+    def release(self) -> None:
+        """Give the step back to its backend: it is not used any more."""
 
 
 class Cache(Protocol):
@@ -124,6 +207,18 @@ class Backend(Protocol):
             choices of the rows, their tokens independent of the others. Of a row alone the
             log-probability may be off by 0.02, and a margin of 8 or more be larger, unless the
             backend computes exact ones.
+        """
+
+    def static_step(
+        self, texts: int, rows: int, capacity: int, rules: TextRules
+    ) -> StaticStep | None:
+        """A static step with a cache of its own; None if the backend has none.
+
+        Args:
+            texts: texts at a time.
+            rows: most rows of the cache, also for other passes.
+            capacity: positions a row has room for at first.
+            rules: of all its texts.
         """
 
 

@@ -5,11 +5,10 @@ The compute dtype is that of the weights; scores leave in float32 whatever it is
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import copy
 from enum import Enum
+from functools import partial
 from typing import cast
 
 import torch
@@ -17,14 +16,17 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from auris.backends.base import Cache, Choice, Positions, best_of
+from auris.backends.base import Cache, Choice, Positions, TextRules, best_of
+from auris.backends.cuda_graphs import CapturedPasses
+from auris.backends.memory import keep_freed_memory, within_memory
 from auris.backends.native_decoder import NativeDecoder, native_weights
 from auris.backends.native_encoder import NativeEncoder, NativeStem
 from auris.backends.packed_layers import PackedEmbedding
+from auris.backends.static_step import PassRunner, PlainPasses, SlotStep, StaticSteps
 from auris.checkpoints.load import Model
 from auris.checkpoints.quantization_config import PACKED_DTYPES
 from auris.config import AutConfig
-from auris.errors import DeviceError, UnknownDevice, UnsupportedOption
+from auris.errors import DeviceError, UnknownDevice, UnsupportedOption, UsageError
 from auris.models.aligner import Aligner
 from auris.models.attention import KERNELS, Kernel, kernel_choice
 from auris.models.aut_ctc import AutCtc
@@ -132,14 +134,29 @@ def _cpu_has_bfloat16() -> bool:
     )
 
 
-OUT_OF_MEMORY = re.compile(
-    r"\bout of memory\b|[Cc]an(?:'t|not) allocate memory|not enough memory"
-    r"|CU(?:BLAS|DNN|FFT|SPARSE)_STATUS_ALLOC_FAILED"
-)
-"""Messages of a plain RuntimeError of torch where a device has no room: of the CPU's allocator, of
-MPS and of CUDA's libraries. Other errors name memory, too ("illegal memory access")."""
+STATIC_STEP = "AURIS_STATIC_STEP"
+"""A variable of the environment: whether decoders take the static step."""
 
-LARGEST_FREED_BYTES = 31 << 20
+
+def runs_static_step(device: torch.device, setting: str | None) -> bool:
+    """Whether a decoder on a device takes the static step: on CUDA, unless the setting says
+    otherwise. Elsewhere it has no advantage, and runs to be compared with other steps.
+
+    Args:
+        setting: the value of `STATIC_STEP`: "1", "0", or empty or None for the default.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if setting not in (None, "", "0", "1"):
+        raise UsageError(f"{STATIC_STEP} has to be 0 or 1", f"it is {setting!r}", "correct it")
+    return setting == "1" if setting else device.type == "cuda"
+
+
+def static_step_name(device: torch.device) -> str:
+    """What the static step is on a device, in words."""
+    passes = "captured as CUDA graphs" if device.type == "cuda" else "not captured"
+    return f"PyTorch, static step, {passes}"
 
 
 def _tail(positions: Positions) -> int | None:
@@ -157,43 +174,6 @@ def _ends(states: Sequence[Tensor], tail: int | None) -> Tensor:
     return torch.stack([pad(row, (0, 0, tail - len(row), 0)) for row in ends])
 
 
-@contextmanager
-def within_memory() -> Iterator[None]:
-    """Turn the errors of all devices for a lack of memory into one of ours.
-
-    Raises:
-        DeviceError: the model, or the batch, does not fit.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        message = str(error).partition("\n")[0]
-        raise DeviceError(
-            "There is not enough memory for the model and its batch"
-            f" ({message or 'memory is full'})",
-            "",
-            "choose a smaller --batch-size, --max-new-tokens or --chunk-seconds, or another device",
-        ) from error
-
-
-def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or bool(
-        OUT_OF_MEMORY.search(str(error))
-    )
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep blocks of up to 31 MB for the next ones, instead of giving them back.
-
-    It keeps what is not larger than the largest block it has seen come and go, 32 MB at most; the
-    one here is never touched, so it takes no memory. Without it every activation of the encoder's
-    stem is made of fresh pages, whose clearing takes a fifth of the stem's time.
-    """
-    torch.empty(LARGEST_FREED_BYTES, dtype=torch.uint8)
-
-
 class TorchBackend:
     """A model on a device, behind the `Backend` protocol.
 
@@ -203,6 +183,10 @@ class TorchBackend:
         kernel: attention kernel, see `auris.models.attention.KERNELS`.
         ctc_head: a CTC head on the audio embeddings of a model with a decoder.
         exact: whether `best` gives exact log-probabilities; see `Backend.best`.
+        static: whether the decoder takes the static step, see `runs_static_step`.
+
+    Raises:
+        UnsupportedOption: there is no such kernel, or no static step for packed weights.
     """
 
     def __init__(
@@ -211,6 +195,7 @@ class TorchBackend:
         kernel: Kernel = "auto",
         ctc_head: nn.Linear | None = None,
         exact: bool = False,
+        static: bool = False,
     ) -> None:
         if kernel != "auto" and kernel not in KERNELS:
             raise UnsupportedOption(
@@ -227,7 +212,10 @@ class TorchBackend:
         self.dtype = weight.dtype
         self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
         self.native_step: NativeDecoder | None = None
-        if isinstance(model, QwenAsr) and native_weights(model.decoder) is not None:
+        self.static: StaticSteps | None = None
+        if isinstance(model, QwenAsr) and static:
+            self.static = self._static_steps(model)
+        elif isinstance(model, QwenAsr) and native_weights(model.decoder) is not None:
             self.native_step = NativeDecoder(model.decoder)
         self.native_encoder: NativeEncoder | None = None
         if NativeEncoder.runs(model.encoder):
@@ -237,6 +225,18 @@ class TorchBackend:
             self.native_stem = NativeStem(model.encoder)
         elif self.device.type == "cpu":
             keep_freed_memory()
+
+    def _static_steps(self, model: QwenAsr) -> StaticSteps:
+        if self.quantized:
+            raise UnsupportedOption(
+                "The static decode step runs weights in floating point",
+                "these are in int8 or int4",
+                f"leave {STATIC_STEP} unset, or choose another --dtype",
+            )
+        runner: Callable[[], PassRunner] = PlainPasses
+        if self.device.type == "cuda":
+            runner = partial(CapturedPasses, self.device)
+        return StaticSteps(model.decoder, self.kernel, runner)
 
     def with_window(self, config: AutConfig) -> TorchBackend:
         """A backend of the same weights, whose encoder attends inside the windows of `config`."""
@@ -249,6 +249,13 @@ class TorchBackend:
             other.native_encoder = copy(self.native_encoder)
             other.native_encoder.window = config.window_tokens
         return other
+
+    @property
+    def decode_step(self) -> str:
+        """What computes the tokens of a text, in words."""
+        if self.static is not None:
+            return static_step_name(self.device)
+        return "PyTorch" if self.native_step is None else "native"
 
     @property
     def _decoding(self) -> QwenAsr:
@@ -322,6 +329,14 @@ class TorchBackend:
         dtype = torch.bfloat16 if self.quantized else self.dtype
         with torch.inference_mode(), within_memory():
             return KVCache(config, rows, capacity, dtype, self.device)
+
+    def static_step(
+        self, texts: int, rows: int, capacity: int, rules: TextRules
+    ) -> SlotStep | None:
+        if self.static is None:
+            return None
+        with within_memory():
+            return self.static.take(texts, rows, capacity, rules)
 
     @torch.inference_mode()
     def admit(self, cache: Cache, count: int = 1) -> range:

@@ -15,7 +15,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from auris.backends.base import Backend, Cache, Choice, best_of
+from auris.backends.base import Backend, Cache, Choice, StaticResult, best_of
 from auris.decoding.beam import BeamSearch, Hypothesis
 from auris.decoding.beam_rows import advance_searches, begin_search, drop_row, end_search
 from auris.decoding.constrained import choose_prefix, given_choice, score_prefixes
@@ -24,13 +24,14 @@ from auris.decoding.preamble import SharedPreamble
 from auris.decoding.repetition import Repetition
 from auris.decoding.requests import MOST_BEAM_SIZE, Request, Step
 from auris.decoding.sampling import ScoredText, choose, ids_logprob
+from auris.decoding.static_rows import StaticRows, new_rows, takes_static_step
 from auris.types import FinishReason
 
 FIRST_ROOM = 1024
 """Cache positions for a text at first; the cache grows for longer texts."""
 
 
-@dataclass
+@dataclass(eq=False)
 class DecodeRow:
     """A request that is being decoded."""
 
@@ -87,6 +88,17 @@ class DecodeRow:
         return Step(
             key, token, choice.logprob, choice.margin, finish, seconds, prefill, probe_logprob
         )
+
+    def record_result(self, result: StaticResult, seconds: float) -> Step:
+        """Record what the static step gave; returns its step. The device looks for loops then."""
+        probe, choice, token = self.request.probe, result.choice, None
+        probed = probe is not None and probe.position == self.tokens
+        if result.finish in (None, "loop"):
+            self.tokens += 1
+            token = self.last = choice.token
+        probe_logprob = result.probe_logprob if probed else None
+        scores = choice.logprob, choice.margin
+        return Step(self.request.key, token, *scores, result.finish, seconds, False, probe_logprob)
 
     def _next_token(
         self, token: int, stops: Collection[int]
@@ -262,6 +274,7 @@ class DecodeLoop:
 
     The caller decides what happens between two passes: it admits requests while `fits` allows it
     and takes a step. A finished row leaves at once, and the last row takes its place in the cache.
+    Where the backend has a static step, it continues the requests that `takes_static_step` names.
 
     Args:
         stops: ids that end a text.
@@ -275,6 +288,7 @@ class DecodeLoop:
         self._stops = stops
         self._rows = rows
         self._cache: Cache | None = None
+        self._static: StaticRows | None = None
         # The position of each is its row in the cache. A search has one row for each hypothesis.
         self._active: list[DecodeRow | Hypothesis] = []
         self._preamble = SharedPreamble(backend)
@@ -305,8 +319,10 @@ class DecodeLoop:
                 len(request.prompt) + min(request.max_new_tokens, FIRST_ROOM)
                 for request in requests
             )
-            # Rows take memory when they are admitted.
-            self._cache = self._backend.new_cache(self._rows * 2 * MOST_BEAM_SIZE, capacity)
+            most = self._rows * 2 * MOST_BEAM_SIZE
+            self._cache, self._static = new_rows(
+                self._backend, self._rows, most, capacity, self._stops
+            )
         began = time.perf_counter()
         prefilled = _prefill(self._backend, self._cache, requests, self._preamble, self._stops)
         seconds = (time.perf_counter() - began) / len(requests)
@@ -325,6 +341,10 @@ class DecodeLoop:
                 steps.append(row.record(scores[0], choice, self._stops, seconds, True))
             if steps[-1].finish is not None:
                 drop_row(self._backend, self._cache, self._active, index)
+        if self._static is not None:
+            going = [row for row, _, _ in prefilled if row in self._active]
+            taken = [row for row in going if takes_static_step(row.request)]
+            self._static.begin([(row, self._active.index(row)) for row in taken])
         return [step for _, steps, _ in prefilled for step in steps]
 
     def _requests(self) -> list[Request]:
@@ -339,15 +359,29 @@ class DecodeLoop:
         steps = self._end_cancelled(self._cache)
         if not self._active:
             return steps
-        greedy = [row for row, one in enumerate(self._active) if isinstance(one, DecodeRow)]
-        rows = [one for one in self._active if isinstance(one, DecodeRow)]
-        steps_of_rows = advance(self._backend, self._cache, rows, self._stops, greedy)
+        steps += self._step_static(self._cache)
+        greedy = [
+            (index, one)
+            for index, one in enumerate(self._active)
+            if isinstance(one, DecodeRow) and (self._static is None or one not in self._static)
+        ]
+        indices, rows = [index for index, _ in greedy], [row for _, row in greedy]
+        steps_of_rows = advance(self._backend, self._cache, rows, self._stops, indices)
         # From the last row to the first: a dropped row is replaced by one that was checked already.
-        for row, own in reversed(list(zip(greedy, steps_of_rows, strict=True))):
+        for index, own in reversed(list(zip(indices, steps_of_rows, strict=True))):
             if own[-1].finish is not None:
-                drop_row(self._backend, self._cache, self._active, row)
+                drop_row(self._backend, self._cache, self._active, index)
         searched = advance_searches(self._backend, self._cache, self._active)
         return [*steps, *chain.from_iterable(steps_of_rows), *searched]
+
+    def _step_static(self, cache: Cache) -> list[Step]:
+        """Steps of the requests that the static step of the backend continues."""
+        steps = []
+        for row, step in [] if self._static is None else self._static.step():
+            steps.append(step)
+            if step.finish is not None:
+                drop_row(self._backend, cache, self._active, self._active.index(row))
+        return steps
 
     def _end_cancelled(self, cache: Cache) -> list[Step]:
         steps = []
@@ -355,6 +389,8 @@ class DecodeLoop:
             one = self._active[index]
             if isinstance(one, DecodeRow) and one.request.cancelled():
                 steps.append(Step(one.request.key, None, 0.0, 0.0, "cancelled", 0.0, prefill=False))
+                if self._static is not None and one in self._static:
+                    self._static.end(one)
                 drop_row(self._backend, cache, self._active, index)
         searches = [one.search for one in self._active if isinstance(one, Hypothesis)]
         for search in dict.fromkeys(searches):

@@ -27,25 +27,29 @@ def repeats_needed(period: int) -> int:
 
 
 class Repetition:
-    """Detects loops in a growing text. Every token costs `LONGEST_PERIOD` comparisons."""
+    """Detects loops in a growing text. Every token costs `LONGEST_PERIOD` comparisons.
+
+    Attributes:
+        ids: the text.
+    """
 
     def __init__(self) -> None:
-        self._ids: list[int] = []
+        self.ids: list[int] = []
         # For each period, how many of the last ids equal the id `period` positions before.
         self._same = [0] * (LONGEST_PERIOD + 1)
 
     def copy(self) -> Repetition:
         """The same text, which can go on in another way."""
         other = Repetition()
-        other._ids, other._same = list(self._ids), list(self._same)
+        other.ids, other._same = list(self.ids), list(self._same)
         return other
 
     def add(self, token: int) -> int | None:
         """Add a token; returns the shortest period of the loop that the text ends in, or None."""
-        self._ids.append(token)
+        self.ids.append(token)
         looping = None
-        for period in range(min(LONGEST_PERIOD, len(self._ids) - 1), 0, -1):
-            if self._ids[-1 - period] != token:
+        for period in range(min(LONGEST_PERIOD, len(self.ids) - 1), 0, -1):
+            if self.ids[-1 - period] != token:
                 self._same[period] = 0
                 continue
             self._same[period] += 1

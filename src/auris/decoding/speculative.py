@@ -29,6 +29,7 @@ from auris.decoding.loop import (
     prefix_steps,
 )
 from auris.decoding.requests import Request, Step
+from auris.decoding.static_rows import StaticRows, takes_static_step
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,19 @@ class DraftedRequest:
 
 
 def decode_drafts(
-    backend: Backend, cache: Cache, drafted: Sequence[DraftedRequest], stops: Collection[int]
+    backend: Backend,
+    cache: Cache,
+    drafted: Sequence[DraftedRequest],
+    stops: Collection[int],
+    static: StaticRows | None = None,
 ) -> Iterator[Step]:
     """Continue requests, all at once, each in its own row, which stays in use.
 
     Afterwards a row has its prompt and its tokens, maybe without the last one.
+
+    Args:
+        static: continues the requests that `takes_static_step` names, if the backend has a static
+            step for the cache. What is left of their drafts is not used.
 
     Yields:
         the same steps as `decode`, each request's in order.
@@ -59,10 +68,14 @@ def decode_drafts(
     if not drafted:
         return
     active: list[tuple[DecodeRow, int]] = []
+    begun: list[tuple[DecodeRow, int]] = []
     for item, (row, steps) in zip(drafted, _verify(backend, cache, drafted, stops), strict=True):
         if steps[-1].finish is None:
-            active.append((row, item.row))
+            on_device = static is not None and takes_static_step(item.request)
+            (begun if on_device else active).append((row, item.row))
         yield from steps
+    if static is not None:
+        yield from _static_steps(static, begun)
     while active:
         rows, cache_rows = [row for row, _ in active], [number for _, number in active]
         advanced = advance(backend, cache, rows, stops, cache_rows)
@@ -70,6 +83,18 @@ def decode_drafts(
             pair for pair, steps in zip(active, advanced, strict=True) if steps[-1].finish is None
         ]
         yield from chain.from_iterable(advanced)
+
+
+def _static_steps(static: StaticRows, begun: Sequence[tuple[DecodeRow, int]]) -> Iterator[Step]:
+    """The rest of the texts of rows, with their rows in the cache."""
+    static.begin(begun)
+    try:
+        while len(static):
+            yield from (step for _, step in static.step())
+    finally:
+        for row, _ in begun:
+            if row in static:
+                static.end(row)
 
 
 @dataclass(frozen=True)

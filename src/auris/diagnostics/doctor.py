@@ -17,7 +17,16 @@ from auris import __version__
 from auris.audio.activity import described_model
 from auris.backends import native
 from auris.backends.packed_layers import swap
-from auris.backends.torch import DTYPES, TorchBackend, available_devices, pick_device, pick_dtype
+from auris.backends.torch import (
+    DTYPES,
+    STATIC_STEP,
+    TorchBackend,
+    available_devices,
+    pick_device,
+    pick_dtype,
+    runs_static_step,
+    static_step_name,
+)
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.load import (
@@ -89,6 +98,8 @@ def environment() -> Iterator[Finding]:
             as_stored = computed == name
             text = "computed as stored" if as_stored else f"computed in {computed} by default"
             yield Finding(f"{device} {name}", text)
+        if runs_static_step(pick_device(device), os.environ.get(STATIC_STEP)):
+            yield Finding(f"{device} decoding", _static(pick_device(device)))
     capability = torch.backends.cpu.get_cpu_capability()
     yield Finding(
         "cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"
@@ -102,6 +113,13 @@ def environment() -> Iterator[Finding]:
     yield Finding("voice activity", described_model("auto"))
     yield Finding("speakers by voice", described_networks())
     yield Finding("bundled models", ", ".join(bundled_models()) or "none")
+
+
+def _static(device: torch.device) -> str:
+    """Which requests the static step decodes on a device."""
+    others = "samples, beams, hotwords and drafts step by step"
+    native_step = ", no native step" if device.type == "cpu" else ""
+    return f"{static_step_name(device)}{native_step}; {others}"
 
 
 def check_model(directory: str | Path) -> Iterator[Finding]:

@@ -46,8 +46,10 @@ class Reference:
             )
             self.model = model.eval()
 
-    def inputs(self, samples: Samples, language: str | None = None, context: str = "") -> Any:
-        """The inputs of the model for a request."""
+    def inputs(
+        self, samples: Samples | list[Samples], language: str | None = None, context: str = ""
+    ) -> Any:
+        """The inputs of the model for a request, or for several."""
         return self.processor.apply_transcription_request(
             samples,
             language=language,

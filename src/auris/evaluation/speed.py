@@ -23,6 +23,7 @@ import torch
 
 from auris.audio.features import log_mel
 from auris.backends import native
+from auris.backends.base import TextRules, TextStart
 from auris.backends.packed_layers import Packed
 from auris.backends.torch import TorchBackend
 from auris.diagnostics.parity import noise_clip
@@ -234,11 +235,11 @@ class MeasuredModel:
             "stem": self.backend.native_stem is not None,
             "encoder": self.backend.native_encoder is not None,
             "prompt": step is not None and step.weights == "packed",
-            "tokens": step is not None,
         }
         texts = [f"{part} {'native' if ours else 'PyTorch'}" for part, ours in parts.items()]
-        instructions = f" (native code: {native.kernels()})" if any(parts.values()) else ""
-        return ", ".join(texts) + instructions
+        texts.append(f"tokens {self.backend.decode_step}")
+        uses_native = step is not None or any(parts.values())
+        return ", ".join(texts) + (f" (native code: {native.kernels()})" if uses_native else "")
 
     @property
     def token_bytes(self) -> int:
@@ -275,15 +276,10 @@ class MeasuredModel:
         prompt = self._prompt(self.backend.encode([features])[0])
         _wait_for(prompt)
         encode = lap()
-        cache = self.backend.new_cache(1, len(prompt) + tokens)
-        self.backend.admit(cache)
-        best = int(self.backend.extend(cache, [prompt])[0, -1].argmax())
+        decoding = self._decode(prompt, tokens)
+        next(decoding)
         prefill = lap()
-        steps = []
-        for _ in range(tokens - 1):
-            (choice,) = self.backend.best(cache, [[best]])
-            best = choice.token
-            steps.append(lap())
+        steps = [lap() for _ in decoding]
         total = times[-1] - times[0]
         stem = self._stem_seconds(features, now)
         return {
@@ -296,6 +292,31 @@ class MeasuredModel:
             "token": steps,
             "total": [total],
         }
+
+    def _decode(self, prompt: torch.Tensor, tokens: int) -> Iterator[None]:
+        """Decode so many tokens of a prompt, whatever they are, and stop after each of them."""
+        capacity = len(prompt) + tokens
+        # A text never has as many equal tokens in a row as it has tokens.
+        static = self.backend.static_step(1, 1, capacity, TextRules((), (tokens,)))
+        cache = self.backend.new_cache(1, capacity) if static is None else static.cache
+        self.backend.admit(cache)
+        best = int(self.backend.extend(cache, [prompt])[0, -1].argmax())
+        yield
+        if static is not None:
+            static.begin([(0, TextStart((best,), tokens))])
+            started = static.launch()
+            for _ in range(tokens - 1):
+                following = static.launch()
+                assert started is not None
+                started.results()
+                started = following
+                yield
+            static.release()
+            return
+        for _ in range(tokens - 1):
+            (choice,) = self.backend.best(cache, [[best]])
+            best = choice.token
+            yield
 
     @torch.inference_mode()
     def _stem_seconds(self, features: torch.Tensor, now: Clock) -> float:

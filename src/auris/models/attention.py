@@ -122,3 +122,20 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causa
     return scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
     )
+
+
+def single_query_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Grouped-query attention of one query a row over cached keys.
+
+    The queries that share a head of keys are given as queries of one head, so every kernel takes
+    them without copies of the keys.
+
+    Args:
+        q: [B, heads, 1, head_dim]; k, v: [B, kv_heads, S, head_dim].
+        mask: added to the scores, [B, 1, 1, S] in the dtype of the queries.
+
+    Returns:
+        [B, heads, 1, head_dim].
+    """
+    grouped = q.reshape(len(q), k.shape[1], -1, q.shape[-1])
+    return scaled_dot_product_attention(grouped, k, v, attn_mask=mask).reshape(q.shape)

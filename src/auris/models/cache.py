@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -55,6 +55,10 @@ class KVCache:
         """Rows that can still be admitted."""
         return self._most - len(self.lengths)
 
+    def storage_index(self, row: int) -> int:
+        """Where the storage has a row."""
+        return row
+
     def reserve(self, capacity: int) -> None:
         """Make room for at least `capacity` positions a row, keeping what is there."""
         if capacity > self.capacity:
@@ -62,7 +66,8 @@ class KVCache:
 
     def _move(self, rows: int, capacity: int) -> None:
         """To larger storage; of the old one only what is filled."""
-        used, filled = len(self.lengths), max(self.lengths, default=0)
+        used = max(map(self.storage_index, range(len(self.lengths))), default=-1) + 1
+        filled = max(self.lengths, default=0)
         for name in ("keys", "values"):
             old: Tensor = getattr(self, name)
             layers, _, heads, _, width = old.shape
@@ -112,9 +117,13 @@ class KVCache:
 
     def copy_tail(self, source: int, row: int, start: int) -> None:
         """Make `row` equal to the row `source`; positions before `start` are equal already."""
-        length = self.lengths[source]
-        self.keys[:, row, :, start:length] = self.keys[:, source, :, start:length]
-        self.values[:, row, :, start:length] = self.values[:, source, :, start:length]
+        length, to, origin = (
+            self.lengths[source],
+            self.storage_index(row),
+            self.storage_index(source),
+        )
+        self.keys[:, to, :, start:length] = self.keys[:, origin, :, start:length]
+        self.values[:, to, :, start:length] = self.values[:, origin, :, start:length]
         self.lengths[row] = length
 
     def make_room(self, rows: Sequence[int], counts: Sequence[int]) -> list[int]:
@@ -134,8 +143,9 @@ class KVCache:
     def copy_row(self, row: int, source: KVCache, source_row: int, length: int) -> None:
         """Fill `row`, which is empty, with the first `length` positions of a row of a cache."""
         self.make_room([row], [length])
-        self.keys[:, row, :, :length] = source.keys[:, source_row, :, :length]
-        self.values[:, row, :, :length] = source.values[:, source_row, :, :length]
+        to, origin = self.storage_index(row), source.storage_index(source_row)
+        self.keys[:, to, :, :length] = source.keys[:, origin, :, :length]
+        self.values[:, to, :, :length] = source.values[:, origin, :, :length]
         self.lengths[row] = length
 
     def rows(self, rows: Sequence[int], counts: Sequence[int]) -> CacheRows:
@@ -194,16 +204,17 @@ class RowGroup:
     def _append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values; returns those of the rows so far [B, kv_heads, end, head_dim]."""
         keys, values = self.cache.keys[layer], self.cache.values[layer]
+        rows = [self.cache.storage_index(row) for row in self.rows]
         if self.count == 1:
-            index = torch.tensor(self.rows, device=keys.device)
+            index = torch.tensor(rows, device=keys.device)
             keys[index, :, self.starts] = k[:, :, 0].to(keys.dtype)
             values[index, :, self.starts] = v[:, :, 0].to(values.dtype)
         else:
             # The starts of several positions are equal.
-            for row, new_keys, new_values in zip(self.rows, k, v, strict=True):
+            for row, new_keys, new_values in zip(rows, k, v, strict=True):
                 keys[row, :, self.end - self.count : self.end] = new_keys
                 values[row, :, self.end - self.count : self.end] = new_values
-        first, rows = self.rows[0], list(self.rows)
+        first = rows[0]
         together: slice | list[int] = rows
         if rows == list(range(first, first + len(rows))):
             together = slice(first, first + len(rows))
@@ -289,5 +300,16 @@ class UncachedRows:
         """Nothing is stored."""
 
 
-Rows = CacheRows | UncachedRows
-"""What a decoder extends."""
+class Rows(Protocol):
+    """What a decoder extends."""
+
+    @property
+    def positions(self) -> Tensor:
+        """int64 [B, T], the position of every token in its row."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Store new keys and values [B, kv_heads, T, head_dim] of one layer; returns what queries
+        [B, heads, T, head_dim] see in their rows."""
+
+    def commit(self) -> None:
+        """After the last layer: the new positions count."""

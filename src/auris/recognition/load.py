@@ -12,8 +12,15 @@ from typing import TypedDict
 
 import torch
 
+from auris.backends.memory import within_memory
 from auris.backends.packed_layers import swap
-from auris.backends.torch import TorchBackend, pick_device, pick_dtype, within_memory
+from auris.backends.torch import (
+    STATIC_STEP,
+    TorchBackend,
+    pick_device,
+    pick_dtype,
+    runs_static_step,
+)
 from auris.checkpoints.calibration import NO_CALIBRATIONS, load_calibrations
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head
@@ -152,6 +159,7 @@ def load_model(
     quantization = _quantization(dtype, checkpoint)
     defaults = _known_defaults(resolved.directory)
     target = pick_device(device) if quantization is None else _packed_device(device)
+    static = runs_static_step(target, os.environ.get(STATIC_STEP))
     # In parallel: the tokenizer is parsed while the weights are read.
     with ThreadPoolExecutor(1) as pool, within_memory():
         tokenizer = pool.submit(Tokenizer.from_directory, resolved.directory)
@@ -163,7 +171,7 @@ def load_model(
             weights = load_packed(
                 checkpoint, quantization, lambda s: pick_dtype("auto", target, s), swap, copy
             )
-        backend = TorchBackend(weights, kernel, exact=exact_logprobs)
+        backend = TorchBackend(weights, kernel, exact=exact_logprobs, static=static)
         return Loaded(resolved, checkpoint, backend, tokenizer.result(), defaults)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from auris.backends.base import Cache
 from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.decoding.speculative import DraftedRequest, decode_drafts
+from auris.decoding.static_rows import StaticRows, new_rows
 from auris.recognition.ctc import CtcRecognizer
 from auris.recognition.qwen import QwenRecognizer
 from auris.recognition.recognizer import Recognizer
@@ -144,11 +145,13 @@ class IncrementalQwen:
         self._backend = recognizer.backend
         self._streams = streams
         self._cache: Cache | None = None
+        self._static: StaticRows | None = None
         self._states: list[StreamState] = []
 
     def open(self) -> StreamState:
         if self._cache is None:
-            self._cache = self._backend.new_cache(self._streams, FIRST_POSITIONS)
+            rows, stops = self._streams, self._recognizer.stops
+            self._cache, self._static = new_rows(self._backend, rows, rows, FIRST_POSITIONS, stops)
         (row,) = self._backend.admit(self._cache)
         state = StreamState(IncrementalEncoder(self._recognizer.config), row=row)
         self._states.append(state)
@@ -164,7 +167,7 @@ class IncrementalQwen:
             last.row = state.row
         if not self._states:
             # It may have grown with a long prompt or chunk; the next stream begins with a new one.
-            self._cache = None
+            self._cache = self._static = None
 
     def decode(self, steps: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
         assert self._cache is not None
@@ -176,7 +179,8 @@ class IncrementalQwen:
         positions = [_first_pass_positions(item) for item in drafted]
         texts = [DecodedTokens() for _ in steps]
         reasons: list[FinishReason | None] = [None for _ in steps]
-        for token in decode_drafts(self._backend, self._cache, drafted, self._recognizer.stops):
+        stops, static = self._recognizer.stops, self._static
+        for token in decode_drafts(self._backend, self._cache, drafted, stops, static):
             texts[token.key].add(token)
             reasons[token.key] = token.finish
             positions[token.key] += not token.prefill
