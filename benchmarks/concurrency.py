@@ -143,10 +143,11 @@ def measure(
     ]
 
 
-def concurrency_speed(
+def concurrency(
     model: Model = None,
-    concurrency: Annotated[
-        str, typer.Option(help="Numbers of clips at once, separated by commas.")
+    at_once: Annotated[
+        str,
+        typer.Option("--concurrency", help="Numbers of clips at once, separated by commas."),
     ] = "1,8,32,128",
     seconds: Annotated[
         str, typer.Option(help="Lengths of the clips, separated by commas.")
@@ -185,7 +186,7 @@ def concurrency_speed(
     table = Table("model", formats | {"times": ">6.2f"})
     rows = []
     for length in numbers("--seconds", seconds, most=LONGEST_CLIP):
-        for count in map(int, numbers("--concurrency", concurrency)):
+        for count in map(int, numbers("--concurrency", at_once)):
             clips = clips_of(recording, length, count * clips_per_row)
             budget = max(1, round(token_rate * length))
             scores = measure(runners, clips, count, budget, rounds)
@@ -210,4 +211,4 @@ def device_name(model: MeasuredModel) -> str:
 
 
 if __name__ == "__main__":
-    run_command(concurrency_speed)
+    run_command(concurrency)
