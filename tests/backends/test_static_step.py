@@ -313,3 +313,28 @@ def test_packed_weights_are_refused() -> None:
     model = packed_model(qwen_config(), Quantization("int8"))
     with pytest.raises(UnsupportedOption, match="AURIS_STATIC_STEP"):
         TorchBackend(model, static=True)
+
+
+def test_short_texts_after_long_ones_use_the_storage_that_grew(captured: bool) -> None:
+    model = random_model(True)
+    backend, dynamic = static_backend(model, captured), TorchBackend(model)
+    for prompt, budget in (([5, 6], 4), ([7] * 30, 20), ([5, 6], 4), ([9, 8], 5)):
+        request = Request(0, prompt, budget)
+        ours, theirs = (list(decode(one, [request], (), 2)) for one in (backend, dynamic))
+        assert [step.token for step in ours] == [step.token for step in theirs]
+        for step, other in zip(ours, theirs, strict=True):
+            assert step.logprob == pytest.approx(other.logprob, abs=LOGITS)
+
+
+def test_a_row_has_the_positions_of_the_results_that_were_read() -> None:
+    decoder = random_model(True).decoder
+    cache = SlotCache(decoder.config, 1, 1, 20, torch.float32, torch.device("cpu"))
+    step = SlotStep(decoder, cache, TextRules((), (99,)), PlainPasses())
+    cache.admit()
+    (text,) = step.begin([(0, TextStart((3,), 9))])
+    first = step.launch()
+    assert first is not None
+    assert step.launch() is not None
+    first.results()
+    step.end(text)
+    assert cache.lengths == [1]
