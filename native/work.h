@@ -1,6 +1,7 @@
 // What passes share: the instructions in use, memory that stays, and quantized activations.
 #pragma once
 
+#include <cstddef>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -37,6 +38,23 @@ int32_t call(const Work& work) noexcept {
   return 0;
 }
 
+constexpr std::size_t kLine = 64;  // Bytes of a line of the cache, and of the widest register.
+
+// Memory at multiples of kLine, so that no load of a register reads two lines.
+template <typename T>
+struct Aligned {
+  typedef T value_type;
+  Aligned() = default;
+  template <typename Other>
+  Aligned(const Aligned<Other>&) {}
+  T* allocate(std::size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{kLine}));
+  }
+  void deallocate(T* memory, std::size_t) { ::operator delete(memory, std::align_val_t{kLine}); }
+  bool operator==(const Aligned&) const { return true; }
+  bool operator!=(const Aligned&) const { return false; }
+};
+
 // Memory that only grows, so that a step allocates nothing once its first one has run.
 template <typename T>
 class Memory {
@@ -48,7 +66,7 @@ class Memory {
   T* data() { return held_.data(); }
 
  private:
-  std::vector<T> held_;
+  std::vector<T, Aligned<T>> held_;
 };
 
 // Of the tokens of a pass, as the next matrix takes them.
