@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -127,6 +128,14 @@ def ctc_config() -> AutCtcConfig:
         units=tiny_tokenizer().size,
         projector=ProjectorConfig(16, bias=False),
     )
+
+
+def joined_config() -> QwenAsrConfig:
+    """A decoder behind AuT-Tiny in miniature, with what transformers has no model for."""
+    config = qwen_config()
+    encoder = replace(ctc_config().encoder, stem="conv1d")
+    projector = ProjectorConfig(config.decoder.hidden)
+    return replace(config, encoder=encoder, projector=projector, frontend="htk1024")
 
 
 def randomize(model: torch.nn.Module, seed: int = 0) -> None:

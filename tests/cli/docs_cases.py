@@ -69,6 +69,12 @@ TRAINED = "auris train ctc --config recipes/tiny_ctc.json --data train.csv --dev
 TRAINED += "runs/mine"
 TUNED = "auris train asr --model $(auris pull Qwen/Qwen3-ASR-0.6B) --config recipes/tune.json "
 TUNED += "--data tune.jsonl --out runs/tune --workers 1"
+CTC_DIGITS = "auris train ctc --config recipes/digits_ctc.json --data digits/train.csv --dev "
+CTC_DIGITS += "digits/dev.csv --out runs/digits_ctc --threads 1"
+DIGITS = "auris train asr --encoder runs/digits_ctc --config recipes/digits.json --data "
+DIGITS += "digits/train.csv --data digits/text.csv --dev digits/dev.csv --language English --out "
+DIGITS += "runs/digits --threads 1"
+JOINING = "--config recipes/digits.json --data train.csv"
 NEW_RUN = "--config recipes/tiny_ctc.json --data train.csv"
 TUNING = "--config recipes/tune.json --data tune.jsonl"
 
@@ -92,6 +98,30 @@ CASES = {
     ),
     "auris train ctc ...": Case({"...": NEW_RUN}),
     "auris train ctc ... --processes 4": Case({"...": NEW_RUN, "4": "1"}),
+    DIGITS: Case(after=CTC_DIGITS),
+    "auris transcribe --model runs/digits_ctc/model digits/recordings/7_jackson_0.wav": Case(
+        after=CTC_DIGITS
+    ),
+    "auris train asr --encoder": Case(more=f"tiny-ctc {JOINING}"),
+    "auris train asr --encoder RUN_OR_MODEL": Case({"RUN_OR_MODEL": "tiny-ctc"}, JOINING),
+    "auris train asr --encoder tiny-ctc": Case(more=JOINING),
+    "auris train asr --start runs/digits": Case(
+        more="--config continue.json --data train.csv", after=DIGITS
+    ),
+    "auris train asr --model runs/digits/model": Case(more=TUNING, after=DIGITS),
+    "auris transcribe --model runs/digits/model digits/recordings/7_jackson_0.wav": Case(
+        after=DIGITS
+    ),
+    "auris benchmark wer --model runs/digits/model --normalizer spoken --test-set digits/dev.csv": (
+        Case(after=DIGITS)
+    ),
+    "auris align digits/recordings/7_jackson_0.wav seven --model runs/digits/model": Case(
+        after=DIGITS
+    ),
+    "auris quantize runs/digits/model models/digits-int8": Case(after=DIGITS),
+    "auris transcribe --model models/digits-int8 digits/recordings/7_jackson_0.wav": Case(
+        after="auris quantize runs/digits/model models/digits-int8"
+    ),
     "auris train asr --model": Case(more=f"DIR {TUNING}"),
     "auris train asr --model DIR": Case(more=TUNING),
     "auris train export --run runs/mine --out models/mine": Case(after=TRAINED),

@@ -29,10 +29,18 @@ FORMATS = {
 }
 RECORDINGS = (
     *("recording.mp3", "recording.wav", "talk.mp3", "talk.m4a", "talk.ogg", "talk.flac"),
-    *("talk.wav", "film.mkv", "meeting.m4a", "call.wav", "calls/one.mp3", "calls/two.wav"),
+    *(
+        "digits/recordings/7_jackson_0.wav",
+        "talk.wav",
+        "film.mkv",
+        "meeting.m4a",
+        "call.wav",
+        "calls/one.mp3",
+        "calls/two.wav",
+    ),
 )
-TEST_SETS = ("dev.csv", "fsdd_dev.csv", "speech_dev.csv")
-MANIFESTS = ("train.csv", "speech_train.csv", "data/audio/asr.csv")
+TEST_SETS = ("dev.csv", "fsdd_dev.csv", "speech_dev.csv", "digits/dev.csv")
+MANIFESTS = ("train.csv", "speech_train.csv", "data/audio/asr.csv", "digits/train.csv")
 TIMED = ("timed/kal_diphone.jsonl", "timed/ked_diphone.jsonl", "timed/cmu_us_slt_arctic_hts.jsonl")
 SMALL: dict[str, Any] = {
     "d_model": 16,
@@ -50,6 +58,7 @@ SMALL: dict[str, Any] = {
     "head_dim": 8,
     "decoder_ff": 32,
     "decoder_from_step": 1,
+    "encoder_from_step": 1,
     "lora_rank": 2,
     "lora_alpha": 4,
     "long_seconds": 3,
@@ -60,7 +69,15 @@ SMALL: dict[str, Any] = {
 
 def make_files(folder: Path) -> None:
     """Write the recordings, lists and recipes into a folder, and the models that are folders."""
-    for name in ("calls", "timed", "recipes", "configs", "data/audio", "models"):
+    for name in (
+        "calls",
+        "timed",
+        "recipes",
+        "configs",
+        "data/audio",
+        "models",
+        "digits/recordings",
+    ):
         (folder / name).mkdir(parents=True)
     samples = pcm(load(CLIP).samples[None])
     for name in RECORDINGS:
@@ -85,8 +102,11 @@ def make_files(folder: Path) -> None:
     timed = {"audio": str(clip), "text": SPOKEN, "words": words}
     for name in TIMED:
         (folder / name).write_text(json.dumps(timed) + "\n")
-    for recipe in (*ROOT.glob("recipes/t*.json"), *ROOT.glob("configs/*.json")):
+    (folder / "digits" / "text.csv").write_text("wav,text\n,fan off\n")
+    for recipe in (*ROOT.glob("recipes/[dt]*.json"), *ROOT.glob("configs/*.json")):
         _shrink(recipe, folder / recipe.parent.name / recipe.name)
+    more = {"max_steps": 2, "warmup_steps": 1, "decoder_from_step": 0, "encoder_from_step": 0}
+    (folder / "continue.json").write_text(json.dumps(more))
     for layout in LAYOUTS:
         write_tiny(folder / "data" / f"random-0.6b-{layout}", layout)
     # DIR stands for a model, a folder of recordings and a test set.

@@ -15,6 +15,7 @@ from auris.checkpoints.export import export
 from auris.models.aut_ctc import AutCtc
 from auris.text.tokenizer import Tokenizer
 from auris.training.data import DataReport, TrainingClip, with_units
+from auris.training.examples import TrainingBatch
 from auris.training.loop import Trainer
 from auris.training.processes import new_fabric
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
@@ -182,3 +183,22 @@ def task_of(recipe: CtcRecipe, tokenizer: Tokenizer) -> CtcTask:
     """The task of a run at its start."""
     torch.manual_seed(recipe.seed)
     return CtcTask(AutCtc(recipe.model_config()), tokenizer, recipe)
+
+
+class BreakOffError(Exception):
+    pass
+
+
+def broken_off(monkeypatch: pytest.MonkeyPatch, after: int, run: Callable[[], object]) -> None:
+    """Run, and stop with an error before step `after` (from 0)."""
+    step = Trainer.step
+
+    def limited(trainer: Trainer, batches: Sequence[TrainingBatch]) -> float:
+        if trainer.progress.step == after:
+            raise BreakOffError
+        return step(trainer, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", limited)
+        with pytest.raises(BreakOffError):
+            run()

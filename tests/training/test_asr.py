@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,13 +37,12 @@ from auris.training.asr import IGNORED, AsrTask, dialogues, merged
 from auris.training.examples import TrainingBatch
 from auris.training.exporting import export_run
 from auris.training.folder import RunFolder
-from auris.training.loop import Trainer
 from auris.training.recipes import AsrRecipe, Recipe, TuneRecipe
 from auris.training.run import RunOptions, Sources, train
 from auris.training.score import DevScores
 from auris.training.starting import asr_task, checkpoint_task
 from tests.tiny_models import ctc_config, qwen_config, tiny_model, tiny_tokenizer, write_tiny
-from tests.training.conftest import quiet
+from tests.training.conftest import broken_off, quiet
 from tests.training.tones import tones, write_wav
 
 ids = st.lists(st.integers(0, 99), min_size=1, max_size=9)
@@ -244,25 +243,6 @@ def test_merged_adapters_give_the_same_outputs(tmp_path: Path) -> None:
         (_, plain), _ = for_merged.eval()(batch)
     assert float(adapted) == pytest.approx(float(plain), rel=1e-4)
     assert any("lora_" in name for name, _ in task.model.named_parameters())
-
-
-class BreakOffError(Exception):
-    pass
-
-
-def broken_off(monkeypatch: pytest.MonkeyPatch, after: int, run: Callable[[], object]) -> None:
-    """Run, and stop with an error before step `after` (from 0)."""
-    step = Trainer.step
-
-    def limited(trainer: Trainer, batches: Sequence[TrainingBatch]) -> float:
-        if trainer.progress.step == after:
-            raise BreakOffError
-        return step(trainer, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", limited)
-        with pytest.raises(BreakOffError):
-            run()
 
 
 @pytest.mark.no_cover

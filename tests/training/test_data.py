@@ -58,7 +58,7 @@ def test_broken_rows_are_named_by_reason(tmp_path: Path, manifest: Manifest) -> 
         reason: [Path(name).name for name in skipped] for reason, skipped in report.skipped.items()
     }
     assert names == {
-        data.MISSING: ["absent.wav", tmp_path.name],
+        data.MISSING: ["absent.wav", "'abc' without audio"],
         data.UNREADABLE: ["broken.wav"],
         data.SILENT: ["quiet.wav"],
         data.EMPTY_TEXT: ["good.wav"],

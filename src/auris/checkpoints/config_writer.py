@@ -60,19 +60,24 @@ def _foreign_json(config: PromptedConfig) -> dict[str, Any]:
     }
 
 
+def unofficial(config: ModelConfig) -> str | None:
+    """Why the official layouts, and so transformers, have no such model; None where they have."""
+    if isinstance(config, AutCtcConfig):
+        return "this one is an AuT encoder with a CTC head"
+    if config.encoder.norm != "layer" or config.frontend != "slaney400":
+        return f"this one has {config.encoder.norm} norms and the {config.frontend} frontend"
+    if config.encoder.norm_eps != ENCODER_NORM_EPS:
+        return f"this one's encoder norms have epsilon {config.encoder.norm_eps}"
+    if config.encoder.stem != "conv2d":
+        return f"this one's encoder begins with a {config.encoder.stem} stem"
+    if config.projector != ProjectorConfig(config.decoder.hidden, config.encoder.d_model):
+        return "this one has another projector than two linear layers of the encoder's width"
+    return None
+
+
 def _official(config: ModelConfig) -> QwenAsrConfig | AlignerConfig:
     """Refuse what the official layouts have no words for."""
-    reason = None
-    if isinstance(config, AutCtcConfig):
-        reason = "this one is an AuT encoder with a CTC head"
-    elif config.projector != ProjectorConfig(config.decoder.hidden, config.encoder.d_model):
-        reason = "this one has another projector than two linear layers of the encoder's width"
-    elif config.encoder.norm != "layer" or config.frontend != "slaney400":
-        reason = f"this one has {config.encoder.norm} norms and the {config.frontend} frontend"
-    elif config.encoder.norm_eps != ENCODER_NORM_EPS:
-        reason = f"this one's encoder norms have epsilon {config.encoder.norm_eps}"
-    elif config.encoder.stem != "conv2d":
-        reason = f"this one's encoder begins with a {config.encoder.stem} stem"
+    reason = unofficial(config)
     if reason or isinstance(config, AutCtcConfig):
         raise ConfigError(
             "The published and hf layouts hold Qwen3-ASR models only",

@@ -84,18 +84,25 @@ class RunSettings:
         data: list[Path],
         model: Path | None = None,
         language: str | None = None,
+        encoder: str | None = None,
+        decoder: str | None = None,
     ) -> None:
         """Train a model."""
         from auris.training.reports import BarReporter, LineReporter
         from auris.training.run import RunOptions, Sources, train
 
-        sources = Sources(data, self.dev or [], self.text or [], model, self.start, language)
+        sources = Sources(
+            data, self.dev or [], self.text or [], model, encoder, decoder, self.start, language
+        )
         options = RunOptions(
             self.resume, self.workers, self.processes, self.device, self.threads, self.dtype
         )
         reporter = BarReporter() if sys.stdout.isatty() else LineReporter(typer.echo)
-        out = self.out or Path("runs", config.stem)
-        train(kind.read(config), sources, out, options, reporter)
+        train(kind.read(config), sources, self.folder(config), options, reporter)
+
+    def folder(self, config: Path) -> Path:
+        """The run's folder."""
+        return self.out or Path("runs", config.stem)
 
 
 def ctc(config: Config, data: Data, settings: RunSettings) -> None:
@@ -116,6 +123,21 @@ def asr(
     model: Annotated[
         Path | None, option("Directory of a Qwen3-ASR checkpoint to fine-tune.", "--model", "-m")
     ] = None,
+    encoder: Annotated[
+        str | None,
+        option(
+            "Trained encoder to put a decoder behind: folder of a run, model directory, or name "
+            "of a bundled model."
+        ),
+    ] = None,
+    decoder: Annotated[
+        str | None,
+        option(
+            "Trained decoder for --encoder: folder of a run, model directory, or name of a "
+            "bundled model.",
+            default="a new one",
+        ),
+    ] = None,
     language: Annotated[
         str | None,
         option(
@@ -126,14 +148,20 @@ def asr(
         ),
     ] = None,
 ) -> None:
-    """Train a small Qwen3-ASR model from random weights, or fine-tune a checkpoint.
+    """Train a Qwen3-ASR model from random weights or behind a trained encoder, or fine-tune one.
+
+    With --encoder a projector and a decoder are put behind the encoder. The projector is trained
+    first, then the decoder, too, and at last the encoder. Rows without audio train the decoder on
+    their text alone.
 
     With --model the recipe has no sizes of a model. All weights of the checkpoint are trained, or,
     with lora_rank, adapters of its decoder. Texts are then used as they are written.
     """
-    from auris.training.recipes import AsrRecipe, TuneRecipe
+    from auris.training.starting import asr_recipe_kind
 
-    settings.train(AsrRecipe if model is None else TuneRecipe, config, data, model, language)
+    begun = settings.folder(config) if settings.resume else settings.start
+    kind = asr_recipe_kind(model, encoder, begun)
+    settings.train(kind, config, data, model, language, encoder, decoder)
 
 
 def export(
@@ -145,9 +173,9 @@ def export(
     dtype: Dtype = "float16",
 ) -> None:
     """Write a checkpoint of a run, finished or not, as a model directory."""
-    from auris.training.exporting import dtype_named, export_run
+    from auris.training.exporting import dtype_named, export_run, written
 
-    typer.echo(f"wrote {export_run(run, out, checkpoint, dtype_named(dtype))}")
+    typer.echo(written(export_run(run, out, checkpoint, dtype_named(dtype))))
 
 
 def lm(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auris.backends.torch import TorchBackend
-from auris.checkpoints.config_writer import to_json
+from auris.checkpoints.config_writer import unofficial
 from auris.checkpoints.export import export
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.checkpoints.layouts import LayoutName
@@ -29,12 +29,10 @@ from auris.text.prompt import END_OF_TEXT, TEXT_TAG, TURN_END, prompt_ids
 from auris.text.reply import parse_reply
 from auris.text.tokenizer import Tokenizer
 from auris.training.data import TrainedOn
+from auris.training.decoder_recipe import DecoderRecipe
 from auris.training.examples import TrainingBatch
 from auris.training.recipes import AsrRecipe, TuneRecipe
 from auris.training.tasks import Task, ctc_loss
-
-LAYOUT: LayoutName = "hf"
-"""Layout in which Qwen3-ASR models are written."""
 
 IGNORED = -100
 """Label of what is not learned: prompt and padding."""
@@ -102,7 +100,7 @@ class AsrTask(Task):
         self,
         model: QwenAsr,
         tokenizer: Tokenizer,
-        recipe: AsrRecipe | TuneRecipe,
+        recipe: AsrRecipe | TuneRecipe | DecoderRecipe,
         head: nn.Linear | None,
         generation: Mapping[str, Any] | None = None,
         defaults: InferenceDefaults | None = None,
@@ -151,10 +149,14 @@ class AsrTask(Task):
     ) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy of the replies, and how many tokens they have."""
         talk = self.dialogues(lengths, batch, side).to(audio.device)
-        decoder = self.model.decoder
         slots = talk.ids == self.model.config.audio_token_id
-        embedded = decoder.embed(talk.ids)
+        embedded = self.model.decoder.embed(talk.ids)
         embedded = embedded.masked_scatter(slots[..., None], audio.to(embedded.dtype))
+        return self.token_loss(talk, embedded)
+
+    def token_loss(self, talk: Dialogues, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy of the labelled tokens of embedded dialogues, and their number."""
+        decoder = self.model.decoder
         states = decoder.states(embedded, talk.rows)
         labels = talk.labels[:, 1:]
         learned = labels != IGNORED
@@ -193,13 +195,13 @@ class AsrTask(Task):
                 tokens[step.key].append(step.token)
         return [self.tokenizer.decode(ids) for ids in tokens]
 
-    def check_export(self) -> None:
-        """Raise ConfigError where the layout of transformers cannot hold the model."""
-        ids = {text: token.id for text, token in self.tokenizer.added.items()}
-        to_json(self.model.config, LAYOUT, "float32", ids)
+    @property
+    def layout(self) -> LayoutName:
+        """That of transformers, unless transformers has no such model."""
+        return "native" if unofficial(self.model.config) else "hf"
 
     def export(self, out: Path, dtype: torch.dtype, trained_on: TrainedOn) -> Path:
-        """In the layout of transformers, adapters merged; the CTC head in its own file.
+        """In `layout`, adapters merged; the CTC head in its own file.
 
         A calibration of the checkpoint is left out, since it was fitted to other weights.
         """
@@ -208,7 +210,7 @@ class AsrTask(Task):
             self.model.config,
             self.tokenizer,
             out,
-            layout=LAYOUT,
+            layout=self.layout,
             dtype=dtype,
             generation=self.generation,
             ctc_head=self.head,

@@ -53,27 +53,34 @@ class ManifestRow:
     """A line of a manifest, before anything is checked.
 
     Attributes:
+        wav: the recording; None where the line has a text alone.
         speaker: set and speaker, "" where not known.
         language: as the manifest has it, or `UNNAMED`.
         prompt: context that the model is given.
         speechless: whether the recording has no speech: language None and no text.
     """
 
-    wav: Path
+    wav: Path | None
     text: str
     speaker: str = ""
     language: str = UNNAMED
     prompt: str = ""
     speechless: bool = False
 
+    @property
+    def name(self) -> str:
+        """The row in a report."""
+        return f"{self.text[:40]!r} without audio" if self.wav is None else str(self.wav)
+
 
 @dataclass(frozen=True)
 class TrainingClip:
-    """A recording in memory.
+    """A recording in memory, or a text without one.
 
     Attributes:
         name: path of the recording.
-        samples: int16 [S] at 16 kHz, which is half of float32's memory.
+        samples: int16 [S] at 16 kHz, which is half of float32's memory; none of a text without
+            a recording.
         text: in the run's form.
         language: English name, or `UNNAMED`.
         ids: units of the text; empty until `with_units`.
@@ -86,6 +93,11 @@ class TrainingClip:
     ids: tuple[int, ...] = ()
     language: str = UNNAMED
     prompt: str = ""
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is a recording of the text."""
+        return len(self.samples) > 0
 
     @property
     def seconds(self) -> float:
@@ -129,18 +141,21 @@ class DataReport:
 
     def describe(self, names: int | None = 5) -> str:
         """The report as text; each reason with the first `names` of its rows, or all."""
-        lengths = sorted(clip.seconds for clip in self.clips) or [0.0]
+        recorded = [clip for clip in self.clips if clip.has_audio]
+        lengths = sorted(clip.seconds for clip in recorded) or [0.0]
         lines = [
-            f"{len(self.clips)} clips, {sum(lengths) / 3600:.2f} hours, "
+            f"{len(recorded)} clips, {sum(lengths) / 3600:.2f} hours, "
             f"{len(self.speakers)} known speakers, lengths {lengths[0]:.2f} / "
             f"{lengths[len(lengths) // 2]:.2f} / {lengths[-1]:.2f} s "
             f"(shortest / median / longest), {self.units} units"
         ]
+        if texts := len(self.clips) - len(recorded):
+            lines.append(f"{texts} texts without audio, which train the decoder alone")
         for reason, skipped in sorted(self.skipped.items()):
             lines.append(f"skipped {len(skipped)}: {reason}: {_listed(skipped, names)}")
         if self.cut:
             lines.append(f"cut {len(self.cut)} to max_mel_length: {_listed(self.cut, names)}")
-        unnamed = sum(bool(clip.text) and clip.language == UNNAMED for clip in self.clips)
+        unnamed = sum(bool(clip.text) and clip.language == UNNAMED for clip in recorded)
         if unnamed and self.names_language:
             lines.append(
                 f"{unnamed} clips name no language, and teach the model to name none: add a "
@@ -164,7 +179,8 @@ class TrainedOn:
     @classmethod
     def of(cls, clips: Iterable[TrainingClip], contexts: bool = False) -> TrainedOn:
         """The languages of clips with words; `contexts` whether they get contexts anyway."""
-        kinds = {(clip.language, bool(clip.prompt)) for clip in clips if clip.text}
+        spoken_clips = [clip for clip in clips if clip.text and clip.has_audio]
+        kinds = {(clip.language, bool(clip.prompt)) for clip in spoken_clips}
         languages = {language for language, _ in kinds}
         named = () if UNNAMED in languages else tuple(sorted(languages))
         return cls(named, contexts or any(prompted for _, prompted in kinds))
@@ -260,8 +276,9 @@ def _row(manifest: Path, line: Mapping[str, str | None], language: str) -> Manif
         prefix, _, text = text.partition(TEXT_TAG)
         language = prefix.strip().removeprefix("language").strip() or language
         speechless = language == UNNAMED and not text.strip()
+    wav = line.get("wav")
     return ManifestRow(
-        wav=recording_path(manifest, line.get("wav") or ""),
+        wav=recording_path(manifest, wav) if wav else None,
         text=text,
         speaker=f"{manifest.stem}/{speaker}" if speaker not in ("", "unknown") else "",
         language=language,
@@ -270,7 +287,7 @@ def _row(manifest: Path, line: Mapping[str, str | None], language: str) -> Manif
     )
 
 
-def _load(row: ManifestRow, form: TextForm, replies: bool) -> TrainingClip | str:
+def _load(row: ManifestRow, form: TextForm, replies: bool, texts: bool) -> TrainingClip | str:
     """The row's clip, or why there is none."""
     language = _language(row.language) if replies else UNNAMED
     if language is None:
@@ -281,7 +298,9 @@ def _load(row: ManifestRow, form: TextForm, replies: bool) -> TrainingClip | str
     speechless = replies and not text and row.speechless
     if not text and not speechless:
         return EMPTY_TEXT
-    if not os.path.isfile(row.wav):
+    if row.wav is None and texts and text:
+        return TrainingClip(row.name, np.zeros(0, np.int16), text, language=language)
+    if row.wav is None or not os.path.isfile(row.wav):
         return MISSING
     try:
         samples = io.load(row.wav).samples
@@ -309,6 +328,7 @@ def load_clips(
     form: TextForm = "spoken",
     cut_seconds: float = math.inf,
     replies: bool = True,
+    texts: bool = False,
 ) -> DataReport:
     """Read every row's recording; the report has the usable clips in the order of the rows.
 
@@ -317,10 +337,12 @@ def load_clips(
         form: what texts are brought to.
         cut_seconds: clips are cut to this length.
         replies: whether the model writes the language, or that there is no speech.
+        texts: whether texts without audio are used.
     """
     report = DataReport(names_language=replies)
+    load = functools.partial(_load, form=form, replies=replies, texts=texts)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        loaded = pool.map(functools.partial(_load, form=form, replies=replies), rows)
+        loaded = pool.map(load, rows)
         for row, clip in zip(rows, loaded, strict=True):
             if isinstance(clip, TrainingClip) and clip.seconds > cut_seconds:
                 report.cut.append(clip.name)
@@ -329,7 +351,7 @@ def load_clips(
             if isinstance(clip, TrainingClip) and clip.seconds > longest:
                 clip = TOO_LONG
             if isinstance(clip, str):
-                report.skip(clip, str(row.wav))
+                report.skip(clip, row.name)
             else:
                 report.clips.append(clip)
     return report
@@ -344,7 +366,7 @@ def with_units(
     result = dataclasses.replace(report, clips=[], skipped=skipped)
     for clip in report.clips:
         ids = tuple(spell(clip.text))
-        if aligned and frames_needed(ids) > clip.tokens:
+        if aligned and clip.has_audio and frames_needed(ids) > clip.tokens:
             result.skip(UNALIGNABLE, clip.name)
         else:
             result.clips.append(dataclasses.replace(clip, ids=ids))
@@ -357,13 +379,14 @@ def split_clips(
     """Clips to train on, and clips of other recordings to score: about `share` of them, in [0, 1).
 
     The samples of a recording and the seed decide, so that a recording that is listed twice, or
-    under two names, is on one side. Of two recordings or more, one at least is on each side.
+    under two names, is on one side. Of two recordings or more, one at least is on each side. Texts
+    without audio are trained on.
     """
     if share == 0:
         return list(clips), []
     salt = str(seed).encode()[:16]
     draws = [hashlib.blake2b(clip.samples.tobytes(), salt=salt).digest() for clip in clips]
-    order = sorted(set(draws))
+    order = sorted({draw for clip, draw in zip(clips, draws, strict=True) if clip.has_audio})
     count = sum(int.from_bytes(draw[:4], "big") < share * 2**32 for draw in order)
     most = max(len(order) - 1, 0)
     excluded = set(order[: min(max(count, 1), most)])

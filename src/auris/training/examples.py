@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from auris.audio.features import HOP, log_mel, mel_frames
-from auris.config import Frontend, audio_tokens
+from auris.config import FRAME_SECONDS, TOKEN_FRAMES, Frontend, audio_tokens
 from auris.decoding.ctc import frames_needed
 from auris.training import augment
 from auris.training.augment import GAP_SECONDS, PAUSE_SECONDS
@@ -42,6 +42,7 @@ class TrainingBatch:
         targets: unit ids of each example; none where nobody speaks.
         languages: English name of each example's language, "None" where nobody speaks.
         contexts: context in the prompt of each example.
+        texts: unit ids of texts without audio, in addition to the examples.
         counted: whether the losses count. A process without an example of its own computes one
             that does not count, since all processes have to take every step.
     """
@@ -50,6 +51,7 @@ class TrainingBatch:
     targets: list[tuple[int, ...]]
     languages: list[str]
     contexts: list[str]
+    texts: list[tuple[int, ...]] = field(default_factory=list)
     counted: bool = True
 
     def to(self, device: torch.device) -> TrainingBatch:
@@ -113,16 +115,18 @@ def generator(*words: int) -> np.random.Generator:
 def plan_epoch(clips: Sequence[TrainingClip], recipe: Recipe, epoch: int) -> EpochPlan:
     """The plan of an epoch, counted from 0."""
     rng = generator(recipe.seed, PLAN, epoch)
-    lengths = [clip.seconds for clip in clips]
+    lengths = [_planned_seconds(clip) for clip in clips]
+    recorded = [i for i, clip in enumerate(clips) if clip.has_audio]
     rows: list[tuple[int, ...]] = [(i,) for i in range(len(clips))]
     silence: list[float] = []
     if _augments(recipe, epoch):
         joined = short_rows(clips, rng, recipe.join_shorter, recipe.join_most, recipe.join_copies)
-        paused = [length + PAUSE_SECONDS[1] for length in lengths]
+        paused = [lengths[i] + PAUSE_SECONDS[1] for i in recorded]
         longest = min(recipe.long_seconds, recipe.longest_seconds, recipe.batch_seconds)
-        joined += long_rows(paused, rng, recipe.long_share, longest)
+        long = long_rows(paused, rng, recipe.long_share, longest)
+        joined += [tuple(recorded[i] for i in row) for row in long]
         rows += [row for row in joined if _alike([clips[i] for i in row])]
-        drawn = rng.uniform(*SILENCE_SECONDS, int(recipe.silence_share * len(clips)))
+        drawn = rng.uniform(*SILENCE_SECONDS, int(recipe.silence_share * len(recorded)))
         silence = drawn.clip(max=recipe.longest_seconds).tolist()
     # A clip under half a second costs as much as one of half a second.
     seconds = [max(sum(lengths[i] for i in row), 0.5) for row in rows] + silence
@@ -148,8 +152,14 @@ def _contexts(
     return {
         number: source.draw(" ".join(clips[i].text for i in row), rng)
         for number, row in enumerate(rows)
-        if rng.random() < recipe.context_share and not any(clips[i].prompt for i in row)
+        if rng.random() < recipe.context_share
+        and all(clips[i].has_audio and not clips[i].prompt for i in row)
     }
+
+
+def _planned_seconds(clip: TrainingClip) -> float:
+    """Length of a clip; of a text without audio, that of as many encoder tokens as it has units."""
+    return clip.seconds if clip.has_audio else FRAME_SECONDS * TOKEN_FRAMES * len(clip.ids)
 
 
 def _alike(members: Sequence[TrainingClip]) -> bool:
@@ -225,6 +235,9 @@ class EpochBatches(Dataset[Packed]):
         for row in rows or plan.batches[index][:1]:
             rng = generator(self.recipe.seed, AUDIO, plan.epoch, row)
             members = [self.clips[i] for i in plan.examples[row]]
+            if members and not members[0].has_audio:
+                batch.texts.append(members[0].ids)
+                continue
             samples, ids = (
                 _example(members, preprocessor, rng, augmented)
                 if members
@@ -242,7 +255,8 @@ class EpochBatches(Dataset[Packed]):
         """The batch of an index, for torch's loader."""
         batch = self.batch(index)
         lengths = [mel.shape[1] for mel in batch.mels]
-        return torch.cat(batch.mels, dim=1), lengths, dataclasses.replace(batch, mels=[])
+        mels = torch.cat(batch.mels, dim=1) if batch.mels else torch.zeros(0, 0)
+        return mels, lengths, dataclasses.replace(batch, mels=[])
 
     def load(self, first: int = 0, workers: int = 0) -> Generator[TrainingBatch, None, None]:
         """The batches from index `first` on.

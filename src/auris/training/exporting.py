@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 
 from auris.checkpoints.atomic import replace_directory
+from auris.checkpoints.config_writer import unofficial
+from auris.checkpoints.load import open_checkpoint
 from auris.checkpoints.save import converted
-from auris.errors import ConfigError, TensorError, TrainingError, UsageError
+from auris.config import AutCtcConfig
+from auris.errors import TensorError, TrainingError, UsageError
 from auris.training.data import TrainedOn
 from auris.training.folder import RunFolder
-from auris.training.starting import build_task
-from auris.training.state import AVERAGE, BEST, LAST, load_weights
+from auris.training.starting import checkpoint_named, run_task
 from auris.training.tasks import Task
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -32,17 +34,10 @@ def dtype_named(name: str) -> torch.dtype:
 
 
 def check_export(task: Task, dtype: torch.dtype) -> None:
-    """Raise TrainingError where the model or one of its weights cannot be written in `dtype`."""
+    """Raise TrainingError where a weight of the model cannot be written in `dtype`."""
     try:
-        task.check_export()
         for name, weight in task.named_parameters():
             converted(name, weight, dtype)
-    except ConfigError as error:
-        raise TrainingError(
-            "The model that training writes is in the layout of transformers",
-            f"this checkpoint does not fit there ({error.actual})",
-            "train another checkpoint",
-        ) from error
     except TensorError as error:
         raise TrainingError(
             error.rule, error.actual, "write the model with --dtype bfloat16 or --dtype float32"
@@ -65,39 +60,36 @@ def export_run(
         TrainingError: the folder holds no such checkpoint, or its weights do not fit into `dtype`.
         UsageError: `out` is a directory that holds no model, or the model that the run began with.
     """
-    which = which or (AVERAGE if (run / AVERAGE).exists() else BEST)
-    if which not in (BEST, LAST, AVERAGE):
-        raise TrainingError(
-            f"A run has the checkpoints {BEST} and {LAST}, and {AVERAGE} with average_over",
-            f"{which} was requested",
-            "choose one of them",
-        )
+    which = checkpoint_named(run, which)
     folder = RunFolder(run)
-    recipe, model = folder.read()
-    trained_on = folder.trained_on()
+    _, model = folder.read()
     if model is not None and out.resolve() == model:
         raise UsageError(
             "A run does not replace the model that it began with",
             f"that is {str(out)!r}",
             "name another directory",
         )
-    folder.check_model()
-    task = build_task(recipe, model, None if model else folder.units())
-    load_weights(run / which, task)
-    if not all(bool(p.isfinite().all()) for p in task.parameters()):
-        raise TrainingError(
-            "The weights of a model have to be numbers",
-            f"the checkpoint {which} of {run} holds others",
-            "export another checkpoint, or train with a lower rate",
-        )
+    task = run_task(run, which)
     try:
-        return _write(task, out.resolve(), dtype, trained_on)
+        return _write(task, out.resolve(), dtype, folder.trained_on())
     except TensorError as error:
         raise TrainingError(
             error.rule,
             error.actual,
             f"write it with auris train export --run {run} --out {out} --dtype bfloat16 or float32",
         ) from error
+
+
+def written(model: Path) -> str:
+    """What to tell about a model directory that was written."""
+    config = open_checkpoint(model).config
+    reason = unofficial(config)
+    if reason is None or isinstance(config, AutCtcConfig):
+        return f"wrote {model}"
+    return (
+        f"wrote {model} in the native layout, which auris loads; transformers has no such model "
+        f"({reason})"
+    )
 
 
 def _write(task: Task, out: Path, dtype: torch.dtype, trained_on: TrainedOn) -> Path:

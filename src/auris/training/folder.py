@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from auris.checkpoints.atomic import NEW, OLD
-from auris.errors import OutputError, TrainingError, UsageError
+from auris.checkpoints.config_writer import to_json
+from auris.checkpoints.configs import from_json
+from auris.config import QwenAsrConfig
+from auris.errors import ConfigError, OutputError, TrainingError, UsageError
 from auris.text.tokenizer import Tokenizer
 from auris.training.data import TrainedOn
+from auris.training.decoder_recipe import DecoderRecipe
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import CURVE, LOG, STEPS, TENSORBOARD
 from auris.training.state import AVERAGE, BEST, LAST
@@ -23,8 +27,53 @@ from auris.training.state import AVERAGE, BEST, LAST
 RECIPE, ABOUT, UNITS = "recipe.json", "run.json", "units.json"
 """Files of a run: its recipe, what is trained, and the text units."""
 
-RECIPES: dict[str, type[Recipe]] = {"ctc": CtcRecipe, "asr": AsrRecipe, "tune": TuneRecipe}
+RECIPES: dict[str, type[Recipe]] = {
+    "ctc": CtcRecipe,
+    "asr": AsrRecipe,
+    "tune": TuneRecipe,
+    "decoder": DecoderRecipe,
+}
 """Kinds of runs."""
+
+
+@dataclass(frozen=True)
+class JoinedModel:
+    """What a `DecoderRecipe` trains.
+
+    Attributes:
+        config: shapes of the model, which the recipe does not have.
+        fresh: whether its decoder began with random weights.
+        head: whether it has a CTC head.
+        encoder, decoder: directories that these parts came from, where they came from other models.
+    """
+
+    config: QwenAsrConfig
+    fresh: bool
+    head: bool
+    encoder: Path | None = None
+    decoder: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As an object of `ABOUT`."""
+        paths = {name: getattr(self, name) for name in ("encoder", "decoder")}
+        return {
+            "config": to_json(self.config, "native", "float32", {}),
+            "fresh": self.fresh,
+            "head": self.head,
+            **{name: None if path is None else str(path) for name, path in paths.items()},
+        }
+
+    @classmethod
+    def from_json(cls, content: Any) -> JoinedModel:
+        """Of what `to_json` returned; ValueError, TypeError or KeyError for anything else."""
+        try:
+            _, config = from_json(content["config"])
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        if not isinstance(config, QwenAsrConfig):
+            raise ValueError(f"the model in {ABOUT} has no decoder")
+        paths = [Path(path) if (path := content[name]) else None for name in ("encoder", "decoder")]
+        return cls(config, bool(content["fresh"]), bool(content["head"]), *paths)
 
 
 @dataclass(frozen=True)
@@ -75,9 +124,27 @@ class RunFolder:
                 "choose another folder",
             )
 
-    def check_same(self, recipe: Recipe, model: Path | None) -> None:
-        """Raise TrainingError where the run has another recipe, or another model to train."""
-        if self.read() != (recipe, model.resolve() if model else None):
+    def joined(self) -> JoinedModel | None:
+        """What a `DecoderRecipe` trains; None for runs of other kinds, TrainingError if damaged."""
+        about = self._about()
+        if RECIPES[about["kind"]] is not DecoderRecipe:
+            return None
+        try:
+            return JoinedModel.from_json(about["joined"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise _no_run(f"{self.path / ABOUT}: {error}") from error
+
+    def check_same(
+        self, recipe: Recipe, model: Path | None, parts: tuple[Path | None, Path | None]
+    ) -> None:
+        """Raise TrainingError where the run has another recipe, or another model to train.
+
+        Args:
+            parts: directories of encoder and decoder, for a `DecoderRecipe`.
+        """
+        joined = self.joined()
+        same = joined is None or (joined.encoder, joined.decoder) == parts
+        if self.read() != (recipe, model.resolve() if model else None) or not same:
             raise TrainingError(
                 "A run is resumed with its own recipe and model",
                 f"those of {self.path} differ",
@@ -111,10 +178,18 @@ class RunFolder:
                 "name another folder",
             )
 
-    def begin(self, recipe: Recipe, model: Path | None, trained_on: TrainedOn) -> None:
+    def begin(
+        self,
+        recipe: Recipe,
+        model: Path | None,
+        trained_on: TrainedOn,
+        joined: JoinedModel | None = None,
+    ) -> None:
         """Make the folder of a new run, or raise OutputError."""
         kind = next(name for name, known in RECIPES.items() if isinstance(recipe, known))
         about: dict[str, Any] = {"kind": kind, "model": None, **asdict(trained_on)}
+        if joined is not None:
+            about["joined"] = joined.to_json()
         if model is not None:
             about |= {"model": str(model.resolve()), "weights": _digest(model)}
         with self._writing():

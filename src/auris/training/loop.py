@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from auris.errors import TrainingError, TrainingStopped
 from auris.training.data import TrainingClip
@@ -52,13 +52,15 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW without weight decay of biases and norms."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.wd},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _optimizer(task: Task, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW without weight decay of biases and norms; groups know their share of the rate."""
+    groups: list[dict[str, Any]] = []
+    named = [(name, p) for name, p in task.named_parameters() if p.requires_grad]
+    for share in sorted({task.rate_share(name) for name, _ in named}, reverse=True):
+        shared = [p for name, p in named if task.rate_share(name) == share]
+        for weights, decay in ((True, recipe.wd), (False, 0.0)):
+            chosen = [p for p in shared if (p.ndim > 1) == weights]
+            groups.append({"params": chosen, "weight_decay": decay, "share": share})
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
 
 
@@ -212,8 +214,9 @@ class Trainer:
         """One update; the loss per unit, which is not finite when the update was skipped."""
         step, recipe, fabric = self.progress.step, self.recipe, self.fabric
         self._wrapped.train()
+        self.task.begin_step(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate(step, self.steps)
+            group["lr"] = recipe.learning_rate(step, self.steps) * group["share"]
         self.optimizer.zero_grad()
         loss = 0.0
         for index, batch in enumerate(batches):

@@ -27,8 +27,11 @@ from auris.training.data import (
     split_clips,
     with_units,
 )
-from auris.training.exporting import check_export, dtype_named, export_run
-from auris.training.folder import RunFolder
+from auris.training.decoder import DecoderTask
+from auris.training.decoder_recipe import DecoderRecipe
+from auris.training.exporting import check_export, dtype_named, export_run, written
+from auris.training.folder import JoinedModel, RunFolder
+from auris.training.joining import ModelParts, load_parts, source_directories
 from auris.training.loop import Trainer
 from auris.training.processes import leave, new_fabric
 from auris.training.recipes import (
@@ -44,6 +47,7 @@ from auris.training.starting import (
     build_task,
     check_start,
     load_start,
+    start_joined,
     start_trained_on,
     start_units,
 )
@@ -68,6 +72,9 @@ class Sources:
         dev: development manifests, never trained on.
         texts: further text, a sentence a line, that helps to choose the units.
         model: the checkpoint that a `TuneRecipe` trains further.
+        encoder: run, model directory or bundled model whose encoder a `DecoderRecipe` joins to a
+            decoder.
+        decoder: the same, whose decoder and vocabulary it takes; by default the decoder is new.
         start: folder of another run, or a model, whose units and last weights this one begins with.
         language: code or English name of the language of rows that name none; by default they
             teach the model to name none.
@@ -77,6 +84,8 @@ class Sources:
     dev: Sequence[Path] = ()
     texts: Sequence[Path] = ()
     model: Path | None = None
+    encoder: str | Path | None = None
+    decoder: str | Path | None = None
     start: Path | None = None
     language: str | None = None
 
@@ -162,10 +171,12 @@ class _Run:
         try:
             if options.resume:
                 self._together(trainer.resume, everywhere=True)
+            if isinstance(self.recipe, DecoderRecipe):
+                self.reporter.message(self.recipe.stages(trainer.steps))
             trainer.run()
             if fabric.global_rank == 0:
                 model = export_run(out, self.folder.model, dtype=dtype_named(options.dtype))
-                self.reporter.message(f"wrote {model}")
+                self.reporter.message(written(model))
             fabric.barrier()
         finally:
             trainer.close()
@@ -179,16 +190,27 @@ class _Run:
         rows = [row for path in sources.data for row in read_manifest(path, language)]
         dev_rows = {path: read_manifest(path, language) for path in sources.dev}
         texts = [text for path in sources.texts for text in _sentences(path)]
+        parts = self._parts()
         task = self._given_task()
-        report = self._load(rows)
+        report = self._load(rows, texts=isinstance(recipe, DecoderRecipe))
         report.clips, held_out = split_clips(report.clips, recipe.val_split, recipe.seed)
-        if not report.clips:
+        if not any(clip.has_audio for clip in report.clips):
             self.reporter.message(report.describe())
             raise TrainingError("No clip can be used for training", "", "see the data report above")
+        if recipe.use_compile and not all(clip.has_audio for clip in report.clips):
+            raise TrainingError(
+                "Runs with use_compile cannot use texts without audio",
+                "a manifest has some",
+                "leave them out, or set use_compile to false",
+            )
         if not self.options.resume:
-            self._together(lambda: self._begin(report.clips, texts))
+            self._together(lambda: self._begin(report.clips, texts, parts))
         if task is None:
-            task = build_task(recipe, sources.model, self.folder.units())
+            task = build_task(recipe, sources.model, self.folder.units(), self.folder.joined())
+        if parts is not None:
+            assert isinstance(task, DecoderTask)
+            parts.copy_into(task.model)
+            check_export(task, dtype_named(self.options.dtype))
         preprocessor = task.preprocessor
         report = with_units(report, preprocessor.spell, preprocessor.aligned)
         self.reporter.message(report.describe())
@@ -216,21 +238,34 @@ class _Run:
     def _check_folder(self) -> None:
         self.folder.check_writable()
         if self.options.resume:
-            self.folder.check_same(self.recipe, self.sources.model)
+            parts = source_directories(self.sources.encoder, self.sources.decoder)
+            self.folder.check_same(self.recipe, self.sources.model, parts)
         else:
             self.folder.check_new()
         if self.sources.start is not None:
             check_start(self.sources.start, self.recipe)
 
+    def _parts(self) -> ModelParts | None:
+        """The parts that a new run joins; None for a run that joins none."""
+        sources = self.sources
+        if not isinstance(self.recipe, DecoderRecipe) or self.options.resume or sources.start:
+            return None
+        if sources.encoder is None:
+            raise TrainingError(
+                "A recipe for a decoder needs a trained encoder", "none is given", "name --encoder"
+            )
+        return load_parts(self.recipe, sources.encoder, sources.decoder)
+
     def _given_task(self) -> Task | None:
         """The task with checked weights; None where its units have to be learned first."""
         units: Tokenizer | None = None
         start, resume = self.sources.start, self.options.resume
+        joined = self.folder.joined() if resume else self._start_joined()
         if not isinstance(self.recipe, TuneRecipe):
             if not resume and start is None:
                 return None
             units = self.folder.units() if start is None else start_units(start)
-        task = build_task(self.recipe, self.sources.model, units)
+        task = build_task(self.recipe, self.sources.model, units, joined)
         check_export(task, dtype_named(self.options.dtype))
         if resume:
             check_state(self.folder.path / LAST, task)
@@ -238,7 +273,16 @@ class _Run:
             load_start(start, task)
         return task
 
-    def _begin(self, clips: Sequence[TrainingClip], texts: Sequence[str]) -> None:
+    def _start_joined(self) -> JoinedModel | None:
+        """What a `DecoderRecipe` trains that starts from another run or model."""
+        start, recipe = self.sources.start, self.recipe
+        if start is None or not isinstance(recipe, DecoderRecipe):
+            return None
+        return start_joined(start, recipe)
+
+    def _begin(
+        self, clips: Sequence[TrainingClip], texts: Sequence[str], parts: ModelParts | None
+    ) -> None:
         """Make the folder of a new run with its units; a run that cannot begin leaves no recipe."""
         recipe, start = self.recipe, self.sources.start
         corpus = [clip.text for clip in clips] + list(texts)
@@ -247,22 +291,32 @@ class _Run:
         if start is not None:
             units = start_units(start)
             trained_on = trained_on.after(start_trained_on(start))
-        elif isinstance(recipe, AsrRecipe):
+        elif parts is not None and parts.tokenizer is not None:
+            units = parts.tokenizer
+        elif isinstance(recipe, AsrRecipe | DecoderRecipe):
             exactly = recipe.vocabulary is not None
             units = train_vocabulary(corpus, recipe.vocabulary or DEFAULT_VOCABULARY, exactly)
         elif isinstance(recipe, CtcRecipe):
             units = train_units(corpus, recipe.units or DEFAULT_UNITS, recipe.units is not None)
-        self.folder.begin(recipe, self.sources.model, trained_on)
+        joined = self._start_joined()
+        if parts is not None and isinstance(recipe, DecoderRecipe):
+            assert units is not None
+            joined = parts.joined(recipe, units)
+        self.folder.begin(recipe, self.sources.model, trained_on, joined)
         if units is not None:
             self.folder.write_units(units)
 
-    def _load(self, rows: Sequence[ManifestRow], unlimited: bool = False) -> DataReport:
-        """Clips of rows; `unlimited` ones are neither cut nor too long for a batch."""
+    def _load(
+        self, rows: Sequence[ManifestRow], unlimited: bool = False, texts: bool = False
+    ) -> DataReport:
+        """Clips of rows; `unlimited` ones are neither cut nor too long for a batch, and `texts` may
+        have no audio."""
         recipe = self.recipe
         longest = math.inf if unlimited else recipe.batch_seconds
         cut = math.inf if unlimited else recipe.longest_seconds
-        form = recipe.text if isinstance(recipe, TuneRecipe) else "spoken"
-        return load_clips(rows, longest, form, cut, replies=not isinstance(recipe, CtcRecipe))
+        form = recipe.text if isinstance(recipe, TuneRecipe | DecoderRecipe) else "spoken"
+        replies = not isinstance(recipe, CtcRecipe)
+        return load_clips(rows, longest, form, cut, replies, texts)
 
     def _dev_set(self, path: Path, rows: Sequence[ManifestRow]) -> list[TrainingClip]:
         report = self._load(rows, unlimited=True)
@@ -291,12 +345,17 @@ def _check_options(recipe: Recipe, sources: Sources, options: RunOptions) -> Non
             f"{taken[0]} is given twice or is one of these",
             "rename the file",
         )
-    tunes = isinstance(recipe, TuneRecipe)
+    tunes, joins = isinstance(recipe, TuneRecipe), isinstance(recipe, DecoderRecipe)
     ignored = {
         "further text for the units of a checkpoint": tunes and sources.texts,
         "another run to start from, with a checkpoint": tunes and sources.start,
         "another run to start from while one is resumed": options.resume and sources.start,
         "a checkpoint with a recipe that begins with fresh weights": not tunes and sources.model,
+        "an encoder or a decoder with a recipe that joins none": not joins
+        and (sources.encoder or sources.decoder),
+        "an encoder or a decoder for a run that starts from another": sources.start
+        and (sources.encoder or sources.decoder),
+        "further text for the units of a given decoder": sources.decoder and sources.texts,
         "a language where a CTC model learns to write": isinstance(recipe, CtcRecipe)
         and sources.language,
     }

@@ -19,10 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from auris.checkpoints.atomic import current_directory
+from auris.checkpoints.config_writer import unofficial
 from auris.checkpoints.configs import read_generation
-from auris.checkpoints.ctc_head import load_ctc_head
+from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.inference_defaults import load_inference_defaults
-from auris.checkpoints.load import Checkpoint, Model, load_weights, open_checkpoint
+from auris.checkpoints.load import Checkpoint, Model, open_checkpoint
+from auris.checkpoints.load import load_weights as load_model
 from auris.checkpoints.validation import check_vocabulary
 from auris.config import ModelConfig, QwenAsrConfig
 from auris.errors import TrainingError
@@ -32,9 +34,11 @@ from auris.text.prompt import AUDIO_PAD
 from auris.text.tokenizer import Tokenizer
 from auris.training.asr import AsrTask, adapt
 from auris.training.data import TrainedOn
-from auris.training.folder import RECIPE, RunFolder
+from auris.training.decoder import DecoderTask
+from auris.training.decoder_recipe import DecoderRecipe
+from auris.training.folder import RECIPE, JoinedModel, RunFolder
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, ShapedRecipe, TuneRecipe
-from auris.training.state import LAST, WEIGHTS
+from auris.training.state import AVERAGE, BEST, LAST, WEIGHTS, load_weights
 from auris.training.tasks import CtcTask, Task
 
 OUTPUTS = re.compile(r"(.*layers\.\d+)\.(?:out|down)\.(?:weight|bias)")
@@ -43,12 +47,18 @@ OUTPUTS = re.compile(r"(.*layers\.\d+)\.(?:out|down)\.(?:weight|bias)")
 LAYER = re.compile(r"layers\.(\d+)\.")
 
 
-def build_task(recipe: Recipe, model: Path | None, units: Tokenizer | None) -> Task:
+def build_task(
+    recipe: Recipe,
+    model: Path | None,
+    units: Tokenizer | None,
+    joined: JoinedModel | None = None,
+) -> Task:
     """The model of a run as it begins; fresh weights depend only on the seed.
 
     Args:
         model: the checkpoint that a `TuneRecipe` trains further.
         units: the text vocabulary of the others.
+        joined: what a `DecoderRecipe` trains.
 
     Raises:
         TrainingError: the checkpoint to train further is missing, or the units are not those of
@@ -64,6 +74,9 @@ def build_task(recipe: Recipe, model: Path | None, units: Tokenizer | None) -> T
     assert units is not None
     if isinstance(recipe, AsrRecipe):
         return asr_task(recipe, units)
+    if isinstance(recipe, DecoderRecipe):
+        assert joined is not None
+        return decoder_task(recipe, units, joined)
     assert isinstance(recipe, CtcRecipe)
     if recipe.units not in (None, units.size):
         raise TrainingError(
@@ -76,11 +89,61 @@ def build_task(recipe: Recipe, model: Path | None, units: Tokenizer | None) -> T
 
 def asr_task(recipe: AsrRecipe, tokenizer: Tokenizer) -> AsrTask:
     """A model of a recipe's shapes, with fresh weights and a CTC head."""
-    model = QwenAsr(recipe.model_config(tokenizer.size, tokenizer.id(AUDIO_PAD)))
-    # The embedding is the output layer too: at torch's own scale its first scores are far too sure.
-    nn.init.normal_(model.decoder.embed.weight, std=recipe.hidden**-0.5)
+    model = _fresh_model(recipe.model_config(tokenizer.size, tokenizer.id(AUDIO_PAD)))
     head = nn.Linear(recipe.hidden, tokenizer.size + 1) if recipe.with_head else None
     return AsrTask(model, tokenizer, recipe, head)
+
+
+def decoder_task(recipe: DecoderRecipe, tokenizer: Tokenizer, joined: JoinedModel) -> DecoderTask:
+    """A joined model with fresh weights, and a CTC head where it has one."""
+    model = _fresh_model(joined.config)
+    decoder = joined.config.decoder
+    head = nn.Linear(decoder.hidden, decoder.vocab + 1) if joined.head else None
+    return DecoderTask(model, tokenizer, recipe, head, joined.fresh)
+
+
+def _fresh_model(config: QwenAsrConfig) -> QwenAsr:
+    model = QwenAsr(config)
+    # The embedding is the output layer too: at torch's own scale its first scores are far too sure.
+    nn.init.normal_(model.decoder.embed.weight, std=config.decoder.hidden**-0.5)
+    return model
+
+
+def checkpoint_named(run: Path, which: str | None) -> str:
+    """The name of a checkpoint, by default "average" where the run has one, else "best"; or
+    TrainingError."""
+    which = which or (AVERAGE if (run / AVERAGE).exists() else BEST)
+    if which not in (BEST, LAST, AVERAGE):
+        raise TrainingError(
+            f"A run has the checkpoints {BEST} and {LAST}, and {AVERAGE} with average_over",
+            f"{which} was requested",
+            "choose one of them",
+        )
+    return which
+
+
+def run_task(run: Path, which: str | None = None) -> Task:
+    """The model of a checkpoint of a run.
+
+    Args:
+        which: as of `checkpoint_named`.
+
+    Raises:
+        TrainingError: the folder holds no such checkpoint, or its weights are not numbers.
+    """
+    which = checkpoint_named(run, which)
+    folder = RunFolder(run)
+    recipe, model = folder.read()
+    folder.check_model()
+    task = build_task(recipe, model, None if model else folder.units(), folder.joined())
+    load_weights(run / which, task)
+    if not all(bool(p.isfinite().all()) for p in task.parameters()):
+        raise TrainingError(
+            "The weights of a model have to be numbers",
+            f"the checkpoint {which} of {run} holds others",
+            "export another checkpoint, or train with a lower rate",
+        )
+    return task
 
 
 def checkpoint_task(directory: Path, recipe: TuneRecipe) -> AsrTask:
@@ -129,7 +192,7 @@ def checkpoint_task(directory: Path, recipe: TuneRecipe) -> AsrTask:
 def _load(checkpoint: Checkpoint) -> tuple[Model, nn.Linear | None]:
     """A model in float32 on the CPU, and its CTC head where it has one."""
     cpu = torch.device("cpu")
-    model = load_weights(checkpoint, cpu, lambda stored: torch.float32, copy=True)
+    model = load_model(checkpoint, cpu, lambda stored: torch.float32, copy=True)
     return model, load_ctc_head(checkpoint.directory, checkpoint.config, cpu, torch.float32)
 
 
@@ -145,6 +208,9 @@ def check_start(source: Path, recipe: Recipe) -> None:
         TrainingError: the shapes differ.
         CheckpointError, ConfigError: the model cannot be read.
     """
+    if isinstance(recipe, DecoderRecipe):
+        start_joined(source, recipe)
+        return
     given: Recipe | ModelConfig
     given = RunFolder(source).read()[0] if is_run(source) else open_checkpoint(source).config
     shapes = _shapes(given)
@@ -152,8 +218,63 @@ def check_start(source: Path, recipe: Recipe) -> None:
         raise TrainingError(
             "A run can start from one of the same shapes and units only, or of fewer layers",
             f"{source} has others",
-            "start from another run or model, or from nothing",
+            "start from another run or model, or from nothing; --encoder takes the encoder alone",
         )
+
+
+def start_joined(source: Path, recipe: DecoderRecipe) -> JoinedModel:
+    """What a run of a `DecoderRecipe` trains that starts from a run or model with a decoder.
+
+    Raises:
+        TrainingError: it has no decoder.
+        UsageError: the recipe has shapes.
+        CheckpointError, ConfigError: the model cannot be read.
+    """
+    recipe.check_no_shapes("projector")
+    config: ModelConfig | None
+    if is_run(source):
+        folder = RunFolder(source)
+        given, joined = folder.read()[0], folder.joined()
+        config = joined.config if joined else None
+        if isinstance(given, AsrRecipe):
+            units = folder.units()
+            config = given.model_config(units.size, units.id(AUDIO_PAD))
+        head = "head.weight" in _run_weights(source)
+    else:
+        config = open_checkpoint(source).config
+        head = (source / CTC_HEAD).is_file()
+    if not isinstance(config, QwenAsrConfig):
+        raise TrainingError(
+            "A run with this recipe can start from a model with a decoder only",
+            f"{source} has none",
+            "name it with --encoder, to put a decoder behind its encoder",
+        )
+    encoder = dataclasses.replace(config.encoder, dropout=recipe.dropout)
+    return JoinedModel(dataclasses.replace(config, encoder=encoder), fresh=False, head=head)
+
+
+def asr_recipe_kind(
+    model: Path | None, encoder: str | Path | None, begun: Path | None
+) -> type[Recipe]:
+    """The kind of recipe of a run of `auris train asr`.
+
+    Args:
+        model: the checkpoint to train further.
+        encoder: the encoder to join to a decoder.
+        begun: the run or model that this run starts from, or the run that is resumed.
+    """
+    if model is not None:
+        return TuneRecipe
+    if encoder is not None:
+        return DecoderRecipe
+    if begun is None or not begun.is_dir():
+        return AsrRecipe
+    if is_run(begun):
+        return DecoderRecipe if RunFolder(begun).joined() else AsrRecipe
+    if not (begun / "config.json").is_file():
+        return AsrRecipe
+    config = open_checkpoint(begun).config
+    return DecoderRecipe if isinstance(config, QwenAsrConfig) and unofficial(config) else AsrRecipe
 
 
 def _shapes(source: Recipe | ModelConfig) -> dict[str, Any] | None:

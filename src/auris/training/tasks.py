@@ -116,8 +116,12 @@ class Task(nn.Module):
         """Whether every part of the model takes part in step `step` (from 0)."""
         return True
 
-    def check_export(self) -> None:
-        """Raise ConfigError where the layout of the exported model cannot hold the model."""
+    def begin_step(self, step: int) -> None:
+        """Prepare for step `step` (from 0)."""
+
+    def rate_share(self, name: str) -> float:
+        """The share of the learning rate with which a weight is trained."""
+        return 1.0
 
     def compile_encoder(self, device: torch.device) -> None:
         """Compile the encoder for training, where its inputs have one shape."""
