@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import typer
 
+from auris.cli.declare import with_options
 from auris.cli.main import run
-from auris.cli.options import with_options
 
 __all__ = ["run_command"]
 

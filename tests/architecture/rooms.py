@@ -44,6 +44,15 @@ TOP = {"__init__", "__main__", "errors", "types", "config", "pipeline"}
 
 SHARED_BY_COMMANDS = {
     f"cli.{name}"
-    for name in ("advice", "interrupt", "options", "output", "progress", "results", "table")
+    for name in (
+        "advice",
+        "declare",
+        "interrupt",
+        "options",
+        "output",
+        "progress",
+        "results",
+        "table",
+    )
 }
 """What commands have in common: how options are spelled and where results go."""

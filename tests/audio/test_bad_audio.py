@@ -33,8 +33,8 @@ def check(kind: type[AurisError], source: Any, *words: str, **options: Any) -> N
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    check(UnreadableAudio, tmp_path / "no.wav", "there is no", "no.wav", "check the path")
-    check(UnreadableAudio, "", "there is no ''")
+    check(UnreadableAudio, tmp_path / "no.wav", "no.wav' does not exist", "check the path")
+    check(UnreadableAudio, "", "'' does not exist")
 
 
 def test_a_directory(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_an_invalid_file_name() -> None:
 
 @pytest.mark.parametrize("name", ["ftp://127.0.0.1:9/a.wav", "pipe:0", "concat:a|b", "file:a.wav"])
 def test_ffmpeg_protocols_are_treated_as_file_names(name: str) -> None:
-    check(UnreadableAudio, name, "there is no")
+    check(UnreadableAudio, name, "does not exist")
 
 
 def test_an_empty_file(tmp_path: Path) -> None:

@@ -61,4 +61,4 @@ def test_quantizing(script: Script, tmp_path: Path) -> None:
 def test_a_missing_model_is_a_usage_error(script: Script, clips: Path) -> None:
     done = script("many_files", "--test-set", clips, "-m", "no-such-model")
     assert done.code == 2
-    assert "'no-such-model' is none of these" in done.err
+    assert "'no-such-model' is neither" in done.err

@@ -175,7 +175,7 @@ class TestHub:
         with pytest.raises(ModelNotFound) as caught:
             resolve("Qwen/Qwen3-ASR-0.6B")
         text = str(caught.value)
-        assert "'Qwen/Qwen3-ASR-0.6B' could not be fetched" in text
+        assert "'Qwen/Qwen3-ASR-0.6B' is not in the cache and could not be fetched" in text
         assert "download the files and name their directory" in text
         assert "\n" not in text
 

@@ -10,13 +10,12 @@ from auris.errors import LanguageError, ModelNotFound
 from tests.cli.command import Auris, Outcome, is_one_sentence, program
 
 BAD = {
-    "missing.wav": "there is no",
+    "missing.wav": "does not exist",
     "empty.wav": "is empty",
     "text.wav": "format",
     "truncated.wav": "of 5.00 seconds",
     "zero.wav": "holds no samples",
     "nan.wav": "has nan at 0.000 s",
-    "directory.wav": "is a directory",
 }
 """Recordings that cannot be transcribed, and a word of why."""
 
@@ -33,6 +32,12 @@ def test_a_bad_recording(
     is_one_sentence(message, str(recordings / name), why)
     # The text before the truncation is written.
     assert (done.code, done.out != "", written != []) == (1, *[name == "truncated.wav"] * 2)
+
+
+def test_a_folder_without_recordings(auris: Auris, recordings: Path) -> None:
+    done = auris("transcribe", recordings / "a.wav", recordings / "directory.wav")
+    assert (done.code, done.out) == (2, "")
+    is_one_sentence(done.err, f"{str(recordings / 'directory.wav')!r} holds no recording")
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -76,9 +81,9 @@ def test_invalid_model_directories(auris: Auris, recordings: Path, tmp_path: Pat
     file = recordings / "a.wav"
     failed(auris("transcribe", file, "-m", recordings), 1, "config.json", str(recordings))
     failed(auris("transcribe", file, "-m", tmp_path), 1, "Qwen3-ASR", "whisper")
-    failed(auris("transcribe", file, "-m", file), 2, "has to be a directory")
-    failed(auris("transcribe", file, "-m", "no-such-model"), 2, "'no-such-model' is none of these")
-    failed(auris("transcribe", file, "-m", ""), 2, "'' is none of these")
+    failed(auris("transcribe", file, "-m", file), 2, "a model is a directory")
+    failed(auris("transcribe", file, "-m", "no-such-model"), 2, "'no-such-model' is neither")
+    failed(auris("transcribe", file, "-m", ""), 2, "'' is neither")
     failed(auris("transcribe", file, "-m", "a\0b"), 2, "'a\\x00b'")
     for command in (
         ("align", file, "text"),
@@ -90,7 +95,7 @@ def test_invalid_model_directories(auris: Auris, recordings: Path, tmp_path: Pat
         ("doctor",),
     ):
         (tmp_path / "set.csv").write_text("wav,text\na.wav,words\n")
-        failed(auris(*command, "-m", "no-such-model"), 2, "'no-such-model' is none of these")
+        failed(auris(*command, "-m", "no-such-model"), 2, "'no-such-model' is neither")
 
 
 def test_unavailable_devices_and_dtypes(auris: Auris, recordings: Path) -> None:

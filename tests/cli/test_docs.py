@@ -25,8 +25,8 @@ import typer
 import uvicorn
 
 from auris.checkpoints import quantization_config
+from auris.cli.declare import with_options
 from auris.cli.main import app
-from auris.cli.options import with_options
 from auris.diarization.load import installed_networks
 from auris.evaluation import loading
 from tests.cli.command import Auris, Outcome

@@ -12,7 +12,13 @@ import pytest
 
 from auris import AsrPipeline
 from auris.compat import faster_whisper
-from auris.compat.faster_whisper import NEUTRAL, WhisperModel
+from auris.compat.faster_whisper import (
+    NEUTRAL,
+    BatchedInferencePipeline,
+    WhisperModel,
+    available_models,
+    decode_audio,
+)
 from auris.errors import LanguageError, UnsupportedOption, UsageError
 from auris.text.reply import Reply
 from tests.recordings import BUDGET, RATE, clip, write_wav
@@ -120,21 +126,80 @@ def test_segment_texts_can_be_joined(model: WhisperModel, monkeypatch: pytest.Mo
     "options",
     [
         {"task": "translate"},
-        {"best_of": 5},
-        {"temperature": [0.0, 0.2]},
-        {"vad_parameters": {"threshold": 0.5}},
-        {"condition_on_previous_text": True},
+        {"prefix": "So"},
+        {"output_language": "en"},
+        {"temperature": []},
         {"initial_prompt": [1, 2]},
-        {"suppress_tokens": [-1]},
         {"clip_timestamps": "0,1,2,3"},
         {"clip_timestamps": "soon"},
-        {"append_punctuations": "."},
-        {"log_progress": 1},
+        {"clip_timestamps": [{"start": 0, "end": 1}, {"start": 2, "end": 3}]},
     ],
 )
 def test_unsupported_options(model: WhisperModel, options: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedOption, match=next(iter(options))):
         model.transcribe(clip(1.0)[0], **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"best_of": 7},
+        {"temperature": [0.0, 0.2]},
+        {"vad_parameters": {"min_silence_duration_ms": 500}},
+        {"suppress_tokens": [7]},
+        {"append_punctuations": "."},
+        {"hallucination_silence_threshold": 2.0},
+        {"no_speech_threshold": 0.3},
+    ],
+)
+def test_options_that_only_tune_decoding(model: WhisperModel, options: dict[str, Any]) -> None:
+    with pytest.warns(UserWarning, match=next(iter(options))) as warned:
+        segments, _ = model.transcribe(clip(1.0)[0], max_new_tokens=3, **options)
+    assert warned[0].filename == __file__, "the warning names the line of the caller"
+    plain, _ = model.transcribe(clip(1.0)[0], max_new_tokens=3)
+    assert [one.text for one in segments] == [one.text for one in plain]
+
+
+# What `transcribe` of faster-whisper 1.2 has as defaults, and of its batched pipeline.
+EXPLICIT: dict[str, Any] = {
+    "task": "transcribe",
+    "log_progress": False,
+    "best_of": 5,
+    "patience": 1,
+    "length_penalty": 1,
+    "repetition_penalty": 1,
+    "no_repeat_ngram_size": 0,
+    "temperature": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
+    "compression_ratio_threshold": 2.4,
+    "log_prob_threshold": -1.0,
+    "no_speech_threshold": 0.6,
+    "initial_prompt": None,
+    "condition_on_previous_text": True,
+    "prompt_reset_on_temperature": 0.5,
+    "prefix": None,
+    "suppress_blank": True,
+    "suppress_tokens": [-1],
+    "without_timestamps": False,
+    "max_initial_timestamp": 1.0,
+    "word_timestamps": False,
+    "multilingual": False,
+    "prepend_punctuations": "\"'“¿([{-",
+    "append_punctuations": "\"'.。,，!！?？:：”)]}、",
+    "vad_filter": False,
+    "vad_parameters": None,
+    "chunk_length": None,
+    "clip_timestamps": "0",
+    "hallucination_silence_threshold": None,
+    "hotwords": None,
+    "language_detection_threshold": 0.5,
+    "language_detection_segments": 1,
+}
+
+
+def test_explicit_defaults(model: WhisperModel) -> None:
+    segments, _ = model.transcribe(clip(1.0)[0], max_new_tokens=3, **EXPLICIT)
+    plain, _ = model.transcribe(clip(1.0)[0], max_new_tokens=3)
+    assert [one.text for one in segments] == [one.text for one in plain]
 
 
 def test_options_without_effect(model: WhisperModel) -> None:
@@ -153,10 +218,9 @@ def test_unknown_options(model: WhisperModel) -> None:
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        ({"compute_type": "int8_float16"}, "compute_type"),
+        ({"compute_type": "int16"}, "compute_type"),
         ({"device_index": [0, 1]}, "device_index"),
         ({"device_index": 1}, "device_index"),
-        ({"num_workers": 2}, "num_workers"),
         ({"download_root": "models"}, "download_root"),
     ],
 )
@@ -165,6 +229,12 @@ def test_loading_with_unsupported_options(
 ) -> None:
     with pytest.raises(UnsupportedOption, match=name):
         WhisperModel(qwen_directory, **options)
+
+
+def test_types_and_workers_of_the_other_package(qwen_directory: Path) -> None:
+    with pytest.warns(UserWarning, match="num_workers"):
+        model = WhisperModel(qwen_directory, "cpu", [0], compute_type="int8_float16", num_workers=4)
+    assert model.pipeline.backend.quantized
 
 
 def test_a_ctc_model(ctc_directory: Path) -> None:
@@ -207,3 +277,81 @@ def test_words_and_silence(ctc_directory: Path) -> None:
 def test_languages(model: WhisperModel) -> None:
     assert "en" in model.supported_languages
     assert faster_whisper.SAMPLE_RATE == RATE
+
+
+def test_sizes_of_whisper(qwen_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.warns(UserWarning, match="'tiny' is a size of Whisper; .* own model 'tiny'"):
+        model = WhisperModel("tiny", "cpu")
+    assert model.pipeline.model.origin == "bundled"
+    monkeypatch.setenv("AURIS_MODEL", str(qwen_directory))
+    with pytest.warns(UserWarning, match=f"'large-v3' is .* own model '{qwen_directory}'"):
+        model = WhisperModel("large-v3", "cpu")
+    assert model.pipeline.model.directory == qwen_directory
+    assert {"large-v3", "turbo", "tiny-ctc", "Qwen/Qwen3-ASR-1.7B"} <= set(available_models())
+
+
+def test_batches_leave_silence_out(model: WhisperModel) -> None:
+    sound = np.concatenate([clip(2.0)[0], np.zeros(20 * RATE, np.float32), clip(2.0)[0]])
+    batched = BatchedInferencePipeline(model=model)
+    segments, info = batched.transcribe(sound, batch_size=4, max_new_tokens=3, language="en")
+    assert info.duration_after_vad < 10.0
+    alone, _ = model.transcribe(sound, "en", vad_filter=True, max_new_tokens=3)
+    assert [one.tokens for one in segments] == [one.tokens for one in alone]
+
+
+def test_progress(model: WhisperModel, capsys: pytest.CaptureFixture[str]) -> None:
+    options: dict[str, Any] = {"log_progress": True, "chunk_length": 1, "max_new_tokens": 3}
+    list(model.transcribe(clip(2.0)[0], **options)[0])
+    assert capsys.readouterr().err.endswith("\r2.00/2.00 seconds\n")
+
+
+def test_decoded_audio(model: WhisperModel, tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav", 1.0)
+    samples = decode_audio(str(path))
+    assert isinstance(samples, np.ndarray)
+    assert (samples.dtype, samples.shape) == (np.float32, (RATE,))
+    left, right = decode_audio(path, split_stereo=True)
+    assert np.array_equal(left, samples)
+    assert np.array_equal(right, samples)
+    for options in ({"sampling_rate": 8000}, {"split_stereo": True}):
+        with pytest.raises(UnsupportedOption, match=next(iter(options))):
+            decode_audio((np.zeros((RATE, 3), np.float32), RATE), **options)
+    language, probability, everything = model.detect_language(samples)
+    assert max(one for _, one in everything) <= max(probability, everything[0][1])
+    assert language is None or dict(everything)[language] == probability
+
+
+README = """
+segments, info = model.transcribe("audio.mp3", beam_size=5)
+print("Detected language '%s' with probability %f" % (info.language, info.language_probability))
+for segment in segments:
+    print("[%.2fs -> %.2fs] %s" % (segment.start, segment.end, segment.text))
+segments, _ = model.transcribe("audio.mp3")
+segments = list(segments)
+batched_model = BatchedInferencePipeline(model=model)
+segments, info = batched_model.transcribe("audio.mp3", batch_size=16)
+for segment in segments:
+    print("[%.2fs -> %.2fs] %s" % (segment.start, segment.end, segment.text))
+segments, info = model.transcribe(
+    "audio.mp3", beam_size=5, language="en", condition_on_previous_text=False
+)
+segments, _ = model.transcribe("audio.mp3", vad_filter=True)
+"""
+"""Calls of faster-whisper's README; its model is loaded by the test."""
+
+WORDS = """
+segments, _ = model.transcribe("audio.mp3", word_timestamps=True)
+for segment in segments:
+    for word in segment.words:
+        print("[%.2fs -> %.2fs] %s" % (word.start, word.end, word.word))
+"""
+
+
+def test_the_calls_of_the_readme(
+    model: WhisperModel, ctc_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_wav(tmp_path / "audio.mp3", 2.0)
+    names = {"BatchedInferencePipeline": BatchedInferencePipeline}
+    exec(README, {"model": model, **names})
+    exec(README + WORDS, {"model": WhisperModel(str(ctc_directory), device="cpu"), **names})

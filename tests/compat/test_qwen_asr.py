@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from auris import AsrPipeline
-from auris.compat.qwen_asr import Qwen3ASRModel
+from auris.compat.qwen_asr import Qwen3ASRModel, Qwen3ForcedAligner, parse_asr_output
 from auris.errors import DeviceError, LanguageError, UnreadableAudio, UnsupportedOption, UsageError
 from tests.audio.media import pcm, wav
 from tests.recordings import BUDGET, clip
@@ -37,7 +37,7 @@ def test_loading(qwen_directory: Path) -> None:
     [
         {"forced_aligner_kwargs": {"dtype": "float32"}},
         {"device_map": {"": 0}},
-        {"attn_implementation": "flash_attention_2"},
+        {"revision": "main"},
         {"quantization_config": object()},
     ],
 )
@@ -51,8 +51,22 @@ def test_invalid_loading(qwen_directory: Path) -> None:
         Qwen3ASRModel.from_pretrained(qwen_directory, atn_implementation="sdpa")
     with pytest.raises(DeviceError, match="toaster"):
         Qwen3ASRModel.from_pretrained(qwen_directory, device_map="toaster")
-    with pytest.raises(UnsupportedOption, match="vLLM"):
-        Qwen3ASRModel.LLM(model=qwen_directory)
+    with pytest.raises(UsageError, match="'gpu_memory'"):
+        Qwen3ASRModel.from_pretrained(qwen_directory, gpu_memory=0.7)
+
+
+def test_options_that_only_tune_speed(qwen_directory: Path, model: Qwen3ASRModel) -> None:
+    with pytest.warns(UserWarning, match="flash_attention_2"):
+        Qwen3ASRModel.from_pretrained(qwen_directory, attn_implementation="flash_attention_2")
+    with pytest.warns(UserWarning, match="options of vLLM have no effect"):
+        loaded = Qwen3ASRModel.LLM(
+            model=str(qwen_directory),
+            gpu_memory_utilization=0.7,
+            max_inference_batch_size=128,
+            max_new_tokens=BUDGET,
+            device_map="cpu",
+        )
+    assert loaded.transcribe(clip(1.0)) == model.transcribe(clip(1.0))
 
 
 def test_results_equal_those_of_the_pipeline(model: Qwen3ASRModel, qwen: AsrPipeline) -> None:
@@ -89,7 +103,7 @@ def test_base64(model: Qwen3ASRModel) -> None:
     assert model.transcribe(f"data:audio/wav;base64,{text}") == wanted
     with pytest.raises(UnreadableAudio, match="base64"):
         model.transcribe("*" * 300)
-    with pytest.raises(UnreadableAudio, match="there is no"):
+    with pytest.raises(UnreadableAudio, match="does not exist"):
         model.transcribe("missing.wav")
 
 
@@ -121,8 +135,50 @@ def test_time_stamps(qwen_directory: Path, ctc_directory: Path) -> None:
     )
     assert transcript.words is not None
     assert result.time_stamps is not None
-    assert [(i.text, i.start_time, i.end_time) for i in result.time_stamps] == [
+    items = result.time_stamps.items
+    assert [(i.text, i.start_time, i.end_time) for i in items] == [
         (word.text, word.start, word.end) for word in transcript.words
     ]
+    assert (list(result.time_stamps), len(result.time_stamps)) == (items, len(items))
+    assert not items or result.time_stamps[0] == items[0]
     (plain,) = model.transcribe(clip(3.0))
     assert (plain.text, plain.time_stamps) == (result.text, None)
+
+
+def test_known_texts(ctc_directory: Path) -> None:
+    loaded = Qwen3ForcedAligner.from_pretrained(
+        str(ctc_directory), dtype=torch.float32, device_map="cpu"
+    )
+    results = loaded.align(audio=clip(3.0), text="ab ba", language="English")
+    words = loaded.aligner.align(clip(3.0), "ab ba", "English")
+    assert [item.text for item in results[0]] == ["ab", "ba"]
+    assert (results[0][0].start_time, results[0][1].end_time) == (words[0].start, words[1].end)
+    two = loaded.align([clip(3.0), clip(2.0)], ["ab ba", "b"], ["English"])
+    assert [two[0], len(two[1])] == [results[0], 1]
+    with pytest.raises(UsageError, match="text has to be"):
+        loaded.align([clip(1.0)] * 3, ["a", "b"])
+
+
+def test_streams(model: Qwen3ASRModel, qwen: AsrPipeline) -> None:
+    samples, rate = clip(5.0)
+    state = model.init_streaming_state(unfixed_chunk_num=2, unfixed_token_num=5, chunk_size_sec=1.0)
+    for start in range(0, len(samples), 4000):
+        before = state.text
+        assert model.streaming_transcribe(samples[start : start + 4000], state) is state
+        assert start + 4000 >= rate or not state.text
+    assert before or state.chunk_id
+    model.finish_streaming_transcribe(state)
+    whole = qwen.transcribe((samples, rate), chunk_seconds=3.0)
+    assert state.text == whole.text
+    assert state.language == (whole.segments[-1].language or state.language)
+    with pytest.warns(UserWarning, match="unfixed_token_num"):
+        model.init_streaming_state(unfixed_token_num=3, language="")
+    with pytest.raises(LanguageError):
+        model.init_streaming_state(language="Klingon")
+
+
+def test_replies() -> None:
+    assert parse_asr_output("language English<asr_text>Hello.") == ("English", "Hello.")
+    assert parse_asr_output("language None<asr_text>") == ("", "")
+    assert parse_asr_output("Hello.", "German") == ("German", "Hello.")
+    assert parse_asr_output(None) == ("", "")

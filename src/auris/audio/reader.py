@@ -176,23 +176,21 @@ def open_file(source: object, name: str, stack: ExitStack, urls: WebLimits | Non
     try:
         if not _opens_at_once(source):
             unreadable(
-                "An audio source has to be a regular file or an open pipe",
                 f"{name} is a named pipe, a socket or a device",
+                "a recording has to be a regular file or an open pipe",
                 "pipe its sound into the standard input and pass -",
             )
         return stack.enter_context(open(source, "rb"))
     except FileNotFoundError:
-        unreadable("An audio file has to exist", f"there is no {name}", "check the path")
+        unreadable(f"{name} does not exist", "", "check the path")
     except UnreadableAudio:
         raise
     except IsADirectoryError:
-        unreadable(
-            "An audio source has to be a file", f"{name} is a directory", "name a file inside it"
-        )
+        unreadable(f"{name} is a directory", "a recording is a file", "name a file inside it")
     except (OSError, ValueError) as error:
         unreadable(
-            "An audio file has to be readable",
             f"{name} cannot be opened ({getattr(error, 'strerror', None) or error})",
+            "",
             "check the path and its permissions",
         )
 

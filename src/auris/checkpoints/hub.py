@@ -109,16 +109,16 @@ def resolve(
         return ResolvedModel(str(name), bundled[str(name)], "bundled")
     if str(name) and path.exists():
         raise UnknownModel(
-            "A model has to be a directory",
             f"{str(name)!r} is a file",
+            "a model is a directory",
             "name the directory that holds config.json",
         )
     if isinstance(name, str) and HUB_ID.fullmatch(name) and not name.startswith("."):
         directory = pull(name, revision, local_files_only)
         return ResolvedModel(name if revision is None else f"{name}@{revision}", directory, "hub")
     raise UnknownModel(
-        "A model has to be a directory, a bundled model or a hub id (owner/name)",
-        f"{str(name)!r} is none of these",
+        f"{str(name)!r} is neither a directory nor a bundled model nor a hub id (owner/name)",
+        "",
         f"name a directory, one of {', '.join(bundled) or 'the bundled models (none here)'}, "
         "or an id such as Qwen/Qwen3-ASR-0.6B",
     )
@@ -185,8 +185,9 @@ def pull(
         requested = name if revision is None else f"{name}@{revision}"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelNotFound(
-            "A hub id has to be in the cache or within reach",
-            f"{requested!r} could not be fetched ({type(error).__name__}: {reason})",
+            f"{requested!r} is not in the cache and could not be fetched "
+            f"({type(error).__name__}: {reason})",
+            "",
             "check the name and the network, or download the files and name their directory",
         ) from None
     return Path(directory)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auris.cli.options import Language, ModelOptions, OutputFormat, option
+from auris.cli.declare import option
+from auris.cli.options import Language, ModelOptions, OutputFormat
 from auris.errors import UsageError
 
 if TYPE_CHECKING:

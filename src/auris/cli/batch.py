@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from auris.cli.declare import option
 from auris.cli.interrupt import INTERRUPTED, interruptible
-from auris.cli.options import (
-    BatchSize,
-    CueOptions,
-    Lm,
-    ModelOptions,
-    Speculate,
-    SpeechOptions,
-    option,
-)
+from auris.cli.options import BatchSize, CueOptions, Lm, ModelOptions, Speculate, SpeechOptions
 from auris.cli.output import (
     Output,
     cue_style,
@@ -25,6 +18,7 @@ from auris.cli.output import (
     distinct_stems,
     file_stem,
     parse_formats,
+    relative_stem,
 )
 from auris.cli.progress import ProgressLine
 from auris.errors import UsageError
@@ -90,7 +84,7 @@ def batch(
             "only one of them is given",
             "give both, or neither for the results file alone",
         )
-    stem = file_stem if input_dir is None else _stem_in_folder
+    stem = file_stem if input_dir is None else relative_stem
     stems = distinct_stems(names, stem) if formats else {}
     transcripts = Output(names, formats, stems, output_dir or Path(), style)
     from auris.audio.listing import input_of, source_of
@@ -203,7 +197,3 @@ def _recordings(folder: Path | None, files: str | None) -> RecordingNames:
     if not recordings.names:
         raise UsageError("The input has no recordings", "", "check --input-dir or --files")
     return recordings
-
-
-def _stem_in_folder(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))

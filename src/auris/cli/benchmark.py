@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auris.cli.declare import option, with_options
 from auris.cli.options import (
     BatchSize,
     BeamSize,
@@ -32,9 +33,7 @@ from auris.cli.options import (
     TestSets,
     Threads,
     Vad,
-    option,
     read_hotwords,
-    with_options,
 )
 from auris.cli.table import Table, write_json
 from auris.errors import UsageError

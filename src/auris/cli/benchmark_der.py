@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from auris.cli.options import option
+from auris.cli.declare import option
 from auris.cli.table import Table, write_json
 from auris.errors import UsageError
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from auris.cli.options import Limit, TestSets, option
+from auris.cli.declare import option
+from auris.cli.options import Limit, TestSets
 from auris.cli.table import Table, write_json
 
 

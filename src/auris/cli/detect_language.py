@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from auris.cli.options import ModelOptions, OutputFormat, option
+from auris.cli.declare import option
+from auris.cli.options import ModelOptions, OutputFormat
 from auris.errors import AurisError, UsageError
 
 LEAST = 0.01

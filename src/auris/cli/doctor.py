@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auris.cli.options import Revision, option
+from auris.cli.declare import option
+from auris.cli.options import Revision
 from auris.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auris.cli.declare import option
 from auris.cli.interrupt import interruptible
 from auris.cli.options import (
     BeamSize,
@@ -22,7 +23,6 @@ from auris.cli.options import (
     OutputFormat,
     VadModel,
     listed,
-    option,
     read_hotwords,
 )
 from auris.errors import AudioError, EmptyAudio, UnreadableAudio, UsageError

@@ -17,14 +17,15 @@ from auris.cli.align import align
 from auris.cli.batch import batch
 from auris.cli.benchmark_der import der
 from auris.cli.benchmark_vad import vad
+from auris.cli.declare import option, with_options
 from auris.cli.detect_language import detect_language
 from auris.cli.doctor import doctor
 from auris.cli.interrupt import INTERRUPTED, was_interrupted
 from auris.cli.listen import listen
 from auris.cli.model_directories import convert, models, pull, quantize
-from auris.cli.options import option, with_options
 from auris.cli.serve import serve
 from auris.cli.transcribe import transcribe
+from auris.cli.whisper_flags import without_whisper_flags
 from auris.cli.wyoming import wyoming
 from auris.errors import AurisError
 
@@ -108,14 +109,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(program: typer.Typer, arguments: list[str]) -> None:
-    """Run a program; option names may have underscores, and an error is shown as one sentence."""
+    """Run a program; option names may have underscores, and an error is shown as one sentence.
+
+    Options of the program whisper are translated where they mean something here.
+    """
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     normalized, debug = _normalized(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error("auris.escaped", _escaped)
         sys.stdout.reconfigure(errors="auris.escaped")
     try:
-        program(normalized, obj=debug)
+        program(without_whisper_flags(normalized), obj=debug)
     except SystemExit as ended:
         error = _flush_error()
         if error is None or ended.code:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from auris.cli.options import Revision, SourceModel, TargetDirectory, option
+from auris.cli.declare import option
+from auris.cli.options import Revision, SourceModel, TargetDirectory
 from auris.errors import CheckpointError, UsageError
 
 

@@ -1,22 +1,16 @@
-"""Options that several commands share, declared once, and what they load.
-
-A command takes a group of options as one parameter, whose type is a dataclass here; `with_options`
-makes an option of each field.
-"""
+"""Options that several commands share, declared once, and what they load."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from auris.cli.advice import advise_int8
+from auris.cli.declare import CUTS, MACHINE, SEARCH, SPAN, SPEAKERS, TEXT, WORK, option
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,18 +19,6 @@ if TYPE_CHECKING:
     from auris.pipeline import AsrPipeline
     from auris.recognition.load import LoadOptions
     from auris.recognition.options import CallOptions
-
-
-def option(text: str, *names: str, default: str | bool = True, **settings: Any) -> Any:
-    """An option with its help text.
-
-    Args:
-        text: the help text.
-        names: of the option, if not that of the parameter.
-        default: how the default is described; True for its value, False for nothing.
-        settings: of `typer.Option`.
-    """
-    return typer.Option(*names, help=text, show_default=default, **settings)
 
 
 MODEL_HELP = (
@@ -54,7 +36,8 @@ TargetDirectory = Annotated[
     Path, typer.Argument(metavar="OUT", help="Directory to write; it must be new or empty.")
 ]
 Revision = Annotated[
-    str | None, option("Branch, tag or commit of a hub id.", default="the main branch")
+    str | None,
+    option("Branch, tag or commit of a hub id.", default="the main branch", group=MACHINE),
 ]
 Device = Annotated[
     str | None,
@@ -68,22 +51,32 @@ Dtype = Annotated[
     str,
     option(
         "auto (the stored type, if the device computes in it), float32, bfloat16, float16, int8 "
-        "or int4."
+        "or int4.",
+        group=MACHINE,
     ),
 ]
-Threads = Annotated[int | None, option("CPU threads.", default="torch's choice", min=1, max=1024)]
+Threads = Annotated[
+    int | None, option("CPU threads.", default="torch's choice", min=1, max=1024, group=MACHINE)
+]
 Speculate = Annotated[
-    str, option("ctc: texts of the model's CTC head are drafts that the decoder verifies; or none.")
+    str,
+    option(
+        "ctc: texts of the model's CTC head are drafts that the decoder verifies; or none.",
+        group=SEARCH,
+    ),
 ]
 Lm = Annotated[
     str,
     option(
         "Language model that scores texts in the search: auto (that of the model's default "
         "search, which the bundled models have), none, english (the bundled one), a file that "
-        "auris train lm writes, or an ARPA file."
+        "auris train lm writes, or an ARPA file.",
+        group=SEARCH,
     ),
 ]
-BatchSize = Annotated[int, option("Maximum number of chunks in a batch, of all recordings.", min=1)]
+BatchSize = Annotated[
+    int, option("Maximum number of chunks in a batch, of all recordings.", min=1, group=WORK)
+]
 Language = Annotated[
     str, option("auto, or the language by code or English name.", "--language", "-l")
 ]
@@ -92,6 +85,7 @@ Languages = Annotated[
     option(
         "Languages that the model may choose from, such as en,zh.",
         default="all that the model knows",
+        group=SEARCH,
     ),
 ]
 Context = Annotated[str, option("Names and words to expect; for models with a decoder.")]
@@ -103,6 +97,7 @@ BeamSize = Annotated[
         default="that of the model's search, or 1 without a language model",
         min=1,
         max=16,
+        group=SEARCH,
     ),
 ]
 HotwordList = Annotated[
@@ -119,6 +114,7 @@ ChunkSeconds = Annotated[
     option(
         "Target length of the chunks that a recording is cut into, at quiet places.",
         default="the model's default, or 30",
+        group=CUTS,
     ),
 ]
 Vad = Annotated[
@@ -127,17 +123,20 @@ Vad = Annotated[
         "Voice activity detection: cut where nobody speaks, and leave long silence out.",
         "--vad/--no-vad",
         default="the model's default, or no-vad",
+        group=CUTS,
     ),
 ]
 VadModel = Annotated[
     Literal["auto", "energy", "silero"],
     option(
         "Detector of speech: energy (levels above the noise), silero (the network of silero-vad), "
-        "or auto: silero where that is installed, and else energy."
+        "or auto: silero where that is installed, and else energy.",
+        group=CUTS,
     ),
 ]
 Aligner = Annotated[
-    str | None, option("Model that finds the times of words.", default="the model's own CTC head")
+    str | None,
+    option("Model that finds the times of words.", default="the model's own CTC head", group=TEXT),
 ]
 OutputFormat = Annotated[Literal["txt", "json"], option("Output format.", "--output-format", "-f")]
 TestSets = Annotated[
@@ -175,6 +174,7 @@ class ModelOptions:
             default="as the model was trained",
             min=1,
             max=8,
+            group=MACHINE,
         ),
     ] = None
 
@@ -223,33 +223,47 @@ class SpeechOptions:
     """What is transcribed of recordings, and how."""
 
     batch_seconds: Annotated[
-        float | None, option("Maximum seconds of audio in a batch.", default="no limit")
+        float | None, option("Maximum seconds of audio in a batch.", default="no limit", group=WORK)
     ] = None
     language: Language = "auto"
     languages: Languages = None
     context: Context = ""
     max_new_tokens: Annotated[
-        int | None, option("Token budget of a chunk.", default="64, and 16 for each second", min=1)
+        int | None,
+        option(
+            "Token budget of a chunk.", default="64, and 16 for each second", min=1, group=SEARCH
+        ),
     ] = None
     chunk_seconds: ChunkSeconds = None
     vad: Vad = None
     vad_model: VadModel = "auto"
-    start: Annotated[float, option("First second to transcribe.")] = 0.0
-    duration: Annotated[float | None, option("Seconds to transcribe.", default="all")] = None
+    start: Annotated[float, option("First second to transcribe.", group=SPAN)] = 0.0
+    duration: Annotated[
+        float | None, option("Seconds to transcribe.", default="all", group=SPAN)
+    ] = None
     end: Annotated[
-        float | None, option("Second to transcribe up to, instead of --duration.", default="all")
+        float | None,
+        option("Second to transcribe up to, instead of --duration.", default="all", group=SPAN),
     ] = None
     channels: Annotated[
-        str, option("mix, or split to transcribe every channel separately, as a speaker.")
+        str,
+        option("mix, or split to transcribe every channel separately, as a speaker.", group=SPAN),
     ] = "mix"
     track: Annotated[
         int | None,
-        option("Number of the sound track, from 1.", default="the container's default", min=1),
+        option(
+            "Number of the sound track, from 1.",
+            default="the container's default",
+            min=1,
+            group=SPAN,
+        ),
     ] = None
     allow_damaged: Annotated[
         bool,
         option(
-            "Transcribe the readable part of a damaged file, with a warning.", "--allow-damaged"
+            "Transcribe the readable part of a damaged file, with a warning.",
+            "--allow-damaged",
+            group=SPAN,
         ),
     ] = False
     speakers: Annotated[
@@ -258,32 +272,40 @@ class SpeechOptions:
             "Names of the speakers of split channels, separated by commas. With --diarize their "
             "number, or their names in the order in which they begin to speak.",
             default="channel 1,channel 2",
+            group=SPEAKERS,
         ),
     ] = None
     diarize: Annotated[
-        bool, option("Tell speakers apart by their voices (extra diarize).", "--diarize")
+        bool,
+        option("Tell speakers apart by their voices (extra diarize).", "--diarize", group=SPEAKERS),
     ] = False
     min_speakers: Annotated[
-        int | None, option("Least number of speakers, with --diarize.", default="1", min=1)
+        int | None,
+        option("Least number of speakers, with --diarize.", default="1", min=1, group=SPEAKERS),
     ] = None
     max_speakers: Annotated[
-        int | None, option("Largest number of speakers, with --diarize.", default="any", min=1)
+        int | None,
+        option("Largest number of speakers, with --diarize.", default="any", min=1, group=SPEAKERS),
     ] = None
     speaker_model: Annotated[
         str | None,
         option(
             "CAM++ checkpoint (.safetensors or .pt), with --diarize.",
             default="of the extra diarize",
+            group=SPEAKERS,
         ),
     ] = None
     temperature: Annotated[
-        float, option("0 takes the most probable token; above 0 tokens are sampled.")
+        float, option("0 takes the most probable token; above 0 tokens are sampled.", group=SEARCH)
     ] = 0
-    seed: Annotated[int, option("Random seed for sampling.")] = 0
+    seed: Annotated[int, option("Random seed for sampling.", group=SEARCH)] = 0
     beam_size: BeamSize = None
     hotwords: HotwordList = None
     word_timestamps: Annotated[
-        bool, option("Find the times of all words; for formats with times.", "--word-timestamps")
+        bool,
+        option(
+            "Find the times of all words; for formats with times.", "--word-timestamps", group=TEXT
+        ),
     ] = False
     aligner: Aligner = None
     clean: Annotated[
@@ -292,6 +314,7 @@ class SpeechOptions:
             "Clean-up of texts, separated by commas: numbers (English ones in digits), "
             "punctuation.",
             default="none",
+            group=TEXT,
         ),
     ] = None
 
@@ -374,42 +397,12 @@ class CueOptions:
     """How much text a cue holds."""
 
     max_line_width: Annotated[
-        int | None, option("Maximum columns of a line in srt, vtt and lrc.", default="42")
+        int | None,
+        option("Maximum columns of a line in srt, vtt and lrc.", default="42", group=TEXT),
     ] = None
     max_line_count: Annotated[
-        int | None, option("Maximum lines of a cue in srt and vtt.", default="2")
+        int | None, option("Maximum lines of a cue in srt and vtt.", default="2", group=TEXT)
     ] = None
-
-
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command in which every parameter that is a group of options becomes these options."""
-    hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {}
-    parameters = []
-    for name, parameter in inspect.signature(command).parameters.items():
-        group = hints[name]
-        if not is_dataclass(group):
-            parameters.append(parameter.replace(annotation=group))
-            continue
-        groups[name] = group
-        kinds = get_type_hints(group, include_extras=True)
-        parameters += [
-            parameter.replace(name=f.name, annotation=kinds[f.name], default=f.default)
-            for f in fields(group)
-        ]
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
-        command(**values)
-
-    # Typer keeps the line breaks of a paragraph, however wide the terminal is.
-    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
-    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
 
 
 def listed(value: str | None) -> list[str] | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -127,14 +128,13 @@ class Output:
             UsageError: the recordings, the formats and the destination are incompatible.
             OutputError: the destination cannot be written.
         """
-        if not sources:
-            raise UsageError("No recording was named", "", "name a FILE, or - for standard input")
+        sources, stems = recordings_of(sources)
         names = parse_formats(formats)
         style = cue_style(names, cues)
         if directory is None:
             _check_standard_output(sources, names)
             return cls(sources, names, None, Path(), style)
-        stems = distinct_stems(sources, file_stem)
+        stems = distinct_stems(sources, stems.__getitem__)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -171,8 +171,8 @@ def parse_formats(values: Iterable[str]) -> list[str]:
     for name in (name.strip() for value in values for name in value.split(",")):
         if name != "all" and name not in WRITERS:
             raise UsageError(
-                f"The output format has to be {', '.join(WRITERS)} or all",
-                f"{name!r} was given",
+                f"There is no output format {name!r}",
+                f"there are {', '.join(WRITERS)} and all",
                 "choose one with -f, or several separated by commas",
             )
         formats |= dict.fromkeys(WRITERS if name == "all" else [name])
@@ -217,6 +217,39 @@ def _check_standard_output(sources: Sequence[str], formats: Sequence[str]) -> No
             f"there are {len(sources)} recordings",
             "name an --output-dir, or transcribe them in separate calls",
         )
+
+
+def recordings_of(sources: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """The recordings that are named, those of a folder in its place, and the names of their files.
+
+    The files of a folder's recordings lie in the same subfolders as the recordings.
+
+    Raises:
+        UsageError: there is none, or a folder cannot be read.
+    """
+    from auris.audio.listing import recordings_in
+
+    stems: dict[str, str] = {}
+    recordings: list[str] = []
+    for source in sources:
+        if not os.path.isdir(source):
+            recordings.append(source)
+            stems[source] = file_stem(source)
+            continue
+        names = recordings_in(Path(source)).names
+        if not names:
+            raise UsageError(f"{source!r} holds no recording", "", "name a file or another folder")
+        paths = {str(Path(source, name)): relative_stem(name) for name in names}
+        recordings += paths
+        stems |= paths
+    if not recordings:
+        raise UsageError("No recording was named", "", "name a FILE, or - for standard input")
+    return recordings, stems
+
+
+def relative_stem(name: str) -> str:
+    """The name of the files of a recording in a folder, with subfolders and without suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def distinct_stems(sources: Iterable[str], stem_of: Callable[[str], str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from auris.cli.declare import option
 from auris.cli.options import (
     Aligner,
     BatchSize,
@@ -20,7 +21,6 @@ from auris.cli.options import (
     Models,
     Threads,
     VadModel,
-    option,
     read_hotwords,
 )
 from auris.errors import MissingExtra

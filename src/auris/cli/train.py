@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auris.cli.options import option, with_options
+from auris.cli.declare import option, with_options
 from auris.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,16 +8,9 @@ from typing import Annotated
 import typer
 
 from auris.cli.advice import advise_official
+from auris.cli.declare import option
 from auris.cli.interrupt import interruptible
-from auris.cli.options import (
-    BatchSize,
-    CueOptions,
-    Lm,
-    ModelOptions,
-    Speculate,
-    SpeechOptions,
-    option,
-)
+from auris.cli.options import BatchSize, CueOptions, Lm, ModelOptions, Speculate, SpeechOptions
 from auris.cli.output import Output
 from auris.cli.progress import ProgressLine, header_seconds
 from auris.cli.results import ResultWriter
@@ -32,7 +25,8 @@ def transcribe(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE]...", help="Recordings, also http addresses; - is standard input."
+            metavar="[FILE]...",
+            help="Recordings, folders of recordings, and http addresses; - is standard input.",
         ),
     ] = None,
     audio: Annotated[
@@ -69,8 +63,10 @@ def transcribe(
     transcribed. If one of several files fails, the others are still transcribed, and the exit code
     is 1. After Ctrl-C, written text stays, and the exit code is 130.
     """
-    sources = [*(files or []), *(audio or [])]
-    output = Output.planned(sources, output_format or ["txt"], output_dir, cues)
+    output = Output.planned(
+        [*(files or []), *(audio or [])], output_format or ["txt"], output_dir, cues
+    )
+    sources = output.sources
     speech.check()
     if speech.word_timestamps and set(output.formats) <= {"txt", "tsv"}:
         raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
+from auris.cli.declare import option
 from auris.cli.options import (
     ChunkSeconds,
     Device,
@@ -13,7 +14,6 @@ from auris.cli.options import (
     ModelOptions,
     Models,
     Threads,
-    option,
 )
 from auris.errors import MissingExtra
 

@@ -4,12 +4,14 @@ from auris.compat.qwen_asr import Qwen3ASRModel
 
 model = Qwen3ASRModel.from_pretrained("Qwen/Qwen3-ASR-0.6B", dtype="bfloat16")
 print(model.transcribe(audio="talk.mp3", language="English")[0].text)
+
+`Qwen3ForcedAligner` finds the times of the words of known texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,26 @@ from auris.alignment.aligner import ForcedAligner
 from auris.audio.encoded import from_base64, is_data_uri
 from auris.audio.io import Source
 from auris.audio.remote import is_url
-from auris.compat.refusal import refuse, refuse_unless_neutral
+from auris.compat.refusal import check_options, refuse, warn
 from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
 from auris.recognition.language_model import DEFAULT_LM
 from auris.recognition.load import LoadOptions
+from auris.streaming.session import LIVE_CHUNK_SECONDS, StreamSession, StreamUpdate
 from auris.text.languages import LANGUAGES
-from auris.types import Transcript
+from auris.text.reply import parse_reply
+from auris.text.words import join_texts
+from auris.types import Transcript, Word
 
-__all__ = ["ASRTranscription", "ForcedAlignItem", "Qwen3ASRModel"]
+__all__ = [
+    "ASRStreamingState",
+    "ASRTranscription",
+    "ForcedAlignItem",
+    "ForcedAlignResult",
+    "Qwen3ASRModel",
+    "Qwen3ForcedAligner",
+    "parse_asr_output",
+]
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "attn_implementation": (None, "sdpa"),
@@ -38,6 +51,16 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "quantization_config": (None,),
 }
 """Options of `from_pretrained` that change nothing with these values."""
+
+TUNING = {"attn_implementation", "low_cpu_mem_usage", "use_safetensors"}
+"""Those that only tune speed or loading: other values have no effect, and a warning says so."""
+
+VLLM = {
+    *("gpu_memory_utilization", "max_model_len", "max_num_seqs", "max_num_batched_tokens"),
+    *("tensor_parallel_size", "pipeline_parallel_size", "enforce_eager", "swap_space"),
+    *("cpu_offload_gb", "disable_log_stats", "enable_prefix_caching", "limit_mm_per_prompt"),
+}
+"""Options of vLLM that only tune speed and memory."""
 
 LONGEST_NAME = 256
 """A longer string without a point, which names of files have, is base64."""
@@ -53,13 +76,53 @@ class ForcedAlignItem:
 
 
 @dataclass(frozen=True)
+class ForcedAlignResult:
+    """The words of a text; also a sequence of them."""
+
+    items: list[ForcedAlignItem]
+
+    def __iter__(self) -> Iterator[ForcedAlignItem]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> ForcedAlignItem:
+        return self.items[index]
+
+
+@dataclass(frozen=True)
 class ASRTranscription:
     """A result: `language` is "" where it is not known; `time_stamps` holds the words where they
     were requested, else None."""
 
     language: str
     text: str
-    time_stamps: list[ForcedAlignItem] | None = None
+    time_stamps: ForcedAlignResult | None = None
+
+
+@dataclass
+class ASRStreamingState:
+    """A live stream: language and text so far; the end of the text may still change.
+
+    Attributes:
+        session: what recognizes it.
+        chunk_id: steps that were done.
+    """
+
+    session: StreamSession
+    language: str = ""
+    text: str = ""
+    chunk_id: int = 0
+    chunks: dict[int, StreamUpdate] = field(default_factory=dict, repr=False)
+
+    def add(self, updates: list[StreamUpdate]) -> None:
+        """Take the results of steps into the text."""
+        for update in updates:
+            self.chunks[update.chunk] = update
+            self.chunk_id += 1
+            self.language = update.segment.language or self.language
+        self.text = join_texts(update.segment.text for update in self.chunks.values())
 
 
 class Qwen3ASRModel:
@@ -124,13 +187,21 @@ class Qwen3ASRModel:
         return cls(pipeline, max_inference_batch_size, max_new_tokens, aligner)
 
     @classmethod
-    def LLM(cls, *_: Any, **__: Any) -> Qwen3ASRModel:  # noqa: N802
-        """Not supported: it loads another engine.
+    def LLM(  # noqa: N802
+        cls, model: str | Path, max_inference_batch_size: int = -1, **options: Any
+    ) -> Qwen3ASRModel:
+        """Load a model as `from_pretrained` does. vLLM is not used, and a warning says so.
 
-        Raises:
-            UnsupportedOption: always.
+        Args:
+            model: directory, bundled model or hub id.
+            max_inference_batch_size: see the class.
+            options: of `from_pretrained`; those of vLLM that tune speed and memory have no effect.
         """
-        raise refuse("The backend", "vLLM", "call from_pretrained")
+        given = {name: value for name, value in options.items() if name not in VLLM}
+        warn(f"Auris runs {str(model)!r} itself; the options of vLLM have no effect")
+        return cls.from_pretrained(
+            model, max_inference_batch_size=max_inference_batch_size, **given
+        )
 
     def get_supported_languages(self) -> list[str]:
         """English names of the languages."""
@@ -182,6 +253,104 @@ class Qwen3ASRModel:
                 results[number] = _result(transcript)
         return [results[number] for number in range(len(sources))]
 
+    def init_streaming_state(
+        self,
+        context: str = "",
+        language: str | None = None,
+        unfixed_chunk_num: int = 2,
+        unfixed_token_num: int = 5,
+        chunk_size_sec: float = 2.0,
+    ) -> ASRStreamingState:
+        """Begin a live stream of samples at 16 kHz.
+
+        Args:
+            context, language: as of `transcribe`.
+            unfixed_chunk_num, unfixed_token_num: have no effect; the text of a chunk is final when
+                the chunk ends.
+            chunk_size_sec: seconds between steps.
+        """
+        given = {"unfixed_chunk_num": unfixed_chunk_num, "unfixed_token_num": unfixed_token_num}
+        defaults = {"unfixed_chunk_num": (2,), "unfixed_token_num": (5,)}
+        check_options(given, defaults, tuple(defaults))
+        session = self.pipeline.stream(
+            language or None,
+            context,
+            step_seconds=chunk_size_sec,
+            chunk_seconds=max(chunk_size_sec, LIVE_CHUNK_SECONDS),
+        )
+        return ASRStreamingState(session)
+
+    def streaming_transcribe(self, pcm16k: Any, state: ASRStreamingState) -> ASRStreamingState:
+        """Add samples to a stream, and do the steps that are due; returns the same state."""
+        state.add(state.session.feed(pcm16k))
+        return state
+
+    def finish_streaming_transcribe(self, state: ASRStreamingState) -> ASRStreamingState:
+        """Recognize the rest of a stream and end it; returns the same state."""
+        state.add(state.session.finish())
+        return state
+
+
+class Qwen3ForcedAligner:
+    """A model that finds the times of the words of known texts; build one with `from_pretrained`.
+
+    Args:
+        aligner: what finds them.
+    """
+
+    def __init__(self, aligner: ForcedAligner) -> None:
+        self.aligner = aligner
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, **options: Any
+    ) -> Qwen3ForcedAligner:
+        """Load a forced aligner, or a model with a CTC head.
+
+        Args:
+            pretrained_model_name_or_path: directory, bundled model or hub id.
+            options: as of `Qwen3ASRModel.from_pretrained`.
+
+        Raises:
+            UnsupportedOption: an option cannot be honoured, or the model cannot align.
+            CheckpointError, DeviceError: the model or the machine is not usable.
+        """
+        aligner = ForcedAligner.from_pretrained(pretrained_model_name_or_path, **_loading(options))
+        return cls(aligner)
+
+    def align(
+        self,
+        audio: Any,
+        text: str | list[str],
+        language: str | list[str | None] | None = None,
+    ) -> list[ForcedAlignResult]:
+        """Find the times of words in a recording, or in each of a list.
+
+        Args:
+            audio: as of `Qwen3ASRModel.transcribe`.
+            text: what is spoken, one for each recording.
+            language: code or English name, one for all or one for each.
+
+        Raises:
+            UsageError: there are not as many texts or languages as recordings.
+            AurisError: see `ForcedAligner.align`.
+        """
+        sources = [_source(one) for one in (audio if isinstance(audio, list) else [audio])]
+        texts = _for_each("text", text, len(sources))
+        languages = _for_each("language", language, len(sources))
+        rows = zip(sources, texts, languages, strict=True)
+        return [_stamps(self.aligner.align(one, spoken, name)) for one, spoken, name in rows]
+
+
+def parse_asr_output(raw: str | None, user_language: str | None = None) -> tuple[str, str]:
+    """Language ("" where it is not known) and text of a reply as the decoder writes it.
+
+    Args:
+        user_language: the language that the reply was forced to.
+    """
+    reply = parse_reply(raw or "", user_language)
+    return reply.language or "", reply.text
+
 
 def _loading(options: dict[str, Any]) -> LoadOptions:
     """Options of transformers as ours."""
@@ -190,7 +359,7 @@ def _loading(options: dict[str, Any]) -> LoadOptions:
         raise refuse("device_map", device, "name one device")
     dtype = options.pop("dtype", options.pop("torch_dtype", None))
     local = options.pop("local_files_only", False)
-    refuse_unless_neutral(options, NEUTRAL)
+    check_options(options, NEUTRAL, TUNING)
     return LoadOptions(
         device=None if device is None else str(device),
         dtype="auto" if dtype is None else str(dtype).removeprefix("torch."),
@@ -200,8 +369,12 @@ def _loading(options: dict[str, Any]) -> LoadOptions:
 
 def _result(transcript: Transcript) -> ASRTranscription:
     words = transcript.words
-    stamps = None if words is None else [ForcedAlignItem(w.text, w.start, w.end) for w in words]
+    stamps = None if words is None else _stamps(words)
     return ASRTranscription(transcript.language or "", transcript.text, stamps)
+
+
+def _stamps(words: Sequence[Word]) -> ForcedAlignResult:
+    return ForcedAlignResult([ForcedAlignItem(word.text, word.start, word.end) for word in words])
 
 
 def _source(audio: Any) -> Source:

@@ -1,0 +1,70 @@
+"""How options are declared: their help, the headings under which it stands, and groups of them.
+
+A command takes a group of options as one parameter, whose type is a dataclass; `with_options` makes
+an option of each field.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+import typer
+
+
+def option(
+    text: str, *names: str, default: str | bool = True, group: str | None = None, **settings: Any
+) -> Any:
+    """An option with its help text.
+
+    Args:
+        text: the help text.
+        names: of the option, if not that of the parameter.
+        default: how the default is described; True for its value, False for nothing.
+        group: heading of the help under which it is shown; None for the first one.
+        settings: of `typer.Option`.
+    """
+    return typer.Option(*names, help=text, show_default=default, rich_help_panel=group, **settings)
+
+
+MACHINE = "Model and machine"
+SEARCH = "Search for the text"
+CUTS = "Cuts and silence"
+SPAN = "What is read of a recording"
+SPEAKERS = "Speakers"
+TEXT = "Times of words, and the text"
+WORK = "Batches"
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command in which every parameter that is a group of options becomes these options."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {}
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        group = hints[name]
+        if not is_dataclass(group):
+            parameters.append(parameter.replace(annotation=group))
+            continue
+        groups[name] = group
+        kinds = get_type_hints(group, include_extras=True)
+        parameters += [
+            parameter.replace(name=f.name, annotation=kinds[f.name], default=f.default)
+            for f in fields(group)
+        ]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
+        command(**values)
+
+    # Typer keeps the line breaks of a paragraph, however wide the terminal is.
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
