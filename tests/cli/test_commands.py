@@ -173,7 +173,7 @@ def test_without_network_access(tmp_path: Path, recordings: Path) -> None:
     ):
         done = program(*arguments, environment=offline)
         assert (done.code, done.out) == (1, "")
-        is_one_sentence(done.err, "'Someone/Model' could not be fetched", "cache")
+        is_one_sentence(done.err, "'Someone/Model' is not in the cache and could not be fetched")
 
 
 def test_every_mentioned_model_has_a_pinned_revision(
