@@ -13,14 +13,13 @@ import torch
 import typer
 
 from auris.audio.io import load
-from auris.backends.torch import DTYPES
 from auris.cli.benchmark import names, numbers
 from auris.cli.options import Device, Dtype, Model, Peers
 from auris.cli.table import Table, write_json
 from auris.diagnostics.parity import noise_clip
 from auris.diagnostics.reference import Reference
 from auris.errors import UsageError
-from auris.evaluation.speed import PEER_DTYPE, MeasuredModel
+from auris.evaluation.speed import MeasuredModel
 from auris.types import SAMPLE_RATE, Samples
 from command_line import run_command
 
@@ -94,7 +93,7 @@ def transformers_peer(model: MeasuredModel) -> Transcribe:
 
     Clips that run at once are one batch of `generate`.
     """
-    reference = Reference(model.directory, model.dtype if model.dtype in DTYPES else PEER_DTYPE)
+    reference = Reference(model.directory, model.peer_dtype)
     device = model.backend.device
     reference.model.to(device)
 

@@ -23,7 +23,7 @@ from auris.cli.benchmark import SpeedOptions
 from auris.cli.table import Table, write_json
 from auris.config import CHUNK_FRAMES, AutConfig, DecoderConfig, QwenAsrConfig, audio_tokens
 from auris.errors import UsageError
-from auris.evaluation.speed import PEER_DTYPE, MeasuredModel, MemoryRead, speed_ratios, stages_of
+from auris.evaluation.speed import MeasuredModel, MemoryRead, speed_ratios, stages_of
 from auris.models.stems import CHANNELS_1D
 from auris.recognition.load import use_threads
 from auris.text.prompt import prompt_ids
@@ -221,7 +221,7 @@ def roofline(options: SpeedOptions, clock: Clock = "wall") -> None:
     machine = Machine(clock, options.threads)
     models, peers = options.load()
     by_name = {one.name: (one, None) for one in models}
-    by_name |= {peer.name: (models[0], PEER_DTYPE) for peer in peers}  # type: ignore[misc]
+    by_name |= {peer.name: (models[0], peer.dtype) for peer in peers}  # type: ignore[misc]
     formats = {"clip s": ">7g", "stage": "<8", "ms": ">10.1f", "limit ms": ">10.1f"}
     table = Table("model", formats | {"multiple": ">9.2f"})
     stages, rows = [], []
@@ -236,7 +236,7 @@ def roofline(options: SpeedOptions, clock: Clock = "wall") -> None:
         rows.append({**asdict(stage), "limit": limit, "multiple": multiple})
         limit_ms = None if limit is None else 1e3 * limit
         table.row(stage.model, stage.clip, stage.stage, 1e3 * stage.seconds, limit_ms, multiple)
-    ratios = list(speed_ratios(stages, peers))
+    ratios = list(speed_ratios(stages, models, peers))
     for ratio in ratios:
         typer.echo(str(ratio))
     typer.echo(str(machine))

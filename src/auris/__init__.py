@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from auris.alignment.aligner import ForcedAligner
-    from auris.backends.torch import Device
+    from auris.backends.devices import Device
     from auris.diarization.diarizer import Diarizer
     from auris.errors import AurisError
     from auris.pipeline import AsrPipeline
@@ -57,7 +57,7 @@ _LAZY = {
     "AsyncStreamSession": "auris.streaming.session",
     "AurisError": "auris.errors",
     "Chunk": "auris.types",
-    "Device": "auris.backends.torch",
+    "Device": "auris.backends.devices",
     "Diarizer": "auris.diarization.diarizer",
     "Failure": "auris.recognition.scheduler",
     "ForcedAligner": "auris.alignment.aligner",

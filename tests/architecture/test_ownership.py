@@ -11,7 +11,7 @@ LAYOUTS = "checkpoints/layouts.py"
 PROMPT = "text/prompt.py"
 MEL = "audio/features.py"
 ATTENTION = "models/attention.py"
-TORCH = "backends/torch.py"
+DEVICES = "backends/devices.py"
 CUDA_GRAPHS = "backends/cuda_graphs.py"
 
 FOREIGN = re.compile(
@@ -80,14 +80,14 @@ def test_attention_kernels_only_in_attention() -> None:
         assert used == (wanted if module.path == ATTENTION else set()), module.path
 
 
-def test_device_names_only_in_the_backend() -> None:
+def test_device_names_only_in_one_module() -> None:
     """Elsewhere a device is an argument, or the CPU where files are read, or "meta" (no memory).
 
     Annotations with torch.device are not calls, so they are free. One module more has calls of
     CUDA, and nothing else.
     """
     for module in modules():
-        if module.path == TORCH:
+        if module.path == DEVICES:
             assert any(name == "torch.cuda.is_available" for name, _ in module.calls())
             continue
         if module.path == CUDA_GRAPHS:

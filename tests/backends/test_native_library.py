@@ -15,7 +15,7 @@ import torch
 
 import auris
 from auris.backends import native
-from auris.backends.torch import within_memory
+from auris.backends.memory import within_memory
 from auris.checkpoints.packed_formats import Packing, pack
 from auris.diagnostics.doctor import environment
 from auris.errors import DeviceError

@@ -5,15 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auris.backends.torch import (
-    DTYPES,
-    Device,
-    TorchBackend,
-    available_devices,
-    pick_device,
-    pick_dtype,
-    within_memory,
-)
+from auris.backends.devices import DTYPES, Device, available_devices, pick_device, pick_dtypes
+from auris.backends.memory import within_memory
+from auris.backends.torch import TorchBackend
 from auris.errors import DeviceError, UnsupportedOption
 from tests.tiny_models import ctc_config, tiny_model
 
@@ -68,19 +62,26 @@ def test_devices_of_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("stored", DTYPES.values())
 def test_dtypes_by_name(stored: torch.dtype) -> None:
     for name, dtype in DTYPES.items():
-        assert pick_dtype(name, CPU, stored) == dtype
-    assert pick_dtype("auto", torch.device("cuda"), stored) == stored
+        assert pick_dtypes(name, CPU, stored, True) == (dtype, dtype)
+    assert pick_dtypes("auto", torch.device("cuda"), stored, True) == (stored, stored)
     for name in ("", "fp32", "FLOAT32", "int8", "float64"):
         with pytest.raises(DeviceError, match="dtype has to be auto, float32, bfloat16, float16"):
-            pick_dtype(name, CPU, stored)
+            pick_dtypes(name, CPU, stored, True)
 
 
 def test_half_precision_on_a_cpu_without_support(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pick_dtype("auto", CPU, torch.float32) == torch.float32
-    assert pick_dtype("auto", CPU, torch.float16) == torch.float32
-    for able, wanted in ((False, torch.float32), (True, torch.bfloat16)):
-        monkeypatch.setattr("auris.backends.torch._cpu_has_bfloat16", lambda able=able: able)
-        assert pick_dtype("auto", CPU, torch.bfloat16) == wanted
+    """It is computed in float32, with the weights of a decoder as stored by native code."""
+    single, half = torch.float32, torch.float16
+    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: False)
+    for stored in (half, torch.bfloat16):
+        assert pick_dtypes("auto", CPU, stored, True) == (single, stored)
+        assert pick_dtypes("auto", CPU, stored, False) == (single, single)
+    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: True)
+    for native_decoder in (True, False):
+        assert pick_dtypes("auto", CPU, torch.bfloat16, native_decoder) == (torch.bfloat16,) * 2
+        assert pick_dtypes("auto", CPU, single, native_decoder) == (single, single)
+    assert pick_dtypes("auto", CPU, half, True) == (single, half)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values())
@@ -136,7 +137,7 @@ def test_out_of_memory_is_an_error_of_the_package() -> None:
 
 
 def test_metal_is_an_alias_of_mps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("auris.backends.torch.available_devices", lambda: ["mps", "cpu"])
+    monkeypatch.setattr("auris.backends.devices.available_devices", lambda: ["mps", "cpu"])
     for name in ("metal", Device.METAL, Device.MPS, "mps", "auto", Device.AUTO):
         assert pick_device(name) == torch.device("mps")
     assert pick_device(Device.CPU) == torch.device("cpu")

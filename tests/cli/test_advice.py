@@ -31,7 +31,7 @@ def test_a_terminal_shows_it_once_for_a_model(
         advise_int8(AsrPipeline.from_pretrained(directory, dtype=dtype, device="cpu"))
         shown = capsys.readouterr()
         assert (shown.err.count("\n"), shown.out) == (lines, "")
-        assert lines == shown.err.count("large computes in bfloat16 on the CPU; --dtype int8")
+        assert lines == shown.err.count("large has bfloat16 weights on the CPU; --dtype int8")
 
 
 def test_pipes_and_small_models_show_nothing(

@@ -21,11 +21,32 @@ def test_the_environment_names_devices_and_versions() -> None:
     assert "cpu" in found["devices"]
     assert "torch 2" in found["packages"]
     assert {"cpu float32", "cpu bfloat16", "cpu float16"} <= set(found)
+    assert found["cpu float32"] == "computed as stored"
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_the_environment_names_what_float16_is_computed_in(
+    monkeypatch: pytest.MonkeyPatch, built: bool
+) -> None:
+    if built and not native.available():
+        pytest.skip("built without native code")
+    monkeypatch.delenv("AURIS_STATIC_STEP", raising=False)
+    if not built:
+        monkeypatch.setattr(native, "available", lambda: False)
+    found = {finding.what: finding.text for finding in environment()}
+    rest = ", decoder as stored by native code" if built else ""
+    assert found["cpu float16"] == f"computed in float32 by default{rest}"
 
 
 @pytest.mark.parametrize(
     ("weights", "rest"),
-    [("int8 and int4", ""), ("bfloat16 and float16", "; encoder and prompts by PyTorch")],
+    [
+        ("int8 and int4", ""),
+        (
+            "bfloat16 and float16",
+            "; encoder by PyTorch, and prompts where the weights are computed as stored",
+        ),
+    ],
 )
 def test_the_environment_names_the_engine_of_decoders(
     monkeypatch: pytest.MonkeyPatch, weights: str, rest: str

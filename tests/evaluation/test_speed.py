@@ -7,11 +7,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from auris.cli.main import main
 from auris.diagnostics.parity import noise_clip
 from auris.errors import MissingExtra, UnsupportedOption, UsageError
-from auris.evaluation.speed import MeasuredModel, load_peer, speed_ratios, stages_of
+from auris.evaluation.speed import (
+    MeasuredModel,
+    Stage,
+    load_peer,
+    load_peers,
+    speed_ratios,
+    stages_of,
+)
 from tests.tiny_models import write_tiny
 
 
@@ -26,29 +34,66 @@ def test_the_stages_add_up_to_the_run(qwen_directory: Path) -> None:
 def test_the_peer_decodes_the_same_number_of_tokens(qwen_directory: Path) -> None:
     pytest.importorskip("transformers", minversion="5.23")
     model = MeasuredModel(str(qwen_directory), device="cpu")
-    peer = load_peer("transformers", qwen_directory)
+    (peer,) = load_peers(["transformers"], [model])
     rounds = []
     stages = list(
         stages_of([model, peer], [0.7], 3, 1, before_round=lambda: rounds.append(len(rounds)))
     )
     assert rounds == [0, 1]
-    assert {s.model for s in stages} == {"qwen float32", "transformers bfloat16"}
+    assert {s.model for s in stages} == {"qwen float32", "transformers float32"}
     theirs = {s.stage for s in stages if s.model.startswith("transformers")}
     assert theirs == {"mel", "encode", "prefill", "token", "total"}
     assert all(s.seconds > 0.0 for s in stages if s.stage != "layers")
-    (ratio,) = speed_ratios(stages, [peer])
-    totals = {s.model: s.seconds for s in stages if s.stage == "total"}
-    assert (ratio.model, ratio.peer) == ("qwen float32", "transformers bfloat16")
-    assert ratio.ratio == totals[ratio.peer] / totals[ratio.model]
+    ratios = list(speed_ratios(stages, [model], [peer]))
+    assert [ratio.stage for ratio in ratios] == ["encode", "prefill", "total"]
+    seconds = {(s.model, s.stage): s.seconds for s in stages}
+    for ratio in ratios:
+        assert (ratio.model, ratio.peer) == (model.name, peer.name)
+        assert ratio.ratio == seconds[peer.name, ratio.stage] / seconds[model.name, ratio.stage]
     assert len(peer.run(noise_clip(0.7), 5, time.perf_counter)["token"]) == 4
+
+
+class FakePeer:
+    """A peer that computes in a dtype, and is not run."""
+
+    def __init__(self, directory: Path, dtype: str) -> None:
+        self.name, self.dtype = f"fake {dtype}", dtype
+
+
+def test_models_are_compared_with_peers_of_the_same_dtype(
+    qwen_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auris.evaluation.speed.PEERS", {"fake": FakePeer})
+    half = write_tiny(tmp_path / "half", dtype=torch.float16)
+    models = [
+        MeasuredModel(str(path), dtype=dtype, device="cpu")
+        for path, dtype in ((qwen_directory, "bfloat16"), (qwen_directory, "int8"), (half, "auto"))
+    ]
+    peers = load_peers(["fake"], models)
+    assert [peer.name for peer in peers] == ["fake bfloat16", "fake float32"]
+    names = [*(model.name for model in models), *(peer.name for peer in peers)]
+    stages = [
+        Stage(name, 2.0, stage, number + 1.0)
+        for number, name in enumerate(names)
+        for stage in ("mel", "encode", "prefill", "total")
+    ]
+    ratios = list(speed_ratios(stages, models, peers))
+    found = {(ratio.model, ratio.peer): ratio.ratio for ratio in ratios}
+    assert len(ratios) == 3 * len(found)
+    assert found == {
+        ("qwen bfloat16", "fake bfloat16"): 4 / 1,
+        ("qwen int8", "fake bfloat16"): 4 / 2,
+        (models[2].name, "fake float32"): 5 / 3,
+    }
+    assert str(ratios[0]) == "      2 encode   4.00 times as fast as fake bfloat16: qwen bfloat16"
 
 
 def test_a_missing_peer(qwen_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="'whisper' was given"):
-        load_peer("whisper", qwen_directory)
+        load_peer("whisper", qwen_directory, "float32")
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(MissingExtra, match=r"auris-asr\[reference\]"):
-        load_peer("transformers", qwen_directory)
+        load_peer("transformers", qwen_directory, "float32")
 
 
 def test_a_model_without_a_decoder_is_refused(ctc_directory: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from auris.backends import native
 from auris.backends.base import Choice
 from auris.backends.packed_layers import Packed, PackedLinear
+from auris.config import DecoderConfig
 from auris.models.cache import KVCache
 from auris.models.layers import rope_tables
 from auris.models.qwen3 import Decoder, DecoderLayer
@@ -25,10 +26,15 @@ FIRST_POSITIONS = 1024
 """Positions whose angles are computed at first."""
 
 LONGEST_STEP = 16
-"""New positions of a row, at most, that are computed from 16-bit weights by native code. Those of
-prompts are left to PyTorch, whose products are in bfloat16."""
+"""New positions of a row, at most, that are computed from 16-bit weights by native code, where
+PyTorch computes in their format. Then prompts are left to PyTorch."""
 
 Weights = Literal["packed", "16-bit"]
+
+
+def runs_half(config: DecoderConfig) -> bool:
+    """Whether native code is there and can run a decoder of such a shape with 16-bit weights."""
+    return native.available() and config.head_dim % native.LANES == 0
 
 
 def native_weights(decoder: Decoder) -> Weights | None:
@@ -37,7 +43,7 @@ def native_weights(decoder: Decoder) -> Weights | None:
     This alone decides. The native code has to be there, and all matrices of the layers have to be
     packed, or in one of `native.HALF_FORMATS` in the memory of the CPU.
     """
-    if not native.available() or decoder.config.head_dim % native.LANES != 0:
+    if not runs_half(decoder.config):
         return None
     matrices = [
         getattr(layer, name)
@@ -66,20 +72,23 @@ class NativeDecoder:
 
     Args:
         decoder: one that `native_weights` names a kind of weights for.
+        prompts: whether it runs prompts, too, with 16-bit weights; see `LONGEST_STEP`.
 
     Attributes:
         weights: that kind.
+        prompts: whether it runs passes of any length.
         head, embeddings: what scores states, and the vectors of tokens, as matrices; None where
             PyTorch uses them.
         chooses: whether `best` and `step` choose tokens.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, prompts: bool = False) -> None:
         config = decoder.config
         self.config = config
         weights = native_weights(decoder)
         assert weights is not None
         self.weights: Weights = weights
+        self.prompts = prompts or weights == "packed"
         self.rope = self._angles(FIRST_POSITIONS)
         head = decoder.embed if config.tied else decoder.head
         self.head, self.embeddings = (
@@ -104,7 +113,7 @@ class NativeDecoder:
 
     def takes(self, counts: Sequence[int]) -> bool:
         """Whether a pass in which rows take so many new positions is for the native code."""
-        return self.weights == "packed" or max(counts) <= LONGEST_STEP
+        return self.prompts or max(counts) <= LONGEST_STEP
 
     def extend(
         self, cache: KVCache, inputs: Sequence[Tensor], rows: Sequence[int], every: bool

@@ -1,4 +1,4 @@
-"""Models run by PyTorch on cpu, cuda or mps; no other module names devices.
+"""Models run by PyTorch on cpu, cuda or mps.
 
 The compute dtype is that of the weights; scores leave in float32 whatever it is.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from enum import Enum
 from functools import partial
 from typing import cast
 
@@ -18,145 +17,20 @@ from torch.nn.utils.rnn import pad_sequence
 
 from auris.backends.base import Cache, Choice, Positions, TextRules, best_of
 from auris.backends.cuda_graphs import CapturedPasses
+from auris.backends.devices import STATIC_STEP, captures_passes, static_step_name
 from auris.backends.memory import keep_freed_memory, within_memory
 from auris.backends.native_decoder import NativeDecoder, native_weights
 from auris.backends.native_encoder import NativeEncoder, NativeStem
-from auris.backends.packed_layers import PackedEmbedding
+from auris.backends.packed_layers import Packed, PackedEmbedding
 from auris.backends.static_step import PassRunner, PlainPasses, SlotStep, StaticSteps
 from auris.checkpoints.load import Model
-from auris.checkpoints.quantization_config import PACKED_DTYPES
 from auris.config import AutConfig
-from auris.errors import DeviceError, UnknownDevice, UnsupportedOption, UsageError
+from auris.errors import UnsupportedOption
 from auris.models.aligner import Aligner
 from auris.models.attention import KERNELS, Kernel, kernel_choice
 from auris.models.aut_ctc import AutCtc
 from auris.models.cache import KVCache
 from auris.models.qwen_asr import QwenAsr
-
-
-class Device(str, Enum):
-    """What a model runs on."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-    METAL = "metal"
-    """MPS, as others call it."""
-
-    def __str__(self) -> str:
-        return str(self.value)
-
-
-DEVICES = ("cpu", "cuda", "mps")
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
-
-def available_devices() -> list[str]:
-    """Devices of this machine, the fastest first."""
-    devices = []
-    if torch.cuda.is_available():
-        devices.append("cuda")
-    if torch.backends.mps.is_available():
-        devices.append("mps")
-    return [*devices, "cpu"]
-
-
-def pick_device(name: str | torch.device) -> torch.device:
-    """The device that `name` means here; "auto" is the fastest there is, "metal" is "mps".
-
-    Raises:
-        UnknownDevice: there is no such device.
-        DeviceError: the machine has none.
-    """
-    name = "mps" if str(name) == Device.METAL else str(name)
-    present = available_devices()
-    if name == "auto":
-        return torch.device(present[0])
-    kind = name.partition(":")[0]
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or kind not in DEVICES:
-        raise UnknownDevice(
-            f"The device has to be auto, {', '.join(DEVICES)} or metal",
-            f"it is {name!r}",
-            f"choose --device {present[0]}",
-        )
-    if kind not in present:
-        raise DeviceError(
-            "The device has to be one that this machine has",
-            f"it is {name!r} and there is {', '.join(present)}",
-            f"choose --device {present[0]}, or install a torch build for the device",
-        )
-    if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(
-            "The index of a CUDA device has to be below their number",
-            f"it is {name!r}, and there are {torch.cuda.device_count()} devices",
-            "choose a lower index",
-        )
-    return device
-
-
-def pick_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.dtype:
-    """The compute dtype that `name` means on a device.
-
-    "auto" is the stored dtype, except float32 for half-precision weights on a CPU without
-    arithmetic for them: there the half formats are emulated and slower.
-
-    Raises:
-        UnknownDevice: the name is no dtype.
-    """
-    if name == "auto":
-        if stored == torch.float16 and device.type == "cpu":
-            return torch.float32
-        if stored == torch.bfloat16 and device.type == "cpu" and not _cpu_has_bfloat16():
-            return torch.float32
-        return stored
-    if name not in DTYPES:
-        raise UnknownDevice(
-            f"The dtype has to be auto, {', '.join([*DTYPES, *PACKED_DTYPES])}",
-            f"it is {name!r}",
-            "choose one of these with --dtype",
-        )
-    return DTYPES[name]
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether torch multiplies bfloat16 matrices by oneDNN here; builds without it emulate them."""
-    return torch.backends.mkldnn.is_available() and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-
-
-STATIC_STEP = "AURIS_STATIC_STEP"
-"""A variable of the environment: whether decoders take the static step."""
-
-
-def runs_static_step(device: torch.device, setting: str | None) -> bool:
-    """Whether a decoder on a device takes the static step: on CUDA, unless the setting says
-    otherwise. Elsewhere it has no advantage, and runs to be compared with other steps.
-
-    Args:
-        setting: the value of `STATIC_STEP`: "1", "0", or empty or None for the default.
-
-    Raises:
-        UsageError: it is something else.
-    """
-    if setting not in (None, "", "0", "1"):
-        raise UsageError(f"{STATIC_STEP} has to be 0 or 1", f"it is {setting!r}", "correct it")
-    return setting == "1" if setting else device.type == "cuda"
-
-
-def static_step_name(device: torch.device) -> str:
-    """What the static step is on a device, in words."""
-    passes = "captured as CUDA graphs" if device.type == "cuda" else "not captured"
-    return f"PyTorch, static step, {passes}"
 
 
 def _tail(positions: Positions) -> int | None:
@@ -178,8 +52,9 @@ class TorchBackend:
     """A model on a device, behind the `Backend` protocol.
 
     Args:
-        model: weights in their compute dtype, on their device; where a decoder's are packed, its
-            cache is in bfloat16.
+        model: weights in their compute dtype, on their device. Where a decoder's are packed, its
+            cache is in bfloat16; where they are in a half-precision dtype that is not the compute
+            dtype, native code runs the decoder.
         kernel: attention kernel, see `auris.models.attention.KERNELS`.
         ctc_head: a CTC head on the audio embeddings of a model with a decoder.
         exact: whether `best` gives exact log-probabilities; see `Backend.best`.
@@ -210,13 +85,17 @@ class TorchBackend:
         weight = next(model.parameters())
         self.device = weight.device
         self.dtype = weight.dtype
+        self.decoder_dtype = self.dtype
+        if isinstance(model, QwenAsr):
+            self.decoder_dtype = model.decoder.norm.weight.dtype
         self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
         self.native_step: NativeDecoder | None = None
         self.static: StaticSteps | None = None
         if isinstance(model, QwenAsr) and static:
             self.static = self._static_steps(model)
         elif isinstance(model, QwenAsr) and native_weights(model.decoder) is not None:
-            self.native_step = NativeDecoder(model.decoder)
+            prompts = self.decoder_dtype != self.dtype
+            self.native_step = NativeDecoder(model.decoder, prompts)
         self.native_encoder: NativeEncoder | None = None
         if NativeEncoder.runs(model.encoder):
             self.native_encoder = NativeEncoder(model.encoder)
@@ -234,7 +113,7 @@ class TorchBackend:
                 f"leave {STATIC_STEP} unset, or choose another --dtype",
             )
         runner: Callable[[], PassRunner] = PlainPasses
-        if self.device.type == "cuda":
+        if captures_passes(self.device):
             runner = partial(CapturedPasses, self.device)
         return StaticSteps(model.decoder, self.kernel, runner)
 
@@ -249,6 +128,14 @@ class TorchBackend:
             other.native_encoder = copy(self.native_encoder)
             other.native_encoder.window = config.window_tokens
         return other
+
+    @property
+    def weights(self) -> str:
+        """Of which kind the weights are, those of a decoder where there is one: "int4", "int8" or
+        the name of a floating-point dtype."""
+        packed = {m.packing.dtype for m in self.model.modules() if isinstance(m, Packed)}
+        # With int4 some matrices are in int8.
+        return min(packed, default=str(self.decoder_dtype).removeprefix("torch."))
 
     @property
     def decode_step(self) -> str:
@@ -417,12 +304,13 @@ class TorchBackend:
     def _embedded(self, inputs: Sequence[Sequence[int] | Tensor]) -> list[Tensor]:
         """Embeddings [T_i, hidden] of token ids, all looked up at once, and of embeddings."""
         decoder = self._decoding.decoder
+        dtype = torch.promote_types(self.dtype, self.decoder_dtype)
         ids = [token for item in inputs if not isinstance(item, Tensor) for token in item]
         looked_up = decoder.embed(torch.tensor(ids, dtype=torch.int64, device=self.device))
         embedded, used = [], 0
         for item in inputs:
             if isinstance(item, Tensor):
-                embedded.append(item.to(self.device, decoder.norm.weight.dtype))
+                embedded.append(item.to(self.device, dtype))
             else:
                 embedded.append(looked_up[used : used + len(item)])
                 used += len(item)

@@ -355,12 +355,15 @@ def load_weights(
     device: torch.device,
     pick_dtype: Callable[[torch.dtype], torch.dtype],
     copy: bool = False,
+    pick_decoder_dtype: Callable[[torch.dtype], torch.dtype] | None = None,
 ) -> Model:
     """Build a checkpoint's module and fill it.
 
     Args:
         pick_dtype: the compute dtype for the stored one.
         copy: hold the weights in memory of their own instead of mapping the files.
+        pick_decoder_dtype: the dtype of a decoder's weights for the stored one, if they are all
+            stored in that; otherwise and by default it is that of the other weights.
 
     Raises:
         CheckpointError: a tensor is missing, unknown, misshapen or wrongly typed, or a file
@@ -376,9 +379,15 @@ def load_weights(
     with ExitStack() as stack:
         files = Files(stack, weight_files(checkpoint.directory))
         plan = weight_sources(checkpoint, files, model)
-        dtype = pick_dtype(stored_dtype(files))
-        state = {
-            ours: assemble(files, source, dtype, device, copy) for ours, source in plan.items()
-        }
+        stored = stored_dtype(files)
+        dtype = within_decoder = pick_dtype(stored)
+        decoder = {ours for ours in plan if ours.startswith("decoder.")}
+        kinds = {files.dtype(name) for ours in decoder for name in plan[ours].names}
+        if pick_decoder_dtype is not None and kinds == {TENSOR_TYPES[stored]}:
+            within_decoder = pick_decoder_dtype(stored)
+        state = {}
+        for ours, source in plan.items():
+            kind = within_decoder if ours in decoder else dtype
+            state[ours] = assemble(files, source, kind, device, copy)
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()

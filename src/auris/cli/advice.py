@@ -29,10 +29,10 @@ def advise_int8(pipeline: AsrPipeline) -> None:
     from auris.server.settings import default_state_dir
 
     if _is_new(default_state_dir() / FILE, str(pipeline.model.directory.absolute())):
-        dtype = str(pipeline.backend.dtype).removeprefix("torch.")
         typer.echo(
-            f"{pipeline.model.name} computes in {dtype} on the CPU; --dtype int8 takes about half"
-            " of the time and memory (auris quantize stores such a model). This is shown once.",
+            f"{pipeline.model.name} has {pipeline.backend.weights} weights on the CPU; --dtype int8"
+            " takes about half of the time and memory (auris quantize stores such a model)."
+            " This is shown once.",
             err=True,
         )
 

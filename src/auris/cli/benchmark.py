@@ -160,8 +160,9 @@ class SpeedOptions:
         return {"models": models, "tokens": self.tokens, "runs": self.runs}
 
     def load(self) -> tuple[list[MeasuredModel], list[Peer]]:
-        """The models, each in every dtype, and the peers with the weights of the first."""
-        from auris.evaluation.speed import MeasuredModel, load_peer
+        """The models, each in every dtype, and the peers with the weights of the first, in the
+        dtypes of the models."""
+        from auris.evaluation.speed import MeasuredModel, load_peers
 
         models = [
             MeasuredModel(
@@ -170,7 +171,7 @@ class SpeedOptions:
             for name in models_or_default(self.model)
             for dtype in names(self.dtype)
         ]
-        return models, [load_peer(name, models[0].directory) for name in names(self.peers)]
+        return models, load_peers(names(self.peers), models)
 
 
 def speed(options: SpeedOptions) -> None:
@@ -195,7 +196,7 @@ def speed(options: SpeedOptions) -> None:
     ):
         stages.append(stage)
         table.row(stage.model, stage.clip, stage.stage, 1e3 * stage.seconds)
-    ratios = list(speed_ratios(stages, peers))
+    ratios = list(speed_ratios(stages, models, peers))
     for ratio in ratios:
         typer.echo(str(ratio))
     typer.echo(str(memory))

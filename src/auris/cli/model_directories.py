@@ -65,7 +65,7 @@ def convert(
         raise UsageError(
             "--shard-gb has to be positive and below a million", f"it is {shard_gb}", "choose 5"
         )
-    from auris.backends.torch import DTYPES
+    from auris.backends.devices import DTYPES
     from auris.checkpoints.export import convert as write
     from auris.checkpoints.hub import resolve
 

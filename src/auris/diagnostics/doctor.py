@@ -16,17 +16,17 @@ import torch
 from auris import __version__
 from auris.audio.activity import described_model
 from auris.backends import native
-from auris.backends.packed_layers import swap
-from auris.backends.torch import (
+from auris.backends.devices import (
     DTYPES,
     STATIC_STEP,
-    TorchBackend,
     available_devices,
     pick_device,
-    pick_dtype,
+    pick_dtypes,
     runs_static_step,
     static_step_name,
 )
+from auris.backends.packed_layers import swap
+from auris.backends.torch import TorchBackend
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.load import (
@@ -94,10 +94,7 @@ def environment() -> Iterator[Finding]:
     yield Finding("devices", ", ".join(available_devices()))
     for device in available_devices():
         for name, stored in DTYPES.items():
-            computed = str(pick_dtype("auto", pick_device(device), stored)).removeprefix("torch.")
-            as_stored = computed == name
-            text = "computed as stored" if as_stored else f"computed in {computed} by default"
-            yield Finding(f"{device} {name}", text)
+            yield Finding(f"{device} {name}", _by_default(pick_device(device), stored))
         if runs_static_step(pick_device(device), os.environ.get(STATIC_STEP)):
             yield Finding(f"{device} decoding", _static(pick_device(device)))
     capability = torch.backends.cpu.get_cpu_capability()
@@ -109,10 +106,23 @@ def environment() -> Iterator[Finding]:
     else:
         packed = step = f"PyTorch step, which is slower ({native.missing()})"
     yield Finding("int8 and int4", packed)
-    yield Finding("bfloat16 and float16", f"{step}; encoder and prompts by PyTorch")
+    yield Finding(
+        "bfloat16 and float16",
+        f"{step}; encoder by PyTorch, and prompts where the weights are computed as stored",
+    )
     yield Finding("voice activity", described_model("auto"))
     yield Finding("speakers by voice", described_networks())
     yield Finding("bundled models", ", ".join(bundled_models()) or "none")
+
+
+def _by_default(device: torch.device, stored: torch.dtype) -> str:
+    """What weights of a stored dtype are computed in by default."""
+    static = runs_static_step(device, os.environ.get(STATIC_STEP))
+    dtypes = pick_dtypes("auto", device, stored, native.available() and not static)
+    if dtypes.computed == stored:
+        return "computed as stored"
+    computed = f"computed in {str(dtypes.computed).removeprefix('torch.')} by default"
+    return computed + (", decoder as stored by native code" if dtypes.decoder == stored else "")
 
 
 def _static(device: torch.device) -> str:

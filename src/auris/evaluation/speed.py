@@ -14,7 +14,7 @@ import wave
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,8 +24,8 @@ import torch
 from auris.audio.features import log_mel
 from auris.backends import native
 from auris.backends.base import TextRules, TextStart
-from auris.backends.packed_layers import Packed
 from auris.backends.torch import TorchBackend
+from auris.checkpoints.quantization_config import PACKED_DTYPES
 from auris.diagnostics.parity import noise_clip
 from auris.diagnostics.reference import Reference
 from auris.errors import UnsupportedOption, UsageError
@@ -57,13 +57,17 @@ StageTimes = dict[str, list[float]]
 """Seconds by stage."""
 
 PEER_DTYPE = "bfloat16"
-"""What peers compute in."""
+"""What peers compute in that are compared with packed weights."""
+
+COMPARED = ("encode", "prefill", "total")
+"""Stages whose times are compared with those of a peer."""
 
 
 class Peer(Protocol):
-    """A program that transcribes a clip with the weights of a directory."""
+    """A program that transcribes a clip with the weights of a directory, in a dtype."""
 
     name: str
+    dtype: str
 
     def run(self, samples: Samples, tokens: int, now: Clock) -> StageTimes:
         """Decode exactly so many tokens of one clip, and time the stages "mel", "encode",
@@ -77,9 +81,9 @@ class TransformersPeer:
         MissingExtra: transformers is not installed, or too old to know the model.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.name = f"transformers {PEER_DTYPE}"
-        self._reference = Reference(directory, PEER_DTYPE)
+    def __init__(self, directory: Path, dtype: str) -> None:
+        self.name, self.dtype = f"transformers {dtype}", dtype
+        self._reference = Reference(directory, dtype)
         self._now: Clock = time.perf_counter
         self._encoder_times: list[float] = []
         encoder = self._reference.model.model.audio_tower
@@ -120,7 +124,7 @@ class TransformersPeer:
 PEERS = {"transformers": TransformersPeer}
 
 
-def load_peer(name: str, directory: Path) -> Peer:
+def load_peer(name: str, directory: Path, dtype: str) -> Peer:
     """A peer by name, with the weights of a directory; UsageError where there is none."""
     if name not in PEERS:
         raise UsageError(
@@ -128,7 +132,13 @@ def load_peer(name: str, directory: Path) -> Peer:
             f"{name!r} was given",
             "choose one of these",
         )
-    return PEERS[name](directory)
+    return PEERS[name](directory, dtype)
+
+
+def load_peers(names: Iterable[str], models: Sequence[MeasuredModel]) -> list[Peer]:
+    """Peers with the weights of the first model, in every dtype that a model is compared in."""
+    dtypes = dict.fromkeys(model.peer_dtype for model in models)
+    return [load_peer(name, models[0].directory, dtype) for name in names for dtype in dtypes]
 
 
 @dataclass(frozen=True)
@@ -144,24 +154,31 @@ class Stage:
 
 @dataclass(frozen=True)
 class SpeedRatio:
-    """How many times as fast as a peer a model is, from the file to the last token."""
+    """How many times as fast as a peer a model is in one of `COMPARED`; "total" is from the file to
+    the last token."""
 
     clip: float
+    stage: str
     model: str
     peer: str
     ratio: float
 
     def __str__(self) -> str:
-        return f"{self.clip:>7g} {self.ratio:.2f} times as fast as {self.peer}: {self.model}"
+        speed = f"{self.clip:>7g} {self.stage:<8} {self.ratio:.2f} times as fast"
+        return f"{speed} as {self.peer}: {self.model}"
 
 
-def speed_ratios(stages: Iterable[Stage], peers: Iterable[Peer]) -> Iterator[SpeedRatio]:
-    """Every model compared with every peer."""
-    totals = {(s.clip, s.model): s.seconds for s in stages if s.stage == "total"}
-    names = {peer.name for peer in peers}
-    for (clip, model), seconds in totals.items():
-        for peer in names if model not in names else ():
-            yield SpeedRatio(clip, model, peer, totals[clip, peer] / seconds)
+def speed_ratios(
+    stages: Iterable[Stage], models: Sequence[MeasuredModel], peers: Sequence[Peer]
+) -> Iterator[SpeedRatio]:
+    """Every model compared with every peer that computes in the same dtype, or for a model with
+    packed weights in `PEER_DTYPE`."""
+    seconds = {(s.clip, s.stage, s.model): s.seconds for s in stages}
+    clips = dict.fromkeys(clip for clip, _, _ in seconds)
+    for clip, model, peer, stage in product(clips, models, peers, COMPARED):
+        if peer.dtype == model.peer_dtype:
+            ratio = seconds[clip, stage, peer.name] / seconds[clip, stage, model.name]
+            yield SpeedRatio(clip, stage, model.name, peer.name, ratio)
 
 
 class MemoryRead:
@@ -222,10 +239,15 @@ class MeasuredModel:
         self.recognizer = recognizer
         self.backend: TorchBackend = self.pipeline.backend
         self.config = recognizer.config
-        packed = {m.packing.dtype for m in self.backend.model.modules() if isinstance(m, Packed)}
-        computed = str(self.backend.dtype).removeprefix("torch.")
-        self.dtype = min(packed, default=computed)  # With int4 some matrices are in int8.
+        self.dtype = self.backend.weights
         self.name = f"{Path(self.pipeline.model.name).name} {self.dtype}"
+
+    @property
+    def peer_dtype(self) -> str:
+        """The dtype of peers that it is compared with: that of its encoder's activations and of its
+        prompts; `PEER_DTYPE` with packed weights, which peers do not have."""
+        packed = self.dtype in PACKED_DTYPES
+        return PEER_DTYPE if packed else str(self.backend.dtype).removeprefix("torch.")
 
     @property
     def kernels(self) -> str:
@@ -234,7 +256,7 @@ class MeasuredModel:
         parts = {
             "stem": self.backend.native_stem is not None,
             "encoder": self.backend.native_encoder is not None,
-            "prompt": step is not None and step.weights == "packed",
+            "prompt": step is not None and step.prompts,
         }
         texts = [f"{part} {'native' if ours else 'PyTorch'}" for part, ours in parts.items()]
         texts.append(f"tokens {self.backend.decode_step}")

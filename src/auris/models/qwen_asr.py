@@ -43,6 +43,8 @@ class Prompted(nn.Module):
         if int(slots.sum()) != given:
             raise ValueError(f"the prompt has {int(slots.sum())} audio slots for {given} states")
         if audio is not None:
+            # The audio is not rounded where the decoder's weights have fewer digits.
+            embedded = embedded.to(torch.promote_types(embedded.dtype, audio.dtype))
             embedded[slots] = audio.to(embedded.dtype)
         return embedded
 

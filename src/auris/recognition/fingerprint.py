@@ -21,10 +21,10 @@ from typing import Any, Protocol
 
 from auris import __version__
 from auris.audio.activity import described_model
-from auris.backends.packed_layers import Packed
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import FILES, ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
+from auris.checkpoints.quantization_config import PACKED_DTYPES
 from auris.errors import CheckpointError
 from auris.recognition.load import with_window
 from auris.recognition.options import (
@@ -127,9 +127,12 @@ def _aligner_values(given: CallOptions) -> str:
 
 
 def computed_dtype(backend: TorchBackend) -> str:
-    """The dtype that a model computes in: "int4", "int8" or that of its floating-point weights."""
-    packed = {m.packing.dtype for m in backend.model.modules() if isinstance(m, Packed)}
-    return min(packed) if packed else str(backend.dtype).removeprefix("torch.")
+    """The dtype that a model computes in: "int4", "int8" or that of its floating-point weights, and
+    that of a decoder's weights where it is another one."""
+    computed = str(backend.dtype).removeprefix("torch.")
+    if backend.weights in (computed, *PACKED_DTYPES):
+        return backend.weights
+    return f"{computed}, decoder {backend.weights}"
 
 
 def model_digest(directory: Path) -> str:

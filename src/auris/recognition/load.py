@@ -12,15 +12,11 @@ from typing import TypedDict
 
 import torch
 
+from auris.backends.devices import STATIC_STEP, Dtypes, pick_device, pick_dtypes, runs_static_step
 from auris.backends.memory import within_memory
+from auris.backends.native_decoder import runs_half
 from auris.backends.packed_layers import swap
-from auris.backends.torch import (
-    STATIC_STEP,
-    TorchBackend,
-    pick_device,
-    pick_dtype,
-    runs_static_step,
-)
+from auris.backends.torch import TorchBackend
 from auris.checkpoints.calibration import NO_CALIBRATIONS, load_calibrations
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head
@@ -160,16 +156,27 @@ def load_model(
     defaults = _known_defaults(resolved.directory)
     target = pick_device(device) if quantization is None else _packed_device(device)
     static = runs_static_step(target, os.environ.get(STATIC_STEP))
+    config = checkpoint.config
+    native_decoder = isinstance(config, QwenAsrConfig) and not static and runs_half(config.decoder)
+    name = dtype if quantization is None else "auto"
+
+    def dtypes(stored: torch.dtype) -> Dtypes:
+        return pick_dtypes(name, target, stored, native_decoder)
+
     # In parallel: the tokenizer is parsed while the weights are read.
     with ThreadPoolExecutor(1) as pool, within_memory():
         tokenizer = pool.submit(Tokenizer.from_directory, resolved.directory)
         if quantization is None:
             weights = load_weights(
-                checkpoint, target, lambda stored: pick_dtype(dtype, target, stored), copy
+                checkpoint,
+                target,
+                lambda stored: dtypes(stored).computed,
+                copy,
+                lambda stored: dtypes(stored).decoder,
             )
         else:
             weights = load_packed(
-                checkpoint, quantization, lambda s: pick_dtype("auto", target, s), swap, copy
+                checkpoint, quantization, lambda stored: dtypes(stored).computed, swap, copy
             )
         backend = TorchBackend(weights, kernel, exact=exact_logprobs, static=static)
         return Loaded(resolved, checkpoint, backend, tokenizer.result(), defaults)
