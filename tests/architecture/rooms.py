@@ -34,6 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "diagnostics": ENGINE,
     "evaluation": (*ENGINE, "diagnostics"),
     "server": ENGINE,
+    "scale": ENGINE,
     "wyoming": (*ENGINE, "server.log"),
     "training": (*LOWER, "recognition", "alignment", "evaluation"),
 }
@@ -46,6 +47,7 @@ SHARED_BY_COMMANDS = {
     f"cli.{name}"
     for name in (
         "advice",
+        "corpus",
         "declare",
         "interrupt",
         "options",

@@ -78,7 +78,16 @@ JOINING = "--config recipes/digits.json --data train.csv"
 NEW_RUN = "--config recipes/tiny_ctc.json --data train.csv"
 TUNING = "--config recipes/tune.json --data tune.jsonl"
 
+CORPUS = "auris batch --input corpus.jsonl --output runs/corpus --worker 3/64"
+
 CASES = {
+    "auris batch --input": Case(more="calls --output runs/calls"),
+    "auris batch --input CORPUS --output RUN": Case({"CORPUS": "corpus.jsonl", "RUN": "runs/new"}),
+    "auris batch status RUN": Case({"RUN": "runs/corpus"}, after=CORPUS),
+    "auris batch merge RUN OUT": Case({"RUN": "runs/corpus", "OUT": "out.jsonl"}, after=CORPUS),
+    "auris batch status runs/corpus": Case(after=CORPUS),
+    "auris batch merge runs/corpus corpus_transcripts.jsonl": Case(after=CORPUS),
+    "auris batch merge runs/corpus corpus_transcripts.parquet": Case(after=CORPUS),
     "auris transcribe -f srt --word-timestamps": Case(more="talk.mp3"),
     "auris transcribe -f json": Case(more="talk.mp3"),
     "auris transcribe -f FORMAT": Case(more="talk.mp3"),

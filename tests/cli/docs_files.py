@@ -98,6 +98,7 @@ def make_files(folder: Path) -> None:
     _write_conversation(folder)
     rows = "".join(json.dumps({"audio": name, "text": SPOKEN}) + "\n" for name in RECORDINGS)
     (folder / "tune.jsonl").write_text(rows)
+    _write_corpus(folder)
     words = [{"text": word, "start": 0.1, "end": 1.0} for word in SPOKEN.split()]
     timed = {"audio": str(clip), "text": SPOKEN, "words": words}
     for name in TIMED:
@@ -113,6 +114,12 @@ def make_files(folder: Path) -> None:
     _write_model(folder / "DIR", "native")
     (folder / "DIR" / "clip.flac").write_bytes(CLIP.read_bytes())
     (folder / "DIR" / "clip.txt").write_text(SPOKEN)
+
+
+def _write_corpus(folder: Path) -> None:
+    """A corpus as a NeMo manifest."""
+    row = {"audio_filepath": "talk.wav", "duration": 1.765, "text": SPOKEN}
+    (folder / "corpus.jsonl").write_text(json.dumps(row) + "\n")
 
 
 def _write_conversation(folder: Path) -> None:

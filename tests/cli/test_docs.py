@@ -43,6 +43,8 @@ EXTRAS = {
     "peft": r"recipes/tune|train asr --model",
     "wyoming": r"^auris wyoming",
     "silero_vad": r"--vad-model silero",
+    "fsspec": r"batch --input|batch (status|merge)",
+    "pyarrow": r"batch merge .*parquet",
 }
 """Packages, and the lines that need them."""
 
@@ -75,7 +77,7 @@ NAMES = [text for text in LINES if text not in CALLS]
 def test_the_documentation_has_command_lines() -> None:
     calls = {_command(LINES[text])[0] for text in CALLS}
     assert calls >= {*TREE.commands} - {"train", "benchmark"}
-    for group in ("train", "benchmark"):
+    for group in ("train", "benchmark", "batch"):
         assert calls >= {f"{group} {name}" for name in TREE.commands[group].commands}
 
 

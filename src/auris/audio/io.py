@@ -13,7 +13,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import IO, Any, Literal, TypeAlias, TypeVar, Union
 
 import numpy as np
@@ -22,9 +24,10 @@ from numpy.typing import NDArray
 from auris.audio.arrays import array_blocks
 from auris.audio.decode import Header, Warn, decoded, header
 from auris.audio.encoded import is_data_uri
+from auris.audio.reader import reason
 from auris.audio.remote import WebLimits, is_url, shown_url
 from auris.audio.resample import BrokenOffError, SpanRenderer, TimedSamples, TimeSpan
-from auris.errors import UsageError
+from auris.errors import AurisError, EmptyAudio, UnreadableAudio, UsageError
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
 Channels = Literal["mix", "split"]
@@ -38,15 +41,35 @@ Source: TypeAlias = Union[
     memoryview,
     IO[bytes],
     Waveform,
+    "Excerpt",
     "tuple[NDArray[Any], float]",
 ]
 """What can be loaded: a path, an http or https address, a data URI, "-" for standard input, the
-bytes of an encoded file, a binary file object (read from its present position), a Waveform, or
-(array, rate in Hz). Only strings are addresses or data URIs; "./" before one makes it a path.
+bytes of an encoded file, a binary file object (read from its present position), a Waveform, an
+Excerpt, or (array, rate in Hz). Only strings are addresses or data URIs; "./" before one makes it a
+path.
 
 An array is float16/32/64 (taken as it is), int16, int32 or uint8 (scaled to -1..1), of shape [S],
 [S, C] or [C, S]: the shorter axis is the channels, so a square array is refused. Of several sound
 tracks the container's default one is read; `stream` can read another."""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A recording that is opened when it is read, or a part of one. Its times begin at 0.
+
+    Attributes:
+        source: the recording, or a function that opens it as a binary file.
+        start, duration: the part, in seconds of the recording.
+        channel: index of the only channel to read; None for all.
+        portable: whether another process can open it, too.
+    """
+
+    source: Source | Callable[[], IO[bytes]]
+    start: float = 0.0
+    duration: float | None = None
+    channel: int | None = None
+    portable: bool = True
 
 
 SourceT = TypeVar("SourceT", bound=Source)
@@ -158,6 +181,8 @@ def stream(
             "urls has to be a WebLimits or None", f"it is {urls!r}", "pass None to refuse addresses"
         )
     span = _span(start, duration)
+    if isinstance(source, Excerpt):
+        return _excerpt_blocks(source, start, duration, channels, urls, track, allow_damaged, warn)
     if isinstance(source, Waveform):
         source = (source.samples, SAMPLE_RATE)
     name = _name(source)
@@ -166,6 +191,71 @@ def stream(
         return _blocks(array_blocks(*source), renderer, None)
     blocks = decoded(source, span, name, urls, track, warn)
     return _blocks(blocks, renderer, warn if allow_damaged else None)
+
+
+def _excerpt_blocks(
+    excerpt: Excerpt,
+    start: float,
+    duration: float | None,
+    channels: Channels,
+    urls: WebLimits | None,
+    track: int | None,
+    allow_damaged: bool,
+    warn: Warn,
+) -> Iterator[Samples]:
+    """As `stream`, with a span and channels of the excerpt."""
+    span = _span(excerpt.start, excerpt.duration)  # Refuses impossible numbers.
+    if span.end is not None:
+        left = (excerpt.duration or 0.0) - start
+        if left <= 0:
+            raise EmptyAudio(
+                "The span holds no sample",
+                f"it begins at {start:g} s of an excerpt of {excerpt.duration:g} s",
+                "choose an earlier start",
+            )
+        duration = left if duration is None else min(duration, left)
+    channel = excerpt.channel
+    with ExitStack() as stack:
+        for block in stream(
+            _opened(excerpt.source, stack),
+            start=excerpt.start + start,
+            duration=duration,
+            channels=channels if channel is None else "split",
+            urls=urls,
+            track=track,
+            allow_damaged=allow_damaged,
+            warn=warn,
+        ):
+            if channel is None:
+                yield block
+                continue
+            if channel >= len(block):
+                raise UnreadableAudio(
+                    "The channel of an excerpt has to exist",
+                    f"channel {channel} is chosen of {len(block)}, counted from 0",
+                    "correct the channel",
+                )
+            yield block[channel : channel + 1]
+
+
+def _opened(source: Source | Callable[[], IO[bytes]], stack: ExitStack) -> Source:
+    """The source, opened if it is a function; closed with `stack`."""
+    if not callable(source):
+        return source
+    try:
+        return stack.enter_context(source())
+    except AurisError:
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableAudio(
+            "An audio file has to exist", "there is none at this address", "check the address"
+        ) from error
+    except Exception as error:  # Filesystems raise many kinds.
+        raise UnreadableAudio(
+            "The recording cannot be opened",
+            f"opening it failed ({reason(error)})",
+            "check its path and its permissions",
+        ) from error
 
 
 def _blocks(

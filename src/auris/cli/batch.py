@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from auris.cli.declare import option
+from auris.cli.corpus import CorpusOptions, merge, status, transcribe_shards, worker_start
+from auris.cli.declare import option, with_options
 from auris.cli.interrupt import INTERRUPTED, interruptible
 from auris.cli.options import BatchSize, CueOptions, Lm, ModelOptions, Speculate, SpeechOptions
 from auris.cli.output import (
@@ -33,17 +34,25 @@ MOST_SHOWN = 20
 """Maximum number of failures that are listed at the end; the results file has all of them."""
 
 
+app = typer.Typer(name="batch")
+
+
+@app.callback(invoke_without_command=True)
+@with_options
 def batch(
-    output: Annotated[
-        Path,
-        option(
-            "Results file, new or of an earlier run: JSON lines, or one JSON array if the name "
-            "ends in .json."
-        ),
-    ],
+    call: typer.Context,
     model: ModelOptions,
     speech: SpeechOptions,
     cues: CueOptions,
+    corpus: CorpusOptions,
+    output: Annotated[
+        str | None,
+        option(
+            "Results file, new or of an earlier run: JSON lines, or one JSON array if the name "
+            "ends in .json. With --input a folder or an address.",
+            default="needed",
+        ),
+    ] = None,
     input_dir: Annotated[Path | None, option("Folder of recordings, with its subfolders.")] = None,
     files: Annotated[
         str | None, option("Text file with one recording per line; - is standard input.")
@@ -68,12 +77,22 @@ def batch(
     ] = None,
     retry: Annotated[bool, option("Transcribe failed recordings again.", "--retry")] = False,
 ) -> None:
-    """Transcribe many recordings into one results file.
+    """Transcribe many recordings into one results file, or a corpus in shards.
 
     The same command continues a run that was interrupted or killed, without repeating recordings
     that are finished. The exit code is 1 when a recording failed, and 130 after Ctrl-C.
+
+    With --input any number of processes on any machines run the same command and share the work;
+    status shows how far they are, and merge writes one file of their results.
     """
+    if call.invoked_subcommand is not None:
+        return
     speech.check()
+    if output is None:
+        raise UsageError("--output is needed", "it is missing", "name a file, or a folder")
+    if corpus.input_source is not None:
+        _refuse_with_input(input_dir, files, output_format, output_dir, retry)
+        _transcribe_corpus(model, speech, corpus, output, (speculate, lm), batch_size, workers)
     recordings = _recordings(input_dir, files)
     names = recordings.names
     formats = sorted(parse_formats(output_format or []))
@@ -105,7 +124,7 @@ def batch(
     # Only where files are written, so that results of runs without them can be continued.
     if formats:
         run |= {"formats": formats, "cues": [style.max_line_width, style.max_line_count]}
-    with ResultsFile(output, run) as results:
+    with ResultsFile(Path(output), run) as results:
         if retry:
             results.forget_failures()
         done = len(names) - len(results.missing(names))
@@ -121,6 +140,36 @@ def batch(
                 _store(results, missing[number], result, transcripts, line)
         results.publish(names)
     raise typer.Exit(_report(results, names, interrupt.is_set()))
+
+
+def _transcribe_corpus(
+    model: ModelOptions,
+    speech: SpeechOptions,
+    corpus: CorpusOptions,
+    output: str,
+    search: tuple[str, str],
+    batch_size: int,
+    workers: int,
+) -> NoReturn:
+    """Work on the shards of a corpus and end the command."""
+    from auris.scale.transcriber import ShardTranscriber
+
+    settings, start = corpus.settings(), worker_start(corpus.worker)
+    options = speech.call(model) | {"batch_size": batch_size, "workers": workers}
+    pipeline = model.pipeline(*search, speech.beam_size)
+    transcriber = ShardTranscriber(pipeline, speech.language, speech.context, options)
+    raise typer.Exit(transcribe_shards(transcriber, settings, output, start))
+
+
+def _refuse_with_input(*others: object) -> None:
+    names = ("--input-dir", "--files", "-f", "--output-dir", "--retry")
+    given = [name for name, value in zip(names, others, strict=True) if value]
+    if given:
+        raise UsageError(
+            f"--input cannot be used with {', '.join(names)}",
+            f"{' and '.join(given)} is given",
+            "leave it out; auris batch merge writes other formats",
+        )
 
 
 def _report(results: ResultsFile, names: list[str], interrupted: bool) -> int:
@@ -176,7 +225,7 @@ def _recordings(folder: Path | None, files: str | None) -> RecordingNames:
 
     if (folder is None) == (files is None):
         raise UsageError(
-            "Recordings come either from --input-dir or from --files",
+            "Recordings come from --input-dir, from --files or from --input",
             "both are given" if folder is not None else "neither is given",
             "give one of them",
         )
@@ -197,3 +246,7 @@ def _recordings(folder: Path | None, files: str | None) -> RecordingNames:
     if not recordings.names:
         raise UsageError("The input has no recordings", "", "check --input-dir or --files")
     return recordings
+
+
+for command in (status, merge):
+    app.command()(with_options(command))

@@ -12,9 +12,8 @@ from typing import Annotated
 
 import typer
 
-from auris.cli import benchmark, train
+from auris.cli import batch, benchmark, train
 from auris.cli.align import align
-from auris.cli.batch import batch
 from auris.cli.benchmark_der import der
 from auris.cli.benchmark_vad import vad
 from auris.cli.declare import option, with_options
@@ -34,7 +33,7 @@ EPILOG = (
     "HF_HOME is the folder of downloaded models; HF_HUB_OFFLINE=1 forbids the network."
 )
 COMMANDS = (
-    *(transcribe, batch, listen, align, detect_language, serve, wyoming),
+    *(transcribe, listen, align, detect_language, serve, wyoming),
     *(models, pull, convert, quantize, doctor),
 )
 
@@ -50,6 +49,7 @@ for command in COMMANDS:
     app.command()(with_options(command))
 benchmark.app.command()(with_options(vad))
 benchmark.app.command()(with_options(der))
+app.add_typer(batch.app)
 app.add_typer(train.app)
 app.add_typer(benchmark.app)
 

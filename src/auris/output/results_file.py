@@ -152,7 +152,7 @@ class ResultsFile:
         elif value != run:
             raise UsageError(
                 "A results file can only be continued with the same model, options and input",
-                f"{str(self.path)!r} began with {_changes(value, run)}",
+                f"{str(self.path)!r} began with {changes(value, run)}",
                 "give the same ones, or name another file",
             )
 
@@ -226,7 +226,8 @@ def _is_begun(line: bytes) -> bool:
     return line.startswith(head) or head.startswith(line)
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The values of two runs that differ, for messages."""
     return " and ".join(
         f"{name} {_given(before, name)} instead of {_given(now, name)}"
         for name in sorted({*before, *now})

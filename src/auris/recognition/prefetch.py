@@ -18,7 +18,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
 from auris.audio.decoder_process import limit_memory
-from auris.audio.io import Source
+from auris.audio.io import Excerpt, Source
 from auris.audio.isolation import DecodeLimits
 from auris.errors import AurisError, UnreadableAudio
 from auris.recognition.chunker import AudioChunker
@@ -35,9 +35,9 @@ class _PrefetchProcess:
         with _interrupts_blocked():
             self.process.start()
         theirs.close()
-        self.sources: deque[str] = deque()
+        self.sources: deque[str | Excerpt] = deque()
 
-    def add(self, source: str) -> None:
+    def add(self, source: str | Excerpt) -> None:
         self.sources.append(source)
         # If the process has died, the next read reports it.
         with suppress(OSError):
@@ -85,7 +85,8 @@ def _serve(connection: Connection, chunker: AudioChunker) -> None:
 class Prefetcher:
     """Reads recordings in `workers` processes, which end with its `with` block.
 
-    Paths and addresses are read ahead; standard input, arrays, bytes and file objects are not.
+    Paths, addresses and portable excerpts are read ahead; standard input, arrays, bytes and file
+    objects are not.
     """
 
     def __init__(self, chunker: AudioChunker, workers: int) -> None:
@@ -115,11 +116,12 @@ class Prefetcher:
             yield self._queue[0][0]
 
     def _enqueue(self, source: Source) -> None:
+        portable = source.portable if isinstance(source, Excerpt) else False
         name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "-"
-        if name == "-":
+        if name == "-" and not portable:
             self._queue.append((source, None))
             return
-        self._readers[self._next_reader].add(name)
+        self._readers[self._next_reader].add(source if isinstance(source, Excerpt) else name)
         self._queue.append((source, self._next_reader))
         self._next_reader = (self._next_reader + 1) % len(self._readers)
 
@@ -136,8 +138,9 @@ class Prefetcher:
                 answer: Chunk | AurisError | None = reader.connection.recv()
             except (EOFError, OSError):
                 self._replace(number)
+                name = repr(source) if isinstance(source, str) else "a recording"
                 raise UnreadableAudio(
-                    f"The process that read {source!r} died (exit code {reader.process.exitcode})",
+                    f"The process that read {name} died (exit code {reader.process.exitcode})",
                     "",
                     "check the file and the machine's memory",
                 ) from None

@@ -1,0 +1,1 @@
+"""Corpora in object storage, transcribed by any number of processes and machines."""

@@ -1,0 +1,105 @@
+"""Rows of NeMo manifests and of Lhotse cut sets, read as plain JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from auris.errors import UsageError
+from auris.scale.units import InputUnit
+
+NEMO_FIELDS = ("audio_filepath", "offset", "duration", "text", "lang")
+"""Values of a row that results repeat."""
+
+
+def manifest_lines(lines: Iterable[str], source: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a manifest with the numbers of their lines; empty lines are skipped.
+
+    Raises:
+        UsageError: a line is no JSON object.
+    """
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise _wrong(f"line {number} of {source!r}", "it is no JSON object")
+        yield number, row
+
+
+def nemo_unit(row: Mapping[str, Any], where: str) -> InputUnit:
+    """The unit of a row of a NeMo manifest.
+
+    Raises:
+        UsageError: it names no file, or a number in it is impossible.
+    """
+    path = row.get("audio_filepath", row.get("audio_file"))
+    if not isinstance(path, str) or not path:
+        raise _wrong(where, "it has no audio_filepath")
+    start, duration = _seconds(row, "offset", where), _seconds(row, "duration", where)
+    # A duration alone is the length of the file, which is read to its end.
+    span = None if start is None else duration
+    fields = {name: row[name] for name in NEMO_FIELDS if row.get(name) is not None}
+    name = path if start is None else f"{path}#{start}"
+    return InputUnit(
+        "file", path, name, duration, start=start or 0.0, duration=span or None, fields=fields
+    )
+
+
+def lhotse_unit(row: Mapping[str, Any], where: str) -> InputUnit:
+    """The unit of a cut. One that is mixed of several, or stored as features, has a fault.
+
+    Raises:
+        UsageError: it is no cut, or a number in it is impossible.
+    """
+    name, recording = row.get("id"), row.get("recording")
+    if not isinstance(name, str):
+        raise _wrong(where, "it is no cut, since it has no id")
+    fields: dict[str, Any] = {"id": name}
+    recording = recording if isinstance(recording, dict) else {}
+    sources = recording.get("sources")
+    if not sources or sources[0].get("type") not in ("file", "url"):
+        fault = "the cut has no recording in a file or at an address"
+        return InputUnit(
+            "file", "", name, _seconds(row, "duration", where), fields=fields, fault=fault
+        )
+    start, duration = _seconds(row, "start", where) or 0.0, _seconds(row, "duration", where)
+    channel = row.get("channel")
+    channels = channel if isinstance(channel, list) else [channel]
+    texts = [s.get("text") for s in row.get("supervisions") or () if s.get("text")]
+    fields |= {"recording_id": recording.get("id", name), "start": start, "duration": duration}
+    fields |= {"channel": channel if channel is not None else 0}
+    if texts:
+        fields["text"] = " ".join(texts)
+    return InputUnit(
+        "file",
+        str(sources[0]["source"]),
+        name,
+        duration,
+        start=start,
+        duration=duration or None,
+        channel=channels[0] if len(channels) == 1 else None,
+        fields=fields,
+    )
+
+
+def _seconds(row: Mapping[str, Any], key: str, where: str) -> float | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0:
+        return float(value)
+    raise _wrong(where, f"its {key} is {value!r}")
+
+
+def _wrong(where: str, actual: str) -> UsageError:
+    return UsageError(
+        f"{where[0].upper()}{where[1:]} has to be a row of a NeMo manifest or a Lhotse cut",
+        actual,
+        "correct it",
+    )

@@ -1,0 +1,260 @@
+"""The recordings of a shard, each opened when it is read."""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import IO, Any
+
+from auris.audio.encoded import is_data_uri
+from auris.audio.io import Excerpt, Source
+from auris.audio.listing import MEDIA
+from auris.audio.remote import is_url
+from auris.errors import AurisError, UnreadableAudio
+from auris.scale.parquet import parquet_cells
+from auris.scale.sources import resolved
+from auris.scale.storage import filesystem, is_local
+from auris.scale.units import InputUnit
+
+PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""Failures of a filesystem that trying again does not mend."""
+
+
+@dataclass(frozen=True)
+class AudioRow:
+    """A recording of a shard.
+
+    Attributes:
+        name: what results call it.
+        source: its audio.
+        fields: values that results repeat.
+    """
+
+    name: str
+    source: Source
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class StorageFailures:
+    """Failures of filesystems that may be over when a shard is tried again."""
+
+    def __init__(self) -> None:
+        self.errors: list[OSError] = []
+
+    def note(self, error: Exception) -> None:
+        """Remember an error, unless it would come again."""
+        if isinstance(error, OSError) and not isinstance(error, PERMANENT):
+            self.errors.append(error)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """Opens a file of any filesystem, or a stretch of its bytes.
+
+    Attributes:
+        uri: its address.
+        offset, size: the stretch; all of it by default.
+        failures: where failures of the filesystem are noted; None in other processes.
+    """
+
+    uri: str
+    offset: int = 0
+    size: int | None = None
+    failures: StorageFailures | None = None
+
+    def __call__(self) -> IO[bytes]:
+        try:
+            fs, path = filesystem(self.uri)
+            if is_local(fs) and self.size is None:
+                return _regular_file(path)
+            file: Any = _Stretch(fs.open(path, "rb"), self.offset, self.size, self.failures)
+        except Exception as error:
+            if self.failures is not None:
+                self.failures.note(error)
+            raise
+        return io.BufferedReader(file, 1 << 16)
+
+
+def _regular_file(path: str) -> IO[bytes]:
+    """Open a file of this machine; opening a pipe would wait for another program."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UnreadableAudio(
+            "A recording of a corpus has to be a file", "it is no regular file", "leave it out"
+        )
+    return open(path, "rb")
+
+
+class _Stretch(io.RawIOBase):
+    """A stretch of an open file as a file of its own."""
+
+    def __init__(
+        self, file: IO[bytes], offset: int, size: int | None, failures: StorageFailures | None
+    ) -> None:
+        self._file, self._offset, self._failures = file, offset, failures
+        self._size = file.seek(0, io.SEEK_END) - offset if size is None else size
+        self._position = 0
+        file.seek(offset)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(buffer), self._size - self._position)
+        if size <= 0:
+            return 0
+        try:
+            data = self._file.read(size)
+        except Exception as error:
+            if self._failures is not None:
+                self._failures.note(error)
+            raise
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("negative position")
+        self._position = base + offset
+        self._file.seek(self._offset + self._position)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def audio_rows(
+    units: Iterable[InputUnit], failures: StorageFailures | None = None, portable: bool = False
+) -> Iterator[AudioRow]:
+    """The recordings of units, in order.
+
+    A container that cannot be read further ends with a row whose source cannot be opened.
+
+    Args:
+        failures: where failures of filesystems are noted.
+        portable: whether other processes read the sources.
+    """
+    for unit in units:
+        if unit.fault:
+            yield AudioRow(
+                unit.name,
+                _broken(
+                    UnreadableAudio(
+                        "A recording of a manifest has to be a file", unit.fault, "leave it out"
+                    )
+                ),
+                unit.fields,
+            )
+        elif unit.kind == "file":
+            source = file_source(unit.uri, failures, portable)
+            yield AudioRow(unit.name or unit.uri, _excerpt(unit, source), unit.fields)
+        else:
+            yield from _contained(unit, failures, portable)
+
+
+def _contained(
+    unit: InputUnit, failures: StorageFailures | None, portable: bool
+) -> Iterator[AudioRow]:
+    rows = _parquet_rows if unit.kind == "parquet" else _tar_rows
+    try:
+        yield from rows(unit, failures, portable)
+    except (AurisError, OSError, tarfile.TarError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if failures is not None and isinstance(cause, OSError):
+            failures.note(cause)
+        known = isinstance(error, AurisError)
+        failure = (
+            error
+            if known
+            else UnreadableAudio(
+                f"The file {unit.uri!r} cannot be read further ({error})", "", "get it anew"
+            )
+        )
+        yield AudioRow(unit.uri, _broken(failure))  # type: ignore[arg-type]
+
+
+def _parquet_rows(
+    unit: InputUnit, failures: StorageFailures | None, portable: bool
+) -> Iterator[AudioRow]:
+    for name, audio, fields in parquet_cells(unit):
+        if isinstance(audio, str):
+            source: Source = file_source(resolved(audio, unit.uri), failures, portable)
+        elif isinstance(audio, bytes):
+            source = Excerpt(audio)
+        else:
+            source = _broken(
+                UnreadableAudio(
+                    f"A cell of column {unit.column!r} has to hold audio",
+                    f"that of {name!r} is of type {type(audio).__name__}",
+                    "leave the row out",
+                )
+            )
+        yield AudioRow(name, source, fields)
+
+
+def _tar_rows(
+    unit: InputUnit, failures: StorageFailures | None, portable: bool
+) -> Iterator[AudioRow]:
+    """The members of a tar file with the suffix of a recording, read one after the other."""
+    with StoredFile(unit.uri, failures=failures)() as file, tarfile.open(fileobj=file) as tar:
+        for member in tar:
+            tar.members = []  # type: ignore[attr-defined]  # Else all headers stay in memory.
+            if not member.isfile() or posixpath.splitext(member.name.lower())[1] not in MEDIA:
+                continue
+            name = f"{unit.uri}/{member.name}"
+            if portable:
+                opener: Any = StoredFile(unit.uri, member.offset_data, member.size)
+                yield AudioRow(name, Excerpt(opener, portable=_is_shared(unit.uri)))
+            else:
+                yield AudioRow(name, Excerpt(partial(_member, tar, member), portable=False))
+
+
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(member)
+    assert file is not None  # It is a regular file.
+    return file
+
+
+def file_source(uri: str, failures: StorageFailures | None, portable: bool) -> Source:
+    """The source of a path or an address; addresses of the web are fetched as usual."""
+    if is_url(uri) or is_data_uri(uri):
+        return uri
+    opener = StoredFile(uri, failures=None if portable else failures)
+    return Excerpt(opener, portable=_is_shared(uri))
+
+
+def _is_shared(uri: str) -> bool:
+    """Whether other processes can open an address."""
+    return not uri.startswith("memory:")
+
+
+def _excerpt(unit: InputUnit, source: Source) -> Source:
+    if unit.start == 0.0 and unit.duration is None and unit.channel is None:
+        return source
+    if isinstance(source, Excerpt):
+        return Excerpt(source.source, unit.start, unit.duration, unit.channel, source.portable)
+    return Excerpt(source, unit.start, unit.duration, unit.channel)
+
+
+def _broken(error: AurisError) -> Excerpt:
+    """A source that fails with an error when it is read."""
+    return Excerpt(partial(_fail, error), portable=False)
+
+
+def _fail(error: AurisError) -> IO[bytes]:
+    raise error
