@@ -3,20 +3,20 @@
 
     NAME.flac        the conversation
     NAME.rttm        who speaks when
-    NAME.json        the words of each turn: speaker, start, end, text
-    conversations.csv  the columns wav, rttm, speakers, seconds, overlap
+    NAME.stm         the words of each turn, with --whole-clips
+    conversations.csv  the columns wav, rttm, stm, speakers, seconds, overlap
 
-For `auris benchmark der`. Clips come from manifests with the columns wav, text and speaker; by
-default of development sets, so that no model has been trained on the speakers. Turns are 0.5 to
-20 s long: whole clips of a speaker, or the beginning of one. Reference times come from the levels
-of the clips before they are mixed. The same seed makes the same conversations.
+For `auris benchmark der` and `auris benchmark cpwer`. Clips come from manifests with the columns
+wav, text and speaker; by default of development sets, so that no model has been trained on the
+speakers. Turns are 0.5 to 20 s long: whole clips of a speaker, or the beginning of one, whose words
+are not known. Reference times come from the levels of the clips before they are mixed. The same
+seed makes the same conversations.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 from auris.audio.io import load
 
 Wave = NDArray[np.float32]
+Stretch = tuple[float, float, str]
+"""Start and end in seconds, and the speaker."""
 
 FRAME = RATE // 100
 SPEECH_DB = -30.0
@@ -138,13 +140,15 @@ class Turn:
 class Voices:
     """The clips of the speakers, given out in a random order again and again."""
 
-    def __init__(self, clips: dict[str, list[Clip]], rng: random.Random) -> None:
-        self._clips, self._rng = clips, rng
+    def __init__(
+        self, clips: dict[str, list[Clip]], rng: random.Random, short_turns: float
+    ) -> None:
+        self._clips, self._rng, self._short_turns = clips, rng, short_turns
         self._waiting: dict[str, list[Clip]] = {}
 
     def turn(self, speaker: str) -> Turn:
         """The next turn of a speaker."""
-        if self._rng.random() < SHORT_TURNS:
+        if self._rng.random() < self._short_turns:
             samples, active = self._next(speaker)[:2]
             length = round(self._rng.uniform(0.5, 1.5) * 100)
             return Turn(speaker, samples[: length * FRAME], active[:length], None)
@@ -174,13 +178,13 @@ class Voices:
 
 def conversation(
     plan: Plan, voices: Voices, rng: random.Random
-) -> tuple[Wave, list[tuple[float, float, str]], list[dict[str, object]], float]:
+) -> tuple[Wave, list[Stretch], list[tuple[float, float, str, str]], float]:
     """Samples, reference stretches, texts, and the share of speech that overlaps."""
     frames = round(plan.seconds * 100)
     mixed = np.zeros((frames + 2500) * FRAME, np.float32)
     speaking = np.zeros((len(plan.speakers), frames + 2500), bool)
     gains = {name: 10 ** (rng.uniform(-4, 4) / 20) for name in plan.speakers}
-    texts: list[dict[str, object]] = []
+    texts: list[tuple[float, float, str, str]] = []
     end = rng.randint(20, 100)
     previous = ""
     order = list(plan.speakers)
@@ -199,8 +203,7 @@ def conversation(
         mixed[start * FRAME : start * FRAME + len(samples)] += samples
         speaking[plan.speakers.index(name), start : start + len(turn.active)] |= turn.active
         if turn.text is not None:
-            span = {"start": start / 100, "end": (start + len(turn.active)) / 100}
-            texts.append({"speaker": name, **span, "text": turn.text})
+            texts.append((start / 100, (start + len(turn.active)) / 100, name, turn.text))
         end = max(end, start + len(turn.active))
         previous = name
     length = (end + rng.randint(20, 100)) * FRAME
@@ -254,10 +257,13 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=6, help="largest number of speakers")
     parser.add_argument("--speakers", nargs="*", help="names of the speakers to use (all)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--whole-clips", action="store_true", help="no beginnings of clips, so all words are known"
+    )
     args = parser.parse_args()
     rng = random.Random(args.seed)
     clips = read_clips(args.manifests, set(args.speakers) if args.speakers else None)
-    voices = Voices(clips, rng)
+    voices = Voices(clips, rng, 0.0 if args.whole_clips else SHORT_TURNS)
     args.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for plan in plans(list(clips), args, rng):
@@ -268,11 +274,18 @@ def main() -> None:
             for start, end, name in reference
         ]
         (args.out / f"{plan.name}.rttm").write_text("".join(lines), encoding="utf-8")
-        (args.out / f"{plan.name}.json").write_text(json.dumps(texts), encoding="utf-8")
-        row = [f"{plan.name}.flac", f"{plan.name}.rttm", len(plan.speakers)]
+        words = f"{plan.name}.stm" if args.whole_clips else ""
+        if words:
+            lines = [
+                f"{plan.name} 1 {name} {start:.3f} {end:.3f} {' '.join(text.split())}\n"
+                for start, end, name, text in texts
+            ]
+            (args.out / words).write_text("".join(lines), encoding="utf-8")
+        row = [f"{plan.name}.flac", f"{plan.name}.rttm", words, len(plan.speakers)]
         rows.append([*row, f"{len(samples) / RATE:.2f}", f"{overlap:.3f}"])
+    columns = ["wav", "rttm", "stm", "speakers", "seconds", "overlap"]
     with (args.out / "conversations.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["wav", "rttm", "speakers", "seconds", "overlap"], *rows])
+        csv.writer(file).writerows([columns, *rows])
     print(f"{args.out}: {len(rows)} conversations")
 
 

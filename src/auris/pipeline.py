@@ -230,19 +230,23 @@ class AsrPipeline:
         context: str = "",
         *,
         known: KnownSegments | None = None,
+        recognized: Callable[[Segment], None] | None = None,
         **options: Unpack[CallOptions],
     ) -> Iterator[Update]:
         """Transcribe recordings and give every segment and every recording as soon as it is done.
 
         Arguments as in `transcribe`; wrong ones are refused at once. The segments of a recording
-        come in the order of time. Chunks whose segments `known` finds are not recognized again.
+        come in the order of time. Chunks whose segments `known` finds are not recognized again;
+        `recognized` is called with the segment of each chunk before it has a speaker by voice.
         """
         check_call(sources, options)
         window = options.get("attention_window")
         if window is not None:
             options["attention_window"] = None
             pipeline = self._with_window(window)
-            return pipeline.updates(sources, language, context, known=known, **options)
+            return pipeline.updates(
+                sources, language, context, known=known, recognized=recognized, **options
+            )
         decoding = self._decode_options(language, context, options)
         self.recognizer.check(decoding)
         rows, workers = options.get("batch_size", 1), options.get("workers", 0)
@@ -260,6 +264,8 @@ class AsrPipeline:
         else:
             read = chunker.chunks if labels is None else labels.reading(chunker.chunks)
             updates = run(read, sources).run(cancelled)
+        if recognized is not None:
+            updates = _reported(updates, recognized)
         return updates if labels is None else labels.labelled(updates)
 
     def detect_language(
@@ -399,6 +405,13 @@ def _prefetched(
     read = prefetcher.chunks if labels is None else labels.reading(prefetcher.chunks)
     with prefetcher:
         yield from run(read, prefetcher.sources(sources)).run(cancelled)
+
+
+def _reported(updates: Iterator[Update], report: Callable[[Segment], None]) -> Iterator[Update]:
+    for update in updates:
+        if isinstance(update, SegmentDone):
+            report(update.segment)
+        yield update
 
 
 def _segments(updates: Iterator[Update]) -> Iterator[Segment]:

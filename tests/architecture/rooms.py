@@ -55,6 +55,7 @@ SHARED_BY_COMMANDS = {
         "progress",
         "results",
         "table",
+        "values",
     )
 }
 """What commands have in common: how options are spelled and where results go."""

@@ -102,6 +102,7 @@ CASES = {
     "auris benchmark stream --audio FILE": Case({"FILE": "talk.mp3"}),
     "auris benchmark stream --audio FILE --test-set CSV": Case({"FILE": "talk.mp3"}),
     "auris benchmark der --test-set CSV": Case({"CSV": "talks/conversations.csv"}),
+    "auris benchmark cpwer --test-set CSV": Case({"CSV": "talks/conversations.csv"}),
     "auris benchmark der --test-set CSV --rttm-dir DIR": Case(
         {"CSV": "talks/conversations.csv", "DIR": "results"}
     ),

@@ -34,6 +34,8 @@ RECORDINGS = (
         "talk.wav",
         "film.mkv",
         "meeting.m4a",
+        "ann.wav",
+        "voices/bob.wav",
         "call.wav",
         "calls/one.mp3",
         "calls/two.wav",
@@ -77,6 +79,7 @@ def make_files(folder: Path) -> None:
         "data/audio",
         "models",
         "digits/recordings",
+        "voices",
     ):
         (folder / name).mkdir(parents=True)
     samples = pcm(load(CLIP).samples[None])
@@ -128,8 +131,10 @@ def _write_conversation(folder: Path) -> None:
     for name in ("talks", "results"):
         (folder / name).mkdir()
         (folder / name / "talk.rttm").write_text(line)
+    (folder / "talks" / "talk.stm").write_text(f"talk 1 Ann 0.1 1.0 {SPOKEN}\n")
     clip = (folder / "talk.wav").resolve()
-    (folder / "talks" / "conversations.csv").write_text(f"wav,rttm\n{clip},talk.rttm\n")
+    row = f"wav,rttm,stm\n{clip},talk.rttm,talk.stm\n"
+    (folder / "talks" / "conversations.csv").write_text(row)
 
 
 def make_hub(folder: Path) -> None:

@@ -74,3 +74,43 @@ def test_batch_takes_the_same_options(
     other = auris("batch", *options, "--diarize", "--max-speakers", 2)
     assert other.code != 0
     assert "max_speakers" in other.err
+
+
+def test_known_speakers_are_named(
+    auris: Auris, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Diarizer, "from_pretrained", lambda model=None: diarizer())
+    file = recordings / "long.wav"
+    voices = tmp_path / "voices"
+    voices.mkdir()
+    (voices / "Ann.wav").write_bytes(file.read_bytes())
+    for value in (f"Ann={file}", voices):
+        done = auris("transcribe", file, "--diarize", "--known-speakers", value, "-f", "rttm", *FEW)
+        assert done.code == 0
+        assert " Ann " in done.out
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["nothing"], "NAME=FILE"),
+        (["=a.wav"], "NAME=FILE"),
+        (["."], "NAME=FILE"),
+        (["Ann=a.wav", "Ann=b.wav"], "repeats a name"),
+        (["Ann=missing.wav"], "missing.wav"),
+    ],
+)
+def test_wrong_known_speakers_are_refused(
+    auris: Auris,
+    recordings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(Diarizer, "from_pretrained", lambda model=None: diarizer())
+    monkeypatch.chdir(tmp_path)
+    options = [part for value in values for part in ("--known-speakers", value)]
+    done = auris("transcribe", recordings / "a.wav", "--diarize", *options)
+    assert done.code != 0
+    is_one_sentence(done.err, message)

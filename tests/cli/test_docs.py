@@ -244,7 +244,7 @@ def test_a_command_line_runs(
     for package, lines in EXTRAS.items():
         if re.search(lines, text):
             pytest.importorskip(package, minversion=LOWEST.get(package))
-    if re.search(r"--diarize|benchmark der", text) and installed_networks() is None:
+    if re.search(r"--diarize|benchmark (der|cpwer)", text) and installed_networks() is None:
         pytest.skip("needs the extra diarize, whose package is not imported")
     _run(LINES[text], auris, address, monkeypatch)
 

@@ -60,8 +60,8 @@ def results_delayed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     resume = threading.Event()
     run = Call.run
 
-    def wait(self: Call, *arguments: Any) -> Transcript:
-        transcript = run(self, *arguments)
+    def wait(self: Call, *arguments: Any, **options: Any) -> Transcript:
+        transcript = run(self, *arguments, **options)
         while not (resume.is_set() or self.cancelled.is_set()):
             resume.wait(0.02)
         return transcript

@@ -42,7 +42,6 @@ REFUSED: list[tuple[Fields, str]] = [
     ({"temperature": "nan"}, "temperature"),
     ({"temperature": "warm"}, "temperature"),
     ({"response_format": "xml"}, "response_format"),
-    ({"response_format": "diarized_json"}, "response_format"),
     ({"stream": "maybe"}, "stream"),
     ({"stream": "true", "response_format": "srt"}, "stream"),
     ({"formats[]": "srt"}, "formats[]"),

@@ -33,9 +33,9 @@ from auris.cli.options import (
     TestSets,
     Threads,
     Vad,
-    read_hotwords,
 )
 from auris.cli.table import Table, write_json
+from auris.cli.values import read_hotwords
 from auris.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from auris.cli.declare import option
+from auris.cli.options import SpeakerModel
 from auris.cli.table import Table, write_json
 from auris.errors import UsageError
 
@@ -24,9 +25,7 @@ def der(
     known_count: Annotated[
         bool, option("Give the number of speakers of the reference.", "--known-count")
     ] = False,
-    speaker_model: Annotated[
-        str | None, option("CAM++ checkpoint.", default="of the extra diarize")
-    ] = None,
+    speaker_model: SpeakerModel = None,
     collar: Annotated[
         float, option("Seconds around borders of the reference that do not count.", min=0)
     ] = 0.25,

@@ -22,9 +22,8 @@ from auris.cli.options import (
     ModelOptions,
     OutputFormat,
     VadModel,
-    listed,
-    read_hotwords,
 )
+from auris.cli.values import listed, read_hotwords
 from auris.errors import AudioError, EmptyAudio, UnreadableAudio, UsageError
 from auris.types import SAMPLE_RATE
 

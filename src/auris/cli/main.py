@@ -14,6 +14,7 @@ import typer
 
 from auris.cli import batch, benchmark, train
 from auris.cli.align import align
+from auris.cli.benchmark_cpwer import cpwer
 from auris.cli.benchmark_der import der
 from auris.cli.benchmark_vad import vad
 from auris.cli.declare import option, with_options
@@ -49,6 +50,7 @@ for command in COMMANDS:
     app.command()(with_options(command))
 benchmark.app.command()(with_options(vad))
 benchmark.app.command()(with_options(der))
+benchmark.app.command()(with_options(cpwer))
 app.add_typer(batch.app)
 app.add_typer(train.app)
 app.add_typer(benchmark.app)

@@ -11,6 +11,7 @@ import typer
 
 from auris.cli.advice import advise_int8
 from auris.cli.declare import CUTS, MACHINE, SEARCH, SPAN, SPEAKERS, TEXT, WORK, option
+from auris.cli.values import listed, read_hotwords, read_known_speakers
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
@@ -132,6 +133,14 @@ VadModel = Annotated[
         "Detector of speech: energy (levels above the noise), silero (the network of silero-vad), "
         "or auto: silero where that is installed, and else energy.",
         group=CUTS,
+    ),
+]
+SpeakerModel = Annotated[
+    str | None,
+    option(
+        "CAM++ checkpoint (.safetensors or .pt) that tells speakers apart by voice.",
+        default="of the extra diarize",
+        group=SPEAKERS,
     ),
 ]
 Aligner = Annotated[
@@ -287,14 +296,15 @@ class SpeechOptions:
         int | None,
         option("Largest number of speakers, with --diarize.", default="any", min=1, group=SPEAKERS),
     ] = None
-    speaker_model: Annotated[
-        str | None,
+    known_speakers: Annotated[
+        list[str] | None,
         option(
-            "CAM++ checkpoint (.safetensors or .pt), with --diarize.",
-            default="of the extra diarize",
+            "A speaker to know by voice, with --diarize: NAME=FILE, or a folder whose files have "
+            "the names of their speakers. Repeatable.",
             group=SPEAKERS,
         ),
     ] = None
+    speaker_model: SpeakerModel = None
     temperature: Annotated[
         float, option("0 takes the most probable token; above 0 tokens are sampled.", group=SEARCH)
     ] = 0
@@ -344,6 +354,7 @@ class SpeechOptions:
         counts = {
             "--min-speakers": self.min_speakers,
             "--max-speakers": self.max_speakers,
+            "--known-speakers": self.known_speakers,
             "--speaker-model": self.speaker_model,
         }
         needing = [name for name, value in counts.items() if value is not None]
@@ -368,7 +379,7 @@ class SpeechOptions:
     def call(self, model: ModelOptions) -> CallOptions:
         """The options of a call; an aligner is loaded with the device and dtype of the model."""
         values = asdict(self)
-        for name in ("language", "context", "end", "speaker_model"):
+        for name in ("language", "context", "end", "known_speakers", "speaker_model"):
             del values[name]
         values["duration"] = self.seconds
         values["languages"] = listed(self.languages)
@@ -389,7 +400,8 @@ class SpeechOptions:
     def _diarizer(self) -> Diarizer:
         from auris.diarization.diarizer import Diarizer
 
-        return Diarizer.from_pretrained(self.speaker_model)
+        diarizer = Diarizer.from_pretrained(self.speaker_model)
+        return diarizer.with_known(read_known_speakers(self.known_speakers or ()))
 
 
 @dataclass(frozen=True)
@@ -403,26 +415,3 @@ class CueOptions:
     max_line_count: Annotated[
         int | None, option("Maximum lines of a cue in srt and vtt.", default="2", group=TEXT)
     ] = None
-
-
-def listed(value: str | None) -> list[str] | None:
-    """The parts of an option's value that commas separate."""
-    return None if value is None else [part.strip() for part in value.split(",")]
-
-
-def read_hotwords(value: str | None) -> list[str]:
-    """The hotwords of an option: of a file, or separated by commas."""
-    if value is None:
-        return []
-    path = Path(value)
-    named = "," not in value and ("/" in value or path.suffix == ".txt")
-    try:
-        if named or path.is_file():
-            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            "The file of --hotwords has to be a text file in UTF-8",
-            f"reading {value!r} failed ({error})",
-            "correct the path, or separate the words by commas",
-        ) from None
-    return listed(value) or []

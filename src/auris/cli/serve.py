@@ -19,10 +19,11 @@ from auris.cli.options import (
     HotwordList,
     Lm,
     Models,
+    SpeakerModel,
     Threads,
     VadModel,
-    read_hotwords,
 )
+from auris.cli.values import read_hotwords
 from auris.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class ServeOptions:
     batch_size: BatchSize = 16
     chunk_seconds: ChunkSeconds = None
     aligner: Aligner = None
+    speaker_model: SpeakerModel = None
     keys: Annotated[
         list[str] | None,
         option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 
 from auris.audio.io import Source, stream
 from auris.diarization.clustering import clustered
+from auris.diarization.known import KnownVoice, mean_embeddings, names_of
 from auris.diarization.load import SpeakerNetworks, load_networks
-from auris.diarization.turns import active_speakers, turns_of
+from auris.diarization.turns import active_speakers, numbers, turns_of
 from auris.diarization.windows import FRAME, WINDOW_FRAMES, SegmentedWindows, VoiceWindow
 from auris.errors import UsageError
 from auris.recognition.load import check_count
@@ -84,10 +86,22 @@ ANY_COUNT = SpeakerCount()
 
 
 class DiarizationSession:
-    """The diarization of one recording, whose samples are fed in any blocks."""
+    """The diarization of one recording, whose samples are fed in any blocks.
 
-    def __init__(self, networks: SpeakerNetworks, count: SpeakerCount) -> None:
+    Args:
+        voices: known speakers.
+        names: makes the names of the others.
+    """
+
+    def __init__(
+        self,
+        networks: SpeakerNetworks,
+        count: SpeakerCount,
+        voices: Sequence[KnownVoice] = (),
+        names: Callable[[], Iterator[str]] = numbers,
+    ) -> None:
         self._networks, self._count = networks, count
+        self._voices, self._names = voices, names
         self._reader = SegmentedWindows(networks.segmentation, networks.encoder)
         self._windows: list[VoiceWindow] = []
         self._begin: int | None = None
@@ -112,7 +126,10 @@ class DiarizationSession:
         labels, centers = clustered(self._windows, self._networks.settings, count.least, count.most)
         blocks = active_speakers(self._windows, labels, len(centers))
         begin = (self._begin or 0) / SAMPLE_RATE
-        turns = turns_of(blocks, len(centers), begin, count.names)
+        means = mean_embeddings(self._windows, labels, len(centers))
+        known = names_of(means, self._voices, self._networks.settings.threshold)
+        names = count.names or self._names()
+        turns = turns_of(blocks, len(centers), begin, names, known)
         present = len({turn.speaker for turn in turns})
         if present < count.least and count.least > 1:
             self.warnings = (
@@ -122,24 +139,75 @@ class DiarizationSession:
 
 
 class Diarizer:
-    """Tells the speakers of recordings apart by their voices. Build one with `from_pretrained`."""
+    """Tells the speakers of recordings apart by their voices. Build one with `from_pretrained`.
 
-    def __init__(self, networks: SpeakerNetworks) -> None:
-        self.networks = networks
+    Attributes:
+        networks: what tells voices apart.
+        voices: known speakers, see `with_known`.
+        names: makes the names of the others, in the order in which they begin to speak.
+    """
+
+    def __init__(
+        self,
+        networks: SpeakerNetworks,
+        voices: Sequence[KnownVoice] = (),
+        names: Callable[[], Iterator[str]] = numbers,
+    ) -> None:
+        self.networks, self.voices, self.names = networks, tuple(voices), names
 
     @classmethod
     def from_pretrained(cls, speaker_model: str | Path | None = None) -> Diarizer:
         """Load the networks; arguments and errors are those of `load_networks`."""
         return cls(load_networks(speaker_model))
 
+    def with_known(self, speakers: Mapping[str, Source]) -> Diarizer:
+        """A diarizer that knows some speakers, whose turns then have their names.
+
+        Args:
+            speakers: by name a recording in which nobody else speaks, of some seconds.
+
+        Raises:
+            AudioError: a recording cannot be read, or nobody speaks in it.
+            UsageError: a name is empty.
+        """
+        if not all(isinstance(name, str) and name.strip() for name in speakers):
+            raise UsageError(
+                "The name of a known speaker may not be empty",
+                f"the names are {list(speakers)!r}",
+                "give each speaker a name",
+            )
+        voices = [self._voice(one_line(name), audio) for name, audio in speakers.items()]
+        return Diarizer(self.networks, voices, self.names)
+
+    def _voice(self, name: str, audio: Source) -> KnownVoice:
+        reader = SegmentedWindows(self.networks.segmentation, self.networks.encoder)
+        windows = [window for block in _blocks(audio) for window in reader.feed(block)]
+        return KnownVoice.of(name, [*windows, *reader.finish()])
+
     @property
     def values(self) -> Mapping[str, Any]:
         """What can change its results, as plain values."""
-        return {"speaker_model": self.networks.digest}
+        values: dict[str, Any] = {"speaker_model": self.networks.digest}
+        if self.voices:
+            values["known"] = {
+                voice.name: hashlib.sha256(voice.embedding.tobytes()).hexdigest()
+                for voice in self.voices
+            }
+        return values
+
+    def check(self, count: SpeakerCount) -> None:
+        """Refuse names of speakers in their order where speakers are known by voice."""
+        if self.voices and count.names is not None:
+            raise UsageError(
+                "Speakers get their names either from their voices or from their order",
+                "there are known speakers, and names in speakers as well",
+                "give the number of speakers (--speakers), or leave it out",
+            )
 
     def session(self, count: SpeakerCount = ANY_COUNT) -> DiarizationSession:
-        """Begin a recording."""
-        return DiarizationSession(self.networks, count)
+        """Begin a recording; wrong names are refused, see `check`."""
+        self.check(count)
+        return DiarizationSession(self.networks, count, self.voices, self.names)
 
     def diarize(
         self,
@@ -175,6 +243,6 @@ class Diarizer:
         return session.finish()
 
 
-def _blocks(audio: Source, start: float, duration: float | None) -> Iterator[Samples]:
+def _blocks(audio: Source, start: float = 0.0, duration: float | None = None) -> Iterator[Samples]:
     for block in stream(audio, start=start, duration=duration):
         yield block[0]

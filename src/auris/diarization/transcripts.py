@@ -33,6 +33,7 @@ class SpeakerLabels:
     def __init__(
         self, diarizer: Diarizer, count: SpeakerCount, tokenizer: Tokenizer, words: bool
     ) -> None:
+        diarizer.check(count)
         self._diarizer, self._count = diarizer, count
         self._tokenizer, self._words = tokenizer, words
         self._sessions: dict[int, DiarizationSession] = {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,18 +59,25 @@ def active_speakers(
         yield (ranks < counts[:, None]) & (votes > 0)
 
 
+def numbers() -> Iterator[str]:
+    """Names of any number of speakers."""
+    return (f"speaker {number}" for number in count(1))
+
+
 def turns_of(
     blocks: Iterator[NDArray[np.bool_]],
     speakers: int,
     begin: float = 0.0,
-    names: Sequence[str] | None = None,
+    names: Iterable[str] | None = None,
+    known: Mapping[int, str] | None = None,
 ) -> list[SpeakerTurn]:
     """The turns of all speakers by their starts.
 
     Args:
         blocks: as `active_speakers` gives them.
         begin: time of the first frame, in seconds.
-        names: of the speakers in the order in which they begin to speak; None for numbers.
+        names: for the speakers in the order in which they begin to speak; None for numbers.
+        known: names of speakers, who take none of the others.
     """
     states = np.concatenate([np.zeros((0, speakers), bool), *blocks])
     spans = [
@@ -77,12 +85,13 @@ def turns_of(
         for speaker in range(speakers)
         for first, last in _spans(states[:, speaker])
     ]
-    given: dict[int, str] = {}
+    given = dict(known or {})
+    taken = set(given.values())
+    others = (name for name in (numbers() if names is None else names) if name not in taken)
     turns = []
     for first, last, speaker in sorted(spans):
         if speaker not in given:
-            number = len(given)
-            given[speaker] = f"speaker {number + 1}" if names is None else names[number]
+            given[speaker] = next(others)
         start, end = (begin + frame * FRAME / SAMPLE_RATE for frame in (first, last))
         turns.append(SpeakerTurn(start, end, given[speaker]))
     return turns

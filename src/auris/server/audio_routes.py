@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auris.server.admission import SHORT_SECONDS
-from auris.server.calls import Call, check_options, speakers_of
+from auris.server.calls import Call, check_options
 from auris.server.engine import Priority
 from auris.server.errors import ApiError, unsupported
 from auris.server.events import EventStream
@@ -18,6 +18,7 @@ from auris.server.model_registry import ServedModel
 from auris.server.pools import unless_disconnected
 from auris.server.responses import answer, response_of
 from auris.server.schema import KEY, RECORDING_ERRORS, TEXT_TYPES, Transcript, form, route
+from auris.server.speakers import read_references, speakers_of
 from auris.server.state import ServerDep
 from auris.server.transcription_request import TranscriptionRequest, TranslationRequest, read_form
 from auris.server.upload import form_of
@@ -39,15 +40,19 @@ async def transcriptions(request: Request, server: ServerDep) -> Response:
     async with AsyncExitStack() as stack:
         fields, served, file = await submission(request, server, stack)
         files = stack.enter_context(ExitStack())
+        references = await read_references(request, fields, files)
         recording = await decode_in_lanes(
-            request, file, lambda context: measured(file, fields.diarized, context, files)
+            request, file, lambda context: measured(file, fields.may_split, context, files)
         )
-        if fields.diarized:
-            speakers_of(fields, recording.channels)
         stack.enter_context(server.gate.admitted(recording.samples))
         server.metrics.count("audio_seconds_accepted", recording.seconds)
+        finding = server.pools.calls.submit(
+            lambda: speakers_of(fields, recording.channels, served.diarizer, references)
+        )
+        speakers = await unless_disconnected(request.receive, finding)
         priority = Priority.SHORT if recording.seconds <= SHORT_SECONDS else Priority.FILE
-        call = Call(served, fields, recording, priority, server.settings.chunk_seconds)
+        seconds = server.settings.chunk_seconds
+        call = Call(served, fields, recording, priority, seconds, speakers)
         if fields.stream:
             # The upload has to outlive this function.
             return EventStream(server, call, stack.pop_all())

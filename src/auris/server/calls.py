@@ -10,9 +10,10 @@ from auris.errors import AurisError, EngineError, UnsupportedOption
 from auris.recognition.options import CallOptions
 from auris.recognition.scheduler import Failure, KnownSegments, SegmentDone
 from auris.server.engine import Priority
-from auris.server.errors import ClientDisconnected, invalid, unsupported
+from auris.server.errors import ClientDisconnected, invalid
 from auris.server.model_registry import ServedModel
 from auris.server.schema import ModelCapabilities
+from auris.server.speakers import RequestedSpeakers
 from auris.server.transcription_request import TranscriptionRequest
 from auris.server.upload_validation import Recording
 from auris.text.languages import LANGUAGES
@@ -36,6 +37,8 @@ def check_options(
             f"{served.name!r} was trained without any, and would write wrong text",
             "leave it out",
         )
+    if request.by_voice:
+        served.diarizer.get()
     # Without recordings, the pipeline only checks the options.
     list(pipeline.updates([], request.language, request.context, **_options(served, request)))
 
@@ -55,20 +58,8 @@ def capabilities(served: ServedModel) -> ModelCapabilities:
         "languages": [code for code in LANGUAGES if can(language=code)],
         "prompt": can(prompt="a"),
         "words": can(timestamp_granularities=("word",)),
+        "speakers": served.diarizer.available,
     }
-
-
-def speakers_of(request: TranscriptionRequest, channels: int) -> tuple[str, ...]:
-    """Names of the speakers, one for each channel: the given ones, or A, B and so on."""
-    names = request.known_speaker_names
-    if channels < 2:
-        raise unsupported(
-            "response_format",
-            "diarized_json tells speakers apart by their channels, and this recording has one",
-        )
-    if names and len(names) != channels:
-        raise invalid("known_speaker_names[]", f"the recording has {channels} channels")
-    return names or tuple(chr(ord("A") + index) for index in range(channels))
 
 
 def _options(served: ServedModel, request: TranscriptionRequest) -> CallOptions:
@@ -95,6 +86,7 @@ class Call:
 
     Attributes:
         chunk_seconds: target length of the chunks; None for the model's own.
+        speakers: how speakers are told apart; None where they are not.
         cancelled: set when the client disconnects.
     """
 
@@ -103,6 +95,7 @@ class Call:
     recording: Recording
     priority: Priority
     chunk_seconds: float | None
+    speakers: RequestedSpeakers | None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -112,21 +105,31 @@ class Call:
         options["batch_size"] = self.served.engine.rows
         options["chunk_seconds"] = self.chunk_seconds
         options["cancel"] = self.cancelled
-        if self.request.diarized:
+        if self.speakers is None:
+            return options
+        if self.speakers.diarizer is None:
             options["channels"] = "split"
-            options["speakers"] = speakers_of(self.request, self.recording.channels)
+            options["speakers"] = self.speakers.names
+            return options
+        options["diarize"] = self.speakers.diarizer
+        options["aligner"] = self.served.aligner
+        options["speakers"] = self.request.speakers
+        options["min_speakers"] = self.request.min_speakers
+        options["max_speakers"] = self.request.max_speakers
         return options
 
     def run(
         self,
         report: Callable[[Segment], None] = lambda segment: None,
         known: KnownSegments | None = None,
+        recognized: Callable[[Segment], None] | None = None,
     ) -> Transcript:
         """Transcribe, and report every segment in the order of time.
 
         Args:
-            report: called with every segment.
+            report: called with every segment, which has its speaker.
             known: looks up segments that were recognized before.
+            recognized: called with every segment before voices are told apart.
 
         Raises:
             AurisError: the recording or the engine failed.
@@ -137,6 +140,7 @@ class Call:
             self.request.language,
             self.request.context,
             known=known,
+            recognized=recognized,
             **self.options,
         ):
             if isinstance(update, SegmentDone):

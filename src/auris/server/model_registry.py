@@ -19,6 +19,7 @@ from auris.recognition.options import SearchOptions
 from auris.server.engine import Engine, EngineBatch, Priority
 from auris.server.errors import ApiError
 from auris.server.settings import Settings
+from auris.server.speakers import SharedDiarizer
 from auris.server.transcription_request import TranscriptionRequest
 from auris.streaming.session import StreamPool
 
@@ -35,6 +36,7 @@ class ServedModel:
         aligner: places words in the engine's thread: another model's, or by the own CTC head.
         since: when it was loaded, in seconds since 1970.
         values: what of it shapes results, see `auris.recognition.fingerprint.model_values`.
+        diarizer: tells the speakers of calls apart by their voices.
         vad_model: the detector of speech that calls use.
         beam_size, hotwords: of requests that name none.
     """
@@ -46,6 +48,7 @@ class ServedModel:
     aligner: ForcedAligner | None
     since: int
     values: dict[str, Any]
+    diarizer: SharedDiarizer
     vad_model: str = "auto"
     beam_size: int | None = None
     hotwords: tuple[str, ...] = ()
@@ -76,7 +79,11 @@ class ServedModel:
 
     @classmethod
     def load(
-        cls, model: str | None, settings: Settings, aligner: ForcedAligner | None
+        cls,
+        model: str | None,
+        settings: Settings,
+        aligner: ForcedAligner | None,
+        diarizer: SharedDiarizer,
     ) -> ServedModel:
         """Load a model."""
         loaded = AsrPipeline.from_pretrained(
@@ -103,7 +110,8 @@ class ServedModel:
             name = Path(name).resolve().name  # Callers need not know where it is.
         pool = StreamPool(loaded.recognizer, settings.most_realtime_sessions, engine.between)
         chosen = settings.vad_model, settings.beam_size, settings.hotwords
-        return cls(name, engine, pipelines, pool, aligner, int(time.time()), values, *chosen)
+        since = int(time.time())
+        return cls(name, engine, pipelines, pool, aligner, since, values, diarizer, *chosen)
 
 
 class ModelRegistry:
@@ -130,7 +138,9 @@ class ModelRegistry:
             aligner = ForcedAligner.from_pretrained(
                 settings.aligner, device=settings.device, dtype=settings.dtype
             )
-        models = [ServedModel.load(name, settings, aligner) for name in settings.models or (None,)]
+        diarizer = SharedDiarizer(settings.speaker_model)
+        names = settings.models or (None,)
+        models = [ServedModel.load(name, settings, aligner, diarizer) for name in names]
         return cls(models, settings.aliases)
 
     def __iter__(self) -> Iterator[ServedModel]:

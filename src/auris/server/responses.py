@@ -45,7 +45,7 @@ def answer(transcript: Transcript, request: TranscriptionRequest, recognizer: Re
         return TEXTS[form][0](transcript, "", CueStyle())
     if form == "verbose_json":
         return _verbose(transcript, request)
-    usage = tokens_used(transcript.segments, request, recognizer) or _duration(transcript)
+    usage = _tokens_used(transcript, request, recognizer) or _duration(transcript)
     if form == "diarized_json":
         texts = (segment for segment in transcript.segments if segment.text)
         return {
@@ -97,6 +97,16 @@ def language_codes(names: Iterable[str]) -> list[LanguageCode]:
 
 def _duration(transcript: Transcript) -> DurationUsage:
     return {"type": "duration", "seconds": math.ceil(transcript.seconds)}
+
+
+def _tokens_used(
+    transcript: Transcript, request: TranscriptionRequest, recognizer: Recognizer
+) -> TokenUsage | None:
+    """Tokens of a transcript; None where segments are divided between voices, and for a model
+    without a decoder."""
+    if transcript.turns is not None:
+        return None
+    return tokens_used(transcript.segments, request, recognizer)
 
 
 def tokens_used(
@@ -186,7 +196,7 @@ def _word(text: str, start: float, end: float) -> VerboseWord:
 
 def _segment(number: int, segment: Segment, request: TranscriptionRequest) -> VerboseSegment:
     no_speech = segment.no_speech_probability
-    return {
+    shown: VerboseSegment = {
         "id": number,
         "seek": round(segment.start / FRAME_SECONDS),
         "start": round(segment.start, 3),
@@ -200,6 +210,9 @@ def _segment(number: int, segment: Segment, request: TranscriptionRequest) -> Ve
         "finish_reason": segment.finish_reason,
         "truncated": segment.truncated,
     }
+    if segment.speaker is not None:
+        shown["speaker"] = segment.speaker
+    return shown
 
 
 def segment_with_words(
@@ -262,7 +275,7 @@ class TranscriptEvents:
             "languages": _languages(transcript),
             **self._logprobs(transcript.segments),
         }
-        usage = tokens_used(transcript.segments, self.request, self.recognizer)
+        usage = _tokens_used(transcript, self.request, self.recognizer)
         yield done if usage is None else {**done, "usage": usage}
 
     def _logprobs(self, segments: Iterable[Segment]) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class VerboseWord(TypedDict):
 
 
 class VerboseSegment(TypedDict):
-    """A segment of verbose_json; in jobs and events it has its words."""
+    """A segment of verbose_json, with its speaker where speakers are told apart; in jobs and events
+    it has its words."""
 
     id: int
     seek: int
@@ -84,6 +85,7 @@ class VerboseSegment(TypedDict):
     no_speech_prob: float
     finish_reason: Literal["stop", "length", "loop", "cancelled"]
     truncated: bool
+    speaker: NotRequired[str]
     words: NotRequired[list[VerboseWord]]
 
 
@@ -148,6 +150,7 @@ class ModelCapabilities(TypedDict):
     languages: list[str]
     prompt: bool
     words: bool
+    speakers: bool
 
 
 class ModelObject(TypedDict):

@@ -48,6 +48,7 @@ class Settings:
             may call.
         lm: language model for all models, see `AsrPipeline`.
         beam_size, hotwords: those of requests that name none.
+        speaker_model: of voices, see `auris.Diarizer`; the default is loaded when it is needed.
         most_spooled_bytes: uploads and samples that a process stores at once.
         most_prompt_letters: length of the longest prompt, keywords included.
         vad_model: the detector of speech, of `auris.audio.activity.VAD_MODELS`.
@@ -69,6 +70,7 @@ class Settings:
     beam_size: int | None = None
     hotwords: tuple[str, ...] = ()
     aligner: str | None = None
+    speaker_model: str | None = None
     batch_size: int = 16
     chunk_seconds: float | None = None
     keys: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from pydantic import (
 from starlette.datastructures import FormData, UploadFile
 
 from auris.decoding.requests import MOST_BEAM_SIZE
+from auris.diarization.diarizer import MOST_SPEAKERS
 from auris.errors import LanguageError
 from auris.server.errors import invalid, unsupported, validation_error
 from auris.server.formats import STREAMED, TIMED, CommonFormat, FurtherFormat, ResponseFormat
@@ -29,6 +30,10 @@ def read_language(name: str) -> str | None:
         return language_name(name)
     except LanguageError as error:
         raise ValueError(f"{error.rule}, but {error.actual}") from None
+
+
+MOST_KNOWN = 4
+"""Largest number of known speakers, as in the OpenAI API."""
 
 
 def _list(name: str, **options: Any) -> Any:
@@ -79,7 +84,29 @@ class TranscriptionRequest(_RecordingRequest):
     include: tuple[Literal["logprobs"], ...] = _list("include")
     chunking_strategy: Literal["auto"] | None = None
     known_speaker_names: tuple[Name, ...] = _list(
-        "known_speaker_names", json_schema_extra={"maxItems": 4}
+        "known_speaker_names",
+        json_schema_extra={"maxItems": MOST_KNOWN},
+        description="Names of the speakers of known_speaker_references[], or of the channels.",
+    )
+    known_speaker_references: tuple[str, ...] = _list(
+        "known_speaker_references",
+        json_schema_extra={"maxItems": MOST_KNOWN},
+        description="Data URLs of audio of 2 to 10 s, one for each name.",
+    )
+    diarize: bool | None = Field(
+        default=None,
+        description="Tell speakers apart by their voices, in formats that show speakers. By "
+        "default, diarized_json takes each channel of a recording with several as a speaker, and "
+        "tells voices apart in one with a single channel; false only takes channels.",
+    )
+    speakers: int | None = Field(
+        default=None, ge=1, le=MOST_SPEAKERS, description="Number of speakers."
+    )
+    min_speakers: int | None = Field(
+        default=None, ge=1, le=MOST_SPEAKERS, description="Least number of speakers."
+    )
+    max_speakers: int | None = Field(
+        default=None, ge=1, le=MOST_SPEAKERS, description="Largest number of speakers."
     )
     stream: bool = False
     formats: tuple[FurtherFormat, ...] = _list(
@@ -102,9 +129,20 @@ class TranscriptionRequest(_RecordingRequest):
         return other
 
     @property
-    def diarized(self) -> bool:
-        """Whether channels are transcribed apart, each as a speaker."""
-        return self.response_format == "diarized_json"
+    def by_voice(self) -> bool:
+        """Whether speakers have to be told apart by their voices."""
+        counts = (self.speakers, self.min_speakers, self.max_speakers)
+        return bool(self.diarize or self.known_speaker_references or any(counts))
+
+    @property
+    def speakers_shown(self) -> bool:
+        """Whether speakers are told apart, by their voices or channels."""
+        return self.by_voice or self.response_format == "diarized_json"
+
+    @property
+    def may_split(self) -> bool:
+        """Whether each channel of a recording with several is a speaker."""
+        return self.speakers_shown and not self.by_voice
 
     @property
     def words(self) -> bool:
@@ -118,7 +156,7 @@ class TranscriptionRequest(_RecordingRequest):
 
     @model_validator(mode="after")
     def _check_together(self) -> TranscriptionRequest:
-        form, names = self.response_format, self.known_speaker_names
+        form = self.response_format
         times = self.timestamp_granularities
         if self.stream and form not in STREAMED:
             choices = ", ".join(STREAMED)
@@ -133,14 +171,33 @@ class TranscriptionRequest(_RecordingRequest):
             raise invalid("timestamp_granularities[]", reason)
         if self.include and form != "json":
             raise invalid("include[]", "logprobs need response_format json")
-        if names and not self.diarized:
-            raise invalid("known_speaker_names[]", "it needs response_format diarized_json")
-        if len(names) > 4 or len(set(names)) < len(names):
-            raise invalid("known_speaker_names[]", "there may be 4 names, and none twice")
+        self._check_speakers()
         if self.formats and not self.stream:
             reason = "it needs stream; response_format chooses the one format of an answer"
             raise invalid("formats[]", reason)
         return self
+
+    def _check_speakers(self) -> None:
+        names, references = self.known_speaker_names, self.known_speaker_references
+        if names and not self.speakers_shown:
+            reason = "it needs response_format diarized_json, or diarize"
+            raise invalid("known_speaker_names[]", reason)
+        if len(names) > MOST_KNOWN or len(set(names)) < len(names):
+            reason = f"there may be {MOST_KNOWN} names, and none twice"
+            raise invalid("known_speaker_names[]", reason)
+        if references and len(references) != len(names):
+            reason = f"there are {len(references)}, and {len(names)} names"
+            raise invalid("known_speaker_references[]", reason)
+        if self.by_voice and self.response_format == "json":
+            reason = "json shows no speakers; diarized_json, verbose_json and others do"
+            raise invalid("response_format", reason)
+        if self.by_voice and self.diarize is False:
+            raise invalid("diarize", "it is false, and other fields are about voices")
+        least, most = self.min_speakers, self.max_speakers
+        if self.speakers is not None and (least is not None or most is not None):
+            raise invalid("speakers", "it excludes min_speakers and max_speakers")
+        if least is not None and most is not None and most < least:
+            raise invalid("max_speakers", "it has to be at least min_speakers")
 
 
 R = TypeVar("R", TranscriptionRequest, TranslationRequest)
@@ -159,9 +216,6 @@ def read_form(form: FormData, kind: type[R]) -> tuple[R, UploadFile | None]:
         name = f"{given}[]" if f"{given}[]" in lists else given
         if name.startswith("chunking_strategy[") and name != "chunking_strategy[]":
             raise unsupported("chunking_strategy", "auto is the strategy there is")
-        if name.removesuffix("[]") == "known_speaker_references":
-            reason = "voices are not recognized; diarized_json tells speakers apart by channels"
-            raise unsupported("known_speaker_references[]", reason)
         if name == "file" and isinstance(value, UploadFile):
             upload = value
         elif name == "file":

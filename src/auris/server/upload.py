@@ -22,6 +22,12 @@ MOST_FIELDS, MOST_TEXT_BYTES = 200, 1 << 20
 """Limits of a form besides its file: fields, and bytes of text in all of them with their names. The
 limit of the file is that of the request."""
 
+AUDIO_FIELDS = frozenset({"known_speaker_references", "known_speaker_references[]"})
+"""Fields whose text is audio; they have a limit of their own."""
+
+MOST_AUDIO_BYTES = 16 << 20
+"""Largest text of such fields together."""
+
 IN_MEMORY_BYTES = 1 << 20
 """Largest file that stays in memory."""
 
@@ -61,7 +67,7 @@ class _MultipartForm:
         self._ended = False
         self._charset = charset
         self._budget = budget
-        self._bytes, self._text_bytes = 0, 0
+        self._bytes, self._text_bytes, self._audio_bytes = 0, 0, 0
         self._header, self._value, self._disposition = b"", b"", b""
         self._name = ""
         self._text: bytearray | None = None  # Of the present part, which is a file without.
@@ -84,7 +90,7 @@ class _MultipartForm:
             async for data in request.stream():
                 self._budget.change(len(data))
                 self._bytes += len(data)
-                if self._upload is not None and self._bytes > IN_MEMORY_BYTES:
+                if self._bytes > IN_MEMORY_BYTES:
                     await asyncio.to_thread(parser.write, data)
                 else:
                     parser.write(data)
@@ -134,7 +140,10 @@ class _MultipartForm:
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._text is not None:
-            self._count_text(end - start)
+            if self._name in AUDIO_FIELDS:
+                self._count_audio(end - start)
+            else:
+                self._count_text(end - start)
             self._text += data[start:end]
             return
         assert self._upload is not None
@@ -157,6 +166,12 @@ class _MultipartForm:
         if self._text_bytes > MOST_TEXT_BYTES:
             reason = f"the fields besides the file may have {MOST_TEXT_BYTES} bytes together"
             raise invalid(self._name[:100], reason)
+
+    def _count_audio(self, count: int) -> None:
+        self._audio_bytes += count
+        if self._audio_bytes > MOST_AUDIO_BYTES:
+            reason = f"all of them may have {MOST_AUDIO_BYTES >> 20} MB together"
+            raise invalid(self._name, f"{reason}: send them compressed, or with one channel")
 
 
 @asynccontextmanager

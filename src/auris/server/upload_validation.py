@@ -41,6 +41,9 @@ T = TypeVar("T")
 IN_MEMORY_SECONDS = 60.0
 """Longest recording whose samples stay in memory: 3.8 MB."""
 
+TOO_LONG = "audio_too_long"
+"""Code of the error of a recording that is longer than the limit."""
+
 NEVER = threading.Event()
 """For decoding that is not cancelled."""
 
@@ -58,8 +61,8 @@ class DecodeContext:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording that can be transcribed: its samples or a WAV file of them, and the number of its
-    samples at 16 kHz, of each channel."""
+    """A recording that can be transcribed: its samples or a WAV file of them, the number of its
+    samples at 16 kHz, of each channel, and how many channels the file has."""
 
     source: Waveform | IO[bytes]
     samples: int
@@ -105,7 +108,7 @@ def measured(file: IO[bytes], apart: bool, context: DecodeContext, files: ExitSt
 
     Args:
         file: encoded audio of any kind.
-        apart: whether every channel is transcribed by itself.
+        apart: whether every channel of a file with several is transcribed by itself.
         context: the decoder, and the limits.
         files: closes the temporary file of the samples, and returns its bytes to the budget.
 
@@ -115,6 +118,7 @@ def measured(file: IO[bytes], apart: bool, context: DecodeContext, files: ExitSt
         ClientDisconnected, TurnOver: see `checked`.
     """
     channels = checked(file, context)
+    apart = apart and channels > 1
     most_samples = context.settings.most_audio_seconds * SAMPLE_RATE
 
     def decode() -> Recording:
@@ -241,4 +245,4 @@ async def opened(
 def _too_long(settings: Settings) -> ApiError:
     most = settings.most_audio_seconds
     message = f"The recording is longer than {most:g} s, the most that this server takes."
-    return ApiError(413, message, param="file", code="audio_too_long")
+    return ApiError(413, message, param="file", code=TOO_LONG)

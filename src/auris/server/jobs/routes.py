@@ -11,8 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from auris.server.audio_routes import submission
-from auris.server.calls import speakers_of
-from auris.server.errors import ApiError
+from auris.server.errors import ApiError, unsupported
 from auris.server.formats import CommonFormat
 from auris.server.jobs.store import Job
 from auris.server.middleware import owner_of
@@ -29,6 +28,7 @@ from auris.server.schema import (
     form,
     route,
 )
+from auris.server.speakers import speakers_of
 from auris.server.state import Server, ServerDep
 from auris.server.transcription_request import TranscriptionRequest
 from auris.server.upload_validation import checked, decode_in_lanes
@@ -63,9 +63,11 @@ async def create(request: Request, server: ServerDep) -> Response:
     """Hand in a recording; the fields are those of a transcription, without `stream`."""
     async with AsyncExitStack() as stack:
         fields, served, file = await submission(request, server, stack, may_stream=False)
+        if fields.known_speaker_references:
+            reason = "jobs know no voices: use /v1/audio/transcriptions"
+            raise unsupported("known_speaker_references[]", reason)
         channels = await decode_in_lanes(request, file, lambda context: checked(file, context))
-        if fields.diarized:
-            speakers_of(fields, channels)
+        await server.pools.calls.run(lambda: speakers_of(fields, channels, served.diarizer))
         owner, most = owner_of(request.scope), server.settings.most_jobs
         job = await server.pools.disk.run(
             lambda: server.store.accept(owner, fields, served.digest, file, most)

@@ -19,6 +19,7 @@ from auris.server.jobs.store import Job, JobStore
 from auris.server.model_registry import ModelRegistry, ServedModel
 from auris.server.responses import answers
 from auris.server.settings import Settings
+from auris.server.speakers import speakers_of
 from auris.server.upload import SpoolBudget
 from auris.server.upload_validation import DecodeContext, measured
 from auris.types import SAMPLE_RATE, Chunk, Segment, Transcript
@@ -185,9 +186,11 @@ class JobRunner:
             # Samples of requests do not keep a job from running, so each has a budget of its own.
             budget = SpoolBudget(settings.most_spooled_bytes)
             context = DecodeContext(self._decoders, settings, budget, cancelled)
-            recording = measured(file, request.diarized, context, files)
+            recording = measured(file, request.may_split, context, files)
             self._store.set_length(job.id, recording.seconds)
-            call = Call(model, request, recording, Priority.JOB, settings.chunk_seconds, cancelled)
+            speakers = speakers_of(request, recording.channels, model.diarizer)
+            seconds = settings.chunk_seconds
+            call = Call(model, request, recording, Priority.JOB, seconds, speakers, cancelled)
             pipeline = model.pipelines[Priority.JOB]
             options = option_values(pipeline, request.language, request.context, call.options)
             stored = self._store.begin(job.id, fingerprint({**model.values, **options}))
@@ -198,7 +201,7 @@ class JobRunner:
 
             lost = 0  # Segments that found the disk full.
 
-            def report(segment: Segment) -> None:
+            def store(segment: Segment) -> None:
                 nonlocal lost
                 if _span(segment) in by_span or self._store_segment(job.id, segment):
                     return
@@ -206,7 +209,7 @@ class JobRunner:
                 if lost == 1:  # One line for all of them.
                     _LOG.warning("segments of a job could not be stored: the disk is full")
 
-            return call.run(report, known)
+            return call.run(known=known, recognized=store)
 
     def _store_segment(self, job: str, segment: Segment) -> bool:
         """Store a segment; False where the disk is full."""

@@ -1,0 +1,56 @@
+"""Values of options that are lists or name files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from auris.errors import UsageError
+
+
+def listed(value: str | None) -> list[str] | None:
+    """The parts of an option's value that commas separate."""
+    return None if value is None else [part.strip() for part in value.split(",")]
+
+
+def read_known_speakers(values: Sequence[str]) -> dict[str, Path]:
+    """Recordings of known speakers by name: NAME=FILE, or those of a folder."""
+    from auris.audio.listing import recordings_in
+
+    known: dict[str, Path] = {}
+    for value in values:
+        name, equals, file = value.partition("=")
+        folder = Path(value)
+        if folder.is_dir():
+            paths = {Path(name).stem: folder / name for name in recordings_in(folder).names}
+        elif equals and name.strip() and file:
+            paths = {name.strip(): Path(file)}
+        else:
+            paths = {}
+        if not paths or paths.keys() & known.keys():
+            raise UsageError(
+                "--known-speakers has to be NAME=FILE, or a folder of recordings, each with the "
+                "name of its speaker, and no name may come twice",
+                f"it is {value!r}" if not paths else f"{value!r} repeats a name",
+                "correct it",
+            )
+        known |= paths
+    return known
+
+
+def read_hotwords(value: str | None) -> list[str]:
+    """The hotwords of an option: of a file, or separated by commas."""
+    if value is None:
+        return []
+    path = Path(value)
+    named = "," not in value and ("/" in value or path.suffix == ".txt")
+    try:
+        if named or path.is_file():
+            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "The file of --hotwords has to be a text file in UTF-8",
+            f"reading {value!r} failed ({error})",
+            "correct the path, or separate the words by commas",
+        ) from None
+    return listed(value) or []
