@@ -112,7 +112,7 @@ class RealtimeSession:
         if detection is None:
             return None
         rate, vad_model = self._settings.format.rate, self._server.settings.vad_model
-        return TurnCutter(detection, rate, self._samples, vad_model)
+        return TurnCutter(detection, rate, self._samples, vad_model, self._open is not None)
 
     async def _update(self, change: Session | OlderSession) -> None:
         before, after = self._settings, self._settings.updated(change)
@@ -125,11 +125,11 @@ class RealtimeSession:
             raise _with_path(as_api_error(error), newer) from None
         other_format = before.format != after.format
         other_turns = before.audio.input.turn_detection != after.audio.input.turn_detection
-        if (other_format or other_turns) and self._open is not None:
+        if other_format and self._open is not None:
             raise ApiError(
                 400,
-                "Format and turn detection cannot change while there is audio in the buffer: "
-                "commit or clear it before.",
+                "The format cannot change while there is audio in the buffer: commit or clear it "
+                "before.",
                 param="session",
                 code="invalid_value",
             )
@@ -137,9 +137,21 @@ class RealtimeSession:
             self._earlier_seconds += self._samples / before.format.rate
             self._samples = 0
         self._settings, self._newer = after, newer
-        if other_format or other_turns:
+        if other_format:
             self._cutter = self._new_cutter()
+        elif other_turns:
+            self._change_turns()
         await self._send_session("updated")
+
+    def _change_turns(self) -> None:
+        """Detect turns by the present settings; an open item stays open."""
+        detection = self._settings.audio.input.turn_detection
+        if self._cutter is not None and detection is not None:
+            self._cutter.configure(detection)
+            return
+        if self._open is not None:
+            self._append_rest(self._open)
+        self._cutter = self._new_cutter()
 
     async def _append(self, samples: Pcm) -> None:
         rate = self._settings.format.rate
@@ -199,10 +211,14 @@ class RealtimeSession:
                 f"least {1000 * LEAST_COMMITTED:.0f} ms are needed.",
                 code="input_audio_buffer_commit_empty",
             )
+        self._append_rest(item)
+        await self._end(item)
+
+    def _append_rest(self, item: Item) -> None:
+        """Add the audio that the detector has not classified yet."""
         for event in self._cutter.end() if self._cutter else ():
             if isinstance(event, SpeechAudio):
                 self._append_to(item, event.samples)
-        await self._end(item)
 
     async def _end(self, item: Item, *events: dict[str, Any]) -> None:
         """End the open item, and send some events and those of a commit."""

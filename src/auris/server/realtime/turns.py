@@ -49,23 +49,34 @@ class TurnCutter:
         rate: of the audio.
         position: number of samples before.
         vad_model: the detector, of `auris.audio.activity.VAD_MODELS`.
+        speaking: whether a turn is open already.
     """
 
     def __init__(
-        self, detection: TurnDetection, rate: int, position: int, vad_model: str = "auto"
+        self,
+        detection: TurnDetection,
+        rate: int,
+        position: int,
+        vad_model: str = "auto",
+        speaking: bool = False,
     ) -> None:
         self._meter = speech_meter(vad_model, rate)
-        self._begin = detection.threshold
-        self._continue = self._meter.release(detection.threshold)
-        self._patience = rate * detection.silence_duration_ms // 1000
-        padding = rate * detection.prefix_padding_ms // 1000
-        self._most_before = padding + ONSET_FRAMES * self._meter.frame
+        self._rate = rate
+        self.configure(detection)
         self._before = np.zeros(0, np.int16)  # What may turn out to belong to a turn.
         self._rest = np.zeros(0, np.int16)  # What is not classified,
         self._given = 0  # and how much of it was part of a turn that a client ended.
         self._position = position
         self._quiet = 0
-        self.speaking = False
+        self.speaking = speaking
+
+    def configure(self, detection: TurnDetection) -> None:
+        """Use other settings from the next frame on; an open turn stays open."""
+        self._begin = detection.threshold
+        self._continue = self._meter.release(detection.threshold)
+        self._patience = self._rate * detection.silence_duration_ms // 1000
+        padding = self._rate * detection.prefix_padding_ms // 1000
+        self._most_before = padding + ONSET_FRAMES * self._meter.frame
 
     def push(self, samples: Pcm) -> TurnEvents:
         """Take more audio, [S] of any length; returns what follows from it, in order."""

@@ -1,0 +1,1 @@
+"""Tests with the speech-to-text classes of frameworks for voice agents."""
