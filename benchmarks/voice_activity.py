@@ -18,7 +18,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from auris.cli.options import Limit, TestSets
+from auris.cli.options import Limit, TestSets, VadModel
 from auris.cli.table import Table, write_json
 from auris.errors import UsageError
 from auris.evaluation.sets import read_set
@@ -69,6 +69,7 @@ def score_vad(
     levels: Iterable[float] = (LEVEL_DB,),
     seed: int = 1,
     chunk_seconds: float = 30.0,
+    vad_model: str = "auto",
 ) -> Iterator[VadScore]:
     """Measure one recording at each level, without noise and with each noise in each strength.
 
@@ -78,7 +79,7 @@ def score_vad(
         snrs: dB of the speech over the noise.
         levels: of the speech, in dB of full scale, at most 0; it is stored in 16 bits.
         seed: of pauses, loudness and noise.
-        chunk_seconds: as of `auris transcribe`.
+        chunk_seconds, vad_model: as of `auris transcribe`.
 
     Raises:
         UsageError: there is no such noise, or no clip.
@@ -89,7 +90,7 @@ def score_vad(
             raise UsageError(
                 f"The noise has to be {', '.join(NOISES)}", f"it is {kind!r}", "choose these"
             )
-    chunker = AudioChunker(chunk_seconds, vad=True)
+    chunker = AudioChunker(chunk_seconds, vad=True, vad_model=vad_model)
     samples, speech = joined(files, seed)
     for level in levels:
         gain = np.float32(10 ** ((level - LEVEL_DB) / 20))
@@ -161,6 +162,7 @@ def voice_activity(
         ),
     ] = None,
     chunk_seconds: Annotated[float, typer.Option(help="As of auris transcribe.")] = 30.0,
+    vad_model: VadModel = "auto",
     seed: Annotated[int, typer.Option(help="Random seed of pauses, levels and noise.")] = 1,
     limit: Limit = None,
 ) -> None:
@@ -176,7 +178,7 @@ def voice_activity(
         table = Table(name, formats)
         scores = []
         clips = list(read_set(name))[:limit]
-        for score in score_vad(clips, noises, snrs, levels, seed, chunk_seconds):
+        for score in score_vad(clips, noises, snrs, levels, seed, chunk_seconds, vad_model):
             scores.append(score)
             kind = "no noise" if score.noise is None else f"{score.noise}, {score.snr:g} dB"
             shares = (100 * score.missed, 100 * score.skipped)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,6 +107,24 @@ def test_unavailable_devices_and_dtypes(auris: Auris, recordings: Path) -> None:
         failed(auris("transcribe", file, "--device", name), 2, repr(name), "metal")
     failed(auris("transcribe", file, "--device", "cuda:99"), 1, "'cuda:99'")
     failed(auris("transcribe", file, "--dtype", "int7"), 2, "'int7'", "float32")
+
+
+def test_every_command_with_vad_names_a_missing_detector(
+    auris: Auris, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auris.audio.activity.silero_file", lambda: None)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(bytes(32_000))))
+    file, clips = recordings / "a.wav", tmp_path / "set.csv"
+    clips.write_text(f"wav,text\n{file},words\n")
+    for command in (
+        ("transcribe", file, "--vad"),
+        ("batch", "--input-dir", recordings, "--output", tmp_path / "results.jsonl", "--vad"),
+        ("listen", "-", "--rate", 16_000, "--vad"),
+        ("benchmark", "wer", "--test-set", clips, "--vad"),
+        ("serve",),
+    ):
+        done = auris(*command, "--vad-model", "silero")
+        failed(done, 1, "needs the package silero-vad", "auris-asr[vad]")
 
 
 @pytest.mark.parametrize("option", ["--batch-size", "--max-new-tokens"])

@@ -13,18 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wyoming.asr import Transcribe
-from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.audio import AudioChunk, AudioFormat, AudioStart, AudioStop
 from wyoming.client import AsyncClient
 from wyoming.event import Event, Eventable
 
 import auris as package
 from auris import AsrPipeline
+from auris.audio.activity import BlockDetector, block_detector
 from auris.audio.io import load
 from auris.errors import UsageError
 from auris.wyoming.events import MOST_PART_BYTES
 from auris.wyoming.server import Address
-from auris.wyoming.service import Limits
-from auris.wyoming.transcription import Transcription
+from auris.wyoming.service import Limits, WyomingModel
+from auris.wyoming.transcription import Transcription, WyomingRequest
 from tests.cli.command import Auris, is_one_sentence
 from tests.server.live import EXAMPLE, EXAMPLE_TEXT, until
 from tests.wyoming.live import Running, running
@@ -185,6 +186,33 @@ def test_a_taken_port_is_an_error(served: Running, command_line: Auris) -> None:
     done = command_line("wyoming", "--uri", served.uri, "--model", "tiny")
     assert done.code == 2
     is_one_sentence(done.err, "cannot listen at", "choose another --uri")
+
+
+def test_a_missing_detector_is_named(command_line: Auris, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auris.audio.activity.silero_file", lambda: None)
+    done = command_line("wyoming", "--model", "tiny", "--vad-model", "silero")
+    assert done.code == 1
+    is_one_sentence(done.err, "needs the package silero-vad", "auris-asr[vad]")
+
+
+def test_streams_use_the_chosen_detector(
+    tiny: AsrPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[str] = []
+
+    def detector(name: str) -> BlockDetector:
+        chosen.append(name)
+        return block_detector("energy")
+
+    monkeypatch.setattr("auris.audio.segmentation.block_detector", detector)
+    monkeypatch.setattr("auris.audio.segmentation.chosen_model", str)
+    request = WyomingRequest(WyomingModel.of(tiny, 1, vad_model="silero"))
+
+    async def begin() -> None:
+        await (await Transcription.begin(request, AudioFormat(16_000, 2, 1))).close()
+
+    asyncio.run(begin())
+    assert chosen == ["silero"]
 
 
 def test_a_missing_package_is_named(command_line: Auris, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,3 +205,48 @@ def test_a_client_that_disconnects_frees_its_stream(served: Running, samples: np
         talk(served.uri, leave)
         until(lambda: served.server.service.active == 0)
     assert talk(served.uri, speak) == EXAMPLE_TEXT
+
+
+def test_silence_has_an_empty_text(served: Running) -> None:
+    hiss = np.random.default_rng(0).normal(0, 1e-3, 80_000).astype(np.float32)
+
+    async def speak(client: Client) -> list[Event]:
+        events = []
+        for audio in (bytes(160_000), pcm(hiss)):
+            await client.speak(audio)
+            await client.send(AudioStop())
+            events += await client.until("transcript-stop")
+        return events
+
+    events = talk(served.uri, speak)
+    assert [event.type for event in events] == [
+        *("transcript-start", "transcript", "transcript-stop") * 2
+    ]
+    assert Transcript.from_event(events[1]).text == Transcript.from_event(events[4]).text == ""
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_client_that_disconnects_does_not_affect_another(
+    tiny: AsrPipeline, samples: np.ndarray, complete: bool
+) -> None:
+    """The first one leaves in the middle of its audio, or does not read its text."""
+    audio = pcm(samples)
+    half = len(audio) // 4 * 2
+
+    async def speak(uri: str) -> str:
+        async with AsyncClient.from_uri(uri) as second:
+            other = Client(second)
+            async with AsyncClient.from_uri(uri) as first:
+                await Client(first).speak(audio)
+                await other.speak(audio[:half])
+                if complete:
+                    await Client(first).send(AudioStop())
+                else:
+                    await Client(first).send(AudioChunk(16_000, 2, 1, audio))
+            await other.send(AudioChunk(16_000, 2, 1, audio[half:]), AudioStop())
+            return Transcript.from_event((await other.until("transcript"))[-1]).text
+
+    with running(tiny) as server:
+        assert asyncio.run(speak(server.uri)) == EXAMPLE_TEXT
+        until(lambda: server.server.service.active == 0)
+        assert not server.server.service.pick(None).pool._sessions

@@ -33,6 +33,7 @@ from auris.cli.options import (
     TestSets,
     Threads,
     Vad,
+    VadModel,
 )
 from auris.cli.table import Table, write_json
 from auris.cli.values import read_hotwords
@@ -224,6 +225,7 @@ def wer(
     ] = "english",
     chunk_seconds: ChunkSeconds = None,
     vad: Vad = None,
+    vad_model: VadModel = "auto",
     worst: Annotated[int, option("How many of the clips with most errors to show.", min=0)] = 3,
 ) -> None:
     """Measure word and character error rates and the speed.
@@ -236,8 +238,9 @@ def wer(
 
     sets = {source: read_set(source) for source in test_set}
     pipeline = model.pipeline(speculate, lm, beam_size)
-    options: CallOptions = {"batch_size": batch_size, "chunk_seconds": chunk_seconds, "vad": vad}
-    options |= {"beam_size": beam_size, "hotwords": read_hotwords(hotwords)}
+    options: CallOptions = {"batch_size": batch_size, "chunk_seconds": chunk_seconds}
+    options |= {"vad": vad, "vad_model": vad_model, "beam_size": beam_size}
+    options |= {"hotwords": read_hotwords(hotwords)}
     scores = [
         score_set(pipeline, name, clips, normalizer=normalizer, **options)
         for name, clips in sets.items()

@@ -22,6 +22,9 @@ def vad(
         list[float] | None,
         option("Speech relative to it in dB. Repeatable.", default="10 and 5"),
     ] = None,
+    threshold: Annotated[
+        float, option("Probability from which speech begins, as of turns.", min=0, max=1)
+    ] = 0.5,
     seed: Annotated[int, option("Random seed of pauses, levels and sounds.")] = 1,
     limit: Limit = None,
 ) -> None:
@@ -40,7 +43,8 @@ def vad(
     sets = []
     for name in test_set:
         table, scores = Table(name, formats), []
-        for score in score_detectors(list(read_set(name))[:limit], models, kinds, snrs, seed):
+        clips = list(read_set(name))[:limit]
+        for score in score_detectors(clips, models, kinds, snrs, seed, threshold):
             scores.append(score)
             title = "alone" if score.snr is None else f"{score.background}, {score.snr:g} dB"
             shares = (100 * score.false, 100 * score.missed, 1000 * score.cost)

@@ -14,6 +14,7 @@ from auris.cli.options import (
     ModelOptions,
     Models,
     Threads,
+    VadModel,
 )
 from auris.errors import MissingExtra
 
@@ -29,6 +30,7 @@ def wyoming(
     threads: Threads = None,
     lm: Lm = "auto",
     chunk_seconds: ChunkSeconds = None,
+    vad_model: VadModel = "auto",
     streams: Annotated[
         int, option("Maximum transcriptions at a time; more are refused.", "--max-streams", min=1)
     ] = 16,
@@ -62,5 +64,5 @@ def wyoming(
     loaded = []
     for name in models or (None,):
         pipeline = ModelOptions(name, device=device, dtype=dtype, threads=threads).pipeline(lm=lm)
-        loaded.append(WyomingModel.of(pipeline, streams, chunk_seconds))
+        loaded.append(WyomingModel.of(pipeline, streams, chunk_seconds, vad_model))
     run(loaded, limits, address, log_format)

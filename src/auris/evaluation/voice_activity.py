@@ -175,8 +175,12 @@ def score_detectors(
     backgrounds: Iterable[str],
     snrs: Iterable[float],
     seed: int = 1,
+    threshold: float = THRESHOLD,
 ) -> Iterator[DetectorScore]:
     """Classify clips in a row as turns are detected, without a background and with each.
+
+    Args:
+        threshold: probability from which speech begins.
 
     Raises:
         UsageError: there is no such background or detector, or no clip.
@@ -190,14 +194,14 @@ def score_detectors(
     samples, speech = joined(files, seed)
     waves = {"hum": lambda: hum(len(samples)), "music": lambda: music(len(samples), seed)}
     for model in models:
-        yield _score(model, samples, speech, None, None)
+        yield _score(model, samples, speech, None, None, threshold)
     for kind, snr in product(kinds, list(snrs)):
         if kind in waves:
             mixed = with_background(samples, speech, waves[kind](), snr)
         else:
             mixed = with_noise(samples, speech, kind, snr, seed)
         for model in models:
-            yield _score(model, mixed, speech, kind, snr)
+            yield _score(model, mixed, speech, kind, snr, threshold)
 
 
 def _score(
@@ -206,6 +210,7 @@ def _score(
     speech: NDArray[np.bool_],
     background: str | None,
     snr: float | None,
+    threshold: float,
 ) -> DetectorScore:
     meter = speech_meter(model, SAMPLE_RATE)
     began = time.thread_time()
@@ -213,7 +218,7 @@ def _score(
     cost = (time.thread_time() - began) * SAMPLE_RATE / len(samples)
     speaking, decided = False, np.zeros(len(speech) * FRAME, bool)
     for number, probability in enumerate(probabilities):
-        speaking = probability >= (meter.release(THRESHOLD) if speaking else THRESHOLD)
+        speaking = probability >= (meter.release(threshold) if speaking else threshold)
         decided[number * meter.frame : (number + 1) * meter.frame] = speaking
     detected = np.asarray(decided.reshape(-1, FRAME).max(1), bool)
     false = float(detected[~speech].mean()) if not speech.all() else 0.0

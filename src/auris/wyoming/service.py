@@ -52,6 +52,7 @@ class WyomingModel:
         pool: the streams of all clients, whose steps run as one batch.
         languages: codes of the languages that can be requested.
         chunk_seconds: target length of chunks.
+        vad_model: the detector of speech, of `auris.audio.activity.VAD_MODELS`.
     """
 
     name: str
@@ -59,23 +60,30 @@ class WyomingModel:
     pool: StreamPool
     languages: list[str]
     chunk_seconds: float
+    vad_model: str
 
     @classmethod
     def of(
-        cls, pipeline: AsrPipeline, streams: int, chunk_seconds: float | None = None
+        cls,
+        pipeline: AsrPipeline,
+        streams: int,
+        chunk_seconds: float | None = None,
+        vad_model: str = "auto",
     ) -> WyomingModel:
         """A loaded model, for up to that many transcriptions at a time.
 
         Args:
             chunk_seconds: None for the model's inference default, or else 30.
+            vad_model: the detector, where the model's inference defaults use one.
         """
         chunk_seconds = chunk_seconds or pipeline.defaults.chunk_seconds or CHUNK_SECONDS
-        Cutter(chunk_seconds)  # Refuses lengths out of range.
+        Cutter(chunk_seconds, vad_model=vad_model)  # Refuses what is out of range.
         name = pipeline.model.name
         if pipeline.model.origin == "directory":
             name = Path(name).resolve().name  # Clients need not know where it is.
         languages = [code for code in LANGUAGES if _knows(pipeline, code)]
-        return cls(name, pipeline, pipeline.streams(streams), languages, chunk_seconds)
+        pool = pipeline.streams(streams)
+        return cls(name, pipeline, pool, languages, chunk_seconds, vad_model)
 
     def describe(self) -> AsrModel:
         """What clients learn about it."""

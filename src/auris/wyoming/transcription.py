@@ -56,6 +56,7 @@ class Transcription:
                 rate=form.rate,
                 chunk_seconds=model.chunk_seconds,
                 vad=model.pipeline.defaults.vad,
+                vad_model=model.vad_model,
                 step_seconds=STEP_SECONDS,
                 skip_late=True,
                 hotwords=request.hotwords,
