@@ -6,6 +6,8 @@ namespace {
 
 constexpr int64_t kChunkBytes = 1 << 18;  // Of weights, that a thread takes at a time in a step.
 
+constexpr int64_t kMostBlocks = 8;       // That a thread takes at a time in a large product.
+
 const Kernels* best() {
   for (const Kernels* found : {avx512_kernels(), avx2_kernels(), neon_kernels()})
     if (found != nullptr) return found;
@@ -60,7 +62,9 @@ void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float
               int threads) {
   if (multiply_large(matrix, count, out, add, threads)) return;
   const int64_t bytes_each = row_bytes(matrix) * (matrix.lower == nullptr ? 1 : 2);
+  // Whole blocks, of which all but the first are fetched ahead.
   int64_t chunk = kRowBlock;
+  while (chunk < kMostBlocks * kRowBlock && 8 * chunk * threads <= matrix.rows) chunk *= 2;
   if (count <= kSomeRows) {
     chunk = kChunkBytes / bytes_each;
     if (chunk > matrix.rows / (4 * threads)) chunk = matrix.rows / (4 * threads);

@@ -87,6 +87,28 @@ def test_products_equal_pytorch_bit_for_bit(
         native.use(before)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    "packing", [Packing("int8"), Packing("int8", halves=True), Packing("int4", 64)]
+)
+def test_many_outputs_equal_pytorch_bit_for_bit(packing: Packing, threads: int) -> None:
+    """Threads take several blocks at a time, and fetch the next one; the last block is a part."""
+    generator = torch.Generator().manual_seed(0)
+    packed = pack(torch.randn(32 * 40 + 5, 130, generator=generator), packing)
+    whole = integers(packed["weight"], packed.get("steps"), packed.get("lower"))
+    matrix, before = native.Matrix(width=130, **packed), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for rows in (17, 31):
+            x = torch.randn(rows, 130, generator=generator)
+            codes, scales = quantize_rows(x)
+            padded = torch.nn.functional.pad(codes, (0, whole.shape[1] - 130))
+            wanted = torch._int_mm(padded, whole.t()).float() * (scales * packed["scale"])
+            assert torch.equal(native.products(x, matrix), wanted)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
 @pytest.mark.parametrize("dtype", ["int8", "int4"])
 def test_passes_score_like_pytorch(shape: int, dtype: PackedDtype, instructions: str) -> None:
