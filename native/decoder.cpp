@@ -27,10 +27,11 @@ struct Share {
 constexpr int64_t kManyBlocks = 8;
 constexpr int64_t kSharesEach = 4;  // Of a thread, at least, of a row's key-value heads.
 
-// Keys and values of one row and head.
+// Keys and values of one row and head, and the keys that are probably read after them.
 struct Heard {
   const void* keys;
   const void* values;
+  const void* next;
   int format;
 };
 
@@ -167,15 +168,29 @@ class Pass {
   void attend(int index) {
     const int64_t chunks = static_cast<int64_t>(shares.size()) * d_.kv_heads;
     Pool::instance().run(threads_, chunks, [&](int64_t chunk, int worker) {
-      attend_share(index, shares[chunk / d_.kv_heads], static_cast<int>(chunk % d_.kv_heads), worker);
+      const int64_t next = chunk + threads_ < chunks ? chunk + threads_ : chunk;
+      const Heard heard = {keys_of(index, chunk), values_of(index, chunk), keys_of(index, next),
+                           cache_.format};
+      attend_share(heard, shares[chunk / d_.kv_heads], static_cast<int>(chunk % d_.kv_heads), worker);
     });
   }
 
-  void attend_share(int index, const Share& share, int kv_head, int worker) const {
-    const int64_t token = blocks[share.first].token;
-    const int64_t bytes = cache_place(index, pass_.row[token], kv_head) * (cache_.format == AURIS_FLOAT32 ? 4 : 2);
-    Heard heard = {static_cast<const char*>(cache_.keys) + bytes,
-                   static_cast<const char*>(cache_.values) + bytes, cache_.format};
+  // Where the keys and values of a part of `attend` lie.
+  const char* keys_of(int index, int64_t chunk) const {
+    return static_cast<const char*>(cache_.keys) + bytes_to(index, chunk);
+  }
+
+  const char* values_of(int index, int64_t chunk) const {
+    return static_cast<const char*>(cache_.values) + bytes_to(index, chunk);
+  }
+
+  int64_t bytes_to(int index, int64_t chunk) const {
+    const int64_t token = blocks[shares[chunk / d_.kv_heads].first].token;
+    const int64_t place = cache_place(index, pass_.row[token], static_cast<int>(chunk % d_.kv_heads));
+    return place * (cache_.format == AURIS_FLOAT32 ? 4 : 2);
+  }
+
+  void attend_share(Heard heard, const Share& share, int kv_head, int worker) const {
     if (share.wide) {
       const QueryBlock& last = blocks[share.end - 1];
       const int64_t count = (pass_.position[last.token] + last.tokens) * int64_t{d_.head_dim};
@@ -183,7 +198,7 @@ class Pass {
       kernels->widen(static_cast<const uint16_t*>(heard.keys), count, heard.format, wide);
       kernels->widen(static_cast<const uint16_t*>(heard.values), count, heard.format,
                      wide + count);
-      heard = {wide, wide + count, AURIS_FLOAT32};
+      heard = {wide, wide + count, wide, AURIS_FLOAT32};
     }
     for (int64_t block = share.first; block < share.end; block += share.step)
       attend_block(blocks[block], kv_head, heard, scores_ + score_room_ * worker);
@@ -204,8 +219,8 @@ class Pass {
         lengths[held] = pass_.position[token] + 1;
         const bool last = t == block.tokens - 1 && g == group - 1;
         if (++held == kQueries || last) {
-          kernels->attend(heard.keys, heard.values, heard.format, d_.head_dim, queries, out,
-                          lengths, held, scores);
+          kernels->attend(heard.keys, heard.values, heard.next, heard.format, d_.head_dim, queries,
+                          out, lengths, held, scores);
           held = 0;
         }
       }

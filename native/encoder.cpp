@@ -99,7 +99,7 @@ class Hearing {
         out[q] = normed_ + (first + i + q) * int64_t{e_.width} + at;
         lengths[q] = length;
       }
-      kernels->attend(keys, values, false, head_dim_, queries, out, lengths, held,
+      kernels->attend(keys, values, keys, AURIS_FLOAT32, head_dim_, queries, out, lengths, held,
                       scores_ + score_room_ * worker);
     }
   }

@@ -94,8 +94,9 @@ struct Kernels {
   void (*swiglu)(float* gate, const float* up, int count);
 
   // Up to kQueries queries over one head's keys and values [longest, head_dim]: query i looks at
-  // the first lengths[i] of them. scores holds kQueries * (longest + kLanes) floats.
-  void (*attend)(const void* keys, const void* values, int format, int head_dim,
+  // the first lengths[i] of them. scores holds kQueries * (longest + kLanes) floats. What is at
+  // `next` is read afterwards.
+  void (*attend)(const void* keys, const void* values, const void* next, int format, int head_dim,
                  const float* const* queries, float* const* out, const int* lengths, int count,
                  float* scores);
 };

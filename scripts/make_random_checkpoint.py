@@ -37,7 +37,14 @@ ALIGNER_VOCAB = 152064
 
 
 def size(name: str) -> QwenAsrConfig | AlignerConfig:
-    """Shapes of a published size."""
+    """Shapes of a published size; "small" is none, and there to try programs out."""
+    if name == "small":
+        return QwenAsrConfig(
+            encoder=AutConfig(128, 2, 128, 4, 256, 16),
+            projector=ProjectorConfig(out=128, hidden=128),
+            decoder=DecoderConfig(VOCAB, 128, 2, 4, 2, 32, 256, rope_theta=1e6),
+            audio_token_id=OFFICIAL[AUDIO_PAD],
+        )
     if name == "aligner":
         return AlignerConfig(
             encoder=AutConfig(128, 24, 1024, 16, 4096, 480),
@@ -96,7 +103,7 @@ def random_model(config: ModelConfig, seed: int) -> torch.nn.Module:
 def main() -> None:
     """Parse arguments and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("size", choices=["0.6b", "1.7b", "aligner"])
+    parser.add_argument("size", choices=["0.6b", "1.7b", "aligner", "small"])
     parser.add_argument("layout", choices=["published", "hf", "native"])
     parser.add_argument("out", type=Path)
     parser.add_argument("--tokenizer", type=Path)

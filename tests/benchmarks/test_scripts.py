@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,19 @@ def test_a_missing_model_is_a_usage_error(script: Script, clips: Path) -> None:
     done = script("many_files", "--test-set", clips, "-m", "no-such-model")
     assert done.code == 2
     assert "'no-such-model' is neither" in done.err
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("arguments", "message"), [((), "--quick"), (("d", "1", "--fast"), "not --fast")]
+)
+def test_measure_speed_refuses_other_arguments(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    script = BENCHMARKS.parent / "scripts" / "measure_speed.sh"
+    done = subprocess.run(
+        ["bash", str(script), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert message in done.stdout + done.stderr
+    assert not (tmp_path / "d").exists()
