@@ -83,6 +83,9 @@ CORPUS = "auris batch --input corpus.jsonl --output runs/corpus --worker 3/64"
 CASES = {
     "auris batch --input": Case(more="calls --output runs/calls"),
     "auris batch --input CORPUS --output RUN": Case({"CORPUS": "corpus.jsonl", "RUN": "runs/new"}),
+    "auris scale run --input CORPUS --output RUN": Case(
+        {"CORPUS": "corpus.jsonl", "RUN": "runs/new"}
+    ),
     "auris batch status RUN": Case({"RUN": "runs/corpus"}, after=CORPUS),
     "auris batch merge RUN OUT": Case({"RUN": "runs/corpus", "OUT": "out.jsonl"}, after=CORPUS),
     "auris batch status runs/corpus": Case(after=CORPUS),

@@ -44,6 +44,7 @@ EXTRAS = {
     "wyoming": r"^auris wyoming",
     "silero_vad": r"--vad-model silero",
     "fsspec": r"batch --input|batch (status|merge)",
+    "ray": r"auris scale run",
     "pyarrow": r"batch merge .*parquet",
 }
 """Packages, and the lines that need them."""
@@ -76,8 +77,8 @@ NAMES = [text for text in LINES if text not in CALLS]
 
 def test_the_documentation_has_command_lines() -> None:
     calls = {_command(LINES[text])[0] for text in CALLS}
-    assert calls >= {*TREE.commands} - {"train", "benchmark"}
-    for group in ("train", "benchmark", "batch"):
+    assert calls >= {*TREE.commands} - {"train", "benchmark", "scale"}
+    for group in ("train", "benchmark", "batch", "scale"):
         assert calls >= {f"{group} {name}" for name in TREE.commands[group].commands}
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from auris.cli.corpus import CorpusOptions, merge, status, transcribe_shards, worker_start
+from auris.cli.corpus import (
+    CorpusOptions,
+    loaded_transcriber,
+    merge,
+    status,
+    transcribe_shards,
+    worker_start,
+)
 from auris.cli.declare import option, with_options
 from auris.cli.interrupt import INTERRUPTED, interruptible
 from auris.cli.options import BatchSize, CueOptions, Lm, ModelOptions, Speculate, SpeechOptions
@@ -152,12 +159,8 @@ def _transcribe_corpus(
     workers: int,
 ) -> NoReturn:
     """Work on the shards of a corpus and end the command."""
-    from auris.scale.transcriber import ShardTranscriber
-
     settings, start = corpus.settings(), worker_start(corpus.worker)
-    options = speech.call(model) | {"batch_size": batch_size, "workers": workers}
-    pipeline = model.pipeline(*search, speech.beam_size)
-    transcriber = ShardTranscriber(pipeline, speech.language, speech.context, options)
+    transcriber = loaded_transcriber(model, speech, *search, batch_size, workers)
     raise typer.Exit(transcribe_shards(transcriber, settings, output, start))
 
 

@@ -13,7 +13,7 @@ import typer
 
 from auris.cli.declare import option
 from auris.cli.interrupt import INTERRUPTED, interruptible
-from auris.cli.options import OutputFormat
+from auris.cli.options import ModelOptions, OutputFormat, SpeechOptions
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
@@ -117,13 +117,29 @@ def worker_start(worker: str | None) -> float:
     return (number - 1) / count
 
 
+def loaded_transcriber(
+    model: ModelOptions,
+    speech: SpeechOptions,
+    speculate: str,
+    lm: str,
+    batch_size: int,
+    workers: int,
+) -> ShardTranscriber:
+    """Load the model, and what transcribes shards with it."""
+    from auris.scale.transcriber import ShardTranscriber
+
+    options = speech.call(model) | {"batch_size": batch_size, "workers": workers}
+    pipeline = model.pipeline(speculate, lm, speech.beam_size)
+    return ShardTranscriber(pipeline, speech.language, speech.context, options)
+
+
 def transcribe_shards(
     transcriber: ShardTranscriber, settings: CorpusSettings, output: str, start: float
 ) -> int:
     """Work on the shards of a corpus; returns the exit code."""
     from auris.scale.run import transcribe_corpus
 
-    progress = _ShardProgress()
+    progress = ShardProgress()
     report: WorkerReport | None = None
     with interruptible() as interrupt:
         report = transcribe_corpus(
@@ -136,15 +152,11 @@ def transcribe_shards(
             report=progress.show,
         )
     if report is None or (interrupt.is_set() and report.left):
-        sys.stderr.write("auris: interrupted; the same command continues\n")
-        return INTERRUPTED
-    for name, reason in report.failed.items():
-        sys.stderr.write(f"auris: shard {name} is given up: {reason}\n")
-    sys.stderr.write(f"auris: {report.done} shards are transcribed here, {report.left} are left\n")
-    return 1 if report.left else 0
+        return progress.interrupted()
+    return progress.end(report)
 
 
-class _ShardProgress:
+class ShardProgress:
     """Writes lines about shards to standard error."""
 
     def __init__(self) -> None:
@@ -167,6 +179,20 @@ class _ShardProgress:
             f"auris: shard {shard.name} is finished, {self._done} here of {self._shards}: "
             f"{shard.units} units, {shard.seconds:.1f} s\n"
         )
+
+    def interrupted(self) -> int:
+        """Say how to go on; returns the exit code."""
+        sys.stderr.write("auris: interrupted; the same command continues\n")
+        return INTERRUPTED
+
+    def end(self, report: WorkerReport) -> int:
+        """Report what is done and what is left; returns the exit code."""
+        for name, reason in report.failed.items():
+            sys.stderr.write(f"auris: shard {name} is given up: {reason}\n")
+        sys.stderr.write(
+            f"auris: {report.done} shards are transcribed here, {report.left} are left\n"
+        )
+        return 1 if report.left else 0
 
 
 def status(run: RunFolder, output_format: OutputFormat = "txt") -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from auris.cli import batch, benchmark, train
+from auris.cli import batch, benchmark, scale, train
 from auris.cli.align import align
 from auris.cli.benchmark_cpwer import cpwer
 from auris.cli.benchmark_der import der
@@ -52,6 +52,7 @@ benchmark.app.command()(with_options(vad))
 benchmark.app.command()(with_options(der))
 benchmark.app.command()(with_options(cpwer))
 app.add_typer(batch.app)
+app.add_typer(scale.app)
 app.add_typer(train.app)
 app.add_typer(benchmark.app)
 

@@ -193,17 +193,9 @@ def _parquet_rows(
 ) -> Iterator[AudioRow]:
     for name, audio, fields in parquet_cells(unit):
         if isinstance(audio, str):
-            source: Source = file_source(resolved(audio, unit.uri), failures, portable)
-        elif isinstance(audio, bytes):
-            source = Excerpt(audio)
+            source = file_source(resolved(audio, unit.uri), failures, portable)
         else:
-            source = _broken(
-                UnreadableAudio(
-                    f"A cell of column {unit.column!r} has to hold audio",
-                    f"that of {name!r} is of type {type(audio).__name__}",
-                    "leave the row out",
-                )
-            )
+            source = cell_source(audio)
         yield AudioRow(name, source, fields)
 
 
@@ -228,6 +220,30 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     file = tar.extractfile(member)
     assert file is not None  # It is a regular file.
     return file
+
+
+def cell_source(cell: Any, base: str = "") -> Source:
+    """The source of a cell of a table.
+
+    Args:
+        cell: a path, an address, bytes, `{"bytes", "path"}` or `{"array", "sampling_rate"}`.
+        base: file whose folder relative paths begin in.
+    """
+    if isinstance(cell, dict) and cell.get("array") is not None:
+        return cell["array"], cell["sampling_rate"]
+    if isinstance(cell, dict):
+        cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+    if isinstance(cell, str):
+        return file_source(resolved(str(cell), base), None, False)
+    if isinstance(cell, bytes):
+        return Excerpt(cell)
+    return _broken(
+        UnreadableAudio(
+            "A cell with audio has to hold a path, an address, bytes or an array",
+            f"its type is {type(cell).__name__}",
+            "leave the row out",
+        )
+    )
 
 
 def file_source(uri: str, failures: StorageFailures | None, portable: bool) -> Source:
