@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Hear a recording as if it were live: python examples/stream.py FILE
 
-Text that can still change is shown behind "...", text that cannot behind its times.
+Final text is shown behind its time; above it, behind "...", the settled words and in brackets the
+text that may still change.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 
 from auris import AsrPipeline, AurisError
 from auris.audio.io import stream
+from auris.streaming.session import StreamUpdate
 
 
 def main(file: str) -> int:
@@ -19,18 +21,21 @@ def main(file: str) -> int:
         with pipeline.stream() as session:
             for block in stream(file):
                 for update in session.feed(block[0]):
-                    show(update.final, update.segment.start, update.segment.text)
+                    show(update)
             for update in session.finish():
-                show(update.final, update.segment.start, update.segment.text)
+                show(update)
     except AurisError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def show(stable: bool, start: float, text: str) -> None:
+def show(update: StreamUpdate) -> None:
     """Print one update."""
-    print(f"{start:7.2f}  {text}" if stable else f"    ...  {text}")
+    if update.final:
+        print(f"{update.segment.start:7.2f}  {update.segment.text}")
+    else:
+        print(f"    ...  {update.settled}[{update.partial}]")
 
 
 if __name__ == "__main__":

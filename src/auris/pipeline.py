@@ -48,7 +48,12 @@ from auris.recognition.scheduler import (
     SegmentDone,
     Update,
 )
-from auris.streaming.session import AsyncStreamSession, StreamPool, StreamSession
+from auris.streaming.session import (
+    LIVE_CHUNK_SECONDS,
+    AsyncStreamSession,
+    StreamPool,
+    StreamSession,
+)
 from auris.types import Segment, Transcript
 
 if TYPE_CHECKING:
@@ -316,10 +321,18 @@ class AsrPipeline:
         session, call = stream_options(options)
         decoding = self._decode_options(language, context, call)
         decoding = replace(decoding, align_partial=options.get("partial_words", False))
+        if session.get("chunk_seconds") is None:
+            session["chunk_seconds"] = self.live_chunk_seconds
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
             raise UsageError("The pool is one of another pipeline", "", "use the own streams()")
         return pool.open(decoding, **session)
+
+    @property
+    def live_chunk_seconds(self) -> float:
+        """Target length of the chunks of a stream that names none: that of files, if it is not
+        too long for live text."""
+        return min(self.defaults.chunk_seconds or LIVE_CHUNK_SECONDS, LIVE_CHUNK_SECONDS)
 
     def astream(
         self,

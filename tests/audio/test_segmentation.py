@@ -230,3 +230,54 @@ def test_halves_are_cut_where_it_is_quiet() -> None:
     parts = halves(Chunk(0, samples))
     assert parts is not None
     assert 11 * RATE <= len(parts[0].samples) <= 11 * RATE + RATE // 4
+
+
+def with_pause(before: float, pause: float, after: float, level: float = 1e-4) -> np.ndarray:
+    """Noise with a quiet part inside."""
+    quiet = level * noise(pause, 1)
+    return np.concatenate([noise(before, 2), quiet, noise(after, 3)])
+
+
+def lengths_at_pauses(samples: np.ndarray, target: float, block: int) -> list[float]:
+    """Seconds of chunks that end at pauses, fed in blocks of a size."""
+    cutter = Cutter(target, end_at_pauses=True)
+    blocks = [samples[first : first + block] for first in range(0, len(samples), block)]
+    chunks = [chunk for part in blocks for chunk in cutter.feed(part)] + cutter.finish()
+    check_chunks(chunks, samples)
+    return [len(chunk.samples) / RATE for chunk in chunks]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.5, 12.0), st.floats(1.0, 8.0), st.integers(100, 30_000), st.integers(0, 3))
+def test_cuts_at_pauses_do_not_depend_on_block_sizes(
+    seconds: float, target: float, block: int, seed: int
+) -> None:
+    samples = tone_speech(seconds, seed)
+    samples[len(samples) // 3 : len(samples) // 3 + RATE // 2] *= 1e-3
+    whole = lengths_at_pauses(samples, target, len(samples))
+    assert lengths_at_pauses(samples, target, block) == whole
+
+
+def test_a_chunk_ends_as_soon_as_a_pause_is_long_enough() -> None:
+    samples = with_pause(3.0, 1.0, 3.0)
+    assert lengths_at_pauses(samples, 8.0, 1600) == pytest.approx([3.2, 3.8], abs=0.05)
+    cutter = Cutter(8.0, end_at_pauses=True)
+    assert not cutter.feed(samples[: round(3.3 * RATE)])
+    assert len(cutter.feed(samples[round(3.3 * RATE) : round(3.45 * RATE)])) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "pause", "level"), [(1.0, 1.0, 1e-4), (3.0, 0.3, 1e-4), (3.0, 1.0, 0.1)]
+)
+def test_early_short_and_loud_pauses_do_not_end_a_chunk(
+    before: float, pause: float, level: float
+) -> None:
+    """A pause has to end behind a quarter of the target, last 0.4 s and be 25 dB lower."""
+    samples = with_pause(before, pause, 4.5 - before, level)
+    assert len(lengths_at_pauses(samples, 8.0, 1600)) == 1
+
+
+def test_silence_before_speech_is_no_pause() -> None:
+    """Digital silence is quiet from the beginning; it ends no chunk until there was sound."""
+    samples = np.concatenate([np.zeros(5 * RATE, np.float32), noise(2.0)])
+    assert lengths_at_pauses(samples, 8.0, 1600) == [7.0]

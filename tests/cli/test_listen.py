@@ -124,6 +124,7 @@ def test_text_before_damaged_audio_is_written(auris: Auris, standard_input: Any)
         (["-", "--device-in", "1"], "--device-in"),
         (["-", "--rate", "5"], "sample rate"),
         (["-", "--step-seconds", "0"], "--step-seconds"),
+        (["-", "--settle-seconds", "-1"], "--settle-seconds"),
         (["-", "--chunk-seconds", "0"], "--chunk-seconds"),
     ],
 )
@@ -138,15 +139,27 @@ def test_a_terminal_replaces_partial_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "12")
-    for final, text in [
-        (False, "what was said last"),
-        (False, "你好世界你好世界"),
-        (True, "a b"),
+    for final, settled, partial in [
+        (False, "what was said", " last"),
+        (False, "", "what was said last"),
+        (False, "你好世界你好世界", ""),
+        (True, "a b", ""),
     ]:
-        update: Any = SimpleNamespace(final=final, segment=SimpleNamespace(text=text))
+        update: Any = SimpleNamespace(
+            final=final,
+            segment=SimpleNamespace(text=settled + partial),
+            settled=settled,
+            partial=partial,
+        )
         write_text(update, terminal=True)
-    first, second, third = capsys.readouterr().out.split("\r\x1b[K")[1:]
-    assert (first, second, third) == ("s said last", "世界你好世界"[1:], "a b\n")
+    shown = capsys.readouterr().out.split("\r\x1b[K")[1:]
+    gray, reset = "\x1b[90m", "\x1b[0m"
+    assert shown == [
+        f"s said {gray}last{reset}",
+        f"{gray}s said last{reset}",
+        "界你好世界",
+        "a b\n",
+    ]
 
 
 def test_ctrl_c_ends_the_stream_and_writes_the_rest(models: Path) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from auris import AsrPipeline
 from auris.cli.main import main
-from auris.evaluation.streaming import compare_clips, compare_segments, score_stream, word_delays
+from auris.evaluation.live_delays import DelayScore, LiveDelays, word_ends
+from auris.evaluation.streaming import compare_clips, compare_segments, score_stream
 from auris.streaming.decoder import StepCost
 from auris.streaming.session import StreamUpdate
-from auris.types import Segment
+from auris.types import Segment, Word
 from tests.recordings import write_wav
 
 SEGMENT = Segment(1.0, 3.0, "one two", "English", (5, 6), (-0.1, -0.7), "stop")
@@ -36,10 +37,27 @@ def test_segments_are_compared_under_the_tie_rule(other: Segment, verdict: str) 
     assert compare_segments([SEGMENT], []) == "different"
 
 
-def test_words_are_distributed_over_their_chunk() -> None:
-    update = StreamUpdate(0, True, SEGMENT, 5.0, StepCost(1, 1, 1))
-    assert list(word_delays(update)) == [3.0, 2.0]
-    assert not list(word_delays(replace(update, segment=replace(SEGMENT, text=""))))
+def test_words_without_times_are_distributed_over_their_chunk() -> None:
+    assert word_ends(SEGMENT) == [2.0, 3.0]
+    assert word_ends(replace(SEGMENT, text="")) == []
+    words = (Word("one", 1.1, 1.4), Word("two", 1.5, None))
+    assert word_ends(replace(SEGMENT, words=words)) == [1.4, 3.0]
+
+
+def test_delays_end_where_words_settle_or_are_final() -> None:
+    cost = StepCost(1, 1, 1)
+    partial = StreamUpdate(
+        0, False, SEGMENT, 3.5, cost, settled="One", delta="One", settled_words=1
+    )
+    final = StreamUpdate(0, True, SEGMENT, 5.0, cost, settled_words=1, revised=1)
+    delays = LiveDelays()
+    assert delays.score() == DelayScore(0, 0, 0, None, None, None, None)
+    assert delays.score().revised_share == 0.0
+    delays.add([partial, final])
+    assert (delays.settled, delays.final) == ([1.5, 2.0], [3.0, 2.0])
+    score = delays.score()
+    assert (score.words, score.early, score.revised, score.revised_share) == (2, 1, 1, 50.0)
+    assert (score.settled_seconds, score.final_seconds) == (1.75, 2.5)
 
 
 @pytest.mark.parametrize("given", ["", "a", "0.1,,2", "0", "-1", "nan", "inf"])
@@ -52,7 +70,7 @@ def test_invalid_feed_sizes_are_refused(given: str, capsys: pytest.CaptureFixtur
 
 def test_a_stream_is_compared_with_its_file(ctc: AsrPipeline, tmp_path: Path) -> None:
     recording = write_wav(tmp_path / "clip.wav", 7.3)
-    score = score_stream(ctc, str(recording), [0.01, 5.0, 0.3], step_seconds=0.5)
+    score = score_stream(ctc, str(recording), [0.01, 5.0, 0.3], chunk_seconds=3.0)
     assert (score.seconds, score.steps, score.verdict) == (7.3, 14, "identical")
     assert score.chunks == 2
     assert score.late_gb >= score.early_gb * 0.9 > 0.0
@@ -83,8 +101,10 @@ def test_clips_are_compared_several_at_once(
         main(["benchmark", "stream", "--test-set", str(tmp_path), *options])
     assert not end.value.code
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (found,) = result["sets"].values()
     expected = {"clips": 5, "identical": 5, "ties": 0, "different": []}
-    assert result["sets"] == {str(tmp_path): expected}
+    assert found == {**expected, "delays": found["delays"]}
+    assert found["delays"]["words"] > 0
 
 
 def test_a_clip_may_be_compared_twice(ctc: AsrPipeline, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_batch_gives_the_text_of_each_recording_alone(pipeline: AsrPipeline) -
 
 def test_the_final_text_of_a_stream_is_that_of_the_file(pipeline: AsrPipeline) -> None:
     samples = tone_speech(4.3, 5)
-    options = {"chunk_seconds": 2.0, **budget(pipeline)}
+    options = {"chunk_seconds": 2.0, "end_at_pauses": True, **budget(pipeline)}
     updates = updates_of(pipeline.stream(**options), samples, [7000])
     same(stable(updates), pipeline.transcribe((samples, RATE), **options).segments, "stream")
 

@@ -87,19 +87,19 @@ def test_the_final_text_of_a_stream_is_that_of_the_file(
     pipeline: AsrPipeline, options: dict[str, Any]
 ) -> None:
     samples = tone_speech(4.3, 5)
-    common = {"chunk_seconds": 2.0, **budget(pipeline), **options}
+    common = {"chunk_seconds": 2.0, "end_at_pauses": True, **budget(pipeline), **options}
     updates = updates_of(pipeline.stream(**common), samples, [7000])
     whole = pipeline.transcribe((samples, RATE), **common)
     same(stable(updates), whole.segments, str(options))
     assert any(not update.final for update in updates)
 
 
-def test_partial_text_is_decoded_without_a_search(pipeline: AsrPipeline) -> None:
-    if isinstance(pipeline.recognizer, CtcRecognizer):
-        return  # Its search is cheap.
+@pytest.mark.parametrize("options", SEARCHES, ids=["beam", "hotwords", "both", "languages"])
+def test_partial_text_is_that_of_the_search(pipeline: AsrPipeline, options: dict[str, Any]) -> None:
+    """A step has the text of a file that ends there, whatever is settled."""
     samples = tone_speech(2.2, 5)
-    options = {**budget(pipeline), "language": "en"}
-    stream = pipeline.stream(**options, hotwords=HOTWORDS, beam_size=3)
+    options = {**budget(pipeline), **options}
+    stream = pipeline.stream(settle_seconds=0.5, **options)
     partial = next(one for one in updates_of(stream, samples, [7000]) if one.seconds == 1.5)
     whole = pipeline.transcribe((samples[: round(1.5 * RATE)], RATE), **options)
     same([partial.segment], whole.segments, "a step")

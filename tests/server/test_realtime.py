@@ -19,7 +19,8 @@ from tests.server.live import EXAMPLE_TEXT, Live, speech, until
 from tests.server.talk import DELTA, DONE, PATH, Event, Talk, audio, spoken, talk
 
 LOGPROBS = "item.input_audio_transcription.logprobs"
-PROVISIONAL, WORDS = "auris.provisional", "auris.words"
+PROVISIONAL, FINAL, WORDS = "auris.provisional", "auris.final", "auris.words"
+CUT = {"vad": False, "end_at_pauses": True}
 
 
 def _kinds(events: list[Event]) -> list[str]:
@@ -48,9 +49,10 @@ def test_an_item_has_the_text_of_the_file(live: Live, offline: AsrPipeline, bloc
     with talk(live.url) as session:
         assert session.update(include=(LOGPROBS,))["session"]["include"] == [LOGPROBS]
         events = session.item(samples, block)
-    file = offline.transcribe((samples, 24_000), chunk_seconds=3, vad=False)
+    file = offline.transcribe((samples, 24_000), **CUT, chunk_seconds=8)
     _same(events[-1], file)
-    assert len([kind for kind in _kinds(events) if kind.endswith(".delta")]) == len(file.segments)
+    written = [segment for segment in file.segments if segment.text]
+    assert len([kind for kind in _kinds(events) if kind.endswith(".delta")]) == len(written)
     assert _deltas(events) == events[-1]["transcript"]
     assert len(events[-1]["logprobs"]) > 10
     assert events[-1]["languages"] == [{"code": "en"}]
@@ -61,7 +63,7 @@ def test_a_longer_delay_gives_longer_chunks(live: Live, offline: AsrPipeline) ->
     with talk(live.url) as session:
         session.update(include=(LOGPROBS,), transcription={"delay": "xhigh"})
         events = session.item(samples)
-    _same(events[-1], offline.transcribe((samples, 24_000), chunk_seconds=30, vad=False))
+    _same(events[-1], offline.transcribe((samples, 24_000), **CUT, chunk_seconds=30))
     assert sum(event["type"] == DELTA for event in events) == 1
 
 
@@ -105,32 +107,57 @@ def test_companded_samples_equal_those_of_another_decoder(place: int, codec: str
     assert np.array_equal(FORMATS[place].read(every), frame.to_ndarray()[0])
 
 
-def test_partial_text_and_words_are_sent_on_request(live: Live) -> None:
+def test_partial_and_final_text_and_words_are_sent_on_request(live: Live) -> None:
     samples = spoken(3, pause=0.4)
     with talk(live.url) as session:
-        session.update(include=(PROVISIONAL, WORDS))
+        session.update(include=(PROVISIONAL, FINAL, WORDS))
         before = session.item(samples[:24_000])
         events = session.item(samples, 12_000)
-    shown, starts = "", []
+    settled, final, starts = "", "", []
     for event in events:
         if event["type"] == PROVISIONAL:
             assert set(event) == {
                 *("type", "event_id", "item_id", "content_index", "text"),
                 *("start_ms", "end_ms", "words"),
             }
-            assert event["text"] == "" or event["text"].startswith(" ") == bool(shown)
+            assert event["text"] == "" or event["text"].startswith(" ") == bool(settled)
             assert 1000 <= event["start_ms"] <= event["end_ms"] <= 1000 + len(samples) / 24
-            assert len(event["words"]) == len(event["text"].split())
         elif event["type"] == DELTA:
-            shown += event["delta"]
+            settled += event["delta"]
+        elif event["type"] == FINAL:
+            assert event["text"] == "" or event["text"].startswith(" ") == bool(final)
+            assert 0 <= event["revised"] <= len(event["text"].split())
+            assert 1000 <= event["start_ms"] < event["end_ms"] <= 1000 + len(samples) / 24
+            final += event["text"]
+            if settled != final:
+                assert any(e["type"] == FINAL and e["revised"] for e in events)
         elif event["type"] == WORDS:
             starts += [word["start_ms"] for word in event["words"]]
-    assert shown == events[-1]["transcript"]
-    assert len(starts) == len(shown.split())
+    assert final == events[-1]["transcript"]
+    assert len(starts) == len(final.split())
     assert starts == sorted(starts)
     # Times are relative to the start of the session, not of the item.
     assert starts[0] >= 1000
     assert before[-1]["type"] == DONE
+
+
+def test_words_settle_while_audio_arrives(live: Live) -> None:
+    """Half a second is sent when the step before is done, so that no step is left out."""
+    samples = spoken(3, pause=0.0)[:86_400]
+    kinds = {}
+    with talk(live.url) as session:
+        for delay in ("minimal", "high"):
+            session.update(include=(PROVISIONAL, FINAL), transcription={"delay": delay})
+            events = []
+            session.append(samples[:2400])  # What the resampler holds back.
+            for first in range(2400, len(samples), 12_000):
+                session.append(samples[first : first + 12_000])
+                events += session.until(PROVISIONAL)
+            session.send("input_audio_buffer.commit")
+            events += session.until(DONE)
+            kinds[delay] = [one["type"] for one in events if one["type"] in (DELTA, FINAL)]
+    assert kinds["minimal"][:2] == [DELTA, DELTA]
+    assert kinds["high"][:2] == [DELTA, FINAL]
 
 
 def test_events_with_server_turn_detection_are_in_order(live: Live) -> None:
@@ -205,7 +232,7 @@ def test_audio_too_short_to_commit_stays_in_the_buffer(live: Live) -> None:
 def test_sessions_are_independent(live: Live, offline: AsrPipeline) -> None:
     """Several sessions with different texts, one block of each in turn."""
     voices = [spoken(1 + n, pause=0.3)[n * 9000 :] for n in range(4)]
-    expected = [offline.transcribe((voice, 24_000), chunk_seconds=3, vad=False) for voice in voices]
+    expected = [offline.transcribe((voice, 24_000), **CUT, chunk_seconds=8) for voice in voices]
     assert len({file.text for file in expected}) > 2
     opened = [talk(live.url) for _ in voices]
     sessions = [one.__enter__() for one in opened]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,12 @@ def pipeline(name: str) -> AsrPipeline:
     return AsrPipeline.from_pretrained(name, device="cpu")
 
 
+def cut(name: str) -> dict[str, Any]:
+    """Options of a file that is cut as a stream with default options is."""
+    seconds = pipeline(name).live_chunk_seconds
+    return {"chunk_seconds": seconds, "vad": False, "end_at_pauses": True}
+
+
 @cache
 def clip() -> np.ndarray:
     return load(CLIP).samples
@@ -37,7 +45,7 @@ def sentences(number: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [160, 80_000])
 def test_the_stream_has_the_text_of_the_file(name: str, size: int) -> None:
     updates = updates_of(pipeline(name).stream(), clip(), [size])
-    whole = pipeline(name).transcribe(CLIP, chunk_seconds=3.0, vad=False)
+    whole = pipeline(name).transcribe(CLIP, **cut(name))
     same(stable(updates), whole.segments, f"{name} in blocks of {size}")
     (segment,) = stable(updates)
     assert segment.text.startswith("switch the kitchen f")
@@ -56,16 +64,14 @@ def test_eight_concurrent_streams_have_the_texts_of_their_files(name: str) -> No
             updates[stream] += found
     for number, stream in enumerate(streams):
         updates[stream] += stream.finish()
-        whole = pipeline(name).transcribe(
-            (sentences(number), SAMPLE_RATE), chunk_seconds=3.0, vad=False
-        )
+        whole = pipeline(name).transcribe((sentences(number), SAMPLE_RATE), **cut(name))
         same(stable(updates[stream]), whole.segments, f"{name}, stream {number}")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_stream_has_the_text_of_the_file_without_a_search(name: str) -> None:
     updates = updates_of(pipeline(name).stream(beam_size=1), clip(), [80_000])
-    whole = pipeline(name).transcribe(CLIP, chunk_seconds=3.0, vad=False, beam_size=1)
+    whole = pipeline(name).transcribe(CLIP, **cut(name), beam_size=1)
     same(stable(updates), whole.segments, name)
 
 
@@ -74,3 +80,20 @@ def test_silence_has_no_text() -> None:
     updates = [*stream.feed(np.zeros(20 * SAMPLE_RATE, np.float32)), *stream.finish()]
     assert not any(update.segment.text for update in updates)
     assert stable(updates)[-1].end == 20.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("beam_size", [1, None])
+def test_words_settle_while_their_chunk_grows(name: str, beam_size: int | None) -> None:
+    """Later texts of the chunk begin with them."""
+    samples = np.concatenate([clip()] * 3)
+    stream = pipeline(name).stream(
+        settle_seconds=0.5, step_seconds=0.25, chunk_seconds=8.0, beam_size=beam_size
+    )
+    updates = updates_of(stream, samples, [4000])
+    partial = [update for update in updates if not update.final]
+    assert any(update.settled and update.partial for update in partial)
+    for before, after in pairwise(updates):
+        if after.chunk == before.chunk:
+            assert after.settled.startswith(before.settled)
+    assert "".join(update.delta for update in updates).split()[:3] == ["switch", "the", "kitchen"]

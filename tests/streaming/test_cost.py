@@ -50,7 +50,7 @@ def test_the_cost_of_a_step_is_constant(pipelines: dict[str, AsrPipeline], kind:
 @pytest.mark.no_cover
 def test_half_an_hour_of_silence_uses_constant_memory(pipelines: dict[str, AsrPipeline]) -> None:
     """Neither samples nor objects accumulate."""
-    stream = pipelines["ctc"].stream(step_seconds=3.0)
+    stream = pipelines["ctc"].stream(step_seconds=3.0, chunk_seconds=3.0)
     silence = np.zeros(60 * SAMPLE_RATE, np.float32)
     held, last = [], []
     for minute in range(30):

@@ -56,7 +56,7 @@ def test_the_final_text_of_a_stream_is_that_of_the_file(
 ) -> None:
     pipeline = pipelines[kind]
     samples = (louder if late else tone_speech)(seconds, seed)
-    options = {"chunk_seconds": chunk, **BUDGETS[kind]}
+    options = {"chunk_seconds": chunk, "end_at_pauses": late, **BUDGETS[kind]}
     updates = updates_of(pipeline.stream(step_seconds=step, **options), samples, feeds)
     whole = pipeline.transcribe((samples, SAMPLE_RATE), **options)
     same(stable(updates), whole.segments, f"{kind} in blocks of {feeds}")
@@ -69,7 +69,7 @@ def test_every_step_has_the_text_of_a_file_of_that_length(
 ) -> None:
     pipeline = pipelines[kind]
     samples = (louder if late else tone_speech)(5.2, 3)
-    options = {"chunk_seconds": 3.0, **BUDGETS[kind]}
+    options = {"chunk_seconds": 3.0, "end_at_pauses": True, **BUDGETS[kind]}
     updates = updates_of(pipeline.stream(**options), samples, [5000])
     assert sum(not update.final for update in updates) == 10
     for place, update in enumerate(updates):
@@ -96,7 +96,7 @@ def test_finished_windows_are_not_computed_again(pipelines: dict[str, AsrPipelin
     pipeline = pipelines["windows"]
     samples = tone_speech(6.0, 8)
     samples[: 4 * SAMPLE_RATE] *= 1e-3
-    options = {"chunk_seconds": 30.0, "max_new_tokens": 8}
+    options = {"chunk_seconds": 30.0, "max_new_tokens": 8, "end_at_pauses": True}
     updates = updates_of(pipeline.stream(**options), samples)
     costs = {update.seconds: update.cost for update in updates if not update.final}
     assert costs[4.5].frames == 450  # The loud part begins: everything before it is encoded again.
@@ -126,7 +126,7 @@ def test_updates_do_not_depend_on_the_sizes_of_feeds(
 def test_options_are_passed_to_the_model(
     pipelines: dict[str, AsrPipeline], language: str | None
 ) -> None:
-    options = {"max_new_tokens": 5, "temperature": 0.8, "seed": 4}
+    options = {"max_new_tokens": 5, "temperature": 0.8, "seed": 4, "end_at_pauses": True}
     pipeline, samples = pipelines["qwen"], tone_speech(3.0, 2)
     session = pipeline.stream(language, "fox", chunk_seconds=2.0, **options)  # type: ignore[arg-type]
     ours = stable(updates_of(session, samples))
@@ -141,6 +141,7 @@ def test_languages_are_restricted_as_in_files(pipelines: dict[str, AsrPipeline])
     """At every step, for any language of the previous step."""
     pipeline, samples = pipelines["qwen"], tone_speech(4.2, 2)
     options = {"max_new_tokens": 9, "chunk_seconds": 2.0, "languages": ["de", "fr", "ja"]}
+    options |= {"end_at_pauses": True}
     updates = updates_of(pipeline.stream(**options), samples)
     for place, update in enumerate(updates):
         known = [*stable(updates[:place]), update.segment]
@@ -159,8 +160,9 @@ def test_other_rates_are_resampled_across_feeds(
         np.arange(round(3.3 * rate)) / rate, np.arange(52_800) / SAMPLE_RATE, tone_speech(3.3, 2)
     ).astype(np.float32)
     pipeline = pipelines["ctc"]
-    ours = stable(updates_of(pipeline.stream(rate=rate), samples, [100, 9999]))
-    same(ours, pipeline.transcribe((samples, rate), chunk_seconds=3.0).segments, f"{rate} Hz")
+    options = {"chunk_seconds": 3.0, "end_at_pauses": True}
+    ours = stable(updates_of(pipeline.stream(rate=rate, **options), samples, [100, 9999]))
+    same(ours, pipeline.transcribe((samples, rate), **options).segments, f"{rate} Hz")
 
 
 @pytest.mark.parametrize("kind", ["qwen", "ctc"])
@@ -179,6 +181,7 @@ def test_silence_is_skipped_as_in_files(pipelines: dict[str, AsrPipeline], kind:
 
 def test_clean_up_equals_that_of_files(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(2.0, 1)
-    updates = updates_of(pipeline.stream(clean=["punctuation"]), samples)
-    whole = pipeline.transcribe((samples, SAMPLE_RATE), clean=["punctuation"], chunk_seconds=3.0)
+    options = {"clean": ["punctuation"], "chunk_seconds": 3.0, "end_at_pauses": True}
+    updates = updates_of(pipeline.stream(**options), samples)
+    whole = pipeline.transcribe((samples, SAMPLE_RATE), **options)
     assert [s.text for s in stable(updates)] == [s.text for s in whole.segments]

@@ -25,9 +25,11 @@ from tests.streaming.conftest import KINDS
 from tests.streaming.live import blocks, same, stable, updates_of
 from tests.tiny_models import tone_speech
 
+CUT = {"chunk_seconds": 2.0, "end_at_pauses": True}
+
 
 def file_segments(pipeline: AsrPipeline, samples: np.ndarray) -> list:
-    found = pipeline.transcribe((samples, SAMPLE_RATE), chunk_seconds=2.0, **budget(pipeline))
+    found = pipeline.transcribe((samples, SAMPLE_RATE), **CUT, **budget(pipeline))
     return list(found.segments)
 
 
@@ -38,7 +40,7 @@ def budget(pipeline: AsrPipeline) -> dict[str, int]:
 def session(
     pipeline: AsrPipeline, pool: StreamPool | None = None, **options: object
 ) -> StreamSession:
-    given = {"chunk_seconds": 2.0, **budget(pipeline), **options}
+    given = {**CUT, **budget(pipeline), **options}
     return pipeline.stream(pool=pool, **given)  # type: ignore[arg-type]
 
 
@@ -147,14 +149,14 @@ def test_integers_are_scaled(pipelines: dict[str, AsrPipeline], dtype: str) -> N
         middle = 128 if dtype == "uint8" else 0
         samples = samples * (np.iinfo(dtype).max - middle) + middle
     array = samples.astype(dtype)
-    found = pipeline.transcribe((array, SAMPLE_RATE), chunk_seconds=2.0)
+    found = pipeline.transcribe((array, SAMPLE_RATE), **CUT)
     same(stable(updates_of(session(pipeline), array)), found.segments, dtype)
 
 
 def test_word_times_are_part_of_settled_text(pipelines: dict[str, AsrPipeline]) -> None:
     pipeline, samples = pipelines["ctc"], tone_speech(3.0, 6)
     updates = updates_of(session(pipeline, word_timestamps=True), samples)
-    found = pipeline.transcribe((samples, SAMPLE_RATE), chunk_seconds=2.0, word_timestamps=True)
+    found = pipeline.transcribe((samples, SAMPLE_RATE), **CUT, word_timestamps=True)
     words, others = (
         [w for s in heard for w in s.words] for heard in (stable(updates), found.segments)
     )

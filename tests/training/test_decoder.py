@@ -211,6 +211,7 @@ def test_files_batches_and_streams_agree(joined: Path, tmp_path: Path) -> None:
         paths.append(tmp_path / f"{text}.wav")
         write_wav(paths[-1], tones(text))
     options: dict[str, Any] = {"chunk_seconds": 3.0, "vad": False, "max_new_tokens": 12}
+    options["end_at_pauses"] = True
     alone = [pipeline.transcribe(path, **options) for path in paths]
     together = pipeline.transcribe(paths, batch_size=3, **options)
     assert [one.text for one in together] == [one.text for one in alone]

@@ -59,6 +59,15 @@ UTTERANCE_PAUSE = 6 * SAMPLE_RATE // 10
 UTTERANCE_PAUSE_DB = 30.0
 """How far such a pause lies below the samples that wait."""
 
+LIVE_PAUSE = 4 * SAMPLE_RATE // 10
+"""Samples of the pause at which a cut that does not wait is made, in its middle."""
+
+LIVE_PAUSE_DB = 25.0
+"""How far such a pause lies below the samples of the chunk up to its end."""
+
+SHORTEST_LIVE = 0.25
+"""The part of its target that a chunk has at least before such a pause."""
+
 SKIPPED_BLOCKS = 2 * SAMPLE_RATE // BLOCK
 """As many blocks without speech (2 s) are left out. The detector counts a second before and behind
 speech as speech, so pauses under 4 s stay."""
@@ -104,6 +113,25 @@ def _first_pause(samples: Samples) -> int | None:
     return int(first + last + UTTERANCE_PAUSE) // 2
 
 
+def _first_complete_pause(samples: Samples, shortest: int) -> int | None:
+    """The middle of the first pause behind sound, decided without later samples.
+
+    The pause is compared with the average up to its own end.
+
+    Args:
+        shortest: samples before the pause.
+    """
+    starts = np.arange(0, len(samples) - LIVE_PAUSE + 1, STEP)
+    if not len(starts):
+        return None
+    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+    ends = starts + LIVE_PAUSE
+    power = (energy[ends] - energy[starts]) / LIVE_PAUSE
+    quiet = power <= energy[ends] / ends * 10.0 ** (-LIVE_PAUSE_DB / 10.0) + 1e-9
+    pauses = quiet & np.logical_or.accumulate(~quiet) & (starts >= shortest)
+    return int(starts[pauses.argmax()]) + LIVE_PAUSE // 2 if pauses.any() else None
+
+
 class Cutter:
     """Cuts samples into chunks as they come.
 
@@ -115,6 +143,9 @@ class Cutter:
             out: a chunk without samples says how much it is, at least one for every
             `chunk_seconds`.
         vad_model: the detector, of `auris.audio.activity.VAD_MODELS`.
+        end_at_pauses: end a chunk as soon as there is a pause of 0.4 s behind a quarter of the
+            target, without waiting for the samples up to the end of the search window. With vad it
+            has no effect.
 
     Chunks and silences follow each other without gap or overlap.
 
@@ -124,7 +155,11 @@ class Cutter:
     """
 
     def __init__(
-        self, chunk_seconds: float = CHUNK_SECONDS, vad: bool = False, vad_model: str = "auto"
+        self,
+        chunk_seconds: float = CHUNK_SECONDS,
+        vad: bool = False,
+        vad_model: str = "auto",
+        end_at_pauses: bool = False,
     ) -> None:
         chosen_model(vad_model)
         real = isinstance(chunk_seconds, numbers.Real)
@@ -138,6 +173,7 @@ class Cutter:
         self._search = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
         self._utterances = chunk_seconds <= UTTERANCE_SECONDS
         self._needed = self._target + self._search + round(REST_SECONDS * SAMPLE_RATE)
+        self._at_pauses = end_at_pauses and not vad
         self._start = 0
         self._waiting: list[Samples] = []
         self._length = 0
@@ -163,8 +199,7 @@ class Cutter:
             if self._detector is not None:
                 chunks += self._take(self._detector.feed(block))
             else:
-                while self._length >= self._needed:
-                    chunks.append(self._cut())
+                chunks += self._cut_complete()
         return chunks
 
     def finish(self) -> list[Chunk]:
@@ -180,6 +215,26 @@ class Cutter:
             return None
         self._waiting = [np.concatenate(self._waiting)]
         return Chunk(self._start, self._waiting[0])
+
+    def _cut_complete(self) -> list[Chunk]:
+        """The chunks whose end is certain, without vad."""
+        chunks = []
+        while True:
+            pause = self._complete_pause()
+            if pause is not None:
+                chunks.append(self._first_chunk(pause))
+            elif self._length >= self._needed:
+                chunks.append(self._cut())
+            else:
+                return chunks
+
+    def _complete_pause(self) -> int | None:
+        """Where a cut that does not wait lies; None if there is none yet."""
+        if not self._at_pauses:
+            return None
+        self._waiting = [np.concatenate(self._waiting)]
+        window = self._waiting[0][: self._target + self._search]
+        return _first_complete_pause(window, round(self._target * SHORTEST_LIVE))
 
     def _cut(self) -> Chunk:
         """The chunk that ends with an utterance, or in the search window."""
@@ -249,13 +304,16 @@ class Cutter:
 
 
 def split(
-    blocks: Iterable[Samples], chunk_seconds: float = CHUNK_SECONDS, vad: bool = False
+    blocks: Iterable[Samples],
+    chunk_seconds: float = CHUNK_SECONDS,
+    vad: bool = False,
+    end_at_pauses: bool = False,
 ) -> Iterator[Chunk]:
     """Cut a stream of samples into chunks.
 
     Args:
         blocks: float32 [n] at 16 kHz, of any sizes.
-        chunk_seconds, vad: see `Cutter`.
+        chunk_seconds, vad, end_at_pauses: see `Cutter`.
 
     Yields:
         chunks, each as soon as it is complete.
@@ -263,7 +321,7 @@ def split(
     Raises:
         UsageError: the target is out of range.
     """
-    return _chunks(blocks, Cutter(chunk_seconds, vad))
+    return _chunks(blocks, Cutter(chunk_seconds, vad, end_at_pauses=end_at_pauses))
 
 
 def _chunks(blocks: Iterable[Samples], cutter: Cutter) -> Iterator[Chunk]:

@@ -36,35 +36,16 @@ from auris.cli.options import (
     VadModel,
 )
 from auris.cli.table import Table, write_json
-from auris.cli.values import read_hotwords
+from auris.cli.values import numbers, read_hotwords
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.evaluation.speed import MeasuredModel, Peer
     from auris.recognition.load import LoadOptions
-    from auris.recognition.options import CallOptions, StreamOptions
+    from auris.recognition.options import CallOptions
 
 
 app = typer.Typer(name="benchmark", help="Measure a model. The last line of output is JSON.")
-
-
-def numbers(option_name: str, text: str, least: float = 1, most: float = 1200) -> list[float]:
-    """Numbers that an option takes separated by commas.
-
-    Raises:
-        UsageError: the text is something else, or a number is out of range.
-    """
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if not values or not all(least <= value <= most for value in values):
-        raise UsageError(
-            f"{option_name} takes numbers from {least:g} to {most:g}, separated by commas",
-            f"it is {text!r}",
-            "correct it",
-        )
-    return values
 
 
 def names(text: str) -> list[str]:
@@ -377,69 +358,6 @@ def words(
     write_json({"sets": summary})
 
 
-def stream(
-    model: ModelOptions,
-    audio: Annotated[list[str] | None, option("A recording. Repeatable.", "--audio")] = None,
-    test_set: Annotated[
-        list[str] | None,
-        option("Clips of which only the texts are compared: a CSV or a folder. Repeatable."),
-    ] = None,
-    chunk_seconds: Annotated[float, option("As of listen.")] = 3.0,
-    step_seconds: Annotated[float, option("As of listen.")] = 0.5,
-    feed_seconds: Annotated[
-        str, option("Lengths of the blocks that are fed, separated by commas, in turn.")
-    ] = "0.1",
-    max_new_tokens: Annotated[
-        int | None, option("Token budget of a chunk, as of transcribe.", min=1)
-    ] = None,
-    streams: Annotated[int, option("Clips of a test set that are streamed at once.", min=1)] = 1,
-    limit: Limit = None,
-) -> None:
-    """Transcribe recordings as live streams, and compare the final texts with those of the files.
-
-    The time of a step at the beginning and at the end, memory and the delay of final text are also
-    measured. The exit code is 1 when a text differs by more than a tie.
-    """
-    from auris.evaluation.sets import read_set
-    from auris.evaluation.streaming import compare_clips, score_stream
-
-    sizes = numbers("--feed-seconds", feed_seconds, 0.001, 3600)
-    sets = {name: list(read_set(name))[:limit] for name in test_set or ()}
-    if not audio and not sets:
-        raise UsageError("No recording to stream was named", "", "give --audio or --test-set")
-    pipeline = model.pipeline()
-    options: StreamOptions = {
-        "chunk_seconds": chunk_seconds,
-        "step_seconds": step_seconds,
-        "max_new_tokens": max_new_tokens,
-    }
-    scores = []
-    if audio:
-        formats = {"seconds": ">8.1f", "steps": ">6", "text": ">10", "early ms": ">9.1f"}
-        formats |= {"late ms": ">8.1f", "ratio": ">6.2f", "early GB": ">9.3f", "late GB": ">8.3f"}
-        table = Table("audio", formats | {"lag s": ">6.2f", "busy": ">6.3f"})
-    for name in audio or ():
-        score = score_stream(pipeline, name, sizes, **options)
-        scores.append(score)
-        steps = (1000 * score.early_seconds, 1000 * score.late_seconds, score.ratio)
-        memory = (score.early_gb, score.late_gb)
-        beginning = (score.seconds, score.steps, score.verdict)
-        table.row(name, *beginning, *steps, *memory, score.lag_seconds, score.busy)
-    clips = {}
-    for name, files in sets.items():
-        agreement = clips[name] = compare_clips(pipeline, files, sizes, streams, **options)
-        typer.echo(
-            f"{agreement.identical} of {agreement.clips} clips identical, {agreement.ties} ties, "
-            f"{len(agreement.different)} different  {name}"
-        )
-        for file in agreement.different:
-            typer.echo(f"    {file}")
-    write_json({**options, "recordings": scores, "sets": clips})
-    differ = any(score.verdict == "different" for score in scores)
-    if differ or any(agreement.different for agreement in clips.values()):
-        raise typer.Exit(1)
-
-
 app.callback(invoke_without_command=True)(with_options(_group))
-for command in (load, speed, wer, lm, parity, words, stream):
+for command in (load, speed, wer, lm, parity, words):
     app.command()(with_options(command))

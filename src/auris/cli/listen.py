@@ -67,9 +67,21 @@ def listen(
     languages: Languages = None,
     context: Context = "",
     chunk_seconds: Annotated[
-        float, option("Target length of chunks. Text is final when its chunk is over.")
-    ] = 3.0,
+        float | None,
+        option(
+            "Target length of chunks, which end earlier at pauses. Text is final when its chunk is "
+            "over.",
+            default="8, or the model's own if that is shorter",
+        ),
+    ] = None,
     step_seconds: Annotated[float, option("Seconds between updates of the partial text.")] = 0.5,
+    settle_seconds: Annotated[
+        float,
+        option(
+            "How long a word has to be the same in partial text before it settles, so that it is "
+            "never taken back; 0 settles words when their chunk is over."
+        ),
+    ] = 1.5,
     vad: Annotated[
         bool, option("Cut where nobody speaks, and leave long silence out.", "--vad")
     ] = False,
@@ -81,8 +93,8 @@ def listen(
     """Transcribe live speech. Ctrl-C ends it.
 
     Final text is written to standard output, one line for each chunk. On a terminal, the line
-    below it shows the partial text, which may still change. With -f json every update is a line of
-    JSON.
+    below it shows the text of the open chunk: settled words, and in gray partial text, which may
+    still change. With -f json every update is a line of JSON.
     """
     _check_source(source, device_in)
     if list_devices:
@@ -102,6 +114,7 @@ def listen(
             rate=samples_per_second,
             chunk_seconds=chunk_seconds,
             step_seconds=step_seconds,
+            settle_seconds=settle_seconds,
             vad=vad,
             vad_model=vad_model,
             beam_size=beam_size,
@@ -225,13 +238,22 @@ def _write_json(update: StreamUpdate) -> None:
 
 
 def write_text(update: StreamUpdate, terminal: bool) -> None:
-    """Write final text, a line for each chunk; on a terminal partial text in the line below."""
+    """Write final text, a line for each chunk; on a terminal the text of the open chunk in the line
+    below, partial text in gray."""
     text = " ".join(update.segment.text.split())
     line = text + "\n" if update.final and text else ""
     if terminal:
-        line = "\r\x1b[K" + line + ("" if update.final else _last_columns(text))
+        line = f"\r\x1b[K{line}{'' if update.final else _open_line(update)}"
     sys.stdout.write(line)
     sys.stdout.flush()
+
+
+def _open_line(update: StreamUpdate) -> str:
+    """The end of the text of an open chunk."""
+    shown = _last_columns(" ".join((update.settled + update.partial).split()))
+    partial = min(len(" ".join(update.partial.split())), len(shown))
+    settled = shown[: len(shown) - partial]
+    return f"{settled}\x1b[90m{shown[len(settled) :]}\x1b[0m" if partial else settled
 
 
 def _last_columns(text: str) -> str:

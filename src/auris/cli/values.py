@@ -38,6 +38,25 @@ def read_known_speakers(values: Sequence[str]) -> dict[str, Path]:
     return known
 
 
+def numbers(option_name: str, text: str, least: float = 1, most: float = 1200) -> list[float]:
+    """Numbers that an option takes separated by commas.
+
+    Raises:
+        UsageError: the text is something else, or a number is out of range.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(least <= value <= most for value in values):
+        raise UsageError(
+            f"{option_name} takes numbers from {least:g} to {most:g}, separated by commas",
+            f"it is {text!r}",
+            "correct it",
+        )
+    return values
+
+
 def read_hotwords(value: str | None) -> list[str]:
     """The hotwords of an option: of a file, or separated by commas."""
     if value is None:

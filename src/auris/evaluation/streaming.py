@@ -1,8 +1,4 @@
-"""Live streams compared with files: equality of the texts, cost early and late, delay of words.
-
-The words of a segment are assumed to be spread evenly over it. The delay of a word is the time from
-its end to the step that made it final, in seconds of audio; computation comes on top.
-"""
+"""Live streams compared with files: equality of the texts, cost early and late, delay of words."""
 
 from __future__ import annotations
 
@@ -17,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from auris.diagnostics.parity import TIE_MARGIN, Verdict, first_difference
+from auris.evaluation.live_delays import DelayScore, LiveDelays
 from auris.evaluation.loading import resident_gb
 from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
 from auris.streaming.decoder import StepCost
-from auris.streaming.session import LIVE_CHUNK_SECONDS, StreamSession, StreamUpdate
+from auris.streaming.session import StreamSession, StreamUpdate
 from auris.types import SAMPLE_RATE, Samples, Segment
 
 if TYPE_CHECKING:
@@ -42,7 +39,7 @@ class StreamScore:
         early_seconds, late_seconds: median time of a step in the first and in the last fifth.
         ratio: late divided by early.
         early_gb, late_gb: resident memory at the end of the first fifth and at the last step.
-        lag_seconds: median delay of the words; None without words.
+        delays: of its words.
         busy: processing time divided by the length of the recording.
         frames, encoded, decoded: medians of what a step computed, see `StepCost`.
     """
@@ -57,7 +54,7 @@ class StreamScore:
     ratio: float
     early_gb: float
     late_gb: float
-    lag_seconds: float | None
+    delays: DelayScore
     busy: float
     frames: float
     encoded: float
@@ -67,12 +64,13 @@ class StreamScore:
 @dataclass(frozen=True)
 class ClipsScore:
     """Numbers of clips by the comparison of their texts as streams and as files; names of the clips
-    whose texts differ."""
+    whose texts differ; delays of the words of the streams."""
 
     clips: int
     identical: int
     ties: int
     different: tuple[str, ...]
+    delays: DelayScore
 
 
 def compare_segments(ours: Sequence[Segment], theirs: Sequence[Segment]) -> Verdict:
@@ -97,14 +95,6 @@ def compare_segments(ours: Sequence[Segment], theirs: Sequence[Segment]) -> Verd
             return "different"
         verdict = "tie"
     return verdict
-
-
-def word_delays(update: StreamUpdate) -> Iterator[float]:
-    """The delay of every word of a final update, in seconds."""
-    segment = update.segment
-    words = len(segment.text.split())
-    for number in range(1, words + 1):
-        yield update.seconds - (segment.start + (segment.end - segment.start) * number / words)
 
 
 def score_stream(
@@ -140,8 +130,9 @@ def score_stream(
     memory += [resident_gb()] * sum(not update.final for update in last)
     final = [update for update in updates if update.final]
     costs: list[StepCost] = [update.cost for update in updates if not update.final]
-    delays = [delay for update in final for delay in word_delays(update)]
-    transcript = pipeline.transcribe(source, **_file_options(options))
+    delays = LiveDelays()
+    delays.add(updates)
+    transcript = pipeline.transcribe(source, **_file_options(pipeline, options))
     fifth = max(len(times) // 5, 1)
     early, late = _median(times[:fifth]), _median(times[-fifth:])
     return StreamScore(
@@ -155,7 +146,7 @@ def score_stream(
         ratio=late / early if early else 1.0,
         early_gb=_median(memory[fifth - 1 : fifth]),
         late_gb=_median(memory[-1:]),
-        lag_seconds=statistics.median(delays) if delays else None,
+        delays=delays.score(),
         busy=sum(times) / transcript.seconds,
         frames=_median([cost.frames for cost in costs]),
         encoded=_median([cost.encoded for cost in costs]),
@@ -167,7 +158,7 @@ def score_stream(
 class _StreamedClip:
     file: Path
     blocks: Iterator[Samples]
-    segments: list[Segment] = field(default_factory=list)
+    updates: list[StreamUpdate] = field(default_factory=list)
 
 
 def compare_clips(
@@ -190,6 +181,7 @@ def compare_clips(
     pool, waiting = pipeline.streams(streams), iter(files)
     clips: dict[StreamSession, _StreamedClip] = {}
     verdicts: list[tuple[Path, Verdict]] = []
+    delays = LiveDelays()
     while len(verdicts) < len(files):
         for file in islice(waiting, streams - len(clips)):
             session = pipeline.stream(pool=pool, **options)
@@ -204,22 +196,28 @@ def compare_clips(
                 session.push(block)
         pool.work()
         for session, clip in clips.items():
-            clip.segments += [update.segment for update in session.updates() if update.final]
+            clip.updates += session.updates()
         for session in ended:
             clip = clips.pop(session)
-            theirs = pipeline.transcribe(str(clip.file), **_file_options(options)).segments
-            verdicts.append((clip.file, compare_segments(clip.segments, theirs)))
+            theirs = pipeline.transcribe(
+                str(clip.file), **_file_options(pipeline, options)
+            ).segments
+            delays.add(clip.updates)
+            ours = [update.segment for update in clip.updates if update.final]
+            verdicts.append((clip.file, compare_segments(ours, theirs)))
     kinds = [verdict for _, verdict in verdicts]
     different = tuple(str(file) for file, verdict in verdicts if verdict == "different")
-    return ClipsScore(len(kinds), kinds.count("identical"), kinds.count("tie"), different)
+    counts = len(kinds), kinds.count("identical"), kinds.count("tie")
+    return ClipsScore(*counts, different, delays.score())
 
 
-def _file_options(options: StreamOptions) -> CallOptions:
+def _file_options(pipeline: AsrPipeline, options: StreamOptions) -> CallOptions:
     """Options of a file that is cut as a stream with these is."""
     return {
-        "chunk_seconds": options.get("chunk_seconds", LIVE_CHUNK_SECONDS),
+        "chunk_seconds": options.get("chunk_seconds") or pipeline.live_chunk_seconds,
         "max_new_tokens": options.get("max_new_tokens"),
         "vad": False,
+        "end_at_pauses": True,
     }
 
 

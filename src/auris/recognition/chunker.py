@@ -36,6 +36,7 @@ class AudioChunker:
     urls: WebLimits | None = WEB
     vad: bool = False
     vad_model: str = "auto"
+    end_at_pauses: bool = False
     track: int | None = None
     allow_damaged: bool = False
 
@@ -87,7 +88,7 @@ class AudioChunker:
                 if not cutters:
                     split = self.channels == "split"
                     names = _speakers(self.speakers, len(block)) if split else [None]
-                    cutters = [Cutter(self.chunk_seconds, self.vad, self.vad_model) for _ in names]
+                    cutters = [self._cutter() for _ in names]
                 for row, cutter in enumerate(cutters):
                     for chunk in cutter.feed(block[row]):
                         heappush(waiting, (chunk.start, row, chunk))
@@ -105,6 +106,9 @@ class AudioChunker:
             yield self._positioned(chunk, names[row])
         if failure is not None:
             raise failure
+
+    def _cutter(self) -> Cutter:
+        return Cutter(self.chunk_seconds, self.vad, self.vad_model, self.end_at_pauses)
 
     def _positioned(self, chunk: Chunk, speaker: str | None) -> Chunk:
         start = round(self.start * SAMPLE_RATE) + chunk.start

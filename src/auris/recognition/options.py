@@ -108,6 +108,7 @@ class CallOptions(TextOptions, total=False):
             default (of its traits.json, or False).
         vad_model: the detector: "energy", "silero", or "auto" for silero where its package is
             installed ("auto").
+        end_at_pauses: end chunks at pauses of 0.4 s, as live streams do; without vad (False).
         start, duration: the span of every recording to transcribe, in seconds (all of it).
         channels: "mix" averages a recording's channels; "split" transcribes each separately and
             merges the segments by time, with the names of the speakers ("mix").
@@ -132,6 +133,7 @@ class CallOptions(TextOptions, total=False):
     chunk_seconds: float | None
     vad: bool | None
     vad_model: str
+    end_at_pauses: bool
     start: float
     duration: float | None
     channels: Channels
@@ -153,20 +155,27 @@ class SessionOptions(TypedDict, total=False):
 
     Attributes:
         rate: samples per second of the input (16000).
-        chunk_seconds: target length of the chunks that it is cut into (3).
+        chunk_seconds: target length of the chunks that it is cut into; None for 8, or for the
+            model's inference default (of its traits.json) if that is shorter.
+        end_at_pauses: end chunks at pauses of 0.4 s, as soon as they are that long; without vad
+            (True).
         step_seconds: time between steps, at least 0.02 (0.5).
         skip_late: skip the partial text of a step if the next step is already due, so that a slow
             machine keeps up; final text does not change (False).
         vad: cut where nobody speaks, and skip long silence (False).
         vad_model: the detector, as of a call ("auto").
+        settle_seconds: how long a word of a chunk that is not over has to be the same before it
+            settles, see `auris.streaming.settle`; 0 settles words with their chunk only (1.5).
     """
 
     rate: int
-    chunk_seconds: float
+    chunk_seconds: float | None
+    end_at_pauses: bool
     step_seconds: float
     skip_late: bool
     vad: bool
     vad_model: str
+    settle_seconds: float
 
 
 class StreamOptions(SessionOptions, TextOptions, total=False):

@@ -82,7 +82,7 @@ class QwenRecognizer:
     ) -> None:
         self.backend = backend
         self.drafting = drafting
-        self._load_ctc = cache(load_ctc)
+        self.ctc_head = cache(load_ctc)
         self.config = config
         self.tokenizer = tokenizer
         named = (tokenizer.id(END_OF_TEXT), tokenizer.id(TURN_END))
@@ -121,15 +121,11 @@ class QwenRecognizer:
         return QwenBatch(self, rows)
 
     def partial(self, result: DecodeResult) -> Segment:
-        # It is decoded without a search, whatever its chunk is.
-        options = replace(result.request.options, beam_size=1)
-        result = replace(result, request=replace(result.request, options=options))
         return self.writer.segment(result.request, FallbackResult((result,)), {}, partial=True)
 
     def final(self, result: DecodeResult) -> Segment:
-        options = result.request.options
-        if options.beam_size > 1 or options.hotwords:
-            # The steps of a stream are decoded without a search, so the chunk is decoded anew.
+        if needs_search(result.request.options):
+            # A complete chunk is not decoded as a step of a stream.
             return recognize(self, result.request).segment
         if result.silence_logprob is None:
             steps = decode(self.backend, self.prepare({0: result.request}, [{}]), self.stops)
@@ -157,23 +153,28 @@ class QwenRecognizer:
             with timed("prefill", times):
                 options = request.options
                 ids = prompt_ids(self.tokenizer, len(states), options.language, options.context)
-                decode_request = self._with_search(key, request, ids, states)
+                decode_request = self.search_request(key, request, ids, states)
                 preamble = ids[: ids.index(self.config.audio_token_id)]
                 prepared.append(replace(decode_request, preamble=tuple(preamble)))
         return prepared
 
-    def _with_search(
+    def search_request(
         self, key: int, request: ChunkRequest, ids: list[int], states: Tensor
     ) -> Request:
-        """The decode request of a chunk, with a draft, a beam or hotwords."""
+        """The decode request of a chunk, with a draft, a beam or hotwords.
+
+        Args:
+            ids: its prompt.
+            states: encoder output [N, d_model].
+        """
         options, prompt = request.options, self.backend.embed(ids, states)
-        hotwords = self.scorers.hotwords_of_reply(options)
-        if options.beam_size == 1 and hotwords is None:
+        if not needs_search(options):
             return self.decode_request(key, request, prompt, self._draft(states, options))
+        hotwords = self.scorers.hotwords_of_reply(options)
         plain = replace(self.decode_request(key, request, prompt), hotwords=hotwords)
         if options.beam_size == 1:
             return plain
-        ctc = self._load_ctc()
+        ctc = self.ctc_head()
         logits = None if ctc is None else ctc.ctc_logits([states])[0]
         scorer = self.scorers.of_reply(options, logits)
         return replace(plain, beam_size=options.beam_size, scorer=scorer)
@@ -229,6 +230,11 @@ class QwenRecognizer:
         # The first unit of a loop may end inside a character.
         cut = result.reason == "loop"
         return replace(reply, text=reply.text.rstrip(NO_LETTER)) if cut else reply
+
+
+def needs_search(options: DecodeOptions) -> bool:
+    """Whether several hypotheses of a text are followed."""
+    return options.beam_size > 1 or bool(options.hotwords)
 
 
 @dataclass

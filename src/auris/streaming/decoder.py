@@ -16,10 +16,11 @@ from torch import Tensor
 
 from auris.backends.base import Cache
 from auris.config import AutCtcConfig, QwenAsrConfig
+from auris.decoding.loop import decode
 from auris.decoding.speculative import DraftedRequest, decode_drafts
 from auris.decoding.static_rows import StaticRows, new_rows
 from auris.recognition.ctc import CtcRecognizer
-from auris.recognition.qwen import QwenRecognizer
+from auris.recognition.qwen import QwenRecognizer, needs_search
 from auris.recognition.recognizer import Recognizer
 from auris.recognition.requests import ChunkRequest, DecodedTokens, DecodeResult
 from auris.streaming.encoder import EncoderUpdate, IncrementalEncoder, encode_updates
@@ -57,7 +58,7 @@ class StreamState:
         fixed: leading positions of the row that hold prompt and audio. What comes before the audio
             is the same in all chunks.
         draft: the tokens of the last step.
-        logits: unit scores [N, units + 1] of a CTC model.
+        logits: unit scores [N, units + 1] of a CTC head; None without one, or if they are not used.
     """
 
     encoder: IncrementalEncoder
@@ -73,14 +74,23 @@ class StreamState:
             self.encoder, self.start = IncrementalEncoder(config), start
             self.draft, self.logits = (), None
 
+    def add_scores(self, unchanged: int, scores: Tensor) -> None:
+        """Put new unit scores behind the first `unchanged` ones."""
+        before = [] if self.logits is None else [self.logits[:unchanged]]
+        self.logits = torch.cat((*before, scores))
+
 
 @dataclass(frozen=True)
 class StreamStep:
-    """One step of one stream: the chunk so far, complete if it `ends`."""
+    """One step of one stream: the chunk so far, complete if it `ends`.
+
+    If words of the stream may settle (`settles`), the CTC head scores a chunk that may still grow.
+    """
 
     state: StreamState
     request: ChunkRequest
     ends: bool
+    settles: bool = True
 
 
 class IncrementalRecognizer(Protocol):
@@ -123,10 +133,9 @@ class IncrementalCtc:
         fresh = self._backend.ctc_logits([update.states[update.unchanged :] for update in updates])
         done = []
         for step, update, scores in zip(steps, updates, fresh, strict=True):
-            state = step.state
-            before = [] if state.logits is None else [state.logits[: update.unchanged]]
-            state.logits = torch.cat((*before, scores))
-            result = self._recognizer.decoded(step.request, state.logits)
+            step.state.add_scores(update.unchanged, scores)
+            assert step.state.logits is not None
+            result = self._recognizer.decoded(step.request, step.state.logits)
             done.append((result, StepCost(update.frames, update.encoded, 0)))
         return done
 
@@ -170,15 +179,27 @@ class IncrementalQwen:
             self._cache = self._static = None
 
     def decode(self, steps: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
-        assert self._cache is not None
         updates = _encode(self._recognizer, steps)
-        drafted = [
-            self._drafted(key, step, update)
-            for key, (step, update) in enumerate(zip(steps, updates, strict=True))
-        ]
+        pairs = list(zip(steps, updates, strict=True))
+        searched = [pair for pair in pairs if needs_search(pair[0].request.options)]
+        others = [pair for pair in pairs if not needs_search(pair[0].request.options)]
+        results = self._with_drafts(others) | self._with_searches(searched)
+        done = []
+        for step, update in pairs:
+            result, decoded = results[step.state.row]
+            done.append((result, StepCost(update.frames, update.encoded, decoded)))
+        self._score_units(steps, updates)
+        return done
+
+    def _with_drafts(
+        self, pairs: Sequence[tuple[StreamStep, EncoderUpdate]]
+    ) -> dict[int, tuple[DecodeResult, int]]:
+        """By row, results without a search, and decoded positions."""
+        assert self._cache is not None
+        drafted = [self._drafted(key, *pair) for key, pair in enumerate(pairs)]
         positions = [_first_pass_positions(item) for item in drafted]
-        texts = [DecodedTokens() for _ in steps]
-        reasons: list[FinishReason | None] = [None for _ in steps]
+        texts = [DecodedTokens() for _ in pairs]
+        reasons: list[FinishReason | None] = [None for _ in pairs]
         stops, static = self._recognizer.stops, self._static
         for token in decode_drafts(self._backend, self._cache, drafted, stops, static):
             texts[token.key].add(token)
@@ -186,29 +207,72 @@ class IncrementalQwen:
             positions[token.key] += not token.prefill
         # A draft ends before an audio slot that the model has written, since it has no audio.
         slot = self._recognizer.config.audio_token_id
-        done = []
-        for key, (step, update) in enumerate(zip(steps, updates, strict=True)):
+        done = {}
+        for key, (step, _) in enumerate(pairs):
             reason = reasons[key]
             assert reason is not None
-            cost = StepCost(update.frames, update.encoded, positions[key])
-            done.append((texts[key].result(step.request, reason), cost))
+            done[step.state.row] = texts[key].result(step.request, reason), positions[key]
             step.state.draft = tuple(takewhile(lambda token: token != slot, texts[key].tokens))
         return done
+
+    def _with_searches(
+        self, pairs: Sequence[tuple[StreamStep, EncoderUpdate]]
+    ) -> dict[int, tuple[DecodeResult, int]]:
+        """By row, results of searches, and decoded positions.
+
+        A complete chunk is decoded by `QwenRecognizer.final`.
+        """
+        model, texts = self._recognizer, [DecodedTokens() for _ in pairs]
+        reasons: list[FinishReason] = ["stop" for _ in pairs]
+        requests = {
+            key: model.search_request(
+                key, step.request, _prompt(model, step, update), update.states
+            )
+            for key, (step, update) in enumerate(pairs)
+            if not step.ends
+        }
+        for token in decode(self._backend, requests.values(), model.stops, max(len(requests), 1)):
+            texts[token.key].add(token)
+            reasons[token.key] = token.finish or reasons[token.key]
+        done = {}
+        for key, (step, _) in enumerate(pairs):
+            decoded = len(requests[key].prompt) + len(texts[key].tokens) if key in requests else 0
+            done[step.state.row] = texts[key].result(step.request, reasons[key]), decoded
+        return done
+
+    def _score_units(self, steps: Sequence[StreamStep], updates: Sequence[EncoderUpdate]) -> None:
+        """The scores of the CTC head, which place words that may settle."""
+        growing = [
+            (step.state, update)
+            for step, update in zip(steps, updates, strict=True)
+            if step.settles and not step.ends
+        ]
+        head = self._recognizer.ctc_head() if growing else None
+        if head is None:
+            return
+        scores = head.ctc_logits([update.states[update.unchanged :] for _, update in growing])
+        for (state, update), fresh in zip(growing, scores, strict=True):
+            state.add_scores(update.unchanged, fresh)
 
     def _drafted(self, key: int, step: StreamStep, update: EncoderUpdate) -> DraftedRequest:
         """The request of a step, with the part of the prompt that its row does not hold."""
         assert self._cache is not None
-        state, options, states = step.state, step.request.options, update.states
+        state, states = step.state, update.states
         model = self._recognizer
-        ids = prompt_ids(model.tokenizer, len(states), options.language, options.context)
+        ids = _prompt(model, step, update)
         first = ids.index(model.config.audio_token_id)
         known = min(state.fixed, first + update.unchanged)
         state.fixed = first + len(states)
         self._backend.truncate(self._cache, state.row, known)
         prompt = self._backend.embed(ids[known:], states[max(known - first, 0) :])
-        return DraftedRequest(
-            model.decode_request(key, step.request, prompt), state.row, state.draft
-        )
+        request = model.decode_request(key, step.request, prompt)
+        return DraftedRequest(request, state.row, state.draft)
+
+
+def _prompt(model: QwenRecognizer, step: StreamStep, update: EncoderUpdate) -> list[int]:
+    """The prompt of the chunk so far."""
+    options = step.request.options
+    return prompt_ids(model.tokenizer, len(update.states), options.language, options.context)
 
 
 def _first_pass_positions(item: DraftedRequest) -> int:

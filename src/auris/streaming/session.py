@@ -27,13 +27,15 @@ from auris.recognition.requests import ChunkRequest, DecodeOptions, DecodeResult
 from auris.recognition.scheduler import silent_segment
 from auris.streaming.chunker import StreamChunker
 from auris.streaming.decoder import StepCost, StreamState, StreamStep, incremental_recognizer
+from auris.streaming.live_text import LiveChange, LiveText
+from auris.streaming.settle import SETTLE_SECONDS, SettleRule, settle_rule
 from auris.types import SAMPLE_RATE, Samples, Segment
 
 STEP_SECONDS = 0.5
 """Default time between steps."""
 
-LIVE_CHUNK_SECONDS = 3.0
-"""Default length of the chunks of a stream: text is final when its chunk ends."""
+LIVE_CHUNK_SECONDS = 8.0
+"""Default length of the chunks of a stream; that of a model may be shorter."""
 
 
 Submit = Callable[[Callable[[], None]], "Future[None]"]
@@ -51,6 +53,12 @@ class StreamUpdate:
         segment: the chunk so far, with times in seconds from the beginning of the stream.
         seconds: of the stream that were processed.
         cost: the amount of work.
+        settled: the settled text of the chunk, which only grows.
+        partial: the text behind it, which the next update replaces; none of a final update.
+        delta: what this update adds to the settled text of the stream. All deltas joined are that
+            text.
+        settled_words: how many words of the chunk settled before it was over.
+        revised: of a final update, how many of these words differ from the final text.
     """
 
     chunk: int
@@ -58,6 +66,11 @@ class StreamUpdate:
     segment: Segment
     seconds: float
     cost: StepCost
+    settled: str = ""
+    partial: str = ""
+    delta: str = ""
+    settled_words: int = 0
+    revised: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -65,6 +78,10 @@ class StreamUpdate:
             "chunk": self.chunk,
             "final": self.final,
             "seconds": round(self.seconds, 3),
+            "settled": self.settled,
+            "partial": self.partial,
+            "delta": self.delta,
+            "revised": self.revised,
             **self.segment.to_dict(),
         }
 
@@ -76,12 +93,19 @@ class StreamSession:
     """
 
     def __init__(
-        self, pool: StreamPool, state: StreamState, options: DecodeOptions, chunker: StreamChunker
+        self,
+        pool: StreamPool,
+        state: StreamState,
+        options: DecodeOptions,
+        chunker: StreamChunker,
+        rule: SettleRule | None = None,
     ) -> None:
         self.pool = pool
         self._state = state
         self._options = options
         self._chunker = chunker
+        self._settles = rule is not None
+        self._text = LiveText(pool.recognizer.tokenizer, state, rule)
         self._chunks = 0
         self._over = False
         self._error: BaseException | None = None
@@ -168,15 +192,29 @@ class StreamSession:
         while (due := self._chunker.next()) is not None:
             request = ChunkRequest(self._chunks, due.chunk, self._options)
             self._chunks += due.ends
-            step = StreamStep(self._state, request, due.ends)
+            step = StreamStep(self._state, request, due.ends, self._settles)
             if not due.chunk.skipped:
                 return step
-            self._add_update(step, silent_segment(due.chunk), StepCost(0, 0, 0))
+            change = self._text.add_final(silent_segment(due.chunk))
+            self._add_update(step, silent_segment(due.chunk), StepCost(0, 0, 0), change)
         return None
 
-    def _add_update(self, step: StreamStep, segment: Segment, cost: StepCost) -> None:
+    def _add_result(self, step: StreamStep, result: DecodeResult, cost: StepCost) -> None:
+        """Add the result of a step as an update."""
+        recognizer = self.pool.recognizer
+        if step.ends:
+            segment = recognizer.final(result)
+            change = self._text.add_final(segment)
+        else:
+            segment = recognizer.partial(result)
+            change = self._text.add_partial(result, segment, segment.end)
+        self._add_update(step, segment, cost, change)
+
+    def _add_update(
+        self, step: StreamStep, segment: Segment, cost: StepCost, change: LiveChange
+    ) -> None:
         seconds = self._chunker.processed / SAMPLE_RATE
-        update = StreamUpdate(step.request.key, step.ends, segment, seconds, cost)
+        update = StreamUpdate(step.request.key, step.ends, segment, seconds, cost, **vars(change))
         self._outbox.append(update)
 
 
@@ -207,11 +245,13 @@ class StreamPool:
         options: DecodeOptions | None = None,
         *,
         rate: int = SAMPLE_RATE,
-        chunk_seconds: float = LIVE_CHUNK_SECONDS,
+        chunk_seconds: float | None = None,
+        end_at_pauses: bool = True,
         step_seconds: float = STEP_SECONDS,
         skip_late: bool = False,
         vad: bool = False,
         vad_model: str = "auto",
+        settle_seconds: float = SETTLE_SECONDS,
     ) -> StreamSession:
         """Begin a stream; other arguments are `SessionOptions` of `auris.recognition.options`.
 
@@ -222,13 +262,15 @@ class StreamPool:
         self.recognizer.check(options)
         with self._lock:
             if len(self._sessions) == self._streams:
-                rule = f"All {self._streams} streams of the pool are open"
-                raise UsageError(rule, "", "finish one, or make a larger pool")
+                full = f"All {self._streams} streams of the pool are open"
+                raise UsageError(full, "", "finish one, or make a larger pool")
             state = self._incremental.open()
             try:
-                cutter = Cutter(chunk_seconds, vad, vad_model)
+                seconds = LIVE_CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
+                cutter = Cutter(seconds, vad, vad_model, end_at_pauses)
                 chunker = StreamChunker(rate, cutter, step_seconds, skip_late)
-                session = StreamSession(self, state, options, chunker)
+                rule = settle_rule(settle_seconds)
+                session = StreamSession(self, state, options, chunker, rule)
             except AurisError:
                 self._incremental.close(state)
                 raise
@@ -311,8 +353,7 @@ class StreamPool:
     ) -> None:
         """Add the result of a stream; an error ends this stream alone."""
         try:
-            write = self.recognizer.final if step.ends else self.recognizer.partial
-            session._add_update(step, write(result), cost)
+            session._add_result(step, result, cost)
         except AurisError as error:
             self._fail(session, error)
 

@@ -55,6 +55,8 @@ class Transcription:
                 pool=model.pool,
                 rate=form.rate,
                 chunk_seconds=model.chunk_seconds,
+                end_at_pauses=False,
+                settle_seconds=0,
                 vad=model.pipeline.defaults.vad,
                 vad_model=model.vad_model,
                 step_seconds=STEP_SECONDS,

@@ -8,7 +8,10 @@ export const RATE = 24000;
 
 const PATIENCE = 20000;
 
-/** A session; `shown` is called with {text, guess, words} whenever the text has changed. */
+/**
+ * A session; `shown` is called with {text, settled, guess, words} whenever the text has changed.
+ * `text` is final, `settled` only grows until its chunk is over, and `guess` may still change.
+ */
 export class Session {
   constructor(requested, shown, failed) {
     this.requested = requested;
@@ -85,8 +88,13 @@ export class Session {
         item.committed = true;
         break;
       case "conversation.item.input_audio_transcription.delta":
-        item.text += event.delta;
+        item.settled += event.delta;
         item.guess = "";
+        break;
+      case "auris.final":
+        // The text of a whole chunk, in place of what had settled of it.
+        item.text += event.text;
+        [item.settled, item.guess] = ["", ""];
         // Their words come next; until then those that were guessed stand for them.
         break;
       case "auris.words":
@@ -99,6 +107,7 @@ export class Session {
         break;
       case "conversation.item.input_audio_transcription.completed":
         item.text = event.transcript;
+        item.settled = "";
         this.voidGuess(item);
         item.done = true;
         break;
@@ -128,14 +137,14 @@ export class Session {
     return {
       type: "transcription",
       audio: { input: { format: { type: "audio/pcm", rate: RATE }, transcription } },
-      include: words ? ["auris.provisional", "auris.words"] : ["auris.provisional"],
+      include: ["auris.provisional", "auris.final", ...(words ? ["auris.words"] : [])],
     };
   }
 
   item(id) {
     if (!this.items.has(id)) {
-      const fresh = { text: "", guess: "", words: [], guessed: [], committed: false, done: false };
-      this.items.set(id, fresh);
+      const fresh = { text: "", settled: "", guess: "", words: [], guessed: [] };
+      this.items.set(id, { ...fresh, committed: false, done: false });
     }
     return this.items.get(id);
   }
@@ -154,9 +163,16 @@ export class Session {
 
   update() {
     const items = [...this.items.values()];
+    const text = items.map((item) => item.text).filter(Boolean).join(" ");
+    let settled = items.map((item) => item.settled).join("");
+    let guess = items.map((item) => item.guess).join("");
+    // An item begins without a space.
+    if (text && /^\S/.test(settled)) settled = ` ${settled}`;
+    else if (text && !settled && /^\S/.test(guess)) guess = ` ${guess}`;
     this.shown({
-      text: items.map((item) => item.text).filter(Boolean).join(" "),
-      guess: items.map((item) => item.guess).join(""),
+      text,
+      settled,
+      guess,
       words: items.flatMap((item) => [...item.words, ...item.guessed]),
     });
   }

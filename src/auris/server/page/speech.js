@@ -40,7 +40,7 @@ export async function start(requested) {
     prepare(mine);
     mine.session = new Session(requested, (shown) => follow(mine, shown), (problem) => lose(mine, problem));
     await mine.session.open;
-    ui.say("Listening. Text in italics may still change.");
+    ui.say("Listening. Text in italics may still change; gray text is not final yet.");
   } catch (problem) {
     if (current === mine) await lose(mine, problem);
   }
@@ -59,7 +59,7 @@ export async function stop(mine = current, { finish = true, open = true, problem
     await mine.session.finish();
   } else mine.session.end();
   mine.replaced = true;
-  transcript.guess("");
+  transcript.keepSettled();
   if (!open || mine.sound.length === 0) return;
   await recording.open(wav(mine.sound, `recording-${stamp()}.wav`), {
     quiet: true,
@@ -89,12 +89,12 @@ function take(mine, samples) {
   speak.style.setProperty("--level", Math.min(1, level * 2).toFixed(2));
 }
 
-function follow(mine, { text, guess, words }) {
+function follow(mine, { text, settled, guess, words }) {
   if (mine.replaced) return;
   const before = transcript.current();
   if (text.startsWith(before)) transcript.add(text.slice(before.length));
   else transcript.settle(text);
-  transcript.guess(guess);
+  transcript.guess(settled, guess);
   timeline.setWords(words);
 }
 

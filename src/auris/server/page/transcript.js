@@ -14,6 +14,7 @@ const UNSPACED = /[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Thai}\p{sc=Laoo}\p{sc=K
 
 const box = document.getElementById("text");
 const stable = document.getElementById("stable");
+const settledPart = document.getElementById("settled");
 const provisional = document.getElementById("provisional");
 const waiting = document.getElementById("waiting");
 
@@ -30,7 +31,7 @@ let followsSound = true;
 export function clear(invitation = "", { end = false } = {}) {
   [text, paragraph, parts, playing, followsEnd] = ["", null, [], -1, end];
   stable.replaceChildren();
-  provisional.textContent = "";
+  [settledPart.textContent, provisional.textContent] = ["", ""];
   waiting.textContent = invitation;
   waiting.hidden = invitation === "";
   box.removeAttribute("lang");
@@ -56,15 +57,24 @@ export function add(added) {
   });
 }
 
-/** Show text that may still change. */
-export function guess(guessed) {
-  if (guessed) waiting.hidden = true;
-  keepingEnd(() => (provisional.textContent = guessed));
+/** Show settled text, to which words are only added, and text that may still change. */
+export function guess(settled, guessed) {
+  if (settled || guessed) waiting.hidden = true;
+  keepingEnd(() => {
+    settledPart.textContent = settled;
+    provisional.textContent = guessed;
+  });
+}
+
+/** Add what had settled when live text ends early. */
+export function keepSettled() {
+  add(settledPart.textContent);
+  guess("", "");
 }
 
 /** End with the complete text. */
 export function settle(finalText, language) {
-  provisional.textContent = "";
+  [settledPart.textContent, provisional.textContent] = ["", ""];
   if (text !== finalText) {
     const end = followsEnd;
     clear("", { end });

@@ -23,10 +23,14 @@ from auris.server.transcription_request import TranscriptionRequest, read_langua
 
 LOGPROBS = "item.input_audio_transcription.logprobs"
 PROVISIONAL = "auris.provisional"
+FINAL = "auris.final"
 WORDS = "auris.words"
 
-CHUNK_SECONDS = {"minimal": 2.0, "low": 3.0, "medium": 6.0, "high": 12.0, "xhigh": 30.0}
+CHUNK_SECONDS = {"minimal": 8.0, "low": 8.0, "medium": 12.0, "high": 12.0, "xhigh": 30.0}
 """Target length of the chunks of a stream by the setting `delay`."""
+
+SETTLE_SECONDS = {"minimal": 0.5, "low": 1.5, "medium": 2.5, "high": 0.0, "xhigh": 0.0}
+"""How long a word has to be the same before it settles, by the same; 0 for the end of its chunk."""
 
 OLDER_NAMES = {
     "format": "input_audio_format",
@@ -75,7 +79,14 @@ Modalities = Annotated[None, _only(["text"], "this server writes text only")]
 NoResponse = Annotated[None, _only(False, "transcription sessions have no responses")]
 NoOtherDetection = Annotated[None, _only(None, "server_vad does not have this setting")]
 Include = Annotated[
-    list[Literal["item.input_audio_transcription.logprobs", "auris.provisional", "auris.words"]],
+    list[
+        Literal[
+            "item.input_audio_transcription.logprobs",
+            "auris.provisional",
+            "auris.final",
+            "auris.words",
+        ]
+    ],
     BeforeValidator(lambda value: [] if value is None else value),
     AfterValidator(lambda names: list(dict.fromkeys(names))),
 ]
@@ -185,6 +196,13 @@ class Session(StrictModel):
     def chunk_seconds(self) -> float:
         """Target length of the chunks of a stream."""
         return CHUNK_SECONDS[self.audio.input.transcription.delay]
+
+    @property
+    def settle_seconds(self) -> float:
+        """When words settle. With log-probabilities, a delta is the text of a whole chunk."""
+        if LOGPROBS in self.include:
+            return 0.0
+        return SETTLE_SECONDS[self.audio.input.transcription.delay]
 
     @property
     def request(self) -> TranscriptionRequest:

@@ -17,7 +17,7 @@ from auris.errors import AurisError, EngineError
 from auris.server.engine import Priority
 from auris.server.errors import as_api_error
 from auris.server.model_registry import ServedModel
-from auris.server.realtime.config import LOGPROBS, PROVISIONAL, WORDS, Session
+from auris.server.realtime.config import FINAL, LOGPROBS, PROVISIONAL, WORDS, Session
 from auris.server.realtime.messages import identifier, server_event
 from auris.server.responses import language_codes, text_logprobs, tokens_used
 from auris.streaming.session import StreamSession, StreamUpdate
@@ -131,6 +131,7 @@ class Item:
             served.pool,
             rate=self.settings.format.rate,
             chunk_seconds=settings.chunk_seconds,
+            settle_seconds=settings.settle_seconds,
             skip_late=True,
             word_timestamps=request.words,
             aligner=served.aligner,
@@ -185,21 +186,23 @@ class Item:
         return self._event("completed", **fields)
 
     def _update_events(self, update: StreamUpdate) -> Iterator[Event]:
-        segment = update.segment
-        # The segment's text as it stands after the text so far.
-        text = join_texts([self._text, segment.text])[len(self._text) :]
-        words = {"words": self._words(segment)} if WORDS in self.settings.include else {}
+        segment, include = update.segment, self.settings.include
+        times = {"start_ms": self._ms(segment.start), "end_ms": self._ms(segment.end)}
+        words = {"words": self._words(segment)} if WORDS in include else {}
+        if update.delta:
+            logprobs = self._logprobs([segment]) if update.final else {}
+            yield self._event("delta", delta=update.delta, **logprobs)
         if not update.final:
-            if PROVISIONAL in self.settings.include:
-                times = {"start_ms": self._ms(segment.start), "end_ms": self._ms(segment.end)}
-                yield self._event(PROVISIONAL, text=text, **times, **words)
+            if PROVISIONAL in include:
+                yield self._event(PROVISIONAL, text=update.partial, **times, **words)
             return
         self._segments.append(segment)
-        if text:
-            self._text += text
-            yield self._event("delta", delta=text, **self._logprobs([segment]))
-            if words:
-                yield self._event(WORDS, **words)
+        text = join_texts([self._text, segment.text])[len(self._text) :]
+        self._text += text
+        if FINAL in include:
+            yield self._event(FINAL, text=text, revised=update.revised, **times)
+        if text and words:
+            yield self._event(WORDS, **words)
 
     def _logprobs(self, segments: list[Segment]) -> Event:
         if LOGPROBS not in self.settings.include:
