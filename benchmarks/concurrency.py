@@ -14,8 +14,9 @@ import typer
 
 from auris.audio.io import load
 from auris.cli.benchmark import names
-from auris.cli.options import Device, Dtype, Model, Peers, numbers
+from auris.cli.options import Device, Dtype, Model, Peers
 from auris.cli.table import Table, write_json
+from auris.cli.values import numbers
 from auris.diagnostics.parity import noise_clip
 from auris.diagnostics.reference import Reference
 from auris.errors import UsageError

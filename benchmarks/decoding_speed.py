@@ -18,9 +18,9 @@ from auris.cli.options import (
     Dtypes,
     Models,
     Threads,
-    numbers,
 )
 from auris.cli.table import Table, write_json
+from auris.cli.values import numbers
 from auris.decoding.drafts import MAX_DRAFT_TOKENS
 from auris.decoding.loop import DecodeRow, advance
 from auris.decoding.requests import Request
