@@ -142,7 +142,7 @@ typedef int32_t (*auris_multiplier)(const int8_t* codes, int64_t count, int64_t 
                                     int32_t* out);
 
 // Computes the products of packed matrices with `least` activations or more by this function, except
-// those of a stem and of a choice of tokens, or none where it is null. It is called on all threads of
+// those of a choice of tokens, or none where it is null. It is called on all threads of
 // a call at once, each for some rows, and must not call this library.
 AURIS_API int32_t auris_multiply_with(auris_multiplier function, int64_t least);
 

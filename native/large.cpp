@@ -31,6 +31,14 @@ const int8_t* unpack(const auris_matrix& matrix, int64_t first, int64_t last, Ro
   return bytes;
 }
 
+// The sums [count, rows] of activations and of `rows` rows of a matrix, which lie at `weights`.
+void call_multiplier(const int8_t* codes, int64_t count, const auris_matrix& matrix,
+                     const int8_t* weights, int64_t rows, int32_t* sums) {
+  const int64_t columns = matrix.columns;
+  if (!multiplier(codes, count, padded(columns), weights, rows, columns, sums))
+    throw std::runtime_error("the caller's function for large products failed");
+}
+
 void multiply_part(const auris_matrix& matrix, int64_t count, int64_t first, int64_t last,
                    float* out, bool add, Room& room) {
   const int64_t stride = padded(matrix.columns), rows = last - first;
@@ -40,8 +48,7 @@ void multiply_part(const auris_matrix& matrix, int64_t count, int64_t first, int
     const int64_t tokens = count - begin < kTokens ? count - begin : kTokens;
     int32_t* sums = room.sums.of(tokens * rows);
     const int8_t* codes = activations.codes.data() + begin * stride;
-    if (!multiplier(codes, tokens, stride, weights, rows, matrix.columns, sums))
-      throw std::runtime_error("the caller's function for large products failed");
+    call_multiplier(codes, tokens, matrix, weights, rows, sums);
     for (int64_t i = 0; i < tokens; ++i)
       kernels->scale_sums(sums + i * rows, scales[begin + i], matrix.scale + first,
                           static_cast<int>(rows), out + (begin + i) * matrix.rows + first, add);
@@ -49,6 +56,17 @@ void multiply_part(const auris_matrix& matrix, int64_t count, int64_t first, int
 }
 
 }  // namespace
+
+bool multiply_patches(const auris_matrix& taps, const int8_t* patches, const float* scales,
+                      int64_t count, int32_t* sums, float* out) {
+  if (multiplier == nullptr || count < least_tokens || !is_plain(taps)) return false;
+  const auto* weights = static_cast<const int8_t*>(taps.codes);
+  call_multiplier(patches, count, taps, weights, taps.rows, sums);
+  for (int64_t i = 0; i < count; ++i)
+    kernels->scale_sums(sums + i * taps.rows, scales[i], taps.scale, taps.rows, out + i * taps.rows,
+                        false);
+  return true;
+}
 
 bool multiply_large(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads) {
   if (multiplier == nullptr || count < least_tokens || is_float(matrix)) return false;

@@ -27,7 +27,7 @@ struct Image {
 struct Room {
   Memory<float> mel, values, products, scales;
   Memory<int8_t> codes, patches, scratch;
-  Memory<int32_t> code_sums, sums;
+  Memory<int32_t> code_sums, sums, large_sums;
 };
 
 int rows_at_once(int width) { return width < kPatches ? kPatches / width : 1; }
@@ -48,6 +48,7 @@ void prepare(const auris_stem& stem, int frames, Room& room) {
   room.sums.of(count);
   room.scales.of(count);
   room.products.of(count * channels);
+  room.large_sums.of(count * channels);
 }
 
 class Convolving {
@@ -144,7 +145,9 @@ class Convolving {
       for (int64_t i = 0; i < held; ++i)
         patch(image.width, top + static_cast<int>(i / width), static_cast<int>(i % width),
               patches + i * stride, sums + i);
-      for (int n = 0; n < channels; n += kRowBlock)
+      int32_t* large_sums = room_.large_sums.of(count * channels);
+      const bool large = multiply_patches(taps, patches, scales, held, large_sums, products);
+      for (int n = 0; n < channels && !large; n += kRowBlock)
         kernels->products(&taps, patches, scales, sums, held, n,
                           n + kRowBlock < channels ? n + kRowBlock : channels, products + n,
                           channels, false, scratch);

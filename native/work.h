@@ -112,6 +112,11 @@ void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, 
 // set and the product is large enough; if not, nothing is computed.
 bool multiply_large(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads);
 
+// The products of patches, activations with scales of their own, with the taps of a convolution, to
+// out [count, rows], as of `multiply_large`; on the thread that calls it. sums holds [count, rows].
+bool multiply_patches(const auris_matrix& taps, const int8_t* patches, const float* scales,
+                      int64_t count, int32_t* sums, float* out);
+
 // The products of all output rows, to out [count, rows].
 void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float* out, bool add,
               int threads);

@@ -172,9 +172,33 @@ def test_encoder_states_are_the_same_bits(
     backend = TorchBackend(packed_model(config, Quantization(dtype)))
     assert backend.native_encoder is not None
     mels = [torch.randn(128, n, generator=torch.Generator().manual_seed(n)) for n in frames]
-    ours, theirs = both(lambda: torch.cat(backend.encode(mels)))
+    tokens = backend.encode_stem(mels)
+    ours, theirs = both(lambda: torch.cat(backend.encode_layers(tokens)))
     assert torch.equal(ours, theirs)
     assert bool(calls) == (len(ours) >= LEAST)
+
+
+@needs_native
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("frames", [5, 90, 1050])
+def test_stems_are_the_same_bits(calls: list[tuple[int, int]], frames: int, threads: int) -> None:
+    """Also of a conv block with what is no number, and beside one."""
+    config = qwen_config(conv_channels=48, d_model=96, heads=3)
+    backend = TorchBackend(packed_model(config, Quantization("int8")))
+    assert backend.native_stem is not None
+    mel = torch.randn(128, frames, generator=torch.Generator().manual_seed(frames))
+    mel[3, 2] = torch.nan if frames > 100 else 0.0
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        ours, theirs = both(lambda: backend.encode_stem([mel])[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(ours.isnan(), theirs.isnan())
+    assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
+    assert not ours[-1].isnan().any()
+    assert {outputs for _, outputs in calls} == {48}
+    assert min(positions for positions, _ in calls) >= LEAST
 
 
 @needs_native
@@ -192,6 +216,12 @@ def test_errors_of_a_large_product_are_raised_in_the_caller(
         patch.setattr(torch, "_int_mm", fails)
         with pytest.raises(type(error)) as raised:
             native.products(x, packed)
+        assert raised.value is error
+        model = packed_model(qwen_config(conv_channels=48), Quantization("int8"))
+        stem = TorchBackend(model).native_stem
+        assert stem is not None
+        with pytest.raises(type(error)) as raised:
+            stem.convolve(torch.zeros(1, 128, 90))
         assert raised.value is error
     assert native.products(x, packed).isfinite().all()
 

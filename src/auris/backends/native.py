@@ -283,7 +283,7 @@ def multiply_large(least: int | None) -> None:
 def kernels() -> str:
     """The code in use: the instructions, and what computes large products if they do not."""
     least = least_large()
-    large = f", PyTorch's int8 products from {least} positions on (not in stems)"
+    large = f", PyTorch's int8 products from {least} positions on"
     return instructions() + (large if least is not None else "")
 
 
