@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,7 +26,7 @@ MOST_FAILURES = 3
 MOST_COLLISIONS = 3
 """Shards in a row that were taken by others before a worker lists again and goes elsewhere."""
 
-MOST_WATCHED = 16
+MOST_WATCHED = 8
 """Leases that an idle worker watches at a time."""
 
 MOST_STORAGE_FAILURES = 10
@@ -121,18 +121,21 @@ class Worker:
 
     def _is_over(self, stopped: Callable[[], bool]) -> bool:
         """Look what is left, and work on it or wait; returns whether nothing is left."""
-        unfinished = self._unfinished()
+        leased = self._leases.listed()
+        unfinished = self._unfinished(leased)
         if all(shard.name in self._done.failed for shard in unfinished):
             return True
-        leased = self._leases.listed()
         free = [shard for shard in unfinished if shard.name not in leased]
         if not self._work_on(free, stopped) and not self._take_over(unfinished, leased):
             self._clock.sleep(self._pause)
         return False
 
-    def _unfinished(self) -> list[Shard]:
+    def _unfinished(self, leased: Mapping[str, int]) -> list[Shard]:
+        """The shards without a result; those that are leased count as such until they are taken
+        over, so that idle workers cost the storage few requests."""
         left = [shard for shard in self._order if shard.name not in self._finished]
-        self._finished |= self._results.finished(left if len(left) <= FEW else None)
+        unknown = [shard for shard in left if shard.name not in leased]
+        self._finished |= self._results.finished(unknown if len(unknown) <= FEW else None)
         self._leases.forget(self._finished)
         return [shard for shard in left if shard.name not in self._finished]
 
@@ -157,7 +160,7 @@ class Worker:
             return True
         return taken
 
-    def _take_over(self, unfinished: list[Shard], leased: dict[str, int]) -> bool:
+    def _take_over(self, unfinished: list[Shard], leased: Mapping[str, int]) -> bool:
         """Work on a shard whose owner has ended; returns whether there was one."""
         watched = [shard for shard in unfinished if shard.name in leased][:MOST_WATCHED]
         for shard in watched:
