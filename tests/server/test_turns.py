@@ -16,7 +16,7 @@ from auris.server.realtime.config import TurnDetection
 from auris.server.realtime.turns import SpeechStarted, SpeechStopped, TurnCutter
 from auris.types import SAMPLE_RATE, Samples
 from tests.server.live import EXAMPLE, EXAMPLE_TEXT, Live
-from tests.server.talk import DONE, talk
+from tests.server.talk import DONE, PATH, talk
 
 LATEST = 0.25
 """Seconds of audio after the silence that ends a turn, within which the turn is over."""
@@ -126,15 +126,18 @@ def test_turn_detection_of_an_open_item_changes_at_once(live: Live) -> None:
     """A client may have sent audio before its settings arrive."""
     said = _at(24_000, [_silence(0.3), _said(EXAMPLE), _silence(1.0)])
     half = len(said) // 2
-    with talk(live.url, manual=False) as session:
+    with talk(live.url, PATH + "&model=tiny-ctc", manual=False) as session:
         # From the server's turns to those of the client: the item remains open through a pause.
         session.append(said[:half])
-        item = session.until("input_audio_buffer.speech_started")[-1]["item_id"]
+        started = session.until("input_audio_buffer.speech_started")[-1]
         assert session.update(turn_detection=None)["type"] == "session.updated"
         session.append(said[half:])
         session.send("input_audio_buffer.commit")
         done = session.until(DONE)
-        assert (done[-1]["item_id"], done[-1]["transcript"]) == (item, EXAMPLE_TEXT)
+        assert done[-1]["item_id"] == started["item_id"]
+        assert done[-1]["transcript"] == EXAMPLE_TEXT
+        seconds = len(said) / 24_000 - started["audio_start_ms"] / 1000
+        assert done[-1]["usage"]["seconds"] == pytest.approx(seconds, abs=0.002)
         assert "input_audio_buffer.speech_stopped" not in [event["type"] for event in done]
         # Back to turns of the server: what was appended is part of a turn, which ends in silence.
         session.append(said[:half])
