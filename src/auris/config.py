@@ -319,3 +319,43 @@ class AutCtcConfig:
 
 
 ModelConfig = QwenAsrConfig | AutCtcConfig | AlignerConfig
+
+
+@dataclass(frozen=True)
+class SpeakerConfig:
+    """Shapes of a speaker encoder, and the limit that belongs to its embeddings.
+
+    Attributes:
+        encoder: shapes of the audio encoder.
+        middle_layer: number of a layer whose states are pooled, too; 0 for none.
+        attention: width of the network that weights the states in time.
+        embedding: numbers of an embedding.
+        frontend: of the log-mel.
+        threshold: groups of embeddings whose mean cosine similarity is lower are two speakers.
+    """
+
+    encoder: AutConfig
+    middle_layer: int
+    attention: int
+    embedding: int
+    frontend: Frontend
+    threshold: float
+
+    def __post_init__(self) -> None:
+        _require_fields("speaker encoder", self, "attention", "embedding")
+        _require(
+            0 <= self.middle_layer < self.encoder.layers,
+            "middle_layer of the speaker encoder has to lie below its layers",
+            f"it is {self.middle_layer} of {self.encoder.layers}",
+        )
+        _require(
+            -1.0 <= self.threshold <= 1.0,
+            "threshold of the speaker encoder has to be a cosine from -1 to 1",
+            f"it is {self.threshold}",
+        )
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Numbers of layers after which states are pooled."""
+        last = self.encoder.layers
+        return (self.middle_layer, last) if self.middle_layer else (last,)

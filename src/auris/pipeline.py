@@ -395,7 +395,7 @@ class AsrPipeline:
 
     @cached_property
     def _own_diarizer(self) -> Diarizer:
-        """The networks of the extra diarize."""
+        """The default networks that tell speakers apart."""
         return Diarizer.from_pretrained()
 
     @cached_property

@@ -67,6 +67,9 @@ and is no call."""
 
 TRAINED = "auris train ctc --config recipes/tiny_ctc.json --data train.csv --dev dev.csv --out "
 TRAINED += "runs/mine"
+SPEAKER = "auris train speaker --config recipes/speaker.json --data speakers_train.csv --dev "
+SPEAKER += "speakers_dev.csv --encoder tiny-ctc --out runs/speaker"
+OWN_VOICES = "auris benchmark der --test-set talks/conversations.csv"
 TUNED = "auris train asr --model $(auris pull Qwen/Qwen3-ASR-0.6B) --config recipes/tune.json "
 TUNED += "--data tune.jsonl --out runs/tune --workers 1"
 CTC_DIGITS = "auris train ctc --config recipes/digits_ctc.json --data digits/train.csv --dev "
@@ -137,6 +140,10 @@ CASES = {
     ),
     "auris train asr --model": Case(more=f"DIR {TUNING}"),
     "auris train asr --model DIR": Case(more=TUNING),
+    "auris train export --run runs/speaker --out models/voices --checkpoint last": Case(
+        after=SPEAKER
+    ),
+    f"{OWN_VOICES} --speaker-model runs/speaker/model": Case(after=SPEAKER),
     "auris train export --run runs/mine --out models/mine": Case(after=TRAINED),
     "auris train export --run runs/mine --out models/mine --checkpoint last --dtype bfloat16": Case(
         after=TRAINED

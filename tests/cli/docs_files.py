@@ -43,6 +43,7 @@ RECORDINGS = (
 )
 TEST_SETS = ("dev.csv", "fsdd_dev.csv", "speech_dev.csv", "digits/dev.csv")
 MANIFESTS = ("train.csv", "speech_train.csv", "data/audio/asr.csv", "digits/train.csv")
+SPEAKER_SETS = ("speakers_train.csv", "speakers_dev.csv")
 TIMED = ("timed/kal_diphone.jsonl", "timed/ked_diphone.jsonl", "timed/cmu_us_slt_arctic_hts.jsonl")
 SMALL: dict[str, Any] = {
     "d_model": 16,
@@ -50,6 +51,7 @@ SMALL: dict[str, Any] = {
     "n_heads": 2,
     "d_ff": 32,
     "conv_channels": 4,
+    "middle_layer": 0,
     "projector_dim": 8,
     "units": 28,
     "vocabulary": 260,
@@ -98,6 +100,9 @@ def make_files(folder: Path) -> None:
     for name in MANIFESTS:
         rows = "".join(f"{clip.parent / other},fan off\n" for other in RECORDINGS)
         (folder / name).write_text("wav,text\n" + rows)
+    for name in SPEAKER_SETS:
+        rows = "".join(f"{clip},,{speaker}\n" for speaker in ("ann", "bob"))
+        (folder / name).write_text("wav,text,speaker\n" + rows)
     _write_conversation(folder)
     rows = "".join(json.dumps({"audio": name, "text": SPOKEN}) + "\n" for name in RECORDINGS)
     (folder / "tune.jsonl").write_text(rows)
@@ -107,7 +112,7 @@ def make_files(folder: Path) -> None:
     for name in TIMED:
         (folder / name).write_text(json.dumps(timed) + "\n")
     (folder / "digits" / "text.csv").write_text("wav,text\n,fan off\n")
-    for recipe in (*ROOT.glob("recipes/[dt]*.json"), *ROOT.glob("configs/*.json")):
+    for recipe in (*ROOT.glob("recipes/[dst]*.json"), *ROOT.glob("configs/*.json")):
         _shrink(recipe, folder / recipe.parent.name / recipe.name)
     more = {"max_steps": 2, "warmup_steps": 1, "decoder_from_step": 0, "encoder_from_step": 0}
     (folder / "continue.json").write_text(json.dumps(more))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from auris import Diarizer
-from auris.diarization import load
 from auris.diarization.diarizer import DiarizationSession, SpeakerCount
-from auris.errors import CheckpointError, MissingExtra, ModelNotFound, UsageError
+from auris.errors import CheckpointError, ModelNotFound, UsageError
 from auris.types import SAMPLE_RATE, Samples, SpeakerTurn
 from tests.diarization.voices import diarizer, spoken
 
@@ -112,18 +113,8 @@ def test_impossible_numbers_are_refused(
         SpeakerCount.of(speakers, least, most)
 
 
-def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "find_spec", lambda name: None)
-    assert "none" in load.described_networks()
-    with pytest.raises(MissingExtra, match="diarize"):
-        Diarizer.from_pretrained()
-
-
-@pytest.mark.skipif(load.installed_networks() is None, reason="needs the extra diarize")
-def test_a_wrong_speaker_model_is_refused(tmp_path: object) -> None:
-    from pathlib import Path
-
-    folder = Path(str(tmp_path))
+def test_a_wrong_speaker_model_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path
     with pytest.raises(ModelNotFound, match="no such speaker model"):
         Diarizer.from_pretrained(folder / "missing.pt")
     (folder / "bad.safetensors").write_bytes(b"x")
@@ -135,3 +126,5 @@ def test_a_wrong_speaker_model_is_refused(tmp_path: object) -> None:
     save_file({"a": zeros(2)}, folder / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"CAM\+\+"):
         Diarizer.from_pretrained(folder / "other.safetensors")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        Diarizer.from_pretrained(folder)

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from auris.audio.features import filter_banks
 from auris.diarization.clustering import ClusterSettings
 from auris.diarization.diarizer import Diarizer
 from auris.diarization.load import SpeakerNetworks
-from auris.diarization.windows import Encoder
+from auris.diarization.windows import Encoder, Segmentation
 from auris.models.speaker_segmentation import CENTER, STEP
 from auris.types import SAMPLE_RATE, Samples
 
@@ -50,6 +51,8 @@ def conversation(samples: Samples, *voices: int | None, pause: float = 0.6) -> S
 class ToneSegmentation:
     """Finds one voice wherever there is sound: it misses every change of the speaker."""
 
+    separates = True
+
     def active(self, samples: Tensor) -> Tensor:
         centers = torch.arange(CENTER, len(samples) - CENTER, STEP)
         loud = torch.stack([samples[c - 80 : c + 80].abs().max() for c in centers]) > 0.01
@@ -61,6 +64,9 @@ class ToneEncoder:
 
     width = WIDTH
 
+    def features(self, samples: Tensor) -> Tensor:
+        return filter_banks(samples)
+
     def embed(self, features: Tensor) -> Tensor:
         return torch.nn.functional.normalize(features.exp().mean(0), dim=0)
 
@@ -70,10 +76,14 @@ class MarkEncoder:
 
     width = MARKED_BANDS.stop - MARKED_BANDS.start
 
+    def features(self, samples: Tensor) -> Tensor:
+        return filter_banks(samples)
+
     def embed(self, features: Tensor) -> Tensor:
         return torch.nn.functional.normalize(features[:, MARKED_BANDS].exp().mean(0), dim=0)
 
 
-def diarizer(encoder: Encoder | None = None) -> Diarizer:
+def diarizer(encoder: Encoder | None = None, segmentation: Segmentation | None = None) -> Diarizer:
     settings, encoder = ClusterSettings(threshold=0.7), encoder or ToneEncoder()
-    return Diarizer(SpeakerNetworks("tones", ToneSegmentation(), encoder, settings, digest="tones"))
+    found = segmentation or ToneSegmentation()
+    return Diarizer(SpeakerNetworks("tones", found, encoder, settings, digest="tones"))

@@ -15,7 +15,7 @@ from openai.types.audio import TranscriptionDiarized, TranscriptionTextSegmentEv
 from auris import Diarizer
 from auris.audio.io import load
 from auris.diarization import load as networks
-from auris.errors import MissingExtra, ModelNotFound
+from auris.errors import CheckpointError, ModelNotFound
 from auris.server.settings import Settings
 from auris.server.speakers import SharedDiarizer, letters
 from auris.types import Samples
@@ -49,7 +49,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with pytest.MonkeyPatch.context() as patched:
         voices = diarizer(MarkEncoder())
         patched.setattr(Diarizer, "from_pretrained", lambda model=None: voices)
-        patched.setattr("auris.server.speakers.installed_networks", lambda: "here")
         settings = Settings(
             models=("tiny", "tiny-ctc"),
             device="cpu",
@@ -230,13 +229,16 @@ def test_models_say_whether_voices_can_be_told_apart(live: Live) -> None:
     assert all(model["capabilities"]["speakers"] for model in models)
 
 
+def damaged(path: object) -> None:
+    raise CheckpointError("A speaker model has to be readable", "it is damaged", "")
+
+
 def test_without_networks_requests_are_refused(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "installed_networks", lambda: None)
-    monkeypatch.setattr("auris.server.speakers.installed_networks", lambda: None)
+    monkeypatch.setattr(networks, "load_campplus", damaged)
+    monkeypatch.setattr(networks, "load_speaker_encoder", damaged)
     monkeypatch.setattr(Diarizer, "from_pretrained", FROM_PRETRAINED)
     for model in live.server.serving:
         monkeypatch.setattr(model.diarizer, "_loaded", None)
-        assert not model.diarizer.available
     message = refused(live.transcribe(TALK, **FORM), "response_format")
     assert "cannot tell speakers apart by voice" in message
     refused(live.transcribe(TALK, **FORM, diarize="true"), "diarize")
@@ -249,5 +251,5 @@ FROM_PRETRAINED = Diarizer.__dict__["from_pretrained"]
 
 def test_a_named_speaker_model_is_loaded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Diarizer, "from_pretrained", FROM_PRETRAINED)
-    with pytest.raises((ModelNotFound, MissingExtra)):
+    with pytest.raises(ModelNotFound):
         SharedDiarizer("missing.pt")

@@ -14,6 +14,7 @@ from auris.checkpoints.configs import (
     FORMAT,
     FORMAT_VERSION,
     IMPLIED,
+    SPEAKER,
 )
 from auris.checkpoints.layouts import LayoutName
 from auris.config import (
@@ -24,6 +25,7 @@ from auris.config import (
     ProjectorConfig,
     PromptedConfig,
     QwenAsrConfig,
+    SpeakerConfig,
 )
 from auris.errors import ConfigError
 
@@ -87,8 +89,17 @@ def _official(config: ModelConfig) -> QwenAsrConfig | AlignerConfig:
     return config
 
 
+def speaker_json(config: SpeakerConfig, dtype: str) -> dict[str, Any]:
+    """Content of config.json of a speaker encoder."""
+    return _own_json(config, SPEAKER, dtype)
+
+
 def _native_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
     architecture = next(name for name, kind in ARCHITECTURES.items() if kind is type(config))
+    return _own_json(config, architecture, dtype)
+
+
+def _own_json(config: ModelConfig | SpeakerConfig, architecture: str, dtype: str) -> dict[str, Any]:
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "architecture": architecture}
     body = dataclasses.asdict(config)
     for key, implied in IMPLIED.items():

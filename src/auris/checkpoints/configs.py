@@ -24,11 +24,14 @@ from auris.config import (
     ModelConfig,
     ProjectorConfig,
     QwenAsrConfig,
+    SpeakerConfig,
 )
 from auris.errors import CheckpointError, ConfigError
 
 FORMAT = "auris"
 FORMAT_VERSION = 1
+SPEAKER = "speaker_encoder"
+"""Architecture of speaker encoders, which are no models of speech recognition."""
 
 ARCHITECTURES: dict[str, type[ModelConfig]] = {
     "qwen_asr": QwenAsrConfig,
@@ -323,6 +326,26 @@ def _native(content: dict[str, Any]) -> ModelConfig:
             "use a directory that this version of auris can read",
         )
     config: ModelConfig = keys.build(kind)
+    return config
+
+
+def read_speaker_config(directory: Path) -> SpeakerConfig:
+    """The config of a speaker encoder's directory.
+
+    Raises:
+        CheckpointError: there is none, or it is one of another model.
+    """
+    content = read_json(directory / "config.json")
+    keys = _Keys(content, "the top level")
+    if (content.get("format"), content.get("architecture")) != (FORMAT, SPEAKER):
+        raise ConfigError(
+            f"A speaker model has to have the architecture {SPEAKER!r} in config.json",
+            f"that of {str(directory)!r} has {content.get('architecture')!r}",
+            "name a directory that `auris train speaker` wrote, or a checkpoint of CAM++",
+        )
+    keys.expect("format_version", FORMAT_VERSION)
+    _Keys(content.get("encoder"), "encoder").expect("batch_norm", False)
+    config: SpeakerConfig = keys.build(SpeakerConfig)
     return config
 
 

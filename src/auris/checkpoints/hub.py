@@ -33,9 +33,14 @@ class ResolvedModel:
 
 
 def bundled_models() -> dict[str, Path]:
-    """Models inside the package, by name."""
+    """Speech recognizers inside the package, by name."""
     root = Path(str(resources.files("auris"))) / "bundled"
-    return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
+    return {path.parent.name: path.parent for path in sorted(root.glob("*/tokenizer.json"))}
+
+
+def bundled_speaker_model() -> Path:
+    """The speaker encoder inside the package."""
+    return Path(str(resources.files("auris"))) / "bundled" / "speaker"
 
 
 def bundled_language_models() -> dict[str, Path]:

@@ -138,8 +138,9 @@ VadModel = Annotated[
 SpeakerModel = Annotated[
     str | None,
     option(
-        "CAM++ checkpoint (.safetensors or .pt) that tells speakers apart by voice.",
-        default="of the extra diarize",
+        "Encoder that tells speakers apart by voice: CAM++ checkpoint (.safetensors or .pt), "
+        "directory of a speaker encoder, or speaker for the bundled one.",
+        default="CAM++ of the extra diarize, else the bundled one",
         group=SPEAKERS,
     ),
 ]
@@ -286,7 +287,7 @@ class SpeechOptions:
     ] = None
     diarize: Annotated[
         bool,
-        option("Tell speakers apart by their voices (extra diarize).", "--diarize", group=SPEAKERS),
+        option("Tell speakers apart by their voices.", "--diarize", group=SPEAKERS),
     ] = False
     min_speakers: Annotated[
         int | None,

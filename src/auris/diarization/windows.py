@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from auris.audio.features import filter_banks
 from auris.models.speaker_segmentation import CENTER, STEP
 from auris.types import SAMPLE_RATE, Samples
 
@@ -34,6 +33,12 @@ STRETCH_FRAMES = 200
 
 PAUSE_FRAMES = 30
 """A longer pause ends a stretch."""
+
+PART_FRAMES = 80
+"""Parts have at least so many frames where speech is divided at a pause of up to `PAUSE_FRAMES`."""
+
+LEAST_PAUSE_FRAMES = 8
+"""A shorter pause does not divide speech."""
 
 CLEAR_FRAMES = 50
 """With so many frames in which a voice is alone, an embedding is computed from these."""
@@ -67,12 +72,22 @@ class Encoder(Protocol):
 
     width: int
 
+    def features(self, samples: torch.Tensor) -> torch.Tensor:
+        """Features [frames, bands] of float32 samples [S], at most one frame for each 10 ms."""
+
     def embed(self, features: torch.Tensor) -> torch.Tensor:
-        """The embedding [width], of unit length, of log filter banks, float32 [frames, bands]."""
+        """The embedding [width], of unit length, of some of these frames."""
 
 
 class Segmentation(Protocol):
-    """Tells voices of a window apart."""
+    """Finds the speech of a window.
+
+    Attributes:
+        separates: whether it tells voices apart; otherwise stretches are divided at pauses, since
+            the speaker may change there.
+    """
+
+    separates: bool
 
     def active(self, samples: torch.Tensor) -> torch.Tensor:
         """Which voices are active, bool [frames, voices], in float32 samples [S] of ten seconds;
@@ -118,12 +133,13 @@ class SegmentedWindows:
         samples = torch.from_numpy(self._buffer[offset : offset + frames * FRAME])
         active = self._active(samples, frames)
         alone = active & (active.sum(1, keepdims=True) == 1)
+        divide = _stretches if self._segmentation.separates else _divided_at_pauses
         stretches = [
             (voice, first, last)
             for voice in range(active.shape[1])
-            for first, last in _stretches(active[:, voice])
+            for first, last in divide(active[:, voice])
         ]
-        bands = filter_banks(samples)
+        bands = self._encoder.features(samples)[:frames]
         masks = np.zeros((frames, len(stretches)), bool)
         embeddings = np.zeros((len(stretches), self._encoder.width), np.float32)
         used = np.zeros(len(stretches), np.int64)
@@ -165,9 +181,35 @@ def _stretches(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
             joined.append((first, last))
     stretches = []
     for first, last in joined:
-        count = max(round((last - first) / STRETCH_FRAMES), 1)
-        edges = np.linspace(first, last, count + 1).round().astype(int).tolist()
-        stretches += list(pairwise(edges))
+        stretches += _evenly(first, last)
+    return stretches
+
+
+def _evenly(first: int, last: int) -> list[tuple[int, int]]:
+    """Stretches of about the target length."""
+    count = max(round((last - first) / STRETCH_FRAMES), 1)
+    return list(pairwise(np.linspace(first, last, count + 1).round().astype(int).tolist()))
+
+
+def _divided_at_pauses(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and end frame of each stretch of speech, divided where it pauses longest."""
+    waiting = [spans_of(state)]
+    stretches: list[tuple[int, int]] = []
+    while waiting:
+        spans = waiting.pop()
+        if not spans:
+            continue
+        first, last = spans[0][0], spans[-1][1]
+        pauses = [after[0] - before[1] for before, after in pairwise(spans)]
+        for number, after in enumerate(spans[1:]):
+            near = min(spans[number][1] - first, last - after[0])
+            if pauses[number] <= PAUSE_FRAMES and near < PART_FRAMES:
+                pauses[number] = 0
+        longest = int(np.argmax(pauses)) if pauses else 0
+        if pauses and pauses[longest] >= LEAST_PAUSE_FRAMES:
+            waiting += [spans[longest + 1 :], spans[: longest + 1]]
+        else:
+            stretches += _evenly(first, last)
     return stretches
 
 

@@ -162,14 +162,15 @@ class AudioEncoder(nn.Module):
     ) -> tuple[list[Tensor], list[int]]:
         """As `forward`, with the normed states after each of some numbers of layers."""
         x, lengths = self.tokens(mels)
-        return self._layered(x, lengths, depths), lengths
+        return self.layered(x, lengths, depths), lengths
 
     def encode_layers(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
         """Normed states [N, d_model] of what `tokens` returned."""
-        (states,) = self._layered(tokens, lengths, [len(self.layers)])
+        (states,) = self.layered(tokens, lengths, [len(self.layers)])
         return states
 
-    def _layered(self, x: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> list[Tensor]:
+    def layered(self, x: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> list[Tensor]:
+        """Normed states after each of some numbers of layers, of what `tokens` returned."""
         x = F.dropout(x, self.config.dropout, self.training)
         windows = Windows.of(lengths, self.config.window_tokens, x.device)
         states = []

@@ -50,6 +50,8 @@ class SpeakerSegmentation:
         KeyError, RuntimeError: a weight is missing or has another shape.
     """
 
+    separates = True
+
     def __init__(self, weights: Mapping[str, Tensor], rate: int) -> None:
         self._weights = weights
         self._filters = _band_filters(weights, rate)

@@ -117,8 +117,8 @@ class CallOptions(TextOptions, total=False):
             warning of the transcript says how much that is (False).
         speakers: one name for each split channel ("channel 1", "channel 2", ...); with `diarize`
             the number of speakers, or their names in the order in which they begin to speak.
-        diarize: tell speakers apart by their voices, see `auris.Diarizer`; True loads the networks
-            of the extra diarize (False).
+        diarize: tell speakers apart by their voices, see `auris.Diarizer`; True loads its default
+            networks (False).
         min_speakers, max_speakers: limits of their number, with `diarize` (no limits).
         urls: limits of downloading a recording from the web; None refuses addresses.
         progress: called after every segment and every recording.

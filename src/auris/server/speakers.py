@@ -15,7 +15,6 @@ from starlette.requests import Request
 from auris.audio.encoded import from_data_uri, is_data_uri
 from auris.audio.io import Source
 from auris.diarization.diarizer import Diarizer
-from auris.diarization.load import installed_networks
 from auris.errors import AudioError, AurisError, UnreadableAudio
 from auris.server.errors import ApiError, invalid, unsupported
 from auris.server.transcription_request import TranscriptionRequest
@@ -54,11 +53,6 @@ class SharedDiarizer:
     def __init__(self, speaker_model: str | None = None) -> None:
         self._lock = threading.Lock()
         self._loaded = None if speaker_model is None else _load(speaker_model)
-
-    @property
-    def available(self) -> bool:
-        """Whether this server can tell voices apart."""
-        return self._loaded is not None or installed_networks() is not None
 
     def get(self, param: str = "diarize") -> Diarizer:
         """The diarizer, which may take a moment.

@@ -180,8 +180,28 @@ def vary(samples: Samples, rng: np.random.Generator) -> Samples:
     level = float(np.sqrt(np.square(samples).mean()))
     samples = np.concatenate([_faint_noise(rng, before), samples, _faint_noise(rng, after)])
     if rng.random() < NOISE_PROBABILITY:
-        ratio = 10.0 ** (-_uniform(rng, SNR_DB) / 20.0)
-        samples = samples + level * ratio * _noise(rng, len(samples))
+        samples = _with_noise(samples, level, rng)
+    return _with_gain(samples, rng)
+
+
+def disturbed(
+    samples: Samples, rng: np.random.Generator, noise_share: float, room_share: float
+) -> Samples:
+    """Samples of the same length in a room, with noise and with another gain, each at random."""
+    if rng.random() < room_share:
+        samples = _reverberate(samples, rng)
+    if rng.random() < noise_share:
+        samples = _with_noise(samples, float(np.sqrt(np.square(samples).mean())), rng)
+    return _with_gain(samples, rng)
+
+
+def _with_noise(samples: Samples, level: float, rng: np.random.Generator) -> Samples:
+    """Samples with noise below a level."""
+    ratio = 10.0 ** (-_uniform(rng, SNR_DB) / 20.0)
+    return np.asarray(samples + level * ratio * _noise(rng, len(samples)))
+
+
+def _with_gain(samples: Samples, rng: np.random.Generator) -> Samples:
     return np.asarray(samples * 10.0 ** (_uniform(rng, GAINS_DB) / 20.0), dtype=np.float32)
 
 

@@ -22,6 +22,7 @@ from auris.training.data import TrainedOn
 from auris.training.decoder_recipe import DecoderRecipe
 from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
 from auris.training.reports import CURVE, LOG, STEPS, TENSORBOARD
+from auris.training.speaker_recipe import SpeakerRecipe
 from auris.training.state import AVERAGE, BEST, LAST
 
 RECIPE, ABOUT, UNITS = "recipe.json", "run.json", "units.json"
@@ -32,6 +33,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "asr": AsrRecipe,
     "tune": TuneRecipe,
     "decoder": DecoderRecipe,
+    "speaker": SpeakerRecipe,
 }
 """Kinds of runs."""
 

@@ -13,6 +13,7 @@ from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.checkpoints.validation import check_vocabulary
 from auris.config import AutCtcConfig, QwenAsrConfig
 from auris.errors import TrainingError
+from auris.models.aut import AudioEncoder
 from auris.models.aut_ctc import AutCtc
 from auris.models.folding import fold_batch_norm
 from auris.models.qwen_asr import QwenAsr
@@ -92,6 +93,28 @@ def load_parts(
         )
     check_vocabulary(with_decoder.config, tokenizer)
     return ModelParts(with_encoder, with_decoder, tokenizer, sources)
+
+
+def load_encoder(source: str | Path, encoder: AudioEncoder) -> None:
+    """Read the weights of a trained audio encoder, of which there may be more layers.
+
+    Args:
+        source: folder of a run, model directory or bundled model.
+
+    Raises:
+        TrainingError: there is no such run or model, or its encoder has other shapes.
+        CheckpointError, ConfigError: a model cannot be read, or is packed to integers.
+    """
+    model, _ = _load(source, "--encoder")
+    given, needed = model.encoder.state_dict(), encoder.state_dict()
+    odd = [name for name in needed if name not in given or given[name].shape != needed[name].shape]
+    if odd:
+        raise TrainingError(
+            "--encoder takes a model whose encoder has the shapes of the recipe",
+            f"{odd[0]} of {source} has others, or is missing",
+            "correct the recipe, or name another model",
+        )
+    encoder.load_state_dict({name: given[name] for name in needed})
 
 
 def source_directories(

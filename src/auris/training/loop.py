@@ -13,10 +13,11 @@ import gc
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from auris.training.examples import (
 )
 from auris.training.recipes import DEFAULT_EPOCHS, DEFAULT_WARMUPS, Recipe
 from auris.training.reports import RunLogger
-from auris.training.score import Scorer, score
+from auris.training.score import DevScores, Scorer, score
 from auris.training.state import (
     AVERAGE,
     BEST,
@@ -46,13 +47,13 @@ from auris.training.state import (
     update_average,
 )
 from auris.training.stopping import StopSignals
-from auris.training.tasks import Losses, Task
+from auris.training.tasks import Losses, Task, TrainedModel
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def _optimizer(task: Task, recipe: Recipe) -> torch.optim.AdamW:
+def _optimizer(task: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW without weight decay of biases and norms; groups know their share of the rate."""
     groups: list[dict[str, Any]] = []
     named = [(name, p) for name, p in task.named_parameters() if p.requires_grad]
@@ -64,32 +65,30 @@ def _optimizer(task: Task, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
 
 
-class Trainer:
-    """One run over clips in memory.
+class TrainingLoop:
+    """One run over clips in memory; subclasses say what its batches and scores are.
 
     Args:
-        clips: training clips with units.
+        clips: training clips.
         dev: development clips by the name of their set.
         out: the run's folder, for checkpoints.
         fabric: the processes and the device, launched.
-        workers: processes that prepare batches ahead, see `EpochBatches.load`.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        task: Task,
+        task: TrainedModel,
         clips: Sequence[TrainingClip],
         dev: Mapping[str, Sequence[TrainingClip]],
         out: Path,
         logger: RunLogger,
         fabric: Fabric,
-        workers: int = 0,
     ) -> None:
         if not clips:
             raise TrainingError("No clip can be used for training", "", "see the data report")
         self.recipe, self.task, self.clips, self.dev = recipe, task, clips, dev
-        self.out, self.logger, self.fabric, self.workers = out, logger, fabric, workers
+        self.out, self.logger, self.fabric = out, logger, fabric
         self.shard = DataShard(fabric.global_rank, fabric.world_size)
         self.progress = TrainingProgress(data=self._fingerprint())
         self.signals = StopSignals(announce=self._leads)
@@ -100,8 +99,6 @@ class Trainer:
                 f"decoder_from_step is not below the {self.steps} steps of the run",
                 "lower decoder_from_step, or train for longer",
             )
-        if recipe.use_compile:
-            task.compile_encoder(fabric.device)
         self._wrapped, self.optimizer = fabric.setup(task, _optimizer(task, recipe))
 
     @property
@@ -116,16 +113,25 @@ class Trainer:
             digest.update(clip.samples.tobytes())
         return digest.hexdigest()
 
+    @abstractmethod
+    def _batch_counts(self) -> Iterator[int]:
+        """Batches of each epoch."""
+
+    @abstractmethod
+    def _batches(self, epoch: int, first: int) -> Generator[TrainingBatch, None, None]:
+        """The batches of an epoch from batch `first` on."""
+
+    @abstractmethod
+    def _scores(self, all_parts: bool) -> DevScores:
+        """Scores of the development sets; `all_parts` as of `TrainedModel.forward`."""
+
     def _count_steps(self) -> int:
         if self.recipe.max_steps is not None:
             return self.recipe.max_steps
         every, epochs = self.recipe.gradient_accumulation_steps, self.recipe.epochs
         least = 0 if epochs is not None else DEFAULT_WARMUPS * self.recipe.warmup_steps
-        plans = map(self._plan, range(DEFAULT_EPOCHS if epochs is None else epochs))
-        return max(least, sum(math.ceil(len(plan.batches) / every) for plan in plans))
-
-    def _plan(self, epoch: int) -> EpochPlan:
-        return plan_epoch(self.clips, self.recipe, epoch)
+        counts = islice(self._batch_counts(), DEFAULT_EPOCHS if epochs is None else epochs)
+        return max(least, sum(math.ceil(count / every) for count in counts))
 
     def resume(self) -> None:
         """Continue from the last checkpoint of the run's folder.
@@ -168,10 +174,8 @@ class Trainer:
         progress, recipe = self.progress, self.recipe
         if progress.step == self.steps:
             return
-        plan = self._plan(progress.epoch)
-        epoch = EpochBatches(self.clips, recipe, self.task.preprocessor, plan, self.shard)
         # Closed at once, since workers that live until the interpreter exits are not ended.
-        with closing(epoch.load(progress.batch, self.workers)) as loaded:
+        with closing(self._batches(progress.epoch, progress.batch)) as loaded:
             started = time.perf_counter()
             while batches := list(islice(loaded, recipe.gradient_accumulation_steps)):
                 loss = self.step(batches)
@@ -271,8 +275,7 @@ class Trainer:
         if self.dev:
             self._save(LAST)
         all_parts = self.task.trains_all_parts(progress.step - 1)
-        scorer = Scorer(self.task, self.fabric.device, self.recipe.bf16, all_parts)
-        scores = score(scorer, self.dev, self.shard, self._over_all, self._stop_if_signalled)
+        scores = self._scores(all_parts)
         if self._leads:
             rate = self.recipe.learning_rate(progress.step - 1, self.steps)
             self.logger.epoch(progress, rate, scores.rates, scores.loss)
@@ -296,3 +299,44 @@ class Trainer:
                 f"none of {len(losses)} was",
                 "lower lr, or look at the weights and data it began with",
             )
+
+
+class Trainer(TrainingLoop):
+    """Trains a recognizer on clips with units.
+
+    Args:
+        workers: processes that prepare batches ahead, see `EpochBatches.load`.
+    """
+
+    task: Task
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Task,
+        clips: Sequence[TrainingClip],
+        dev: Mapping[str, Sequence[TrainingClip]],
+        out: Path,
+        logger: RunLogger,
+        fabric: Fabric,
+        workers: int = 0,
+    ) -> None:
+        self.workers = workers
+        if recipe.use_compile:
+            task.compile_encoder(fabric.device)
+        super().__init__(recipe, task, clips, dev, out, logger, fabric)
+
+    def _batch_counts(self) -> Iterator[int]:
+        return (len(self._plan(epoch).batches) for epoch in count())
+
+    def _plan(self, epoch: int) -> EpochPlan:
+        return plan_epoch(self.clips, self.recipe, epoch)
+
+    def _batches(self, epoch: int, first: int) -> Generator[TrainingBatch, None, None]:
+        plan = self._plan(epoch)
+        batches = EpochBatches(self.clips, self.recipe, self.task.preprocessor, plan, self.shard)
+        return batches.load(first, self.workers)
+
+    def _scores(self, all_parts: bool) -> DevScores:
+        scorer = Scorer(self.task, self.fabric.device, self.recipe.bf16, all_parts)
+        return score(scorer, self.dev, self.shard, self._over_all, self._stop_if_signalled)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,27 @@ def ctc_loss(
     return total
 
 
-class Task(nn.Module):
+class TrainedModel(nn.Module):
+    """A model with its losses: what the training loop needs of it."""
+
+    @abstractmethod
+    def forward(self, batch: Any, all_parts: bool = True) -> tuple[Tensor, Tensor]:
+        """`sums` and `counts` of `Losses`; `all_parts`: whether every part of the model is trained
+        already."""
+
+    def trains_all_parts(self, step: int) -> bool:
+        """Whether every part of the model takes part in step `step` (from 0)."""
+        return True
+
+    def begin_step(self, step: int) -> None:
+        """Prepare for step `step` (from 0)."""
+
+    def rate_share(self, name: str) -> float:
+        """The share of the learning rate with which a weight is trained."""
+        return 1.0
+
+
+class Task(TrainedModel):
     """A model with its losses and its transcription.
 
     Args:
@@ -111,17 +132,6 @@ class Task(nn.Module):
     @abstractmethod
     def export(self, out: Path, dtype: torch.dtype, trained_on: TrainedOn) -> Path:
         """Write the model as a model directory."""
-
-    def trains_all_parts(self, step: int) -> bool:
-        """Whether every part of the model takes part in step `step` (from 0)."""
-        return True
-
-    def begin_step(self, step: int) -> None:
-        """Prepare for step `step` (from 0)."""
-
-    def rate_share(self, name: str) -> float:
-        """The share of the learning rate with which a weight is trained."""
-        return 1.0
 
     def compile_encoder(self, device: torch.device) -> None:
         """Compile the encoder for training, where its inputs have one shape."""
