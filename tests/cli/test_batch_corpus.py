@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,33 @@ def test_a_shard_that_cannot_be_written_is_reported(
     assert done.code == 1
     assert "is given up: The upload fails: try again" in done.err
     assert "0 shards are transcribed here, 1 are left" in done.err
+
+
+def test_an_interrupted_worker_gives_its_shard_back(
+    auris: Auris, manifest: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from auris.scale.transcriber import ShardTranscriber
+
+    out = tmp_path / "run"
+    call = ("batch", "--input", manifest, "--output", out, "-m", models / "ctc")
+    call = (*call, "--shard-seconds", 8, "--worker", "1/1")
+    result, calls = ShardTranscriber.result, 0
+
+    def interrupted(*arguments: Any, **options: Any) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            signal.raise_signal(signal.SIGINT)
+        return result(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ShardTranscriber, "result", interrupted)
+        done = auris(*call)
+    assert done.code == 130
+    assert done.err.endswith("auris: interrupted; the same command continues\n")
+    assert len(list((out / "results").iterdir())) == 2
+    assert list((out / "leases").iterdir()) == []
+    assert "4 shards are transcribed here, 0 are left" in auris(*call).err
 
 
 @pytest.mark.no_cover
