@@ -88,6 +88,8 @@ def test_wrong_usage(auris: Auris, manifest: Path, tmp_path: Path) -> None:
         ((*out, "--shard-seconds", 0), "--shard-seconds has to be above 0"),
         (("batch", "--input", tmp_path / "none", "--output", tmp_path / "run"), "no recordings"),
         (("batch", "status", tmp_path), "has no plan.json"),
+        (("batch", "--files", "x", "--output", "y", "--worker", "1/2"), "need --input"),
+        (("scale", "run", *out[1:], "--worker", "1/2"), "--worker is for auris batch"),
     ):
         done = auris(*arguments)
         assert done.code == 2, arguments

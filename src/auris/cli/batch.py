@@ -100,6 +100,12 @@ def batch(
     if corpus.input_source is not None:
         _refuse_with_input(input_dir, files, output_format, output_dir, retry)
         _transcribe_corpus(model, speech, corpus, output, (speculate, lm), batch_size, workers)
+    if corpus != CorpusOptions():
+        raise UsageError(
+            "Options of corpora on several machines need --input",
+            "that is not given",
+            "add it, or leave them out",
+        )
     recordings = _recordings(input_dir, files)
     names = recordings.names
     formats = sorted(parse_formats(output_format or []))

@@ -11,6 +11,7 @@ from auris.cli.corpus import CorpusOptions, ShardProgress, loaded_transcriber
 from auris.cli.declare import option, with_options
 from auris.cli.interrupt import interruptible
 from auris.cli.options import BatchSize, Lm, ModelOptions, Speculate, SpeechOptions
+from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.scale.worker import WorkerReport
@@ -42,6 +43,8 @@ def run(
     status and auris batch merge read the run.
     """
     speech.check()
+    if corpus.worker is not None:
+        raise UsageError("--worker is for auris batch", "Ray divides the work here", "leave it out")
     settings = corpus.settings()
     from auris.scale.ray_run import Cluster, transcribe_on_ray
 
