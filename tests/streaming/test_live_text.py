@@ -25,9 +25,11 @@ def check_deltas(updates: list[StreamUpdate]) -> str:
     text, chunk, settled, words = "", 0, "", 0
     for update in updates:
         if update.chunk != chunk:
-            chunk, settled, words = update.chunk, "", 0
+            # Words behind the cut, which the chunk before had settled, belong to this chunk.
+            words, chunk = 0, update.chunk
+            settled = update.settled.removesuffix(update.delta.lstrip())
         assert update.settled.startswith(settled)
-        assert update.settled_words >= words
+        assert update.settled_words >= words or update.final
         # A space between two chunks is part of the delta.
         assert update.delta.lstrip() == update.settled[len(settled) :].lstrip()
         if not update.final:

@@ -115,3 +115,8 @@ def test_settled_words_are_compared_with_final_ones(
 ) -> None:
     found = compare_words(settled.split(), final.split())
     assert (found.covered, found.revised) == (covered, revised)
+
+
+def test_settled_words_behind_a_cut_are_told_from_those_in_front_of_it() -> None:
+    state = SettleState(settled=("one", "two", "three"), ends=(1.0, None, 2.0))
+    assert [state.within(end) for end in (0.5, 1.0, 1.9, 2.0)] == [0, 2, 2, 3]

@@ -24,6 +24,9 @@ from auris.text.tokenizer import Tokenizer
 from auris.text.words import join_texts, split_words
 from auris.types import Segment
 
+CUT_SECONDS = 0.1
+"""A word that ends so little behind a cut belongs to the chunk in front of it."""
+
 
 @dataclass(frozen=True)
 class LiveChange:
@@ -56,7 +59,7 @@ class LiveText:
         self._state = state
         self._rule = rule
         self._words = SettleState()
-        self._settled = ""
+        self._parts: list[str] = []  # The settled text of the chunk, by words.
         self._last = ""
 
     def add_partial(self, result: DecodeResult, segment: Segment, seconds: float) -> LiveChange:
@@ -74,25 +77,40 @@ class LiveText:
         last = first
         # A loop is decoded again when the chunk is over, and clean-up may rewrite any word.
         if self._rule and result.reason == "stop" and not result.request.options.clean:
-            words = self._partial_words(result, segment)
-            self._words = settle(before, words, seconds, self._rule)
+            timed = self._partial_words(result, segment)
+            self._words = settle(before, timed, seconds, self._rule)
             last = self._words.covered
-        begin = spans[first - 1].end if first else 0
-        end = spans[last - 1].end if last else 0
-        delta = self._add(self._behind(text[:end], begin))
-        partial = self._behind(text, end)
+        borders = [0, *(span.end for span in spans)]
+        words = zip(borders[first:last], borders[first + 1 : last + 1], strict=True)
+        delta = "".join([self._add(self._behind(text[:end], begin)) for begin, end in words])
+        partial = self._behind(text, borders[last])
         return LiveChange(delta, self._settled, partial, len(self._words.settled), 0)
 
     def add_final(self, segment: Segment) -> LiveChange:
-        """Add the final text of a chunk; what it has behind the settled words settles now."""
-        settled = self._words.settled
+        """Add the final text of a chunk; what it has behind the settled words settles now.
+
+        Settled words behind the cut belong to the next chunk. Words of this one that they were
+        settled without count as revised, since nothing can be added in front of them.
+        """
+        words, count = self._words, self._words.within(segment.end + CUT_SECONDS)
+        own, others = words.settled[:count], words.settled[count:]
         spans = split_words(segment.text)
-        compared = compare_words(settled, [normalized(span.text) for span in spans])
-        begin = spans[compared.covered - 1].end if compared.covered else 0
-        delta = self._add(self._behind(segment.text, begin))
-        change = LiveChange(delta, self._settled, "", len(settled), compared.revised)
-        self._words, self._settled = SettleState(), ""
+        compared = compare_words(own, [normalized(span.text) for span in spans])
+        revised, delta = compared.revised, ""
+        if others:
+            revised += len(spans) - compared.covered
+        else:
+            begin = spans[compared.covered - 1].end if compared.covered else 0
+            delta = self._add(self._behind(segment.text, begin))
+        change = LiveChange(delta, self._settled, "", len(own), revised)
+        self._words = SettleState(settled=others, ends=words.ends[count:])
+        self._parts = self._parts[count:] if others else []
         return change
+
+    @property
+    def _settled(self) -> str:
+        """The settled text of the chunk."""
+        return "".join(self._parts).lstrip()
 
     def _partial_words(self, result: DecodeResult, segment: Segment) -> list[PartialWord]:
         """The words of a text, with their ends in seconds of the stream."""
@@ -111,6 +129,6 @@ class LiveText:
 
     def _add(self, delta: str) -> str:
         """Add settled text; returns it."""
-        self._settled += delta if self._settled else delta.lstrip()
+        self._parts.append(delta)
         self._last = delta[-1:] or self._last
         return delta

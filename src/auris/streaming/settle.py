@@ -77,13 +77,20 @@ class SettleState:
         words: of the step.
         since: for each, the second of the first step since which it and all before it are the same.
         settled: the settled words of the chunk.
+        ends: when they end, in seconds of the stream; None if it is not known.
         covered: how many of the first words of the step the settled ones stand for.
     """
 
     words: tuple[str, ...] = ()
     since: tuple[float, ...] = ()
     settled: tuple[str, ...] = ()
+    ends: tuple[float | None, ...] = ()
     covered: int = 0
+
+    def within(self, end: float) -> int:
+        """How many of the settled words lie before a cut at this second."""
+        behind = (number for number, at in enumerate(self.ends) if at is not None and at > end)
+        return next(behind, len(self.settled))
 
 
 def normalized(word: str) -> str:
@@ -112,7 +119,8 @@ def settle(
     last = first
     while last < same and _is_settled(words[last], since[last], seconds, rule):
         last += 1
-    return SettleState(names, since, before.settled + names[first:last], last)
+    ends = tuple(word.end for word in words[first:last])
+    return SettleState(names, since, before.settled + names[first:last], before.ends + ends, last)
 
 
 def _is_settled(word: PartialWord, since: float, seconds: float, rule: SettleRule) -> bool:
