@@ -108,6 +108,10 @@ CASES = {
     "auris benchmark stream --audio": Case(more="talk.flac"),
     "auris benchmark stream --audio FILE": Case({"FILE": "talk.mp3"}),
     "auris benchmark stream --audio FILE --test-set CSV": Case({"FILE": "talk.mp3"}),
+    "auris benchmark hotwords --test-set CSV --hotwords FILE": Case({"FILE": "kitchen,fan"}),
+    "auris benchmark hotwords --test-set CSV --hotwords FILE --other-set CSV --size N": Case(
+        {"FILE": "kitchen,fan"}
+    ),
     "auris benchmark der --test-set CSV": Case({"CSV": "talks/conversations.csv"}),
     "auris benchmark cpwer --test-set CSV": Case({"CSV": "talks/conversations.csv"}),
     "auris benchmark der --test-set CSV --rttm-dir DIR": Case(

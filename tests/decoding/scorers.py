@@ -31,6 +31,9 @@ class TableScorer:
         before = state[-1] if state else -1
         return [(self._table.get((before, token), 0.0), (*state, token)) for token in tokens]
 
+    def may_add(self, state: State) -> bool:
+        return True
+
     def end(self, state: State) -> float:
         assert isinstance(state, tuple)
         return self._ends.get(state[-1] if state else -1, 0.0)

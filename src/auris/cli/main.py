@@ -16,6 +16,7 @@ from auris.cli import batch, benchmark, scale, train
 from auris.cli.align import align
 from auris.cli.benchmark_cpwer import cpwer
 from auris.cli.benchmark_der import der
+from auris.cli.benchmark_hotwords import hotwords
 from auris.cli.benchmark_stream import stream
 from auris.cli.benchmark_vad import vad
 from auris.cli.declare import option, with_options
@@ -53,6 +54,7 @@ benchmark.app.command()(with_options(vad))
 benchmark.app.command()(with_options(der))
 benchmark.app.command()(with_options(cpwer))
 benchmark.app.command()(with_options(stream))
+benchmark.app.command()(with_options(hotwords))
 app.add_typer(batch.app)
 app.add_typer(scale.app)
 app.add_typer(train.app)

@@ -29,8 +29,8 @@ from auris.decoding.sampling import candidates_of, ids_logprob
 from auris.decoding.scoring import State, WeightedScorer, scored_choices
 from auris.types import FinishReason
 
-MOST_OUTSIDE = 4
-"""Hypotheses with hotwords that are followed outside the beam, if the beam is not larger."""
+MOST_OUTSIDE = 3
+"""Hypotheses with hotwords that are followed outside the beam."""
 
 ACCEPTED_SHARE = 0.75
 """Share of the bonus of hotwords that counts when a text is chosen. The whole bonus keeps a
@@ -38,6 +38,10 @@ hypothesis in the search; the frames have to agree with it better than that."""
 
 SCORED_TOKENS = 16
 """Next tokens of a hypothesis that a scorer sees in addition to those that the beam needs."""
+
+
+NOT_SCORED = object()
+"""The state of hotwords after a token that they could not raise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +155,8 @@ class BeamSearch:
             logits: float32 [len(hypotheses), vocab], behind each.
 
         Returns:
-            at most `request.beam_size` of them, and with hotwords `MOST_OUTSIDE` others, or as
-            many as the beam has; none once the search is over.
+            at most `request.beam_size` of them, and with hotwords `MOST_OUTSIDE` others; none once
+            the search is over.
         """
         pairs = zip(hypotheses, logits, strict=True)
         parents = [self._with_probe(hypothesis, scores) for hypothesis, scores in pairs]
@@ -168,8 +172,7 @@ class BeamSearch:
         if self.request.hotwords is not None:
             extensions = [one for one in extensions if one.bonus > 0]
             extensions.sort(key=lambda one: -one.score - one.bonus)
-            size = max(self.request.beam_size, MOST_OUTSIDE)
-            outside, _ = self._follow_best(parents, extensions, size, self.ended_outside)
+            outside, _ = self._follow_best(parents, extensions, MOST_OUTSIDE, self.ended_outside)
             following += [
                 (parent, replace(child, in_beam=False))
                 for parent, child in outside
@@ -257,14 +260,18 @@ class BeamSearch:
 
     def _extensions(self, parents: Sequence[Hypothesis], logits: Tensor) -> list[_Extension]:
         """Extensions of all hypotheses, the best ones first."""
+        hotwords = self.request.hotwords
+        raised = hotwords is not None and any(hotwords.may_add(one.bonus_state) for one in parents)
         count = self.request.beam_size + len(self.stops)
-        if self.request.scorer is not None or self.request.hotwords is not None:
+        if raised or self.request.scorer is not None:
             count += SCORED_TOKENS
         extensions = []
         for index, choices in enumerate(candidates_of(logits, count)):
             parent = parents[index]
             scored = scored_choices(self._scorer, parent.state, choices, self.stops)
-            bonuses = scored_choices(self._hotwords, parent.bonus_state, choices, self.stops)
+            bonuses: list[tuple[float, State]] = [(0.0, NOT_SCORED)] * len(choices)
+            if hotwords is not None and hotwords.may_add(parent.bonus_state):
+                bonuses = scored_choices(hotwords, parent.bonus_state, choices, self.stops)
             extensions += [
                 _Extension(
                     index,
@@ -295,6 +302,12 @@ class BeamSearch:
         if len(parent.choices) == self.request.max_new_tokens:
             bonus = parent.bonus + self._hotwords.end(parent.bonus_state)
             return replace(parent, bonus=bonus, end=choice, finish="length")
+        bonus_state = extension.bonus_state
+        if bonus_state is NOT_SCORED:
+            margin = min(choice.margin, 0.0)
+            ((_, bonus_state),) = self._hotwords.extend(
+                parent.bonus_state, [choice.token], [margin]
+            )
         repetition = parent.repetition.copy()
         looping = repetition.add(choice.token) is not None
         return replace(
@@ -303,7 +316,7 @@ class BeamSearch:
             score=extension.score,
             state=extension.state,
             bonus=extension.bonus,
-            bonus_state=extension.bonus_state,
+            bonus_state=bonus_state,
             repetition=repetition,
             finish="loop" if looping else None,
         )

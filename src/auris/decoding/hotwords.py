@@ -12,7 +12,9 @@ hotwords are not written where nothing like them was said.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from auris.decoding.scoring import State, TokenBytes
 
@@ -27,6 +29,8 @@ LEAST_MARGIN = -8.0
 
 MOST_TRANSITIONS = 200_000
 """Transitions that are cached; the cache is emptied when there are more."""
+
+NO_WEIGHTS: Mapping[str, float] = MappingProxyType({})
 
 ROOT = 0
 
@@ -55,7 +59,7 @@ def begins_character(byte: int) -> bool:
 
 
 class Hotwords:
-    """Scores phrases, see `auris.decoding.scoring.TokenScorer`.
+    """Scores phrases, see `auris.decoding.scoring.HotwordScorer`.
 
     A state is the node of the phrase that the text may end in the middle of, and whether a letter
     precedes that phrase, or, at the root, the next byte.
@@ -63,7 +67,7 @@ class Hotwords:
     Args:
         phrases: words and phrases, in their own letter case.
         token_bytes: the bytes of a token.
-        weight: of all bonuses.
+        weights: of the bonuses of some phrases; it is 1 of the others.
         least_margin: see `LEAST_MARGIN`.
     """
 
@@ -71,7 +75,7 @@ class Hotwords:
         self,
         phrases: Iterable[str],
         token_bytes: TokenBytes,
-        weight: float = 1.0,
+        weights: Mapping[str, float] = NO_WEIGHTS,
         least_margin: float = LEAST_MARGIN,
     ) -> None:
         self._token_bytes = token_bytes
@@ -82,7 +86,7 @@ class Hotwords:
         self._bonuses: dict[int, float] = {}
         for phrase in phrases:
             for text, share in spellings(phrase).items():
-                self._add(text.encode(), weight * share)
+                self._add(text.encode(), weights.get(phrase, 1.0) * share)
         self._transitions: dict[tuple[State, int, bool], tuple[float, State]] = {}
 
     def _add(self, text: bytes, weight: float) -> None:
@@ -120,6 +124,13 @@ class Hotwords:
         node, after_letter = self._parts(state)
         bonus, _ = self._read(self._paths[node], after_letter, b" ")
         return bonus - self._gains[node]
+
+    def may_add(self, state: State) -> bool:
+        return True
+
+    def is_idle(self, state: State) -> bool:
+        """Whether the text does not end in the middle of a phrase."""
+        return self._parts(state)[0] == ROOT
 
     @staticmethod
     def _parts(state: State) -> tuple[int, bool]:
@@ -170,6 +181,41 @@ class Hotwords:
     @staticmethod
     def _may_begin(byte: int, after_letter: bool) -> bool:
         return begins_character(byte) and not (after_letter and joins(byte))
+
+
+class LocatedHotwords:
+    """Hotwords that begin only at some offsets, see `auris.decoding.scoring.HotwordScorer`.
+
+    Args:
+        hotwords: the phrases.
+        offsets: how many tokens may precede a phrase.
+    """
+
+    def __init__(self, hotwords: Hotwords, offsets: Collection[int]) -> None:
+        self._hotwords = hotwords
+        self._offsets = offsets
+
+    def start(self) -> State:
+        return 0, self._hotwords.start()
+
+    def extend(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> list[tuple[float, State]]:
+        assert isinstance(state, tuple)
+        count, own = state
+        if not self.may_add(state):
+            margins = [-math.inf] * len(tokens)
+        scored = self._hotwords.extend(own, tokens, margins)
+        return [(score, (count + 1, following)) for score, following in scored]
+
+    def end(self, state: State) -> float:
+        assert isinstance(state, tuple)
+        return self._hotwords.end(state[1])
+
+    def may_add(self, state: State) -> bool:
+        assert isinstance(state, tuple)
+        count, own = state
+        return count in self._offsets or not self._hotwords.is_idle(own)
 
 
 def _letter_at_end(data: bytes, before: bool) -> bool:

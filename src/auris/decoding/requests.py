@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from auris.decoding.sampling import Probe, Sampling
-from auris.decoding.scoring import TokenScorer
+from auris.decoding.scoring import HotwordScorer, TokenScorer
 from auris.types import FinishReason
 
 MOST_BEAM_SIZE = 16
@@ -64,7 +64,7 @@ class Request:
     draft: tuple[int, ...] = ()
     preamble: tuple[int, ...] = ()
     scorer: TokenScorer | None = None
-    hotwords: TokenScorer | None = None
+    hotwords: HotwordScorer | None = None
     beam_size: int = 1
     length_penalty: float = LENGTH_PENALTY
 

@@ -57,6 +57,13 @@ class TokenScorer(Protocol):
         """What to add if the text ends in this state."""
 
 
+class HotwordScorer(TokenScorer, Protocol):
+    """A scorer that adds something at some places only."""
+
+    def may_add(self, state: State) -> bool:
+        """Whether a next token may have a score other than 0."""
+
+
 class WeightedScorer:
     """The weighted sum of scorers.
 
@@ -146,6 +153,17 @@ class ScorerAfter:
             return self._scorer.end(state)
         # A text that has gone another way has paid for it already.
         return 0.0 if self._beginnings is None or state.tokens is None else MISSING
+
+
+class HotwordsAfter(ScorerAfter):
+    """Hotwords that begin after a token, see `ScorerAfter`."""
+
+    def __init__(self, hotwords: HotwordScorer, token: int) -> None:
+        super().__init__(hotwords, token)
+        self._hotwords = hotwords
+
+    def may_add(self, state: State) -> bool:
+        return not isinstance(state, _Before) and self._hotwords.may_add(state)
 
 
 def text_score(scorer: TokenScorer, tokens: Sequence[int]) -> float:

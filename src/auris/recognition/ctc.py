@@ -39,7 +39,7 @@ PASS_SECONDS = 40.0
 SCORED_BEAM_SIZE = 16
 """Least size of a beam with scores from outside the model, which costs little here."""
 
-HOTWORD_WEIGHT = 0.5
+HOTWORD_WEIGHT = 0.2
 """Weight of hotwords in a prefix beam search, where they compete with all other texts."""
 
 
@@ -131,7 +131,7 @@ class CtcRecognizer:
         else:
             size = max(options.beam_size, SCORED_BEAM_SIZE if scorer is not None else 1)
             path = beam_search(logits, blank, size, scorer)
-        hotwords = self.scorers.hotwords_of_units(options)
+        hotwords = self.scorers.hotwords_of_units(options, logits)
         if hotwords is not None:
             # Only a text with a hotword is taken from the search with hotwords.
             parts = [(hotwords, HOTWORD_WEIGHT), *([] if scorer is None else [(scorer, 1.0)])]

@@ -170,12 +170,12 @@ class QwenRecognizer:
         options, prompt = request.options, self.backend.embed(ids, states)
         if not needs_search(options):
             return self.decode_request(key, request, prompt, self._draft(states, options))
-        hotwords = self.scorers.hotwords_of_reply(options)
+        ctc = self.ctc_head()
+        logits = None if ctc is None else ctc.ctc_logits([states])[0]
+        hotwords = self.scorers.hotwords_of_reply(options, logits)
         plain = replace(self.decode_request(key, request, prompt), hotwords=hotwords)
         if options.beam_size == 1:
             return plain
-        ctc = self.ctc_head()
-        logits = None if ctc is None else ctc.ctc_logits([states])[0]
         scorer = self.scorers.of_reply(options, logits)
         return replace(plain, beam_size=options.beam_size, scorer=scorer)
 

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -11,8 +12,15 @@ from torch import Tensor
 
 from auris.checkpoints.lm_weights import CTC_WEIGHT, LmWeights
 from auris.decoding.ctc_prefix import CtcPrefixScorer
-from auris.decoding.hotwords import Hotwords
-from auris.decoding.scoring import ScorerAfter, TokenScorer, WeightedScorer
+from auris.decoding.hotwords import Hotwords, LocatedHotwords
+from auris.decoding.phrase_spotting import PhraseSpotter, UnitTable
+from auris.decoding.scoring import (
+    HotwordsAfter,
+    HotwordScorer,
+    ScorerAfter,
+    TokenScorer,
+    WeightedScorer,
+)
 from auris.decoding.word_scorer import WordScorer
 from auris.recognition.language_model import WeightedLanguageModel
 from auris.recognition.requests import DecodeOptions
@@ -22,6 +30,13 @@ from auris.text.tokenizer import Tokenizer
 
 MOST_LISTS = 8
 """Lists of hotwords that stay in memory, those that were used last."""
+
+SPOTTED_WEIGHT, SPOTTED_SHARE = 3.3, 0.8
+"""Weight of hotwords that fit the frames of a CTC head, and how much of their score there counts
+for each byte: a phrase that fits well is written more readily."""
+
+SPOTTED_MARGIN = -14.0
+"""Their least margin, see `Hotwords`."""
 
 
 class TextScorers:
@@ -38,7 +53,8 @@ class TextScorers:
         self._words: WordScorer | None = None
         if lm is not None:
             self.reweight(lm.weights)
-        self._hotwords: OrderedDict[tuple[str, ...], Hotwords] = OrderedDict()
+        self._unit_tables: dict[int, UnitTable] = {}
+        self._hotwords: OrderedDict[tuple[str, ...], _HotwordList] = OrderedDict()
 
     def reweight(self, weights: LmWeights) -> None:
         """Use other weights of the language model."""
@@ -53,16 +69,28 @@ class TextScorers:
         beam of 1, which is no search."""
         return self._words if options.beam_size > 1 else None
 
-    def hotwords_of_units(self, options: DecodeOptions) -> TokenScorer | None:
-        """The hotwords of a text that is nothing but text; None without any."""
-        return self._hotwords_of(options.hotwords) if options.hotwords else None
+    def hotwords_of_units(
+        self, options: DecodeOptions, ctc_logits: Tensor | None
+    ) -> HotwordScorer | None:
+        """The hotwords of a text that is nothing but text; None without any.
 
-    def hotwords_of_reply(self, options: DecodeOptions) -> TokenScorer | None:
+        Args:
+            ctc_logits: scores [N, units + 1] of a CTC head, blank last, which decide what hotwords
+                may be said; None where there is no head.
+        """
+        if not options.hotwords:
+            return None
+        listed = self._list_of(options.hotwords)
+        return listed.all if ctc_logits is None else listed.spotted(ctc_logits)
+
+    def hotwords_of_reply(
+        self, options: DecodeOptions, ctc_logits: Tensor | None
+    ) -> HotwordScorer | None:
         """The hotwords of a reply, whose text follows its language; None without any."""
-        hotwords = self.hotwords_of_units(options)
+        hotwords = self.hotwords_of_units(options, ctc_logits)
         if hotwords is None or options.language is not None:
             return hotwords
-        return ScorerAfter(hotwords, self._tokenizer.id(TEXT_TAG))
+        return HotwordsAfter(hotwords, self._tokenizer.id(TEXT_TAG))
 
     def of_reply(
         self, options: DecodeOptions, ctc_logits: Tensor | None = None
@@ -89,11 +117,52 @@ class TextScorers:
             return None
         return [reply_prefix(self._tokenizer, name)[:-1] for name in (None, *LANGUAGES.values())]
 
-    def _hotwords_of(self, phrases: tuple[str, ...]) -> Hotwords:
+    def _list_of(self, phrases: tuple[str, ...]) -> _HotwordList:
         known = self._hotwords.pop(phrases, None)
         if known is None:
-            known = Hotwords(map(self._tokenizer.normalized, phrases), self._tokenizer.bytes)
+            known = _HotwordList(phrases, self._tokenizer, self._unit_tables)
         self._hotwords[phrases] = known
         if len(self._hotwords) > MOST_LISTS:
             self._hotwords.popitem(last=False)
         return known
+
+
+class _HotwordList:
+    """A list of hotwords.
+
+    Args:
+        phrases: as they were given.
+        tokenizer: the vocabulary.
+        unit_tables: the units of CTC heads by their number; more are added.
+    """
+
+    def __init__(
+        self, phrases: Sequence[str], tokenizer: Tokenizer, unit_tables: dict[int, UnitTable]
+    ) -> None:
+        self._phrases = [tokenizer.normalized(phrase) for phrase in phrases]
+        self._token_bytes = tokenizer.bytes
+        self._unit_tables = unit_tables
+        self._spotters: dict[int, PhraseSpotter] = {}
+
+    @cached_property
+    def all(self) -> Hotwords:
+        """All of them."""
+        return Hotwords(self._phrases, self._token_bytes)
+
+    def spotted(self, ctc_logits: Tensor) -> LocatedHotwords | None:
+        """Those that may be said; None if there are none."""
+        units = ctc_logits.shape[-1] - 1
+        spotter = self._spotters.get(units)
+        if spotter is None:
+            table = self._unit_tables.get(units) or UnitTable(self._token_bytes, units)
+            self._unit_tables[units] = table
+            spotter = self._spotters[units] = PhraseSpotter(self._phrases, table)
+        spots = spotter.find(ctc_logits.float().log_softmax(-1).cpu().numpy())
+        if not spots:
+            return None
+        weights = {
+            phrase: SPOTTED_WEIGHT + SPOTTED_SHARE * spot.score / spot.length
+            for phrase, spot in spots.items()
+        }
+        hotwords = Hotwords(spots, self._token_bytes, weights, SPOTTED_MARGIN)
+        return LocatedHotwords(hotwords, {n for spot in spots.values() for n in spot.offsets})

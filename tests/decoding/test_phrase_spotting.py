@@ -1,0 +1,139 @@
+"""Phrases that frames may say: against all paths of small examples, and where they are found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from auris.decoding import phrase_spotting
+from auris.decoding.hotwords import Hotwords, LocatedHotwords, spellings
+from auris.decoding.phrase_spotting import PhraseSpotter, UnitTable
+
+UNITS = ["a", "b", "A", " a", "ab", "c", "", " b"]
+BLANK = len(UNITS)
+TABLE = UnitTable(lambda unit: UNITS[unit].encode(), BLANK)
+
+
+def writings(text: str) -> Iterator[list[int]]:
+    """All units that write a text."""
+    if not text:
+        yield []
+    for unit, written in enumerate(UNITS):
+        if written and text.startswith(written):
+            for rest in writings(text[len(written) :]):
+                yield [unit, *rest]
+
+
+def best_path(scores: NDArray[np.float64], units: list[int]) -> float:
+    """The best path of some units from the first of some frames on; it may end early."""
+    best = -math.inf if units else 0.0
+    if not units or not len(scores):
+        return best
+    run = 0.0
+    for frame, score in enumerate(scores[:, units[0]].tolist(), 1):
+        run += score
+        blanks = 0.0
+        for after in range(frame, len(scores) + 1):
+            best = max(best, run + blanks + best_path(scores[after:], units[1:]))
+            if after < len(scores):
+                blanks += float(scores[after, BLANK])
+    return best
+
+
+def by_definition(logits: NDArray[np.float64], phrase: str) -> float:
+    """The best score of a phrase at any frames."""
+    scores = logits - logits.max(1, keepdims=True)
+    texts = [space + text for text in spellings(phrase) for space in ("", " ")]
+    ways = [units for text in texts for units in writings(text)]
+    begins = range(len(logits))
+    return max((best_path(scores[begin:], units) for begin in begins for units in ways), default=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5))
+def test_the_score_of_a_phrase_is_that_of_its_best_path(seed: int, frames: int) -> None:
+    logits = np.random.default_rng(seed).normal(0.0, 3.0, (frames, BLANK + 1))
+    phrases = ["ab", "Ab", "b", "aba", "ba"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phrase_spotting, "LOSS_PER_BYTE", 1e6)
+        found = PhraseSpotter(phrases, TABLE).find(logits)
+    for phrase in phrases:
+        expected = by_definition(logits, phrase)
+        if phrase in found:
+            assert found[phrase].score == pytest.approx(expected, abs=1e-9)
+        else:
+            # "Ab" may be one of the ways to write "ab", which is listed first.
+            assert expected == -math.inf or phrase in ("Ab",)
+
+
+def said(units: list[int], certainty: float = 9.0) -> NDArray[np.float64]:
+    """Frames that say units, each followed by a blank."""
+    logits = np.zeros((2 * len(units), BLANK + 1))
+    logits[np.arange(0, 2 * len(units), 2), units] = certainty
+    logits[1::2, BLANK] = certainty
+    return logits
+
+
+def test_a_phrase_is_found_where_it_is_said() -> None:
+    before = [UNITS.index("c")] * 30
+    logits = said([*before, UNITS.index(" a"), UNITS.index("b")])
+    found = PhraseSpotter(["ab", "bbbb", "ca"], TABLE).find(logits)
+    assert set(found) == {"ab"}
+    spot = found["ab"]
+    assert spot.score == pytest.approx(0.0)
+    assert 30 in spot.offsets
+    assert 20 not in spot.offsets
+
+
+def test_phrases_that_are_not_said_are_not_found() -> None:
+    spotter = PhraseSpotter(["bb", "ba"], TABLE)
+    assert spotter.find(said([UNITS.index("c")] * 8)) == {}
+    assert spotter.find(np.zeros((0, BLANK + 1))) == {}
+    assert PhraseSpotter([], TABLE).find(said([0, 1])) == {}
+    assert PhraseSpotter(["", "zz"], TABLE).find(said([0, 1])) == {}
+
+
+def test_a_phrase_of_a_long_list_has_to_fit_better() -> None:
+    frames = said([UNITS.index("a"), UNITS.index("b")], 3.0)
+    others = [f"z{number}" for number in range(5000)]
+    alone = PhraseSpotter(["abb"], TABLE).find(said([0, 1, 1], 3.0))["abb"]
+    assert alone.score == pytest.approx(0.0)
+    assert "ab" in PhraseSpotter(["ab"], TABLE).find(frames)
+    assert "ab" not in PhraseSpotter(["ab", *others], TABLE).find(frames)
+
+
+def test_a_phrase_is_found_wherever_it_is_said() -> None:
+    name, other = [UNITS.index(" a"), UNITS.index("b")], [UNITS.index("c")] * 25
+    spot = PhraseSpotter(["ab"], TABLE).find(said([*name, *other, *name, *other]))["ab"]
+    assert {0, 27} <= spot.offsets
+    assert not {12, 45} & spot.offsets
+
+
+def test_the_offset_may_be_wrong_by_more_later() -> None:
+    name, other = [UNITS.index(" a"), UNITS.index("b")], [UNITS.index("c")]
+    early, late = (
+        PhraseSpotter(["ab"], TABLE).find(said([*other * count, *name]))["ab"].offsets
+        for count in (4, 90)
+    )
+    assert early == set(range(1, 8))
+    assert len(late) > len(early)
+
+
+def test_located_hotwords_begin_only_at_their_offsets() -> None:
+    hotwords = Hotwords(["ab"], lambda unit: UNITS[unit].encode())
+    placed = LocatedHotwords(hotwords, {3})
+    tokens = [UNITS.index(" a"), UNITS.index("b"), UNITS.index(" b")]
+    state, scores = placed.start(), []
+    for token in tokens * 3:
+        may_add = placed.may_add(state)
+        ((score, state),) = placed.extend(state, [token], [0.0])
+        scores.append(score)
+        assert may_add or score == 0.0
+    assert [score > 0 for score in scores] == [False] * 3 + [True, True] + [False] * 4
+    assert placed.end(state) == 0.0
