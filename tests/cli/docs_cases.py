@@ -85,7 +85,12 @@ TUNING = "--config recipes/tune.json --data tune.jsonl"
 
 CORPUS = "auris batch --input corpus.jsonl --output runs/corpus --worker 3/64"
 
+RAY = "auris scale run --input corpus.jsonl --output runs/corpus --most-actors 64 --gpus 1 "
+RAY += "--ray-address auto"
+ONE_ACTOR = {"64": "1", "--gpus": "--cpus", "--ray-address": "--lease-seconds", "auto": "60"}
+
 CASES = {
+    RAY: Case(ONE_ACTOR),
     "auris batch --input": Case(more="calls --output runs/calls"),
     "auris batch --input CORPUS --output RUN": Case({"CORPUS": "corpus.jsonl", "RUN": "runs/new"}),
     "auris scale run --input CORPUS --output RUN": Case(
