@@ -18,7 +18,7 @@ from auris.checkpoints.calibration import (
     Calibration,
     save_calibration,
 )
-from auris.checkpoints.load import weight_files
+from auris.checkpoints.weight_files import weight_files
 from auris.cli.options import BatchSize, ModelOptions, TestSets
 from auris.cli.table import Table, write_json
 from auris.errors import MissingExtra, OutputError, UsageError

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.export import convert, export
-from auris.checkpoints.load import weight_files
+from auris.checkpoints.weight_files import weight_files
 from auris.diagnostics.doctor import check_model
 from auris.errors import CheckpointError, ConfigError, TensorError
 from auris.pipeline import AsrPipeline

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from auris.audio.features import log_mel
 from auris.backends.torch import TorchBackend
-from auris.checkpoints.load import load_weights, open_checkpoint, weight_files
+from auris.checkpoints.load import load_weights, open_checkpoint
+from auris.checkpoints.weight_files import weight_files
 from auris.errors import CheckpointError, ConfigError, TensorError
 from auris.models.qwen_asr import QwenAsr
 from auris.text.prompt import prompt_ids

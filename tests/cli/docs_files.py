@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,11 @@ def make_files(folder: Path) -> None:
     (folder / "continue.json").write_text(json.dumps(more))
     for layout in LAYOUTS:
         write_tiny(folder / "data" / f"random-0.6b-{layout}", layout)
+    if importlib.util.find_spec("gguf") is not None:
+        from tests.checkpoints.foreign_files import Kind, as_kind, write_gguf
+
+        source = folder / "data" / "random-0.6b-published"
+        write_gguf(source, folder / "models", as_kind(Kind.Q8_0), "Qwen3-ASR-0.6B-Q8_0")
     # DIR stands for a model, a folder of recordings and a test set.
     _write_model(folder / "DIR", "native")
     (folder / "DIR" / "clip.flac").write_bytes(CLIP.read_bytes())

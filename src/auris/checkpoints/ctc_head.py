@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from auris.checkpoints.load import Files, check_tensors, hollow
+from auris.checkpoints.load import check_tensors, hollow
 from auris.checkpoints.save import converted
+from auris.checkpoints.weight_files import Files
 from auris.config import ModelConfig, QwenAsrConfig
 from auris.errors import ConfigError, TensorError
 

@@ -30,7 +30,7 @@ from auris.checkpoints.inference_defaults import (
 )
 from auris.checkpoints.layouts import LayoutName
 from auris.checkpoints.lm_weights import LmWeights, load_lm_weights, save_lm_weights
-from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
+from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint, read_tokenizer
 from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.checkpoints.validation import check_vocabulary, stop_ids
 from auris.config import CHUNK_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig, token_budget
@@ -75,7 +75,7 @@ def read_parts(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
         CheckpointError, TokenizerError: a file is damaged or belongs to another model.
     """
     config, directory = checkpoint.config, checkpoint.directory
-    tokenizer = Tokenizer.from_directory(directory)
+    tokenizer = read_tokenizer(checkpoint)
     check_vocabulary(config, tokenizer)
     generation = read_generation(directory)
     if isinstance(config, QwenAsrConfig):

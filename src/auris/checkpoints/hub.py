@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from auris.checkpoints.gguf_header import SUFFIX as GGUF_SUFFIX
 from auris.errors import MissingExtra, ModelNotFound, UnknownModel, UsageError
 
 DEFAULT_MODEL = "tiny"
@@ -92,7 +93,7 @@ def resolve(
     """Find a model.
 
     Args:
-        name: a directory, the name of a bundled model, or a hub id such as
+        name: a directory, a GGUF file, the name of a bundled model, or a hub id such as
             "Qwen/Qwen3-ASR-0.6B" (fetched when it is not in the cache yet), also with a branch, a
             tag or a commit: "Qwen/Qwen3-ASR-0.6B@main".
         local_files_only: never use the network.
@@ -105,7 +106,7 @@ def resolve(
         MissingExtra: a hub id without huggingface_hub installed.
     """
     path = _path(name)
-    if str(name) and path.is_dir():
+    if str(name) and (path.is_dir() or (path.is_file() and path.suffix.lower() == GGUF_SUFFIX)):
         _check_no_revision(name, revision, "a directory")
         return ResolvedModel(str(name), path, "directory")
     bundled = bundled_models()
@@ -116,7 +117,7 @@ def resolve(
         raise UnknownModel(
             f"{str(name)!r} is a file",
             "a model is a directory",
-            "name the directory that holds config.json",
+            f"name the directory that holds config.json, or a {GGUF_SUFFIX} file",
         )
     if isinstance(name, str) and HUB_ID.fullmatch(name) and not name.startswith("."):
         directory = pull(name, revision, local_files_only)

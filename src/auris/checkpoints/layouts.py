@@ -88,6 +88,69 @@ _RULES: dict[str, tuple[str, ...]] = {
 }
 
 
+_GGUF: dict[str, tuple[str, ...]] = {
+    "encoder.stem.conv1": ("a.conv2d.1",),
+    "encoder.stem.conv2": ("a.conv2d.2",),
+    "encoder.stem.conv3": ("a.conv2d.3",),
+    "encoder.stem.out": ("a.conv_out",),
+    "encoder.layers.#.attention_norm": ("a.blk.#.ln1",),
+    "encoder.layers.#.qkv": tuple(f"a.blk.#.attn_{x}" for x in "qkv"),
+    "encoder.layers.#.out": ("a.blk.#.attn_out",),
+    "encoder.layers.#.ffn_norm": ("a.blk.#.ln2",),
+    "encoder.layers.#.up": ("a.blk.#.ffn_up",),
+    "encoder.layers.#.down": ("a.blk.#.ffn_down",),
+    "encoder.norm": ("a.post_ln",),
+    "projector.up": ("mm.a.mlp.1",),
+    "projector.out": ("mm.a.mlp.2",),
+    "decoder.embed": ("token_embd",),
+    "decoder.layers.#.attention_norm": ("blk.#.attn_norm",),
+    "decoder.layers.#.qkv": tuple(f"blk.#.attn_{x}" for x in "qkv"),
+    "decoder.layers.#.q_norm": ("blk.#.attn_q_norm",),
+    "decoder.layers.#.k_norm": ("blk.#.attn_k_norm",),
+    "decoder.layers.#.out": ("blk.#.attn_output",),
+    "decoder.layers.#.ffn_norm": ("blk.#.ffn_norm",),
+    "decoder.layers.#.gate_up": ("blk.#.ffn_gate", "blk.#.ffn_up"),
+    "decoder.layers.#.down": ("blk.#.ffn_down",),
+    "decoder.norm": ("output_norm",),
+    "decoder.head": ("output",),
+}
+"""Names in the two GGUF files of llama.cpp, the encoder's after "a." and "mm.a."."""
+
+_HF_OF_GGUF = {
+    gguf: hf.format(**_HF)
+    for module, names in _GGUF.items()
+    for gguf, hf in zip(names, _RULES[module], strict=True)
+}
+
+GGUF_HEAD = "output.weight"
+"""The head of the decoder, which files of tied models do not have."""
+
+GGUF_STEM = "a.conv2d.1.weight"
+GGUF_EMBEDDING = "token_embd.weight"
+GGUF_UNUSED = ("a.position_embd.weight", "rope_freqs.weight")
+"""Tensors that are computed here."""
+
+
+def hf_name_of_gguf(name: str) -> str:
+    """The name in the hf layout of a tensor in a GGUF file; an unknown one keeps its own."""
+    module, _, parameter = name.rpartition(".")
+    number = re.search(r"\.(\d+)\.", module)
+    named = _HF_OF_GGUF.get(module)
+    if named is None and number is not None:
+        named = _HF_OF_GGUF.get(module.replace(number[0], ".#.", 1))
+        named = None if named is None else named.replace("#", number[1])
+    return name if named is None else f"{named}.{parameter}"
+
+
+MLX_PREFIX = "thinker."
+"""Of all names in the published layout; directories of MLX leave it out."""
+
+
+def is_mlx_convolution(name: str) -> bool:
+    """Whether a weight of a directory of MLX is that of a convolution, with the channels last."""
+    return re.search(r"conv2d\d\.weight$", name) is not None
+
+
 def _rows(config: PromptedConfig, module: str) -> tuple[int, ...]:
     """First-axis lengths of the parts of a fused module."""
     if module.startswith("encoder."):

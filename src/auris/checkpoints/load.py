@@ -7,8 +7,6 @@ so that memory never holds the model twice.
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -17,21 +15,28 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from auris.checkpoints.configs import read_config, read_json
+from auris.checkpoints.configs import read_config
+from auris.checkpoints.gguf_files import (
+    GgufFiles,
+    GgufModel,
+    gguf_config,
+    gguf_tokenizer,
+    is_gguf,
+    open_gguf,
+)
+from auris.checkpoints.integer_files import IntegerFiles, IntegerFormat, read_integer_format
 from auris.checkpoints.layouts import LAYOUTS, LayoutName, Source, sources
 from auris.checkpoints.quantization_config import Quantization, read_quantization
+from auris.checkpoints.weight_files import FLOATS, Files, WeightFiles, weight_files
 from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.errors import CheckpointError, TensorError
 from auris.models.aligner import Aligner
 from auris.models.aut_ctc import AutCtc
 from auris.models.qwen_asr import QwenAsr
-
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+from auris.text.tokenizer import Tokenizer
 
 EMBEDDING = "decoder.embed.weight"
 """Our name of what a tied head shares."""
@@ -44,17 +49,6 @@ Model = QwenAsr | AutCtc | Aligner
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-TENSOR_TYPES = {
-    torch.float32: "F32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-}
-"""Types in safetensors' words."""
-
-_FLOATS = {name: dtype for dtype, name in TENSOR_TYPES.items() if dtype.is_floating_point}
-
 VALUES_TESTED = 1 << 23
 """Values that are tested at once for being finite: the test makes copies of them."""
 
@@ -66,39 +60,6 @@ def build(config: ModelConfig) -> Model:
     return Aligner(config) if isinstance(config, AlignerConfig) else QwenAsr(config)
 
 
-def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a model directory, one or several shards.
-
-    Raises:
-        CheckpointError: there are none, or the index names one that is missing.
-    """
-    index = directory / INDEX
-    if index.exists():
-        shards = read_json(index).get("weight_map")
-        names = list(shards.values()) if isinstance(shards, dict) else []
-        if not names or not all(isinstance(name, str) for name in names):
-            raise CheckpointError(
-                f"{INDEX} has to hold a weight_map of tensor names to files",
-                f"the one in {str(directory)!r} does not",
-                "fetch the checkpoint anew",
-            )
-        # Shards are in the directory of their index; a name that leads elsewhere is not followed.
-        files = [directory / Path(name).name for name in sorted(set(names))]
-    else:
-        files = [directory / SINGLE]
-    for file in files:
-        if not file.exists():
-            kinds = ("*.bin", "*.pt")
-            pickled = [file.name for kind in kinds for file in sorted(directory.glob(kind))]
-            raise CheckpointError(
-                "Weights have to lie in safetensors files",
-                f"{str(file)!r} is missing"
-                + (f" (pickled weights such as {pickled[0]} are never loaded)" if pickled else ""),
-                "fetch the checkpoint anew or convert it to safetensors",
-            )
-    return files
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """A model directory whose config has been read.
@@ -108,76 +69,56 @@ class Checkpoint:
         layout: how its weights are named.
         config: shapes.
         quantization: how its weights are packed, or None where they are in floating point.
+        integers: how another program packed them, or None.
+        gguf: the headers of a model in GGUF files, whose text model is `directory`.
     """
 
     directory: Path
     layout: LayoutName
     config: ModelConfig
     quantization: Quantization | None = None
+    integers: IntegerFormat | None = None
+    gguf: GgufModel | None = None
 
 
 def open_checkpoint(directory: str | Path) -> Checkpoint:
-    """Read the config of a model directory.
+    """Read the config of a model directory, or of a model in GGUF files.
 
     Raises:
         CheckpointError: the directory or its config cannot be used.
     """
     path = Path(directory)
+    if is_gguf(path):
+        model = open_gguf(path)
+        return Checkpoint(path, "hf", gguf_config(model), gguf=model)
     layout, config = read_config(path)
-    return Checkpoint(path, layout, config, read_quantization(path))
+    integers = read_integer_format(path)
+    quantization = None if integers else read_quantization(path)
+    return Checkpoint(path, layout, config, quantization, integers)
 
 
-class Files:
-    """Open safetensors files as one mapping of names; `stack` closes them.
+def open_weights(stack: ExitStack, checkpoint: Checkpoint) -> WeightFiles:
+    """The files of a checkpoint's weights, which `stack` closes; errors as in `load_weights`."""
+    if checkpoint.gguf is not None:
+        return GgufFiles(checkpoint.gguf)
+    files = Files(stack, weight_files(checkpoint.directory))
+    return files if checkpoint.integers is None else IntegerFiles(files, checkpoint.integers)
 
-    Attributes:
-        where: the open file of every tensor.
+
+def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """The tokenizer of a checkpoint.
 
     Raises:
-        CheckpointError: a file is broken, or two hold one tensor.
+        TokenizerError, CheckpointError: it is missing or damaged.
     """
-
-    def __init__(self, stack: ExitStack, files: list[Path]) -> None:
-        self.where: dict[str, Any] = {}
-        self._named: dict[str, str] = {}
-        for file in files:
-            try:
-                handle = stack.enter_context(safe_open(str(file), framework="pt"))
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(
-                    f"The weight file {str(file)!r} is damaged ({error})",
-                    "",
-                    "fetch the file anew",
-                ) from None
-            for name in handle.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-                if name in self.where:
-                    raise TensorError(
-                        "Every tensor has to be stored once",
-                        f"{name} is in more than one file",
-                        "remove the spare file or fetch the checkpoint anew",
-                    )
-                self.where[name] = handle
-                self._named[name] = file.name
-
-    def file(self, name: str) -> str:
-        """Name of the file that a tensor lies in."""
-        return self._named[name]
-
-    def shape(self, name: str) -> list[int]:
-        """Shape of a tensor, which is not read."""
-        return list(self.where[name].get_slice(name).get_shape())
-
-    def dtype(self, name: str) -> str:
-        """Type of a tensor in safetensors' words, such as "F16"."""
-        return str(self.where[name].get_slice(name).get_dtype())
-
-    def tensor(self, name: str) -> Tensor:
-        """A tensor, mapped."""
-        tensor: Tensor = self.where[name].get_tensor(name)
-        return tensor
+    if checkpoint.gguf is not None:
+        return gguf_tokenizer(checkpoint.gguf)
+    return Tokenizer.from_directory(checkpoint.directory)
 
 
-def weight_sources(checkpoint: Checkpoint, files: Files, model: nn.Module) -> dict[str, Source]:
+def weight_sources(
+    checkpoint: Checkpoint, files: WeightFiles, model: nn.Module
+) -> dict[str, Source]:
     """Where each parameter of a model lies, after comparing names, shapes and dtypes.
 
     Raises:
@@ -193,7 +134,7 @@ def weight_sources(checkpoint: Checkpoint, files: Files, model: nn.Module) -> di
     layout, config = LAYOUTS[checkpoint.layout], checkpoint.config
     tied = isinstance(config, QwenAsrConfig) and config.decoder.tied
     head = f"{layout['head']}.weight" if layout and tied else None
-    repeated = head if head in files.where else None
+    repeated = head if head in files.names else None
     holder = f"A checkpoint in the {checkpoint.layout} layout"
     check_tensors(files, expected, holder, spared=repeated)
     if repeated is not None:
@@ -203,7 +144,7 @@ def weight_sources(checkpoint: Checkpoint, files: Files, model: nn.Module) -> di
 
 
 def check_tensors(
-    files: Files,
+    files: WeightFiles,
     expected: Mapping[str, list[int]],
     holder: str,
     spared: str | None = None,
@@ -221,8 +162,8 @@ def check_tensors(
     Raises:
         TensorError: a tensor is missing, unknown, misshapen or wrongly typed.
     """
-    spare = sorted(set(files.where) - set(expected) - {spared})
-    missing = sorted(set(expected) - set(files.where))
+    spare = sorted(files.names - set(expected) - {spared})
+    missing = sorted(set(expected) - files.names)
     remedy = "use the weights and the config.json of one and the same checkpoint"
     if missing or spare:
         parts = [
@@ -243,7 +184,7 @@ def check_tensors(
             f"it has {files.shape(name)} in {files.file(name)}" + _more(misshapen),
             remedy,
         )
-    allowed = {name: [types[name]] if types and name in types else _FLOATS for name in expected}
+    allowed = {name: [types[name]] if types and name in types else FLOATS for name in expected}
     mistyped = [n for n in expected if files.dtype(n) not in allowed[n]]
     if mistyped:
         name = mistyped[0]
@@ -254,7 +195,7 @@ def check_tensors(
         )
 
 
-def _check_tied(files: Files, head: str, embedding: str) -> None:
+def _check_tied(files: WeightFiles, head: str, embedding: str) -> None:
     """Refuse another head in a checkpoint with tied embeddings; some rows are compared."""
     step = max(1, files.shape(embedding)[0] // TIED_ROWS)
     kinds = {(files.dtype(name), *files.shape(name)) for name in (head, embedding)}
@@ -277,44 +218,22 @@ def _more(names: list[str]) -> str:
 
 
 def assemble(
-    files: Files, source: Source, dtype: torch.dtype, device: torch.device, copy: bool
+    files: WeightFiles, source: Source, dtype: torch.dtype, device: torch.device, copy: bool
 ) -> Tensor:
     """One tensor of ours: as mapped where that will do, else copied and its source released.
 
     With `copy` it is never as mapped.
     """
-    if len(source.names) == 1:
-        mapped = files.tensor(source.names[0])
-        if mapped.dtype == dtype and device.type == "cpu" and not copy:
+    if len(source.names) == 1 and device.type == "cpu" and not copy:
+        mapped = files.mapped(source.names[0], dtype)
+        if mapped is not None:
             return mapped
-        moved = mapped.to(device=device, dtype=dtype, copy=True)
-        _release_pages(mapped)
-        return moved
-    parts = [files.tensor(name) for name in source.names]
-    fused = torch.empty(sum(source.rows), *parts[0].shape[1:], dtype=dtype, device=device)
-    for target, part in zip(fused.split(list(source.rows)), parts, strict=True):
-        target.copy_(part)
-        _release_pages(part)
+    rows, *rest = files.shape(source.names[0])
+    parts = list(source.rows) or [rows]
+    fused = torch.empty(sum(parts), *rest, dtype=dtype, device=device)
+    for target, name in zip(fused.split(parts), source.names, strict=True):
+        files.copy_to(name, target)
     return fused
-
-
-def _release_pages(tensor: Tensor) -> None:
-    """Give the pages of a mapped tensor back to the system; reading them again maps them anew.
-
-    Only whole pages inside the tensor are touched. Mappings are private and never written, so
-    nothing can be lost. Where the system has no madvise, the pages stay until it wants them.
-    """
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    try:
-        advise = ctypes.CDLL(None).madvise
-    except (AttributeError, OSError, TypeError):
-        return
-    size = tensor.numel() * tensor.element_size()
-    first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    last = (tensor.data_ptr() + size) // mmap.PAGESIZE * mmap.PAGESIZE
-    if last > first:
-        advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
 
 
 def all_finite(tensor: Tensor) -> bool:
@@ -322,10 +241,10 @@ def all_finite(tensor: Tensor) -> bool:
     return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(VALUES_TESTED))
 
 
-def stored_dtype(files: Files, names: Iterable[str] | None = None) -> torch.dtype:
+def stored_dtype(files: WeightFiles, names: Iterable[str] | None = None) -> torch.dtype:
     """The dtype of most of the tensors, or of most of those named."""
-    kinds = Counter(files.dtype(name) for name in sorted(files.where if names is None else names))
-    return _FLOATS.get(kinds.most_common(1)[0][0], torch.float32)
+    kinds = Counter(files.dtype(name) for name in sorted(files.names if names is None else names))
+    return FLOATS.get(kinds.most_common(1)[0][0], torch.float32)
 
 
 class _Uninitialized(TorchFunctionMode):
@@ -377,7 +296,7 @@ def load_weights(
         )
     model = hollow(lambda: build(checkpoint.config))
     with ExitStack() as stack:
-        files = Files(stack, weight_files(checkpoint.directory))
+        files = open_weights(stack, checkpoint)
         plan = weight_sources(checkpoint, files, model)
         stored = stored_dtype(files)
         dtype = within_decoder = pick_dtype(stored)

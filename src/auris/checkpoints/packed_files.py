@@ -19,21 +19,20 @@ from torch import Tensor
 
 from auris.checkpoints.layouts import Source
 from auris.checkpoints.load import (
-    TENSOR_TYPES,
     Checkpoint,
-    Files,
     Model,
     all_finite,
     assemble,
     build,
     check_tensors,
     hollow,
+    open_weights,
     stored_dtype,
-    weight_files,
     weight_sources,
 )
 from auris.checkpoints.packed_formats import Packing, as_matrix, pack, packed_shapes
 from auris.checkpoints.quantization_config import Quantization
+from auris.checkpoints.weight_files import TENSOR_TYPES, WeightFiles
 from auris.config import ModelConfig, PromptedConfig
 from auris.errors import CheckpointError
 
@@ -66,13 +65,13 @@ def _tensors(
 
 
 def _packed(
-    files: Files, plan: Mapping[str, Source], packing: Callable[[str], Packing | None]
+    files: WeightFiles, plan: Mapping[str, Source], packing: Callable[[str], Packing | None]
 ) -> Iterator[tuple[str, Tensor]]:
     """A checkpoint's tensors, packed one at a time; the others as they are stored."""
     for ours, source in plan.items():
         module, _, kind = ours.rpartition(".")
         packed = packing(module) if kind == "weight" else None
-        stored = files.tensor(source.names[0]).dtype
+        stored = files.exact_dtype(source.names[0])
         tensor = assemble(files, source, stored, CPU, copy=True)
         if packed is None:
             yield ours, tensor
@@ -120,7 +119,7 @@ def load_packed(
     model = hollow(lambda: build(config))
     packing = partial(quantization.packing, config=config)
     with ExitStack() as stack:
-        files = Files(stack, weight_files(checkpoint.directory))
+        files = open_weights(stack, checkpoint)
         if checkpoint.quantization is None:
             dtype = pick_dtype(stored_dtype(files))
             tensors = _packed(files, weight_sources(checkpoint, files, model), packing)
@@ -156,7 +155,7 @@ def save_packed(checkpoint: Checkpoint, quantization: Quantization, path: Path) 
     model = hollow(lambda: build(config))
     packing = partial(quantization.packing, config=config)
     with ExitStack() as stack:
-        files = Files(stack, weight_files(checkpoint.directory))
+        files = open_weights(stack, checkpoint)
         plan = weight_sources(checkpoint, files, model)
         stored = stored_dtype(files)
         tensors = _tensors(model, packing, stored)

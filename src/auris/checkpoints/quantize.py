@@ -9,10 +9,11 @@ import torch
 
 from auris.checkpoints.atomic import new_directory
 from auris.checkpoints.export import config_json, read_parts, write_parts
-from auris.checkpoints.load import SINGLE, open_checkpoint
+from auris.checkpoints.load import open_checkpoint
 from auris.checkpoints.packed_files import save_packed
 from auris.checkpoints.packed_formats import GROUPS, PackedDtype
 from auris.checkpoints.quantization_config import KEY, PACKED_DTYPES, Quantization
+from auris.checkpoints.weight_files import SINGLE
 from auris.errors import CheckpointError, UsageError
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from auris.checkpoints.layouts import LayoutName, sources
-from auris.checkpoints.load import INDEX, SINGLE
+from auris.checkpoints.weight_files import INDEX, SINGLE
 from auris.config import ModelConfig
 from auris.errors import TensorError
 

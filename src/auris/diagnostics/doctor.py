@@ -31,17 +31,18 @@ from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.load import (
     Checkpoint,
-    Files,
     Model,
     all_finite,
     build,
     hollow,
     load_weights,
     open_checkpoint,
-    weight_files,
+    open_weights,
+    read_tokenizer,
 )
 from auris.checkpoints.packed_files import load_packed
 from auris.checkpoints.validation import check_vocabulary
+from auris.checkpoints.weight_files import Files
 from auris.config import AlignerConfig, AutCtcConfig, QwenAsrConfig
 from auris.diarization.load import described_networks
 from auris.errors import AurisError, TensorError
@@ -49,7 +50,6 @@ from auris.recognition.language_model import DEFAULT_LM, find_language_model
 from auris.recognition.load import make_recognizer
 from auris.recognition.qwen import QwenRecognizer
 from auris.text.prompt import CONTROL_TOKENS
-from auris.text.tokenizer import Tokenizer
 
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soxr")
 MOST_NAMED = 4
@@ -144,8 +144,10 @@ def check_model(directory: str | Path) -> Iterator[Finding]:
         kind = type(checkpoint.config).__name__
         yield Finding(stage, f"{kind} in the {checkpoint.layout} layout", True)
         stage = "files"
-        files = weight_files(checkpoint.directory)
-        yield Finding(stage, ", ".join(file.name for file in files), True)
+        with ExitStack() as stack:
+            weights = open_weights(stack, checkpoint)
+            files = sorted({weights.file(name) for name in weights.names})
+        yield Finding(stage, ", ".join(files), True)
         stage = "tensors"
         model = _as_stored(checkpoint)
         yield Finding(stage, _tensors(checkpoint, model), True)
@@ -198,12 +200,12 @@ def _check_finite(checkpoint: Checkpoint) -> None:
         TensorError: there are some.
     """
     head = checkpoint.directory / CTC_HEAD
-    groups = [weight_files(checkpoint.directory), [head] if head.exists() else []]
     wrong: list[str] = []
-    for paths in groups:
-        with ExitStack() as stack:
-            files = Files(stack, paths)
-            infinite = (name for name in files.where if not all_finite(files.tensor(name)))
+    with ExitStack() as stack:
+        groups = [open_weights(stack, checkpoint)]
+        groups += [Files(stack, [head])] if head.exists() else []
+        for files in groups:
+            infinite = (name for name in files.names if not all_finite(files.tensor(name)))
             wrong += [f"{name} ({files.file(name)})" for name in infinite]
     if wrong:
         raise TensorError(
@@ -215,7 +217,7 @@ def _check_finite(checkpoint: Checkpoint) -> None:
 
 
 def _tokens(checkpoint: Checkpoint, model: Model) -> str:
-    tokenizer = Tokenizer.from_directory(checkpoint.directory)
+    tokenizer = read_tokenizer(checkpoint)
     check_vocabulary(checkpoint.config, tokenizer)
     if isinstance(checkpoint.config, AutCtcConfig):
         return f"{tokenizer.size} units"

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from auris import __version__
 from auris.audio.activity import described_model
 from auris.backends.torch import TorchBackend
+from auris.checkpoints.gguf_files import is_gguf, open_gguf
 from auris.checkpoints.hub import FILES, ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.checkpoints.quantization_config import PACKED_DTYPES
@@ -145,7 +146,7 @@ def model_digest(directory: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        for path in sorted({path for pattern in FILES for path in directory.glob(pattern)}):
+        for path in _model_files(directory):
             status = path.stat()
             # These values change when a file is written or replaced.
             changes = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -158,6 +159,13 @@ def model_digest(directory: Path) -> str:
             "correct its permissions, or fetch the checkpoint anew",
         ) from error
     return digest.hexdigest()
+
+
+def _model_files(directory: Path) -> list[Path]:
+    if is_gguf(directory):
+        model = open_gguf(directory)
+        return [model.text.path, model.encoder.path]
+    return sorted({path for pattern in FILES for path in directory.glob(pattern)})
 
 
 @lru_cache(maxsize=256)

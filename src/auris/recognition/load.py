@@ -26,7 +26,7 @@ from auris.checkpoints.inference_defaults import (
     InferenceDefaults,
     load_inference_defaults,
 )
-from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint
+from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint, read_tokenizer
 from auris.checkpoints.packed_files import load_packed
 from auris.checkpoints.quantization_config import PACKED_DTYPES, Quantization
 from auris.checkpoints.validation import stop_ids
@@ -165,7 +165,7 @@ def load_model(
 
     # In parallel: the tokenizer is parsed while the weights are read.
     with ThreadPoolExecutor(1) as pool, within_memory():
-        tokenizer = pool.submit(Tokenizer.from_directory, resolved.directory)
+        tokenizer = pool.submit(read_tokenizer, checkpoint)
         if quantization is None:
             weights = load_weights(
                 checkpoint,

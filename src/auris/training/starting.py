@@ -23,7 +23,7 @@ from auris.checkpoints.config_writer import unofficial
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
 from auris.checkpoints.inference_defaults import load_inference_defaults
-from auris.checkpoints.load import Checkpoint, Model, open_checkpoint
+from auris.checkpoints.load import Checkpoint, Model, open_checkpoint, read_tokenizer
 from auris.checkpoints.load import load_weights as load_model
 from auris.checkpoints.validation import check_vocabulary
 from auris.config import ModelConfig, QwenAsrConfig
@@ -164,7 +164,7 @@ def checkpoint_task(directory: Path, recipe: TuneRecipe) -> AsrTask:
             f"{directory} holds an encoder with a CTC head only",
             "name a checkpoint with a decoder",
         )
-    tokenizer = Tokenizer.from_directory(checkpoint.directory)
+    tokenizer = read_tokenizer(checkpoint)
     check_vocabulary(config, tokenizer)
     model, head = _load(checkpoint)
     assert isinstance(model, QwenAsr)
