@@ -70,7 +70,9 @@ def look_at_page() -> None:
 
 
 def main() -> None:
-    """Compare the two texts."""
+    """Compare the two texts, of a package that has its native code."""
+    native = "from auris.backends import native; assert native.available(), native.missing()"
+    subprocess.run([sys.executable, "-c", native], check=True)
     recording = Path(sys.argv[1])
     command = [sys.executable, "-m", "auris", "transcribe", "--model", "tiny", str(recording)]
     written = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -54,7 +54,11 @@ def test_every_option_has_a_help_text() -> None:
 
 def test_version(auris: Auris) -> None:
     done = auris("--version")
-    assert (done.code, done.out) == (0, package.__version__ + "\n")
+    first, *others = done.out.splitlines()
+    assert (done.code, first) == (0, package.__version__)
+    parts = [line.partition(": ")[0] for line in others]
+    models = [f"model {name}" for name in ("tiny", "tiny-ctc")]
+    assert parts == ["native code", "format of model directories", *models]
 
 
 def test_without_arguments_the_help_is_shown(auris: Auris) -> None:

@@ -63,16 +63,22 @@ app.add_typer(benchmark.app)
 
 def _show_version(requested: bool) -> None:
     if requested:
-        from auris import __version__
+        from auris.diagnostics.versions import version_lines
 
-        typer.echo(__version__)
+        typer.echo("\n".join(version_lines()))
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, option("Show the version.", "--version", callback=_show_version, is_eager=True)
+        bool,
+        option(
+            "Show the versions of Auris, its native code and its models.",
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+        ),
     ] = False,
     debug: Annotated[
         bool,
