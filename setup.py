@@ -7,6 +7,7 @@ Python: wheels are named py3-none and the platform.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -29,6 +30,17 @@ class PlainLibrary(build_ext):
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         return []
+
+    def build_extension(self, ext: Extension) -> None:
+        if os.name != "nt":
+            super().build_extension(ext)
+            return
+        # The code has vectors of GCC and clang, which the compiler that built Python does not know.
+        compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or "g++"
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        flags = [*ext.extra_compile_args, "-shared", "-static"]
+        self.spawn([compiler, *flags, "-o", str(target), *ext.sources])
 
     def copy_extensions_to_source(self) -> None:
         super().copy_extensions_to_source()

@@ -30,7 +30,14 @@ typedef int8x16_t Weights;
 PRIMITIVE Sums zero() { return vdupq_n_s32(0); }
 PRIMITIVE Weights load_weights(const int8_t* p) { return vld1q_s8(p); }
 PRIMITIVE Sums dot(Sums sums, Weights w, const int8_t* x) {
+#if defined(__clang__) && __clang_major__ < 17 && !defined(__ARM_FEATURE_DOTPROD)
+  // Headers of this clang declare the intrinsic only where the whole file is for such processors.
+  const int8x16_t values = vld1q_s8(x);
+  __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(sums) : "w"(w), "w"(values));
+  return sums;
+#else
   return vdotq_s32(sums, w, vld1q_s8(x));
+#endif
 }
 PRIMITIVE Sums plus(Sums a, Sums b) { return vaddq_s32(a, b); }
 PRIMITIVE int32_t total(Sums sums) { return vaddvq_s32(sums); }
