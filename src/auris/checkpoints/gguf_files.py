@@ -265,7 +265,7 @@ def _bytes(kind: int, values: int) -> int:
 
 def _check(header: GgufHeader, name: str, tensor: GgufTensor) -> None:
     if tensor.kind not in FLOATS and tensor.kind not in BLOCKS:
-        kinds = [kind for kind, *_ in (*FLOATS.values(), *BLOCKS.values())]
+        kinds = [*(kind for kind, _ in FLOATS.values()), *(kind for kind, *_ in BLOCKS.values())]
         raise CheckpointError(
             f"Tensors of a GGUF file have to be of a kind of {', '.join(kinds)}",
             f"{name} in {str(header.path)!r} is of {_kind_name(tensor.kind)}",

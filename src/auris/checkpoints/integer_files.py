@@ -201,7 +201,8 @@ class IntegerMatrix:
         offsets = self.part(".biases")[first:last].float()
         bits = WORD * words.shape[1] // self.shape[1]
         codes = fields(words, bits).unflatten(1, (scales.shape[1], -1))
-        return (codes * scales[:, :, None] + offsets[:, :, None]).flatten(1)
+        values: Tensor = (codes * scales[:, :, None] + offsets[:, :, None]).flatten(1)
+        return values
 
     def _gptq(self, first: int, last: int) -> Tensor:
         bits = self.format.bits
@@ -223,7 +224,8 @@ class IntegerMatrix:
 
     def _columns(self, words: Tensor) -> Tensor:
         mixed = fields(words.contiguous(), self.format.bits).unflatten(-1, (-1, len(AWQ_ORDER)))
-        return mixed[..., list(AWQ_ORDER)].flatten(-2)
+        columns: Tensor = mixed[..., list(AWQ_ORDER)].flatten(-2)
+        return columns
 
     def _scaled(self, codes: Tensor, zeros: Tensor, first: int, last: int) -> Tensor:
         """Values [rows, columns] of codes [rows, columns], with offsets [groups, rows]."""
@@ -232,13 +234,14 @@ class IntegerMatrix:
             groups = self.part(".g_idx").long()
         else:
             groups = torch.arange(self.shape[1]) * len(scales) // self.shape[1]
-        return (codes - zeros.T[:, groups]) * scales.T[:, groups]
+        values: Tensor = (codes - zeros.T[:, groups]) * scales.T[:, groups]
+        return values
 
 
 def _parts(files: Files, module: str, packed: str, packing: IntegerFormat) -> IntegerMatrix:
     """The parts of a matrix and its shape, from the shapes of the parts."""
     others = (".biases",) if packing.method == "mlx" else (".qzeros",)
-    names = (packed, ".scales", *others)
+    names: tuple[str, ...] = (packed, ".scales", *others)
     if f"{module}.g_idx" in files.names and packing.method == "gptq":
         names = (*names, ".g_idx")
     missing = [name for name in names if f"{module}{name}" not in files.names]

@@ -30,7 +30,13 @@ from auris.checkpoints.gguf_files import (
 from auris.checkpoints.integer_files import IntegerFiles, IntegerFormat, read_integer_format
 from auris.checkpoints.layouts import LAYOUTS, LayoutName, Source, sources
 from auris.checkpoints.quantization_config import Quantization, read_quantization
-from auris.checkpoints.weight_files import FLOATS, Files, WeightFiles, weight_files
+from auris.checkpoints.weight_files import (
+    FLOATS,
+    TENSOR_TYPES,
+    Files,
+    WeightFiles,
+    weight_files,
+)
 from auris.config import AlignerConfig, AutCtcConfig, ModelConfig, QwenAsrConfig
 from auris.errors import CheckpointError, TensorError
 from auris.models.aligner import Aligner
