@@ -56,7 +56,7 @@ PARAMETERS = {
 FIELDS = {
     "Segment": "start end text language tokens avg_logprob confidence words speaker",
     "Word": "text start end confidence repaired speaker",
-    "Transcript": "segments audio_seconds finish_reason warnings turns",
+    "Transcript": "segments text words language finish_reason warnings turns",
 }
 
 
