@@ -18,8 +18,9 @@ from torch import Tensor
 from auris.checkpoints.atomic import new_directory, replace_directory
 from auris.checkpoints.config_writer import speaker_json
 from auris.checkpoints.configs import read_speaker_config, write_json
-from auris.checkpoints.load import Files, all_finite, check_tensors, weight_files
+from auris.checkpoints.load import all_finite, check_tensors
 from auris.checkpoints.save import converted
+from auris.checkpoints.weight_files import Files, weight_files
 from auris.errors import CheckpointError, ModelNotFound, TensorError
 from auris.models.campplus import CamPlusPlus
 from auris.models.speaker_encoder import SpeakerEncoder
