@@ -169,7 +169,7 @@ def test_parquet_files(address: str, tmp_path: Path) -> None:
     third, fourth = audio_rows(listed[1:])
     assert (third.name, fourth.name) == (f"{uri}#1.0", f"{uri}#1.1")
     assert fourth.fields == {"text": "d", "duration": 0.0}
-    with pytest.raises(Exception, match="has to hold audio"):
+    with pytest.raises(Exception, match="A cell with audio has to hold"):
         load(fourth.source)
     with pytest.raises(UsageError, match="the columns audio, duration, text, and not 'sound'"):
         list(units(f"{address}/d/t.parquet", column="sound"))
