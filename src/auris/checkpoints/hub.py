@@ -14,6 +14,9 @@ from auris.errors import MissingExtra, ModelNotFound, UnknownModel, UsageError
 DEFAULT_MODEL = "tiny"
 """The bundled model that is used when none is named."""
 
+SPEAKER_MODEL = "speaker"
+"""The bundled speaker encoder, which is no speech recognizer."""
+
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 """OWNER/NAME, or OWNER/NAME@REVISION."""
 
@@ -36,12 +39,14 @@ class ResolvedModel:
 def bundled_models() -> dict[str, Path]:
     """Speech recognizers inside the package, by name."""
     root = Path(str(resources.files("auris"))) / "bundled"
-    return {path.parent.name: path.parent for path in sorted(root.glob("*/tokenizer.json"))}
+    models = {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
+    models.pop(SPEAKER_MODEL, None)
+    return models
 
 
 def bundled_speaker_model() -> Path:
     """The speaker encoder inside the package."""
-    return Path(str(resources.files("auris"))) / "bundled" / "speaker"
+    return Path(str(resources.files("auris"))) / "bundled" / SPEAKER_MODEL
 
 
 def bundled_language_models() -> dict[str, Path]:

