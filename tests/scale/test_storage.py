@@ -9,7 +9,7 @@ import pytest
 
 from auris.errors import OutputError, UsageError
 from auris.scale import storage as storage_module
-from auris.scale.storage import Storage, filesystem
+from auris.scale.storage import Storage, absolute, filesystem
 
 
 def test_objects(address: str, tmp_path: Path) -> None:
@@ -79,3 +79,9 @@ def test_failures_name_the_object_and_keep_what_was_there(tmp_path: Path) -> Non
 def test_an_unknown_filesystem_is_refused() -> None:
     with pytest.raises(UsageError, match="fsspec knows"):
         filesystem("nothing://bucket/a")
+
+
+def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("calls/*.wav") == str(tmp_path / "calls" / "*.wav")
+    assert absolute("s3://bucket/calls") == "s3://bucket/calls"

@@ -83,11 +83,12 @@ class CorpusOptions:
     def settings(self) -> CorpusSettings:
         """The settings of a run."""
         from auris.scale.run import CorpusSettings
+        from auris.scale.storage import absolute
 
         if self.input_source is None:
             raise UsageError("A corpus has to be named", "--input is missing", "add it")
         return CorpusSettings(
-            self.input_source,
+            absolute(self.input_source),
             self.input_format,
             self.audio_column,
             self.headers,

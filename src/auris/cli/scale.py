@@ -47,6 +47,7 @@ def run(
         raise UsageError("--worker is for auris batch", "Ray divides the work here", "leave it out")
     settings = corpus.settings()
     from auris.scale.ray_run import Cluster, transcribe_on_ray
+    from auris.scale.storage import absolute
 
     load = partial(loaded_transcriber, model, speech, speculate, lm, batch_size, workers)
     most = max(least_actors, most_actors)
@@ -55,7 +56,7 @@ def run(
     report: WorkerReport | None = None
     with interruptible():
         report = transcribe_on_ray(
-            load, output, settings, cluster, begun=progress.begin, report=progress.show
+            load, absolute(output), settings, cluster, begun=progress.begin, report=progress.show
         )
     raise typer.Exit(progress.interrupted() if report is None else progress.end(report))
 

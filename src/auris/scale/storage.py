@@ -54,6 +54,11 @@ def filesystem(url: str) -> tuple[Any, str]:
     return fs, path
 
 
+def absolute(url: str) -> str:
+    """An address as it is, or the absolute path of a path, for processes in other folders."""
+    return url if "://" in url else os.path.abspath(url)
+
+
 def is_local(fs: Any) -> bool:
     """Whether a filesystem is that of this machine."""
     return "file" in _protocols(fs)
