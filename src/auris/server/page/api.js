@@ -11,7 +11,7 @@ export const FORMATS = {
   verbose_json: ["json", "application/json"],
 };
 
-/** The served models: [{id, capabilities: {languages, prompt, words}}]. */
+/** The served models: [{id, capabilities: {languages, prompt, words, speakers}}]. */
 export async function models() {
   return (await (await request("models")).json()).data;
 }
@@ -20,8 +20,8 @@ export async function models() {
  * Transcribe a recording in one call.
  *
  * @param {File} file
- * @param {object} requested {model, language, prompt, words, quiet}: `words` for their times,
- *   `quiet` to leave long silence out
+ * @param {object} requested {model, language, prompt, words, quiet, speakers}: `words` for
+ *   their times, `quiet` to leave long silence out, `speakers` to tell them apart: "any" or a number
  * @param {{signal: AbortSignal, sent: (share: number) => void, event: (event: object) => void}} to
  */
 export async function transcribe(file, requested, { signal, sent, event }) {
@@ -99,6 +99,8 @@ function formOf(file, requested) {
   if (requested.language) form.set("language", requested.language);
   if (requested.prompt) form.set("prompt", requested.prompt);
   if (requested.quiet) form.set("chunking_strategy", "auto");
+  if (requested.speakers) form.set("diarize", "true");
+  if (requested.speakers && requested.speakers !== "any") form.set("speakers", requested.speakers);
   if (requested.words) form.append("timestamp_granularities[]", "word");
   form.append("timestamp_granularities[]", "segment");
   form.set("response_format", "verbose_json");

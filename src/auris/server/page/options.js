@@ -5,6 +5,9 @@ const language = document.getElementById("language");
 const prompt = document.getElementById("prompt");
 const promptField = document.getElementById("prompt-field");
 
+const speakers = document.getElementById("speakers");
+const speakersField = document.getElementById("speakers-field");
+
 const names = new Intl.DisplayNames(["en"], { type: "language" });
 
 let served = [];
@@ -26,6 +29,7 @@ export function chosen() {
     language: language.value,
     prompt: model.capabilities.prompt ? prompt.value.trim() : "",
     words: model.capabilities.words,
+    speakers: model.capabilities.speakers ? speakers.value : "",
   };
 }
 
@@ -36,6 +40,7 @@ export function choose(requested) {
   follow();
   language.value = requested.language;
   prompt.value = requested.prompt;
+  speakers.value = requested.speakers ?? "";
 }
 
 /** The code of a language from its English name. */
@@ -50,7 +55,8 @@ function current() {
 
 /** Show the options that the chosen model has. */
 function follow() {
-  const { languages, prompt: takesPrompt } = current()?.capabilities ?? { languages: [] };
+  const capabilities = current()?.capabilities ?? { languages: [] };
+  const { languages, prompt: takesPrompt } = capabilities;
   const before = language.value;
   const known = languages
     .map((code) => new Option(names.of(code), code))
@@ -60,4 +66,5 @@ function follow() {
   language.replaceChildren(...known);
   if (languages.includes(before)) language.value = before;
   promptField.hidden = !takesPrompt;
+  speakersField.hidden = !capabilities.speakers;
 }

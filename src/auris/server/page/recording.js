@@ -6,6 +6,7 @@ import * as jobs from "./jobs.js";
 import * as options from "./options.js";
 import * as player from "./player.js";
 import { decoded } from "./sound.js";
+import * as speakers from "./speakers.js";
 import * as timeline from "./timeline.js";
 import * as transcript from "./transcript.js";
 import { resume, transcribe } from "./transcription.js";
@@ -27,7 +28,7 @@ const NOT_PLAYED = "The browser cannot play this recording.";
 const NOT_STORED =
   "The page does not store the sound of a recording when it is loaded again. Choose the same file to hear it.";
 
-/** {file, name, size, quiet, seconds, words}; `file` is null after the page was loaded again. */
+/** {file, name, size, quiet, seconds, words, formats}; `file` is null after the page was loaded again. */
 let shown = null;
 /** Ends the transcription that runs. */
 let controller = null;
@@ -159,6 +160,7 @@ async function run(keepText, problem = null) {
 /** Show what comes of a transcription. */
 async function consume(begin, keepText) {
   const mine = (controller = new AbortController());
+  shown.formats = null;
   const segments = [];
   try {
     for await (const update of begin(mine.signal)) {
@@ -187,14 +189,22 @@ function addSegments(segments) {
 }
 
 function finish({ text, language, formats }, segments, keepText) {
-  if (keepText) {
+  const complete = formats.verbose_json;
+  // The segments of a job have no speakers before its end.
+  const late = complete.segments.some(({ speaker }) => speaker) && !segments.some((one) => one.speaker);
+  if (keepText || late) {
     transcript.clear();
     shown.words = [];
-    addSegments(segments);
+    addSegments(late ? speakers.withWords(complete) : segments);
   }
   transcript.settle(text, options.languageCode(language));
-  downloads.offer(formats, shown.name);
+  shown.formats = formats;
+  offerFiles();
   ui.say("Done.");
+}
+
+function offerFiles() {
+  if (shown?.formats) downloads.offer(speakers.withNames(shown.formats), shown.name);
 }
 
 /** A transcription was cancelled, or has failed: what there is of it stays. */
@@ -212,6 +222,8 @@ function stopped(problem, segments, keepText) {
   transcript.clear(cancelled ? "No text yet." : "");
   if (!player.playable()) sound.hidden = true;
 }
+
+speakers.onRename(offerFiles);
 
 function showResults() {
   const text = transcript.current() !== "";

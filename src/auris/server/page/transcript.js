@@ -2,6 +2,7 @@
 
 import { clock } from "./clock.js";
 import * as player from "./player.js";
+import * as speakers from "./speakers.js";
 
 /** A pause of so many seconds begins a paragraph; a shorter one does so once it is long enough. */
 const LONG_PAUSE = 2;
@@ -19,7 +20,7 @@ const provisional = document.getElementById("provisional");
 const waiting = document.getElementById("waiting");
 
 let text = "";
-/** The open paragraph: {body, letters, end}. */
+/** The open paragraph: {body, letters, end, speaker}. */
 let paragraph = null;
 /** Parts that have times, in the order of time: {start, end, element}. */
 let parts = [];
@@ -32,13 +33,14 @@ export function clear(invitation = "", { end = false } = {}) {
   [text, paragraph, parts, playing, followsEnd] = ["", null, [], -1, end];
   stable.replaceChildren();
   [settledPart.textContent, provisional.textContent] = ["", ""];
+  speakers.clear();
   waiting.textContent = invitation;
   waiting.hidden = invitation === "";
   box.removeAttribute("lang");
   box.scrollTop = 0;
 }
 
-/** Add segments: {text, start, end, words}. */
+/** Add segments: {text, start, end, words, speaker}. */
 export function addSegments(segments) {
   for (const segment of segments) addSegment(segment);
   if (text) waiting.hidden = true;
@@ -92,9 +94,13 @@ export function current() {
   return text;
 }
 
-/** The text with an empty line between paragraphs. */
+/** The text with an empty line between paragraphs, which begin with their speakers. */
 export function paragraphs() {
-  return [...stable.querySelectorAll(".body")].map((body) => body.textContent).join("\n\n");
+  const written = (paragraph) => {
+    const name = paragraph.querySelector(".speaker")?.textContent;
+    return (name ? `${name}: ` : "") + paragraph.querySelector(".body").textContent;
+  };
+  return [...stable.children].map(written).join("\n\n");
 }
 
 function addSegment(segment) {
@@ -103,27 +109,29 @@ function addSegment(segment) {
   const spaced = text && !(UNSPACED.test(text.at(-1)) && UNSPACED.test(spoken[0]));
   let between = spaced ? " " : "";
   text += between + spoken;
+  const speaker = segment.speaker ?? null;
+  if (paragraph && paragraph.speaker !== speaker) [paragraph, between] = [null, ""];
   let position = 0;
   for (const word of segment.words ?? []) {
     const at = spoken.indexOf(word.word, position);
     if (at < 0) continue;
-    addPart(between + spoken.slice(position, at), word.word, word.start, word.end);
+    addPart(between + spoken.slice(position, at), word.word, word, speaker);
     between = "";
     position = at + word.word.length;
   }
-  if (position === 0) addPart(between, spoken, segment.start, segment.end);
+  if (position === 0) addPart(between, spoken, segment, speaker);
   else addText(spoken.slice(position));
 }
 
-function addPart(between, spoken, start, end) {
+function addPart(between, spoken, { start, end }, speaker) {
   if (paragraph && beginsParagraph(start)) {
     // What stands before a word, such as an opening quotation mark, goes with it.
     const [, before, rest] = between.match(/^(.*?)(?:\s+(\S*))?$/s);
     addText(before);
-    paragraph = newParagraph(start);
+    paragraph = newParagraph(start, speaker);
     addText(rest ?? "");
   } else {
-    paragraph ??= newParagraph(start);
+    paragraph ??= newParagraph(start, speaker);
     addText(between);
   }
   const element = document.createElement("span");
@@ -149,7 +157,7 @@ function beginsParagraph(start) {
   return pause >= PAUSE || SENTENCE_END.test(paragraph.body.textContent);
 }
 
-function newParagraph(start) {
+function newParagraph(start, speaker = null) {
   const element = document.createElement("p");
   const body = document.createElement("span");
   body.className = "body";
@@ -164,9 +172,10 @@ function newParagraph(start) {
     time.tabIndex = stable.querySelector(".time") ? -1 : 0;
     element.append(time);
   }
+  if (speaker !== null) element.append(speakers.nameOf(speaker));
   element.append(body);
   stable.append(element);
-  return { body, letters: 0, end: start ?? 0 };
+  return { body, letters: 0, end: start ?? 0, speaker };
 }
 
 /** Keep the end of live text in view, unless the reader has scrolled back. */
