@@ -23,7 +23,7 @@ class Device(str, Enum):
     CUDA = "cuda"
     MPS = "mps"
     METAL = "metal"
-    """MPS, as others call it."""
+    """Another name of MPS."""
 
     def __str__(self) -> str:
         return str(self.value)

@@ -44,7 +44,7 @@ def load_speaker_encoder(directory: Path) -> SpeakerEncoder:
         if not all_finite(weight):
             raise TensorError(
                 "The weights of a speaker model have to be numbers",
-                f"{name} in {str(directory)!r} has others",
+                f"{name} in {str(directory)!r} has NaN or infinite values",
                 "fetch or train the model anew",
             )
     model.load_state_dict(weights)
@@ -81,7 +81,7 @@ def load_campplus(path: Path) -> tuple[CamPlusPlus, str]:
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise CheckpointError(
             "A speaker model has to be a checkpoint of CAM++, or a directory of an own encoder",
-            f"the weights in {str(path)!r} are others ({error})",
+            f"the weights in {str(path)!r} are of another network ({error})",
             "name another file, or leave it out",
         ) from error
 

@@ -142,7 +142,7 @@ class WhisperModel:
         options: others only where they change nothing.
 
     Raises:
-        UnsupportedOption: an option cannot be honoured.
+        UnsupportedOption: an option is not supported.
         CheckpointError, DeviceError: see `AsrPipeline.from_pretrained`.
     """
 
@@ -257,7 +257,7 @@ class WhisperModel:
             the segments that hold text, and what is known before them.
 
         Raises:
-            UnsupportedOption: an option cannot be honoured.
+            UnsupportedOption: an option is not supported.
             AurisError: see `AsrPipeline.transcribe`.
         """
         check_options({"task": task, **options}, NEUTRAL, TUNING)

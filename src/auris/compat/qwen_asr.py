@@ -172,7 +172,7 @@ class Qwen3ASRModel:
                 others only where they change nothing.
 
         Raises:
-            UnsupportedOption: an option cannot be honoured.
+            UnsupportedOption: an option is not supported.
             CheckpointError, DeviceError: see `AsrPipeline.from_pretrained`.
         """
         pipeline = AsrPipeline.from_pretrained(
@@ -312,7 +312,7 @@ class Qwen3ForcedAligner:
             options: as of `Qwen3ASRModel.from_pretrained`.
 
         Raises:
-            UnsupportedOption: an option cannot be honoured, or the model cannot align.
+            UnsupportedOption: an option is not supported, or the model cannot align.
             CheckpointError, DeviceError: the model or the machine is not usable.
         """
         aligner = ForcedAligner.from_pretrained(pretrained_model_name_or_path, **_loading(options))

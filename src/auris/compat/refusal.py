@@ -12,7 +12,7 @@ __all__ = ["check_options", "refuse", "warn"]
 
 
 def refuse(name: str, value: object, remedy: str = "leave it out") -> UnsupportedOption:
-    """The error for an option that cannot be honoured."""
+    """The error for an option that is not supported."""
     return UnsupportedOption(f"{name} = {value!r} is not supported", "", remedy)
 
 
@@ -36,7 +36,7 @@ def check_options(
             warning says so.
 
     Raises:
-        UnsupportedOption: a value changes the meaning, and cannot be honoured.
+        UnsupportedOption: a value changes the meaning and is not supported.
         UsageError: an option is unknown.
     """
     for name, value in given.items():

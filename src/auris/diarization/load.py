@@ -106,6 +106,6 @@ def _segmentation(folder: Path | None) -> tuple[Segmentation, str]:
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"The package {PACKAGE} has to have the weights of a speaker segmentation",
-            f"those in {str(path)!r} are others ({error})",
+            f"those in {str(path)!r} are of another network ({error})",
             "install the extra diarize anew",
         ) from error

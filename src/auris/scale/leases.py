@@ -58,7 +58,7 @@ class Clock(Protocol):
         """Wait."""
 
     def start(self, function: Callable[[], None]) -> None:
-        """Run a function beside the caller."""
+        """Run a function while the caller goes on."""
 
     def lock(self) -> AbstractContextManager[object]:
         """A new lock."""

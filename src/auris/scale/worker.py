@@ -1,6 +1,6 @@
 """A worker: takes shards of a plan one after the other until all of them are finished.
 
-Workers know nothing of each other but the objects in the folder of the run. Each begins at another
+Workers share nothing but the objects in the folder of the run. Each begins at another
 place of the plan. A worker that finds no free shard waits, and takes over shards whose leases have
 grown old.
 """
