@@ -57,8 +57,7 @@ class SearchOptions(TypedDict, total=False):
         temperature: 0 takes the best tokens; above it, tokens are sampled (0).
         beam_size: hypotheses of a text that are followed at a time, 1 to 16. 1 takes the best token
             at every step, without a language model. None stands for the model's default search: 1
-            without a language model, and with one the number that it was fitted with. Partial
-            text of live streams is decoded with 1 by models with a decoder.
+            without a language model, and with one the number that it was fitted with.
         hotwords: words and phrases that are written more readily, such as names (none).
     """
 
