@@ -106,6 +106,7 @@ def test_a_shard_that_fails_is_reported(
         put(storage, shard, *rest)
 
     monkeypatch.setattr(ray_run, "put_result", failing)
+    monkeypatch.setattr(ray_run, "RETRY_PAUSE", 0.0)
     report = transcribe_on_ray(lambda: transcriber(ctc), out, settings(source), Cluster())
     assert report.left == 1
     assert list(report.failed.values()) == ["The upload fails: try again."]

@@ -174,8 +174,13 @@ def test_a_shard_that_cannot_be_written_is_given_up_and_done_later(
     assert merged(out) == expected
 
 
+@pytest.mark.parametrize("kind", [ConnectionResetError, RuntimeError])
 def test_a_storage_that_fails_for_a_while_is_no_error_of_a_recording(
-    ctc: AsrPipeline, expected: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ctc: AsrPipeline,
+    expected: bytes,
+    kind: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     pytest.importorskip("fsspec")
     from fsspec.implementations.memory import MemoryFile
@@ -187,7 +192,7 @@ def test_a_storage_that_fails_for_a_while_is_no_error_of_a_recording(
     def failing(self: MemoryFile, *size: int) -> bytes:
         if failures["reads"]:
             failures["reads"] -= 1
-            raise ConnectionResetError("the connection is reset")
+            raise kind("the connection is reset")
         return read(self, *size)
 
     with monkeypatch.context() as patched:

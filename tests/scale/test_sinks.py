@@ -103,3 +103,22 @@ def test_a_full_disk_is_an_error_and_leaves_the_older_file(
     with pytest.raises(OutputError, match="No space left"):
         write_merged(LINES, str(tmp_path / "out"), "jsonl")
     assert (tmp_path / "out").read_text() == "older"
+
+
+@pytest.mark.parametrize("form", ["parquet", "nemo", "lhotse"])
+def test_half_surrogate_pairs_in_names_and_texts(form: str, tmp_path: Path) -> None:
+    """Names of files that are no UTF-8 have them."""
+    segment = {"start": 0.0, "end": 1.0, "text": "a\ud800", "language": "English"}
+    row = {"file": "\udcff.wav", **DONE, "text": "a\ud800", "segments": [segment]}
+    out = tmp_path / "out"
+    if form == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+    assert write_merged([json.dumps(row).encode() + b"\n"], str(out), form) == 1
+    if form == "parquet":
+        (found,) = parquet.read_table(out).to_pylist()
+        assert (found["file"], found["text"], found["segments"][0]["text"]) == ("?.wav", "a?", "a?")
+        return
+    found = json.loads(out.read_text(encoding="utf-8"))
+    name, text = ("id", "text") if form == "lhotse" else ("audio_filepath", "pred_text")
+    assert found[name].startswith("\udcff.wav")
+    assert found[text] == "a\ud800"

@@ -174,7 +174,8 @@ class Leases:
         """Give a shard back, or end the work on one that is finished."""
         with self._lock:
             self._own.pop(lease.shard, None)
-        for generation in range(max(0, lease.generation - 1), lease.generation + 1):
+        # The own one comes last, so that the shard counts as leased until then.
+        for generation in range(lease.generation + 1):
             self._store.remove(lease_name(lease.shard, generation))
 
     def _created(self, shard: str, generation: int) -> Lease | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -59,7 +60,7 @@ def parquet_units(uri: str, column: str) -> Iterator[InputUnit]:
             seconds = None
             if stated is not None:
                 values = file.read_row_group(group, [stated])[stated].to_pylist()
-                seconds = None if None in values else float(sum(values))
+                seconds = _sum(values)
             yield InputUnit(
                 "parquet",
                 uri,
@@ -69,6 +70,14 @@ def parquet_units(uri: str, column: str) -> Iterator[InputUnit]:
                 group=group,
                 column=column,
             )
+
+
+def _sum(values: list[Any]) -> float | None:
+    """The sum of durations; None if one of them is missing or cannot be a duration."""
+    for value in values:
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            return None
+    return float(sum(values))
 
 
 def parquet_cells(unit: InputUnit) -> Iterator[tuple[str, Any, dict[str, Any]]]:
@@ -90,7 +99,9 @@ def parquet_cells(unit: InputUnit) -> Iterator[tuple[str, Any, dict[str, Any]]]:
                     name, audio = _cell(cell, str(row.get("id") or default))
                     yield name, audio, {key: v for key, v in row.items() if v is not None}
                     number += 1
-        except (UsageError, OSError, ValueError) as error:
+        except MissingExtra:
+            raise
+        except Exception as error:  # Filesystems raise many kinds.
             raise UnreadableAudio(
                 f"Row group {unit.group} of a Parquet file cannot be read ({error})",
                 "",
@@ -114,7 +125,7 @@ def _opened(uri: str, stack: ExitStack) -> Any:
     try:
         file = stack.enter_context(fs.open(path, "rb"))
         return stack.enter_context(parquet.ParquetFile(file))
-    except (OSError, ValueError) as error:  # Errors of Arrow are among them.
+    except Exception as error:  # Of the filesystem and of Arrow.
         raise UsageError(
             "A Parquet file has to be readable", f"{uri!r} is not ({error})", "check the file"
         ) from error

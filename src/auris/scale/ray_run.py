@@ -17,10 +17,13 @@ from auris.scale.plan import Plan, Shard, read_plan
 from auris.scale.run import CorpusSettings, planned, put_result, worker_name
 from auris.scale.storage import Storage
 from auris.scale.transcriber import ShardTranscriber
-from auris.scale.worker import MOST_FAILURES, WorkerReport
+from auris.scale.worker import MOST_FAILURES, WorkerReport, retry_pause
 
 STORE_BYTES = 100 << 20
 """Object store of a Ray that is started here; only names of shards go through it."""
+
+RETRY_PAUSE = 15.0
+"""Seconds that an actor waits after the first failure of a shard."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,17 @@ class ShardActor:
 
     def _error(self, shard: Shard) -> str:
         """Transcribe a shard; returns why that failed, or nothing."""
-        error = ""
+        error, clock = "", SystemClock()
         for number in range(1, MOST_FAILURES + 1):
+            last = number == MOST_FAILURES
             try:
-                units, last = self._plan.units(shard), number == MOST_FAILURES
-                data = self._transcriber.result(units, last=last)
-                put_result(self._storage, shard, data, SystemClock())
+                data = self._transcriber.result(self._plan.units(shard), last=last)
+                put_result(self._storage, shard, data, clock)
                 return ""
             except AurisError as failure:
                 error = failure.sentence
+                if not last:
+                    clock.sleep(retry_pause(RETRY_PAUSE, number))
         return error
 
 

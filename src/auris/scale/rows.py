@@ -22,8 +22,15 @@ from auris.scale.sources import resolved
 from auris.scale.storage import filesystem, is_local
 from auris.scale.units import InputUnit
 
-PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-"""Failures of a filesystem that trying again does not mend."""
+PERMANENT = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    tarfile.TarError,
+    ValueError,
+)
+"""Failures that trying again does not mend: of filesystems, and of damaged containers."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,15 @@ class StorageFailures:
     """Failures of filesystems that may be over when a shard is tried again."""
 
     def __init__(self) -> None:
-        self.errors: list[OSError] = []
+        self.errors: list[Exception] = []
 
     def note(self, error: Exception) -> None:
-        """Remember an error, unless it would come again."""
-        if isinstance(error, OSError) and not isinstance(error, PERMANENT):
+        """Remember an error, unless it would come again.
+
+        Packages of filesystems raise kinds of their own for failures of the network, so all other
+        kinds count.
+        """
+        if not isinstance(error, (AurisError, *PERMANENT)):
             self.errors.append(error)
 
 
@@ -173,19 +184,23 @@ def _contained(
     rows = _parquet_rows if unit.kind == "parquet" else _tar_rows
     try:
         yield from rows(unit, failures, portable)
-    except (AurisError, OSError, tarfile.TarError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        if failures is not None and isinstance(cause, OSError):
-            failures.note(cause)
-        known = isinstance(error, AurisError)
-        failure = (
-            error
-            if known
-            else UnreadableAudio(
+    except Exception as error:  # Filesystems raise many kinds.
+        if failures is not None:
+            failures.note(_origin(error))
+        if isinstance(error, AurisError):
+            failure = error
+        else:
+            failure = UnreadableAudio(
                 f"The file {unit.uri!r} cannot be read further ({error})", "", "get it anew"
             )
-        )
-        yield AudioRow(unit.uri, _broken(failure))  # type: ignore[arg-type]
+        yield AudioRow(unit.uri, _broken(failure))
+
+
+def _origin(error: Exception) -> Exception:
+    """The error that an error of this package was raised for, or the error itself."""
+    while isinstance(error, AurisError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
 
 
 def _parquet_rows(

@@ -88,11 +88,12 @@ def _write_objects(
     lines: Iterable[bytes], path: Path, convert: Callable[[dict[str, Any]], list[dict[str, Any]]]
 ) -> int:
     count = 0
-    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, "w", encoding="ascii") as file:
         for line in lines:
             count += 1
+            # ASCII, since names may have half a surrogate pair, which UTF-8 cannot have.
             for content in convert(json.loads(line)):
-                file.write(json.dumps(content, ensure_ascii=False) + "\n")
+                file.write(json.dumps(content, ensure_ascii=True) + "\n")
     return count
 
 
@@ -158,7 +159,21 @@ def _groups(lines: Iterable[bytes], size: int) -> Iterator[list[dict[str, Any]]]
 
 
 def _table_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "row": json.dumps(row["row"]) if "row" in row else None}
+    given = json.dumps(row["row"]) if "row" in row else None
+    content: dict[str, Any] = _without_surrogates({**row, "row": given})
+    return content
+
+
+def _without_surrogates(value: Any) -> Any:
+    """A value with a question mark for each half surrogate pair, which columns of text cannot
+    have."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list):
+        return [_without_surrogates(element) for element in value]
+    if isinstance(value, dict):
+        return {key: _without_surrogates(element) for key, element in value.items()}
+    return value
 
 
 def _schema(arrow: Any) -> Any:

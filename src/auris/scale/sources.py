@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import IO, Any, Literal, get_args
 
+from auris.audio.encoded import is_data_uri
 from auris.audio.io import look
 from auris.audio.listing import MEDIA
 from auris.audio.remote import is_url
@@ -101,7 +102,9 @@ def _files(source: str, kind: str, column: str) -> Iterator[InputUnit]:
         elif contained == "tar":
             part = [InputUnit("tar", uri, size=details.get("size"), rows=None)]
         elif suffix in MEDIA or name == path:
-            part = [InputUnit("file", uri, _relative(name, path), size=details.get("size"))]
+            # Below a folder the relative name; of a pattern the whole path.
+            called = name.removeprefix(path.rstrip("/") + "/")
+            part = [InputUnit("file", uri, called, size=details.get("size"))]
         else:
             continue
         for unit in part:
@@ -112,12 +115,17 @@ def _files(source: str, kind: str, column: str) -> Iterator[InputUnit]:
 
 
 def _listed_files(fs: Any, path: str, source: str) -> list[tuple[str, dict[str, Any]]]:
-    """The files of a folder or a pattern with their details, sorted; hidden ones are left out."""
+    """The files of a folder or a pattern with their details, sorted; hidden ones are left out.
+
+    The name of a file or a folder that exists is no pattern, whatever characters it has.
+    """
+    root = path
     try:
-        if MAGIC.search(path):
-            paths = fs.glob(path, detail=True)
-        elif fs.isfile(path):
+        if fs.isfile(path):
             return [(path, fs.info(path))]
+        if MAGIC.search(path) and not fs.isdir(path):
+            paths = fs.glob(path, detail=True)
+            root = MAGIC.split(path)[0]
         else:
             paths = fs.find(path, detail=True)
     except OSError as error:
@@ -125,7 +133,6 @@ def _listed_files(fs: Any, path: str, source: str) -> list[tuple[str, dict[str, 
             "The input has to be readable", f"{source!r} is not ({error})", "check the address"
         ) from error
     files = ((name, details) for name, details in paths.items() if details["type"] == "file")
-    root = path.split("*")[0]
     return sorted(
         ((name, details) for name, details in files if not _is_hidden(name.removeprefix(root))),
         key=lambda file: file[0],
@@ -134,11 +141,6 @@ def _listed_files(fs: Any, path: str, source: str) -> list[tuple[str, dict[str, 
 
 def _is_hidden(path: str) -> bool:
     return any(part.startswith(".") for part in path.split("/"))
-
-
-def _relative(name: str, path: str) -> str:
-    """The name of a file below a folder, or its whole path."""
-    return name.removeprefix(path.rstrip("/") + "/") if not MAGIC.search(path) else name
 
 
 def _listed(source: str) -> Iterator[InputUnit]:
@@ -180,7 +182,7 @@ def _text_lines(source: str) -> Iterator[str]:
 
 def resolved(name: str, source: str) -> str:
     """The address of a recording that a list or a manifest names."""
-    if "://" in name or name.startswith("/") or is_url(name):
+    if "://" in name or name.startswith("/") or is_url(name) or is_data_uri(name):
         return name
     folder = posixpath.dirname(source)
     return posixpath.join(folder, name) if folder else name
@@ -194,7 +196,9 @@ def _nothing(source: str) -> UsageError:
 
 def _with_header(unit: InputUnit) -> InputUnit:
     """The unit with the duration that the header of its file states."""
-    if unit.kind != "file" or unit.seconds is not None or unit.fault or is_url(unit.uri):
+    if unit.kind != "file" or unit.seconds is not None or unit.fault:
+        return unit
+    if is_url(unit.uri) or is_data_uri(unit.uri):
         return unit
     try:
         fs, path = filesystem(unit.uri)

@@ -39,6 +39,12 @@ IDLE_LOOKS = 4
 """How often an idle worker looks, in the time that a lease lasts."""
 
 
+def retry_pause(first: float, failures: int) -> float:
+    """Seconds to wait after a failure of a shard: `first` after its first failure, each time twice
+    as long."""
+    return first * 2.0 ** (failures - 1)
+
+
 class Results(Protocol):
     """Which shards are finished, and where their results go."""
 
@@ -185,11 +191,17 @@ class Worker:
         return finished
 
     def _work_under(self, shard: Shard, lease: Lease) -> None:
-        """Work on a shard; the lease is released whatever happens."""
+        """Work on a shard; the lease is released whatever happens.
+
+        After a failure the worker waits, each time twice as long, so that a storage that is down
+        for minutes does not use up the tries of all shards at once.
+        """
+        failed = False
         last = self._failures[shard.name] + 1 >= MOST_FAILURES
         try:
             self._work(shard, lease, last)
         except AurisError as error:
+            failed = True
             self._failures[shard.name] += 1
             _LOG.warning("Shard %s failed: %s", shard.name, error)
             if last:
@@ -201,6 +213,8 @@ class Worker:
                 self._report(shard)
         finally:
             self._release(lease)
+        if failed:
+            self._clock.sleep(retry_pause(self._pause, self._failures[shard.name]))
 
     def _release(self, lease: Lease) -> None:
         try:
