@@ -168,7 +168,7 @@ def test_streams(model: Qwen3ASRModel, qwen: AsrPipeline) -> None:
         assert start + 4000 >= rate or not state.text
     assert before or state.chunk_id
     model.finish_streaming_transcribe(state)
-    whole = qwen.transcribe((samples, rate), chunk_seconds=3.0)
+    whole = qwen.transcribe((samples, rate), chunk_seconds=8.0, end_at_pauses=True)
     assert state.text == whole.text
     assert state.language == (whole.segments[-1].language or state.language)
     with pytest.warns(UserWarning, match="unfixed_token_num"):
