@@ -17,6 +17,7 @@ from itertools import islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
+from auris.audio.activity import block_detector
 from auris.audio.decoder_process import limit_memory
 from auris.audio.io import Excerpt, Source
 from auris.audio.isolation import DecodeLimits
@@ -70,6 +71,9 @@ def _serve(connection: Connection, chunker: AudioChunker) -> None:
     """
     # The main process handles Ctrl-C and ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if chunker.vad:
+        # A neural detector needs torch, which may take more memory than the limit leaves.
+        block_detector(chunker.vad_model)
     limit_memory(DecodeLimits().memory_bytes)
     with suppress(EOFError, OSError):
         while True:
