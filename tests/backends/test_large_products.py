@@ -182,7 +182,7 @@ def test_encoder_states_are_the_same_bits(
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("frames", [5, 90, 1050])
 def test_stems_are_the_same_bits(calls: list[tuple[int, int]], frames: int, threads: int) -> None:
-    """Also of a conv block with what is no number, and beside one."""
+    """Also of a conv block with what is no number, and next to one."""
     config = qwen_config(conv_channels=48, d_model=96, heads=3)
     backend = TorchBackend(packed_model(config, Quantization("int8")))
     assert backend.native_stem is not None

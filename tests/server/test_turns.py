@@ -66,13 +66,13 @@ def _check_last_end(path: Path, rate: int, model: str, silence_ms: int, noise: f
     audio = _at(rate, [lead, said, _silence(silence_ms / 1000 + 1.0)], noise)
     quiet = (len(lead) + len(said)) / SAMPLE_RATE
     ends = [
-        (heard, event.sample / rate)
-        for heard, event in _events(audio, rate, model, silence_ms)
+        (noticed, event.sample / rate)
+        for noticed, event in _events(audio, rate, model, silence_ms)
         if isinstance(event, SpeechStopped)
     ]
-    heard, end = ends[-1]
-    assert heard - quiet <= silence_ms / 1000 + LATEST, path
-    assert end <= heard
+    noticed, end = ends[-1]
+    assert noticed - quiet <= silence_ms / 1000 + LATEST, path
+    assert end <= noticed
 
 
 @pytest.mark.parametrize("model", DETECTORS)
