@@ -90,6 +90,7 @@ RAY += "--ray-address auto"
 ONE_ACTOR = {"64": "1", "--gpus": "--cpus", "--ray-address": "--lease-seconds", "auto": "60"}
 
 CASES = {
+    "auris transcribe --device cuda talk.m4a": Case({"cuda": "cpu"}),
     RAY: Case(ONE_ACTOR),
     "auris batch --input": Case(more="calls --output runs/calls"),
     "auris batch --input CORPUS --output RUN": Case({"CORPUS": "corpus.jsonl", "RUN": "runs/new"}),
