@@ -18,7 +18,7 @@ from auris.training.data import DataReport, TrainingClip, with_units
 from auris.training.examples import TrainingBatch
 from auris.training.loop import Trainer
 from auris.training.processes import new_fabric
-from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
+from auris.training.recipes import AsrRecipe, CtcRecipe, RecognizerRecipe
 from auris.training.reports import LineReporter, RunLogger
 from auris.training.run import RunOptions, Sources, train
 from auris.training.tasks import CtcTask, Task
@@ -103,7 +103,7 @@ def quiet() -> LineReporter:
 
 
 def trainer_of(
-    recipe: Recipe,
+    recipe: RecognizerRecipe,
     task: Task,
     clips: Sequence[TrainingClip],
     dev: Mapping[str, Sequence[TrainingClip]],
@@ -136,7 +136,7 @@ def large_weights(folder: Path) -> Path:
 
 
 def train_here(
-    recipe: Recipe, sources: Sources, out: Path, start: Path | None = None, **options: Any
+    recipe: RecognizerRecipe, sources: Sources, out: Path, start: Path | None = None, **options: Any
 ) -> Trainer:
     """Train without output."""
     sources = dataclasses.replace(sources, start=start)

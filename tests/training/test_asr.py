@@ -34,10 +34,11 @@ from auris.models.qwen_asr import QwenAsr
 from auris.pipeline import AsrPipeline
 from auris.text.prompt import AUDIO_PAD, TEXT_TAG, TURN_END
 from auris.training.asr import IGNORED, AsrTask, dialogues, merged
+from auris.training.base_recipe import Recipe
 from auris.training.examples import TrainingBatch
 from auris.training.exporting import export_run
 from auris.training.folder import RunFolder
-from auris.training.recipes import AsrRecipe, Recipe, TuneRecipe
+from auris.training.recipes import AsrRecipe, TuneRecipe
 from auris.training.run import RunOptions, Sources, train
 from auris.training.score import DevScores
 from auris.training.starting import asr_task, checkpoint_task

@@ -20,7 +20,7 @@ from auris.training.examples import (
     TrainingBatch,
     plan_epoch,
 )
-from auris.training.recipes import CtcRecipe, Recipe
+from auris.training.recipes import CtcRecipe, RecognizerRecipe
 from auris.training.units import ALPHABET, train_units
 from tests.training.tones import tone_clip
 
@@ -29,7 +29,10 @@ PREPROCESSOR = Preprocessor("htk1024", 32, TOKENIZER.encode)
 
 
 def first(
-    clips: list[TrainingClip], recipe: Recipe, plan: EpochPlan, share: DataShard | None = None
+    clips: list[TrainingClip],
+    recipe: RecognizerRecipe,
+    plan: EpochPlan,
+    share: DataShard | None = None,
 ) -> TrainingBatch:
     return EpochBatches(clips, recipe, PREPROCESSOR, plan, share or DataShard()).batch(0)
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from auris.errors import TrainingError, UsageError
-from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
+from auris.training.base_recipe import Recipe
+from auris.training.recipes import AsrRecipe, CtcRecipe, RecognizerRecipe, TuneRecipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -151,9 +152,9 @@ def test_learning_rate_is_constant_until_it_decays() -> None:
 
 
 def test_a_former_key_name_is_accepted() -> None:
-    assert Recipe.of({"max_steps": 1, "hush_share": 0.5}).silence_share == 0.5
+    assert RecognizerRecipe.of({"max_steps": 1, "hush_share": 0.5}).silence_share == 0.5
     with pytest.raises(TrainingError, match="silence_share under its present and its former name"):
-        Recipe.of({"max_steps": 1, "hush_share": 0.5, "silence_share": 0.5})
+        RecognizerRecipe.of({"max_steps": 1, "hush_share": 0.5, "silence_share": 0.5})
 
 
 def test_a_recipe_without_a_length() -> None:
@@ -163,8 +164,8 @@ def test_a_recipe_without_a_length() -> None:
 
 
 def test_rows_of_a_batch_are_counted_in_seconds() -> None:
-    assert Recipe.of({"batch_size": 3, "max_mel_length": 1000}).batch_seconds == 30.0
-    assert Recipe.of({"batch_size": 3, "use_compile": True}).rows == 3
+    assert RecognizerRecipe.of({"batch_size": 3, "max_mel_length": 1000}).batch_seconds == 30.0
+    assert RecognizerRecipe.of({"batch_size": 3, "use_compile": True}).rows == 3
 
 
 @pytest.mark.parametrize("kind", [CtcRecipe, AsrRecipe])

@@ -23,8 +23,9 @@ import auris.training
 from auris.cli.train import app
 from auris.errors import AurisError, MissingExtra, TrainingError, UsageError
 from auris.pipeline import AsrPipeline
+from auris.training.base_recipe import Recipe
 from auris.training.exporting import export_run
-from auris.training.recipes import CtcRecipe, Recipe, TuneRecipe
+from auris.training.recipes import CtcRecipe, TuneRecipe
 from auris.training.reports import LineReporter
 from auris.training.run import RunOptions, Sources, train
 from auris.training.tasks import compiled

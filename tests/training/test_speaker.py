@@ -287,8 +287,8 @@ def test_a_run_begins_with_the_encoder_of_another(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"val_split": 0.1}, "val_split has no effect"),
-        ({"silence_share": 0.1}, "silence_share has no effect"),
+        ({"val_split": 0.1}, "it has val_split"),
+        ({"silence_share": 0.1}, "it has silence_share"),
         ({"shortest_crop": 2.0}, "shortest_crop may not exceed"),
         ({"batch_seconds": 1.0}, "batch_seconds has to hold two crops"),
         ({"middle_layer": 1}, "middle_layer"),

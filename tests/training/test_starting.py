@@ -13,8 +13,9 @@ from torch import Tensor
 
 from auris.errors import CheckpointError, TrainingError
 from auris.training.asr import AsrTask
+from auris.training.base_recipe import Recipe
 from auris.training.examples import TrainingBatch
-from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe
+from auris.training.recipes import AsrRecipe, CtcRecipe
 from auris.training.run import RunOptions, Sources, export_run, train
 from auris.training.starting import asr_task, check_start, load_start, start_units
 from auris.training.state import update_average

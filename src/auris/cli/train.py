@@ -14,7 +14,7 @@ from auris.cli.declare import option, with_options
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
-    from auris.training.recipes import Recipe
+    from auris.training.recipes import RecognizerRecipe
     from auris.training.reports import ProgressReporter
 
 app = typer.Typer(
@@ -81,7 +81,7 @@ class RunSettings:
 
     def train(
         self,
-        kind: type[Recipe],
+        kind: type[RecognizerRecipe],
         config: Path,
         data: list[Path],
         model: Path | None = None,

@@ -9,16 +9,8 @@ from pydantic.dataclasses import dataclass
 
 from auris.config import AutConfig, DecoderConfig, Frontend, ProjectorConfig, QwenAsrConfig
 from auris.errors import UsageError
-from auris.training.recipes import (
-    DEFAULT_VOCABULARY,
-    STRICT,
-    AsrRecipe,
-    Recipe,
-    Share,
-    Size,
-    Steps,
-    TextForm,
-)
+from auris.training.base_recipe import STRICT, Share, Size, Steps
+from auris.training.recipes import DEFAULT_VOCABULARY, AsrRecipe, RecognizerRecipe, TextForm
 
 SHAPES = {
     "hidden": AsrRecipe.hidden,
@@ -32,7 +24,7 @@ SHAPES = {
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DecoderRecipe(Recipe):
+class DecoderRecipe(RecognizerRecipe):
     """A run of `auris train asr --encoder`: a trained encoder, a projector and a decoder.
 
     The projector is trained first, while encoder and decoder are frozen; from `decoder_from_step`

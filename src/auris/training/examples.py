@@ -19,7 +19,7 @@ from auris.training import augment
 from auris.training.augment import GAP_SECONDS, PAUSE_SECONDS
 from auris.training.contexts import ContextSource
 from auris.training.data import TrainingClip
-from auris.training.recipes import Recipe
+from auris.training.recipes import RecognizerRecipe
 from auris.training.sampler import batches, long_rows, short_rows
 from auris.training.stopping import defer_signals, signals_blocked
 from auris.types import Samples
@@ -112,7 +112,7 @@ def generator(*words: int) -> np.random.Generator:
     return np.random.default_rng(list(words))
 
 
-def plan_epoch(clips: Sequence[TrainingClip], recipe: Recipe, epoch: int) -> EpochPlan:
+def plan_epoch(clips: Sequence[TrainingClip], recipe: RecognizerRecipe, epoch: int) -> EpochPlan:
     """The plan of an epoch, counted from 0."""
     rng = generator(recipe.seed, PLAN, epoch)
     lengths = [_planned_seconds(clip) for clip in clips]
@@ -142,7 +142,10 @@ def plan_epoch(clips: Sequence[TrainingClip], recipe: Recipe, epoch: int) -> Epo
 
 
 def _contexts(
-    clips: Sequence[TrainingClip], rows: Sequence[tuple[int, ...]], recipe: Recipe, epoch: int
+    clips: Sequence[TrainingClip],
+    rows: Sequence[tuple[int, ...]],
+    recipe: RecognizerRecipe,
+    epoch: int,
 ) -> dict[int, str]:
     """Contexts of a share of the examples whose clips have no prompt of their own."""
     if recipe.context_share == 0:
@@ -168,7 +171,7 @@ def _alike(members: Sequence[TrainingClip]) -> bool:
     return len(kinds) == 1 and all(clip.ids for clip in members)
 
 
-def _augments(recipe: Recipe, epoch: int) -> bool:
+def _augments(recipe: RecognizerRecipe, epoch: int) -> bool:
     return epoch + 1 >= recipe.augment_from_epoch
 
 
@@ -221,7 +224,7 @@ class EpochBatches(Dataset[Packed]):
     """A process's share of the batches of an epoch, each a function of its index."""
 
     clips: Sequence[TrainingClip]
-    recipe: Recipe
+    recipe: RecognizerRecipe
     preprocessor: Preprocessor
     plan: EpochPlan
     shard: DataShard = DataShard()

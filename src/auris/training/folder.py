@@ -18,9 +18,10 @@ from auris.checkpoints.configs import from_json
 from auris.config import QwenAsrConfig
 from auris.errors import ConfigError, OutputError, TrainingError, UsageError
 from auris.text.tokenizer import Tokenizer
+from auris.training.base_recipe import Recipe
 from auris.training.data import TrainedOn
 from auris.training.decoder_recipe import DecoderRecipe
-from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, TuneRecipe
+from auris.training.recipes import AsrRecipe, CtcRecipe, TuneRecipe
 from auris.training.reports import CURVE, LOG, STEPS, TENSORBOARD
 from auris.training.speaker_recipe import SpeakerRecipe
 from auris.training.state import AVERAGE, BEST, LAST

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from auris.errors import TrainingError, TrainingStopped
+from auris.training.base_recipe import Recipe
 from auris.training.data import TrainingClip
 from auris.training.examples import (
     DataShard,
@@ -34,7 +35,7 @@ from auris.training.examples import (
     dropout_seed,
     plan_epoch,
 )
-from auris.training.recipes import DEFAULT_EPOCHS, DEFAULT_WARMUPS, Recipe
+from auris.training.recipes import DEFAULT_EPOCHS, DEFAULT_WARMUPS, RecognizerRecipe
 from auris.training.reports import RunLogger
 from auris.training.score import DevScores, Scorer, score
 from auris.training.state import (
@@ -308,11 +309,12 @@ class Trainer(TrainingLoop):
         workers: processes that prepare batches ahead, see `EpochBatches.load`.
     """
 
+    recipe: RecognizerRecipe
     task: Task
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: RecognizerRecipe,
         task: Task,
         clips: Sequence[TrainingClip],
         dev: Mapping[str, Sequence[TrainingClip]],

@@ -1,15 +1,12 @@
-"""Recipes: everything about a training run that is not its data, as one JSON file."""
+"""Recipes of recognizers: everything about a run that is not its data, as one JSON file."""
 
 from __future__ import annotations
 
-import json
 import math
 from abc import abstractmethod
-from dataclasses import fields
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from auris.audio.features import FRONTENDS, HOP, WINDOW
@@ -25,7 +22,18 @@ from auris.config import (
     ProjectorConfig,
     QwenAsrConfig,
 )
-from auris.errors import ConfigError, TrainingError, UsageError
+from auris.errors import ConfigError, TrainingError
+from auris.training.base_recipe import (
+    LARGEST,
+    STRICT,
+    NotNegative,
+    Positive,
+    Recipe,
+    Share,
+    Size,
+    Steps,
+    wrong_value,
+)
 from auris.types import SAMPLE_RATE
 
 DEFAULT_EPOCHS, DEFAULT_WARMUPS = 10, 5
@@ -38,43 +46,18 @@ DEFAULT_UNITS, DEFAULT_VOCABULARY = 384, 768
 LONGEST_WINDOW = MAX_WINDOW_FRAMES // CHUNK_FRAMES
 """Seconds of the longest attention window."""
 
-LARGEST = 10**9
-"""Largest number in a recipe except for its seed, so that a wrong number is refused at once."""
-
 FORMER_KEYS = {"hush_share": "silence_share"}
 """Present names of keys that older recipes have under another name."""
-
-STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-Steps = Annotated[int, Field(ge=0, le=LARGEST)]
-Size = Annotated[int, Field(gt=0, le=LARGEST)]
-Positive = Annotated[float, Field(gt=0, le=LARGEST)]
-NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 TextForm = Literal["spoken", "written"]
 """Whether texts are brought to `auris.text.normalize.spoken` or kept as they are written."""
 
-AnyRecipe = TypeVar("AnyRecipe", bound="Recipe")
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Recipe:
-    """What every run has: how long and on what a model is trained.
+class RecognizerRecipe(Recipe):
+    """A run that trains a recognizer: which examples are made of the clips, and how many are held
+    back."""
 
-    docs/training.md describes the keys of every kind of recipe.
-    """
-
-    lr: Positive = 1e-3
-    wd: NotNegative = 0.01
-    warmup_steps: Steps = 400
-    decay_steps: Steps | None = None
-    epochs: Annotated[int, Field(le=10_000)] | None = None
-    max_steps: Annotated[int, Field(le=LARGEST)] | None = None
-    batch_seconds: Positive = 50.0
-    gradient_accumulation_steps: Size = 1
-    max_grad_norm: Positive = 1.0
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     val_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
     use_compile: bool = False
     max_mel_length: Annotated[int, Field(ge=100, le=LARGEST)] = 2048
@@ -86,9 +69,6 @@ class Recipe:
     long_seconds: Positive = 40.0
     silence_share: Annotated[float, Field(ge=0, le=10)] = 0.0
     context_share: Share = 0.0
-    checkpoint_steps: Size = 250
-    average_over: Steps = 0
-    bf16: bool = True
 
     @property
     def longest_seconds(self) -> float:
@@ -106,82 +86,14 @@ class Recipe:
         return round(100 * self.batch_seconds) // self.max_mel_length
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.use_compile:
             needed = f"has to hold a row of max_mel_length ({self.max_mel_length} frames)"
             self._require(self.rows > 0, "batch_seconds", needed)
-        lengths = [length for length in (self.epochs, self.max_steps) if length is not None]
-        if len(lengths) > 1 or any(length <= 0 for length in lengths):
-            raise TrainingError(
-                "In a recipe epochs or max_steps has to be positive, and the other absent",
-                f"they are {self.epochs} and {self.max_steps}",
-                "correct the recipe",
-            )
-
-    def _require(self, holds: bool, name: str, rule: str) -> None:
-        if not holds:
-            raise _wrong(name, rule, str(getattr(self, name)))
 
     @classmethod
-    def read(cls: type[AnyRecipe], path: Path) -> AnyRecipe:
-        """The recipe of a JSON file.
-
-        Raises:
-            UsageError: there is no such file, or it cannot be opened.
-            TrainingError: it is no JSON object, has unknown keys, or impossible values.
-        """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise UsageError(
-                "A recipe has to be a readable JSON file",
-                f"{str(path)!r} cannot be read ({error.strerror})",
-                "check the path",
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise TrainingError(
-                "A recipe has to be a readable JSON file", f"{path}: {error}", "check the path"
-            ) from error
-        return cls.of(values)
-
-    @classmethod
-    def of(cls: type[AnyRecipe], values: Any) -> AnyRecipe:
-        """The recipe of a JSON object; absent keys have the defaults above.
-
-        Raises:
-            TrainingError: unknown keys, wrong types, or impossible values.
-        """
-        if not isinstance(values, dict):
-            raise TrainingError(
-                "A recipe has to be a JSON object", f"it is a {type(values).__name__}", "correct it"
-            )
-        present = _with_present_names(values)
-        names = [field.name for field in fields(cls)]
-        unknown = sorted(present.keys() - {*names, "batch_size"})
-        if unknown:
-            raise TrainingError(
-                f"A recipe may hold the keys {', '.join(names)}",
-                f"it has {', '.join(unknown)}",
-                "remove or rename them",
-            )
-        try:
-            return cls(**_with_batch_seconds(present, cls.max_mel_length))
-        except ValidationError as error:
-            first = error.errors()[0]
-            rule = first["msg"].replace("Input should", "has to")
-            raise _wrong(str(first["loc"][0]), rule, repr(first["input"])) from error
-
-    def learning_rate(self, step: int, steps: int) -> float:
-        """Rate of step `step` (from 0) of `steps`."""
-        if step < self.warmup_steps:
-            return self.lr * (step + 1) / self.warmup_steps
-        after = steps - self.warmup_steps
-        decay = after if self.decay_steps is None else min(self.decay_steps, after)
-        progress = (step - (steps - decay)) / max(1, decay)
-        return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, progress))))
-
-
-def _wrong(name: str, rule: str, value: str) -> TrainingError:
-    return TrainingError(f"In a recipe {name} {rule}", f"it is {value}", "correct the recipe")
+    def _with_present_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return _with_batch_seconds(_with_present_names(values), cls.max_mel_length)
 
 
 def _with_present_names(values: dict[str, Any]) -> dict[str, Any]:
@@ -203,14 +115,14 @@ def _with_batch_seconds(values: dict[str, Any], default_frames: int) -> dict[str
     if type(size) is not int or not 0 < size <= LARGEST or "batch_seconds" in values:
         both = ", together with batch_seconds" if "batch_seconds" in values else ""
         rule = "has to be a positive integer, and replaces batch_seconds"
-        raise _wrong("batch_size", rule, f"{size!r}{both}")
+        raise wrong_value("batch_size", rule, f"{size!r}{both}")
     if type(frames) is int and frames <= LARGEST:  # Others are refused with max_mel_length.
         values["batch_seconds"] = size * frames / 100
     return values
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ShapedRecipe(Recipe):
+class ShapedRecipe(RecognizerRecipe):
     """A run that begins with fresh weights; the recipe has their shapes.
 
     `middle_layer`: Lee and Watanabe, "Intermediate loss regularization for CTC-based speech
@@ -364,7 +276,7 @@ class AsrRecipe(ShapedRecipe):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TuneRecipe(Recipe):
+class TuneRecipe(RecognizerRecipe):
     """A run of `auris train asr --model`, which fine-tunes a checkpoint."""
 
     lr: Positive = 2e-5

@@ -39,7 +39,7 @@ from auris.training.recipes import (
     DEFAULT_VOCABULARY,
     AsrRecipe,
     CtcRecipe,
-    Recipe,
+    RecognizerRecipe,
     TuneRecipe,
 )
 from auris.training.reports import EPOCH_COLUMNS, LineReporter, ProgressReporter, RunLogger
@@ -112,7 +112,7 @@ class RunOptions:
 
 
 def train(
-    recipe: Recipe,
+    recipe: RecognizerRecipe,
     sources: Sources,
     out: Path,
     options: RunOptions | None = None,
@@ -152,7 +152,7 @@ def train(
 class _Run:
     """A run in one of its processes."""
 
-    recipe: Recipe
+    recipe: RecognizerRecipe
     sources: Sources
     folder: RunFolder
     options: RunOptions
@@ -330,7 +330,7 @@ class _Run:
         return report.clips
 
 
-def _check_options(recipe: Recipe, sources: Sources, options: RunOptions) -> None:
+def _check_options(recipe: RecognizerRecipe, sources: Sources, options: RunOptions) -> None:
     dtype_named(options.dtype)
     language_name(sources.language)
     if isinstance(recipe, TuneRecipe) and recipe.lora_rank:

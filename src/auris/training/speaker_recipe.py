@@ -9,27 +9,12 @@ from pydantic.dataclasses import dataclass
 
 from auris.config import AutConfig, SpeakerConfig
 from auris.errors import ConfigError, TrainingError
-from auris.training.recipes import STRICT, NotNegative, Positive, Recipe, Share, Size, Steps
+from auris.training.base_recipe import STRICT, NotNegative, Positive, Recipe, Share, Size, Steps
 
 DEFAULT_THRESHOLD = 0.4
 """Threshold of an encoder that was trained without development sets."""
 
 CropSeconds = Annotated[float, Field(ge=0.5, le=8.0)]
-
-WITHOUT_EFFECT = (
-    "val_split",
-    "use_compile",
-    "join_shorter",
-    "join_most",
-    "join_copies",
-    "long_share",
-    "long_seconds",
-    "silence_share",
-    "context_share",
-    "max_mel_length",
-    "augment_from_epoch",
-)
-"""Keys of other recipes that have to keep their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -63,9 +48,6 @@ class SpeakerRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in WITHOUT_EFFECT:
-            default = getattr(Recipe, name)
-            self._require(getattr(self, name) == default, name, "has no effect on speaker encoders")
         ordered = self.shortest_crop <= self.longest_crop
         self._require(ordered, "shortest_crop", "may not exceed longest_crop")
         fits = self.batch_seconds >= 2 * self.longest_crop

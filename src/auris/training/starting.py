@@ -33,11 +33,18 @@ from auris.models.qwen_asr import QwenAsr
 from auris.text.prompt import AUDIO_PAD
 from auris.text.tokenizer import Tokenizer
 from auris.training.asr import AsrTask, adapt
+from auris.training.base_recipe import Recipe
 from auris.training.data import TrainedOn
 from auris.training.decoder import DecoderTask
 from auris.training.decoder_recipe import DecoderRecipe
 from auris.training.folder import RECIPE, JoinedModel, RunFolder
-from auris.training.recipes import AsrRecipe, CtcRecipe, Recipe, ShapedRecipe, TuneRecipe
+from auris.training.recipes import (
+    AsrRecipe,
+    CtcRecipe,
+    RecognizerRecipe,
+    ShapedRecipe,
+    TuneRecipe,
+)
 from auris.training.state import AVERAGE, BEST, LAST, WEIGHTS, load_weights
 from auris.training.tasks import CtcTask, Task
 
@@ -255,7 +262,7 @@ def start_joined(source: Path, recipe: DecoderRecipe) -> JoinedModel:
 
 def asr_recipe_kind(
     model: Path | None, encoder: str | Path | None, begun: Path | None
-) -> type[Recipe]:
+) -> type[RecognizerRecipe]:
     """The kind of recipe of a run of `auris train asr`.
 
     Args:

@@ -21,7 +21,7 @@ from auris.models.qwen_asr import QwenAsr
 from auris.text.tokenizer import Tokenizer
 from auris.training.data import TrainedOn
 from auris.training.examples import Preprocessor, TrainingBatch
-from auris.training.recipes import Recipe, ShapedRecipe
+from auris.training.recipes import RecognizerRecipe, ShapedRecipe
 
 Encode = Callable[[Sequence[Tensor], Sequence[int]], tuple[list[Tensor], list[int]]]
 """`AudioEncoder.states`: log-mels and numbers of layers to states after each, and lengths."""
@@ -108,7 +108,11 @@ class Task(TrainedModel):
     """
 
     def __init__(
-        self, model: AutCtc | QwenAsr, tokenizer: Tokenizer, recipe: Recipe, aligned: bool = True
+        self,
+        model: AutCtc | QwenAsr,
+        tokenizer: Tokenizer,
+        recipe: RecognizerRecipe,
+        aligned: bool = True,
     ) -> None:
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
