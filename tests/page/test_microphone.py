@@ -168,3 +168,29 @@ def _same_tone(rate: int, whole: dict[str, Any], parted: dict[str, Any]) -> None
         assert np.abs(whole["high"])[100:].max() < 0.01
     assert len(parted["tone"]) == len(tone)
     assert np.abs(np.array(parted["tone"]) - tone).max() < 1e-6
+
+
+CARRIED = """async () => {
+  const { Session } = await import(new URL('live.js', document.querySelector('script[src]').src));
+  const shown = [];
+  const session = new Session({model: 'tiny'}, (one) => shown.push(one), () => {});
+  await session.open;
+  session.end();
+  shown.length = 0;
+  const delta = 'conversation.item.input_audio_transcription.delta';
+  session.take({type: delta, item_id: 'a', delta: 'one two three'});
+  session.take({type: 'auris.final', item_id: 'a', text: 'one', carried: ' two three'});
+  session.take({type: delta, item_id: 'a', delta: ' four'});
+  session.take({type: 'auris.final', item_id: 'a', text: ' two three four', carried: ''});
+  return shown.map(({text, settled}) => [text, settled]);
+}"""
+
+
+def test_settled_words_behind_a_cut_stay_shown(opened: OpenPage) -> None:
+    with opened() as shown:
+        assert shown.ready().evaluate(CARRIED) == [
+            ["", "one two three"],
+            ["one", " two three"],
+            ["one", " two three four"],
+            ["one two three four", ""],
+        ]

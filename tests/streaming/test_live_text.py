@@ -22,12 +22,11 @@ BUDGETS = {kind: {} if kind == "ctc" else {"max_new_tokens": 15} for kind in KIN
 def check_deltas(updates: list[StreamUpdate]) -> str:
     """Settled text only grows, partial text begins with it, and deltas are what is added to it;
     returns all deltas joined."""
-    text, chunk, settled, words = "", 0, "", 0
+    text, chunk, settled, words, carried = "", 0, "", 0, ""
     for update in updates:
         if update.chunk != chunk:
-            # Words behind the cut, which the chunk before had settled, belong to this chunk.
             words, chunk = 0, update.chunk
-            settled = update.settled.removesuffix(update.delta.lstrip())
+            settled = carried.lstrip()
         assert update.settled.startswith(settled)
         assert update.settled_words >= words or update.final
         # A space between two chunks is part of the delta.
@@ -35,9 +34,11 @@ def check_deltas(updates: list[StreamUpdate]) -> str:
         if not update.final:
             assert update.revised == 0
             assert update.segment.text.endswith(update.partial.lstrip())
+            assert not update.carried
         else:
             assert not update.partial
-        settled, words = update.settled, update.settled_words
+            assert text.endswith(update.carried)
+        settled, words, carried = update.settled, update.settled_words, update.carried
         text += update.delta
     return text
 

@@ -38,6 +38,8 @@ class LiveChange:
         partial: the text behind it, likewise; none of a chunk that is over.
         settled_words: how many words of it settled before the chunk was over.
         revised: how many of these differ from the final text; 0 while the chunk may grow.
+        carried: the end of the settled text that lies behind the end of a chunk that is over; the
+            settled text of the next chunk begins with it.
     """
 
     delta: str
@@ -45,6 +47,7 @@ class LiveChange:
     partial: str
     settled_words: int
     revised: int
+    carried: str = ""
 
 
 class LiveText:
@@ -102,9 +105,10 @@ class LiveText:
         else:
             begin = spans[compared.covered - 1].end if compared.covered else 0
             delta = self._add(self._behind(segment.text, begin))
-        change = LiveChange(delta, self._settled, "", len(own), revised)
+        carried = self._parts[count:] if others else []
+        change = LiveChange(delta, self._settled, "", len(own), revised, "".join(carried))
         self._words = SettleState(settled=others, ends=words.ends[count:])
-        self._parts = self._parts[count:] if others else []
+        self._parts = carried
         return change
 
     @property

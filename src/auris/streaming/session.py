@@ -59,6 +59,8 @@ class StreamUpdate:
             text.
         settled_words: how many words of the chunk settled before it was over.
         revised: of a final update, how many of these words differ from the final text.
+        carried: of a final update, the end of its settled text that lies behind the end of the
+            chunk; the settled text of the next chunk begins with it.
     """
 
     chunk: int
@@ -71,6 +73,7 @@ class StreamUpdate:
     delta: str = ""
     settled_words: int = 0
     revised: int = 0
+    carried: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -82,6 +85,7 @@ class StreamUpdate:
             "partial": self.partial,
             "delta": self.delta,
             "revised": self.revised,
+            "carried": self.carried,
             **self.segment.to_dict(),
         }
 

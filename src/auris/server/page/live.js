@@ -94,7 +94,7 @@ export class Session {
       case "auris.final":
         // The text of a whole chunk, in place of what had settled of it.
         item.text += event.text;
-        [item.settled, item.guess] = ["", ""];
+        [item.settled, item.guess] = [event.carried, ""];
         // Their words come next; until then those that were guessed stand for them.
         break;
       case "auris.words":

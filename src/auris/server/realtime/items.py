@@ -200,7 +200,8 @@ class Item:
         text = join_texts([self._text, segment.text])[len(self._text) :]
         self._text += text
         if FINAL in include:
-            yield self._event(FINAL, text=text, revised=update.revised, **times)
+            settled = {"revised": update.revised, "carried": update.carried}
+            yield self._event(FINAL, text=text, **settled, **times)
         if text and words:
             yield self._event(WORDS, **words)
 

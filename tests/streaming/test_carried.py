@@ -1,0 +1,101 @@
+"""Settled words behind a cut without a pause: they are carried to the next chunk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from auris import AsrPipeline
+from auris.config import token_border
+from auris.recognition.requests import ChunkRequest, DecodeOptions, DecodeResult
+from auris.streaming.decoder import StreamState
+from auris.streaming.encoder import IncrementalEncoder
+from auris.streaming.live_text import LiveChange, LiveText
+from auris.streaming.settle import SettleRule
+from auris.types import SAMPLE_RATE, Chunk, Segment
+
+FRAMES = 40
+"""Frames of the CTC head, of about 80 ms."""
+
+EVERY = 10
+"""Frames from one word to the next."""
+
+
+class Stream:
+    """The live text of a CTC model that writes certain words at certain times."""
+
+    def __init__(self, pipeline: AsrPipeline) -> None:
+        self._tokenizer = pipeline.recognizer.tokenizer
+        config = pipeline.recognizer.config
+        self._units = self._tokenizer.size
+        self._state = StreamState(IncrementalEncoder(config))
+        self._text = LiveText(self._tokenizer, self._state, SettleRule(0.5, 0.5))
+
+    def partial(self, text: str, seconds: float, start: float = 0.0) -> LiveChange:
+        """A step whose words end one after the other, one in `EVERY` frames."""
+        tokens: list[int] = []
+        scores = torch.zeros(FRAMES, self._units + 1)
+        scores[:, -1] = 5.0
+        for number, word in enumerate(text.split()):
+            ids = self._tokenizer.encode((" " if number else "") + word)
+            for index, token in enumerate(ids):
+                scores[EVERY * number + index, token] = 10.0
+            tokens += ids
+        self._state.logits = scores
+        chunk = Chunk(round(start * SAMPLE_RATE), np.zeros(16, np.float32))
+        request = ChunkRequest(0, chunk, DecodeOptions())
+        result = DecodeResult(request, tuple(tokens), (-0.1,) * len(tokens), "stop")
+        return self._text.add_partial(result, self._segment(text, start, seconds), seconds)
+
+    def final(self, text: str, start: float, end: float) -> LiveChange:
+        """The end of a chunk."""
+        return self._text.add_final(self._segment(text, start, end))
+
+    def _segment(self, text: str, start: float, end: float) -> Segment:
+        return Segment(start, end, text, "English", (), (), "stop")
+
+
+def shown(final: str, carried: str, deltas: list[str], partial: str = "") -> str:
+    """What a client of the three states shows."""
+    return (final + carried + "".join(deltas) + partial).strip()
+
+
+def test_words_behind_a_cut_stay_shown(pipelines: dict[str, AsrPipeline]) -> None:
+    stream = Stream(pipelines["ctc"])
+    steps = [stream.partial("one two three four", seconds) for seconds in (3.0, 3.5, 4.0)]
+    deltas = [step.delta for step in steps]
+    assert shown("", "", deltas) == "one two three four"
+    # The cut lies between the ends of the second and of the third word.
+    final = stream.final("one two", 0.0, token_border(EVERY + EVERY // 2))
+    assert final.settled == "one two three four"
+    assert (final.delta, final.carried) == ("", " three four")
+    assert (final.settled_words, final.revised) == (2, 0)
+    assert shown("one two", final.carried, []) == "one two three four"
+    begun = stream.partial("three four five", 4.5, start=1.2)
+    assert (begun.settled, begun.delta, begun.partial) == ("three four", "", " five")
+    last = stream.final("three four five", 1.2, 4.5)
+    assert (last.delta, last.carried, last.revised) == (" five", "", 0)
+
+
+def test_the_update_of_a_stream_has_the_carried_words(pipelines: dict[str, AsrPipeline]) -> None:
+    change = LiveChange("", "one", "", 1, 0, " two")
+    stream = pipelines["ctc"].stream()
+    stream.push(np.zeros(SAMPLE_RATE, np.float32))
+    step = stream._next_step()
+    assert step is not None
+    segment = Segment(0.0, 1.0, "one", "English", (), (), "stop")
+    stream._add_update(step, segment, None, change)  # type: ignore[arg-type]
+    (update,) = stream.updates()
+    assert update.carried == update.to_dict()["carried"] == " two"
+
+
+@pytest.mark.parametrize("end", [0.5, 3.9])
+def test_a_cut_in_front_of_or_behind_all_words(
+    pipelines: dict[str, AsrPipeline], end: float
+) -> None:
+    stream = Stream(pipelines["ctc"])
+    for seconds in (3.0, 3.5, 4.0):
+        stream.partial("one two", seconds)
+    change = stream.final("one two" if end > 1 else "", 0.0, end)
+    assert change.carried == ("" if end > 1 else " two")
