@@ -1,5 +1,6 @@
 # `make demo` transcribes a clip; `make test` runs every check; `make coverage` does, too, and measures which
 # lines the tests run, which takes a third longer. All make .venv first.
+# `make docs` builds the documentation as a site in build/site.
 # `make agents` installs Pipecat and LiveKit Agents in an environment of their own and runs the tests with them.
 # `make chromium` installs the browser in which the page is tested; without one those tests are skipped.
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 AGENTS := .venv-agents
 PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test coverage agents chromium clean
+.PHONY: demo test coverage docs agents chromium clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/auris transcribe examples/kitchen_fan.flac
@@ -17,6 +18,9 @@ test: $(VENV)/installed-dev
 
 coverage: $(VENV)/installed-dev
 	scripts/check --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+docs: $(VENV)/installed-dev
+	$(VENV)/bin/python scripts/build_docs
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

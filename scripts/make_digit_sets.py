@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Manifests for the Free Spoken Digit Dataset, as docs/tutorial_decoder.md uses them.
+"""Manifests for the Free Spoken Digit Dataset, as docs/tutorials/decoder.md uses them.
 
     python scripts/make_digit_sets.py digits
 

@@ -284,7 +284,8 @@ class AsrPipeline:
 
         Args:
             audio: see `transcribe`.
-            start, duration: the span to use, in seconds; by default the first 30.
+            start: beginning of the span to use, in seconds.
+            duration: its length in seconds; None for the rest.
 
         Returns:
             English names, None for no speech, and their probabilities, the likeliest first; they
@@ -311,7 +312,8 @@ class AsrPipeline:
         """Begin a live stream.
 
         Args:
-            language, context: as of `transcribe`.
+            language: as of `transcribe`.
+            context: as of `transcribe`.
             pool: from `streams`, for several at once; a stream by itself needs none.
             options: see `StreamOptions`.
 

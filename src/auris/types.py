@@ -91,7 +91,8 @@ class Word:
 
     Attributes:
         text: the word without punctuation, or one character of Chinese.
-        start, end: seconds of the source, in whole milliseconds; both None if they are unknown.
+        start: its beginning, in seconds of the source, rounded to milliseconds; None if unknown.
+        end: its end; None if unknown.
         confidence: 0..1; None if the model gives none. For a transcribed word the probability that
             it is right, see `Segment.calibrated`; for a word of a known text the geometric mean of
             the probabilities of its units or marks.
@@ -155,7 +156,8 @@ class Retry:
     """A decoding that was discarded and repeated in another way.
 
     Attributes:
-        start, end: its span, in seconds of the source.
+        start: its beginning, in seconds of the source.
+        end: its end.
         cause: why it was discarded. After "loop" and "length" the span was cut in two, after
             "context" it was decoded without the context.
         tokens: its token ids.
@@ -181,7 +183,8 @@ class Segment:
     """The result of one chunk.
 
     Attributes:
-        start, end: seconds of the source.
+        start: its beginning, in seconds of the source.
+        end: its end.
         text: the text after clean-up.
         language: English name of the language; None for no speech, or if it is not known.
         tokens: ids exactly as decoded, before any clean-up, without the stop token; for a chunk

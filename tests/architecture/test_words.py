@@ -94,7 +94,7 @@ def test_no_name_of_the_page_has_a_private_word() -> None:
 
 
 def test_documents_and_help_have_no_former_names() -> None:
-    documents = sorted((PACKAGE.parents[1] / "docs").glob("*.md"))
+    documents = sorted((PACKAGE.parents[1] / "docs").rglob("*.md"))
     texts = {path.name: path.read_text(encoding="utf-8") for path in documents}
     texts |= {module.path: module.text for module in modules()}
     for name, text in texts.items():

@@ -91,7 +91,8 @@ class ForcedAligner:
             audio: a path, "-" (standard input), bytes, a binary file or (array, rate).
             text: the spoken text; an empty text has no words.
             language: code or English name; None or "auto" if it is not known.
-            start, duration: the span of the recording, in seconds (all of it).
+            start: beginning of the span of the recording, in seconds.
+            duration: its length in seconds; None for the rest.
 
         Returns:
             words in the order of the text, with times in seconds of the source that never go

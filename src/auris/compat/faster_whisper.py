@@ -138,8 +138,7 @@ class WhisperModel:
         cpu_threads: 0 leaves the choice to torch.
         local_files_only: never use the network.
         lm: language model that scores texts in the search, see `AsrPipeline`; "none" for none.
-        num_workers: has no effect.
-        options: others only where they change nothing.
+        options: others only where they change nothing, and `num_workers`, which has no effect.
 
     Raises:
         UnsupportedOption: an option is not supported.

@@ -165,8 +165,8 @@ class Qwen3ASRModel:
             forced_aligner: a model that places words, named like the other; without one, the
                 model's own CTC head does, if it has one.
             forced_aligner_kwargs: its `dtype`, `device_map` and so on.
-            max_inference_batch_size, max_new_tokens: see the class. The other package's budget is
-                512 tokens by default.
+            max_inference_batch_size: see the class.
+            max_new_tokens: see the class. The other package's budget is 512 tokens by default.
             lm: language model that scores texts in the search, see `AsrPipeline`; "none" for none.
             options: `dtype` (or `torch_dtype`), `device_map` (one device) and `local_files_only`;
                 others only where they change nothing.
@@ -264,9 +264,10 @@ class Qwen3ASRModel:
         """Begin a live stream of samples at 16 kHz.
 
         Args:
-            context, language: as of `transcribe`.
-            unfixed_chunk_num, unfixed_token_num: have no effect; the text of a chunk is final when
-                the chunk ends.
+            context: as of `transcribe`.
+            language: as of `transcribe`.
+            unfixed_chunk_num: has no effect; the text of a chunk is final when the chunk ends.
+            unfixed_token_num: has no effect.
             chunk_size_sec: seconds between steps.
         """
         given = {"unfixed_chunk_num": unfixed_chunk_num, "unfixed_token_num": unfixed_token_num}

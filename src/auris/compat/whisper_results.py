@@ -35,7 +35,8 @@ class WhisperSegment:
     Attributes:
         id: counted from 1.
         seek: where it begins, in hundredths of a second.
-        start, end: its span in seconds.
+        start: its beginning, in seconds.
+        end: its end.
         text: begins with a space in scripts that have spaces, so that texts can be joined.
         tokens: ids as decoded.
         avg_logprob: mean log-probability of the tokens; NaN without tokens.

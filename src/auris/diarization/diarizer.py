@@ -225,8 +225,10 @@ class Diarizer:
             audio: a path, an http or https address, a data URI, "-" (standard input), bytes, a
                 binary file or (array, rate).
             speakers: how many there are, or their names in the order in which they begin to speak.
-            min_speakers, max_speakers: limits of their number.
-            start, duration: the span of the recording, in seconds (all of it).
+            min_speakers: least number of them (1).
+            max_speakers: largest number of them; None for no limit.
+            start: beginning of the span of the recording, in seconds.
+            duration: its length in seconds; None for the rest.
 
         Returns:
             turns by their starts; none of a recording without speech.

@@ -108,7 +108,8 @@ class CallOptions(TextOptions, total=False):
         vad_model: the detector: "energy", "silero", or "auto" for silero where its package is
             installed ("auto").
         end_at_pauses: end chunks at pauses of 0.4 s, as live streams do; without vad (False).
-        start, duration: the span of every recording to transcribe, in seconds (all of it).
+        start: beginning of the span of every recording to transcribe, in seconds (0).
+        duration: its length; None for the rest (None).
         channels: "mix" averages a recording's channels; "split" transcribes each separately and
             merges the segments by time, with the names of the speakers ("mix").
         track: number of the sound track, from 1 (the default of the container).
@@ -118,7 +119,8 @@ class CallOptions(TextOptions, total=False):
             the number of speakers, or their names in the order in which they begin to speak.
         diarize: tell speakers apart by their voices, see `auris.Diarizer`; True loads its default
             networks (False).
-        min_speakers, max_speakers: limits of their number, with `diarize` (no limits).
+        min_speakers: least number of them, with `diarize` (1).
+        max_speakers: largest number of them, with `diarize` (no limit).
         urls: limits of downloading a recording from the web; None refuses addresses.
         progress: called after every segment and every recording.
         attention_window: seconds that the encoder's attention sees, 1 to 8; None for those that
