@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import struct
 from collections.abc import Callable
 
 import av
 import numpy as np
 from tests.audio import poison
 from tests.audio.media import chirp, encode, film
+from tests.fuzzing.mutation import cut, enlarge, flip, move_block
 
 OUTPUTS_THAT_ARE_NO_FILES = frozenset(
     {
@@ -28,8 +28,6 @@ CODECS = (
 )
 
 RATES = (8_000, 16_000, 22_050, 44_100, 48_000)
-HUGE = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00FFFFFF, 0x10000000)
-
 
 ABORTING = frozenset({"pcm_alaw", "pcm_mulaw"})
 """Codecs with which ffmpeg's writer of FLV ends the process, if the rate is not 8 kHz mono."""
@@ -111,10 +109,10 @@ class Uploads:
         }
         self._makers: list[tuple[str, int, Callable[[], bytes]]] = [
             ("whole", 1, self._any),
-            ("cut", 3, self._cut),
-            ("flipped", 6, self._flipped),
-            ("numbers", 6, self._numbers),
-            ("blocks", 4, self._blocks),
+            ("cut", 3, lambda: cut(self._chance, self._any())),
+            ("flipped", 6, lambda: flip(self._chance, self._any())),
+            ("numbers", 6, lambda: enlarge(self._chance, self._any())),
+            ("blocks", 4, lambda: move_block(self._chance, self._any())),
             ("spliced", 4, self._spliced),
             ("poison", 2, lambda: self._of(self._poison)),
             ("mutated poison", 6, lambda: self._mutated(self._of(self._poison))),
@@ -136,49 +134,6 @@ class Uploads:
     def _any(self) -> bytes:
         return self.whole[self._chance.choice(self._names)]
 
-    def _cut(self) -> bytes:
-        data = self._any()
-        return data[: self._chance.randrange(len(data))]
-
-    def _flipped(self) -> bytes:
-        return self._flip(self._any())
-
-    def _flip(self, data: bytes) -> bytes:
-        changed = bytearray(data)
-        head = self._chance.choice((64, 512, 1 << 30))
-        for _ in range(self._chance.randint(1, 24)):
-            changed[self._chance.randrange(min(len(data), head))] ^= self._chance.randint(1, 255)
-        return bytes(changed)
-
-    def _numbers(self) -> bytes:
-        """Write extreme numbers into the header."""
-        return self._enlarge(self._any())
-
-    def _enlarge(self, data: bytes) -> bytes:
-        changed = bytearray(data)
-        for _ in range(self._chance.randint(1, 4)):
-            at = self._chance.randrange(min(len(data), self._chance.choice((128, 1024, 1 << 30))))
-            form = self._chance.choice(("<I", ">I", "<H", ">H"))
-            number = self._chance.choice(HUGE) & (0xFFFFFFFF if "I" in form else 0xFFFF)
-            packed = struct.pack(form, number)
-            changed[at : at + len(packed)] = packed
-        return bytes(changed)
-
-    def _blocks(self) -> bytes:
-        """Remove, repeat, move or overwrite a block."""
-        data = self._any()
-        first, last = sorted(self._chance.randrange(len(data) + 1) for _ in range(2))
-        block = data[first:last]
-        return self._chance.choice(
-            [
-                data[:first] + data[last:],
-                data[:last] + block * self._chance.randint(1, 8) + data[last:],
-                data[:first] + bytes(len(block)) + data[last:],
-                data[:first] + self._chance.randbytes(len(block)) + data[last:],
-                block + data,
-            ]
-        )
-
     def _spliced(self) -> bytes:
         """Concatenate files, so that channels, rates and codecs change."""
         parts = [self._any() for _ in range(self._chance.randint(2, 3))]
@@ -190,7 +145,7 @@ class Uploads:
         return b"".join(parts) if self._chance.random() < 0.5 else parts[0][:at] + parts[1]
 
     def _mutated(self, data: bytes) -> bytes:
-        return self._chance.choice((self._flip, self._enlarge))(data)
+        return self._chance.choice((flip, enlarge))(self._chance, data)
 
     def _claims(self) -> bytes:
         samples = self._chance.choice((1_000_000, 7_000_000, 80_000_000, 0xFFFFFFF0))
@@ -219,4 +174,4 @@ class Uploads:
         front = self._chance.choice(
             [b"\xef\xbb\xbf", b"\n\n  ", b"ID3\x04\x00\x00\x00\x00\x00\x00", self._any()[:64], b""]
         )
-        return front + (self._flip(data) if self._chance.random() < 0.3 else data)
+        return front + (flip(self._chance, data) if self._chance.random() < 0.3 else data)

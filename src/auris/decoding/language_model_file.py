@@ -79,7 +79,7 @@ def load_language_model(path: Path) -> LanguageModel:
         if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"its format is {metadata.get('format')!r}")
         return _assembled(arrays, metadata)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             "A language model has to be an ARPA file or one that auris train lm writes",
             f"reading {str(path)!r} failed ({type(error).__name__}: {error})",

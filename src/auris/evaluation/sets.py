@@ -29,7 +29,7 @@ def read_set(source: str | Path) -> dict[Path, str]:
         clips = _read_trans(path)
         texts = {text.stem: text for text in sorted(path.glob("*.txt"))}
         files = [file for file in sorted(path.iterdir()) if file.suffix != ".txt"]
-        clips |= {f: texts[f.stem].read_text(encoding="utf-8") for f in files if f.stem in texts}
+        clips |= {file: _read_text(texts[file.stem]) for file in files if file.stem in texts}
     else:
         clips = _read_csv(path)
     if not clips:
@@ -45,7 +45,7 @@ def _read_trans(folder: Path) -> dict[Path, str]:
     clips = {}
     for listing in sorted(folder.rglob("*.trans.txt")):
         files = {file.stem: file for file in listing.parent.iterdir() if file.suffix != ".txt"}
-        for line in listing.read_text(encoding="utf-8").splitlines():
+        for line in _read_text(listing).splitlines():
             name, _, text = line.strip().partition(" ")
             if not name:
                 continue
@@ -57,6 +57,21 @@ def _read_trans(folder: Path) -> dict[Path, str]:
                 )
             clips[files[name]] = text
     return clips
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    return UsageError(
+        "A test set has to be a readable CSV, or a folder with readable texts in UTF-8",
+        f"reading {str(path)!r} failed ({error})",
+        "check the path",
+    )
 
 
 def _read_csv(path: Path) -> dict[Path, str]:
@@ -81,9 +96,5 @@ def read_columns(path: Path, *columns: str) -> list[tuple[str, ...]]:
                 )
             named = [row for row in rows if row[columns[0]]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(
-            "A test set has to be a folder or a readable CSV",
-            f"reading {str(path)!r} failed ({error})",
-            "check the path",
-        ) from None
+        raise _unreadable(path, error) from None
     return [tuple(row[name] or "" for name in columns) for row in named]

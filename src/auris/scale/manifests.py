@@ -62,8 +62,9 @@ def lhotse_unit(row: Mapping[str, Any], where: str) -> InputUnit:
         raise _wrong(where, "it is no cut, since it has no id")
     fields: dict[str, Any] = {"id": name}
     recording = recording if isinstance(recording, dict) else {}
-    sources = recording.get("sources")
-    if not sources or sources[0].get("type") not in ("file", "url"):
+    sources = _objects(recording.get("sources"))
+    source = sources[0].get("source") if sources else None
+    if source is None or sources[0].get("type") not in ("file", "url"):
         fault = "the cut has no recording in a file or at an address"
         return InputUnit(
             "file", "", name, _seconds(row, "duration", where), fields=fields, fault=fault
@@ -71,14 +72,16 @@ def lhotse_unit(row: Mapping[str, Any], where: str) -> InputUnit:
     start, duration = _seconds(row, "start", where) or 0.0, _seconds(row, "duration", where)
     channel = row.get("channel")
     channels = channel if isinstance(channel, list) else [channel]
-    texts = [s.get("text") for s in row.get("supervisions") or () if s.get("text")]
+    if any(type(one) is not int for one in channels if one is not None):
+        raise _wrong(where, f"its channel is {channel!r}")
+    texts = [one.get("text") for one in _objects(row.get("supervisions"))]
     fields |= {"recording_id": recording.get("id", name), "start": start, "duration": duration}
     fields |= {"channel": channel if channel is not None else 0}
-    if texts:
-        fields["text"] = " ".join(texts)
+    if any(texts):
+        fields["text"] = " ".join(str(text) for text in texts if text)
     return InputUnit(
         "file",
-        str(sources[0]["source"]),
+        str(source),
         name,
         duration,
         start=start,
@@ -86,6 +89,11 @@ def lhotse_unit(row: Mapping[str, Any], where: str) -> InputUnit:
         channel=channels[0] if len(channels) == 1 else None,
         fields=fields,
     )
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    """The objects in a list of JSON; none where there is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _seconds(row: Mapping[str, Any], key: str, where: str) -> float | None:

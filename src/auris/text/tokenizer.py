@@ -179,8 +179,15 @@ class Tokenizer:
         """Ids of plain text: nothing in it becomes a control token. Errors as of `normalized`."""
         text = self.normalized(text)
         cutter = self.core.pre_tokenizer
-        words = [word for word, _ in cutter.pre_tokenize_str(text)] if cutter else [text]
-        return [token.id for word in words for token in self.core.model.tokenize(word)]
+        try:
+            words = [word for word, _ in cutter.pre_tokenize_str(text)] if cutter else [text]
+            return [token.id for word in words for token in self.core.model.tokenize(word)]
+        # The tokenizers package raises plain Exception, for example where the unknown token that
+        # a model names is not in its vocabulary.
+        except Exception as error:
+            raise TokenizerError(
+                f"The tokenizer cannot encode a text ({error})", "", "fetch its files anew"
+            ) from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids without special tokens; bytes that are no character become U+FFFD."""
