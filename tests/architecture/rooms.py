@@ -34,7 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "diagnostics": ENGINE,
     "evaluation": (*ENGINE, "diagnostics"),
     "server": ENGINE,
-    "scale": ENGINE,
+    "scale": (*ENGINE, "server"),
     "wyoming": (*ENGINE, "server.log"),
     "training": (*LOWER, "recognition", "alignment", "evaluation"),
 }
@@ -54,6 +54,7 @@ SHARED_BY_COMMANDS = {
         "output",
         "progress",
         "results",
+        "server_options",
         "table",
         "values",
     )

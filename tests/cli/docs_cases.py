@@ -56,12 +56,13 @@ MORE = {
     "benchmark speed": "--seconds 1 --tokens 2 --runs 1",
     "benchmark load": "--seconds 1 --tokens 2 --runs 1",
     "serve": "--port 0 --workers 1",
+    "scale serve": "--port 0 --state-dir jobs",
     "wyoming": "--uri tcp://127.0.0.1:0",
 }
 """Arguments that are added to every line of a command: shorter measurements, a free port, and a
 server in the process of the test."""
 
-ALONE = ("doctor", "models", "listen", "serve", "wyoming")
+ALONE = ("doctor", "models", "listen", "serve", "scale serve", "wyoming")
 """Commands that need no argument. A line with the name of another one alone speaks of the command,
 and is no call."""
 
@@ -87,16 +88,19 @@ CORPUS = "auris batch --input corpus.jsonl --output runs/corpus --worker 3/64"
 
 RAY = "auris scale run --input corpus.jsonl --output runs/corpus --most-actors 64 --gpus 1 "
 RAY += "--ray-address auto"
-ONE_ACTOR = {"64": "1", "--gpus": "--cpus", "--ray-address": "--lease-seconds", "auto": "60"}
+RAY_HERE = "auris scale run --input CORPUS --output RUN"
+RAY_SERVE = "auris scale serve --host 0.0.0.0 --most-replicas 16 --gpus 1 --ray-address auto"
+ONE_REPLICA = {"0.0.0.0": "127.0.0.1", "16": "1", "--gpus": "--cpus"}
+ONE_REPLICA |= {"--ray-address": "--port", "auto": "0"}
 
 CASES = {
     "auris transcribe --device cuda talk.m4a": Case({"cuda": "cpu"}),
-    RAY: Case(ONE_ACTOR),
+    # The line before starts the Ray that is found.
+    RAY: Case({"64": "1", "--gpus": "--cpus"}, after=RAY_HERE),
+    RAY_SERVE: Case(ONE_REPLICA),
     "auris batch --input": Case(more="calls --output runs/calls"),
     "auris batch --input CORPUS --output RUN": Case({"CORPUS": "corpus.jsonl", "RUN": "runs/new"}),
-    "auris scale run --input CORPUS --output RUN": Case(
-        {"CORPUS": "corpus.jsonl", "RUN": "runs/new"}
-    ),
+    RAY_HERE: Case({"CORPUS": "corpus.jsonl", "RUN": "runs/new"}),
     "auris batch status RUN": Case({"RUN": "runs/corpus"}, after=CORPUS),
     "auris batch merge RUN OUT": Case({"RUN": "runs/corpus", "OUT": "out.jsonl"}, after=CORPUS),
     "auris batch status runs/corpus": Case(after=CORPUS),

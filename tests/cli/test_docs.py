@@ -44,7 +44,8 @@ EXTRAS = {
     "wyoming": r"^auris wyoming",
     "silero_vad": r"--vad-model silero",
     "fsspec": r"batch --input|batch (status|merge)",
-    "ray": r"auris scale run",
+    "ray": r"auris scale",
+    "ray.serve": r"auris scale serve",
     "pyarrow": r"batch merge .*parquet",
 }
 """Packages, and the lines that need them."""
@@ -122,6 +123,7 @@ def folder(
     monkeypatch.delenv("AURIS_MODEL", raising=False)
     monkeypatch.setattr(quantization_config, "LEAST_WIDTH", 1)
     monkeypatch.setattr(uvicorn.Server, "run", _answer_and_stop)
+    monkeypatch.setattr("auris.cli.scale.until_stopped", _check_health)
     # A log on standard error would outlive the test.
     monkeypatch.setattr("auris.server.run.log_config", lambda _: None)
     if importlib.util.find_spec("wyoming"):
@@ -162,6 +164,11 @@ def _answer_and_stop(server: uvicorn.Server, *_: object) -> None:
         server.should_exit = True
         thread.join()
         assert answer.status_code == 200
+
+
+def _check_health(address: str) -> None:
+    """Replaces waiting for a signal: a server on Ray stops after it has answered a request."""
+    assert httpx.get(f"{address}/health", timeout=60).status_code == 200
 
 
 def _listen_and_stop(models: Any, limits: Any, address: Any, _: str) -> None:

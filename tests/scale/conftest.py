@@ -10,6 +10,10 @@ from uuid import uuid4
 
 import pytest
 
+from tests.scale.ray_double import double
+
+__all__ = ["double"]
+
 HAS_S3 = all(importlib.util.find_spec(name) for name in ("moto", "s3fs", "flask"))
 """Whether S3 can be tested: pip install s3fs 'moto[server]'."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from auris.scale.rows import StorageFailures, audio_rows
 from auris.scale.run import transcribe_corpus
 from auris.scale.sources import units
 from auris.scale.storage import Storage
+from auris.scale.transcriber import ShardTranscriber
 from auris.scale.units import InputUnit
 from auris.scale.worker import MOST_FAILURES, Worker
-from tests.scale.corpus import plan_of, settings, transcriber, write_corpus
+from tests.scale.corpus import merged, plan_of, run, settings, transcriber, write_corpus
 
 
 class Disconnected(Exception):
@@ -63,6 +65,51 @@ def test_a_worker_waits_longer_after_each_failure_without_the_lease(tmp_path: Pa
     assert list(report.failed) == ["a"]
     assert clock.pauses == [2.0, 4.0, 8.0]
     assert leased == [[]] * MOST_FAILURES
+
+
+@pytest.mark.no_cover
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs symbolic links")
+@pytest.mark.parametrize("mended", [True, False])
+def test_failures_in_processes_that_read_ahead_are_tried_again(
+    ctc: AsrPipeline, tmp_path: Path, mended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to itself is a file whose filesystem fails, neither missing nor forbidden."""
+    write_corpus(str(tmp_path))
+    link, good = tmp_path / "calls" / "link.wav", tmp_path / "calls" / "2.wav"
+    source = tmp_path / "list.txt"
+    source.write_text("calls/1.wav\ncalls/link.wav\ncalls/3.wav\n")
+    link.symlink_to(good)
+    run(ctc, str(source), str(tmp_path / "one"))
+    link.unlink()
+    link.symlink_to(link)
+    tries: list[bool] = []
+    result = ShardTranscriber.result
+
+    def noted(self: ShardTranscriber, units: Any, isolated: bool, last: bool) -> bytes:
+        tries.append(last)
+        return result(self, units, isolated, last)
+
+    monkeypatch.setattr(ShardTranscriber, "result", noted)
+    clock = RecordingClock()
+
+    def sleep(seconds: float) -> None:
+        clock.pauses.append(seconds)
+        if mended:
+            link.unlink()
+            link.symlink_to(good)
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    out, chosen = str(tmp_path / "run"), settings(str(source), shard_seconds=1000.0)
+    report = transcribe_corpus(transcriber(ctc, workers=1), out, chosen, clock=clock)
+    assert (report.done, report.left) == (1, 0)
+    if mended:
+        assert tries == [False, False]
+        assert merged(out) == merged(str(tmp_path / "one"))
+    else:
+        assert tries == [False, False, True]
+        assert clock.pauses == [0.1, 0.2]
+        errors = [json.loads(line).get("kind") for line in merged(out).splitlines()]
+        assert errors == [None, "UnreadableAudio", None]
 
 
 def test_an_actor_waits_between_its_tries(

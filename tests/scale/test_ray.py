@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import random
@@ -9,22 +10,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from auris import AsrPipeline
 from auris.errors import MissingExtra, OutputError, UsageError
 from auris.scale import ray_run
 from auris.scale.plan import Shard
-from auris.scale.ray_run import Cluster, transcribe_on_ray
+from auris.scale.ray_cluster import Cluster
+from auris.scale.ray_run import transcribe_on_ray
 from auris.scale.storage import Storage
 from auris.scale.transcriber import ShardTranscriber
+from tests.audio.media import wav
 from tests.cli.command import PROGRAM, Auris
 from tests.scale.corpus import merged, run, settings, transcriber, write_corpus
+from tests.scale.ray_double import Double, check_signatures
+from tests.scale.real_ray import PATIENCE
+from tests.tiny_models import tone_speech
 
 KILLS = int(os.environ.get("AURIS_TEST_KILLS", "1"))
 
@@ -37,43 +42,7 @@ def auris(capsys: pytest.CaptureFixture[str]) -> Auris:
     return Auris(capsys)
 
 
-class Rows:
-    """A dataset of the double."""
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self._rows = rows
-
-    def map_batches(self, kind: Callable[..., Any], **options: Any) -> Rows:
-        assert options["batch_size"] == 1
-        actor = kind(*options["fn_constructor_args"])
-        batches = (actor({"shard": [row["shard"]]}) for row in self._rows)
-        return Rows([{name: cells[0] for name, cells in batch.items()} for batch in batches])
-
-    def iter_rows(self) -> Iterator[dict[str, Any]]:
-        return iter(self._rows)
-
-
-@pytest.fixture
-def double(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A Ray that runs everything in this process, and the arguments of its start."""
-    started: list[dict[str, Any]] = []
-    ray = ModuleType("ray")
-    data = ModuleType("ray.data")
-    data.from_items = lambda rows, **_: Rows(rows)  # type: ignore[attr-defined]
-    data.ActorPoolStrategy = dict  # type: ignore[attr-defined]
-    ray.data = data  # type: ignore[attr-defined]
-    ray.is_initialized = lambda: len(started) > 1  # type: ignore[attr-defined]
-    ray.init = lambda **options: started.append(options)  # type: ignore[attr-defined]
-    ray.get = lambda value: value  # type: ignore[attr-defined]
-    ray.remote = lambda **_: lambda work: SimpleNamespace(remote=work)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setitem(sys.modules, "ray.data", data)
-    return SimpleNamespace(started=started)
-
-
-def test_results_are_those_of_workers(
-    ctc: AsrPipeline, tmp_path: Path, double: SimpleNamespace
-) -> None:
+def test_results_are_those_of_workers(ctc: AsrPipeline, tmp_path: Path, double: Double) -> None:
     source, one, many = write_corpus(str(tmp_path)), str(tmp_path / "one"), str(tmp_path / "many")
     run(ctc, source, one)
 
@@ -87,6 +56,7 @@ def test_results_are_those_of_workers(
     assert double.started == [
         {"num_cpus": 3, "object_store_memory": ray_run.STORE_BYTES, "include_dashboard": False}
     ]
+    double.shutdown()
     again = transcribe_on_ray(load, many, settings(source), Cluster(address="auto"))
     assert (again.done, again.left) == (0, 0)
     assert double.started[1] == {"address": "auto"}
@@ -95,7 +65,7 @@ def test_results_are_those_of_workers(
 
 
 def test_a_shard_that_fails_is_reported(
-    ctc: AsrPipeline, tmp_path: Path, double: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    ctc: AsrPipeline, tmp_path: Path, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, out = write_corpus(str(tmp_path)), str(tmp_path / "run")
     put = ray_run.put_result
@@ -112,7 +82,7 @@ def test_a_shard_that_fails_is_reported(
     assert list(report.failed.values()) == ["The upload fails: try again."]
 
 
-def test_the_command(auris: Auris, tmp_path: Path, double: SimpleNamespace) -> None:
+def test_the_command(auris: Auris, tmp_path: Path, double: Double) -> None:
     source, out = write_corpus(str(tmp_path)), tmp_path / "run"
     call = ("scale", "run", "--input", source, "--output", out, "--shard-seconds", 5)
     done = auris(*call, "-m", "tiny-ctc", "--most-actors", 2)
@@ -129,40 +99,57 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 @pytest.mark.no_cover
 @real_ray
-def test_killed_actors_lose_nothing(auris: Auris, tmp_path: Path) -> None:
-    """Two actors of a real Ray, killed at random; the results are those of one process."""
-    import psutil
+def test_the_double_takes_what_a_real_ray_takes() -> None:
+    import ray
+    import ray.data
+    import ray.serve
+    import ray.serve.schema
 
-    source = write_corpus(str(tmp_path))
-    options = ["--input", source, "--shard-seconds", "1", "-m", "tiny-ctc", "--output"]
-    assert auris("batch", *options, tmp_path / "one").code == 0
+    check_signatures(ray)
+
+
+@pytest.mark.no_cover
+@real_ray
+def test_killed_actors_lose_nothing(auris: Auris, tmp_path: Path) -> None:
+    """Two actors of a real Ray, killed at random while they work; the results are those of one
+    process."""
+    one, many = tmp_path / "one", tmp_path / "many"
+    for number in range(40):
+        (tmp_path / f"{number:02d}.wav").write_bytes(wav(tone_speech(15.0, number)[None]))
+    options = ["--input", f"{tmp_path}/*.wav", "--shard-seconds", "15", "-m", "tiny-ctc"]
+    assert auris("batch", *options, "--threads", 1, "--output", one).code == 0
     call = [*PROGRAM, "scale", "run", "--most-actors", "2", "--least-actors", "2", *options]
-    # A busy machine takes long to start Ray.
-    patience = {"RAY_raylet_start_wait_time_s": "300", "RAY_AUTH_MODE": "disabled"}
-    environment = {**os.environ, **patience, "OMP_NUM_THREADS": "1"}
-    log = tmp_path / "log"
-    with open(log, "wb") as file:
-        program = subprocess.Popen(
-            [*call, str(tmp_path / "many")], env=environment, stdout=file, stderr=file
-        )
+    call += ["--threads", "1", "--output", str(many)]
     rng = random.Random(1)
     killed = 0
-    while program.poll() is None and killed < KILLS:
-        for process in _actors(psutil, program.pid)[:1]:
-            time.sleep(rng.uniform(0, 2))
-            if process.is_running():
-                process.send_signal(signal.SIGKILL)
+    while killed < KILLS:
+        with open(tmp_path / "log", "ab") as log:
+            program = subprocess.Popen(call, env={**os.environ, **PATIENCE}, stdout=log, stderr=log)
+        killed += _kill_actors(program, KILLS - killed, rng)
+        text = (tmp_path / "log").read_text(errors="replace")
+        assert program.wait(timeout=600) == 0, text[-4000:]
+        if killed < KILLS:  # Everything was finished before the last kill.
+            for path in sorted((many / "results").iterdir())[::2]:
+                path.unlink()
+    assert merged(str(many)) == merged(str(one))
+
+
+def _kill_actors(program: subprocess.Popen[bytes], most: int, rng: random.Random) -> int:
+    """Kill actors that work on a shard, until the program ends; returns how many were killed."""
+    killed = 0
+    while program.poll() is None and killed < most:
+        time.sleep(rng.uniform(0, 1))
+        if actors := _working_actors(program.pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rng.choice(actors).send_signal(signal.SIGKILL)
                 killed += 1
-        time.sleep(0.05)
-    assert program.wait(timeout=300) == 0, log.read_text(errors="replace")[-4000:]
-    assert killed > 0
-    assert merged(str(tmp_path / "many")) == merged(str(tmp_path / "one"))
+    return killed
 
 
-def _actors(psutil: Any, parent: int) -> list[Any]:
-    """The processes of actors below a program."""
+def _working_actors(parent: int) -> list[psutil.Process]:
+    """The processes of actors below a program that work on a shard; Ray names them so."""
     try:
         children = psutil.Process(parent).children(recursive=True)
-        return [child for child in children if "ShardActor" in " ".join(child.cmdline())]
+        return [c for c in children if "ShardActor)).submit" in " ".join(c.cmdline())]
     except psutil.NoSuchProcess:
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import pickle
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -235,3 +236,14 @@ def test_failures_of_a_filesystem_are_noted_unless_they_would_come_again(
     with pytest.raises(ConnectionResetError):
         StoredFile("memory://noted/a.wav", failures=failures)()
     assert len(failures.errors) == 2
+    assert failures.first() == "reset"
+
+
+def test_failures_noted_by_copies_are_found(tmp_path: Path) -> None:
+    failures = StorageFailures(tmp_path)
+    copy = pickle.loads(pickle.dumps(failures))
+    assert failures.first() is None
+    copy.note(FileNotFoundError("missing"))
+    assert failures.first() is None
+    copy.note(ConnectionResetError("reset"))
+    assert failures.first() == "reset"

@@ -196,7 +196,7 @@ def gguf_tokenizer(model: GgufModel) -> Tokenizer:
     pairs = [tuple(merge.split(" ", 1)) for merge in merges]
     try:
         return Tokenizer(qwen2_core(models.BPE(known, pairs)), added)
-    except Exception as error:  # The tokenizers package raises plain Exception.
+    except Exception as error:  # The tokenizers package raises Exception itself.
         raise damaged(text.path, f"its vocabulary is damaged ({error})") from None
 
 

@@ -103,7 +103,7 @@ def read_weights(path: Path) -> tuple[Mapping[str, Any], str]:
         raise ModelNotFound(
             "There is no such speaker model", f"{str(path)!r} does not exist", "check the path"
         ) from None
-    except Exception as error:  # Each format has errors of its own.
+    except Exception as error:  # Unpickling damaged bytes raises errors of any kind.
         raise CheckpointError(
             "A speaker model has to be a readable checkpoint",
             f"reading {str(path)!r} failed ({error})",

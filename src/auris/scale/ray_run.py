@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from auris.errors import AurisError, MissingExtra
+from auris.errors import AurisError
 from auris.scale.leases import Leases, SystemClock
 from auris.scale.plan import Plan, Shard, read_plan
+from auris.scale.ray_cluster import Cluster, ray_module, start
 from auris.scale.run import CorpusSettings, planned, put_result, worker_name
 from auris.scale.storage import Storage
 from auris.scale.transcriber import ShardTranscriber
@@ -24,41 +25,6 @@ STORE_BYTES = 100 << 20
 
 RETRY_PAUSE = 15.0
 """Seconds that an actor waits after the first failure of a shard."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Where and how many actors run.
-
-    Attributes:
-        address: of the cluster; None starts Ray on this machine.
-        least, most: actors; Ray starts more while shards wait.
-        cpus, gpus: that each actor needs.
-    """
-
-    address: str | None = None
-    least: int = 1
-    most: int = 1
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-
-def ray_module() -> Any:
-    """The package ray, with its module for datasets.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingExtra(
-            "Running on a cluster needs the extra ray",
-            "the package ray is not installed",
-            "run pip install 'auris-asr[ray]'",
-        ) from error
-    return ray
 
 
 class ShardActor:
@@ -138,8 +104,8 @@ def transcribe_on_ray(
         MissingExtra: Ray is not installed.
         UsageError: the source is wrong, or the folder has another run.
     """
-    ray = ray_module()
-    _start(ray, cluster)
+    ray = ray_module("data", "ray")
+    start(ray, cluster, STORE_BYTES)
     # The model may be too large for this machine, so an actor's machine says what it is.
     values = ray.get(ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus)(_values).remote(load))
     storage, clock = Storage(output), SystemClock()
@@ -168,19 +134,6 @@ def transcribe_on_ray(
     result = progress.result
     result.left = len(plan.shards) - len(plan.finished())
     return result
-
-
-def _start(ray: Any, cluster: Cluster) -> None:
-    if ray.is_initialized():
-        return
-    if cluster.address is not None:
-        ray.init(address=cluster.address)
-        return
-    ray.init(
-        num_cpus=max(1, round(cluster.cpus * cluster.most)),
-        object_store_memory=STORE_BYTES,
-        include_dashboard=False,
-    )
 
 
 def _values(load: Callable[[], ShardTranscriber]) -> dict[str, Any]:

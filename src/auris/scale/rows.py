@@ -10,7 +10,9 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from auris.audio.encoded import is_data_uri
 from auris.audio.io import Excerpt, Source
@@ -49,10 +51,19 @@ class AudioRow:
 
 
 class StorageFailures:
-    """Failures of filesystems that may be over when a shard is tried again."""
+    """Failures of filesystems that may be over when a shard is tried again.
 
-    def __init__(self) -> None:
+    Args:
+        folder: an empty folder in which processes that read recordings ahead note theirs; they get
+            a copy of this object.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
         self.errors: list[Exception] = []
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StorageFailures, (self._folder,)
 
     def note(self, error: Exception) -> None:
         """Remember an error, unless it would come again.
@@ -60,8 +71,20 @@ class StorageFailures:
         Packages of filesystems raise kinds of their own for failures of the network, so all other
         kinds count.
         """
-        if not isinstance(error, (AurisError, *PERMANENT)):
-            self.errors.append(error)
+        if isinstance(error, (AurisError, *PERMANENT)):
+            return
+        self.errors.append(error)
+        if self._folder is not None:
+            (self._folder / uuid4().hex).write_text(str(error), encoding="utf-8")
+
+    def first(self) -> str | None:
+        """What one of the errors says; None if there is none."""
+        if self.errors:
+            return str(self.errors[0])
+        if self._folder is not None:
+            for file in self._folder.iterdir():
+                return file.read_text(encoding="utf-8")
+        return None
 
 
 @dataclass(frozen=True)
@@ -71,7 +94,7 @@ class StoredFile:
     Attributes:
         uri: its address.
         offset, size: the stretch; all of it by default.
-        failures: where failures of the filesystem are noted; None in other processes.
+        failures: where failures of the filesystem are noted.
     """
 
     uri: str
@@ -85,7 +108,7 @@ class StoredFile:
             if is_local(fs) and self.size is None:
                 return _regular_file(path)
             file: Any = _Stretch(fs.open(path, "rb"), self.offset, self.size, self.failures)
-        except Exception as error:
+        except Exception as error:  # Packages of filesystems have kinds of their own.
             if self.failures is not None:
                 self.failures.note(error)
             raise
@@ -124,7 +147,7 @@ class _Stretch(io.RawIOBase):
             return 0
         try:
             data = self._file.read(size)
-        except Exception as error:
+        except Exception as error:  # Packages of filesystems have kinds of their own.
             if self._failures is not None:
                 self._failures.note(error)
             raise
@@ -172,7 +195,7 @@ def audio_rows(
                 unit.fields,
             )
         elif unit.kind == "file":
-            source = file_source(unit.uri, failures, portable)
+            source = file_source(unit.uri, failures)
             yield AudioRow(unit.name or unit.uri, _excerpt(unit, source), unit.fields)
         else:
             yield from _contained(unit, failures, portable)
@@ -181,10 +204,12 @@ def audio_rows(
 def _contained(
     unit: InputUnit, failures: StorageFailures | None, portable: bool
 ) -> Iterator[AudioRow]:
-    rows = _parquet_rows if unit.kind == "parquet" else _tar_rows
     try:
-        yield from rows(unit, failures, portable)
-    except Exception as error:  # Filesystems raise many kinds.
+        if unit.kind == "parquet":
+            yield from _parquet_rows(unit, failures)
+        else:
+            yield from _tar_rows(unit, failures, portable)
+    except Exception as error:  # Packages of filesystems have kinds of their own.
         if failures is not None:
             failures.note(_origin(error))
         if isinstance(error, AurisError):
@@ -203,12 +228,10 @@ def _origin(error: Exception) -> Exception:
     return error
 
 
-def _parquet_rows(
-    unit: InputUnit, failures: StorageFailures | None, portable: bool
-) -> Iterator[AudioRow]:
+def _parquet_rows(unit: InputUnit, failures: StorageFailures | None) -> Iterator[AudioRow]:
     for name, audio, fields in parquet_cells(unit):
         if isinstance(audio, str):
-            source = file_source(resolved(audio, unit.uri), failures, portable)
+            source = file_source(resolved(audio, unit.uri), failures)
         else:
             source = cell_source(audio)
         yield AudioRow(name, source, fields)
@@ -225,7 +248,7 @@ def _tar_rows(
                 continue
             name = f"{unit.uri}/{member.name}"
             if portable:
-                opener: Any = StoredFile(unit.uri, member.offset_data, member.size)
+                opener: Any = StoredFile(unit.uri, member.offset_data, member.size, failures)
                 yield AudioRow(name, Excerpt(opener, portable=_is_shared(unit.uri)))
             else:
                 yield AudioRow(name, Excerpt(partial(_member, tar, member), portable=False))
@@ -249,7 +272,7 @@ def cell_source(cell: Any, base: str = "") -> Source:
     if isinstance(cell, dict):
         cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
     if isinstance(cell, str):
-        return file_source(resolved(str(cell), base), None, False)
+        return file_source(resolved(str(cell), base))
     if isinstance(cell, bytes):
         return Excerpt(cell)
     return _broken(
@@ -261,12 +284,11 @@ def cell_source(cell: Any, base: str = "") -> Source:
     )
 
 
-def file_source(uri: str, failures: StorageFailures | None, portable: bool) -> Source:
+def file_source(uri: str, failures: StorageFailures | None = None) -> Source:
     """The source of a path or an address; addresses of the web are fetched as usual."""
     if is_url(uri) or is_data_uri(uri):
         return uri
-    opener = StoredFile(uri, failures=None if portable else failures)
-    return Excerpt(opener, portable=_is_shared(uri))
+    return Excerpt(StoredFile(uri, failures=failures), portable=_is_shared(uri))
 
 
 def _is_shared(uri: str) -> bool:

@@ -159,8 +159,7 @@ class Storage:
                 self._fs.pipe_file(path, data, mode="create")
             except FileExistsError:
                 return False
-            except Exception:
-                # The storage may answer a conditional put in its own words.
+            except Exception:  # Storages report a refused conditional put by kinds of their own.
                 if self._fs.exists(path):
                     return False
                 raise
@@ -214,10 +213,10 @@ class Storage:
 
     @contextmanager
     def _errors(self, name: str) -> Iterator[None]:
-        """Convert errors of the filesystem, of which each has its own kinds."""
+        """Convert errors of the filesystem."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # Packages of filesystems have kinds of their own.
             raise self._failed(name, error) from error
 
     def _failed(self, name: str, error: Exception) -> OutputError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from auris.audio.io import Source
@@ -57,15 +59,28 @@ class ShardTranscriber:
         Raises:
             OutputError: a filesystem failed, and this is not the last try.
         """
-        failures, rows = StorageFailures(), list[AudioRow]()
         options = self.options
         if isolated:
             options = {**options, "workers": max(1, options.get("workers", 0))}
-        portable = bool(options.get("workers", 0))
+        if not options.get("workers", 0):
+            return self._lines(units, options, StorageFailures(), last)
+        # Processes that end may still write into the folder.
+        with TemporaryDirectory(prefix="auris-failures-", ignore_cleanup_errors=True) as folder:
+            return self._lines(units, options, StorageFailures(Path(folder)), last)
+
+    def _lines(
+        self,
+        units: Iterable[InputUnit],
+        options: CallOptions,
+        failures: StorageFailures,
+        last: bool,
+    ) -> bytes:
+        """The lines of a shard, see `result`."""
+        rows: list[AudioRow] = []
         lines: dict[int, bytes] = {}
 
         def sources() -> Iterator[Source]:
-            for row in audio_rows(units, failures, portable):
+            for row in audio_rows(units, failures, portable=bool(options.get("workers", 0))):
                 source = row.source
                 rows.append(AudioRow(row.name, "", row.fields))  # Without cells of audio.
                 yield source
@@ -73,9 +88,9 @@ class ShardTranscriber:
         results = self.pipeline.results(sources(), self.language, self.context, **options)
         for number, result in results:
             lines[number] = result_line(rows[number], result)
-            if failures.errors and not last:
+            if not last and (failure := failures.first()) is not None:
                 raise OutputError(
-                    f"A recording of the shard cannot be read ({failures.errors[0]})",
+                    f"A recording of the shard cannot be read ({failure})",
                     "",
                     "check the storage and the network; the shard is tried again",
                 )

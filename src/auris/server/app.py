@@ -56,8 +56,10 @@ def create_app(server: Server) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.server = server
-    for routes in (audio_routes, job_routes, status_routes, realtime_route):
+    for routes in (audio_routes, status_routes, realtime_route):
         app.include_router(routes.router)
+    if server.settings.jobs:
+        app.include_router(job_routes.router)
     if server.settings.page:
         app.include_router(page_routes.router)
     app.include_router(realtime_route.other_paths)

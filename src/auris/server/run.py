@@ -50,7 +50,7 @@ def run(settings: Settings) -> None:
     Raises:
         AurisError: a model cannot be loaded, or the port is taken.
     """
-    _check_free(settings.host, settings.port)
+    free_port(settings.host, settings.port)
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
@@ -113,7 +113,7 @@ class SharedPort(socket.socket):
             UsageError: the port is taken, or the address is none of this machine's.
         """
         # Sockets like these share a port with anybody's, another server's as well.
-        _check_free(host, port)
+        free_port(host, port)
         return cls.sharing((host, port))
 
     @classmethod
@@ -133,12 +133,17 @@ class SharedPort(socket.socket):
         return SharedPort.sharing, (self.getsockname(),)
 
 
-def _check_free(host: str, port: int) -> None:
-    """Refuse a port that something listens at, and an address that is none of this machine's."""
+def free_port(host: str, port: int) -> int:
+    """The port, or a free one in place of 0.
+
+    Raises:
+        UsageError: the port is taken, or the address is none of this machine's.
+    """
     try:
         with socket.socket(_family(host)) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
+            return int(probe.getsockname()[1])
     except OSError as error:
         raise UsageError(
             f"The server cannot listen at {host}:{port} ({error.strerror})",

@@ -52,6 +52,7 @@ class Settings:
         most_spooled_bytes: uploads and samples that a process stores at once.
         most_prompt_letters: length of the longest prompt, keywords included.
         vad_model: the detector of speech, of `auris.audio.activity.VAD_MODELS`.
+        jobs: whether long recordings are taken as jobs.
         urls: whether recordings are fetched from the public web.
         origins: web pages of other origins that may call ("*": all).
         stop_seconds: what calls in progress get to finish when the server stops.
@@ -84,6 +85,7 @@ class Settings:
     keep_jobs_seconds: float = 7 * 86_400.0
     most_prompt_letters: int = 4096
     page: bool = True
+    jobs: bool = True
     most_realtime_sessions: int = 32
     most_idle_seconds: float = 300.0
     vad_model: str = "auto"

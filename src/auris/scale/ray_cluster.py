@@ -1,0 +1,70 @@
+"""The package ray, and the cluster that it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from auris.errors import MissingExtra
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where and how many actors run.
+
+    Attributes:
+        address: of the cluster; None starts Ray on this machine.
+        least, most: actors; Ray starts more while work waits.
+        cpus, gpus: that each actor needs.
+    """
+
+    address: str | None = None
+    least: int = 1
+    most: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+def ray_module(part: str, extra: str) -> Any:
+    """The package ray, with one of its modules.
+
+    Args:
+        part: name of the module, such as data.
+        extra: the extra of auris-asr that installs what it needs.
+
+    Raises:
+        MissingExtra: they are not installed.
+    """
+    try:
+        ray = import_module("ray")
+        import_module(f"ray.{part}")
+    except ImportError as error:
+        raise MissingExtra(
+            f"Running on a cluster needs the extra {extra}",
+            f"ray[{part}] is not installed",
+            f"run pip install 'auris-asr[{extra}]'",
+        ) from error
+    return ray
+
+
+def start(ray: Any, cluster: Cluster, store_bytes: int) -> bool:
+    """Connect to a cluster, or start Ray on this machine, unless that was done before.
+
+    Args:
+        store_bytes: size of the object store of a Ray that is started here.
+
+    Returns:
+        whether it was done now.
+    """
+    if ray.is_initialized():
+        return False
+    if cluster.address is not None:
+        ray.init(address=cluster.address)
+        return True
+    ray.init(
+        num_cpus=max(1, round(cluster.cpus * cluster.most)),
+        object_store_memory=store_bytes,
+        include_dashboard=False,
+    )
+    return True
