@@ -45,6 +45,7 @@ WORDS = {
     "S": "3",
     "what is said": TEXT,
     "what is said in it": TEXT,
+    "$SLURM_ARRAY_TASK_ID/64": "1/64",
     "/etc/auris/keys": "keys",
     "/shared/speech_train.csv": "speech_train.csv",
     "/shared/runs/tiny": "runs/tiny",

@@ -114,7 +114,7 @@ def make_files(folder: Path) -> None:
         (folder / name).write_text(json.dumps(timed) + "\n")
     (folder / "digits" / "text.csv").write_text("wav,text\n,fan off\n")
     for recipe in (*ROOT.glob("recipes/[dst]*.json"), *ROOT.glob("configs/*.json")):
-        _shrink(recipe, folder / recipe.parent.name / recipe.name)
+        shrink(recipe, folder / recipe.parent.name / recipe.name)
     more = {"max_steps": 2, "warmup_steps": 1, "decoder_from_step": 0, "encoder_from_step": 0}
     (folder / "continue.json").write_text(json.dumps(more))
     for layout in LAYOUTS:
@@ -170,7 +170,7 @@ def _write_model(out: Path, layout: LayoutName) -> None:
     path.write_text(json.dumps(content))
 
 
-def _shrink(recipe: Path, out: Path) -> None:
+def shrink(recipe: Path, out: Path) -> None:
     """A recipe with every setting of the original and two steps."""
     content = json.loads(recipe.read_text(encoding="utf-8"))
     small = {name: value for name, value in SMALL.items() if name in content}

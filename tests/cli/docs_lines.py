@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +17,7 @@ PAGES = [
     ROOT / "examples" / "README.md",
     *sorted((ROOT / "src" / "auris" / "bundled").glob("*/README.md")),
 ]
+TUTORIALS = ROOT / "docs" / "tutorials"
 SCRIPT = re.compile(r"\b(python (?:benchmarks|scripts)/\w+\.py|scripts/\w+(?:\.\w+)?) .*")
 AURIS = re.compile(r"\bauris [a-z-]")
 OPTIONAL = re.compile(r"\[.*?\]")
@@ -33,12 +34,14 @@ class Line:
         arguments: those of `auris`.
         environment: variables that are set for it.
         producer: the program whose output it reads; empty without one.
+        in_tutorial: whether tests/cli/test_tutorials.py runs it.
     """
 
     page: str
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     producer: str = ""
+    in_tutorial: bool = False
 
     def __str__(self) -> str:
         return " ".join(("auris", *self.arguments))
@@ -48,10 +51,11 @@ def auris_lines() -> list[Line]:
     """Every different command line of `auris`, in code blocks and in running text."""
     lines: dict[str, Line] = {}
     for page in PAGES:
+        run = {*_block_lines(page, "bash")} if page.parent == TUTORIALS else set()
         for text in _code(page):
             for form in _forms(text):
                 line = _parsed(page.relative_to(ROOT).as_posix(), form)
-                lines.setdefault(str(line), line)
+                lines.setdefault(str(line), replace(line, in_tutorial=text in run))
     return list(lines.values())
 
 
@@ -80,9 +84,10 @@ def _code(page: Path) -> Iterator[str]:
                 yield text
 
 
-def _block_lines(page: Path) -> Iterator[str]:
+def _block_lines(page: Path, language: str = "") -> Iterator[str]:
     for block in page.read_text(encoding="utf-8").split("```")[1::2]:
-        yield from block.replace("\\\n", " ").splitlines()
+        if block.startswith(language):
+            yield from block.replace("\\\n", " ").splitlines()
 
 
 def _forms(text: str) -> Iterator[str]:

@@ -74,6 +74,7 @@ def _is_call(line: Line) -> bool:
 
 CALLS = [text for text, line in LINES.items() if _is_call(line)]
 NAMES = [text for text in LINES if text not in CALLS]
+RUN = [text for text in CALLS if not LINES[text].in_tutorial]
 
 
 def test_the_documentation_has_command_lines() -> None:
@@ -245,7 +246,7 @@ def _run(line: Line, auris: Auris, address: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("text", CALLS, ids=str)
+@pytest.mark.parametrize("text", RUN, ids=str)
 def test_a_command_line_runs(
     text: str, auris: Auris, folder: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,14 +279,3 @@ def test_a_command_line_of_a_benchmark_or_script_parses(line: tuple[str, ...]) -
     benchmark.command()(with_options(getattr(importlib.import_module(name), name)))
     command = typer.main.get_command(benchmark)
     _without_work(command).main(arguments, standalone_mode=False)
-
-
-@pytest.mark.parametrize("name", ["Dockerfile", "auris.service"])
-def test_a_deployed_command_line_parses(name: str) -> None:
-    text = (ROOT / "deploy" / name).read_text(encoding="utf-8")
-    found = re.search(r"^ENTRYPOINT (.*)$|^ExecStart=(.*)$", text, re.MULTILINE)
-    assert found
-    program, *arguments = json.loads(found[1]) if found[1] else shlex.split(found[2])
-    assert Path(program).name == "auris"
-    assert arguments[0] == "serve"
-    _without_work(typer.main.get_command(app)).main(arguments, standalone_mode=False)

@@ -128,7 +128,12 @@ def asr(
     data: Data,
     settings: RunSettings,
     model: Annotated[
-        Path | None, option("Directory of a Qwen3-ASR checkpoint to fine-tune.", "--model", "-m")
+        Path | None,
+        option(
+            "Qwen3-ASR checkpoint to fine-tune: model directory, or name of a bundled model.",
+            "--model",
+            "-m",
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -164,8 +169,11 @@ def asr(
     With --model the recipe has no sizes of a model. All weights of the checkpoint are trained, or,
     with lora_rank, adapters of its decoder. Texts are then used as they are written.
     """
+    from auris.checkpoints.hub import bundled_models
     from auris.training.starting import asr_recipe_kind
 
+    if model is not None and not model.is_dir():
+        model = bundled_models().get(str(model), model)
     begun = settings.folder(config) if settings.resume else settings.start
     kind = asr_recipe_kind(model, encoder, begun)
     settings.train(kind, config, data, model, language, encoder, decoder)
