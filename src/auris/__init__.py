@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     from auris.errors import AurisError
     from auris.pipeline import AsrPipeline
     from auris.recognition.scheduler import Failure, Progress
-    from auris.streaming.session import (
-        AsyncStreamSession,
-        StreamPool,
-        StreamSession,
-        StreamUpdate,
-    )
+    from auris.streaming.async_session import AsyncStreamSession
+    from auris.streaming.session import StreamPool, StreamSession, StreamUpdate
     from auris.types import Chunk, Segment, SpeakerTurn, Transcript, Waveform, Word
 
 __version__ = "0.1.0"
@@ -54,7 +50,7 @@ __all__ = [
 
 _LAZY = {
     "AsrPipeline": "auris.pipeline",
-    "AsyncStreamSession": "auris.streaming.session",
+    "AsyncStreamSession": "auris.streaming.async_session",
     "AurisError": "auris.errors",
     "Chunk": "auris.types",
     "Device": "auris.backends.devices",

@@ -15,6 +15,7 @@ from auris.checkpoints.hub import ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.decoding.requests import never
 from auris.diarization.diarizer import Diarizer, SpeakerCount
+from auris.diarization.live import LiveDiarization
 from auris.diarization.transcripts import UNDIVIDED, SpeakerLabels
 from auris.errors import UnsupportedOption, UsageError
 from auris.recognition.language_id import DETECT_SECONDS, language_probabilities
@@ -48,12 +49,9 @@ from auris.recognition.scheduler import (
     SegmentDone,
     Update,
 )
-from auris.streaming.session import (
-    LIVE_CHUNK_SECONDS,
-    AsyncStreamSession,
-    StreamPool,
-    StreamSession,
-)
+from auris.streaming.async_session import AsyncStreamSession
+from auris.streaming.session import LIVE_CHUNK_SECONDS, StreamPool, StreamSession
+from auris.streaming.speakers import StreamSpeakers
 from auris.types import Segment, Transcript
 
 if TYPE_CHECKING:
@@ -328,7 +326,7 @@ class AsrPipeline:
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
             raise UsageError("The pool is one of another pipeline", "", "use the own streams()")
-        return pool.open(decoding, **session)
+        return pool.open(decoding, speakers=self._stream_speakers(call), **session)
 
     @property
     def live_chunk_seconds(self) -> float:
@@ -386,14 +384,27 @@ class AsrPipeline:
 
     def _speaker_labels(self, given: CallOptions) -> SpeakerLabels | None:
         """What labels the segments of a call with their speakers; None where it does not ask."""
-        diarize = given.get("diarize", False)
-        if not diarize:
+        if not given.get("diarize", False):
             return None
-        diarizer = diarize if isinstance(diarize, Diarizer) else self._own_diarizer
+        words = given.get("word_timestamps", False)
+        return SpeakerLabels(*self._diarizer(given), self.recognizer.tokenizer, words)
+
+    def _stream_speakers(self, given: CallOptions) -> StreamSpeakers | None:
+        """What tells the speakers of a stream apart; None where it does not ask."""
+        live = given.get("diarize", False)
+        if not live:
+            return None
+        if not isinstance(live, LiveDiarization):
+            live = LiveDiarization(*self._diarizer(given))
+        words = given.get("word_timestamps", False)
+        return StreamSpeakers(live, self.recognizer.tokenizer, words)
+
+    def _diarizer(self, given: CallOptions) -> tuple[Diarizer, SpeakerCount]:
+        """The diarizer of a call or stream, and how many speakers there are."""
+        diarize = given.get("diarize")
         limits = given.get("min_speakers"), given.get("max_speakers")
         count = SpeakerCount.of(given.get("speakers"), *limits)
-        words = given.get("word_timestamps", False)
-        return SpeakerLabels(diarizer, count, self.recognizer.tokenizer, words)
+        return diarize if isinstance(diarize, Diarizer) else self._own_diarizer, count
 
     @cached_property
     def _own_diarizer(self) -> Diarizer:

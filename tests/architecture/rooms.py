@@ -27,7 +27,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "recognition": LOWER,
     "alignment": (*LOWER, "recognition"),
     "diarization": (*LOWER, "recognition"),
-    "streaming": (*LOWER, "recognition"),
+    "streaming": (*LOWER, "recognition", "diarization"),
     "output": (*GROUND, "text", "audio", "checkpoints.atomic", "recognition.scheduler"),
     "pipeline": ENGINE,
     "compat": ENGINE,
@@ -55,6 +55,7 @@ SHARED_BY_COMMANDS = {
         "progress",
         "results",
         "server_options",
+        "speakers",
         "table",
         "values",
     )

@@ -16,10 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auris.cli.listen import write_text
+from auris import Diarizer, Segment
+from auris.cli.listen import CORRECTED, UpdateWriter, write_text
+from auris.recognition.scheduler import joined_transcript
+from auris.streaming.speakers import SpeakerText
 from tests.audio.media import wav
 from tests.cli.command import PROGRAM, Auris, is_one_sentence
 from tests.cli.microphone import Port
+from tests.diarization.voices import diarizer
 from tests.tiny_models import tone_speech
 
 RATE = 16_000
@@ -126,6 +130,8 @@ def test_text_before_damaged_audio_is_written(auris: Auris, standard_input: Any)
         (["-", "--step-seconds", "0"], "--step-seconds"),
         (["-", "--settle-seconds", "-1"], "--settle-seconds"),
         (["-", "--chunk-seconds", "0"], "--chunk-seconds"),
+        (["-", "--speakers", "2"], "add --diarize"),
+        (["-", "--max-speakers", "2"], "add --diarize"),
     ],
 )
 def test_usage_errors(auris: Auris, standard_input: Any, options: list[str], rule: str) -> None:
@@ -150,6 +156,7 @@ def test_a_terminal_replaces_partial_text(
             segment=SimpleNamespace(text=settled + partial),
             settled=settled,
             partial=partial,
+            speakers=None,
         )
         write_text(update, terminal=True)
     shown = capsys.readouterr().out.split("\r\x1b[K")[1:]
@@ -253,3 +260,48 @@ def test_a_machine_without_the_package(
     done = auris("listen")
     assert done.code == 1
     is_one_sentence(done.err, message)
+
+
+def test_speakers_begin_each_line(
+    auris: Auris, standard_input: Any, monkeypatch: pytest.MonkeyPatch, ctc: None
+) -> None:
+    monkeypatch.setattr(Diarizer, "from_pretrained", lambda model=None: diarizer())
+    talk = np.concatenate([tone_speech(4.0), np.zeros(8000, np.float32), tone_speech(4.0, 1)])
+    data = (talk * 32767).astype("<i2").tobytes()
+    standard_input(data)
+    done = auris("listen", "-", "--rate", RATE, "--diarize")
+    assert (done.code, done.err) == (0, "")
+    first, *_ = done.out.split("\n\n")
+    assert first.strip()
+    assert all(line.startswith("speaker ") for line in first.splitlines())
+    standard_input(data)
+    named = auris("listen", "-", "--rate", RATE, "--diarize", "--speakers", "Ann,Bob", "-f", "json")
+    *updates, last = map(json.loads, named.out.splitlines())
+    speakers = {part["speaker"] for update in updates for part in update["speakers"]}
+    assert speakers <= {"Ann", "Bob"}
+    segments = [segment for segment in last["transcript"]["segments"] if segment["text"]]
+    assert {segment["speaker"] for segment in segments} <= {"Ann", "Bob"}
+    assert last["transcript"]["turns"]
+
+
+def test_corrected_speakers_are_written_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    def transcript(*speakers: str) -> Any:
+        segments = [
+            Segment(n, n + 1, f"w{n}", "English", (), (), "stop", speaker=name)
+            for n, name in enumerate(speakers)
+        ]
+        joined = joined_transcript(segments, len(segments), 0.5, ())
+        return SimpleNamespace(transcript=lambda: joined)
+
+    output = UpdateWriter(in_json=False, diarized=True)
+    for number in range(2):
+        part = SpeakerText("speaker 1", f"w{number}", number, number + 1)
+        segment = SimpleNamespace(text=part.text)
+        update: Any = SimpleNamespace(final=True, segment=segment, speakers=(part,))
+        output.show(update)
+    live = "speaker 1: w0\nspeaker 1: w1\n"
+    assert capsys.readouterr().out == live
+    output.end(transcript("speaker 1", "speaker 1"))
+    assert capsys.readouterr().out == ""
+    output.end(transcript("speaker 1", "speaker 2"))
+    assert capsys.readouterr().out == f"\n{CORRECTED}\nspeaker 1: w0\nspeaker 2: w1\n"

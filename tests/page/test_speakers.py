@@ -13,7 +13,8 @@ from auris.server.speakers import letters
 from tests.audio.media import encode, pcm
 from tests.diarization.voices import MarkEncoder, conversation, diarizer
 from tests.page.conftest import OpenPage, downloaded, holds
-from tests.server.live import EXAMPLE, Live
+from tests.page.test_microphone import TEXT
+from tests.server.live import EXAMPLE, EXAMPLE_TEXT, Live
 
 
 @pytest.fixture
@@ -79,3 +80,17 @@ def test_a_long_recording_has_speakers_at_its_end(opened: OpenPage) -> None:
         assert "".join(names).replace("AA", "A").replace("BB", "B") == "ABAB"
         assert page.locator("#words button").count() >= 4
         holds(page, "document.querySelectorAll('#speakers-list li').length === 2")
+
+
+@pytest.mark.usefixtures("voices")
+def test_live_text_has_its_speaker(opened: OpenPage) -> None:
+    with opened(microphone=True) as shown:
+        page = shown.ready()
+        page.select_option("#speakers", "any")
+        page.click("#speak")
+        holds(page, f"{TEXT}.includes({EXAMPLE_TEXT!r})")
+        assert page.get_attribute("#speak", "aria-pressed") == "true"
+        assert shown_names(page)[:1] == ["A"]
+        page.click("#speak")
+        page.wait_for_selector("#downloads a")
+        assert shown_names(page)[:1] == ["A"]

@@ -10,18 +10,23 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import soxr
 from openai.types.audio import TranscriptionDiarized, TranscriptionTextSegmentEvent
 
 from auris import Diarizer
 from auris.audio.io import load
 from auris.diarization import load as networks
 from auris.errors import CheckpointError, ModelNotFound
+from auris.server.errors import unsupported
+from auris.server.realtime.config import SPEAKERS
+from auris.server.realtime.messages import CORRECT_SPEAKERS, CORRECTED_SPEAKERS
 from auris.server.settings import Settings
 from auris.server.speakers import SharedDiarizer, letters
 from auris.types import Samples
 from tests.audio.media import encode, pcm
 from tests.diarization.voices import MarkEncoder, conversation, diarizer
 from tests.server.live import EXAMPLE, Live, running, until
+from tests.server.talk import talk
 
 SPEECH = load(EXAMPLE).samples
 FORM = {"response_format": "diarized_json"}
@@ -253,3 +258,69 @@ def test_a_named_speaker_model_is_loaded_at_once(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Diarizer, "from_pretrained", FROM_PRETRAINED)
     with pytest.raises(ModelNotFound):
         SharedDiarizer("missing.pt")
+
+
+def samples(*voices: int | None) -> np.ndarray:
+    """Speech of voices, as clients of realtime sessions send it."""
+    talk = soxr.resample(conversation(SPEECH, *voices), 16_000, 24_000)
+    return (np.clip(talk, -1, 1) * 32767).astype("<i2")
+
+
+def test_speakers_of_a_realtime_session_are_the_same_in_all_items(live: Live) -> None:
+    """Each item is a stream; B speaks first in the second one and keeps the letter."""
+    with talk(live.url) as session:
+        assert session.update(include=(SPEAKERS,))["type"] == "session.updated"
+        first = session.item(samples(0, 0, 0, 1, 1, 1))
+        second = session.item(samples(1, 1, 1, 0, 0, 0))
+        session.send(CORRECT_SPEAKERS)
+        (corrected,) = session.until(CORRECTED_SPEAKERS)
+    told = [[event for event in events if event["type"] == SPEAKERS] for events in (first, second)]
+    for events, done in zip(told, (first[-1], second[-1]), strict=True):
+        final = [part for event in events if event["final"] for part in event["speakers"]]
+        assert " ".join(part["text"] for part in final).split() == done["transcript"].split()
+    starts = [part["start_ms"] for events in told for part in events[-1]["speakers"]]
+    seconds = len(samples(0, 0, 0, 1, 1, 1)) / 24_000
+    assert starts == sorted(starts)
+    assert starts[-1] >= 1000 * seconds
+    assert [item["item_id"] for item in corrected["items"]] == [
+        first[-1]["item_id"],
+        second[-1]["item_id"],
+    ]
+    names = [
+        list(dict.fromkeys(part["speaker"] for part in item["speakers"]))
+        for item in corrected["items"]
+    ]
+    assert names == [["A", "B"], ["B", "A"]]
+    live_names = {part["speaker"] for events in told for e in events for part in e["speakers"]}
+    assert live_names == {"A", "B"}
+
+
+def test_speakers_of_realtime_sessions_are_requested(live: Live) -> None:
+    with talk(live.url) as session:
+        assert not [event for event in session.item(samples(0)) if event["type"] == SPEAKERS]
+        error = session.ask(CORRECT_SPEAKERS)
+        assert (error["type"], error["error"]["param"]) == ("error", "type")
+
+
+def test_dropped_audio_has_no_corrected_speakers(live: Live) -> None:
+    with talk(live.url) as session:
+        session.update(include=(SPEAKERS,))
+        session.append(samples(0))
+        session.send("input_audio_buffer.clear")
+        session.until("input_audio_buffer.cleared")
+        kept = session.item(samples(1))[-1]
+        session.send(CORRECT_SPEAKERS)
+        items = session.until(CORRECTED_SPEAKERS)[-1]["items"]
+    assert [item["item_id"] for item in items] == [kept["item_id"]]
+
+
+def test_a_server_without_networks_refuses_speakers_of_sessions(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(shared: SharedDiarizer, param: str = "diarize") -> Diarizer:
+        raise unsupported(param, "no networks")
+
+    monkeypatch.setattr(SharedDiarizer, "get", missing)
+    with talk(live.url) as session:
+        error = session.update(include=(SPEAKERS,))
+        assert (error["type"], error["error"]["param"]) == ("error", "session.include")

@@ -11,9 +11,9 @@ from auris.cli.options import (
     BatchSize,
     ChunkSeconds,
     ModelOptions,
-    SpeakerModel,
     Vad,
 )
+from auris.cli.speakers import SpeakerModel
 from auris.cli.table import Table, write_json
 
 if TYPE_CHECKING:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auris.cli.declare import option
+from auris.cli.declare import SPEAKERS, option
 from auris.cli.interrupt import interruptible
 from auris.cli.options import (
     BeamSize,
@@ -23,6 +22,7 @@ from auris.cli.options import (
     OutputFormat,
     VadModel,
 )
+from auris.cli.speakers import VoiceOptions
 from auris.cli.values import listed, read_hotwords
 from auris.errors import AudioError, EmptyAudio, UnreadableAudio, UsageError
 from auris.types import SAMPLE_RATE
@@ -35,12 +35,16 @@ if TYPE_CHECKING:
 READ_BYTES = 1 << 15
 """Maximum number of bytes of raw samples that are read at once: a second at 16 kHz."""
 
+CORRECTED = "The speakers, as they are known at the end:"
+"""Heading of the text that is written again."""
+
 FILE_MARKS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3", b"FORM", b"caff", b"RF64")
 """The first bytes of common audio files."""
 
 
 def listen(
     model: ModelOptions,
+    voices: VoiceOptions,
     source: Annotated[
         str | None,
         typer.Argument(metavar="[-]", help="- reads standard input instead of a microphone."),
@@ -88,15 +92,30 @@ def listen(
     vad_model: VadModel = "auto",
     beam_size: BeamSize = None,
     hotwords: HotwordList = None,
+    speakers: Annotated[
+        str | None,
+        option(
+            "Number of speakers, with --diarize, or their names in the order in which they begin "
+            "to speak.",
+            default="any",
+            group=SPEAKERS,
+        ),
+    ] = None,
     output_format: OutputFormat = "txt",
 ) -> None:
     """Transcribe live speech. Ctrl-C ends it.
 
     Final text is written to standard output, one line for each chunk. On a terminal, the line
     below it shows the text of the open chunk: settled words, and in gray partial text, which may
-    still change. With -f json every update is a line of JSON.
+    still change. With -f json every update is a line of JSON. With --diarize, lines begin with the
+    speaker. Who that is may be known better at the end: the text is then written again.
     """
     _check_source(source, device_in)
+    voices.check_voices()
+    if speakers is not None and not voices.diarize:
+        raise UsageError(
+            "--speakers can be used with --diarize", "that option is not given", "add --diarize"
+        )
     if list_devices:
         from auris.audio.microphone import microphones
 
@@ -105,6 +124,7 @@ def listen(
             typer.echo(f"{microphone.index}\t{microphone.name}\t{microphone.rate} Hz{mark}")
         return
     pipeline = model.pipeline(lm=lm, beam_size=beam_size)
+    diarizer = voices.diarizer()
 
     def session(samples_per_second: int) -> StreamSession:
         return pipeline.stream(
@@ -119,23 +139,23 @@ def listen(
             vad_model=vad_model,
             beam_size=beam_size,
             hotwords=read_hotwords(hotwords),
+            diarize=diarizer,
+            speakers=voices.number_or_names(speakers),
+            min_speakers=voices.min_speakers,
+            max_speakers=voices.max_speakers,
         )
 
-    show = (
-        _write_json
-        if output_format == "json"
-        else partial(write_text, terminal=sys.stdout.isatty())
-    )
+    output = UpdateWriter(output_format == "json", voices.diarize)
     if source is None:
         from auris.audio.microphone import listening
 
         with listening(device_in, rate) as sound, session(sound.rate) as stream:
             if sys.stderr.isatty():
                 sys.stderr.write("Listening; Ctrl-C ends it.\n")
-            _transcribe(stream, iter(sound), show, sound.rest)
+            _transcribe(stream, iter(sound), output, sound.rest)
     else:
         with session(SAMPLE_RATE if rate is None else rate) as stream:
-            _transcribe(stream, _file() if rate is None else _raw(), show)
+            _transcribe(stream, _file() if rate is None else _raw(), output)
 
 
 def _check_source(source: str | None, device_in: str | None) -> None:
@@ -156,7 +176,7 @@ def _check_source(source: str | None, device_in: str | None) -> None:
 def _transcribe(
     stream: StreamSession,
     blocks: Iterator[NDArray[Any]],
-    show: Callable[[StreamUpdate], None],
+    output: UpdateWriter,
     rest: Callable[[], Iterable[NDArray[Any]]] = tuple,
 ) -> None:
     """Feed a stream until its source ends, fails or is interrupted, and show its updates.
@@ -167,7 +187,7 @@ def _transcribe(
 
     def feed(block: NDArray[Any]) -> None:
         for update in stream.feed(block):
-            show(update)
+            output.show(update)
 
     failure: Exception | None = None
     with interruptible() as interrupt:
@@ -185,7 +205,8 @@ def _transcribe(
     for block in rest():
         feed(block)
     for update in stream.finish():
-        show(update)
+        output.show(update)
+    output.end(stream)
     if failure is not None:
         raise failure
 
@@ -232,16 +253,53 @@ def _file() -> Iterator[NDArray[Any]]:
         raise UnreadableAudio(error.rule, error.actual, remedy) from error
 
 
-def _write_json(update: StreamUpdate) -> None:
-    sys.stdout.write(json.dumps(update.to_dict(), ensure_ascii=False) + "\n")
+class UpdateWriter:
+    """Writes the updates of a stream, and after its end the speakers as they are known then."""
+
+    def __init__(self, in_json: bool, diarized: bool) -> None:
+        self._json, self._diarized = in_json, diarized
+        self._written: list[tuple[str | None, str]] = []
+
+    def show(self, update: StreamUpdate) -> None:
+        """Write an update."""
+        if update.final:
+            self._written += [(part.speaker, part.text) for part in update.speakers or ()]
+        if self._json:
+            _write_json(update.to_dict())
+        else:
+            write_text(update, terminal=sys.stdout.isatty())
+
+    def end(self, stream: StreamSession) -> None:
+        """Write the transcript with speakers; as text only if it differs from what was written."""
+        if not self._diarized:
+            return
+        transcript = stream.transcript()
+        if self._json:
+            _write_json({"transcript": transcript.to_dict()})
+            return
+        parts = [part for part in transcript.segments if part.text.strip()]
+        if [(part.speaker, part.text) for part in parts] == self._written:
+            return
+        from auris.output.formats import WRITERS
+
+        sys.stdout.write(f"\n{CORRECTED}\n{WRITERS['txt'](transcript, '').rstrip()}\n")
+        sys.stdout.flush()
+
+
+def _write_json(content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
 
 def write_text(update: StreamUpdate, terminal: bool) -> None:
-    """Write final text, a line for each chunk; on a terminal the text of the open chunk in the line
-    below, partial text in gray."""
-    text = " ".join(update.segment.text.split())
-    line = text + "\n" if update.final and text else ""
+    """Write final text, a line for each chunk or speaker; on a terminal the text of the open chunk
+    in the line below, partial text in gray."""
+    texts = [update.segment.text]
+    if update.speakers is not None:
+        names = [f"{part.speaker}: " if part.speaker else "" for part in update.speakers]
+        texts = [name + part.text for name, part in zip(names, update.speakers, strict=True)]
+    lines = [" ".join(text.split()) + "\n" for text in texts if update.final and text]
+    line = "".join(lines)
     if terminal:
         line = f"\r\x1b[K{line}{'' if update.final else _open_line(update)}"
     sys.stdout.write(line)

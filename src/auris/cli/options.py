@@ -11,12 +11,12 @@ import typer
 
 from auris.cli.advice import advise_int8
 from auris.cli.declare import CUTS, MACHINE, SEARCH, SPAN, SPEAKERS, TEXT, WORK, option
-from auris.cli.values import listed, read_hotwords, read_known_speakers
+from auris.cli.speakers import VoiceOptions
+from auris.cli.values import listed, read_hotwords
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.alignment.aligner import ForcedAligner
-    from auris.diarization.diarizer import Diarizer
     from auris.pipeline import AsrPipeline
     from auris.recognition.load import LoadOptions
     from auris.recognition.options import CallOptions
@@ -135,15 +135,6 @@ VadModel = Annotated[
         group=CUTS,
     ),
 ]
-SpeakerModel = Annotated[
-    str | None,
-    option(
-        "Encoder that tells speakers apart by voice: CAM++ checkpoint (.safetensors or .pt), "
-        "directory of a speaker encoder, or speaker for the bundled one.",
-        default="CAM++ of the extra diarize, else the bundled one",
-        group=SPEAKERS,
-    ),
-]
 Aligner = Annotated[
     str | None,
     option("Model that finds the times of words.", default="the model's own CTC head", group=TEXT),
@@ -229,7 +220,7 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class SpeechOptions:
+class SpeechOptions(VoiceOptions):
     """What is transcribed of recordings, and how."""
 
     batch_seconds: Annotated[
@@ -285,27 +276,6 @@ class SpeechOptions:
             group=SPEAKERS,
         ),
     ] = None
-    diarize: Annotated[
-        bool,
-        option("Tell speakers apart by their voices.", "--diarize", group=SPEAKERS),
-    ] = False
-    min_speakers: Annotated[
-        int | None,
-        option("Least number of speakers, with --diarize.", default="1", min=1, group=SPEAKERS),
-    ] = None
-    max_speakers: Annotated[
-        int | None,
-        option("Largest number of speakers, with --diarize.", default="any", min=1, group=SPEAKERS),
-    ] = None
-    known_speakers: Annotated[
-        list[str] | None,
-        option(
-            "A speaker to know by voice, with --diarize: NAME=FILE, or a folder whose files have "
-            "the names of their speakers. Repeatable.",
-            group=SPEAKERS,
-        ),
-    ] = None
-    speaker_model: SpeakerModel = None
     temperature: Annotated[
         float, option("0 takes the most probable token; above 0 tokens are sampled.", group=SEARCH)
     ] = 0
@@ -337,7 +307,13 @@ class SpeechOptions:
                 "neither is given",
                 "add --word-timestamps",
             )
-        self._check_speakers()
+        self.check_voices()
+        if self.diarize and self.channels == "split":
+            raise UsageError(
+                "--diarize and --channels split exclude each other",
+                "both are given",
+                "tell speakers apart by voice or by channel",
+            )
         if self.end is None:
             return
         if self.duration is not None:
@@ -349,27 +325,6 @@ class SpeechOptions:
                 "--end has to be later than --start",
                 f"they are {self.end:g} and {self.start:g}",
                 "give a later --end",
-            )
-
-    def _check_speakers(self) -> None:
-        counts = {
-            "--min-speakers": self.min_speakers,
-            "--max-speakers": self.max_speakers,
-            "--known-speakers": self.known_speakers,
-            "--speaker-model": self.speaker_model,
-        }
-        needing = [name for name, value in counts.items() if value is not None]
-        if needing and not self.diarize:
-            raise UsageError(
-                f"{' and '.join(needing)} can be used with --diarize",
-                "that option is not given",
-                "add --diarize",
-            )
-        if self.diarize and self.channels == "split":
-            raise UsageError(
-                "--diarize and --channels split exclude each other",
-                "both are given",
-                "tell speakers apart by voice or by channel",
             )
 
     @property
@@ -384,25 +339,14 @@ class SpeechOptions:
             del values[name]
         values["duration"] = self.seconds
         values["languages"] = listed(self.languages)
-        values["speakers"] = self._named_speakers()
-        values["diarize"] = self._diarizer() if self.diarize else False
+        values["speakers"] = self.number_or_names(self.speakers)
+        values["diarize"] = self.diarizer()
         values["clean"] = listed(self.clean) or []
         values["hotwords"] = read_hotwords(self.hotwords)
         if self.aligner is not None:
             options = ModelOptions(self.aligner, device=model.device, dtype=model.dtype)
             values["aligner"] = options.aligner()
         return cast("CallOptions", values)
-
-    def _named_speakers(self) -> list[str] | int | None:
-        if self.diarize and self.speakers is not None and self.speakers.strip().isdecimal():
-            return int(self.speakers)
-        return listed(self.speakers)
-
-    def _diarizer(self) -> Diarizer:
-        from auris.diarization.diarizer import Diarizer
-
-        diarizer = Diarizer.from_pretrained(self.speaker_model)
-        return diarizer.with_known(read_known_speakers(self.known_speakers or ()))
 
 
 @dataclass(frozen=True)

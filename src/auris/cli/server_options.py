@@ -19,10 +19,10 @@ from auris.cli.options import (
     HotwordList,
     Lm,
     Models,
-    SpeakerModel,
     Threads,
     VadModel,
 )
+from auris.cli.speakers import SpeakerModel
 from auris.cli.values import read_hotwords
 from auris.errors import MissingExtra
 

@@ -91,11 +91,11 @@ def clustered(
     centers = _centers(items[chosen], groups)
     labels: list[Ints] = []
     for _ in range(ROUNDS):
-        labels = [_assigned(window, centers) for window in windows]
+        labels = [assigned(window, centers) for window in windows]
         flat = np.array([labels[number][voice] for number, voice in rows])
         present = np.unique(flat[chosen])
         centers = np.stack([_center(items[chosen][flat[chosen] == group]) for group in present])
-    return [_assigned(window, centers) for window in windows], centers
+    return [assigned(window, centers) for window in windows], centers
 
 
 def _coverage(windows: Sequence[VoiceWindow], rows: Sequence[tuple[int, int]]) -> Floats:
@@ -221,9 +221,9 @@ def _center(items: Floats) -> Floats:
     return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), np.float32)
 
 
-def _assigned(window: VoiceWindow, centers: Floats) -> Ints:
+def assigned(window: VoiceWindow, centers: Floats) -> Ints:
     """The most similar speaker of each stretch of a window."""
-    if not len(window.embeddings):
-        return np.zeros(0, np.int64)
+    if not len(window.embeddings) or not len(centers):
+        return np.full(len(window.embeddings), NOBODY)
     silent = ~window.embeddings.any(1)
     return np.where(silent, NOBODY, (window.embeddings @ centers.T).argmax(1)).astype(np.int64)

@@ -120,13 +120,12 @@ class DiarizationSession:
         self._end += len(samples)
 
     def finish(self) -> list[SpeakerTurn]:
-        """The turns of all speakers, by their starts, in seconds of the recording."""
-        self._windows += self._reader.finish()
-        count = self._count
-        labels, centers = clustered(self._windows, self._networks.settings, count.least, count.most)
-        blocks = active_speakers(self._windows, labels, len(centers))
+        """The turns of all speakers, by their starts, in seconds of the recording so far."""
+        windows, count = [*self._windows, *self._reader.finish()], self._count
+        labels, centers = clustered(windows, self._networks.settings, count.least, count.most)
+        blocks = active_speakers(windows, labels, len(centers))
         begin = (self._begin or 0) / SAMPLE_RATE
-        means = mean_embeddings(self._windows, labels, len(centers))
+        means = mean_embeddings(windows, labels, len(centers))
         known = names_of(means, self._voices, self._networks.settings.threshold)
         names = count.names or self._names()
         turns = turns_of(blocks, len(centers), begin, names, known)

@@ -3,7 +3,7 @@ where the speaker changes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import groupby, pairwise
@@ -50,6 +50,19 @@ class SpeakerTimes:
         if before is not None and lengths.get(before, 0.0) >= longest:
             return before
         return max(lengths, key=lambda speaker: lengths[speaker])
+
+
+def labelled(
+    segments: Iterable[Segment], turns: Sequence[SpeakerTurn], tokenizer: Tokenizer, words: bool
+) -> list[Segment]:
+    """Segments with their speakers, see `with_speakers`.
+
+    Args:
+        words: whether they show the times of their words.
+    """
+    times = SpeakerTimes.of(turns)
+    parts = [part for segment in segments for part in with_speakers(segment, times, tokenizer)]
+    return parts if words else [replace(part, words=None) for part in parts]
 
 
 def with_speakers(segment: Segment, times: SpeakerTimes, tokenizer: Tokenizer) -> list[Segment]:

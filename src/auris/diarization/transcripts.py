@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from auris.audio.io import Source
 from auris.diarization.diarizer import DiarizationSession, Diarizer, SpeakerCount
-from auris.diarization.labels import SpeakerTimes, with_speakers
+from auris.diarization.labels import labelled
 from auris.recognition.scheduler import Failure, RecordingDone, SegmentDone, Update
 from auris.text.tokenizer import Tokenizer
 from auris.types import Chunk, Segment, Transcript
@@ -70,19 +70,9 @@ class SpeakerLabels:
         if session is None:
             return segments, done.result
         turns = session.finish()
-        times = SpeakerTimes.of(turns)
-        labelled = [
-            self._shown(part)
-            for segment in segments
-            for part in with_speakers(segment, times, self._tokenizer)
-        ]
+        parts = labelled(segments, turns, self._tokenizer, self._words)
         if isinstance(done.result, Failure):
-            return labelled, done.result
+            return parts, done.result
         warnings = (*done.result.warnings, *session.warnings)
-        result = replace(
-            done.result, segments=tuple(labelled), turns=tuple(turns), warnings=warnings
-        )
-        return labelled, result
-
-    def _shown(self, segment: Segment) -> Segment:
-        return segment if self._words else replace(segment, words=None)
+        result = replace(done.result, segments=tuple(parts), turns=tuple(turns), warnings=warnings)
+        return parts, result

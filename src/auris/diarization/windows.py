@@ -46,6 +46,8 @@ CLEAR_FRAMES = 50
 LEAST_FRAMES = 20
 """A stretch with fewer frames has no embedding of its own."""
 
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
+
 
 @dataclass(frozen=True)
 class VoiceWindow:
@@ -107,7 +109,8 @@ class SegmentedWindows:
         """Take more samples; gives the windows that are complete now."""
         self._buffer = np.concatenate([self._buffer, samples])
         while self._frames >= self._next + WINDOW_FRAMES:
-            yield self._window(self._next, WINDOW_FRAMES)
+            offset = (self._next - self._first) * FRAME
+            yield self._window(self._next, self._buffer[offset : offset + WINDOW_FRAMES * FRAME])
             self._next += STEP_FRAMES
             # The last ten seconds stay, since the last window ends with the recording.
             keep = max(self._frames - WINDOW_FRAMES, self._first)
@@ -116,21 +119,30 @@ class SegmentedWindows:
             self._first = keep
 
     def finish(self) -> Iterator[VoiceWindow]:
-        """The last window, which ends with the recording."""
-        covered = self._next + WINDOW_FRAMES - STEP_FRAMES if self._next else 0
-        if self._frames <= covered:
-            return
-        start = max(self._frames - WINDOW_FRAMES, self._first)
-        yield self._window(start, self._frames - start)
+        """The last window, which ends with the recording; more samples may still follow."""
+        if self._frames > self.covered:
+            yield from self.newest(NO_SAMPLES, WINDOW_FRAMES)
+
+    def newest(self, samples: Samples, frames: int) -> Iterator[VoiceWindow]:
+        """A window of at most so many frames, up to the end of samples that are fed later."""
+        buffer = np.concatenate([self._buffer, samples])
+        end = len(buffer) // FRAME
+        start = max(end - min(frames, WINDOW_FRAMES), 0)
+        if start < end:
+            yield self._window(self._first + start, buffer[start * FRAME : end * FRAME])
+
+    @property
+    def covered(self) -> int:
+        """Frames that the windows so far cover."""
+        return self._next + WINDOW_FRAMES - STEP_FRAMES if self._next else 0
 
     @property
     def _frames(self) -> int:
         """Complete frames so far."""
         return self._first + len(self._buffer) // FRAME
 
-    def _window(self, start: int, frames: int) -> VoiceWindow:
-        offset = (start - self._first) * FRAME
-        samples = torch.from_numpy(self._buffer[offset : offset + frames * FRAME])
+    def _window(self, start: int, wave: Samples) -> VoiceWindow:
+        samples, frames = torch.from_numpy(wave), len(wave) // FRAME
         active = self._active(samples, frames)
         alone = active & (active.sum(1, keepdims=True) == 1)
         divide = _stretches if self._segmentation.separates else _divided_at_pauses

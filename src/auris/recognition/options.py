@@ -95,8 +95,25 @@ class TextOptions(SearchOptions, total=False):
     aligner: WordAligner | None
 
 
-class CallOptions(TextOptions, total=False):
-    """Options of a call, with those of `TextOptions`.
+class SpeakerOptions(TypedDict, total=False):
+    """How speakers are told apart.
+
+    Attributes:
+        diarize: by their voices, see `auris.Diarizer`; True loads its default networks (False).
+        speakers: with `diarize` the number of speakers, or their names in the order in which they
+            begin to speak; of split channels one name each ("channel 1", "channel 2", ...).
+        min_speakers: least number of them, with `diarize` (1).
+        max_speakers: largest number of them, with `diarize` (no limit).
+    """
+
+    diarize: bool | VoiceDiarizer
+    speakers: Sequence[str] | int | None
+    min_speakers: int | None
+    max_speakers: int | None
+
+
+class CallOptions(TextOptions, SpeakerOptions, total=False):
+    """Options of a call, with those of `TextOptions` and `SpeakerOptions`.
 
     Attributes:
         batch_size: largest number of chunks in one batch of the decoder (1).
@@ -115,12 +132,6 @@ class CallOptions(TextOptions, total=False):
         track: number of the sound track, from 1 (the default of the container).
         allow_damaged: transcribe what can be read of a damaged recording instead of failing; a
             warning of the transcript says how much that is (False).
-        speakers: one name for each split channel ("channel 1", "channel 2", ...); with `diarize`
-            the number of speakers, or their names in the order in which they begin to speak.
-        diarize: tell speakers apart by their voices, see `auris.Diarizer`; True loads its default
-            networks (False).
-        min_speakers: least number of them, with `diarize` (1).
-        max_speakers: largest number of them, with `diarize` (no limit).
         urls: limits of downloading a recording from the web; None refuses addresses.
         progress: called after every segment and every recording.
         attention_window: seconds that the encoder's attention sees, 1 to 8; None for those that
@@ -140,10 +151,6 @@ class CallOptions(TextOptions, total=False):
     channels: Channels
     track: int | None
     allow_damaged: bool
-    speakers: Sequence[str] | int | None
-    diarize: bool | VoiceDiarizer
-    min_speakers: int | None
-    max_speakers: int | None
     urls: WebLimits | None
     progress: Callable[[Progress], None] | None
     cancel: CancelToken | None
@@ -179,8 +186,8 @@ class SessionOptions(TypedDict, total=False):
     settle_seconds: float
 
 
-class StreamOptions(SessionOptions, TextOptions, total=False):
-    """Options of a live stream, with those of `SessionOptions` and `TextOptions`.
+class StreamOptions(SessionOptions, TextOptions, SpeakerOptions, total=False):
+    """Options of a live stream, with those of `SessionOptions`, `TextOptions` and `SpeakerOptions`.
 
     Attributes:
         partial_words: with word_timestamps, find the times of the words of partial text, too,
@@ -217,7 +224,7 @@ def check_call(sources: Iterable[Source], given: CallOptions) -> None:
         )
 
 
-def _check_diarize(given: CallOptions) -> None:
+def _check_diarize(given: CallOptions | StreamOptions) -> None:
     """Refuse options that do not go together with telling voices apart, or need it."""
     diarize = given.get("diarize", False)
     if not isinstance(diarize, (bool, VoiceDiarizer)):
@@ -246,6 +253,7 @@ def _check_diarize(given: CallOptions) -> None:
 def stream_options(given: StreamOptions) -> tuple[SessionOptions, CallOptions]:
     """The options of a stream: those of its session, and those that calls have, too."""
     _check_names(given, StreamOptions, "stream")
+    _check_diarize(given)
     session = {name: given[name] for name in SessionOptions.__annotations__ if name in given}  # type: ignore[literal-required]
     call = {name: value for name, value in given.items() if name not in session}
     return cast("SessionOptions", session), cast("CallOptions", call)

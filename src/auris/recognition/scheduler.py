@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -110,29 +110,41 @@ class _Recording:
                 yield SegmentDone(self.number, index, self.segments[index])
 
     def transcript(self, warnings: tuple[str, ...]) -> Transcript:
-        segments = tuple(self.segments[index] for index in sorted(self.segments))
-        words = [pair for segment in segments for pair in segment.word_confidences]
-        confidences = [confidence for _, confidence in words if confidence is not None]
-        languages = dict.fromkeys(s.language for s in segments if s.language)
-        reasons = [s.finish_reason for s in segments if s.finish_reason != "stop"]
-        if not self.complete or len(segments) < self.chunks:
-            reasons.insert(0, "cancelled")
-        if SILENT_PEAK <= self.peak < QUIET_PEAK:
-            self.warnings.append(
-                f"The recording is very quiet, its largest sample is {self.peak:.4f} of full "
-                "scale: the text may be wrong; record it closer or louder"
-            )
-        return Transcript(
-            text=join_texts(segment.text for segment in segments),
-            language=",".join(languages) or None,
-            segments=segments,
-            confidence=math.fsum(confidences) / len(confidences) if confidences else None,
-            finish_reason=reasons[0] if reasons else "stop",
-            seconds=max(self.samples.values(), default=0) / SAMPLE_RATE,
+        segments = [self.segments[index] for index in sorted(self.segments)]
+        cancelled = not self.complete or len(segments) < self.chunks
+        seconds = max(self.samples.values(), default=0) / SAMPLE_RATE
+        joined = joined_transcript(segments, seconds, self.peak, (*warnings, *self.warnings))
+        return replace(
+            joined,
+            finish_reason="cancelled" if cancelled else joined.finish_reason,
             timings=dict(self.timings),
-            peak=self.peak,
-            warnings=(*warnings, *self.warnings),
         )
+
+
+def joined_transcript(
+    segments: Sequence[Segment], seconds: float, peak: float, warnings: tuple[str, ...]
+) -> Transcript:
+    """The transcript of the segments of a recording, in the order of time."""
+    words = [pair for segment in segments for pair in segment.word_confidences]
+    confidences = [confidence for _, confidence in words if confidence is not None]
+    languages = dict.fromkeys(s.language for s in segments if s.language)
+    reasons = [s.finish_reason for s in segments if s.finish_reason != "stop"]
+    if SILENT_PEAK <= peak < QUIET_PEAK:
+        quiet = (
+            f"The recording is very quiet, its largest sample is {peak:.4f} of full "
+            "scale: the text may be wrong; record it closer or louder"
+        )
+        warnings = (*warnings, quiet)
+    return Transcript(
+        text=join_texts(segment.text for segment in segments),
+        language=",".join(languages) or None,
+        segments=tuple(segments),
+        confidence=math.fsum(confidences) / len(confidences) if confidences else None,
+        finish_reason=reasons[0] if reasons else "stop",
+        seconds=seconds,
+        peak=peak,
+        warnings=warnings,
+    )
 
 
 class Scheduler:

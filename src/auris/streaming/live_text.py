@@ -112,6 +112,12 @@ class LiveText:
         return change
 
     @property
+    def settled_words(self) -> list[tuple[str, float | None]]:
+        """The settled words of a chunk that may still grow, as they are written and with the space
+        in front, and their ends in seconds of the stream."""
+        return list(zip(self._parts, self._words.ends, strict=True))
+
+    @property
     def _settled(self) -> str:
         """The settled text of the chunk."""
         return "".join(self._parts).lstrip()

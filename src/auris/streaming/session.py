@@ -9,10 +9,9 @@ stream, and nothing of a chunk is stored after its end.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,8 @@ from auris.streaming.chunker import StreamChunker
 from auris.streaming.decoder import StepCost, StreamState, StreamStep, incremental_recognizer
 from auris.streaming.live_text import LiveChange, LiveText
 from auris.streaming.settle import SETTLE_SECONDS, SettleRule, settle_rule
-from auris.types import SAMPLE_RATE, Samples, Segment
+from auris.streaming.speakers import SpeakerText, StreamSpeakers
+from auris.types import SAMPLE_RATE, Samples, Segment, Transcript
 
 STEP_SECONDS = 0.5
 """Default time between steps."""
@@ -61,6 +61,8 @@ class StreamUpdate:
         revised: of a final update, how many of these words differ from the final text.
         carried: of a final update, the end of its settled text that lies behind the end of the
             chunk; the settled text of the next chunk begins with it.
+        speakers: who says the settled text, or the text of a final segment, as far as it is known
+            now; None if speakers are not told apart.
     """
 
     chunk: int
@@ -74,9 +76,13 @@ class StreamUpdate:
     settled_words: int = 0
     revised: int = 0
     carried: str = ""
+    speakers: tuple[SpeakerText, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values; speakers only where they are told apart."""
+        speakers = {}
+        if self.speakers is not None:
+            speakers = {"speakers": [one.to_dict() for one in self.speakers]}
         return {
             "chunk": self.chunk,
             "final": self.final,
@@ -86,6 +92,7 @@ class StreamUpdate:
             "delta": self.delta,
             "revised": self.revised,
             "carried": self.carried,
+            **speakers,
             **self.segment.to_dict(),
         }
 
@@ -94,6 +101,9 @@ class StreamSession:
     """One stream. `StreamPool.open` and `AsrPipeline.stream` make them.
 
     Feed it from one thread at a time. It ends with `finish` or `close`, or as a context manager.
+
+    Attributes:
+        speakers: tells the speakers apart; None where they are not.
     """
 
     def __init__(
@@ -103,12 +113,14 @@ class StreamSession:
         options: DecodeOptions,
         chunker: StreamChunker,
         rule: SettleRule | None = None,
+        speakers: StreamSpeakers | None = None,
     ) -> None:
         self.pool = pool
         self._state = state
         self._options = options
         self._chunker = chunker
         self._settles = rule is not None
+        self.speakers = speakers
         self._text = LiveText(pool.recognizer.tokenizer, state, rule)
         self._chunks = 0
         self._over = False
@@ -150,6 +162,21 @@ class StreamSession:
         """End the stream without recognizing the rest."""
         self.pool.release(self)
 
+    def transcript(self) -> Transcript:
+        """The transcript of a finished stream with its speakers, as of a file that is diarized.
+
+        Raises:
+            UsageError: speakers are not told apart, or the stream is not finished.
+        """
+        if self.speakers is None or not self._chunker.done:
+            raise UsageError(
+                "A stream has a transcript with speakers at its end",
+                "it is not finished" if self.speakers else "it was opened without diarize",
+                "call finish before" if self.speakers else "open it with diarize=True",
+            )
+        self._check()
+        return self.speakers.transcript(self._options.warnings)
+
     def __enter__(self) -> StreamSession:
         return self
 
@@ -185,6 +212,8 @@ class StreamSession:
                 f"it is {self.rate} Hz and these samples have {rate!r}",
                 "open another stream for them",
             )
+        if self.speakers is not None:
+            self.speakers.check_length(self._chunker.fed / self.rate)
         return live_block(samples, self._chunker.fed, self.rate)
 
     def _check(self) -> None:
@@ -217,8 +246,23 @@ class StreamSession:
     def _add_update(
         self, step: StreamStep, segment: Segment, cost: StepCost, change: LiveChange
     ) -> None:
-        seconds = self._chunker.processed / SAMPLE_RATE
-        update = StreamUpdate(step.request.key, step.ends, segment, seconds, cost, **vars(change))
+        seconds, speakers = self._chunker.processed / SAMPLE_RATE, None
+        if self.speakers is not None:
+            chunk = step.request.chunk
+            if step.ends:
+                speakers = self.speakers.of_final(chunk, segment)
+            else:
+                speakers = self.speakers.of_settled(chunk, self._text.settled_words)
+            segment = self.speakers.shown(segment)
+        update = StreamUpdate(
+            step.request.key,
+            step.ends,
+            segment,
+            seconds,
+            cost,
+            **vars(change),
+            speakers=speakers,
+        )
         self._outbox.append(update)
 
 
@@ -256,8 +300,12 @@ class StreamPool:
         vad: bool = False,
         vad_model: str = "auto",
         settle_seconds: float = SETTLE_SECONDS,
+        speakers: StreamSpeakers | None = None,
     ) -> StreamSession:
         """Begin a stream; other arguments are `SessionOptions` of `auris.recognition.options`.
+
+        Args:
+            speakers: tells the speakers of the stream apart.
 
         Raises:
             UsageError, InvalidSamples, UnsupportedOption: an option is wrong, or the pool is full.
@@ -274,7 +322,7 @@ class StreamPool:
                 cutter = Cutter(seconds, vad, vad_model, end_at_pauses)
                 chunker = StreamChunker(rate, cutter, step_seconds, skip_late)
                 rule = settle_rule(settle_seconds)
-                session = StreamSession(self, state, options, chunker, rule)
+                session = StreamSession(self, state, options, chunker, rule, speakers)
             except AurisError:
                 self._incremental.close(state)
                 raise
@@ -360,50 +408,3 @@ class StreamPool:
             session._add_result(step, result, cost)
         except AurisError as error:
             self._fail(session, error)
-
-
-class AsyncStreamSession:
-    """A `StreamSession` for asyncio, whose work is done in the thread of its pool.
-
-    Samples that other streams of the pool receive while the thread is busy are computed together
-    afterwards. `feed` returns when its steps are done, which slows down a fast source. The wrapped
-    session must not be used directly.
-    """
-
-    def __init__(self, session: StreamSession) -> None:
-        self._session = session
-
-    async def feed(self, samples: NDArray[Any], rate: int | None = None) -> list[StreamUpdate]:
-        """Add samples and do the steps that are due, as `StreamSession.feed` does."""
-        self._session.push(samples, rate)
-        return await self._work()
-
-    async def finish(self) -> list[StreamUpdate]:
-        """Recognize the rest and end the stream."""
-        self._session.push_end()
-        return await self._work()
-
-    async def listen(self, source: AsyncIterable[NDArray[Any]]) -> AsyncIterator[StreamUpdate]:
-        """Feed all blocks of a source, then finish; yields the updates as they are made."""
-        async for samples in source:
-            for update in await self.feed(samples):
-                yield update
-        for update in await self.finish():
-            yield update
-
-    async def close(self) -> None:
-        """End the stream without recognizing the rest."""
-        await self._in_pool_thread(self._session.close)
-
-    async def __aenter__(self) -> AsyncStreamSession:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def _work(self) -> list[StreamUpdate]:
-        await self._in_pool_thread(self._session.pool.work)
-        return self._session.updates()
-
-    async def _in_pool_thread(self, job: Callable[[], None]) -> None:
-        await asyncio.wrap_future(self._session.pool.submit(job))

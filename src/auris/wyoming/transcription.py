@@ -13,7 +13,8 @@ from wyoming.event import Event
 
 from auris.audio.arrays import from_pcm
 from auris.audio.resample import mixed
-from auris.streaming.session import AsyncStreamSession, StreamUpdate
+from auris.streaming.async_session import AsyncStreamSession
+from auris.streaming.session import StreamUpdate
 from auris.text.languages import LANGUAGE_CODES
 from auris.text.words import join_texts
 from auris.wyoming.service import WyomingModel

@@ -9,8 +9,10 @@ export const RATE = 24000;
 const PATIENCE = 20000;
 
 /**
- * A session; `shown` is called with {text, settled, guess, words} whenever the text has changed.
- * `text` is final, `settled` only grows until its chunk is over, and `guess` may still change.
+ * A session; `shown` is called with {text, spoken, settled, guess, words} whenever the text has
+ * changed. `text` is final, `settled` only grows until its chunk is over, and `guess` may still
+ * change. Where speakers were requested, `spoken` is the final text by speakers, {speaker, text},
+ * and else null.
  */
 export class Session {
   constructor(requested, shown, failed) {
@@ -97,6 +99,9 @@ export class Session {
         [item.settled, item.guess] = [event.carried, ""];
         // Their words come next; until then those that were guessed stand for them.
         break;
+      case "auris.speakers":
+        if (event.final) item.spoken.push(...event.speakers);
+        break;
       case "auris.words":
         item.words.push(...timed(event.words));
         item.guessed = [];
@@ -130,20 +135,23 @@ export class Session {
   }
 
   settings() {
-    const { model, language, prompt, words } = this.requested;
+    const { model, language, prompt, words, speakers } = this.requested;
+    const include = ["auris.provisional", "auris.final"];
+    if (words) include.push("auris.words");
+    if (speakers) include.push("auris.speakers");
     const transcription = { model };
     if (language) transcription.language = language;
     if (prompt) transcription.prompt = prompt;
     return {
       type: "transcription",
       audio: { input: { format: { type: "audio/pcm", rate: RATE }, transcription } },
-      include: ["auris.provisional", "auris.final", ...(words ? ["auris.words"] : [])],
+      include,
     };
   }
 
   item(id) {
     if (!this.items.has(id)) {
-      const fresh = { text: "", settled: "", guess: "", words: [], guessed: [] };
+      const fresh = { text: "", spoken: [], settled: "", guess: "", words: [], guessed: [] };
       this.items.set(id, { ...fresh, committed: false, done: false });
     }
     return this.items.get(id);
@@ -171,6 +179,7 @@ export class Session {
     else if (text && !settled && /^\S/.test(guess)) guess = ` ${guess}`;
     this.shown({
       text,
+      spoken: this.requested.speakers ? items.flatMap((item) => item.spoken) : null,
       settled,
       guess,
       words: items.flatMap((item) => [...item.words, ...item.guessed]),

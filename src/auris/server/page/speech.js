@@ -16,7 +16,7 @@ const soundName = document.getElementById("sound-name");
 const soundHint = document.getElementById("sound-hint");
 const controls = document.getElementById("player");
 
-/** The live session: {session, sound, end, replaced}; null without one. */
+/** The live session: {session, spoken, sound, end, replaced}; null without one. */
 let current = null;
 
 /** Whether the microphone is open. */
@@ -27,7 +27,7 @@ export function active() {
 /** Begin, with the chosen options. */
 export async function start(requested) {
   recording.close();
-  const mine = (current = { session: null, sound: new Growing(RATE), end: async () => {} });
+  const mine = (current = { session: null, spoken: 0, sound: new Growing(RATE), end: async () => {} });
   press(true);
   ui.say("Asking for the microphone");
   try {
@@ -89,10 +89,13 @@ function take(mine, samples) {
   speak.style.setProperty("--level", Math.min(1, level * 2).toFixed(2));
 }
 
-function follow(mine, { text, settled, guess, words }) {
+function follow(mine, { text, spoken, settled, guess, words }) {
   if (mine.replaced) return;
   const before = transcript.current();
-  if (text.startsWith(before)) transcript.add(text.slice(before.length));
+  if (spoken) {
+    for (const part of spoken.slice(mine.spoken)) transcript.addSpoken(part);
+    mine.spoken = spoken.length;
+  } else if (text.startsWith(before)) transcript.add(text.slice(before.length));
   else transcript.settle(text);
   transcript.guess(settled, guess);
   timeline.setWords(words);

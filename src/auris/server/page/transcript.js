@@ -46,13 +46,18 @@ export function addSegments(segments) {
   if (text) waiting.hidden = true;
 }
 
+/** Add live text of a speaker. */
+export function addSpoken({ speaker, text: spoken }) {
+  add(text ? ` ${spoken}` : spoken, speaker);
+}
+
 /** Add live text, which has no times. */
-export function add(added) {
+export function add(added, speaker = paragraph?.speaker ?? null) {
   if (!added) return;
   waiting.hidden = true;
   text += added;
   keepingEnd(() => {
-    paragraph ??= newParagraph(null);
+    if (paragraph?.speaker !== speaker) paragraph = newParagraph(null, speaker);
     const part = document.createElement("span");
     part.textContent = added;
     paragraph.body.append(part);

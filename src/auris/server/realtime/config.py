@@ -25,6 +25,7 @@ LOGPROBS = "item.input_audio_transcription.logprobs"
 PROVISIONAL = "auris.provisional"
 FINAL = "auris.final"
 WORDS = "auris.words"
+SPEAKERS = "auris.speakers"
 
 CHUNK_SECONDS = {"minimal": 8.0, "low": 8.0, "medium": 12.0, "high": 12.0, "xhigh": 30.0}
 """Target length of the chunks of a stream by the setting `delay`."""
@@ -85,6 +86,7 @@ Include = Annotated[
             "auris.provisional",
             "auris.final",
             "auris.words",
+            "auris.speakers",
         ]
     ],
     BeforeValidator(lambda value: [] if value is None else value),
@@ -216,6 +218,7 @@ class Session(StrictModel):
             beam_size=settings.beam_size,
             response_format="verbose_json",
             timestamp_granularities=("word",) if WORDS in self.include else (),
+            diarize=True if SPEAKERS in self.include else None,
         )
 
     def updated(self, change: Session | OlderSession) -> Session:

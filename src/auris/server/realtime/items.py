@@ -17,8 +17,9 @@ from auris.errors import AurisError, EngineError
 from auris.server.engine import Priority
 from auris.server.errors import as_api_error
 from auris.server.model_registry import ServedModel
-from auris.server.realtime.config import FINAL, LOGPROBS, PROVISIONAL, WORDS, Session
+from auris.server.realtime.config import FINAL, LOGPROBS, PROVISIONAL, SPEAKERS, WORDS, Session
 from auris.server.realtime.messages import identifier, server_event
+from auris.server.realtime.speakers import SessionSpeakers, in_milliseconds
 from auris.server.responses import language_codes, text_logprobs, tokens_used
 from auris.streaming.session import StreamSession, StreamUpdate
 from auris.text.words import join_texts
@@ -41,6 +42,7 @@ class Item:
         start: its first sample, in seconds of the session's audio.
         send: sends events, with none of others between them.
         done: called with the seconds of audio that were recognized, or dropped.
+        speakers: of the session; None where they are not told apart.
     """
 
     settings: Session
@@ -49,6 +51,7 @@ class Item:
     start: float
     send: Callable[..., Awaitable[None]]
     done: Callable[[float], None]
+    speakers: SessionSpeakers | None = None
     id: str = field(default_factory=lambda: identifier("item"))
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     samples: int = 0
@@ -113,6 +116,8 @@ class Item:
         def close() -> None:
             if opened.done():
                 opened.result().close()
+            if self._dropped and self.speakers is not None:
+                self.speakers.remove(self.id)
 
         try:
             await self._in_engine(lambda: opened.set_result(self._open()))
@@ -125,7 +130,7 @@ class Item:
     def _open(self) -> StreamSession:
         settings, served = self.settings, self.served
         request = served.fitted(settings.request)
-        return served.pipelines[Priority.FILE].stream(
+        session = served.pipelines[Priority.FILE].stream(
             request.language,
             request.context,
             served.pool,
@@ -137,7 +142,11 @@ class Item:
             aligner=served.aligner,
             **served.search(request),
             partial_words=request.words and PROVISIONAL in self.settings.include,
+            diarize=False if self.speakers is None else self.speakers.begin(self.start),
         )
+        if self.speakers is not None and session.speakers is not None:
+            self.speakers.add(self.id, self.start, session.speakers)
+        return session
 
     async def _push_audio(self, stream: StreamSession) -> None:
         ended = False
@@ -193,6 +202,8 @@ class Item:
             logprobs = self._logprobs([segment]) if update.final else {}
             yield self._event("delta", delta=update.delta, **logprobs)
         if not update.final:
+            if update.delta:
+                yield from self._speaker_events(update)
             if PROVISIONAL in include:
                 yield self._event(PROVISIONAL, text=update.partial, **times, **words)
             return
@@ -204,6 +215,12 @@ class Item:
             yield self._event(FINAL, text=text, **settled, **times)
         if text and words:
             yield self._event(WORDS, **words)
+        yield from self._speaker_events(update)
+
+    def _speaker_events(self, update: StreamUpdate) -> Iterator[Event]:
+        if update.speakers:
+            parts = in_milliseconds(self.start, update.speakers)
+            yield self._event(SPEAKERS, final=update.final, speakers=parts)
 
     def _logprobs(self, segments: list[Segment]) -> Event:
         if LOGPROBS not in self.settings.include:

@@ -12,12 +12,15 @@ from pydantic import Field, ValidationError
 from auris.server.errors import ApiError, invalid, validation_error
 from auris.server.realtime.config import OlderSession, Session, StrictModel
 
+CORRECT_SPEAKERS, CORRECTED_SPEAKERS = "auris.speakers.correct", "auris.speakers.corrected"
+"""A client's question who speaks, by all audio so far, and the answer."""
+
 LONGEST_ID = 512
 """Characters of a client's `event_id`."""
 
 
 class ClientEvent(StrictModel):
-    """An event of the client; those for the audio buffer have no other fields."""
+    """An event of the client; those for the audio buffer and speakers have no other fields."""
 
     type: str
     event_id: str | None = Field(default=None, max_length=LONGEST_ID)
@@ -47,6 +50,7 @@ EVENTS: dict[str, type[ClientEvent]] = {
     "input_audio_buffer.append": AudioAppend,
     "input_audio_buffer.commit": ClientEvent,
     "input_audio_buffer.clear": ClientEvent,
+    CORRECT_SPEAKERS: ClientEvent,
 }
 
 

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from auris.errors import AurisError
 from auris.server.calls import check_options
 from auris.server.errors import ApiError, as_api_error
-from auris.server.realtime.config import OLDER_NAMES, OlderSession, Session
+from auris.server.realtime.config import OLDER_NAMES, SPEAKERS, OlderSession, Session
 from auris.server.realtime.formats import decoded
 from auris.server.realtime.items import Item
 from auris.server.realtime.messages import (
+    CORRECT_SPEAKERS,
+    CORRECTED_SPEAKERS,
     AudioAppend,
     OlderUpdate,
     SessionUpdate,
@@ -26,6 +28,7 @@ from auris.server.realtime.messages import (
     json_object,
     server_event,
 )
+from auris.server.realtime.speakers import SessionSpeakers
 from auris.server.realtime.turns import SpeechAudio, SpeechStarted, SpeechStopped, TurnCutter
 from auris.server.state import Server
 
@@ -50,7 +53,8 @@ class RealtimeSession:
         self._send_text = send
         self._settings = Session.of_model(name)
         self._sending = asyncio.Lock()
-        self._items: asyncio.Queue[Item] = asyncio.Queue()
+        self._jobs: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._speakers: SessionSpeakers | None = None
         self._open: Item | None = None
         self._last_id: str | None = None
         self._earlier_seconds = 0.0  # Of audio in earlier formats.
@@ -66,7 +70,7 @@ class RealtimeSession:
     async def transcribe(self) -> None:
         """Recognize the items, one after the other; to be cancelled at the end."""
         while True:
-            await (await self._items.get()).transcribe()
+            await (await self._jobs.get())()
 
     def _recognized(self, seconds: float) -> None:
         self._backlog -= seconds
@@ -86,6 +90,8 @@ class RealtimeSession:
                 await self._update(event.session)
             elif event.type == "input_audio_buffer.commit":
                 await self._commit()
+            elif event.type == CORRECT_SPEAKERS:
+                self._correct_speakers()
             else:
                 await self._clear()
         except ApiError as error:
@@ -120,7 +126,11 @@ class RealtimeSession:
         try:
             name = after.audio.input.transcription.model
             letters = self._server.settings.most_prompt_letters
-            check_options(self._server.serving.pick(name), after.request, letters)
+            served = self._server.serving.pick(name)
+            if SPEAKERS in after.include:
+                diarizer = await asyncio.to_thread(served.diarizer.get)
+                self._speakers = self._speakers or SessionSpeakers(diarizer)
+            check_options(served, after.request, letters)
         except (ApiError, AurisError) as error:
             raise _with_path(as_api_error(error), newer) from None
         other_format = before.format != after.format
@@ -184,9 +194,16 @@ class RealtimeSession:
 
     def _begin(self, sample: int) -> Item:
         served = self._server.serving.pick(self._settings.audio.input.transcription.model)
-        start = self._seconds(sample)
-        self._open = Item(self._settings, served, self._newer, start, self._send, self._recognized)
-        self._items.put_nowait(self._open)
+        self._open = Item(
+            self._settings,
+            served,
+            self._newer,
+            self._seconds(sample),
+            self._send,
+            self._recognized,
+            self._speakers if SPEAKERS in self._settings.include else None,
+        )
+        self._jobs.put_nowait(self._open.transcribe)
         self._server.metrics.count("realtime_items", 1)
         return self._open
 
@@ -213,6 +230,23 @@ class RealtimeSession:
             )
         self._append_rest(item)
         await self._end(item)
+
+    def _correct_speakers(self) -> None:
+        """Send the speakers of all items, when those that were begun are complete."""
+        speakers = self._speakers
+        if speakers is None:
+            raise ApiError(
+                400,
+                f"Speakers are not told apart: include {SPEAKERS} in the session.",
+                param="type",
+                code="invalid_value",
+            )
+
+        async def correct() -> None:
+            items = await asyncio.to_thread(speakers.corrected)
+            await self._send(server_event(CORRECTED_SPEAKERS, items=items))
+
+        self._jobs.put_nowait(correct)
 
     def _append_rest(self, item: Item) -> None:
         """Add the audio that the detector has not classified yet."""
@@ -256,7 +290,7 @@ def _with_path(error: ApiError, newer: bool) -> ApiError:
     """The error of an option, with its path in the session object."""
     name = (error.param or "").removesuffix("[]")
     path = "audio.input.transcription" if newer else OLDER_NAMES["transcription"]
-    if name == "timestamp_granularities":
+    if name in ("timestamp_granularities", "diarize"):
         param = "session.include"
     else:
         param = f"session.{path}.{name}" if name else f"session.{path}"
