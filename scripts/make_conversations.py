@@ -4,13 +4,15 @@
     NAME.flac        the conversation
     NAME.rttm        who speaks when
     NAME.stm         the words of each turn, with --whole-clips
-    conversations.csv  the columns wav, rttm, stm, speakers, seconds, overlap
+    NAME-known/      recordings of speakers, with --known-seconds
+    conversations.csv  the columns wav, rttm, stm, known, speakers, seconds, overlap
 
 For `auris benchmark der` and `auris benchmark cpwer`. Clips come from manifests with the columns
 wav, text and speaker; by default of development sets, so that no model has been trained on the
 speakers. Turns are 0.5 to 20 s long: whole clips of a speaker, or the beginning of one, whose words
-are not known. Reference times come from the levels of the clips before they are mixed. The same
-seed makes the same conversations.
+are not known. Reference times come from the levels of the clips before they are mixed. Known
+speakers are all of a conversation but the last one, and one who takes no part; their recordings are
+clips that no conversation has. The same seed makes the same conversations.
 """
 
 from __future__ import annotations
@@ -222,6 +224,25 @@ def conversation(
     return placed.astype(np.float32), reference, texts, overlap
 
 
+def take_known(clips: dict[str, list[Clip]], seconds: float) -> dict[str, Wave]:
+    """Take the first clips of each speaker out, until they are so long together."""
+    known = {}
+    for speaker, all_clips in clips.items():
+        parts: list[Wave] = []
+        while sum(map(len, parts)) < seconds * RATE and len(all_clips) > 1:
+            parts.append(trimmed(load(all_clips.pop(0).path).samples)[0])
+        known[speaker] = np.concatenate(parts)[: round(seconds * RATE)]
+    return known
+
+
+def write_known(folder: Path, plan: Plan, known: dict[str, Wave]) -> None:
+    """Write the recordings of the known speakers of a conversation."""
+    absent = next(name for name in reversed(known) if name not in plan.speakers)
+    folder.mkdir(exist_ok=True)
+    for name in (*plan.speakers[:-1], absent):
+        write_flac(folder / f"{name}.flac", known[name])
+
+
 def noise(length: int, generator: np.random.Generator) -> Wave:
     """Noise of a room: its power falls with the frequency; blocks keep the memory small."""
     blocks = []
@@ -260,9 +281,13 @@ def main() -> None:
     parser.add_argument(
         "--whole-clips", action="store_true", help="no beginnings of clips, so all words are known"
     )
+    parser.add_argument(
+        "--known-seconds", type=float, help="length of recordings of known speakers (none)"
+    )
     args = parser.parse_args()
     rng = random.Random(args.seed)
     clips = read_clips(args.manifests, set(args.speakers) if args.speakers else None)
+    known = take_known(clips, args.known_seconds) if args.known_seconds else {}
     voices = Voices(clips, rng, 0.0 if args.whole_clips else SHORT_TURNS)
     args.out.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -281,9 +306,12 @@ def main() -> None:
                 for start, end, name, text in texts
             ]
             (args.out / words).write_text("".join(lines), encoding="utf-8")
-        row = [f"{plan.name}.flac", f"{plan.name}.rttm", words, len(plan.speakers)]
+        if known:
+            write_known(args.out / f"{plan.name}-known", plan, known)
+        folder = f"{plan.name}-known" if known else ""
+        row = [f"{plan.name}.flac", f"{plan.name}.rttm", words, folder, len(plan.speakers)]
         rows.append([*row, f"{len(samples) / RATE:.2f}", f"{overlap:.3f}"])
-    columns = ["wav", "rttm", "stm", "speakers", "seconds", "overlap"]
+    columns = ["wav", "rttm", "stm", "known", "speakers", "seconds", "overlap"]
     with (args.out / "conversations.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
     print(f"{args.out}: {len(rows)} conversations")

@@ -144,7 +144,9 @@ def _write_conversation(folder: Path) -> None:
         (folder / name / "talk.rttm").write_text(line)
     (folder / "talks" / "talk.stm").write_text(f"talk 1 Ann 0.1 1.0 {SPOKEN}\n")
     clip = (folder / "talk.wav").resolve()
-    row = f"wav,rttm,stm\n{clip},talk.rttm,talk.stm\n"
+    (folder / "talks" / "voices").mkdir()
+    (folder / "talks" / "voices" / "Ann.flac").write_bytes(CLIP.read_bytes())
+    row = f"wav,rttm,stm,known\n{clip},talk.rttm,talk.stm,voices\n"
     (folder / "talks" / "conversations.csv").write_text(row)
 
 

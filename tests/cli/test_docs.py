@@ -27,7 +27,6 @@ import uvicorn
 from auris.checkpoints import quantization_config
 from auris.cli.declare import with_options
 from auris.cli.main import app
-from auris.diarization.load import installed_networks
 from auris.evaluation import loading
 from tests.cli.command import Auris, Outcome
 from tests.cli.docs_cases import ALONE, CASES, MORE, WORDS, Case
@@ -253,8 +252,6 @@ def test_a_command_line_runs(
     for package, lines in EXTRAS.items():
         if re.search(lines, text):
             pytest.importorskip(package, minversion=LOWEST.get(package))
-    if re.search(r"--diarize|benchmark (der|cpwer)", text) and installed_networks() is None:
-        pytest.skip("needs the extra diarize, whose package is not imported")
     _run(LINES[text], auris, address, monkeypatch)
 
 

@@ -11,9 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auris import Diarizer
 from auris.cli.main import main
 from auris.errors import UsageError
-from auris.evaluation.diarization import Stretch, assignment, diarization_errors, read_rttm
+from auris.evaluation.diarization import (
+    NameErrors,
+    Stretch,
+    assignment,
+    diarization_errors,
+    name_errors,
+    read_rttm,
+    total_errors,
+)
+from tests.audio.media import encode, pcm
+from tests.diarization.voices import diarizer, spoken
 
 A_B = [Stretch(0, 10, "a"), Stretch(10, 20, "b")]
 
@@ -143,3 +154,50 @@ def test_the_command_scores_given_results(
     with pytest.raises(SystemExit):
         main(["benchmark", "der", "--test-set", listing, "--rttm-dir", folder, "--known-count"])
     assert "excludes" in capsys.readouterr().err
+
+
+def test_names_of_known_speakers_are_scored() -> None:
+    """Ann has her name for 6 of 10 s, Bob is called Cid, and Eve, who is not known, is called Ann
+    for 2 s."""
+    reference = [Stretch(0, 10, "Ann"), Stretch(20, 30, "Bob"), Stretch(40, 44, "Eve")]
+    found = [
+        Stretch(0, 6, "Ann"),
+        Stretch(6, 10, "speaker 1"),
+        Stretch(20, 30, "Cid"),
+        Stretch(40, 42, "Ann"),
+        Stretch(42, 44, "speaker 2"),
+    ]
+    names = name_errors(reference, found, {"Ann", "Bob", "Cid"}, collar=0.0)
+    assert names == NameErrors(total=20, right=6, wrong=12, speakers=2, named=1, misnamed=1)
+    nobody = name_errors([], found, {"Ann"}, collar=0.0)
+    assert (nobody.total, nobody.wrong, nobody.misnamed) == (0, 8, 1)
+    assert total_errors([names, nobody]).wrong == 20
+
+
+def test_the_command_names_known_speakers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Diarizer, "from_pretrained", lambda model=None: diarizer())
+    (tmp_path / "voices").mkdir()
+    for name, samples in {
+        "talk.wav": spoken((0, 8), (None, 1), (1, 8)),
+        "voices/Bob.wav": spoken((1, 4)),
+        "voices/Cid.wav": spoken((2, 4)),
+    }.items():
+        (tmp_path / name).write_bytes(encode(pcm(samples[None]), 16_000, "wav", "pcm_s16le"))
+    write_rttm(tmp_path / "talk.rttm", [Stretch(0, 8, "Ann"), Stretch(9, 17, "Bob")])
+    listing = tmp_path / "set.csv"
+    listing.write_text("wav,rttm,known\ntalk.wav,talk.rttm,voices\n")
+    with pytest.raises(SystemExit) as done:
+        main(["benchmark", "der", "--test-set", str(listing), "--known-speakers"])
+    assert done.value.code == 0
+    (scores,) = json.loads(capsys.readouterr().out.splitlines()[-1])["sets"]
+    assert scores["der"] == pytest.approx(0.0, abs=0.01)
+    assert (scores["names"]["speakers"], scores["names"]["named"]) == (1, 1)
+    assert scores["names"]["wrong"] == pytest.approx(0.0, abs=0.05)
+    assert scores["seconds"] == 17.0
+    assert scores["processor_seconds"] > 0.0
+    listing.write_text("wav,rttm,known\ntalk.wav,talk.rttm,nowhere\n")
+    with pytest.raises(SystemExit):
+        main(["benchmark", "der", "--test-set", str(listing), "--known-speakers"])
+    assert "column known" in capsys.readouterr().err

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.diarization.diarizer import Diarizer
+from auris.audio.io import stream
+from auris.diarization.diarizer import Diarizer, SpeakerCount
 from auris.errors import UsageError
 from auris.evaluation.sets import read_columns, recording_path
+from auris.types import SAMPLE_RATE
 
 COLLAR = 0.25
 """Seconds around each border of the reference that are not counted."""
@@ -49,6 +53,27 @@ class DiarizationErrors:
         """The diarization error rate; of a reference without speech 0 or infinite."""
         errors = self.missed + self.false_alarm + self.confused
         return errors / self.total if self.total else (float("inf") if errors else 0.0)
+
+
+@dataclass(frozen=True)
+class NameErrors:
+    """How well known speakers are named, in seconds of speech (overlaps count for each speaker).
+
+    Attributes:
+        total: speech of speakers who are known.
+        right: of it with the speaker's own name.
+        wrong: speech with the name of a known speaker who does not speak then.
+        speakers: number of known speakers who speak.
+        named: of these, how many have their own name for most of their speech.
+        misnamed: how many names belong to somebody else for most of the time.
+    """
+
+    total: float
+    right: float
+    wrong: float
+    speakers: int
+    named: int
+    misnamed: int
 
 
 def read_rttm(path: Path) -> dict[str, list[Stretch]]:
@@ -103,6 +128,41 @@ def diarization_errors(
         confused=max(float(np.minimum(there, given) @ lengths - correct), 0.0),
         speakers=len(actual),
         expected=len(expected),
+    )
+
+
+def name_errors(
+    reference: Iterable[Stretch],
+    hypothesis: Iterable[Stretch],
+    known: Collection[str],
+    collar: float = COLLAR,
+) -> NameErrors:
+    """Errors of the names of known speakers, who have the same names in the reference."""
+    expected, actual = _by_speaker(reference), _by_speaker(hypothesis)
+    borders = _borders(expected, actual, collar)
+    lengths, middles = np.diff(borders), (borders[:-1] + borders[1:]) / 2
+    lengths = np.where(_counted(expected, middles, collar), lengths, 0.0)
+    truth, guess = _states(expected, middles), _states(actual, middles)
+    shared = (truth * lengths) @ guess.T
+    rows, columns = list(expected), list(actual)
+    present = [name for name in rows if name in known]
+    right = {
+        name: float(shared[rows.index(name), columns.index(name)]) if name in columns else 0.0
+        for name in present
+    }
+    spoken = dict(zip(rows, (truth @ lengths).tolist(), strict=True))
+    given = dict(zip(columns, (guess @ lengths).tolist(), strict=True))
+    used = [name for name in columns if name in known]
+    owners = {
+        name: rows[int(shared[:, columns.index(name)].argmax())] if rows else None for name in used
+    }
+    return NameErrors(
+        total=sum(spoken[name] for name in present),
+        right=sum(right.values()),
+        wrong=sum(given[name] - right.get(name, 0.0) for name in used),
+        speakers=len(present),
+        named=sum(2 * right[name] > spoken[name] for name in present),
+        misnamed=sum(owner != name for name, owner in owners.items()),
     )
 
 
@@ -183,10 +243,11 @@ def assignment(gains: NDArray[np.float64]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A recording and its reference."""
+    """A recording and its reference, and recordings of known speakers by name."""
 
     audio: Path
     reference: tuple[Stretch, ...]
+    known: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def speakers(self) -> int:
@@ -194,19 +255,25 @@ class Conversation:
         return len({one.speaker for one in self.reference})
 
 
-def read_conversations(path: Path) -> list[Conversation]:
+def read_conversations(path: Path, known_speakers: bool = False) -> list[Conversation]:
     """The conversations of a CSV with the columns wav and rttm (see `recording_path`).
+
+    Args:
+        known_speakers: whether it also has the column known: a folder with a recording of each
+            known speaker, with the speaker's name.
 
     Raises:
         UsageError: it cannot be read, or holds none.
     """
+    columns = ("wav", "rttm", "known") if known_speakers else ("wav", "rttm")
     conversations = []
-    for audio, rttm in read_columns(path, "wav", "rttm"):
+    for audio, rttm, *folder in read_columns(path, *columns):
         recordings = read_rttm(recording_path(path, rttm))
         stretches = recordings.get(Path(audio).stem, [])
         if not stretches and len(recordings) == 1:
             (stretches,) = recordings.values()
-        conversations.append(Conversation(recording_path(path, audio), tuple(stretches)))
+        known = _known_speakers(recording_path(path, folder[0])) if folder else {}
+        conversations.append(Conversation(recording_path(path, audio), tuple(stretches), known))
     if not conversations:
         raise UsageError(
             f"The set {str(path)!r} holds no recordings", "", "name a CSV with wav and rttm"
@@ -214,15 +281,41 @@ def read_conversations(path: Path) -> list[Conversation]:
     return conversations
 
 
-def scored(
+def _known_speakers(folder: Path) -> dict[str, Path]:
+    """Recordings of known speakers by name."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    if not files:
+        raise UsageError(
+            "The column known has to name a folder with recordings of speakers",
+            f"{str(folder)!r} has none",
+            "correct the name, or leave --known-speakers out",
+        )
+    return {file.stem: file for file in files}
+
+
+@dataclass(frozen=True)
+class DiarizedConversation:
+    """Who speaks when in a conversation, by a program.
+
+    Attributes:
+        seconds: length of the recording; 0 if it was not read.
+        work: seconds of processor time, on all cores together, with decoding.
+    """
+
+    conversation: Conversation
+    turns: tuple[Stretch, ...]
+    seconds: float = 0.0
+    work: float = 0.0
+
+
+def diarized(
     conversations: Iterable[Conversation],
     rttm_folder: Path | None,
     speaker_model: str | None = None,
     *,
     known_count: bool,
-    collar: float,
-) -> Iterator[tuple[str, DiarizationErrors]]:
-    """Names and errors of conversations.
+) -> Iterator[DiarizedConversation]:
+    """Who speaks when in conversations.
 
     Args:
         rttm_folder: folder with an RTTM file for each recording; None to diarize the recordings.
@@ -232,14 +325,25 @@ def scored(
     for one in conversations:
         if diarizer is None:
             path = (rttm_folder or Path()) / f"{one.audio.stem}.rttm"
-            hypothesis = [stretch for group in read_rttm(path).values() for stretch in group]
-        else:
-            turns = diarizer.diarize(one.audio, one.speakers if known_count else None)
-            hypothesis = [Stretch(turn.start, turn.end, turn.speaker) for turn in turns]
-        yield one.audio.stem, diarization_errors(one.reference, hypothesis, collar)
+            stretches = [stretch for group in read_rttm(path).values() for stretch in group]
+            yield DiarizedConversation(one, tuple(stretches))
+            continue
+        known = diarizer.with_known(one.known) if one.known else diarizer
+        begun, samples = time.process_time(), 0
+        session = known.session(SpeakerCount.of(one.speakers if known_count else None))
+        for block in stream(one.audio):
+            session.feed(samples, block[0])
+            samples += len(block[0])
+        turns = tuple(Stretch(turn.start, turn.end, turn.speaker) for turn in session.finish())
+        work = time.process_time() - begun
+        yield DiarizedConversation(one, turns, samples / SAMPLE_RATE, work)
 
 
-def total_errors(errors: Iterable[DiarizationErrors]) -> DiarizationErrors:
+Errors = TypeVar("Errors", DiarizationErrors, NameErrors)
+
+
+def total_errors(errors: Iterable[Errors]) -> Errors:
     """The sums over several recordings."""
-    columns = zip(*(astuple(one) for one in errors), strict=True)
-    return DiarizationErrors(*map(sum, columns))
+    every = list(errors)
+    columns = zip(*(astuple(one) for one in every), strict=True)
+    return type(every[0])(*map(sum, columns))
