@@ -36,7 +36,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "server": ENGINE,
     "scale": (*ENGINE, "server"),
     "wyoming": (*ENGINE, "server.log"),
-    "training": (*LOWER, "recognition", "alignment", "evaluation"),
+    "training": (
+        *LOWER,
+        "recognition",
+        "alignment",
+        "evaluation",
+        "scale.plan",
+        "scale.rows",
+        "scale.sources",
+        "scale.storage",
+        "scale.units",
+    ),
 }
 """Rooms, or single modules of them, that a room may import beside itself."""
 

@@ -85,6 +85,15 @@ JOINING = "--config recipes/digits.json --data train.csv"
 NEW_RUN = "--config recipes/tiny_ctc.json --data train.csv"
 TUNING = "--config recipes/tune.json --data tune.jsonl"
 
+ADAPTER = "auris train export --run runs/tune --out adapters/tune --adapter"
+EIGHT_DEVICES = (
+    "auris train asr --config recipes/tune_corpus.json --model DIR --corpus corpus.jsonl "
+)
+EIGHT_DEVICES += "--dev dev.csv --out runs/tuned --device cuda --workers 4"
+SECOND_MACHINE = "auris train asr --config recipes/tiny.json --data /shared/speech_train.csv --out "
+SECOND_MACHINE += "/shared/runs/tiny --device cuda"
+SERVED = ("german=adapters/german", "medical=adapters/medical")
+
 CORPUS = "auris batch --input corpus.jsonl --output runs/corpus --worker 3/64"
 
 RAY = "auris scale run --input corpus.jsonl --output runs/corpus --most-actors 64 --gpus 1 "
@@ -167,5 +176,13 @@ CASES = {
     ),
     "auris transcribe --model runs/mine/model recording.wav": Case(after=TRAINED),
     "auris transcribe --model runs/tune/model talk.wav": Case(after=TUNED),
+    ADAPTER: Case(after=TUNED),
+    "auris transcribe --model DIR --adapter adapters/tune talk.mp3": Case(after=ADAPTER),
+    f"auris serve --model DIR {' '.join(f'--adapter {each}' for each in SERVED)}": Case(
+        {each: f"{each.partition('=')[0]}=adapters/tune" for each in SERVED}, after=ADAPTER
+    ),
+    EIGHT_DEVICES: Case({"cuda": "cpu"}),
+    SECOND_MACHINE: Case({"cuda": "cpu"}),
+    "auris train ctc ... --device cuda": Case({"...": NEW_RUN, "cuda": "cpu"}),
 }
 """By line, as it is written with its quotes left out."""

@@ -39,10 +39,10 @@ PULL = re.compile(r"\$\(auris pull (\S+)\)")
 EXTRAS = {
     "huggingface_hub": r"Qwen/|\bpull\b",
     "transformers": r"--reference|\bparity\b|--peers",
-    "peft": r"recipes/tune|train asr --model",
+    "peft": r"recipes/tune|train asr --model|--adapter",
     "wyoming": r"^auris wyoming",
     "silero_vad": r"--vad-model silero",
-    "fsspec": r"batch --input|batch (status|merge)",
+    "fsspec": r"batch --input|batch (status|merge)|--corpus",
     "ray": r"auris scale",
     "ray.serve": r"auris scale serve",
     "pyarrow": r"batch merge .*parquet",

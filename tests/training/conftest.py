@@ -16,12 +16,14 @@ from auris.models.aut_ctc import AutCtc
 from auris.text.tokenizer import Tokenizer
 from auris.training.data import DataReport, TrainingClip, with_units
 from auris.training.examples import TrainingBatch
-from auris.training.loop import Trainer
+from auris.training.loop import TrainingLoop
 from auris.training.processes import new_fabric
 from auris.training.recipes import AsrRecipe, CtcRecipe, RecognizerRecipe
 from auris.training.reports import LineReporter, RunLogger
-from auris.training.run import RunOptions, Sources, train
+from auris.training.run import train
+from auris.training.run_options import RunOptions, Sources
 from auris.training.tasks import CtcTask, Task
+from auris.training.trainer import Trainer
 from auris.training.units import ALPHABET, train_units
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training.tones import tone_clip, tones, write_wav
@@ -191,14 +193,14 @@ class BreakOffError(Exception):
 
 def broken_off(monkeypatch: pytest.MonkeyPatch, after: int, run: Callable[[], object]) -> None:
     """Run, and stop with an error before step `after` (from 0)."""
-    step = Trainer.step
+    step = TrainingLoop.step
 
-    def limited(trainer: Trainer, batches: Sequence[TrainingBatch]) -> float:
+    def limited(trainer: TrainingLoop, batches: Sequence[TrainingBatch]) -> float:
         if trainer.progress.step == after:
             raise BreakOffError
         return step(trainer, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", limited)
+        patch.setattr(TrainingLoop, "step", limited)
         with pytest.raises(BreakOffError):
             run()

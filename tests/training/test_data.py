@@ -12,14 +12,8 @@ import pytest
 from auris.errors import TrainingError
 from auris.text.prompt import CONTROL_TOKENS
 from auris.training import data
-from auris.training.data import (
-    DataReport,
-    TrainingClip,
-    load_clips,
-    read_manifest,
-    split_clips,
-    with_units,
-)
+from auris.training.data import DataReport, TrainingClip, load_clips, split_clips, with_units
+from auris.training.manifests import read_manifest
 from auris.training.units import ALPHABET, train_units, train_vocabulary
 from tests.training.tones import tone_clip, tones, write_wav
 

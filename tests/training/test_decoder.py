@@ -21,7 +21,8 @@ from auris.pipeline import AsrPipeline
 from auris.training.decoder_recipe import DecoderRecipe
 from auris.training.exporting import export_run, written
 from auris.training.recipes import AsrRecipe, CtcRecipe, TuneRecipe
-from auris.training.run import RunOptions, Sources, train
+from auris.training.run import train
+from auris.training.run_options import RunOptions, Sources
 from auris.training.starting import asr_recipe_kind
 from tests.streaming.live import same, stable, updates_of
 from tests.tiny_models import aligner_config, qwen_config, write_tiny

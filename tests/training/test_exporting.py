@@ -15,7 +15,7 @@ from auris.cli.train import app
 from auris.errors import TrainingError, UsageError
 from auris.training.exporting import export_run
 from auris.training.recipes import CtcRecipe, TuneRecipe
-from auris.training.run import Sources
+from auris.training.run_options import Sources
 from tests.training.conftest import large_weights, train_here
 
 

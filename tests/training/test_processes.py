@@ -102,3 +102,29 @@ def test_two_processes_have_the_losses_of_one(
 def test_unavailable_devices_are_refused() -> None:
     with pytest.raises(UsageError, match="device that this machine has"):
         new_fabric(1, bf16=False, device="steam")
+
+
+def test_two_processes_that_read_a_corpus_have_the_losses_of_one(
+    tmp_path: Path, tiny: Callable[..., CtcRecipe]
+) -> None:
+    """Each process reads shards of its own; resumed by one process, the run goes on with two."""
+    manifest(tmp_path)
+    settings = {"readers": 2, "batch_parts": 2, "memory_mb": 0.5, "shard_seconds": 1.5}
+    recipe = tiny(dropout=0.0, max_steps=8, batch_seconds=2.4, checkpoint_steps=3, eval_steps=4,
+                  corpus={})  # fmt: skip
+    values = {**asdict(recipe), "corpus": settings, "units": 28}
+    (tmp_path / "recipe.json").write_text(json.dumps(values))
+    call = [word.replace("--data", "--corpus") for word in command("ctc", tmp_path, "one")]
+    with pytest.raises(SystemExit) as end:
+        main(call[1:])
+    assert not end.value.code
+    two = [*call[1:-3], str(tmp_path / "two"), *call[-2:], "--processes", "2", "--workers", "1"]
+    run([sys.executable, "-m", "auris", *two])
+    one, both = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == len(both) == 8
+    assert both == pytest.approx(one, rel=TOLERANCE)
+    assert len(set(one)) == 8
+    progress = [json.loads((tmp_path / name / "last" / "progress.json").read_text())
+                for name in ("one", "two")]  # fmt: skip
+    assert progress[0]["readers"] == progress[1]["readers"]
+    assert any(block for block, *_ in progress[0]["readers"])

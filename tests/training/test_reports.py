@@ -15,6 +15,7 @@ from rich.console import Console
 from auris.errors import OutputError, TrainingError
 from auris.training import reports
 from auris.training.reports import CURVE, LOG, STEPS, BarReporter, LineReporter, RunLogger, draw
+from auris.training.score import DevScores
 from auris.training.state import TrainingProgress
 from tests.training.conftest import quiet
 
@@ -27,11 +28,12 @@ def write_run(out: Path, epochs: int = 3, steps: int = 4) -> RunLogger:
         for epoch in range(epochs):
             for step in range(steps):
                 loss = math.nan if step == 1 else 5.0 / (1 + epoch)
-                logger.step(epoch * steps + step + 1, epoch + 1, loss, 1e-3, 0.1)
+                done = TrainingProgress(epoch=epoch, step=epoch * steps + step + 1)
+                logger.step(done, loss, 1e-3, 0.1)
             progress = TrainingProgress(
                 epoch=epoch, step=(epoch + 1) * steps, losses=[1.0], skipped=1, seconds=2.0
             )
-            logger.epoch(progress, 1e-3, {"fsdd": 0.5 / (1 + epoch)}, 1.5)
+            logger.epoch(progress, 1e-3, DevScores({"fsdd": 0.5 / (1 + epoch)}, 1.5), math.nan)
     return logger
 
 
@@ -52,11 +54,11 @@ def test_a_run_leaves_logs_and_a_plot(tmp_path: Path) -> None:
 def test_logs_are_truncated_to_the_checkpoint_on_resume(tmp_path: Path) -> None:
     logger = write_run(tmp_path)
     with pytest.raises(TrainingError, match="development sets it began with"):
-        logger.rewind(step=6, epoch=1, sets=["fsdd", "more"])
-    logger.rewind(step=6, epoch=1, sets=["fsdd"])
+        logger.rewind(TrainingProgress(step=6, epoch=1), ["fsdd", "more"])
+    logger.rewind(TrainingProgress(step=6, epoch=1), ["fsdd"])
     assert column(tmp_path / STEPS, "step") == [str(n) for n in range(1, 7)]
     assert column(tmp_path / LOG, "epoch") == ["1"]
-    logger.rewind(step=0, epoch=0, sets=["fsdd"])
+    logger.rewind(TrainingProgress(), ["fsdd"])
     assert not (tmp_path / STEPS).exists()
 
 
@@ -65,8 +67,9 @@ def test_logs_without_a_validation_loss_are_continued(tmp_path: Path) -> None:
         "epoch,step,lr,loss,skipped,seconds,fsdd\n1,4,1e-3,2.0,0,1.0,0.5\n2,8,1e-3,1.0,0,1.0,0.4\n"
     )
     logger = RunLogger(tmp_path, quiet())
-    logger.rewind(step=4, epoch=1, sets=["fsdd"])
-    logger.epoch(TrainingProgress(epoch=1, step=8, losses=[1.0]), 1e-3, {"fsdd": 0.3}, 0.9)
+    logger.rewind(TrainingProgress(step=4, epoch=1), ["fsdd"])
+    progress = TrainingProgress(epoch=1, step=8, losses=[1.0])
+    logger.epoch(progress, 1e-3, DevScores({"fsdd": 0.3}, 0.9), math.nan)
     assert column(tmp_path / LOG, "val_loss") == ["nan", "0.9000"]
     assert column(tmp_path / LOG, "fsdd") == ["0.5", "0.3000"]
 
@@ -124,7 +127,7 @@ def test_logs_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     (tmp_path / STEPS).unlink()
     (tmp_path / STEPS).mkdir()
     with pytest.raises(OutputError, match="logs of a run"):
-        logger.step(1, 1, 1.0, 1e-3, 0.1)
+        logger.step(TrainingProgress(step=1), 1.0, 1e-3, 0.1)
 
 
 def test_an_empty_run_has_a_plot(tmp_path: Path) -> None:

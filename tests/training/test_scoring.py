@@ -10,8 +10,8 @@ import torch
 
 from auris.training.data import TrainingClip
 from auris.training.examples import DataShard
-from auris.training.loop import Trainer
 from auris.training.score import Scorer, comparable, count_errors, score
+from auris.training.trainer import Trainer
 
 MakeTrainer = Callable[..., Trainer]
 

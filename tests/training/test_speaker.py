@@ -17,7 +17,7 @@ from torch import Tensor
 from auris.checkpoints.speaker import load_speaker_encoder
 from auris.errors import ConfigError, TensorError, TrainingError, UsageError
 from auris.training.data import TrainingClip
-from auris.training.run import RunOptions
+from auris.training.run_options import RunOptions
 from auris.training.speaker import SpeakerTask, SpeakerTrainer, equal_errors, pair_errors
 from auris.training.speaker_data import (
     SPEEDS,

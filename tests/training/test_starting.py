@@ -16,7 +16,8 @@ from auris.training.asr import AsrTask
 from auris.training.base_recipe import Recipe
 from auris.training.examples import TrainingBatch
 from auris.training.recipes import AsrRecipe, CtcRecipe
-from auris.training.run import RunOptions, Sources, export_run, train
+from auris.training.run import export_run, train
+from auris.training.run_options import RunOptions, Sources
 from auris.training.starting import asr_task, check_start, load_start, start_units
 from auris.training.state import update_average
 from tests.training.conftest import quiet

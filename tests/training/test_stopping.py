@@ -28,7 +28,7 @@ SLOW = (
     CHECKED
     + """
 import time
-from auris.training.loop import Trainer
+from auris.training.trainer import Trainer
 
 step = Trainer.step
 

@@ -16,12 +16,13 @@ from auris.models.cache import UncachedRows
 from auris.models.qwen_asr import QwenAsr
 from auris.text.prompt import TEXT_TAG, TURN_END
 from auris.training import data as loading
-from auris.training.data import TrainedOn, TrainingClip, load_clips, read_manifest, split_clips
+from auris.training.data import TrainedOn, TrainingClip, load_clips, split_clips
 from auris.training.decoder import DecoderTask
 from auris.training.decoder_recipe import DecoderRecipe
 from auris.training.examples import EpochBatches, TrainingBatch, plan_epoch
+from auris.training.manifests import read_manifest
 from auris.training.recipes import CtcRecipe
-from auris.training.run import Sources
+from auris.training.run_options import Sources
 from tests.tiny_models import qwen_config, tiny_tokenizer
 from tests.training.conftest import train_here
 from tests.training.tones import tone_clip, tones, write_wav

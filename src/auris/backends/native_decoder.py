@@ -57,10 +57,11 @@ def native_weights(decoder: Decoder) -> Weights | None:
 
 
 def _is_half(module: nn.Module) -> bool:
+    if not isinstance(module, (nn.Linear, nn.Embedding)):
+        return False
     weight = module.weight
     return (
-        isinstance(module, (nn.Linear, nn.Embedding))
-        and isinstance(weight, Tensor)
+        isinstance(weight, Tensor)
         and weight.dtype in native.HALF_FORMATS
         and weight.device.type == "cpu"
         and weight.is_contiguous()

@@ -178,6 +178,15 @@ class ModelOptions:
             group=MACHINE,
         ),
     ] = None
+    adapter: Annotated[
+        Path | None,
+        option(
+            "Directory of adapters (LoRA) that change the model's decoder, as written by "
+            "auris train export --adapter.",
+            default="none",
+            group=MACHINE,
+        ),
+    ] = None
 
     @property
     def is_default(self) -> bool:

@@ -23,7 +23,7 @@ from auris.cli.options import (
     VadModel,
 )
 from auris.cli.speakers import SpeakerModel
-from auris.cli.values import read_hotwords
+from auris.cli.values import named_directory, read_hotwords
 from auris.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -40,6 +40,14 @@ class ServerOptions:
     aliases: Annotated[
         list[str] | None,
         option("Another name for the first model, such as whisper-1. Repeatable.", "--alias"),
+    ] = None
+    adapters: Annotated[
+        list[str] | None,
+        option(
+            "NAME=DIR: adapters (LoRA) in a directory, served as a model of that name over the "
+            "weights of the first model. Repeatable.",
+            "--adapter",
+        ),
     ] = None
     host: Annotated[
         str, option("Address to listen at. An address that other machines can reach requires keys.")
@@ -127,6 +135,7 @@ class ServerOptions:
         values = dict(vars(self))
         for name in ("models", "aliases", "origins"):
             values[name] = tuple(values[name] or ())
+        values["adapters"] = tuple(map(named_directory, self.adapters or []))
         values["hotwords"] = tuple(read_hotwords(self.hotwords))
         values["keys"] = read_keys(self.keys or [], os.environ.get("AURIS_API_KEYS"))
         values["most_upload_bytes"] = values.pop("max_upload_mb") << 20

@@ -25,12 +25,21 @@ app = typer.Typer(
 
 Config = Annotated[Path, option("Recipe: a JSON file with the settings of the run.")]
 Data = Annotated[
-    list[Path],
+    list[Path] | None,
     option(
         "Training manifest: a CSV with the columns wav and text, and optionally speaker, "
         "language and prompt; or a .jsonl file with audio and text on every line. Paths in it are "
         "relative to its folder or to the working directory. Repeatable; a manifest that is given "
-        "twice is used twice an epoch."
+        "twice is used twice an epoch.",
+        default="with --corpus, none",
+    ),
+]
+Corpus = Annotated[
+    list[str] | None,
+    option(
+        "Corpus that is read while the model is trained, in bounded memory, instead of --data: "
+        "what auris batch --input takes, with texts, or a manifest of --data. Repeatable.",
+        default="with --data, none",
     ),
 ]
 Dtype = Annotated[str, option("Type of the written weights: float16, bfloat16 or float32.")]
@@ -78,25 +87,54 @@ class RunSettings:
         option("CPU threads of each training process.", default="torch's choice", min=1, max=1024),
     ] = None
     dtype: Dtype = "float16"
+    peak_tflops: Annotated[
+        float | None,
+        option(
+            "10^12 operations a second that a device can do, to log which share of them is used.",
+            default="not logged",
+            min=1e-6,
+        ),
+    ] = None
+    wandb: Annotated[
+        str | None,
+        option("Project of Weights & Biases that receives the log, too.", default="none"),
+    ] = None
 
     def train(
         self,
         kind: type[RecognizerRecipe],
         config: Path,
-        data: list[Path],
+        data: list[Path] | None,
+        corpus: list[str] | None,
         model: Path | None = None,
         language: str | None = None,
         encoder: str | None = None,
         decoder: str | None = None,
     ) -> None:
         """Train a model."""
-        from auris.training.run import RunOptions, Sources, train
+        from auris.training.run import train
+        from auris.training.run_options import RunOptions, Sources
 
         sources = Sources(
-            data, self.dev or [], self.text or [], model, encoder, decoder, self.start, language
+            data or [],
+            self.dev or [],
+            self.text or [],
+            model,
+            encoder,
+            decoder,
+            self.start,
+            language,
+            corpus or [],
         )
         options = RunOptions(
-            self.resume, self.workers, self.processes, self.device, self.threads, self.dtype
+            self.resume,
+            self.workers,
+            self.processes,
+            self.device,
+            self.threads,
+            self.dtype,
+            self.peak_tflops,
+            self.wandb,
         )
         train(kind.read(config), sources, self.folder(config), options, _reporter())
 
@@ -112,7 +150,7 @@ def _reporter() -> ProgressReporter:
     return BarReporter() if sys.stdout.isatty() else LineReporter(typer.echo)
 
 
-def ctc(config: Config, data: Data, settings: RunSettings) -> None:
+def ctc(config: Config, settings: RunSettings, data: Data = None, corpus: Corpus = None) -> None:
     """Train an AuT encoder with a CTC head on recordings and their texts.
 
     The run first reports how much it has loaded, and every recording that it leaves out, with the
@@ -120,13 +158,14 @@ def ctc(config: Config, data: Data, settings: RunSettings) -> None:
     """
     from auris.training.recipes import CtcRecipe
 
-    settings.train(CtcRecipe, config, data)
+    settings.train(CtcRecipe, config, data, corpus)
 
 
 def asr(
     config: Config,
-    data: Data,
     settings: RunSettings,
+    data: Data = None,
+    corpus: Corpus = None,
     model: Annotated[
         Path | None,
         option(
@@ -176,7 +215,7 @@ def asr(
         model = bundled_models().get(str(model), model)
     begun = settings.folder(config) if settings.resume else settings.start
     kind = asr_recipe_kind(model, encoder, begun)
-    settings.train(kind, config, data, model, language, encoder, decoder)
+    settings.train(kind, config, data, corpus, model, language, encoder, decoder)
 
 
 def speaker(
@@ -231,7 +270,7 @@ def speaker(
     It learns to tell the training speakers apart. Each speaker is also played slower and faster,
     which makes two further ones. Development speakers have to be others.
     """
-    from auris.training.run import RunOptions
+    from auris.training.run_options import RunOptions
     from auris.training.speaker_recipe import SpeakerRecipe
     from auris.training.speaker_run import SpeakerSources, train_speaker
 
@@ -245,16 +284,29 @@ def export(
     run: Annotated[Path, option("Folder of a run.")],
     out: Annotated[Path, option("Model directory to write; an existing model is replaced.")],
     checkpoint: Annotated[
-        str | None, option("best, last or average.", default="average if the run has it, else best")
+        str | None,
+        option(
+            "best, last, average, ema or step-N.",
+            default="ema or average if the run has it, else best",
+        ),
     ] = None,
     dtype: Dtype = "float16",
+    adapter: Annotated[
+        bool,
+        option(
+            "Write the adapters (LoRA) alone, for --adapter of transcribe and serve.", "--adapter"
+        ),
+    ] = False,
 ) -> None:
     """Write a checkpoint of a run, finished or not, as a model directory."""
-    from auris.training.exporting import dtype_named, export_run, written
+    from auris.training.exporting import dtype_named, export_adapter, export_run, written
     from auris.training.folder import RunFolder
     from auris.training.speaker_recipe import SpeakerRecipe
     from auris.training.speaker_run import export_speaker
 
+    if adapter:
+        typer.echo(f"wrote {export_adapter(run, out, checkpoint)}")
+        return
     if isinstance(RunFolder(run).read()[0], SpeakerRecipe):
         typer.echo(f"wrote {export_speaker(run, out, checkpoint, dtype_named(dtype))}")
         return

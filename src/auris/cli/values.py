@@ -73,3 +73,15 @@ def read_hotwords(value: str | None) -> list[str]:
             "correct the path, or separate the words by commas",
         ) from None
     return listed(value) or []
+
+
+def named_directory(value: str) -> tuple[str, str]:
+    """The name and the directory of NAME=DIR."""
+    name, _, directory = value.partition("=")
+    if not name or not directory or not name.isprintable() or " " in name:
+        raise UsageError(
+            "--adapter of auris serve takes NAME=DIR",
+            f"it is {value!r}",
+            "write for example german=adapters/german",
+        )
+    return name, directory

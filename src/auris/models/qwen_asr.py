@@ -50,8 +50,13 @@ class Prompted(nn.Module):
 
 
 class QwenAsr(Prompted):
-    """The parts of a Qwen3-ASR model."""
+    """The parts of a Qwen3-ASR model.
+
+    Attributes:
+        adapter: hash of the adapters beside the weights; empty for none.
+    """
 
     def __init__(self, config: QwenAsrConfig) -> None:
         super().__init__(config)
         self.config = config
+        self.adapter = ""

@@ -58,6 +58,7 @@ def model_values(pipeline: LoadedModel) -> dict[str, Any]:
     """The values of a loaded model."""
     backend, lm = pipeline.backend, pipeline.recognizer.scorers.lm
     return {
+        "adapter": getattr(backend.model, "adapter", ""),
         "version": __version__,
         "model_digest": model_digest(pipeline.model.directory),
         "dtype": computed_dtype(backend),

@@ -17,6 +17,7 @@ from auris.backends.memory import within_memory
 from auris.backends.native_decoder import runs_half
 from auris.backends.packed_layers import swap
 from auris.backends.torch import TorchBackend
+from auris.checkpoints.adapters import check_fits, load_adapter
 from auris.checkpoints.calibration import NO_CALIBRATIONS, load_calibrations
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import load_ctc_head
@@ -39,7 +40,9 @@ from auris.config import (
     QwenAsrConfig,
 )
 from auris.errors import ConfigError, DeviceError, UnsupportedOption, UsageError
+from auris.models.adapted import with_adapters
 from auris.models.attention import Kernel
+from auris.models.qwen_asr import QwenAsr
 from auris.recognition.ctc import CtcRecognizer
 from auris.recognition.language_model import DEFAULT_LM, NO_LM, find_language_model
 from auris.recognition.qwen import QwenRecognizer
@@ -64,6 +67,7 @@ class OtherLoadOptions(TypedDict, total=False):
     exact_logprobs: bool
     revision: str | None
     attention_window: int | None
+    adapter: str | Path | None
 
 
 class LoadOptions(OtherLoadOptions, total=False):
@@ -84,6 +88,8 @@ class LoadOptions(OtherLoadOptions, total=False):
         revision: branch, tag or commit of a hub id, unless its name has one (OWNER/NAME@REVISION).
         attention_window: seconds that the encoder's attention sees, 1 to 8; by default those that
             the model was trained with. A shorter one is faster for long chunks and may lose words.
+        adapter: directory of adapters (LoRA) that change the weights of the decoder, which PyTorch
+            then runs.
     """
 
     device: str | None
@@ -140,6 +146,7 @@ def load_model(
     exact_logprobs: bool = False,
     revision: str | None = None,
     attention_window: int | None = None,
+    adapter: str | Path | None = None,
 ) -> Loaded:
     """Find and load a model; arguments and errors are those of `AsrPipeline`."""
     if model is None:
@@ -158,6 +165,7 @@ def load_model(
     static = runs_static_step(target, os.environ.get(STATIC_STEP))
     config = checkpoint.config
     native_decoder = isinstance(config, QwenAsrConfig) and not static and runs_half(config.decoder)
+    native_decoder = native_decoder and adapter is None
     name = dtype if quantization is None else "auto"
 
     def dtypes(stored: torch.dtype) -> Dtypes:
@@ -179,7 +187,32 @@ def load_model(
                 checkpoint, quantization, lambda stored: dtypes(stored).computed, swap, copy
             )
         backend = TorchBackend(weights, kernel, exact=exact_logprobs, static=static)
-        return Loaded(resolved, checkpoint, backend, tokenizer.result(), defaults)
+        loaded = Loaded(resolved, checkpoint, backend, tokenizer.result(), defaults)
+    return loaded if adapter is None else with_adapter(loaded, adapter)
+
+
+def with_adapter(loaded: Loaded, directory: str | Path) -> Loaded:
+    """A loaded model with the adapters of a directory; it shares its weights with the given one.
+
+    Raises:
+        CheckpointError: the directory cannot be used, or its adapters are of another model.
+        UnsupportedOption: the model has no decoder, or its weights are packed or run by native
+            code.
+    """
+    adapter, model = load_adapter(Path(directory)), loaded.backend.model
+    if not isinstance(model, QwenAsr) or loaded.backend.native_step is not None:
+        raise UnsupportedOption(
+            "--adapter changes the decoder of a Qwen3-ASR model in floating point",
+            "this is another model, or its weights are in int8 or int4",
+            "name another model or --dtype, or leave --adapter out",
+        )
+    check_fits(adapter, model, Path(directory))
+    adapted = with_adapters(model, adapter.layers)
+    adapted.adapter = adapter.digest
+    given = loaded.backend
+    static = given.static is not None
+    backend = TorchBackend(adapted, given.kernel, exact=given.exact, static=static)
+    return replace(loaded, backend=backend)
 
 
 def with_window(config: AutConfig, seconds: int) -> AutConfig:
@@ -280,6 +313,8 @@ def make_recognizer(
             "this checkpoint is a forced aligner, whose head scores timestamps",
             "choose a Qwen3-ASR checkpoint, or name this one with --aligner",
         )
+    if isinstance(backend.model, QwenAsr) and backend.model.adapter:
+        calibrated = False  # It was fitted to the weights without adapters.
     calibrations = load_calibrations(checkpoint.directory) if calibrated else NO_CALIBRATIONS
     drafting = _drafting_backend(backend, checkpoint, speculate)
     if drafting is not None and lm not in (None, NO_LM, DEFAULT_LM):

@@ -10,7 +10,16 @@ from typing import Any
 from auris.errors import UsageError
 from auris.scale.units import InputUnit
 
-NEMO_FIELDS = ("audio_filepath", "offset", "duration", "text", "lang")
+NEMO_FIELDS = (
+    "audio_filepath",
+    "offset",
+    "duration",
+    "text",
+    "lang",
+    "language",
+    "speaker",
+    "prompt",
+)
 """Values of a row that results repeat."""
 
 
@@ -79,6 +88,10 @@ def lhotse_unit(row: Mapping[str, Any], where: str) -> InputUnit:
     fields |= {"channel": channel if channel is not None else 0}
     if any(texts):
         fields["text"] = " ".join(str(text) for text in texts if text)
+    for key in ("language", "speaker"):
+        values = {one.get(key) for one in _objects(row.get("supervisions"))}
+        if len(values) == 1 and isinstance(value := values.pop(), str):
+            fields[key] = value
     return InputUnit(
         "file",
         str(source),

@@ -17,7 +17,7 @@ ROWS_READ = 16
 SECONDS = ("duration", "audio_seconds", "seconds")
 """Columns that state durations."""
 
-FIELDS = ("id", "text", *SECONDS)
+FIELDS = ("id", "text", "language", "lang", "speaker", "prompt", *SECONDS)
 """Columns whose values results repeat."""
 
 

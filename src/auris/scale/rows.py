@@ -187,7 +187,7 @@ def audio_rows(
         if unit.fault:
             yield AudioRow(
                 unit.name,
-                _broken(
+                unreadable_source(
                     UnreadableAudio(
                         "A recording of a manifest has to be a file", unit.fault, "leave it out"
                     )
@@ -206,29 +206,30 @@ def _contained(
 ) -> Iterator[AudioRow]:
     try:
         if unit.kind == "parquet":
-            yield from _parquet_rows(unit, failures)
+            yield from parquet_rows(unit, failures)
         else:
             yield from _tar_rows(unit, failures, portable)
     except Exception as error:  # Packages of filesystems have kinds of their own.
         if failures is not None:
-            failures.note(_origin(error))
+            failures.note(original_error(error))
         if isinstance(error, AurisError):
             failure = error
         else:
             failure = UnreadableAudio(
                 f"The file {unit.uri!r} cannot be read further ({error})", "", "get it anew"
             )
-        yield AudioRow(unit.uri, _broken(failure))
+        yield AudioRow(unit.uri, unreadable_source(failure))
 
 
-def _origin(error: Exception) -> Exception:
+def original_error(error: Exception) -> Exception:
     """The error that an error of this package was raised for, or the error itself."""
     while isinstance(error, AurisError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return error
 
 
-def _parquet_rows(unit: InputUnit, failures: StorageFailures | None) -> Iterator[AudioRow]:
+def parquet_rows(unit: InputUnit, failures: StorageFailures | None) -> Iterator[AudioRow]:
+    """The rows of a row group."""
     for name, audio, fields in parquet_cells(unit):
         if isinstance(audio, str):
             source = file_source(resolved(audio, unit.uri), failures)
@@ -275,7 +276,7 @@ def cell_source(cell: Any, base: str = "") -> Source:
         return file_source(resolved(str(cell), base))
     if isinstance(cell, bytes):
         return Excerpt(cell)
-    return _broken(
+    return unreadable_source(
         UnreadableAudio(
             "A cell with audio has to hold a path, an address, bytes or an array",
             f"its type is {type(cell).__name__}",
@@ -304,7 +305,7 @@ def _excerpt(unit: InputUnit, source: Source) -> Source:
     return Excerpt(source, unit.start, unit.duration, unit.channel)
 
 
-def _broken(error: AurisError) -> Excerpt:
+def unreadable_source(error: AurisError) -> Excerpt:
     """A source that fails with an error when it is read."""
     return Excerpt(partial(_fail, error), portable=False)
 

@@ -146,7 +146,7 @@ def _is_hidden(path: str) -> bool:
 def _listed(source: str) -> Iterator[InputUnit]:
     """Recordings named one a line; relative paths are relative to the list."""
     empty = True
-    for line in _text_lines(source):
+    for line in text_lines(source):
         name = line.strip("\r\n")
         if name.strip():
             empty = False
@@ -157,7 +157,7 @@ def _listed(source: str) -> Iterator[InputUnit]:
 
 def _manifest(source: str, kind: str) -> Iterator[InputUnit]:
     empty = True
-    for number, row in manifest_lines(_text_lines(source), source):
+    for number, row in manifest_lines(text_lines(source), source):
         empty = False
         cut = "recording" in row or str(row.get("type")).endswith("Cut")
         read = lhotse_unit if kind == "lhotse" or (kind == "manifest" and cut) else nemo_unit
@@ -167,7 +167,12 @@ def _manifest(source: str, kind: str) -> Iterator[InputUnit]:
         raise _nothing(source)
 
 
-def _text_lines(source: str) -> Iterator[str]:
+def text_lines(source: str) -> Iterator[str]:
+    """The lines of a text file in UTF-8, compressed or not.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     fs, path = filesystem(source)
     with ExitStack() as stack:
         try:

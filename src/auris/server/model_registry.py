@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from auris.config import QwenAsrConfig
 from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
 from auris.recognition.fingerprint import model_values
+from auris.recognition.load import Loaded, load_model, make_recognizer, with_adapter
 from auris.recognition.options import SearchOptions
 from auris.server.engine import Engine, EngineBatch, Priority
 from auris.server.errors import ApiError
@@ -55,8 +56,8 @@ class ServedModel:
 
     @property
     def digest(self) -> str:
-        """Of the content of the model, which other servers may serve, too."""
-        return str(self.values["model_digest"])
+        """Of the content of the model and its adapters, which other servers may serve, too."""
+        return f"{self.values['model_digest']}{self.values['adapter']}"
 
     def fitted(self, request: TranscriptionRequest) -> TranscriptionRequest:
         """A request whose keywords are context only if the model takes one."""
@@ -93,6 +94,47 @@ class ServedModel:
             dtype=settings.dtype,
             threads=settings.threads,
         )
+        return cls.over(loaded, settings, aligner, diarizer)
+
+    @classmethod
+    def load_adapted(
+        cls,
+        model: str | None,
+        settings: Settings,
+        aligner: ForcedAligner | None,
+        diarizer: SharedDiarizer,
+    ) -> list[ServedModel]:
+        """Load a model with each of the adapters, which share its weights."""
+        served: list[ServedModel] = []
+        loaded: Loaded | None = None
+        for name, directory in settings.adapters:
+            if loaded is None:
+                loaded = load_model(
+                    model,
+                    device=settings.device,
+                    dtype=settings.dtype,
+                    threads=settings.threads,
+                    adapter=directory,
+                )
+            else:
+                loaded = with_adapter(loaded, directory)
+            recognizer = make_recognizer(
+                loaded.backend, loaded.checkpoint, loaded.tokenizer, lm=settings.lm
+            )
+            pipeline = AsrPipeline.over(recognizer, loaded.model, loaded.backend, loaded.defaults)
+            one = cls.over(pipeline, settings, aligner, diarizer)
+            served.append(replace(one, name=name))
+        return served
+
+    @classmethod
+    def over(
+        cls,
+        loaded: AsrPipeline,
+        settings: Settings,
+        aligner: ForcedAligner | None,
+        diarizer: SharedDiarizer,
+    ) -> ServedModel:
+        """Serve a model that is loaded."""
         values = model_values(loaded)  # Now, since the files may be replaced later.
         engine = Engine(loaded.recognizer, settings.batch_size)
         pipelines = {
@@ -141,6 +183,14 @@ class ModelRegistry:
         diarizer = SharedDiarizer(settings.speaker_model)
         names = settings.models or (None,)
         models = [ServedModel.load(name, settings, aligner, diarizer) for name in names]
+        models += ServedModel.load_adapted(names[0], settings, aligner, diarizer)
+        for adapter, _ in settings.adapters:
+            if [model.name for model in models].count(adapter) > 1:
+                raise UsageError(
+                    "Adapters that are served need names of their own",
+                    f"{adapter!r} is the name of two models",
+                    "choose another name for --adapter",
+                )
         return cls(models, settings.aliases)
 
     def __iter__(self) -> Iterator[ServedModel]:

@@ -44,6 +44,8 @@ class Settings:
 
     Attributes:
         models: directories, bundled models or hub ids; none for the default.
+        adapters: names and directories of adapters; each is served as a model of its name, over the
+            weights of the first model.
         keys: callers have to send one of them; if there are none, every program on this machine
             may call.
         lm: language model for all models, see `AsrPipeline`.
@@ -60,6 +62,7 @@ class Settings:
     """
 
     models: tuple[str, ...] = ()
+    adapters: tuple[tuple[str, str], ...] = ()
     aliases: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8000

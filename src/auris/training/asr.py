@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -244,12 +243,12 @@ def adapt(model: QwenAsr, rank: int, alpha: float) -> None:
 
 
 def merged(model: QwenAsr) -> QwenAsr:
-    """The model with its adapters, if it has any, added to the weights they adapt."""
+    """The model itself with its adapters, if it has any, added to the weights they adapt and
+    removed."""
     if not any("lora_" in name for name, _ in model.named_parameters()):
         return model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    model = copy.deepcopy(model)
     adapted = [(name, m) for name, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
     for name, layer in adapted:
         layer.merge()

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
@@ -37,6 +37,7 @@ class Recipe:
     lr: Positive = 1e-3
     wd: NotNegative = 0.01
     warmup_steps: Steps = 400
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
     decay_steps: Steps | None = None
     epochs: Annotated[int, Field(le=10_000)] | None = None
     max_steps: Annotated[int, Field(le=LARGEST)] | None = None
@@ -45,7 +46,11 @@ class Recipe:
     max_grad_norm: Positive = 1.0
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     checkpoint_steps: Size = 250
+    keep_checkpoints: Steps = 0
+    eval_steps: Size | None = None
+    patience: Steps = 0
     average_over: Steps = 0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     bf16: bool = True
 
     def __post_init__(self) -> None:
@@ -56,6 +61,8 @@ class Recipe:
                 f"they are {self.epochs} and {self.max_steps}",
                 "correct the recipe",
             )
+        once = not (self.average_over and self.ema_decay)
+        self._require(once, "ema_decay", "has to be 0 with average_over")
 
     def _require(self, holds: bool, name: str, rule: str) -> None:
         if not holds:
@@ -119,10 +126,14 @@ class Recipe:
         """Rate of step `step` (from 0) of `steps`."""
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
+        if self.schedule == "constant":
+            return self.lr
         after = steps - self.warmup_steps
         decay = after if self.decay_steps is None else min(self.decay_steps, after)
-        progress = (step - (steps - decay)) / max(1, decay)
-        return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, progress))))
+        progress = min(1.0, max(0.0, (step - (steps - decay)) / max(1, decay)))
+        if self.schedule == "linear":
+            return self.lr * (1.0 - progress)
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def wrong_value(name: str, rule: str, value: str) -> TrainingError:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as checked
 
 from auris.audio import io
 from auris.audio.features import mel_frames
 from auris.config import audio_tokens
 from auris.decoding.ctc import frames_needed
-from auris.errors import AudioError, LanguageError, TrainingError
-from auris.evaluation.sets import recording_path
+from auris.errors import AudioError, LanguageError
 from auris.text.languages import language_name
 from auris.text.normalize import spoken
-from auris.text.prompt import TEXT_TAG
+from auris.training.manifests import UNNAMED, ManifestRow
 from auris.training.recipes import TextForm
 from auris.types import SAMPLE_RATE
 
@@ -42,35 +37,6 @@ UNSPOKEN = "the text does not say how it is spoken (digits or symbols)"
 TOO_LONG = "the clip is longer than a batch"
 NO_LANGUAGE = "the language is none that Qwen3-ASR names"
 UNALIGNABLE = "the text has more units than the clip has frames"
-
-
-UNNAMED = "None"
-"""Language of a text whose manifest does not name it, as in the official format."""
-
-
-@dataclass(frozen=True)
-class ManifestRow:
-    """A line of a manifest, before anything is checked.
-
-    Attributes:
-        wav: the recording; None where the line has a text alone.
-        speaker: set and speaker, "" where not known.
-        language: as the manifest has it, or `UNNAMED`.
-        prompt: context that the model is given.
-        speechless: whether the recording has no speech: language None and no text.
-    """
-
-    wav: Path | None
-    text: str
-    speaker: str = ""
-    language: str = UNNAMED
-    prompt: str = ""
-    speechless: bool = False
-
-    @property
-    def name(self) -> str:
-        """The row in a report."""
-        return f"{self.text[:40]!r} without audio" if self.wav is None else str(self.wav)
 
 
 @dataclass(frozen=True)
@@ -139,6 +105,25 @@ class DataReport:
         """Record a row that is left out."""
         self.skipped.setdefault(reason, []).append(name)
 
+    def add(
+        self,
+        name: str,
+        clip: TrainingClip | str,
+        longest: float = math.inf,
+        cut_seconds: float = math.inf,
+    ) -> None:
+        """Add the clip of a row, or why there is none; as of `load_clips`."""
+        if isinstance(clip, TrainingClip) and clip.seconds > cut_seconds:
+            self.cut.append(clip.name)
+            samples = clip.samples[: int(cut_seconds * SAMPLE_RATE)]
+            clip = dataclasses.replace(clip, samples=samples)
+        if isinstance(clip, TrainingClip) and clip.seconds > longest:
+            clip = TOO_LONG
+        if isinstance(clip, str):
+            self.skip(clip, name)
+        else:
+            self.clips.append(clip)
+
     def describe(self, names: int | None = 5) -> str:
         """The report as text; each reason with the first `names` of its rows, or all."""
         recorded = [clip for clip in self.clips if clip.has_audio]
@@ -162,6 +147,17 @@ class DataReport:
                 "column language, or name theirs with --language"
             )
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ClipForm:
+    """How clips are made of rows: arguments of `load_clips`, and the language of rows that name
+    none."""
+
+    form: TextForm = "spoken"
+    replies: bool = True
+    texts: bool = False
+    language: str = UNNAMED
 
 
 @dataclass(frozen=True)
@@ -196,103 +192,18 @@ def _listed(names: Sequence[str], most: int | None) -> str:
     return ", ".join(names[:most]) + (", ..." if most is not None and len(names) > most else "")
 
 
-def read_manifest(path: Path, language: str = UNNAMED) -> list[ManifestRow]:
-    """Rows of a manifest, in CSV or JSONL as docs/training.md describes them.
+def load_clip(
+    row: ManifestRow, form: TextForm, replies: bool, texts: bool, most_seconds: float = math.inf
+) -> TrainingClip | str:
+    """The row's clip, or why there is none; arguments as of `load_clips`.
 
     Args:
-        path: the manifest.
-        language: of the rows that name none.
-
-    Raises:
-        TrainingError: the file is missing or cannot be read, or lacks a column.
+        most_seconds: so much of the recording is read.
     """
-    read = _jsonl if path.suffix == ".jsonl" else _csv
-    try:
-        return [_row(path, line, language) for line in read(path)]
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise TrainingError(
-            "A manifest has to be a readable file in UTF-8", f"{path}: {error}", "check the path"
-        ) from error
-
-
-def _csv(path: Path) -> Iterator[Mapping[str, str | None]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        # Strict, since an open quote would otherwise swallow the lines after it.
-        reader = csv.DictReader(file, strict=True)
-        columns = reader.fieldnames or []
-        absent = [column for column in ("wav", "text") if column not in columns]
-        if absent:
-            raise TrainingError(
-                "A manifest has to have the columns wav and text",
-                f"{path} lacks {' and '.join(absent)}",
-                "add the columns, with paths relative to the CSV's folder",
-            )
-        for line in reader:
-            if None in line:
-                raise TrainingError(
-                    "A line of a manifest has to have as many fields as there are columns",
-                    f"line {reader.line_num} of {path} has more",
-                    "put quotes around texts that hold commas",
-                )
-            yield line
-
-
-@checked(config=ConfigDict(strict=True))
-class _JsonLine:
-    """A line of a JSONL manifest; other keys are ignored."""
-
-    wav: Annotated[str | None, Field(alias="audio")]
-    text: str | None
-    speaker: str | None = None
-    language: str | None = None
-    prompt: str | None = None
-
-
-_JSON_LINE = TypeAdapter(_JsonLine)
-
-
-def _jsonl(path: Path) -> Iterator[Mapping[str, str | None]]:
-    # Not splitlines, which also cuts at separators that JSON strings may hold.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            yield vars(_JSON_LINE.validate_json(line))
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = "".join(f"{name}: " for name in first["loc"])
-            raise TrainingError(
-                "A line of a JSONL manifest has to be an object with the texts audio and text",
-                f"line {number} of {path} is not ({key}{first['msg']})",
-                "correct the line",
-            ) from error
-
-
-def _row(manifest: Path, line: Mapping[str, str | None], language: str) -> ManifestRow:
-    speaker, text = line.get("speaker") or "", line.get("text") or ""
-    language = line.get("language") or language
-    speechless = False
-    if TEXT_TAG in text:
-        prefix, _, text = text.partition(TEXT_TAG)
-        language = prefix.strip().removeprefix("language").strip() or language
-        speechless = language == UNNAMED and not text.strip()
-    wav = line.get("wav")
-    return ManifestRow(
-        wav=recording_path(manifest, wav) if wav else None,
-        text=text,
-        speaker=f"{manifest.stem}/{speaker}" if speaker not in ("", "unknown") else "",
-        language=language,
-        prompt=line.get("prompt") or "",
-        speechless=speechless,
-    )
-
-
-def _load(row: ManifestRow, form: TextForm, replies: bool, texts: bool) -> TrainingClip | str:
-    """The row's clip, or why there is none."""
-    language = _language(row.language) if replies else UNNAMED
+    language = known_language(row.language) if replies else UNNAMED
     if language is None:
         return NO_LANGUAGE
-    text = row.text.strip() if form == "written" else spoken(row.text)
+    text = form_text(row.text, form)
     if text is None:
         return UNSPOKEN
     speechless = replies and not text and row.speechless
@@ -300,21 +211,25 @@ def _load(row: ManifestRow, form: TextForm, replies: bool, texts: bool) -> Train
         return EMPTY_TEXT
     if row.wav is None and texts and text:
         return TrainingClip(row.name, np.zeros(0, np.int16), text, language=language)
-    if row.wav is None or not os.path.isfile(row.wav):
+    if row.wav is None or (isinstance(row.wav, Path) and not os.path.isfile(row.wav)):
         return MISSING
+    duration = None if math.isinf(most_seconds) else most_seconds
     try:
-        samples = io.load(row.wav).samples
+        samples = io.load(row.wav, duration=duration).samples
     except AudioError:
         return UNREADABLE
     if np.abs(samples).max() < QUIETEST_PEAK and not speechless:
         return SILENT
     scaled = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    return TrainingClip(
-        str(row.wav), scaled, text, row.speaker, language=language, prompt=row.prompt
-    )
+    return TrainingClip(row.name, scaled, text, row.speaker, language=language, prompt=row.prompt)
 
 
-def _language(name: str) -> str | None:
+def form_text(text: str, form: TextForm) -> str | None:
+    """A text in a form; None where it does not say how it is spoken."""
+    return text.strip() if form == "written" else spoken(text)
+
+
+def known_language(name: str) -> str | None:
     """English name of a language, `UNNAMED` where none is given, None for an unknown one."""
     try:
         return UNNAMED if name == UNNAMED else language_name(name) or UNNAMED
@@ -340,20 +255,11 @@ def load_clips(
         texts: whether texts without audio are used.
     """
     report = DataReport(names_language=replies)
-    load = functools.partial(_load, form=form, replies=replies, texts=texts)
+    load = functools.partial(load_clip, form=form, replies=replies, texts=texts)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         loaded = pool.map(load, rows)
         for row, clip in zip(rows, loaded, strict=True):
-            if isinstance(clip, TrainingClip) and clip.seconds > cut_seconds:
-                report.cut.append(clip.name)
-                samples = clip.samples[: int(cut_seconds * SAMPLE_RATE)]
-                clip = dataclasses.replace(clip, samples=samples)
-            if isinstance(clip, TrainingClip) and clip.seconds > longest:
-                clip = TOO_LONG
-            if isinstance(clip, str):
-                report.skip(clip, row.name)
-            else:
-                report.clips.append(clip)
+            report.add(row.name, clip, longest, cut_seconds)
     return report
 
 
@@ -365,12 +271,28 @@ def with_units(
     skipped = {reason: list(names) for reason, names in report.skipped.items()}
     result = dataclasses.replace(report, clips=[], skipped=skipped)
     for clip in report.clips:
-        ids = tuple(spell(clip.text))
-        if aligned and clip.has_audio and frames_needed(ids) > clip.tokens:
-            result.skip(UNALIGNABLE, clip.name)
-        else:
-            result.clips.append(dataclasses.replace(clip, ids=ids))
+        result.add(clip.name, spelled(clip, spell, aligned))
     return result
+
+
+def spelled(
+    clip: TrainingClip, spell: Callable[[str], Sequence[int]], aligned: bool
+) -> TrainingClip | str:
+    """A clip with its units, or why it is left out; as of `with_units`."""
+    ids = tuple(spell(clip.text))
+    if aligned and clip.has_audio and frames_needed(ids) > clip.tokens:
+        return UNALIGNABLE
+    return dataclasses.replace(clip, ids=ids)
+
+
+def fingerprint(clips: Iterable[TrainingClip]) -> str:
+    """A hash of clips in their order."""
+    digest = hashlib.blake2b()
+    for clip in clips:
+        facts = (clip.ids, clip.speaker, clip.language, clip.prompt, len(clip.samples))
+        digest.update(repr(facts).encode("utf-8", "backslashreplace"))
+        digest.update(clip.samples.tobytes())
+    return digest.hexdigest()
 
 
 def split_clips(

@@ -94,13 +94,15 @@ class EpochPlan:
     """The examples of an epoch and their batches.
 
     Attributes:
-        epoch: from 0.
+        epoch: from 0; it decides whether examples are augmented.
+        key: what random numbers depend on, in addition to the seed.
         examples: clips of each example; an example without clips is one without speech.
         batches: examples of each batch.
         contexts: drawn for some examples, by their numbers.
     """
 
     epoch: int
+    key: tuple[int, ...]
     examples: list[tuple[int, ...]]
     seconds: list[float]
     batches: list[list[int]]
@@ -112,10 +114,20 @@ def generator(*words: int) -> np.random.Generator:
     return np.random.default_rng(list(words))
 
 
-def plan_epoch(clips: Sequence[TrainingClip], recipe: RecognizerRecipe, epoch: int) -> EpochPlan:
-    """The plan of an epoch, counted from 0."""
-    rng = generator(recipe.seed, PLAN, epoch)
-    lengths = [_planned_seconds(clip) for clip in clips]
+def plan_epoch(
+    clips: Sequence[TrainingClip],
+    recipe: RecognizerRecipe,
+    epoch: int,
+    key: tuple[int, ...] | None = None,
+) -> EpochPlan:
+    """The plan of an epoch, counted from 0.
+
+    Args:
+        key: what random numbers depend on; by default the epoch.
+    """
+    key = (epoch,) if key is None else key
+    rng = generator(recipe.seed, PLAN, *key)
+    lengths = [planned_seconds(clip) for clip in clips]
     recorded = [i for i, clip in enumerate(clips) if clip.has_audio]
     rows: list[tuple[int, ...]] = [(i,) for i in range(len(clips))]
     silence: list[float] = []
@@ -131,26 +143,27 @@ def plan_epoch(clips: Sequence[TrainingClip], recipe: RecognizerRecipe, epoch: i
     # A clip under half a second costs as much as one of half a second.
     seconds = [max(sum(lengths[i] for i in row), 0.5) for row in rows] + silence
     rows += [()] * len(silence)
-    contexts = _contexts(clips, rows, recipe, epoch)
+    contexts = _contexts(clips, rows, recipe, key)
     if not recipe.use_compile:
         grouped = batches(seconds, recipe.batch_seconds, rng)
-        return EpochPlan(epoch, rows, seconds, grouped, contexts)
+        return EpochPlan(epoch, key, rows, seconds, grouped, contexts)
     # The last batch is filled up with examples that are used twice.
     order = rng.permutation(len(rows))
     filled = np.resize(order, -(-len(rows) // recipe.rows) * recipe.rows)
-    return EpochPlan(epoch, rows, seconds, filled.reshape(-1, recipe.rows).tolist(), contexts)
+    grouped = filled.reshape(-1, recipe.rows).tolist()
+    return EpochPlan(epoch, key, rows, seconds, grouped, contexts)
 
 
 def _contexts(
     clips: Sequence[TrainingClip],
     rows: Sequence[tuple[int, ...]],
     recipe: RecognizerRecipe,
-    epoch: int,
+    key: tuple[int, ...],
 ) -> dict[int, str]:
     """Contexts of a share of the examples whose clips have no prompt of their own."""
     if recipe.context_share == 0:
         return {}
-    rng = generator(recipe.seed, CONTEXT, epoch)
+    rng = generator(recipe.seed, CONTEXT, *key)
     source = ContextSource([clip.text for clip in clips])
     return {
         number: source.draw(" ".join(clips[i].text for i in row), rng)
@@ -160,7 +173,7 @@ def _contexts(
     }
 
 
-def _planned_seconds(clip: TrainingClip) -> float:
+def planned_seconds(clip: TrainingClip) -> float:
     """Length of a clip; of a text without audio, that of as many encoder tokens as it has units."""
     return clip.seconds if clip.has_audio else FRAME_SECONDS * TOKEN_FRAMES * len(clip.ids)
 
@@ -219,6 +232,19 @@ A worker hands every tensor over in a file of shared memory, and a process may h
 """
 
 
+def packed(batch: TrainingBatch) -> Packed:
+    """A batch as a worker hands it over."""
+    lengths = [mel.shape[1] for mel in batch.mels]
+    mels = torch.cat(batch.mels, dim=1) if batch.mels else torch.zeros(0, 0)
+    return mels, lengths, dataclasses.replace(batch, mels=[])
+
+
+def unpacked(given: Packed) -> TrainingBatch:
+    """The batch that `packed` was given."""
+    mels, lengths, batch = given
+    return dataclasses.replace(batch, mels=list(mels.split(lengths, dim=1)))
+
+
 @dataclass(frozen=True)
 class EpochBatches(Dataset[Packed]):
     """A process's share of the batches of an epoch, each a function of its index."""
@@ -236,7 +262,7 @@ class EpochBatches(Dataset[Packed]):
         rows = self.shard.take(plan.batches[index])
         batch = TrainingBatch([], [], [], [], counted=bool(rows))
         for row in rows or plan.batches[index][:1]:
-            rng = generator(self.recipe.seed, AUDIO, plan.epoch, row)
+            rng = generator(self.recipe.seed, AUDIO, *plan.key, row)
             members = [self.clips[i] for i in plan.examples[row]]
             if members and not members[0].has_audio:
                 batch.texts.append(members[0].ids)
@@ -256,10 +282,7 @@ class EpochBatches(Dataset[Packed]):
 
     def __getitem__(self, index: int) -> Packed:
         """The batch of an index, for torch's loader."""
-        batch = self.batch(index)
-        lengths = [mel.shape[1] for mel in batch.mels]
-        mels = torch.cat(batch.mels, dim=1) if batch.mels else torch.zeros(0, 0)
-        return mels, lengths, dataclasses.replace(batch, mels=[])
+        return packed(self.batch(index))
 
     def load(self, first: int = 0, workers: int = 0) -> Generator[TrainingBatch, None, None]:
         """The batches from index `first` on.
@@ -278,9 +301,8 @@ class EpochBatches(Dataset[Packed]):
             multiprocessing_context="fork" if workers else None,
         )
         with signals_blocked():
-            packed = iter(loader)
-        for mels, lengths, batch in packed:
-            yield dataclasses.replace(batch, mels=list(mels.split(lengths, dim=1)))
+            loaded = iter(loader)
+        yield from map(unpacked, loaded)
 
 
 def dropout_seed(seed: int, batch: int, rank: int = 0) -> int:

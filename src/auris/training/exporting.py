@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from auris.checkpoints.adapters import save_adapter
 from auris.checkpoints.atomic import replace_directory
 from auris.checkpoints.config_writer import unofficial
 from auris.checkpoints.load import open_checkpoint
@@ -15,8 +18,12 @@ from auris.config import AutCtcConfig
 from auris.errors import TensorError, TrainingError, UsageError
 from auris.training.data import TrainedOn
 from auris.training.folder import RunFolder
-from auris.training.starting import checkpoint_named, run_task
+from auris.training.recipes import TuneRecipe
+from auris.training.starting import checkpoint_named, checkpoint_weights, run_task, with_checkpoint
 from auris.training.tasks import Task
+
+ADAPTER_NAME = re.compile(r"model\.decoder\.(layers\.\d+\.\w+)\.lora_([AB])\.default\.weight")
+"""Names of the weights of adapters in a checkpoint."""
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 """Types in which models are written."""
@@ -45,7 +52,11 @@ def check_export(task: Task, dtype: torch.dtype) -> None:
 
 
 def export_run(
-    run: Path, out: Path, which: str | None = None, dtype: torch.dtype = torch.float16
+    run: Path,
+    out: Path,
+    which: str | None = None,
+    dtype: torch.dtype = torch.float16,
+    task: Task | None = None,
 ) -> Path:
     """Write a checkpoint of a run as a model directory.
 
@@ -54,7 +65,10 @@ def export_run(
 
     Args:
         run: the run's folder.
-        which: "best", "last" or "average"; by default "average" where the run has one, else "best".
+        which: "best", "last", "average", "ema" or "step-N"; by default "ema" or "average" where the
+            run has one, else "best".
+        task: the model of the run, which gets the weights of the checkpoint and has no adapters
+            afterwards; by default a new one, beside which another may be in memory.
 
     Raises:
         TrainingError: the folder holds no such checkpoint, or its weights do not fit into `dtype`.
@@ -69,7 +83,7 @@ def export_run(
             f"that is {str(out)!r}",
             "name another directory",
         )
-    task = run_task(run, which)
+    task = run_task(run, which) if task is None else with_checkpoint(task, run, which)
     try:
         return _write(task, out.resolve(), dtype, folder.trained_on())
     except TensorError as error:
@@ -78,6 +92,31 @@ def export_run(
             error.actual,
             f"write it with auris train export --run {run} --out {out} --dtype bfloat16 or float32",
         ) from error
+
+
+def export_adapter(run: Path, out: Path, which: str | None = None) -> Path:
+    """Write the adapters of a checkpoint of a run as a directory for `--adapter`.
+
+    Raises:
+        TrainingError: the run trains no adapters, or it holds no such checkpoint.
+        OutputError: `out` exists, or cannot be written.
+    """
+    which = checkpoint_named(run, which)
+    recipe, _ = RunFolder(run).read()
+    rank = recipe.lora_rank if isinstance(recipe, TuneRecipe) else 0
+    if not isinstance(recipe, TuneRecipe) or not rank:
+        raise TrainingError(
+            "Only runs with adapters can be written with --adapter",
+            f"the recipe of {run} has no lora_rank",
+            "leave --adapter out",
+        )
+    stored = checkpoint_weights(run, which)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, weight in stored.items():
+        if match := ADAPTER_NAME.fullmatch(name):
+            parts.setdefault(match[1], {})[match[2]] = weight
+    weights = {name: (pair["A"], pair["B"]) for name, pair in parts.items()}
+    return save_adapter(out.resolve(), weights, rank, recipe.lora_alpha)
 
 
 def written(model: Path) -> str:

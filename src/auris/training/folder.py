@@ -8,11 +8,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from auris.checkpoints.atomic import NEW, OLD
+from auris.checkpoints.atomic import NEW, OLD, new_file
 from auris.checkpoints.config_writer import to_json
 from auris.checkpoints.configs import from_json
 from auris.config import QwenAsrConfig
@@ -22,9 +22,10 @@ from auris.training.base_recipe import Recipe
 from auris.training.data import TrainedOn
 from auris.training.decoder_recipe import DecoderRecipe
 from auris.training.recipes import AsrRecipe, CtcRecipe, TuneRecipe
-from auris.training.reports import CURVE, LOG, STEPS, TENSORBOARD
+from auris.training.reports import CURVE, LOG, SKIPPED, STEPS, TENSORBOARD
 from auris.training.speaker_recipe import SpeakerRecipe
 from auris.training.state import AVERAGE, BEST, LAST
+from auris.training.step_checkpoints import step_checkpoints
 
 RECIPE, ABOUT, UNITS = "recipe.json", "run.json", "units.json"
 """Files of a run: its recipe, what is trained, and the text units."""
@@ -90,6 +91,11 @@ class RunFolder:
         """The model directory that a run ends with."""
         return self.path / "model"
 
+    @property
+    def corpus(self) -> Path:
+        """The folder with the plan of a corpus."""
+        return self.path / "corpus"
+
     def read(self) -> tuple[Recipe, Path | None]:
         """The recipe, and the checkpoint that is trained further.
 
@@ -147,11 +153,13 @@ class RunFolder:
         """
         joined = self.joined()
         same = joined is None or (joined.encoder, joined.decoder) == parts
-        if self.read() != (recipe, model.resolve() if model else None) or not same:
+        begun, begun_model = self.read()
+        same &= begun_model == (model.resolve() if model else None)
+        if not same or not _goes_on(begun, recipe):
             raise TrainingError(
                 "A run is resumed with its own recipe and model",
                 f"those of {self.path} differ",
-                f"give {self.path / RECIPE} as config",
+                f"give {self.path / RECIPE} as config; only max_steps or epochs may be larger",
             )
         self.check_model()
 
@@ -201,10 +209,16 @@ class RunFolder:
             for name in (STEPS, LOG, CURVE):
                 (self.path / name).unlink(missing_ok=True)
             checkpoints = [name + end for name in (BEST, AVERAGE) for end in ("", NEW, OLD)]
-            for name in (LAST + NEW, *checkpoints, TENSORBOARD):
+            numbered = [path.name for path in step_checkpoints(self.path)]
+            for name in (LAST + NEW, *checkpoints, *numbered, SKIPPED, TENSORBOARD):
                 shutil.rmtree(self.path / name, ignore_errors=True)
             for name, content in {ABOUT: about, RECIPE: asdict(recipe)}.items():
                 (self.path / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write the recipe, or raise OutputError."""
+        with self._writing(), new_file(self.path / RECIPE) as file:
+            file.write((json.dumps(asdict(recipe), indent=2) + "\n").encode())
 
     def write_report(self, text: str) -> None:
         """Write what was loaded and what was not, or raise OutputError."""
@@ -239,6 +253,17 @@ class RunFolder:
                 f"writing in {str(self.path)!r} failed ({error})",
                 "name another, or make room there",
             ) from error
+
+
+def _goes_on(begun: Recipe, given: Recipe) -> bool:
+    """Whether a recipe is that of a run, perhaps for longer."""
+    if replace(begun, epochs=given.epochs, max_steps=given.max_steps) != given:
+        return False
+    lengths = ((begun.epochs, given.epochs), (begun.max_steps, given.max_steps))
+    return all(
+        before == after or (before is not None and after is not None and before < after)
+        for before, after in lengths
+    )
 
 
 def _no_run(actual: str) -> TrainingError:

@@ -10,14 +10,13 @@ one, up to the order of floating-point sums (and to dropout, whose masks differ)
 from __future__ import annotations
 
 import gc
-import hashlib
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,28 +26,23 @@ from torch import Tensor
 from auris.errors import TrainingError, TrainingStopped
 from auris.training.base_recipe import Recipe
 from auris.training.data import TrainingClip
-from auris.training.examples import (
-    DataShard,
-    EpochBatches,
-    EpochPlan,
-    TrainingBatch,
-    dropout_seed,
-    plan_epoch,
-)
-from auris.training.recipes import DEFAULT_EPOCHS, DEFAULT_WARMUPS, RecognizerRecipe
+from auris.training.examples import DataShard, TrainingBatch, dropout_seed
 from auris.training.reports import RunLogger
-from auris.training.score import DevScores, Scorer, score
+from auris.training.score import DevScores
 from auris.training.state import (
     AVERAGE,
     BEST,
     LAST,
+    MovingAverage,
     TrainingProgress,
     load_state,
     save_state,
     update_average,
 )
+from auris.training.step_checkpoints import copy_checkpoint
 from auris.training.stopping import StopSignals
-from auris.training.tasks import Losses, Task, TrainedModel
+from auris.training.tasks import Losses, TrainedModel
+from auris.training.throughput import FlopMeter, audio_seconds
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -67,10 +61,9 @@ def _optimizer(task: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:
 
 
 class TrainingLoop:
-    """One run over clips in memory; subclasses say what its batches and scores are.
+    """One run; subclasses say what its batches and scores are.
 
     Args:
-        clips: training clips.
         dev: development clips by the name of their set.
         out: the run's folder, for checkpoints.
         fabric: the processes and the device, launched.
@@ -80,15 +73,12 @@ class TrainingLoop:
         self,
         recipe: Recipe,
         task: TrainedModel,
-        clips: Sequence[TrainingClip],
         dev: Mapping[str, Sequence[TrainingClip]],
         out: Path,
         logger: RunLogger,
         fabric: Fabric,
     ) -> None:
-        if not clips:
-            raise TrainingError("No clip can be used for training", "", "see the data report")
-        self.recipe, self.task, self.clips, self.dev = recipe, task, clips, dev
+        self.recipe, self.task, self.dev = recipe, task, dev
         self.out, self.logger, self.fabric = out, logger, fabric
         self.shard = DataShard(fabric.global_rank, fabric.world_size)
         self.progress = TrainingProgress(data=self._fingerprint())
@@ -100,23 +90,22 @@ class TrainingLoop:
                 f"decoder_from_step is not below the {self.steps} steps of the run",
                 "lower decoder_from_step, or train for longer",
             )
+        self._average = MovingAverage(task, recipe.ema_decay) if recipe.ema_decay else None
+        self.flops = FlopMeter(task)
+        self._stopping = False
         self._wrapped, self.optimizer = fabric.setup(task, _optimizer(task, recipe))
 
     @property
     def _leads(self) -> bool:
         return self.fabric.global_rank == 0
 
+    @abstractmethod
     def _fingerprint(self) -> str:
-        digest = hashlib.blake2b()
-        for clip in self.clips:
-            facts = (clip.ids, clip.speaker, clip.language, clip.prompt, len(clip.samples))
-            digest.update(repr(facts).encode("utf-8", "backslashreplace"))
-            digest.update(clip.samples.tobytes())
-        return digest.hexdigest()
+        """A hash of the training data."""
 
     @abstractmethod
-    def _batch_counts(self) -> Iterator[int]:
-        """Batches of each epoch."""
+    def _count_steps(self) -> int:
+        """Steps of the run."""
 
     @abstractmethod
     def _batches(self, epoch: int, first: int) -> Generator[TrainingBatch, None, None]:
@@ -126,13 +115,9 @@ class TrainingLoop:
     def _scores(self, all_parts: bool) -> DevScores:
         """Scores of the development sets; `all_parts` as of `TrainedModel.forward`."""
 
-    def _count_steps(self) -> int:
-        if self.recipe.max_steps is not None:
-            return self.recipe.max_steps
-        every, epochs = self.recipe.gradient_accumulation_steps, self.recipe.epochs
-        least = 0 if epochs is not None else DEFAULT_WARMUPS * self.recipe.warmup_steps
-        counts = islice(self._batch_counts(), DEFAULT_EPOCHS if epochs is None else epochs)
-        return max(least, sum(math.ceil(count / every) for count in counts))
+    def _prepare_progress(self) -> None:
+        """Bring `progress` up to date before a checkpoint is written; called in all processes."""
+        return
 
     def resume(self) -> None:
         """Continue from the last checkpoint of the run's folder.
@@ -148,8 +133,10 @@ class TrainingLoop:
                 "give the same manifests in the same order, or start a new run",
             )
         self.progress = progress
+        if self._average is not None:
+            self._average.load(self.out / LAST)
         if self._leads:
-            self.logger.rewind(progress.step, progress.epoch, list(self.dev))
+            self.logger.rewind(progress, list(self.dev))
 
     def run(self) -> None:
         """Train to the end of the recipe.
@@ -161,9 +148,17 @@ class TrainingLoop:
         with opened, self.signals.handled():
             if self.progress.step == 0:
                 self._save(LAST)  # So that a run can be resumed whenever it breaks off.
-            while self.progress.step < self.steps or self.progress.batch:
+            while not self._has_ended() and (
+                self.progress.step < self.steps or self.progress.batch
+            ):
                 self._train_epoch()
                 self._end_epoch()
+
+    def release(self) -> None:
+        """Free gradients, the state of the optimizer and the moving average. No step can follow."""
+        self.optimizer.zero_grad()
+        self.optimizer.state.clear()
+        self._average = None
 
     def close(self) -> None:
         """Release the wrapper that averages gradients, so that `auris.training.processes.leave` is
@@ -171,9 +166,14 @@ class TrainingLoop:
         del self._wrapped
         gc.collect()
 
+    def _has_ended(self) -> bool:
+        """Whether the scores have not improved for too long."""
+        return 0 < self.recipe.patience <= self.progress.unimproved
+
     def _train_epoch(self) -> None:
         progress, recipe = self.progress, self.recipe
-        if progress.step == self.steps:
+        self._score_if_due()
+        if progress.step == self.steps or self._has_ended():
             return
         # Closed at once, since workers that live until the interpreter exits are not ended.
         with closing(self._batches(progress.epoch, progress.batch)) as loaded:
@@ -188,16 +188,30 @@ class TrainingLoop:
                 progress.seconds += now - started
                 if self._leads:
                     rate = recipe.learning_rate(progress.step - 1, self.steps)
-                    self.logger.step(progress.step, progress.epoch + 1, loss, rate, now - started)
+                    self.logger.step(progress, loss, rate, now - started)
                 started = now
                 if progress.step % recipe.checkpoint_steps == 0:
-                    if recipe.average_over and self._leads:
-                        average = self.out / AVERAGE
-                        update_average(average, self.task, recipe.average_over, progress.step)
-                    self._save(LAST)
-                self._stop_if_signalled(save=True)
+                    self._checkpoint()
+                if self._signalled():
+                    self._stop_if_signalled(save=True)
                 if progress.step == self.steps:
                     break
+                if self._score_if_due():
+                    started = time.perf_counter()
+                    if self._has_ended():
+                        break
+
+    def _checkpoint(self) -> None:
+        recipe, step = self.recipe, self.progress.step
+        if recipe.average_over and self._leads:
+            update_average(self.out / AVERAGE, self.task, recipe.average_over, step)
+        self._save(LAST)
+        if recipe.keep_checkpoints and self._leads:
+            copy_checkpoint(self.out, step, recipe.keep_checkpoints)
+
+    def _signalled(self) -> bool:
+        """Whether a process has received a signal; the same answer in all processes."""
+        return self._stopping if self.shard.of > 1 else self.signals.received > 0
 
     def _stop_if_signalled(self, save: bool = False) -> None:
         """Raise TrainingStopped in every process where one has received a signal."""
@@ -223,35 +237,58 @@ class TrainingLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate(step, self.steps) * group["share"]
         self.optimizer.zero_grad()
-        loss = 0.0
+        losses = []
         for index, batch in enumerate(batches):
             number = self.progress.batches + index
             torch.manual_seed(dropout_seed(recipe.seed, number, self.shard.rank))
             last = index == len(batches) - 1
             with fabric.no_backward_sync(self._wrapped, enabled=not last):
-                loss += self._backward(batch, 1.0 / len(batches))
+                losses.append(self._backward(batch, 1.0 / len(batches)))
         norm = fabric.clip_gradients(
             self._wrapped,
             self.optimizer,
             max_norm=recipe.max_grad_norm,
             error_if_nonfinite=False,
         )
-        if not (math.isfinite(loss) and bool(norm is None or norm.isfinite())):
+        loss, finite = self._collect(batches, losses, norm)
+        if not finite:
             self.progress.skipped += 1
             return math.nan
         self.optimizer.step()
+        if self._average is not None:
+            self._average.update(self.task)
         return loss
 
-    def _backward(self, batch: TrainingBatch, weight: float) -> float:
-        """Gradients of one batch; its loss over all processes, times `weight`."""
+    def _backward(self, batch: TrainingBatch, weight: float) -> Tensor:
+        """Gradients of one batch; the share of this process in its loss."""
         all_parts = self.task.trains_all_parts(self.progress.step)
-        sums, counts = self._wrapped(batch.to(self.fabric.device), all_parts)
+        with self.flops.counted(batch):
+            sums, counts = self._wrapped(batch.to(self.fabric.device), all_parts)
         if not batch.counted:
             sums, counts = 0.0 * sums, 0.0 * counts
         given = Losses(sums, self._over_all(counts.detach()))
         # Gradients are averaged over the processes, and the loss is a sum over them.
         self.fabric.backward(given.total * (weight * self.shard.of))
-        return weight * float(self._over_all(given.total.detach()))
+        return given.total.detach()
+
+    def _collect(
+        self, batches: Sequence[TrainingBatch], losses: Iterable[Tensor], norm: Any
+    ) -> tuple[float, bool]:
+        """The loss of a step over all processes, and whether it and the gradients are finite.
+
+        The host waits for the device once, and also learns of signals and of the audio.
+        """
+        shown = torch.stack([*losses])
+        own = shown.new_tensor([self.signals.received, sum(map(audio_seconds, batches))])
+        values = self._over_all(torch.cat([shown, own]))
+        if norm is not None:
+            values = torch.cat([values, norm.detach().reshape(1).to(values)])
+        totals = values.tolist()
+        weight, count = 1.0 / len(batches), len(batches)
+        loss = sum(weight * total for total in totals[:count])
+        self._stopping = totals[count] > 0
+        self.progress.audio_seconds += totals[count + 1]
+        return loss, all(map(math.isfinite, (loss, *totals[count + 2 :])))
 
     def _over_all(self, values: Tensor, operation: str = "sum") -> Tensor:
         if self.shard.of == 1:
@@ -261,16 +298,39 @@ class TrainingLoop:
         return total
 
     def _save(self, name: str, **scores: Any) -> None:
+        if name == LAST:
+            self._prepare_progress()
         if self._leads:
-            optimizer = self.optimizer if name == LAST else None
+            last = name == LAST
+            optimizer = self.optimizer if last else None
+            average = self._average.weights if last and self._average is not None else None
             progress = {**scores, **asdict(self.progress)}
-            save_state(self.out / name, self.task, optimizer, progress)
+            save_state(self.out / name, self.task, optimizer, progress, average)
+
+    def _score_if_due(self) -> bool:
+        """Score in the middle of an epoch where the recipe says so."""
+        every, progress = self.recipe.eval_steps, self.progress
+        due = every is not None and progress.step % every == 0 and progress.scored < progress.step
+        if due and progress.step < self.steps:
+            self._score(ends_epoch=False)
+            return True
+        return False
 
     def _end_epoch(self) -> None:
-        """Score the epoch, and write its checkpoints.
+        """Score the epoch where the recipe says so, and at the end of the run."""
+        progress = self.progress
+        over = progress.step == self.steps or self._has_ended()
+        if progress.scored < progress.step and (over or self.recipe.eval_steps is None):
+            self._score(ends_epoch=True)
+        else:
+            progress.next_epoch()
+            self._save(LAST)
 
-        The steps of the epoch are saved first, so that a run that ends during the scoring, which
-        takes long, is resumed with the scoring.
+    def _score(self, ends_epoch: bool) -> None:
+        """Score the development sets, and write checkpoints.
+
+        The steps before are saved first, so that a run that ends during the scoring, which takes
+        long, is resumed with the scoring.
         """
         progress = self.progress
         if self.dev:
@@ -279,16 +339,13 @@ class TrainingLoop:
         scores = self._scores(all_parts)
         if self._leads:
             rate = self.recipe.learning_rate(progress.step - 1, self.steps)
-            self.logger.epoch(progress, rate, scores.rates, scores.loss)
-        result = scores.mean if self.dev else progress.loss
-        if progress.all_parts != all_parts:
-            # The error rate of a part of the model cannot be compared with that of the whole.
-            progress.all_parts, progress.best = all_parts, None
-        better = not math.isnan(result) and (progress.best is None or result <= progress.best)
-        if better:
-            progress.best = result
+            used = self.flops.utilization(progress.speed / self.shard.of)
+            self.logger.epoch(progress, rate, scores, used)
+        better = self._is_better(scores.mean if self.dev else progress.loss, all_parts)
         losses = progress.losses
-        progress.next_epoch()
+        progress.next_period()
+        if ends_epoch:
+            progress.next_epoch()
         # Also after a first epoch without any finite loss, so that there is something to export.
         if better or not (self.out / BEST).exists():
             self._save(BEST, rates=scores.rates)
@@ -300,45 +357,20 @@ class TrainingLoop:
                 f"none of {len(losses)} was",
                 "lower lr, or look at the weights and data it began with",
             )
+        if self._has_ended() and self._leads:
+            self.logger.reporter.message(
+                f"stopped: {progress.unimproved} scorings in a row were no better"
+            )
 
-
-class Trainer(TrainingLoop):
-    """Trains a recognizer on clips with units.
-
-    Args:
-        workers: processes that prepare batches ahead, see `EpochBatches.load`.
-    """
-
-    recipe: RecognizerRecipe
-    task: Task
-
-    def __init__(
-        self,
-        recipe: RecognizerRecipe,
-        task: Task,
-        clips: Sequence[TrainingClip],
-        dev: Mapping[str, Sequence[TrainingClip]],
-        out: Path,
-        logger: RunLogger,
-        fabric: Fabric,
-        workers: int = 0,
-    ) -> None:
-        self.workers = workers
-        if recipe.use_compile:
-            task.compile_encoder(fabric.device)
-        super().__init__(recipe, task, clips, dev, out, logger, fabric)
-
-    def _batch_counts(self) -> Iterator[int]:
-        return (len(self._plan(epoch).batches) for epoch in count())
-
-    def _plan(self, epoch: int) -> EpochPlan:
-        return plan_epoch(self.clips, self.recipe, epoch)
-
-    def _batches(self, epoch: int, first: int) -> Generator[TrainingBatch, None, None]:
-        plan = self._plan(epoch)
-        batches = EpochBatches(self.clips, self.recipe, self.task.preprocessor, plan, self.shard)
-        return batches.load(first, self.workers)
-
-    def _scores(self, all_parts: bool) -> DevScores:
-        scorer = Scorer(self.task, self.fabric.device, self.recipe.bf16, all_parts)
-        return score(scorer, self.dev, self.shard, self._over_all, self._stop_if_signalled)
+    def _is_better(self, result: float, all_parts: bool) -> bool:
+        """Whether a result is the best one so far; it is recorded then."""
+        progress = self.progress
+        if progress.all_parts != all_parts:
+            # The error rate of a part of the model cannot be compared with that of the whole.
+            progress.all_parts, progress.best = all_parts, None
+        better = not math.isnan(result) and (progress.best is None or result <= progress.best)
+        improved = better and (progress.best is None or result < progress.best)
+        progress.unimproved = 0 if improved else progress.unimproved + 1
+        if better:
+            progress.best = result
+        return better

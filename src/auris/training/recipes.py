@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -34,6 +35,7 @@ from auris.training.base_recipe import (
     Steps,
     wrong_value,
 )
+from auris.training.corpus.settings import CorpusReading
 from auris.types import SAMPLE_RATE
 
 DEFAULT_EPOCHS, DEFAULT_WARMUPS = 10, 5
@@ -69,6 +71,13 @@ class RecognizerRecipe(Recipe):
     long_seconds: Positive = 40.0
     silence_share: Annotated[float, Field(ge=0, le=10)] = 0.0
     context_share: Share = 0.0
+    gradient_checkpointing: bool = False
+    corpus: CorpusReading = CorpusReading()
+
+    @property
+    def of_part(self) -> RecognizerRecipe:
+        """The recipe with the audio of a part of a batch of a run that reads a corpus."""
+        return replace(self, batch_seconds=self.batch_seconds / self.corpus.batch_parts)
 
     @property
     def longest_seconds(self) -> float:
@@ -90,10 +99,15 @@ class RecognizerRecipe(Recipe):
         if self.use_compile:
             needed = f"has to hold a row of max_mel_length ({self.max_mel_length} frames)"
             self._require(self.rows > 0, "batch_seconds", needed)
+            rule = "has to be false with use_compile"
+            self._require(not self.gradient_checkpointing, "gradient_checkpointing", rule)
 
     @classmethod
     def _with_present_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return _with_batch_seconds(_with_present_names(values), cls.max_mel_length)
+        present = _with_batch_seconds(_with_present_names(values), cls.max_mel_length)
+        if isinstance(present.get("corpus"), dict):
+            present["corpus"] = CorpusReading.of(present["corpus"])
+        return present
 
 
 def _with_present_names(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,14 +11,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from auris.errors import OutputError, TrainingError
+from auris.errors import MissingExtra, OutputError, TrainingError
+from auris.training.score import DevScores
 from auris.training.state import TrainingProgress, finite_mean
 
 LOG, STEPS, CURVE, TENSORBOARD = "log.csv", "steps.csv", "curve.png", "tensorboard"
 """Files of a run: a line an epoch, a line a step, the plot of both, and TensorBoard's folder."""
 
-EPOCH_COLUMNS = ("epoch", "step", "lr", "loss", "val_loss", "skipped", "seconds")
+SKIPPED = "skipped"
+"""Folder of a run with the rows of a corpus that were left out."""
+
+EPOCH_COLUMNS = ("epoch", "step", "lr", "loss", "val_loss", "skipped", "seconds", "speed", "mfu")
 """Columns of log.csv, before those of the development sets."""
+
+STEP_COLUMNS = ("step", "epoch", "loss", "lr", "seconds")
+"""Columns of steps.csv."""
 
 SECONDS_BETWEEN_PLOTS = 20.0
 
@@ -88,13 +96,38 @@ class BarReporter(ProgressReporter):
         self._bar.stop()
 
 
-class RunLogger:
-    """The logs of a run in its folder `out`."""
+def wandb_module() -> Any:
+    """The module wandb, or MissingExtra."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise MissingExtra(
+            "Weights & Biases needs the extra wandb",
+            "the package wandb is not installed",
+            "run `pip install auris-asr[wandb]`, or leave --wandb out",
+        ) from error
+    return wandb
 
-    def __init__(self, out: Path, reporter: ProgressReporter) -> None:
+
+def start_wandb(project: str, out: Path) -> Any:
+    """The run of Weights & Biases for a run's folder; it is continued where it has begun."""
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+    return wandb_module().init(project=project, name=out.name, id=name, dir=out, resume="allow")
+
+
+class RunLogger:
+    """The logs of a run in its folder `out`.
+
+    Args:
+        project: of Weights & Biases, where values are sent, too.
+    """
+
+    def __init__(self, out: Path, reporter: ProgressReporter, project: str | None = None) -> None:
         self.out = out
         self.reporter = reporter
+        self._project = project
         self._board: Any = None
+        self._wandb: Any = None
         self._drawn = -math.inf
 
     @contextmanager
@@ -104,6 +137,8 @@ class RunLogger:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(self.out / TENSORBOARD), purge_step=done + 1)
+        if self._project is not None:
+            self._wandb = start_wandb(self._project, self.out)
         self.reporter.start(done, steps)
         try:
             yield
@@ -112,9 +147,11 @@ class RunLogger:
             self.reporter.finish()
             if self._board is not None:
                 self._board.close()
+            if self._wandb is not None:
+                self._wandb.finish()
 
-    def rewind(self, step: int, epoch: int, sets: Sequence[str]) -> None:
-        """Remove what was logged after a checkpoint, at which so many steps and epochs were done.
+    def rewind(self, progress: TrainingProgress, sets: Sequence[str]) -> None:
+        """Remove what was logged after a checkpoint.
 
         Raises:
             TrainingError: other development sets than `sets` were logged.
@@ -127,38 +164,56 @@ class RunLogger:
                 f"these were {', '.join(logged) or 'none'}, not {', '.join(sets) or 'none'}",
                 "give the same --dev files in the same order",
             )
-        _cut(self.out / STEPS, "step", step)
-        _cut(self.out / LOG, "epoch", epoch, (*EPOCH_COLUMNS, *sets))
+        steps, epochs, scored = progress.step, progress.epoch, progress.scored
+        _cut(self.out / STEPS, lambda row: int(row["step"]) <= steps, STEP_COLUMNS)
+        _cut(
+            self.out / LOG,
+            lambda row: int(row["epoch"]) <= epochs or int(row["step"]) <= scored,
+            (*EPOCH_COLUMNS, *sets),
+        )
 
-    def step(self, step: int, epoch: int, loss: float, lr: float, seconds: float) -> None:
-        """One step, counted from 1."""
-        row = {"step": step, "epoch": epoch, "loss": f"{loss:.5f}"}
+    def step(self, progress: TrainingProgress, loss: float, lr: float, seconds: float) -> None:
+        """The step that has ended."""
+        step = progress.step
+        row = {"step": step, "epoch": progress.epoch + 1, "loss": f"{loss:.5f}"}
         self._append(STEPS, {**row, "lr": f"{lr:.3e}", "seconds": f"{seconds:.3f}"})
-        if self._board is not None:
-            self._board.add_scalar("loss", loss, step)
-            self._board.add_scalar("lr", lr, step)
+        self._show(step, {"loss": loss, "lr": lr, "audio_seconds_a_second": progress.speed})
         self.reporter.step(step, loss)
 
+    def _show(self, step: int, values: Mapping[str, float]) -> None:
+        """Values for TensorBoard and Weights & Biases."""
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(values), step=step)
+
     def epoch(
-        self, progress: TrainingProgress, lr: float, rates: Mapping[str, float], val_loss: float
+        self, progress: TrainingProgress, lr: float, scores: DevScores, utilization: float
     ) -> None:
-        """The epoch that has ended, and the scores after it."""
+        """The steps since the last scoring, and the scores after them.
+
+        Args:
+            utilization: share of the arithmetic of the devices that was used, or not a number.
+        """
+        rates = scores.rates
         row = {
             "epoch": progress.epoch + 1,
             "step": progress.step,
             "lr": f"{lr:.3e}",
             "loss": f"{progress.loss:.4f}",
-            "val_loss": f"{val_loss:.4f}",
+            "val_loss": f"{scores.loss:.4f}",
             "skipped": progress.skipped,
             "seconds": f"{progress.seconds:.1f}",
+            "speed": f"{progress.speed:.1f}",
+            "mfu": f"{utilization:.4f}",
             **{name: f"{rate:.4f}" for name, rate in rates.items()},
         }
         self._append(LOG, row)
-        if self._board is not None:
-            for name, rate in rates.items():
-                self._board.add_scalar(f"error_rate/{name}", rate, progress.step)
-            if rates:
-                self._board.add_scalar("val_loss", val_loss, progress.step)
+        shown = {f"error_rate/{name}": rate for name, rate in rates.items()}
+        measured = {"val_loss": scores.loss, "mfu": utilization}
+        shown |= {name: value for name, value in measured.items() if math.isfinite(value)}
+        self._show(progress.step, shown)
         self.reporter.message(" ".join(f"{name} {value}" for name, value in row.items()))
         now = time.monotonic()
         if now - self._drawn > SECONDS_BETWEEN_PLOTS:  # Toy runs have many epochs a second.
@@ -203,15 +258,15 @@ def _sets(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return [name for name in rows[0] if name not in EPOCH_COLUMNS] if rows else []
 
 
-def _cut(path: Path, column: str, last: int, columns: Sequence[str] = ()) -> None:
-    """Keep the rows of a log up to `last`; a column that the log lacks becomes "nan"."""
-    rows = [row for row in _rows(path) if int(row[column]) <= last]
+def _cut(path: Path, stays: Callable[[dict[str, str]], bool], columns: Sequence[str]) -> None:
+    """Keep the rows of a log that stay; a column that the log lacks becomes "nan"."""
+    rows = [row for row in _rows(path) if stays(row)]
     if not rows:
         path.unlink(missing_ok=True)
         return
     fresh = path.with_name(path.name + ".new")
     with open(fresh, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns or list(rows[0]), restval="nan")
+        writer = csv.DictWriter(file, columns, restval="nan")
         writer.writeheader()
         writer.writerows(rows)
     fresh.replace(path)

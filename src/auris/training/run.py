@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from auris.errors import AurisError, TrainingError, TrainingStopped, UsageError
-from auris.evaluation.wer import require_jiwer
+from auris.errors import AurisError, TrainingError, TrainingStopped
 from auris.text.languages import language_name
 from auris.text.normalize import spoken
 from auris.text.tokenizer import Tokenizer
-from auris.training.asr import require_peft
+from auris.training.corpus.plan import read_plan, write_plan
 from auris.training.data import (
-    UNNAMED,
+    ClipForm,
     DataReport,
-    ManifestRow,
-    TrainedOn,
     TrainingClip,
     load_clips,
-    read_manifest,
     split_clips,
-    with_units,
 )
 from auris.training.decoder import DecoderTask
 from auris.training.decoder_recipe import DecoderRecipe
 from auris.training.exporting import check_export, dtype_named, export_run, written
 from auris.training.folder import JoinedModel, RunFolder
 from auris.training.joining import ModelParts, load_parts, source_directories
-from auris.training.loop import Trainer
+from auris.training.manifests import UNNAMED, ManifestRow, read_manifest
 from auris.training.processes import leave, new_fabric
 from auris.training.recipes import (
     DEFAULT_UNITS,
@@ -42,7 +37,9 @@ from auris.training.recipes import (
     RecognizerRecipe,
     TuneRecipe,
 )
-from auris.training.reports import EPOCH_COLUMNS, LineReporter, ProgressReporter, RunLogger
+from auris.training.reports import LineReporter, ProgressReporter, RunLogger
+from auris.training.run_data import ClipsInMemory, CorpusInStorage, RunData, RunParts
+from auris.training.run_options import VAL, RunOptions, Sources, check_options, set_name
 from auris.training.starting import (
     build_task,
     check_start,
@@ -53,62 +50,11 @@ from auris.training.starting import (
 )
 from auris.training.state import LAST, check_state
 from auris.training.tasks import Task
+from auris.training.trainer import RecognizerTrainer
 from auris.training.units import train_units, train_vocabulary
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-VAL = "val"
-"""Name of the development set that is split off from the training clips."""
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What a run is made from.
-
-    Attributes:
-        data: training manifests; one that is given twice is used twice in every epoch.
-        dev: development manifests, never trained on.
-        texts: further text, a sentence a line, that helps to choose the units.
-        model: the checkpoint that a `TuneRecipe` trains further.
-        encoder: run, model directory or bundled model whose encoder a `DecoderRecipe` joins to a
-            decoder.
-        decoder: the same, whose decoder and vocabulary it takes; by default the decoder is new.
-        start: folder of another run, or a model, whose units and last weights this one begins with.
-        language: code or English name of the language of rows that name none; by default they
-            teach the model to name none.
-    """
-
-    data: Sequence[Path]
-    dev: Sequence[Path] = ()
-    texts: Sequence[Path] = ()
-    model: Path | None = None
-    encoder: str | Path | None = None
-    decoder: str | Path | None = None
-    start: Path | None = None
-    language: str | None = None
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out.
-
-    Attributes:
-        resume: continue the run in its folder from its last checkpoint.
-        workers: processes of each training process that prepare batches ahead.
-        processes: training processes on this machine; under torchrun, those that it started.
-        device: accelerator, see `auris.training.processes.new_fabric`.
-        threads: processor threads of each process; by default torch decides.
-        dtype: type of the weights of the model that is written at the end, one of `DTYPES`.
-    """
-
-    resume: bool = False
-    workers: int = 0
-    processes: int = 1
-    device: str = "cpu"
-    threads: int | None = None
-    dtype: str = "float16"
 
 
 def train(
@@ -117,7 +63,7 @@ def train(
     out: Path,
     options: RunOptions | None = None,
     reporter: ProgressReporter | None = None,
-) -> Trainer:
+) -> RecognizerTrainer:
     """Train a model of the recipe's kind.
 
     The folder `out` receives what `RunFolder` names, log.csv (a line an epoch), steps.csv (a line
@@ -132,7 +78,7 @@ def train(
         TrainingStopped: SIGINT or SIGTERM stopped the run, and a checkpoint was written.
     """
     options = options or RunOptions()
-    _check_options(recipe, sources, options)
+    check_options(recipe, sources, options)
     # The projector takes no part in CTC, and the decoder none before its step.
     idle = not isinstance(recipe, AsrRecipe | TuneRecipe) or recipe.decoder_from_step > 0
     fabric = new_fabric(options.processes, recipe.bf16, options.device, idle)
@@ -159,15 +105,18 @@ class _Run:
     reporter: ProgressReporter
     fabric: Fabric
 
-    def train(self) -> Trainer:
+    def train(self) -> RecognizerTrainer:
         """Train to the end of the recipe, and export the model."""
         options, fabric, out = self.options, self.fabric, self.folder.path
         if options.threads is not None:  # After Fabric, which chooses a number itself.
             torch.set_num_threads(options.threads)
         self._together(self._check_folder)
-        task, clips, dev = self._prepare()
-        logger = RunLogger(out, self.reporter)
-        trainer = Trainer(self.recipe, task, clips, dev, out, logger, fabric, options.workers)
+        task, data, dev = self._prepare()
+        logger = RunLogger(out, self.reporter, options.wandb)
+        parts = RunParts(self.recipe, task, dev, out, logger, fabric, options.workers)
+        trainer = data.trainer(parts)
+        if options.peak_tflops is not None:
+            trainer.flops.peak = options.peak_tflops * 1e12
         try:
             if options.resume:
                 self._together(trainer.resume, everywhere=True)
@@ -175,15 +124,20 @@ class _Run:
                 self.reporter.message(self.recipe.stages(trainer.steps))
             trainer.run()
             if fabric.global_rank == 0:
-                model = export_run(out, self.folder.model, dtype=dtype_named(options.dtype))
+                trainer.release()
+                dtype = dtype_named(options.dtype)
+                # A second model beside the frozen weights would need more memory than training.
+                adapted = isinstance(self.recipe, TuneRecipe) and self.recipe.lora_rank > 0
+                reused = task.cpu() if adapted else None
+                model = export_run(out, self.folder.model, dtype=dtype, task=reused)
                 self.reporter.message(written(model))
             fabric.barrier()
         finally:
             trainer.close()
         return trainer
 
-    def _prepare(self) -> tuple[Task, list[TrainingClip], dict[str, list[TrainingClip]]]:
-        """The task, the clips with units and the development sets; a new run gets its folder."""
+    def _prepare(self) -> tuple[Task, RunData, dict[str, list[TrainingClip]]]:
+        """The task, the data and the development sets; a new run gets its folder."""
         recipe, sources = self.recipe, self.sources
         # All manifests are read before any recording is.
         language = language_name(sources.language) or UNNAMED
@@ -192,6 +146,28 @@ class _Run:
         texts = [text for path in sources.texts for text in _sentences(path)]
         parts = self._parts()
         task = self._given_task()
+        data = self._corpus(language) if sources.corpus else self._clips(rows)
+        if not self.options.resume:
+            self._together(lambda: self._begin(data, texts, parts))
+        if task is None:
+            task = build_task(recipe, sources.model, self.folder.units(), self.folder.joined())
+        if parts is not None:
+            assert isinstance(task, DecoderTask)
+            parts.copy_into(task.model)
+            check_export(task, dtype_named(self.options.dtype))
+        data.spell(task.preprocessor)
+        self.reporter.message(data.describe())
+        dev = {set_name(path): self._dev_set(path, rows) for path, rows in dev_rows.items()}
+        if recipe.val_split:
+            self.reporter.message(f"{VAL}: {len(data.held_out)} clips held back from training")
+        if data.held_out:
+            dev[VAL] = data.held_out
+        self._together(lambda: self.folder.write_report(data.describe(names=None)))
+        return task, data, dev
+
+    def _clips(self, rows: Sequence[ManifestRow]) -> ClipsInMemory:
+        """The clips of manifests, without those that are held back."""
+        recipe = self.recipe
         report = self._load(rows, texts=isinstance(recipe, DecoderRecipe))
         report.clips, held_out = split_clips(report.clips, recipe.val_split, recipe.seed)
         if not any(clip.has_audio for clip in report.clips):
@@ -203,24 +179,16 @@ class _Run:
                 "a manifest has some",
                 "leave them out, or set use_compile to false",
             )
+        return ClipsInMemory(report, held_out)
+
+    def _corpus(self, language: str) -> CorpusInStorage:
+        """The corpus, whose plan a new run writes."""
+        folder, sources = self.folder.corpus, self.sources.corpus
         if not self.options.resume:
-            self._together(lambda: self._begin(report.clips, texts, parts))
-        if task is None:
-            task = build_task(recipe, sources.model, self.folder.units(), self.folder.joined())
-        if parts is not None:
-            assert isinstance(task, DecoderTask)
-            parts.copy_into(task.model)
-            check_export(task, dtype_named(self.options.dtype))
-        preprocessor = task.preprocessor
-        report = with_units(report, preprocessor.spell, preprocessor.aligned)
-        self.reporter.message(report.describe())
-        dev = {_set_name(path): self._dev_set(path, rows) for path, rows in dev_rows.items()}
-        if recipe.val_split:
-            self.reporter.message(f"{VAL}: {len(held_out)} clips held back from training")
-        if held_out:
-            dev[VAL] = held_out
-        self._together(lambda: self.folder.write_report(report.describe(names=None)))
-        return task, report.clips, dev
+            self._together(lambda: write_plan(folder, sources, self.recipe.corpus))
+        texts = isinstance(self.recipe, DecoderRecipe)
+        form = replace(self._form, texts=texts, language=language)
+        return CorpusInStorage(read_plan(folder, sources), form)
 
     def _together(self, act: Callable[[], object], everywhere: bool = False) -> None:
         """Call `act` in the first process, or in all; an error in the first is raised in all."""
@@ -240,6 +208,7 @@ class _Run:
         if self.options.resume:
             parts = source_directories(self.sources.encoder, self.sources.decoder)
             self.folder.check_same(self.recipe, self.sources.model, parts)
+            self.folder.write_recipe(self.recipe)  # Of a run that goes on for longer.
         else:
             self.folder.check_new()
         if self.sources.start is not None:
@@ -280,13 +249,10 @@ class _Run:
             return None
         return start_joined(start, recipe)
 
-    def _begin(
-        self, clips: Sequence[TrainingClip], texts: Sequence[str], parts: ModelParts | None
-    ) -> None:
+    def _begin(self, data: RunData, texts: Sequence[str], parts: ModelParts | None) -> None:
         """Make the folder of a new run with its units; a run that cannot begin leaves no recipe."""
         recipe, start = self.recipe, self.sources.start
-        corpus = [clip.text for clip in clips] + list(texts)
-        trained_on = TrainedOn.of(clips, contexts=recipe.context_share > 0)
+        trained_on = data.trained_on(recipe.context_share > 0)
         units: Tokenizer | None = None
         if start is not None:
             units = start_units(start)
@@ -295,9 +261,13 @@ class _Run:
             units = parts.tokenizer
         elif isinstance(recipe, AsrRecipe | DecoderRecipe):
             exactly = recipe.vocabulary is not None
-            units = train_vocabulary(corpus, recipe.vocabulary or DEFAULT_VOCABULARY, exactly)
+            units = train_vocabulary(
+                [*data.texts(), *texts], recipe.vocabulary or DEFAULT_VOCABULARY, exactly
+            )
         elif isinstance(recipe, CtcRecipe):
-            units = train_units(corpus, recipe.units or DEFAULT_UNITS, recipe.units is not None)
+            units = train_units(
+                [*data.texts(), *texts], recipe.units or DEFAULT_UNITS, recipe.units is not None
+            )
         joined = self._start_joined()
         if parts is not None and isinstance(recipe, DecoderRecipe):
             assert units is not None
@@ -314,9 +284,15 @@ class _Run:
         recipe = self.recipe
         longest = math.inf if unlimited else recipe.batch_seconds
         cut = math.inf if unlimited else recipe.longest_seconds
+        form = self._form
+        return load_clips(rows, longest, form.form, cut, form.replies, texts)
+
+    @property
+    def _form(self) -> ClipForm:
+        """How clips are made of rows."""
+        recipe = self.recipe
         form = recipe.text if isinstance(recipe, TuneRecipe | DecoderRecipe) else "spoken"
-        replies = not isinstance(recipe, CtcRecipe)
-        return load_clips(rows, longest, form, cut, replies, texts)
+        return ClipForm(form, replies=not isinstance(recipe, CtcRecipe))
 
     def _dev_set(self, path: Path, rows: Sequence[ManifestRow]) -> list[TrainingClip]:
         report = self._load(rows, unlimited=True)
@@ -330,40 +306,6 @@ class _Run:
         return report.clips
 
 
-def _check_options(recipe: RecognizerRecipe, sources: Sources, options: RunOptions) -> None:
-    dtype_named(options.dtype)
-    language_name(sources.language)
-    if isinstance(recipe, TuneRecipe) and recipe.lora_rank:
-        require_peft()
-    if sources.dev or recipe.val_split:
-        require_jiwer()
-    names = [_set_name(path) for path in sources.dev]
-    taken = [n for n in names if names.count(n) > 1 or n in (*EPOCH_COLUMNS, VAL)]
-    if taken:
-        raise TrainingError(
-            f"Development sets need names of their own, not {VAL} or {', '.join(EPOCH_COLUMNS)}",
-            f"{taken[0]} is given twice or is one of these",
-            "rename the file",
-        )
-    tunes, joins = isinstance(recipe, TuneRecipe), isinstance(recipe, DecoderRecipe)
-    ignored = {
-        "further text for the units of a checkpoint": tunes and sources.texts,
-        "another run to start from, with a checkpoint": tunes and sources.start,
-        "another run to start from while one is resumed": options.resume and sources.start,
-        "a checkpoint with a recipe that begins with fresh weights": not tunes and sources.model,
-        "an encoder or a decoder with a recipe that joins none": not joins
-        and (sources.encoder or sources.decoder),
-        "an encoder or a decoder for a run that starts from another": sources.start
-        and (sources.encoder or sources.decoder),
-        "further text for the units of a given decoder": sources.decoder and sources.texts,
-        "a language where a CTC model learns to write": isinstance(recipe, CtcRecipe)
-        and sources.language,
-    }
-    for what, given in ignored.items():
-        if given:
-            raise UsageError(f"An option has no effect here: {what}", "", "leave it out")
-
-
 def _sentences(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -372,7 +314,3 @@ def _sentences(path: Path) -> list[str]:
             "Text for the units has to be a readable UTF-8 file", f"{path}: {error}", "check it"
         ) from error
     return [text for text in map(spoken, lines) if text]
-
-
-def _set_name(path: Path) -> str:
-    return path.stem.removesuffix("_dev")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from auris.audio.features import log_mel
 from auris.models.speaker_encoder import SpeakerEncoder
-from auris.training.data import TrainingClip
+from auris.training.data import TrainingClip, fingerprint
 from auris.training.examples import floats
 from auris.training.loop import TrainingLoop
 from auris.training.reports import RunLogger
@@ -24,6 +24,7 @@ from auris.training.score import DevScores
 from auris.training.speaker_data import SPEEDS, UNKNOWN, SpeakerBatch, SpeakerClips
 from auris.training.speaker_recipe import DEFAULT_THRESHOLD, SpeakerRecipe
 from auris.training.tasks import TrainedModel
+from auris.training.trainer import count_steps
 from auris.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class SpeakerTask(TrainedModel):
 class SpeakerTrainer(TrainingLoop):
     """Trains a `SpeakerTask`; the rates of development sets are equal error rates."""
 
+    recipe: SpeakerRecipe
     task: SpeakerTask
 
     def __init__(
@@ -96,14 +98,15 @@ class SpeakerTrainer(TrainingLoop):
         fabric: Fabric,
     ) -> None:
         self._data = data
-        super().__init__(recipe, task, data.clips, dev, out, logger, fabric)
+        super().__init__(recipe, task, dev, out, logger, fabric)
 
     def _fingerprint(self) -> str:
         teacher = self._data.teacher
-        return super()._fingerprint() + ("" if teacher is None else f" {teacher.digest}")
+        return fingerprint(self._data.clips) + ("" if teacher is None else f" {teacher.digest}")
 
-    def _batch_counts(self) -> Iterator[int]:
-        return (len(self._data.plan(epoch).batches) for epoch in count())
+    def _count_steps(self) -> int:
+        batches = (len(self._data.plan(epoch).batches) for epoch in count())
+        return count_steps(self.recipe, batches)
 
     def _batches(self, epoch: int, first: int) -> Generator[SpeakerBatch, None, None]:
         return self._data.load(epoch, first)

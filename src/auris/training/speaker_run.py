@@ -14,18 +14,19 @@ from safetensors import SafetensorError, safe_open
 from auris.checkpoints.atomic import current_directory
 from auris.checkpoints.speaker import load_campplus, save_speaker_encoder
 from auris.errors import TensorError, TrainingError, UsageError
-from auris.training.data import TrainedOn, TrainingClip, load_clips, read_manifest
+from auris.training.data import TrainedOn, TrainingClip, load_clips
 from auris.training.exporting import dtype_named
 from auris.training.folder import RunFolder
 from auris.training.joining import load_encoder
+from auris.training.manifests import read_manifest
 from auris.training.processes import leave, new_fabric
 from auris.training.reports import EPOCH_COLUMNS, LineReporter, ProgressReporter, RunLogger
-from auris.training.run import RunOptions
+from auris.training.run_options import RunOptions
 from auris.training.speaker import SpeakerTask, SpeakerTrainer
 from auris.training.speaker_data import SPEEDS, SpeakerClips, Teacher, without_pauses
 from auris.training.speaker_recipe import SpeakerRecipe
-from auris.training.starting import checkpoint_named
-from auris.training.state import LAST, WEIGHTS, check_state, load_weights
+from auris.training.starting import checkpoint_named, load_checkpoint
+from auris.training.state import EMA, LAST, WEIGHTS, check_state
 
 SHORTEST_CLIP = 0.4
 """Clips with less speech are left out, in seconds."""
@@ -119,9 +120,8 @@ def export_speaker(
     which = checkpoint_named(run, which)
     recipe, _ = RunFolder(run).read()
     assert isinstance(recipe, SpeakerRecipe)
-    weights = run / which
-    task = SpeakerTask(recipe, _classes(weights))
-    load_weights(weights, task)
+    task = SpeakerTask(recipe, _classes(run / (LAST if which == EMA else which)))
+    load_checkpoint(run, which, task)
     try:
         return save_speaker_encoder(task.model, float(task.threshold), out.resolve(), dtype)
     except TensorError as error:

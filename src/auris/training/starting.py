@@ -45,7 +45,8 @@ from auris.training.recipes import (
     ShapedRecipe,
     TuneRecipe,
 )
-from auris.training.state import AVERAGE, BEST, LAST, WEIGHTS, load_weights
+from auris.training.state import AVERAGE, BEST, EMA, EMA_WEIGHTS, LAST, WEIGHTS, load_weights
+from auris.training.step_checkpoints import step_checkpoints
 from auris.training.tasks import CtcTask, Task
 
 OUTPUTS = re.compile(r"(.*layers\.\d+)\.(?:out|down)\.(?:weight|bias)")
@@ -117,16 +118,39 @@ def _fresh_model(config: QwenAsrConfig) -> QwenAsr:
 
 
 def checkpoint_named(run: Path, which: str | None) -> str:
-    """The name of a checkpoint, by default "average" where the run has one, else "best"; or
-    TrainingError."""
-    which = which or (AVERAGE if (run / AVERAGE).exists() else BEST)
-    if which not in (BEST, LAST, AVERAGE):
+    """The name of a checkpoint, by default "ema" or "average" where the run has one, else "best";
+    or TrainingError."""
+    if which is None:
+        averaged = (current_directory(run / LAST) / EMA_WEIGHTS).exists()
+        return EMA if averaged else AVERAGE if (run / AVERAGE).exists() else BEST
+    numbered = [path.name for path in step_checkpoints(run)]
+    if which not in (BEST, LAST, AVERAGE, EMA, *numbered):
         raise TrainingError(
-            f"A run has the checkpoints {BEST} and {LAST}, and {AVERAGE} with average_over",
+            f"A run has the checkpoints {BEST} and {LAST}, {AVERAGE} with average_over, {EMA} with "
+            f"ema_decay{''.join(f', {name}' for name in numbered)}",
             f"{which} was requested",
             "choose one of them",
         )
     return which
+
+
+def checkpoint_weights(run: Path, which: str) -> dict[str, Tensor]:
+    """The trained weights of a checkpoint of `checkpoint_named`, or TrainingError."""
+    folder, file = (LAST, EMA_WEIGHTS) if which == EMA else (which, WEIGHTS)
+    try:
+        return load_file(current_directory(run / folder) / file)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            "A checkpoint of a run has to be readable", f"{run / folder}: {error}", "use another"
+        ) from error
+
+
+def load_checkpoint(run: Path, which: str, model: nn.Module) -> None:
+    """Read the weights of a checkpoint of `checkpoint_named` into a model of the same shapes."""
+    if which == EMA:
+        load_weights(run / LAST, model, EMA_WEIGHTS)
+    else:
+        load_weights(run / which, model)
 
 
 def run_task(run: Path, which: str | None = None) -> Task:
@@ -143,7 +167,12 @@ def run_task(run: Path, which: str | None = None) -> Task:
     recipe, model = folder.read()
     folder.check_model()
     task = build_task(recipe, model, None if model else folder.units(), folder.joined())
-    load_weights(run / which, task)
+    return with_checkpoint(task, run, which)
+
+
+def with_checkpoint(task: Task, run: Path, which: str) -> Task:
+    """The task of a run with the weights of a checkpoint, or TrainingError."""
+    load_checkpoint(run, which, task)
     if not all(bool(p.isfinite().all()) for p in task.parameters()):
         raise TrainingError(
             "The weights of a model have to be numbers",

@@ -25,8 +25,16 @@ LAST, BEST, AVERAGE = "last", "best", "average"
 
 WEIGHTS, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
 
+EMA = "ema"
+"""The exponential moving average of the weights; its file lies in the last checkpoint."""
+
+EMA_WEIGHTS = "ema.safetensors"
+
 FORMER_NAMES = {"heard": "batches", "whole": "all_parts"}
 """Present names of fields that checkpoints of older versions have under another name."""
+
+LATER_FIELDS = frozenset({"audio_seconds", "scored", "unimproved", "readers"})
+"""Fields that checkpoints of older versions lack."""
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -45,12 +53,16 @@ class TrainingProgress:
         epoch, batch, step: the next epoch and batch of it, and the steps done, all from 0. With
             all batches of an epoch done, what remains of it is scoring.
         batches: batches of the whole run so far.
-        losses: losses of the epoch's steps so far.
+        losses: losses of the steps since the last scoring.
         skipped: steps of the run whose loss or gradient was not finite.
         best: lowest mean error rate so far (or training loss, without development sets).
         all_parts: whether that was with every part of the model in training.
         data: fingerprint of the clips in their order.
-        seconds: time spent in the epoch so far.
+        seconds: time spent since the last scoring.
+        audio_seconds: audio of the steps since the last scoring.
+        scored: the step after which the development sets were scored last.
+        unimproved: scorings since the best one.
+        readers: positions of the readers of a corpus.
     """
 
     epoch: Count = 0
@@ -63,6 +75,10 @@ class TrainingProgress:
     all_parts: bool = False
     data: str = ""
     seconds: float = 0.0
+    audio_seconds: float = 0.0
+    scored: Count = 0
+    unimproved: Count = 0
+    readers: list[list[int]] = field(default_factory=list)
 
     @property
     def loss(self) -> float:
@@ -75,17 +91,28 @@ class TrainingProgress:
         given = values if isinstance(values, dict) else {}
         given = {FORMER_NAMES.get(name, name): value for name, value in given.items()}
         try:
-            if given.keys() != {field.name for field in fields(cls)}:
+            names = {field.name for field in fields(cls)}
+            if names - given.keys() - LATER_FIELDS or given.keys() - names:
                 raise ValueError("a field is missing or unknown")
             return cls(**given)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise TrainingError(
                 "progress.json of the checkpoint is damaged", "", "start a new run"
             ) from error
 
+    @property
+    def speed(self) -> float:
+        """Audio seconds a second since the last scoring."""
+        return self.audio_seconds / self.seconds if self.seconds else math.nan
+
     def next_epoch(self) -> None:
         """Begin the next epoch."""
-        self.epoch, self.batch, self.losses, self.seconds = self.epoch + 1, 0, [], 0.0
+        self.epoch, self.batch = self.epoch + 1, 0
+
+    def next_period(self) -> None:
+        """Begin to count anew after a scoring."""
+        self.losses, self.seconds, self.audio_seconds = [], 0.0, 0.0
+        self.scored = self.step
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
@@ -94,17 +121,58 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_state(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, progress: Any
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    progress: Any,
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint folder; if that fails the older one is not changed (OutputError)."""
-    moments = None
+    """Write a checkpoint folder; if that fails the older one is not changed (OutputError).
+
+    Args:
+        average: weights of the exponential moving average.
+    """
+    files = {WEIGHTS: _trained(model)}
     if optimizer is not None:
-        moments = {
+        files[OPTIMIZER] = {
             f"{name}/{part}": value
             for name, parameter in model.named_parameters()
             for part, value in optimizer.state.get(parameter, {}).items()
         }
-    _replace(folder, _trained(model), moments, progress)
+    if average is not None:
+        files[EMA_WEIGHTS] = dict(average)
+    _replace(folder, files, progress)
+
+
+class MovingAverage:
+    """The exponential moving average of the trained weights of a model.
+
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging" (1992).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: t.detach().clone() for name, t in _trained(model).items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Add the present weights, with a weight of 1 - decay."""
+        for name, weight in _trained(model).items():
+            if weight.is_floating_point():
+                self.weights[name].lerp_(weight.detach(), 1.0 - self.decay)
+            else:
+                self.weights[name].copy_(weight)
+
+    def load(self, folder: Path) -> None:
+        """Continue that of a checkpoint, or raise TrainingError."""
+        try:
+            stored = load_file(current_directory(folder) / EMA_WEIGHTS)
+            if stored.keys() != self.weights.keys():
+                raise ValueError("it is of another model")
+            for name, weight in self.weights.items():
+                weight.copy_(stored[name])
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+            raise _damaged(folder, error) from error
 
 
 def update_average(folder: Path, model: nn.Module, over: int, step: int) -> None:
@@ -136,17 +204,14 @@ def update_average(folder: Path, model: nn.Module, over: int, step: int) -> None
                 f"{before}: {_first_line(error)}",
                 "remove that folder, then resume the run",
             ) from error
-    _replace(folder, mean, None, {"checkpoints": count + 1, "step": step})
+    _replace(folder, {WEIGHTS: mean}, {"checkpoints": count + 1, "step": step})
 
 
-def _replace(
-    folder: Path, weights: Mapping[str, Tensor], moments: dict[str, Tensor] | None, progress: Any
-) -> None:
+def _replace(folder: Path, files: Mapping[str, dict[str, Tensor]], progress: Any) -> None:
     try:
         with replace_directory(folder) as fresh:
-            save_file({name: t.contiguous() for name, t in weights.items()}, fresh / WEIGHTS)
-            if moments is not None:
-                save_file(moments, fresh / OPTIMIZER)
+            for name, tensors in files.items():
+                save_file({key: t.contiguous() for key, t in tensors.items()}, fresh / name)
             (fresh / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise OutputError(
@@ -157,11 +222,11 @@ def _replace(
         ) from error
 
 
-def load_weights(folder: Path, model: nn.Module) -> None:
+def load_weights(folder: Path, model: nn.Module, file: str = WEIGHTS) -> None:
     """Read the trained weights of a checkpoint into a model of the same shapes."""
     folder = current_directory(folder)
     try:
-        stored = load_file(folder / WEIGHTS)
+        stored = load_file(folder / file)
         if odd := sorted(stored.keys() ^ _trained(model).keys()):
             raise RuntimeError(f"{len(odd)} weights are not in both, such as {odd[0]}")
         model.load_state_dict(stored, strict=False)

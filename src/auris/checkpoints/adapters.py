@@ -1,0 +1,110 @@
+"""Directories of adapters: adapter.safetensors and adapter.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from auris.checkpoints.atomic import new_directory
+from auris.errors import CheckpointError, OutputError
+from auris.models.adapted import LowRank, layer_names
+from auris.models.qwen_asr import QwenAsr
+
+WEIGHTS, SETTINGS = "adapter.safetensors", "adapter.json"
+
+FORMAT = 1
+"""Version of the files."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Adapters of the layers of a decoder.
+
+    Attributes:
+        layers: by their names, see `auris.models.adapted.layer_names`.
+        digest: hash of the files.
+    """
+
+    layers: Mapping[str, LowRank]
+    digest: str
+
+
+def save_adapter(
+    directory: Path, weights: Mapping[str, tuple[Tensor, Tensor]], rank: int, alpha: float
+) -> Path:
+    """Write adapters as a new directory.
+
+    Args:
+        weights: by the names of layers, `LowRank.down` and `LowRank.up`.
+
+    Raises:
+        OutputError: it exists, or cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, (down, up) in weights.items():
+        tensors |= {f"{name}.down": down.contiguous(), f"{name}.up": up.contiguous()}
+    settings = {"format": FORMAT, "rank": rank, "alpha": alpha}
+    try:
+        with new_directory(directory) as fresh:
+            save_file(tensors, fresh / WEIGHTS, metadata={"format": "pt"})
+            (fresh / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"Writing the adapter {str(directory)!r} failed ({error})", "", "name another folder"
+        ) from error
+    return directory
+
+
+def load_adapter(directory: Path) -> Adapter:
+    """Read a directory of `save_adapter`.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        settings = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
+        rank, alpha = int(settings["rank"]), float(settings["alpha"])
+        if settings["format"] != FORMAT or rank < 1 or not math.isfinite(alpha):
+            raise ValueError(f"{SETTINGS} has a format, rank or alpha that is not known")
+        tensors = load_file(directory / WEIGHTS)
+        names = sorted({name.rpartition(".")[0] for name in tensors})
+        if tensors.keys() != {f"{name}.{part}" for name in names for part in ("down", "up")}:
+            raise ValueError(f"{WEIGHTS} has other tensors than pairs of down and up")
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise ValueError(f"{WEIGHTS} has values that are not finite")
+        layers = {
+            name: LowRank(tensors[f"{name}.down"], tensors[f"{name}.up"], alpha / rank)
+            for name in names
+        }
+        digest = hashlib.sha256()
+        for file in (SETTINGS, WEIGHTS):
+            digest.update((directory / file).read_bytes())
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            "--adapter takes a directory with adapter.json and adapter.safetensors",
+            f"{str(directory)!r} cannot be used ({error})",
+            "write one with auris train export --adapter",
+        ) from error
+    return Adapter(layers, digest.hexdigest())
+
+
+def check_fits(adapter: Adapter, model: QwenAsr, directory: Path) -> None:
+    """Raise CheckpointError where an adapter is of another model."""
+    shapes = layer_names(model)
+    for name, layer in adapter.layers.items():
+        out, given = shapes.get(name, (0, 0))
+        rank = len(layer.down)
+        if layer.down.shape != (rank, given) or layer.up.shape != (out, rank):
+            raise CheckpointError(
+                "An adapter has to be of the model that it changes",
+                f"{name} of {str(directory)!r} has other shapes than the model",
+                "name the model that the adapter was trained with",
+            )
