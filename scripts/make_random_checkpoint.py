@@ -36,34 +36,33 @@ VOCAB = 151936
 ALIGNER_VOCAB = 152064
 
 
+LARGER = AutConfig(128, 24, 1024, 16, 4096, 480)
+"""The encoder of the larger model, and of the aligner."""
+
+SIZES = {
+    "small": (AutConfig(128, 2, 128, 4, 256, 16), (VOCAB, 128, 2, 4, 2, 32, 256)),
+    "0.6b": (AutConfig(128, 18, 896, 14, 3584, 480), (VOCAB, 1024, 28, 16, 8, 128, 3072)),
+    "1.7b": (LARGER, (VOCAB, 2048, 28, 16, 8, 128, 6144)),
+    "aligner": (LARGER, (ALIGNER_VOCAB, 1024, 28, 16, 8, 128, 3072)),
+}
+"""Encoder and shapes of the decoder; "small" is no published size, but for trying programs out."""
+
+
 def size(name: str) -> QwenAsrConfig | AlignerConfig:
-    """Shapes of a published size; "small" is none, and there to try programs out."""
-    if name == "small":
-        return QwenAsrConfig(
-            encoder=AutConfig(128, 2, 128, 4, 256, 16),
-            projector=ProjectorConfig(out=128, hidden=128),
-            decoder=DecoderConfig(VOCAB, 128, 2, 4, 2, 32, 256, rope_theta=1e6),
-            audio_token_id=OFFICIAL[AUDIO_PAD],
-        )
-    if name == "aligner":
-        return AlignerConfig(
-            encoder=AutConfig(128, 24, 1024, 16, 4096, 480),
-            projector=ProjectorConfig(out=1024, hidden=1024),
-            decoder=DecoderConfig(ALIGNER_VOCAB, 1024, 28, 16, 8, 128, 3072, rope_theta=1e6),
-            audio_token_id=OFFICIAL[AUDIO_PAD],
-            classes=5000,
-            timestamp_token_id=OFFICIAL[TIMESTAMP],
-            segment_ms=80.0,
-        )
-    encoder, hidden, ffn = {
-        "0.6b": (AutConfig(128, 18, 896, 14, 3584, 480), 1024, 3072),
-        "1.7b": (AutConfig(128, 24, 1024, 16, 4096, 480), 2048, 6144),
-    }[name]
-    return QwenAsrConfig(
-        encoder=encoder,
-        projector=ProjectorConfig(out=hidden, hidden=encoder.d_model),
-        decoder=DecoderConfig(VOCAB, hidden, 28, 16, 8, 128, ffn, rope_theta=1e6),
-        audio_token_id=OFFICIAL[AUDIO_PAD],
+    """Shapes of one of `SIZES`."""
+    encoder, shapes = SIZES[name]
+    decoder = DecoderConfig(*shapes, rope_theta=1e6)
+    projector = ProjectorConfig(out=decoder.hidden, hidden=encoder.d_model)
+    if name != "aligner":
+        return QwenAsrConfig(encoder, projector, decoder, OFFICIAL[AUDIO_PAD])
+    return AlignerConfig(
+        encoder,
+        projector,
+        decoder,
+        OFFICIAL[AUDIO_PAD],
+        classes=5000,
+        timestamp_token_id=OFFICIAL[TIMESTAMP],
+        segment_ms=80.0,
     )
 
 
@@ -103,7 +102,7 @@ def random_model(config: ModelConfig, seed: int) -> torch.nn.Module:
 def main() -> None:
     """Parse arguments and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("size", choices=["0.6b", "1.7b", "aligner", "small"])
+    parser.add_argument("size", choices=list(SIZES))
     parser.add_argument("layout", choices=["published", "hf", "native"])
     parser.add_argument("out", type=Path)
     parser.add_argument("--tokenizer", type=Path)
