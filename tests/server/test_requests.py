@@ -67,6 +67,9 @@ REFUSED: list[tuple[Fields, str]] = [
     ({"beam_size": "17"}, "beam_size"),
     ({"beam_size": "2", "temperature": "0.5"}, "temperature"),
     ({"keywords[]": "Ada", "temperature": "0.5"}, "temperature"),
+    ({"clean[]": "casing"}, "clean[]"),
+    ({"clean[]": ["simplified", "traditional"]}, "clean[]"),
+    ({"clean[]": "numbers", "language": "de"}, "clean[]"),
     ({"prompt[]": "a"}, "prompt[]"),
     ({"prompt": ["a", "b"]}, "prompt"),
     ({"url": "http://example.org/a.wav"}, "url"),
@@ -100,6 +103,7 @@ HONOURED: list[Fields] = [
     {"chunking_strategy": "auto"},
     {"stream": "false"},
     {"prompt": "", "language": ""},
+    {"clean[]": ["numbers", "punctuation"]},
 ]
 
 
@@ -108,6 +112,13 @@ def test_supported_requests_are_accepted(live: Live, example: bytes, fields: Fie
     response = live.transcribe(example, **fields)
     assert response.status_code == 200, response.text
     assert response.json()["text"] == EXAMPLE_TEXT
+
+
+def test_texts_are_cleaned_up(live: Live, example: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auris.text.cleanup.in_digits", lambda text: f"{text} 7")
+    fields: Fields = {"clean[]": "numbers", "response_format": "verbose_json"}
+    answer = live.transcribe(example, **fields).json()
+    assert answer["text"] == answer["segments"][0]["text"] == f"{EXAMPLE_TEXT} 7"
 
 
 def test_a_temperature_samples(live: Live) -> None:

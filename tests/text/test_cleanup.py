@@ -152,7 +152,7 @@ def test_steps() -> None:
 
 @pytest.mark.parametrize("steps", ["numbers", ["casing"], [1], True, None])
 def test_unknown_steps(steps: Any) -> None:
-    with pytest.raises(UsageError, match="numbers and punctuation"):
+    with pytest.raises(UsageError, match="traditional and punctuation"):
         check_steps(steps, None)
 
 

@@ -301,8 +301,9 @@ class SpeechOptions(VoiceOptions):
     clean: Annotated[
         str | None,
         option(
-            "Clean-up of texts, separated by commas: numbers (English ones in digits), "
-            "punctuation.",
+            "Clean-up of texts, separated by commas: numbers (English ones in digits), written "
+            "(numbers, dates, currency and units of twelve languages), simplified or traditional "
+            "(Chinese), punctuation. written and the scripts of Chinese need the extra written.",
             default="none",
             group=TEXT,
         ),

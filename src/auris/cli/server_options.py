@@ -127,6 +127,14 @@ class ServerOptions:
     log_format: Annotated[
         Literal["text", "json"], option("Lines of the log: text, or one JSON object each.")
     ] = "text"
+    traces: Annotated[
+        bool,
+        option(
+            "Trace requests by OpenTelemetry, which OTEL_EXPORTER_OTLP_ENDPOINT and its other "
+            "variables set up. Needs the extra traces.",
+            "--traces",
+        ),
+    ] = False
 
     def settings(self) -> Settings:
         """The settings, with the keys of the file that AURIS_API_KEYS names."""

@@ -82,7 +82,9 @@ class TextOptions(SearchOptions, total=False):
         languages: codes or names of the languages that the model may choose from (all).
         max_new_tokens: token budget of a chunk (64, and 16 more for each second).
         seed: random seed for sampling (0).
-        clean: clean-up of the texts, "numbers" (English ones in digits) and "punctuation" (none).
+        clean: clean-up of the texts, of `auris.text.cleanup.STEPS`: "numbers" (English ones in
+            digits), "written" (numbers, dates, currency and units), "simplified" or "traditional"
+            (Chinese), "punctuation" (none).
         word_timestamps: find the times of every word; of live text, in final segments (False).
         aligner: finds them; by default the model's own CTC head.
     """

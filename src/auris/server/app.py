@@ -65,7 +65,12 @@ def create_app(server: Server) -> FastAPI:
     app.include_router(realtime_route.other_paths)
     for kind in HANDLED:
         app.add_exception_handler(kind, _answer_error)
-    app.add_middleware(AccessMiddleware, settings=server.settings, metrics=server.metrics)
+    app.add_middleware(
+        AccessMiddleware,
+        settings=server.settings,
+        metrics=server.metrics,
+        tracing=server.tracing,
+    )
     if server.settings.origins:
         app.add_middleware(
             CORSMiddleware,

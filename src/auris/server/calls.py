@@ -14,6 +14,7 @@ from auris.server.errors import ClientDisconnected, invalid
 from auris.server.model_registry import ServedModel
 from auris.server.schema import ModelCapabilities
 from auris.server.speakers import RequestedSpeakers
+from auris.server.tracing import span
 from auris.server.transcription_request import TranscriptionRequest
 from auris.server.upload_validation import Recording
 from auris.text.languages import LANGUAGES
@@ -70,6 +71,7 @@ def _options(served: ServedModel, request: TranscriptionRequest) -> CallOptions:
         "beam_size": search["beam_size"],
         "hotwords": search["hotwords"],
         "languages": languages or None,
+        "clean": request.clean,
         "vad": True if request.chunking_strategy else None,
         "vad_model": served.vad_model,
         "urls": None,
@@ -135,6 +137,17 @@ class Call:
             AurisError: the recording or the engine failed.
             ClientDisconnected: the client has disconnected.
         """
+        with span("recognize", seconds=self.recording.seconds) as attributes:
+            transcript = self._transcript(report, known, recognized)
+            attributes |= {f"{stage}_seconds": one for stage, one in transcript.timings.items()}
+            return transcript
+
+    def _transcript(
+        self,
+        report: Callable[[Segment], None],
+        known: KnownSegments | None,
+        recognized: Callable[[Segment], None] | None,
+    ) -> Transcript:
         for update in self.served.pipelines[self.priority].updates(
             [self.recording.again()],
             self.request.language,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextvars import ContextVar
 from typing import Any
 
 FORMATS = ("text", "json")
 
 FIELDS = "fields"
 """Attribute of a record with further fields of its JSON form."""
+
+PRESENT_REQUEST: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The identifier of the request that is being answered, also in the threads that work on it."""
 
 LEVELS = {
     "auris": "INFO",
@@ -50,7 +54,7 @@ def log_config(form: str) -> dict[str, Any]:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, process, message, and the fields of a request."""
+    """One JSON object a line: time, level, process, message, request, and the fields of its end."""
 
     def format(self, record: logging.LogRecord) -> str:
         """A record as a line, with its time in UTC in the form of RFC 3339."""
@@ -61,6 +65,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "process": record.process,
             "message": record.getMessage(),
+            **({} if (request := PRESENT_REQUEST.get()) is None else {"request_id": request}),
             **getattr(record, FIELDS, {}),
         }
         if record.exc_info:

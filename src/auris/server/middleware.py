@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
@@ -20,10 +21,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from auris.server.errors import ApiError, server_stopping
-from auris.server.log import FIELDS
+from auris.server.log import FIELDS, PRESENT_REQUEST
 from auris.server.metrics import Metrics
 from auris.server.page_routes import PATHS
 from auris.server.settings import Settings, is_loopback
+from auris.server.tracing import Tracing, describe
 
 OPEN = frozenset({"/health"})
 """Paths that need no key."""
@@ -74,6 +76,7 @@ class _LoggedRequest:
         self._code = 0  # That closed a WebSocket.
         self._began = time.perf_counter()
         scope.setdefault("state", {})["request_id"] = self.id
+        PRESENT_REQUEST.set(self.id)
 
     def received(self, message: Message) -> Message:
         """Notice a message of the client."""
@@ -91,8 +94,8 @@ class _LoggedRequest:
         header = (REQUEST_ID.encode(), self.id.encode())
         return {**message, "headers": [*message.get("headers", ()), header]}
 
-    def ended(self) -> None:
-        """Count the request, unless it became a WebSocket, and write its line."""
+    def ended(self) -> dict[str, Any]:
+        """Count the request, unless it became a WebSocket, and write its line; gives its fields."""
         seconds = time.perf_counter() - self._began
         socket = self._scope["type"] == "websocket"
         method = self._scope.get("method", "GET")
@@ -114,6 +117,7 @@ class _LoggedRequest:
         shown = {**fields, "seconds": f"{seconds:.3f} s"}.values()
         words = [str(value) for value in shown if value is not None]
         _LOG.info("%s", " ".join(words), extra={FIELDS: fields})
+        return fields
 
 
 class _RequestBody:
@@ -189,8 +193,11 @@ class AccessMiddleware:
     that server leads to this machine.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, metrics: Metrics, tracing: Tracing
+    ) -> None:
         self._app = app
+        self._tracing = tracing
         self._settings = settings
         self._metrics = metrics
         self._keys = [_digest(key) for key in settings.keys]
@@ -201,6 +208,10 @@ class AccessMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        with self._tracing.request(Headers(scope=scope)) as span:
+            await self._logged(scope, receive, send, span)
+
+    async def _logged(self, scope: Scope, receive: Receive, send: Send, span: Any) -> None:
         logged = _LoggedRequest(scope, self._metrics)
 
         async def receiving() -> Message:
@@ -222,7 +233,7 @@ class AccessMiddleware:
             note_reason(scope, error.code)
             await error.response()(scope, receiving, sending)
         finally:
-            logged.ended()
+            describe(span, logged.ended())
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)

@@ -18,6 +18,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.types import Receive
@@ -83,7 +85,9 @@ class Lane:
                 seconds = rounds * self._expected_seconds()
                 raise busy("Too many recordings wait to be read.", seconds)
             due = time.monotonic() + min(size / SIZE_RATE, MOST_DELAY_SECONDS)
-            entry = (due, next(self._numbers), done, work)
+            # The context has the request for which the work is done.
+            bound = partial(copy_context().run, work)
+            entry = (due, next(self._numbers), done, bound)
             heapq.heappush(self._waiting.setdefault(client, []), entry)
             self._executor.submit(self._run_next)
             self._unfinished += 1

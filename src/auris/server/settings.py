@@ -58,6 +58,7 @@ class Settings:
         urls: whether recordings are fetched from the public web.
         origins: web pages of other origins that may call ("*": all).
         stop_seconds: what calls in progress get to finish when the server stops.
+        traces: whether requests are traced by OpenTelemetry.
         certificate, key: files for https.
     """
 
@@ -97,6 +98,7 @@ class Settings:
     state_dir: str | Path | None = None
     stop_seconds: int = 30
     log_format: str = "text"
+    traces: bool = False
     certificate: Path | None = None
     key: Path | None = None
 

@@ -23,6 +23,7 @@ from auris.server.model_registry import ModelRegistry
 from auris.server.pools import Pools
 from auris.server.schema import ModelCapabilities
 from auris.server.settings import Settings, default_state_dir
+from auris.server.tracing import Tracing
 from auris.server.upload import SpoolBudget
 
 SWITCH_SECONDS = 0.0005
@@ -40,11 +41,19 @@ class Server:
     Attributes:
         serving: the loaded models.
         store, jobs: long jobs, and the threads that do them.
+        tracing: makes the spans of requests, by default as the settings say.
         gate, spool: how much audio is in progress, and how much space uploads and samples take.
     """
 
-    def __init__(self, settings: Settings, serving: ModelRegistry, store: JobStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        serving: ModelRegistry,
+        store: JobStore,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.settings = settings
+        self.tracing = tracing or Tracing.load(settings.traces)
         self.serving = serving
         self.metrics = Metrics()
         self.store = store
@@ -84,6 +93,7 @@ class Server:
             self.pools.close()
             self.decoders.close()
             self.store.close()
+            self.tracing.close()
             sys.setswitchinterval(interval)
 
     def observe(self) -> None:

@@ -18,9 +18,10 @@ from starlette.datastructures import FormData, UploadFile
 
 from auris.decoding.requests import MOST_BEAM_SIZE
 from auris.diarization.diarizer import MOST_SPEAKERS
-from auris.errors import LanguageError
+from auris.errors import AurisError, LanguageError
 from auris.server.errors import invalid, unsupported, validation_error
 from auris.server.formats import STREAMED, TIMED, CommonFormat, FurtherFormat, ResponseFormat
+from auris.text.cleanup import CleanupStep, check_steps
 from auris.text.languages import language_name
 
 
@@ -77,6 +78,9 @@ class TranscriptionRequest(_RecordingRequest):
         description="Hypotheses of a text that are followed at a time; 1 takes the best token at "
         "every step, without a language model. By default what the server was started with, or "
         "what the model's search needs.",
+    )
+    clean: tuple[CleanupStep, ...] = _list(
+        "clean", description="Clean-up of the texts; see the option --clean of auris transcribe."
     )
     timestamp_granularities: tuple[Literal["word", "segment"], ...] = _list(
         "timestamp_granularities"
@@ -171,6 +175,10 @@ class TranscriptionRequest(_RecordingRequest):
             raise invalid("timestamp_granularities[]", reason)
         if self.include and form != "json":
             raise invalid("include[]", "logprobs need response_format json")
+        try:
+            check_steps(self.clean, self.language)
+        except AurisError as error:
+            raise unsupported("clean[]", f"{error.rule}, but {error.actual}") from None
         self._check_speakers()
         if self.formats and not self.stream:
             reason = "it needs stream; response_format chooses the one format of an answer"

@@ -30,6 +30,7 @@ from auris.server.errors import ApiError, ClientDisconnected, invalid, unsupport
 from auris.server.middleware import client_of
 from auris.server.pools import Lane, unless_disconnected
 from auris.server.settings import Settings
+from auris.server.tracing import span
 from auris.server.upload import SpoolBudget
 from auris.types import SAMPLE_RATE, Samples, Waveform
 
@@ -158,10 +159,11 @@ async def decode_in_lanes(
         return unless_disconnected(request.receive, done, cancelled.set)
 
     *limited, last = server.pools.decoding
-    for lane in limited:
-        with suppress(TurnOver):
-            return await in_lane(lane)
-    return await in_lane(last)
+    with span("decode", bytes=size):
+        for lane in limited:
+            with suppress(TurnOver):
+                return await in_lane(lane)
+        return await in_lane(last)
 
 
 def _decode(decode: Callable[[], T]) -> T:

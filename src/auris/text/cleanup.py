@@ -1,16 +1,35 @@
-"""Clean-up of texts: numbers in digits, and plain punctuation."""
+"""Clean-up of texts: digits, the written form, a script of Chinese, plain punctuation."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
 
 from auris.errors import UnsupportedOption, UsageError
 from auris.text.numbers import in_digits
 from auris.text.words import spaceless
+from auris.text.written import (
+    CHINESE,
+    CONVERSIONS,
+    GRAMMARS,
+    check_script,
+    check_written,
+    in_script,
+    written,
+)
 
-STEPS = ("numbers", "punctuation")
+CleanupStep = Literal["numbers", "written", "simplified", "traditional", "punctuation"]
+
+STEPS: tuple[CleanupStep, ...] = get_args(CleanupStep)
 """All steps, in their order."""
+
+LANGUAGES = {
+    "numbers": ("English",),
+    "written": tuple(GRAMMARS),
+    **dict.fromkeys(CONVERSIONS, CHINESE),
+}
+"""The languages whose texts a step changes; those without an entry change all."""
 
 PLAIN = str.maketrans(
     {
@@ -37,23 +56,39 @@ def check_steps(steps: Sequence[str], language: str | None) -> tuple[str, ...]:
     listed = isinstance(steps, Iterable) and not isinstance(steps, str)
     if not listed or not all(step in STEPS for step in steps):
         raise UsageError(
-            f"A clean-up has to be a list of {' and '.join(STEPS)}",
+            f"A clean-up has to be a list of {', '.join(STEPS[:-1])} and {STEPS[-1]}",
             f"it is {steps!r}",
-            "choose one of these or both",
+            "choose one or more of these",
         )
-    if "numbers" in steps and language not in (None, "English"):
-        raise UnsupportedOption(
-            "Numbers can be written in digits in English only",
-            f"the language is {language}",
-            "leave numbers out of the clean-up",
+    if set(CONVERSIONS) <= set(steps):
+        raise UsageError(
+            "Chinese has one script in a transcript",
+            "the clean-up names simplified and traditional",
+            "leave one of them out",
         )
+    for step in steps:
+        if language is not None and language not in LANGUAGES.get(step, (language,)):
+            raise UnsupportedOption(
+                f"The clean-up {step!r} changes texts in {', '.join(LANGUAGES[step])}",
+                f"the language is {language}",
+                f"leave {step} out of the clean-up",
+            )
+    if "written" in steps:
+        check_written(language)
+    if set(CONVERSIONS) & set(steps):
+        check_script()
     return tuple(steps)
 
 
 def clean(text: str, steps: Sequence[str], language: str | None) -> str:
-    """Clean a text up; numbers are written in digits in English only."""
+    """Clean a text up; most steps change the texts of some languages only."""
     if "numbers" in steps and language == "English":
         text = in_digits(text)
+    if "written" in steps:
+        text = written(text, language)
+    for script in CONVERSIONS:
+        if script in steps:
+            text = in_script(text, script, language)
     if "punctuation" in steps:
         text = plain_punctuation(text, language)
     return text
