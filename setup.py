@@ -14,8 +14,10 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 NATIVE = Path("native")
+RECIPES = Path("recipes")
 SUFFIX = ".pyd" if os.name == "nt" else ".so"
 
 # The wheel does not depend on the version of the C++ library of the system that it is used on.
@@ -51,6 +53,17 @@ class PlainLibrary(build_ext):
                 older.unlink()
 
 
+class WithRecipes(build_py):
+    """Adds the recipes of training runs to the package."""
+
+    def run(self) -> None:
+        super().run()
+        target = Path(self.build_lib) / "auris" / "recipes"
+        for recipe in sorted(RECIPES.glob("*.json")) if not self.editable_mode else []:
+            self.mkpath(str(target))
+            self.copy_file(str(recipe), str(target / recipe.name))
+
+
 class PlatformWheel(bdist_wheel):
     """A wheel for every version of Python on one platform."""
 
@@ -59,7 +72,7 @@ class PlatformWheel(bdist_wheel):
 
 
 setup(
-    cmdclass={"build_ext": PlainLibrary, "bdist_wheel": PlatformWheel},
+    cmdclass={"build_ext": PlainLibrary, "build_py": WithRecipes, "bdist_wheel": PlatformWheel},
     ext_modules=[
         Extension(
             "auris._native",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import tarfile
 from importlib.machinery import SourceFileLoader
@@ -103,3 +104,15 @@ def test_the_library_is_named_for_every_python(tmp_path: Path) -> None:
     from auris.backends import native
 
     assert "_native.so" in [path.name for path in native._paths()]
+
+
+def test_actions_are_pinned_by_hash() -> None:
+    used = [
+        line.partition("uses:")[2].strip()
+        for path in (ROOT / ".github" / "workflows").glob("*.yml")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "uses:" in line
+    ]
+    assert len(used) > 10
+    loose = [one for one in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", one)]
+    assert not loose

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import fields
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -70,12 +71,13 @@ class Recipe:
 
     @classmethod
     def read(cls: type[AnyRecipe], path: Path) -> AnyRecipe:
-        """The recipe of a JSON file.
+        """The recipe of a JSON file, or of that name among those in the package.
 
         Raises:
             UsageError: there is no such file, or it cannot be opened.
             TrainingError: it is no JSON object, has unknown keys, or impossible values.
         """
+        path = packaged_recipe(path)
         try:
             values = json.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
@@ -139,3 +141,10 @@ class Recipe:
 def wrong_value(name: str, rule: str, value: str) -> TrainingError:
     """What to say of a key with an impossible value."""
     return TrainingError(f"In a recipe {name} {rule}", f"it is {value}", "correct the recipe")
+
+
+def packaged_recipe(path: Path) -> Path:
+    """The recipe in an installed package for a path such as recipes/tiny_ctc.json that is none."""
+    packaged = Path(str(resources.files("auris"))) / "recipes" / path.name
+    named = path.parent.name in ("", "recipes")
+    return packaged if named and not path.exists() and packaged.exists() else path
