@@ -86,7 +86,7 @@ class Lane:
                 raise busy("Too many recordings wait to be read.", seconds)
             due = time.monotonic() + min(size / SIZE_RATE, MOST_DELAY_SECONDS)
             # The context has the request for which the work is done.
-            bound = partial(copy_context().run, work)
+            bound: Callable[[], Any] = partial(copy_context().run, work)
             entry = (due, next(self._numbers), done, bound)
             heapq.heappush(self._waiting.setdefault(client, []), entry)
             self._executor.submit(self._run_next)

@@ -24,7 +24,7 @@ CleanupStep = Literal["numbers", "written", "simplified", "traditional", "punctu
 STEPS: tuple[CleanupStep, ...] = get_args(CleanupStep)
 """All steps, in their order."""
 
-LANGUAGES = {
+LANGUAGES: dict[str, tuple[str, ...]] = {
     "numbers": ("English",),
     "written": tuple(GRAMMARS),
     **dict.fromkeys(CONVERSIONS, CHINESE),
