@@ -114,6 +114,9 @@ def test_the_compose_file() -> None:
     (secret,) = service["secrets"]
     assert service["environment"]["AURIS_API_KEYS"] == f"/run/secrets/{secret}"
     assert secret in compose["secrets"]
+    # Addresses that a proxy sends are trusted, so nobody else may reach the server.
+    assert service["environment"]["FORWARDED_ALLOW_IPS"] == "*"
+    assert "ports" not in service
     seconds = int(service["stop_grace_period"].removesuffix("s"))
     assert seconds > Settings().stop_seconds
     (configuration,) = proxy["volumes"]
