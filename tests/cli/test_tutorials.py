@@ -34,7 +34,7 @@ EXTRAS = {
 PORTS = ("8000", "10300")
 """Ports of the tutorials, in whose place free ones are used."""
 
-SECONDS = 900
+SECONDS = 1800
 """A tutorial that takes longer is stopped."""
 
 pytestmark = [
