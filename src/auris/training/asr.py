@@ -49,16 +49,20 @@ class Dialogues:
     Attributes:
         ids: int64 [B, T].
         labels: int64 [B, T], the ids of the reply at their positions, else `IGNORED`.
+        learned: int64 [N], places of the ids of replies in labels[:, 1:], flattened. They are found
+            before the batch is moved, so that nothing waits for the device.
         rows: lengths, positions and mask of the batch.
     """
 
     ids: Tensor
     labels: Tensor
+    learned: Tensor
     rows: UncachedRows
 
     def to(self, device: torch.device) -> Dialogues:
         """The same on a device."""
-        return Dialogues(self.ids.to(device), self.labels.to(device), self.rows.to(device))
+        ids, labels, learned = (each.to(device) for each in (self.ids, self.labels, self.learned))
+        return Dialogues(ids, labels, learned, self.rows.to(device))
 
 
 def dialogues(
@@ -74,7 +78,8 @@ def dialogues(
         middle, last = first + len(prompt), first + count
         ids[row, first:middle] = torch.tensor(prompt)
         ids[row, middle:last] = labels[row, middle:last] = torch.tensor(reply)
-    return Dialogues(ids, labels, UncachedRows.of(counts, side, ids.device))
+    learned = (labels[:, 1:] != IGNORED).flatten().nonzero().flatten()
+    return Dialogues(ids, labels, learned, UncachedRows.of(counts, side, ids.device))
 
 
 def reply_ids(tokenizer: Tokenizer, language: str, text: Sequence[int]) -> list[int]:
@@ -157,11 +162,10 @@ class AsrTask(Task):
         """Summed cross-entropy of the labelled tokens of embedded dialogues, and their number."""
         decoder = self.model.decoder
         states = decoder.states(embedded, talk.rows)
-        labels = talk.labels[:, 1:]
-        learned = labels != IGNORED
-        logits = decoder.logits(states[:, :-1][learned])
-        loss = F.cross_entropy(logits.float(), labels[learned], reduction="sum")
-        return loss, learned.sum().float()
+        labels = talk.labels[:, 1:].flatten()[talk.learned]
+        logits = decoder.logits(states[:, :-1].flatten(0, 1)[talk.learned])
+        loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+        return loss, loss.new_tensor(float(len(labels)))
 
     def trains_all_parts(self, step: int) -> bool:
         """From the decoder's first step on."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from auris.errors import MissingExtra, OutputError, TrainingError
 from auris.training.score import DevScores
@@ -222,19 +222,26 @@ class RunLogger:
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         path = self.out / name
-        try:
-            fresh = not path.exists()
-            with open(path, "a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(row))
-                if fresh:
-                    writer.writeheader()
-                writer.writerow(row)
-        except OSError as error:
-            raise OutputError(
-                "The logs of a run have to be writable",
-                f"{path}: {error}",
-                "make room, then resume the run",
-            ) from error
+        fresh = not path.exists()
+        with appending(path) as file:
+            writer = csv.DictWriter(file, list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[IO[str]]:
+    """A log of a run, open to append rows of CSV; OutputError where it cannot be written."""
+    try:
+        with open(path, "a", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            yield file
+    except OSError as error:
+        raise OutputError(
+            "The logs of a run have to be writable",
+            f"{path}: {error}",
+            "make room, then resume the run",
+        ) from error
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -186,7 +186,7 @@ class _Run:
         folder, sources = self.folder.corpus, self.sources.corpus
         if not self.options.resume:
             self._together(lambda: write_plan(folder, sources, self.recipe.corpus))
-        texts = isinstance(self.recipe, DecoderRecipe)
+        texts = isinstance(self.recipe, DecoderRecipe) and not self.recipe.use_compile
         form = replace(self._form, texts=texts, language=language)
         return CorpusInStorage(read_plan(folder, sources), form)
 

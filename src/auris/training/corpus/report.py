@@ -6,9 +6,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from auris.errors import OutputError
 from auris.training.corpus.reader import ReaderPosition
-from auris.training.reports import SKIPPED, ProgressReporter
+from auris.training.reports import SKIPPED, ProgressReporter, appending
 
 
 class SkippedRows:
@@ -30,18 +29,11 @@ class SkippedRows:
                 continue  # The run was resumed in this block.
             counts = ", ".join(f"{len(names)} ({reason})" for reason, names in reasons.items())
             reporter.message(f"reader {number} left out rows, see {path}: {counts}")
-            try:
-                self.folder.mkdir(exist_ok=True)
-                with open(path, "a", newline="", encoding="utf-8", errors="backslashreplace") as f:
-                    rows = csv.writer(f)
-                    for reason, names in reasons.items():
-                        rows.writerows((block, reason, name) for name in names)
-            except OSError as error:
-                raise OutputError(
-                    "The logs of a run have to be writable",
-                    f"{path}: {error}",
-                    "make room, then resume the run",
-                ) from error
+            self.folder.mkdir(exist_ok=True)
+            with appending(path) as file:
+                rows = csv.writer(file)
+                for reason, names in reasons.items():
+                    rows.writerows((block, reason, name) for name in names)
 
     def _last(self, path: Path) -> int:
         """The last block that was written; -1 for none."""
