@@ -45,6 +45,22 @@ def test_every_sentence_is_a_cue() -> None:
     assert shown[0].end == shown[1].start
 
 
+def test_cues_of_a_text_in_written_form_have_the_times_of_its_words() -> None:
+    said = "I paid twenty five dollars. They came on may third. So we went."
+    shown = cues(
+        transcript(
+            segment("I paid $25. They came on May 3. So we went.", words=spoken_words(said))
+        ),
+        STYLE,
+    )
+    assert [cue.lines for cue in shown] == [
+        ("I paid $25.",),
+        ("They came on May 3.",),
+        ("So we went.",),
+    ]
+    assert [cue.start for cue in shown] == [0, 2000, 4000]
+
+
 def test_time_is_divided_by_the_number_of_letters() -> None:
     shown = cues(transcript(segment("aaaa. bbbbbbbbbbbbbb.", 10.0, 20.0)), STYLE)
     assert [(cue.start, cue.end) for cue in shown] == [(10_000, 12_500), (12_500, 20_000)]
