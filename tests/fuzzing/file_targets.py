@@ -33,8 +33,8 @@ from auris.evaluation.sets import read_set
 from auris.output.results_file import ResultsFile
 from auris.scale.sources import units
 from auris.text.tokenizer import Tokenizer
-from auris.training.data import read_manifest
 from auris.training.decoder_recipe import DecoderRecipe
+from auris.training.manifests import read_manifest
 from auris.training.recipes import AsrRecipe, CtcRecipe, TuneRecipe
 from auris.training.speaker_recipe import SpeakerRecipe
 from tests.checkpoints.foreign_files import as_kind, write_gguf
