@@ -38,7 +38,8 @@ def test_the_other_shipped_recipe_is_the_tiny_qwen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("deep", "start"), [("tiny_deep", "tiny_last"), ("tiny_finish", "tiny_deep")]
+    ("deep", "start"),
+    [("tiny_deep", "tiny_last"), ("tiny_finish", "tiny_deep"), ("tiny_context", "tiny_finish")],
 )
 def test_later_stages_of_tiny_start_from_the_previous_stage(deep: str, start: str) -> None:
     recipe, before = (AsrRecipe.read(RECIPES / f"{name}.json") for name in (deep, start))
