@@ -30,7 +30,9 @@ def average(files: list[Path], out: Path) -> None:
     shapes = [{name: tensor.shape for name, tensor in one.items()} for one in weights]
     for file, other in zip(files, shapes, strict=True):
         if other != shapes[-1]:
-            raise ValueError(f"{file} and {files[-1]} hold different tensors: give models of a kind")
+            raise ValueError(
+                f"{file} and {files[-1]} hold different tensors: give models of a kind"
+            )
     mean = {
         name: torch.stack([one[name].float() for one in weights]).mean(0).to(last.dtype)
         for name, last in weights[-1].items()

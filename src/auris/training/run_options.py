@@ -135,20 +135,26 @@ def _check_data(recipe: RecognizerRecipe, sources: Sources) -> None:
                 "leave the key out",
             )
         return
-    weights = len(recipe.corpus.weights)
+    block, part = recipe.corpus.block_seconds, recipe.of_part.batch_seconds
+    weights, sources_given = len(recipe.corpus.weights), len(sources.corpus)
     wrong = {
-        "max_steps, since the length of an epoch is not known": recipe.max_steps is None,
-        "no val_split; give development sets with --dev": recipe.val_split > 0,
-        "no weights, or one for each --corpus": weights not in (0, len(sources.corpus)),
-        "memory_mb for a clip of the length of a part of a batch": (
-            recipe.corpus.block_seconds < recipe.of_part.batch_seconds
+        "max_steps, since the length of an epoch is not known": (
+            recipe.max_steps is None and "it has none"
+        ),
+        "no val_split; give development sets with --dev": (
+            recipe.val_split > 0 and f"it has {recipe.val_split:g}"
+        ),
+        "no weights, or one for each --corpus": (
+            weights not in (0, sources_given)
+            and f"it has {weights}, and --corpus is given {sources_given} times"
+        ),
+        "a larger memory_mb, or fewer readers": (
+            block < part and f"a block holds {block:.1f} s, and a part of a batch has {part:.1f} s"
         ),
     }
-    for what, given in wrong.items():
-        if given:
-            raise TrainingError(
-                f"A recipe for --corpus needs {what}", "this one is different", "correct the recipe"
-            )
+    for what, actual in wrong.items():
+        if actual:
+            raise TrainingError(f"A recipe for --corpus needs {what}", actual, "correct the recipe")
 
 
 def set_name(path: Path) -> str:

@@ -62,7 +62,10 @@ class CorpusPlan:
         shards = [shard for pool in self.pools for shard in pool.shards]
         hours = sum(shard.seconds for shard in shards) / 3600
         listed = sum(shard.units for shard in shards)
-        return f"the corpus has {listed} entries in {len(shards)} shards, about {hours:.2f} hours"
+        return (
+            f"the corpus has {listed} entries in {len(shards)} shards, {hours:.2f} hours, in which "
+            "an entry without a duration counts by its size, or 30 s"
+        )
 
     def units(self) -> Iterator[InputUnit]:
         """All units, in order."""
