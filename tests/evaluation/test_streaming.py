@@ -12,6 +12,7 @@ from auris import AsrPipeline
 from auris.cli.main import main
 from auris.evaluation.live_delays import DelayScore, LiveDelays, word_ends
 from auris.evaluation.streaming import compare_clips, compare_segments, score_stream
+from auris.evaluation.wer import word_error_rate
 from auris.streaming.decoder import StepCost
 from auris.streaming.session import StreamUpdate
 from auris.types import Segment, Word
@@ -72,7 +73,7 @@ def test_a_stream_is_compared_with_its_file(ctc: AsrPipeline, tmp_path: Path) ->
     recording = write_wav(tmp_path / "clip.wav", 7.3)
     score = score_stream(ctc, str(recording), [0.01, 5.0, 0.3], chunk_seconds=3.0)
     assert (score.seconds, score.steps, score.verdict) == (7.3, 14, "identical")
-    assert score.chunks == 2
+    assert score.chunks == 5
     assert score.late_gb >= score.early_gb * 0.9 > 0.0
     assert score.busy > 0.0
 
@@ -103,8 +104,38 @@ def test_clips_are_compared_several_at_once(
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     (found,) = result["sets"].values()
     expected = {"clips": 5, "identical": 5, "ties": 0, "different": []}
-    assert found == {**expected, "delays": found["delays"]}
+    measured = {name: found[name] for name in ("delays", "step_seconds")}
+    assert found == {**expected, **measured, "live_wer": None, "file_wer": None}
     assert found["delays"]["words"] > 0
+    assert found["step_seconds"] > 0
+
+
+def test_word_errors_of_every_second_clip(
+    ctc_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("jiwer")
+    for number in range(3):
+        path = write_wav(tmp_path / f"{number}.wav", 1.0 + number)
+        path.with_suffix(".txt").write_text("four words of text")
+    options = ["--model", str(ctc_directory), "--device", "cpu", "--errors", "--every", "2"]
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", "stream", "--test-set", str(tmp_path), *options])
+    assert not end.value.code
+    lines = capsys.readouterr().out.splitlines()
+    (found,) = json.loads(lines[-1])["sets"].values()
+    assert found["clips"] == 2
+    assert found["live_wer"] >= 1.0
+    assert found["file_wer"] >= 1.0
+    assert "live WER" in lines[0]
+
+
+def test_a_word_error_rate_is_one_over_all_words() -> None:
+    pytest.importorskip("jiwer")
+    one, two = Path("one"), Path("two")
+    references = {one: "Switch the fan off.", two: ""}
+    assert word_error_rate(references, {one: "switch a fan off"}) == 0.25
+    assert word_error_rate(references, {one: "switch the fan off", two: "so"}) == 0.25
+    assert word_error_rate(references, {two: ""}) is None
 
 
 def test_a_clip_may_be_compared_twice(ctc: AsrPipeline, tmp_path: Path) -> None:

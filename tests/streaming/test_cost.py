@@ -28,7 +28,8 @@ def pattern() -> np.ndarray:
 def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, list[StepCost]]:
     """Costs of the steps of every minute, in order."""
     samples = pattern()
-    stream = pipeline.stream(chunk_seconds=float(PERIOD), step_seconds=6.0, **options)  # type: ignore[arg-type]
+    cut = {"chunk_seconds": float(PERIOD), "end_at_pauses": False, "step_seconds": 6.0}
+    stream = pipeline.stream(**cut, **options)  # type: ignore[arg-type]
     found: dict[int, list[StepCost]] = {}
     for _ in range(minutes * 60 // PERIOD):
         for update in stream.feed(samples):
@@ -81,7 +82,8 @@ def test_a_cache_row_does_not_grow_with_the_stream(
 def test_the_preamble_is_decoded_once(pipelines: dict[str, AsrPipeline]) -> None:
     """A long context is read for the first chunk; later chunks give the text of the file."""
     pipeline, samples = pipelines["qwen"], tone_speech(6.4, 5)
-    context, given = "kitchen lights " * 20, {"chunk_seconds": 2.0, "max_new_tokens": 4}
+    context = "kitchen lights " * 20
+    given = {"chunk_seconds": 2.0, "max_new_tokens": 4, "end_at_pauses": False}
     first: dict[int, int] = {}
     finals = []
     stream = pipeline.stream(context=context, **given)  # type: ignore[arg-type]
@@ -99,7 +101,8 @@ def test_the_cache_is_released_with_the_last_stream(pipelines: dict[str, AsrPipe
     """A long chunk makes it grow, and it would otherwise never shrink."""
     pipeline = pipelines["qwen"]
     pool = pipeline.streams(2)
-    given = {"chunk_seconds": 40.0, "max_new_tokens": 3, "step_seconds": 10.0, "pool": pool}
+    cut = {"chunk_seconds": 40.0, "end_at_pauses": False}
+    given = {**cut, "max_new_tokens": 3, "step_seconds": 10.0, "pool": pool}
     long, short = pipeline.stream(**given), pipeline.stream(**given)
     before = pool._incremental._cache.capacity  # type: ignore[attr-defined]
     long.feed(tone_speech(39.0, 1))

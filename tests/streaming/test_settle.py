@@ -120,3 +120,13 @@ def test_settled_words_are_compared_with_final_ones(
 def test_settled_words_behind_a_cut_are_told_from_those_in_front_of_it() -> None:
     state = SettleState(settled=("one", "two", "three"), ends=(1.0, None, 2.0))
     assert [state.within(end) for end in (0.5, 1.0, 1.9, 2.0)] == [0, 2, 2, 3]
+
+
+def test_a_word_of_which_the_model_is_not_sure_does_not_settle() -> None:
+    """Nor do those behind it."""
+    state = SettleState()
+    unsure = [PartialWord("one", 0.5), PartialWord("two", 1.0, 0.4), PartialWord("three", 1.5)]
+    for second in (2.0, 2.5, 3.0, 3.5):
+        state = settle(state, unsure, second, SettleRule(1.0, 0.8, probability=0.5))
+    assert state.settled == ("one",)
+    assert settle(state, unsure, 4.0, SettleRule(1.0, 0.8, 0.3)).settled == ("one", "two", "three")

@@ -192,6 +192,12 @@ def block_detector(name: str) -> BlockDetector:
     return EnergyBlocks() if chosen_model(name) == "energy" else AgreeingBlocks(_network())
 
 
+def frame_probabilities(name: str) -> SileroFrames | None:
+    """The network's probabilities in every frame of a stream at 16 kHz; None for energy. Errors as
+    of `chosen_model`."""
+    return None if chosen_model(name) == "energy" else SileroFrames(_network())
+
+
 def _network() -> SileroNetwork:
     file = silero_file()
     assert file is not None

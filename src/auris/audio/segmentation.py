@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auris.audio.activity import BlockActivity, block_detector, chosen_model
+from auris.audio.pauses import PauseFinder
 from auris.audio.vad import BLOCK
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Chunk, Samples
@@ -59,14 +60,8 @@ UTTERANCE_PAUSE = 6 * SAMPLE_RATE // 10
 UTTERANCE_PAUSE_DB = 30.0
 """How far such a pause lies below the samples that wait."""
 
-LIVE_PAUSE = 4 * SAMPLE_RATE // 10
-"""Samples of the pause at which a cut that does not wait is made, in its middle."""
-
-LIVE_PAUSE_DB = 25.0
-"""How far such a pause lies below the samples of the chunk up to its end."""
-
-SHORTEST_LIVE = 0.25
-"""The part of its target that a chunk has at least before such a pause."""
+LIVE_REST = SAMPLE_RATE // 2
+"""The same, in samples, for live speech, whose last chunk may be a sliver."""
 
 SKIPPED_BLOCKS = 2 * SAMPLE_RATE // BLOCK
 """As many blocks without speech (2 s) are left out. The detector counts a second before and behind
@@ -113,25 +108,6 @@ def _first_pause(samples: Samples) -> int | None:
     return int(first + last + UTTERANCE_PAUSE) // 2
 
 
-def _first_complete_pause(samples: Samples, shortest: int) -> int | None:
-    """The middle of the first pause behind sound, decided without later samples.
-
-    The pause is compared with the average up to its own end.
-
-    Args:
-        shortest: samples before the pause.
-    """
-    starts = np.arange(0, len(samples) - LIVE_PAUSE + 1, STEP)
-    if not len(starts):
-        return None
-    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
-    ends = starts + LIVE_PAUSE
-    power = (energy[ends] - energy[starts]) / LIVE_PAUSE
-    quiet = power <= energy[ends] / ends * 10.0 ** (-LIVE_PAUSE_DB / 10.0) + 1e-9
-    pauses = quiet & np.logical_or.accumulate(~quiet) & (starts >= shortest)
-    return int(starts[pauses.argmax()]) + LIVE_PAUSE // 2 if pauses.any() else None
-
-
 class Cutter:
     """Cuts samples into chunks as they come.
 
@@ -143,9 +119,9 @@ class Cutter:
             out: a chunk without samples says how much it is, at least one for every
             `chunk_seconds`.
         vad_model: the detector, of `auris.audio.activity.VAD_MODELS`.
-        end_at_pauses: end a chunk as soon as there is a pause of 0.4 s behind a quarter of the
-            target, without waiting for the samples up to the end of the search window. With vad it
-            has no effect.
+        end_at_pauses: end a chunk as soon as there is a pause behind a quarter of the target, of
+            0.4 s at first and a shorter one in a longer chunk, see `auris.audio.pauses`, without
+            waiting for the samples up to the end of the search window. With vad it has no effect.
 
     Chunks and silences follow each other without gap or overlap.
 
@@ -172,8 +148,9 @@ class Cutter:
         self._target = round(chunk_seconds * SAMPLE_RATE)
         self._search = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
         self._utterances = chunk_seconds <= UTTERANCE_SECONDS
-        self._needed = self._target + self._search + round(REST_SECONDS * SAMPLE_RATE)
-        self._at_pauses = end_at_pauses and not vad
+        self._pauses = PauseFinder(self._target, vad_model) if end_at_pauses and not vad else None
+        rest = LIVE_REST if self._pauses else round(REST_SECONDS * SAMPLE_RATE)
+        self._needed = self._target + self._search + rest
         self._start = 0
         self._waiting: list[Samples] = []
         self._length = 0
@@ -196,6 +173,8 @@ class Cutter:
             block = samples[first : first + SAMPLE_RATE]
             self._waiting.append(block)
             self._length += len(block)
+            if self._pauses is not None:
+                self._pauses.add(block)
             if self._detector is not None:
                 chunks += self._take(self._detector.feed(block))
             else:
@@ -220,21 +199,13 @@ class Cutter:
         """The chunks whose end is certain, without vad."""
         chunks = []
         while True:
-            pause = self._complete_pause()
+            pause = None if self._pauses is None else self._pauses.find()
             if pause is not None:
                 chunks.append(self._first_chunk(pause))
             elif self._length >= self._needed:
                 chunks.append(self._cut())
             else:
                 return chunks
-
-    def _complete_pause(self) -> int | None:
-        """Where a cut that does not wait lies; None if there is none yet."""
-        if not self._at_pauses:
-            return None
-        self._waiting = [np.concatenate(self._waiting)]
-        window = self._waiting[0][: self._target + self._search]
-        return _first_complete_pause(window, round(self._target * SHORTEST_LIVE))
 
     def _cut(self) -> Chunk:
         """The chunk that ends with an utterance, or in the search window."""
@@ -276,6 +247,8 @@ class Cutter:
         # A copy, so that the chunk that was returned can be freed.
         self._waiting = [samples[length:].copy()]
         self._length = len(self._waiting[0])
+        if self._pauses is not None:
+            self._pauses.begin(self._waiting[0])
         waiting = self._activities
         while waiting and (self._decided - len(waiting) + 1) * BLOCK <= self._start:
             waiting.popleft()

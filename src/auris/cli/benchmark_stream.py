@@ -46,7 +46,7 @@ def stream(
         float | None, option("As of listen.", default="8, or the model's own if that is shorter")
     ] = None,
     step_seconds: Annotated[float, option("As of listen.")] = 0.5,
-    settle_seconds: Annotated[float, option("As of listen.")] = 1.5,
+    settle_seconds: Annotated[float, option("As of listen.")] = 1.0,
     words: Annotated[
         bool, option("Measure delays from the times of words, not from even ones.", "--words")
     ] = False,
@@ -57,6 +57,11 @@ def stream(
         int | None, option("Token budget of a chunk, as of transcribe.", min=1)
     ] = None,
     streams: Annotated[int, option("Clips of a test set that are streamed at once.", min=1)] = 1,
+    every: Annotated[int, option("Of a test set, take every so many-th clip.", min=1)] = 1,
+    errors: Annotated[
+        bool,
+        option("Also word error rates of test sets: live, and of files by default.", "--errors"),
+    ] = False,
     limit: Limit = None,
 ) -> None:
     """Transcribe recordings as live streams, and compare the final texts with those of the files.
@@ -67,9 +72,13 @@ def stream(
     """
     from auris.evaluation.sets import read_set
     from auris.evaluation.streaming import compare_clips, score_stream
+    from auris.evaluation.wer import require_jiwer
 
     sizes = numbers("--feed-seconds", feed_seconds, 0.001, 3600)
-    sets = {name: list(read_set(name))[:limit] for name in test_set or ()}
+    texts = {name: read_set(name) for name in test_set or ()}
+    sets = {name: list(clips)[::every][:limit] for name, clips in texts.items()}
+    if errors:
+        require_jiwer()
     if not audio and not sets:
         raise UsageError("No recording to stream was named", "", "give --audio or --test-set")
     pipeline = model.pipeline()
@@ -95,11 +104,18 @@ def stream(
     clips = {}
     if sets:
         formats = {"clips": ">6", "identical": ">10", "ties": ">5", "different": ">10"}
-        table = Table("set", formats | DELAY_COLUMNS)
+        formats |= {"step ms": ">8.1f"}
+        rates = {"live WER": ">9.2f", "file WER": ">9.2f"} if errors else {}
+        table = Table("set", formats | DELAY_COLUMNS | rates)
     for name, files in sets.items():
-        agreement = clips[name] = compare_clips(pipeline, files, sizes, streams, **options)
+        transcripts = texts[name] if errors else None
+        agreement = compare_clips(pipeline, files, sizes, streams, transcripts, **options)
+        clips[name] = agreement
         counts = (agreement.clips, agreement.identical, agreement.ties, len(agreement.different))
-        table.row(name, *counts, *_delays(agreement.delays))
+        both = (agreement.live_wer, agreement.file_wer) if errors else ()
+        percent = (None if rate is None else 100 * rate for rate in both)
+        step = 1000 * agreement.step_seconds
+        table.row(name, *counts, step, *_delays(agreement.delays), *percent)
         for file in agreement.different:
             typer.echo(f"    {file}")
     write_json({**options, "recordings": scores, "sets": clips})

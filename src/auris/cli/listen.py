@@ -85,7 +85,7 @@ def listen(
             "How long a word has to be the same in partial text before it settles, so that it is "
             "never taken back; 0 settles words when their chunk is over."
         ),
-    ] = 1.5,
+    ] = 1.0,
     vad: Annotated[
         bool, option("Cut where nobody speaks, and leave long silence out.", "--vad")
     ] = False,

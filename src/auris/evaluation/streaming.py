@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +15,12 @@ import numpy as np
 from auris.diagnostics.parity import TIE_MARGIN, Verdict, first_difference
 from auris.evaluation.live_delays import DelayScore, LiveDelays
 from auris.evaluation.loading import resident_gb
+from auris.evaluation.wer import word_error_rate
 from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
 from auris.streaming.decoder import StepCost
 from auris.streaming.session import StreamSession, StreamUpdate
+from auris.text.words import join_texts
 from auris.types import SAMPLE_RATE, Samples, Segment
 
 if TYPE_CHECKING:
@@ -63,14 +65,25 @@ class StreamScore:
 
 @dataclass(frozen=True)
 class ClipsScore:
-    """Numbers of clips by the comparison of their texts as streams and as files; names of the clips
-    whose texts differ; delays of the words of the streams."""
+    """Clips as streams and as files.
+
+    Attributes:
+        clips, identical, ties: numbers of clips by the comparison of their texts.
+        different: names of the clips whose texts differ.
+        step_seconds: processor time of all steps and final texts, divided by the number of steps.
+        delays: of the words of the streams.
+        live_wer, file_wer: word error rates of the final texts of the streams, and of the files
+            with default options; None if they were not computed.
+    """
 
     clips: int
     identical: int
     ties: int
     different: tuple[str, ...]
+    step_seconds: float
     delays: DelayScore
+    live_wer: float | None = None
+    file_wer: float | None = None
 
 
 def compare_segments(ours: Sequence[Segment], theirs: Sequence[Segment]) -> Verdict:
@@ -166,6 +179,7 @@ def compare_clips(
     files: Sequence[Path],
     feed_seconds: Sequence[float],
     streams: int = 1,
+    texts: Mapping[Path, str] | None = None,
     **options: Unpack[StreamOptions],
 ) -> ClipsScore:
     """Transcribe clips as streams, several at once, and each as a file, and compare the texts.
@@ -174,6 +188,7 @@ def compare_clips(
         files: the clips; the next one begins when one ends.
         feed_seconds: as of `score_stream`.
         streams: the number of streams at once, in one pool.
+        texts: transcripts of the clips, to compute word error rates.
 
     Raises:
         AurisError: a clip cannot be read.
@@ -182,6 +197,8 @@ def compare_clips(
     clips: dict[StreamSession, _StreamedClip] = {}
     verdicts: list[tuple[Path, Verdict]] = []
     delays = LiveDelays()
+    finals: dict[Path, str] = {}
+    spent, steps = 0.0, 0
     while len(verdicts) < len(files):
         for file in islice(waiting, streams - len(clips)):
             session = pipeline.stream(pool=pool, **options)
@@ -194,9 +211,13 @@ def compare_clips(
                 ended.append(session)
             else:
                 session.push(block)
+        began = time.process_time()
         pool.work()
+        spent += time.process_time() - began
         for session, clip in clips.items():
-            clip.updates += session.updates()
+            new = session.updates()
+            steps += sum(not update.final for update in new)
+            clip.updates += new
         for session in ended:
             clip = clips.pop(session)
             theirs = pipeline.transcribe(
@@ -205,10 +226,17 @@ def compare_clips(
             delays.add(clip.updates)
             ours = [update.segment for update in clip.updates if update.final]
             verdicts.append((clip.file, compare_segments(ours, theirs)))
+            finals[clip.file] = join_texts([segment.text for segment in ours])
     kinds = [verdict for _, verdict in verdicts]
     different = tuple(str(file) for file, verdict in verdicts if verdict == "different")
     counts = len(kinds), kinds.count("identical"), kinds.count("tie")
-    return ClipsScore(*counts, different, delays.score())
+    score = ClipsScore(*counts, different, spent / max(steps, 1), delays.score())
+    if texts is None:
+        return score
+    by_default = pipeline.transcribe([str(file) for file in finals])
+    files_texts = {file: done.text for file, done in zip(finals, by_default, strict=True)}
+    live_wer, file_wer = (word_error_rate(texts, found) for found in (finals, files_texts))
+    return replace(score, live_wer=live_wer, file_wer=file_wer)
 
 
 def _file_options(pipeline: AsrPipeline, options: StreamOptions) -> CallOptions:

@@ -115,6 +115,24 @@ def _missing(package: str) -> MissingExtra:
     )
 
 
+def word_error_rate(references: Mapping[Path, str], hypotheses: Mapping[Path, str]) -> float | None:
+    """The rate over the words of all files of the hypotheses, as "spoken" compares them; None where
+    the references have no word.
+
+    Raises:
+        MissingExtra: jiwer is not installed.
+    """
+    jiwer, normalize = require_jiwer(), normalizer_named("spoken")
+    words = edits = 0
+    for file, text in hypotheses.items():
+        reference = normalize(references[file]).strip()
+        # jiwer refuses an empty reference, but inserted words are errors there, too.
+        aligned = jiwer.process_words(f"= {reference}", f"= {normalize(text).strip()}")
+        edits += sum(getattr(aligned, kind) for kind in EDITS)
+        words += len(reference.split())
+    return edits / words if words else None
+
+
 def score_set(
     pipeline: AsrPipeline,
     name: str,

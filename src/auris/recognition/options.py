@@ -126,7 +126,8 @@ class CallOptions(TextOptions, SpeakerOptions, total=False):
             default (of its traits.json, or False).
         vad_model: the detector: "energy", "silero", or "auto" for silero where its package is
             installed ("auto").
-        end_at_pauses: end chunks at pauses of 0.4 s, as live streams do; without vad (False).
+        end_at_pauses: end chunks at pauses of 0.4 s, and in longer chunks at shorter ones, as live
+            streams do; without vad (False).
         start: beginning of the span of every recording to transcribe, in seconds (0).
         duration: its length; None for the rest (None).
         channels: "mix" averages a recording's channels; "split" transcribes each separately and
@@ -167,21 +168,25 @@ class SessionOptions(TypedDict, total=False):
         rate: samples per second of the input (16000).
         chunk_seconds: target length of the chunks that it is cut into; None for 8, or for the
             model's inference default (of its traits.json) if that is shorter.
-        end_at_pauses: end chunks at pauses of 0.4 s, as soon as they are that long; without vad
-            (True).
+        end_at_pauses: end chunks at pauses of 0.4 s, and in longer chunks at shorter ones, as soon
+            as they are that long; without vad (True).
         step_seconds: time between steps, at least 0.02 (0.5).
+        partial_text: whether the text of a chunk that is not over is needed; without it, words
+            settle with their chunk, and a search, whose steps do not shorten the work at the end of
+            the chunk, runs only then (True).
         skip_late: skip the partial text of a step if the next step is already due, so that a slow
             machine keeps up; final text does not change (False).
         vad: cut where nobody speaks, and skip long silence (False).
         vad_model: the detector, as of a call ("auto").
         settle_seconds: how long a word of a chunk that is not over has to be the same before it
-            settles, see `auris.streaming.settle`; 0 settles words with their chunk only (1.5).
+            settles, see `auris.streaming.settle`; 0 settles words with their chunk only (1.0).
     """
 
     rate: int
     chunk_seconds: float | None
     end_at_pauses: bool
     step_seconds: float
+    partial_text: bool
     skip_late: bool
     vad: bool
     vad_model: str

@@ -15,6 +15,9 @@ from auris.types import SAMPLE_RATE, Chunk, Samples
 SHORTEST_STEP, LONGEST_STEP = 0.02, 60.0
 """Possible times between steps, in seconds."""
 
+CUT_STEP = SAMPLE_RATE // 10
+"""Samples between the positions at which a chunk may be over; at a step it may, too."""
+
 
 @dataclass(frozen=True)
 class PendingChunk:
@@ -28,11 +31,16 @@ class StreamChunker:
     """Cuts a stream at positions that do not depend on the sizes in which samples arrive.
 
     One thread may call `accept` and `end` while another one calls `next`. Arguments and errors are
-    those of `StreamPool.open`.
+    those of `StreamPool.open`; without `growing`, chunks that may still grow are left out.
     """
 
     def __init__(
-        self, rate: int, cutter: Cutter, step_seconds: float, skip_late: bool = False
+        self,
+        rate: int,
+        cutter: Cutter,
+        step_seconds: float,
+        skip_late: bool = False,
+        growing: bool = True,
     ) -> None:
         self._resampler = Resampler(rate)
         self._cutter = cutter
@@ -40,6 +48,7 @@ class StreamChunker:
         check_number("--step-seconds", step_seconds, SHORTEST_STEP, LONGEST_STEP)
         self._step = round(float(step_seconds) * SAMPLE_RATE)
         self._skip_late = skip_late
+        self._growing = growing
         self._inbox: deque[Samples] = deque()  # Written by the feeding thread.
         self._waiting: Samples = np.zeros(0, np.float32)
         self._certain: deque[Chunk] = deque()
@@ -64,7 +73,8 @@ class StreamChunker:
     @property
     def behind(self) -> bool:
         """Whether a step or a chunk is due."""
-        return self.ending or bool(self._certain) or self._unprocessed() >= self._step
+        needed = self._step - self.processed % self._step
+        return self.ending or bool(self._certain) or self._unprocessed() >= needed
 
     def accept(self, block: Samples) -> None:
         """Add samples, float32 [n]."""
@@ -85,12 +95,13 @@ class StreamChunker:
                 return PendingChunk(self._certain.popleft(), ends=True)
             if self._step_due:
                 self._step_due = False
-                if self._skip_late and self._unprocessed() >= self._step:
+                late = self._skip_late and self._unprocessed() >= self._step
+                if late or not self._growing:
                     continue
                 growing = self._cutter.unfixed()
                 if growing is not None:
                     return PendingChunk(growing, ends=False)
-            if not self._process_step():
+            if not self._process():
                 return None
 
     def _unprocessed(self) -> int:
@@ -98,13 +109,14 @@ class StreamChunker:
         # A copy, because the feeding thread may append at the same time.
         return len(self._waiting) + sum(map(len, tuple(self._inbox)))
 
-    def _process_step(self) -> bool:
-        """Give the cutter samples up to the next step; returns whether there were any."""
+    def _process(self) -> bool:
+        """Give the cutter samples up to the next position at which something may be due; returns
+        whether there were any."""
         ending = self.ending  # Read before the inbox, which then has everything before the end.
         blocks = [self._inbox.popleft() for _ in range(len(self._inbox))]
         if blocks:
             self._waiting = np.concatenate((self._waiting, *blocks))
-        needed = self._step - self.processed % self._step
+        needed = min(step - self.processed % step for step in (self._step, CUT_STEP))
         if len(self._waiting) < needed and not ending:
             return False
         if len(self._waiting):

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from auris.backends.base import Cache
 from auris.config import AutCtcConfig, QwenAsrConfig
-from auris.decoding.loop import decode
 from auris.decoding.speculative import DraftedRequest, decode_drafts
 from auris.decoding.static_rows import StaticRows, new_rows
 from auris.recognition.ctc import CtcRecognizer
@@ -33,7 +32,7 @@ FIRST_POSITIONS = 256
 
 @dataclass(frozen=True)
 class StepCost:
-    """The amount of work of a step.
+    """The amount of work of a step; none is counted of a search at the end of a chunk.
 
     Attributes:
         frames: feature frames that went through the stem.
@@ -82,7 +81,7 @@ class StreamState:
 
 @dataclass(frozen=True)
 class StreamStep:
-    """One step of one stream: the chunk so far, complete if it `ends`.
+    """One step of one stream: the chunk so far, complete if it `ends`; else it has no search.
 
     If words of the stream may settle (`settles`), the CTC head scores a chunk that may still grow.
     """
@@ -179,22 +178,21 @@ class IncrementalQwen:
             self._cache = self._static = None
 
     def decode(self, steps: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
-        updates = _encode(self._recognizer, steps)
-        pairs = list(zip(steps, updates, strict=True))
-        searched = [pair for pair in pairs if needs_search(pair[0].request.options)]
-        others = [pair for pair in pairs if not needs_search(pair[0].request.options)]
-        results = self._with_drafts(others) | self._with_searches(searched)
+        # A complete chunk that is searched is encoded and decoded by `QwenRecognizer.final`.
+        others = [step for step in steps if not needs_search(step.request.options)]
+        updates = _encode(self._recognizer, others)
+        results = self._with_drafts(list(zip(others, updates, strict=True)))
+        self._score_units(others, updates)
         done = []
-        for step, update in pairs:
-            result, decoded = results[step.state.row]
-            done.append((result, StepCost(update.frames, update.encoded, decoded)))
-        self._score_units(steps, updates)
+        for step in steps:
+            nothing = DecodeResult(step.request, (), (), "stop"), StepCost(0, 0, 0)
+            done.append(results.get(step.state.row, nothing))
         return done
 
     def _with_drafts(
         self, pairs: Sequence[tuple[StreamStep, EncoderUpdate]]
-    ) -> dict[int, tuple[DecodeResult, int]]:
-        """By row, results without a search, and decoded positions."""
+    ) -> dict[int, tuple[DecodeResult, StepCost]]:
+        """By row, results and the work that they took."""
         assert self._cache is not None
         drafted = [self._drafted(key, *pair) for key, pair in enumerate(pairs)]
         positions = [_first_pass_positions(item) for item in drafted]
@@ -208,36 +206,12 @@ class IncrementalQwen:
         # A draft ends before an audio slot that the model has written, since it has no audio.
         slot = self._recognizer.config.audio_token_id
         done = {}
-        for key, (step, _) in enumerate(pairs):
+        for key, (step, update) in enumerate(pairs):
             reason = reasons[key]
             assert reason is not None
-            done[step.state.row] = texts[key].result(step.request, reason), positions[key]
+            cost = StepCost(update.frames, update.encoded, positions[key])
+            done[step.state.row] = texts[key].result(step.request, reason), cost
             step.state.draft = tuple(takewhile(lambda token: token != slot, texts[key].tokens))
-        return done
-
-    def _with_searches(
-        self, pairs: Sequence[tuple[StreamStep, EncoderUpdate]]
-    ) -> dict[int, tuple[DecodeResult, int]]:
-        """By row, results of searches, and decoded positions.
-
-        A complete chunk is decoded by `QwenRecognizer.final`.
-        """
-        model, texts = self._recognizer, [DecodedTokens() for _ in pairs]
-        reasons: list[FinishReason] = ["stop" for _ in pairs]
-        requests = {
-            key: model.search_request(
-                key, step.request, _prompt(model, step, update), update.states
-            )
-            for key, (step, update) in enumerate(pairs)
-            if not step.ends
-        }
-        for token in decode(self._backend, requests.values(), model.stops, max(len(requests), 1)):
-            texts[token.key].add(token)
-            reasons[token.key] = token.finish or reasons[token.key]
-        done = {}
-        for key, (step, _) in enumerate(pairs):
-            decoded = len(requests[key].prompt) + len(texts[key].tokens) if key in requests else 0
-            done[step.state.row] = texts[key].result(step.request, reasons[key]), decoded
         return done
 
     def _score_units(self, steps: Sequence[StreamStep], updates: Sequence[EncoderUpdate]) -> None:

@@ -6,6 +6,7 @@ text. Nothing is ever removed from it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from auris.recognition.confidence import scored_words
@@ -123,14 +124,16 @@ class LiveText:
         return "".join(self._parts).lstrip()
 
     def _partial_words(self, result: DecodeResult, segment: Segment) -> list[PartialWord]:
-        """The words of a text, with their ends in seconds of the stream."""
+        """The words of a text, with their ends in seconds of the stream, and probabilities."""
         tokens = result.text_tokens(self._tokenizer)
         words = scored_words(self._tokenizer, tokens, segment.text)
         ends = ends_of_words(words, tokens, self._state.logits)
-        return [
-            PartialWord(word.text, None if end is None else segment.start + end)
-            for word, end in zip(words, ends, strict=True)
-        ]
+        partial = []
+        for word, end in zip(words, ends, strict=True):
+            logprob = min((result.logprobs[index] for index in word.tokens), default=0.0)
+            seconds = None if end is None else segment.start + end
+            partial.append(PartialWord(word.text, seconds, math.exp(logprob)))
+        return partial
 
     def _behind(self, text: str, begin: int) -> str:
         """The text from a position on, as it stands behind the settled text of the stream."""

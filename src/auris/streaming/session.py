@@ -2,9 +2,9 @@
 
 A stream is cut into chunks as a file is. At every multiple of the step length, the chunk so far is
 recognized, whatever the sizes of the blocks that were fed. This text is partial and equals that of
-a file that ends there. When the end of a chunk is certain, its segment is final: it equals that of
-a file and never changes. The cost of a step depends on the length of its chunk, not on that of the
-stream, and nothing of a chunk is stored after its end.
+a file that ends there, without a search. When the end of a chunk is certain, its segment is final:
+it equals that of a file and never changes. The cost of a step depends on the length of its chunk,
+not on that of the stream, and nothing of a chunk is stored after its end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from auris.audio.arrays import live_block
 from auris.audio.segmentation import Cutter
 from auris.errors import AurisError, InvalidSamples, UsageError
+from auris.recognition.qwen import needs_search
 from auris.recognition.recognizer import Recognizer
 from auris.recognition.requests import ChunkRequest, DecodeOptions, DecodeResult
 from auris.recognition.scheduler import silent_segment
@@ -118,11 +119,13 @@ class StreamSession:
         self.pool = pool
         self._state = state
         self._options = options
+        self._partial_options = replace(options, beam_size=1, hotwords=())
         self._chunker = chunker
         self._settles = rule is not None
         self.speakers = speakers
         self._text = LiveText(pool.recognizer.tokenizer, state, rule)
         self._chunks = 0
+        self._held: StreamStep | None = None  # A search that waits for the next round.
         self._over = False
         self._error: BaseException | None = None
         self._outbox: deque[StreamUpdate] = deque()
@@ -201,7 +204,8 @@ class StreamSession:
     @property
     def behind(self) -> bool:
         """Whether a step is due."""
-        return not self._over and self._error is None and self._chunker.behind
+        due = self._held is not None or self._chunker.behind
+        return not self._over and self._error is None and due
 
     def _checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
         if self._chunker.ending or self._over:
@@ -223,7 +227,8 @@ class StreamSession:
     def _next_step(self) -> StreamStep | None:
         """The next step that is due, or None. Skipped silence gives an update at once."""
         while (due := self._chunker.next()) is not None:
-            request = ChunkRequest(self._chunks, due.chunk, self._options)
+            options = self._options if due.ends else self._partial_options
+            request = ChunkRequest(self._chunks, due.chunk, options)
             self._chunks += due.ends
             step = StreamStep(self._state, request, due.ends, self._settles)
             if not due.chunk.skipped:
@@ -296,6 +301,7 @@ class StreamPool:
         chunk_seconds: float | None = None,
         end_at_pauses: bool = True,
         step_seconds: float = STEP_SECONDS,
+        partial_text: bool = True,
         skip_late: bool = False,
         vad: bool = False,
         vad_model: str = "auto",
@@ -320,8 +326,10 @@ class StreamPool:
             try:
                 seconds = LIVE_CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
                 cutter = Cutter(seconds, vad, vad_model, end_at_pauses)
-                chunker = StreamChunker(rate, cutter, step_seconds, skip_late)
-                rule = settle_rule(settle_seconds)
+                # Without a search the steps of a chunk shorten the work at its end.
+                growing = partial_text or not needs_search(options)
+                chunker = StreamChunker(rate, cutter, step_seconds, skip_late, growing)
+                rule = settle_rule(settle_seconds if partial_text else 0)
                 session = StreamSession(self, state, options, chunker, rule, speakers)
             except AurisError:
                 self._incremental.close(state)
@@ -351,18 +359,36 @@ class StreamPool:
             pass
 
     def work_round(self) -> bool:
-        """Do the next step of every stream that has one due; returns whether there was any."""
+        """Do the next step of every stream that has one due; returns whether there was any.
+
+        Chunks that are over and searched take a round of their own, so that the partial text of
+        other streams does not wait for them.
+        """
         with self._lock:
-            steps = [
-                (session, step)
-                for session in self._sessions
-                if (step := session._next_step()) is not None
-            ]
+            steps = self._next_steps()
             if steps:
                 self._round(steps)
-            for session in [session for session in self._sessions if session._chunker.done]:
-                self._release(session)
+            for session in list(self._sessions):
+                if session._chunker.done and session._held is None:
+                    self._release(session)
         return bool(steps)
+
+    def _next_steps(self) -> list[tuple[StreamSession, StreamStep]]:
+        """The steps of a round: searches that wait, or else what is due."""
+        held = [(session, session._held) for session in self._sessions if session._held is not None]
+        if held:
+            for session, _ in held:
+                session._held = None
+            return held
+        due = [(session, session._next_step()) for session in self._sessions]
+        steps = [(session, step) for session, step in due if step is not None]
+        quick = [pair for pair in steps if not needs_search(pair[1].request.options)]
+        if not quick:
+            return steps
+        for session, step in steps:
+            if needs_search(step.request.options):
+                session._held = step
+        return quick
 
     def submit(self, job: Callable[[], None]) -> Future[None]:
         """Run a function in the pool's thread, one after the other."""

@@ -3,13 +3,13 @@
 A word of a chunk that is not over settles when
 
 - it and all words before it were the same for some time, in normalized form and in at least two
-  steps one after the other, and
-- its end lies some time before the newest sound.
+  steps one after the other,
+- its end lies some time before the newest sound, and
+- the model gives each of its tokens some probability.
 
 Settled words are never taken back. Steps are decoded without regard to them, so the text of a later
 step may differ, and so may the final text; `compare_words` finds the words behind them, and
-counts what differs. The probability of a word says whether it is right, and not whether it stays,
-so it is no part of the rule.
+counts what differs.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ from dataclasses import dataclass
 from auris.recognition.load import check_number
 from auris.text.normalize import spoken
 
-SETTLE_SECONDS = 1.5
+SETTLE_SECONDS = 1.0
 """Default time for which a word has to be the same before it settles."""
 
 MARGIN_SECONDS = 0.8
 """How long before the newest sound a settled word ends."""
+
+LEAST_PROBABILITY = 0.7
+"""Least probability of each token of a settled word. Steps are decoded without a search, and words
+of which the model is not sure often differ from those of the search at the end."""
 
 ROUNDING = 1e-6
 """Seconds by which sums of steps may differ."""
@@ -40,10 +44,12 @@ class PartialWord:
     Attributes:
         text: as it is written.
         end: when it ends, in seconds of the stream; None if it is not known.
+        probability: the least one of its tokens; 1 if they are not known.
     """
 
     text: str
     end: float | None
+    probability: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,12 @@ class SettleRule:
     Attributes:
         same: least seconds for which a word and all words before it were the same.
         margin: least seconds between the end of a word and the newest sound.
+        probability: least probability of each token of a word.
     """
 
     same: float = SETTLE_SECONDS
     margin: float = MARGIN_SECONDS
+    probability: float = LEAST_PROBABILITY
 
 
 def settle_rule(seconds: float) -> SettleRule | None:
@@ -125,7 +133,8 @@ def settle(
 
 def _is_settled(word: PartialWord, since: float, seconds: float, rule: SettleRule) -> bool:
     end = since if word.end is None else word.end
-    return seconds - since >= rule.same - ROUNDING and seconds - end >= rule.margin
+    stands = seconds - since >= rule.same - ROUNDING and seconds - end >= rule.margin
+    return stands and word.probability >= rule.probability
 
 
 @dataclass(frozen=True)

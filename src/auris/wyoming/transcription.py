@@ -20,8 +20,8 @@ from auris.text.words import join_texts
 from auris.wyoming.service import WyomingModel
 
 STEP_SECONDS = 1.0
-"""Time between steps. The protocol has no partial text, but a text that grows while the client
-speaks is complete sooner after the end."""
+"""Time between steps. The protocol has no partial text, but without a search a text that grows
+while the client speaks is complete sooner after the end."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Transcription:
                 rate=form.rate,
                 chunk_seconds=model.chunk_seconds,
                 end_at_pauses=False,
-                settle_seconds=0,
+                partial_text=False,
                 vad=model.pipeline.defaults.vad,
                 vad_model=model.vad_model,
                 step_seconds=STEP_SECONDS,

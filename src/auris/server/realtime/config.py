@@ -30,7 +30,7 @@ SPEAKERS = "auris.speakers"
 CHUNK_SECONDS = {"minimal": 8.0, "low": 8.0, "medium": 12.0, "high": 12.0, "xhigh": 30.0}
 """Target length of the chunks of a stream by the setting `delay`."""
 
-SETTLE_SECONDS = {"minimal": 0.5, "low": 1.5, "medium": 2.5, "high": 0.0, "xhigh": 0.0}
+SETTLE_SECONDS = {"minimal": 0.5, "low": 1.0, "medium": 2.0, "high": 0.0, "xhigh": 0.0}
 """How long a word has to be the same before it settles, by the same; 0 for the end of its chunk."""
 
 OLDER_NAMES = {

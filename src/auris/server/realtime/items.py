@@ -137,6 +137,7 @@ class Item:
             rate=self.settings.format.rate,
             chunk_seconds=settings.chunk_seconds,
             settle_seconds=settings.settle_seconds,
+            partial_text=PROVISIONAL in settings.include or settings.settle_seconds > 0,
             skip_late=True,
             word_timestamps=request.words,
             aligner=served.aligner,

@@ -1,0 +1,125 @@
+"""The pauses that end chunks of live speech: how long they are, and pauses in noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tests.server.live import EXAMPLE
+
+from auris.audio import pauses
+from auris.audio.activity import chosen_model
+from auris.audio.io import load
+from auris.audio.pauses import PauseFinder
+from auris.audio.segmentation import Cutter
+from auris.audio.silero import FRAME, silero_file
+from auris.types import SAMPLE_RATE, Samples
+
+TARGET = 8 * SAMPLE_RATE
+
+
+def noise(seconds: float, seed: int = 0) -> Samples:
+    drawn = np.random.default_rng(seed).normal(0, 0.1, round(seconds * SAMPLE_RATE))
+    return drawn.astype(np.float32)
+
+
+def found(samples: Samples, block: int = 1600, vad_model: str = "energy") -> float | None:
+    """Where a chunk ends, in seconds, fed in blocks."""
+    finder = PauseFinder(TARGET, vad_model)
+    for first in range(0, len(samples), block):
+        finder.add(samples[first : first + block])
+        if (cut := finder.find()) is not None:
+            return cut / SAMPLE_RATE
+    return None
+
+
+@pytest.mark.parametrize(
+    ("before", "pause", "ends"),
+    [
+        *[(1.5, 0.8, False), (2.5, 0.35, False), (2.5, 0.45, True)],
+        *[(5.0, 0.25, False), (5.0, 0.35, True), (8.0, 0.15, False), (8.0, 0.25, True)],
+    ],
+)
+def test_a_longer_chunk_ends_at_a_shorter_pause(before: float, pause: float, ends: bool) -> None:
+    samples = np.concatenate([noise(before), 1e-3 * noise(pause, 1), noise(0.3, 2)])
+    cut = found(samples)
+    assert (cut is not None) == ends
+    if cut is not None:
+        assert before < cut < before + pause
+
+
+@pytest.mark.parametrize(("before", "level", "ends"), [(2.5, 0.08, False), (8.0, 0.08, True)])
+def test_a_longer_chunk_ends_at_a_louder_pause(before: float, level: float, ends: bool) -> None:
+    samples = np.concatenate([noise(before), level * noise(0.6, 1)])
+    assert (found(samples) is not None) == ends
+
+
+def test_the_next_chunk_is_counted_from_the_cut() -> None:
+    samples = np.concatenate([noise(3.0), 1e-3 * noise(0.6, 1), noise(2.9, 2), 1e-3 * noise(1, 3)])
+    finder = PauseFinder(TARGET, "energy")
+    finder.add(samples[: 4 * SAMPLE_RATE])
+    cut = finder.find()
+    assert cut is not None
+    finder.begin(samples[cut : 4 * SAMPLE_RATE])
+    finder.add(samples[4 * SAMPLE_RATE :])
+    assert finder.find() == found(samples[cut:]) * SAMPLE_RATE  # type: ignore[operator]
+
+
+class ScriptedFrames:
+    """A detector that finds a voice in certain spans, by seconds of the chunk."""
+
+    def __init__(self, *spans: tuple[float, float]) -> None:
+        self._spans = spans
+        self._samples = 0
+
+    def push(self, samples: Samples) -> list[float]:
+        first = self._samples // FRAME
+        self._samples += len(samples)
+        starts = [number * FRAME / SAMPLE_RATE for number in range(first, self._samples // FRAME)]
+        return [0.9 if any(a <= at < b for a, b in self._spans) else 0.1 for at in starts]
+
+
+@pytest.mark.parametrize(
+    ("spans", "cut"),
+    [
+        ([(0.2, 3.0), (3.6, 9.0)], 3.2),  # A pause between words.
+        ([(0.2, 3.0), (3.3, 9.0)], None),  # One that is too short.
+        ([(0.2, 1.0), (1.6, 9.0)], None),  # One that is too early.
+        ([(5.0, 9.0)], None),  # Nobody spoke before.
+    ],
+)
+@pytest.mark.parametrize("block", [160, 1600, 100_000])
+def test_a_pause_in_noise_ends_a_chunk_by_the_detector(
+    monkeypatch: pytest.MonkeyPatch, spans: list[tuple[float, float]], cut: float | None, block: int
+) -> None:
+    monkeypatch.setattr(pauses, "frame_probabilities", lambda _: ScriptedFrames(*spans))
+    assert found(noise(7.0), block, "silero") == (pytest.approx(cut, abs=0.05) if cut else None)
+
+
+def in_noise(decibels: float) -> Callable[[Samples], Samples]:
+    """Adds noise that much weaker than the speech."""
+
+    def add(samples: Samples) -> Samples:
+        level = float(np.sqrt(np.square(samples).mean())) * 10 ** (-decibels / 20)
+        return (samples + 10 * level * noise(len(samples) / SAMPLE_RATE, 7)).astype(np.float32)
+
+    return add
+
+
+@pytest.mark.skipif(silero_file() is None, reason="silero-vad is not installed")
+def test_pauses_in_noise_end_chunks_of_live_speech() -> None:
+    assert chosen_model("auto") == "silero"
+    said = load(EXAMPLE).samples
+    pause = np.zeros(SAMPLE_RATE, np.float32)
+    samples = in_noise(10.0)(np.concatenate([said, pause, said, pause, said]))
+    ends = {}
+    for model in ("energy", "auto"):
+        cutter = Cutter(5.0, vad_model=model, end_at_pauses=True)
+        chunks = [*cutter.feed(samples), *cutter.finish()]
+        ends[model] = [(chunk.start + len(chunk.samples)) / SAMPLE_RATE for chunk in chunks[:-1]]
+    spoken, total = len(said) / SAMPLE_RATE, len(said) / SAMPLE_RATE + 1.0
+    assert len(ends["auto"]) == 2
+    for number, end in enumerate(ends["auto"]):
+        assert number * total + spoken - 0.1 <= end <= (number + 1) * total
+    assert len(ends["energy"]) < 2
