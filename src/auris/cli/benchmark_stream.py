@@ -70,6 +70,7 @@ def stream(
     text are also measured, and how many settled words the final text revises. The exit code is 1
     when a text differs by more than a tie.
     """
+    from auris.evaluation.live_delays import LiveDelays
     from auris.evaluation.sets import read_set
     from auris.evaluation.streaming import compare_clips, score_stream
     from auris.evaluation.wer import require_jiwer
@@ -101,7 +102,7 @@ def stream(
         memory = (score.early_gb, score.late_gb)
         beginning = (score.seconds, score.steps, score.verdict)
         table.row(name, *beginning, *steps, *memory, score.busy, *_delays(score.delays))
-    clips = {}
+    clips, live = {}, LiveDelays()
     if sets:
         formats = {"clips": ">6", "identical": ">10", "ties": ">5", "different": ">10"}
         formats |= {"step ms": ">8.1f"}
@@ -111,14 +112,19 @@ def stream(
         transcripts = texts[name] if errors else None
         agreement = compare_clips(pipeline, files, sizes, streams, transcripts, **options)
         clips[name] = agreement
+        live.extend(agreement.live)
         counts = (agreement.clips, agreement.identical, agreement.ties, len(agreement.different))
         both = (agreement.live_wer, agreement.file_wer) if errors else ()
         percent = (None if rate is None else 100 * rate for rate in both)
         step = 1000 * agreement.step_seconds
-        table.row(name, *counts, step, *_delays(agreement.delays), *percent)
+        table.row(name, *counts, step, *_delays(agreement.live.score()), *percent)
         for file in agreement.different:
             typer.echo(f"    {file}")
-    write_json({**options, "recordings": scores, "sets": clips})
+    if len(sets) > 1:
+        together = live.score()
+        table.row("all sets", *[None] * 5, *_delays(together), *[None] * (2 * errors))
+    results = {name: agreement.to_dict() for name, agreement in clips.items()}
+    write_json({**options, "recordings": scores, "sets": results})
     differ = any(score.verdict == "different" for score in scores)
     if differ or any(agreement.different for agreement in clips.values()):
         raise typer.Exit(1)

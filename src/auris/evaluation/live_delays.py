@@ -51,6 +51,13 @@ class LiveDelays:
             self.revised += update.revised
             times = []
 
+    def extend(self, other: LiveDelays) -> None:
+        """Add the delays of other streams."""
+        self.settled += other.settled
+        self.final += other.final
+        self.early += other.early
+        self.revised += other.revised
+
     def score(self) -> DelayScore:
         """The numbers of it."""
         return DelayScore(

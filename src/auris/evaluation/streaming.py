@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class ClipsScore:
         clips, identical, ties: numbers of clips by the comparison of their texts.
         different: names of the clips whose texts differ.
         step_seconds: processor time of all steps and final texts, divided by the number of steps.
-        delays: of the words of the streams.
+        live: the delays of the words of the streams.
         live_wer, file_wer: word error rates of the final texts of the streams, and of the files
             with default options; None if they were not computed.
     """
@@ -81,9 +81,14 @@ class ClipsScore:
     ties: int
     different: tuple[str, ...]
     step_seconds: float
-    delays: DelayScore
+    live: LiveDelays
     live_wer: float | None = None
     file_wer: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with the delays of the words as a `DelayScore`."""
+        values = {name: value for name, value in vars(self).items() if name != "live"}
+        return {**values, "delays": asdict(self.live.score())}
 
 
 def compare_segments(ours: Sequence[Segment], theirs: Sequence[Segment]) -> Verdict:
@@ -230,12 +235,12 @@ def compare_clips(
     kinds = [verdict for _, verdict in verdicts]
     different = tuple(str(file) for file, verdict in verdicts if verdict == "different")
     counts = len(kinds), kinds.count("identical"), kinds.count("tie")
-    score = ClipsScore(*counts, different, spent / max(steps, 1), delays.score())
+    score = ClipsScore(*counts, different, spent / max(steps, 1), delays)
     if texts is None:
         return score
     by_default = pipeline.transcribe([str(file) for file in finals])
     files_texts = {file: done.text for file, done in zip(finals, by_default, strict=True)}
-    live_wer, file_wer = (word_error_rate(texts, found) for found in (finals, files_texts))
+    live_wer, file_wer = (word_error_rate(texts, given) for given in (finals, files_texts))
     return replace(score, live_wer=live_wer, file_wer=file_wer)
 
 

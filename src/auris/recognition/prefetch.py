@@ -71,7 +71,7 @@ def _serve(connection: Connection, chunker: AudioChunker) -> None:
     """
     # The main process handles Ctrl-C and ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if chunker.vad:
+    if chunker.vad or chunker.end_at_pauses:
         # A neural detector needs torch, which may take more memory than the limit leaves.
         block_detector(chunker.vad_model)
     limit_memory(DecodeLimits().memory_bytes)

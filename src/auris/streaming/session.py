@@ -125,7 +125,7 @@ class StreamSession:
         self.speakers = speakers
         self._text = LiveText(pool.recognizer.tokenizer, state, rule)
         self._chunks = 0
-        self._held: StreamStep | None = None  # A search that waits for the next round.
+        self._waiting_step: StreamStep | None = None  # A search that waits for the next round.
         self._over = False
         self._error: BaseException | None = None
         self._outbox: deque[StreamUpdate] = deque()
@@ -204,7 +204,7 @@ class StreamSession:
     @property
     def behind(self) -> bool:
         """Whether a step is due."""
-        due = self._held is not None or self._chunker.behind
+        due = self._waiting_step is not None or self._chunker.behind
         return not self._over and self._error is None and due
 
     def _checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
@@ -369,17 +369,19 @@ class StreamPool:
             if steps:
                 self._round(steps)
             for session in list(self._sessions):
-                if session._chunker.done and session._held is None:
+                if session._chunker.done and session._waiting_step is None:
                     self._release(session)
         return bool(steps)
 
     def _next_steps(self) -> list[tuple[StreamSession, StreamStep]]:
         """The steps of a round: searches that wait, or else what is due."""
-        held = [(session, session._held) for session in self._sessions if session._held is not None]
-        if held:
-            for session, _ in held:
-                session._held = None
-            return held
+        searches = []
+        for session in self._sessions:
+            if session._waiting_step is not None:
+                searches.append((session, session._waiting_step))
+                session._waiting_step = None
+        if searches:
+            return searches
         due = [(session, session._next_step()) for session in self._sessions]
         steps = [(session, step) for session, step in due if step is not None]
         quick = [pair for pair in steps if not needs_search(pair[1].request.options)]
@@ -387,7 +389,7 @@ class StreamPool:
             return steps
         for session, step in steps:
             if needs_search(step.request.options):
-                session._held = step
+                session._waiting_step = step
         return quick
 
     def submit(self, job: Callable[[], None]) -> Future[None]:

@@ -26,7 +26,7 @@ SETTLE_SECONDS = 1.0
 MARGIN_SECONDS = 0.8
 """How long before the newest sound a settled word ends."""
 
-LEAST_PROBABILITY = 0.7
+LEAST_PROBABILITY = 0.8
 """Least probability of each token of a settled word. Steps are decoded without a search, and words
 of which the model is not sure often differ from those of the search at the end."""
 

@@ -136,6 +136,7 @@ class Item:
             served.pool,
             rate=self.settings.format.rate,
             chunk_seconds=settings.chunk_seconds,
+            vad_model=served.vad_model,
             settle_seconds=settings.settle_seconds,
             partial_text=PROVISIONAL in settings.include or settings.settle_seconds > 0,
             skip_late=True,
