@@ -2,7 +2,7 @@
 
 Streams of one pool play clips one after the other. The clock advances by the processor time of
 every round of steps, or to the next block of audio where nothing is due. So the delays are those of
-a core that does nothing else, also on a busy machine.
+a core that does nothing else, also on a busy machine. The output is a line of JSON.
 """
 
 from __future__ import annotations
