@@ -52,10 +52,10 @@ def standard_input(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_raw_samples_have_the_text_of_the_file(
     auris: Auris, standard_input: Any, tmp_path: Path
 ) -> None:
-    standard_input(pcm(4.0))
+    standard_input(pcm(2.0))
     raw = auris("listen", "-", "--rate", RATE)
     recording = tmp_path / "clip.wav"
-    recording.write_bytes(wav(np.frombuffer(pcm(4.0), "<i2")[None] / np.float32(32768)))
+    recording.write_bytes(wav(np.frombuffer(pcm(2.0), "<i2")[None] / np.float32(32768)))
     standard_input(recording.read_bytes())
     assert auris("listen", "-") == raw
     whole = auris("transcribe", recording, "--chunk-seconds", 3)

@@ -111,13 +111,16 @@ def test_server_turn_detection_with_the_async_client(live: Live) -> None:
         InputAudioBufferCommittedEvent,
         ConversationItemAdded,
         ConversationItemDone,
-        Delta,
         Completed,
     ]
     for turn in turns:
+        for event in turn:
+            _strict(event, type(event))
+        deltas = "".join(event.delta for event in turn if isinstance(event, Delta))
+        assert deltas.split() == turn[-1].transcript.split()
+        # They come as soon as a chunk is over, also in front of the end of the turn.
+        turn[:] = [event for event in turn if not isinstance(event, Delta)]
         assert [type(event) for event in turn] == kinds
-        for event, kind in zip(turn, kinds, strict=True):
-            _strict(event, kind)
         assert turn[0].audio_start_ms < turn[1].audio_end_ms
         assert turn[-1].usage.type == "duration"
         said = turn[1].audio_end_ms - turn[0].audio_start_ms
