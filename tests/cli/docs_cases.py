@@ -134,6 +134,10 @@ CASES = {
     ),
     "auris benchmark der --test-set CSV": Case({"CSV": "talks/conversations.csv"}),
     "auris benchmark cpwer --test-set CSV": Case({"CSV": "talks/conversations.csv"}),
+    "auris benchmark cpwer --model tiny --test-set words/conversations.csv": Case(
+        {"words/conversations.csv": "talks/conversations.csv"}
+    ),
+    "auris benchmark der --rttm-dir": Case(more="results --test-set talks/conversations.csv"),
     "auris benchmark der --test-set CSV --rttm-dir DIR": Case(
         {"CSV": "talks/conversations.csv", "DIR": "results"}
     ),
