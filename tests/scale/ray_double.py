@@ -80,6 +80,7 @@ class Double:
         http: options of the proxies, while Ray Serve runs.
         application: the deployment that runs.
         replica: the one that was made for it.
+        absent: error of `ray.init`, if it fails.
         refused: error of the replica's constructor, if it fails.
         message: of the deployment in the status of Ray Serve.
     """
@@ -90,6 +91,7 @@ class Double:
         self.http: dict[str, Any] | None = None
         self.application: Deployment | None = None
         self.replica: Any = None
+        self.absent: Exception | None = None
         self.refused: Exception | None = None
         self.message = ""
 
@@ -109,6 +111,8 @@ class Double:
 
     def init(self, address: str | None = None, **options: Any) -> None:
         assert not self.connected
+        if self.absent is not None:
+            raise self.absent
         assert options.keys() <= {"num_cpus", "object_store_memory", "include_dashboard"}
         self.connected = True
         self.started.append(options if address is None else {"address": address, **options})

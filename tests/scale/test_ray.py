@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from auris import AsrPipeline
-from auris.errors import MissingExtra, OutputError, UsageError
+from auris.errors import EngineError, MissingExtra, OutputError, UsageError
 from auris.scale import ray_run
 from auris.scale.plan import Shard
 from auris.scale.ray_cluster import Cluster
@@ -95,6 +95,13 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"auris-asr\[ray\]"):
         transcribe_on_ray(lambda: None, "a", settings("a"), Cluster())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("address", [None, "auto"])
+def test_a_ray_that_cannot_be_reached_is_told(double: Double, address: str | None) -> None:
+    double.absent = ConnectionError("no node\nis running")
+    with pytest.raises(EngineError, match=r"it does not \(no node is running\): check"):
+        transcribe_on_ray(lambda: None, "a", settings("a"), Cluster(address))  # type: ignore[arg-type]
 
 
 @pytest.mark.no_cover

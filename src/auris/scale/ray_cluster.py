@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from auris.errors import MissingExtra
+from auris.errors import EngineError, MissingExtra
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,25 @@ def start(ray: Any, cluster: Cluster, store_bytes: int) -> bool:
 
     Returns:
         whether it was done now.
+
+    Raises:
+        EngineError: that fails.
     """
     if ray.is_initialized():
         return False
-    if cluster.address is not None:
-        ray.init(address=cluster.address)
-        return True
-    ray.init(
-        num_cpus=max(1, round(cluster.cpus * cluster.most)),
-        object_store_memory=store_bytes,
-        include_dashboard=False,
-    )
+    where: dict[str, Any] = {"address": cluster.address}
+    if cluster.address is None:
+        where = {
+            "num_cpus": max(1, round(cluster.cpus * cluster.most)),
+            "object_store_memory": store_bytes,
+            "include_dashboard": False,
+        }
+    try:
+        ray.init(**where)
+    except Exception as error:  # Ray raises Exception itself where it takes too long to start.
+        raise EngineError(
+            "Ray has to run at --ray-address, or start on this machine",
+            f"it does not ({' '.join(str(error).split())})",
+            "check the address and the log of Ray",
+        ) from error
     return True
