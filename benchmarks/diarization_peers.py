@@ -5,23 +5,23 @@
     resemblyzer  embeddings of resemblyzer, clustered by spectralcluster with its configuration of
                  ICASSP 2018; speech is found by webrtcvad, with a majority over 0.33 s
 
-Run it with a Python that has the program; nothing of auris is needed. For each recording it writes
-NAME.rttm into the folder, and at the end it prints a line of JSON with the length of the recordings
-and the processor time of the program.
+Run it with a Python that has the program, soundfile and typer; nothing of auris is needed. For each
+recording it writes NAME.rttm into the folder, and at the end it prints a line of JSON with the
+length of the recordings and the processor time of the program.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import time
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import typer
 
 RATE = 16_000
 """Samples per second of the recordings."""
@@ -102,31 +102,29 @@ def write_rttm(path: Path, spans: Spans) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def main() -> None:
-    """Diarize all recordings of a test set."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--program", choices=PROGRAMS, required=True)
-    parser.add_argument("--test-set", type=Path, required=True, help="CSV with the column wav")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the RTTM files")
-    args = parser.parse_args()
+def diarization_peers(
+    program: Annotated[Literal["senko", "resemblyzer"], typer.Option(help="The program.")],
+    test_set: Annotated[Path, typer.Option(help="CSV with the column wav.")],
+    out: Annotated[Path, typer.Option(help="Folder for the RTTM files.")],
+) -> None:
+    """Let another program diarize the recordings of a test set. The last line is JSON."""
     import soundfile
 
-    args.out.mkdir(parents=True, exist_ok=True)
-    diarize = PROGRAMS[args.program]()
-    with args.test_set.open(encoding="utf-8", newline="") as file:
+    out.mkdir(parents=True, exist_ok=True)
+    diarize = PROGRAMS[program]()
+    with test_set.open(encoding="utf-8", newline="") as file:
         names = [row["wav"] for row in csv.DictReader(file)]
     seconds = work = 0.0
     for name in names:
-        samples, _ = soundfile.read(args.test_set.parent / name, dtype="float32")
+        samples, _ = soundfile.read(test_set.parent / name, dtype="float32")
         begun = time.process_time()
         spans = diarize(samples)
         work += time.process_time() - begun
         seconds += len(samples) / RATE
-        write_rttm(args.out / f"{Path(name).stem}.rttm", spans)
-    figures = {"program": args.program, "recordings": len(names)}
+        write_rttm(out / f"{Path(name).stem}.rttm", spans)
+    figures = {"program": program, "recordings": len(names)}
     print(json.dumps({**figures, "seconds": seconds, "processor_seconds": work}))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(diarization_peers)

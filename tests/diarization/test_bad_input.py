@@ -20,7 +20,7 @@ from auris.diarization.windows import (
 )
 from auris.types import SAMPLE_RATE, Samples
 from tests.diarization.test_clustering import windows
-from tests.diarization.voices import ToneEncoder, ToneSegmentation, diarizer, spoken
+from tests.diarization.voices import ToneEncoder, ToneSegmentation, diarizer, music, spoken
 
 
 def speakers(samples: Samples, **counts: int) -> set[str]:
@@ -75,17 +75,6 @@ def test_an_hour_takes_little_memory() -> None:
     assert len(centers) == 1
     spoken_windows = sum(bool((label >= 0).any()) for label in labels)
     assert spoken_windows == pytest.approx(360 * 100 / STEP_FRAMES, abs=12)
-
-
-def music(seconds: float) -> Samples:
-    """Chords that change each half second."""
-    rng, parts = np.random.default_rng(3), []
-    times = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
-    for _ in range(round(2 * seconds)):
-        root = 110 * 2 ** (rng.integers(0, 24) / 12)
-        chord = sum(np.sin(2 * np.pi * root * step * times) for step in (1, 1.25, 1.5, 2))
-        parts.append(0.1 * chord * np.exp(-3 * times))
-    return np.concatenate(parts).astype(np.float32)
 
 
 @pytest.mark.skipif(load.installed_networks() is None, reason="needs the extra diarize")

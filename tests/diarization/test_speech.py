@@ -17,7 +17,7 @@ from auris.diarization.speech import SpeechSegmentation, speech_by_levels
 from auris.diarization.windows import _divided_at_pauses
 from auris.models.speaker_segmentation import CENTER, STEP
 from auris.types import SAMPLE_RATE
-from tests.diarization.voices import diarizer, spoken
+from tests.diarization.voices import diarizer, music, spoken
 
 
 @pytest.fixture
@@ -121,3 +121,18 @@ def test_silence_has_no_turns_with_the_core_install(core: None, tmp_path: Path) 
     from auris import Diarizer
 
     assert Diarizer.from_pretrained().diarize((np.zeros(300_000, np.float32), SAMPLE_RATE)) == []
+
+
+def test_music_is_one_voice_for_levels(core: None) -> None:
+    """Levels cannot tell it from speech; the encoder of the package finds no changing voices."""
+    from auris import Diarizer
+
+    turns = Diarizer.from_pretrained().diarize((music(8), SAMPLE_RATE))
+    assert {turn.speaker for turn in turns} == {"speaker 1"}
+    assert turns[-1].end <= 8.0
+
+
+def test_silero_finds_no_speech_in_music() -> None:
+    pytest.importorskip("silero_vad")
+    found = diarizer(segmentation=SpeechSegmentation.installed())
+    assert found.diarize((music(8), SAMPLE_RATE)) == []

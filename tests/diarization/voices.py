@@ -48,6 +48,17 @@ def conversation(samples: Samples, *voices: int | None, pause: float = 0.6) -> S
     return np.concatenate([part for one in parts for part in (one, gap)])
 
 
+def music(seconds: float) -> Samples:
+    """Chords that change each half second."""
+    rng, parts = np.random.default_rng(3), []
+    times = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
+    for _ in range(round(2 * seconds)):
+        root = 110 * 2 ** (rng.integers(0, 24) / 12)
+        chord = sum(np.sin(2 * np.pi * root * step * times) for step in (1, 1.25, 1.5, 2))
+        parts.append(0.1 * chord * np.exp(-3 * times))
+    return np.concatenate(parts).astype(np.float32)
+
+
 class ToneSegmentation:
     """Finds one voice wherever there is sound: it misses every change of the speaker."""
 
