@@ -133,6 +133,9 @@ CASES = {
         {"FILE": "kitchen,fan"}
     ),
     "auris benchmark der --test-set CSV": Case({"CSV": "talks/conversations.csv"}),
+    "auris benchmark der --test-set known/conversations.csv --known-speakers": Case(
+        {"known/conversations.csv": "talks/conversations.csv"}
+    ),
     "auris benchmark cpwer --test-set CSV": Case({"CSV": "talks/conversations.csv"}),
     "auris benchmark cpwer --model tiny --test-set words/conversations.csv": Case(
         {"words/conversations.csv": "talks/conversations.csv"}
