@@ -26,7 +26,7 @@ def noise(seconds: float, seed: int = 0) -> Samples:
 
 def found(samples: Samples, block: int = 1600, vad_model: str = "energy") -> float | None:
     """Where a chunk ends, in seconds, fed in blocks."""
-    finder = PauseFinder(TARGET, vad_model)
+    finder = PauseFinder(TARGET, 2 * TARGET, vad_model)
     for first in range(0, len(samples), block):
         finder.add(samples[first : first + block])
         if (cut := finder.find()) is not None:
@@ -57,13 +57,26 @@ def test_a_longer_chunk_ends_at_a_louder_pause(before: float, level: float, ends
 
 def test_the_next_chunk_is_counted_from_the_cut() -> None:
     samples = np.concatenate([noise(3.0), 1e-3 * noise(0.6, 1), noise(2.9, 2), 1e-3 * noise(1, 3)])
-    finder = PauseFinder(TARGET, "energy")
+    finder = PauseFinder(TARGET, 2 * TARGET, "energy")
     finder.add(samples[: 4 * SAMPLE_RATE])
     cut = finder.find()
     assert cut is not None
     finder.begin(samples[cut : 4 * SAMPLE_RATE])
     finder.add(samples[4 * SAMPLE_RATE :])
     assert finder.find() == found(samples[cut:]) * SAMPLE_RATE  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("pause", [7.7, 8.1, 8.3, 8.6])
+def test_a_pause_behind_the_longest_chunk_is_not_found_in_any_blocks(pause: float) -> None:
+    """Chunks of 5 s and half a second more are cut once 7.17 s were received."""
+    samples = np.concatenate([noise(pause - 1), 1e-3 * noise(0.5, 1), noise(4.0, 2)])
+    cuts = []
+    for block in (1600, 16_000, len(samples)):
+        cutter = Cutter(5.0, vad_model="energy", end_at_pauses=True)
+        starts = range(0, len(samples), block)
+        chunks = [one for first in starts for one in cutter.feed(samples[first : first + block])]
+        cuts.append([chunk.start for chunk in [*chunks, *cutter.finish()]])
+    assert cuts[0] == cuts[1] == cuts[2]
 
 
 class ScriptedFrames:

@@ -39,11 +39,13 @@ class PauseFinder:
 
     Args:
         target: usual samples of a chunk.
+        longest: a pause ends at most so many samples behind the beginning of the chunk.
         vad_model: a detector of `auris.audio.activity.VAD_MODELS`; energy adds nothing to the
             levels.
     """
 
-    def __init__(self, target: int, vad_model: str) -> None:
+    def __init__(self, target: int, longest: int, vad_model: str) -> None:
+        self._longest = longest // STEP
         self._shortest = round(target * SHORTEST_LIVE)
         self._late = round(target * LATE)
         self._vad_model = vad_model
@@ -72,7 +74,7 @@ class PauseFinder:
     def find(self) -> int | None:
         """The middle of the first pause, in samples of the chunk; None if there is none yet."""
         first = max(self._checked + 1, PAUSES[0])
-        ends = np.arange(first, len(self._sums))
+        ends = np.arange(first, min(len(self._sums), self._longest + 1))
         if not len(ends):
             return None
         self._checked = int(ends[-1])

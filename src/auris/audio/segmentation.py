@@ -148,7 +148,9 @@ class Cutter:
         self._target = round(chunk_seconds * SAMPLE_RATE)
         self._search = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
         self._utterances = chunk_seconds <= UTTERANCE_SECONDS
-        self._pauses = PauseFinder(self._target, vad_model) if end_at_pauses and not vad else None
+        self._pauses = None
+        if end_at_pauses and not vad:
+            self._pauses = PauseFinder(self._target, self._target + self._search, vad_model)
         rest = LIVE_REST if self._pauses else round(REST_SECONDS * SAMPLE_RATE)
         self._needed = self._target + self._search + rest
         self._start = 0
