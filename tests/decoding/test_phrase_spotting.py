@@ -137,3 +137,26 @@ def test_located_hotwords_begin_only_at_their_offsets() -> None:
         assert may_add or score == 0.0
     assert [score > 0 for score in scores] == [False] * 3 + [True, True] + [False] * 4
     assert placed.end(state) == 0.0
+
+
+def _raises(offsets: set[int], tokens: list[int]) -> list[bool]:
+    """Which tokens of a text are raised, with hotwords that may begin at some offsets."""
+    placed = LocatedHotwords(Hotwords(["ab"], lambda unit: UNITS[unit].encode()), offsets)
+    state, raised = placed.start(), []
+    for token in tokens:
+        ((score, state),) = placed.extend(state, [token], [0.0])
+        raised.append(score > 0)
+    return raised
+
+
+def test_one_phrase_is_raised_at_a_place() -> None:
+    name, other = [UNITS.index(" a"), UNITS.index("b")], UNITS.index(" b")
+    twice = [*name, other, *name, other]
+    assert _raises(set(range(7)), twice) == [True, True, False, False, False, False]
+    assert _raises({0, 1, 3, 4}, twice) == [True, True, False, True, True, False]
+
+
+def test_a_phrase_that_breaks_off_leaves_its_place_to_another() -> None:
+    first, second, other = UNITS.index(" a"), UNITS.index("b"), UNITS.index(" b")
+    raised = _raises(set(range(7)), [first, other, first, second])
+    assert raised == [True, False, True, True]

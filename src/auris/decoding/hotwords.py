@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 from auris.decoding.scoring import State, TokenBytes
 
@@ -183,8 +184,27 @@ class Hotwords:
         return begins_character(byte) and not (after_letter and joins(byte))
 
 
+class _Located(NamedTuple):
+    """A state of `LocatedHotwords`.
+
+    Attributes:
+        count: tokens so far.
+        own: the state of the hotwords.
+        begun: tokens before the phrase that the text may end in the middle of.
+        used: no phrase begins at this offset or before it any more.
+    """
+
+    count: int
+    own: State
+    begun: int = 0
+    used: int = -1
+
+
 class LocatedHotwords:
     """Hotwords that begin only at some offsets, see `auris.decoding.scoring.HotwordScorer`.
+
+    Offsets that follow each other are one place, where one phrase is said: only the first phrase
+    that is written there is raised.
 
     Args:
         hotwords: the phrases.
@@ -193,29 +213,39 @@ class LocatedHotwords:
 
     def __init__(self, hotwords: Hotwords, offsets: Collection[int]) -> None:
         self._hotwords = hotwords
-        self._offsets = offsets
+        self._place_ends: dict[int, int] = {}
+        for offset in sorted(offsets, reverse=True):
+            self._place_ends[offset] = self._place_ends.get(offset + 1, offset)
 
     def start(self) -> State:
-        return 0, self._hotwords.start()
+        return _Located(0, self._hotwords.start())
 
     def extend(
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
     ) -> list[tuple[float, State]]:
-        assert isinstance(state, tuple)
-        count, own = state
+        assert isinstance(state, _Located)
         if not self.may_add(state):
             margins = [-math.inf] * len(tokens)
-        scored = self._hotwords.extend(own, tokens, margins)
-        return [(score, (count + 1, following)) for score, following in scored]
+        scored = self._hotwords.extend(state.own, tokens, margins)
+        return [(score, self._following(state, score, own)) for score, own in scored]
+
+    def _following(self, state: _Located, score: float, own: State) -> _Located:
+        begun, used = state.begun, state.used
+        if self._hotwords.is_idle(state.own):
+            begun = state.count
+        elif self._hotwords.is_idle(own) and score >= 0.0:
+            # The phrase is complete: where it breaks off, its bonus is subtracted.
+            used = self._place_ends[begun]
+        return _Located(state.count + 1, own, begun, used)
 
     def end(self, state: State) -> float:
-        assert isinstance(state, tuple)
-        return self._hotwords.end(state[1])
+        assert isinstance(state, _Located)
+        return self._hotwords.end(state.own)
 
     def may_add(self, state: State) -> bool:
-        assert isinstance(state, tuple)
-        count, own = state
-        return count in self._offsets or not self._hotwords.is_idle(own)
+        assert isinstance(state, _Located)
+        begins = state.used < state.count and state.count in self._place_ends
+        return begins or not self._hotwords.is_idle(state.own)
 
 
 def _letter_at_end(data: bytes, before: bool) -> bool:
