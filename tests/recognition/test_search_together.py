@@ -114,7 +114,11 @@ def test_the_final_text_of_a_stream_is_that_of_the_file(
     hotwords: list[str],
 ) -> None:
     samples = tone_speech(length / 10, seed)
-    options = {"chunk_seconds": 2.0, **options_of(pipeline, beam_size, hotwords)}
+    options = {
+        "chunk_seconds": 2.0,
+        "end_at_pauses": True,
+        **options_of(pipeline, beam_size, hotwords),
+    }
     updates = updates_of(pipeline.stream(**options), samples, [block])
     whole = pipeline.transcribe((samples, RATE), **options)
     same(stable(updates), whole.segments, f"{length}, {seed}, {options}")
