@@ -203,8 +203,8 @@ class _Located(NamedTuple):
 class LocatedHotwords:
     """Hotwords that begin only at some offsets, see `auris.decoding.scoring.HotwordScorer`.
 
-    Offsets that follow each other are one place, where one phrase is said: only the first phrase
-    that is written there is raised.
+    Consecutive offsets stand for one phrase in the audio: of the phrases that begin at them, only
+    the first one is raised.
 
     Args:
         hotwords: the phrases.
@@ -213,9 +213,9 @@ class LocatedHotwords:
 
     def __init__(self, hotwords: Hotwords, offsets: Collection[int]) -> None:
         self._hotwords = hotwords
-        self._place_ends: dict[int, int] = {}
+        self._run_ends: dict[int, int] = {}
         for offset in sorted(offsets, reverse=True):
-            self._place_ends[offset] = self._place_ends.get(offset + 1, offset)
+            self._run_ends[offset] = self._run_ends.get(offset + 1, offset)
 
     def start(self) -> State:
         return _Located(0, self._hotwords.start())
@@ -235,7 +235,7 @@ class LocatedHotwords:
             begun = state.count
         elif self._hotwords.is_idle(own) and score >= 0.0:
             # The phrase is complete: where it breaks off, its bonus is subtracted.
-            used = self._place_ends[begun]
+            used = self._run_ends[begun]
         return _Located(state.count + 1, own, begun, used)
 
     def end(self, state: State) -> float:
@@ -244,7 +244,7 @@ class LocatedHotwords:
 
     def may_add(self, state: State) -> bool:
         assert isinstance(state, _Located)
-        begins = state.used < state.count and state.count in self._place_ends
+        begins = state.used < state.count and state.count in self._run_ends
         return begins or not self._hotwords.is_idle(state.own)
 
 
