@@ -113,7 +113,7 @@ def simulate(pipeline: AsrPipeline, clips: Iterator[Samples], streams: int, clip
 
 
 def read_clips(sets: list[str], every: int) -> list[Samples]:
-    """The samples of every so many-th clip."""
+    """The samples of every `every`-th clip."""
     files = [file for name in sets for file in list(read_set(Path(name)))[::every]]
     chunks = (list(AudioChunker().chunks(str(file))) for file in files)
     return [np.concatenate([chunk.samples for chunk in clip]) for clip in chunks]
@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="tiny", help="as of auris transcribe")
     parser.add_argument("--test-set", action="append", required=True, help="clips; repeatable")
-    parser.add_argument("--every", type=int, default=1, help="take every so many-th clip")
+    parser.add_argument("--every", type=int, default=1, help="take every N-th clip")
     parser.add_argument("--streams", type=int, default=16, help="streams at once")
     parser.add_argument("--clips", type=int, default=48, help="clips in all")
     given = parser.parse_args()

@@ -31,7 +31,9 @@ def average(files: list[Path], out: Path) -> None:
     for file, other in zip(files, shapes, strict=True):
         if other != shapes[-1]:
             raise ValueError(
-                f"{file} and {files[-1]} hold different tensors: give models of a kind"
+                "A mean needs models whose tensors have the same names and shapes; "
+                f"{file} and {files[-1]} have different tensors: "
+                "name a model and one that was trained from it"
             )
     mean = {
         name: torch.stack([one[name].float() for one in weights]).mean(0).to(last.dtype)

@@ -355,7 +355,7 @@ def test_storage_that_fails_is_tried_again_and_then_ends_the_run(
     ("changes", "message"),
     [
         ({"max_steps": None}, "max_steps"),
-        ({"val_split": 0.5}, "no val_split"),
+        ({"val_split": 0.5}, "a val_split of 0"),
         ({"corpus": {"weights": [1, 2]}}, "one for each"),
         ({"corpus": {"memory_mb": 0.01}}, "memory_mb"),
         ({"corpus": {"readers": 3, "shard_seconds": 600}}, "at least as many shards as readers"),

@@ -250,7 +250,7 @@ def _opened(source: Source | Callable[[], IO[bytes]], stack: ExitStack) -> Sourc
         raise UnreadableAudio(
             "An audio file has to exist", "there is none at this address", "check the address"
         ) from error
-    except Exception as error:  # A function of the caller's raises kinds of its own.
+    except Exception as error:  # A function of the caller may raise any error.
         raise UnreadableAudio(
             "The recording cannot be opened",
             f"opening it failed ({reason(error)})",

@@ -57,10 +57,13 @@ def stream(
         int | None, option("Token budget of a chunk, as of transcribe.", min=1)
     ] = None,
     streams: Annotated[int, option("Clips of a test set that are streamed at once.", min=1)] = 1,
-    every: Annotated[int, option("Of a test set, take every so many-th clip.", min=1)] = 1,
+    every: Annotated[int, option("Take every N-th clip of a test set.", min=1)] = 1,
     errors: Annotated[
         bool,
-        option("Also word error rates of test sets: live, and of files by default.", "--errors"),
+        option(
+            "Also word error rates of test sets, live and as files with default options.",
+            "--errors",
+        ),
     ] = False,
     limit: Limit = None,
 ) -> None:

@@ -171,9 +171,9 @@ class SessionOptions(TypedDict, total=False):
         end_at_pauses: end chunks at pauses of 0.4 s, and in longer chunks at shorter ones, as soon
             as they are that long; without vad (True).
         step_seconds: time between steps, at least 0.02 (0.5).
-        partial_text: whether the text of a chunk that is not over is needed; without it, words
-            settle with their chunk, and a search, whose steps do not shorten the work at the end of
-            the chunk, runs only then (True).
+        partial_text: whether updates have the text of a chunk that is not over; if not, words
+            settle with their chunk, and a model with a search computes nothing before its end
+            (True).
         skip_late: skip the partial text of a step if the next step is already due, so that a slow
             machine keeps up; final text does not change (False).
         vad: cut where nobody speaks, and skip long silence (False).

@@ -101,7 +101,7 @@ def parquet_cells(unit: InputUnit) -> Iterator[tuple[str, Any, dict[str, Any]]]:
                     number += 1
         except MissingExtra:
             raise
-        except Exception as error:  # Packages of filesystems have kinds of their own.
+        except Exception as error:  # Packages of filesystems raise errors of their own.
             raise UnreadableAudio(
                 f"Row group {unit.group} of a Parquet file cannot be read ({error})",
                 "",
@@ -125,7 +125,7 @@ def _opened(uri: str, stack: ExitStack) -> Any:
     try:
         file = stack.enter_context(fs.open(path, "rb"))
         return stack.enter_context(parquet.ParquetFile(file))
-    except Exception as error:  # Packages of filesystems have kinds of their own.
+    except Exception as error:  # Packages of filesystems raise errors of their own.
         raise UsageError(
             "A Parquet file has to be readable", f"{uri!r} is not ({error})", "check the file"
         ) from error

@@ -68,7 +68,7 @@ class StorageFailures:
     def note(self, error: Exception) -> None:
         """Remember an error, unless it would come again.
 
-        Packages of filesystems raise kinds of their own for failures of the network, so all other
+        Packages of filesystems raise errors of their own for failures of the network, so all other
         kinds count.
         """
         if isinstance(error, (AurisError, *PERMANENT)):
@@ -108,7 +108,7 @@ class StoredFile:
             if is_local(fs) and self.size is None:
                 return _regular_file(path)
             file: Any = _Stretch(fs.open(path, "rb"), self.offset, self.size, self.failures)
-        except Exception as error:  # Packages of filesystems have kinds of their own.
+        except Exception as error:  # Packages of filesystems raise errors of their own.
             if self.failures is not None:
                 self.failures.note(error)
             raise
@@ -147,7 +147,7 @@ class _Stretch(io.RawIOBase):
             return 0
         try:
             data = self._file.read(size)
-        except Exception as error:  # Packages of filesystems have kinds of their own.
+        except Exception as error:  # Packages of filesystems raise errors of their own.
             if self._failures is not None:
                 self._failures.note(error)
             raise
@@ -209,7 +209,7 @@ def _contained(
             yield from parquet_rows(unit, failures)
         else:
             yield from _tar_rows(unit, failures, portable)
-    except Exception as error:  # Packages of filesystems have kinds of their own.
+    except Exception as error:  # Packages of filesystems raise errors of their own.
         if failures is not None:
             failures.note(original_error(error))
         if isinstance(error, AurisError):

@@ -159,7 +159,7 @@ class Storage:
                 self._fs.pipe_file(path, data, mode="create")
             except FileExistsError:
                 return False
-            except Exception:  # Storages report a refused conditional put by kinds of their own.
+            except Exception:  # Storages refuse a conditional put with errors of their own.
                 if self._fs.exists(path):
                     return False
                 raise
@@ -216,7 +216,7 @@ class Storage:
         """Convert errors of the filesystem."""
         try:
             yield
-        except Exception as error:  # Packages of filesystems have kinds of their own.
+        except Exception as error:  # Packages of filesystems raise errors of their own.
             raise self._failed(name, error) from error
 
     def _failed(self, name: str, error: Exception) -> OutputError:

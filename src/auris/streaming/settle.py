@@ -5,7 +5,7 @@ A word of a chunk that is not over settles when
 - it and all words before it were the same for some time, in normalized form and in at least two
   steps one after the other,
 - its end lies some time before the newest sound, and
-- the model gives each of its tokens some probability.
+- the model gives each of its tokens a probability of at least `LEAST_PROBABILITY`.
 
 Settled words are never taken back. Steps are decoded without regard to them, so the text of a later
 step may differ, and so may the final text; `compare_words` finds the words behind them, and

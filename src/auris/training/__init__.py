@@ -6,5 +6,5 @@ from auris.errors import MissingExtra
 
 if find_spec("pydantic") is None:
     raise MissingExtra(
-        "Training needs pydantic", "it is not installed", "run `pip install auris-asr[train]`"
+        "Training needs pydantic", "it is not installed", "run pip install 'auris-asr[train]'"
     )

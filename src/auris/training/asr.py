@@ -273,6 +273,6 @@ def require_peft() -> Any:
         raise MissingExtra(
             "Low-rank adapters need peft",
             "it is not installed",
-            "run `pip install auris-asr[lora]`, or set lora_rank to 0",
+            "run pip install 'auris-asr[lora]', or set lora_rank to 0",
         ) from error
     return peft

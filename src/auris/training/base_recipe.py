@@ -139,12 +139,12 @@ class Recipe:
 
 
 def wrong_value(name: str, rule: str, value: str) -> TrainingError:
-    """What to say of a key with an impossible value."""
+    """The error about a key with an impossible value."""
     return TrainingError(f"In a recipe {name} {rule}", f"it is {value}", "correct the recipe")
 
 
 def packaged_recipe(path: Path) -> Path:
-    """The recipe in an installed package for a path such as recipes/tiny_ctc.json that is none."""
+    """The path, or if no such file exists, the recipe of this name in the installed package."""
     packaged = Path(str(resources.files("auris"))) / "recipes" / path.name
     named = path.parent.name in ("", "recipes")
     return packaged if named and not path.exists() and packaged.exists() else path

@@ -35,7 +35,7 @@ def new_fabric(processes: int, bf16: bool, device: str = "auto", idle: bool = Fa
         raise MissingExtra(
             "Training needs Lightning Fabric",
             "it is not installed",
-            "run `pip install auris-asr[train]`",
+            "run pip install 'auris-asr[train]'",
         ) from error
     # It prints a line at every start.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

@@ -104,7 +104,7 @@ def wandb_module() -> Any:
         raise MissingExtra(
             "Weights & Biases needs the extra wandb",
             "the package wandb is not installed",
-            "run `pip install auris-asr[wandb]`, or leave --wandb out",
+            "run pip install 'auris-asr[wandb]', or leave --wandb out",
         ) from error
     return wandb
 

@@ -141,7 +141,7 @@ def _check_data(recipe: RecognizerRecipe, sources: Sources) -> None:
         "max_steps, since the length of an epoch is not known": (
             recipe.max_steps is None and "it has none"
         ),
-        "no val_split; give development sets with --dev": (
+        "a val_split of 0; give development sets with --dev": (
             recipe.val_split > 0 and f"it has {recipe.val_split:g}"
         ),
         "no weights, or one for each --corpus": (

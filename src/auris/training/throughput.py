@@ -30,8 +30,8 @@ class FlopMeter:
         a_second: floating-point operations for a second of audio; None before the first batch.
     """
 
-    def __init__(self, model: nn.Module, peak: float | None = None) -> None:
-        self.peak = peak
+    def __init__(self, model: nn.Module) -> None:
+        self.peak: float | None = None
         self.a_second: float | None = None
         weights = sum(p.numel() for p in model.parameters())
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

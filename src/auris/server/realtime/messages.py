@@ -13,7 +13,7 @@ from auris.server.errors import ApiError, invalid, validation_error
 from auris.server.realtime.config import OlderSession, Session, StrictModel
 
 CORRECT_SPEAKERS, CORRECTED_SPEAKERS = "auris.speakers.correct", "auris.speakers.corrected"
-"""A client's question who speaks, by all audio so far, and the answer."""
+"""The request for the speakers of all items, by all audio so far, and its answer."""
 
 LONGEST_ID = 512
 """Characters of a client's `event_id`."""

@@ -62,7 +62,7 @@ class CorpusBatches(IterableDataset[PackedPart]):
             for number in cycle(mine):
                 try:
                     part = next(parts[number])
-                except AurisError as error:  # Which torch would not hand over as it is.
+                except AurisError as error:  # torch would pass on another one.
                     yield error
                     return
                 yield packed(part.batch), part.position, part.skipped, number

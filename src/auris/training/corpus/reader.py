@@ -179,7 +179,7 @@ class ClipReader:
     def _block(
         self,
         start: ReaderPosition,
-        streams: list[Iterator[tuple[ManifestRow | None, PoolPosition]]],
+        streams: list[Iterator[PoolRow]],
     ) -> Block:
         """Read from a position until the memory is full or a pass over every pool is over."""
         recipe, weights = self._recipe, self._recipe.corpus.weights

@@ -105,7 +105,7 @@ def _contained(
         else:
             for row in parquet_rows(unit, failures):
                 yield row.name, row.source, row.fields
-    except Exception as error:  # Filesystems raise many kinds.
+    except Exception as error:  # Filesystems raise errors of many kinds.
         failures.note(original_error(error))
         reason = f"The file {unit.uri!r} cannot be read further ({error})"
         source = unreadable_source(UnreadableAudio(reason, "", "get it anew"))
@@ -127,7 +127,7 @@ def _sidecar_text(uri: str, failures: StorageFailures) -> str:
     try:
         fs, path = filesystem(uri)
         data: bytes = fs.cat_file(os.path.splitext(path)[0] + ".txt")
-    except Exception as error:  # Filesystems raise many kinds.
+    except Exception as error:  # Filesystems raise errors of many kinds.
         failures.note(error)
         return ""
     return data.decode("utf-8-sig", "replace").strip()
