@@ -19,6 +19,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from auris.checkpoints.atomic import new_directory
+
 
 def average(files: list[Path], out: Path) -> None:
     """Write the mean of files of weights, in the dtypes of the last one.
@@ -45,9 +47,11 @@ def average(files: list[Path], out: Path) -> None:
 
 
 def main(models: list[Path], out: Path) -> None:
-    shutil.copytree(models[-1], out)
-    for file in sorted(models[-1].glob("*.safetensors")):
-        average([model / file.name for model in models], out / file.name)
+    """Write the model; nothing is left of it where the weights cannot be averaged."""
+    with new_directory(out) as fresh:
+        shutil.copytree(models[-1], fresh, dirs_exist_ok=True)
+        for file in sorted(models[-1].glob("*.safetensors")):
+            average([model / file.name for model in models], fresh / file.name)
 
 
 if __name__ == "__main__":

@@ -41,3 +41,4 @@ def test_models_of_other_shapes_are_refused(tmp_path: Path) -> None:
     done = _run(one, other, tmp_path / "mean")
     assert done.returncode != 0
     assert "different tensors" in done.stderr
+    assert not (tmp_path / "mean").exists()
