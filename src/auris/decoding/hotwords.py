@@ -188,13 +188,13 @@ class _Located(NamedTuple):
     """A state of `LocatedHotwords`.
 
     Attributes:
-        count: tokens so far.
+        length: tokens so far.
         own: the state of the hotwords.
         begun: tokens before the phrase that the text may end in the middle of.
         used: no phrase begins at this offset or before it any more.
     """
 
-    count: int
+    length: int
     own: State
     begun: int = 0
     used: int = -1
@@ -232,11 +232,11 @@ class LocatedHotwords:
     def _following(self, state: _Located, score: float, own: State) -> _Located:
         begun, used = state.begun, state.used
         if self._hotwords.is_idle(state.own):
-            begun = state.count
+            begun = state.length
         elif self._hotwords.is_idle(own) and score >= 0.0:
             # The phrase is complete: where it breaks off, its bonus is subtracted.
             used = self._run_ends[begun]
-        return _Located(state.count + 1, own, begun, used)
+        return _Located(state.length + 1, own, begun, used)
 
     def end(self, state: State) -> float:
         assert isinstance(state, _Located)
@@ -244,7 +244,7 @@ class LocatedHotwords:
 
     def may_add(self, state: State) -> bool:
         assert isinstance(state, _Located)
-        begins = state.used < state.count and state.count in self._run_ends
+        begins = state.used < state.length and state.length in self._run_ends
         return begins or not self._hotwords.is_idle(state.own)
 
 
