@@ -408,7 +408,9 @@ def test_text_clean_up_is_optional(qwen: AsrPipeline, monkeypatch: pytest.Monkey
     assert german.text == "twenty two, no!"
     with pytest.raises(UnsupportedOption, match="German"):
         qwen.transcribe(clip(1.0), "de", clean=["numbers"])
-    with pytest.raises(UsageError, match="numbers and punctuation"):
+    with pytest.raises(
+        UsageError, match="a list of numbers, written, simplified, traditional and punctuation"
+    ):
         qwen.transcribe(clip(1.0), clean=["spelling"])
 
 

@@ -125,7 +125,9 @@ def test_clean_up(auris: Auris, recordings: Path) -> None:
     for steps in ("spelling", "", "numbers,"):
         done = auris("transcribe", recordings / "a.wav", "--clean", steps)
         assert (done.code, done.out) == (2, "")
-        is_one_sentence(done.err, "numbers and punctuation")
+        is_one_sentence(
+            done.err, "a list of numbers, written, simplified, traditional and punctuation"
+        )
 
 
 @pytest.fixture

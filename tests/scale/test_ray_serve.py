@@ -47,7 +47,9 @@ def settings(ctc_directory: Path, tmp_path: Path) -> Settings:
 @pytest.fixture(autouse=True)
 def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log on standard error would outlive the test."""
-    monkeypatch.setattr("auris.server.log.log_config", lambda _: {"version": 1})
+    monkeypatch.setattr(
+        "auris.server.log.log_config", lambda _: {"version": 1, "incremental": True}
+    )
 
 
 def test_a_replica_answers_as_the_server(double: Double, settings: Settings) -> None:
