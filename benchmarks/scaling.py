@@ -57,7 +57,9 @@ class Together(ShardTranscriber):
 
     def result(self, units: Iterable[Any], isolated: bool = False, last: bool = True) -> bytes:
         """See `ShardTranscriber.result`."""
-        (self.folder / str(os.getpid())).touch()
+        ready = self.folder / str(os.getpid())
+        if not ready.exists():  # Its time is that of the first shard.
+            ready.touch()
         while len(list(self.folder.iterdir())) < self.workers:
             time.sleep(0.01)
         return super().result(units, isolated, last)
