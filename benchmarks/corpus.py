@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Costs of `auris batch --input` beside those of the model: planning, time a row, memory.
+"""Costs of `auris batch --input` in addition to those of the model: planning, time a row, memory.
 
 A manifest of clips of 0.1 s of silence is made; voice activity detection skips them, so the model
 has nothing to do. The same recordings are transcribed without shards, in turns, and the difference
@@ -146,7 +146,7 @@ def corpus(
     rows: Annotated[int, option("Rows of the manifest that is planned.", min=1)] = 100_000,
     worked_rows: Annotated[int, option("Rows of it that are worked on.", min=1)] = 10_000,
 ) -> None:
-    """Measure what planning and shards cost beside the model.
+    """Measure what planning and shards cost in addition to the model.
 
     The last line is JSON.
     """
