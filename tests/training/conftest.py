@@ -23,7 +23,7 @@ from auris.training.reports import LineReporter, RunLogger
 from auris.training.run import train
 from auris.training.run_options import RunOptions, Sources
 from auris.training.tasks import CtcTask, Task
-from auris.training.trainer import Trainer
+from auris.training.trainer import RecognizerParts, Trainer
 from auris.training.units import ALPHABET, train_units
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training.tones import tone_clip, tones, write_wav
@@ -113,7 +113,8 @@ def trainer_of(
 ) -> Trainer:
     """A trainer in this process."""
     fabric = new_fabric(1, recipe.bf16, "cpu")
-    return Trainer(recipe, task, clips, dev, out, RunLogger(out, quiet()), fabric)
+    parts = RecognizerParts(recipe, task, dev, out, RunLogger(out, quiet()), fabric)
+    return Trainer(parts, clips)
 
 
 @pytest.fixture

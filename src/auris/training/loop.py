@@ -15,7 +15,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,26 +60,28 @@ def _optimizer(task: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
 
 
+@dataclass(frozen=True)
+class LoopParts:
+    """What every loop gets beside its training data."""
+
+    recipe: Recipe
+    task: TrainedModel
+    dev: Mapping[str, Sequence[TrainingClip]]
+    """Development clips by the name of their set."""
+    out: Path
+    """The run's folder, for checkpoints."""
+    logger: RunLogger
+    fabric: Fabric
+    """The processes and the device, launched."""
+
+
 class TrainingLoop:
-    """One run; subclasses say what its batches and scores are.
+    """One run; subclasses say what its batches and scores are."""
 
-    Args:
-        dev: development clips by the name of their set.
-        out: the run's folder, for checkpoints.
-        fabric: the processes and the device, launched.
-    """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        task: TrainedModel,
-        dev: Mapping[str, Sequence[TrainingClip]],
-        out: Path,
-        logger: RunLogger,
-        fabric: Fabric,
-    ) -> None:
-        self.recipe, self.task, self.dev = recipe, task, dev
-        self.out, self.logger, self.fabric = out, logger, fabric
+    def __init__(self, parts: LoopParts) -> None:
+        self.recipe, self.task, self.dev = parts.recipe, parts.task, parts.dev
+        self.out, self.logger, self.fabric = parts.out, parts.logger, parts.fabric
+        recipe, task, fabric = parts.recipe, parts.task, parts.fabric
         self.shard = DataShard(fabric.global_rank, fabric.world_size)
         self.progress = TrainingProgress(data=self._fingerprint())
         self.signals = StopSignals(announce=self._leads)

@@ -38,7 +38,7 @@ from auris.training.recipes import (
     TuneRecipe,
 )
 from auris.training.reports import LineReporter, ProgressReporter, RunLogger
-from auris.training.run_data import ClipsInMemory, CorpusInStorage, RunData, RunParts
+from auris.training.run_data import ClipsInMemory, CorpusInStorage, RunData
 from auris.training.run_options import VAL, RunOptions, Sources, check_options, set_name
 from auris.training.starting import (
     build_task,
@@ -50,7 +50,7 @@ from auris.training.starting import (
 )
 from auris.training.state import LAST, check_state
 from auris.training.tasks import Task
-from auris.training.trainer import RecognizerTrainer
+from auris.training.trainer import RecognizerParts, RecognizerTrainer
 from auris.training.units import train_units, train_vocabulary
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class _Run:
         self._together(self._check_folder)
         task, data, dev = self._prepare()
         logger = RunLogger(out, self.reporter, options.wandb)
-        parts = RunParts(self.recipe, task, dev, out, logger, fabric, options.workers)
+        parts = RecognizerParts(self.recipe, task, dev, out, logger, fabric, options.workers)
         trainer = data.trainer(parts)
         if options.peak_tflops is not None:
             trainer.flops.peak = options.peak_tflops * 1e12

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from auris.training.corpus.plan import CorpusPlan
 from auris.training.data import ClipForm, DataReport, TrainedOn, TrainingClip, with_units
 from auris.training.examples import Preprocessor
-from auris.training.recipes import RecognizerRecipe
-from auris.training.reports import RunLogger
-from auris.training.tasks import Task
-from auris.training.trainer import CorpusTrainer, RecognizerTrainer, Trainer
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-
-@dataclass(frozen=True)
-class RunParts:
-    """What the loop of a run gets beside its data."""
-
-    recipe: RecognizerRecipe
-    task: Task
-    dev: Mapping[str, Sequence[TrainingClip]]
-    out: Path
-    logger: RunLogger
-    fabric: Fabric
-    workers: int
+from auris.training.trainer import (
+    CorpusTrainer,
+    RecognizerParts,
+    RecognizerTrainer,
+    Trainer,
+)
 
 
 class RunData(Protocol):
@@ -52,7 +35,7 @@ class RunData(Protocol):
     def describe(self, names: int | None = 5) -> str:
         """The data as text; with `names` of the rows that are left out, or all."""
 
-    def trainer(self, parts: RunParts) -> RecognizerTrainer:
+    def trainer(self, parts: RecognizerParts) -> RecognizerTrainer:
         """The loop over the data."""
 
 
@@ -79,10 +62,9 @@ class ClipsInMemory:
         """The report on the clips."""
         return self.report.describe(names)
 
-    def trainer(self, parts: RunParts) -> Trainer:
+    def trainer(self, parts: RecognizerParts) -> Trainer:
         """The loop over the clips."""
-        given = {f.name: getattr(parts, f.name) for f in dataclasses.fields(parts)}
-        return Trainer(clips=self.report.clips, **given)
+        return Trainer(parts, self.report.clips)
 
 
 @dataclass
@@ -108,7 +90,6 @@ class CorpusInStorage:
         """The plan."""
         return self.plan.describe()
 
-    def trainer(self, parts: RunParts) -> CorpusTrainer:
+    def trainer(self, parts: RecognizerParts) -> CorpusTrainer:
         """The loop over the corpus."""
-        given = {f.name: getattr(parts, f.name) for f in dataclasses.fields(parts)}
-        return CorpusTrainer(plan=self.plan, form=self.form, **given)
+        return CorpusTrainer(parts, self.plan, self.form)

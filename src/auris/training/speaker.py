@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +17,7 @@ from auris.audio.features import log_mel
 from auris.models.speaker_encoder import SpeakerEncoder
 from auris.training.data import TrainingClip, fingerprint
 from auris.training.examples import floats
-from auris.training.loop import TrainingLoop
-from auris.training.reports import RunLogger
+from auris.training.loop import LoopParts, TrainingLoop
 from auris.training.score import DevScores
 from auris.training.speaker_data import SPEEDS, UNKNOWN, SpeakerBatch, SpeakerClips
 from auris.training.speaker_recipe import DEFAULT_THRESHOLD, SpeakerRecipe
@@ -28,7 +26,7 @@ from auris.training.trainer import count_steps
 from auris.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    pass
 
 TRIAL_SECONDS = 2.0
 """Length of the clips of a pair."""
@@ -87,18 +85,9 @@ class SpeakerTrainer(TrainingLoop):
     recipe: SpeakerRecipe
     task: SpeakerTask
 
-    def __init__(
-        self,
-        recipe: SpeakerRecipe,
-        task: SpeakerTask,
-        data: SpeakerClips,
-        dev: Mapping[str, Sequence[TrainingClip]],
-        out: Path,
-        logger: RunLogger,
-        fabric: Fabric,
-    ) -> None:
+    def __init__(self, parts: LoopParts, data: SpeakerClips) -> None:
         self._data = data
-        super().__init__(recipe, task, dev, out, logger, fabric)
+        super().__init__(parts)
 
     def _fingerprint(self) -> str:
         teacher = self._data.teacher

@@ -18,6 +18,7 @@ from auris.training.data import TrainedOn, TrainingClip, load_clips
 from auris.training.exporting import dtype_named
 from auris.training.folder import RunFolder
 from auris.training.joining import load_encoder
+from auris.training.loop import LoopParts
 from auris.training.manifests import read_manifest
 from auris.training.processes import leave, new_fabric
 from auris.training.reports import EPOCH_COLUMNS, LineReporter, ProgressReporter, RunLogger
@@ -96,7 +97,8 @@ def train_speaker(
     fabric = new_fabric(1, recipe.bf16, options.device, idle=True)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    trainer = SpeakerTrainer(recipe, task, data, dev, out, RunLogger(out, reporter), fabric)
+    parts = LoopParts(recipe, task, dev, out, RunLogger(out, reporter), fabric)
+    trainer = SpeakerTrainer(parts, data)
     try:
         if options.resume:
             trainer.resume()

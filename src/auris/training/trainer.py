@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count, islice
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,14 +18,10 @@ from auris.training.corpus.reader import ClipReader, ReaderPosition
 from auris.training.corpus.report import SkippedRows
 from auris.training.data import ClipForm, TrainingClip, fingerprint
 from auris.training.examples import EpochBatches, EpochPlan, TrainingBatch, plan_epoch
-from auris.training.loop import TrainingLoop
+from auris.training.loop import LoopParts, TrainingLoop
 from auris.training.recipes import DEFAULT_EPOCHS, DEFAULT_WARMUPS, RecognizerRecipe
-from auris.training.reports import RunLogger
 from auris.training.score import DevScores, Scorer, score
 from auris.training.tasks import Task
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 
 def count_steps(recipe: Recipe, batches: Iterator[int]) -> int:
@@ -39,32 +34,29 @@ def count_steps(recipe: Recipe, batches: Iterator[int]) -> int:
     return max(least, sum(math.ceil(count / every) for count in counts))
 
 
-class RecognizerTrainer(TrainingLoop):
-    """Trains a recognizer; development sets are transcribed.
+@dataclass(frozen=True)
+class RecognizerParts(LoopParts):
+    """What the loop of a recognizer gets beside its training data."""
 
-    Args:
-        workers: processes that prepare batches ahead.
-    """
+    recipe: RecognizerRecipe
+    task: Task
+    workers: int = 0
+    """Processes that prepare batches ahead."""
+
+
+class RecognizerTrainer(TrainingLoop):
+    """Trains a recognizer; development sets are transcribed."""
 
     recipe: RecognizerRecipe
     task: Task
 
-    def __init__(
-        self,
-        recipe: RecognizerRecipe,
-        task: Task,
-        dev: Mapping[str, Sequence[TrainingClip]],
-        out: Path,
-        logger: RunLogger,
-        fabric: Fabric,
-        workers: int = 0,
-    ) -> None:
-        self.workers = workers
-        if recipe.use_compile:
-            task.compile_encoder(fabric.device)
-        if recipe.gradient_checkpointing:
-            checkpoint_layers(task.model)
-        super().__init__(recipe, task, dev, out, logger, fabric)
+    def __init__(self, parts: RecognizerParts) -> None:
+        self.workers = parts.workers
+        if parts.recipe.use_compile:
+            parts.task.compile_encoder(parts.fabric.device)
+        if parts.recipe.gradient_checkpointing:
+            checkpoint_layers(parts.task.model)
+        super().__init__(parts)
 
     def _scores(self, all_parts: bool) -> DevScores:
         scorer = Scorer(self.task, self.fabric.device, self.recipe.bf16, all_parts)
@@ -74,21 +66,11 @@ class RecognizerTrainer(TrainingLoop):
 class Trainer(RecognizerTrainer):
     """Trains on clips in memory, with units."""
 
-    def __init__(
-        self,
-        recipe: RecognizerRecipe,
-        task: Task,
-        clips: Sequence[TrainingClip],
-        dev: Mapping[str, Sequence[TrainingClip]],
-        out: Path,
-        logger: RunLogger,
-        fabric: Fabric,
-        workers: int = 0,
-    ) -> None:
+    def __init__(self, parts: RecognizerParts, clips: Sequence[TrainingClip]) -> None:
         if not clips:
             raise TrainingError("No clip can be used for training", "", "see the data report")
         self.clips = clips
-        super().__init__(recipe, task, dev, out, logger, fabric, workers)
+        super().__init__(parts)
 
     def _fingerprint(self) -> str:
         return fingerprint(self.clips)
@@ -108,29 +90,18 @@ class Trainer(RecognizerTrainer):
 class CorpusTrainer(RecognizerTrainer):
     """Trains on a corpus that is read meanwhile; its only epoch is the run."""
 
-    def __init__(
-        self,
-        recipe: RecognizerRecipe,
-        task: Task,
-        plan: CorpusPlan,
-        form: ClipForm,
-        dev: Mapping[str, Sequence[TrainingClip]],
-        out: Path,
-        logger: RunLogger,
-        fabric: Fabric,
-        workers: int = 0,
-    ) -> None:
+    def __init__(self, parts: RecognizerParts, plan: CorpusPlan, form: ClipForm) -> None:
         self._plan, self._form = plan, form
-        self._skipped = SkippedRows(out)
+        self._skipped = SkippedRows(parts.out)
         self._positions: dict[int, ReaderPosition] = {}
-        parts = recipe.corpus.batch_parts
-        if parts % fabric.world_size:
+        divided, processes = parts.recipe.corpus.batch_parts, parts.fabric.world_size
+        if divided % processes:
             raise TrainingError(
                 "Each process has to compute equally many parts of a batch",
-                f"corpus.batch_parts is {parts}, and there are {fabric.world_size} processes",
+                f"corpus.batch_parts is {divided}, and there are {processes} processes",
                 "set batch_parts to the number of processes, or a multiple of it",
             )
-        super().__init__(recipe, task, dev, out, logger, fabric, workers)
+        super().__init__(parts)
 
     def _fingerprint(self) -> str:
         return f"{self._plan.digest} {self._form}"
