@@ -29,7 +29,7 @@ def grown(
         first = end // CHUNK * CHUNK
         if first == end:
             session.feed(start + first - CHUNK, samples[first - CHUNK : first])
-        session.look(start + first, samples[first:end])
+        session.label_newest(start + first, samples[first:end])
         yield session.turns((start + max(end - CHUNK, 0)) / SAMPLE_RATE)
 
 
@@ -52,7 +52,7 @@ def test_the_turns_at_the_end_are_those_of_the_recording() -> None:
     assert session.finish() == diarizer().diarize((TALK, SAMPLE_RATE))
 
 
-def test_looks_do_not_change_the_result() -> None:
+def test_live_labels_do_not_change_the_result() -> None:
     """Nor does asking for it in the middle."""
     session = live()
     for _ in grown(session, TALK):
@@ -118,4 +118,12 @@ def test_clustering_becomes_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
         minutes.append(len(counts))
     steps = np.diff(minutes)
     assert steps[-1] < minutes[0] / 2
-    assert len(session._looks) <= 10
+    assert len(session._newest) <= 10
+
+
+def test_sound_that_was_only_fed_has_turns_too() -> None:
+    session = live()
+    session.feed(0, TALK)
+    assert session.turns(0.0) == []  # No speaker is known yet.
+    session.label_newest(len(TALK))
+    assert speaker_at(session.turns(0.0), 2.5) == "speaker 1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from auris import AsrPipeline, StreamUpdate
@@ -86,6 +87,21 @@ def test_settled_words_have_speakers_before_their_chunk_is_over() -> None:
         assert part.end is not None
         other = 3 * turn < part.end - 0.3 < 6 * turn
         assert part.speaker == ("speaker 2" if other else "speaker 1"), part
+
+
+def test_silence_before_speech_has_no_speakers() -> None:
+    """Chunks without text are longer than a window of the networks before anybody speaks."""
+    recognizer = AsrPipeline.from_pretrained("tiny-ctc", device="cpu")
+    speech = np.concatenate([np.zeros(14 * SAMPLE_RATE, np.float32), load(CLIP).samples])
+    given: dict[str, Any] = {"diarize": diarizer(MarkEncoder()), "vad": False}
+    with recognizer.stream("en", **given) as session:
+        updates = updates_of(session, speech)
+        transcript = session.transcript()
+    silent = [update for update in updates if update.seconds <= 14.0]
+    assert len(silent) > 10
+    assert not any(update.speakers for update in silent)
+    assert {part.speaker for update in updates for part in update.speakers or ()} == {"speaker 1"}
+    assert transcript.text == " ".join(u.segment.text for u in updates if u.final).strip()
 
 
 def test_a_stream_without_diarize_has_no_speakers(pipeline: AsrPipeline) -> None:

@@ -1,6 +1,6 @@
 """Speakers while a recording grows: known at once, and corrected when it ends.
 
-The newest sound is looked at before the windows of the recording cover it, and each of its
+The newest sound is labelled before the windows of the recording cover it: each of its
 stretches is given to the most similar speaker so far. All stretches are clustered anew whenever
 there are so many more of them, so the work grows nearly as slowly as the recording, and speakers
 keep their names from one clustering to the next. The turns of `finish` are those of a file.
@@ -27,15 +27,15 @@ GROWTH = 1.05
 """Stretches are clustered anew when there are so many times as many as before."""
 
 CONTEXT_FRAMES = 100
-"""Frames before the new sound that a look takes in, so that a stretch is long enough."""
+"""Frames before the new sound that are used with it, so that a stretch is long enough."""
 
-LEAST_LOOK_FRAMES = 300
-"""Frames of the shortest look, if there are as many."""
+LEAST_FRAMES = 300
+"""Fewest frames that are used to label the newest sound, if there are as many."""
 
 
 class LiveDiarization(DiarizationSession):
-    """The diarization of a recording that grows. Samples that stay are fed; `look` also takes those
-    that will be fed later.
+    """The diarization of a recording that grows. Samples that stay are fed; `label_newest` also
+    takes those that will be fed later.
 
     Attributes:
         values: what can change its results, as plain values.
@@ -47,37 +47,28 @@ class LiveDiarization(DiarizationSession):
         super().__init__(diarizer.networks, count, diarizer.voices, diarizer.names)
         self.values = diarizer.values
         self.origin = 0
-        self._looks: list[VoiceWindow] = []  # Of sound that no window covers yet.
-        self._labels: list[Ints] = []  # Speakers of windows and looks, as far as they are known.
+        self._newest: list[VoiceWindow] = []  # Of sound that no other window covers yet.
+        self._labels: list[Ints] = []  # Speakers of all windows, as far as they are known.
         self._centers = np.zeros((0, 0), np.float32)
         self._current: list[str] = []  # Names of the centers.
         self._clustered = 0
 
-    def look(self, start: int, samples: Samples = NO_SAMPLES) -> None:
-        """Tell the newest speakers apart.
+    def label_newest(self, start: int, samples: Samples = NO_SAMPLES) -> None:
+        """Tell the speakers of the newest sound apart.
 
         Args:
             start: number of the first sample that is not fed yet.
             samples: from there on; they will be fed later.
         """
         self.feed(start, NO_SAMPLES)
-        covered, known = self._reader.covered, len(self._labels) - len(self._looks)
-        open_looks = [
-            (look, label)
-            for look, label in zip(self._looks, self._labels[known:], strict=True)
-            if _end(look) > covered
-        ]
-        new = [*self._windows[known:]]
-        labels = [*self._labels[:known], *(assigned(one, self._centers) for one in new)]
-        self._looks = [look for look, _ in open_looks]
-        self._labels = [*labels, *(label for _, label in open_looks)]
-        seen = max([covered, *map(_end, self._looks)])
+        self._label_fed()
+        seen = max([self._reader.covered, *map(_end, self._newest)])
         end = (self._fed + len(samples)) // FRAME
-        frames = max(end - seen + CONTEXT_FRAMES, LEAST_LOOK_FRAMES)
-        for look in self._reader.newest(samples, frames):
-            self._looks.append(look)
-            self._labels.append(assigned(look, self._centers))
-        windows = [*self._windows, *self._looks]
+        frames = max(end - seen + CONTEXT_FRAMES, LEAST_FRAMES)
+        for window in self._reader.newest(samples, frames):
+            self._newest.append(window)
+            self._labels.append(assigned(window, self._centers))
+        windows = [*self._windows, *self._newest]
         count = sum(int(np.count_nonzero(window.frames)) for window in windows)
         if count > GROWTH * self._clustered:
             self._cluster(windows)
@@ -89,9 +80,10 @@ class LiveDiarization(DiarizationSession):
         Args:
             since: seconds of the recording from which on all turns are needed.
         """
+        self._label_fed()
         begin = (self._begin or 0) / SAMPLE_RATE
         first = round((since - begin) * SAMPLE_RATE) // FRAME
-        windows = [*self._windows, *self._looks]
+        windows = [*self._windows, *self._newest]
         recent = [pair for pair in zip(windows, self._labels, strict=True) if _end(pair[0]) > first]
         if not recent:
             return []
@@ -101,6 +93,20 @@ class LiveDiarization(DiarizationSession):
         blocks = active_speakers(moved, [label for _, label in recent], len(self._current))
         names = dict(enumerate(self._current))
         return turns_of(blocks, len(names), begin + start * FRAME / SAMPLE_RATE, (), names)
+
+    def _label_fed(self) -> None:
+        """Label the windows of what was fed since, and leave out what they cover of the newest
+        sound."""
+        known = len(self._labels) - len(self._newest)
+        labels = self._labels[:known]
+        labels += [assigned(window, self._centers) for window in self._windows[known:]]
+        newest = [
+            (window, label)
+            for window, label in zip(self._newest, self._labels[known:], strict=True)
+            if _end(window) > self._reader.covered
+        ]
+        self._newest = [window for window, _ in newest]
+        self._labels = [*labels, *(label for _, label in newest)]
 
     @property
     def _fed(self) -> int:

@@ -55,7 +55,7 @@ class StreamSpeakers:
         self._live, self._tokenizer = live, tokenizer
         self._words, self._origin = words, live.origin
         self._segments: list[Segment] = []
-        self._looked, self._samples, self._peak = 0.0, 0, 0.0
+        self._labelled, self._samples, self._peak = 0.0, 0, 0.0
 
     def check_length(self, seconds: float) -> None:
         """Refuse more sound of a stream that is longer than one with speakers can be."""
@@ -75,8 +75,8 @@ class StreamSpeakers:
             words: as they are written, and their ends in seconds of the stream.
         """
         newest = max((end for _, end in words if end is not None), default=0.0)
-        if newest > self._looked:
-            self._look(chunk.start, chunk.samples)
+        if newest > self._labelled:
+            self._label_newest(chunk.start, chunk.samples)
         times = SpeakerTimes.of(self._turns(chunk.start))
         speaker: str | None = None
         parts: list[SpeakerText] = []
@@ -97,7 +97,7 @@ class StreamSpeakers:
         self._segments.append(segment)
         if not segment.text.strip():
             return ()
-        self._look(chunk.start + len(chunk.samples), NO_SAMPLES)
+        self._label_newest(chunk.start + len(chunk.samples), NO_SAMPLES)
         return self._parts([segment], self._turns(chunk.start))
 
     def corrected(self, turns: Sequence[SpeakerTurn]) -> tuple[SpeakerText, ...]:
@@ -135,9 +135,9 @@ class StreamSpeakers:
             if part.text.strip()
         )
 
-    def _look(self, start: int, samples: Samples) -> None:
-        self._live.look(self._origin + start, samples)
-        self._looked = (start + len(samples)) / SAMPLE_RATE
+    def _label_newest(self, start: int, samples: Samples) -> None:
+        self._live.label_newest(self._origin + start, samples)
+        self._labelled = (start + len(samples)) / SAMPLE_RATE
 
     def _turns(self, since: int) -> list[SpeakerTurn]:
         """The newest turns, in seconds of the stream."""
