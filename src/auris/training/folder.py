@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from auris.checkpoints.atomic import NEW, OLD, new_file
 from auris.checkpoints.config_writer import to_json
@@ -29,6 +31,9 @@ from auris.training.step_checkpoints import step_checkpoints
 
 RECIPE, ABOUT, UNITS = "recipe.json", "run.json", "units.json"
 """Files of a run: its recipe, what is trained, and the text units."""
+
+LOCK = ".lock"
+"""File of a run that is locked as long as its process lives."""
 
 RECIPES: dict[str, type[Recipe]] = {
     "ctc": CtcRecipe,
@@ -188,6 +193,32 @@ class RunFolder:
                 f"{str(nearest)!r} is not a directory that can be written",
                 "name another folder",
             )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of the folder inside the block, or raise TrainingError.
+
+        The lock ends with the process, however that ends. A filesystem without locks has none.
+        """
+        lock = FileLock(self.path / LOCK, timeout=0)
+        with self._writing(), suppress(NotImplementedError):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise TrainingError(
+                    "Only one run at a time can use a folder",
+                    f"another one is in progress in {self.path}",
+                    "wait until it ends, or choose another folder",
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+            with suppress(OSError):
+                if os.listdir(self.path) == [LOCK]:  # The run could not begin.
+                    (self.path / LOCK).unlink()
+                    self.path.rmdir()
 
     def begin(
         self,

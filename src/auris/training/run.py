@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,9 @@ def train(
     leads = fabric.global_rank == 0
     reporter = (reporter or LineReporter()) if leads else LineReporter(lambda line: None)
     try:
-        return _Run(recipe, sources, RunFolder(out), options, reporter, fabric).train()
+        with ExitStack() as stack:
+            run = _Run(recipe, sources, RunFolder(out), options, reporter, fabric, stack)
+            return run.train()
     except TrainingStopped:
         if leads:  # One message is enough.
             raise
@@ -96,7 +99,11 @@ def train(
 
 @dataclass(frozen=True)
 class _Run:
-    """A run in one of its processes."""
+    """A run in one of its processes.
+
+    Attributes:
+        stack: closed when the run ends.
+    """
 
     recipe: RecognizerRecipe
     sources: Sources
@@ -104,6 +111,7 @@ class _Run:
     options: RunOptions
     reporter: ProgressReporter
     fabric: Fabric
+    stack: ExitStack
 
     def train(self) -> RecognizerTrainer:
         """Train to the end of the recipe, and export the model."""
@@ -208,6 +216,8 @@ class _Run:
         if self.options.resume:
             parts = source_directories(self.sources.encoder, self.sources.decoder)
             self.folder.check_same(self.recipe, self.sources.model, parts)
+        self.stack.enter_context(self.folder.locked())
+        if self.options.resume:
             self.folder.write_recipe(self.recipe)  # Of a run that goes on for longer.
         else:
             self.folder.check_new()

@@ -71,14 +71,27 @@ def train_speaker(
         TrainingStopped: SIGINT or SIGTERM stopped the run, and a checkpoint was written.
     """
     options, reporter = options or RunOptions(), reporter or LineReporter()
-    dtype = dtype_named(options.dtype)
+    dtype_named(options.dtype)
     _check_sources(recipe, sources, options)
     folder = RunFolder(out)
     folder.check_writable()
     if options.resume:
         folder.check_same(recipe, None, (None, None))
-    else:
-        folder.check_new()
+    with folder.locked():
+        if not options.resume:
+            folder.check_new()
+        return _train(recipe, sources, folder, options, reporter)
+
+
+def _train(
+    recipe: SpeakerRecipe,
+    sources: SpeakerSources,
+    folder: RunFolder,
+    options: RunOptions,
+    reporter: ProgressReporter,
+) -> SpeakerTrainer:
+    """Train a speaker encoder in a folder that was checked."""
+    out = folder.path
     teacher = None if sources.teacher is None else load_teacher(sources.teacher, recipe)
     clips = _clips(sources.data, reporter)
     dev = {path.stem.removesuffix("_dev"): _clips([path], reporter) for path in sources.dev}
@@ -103,7 +116,8 @@ def train_speaker(
         if options.resume:
             trainer.resume()
         trainer.run()
-        reporter.message(f"wrote {export_speaker(out, folder.model, dtype=dtype)}")
+        model = export_speaker(out, folder.model, dtype=dtype_named(options.dtype))
+        reporter.message(f"wrote {model}")
     finally:
         trainer.close()
         leave()
