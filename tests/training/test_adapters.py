@@ -1,4 +1,4 @@
-"""Adapters that are served beside the weights write the texts of the merged model."""
+"""A model with adapters that are not merged writes the texts of the merged model."""
 
 from __future__ import annotations
 
@@ -107,7 +107,11 @@ def test_the_command_line_writes_and_uses_adapters(folder: Path, tmp_path: Path)
     assert ids[0] != ids[1]
 
 
-@pytest.mark.parametrize("damage", ["absent", "rank", "tensors", "nan", "shapes"])
+@pytest.mark.parametrize(
+    "damage",
+    ["absent", "rank", "tensors", "nan", "shapes", "other rank", "none", "number", "infinite",
+     "integers", "deep", "unknown"],
+)  # fmt: skip
 def test_damaged_adapters_are_refused(folder: Path, tmp_path: Path, damage: str) -> None:
     layers = load_adapter(folder / "adapter").layers
     weights = {name: (layer.down, layer.up) for name, layer in layers.items()}
@@ -116,8 +120,19 @@ def test_damaged_adapters_are_refused(folder: Path, tmp_path: Path, damage: str)
     if damage == "shapes":
         weights["layers.0.qkv"] = (weights["layers.0.qkv"][0][:, :-1], weights["layers.0.qkv"][1])
     directory = tmp_path / "adapter"
+    if damage == "none":
+        weights = {}
+    if damage == "number":
+        weights = {"layers.0.qkv": (torch.tensor(1.0), torch.tensor(1.0))}
+    if damage == "integers":
+        weights = {name: (down.int(), up.int()) for name, (down, up) in weights.items()}
+    if damage == "unknown":
+        weights["layers.0.none"] = (torch.zeros(4, 0), torch.zeros(0, 4))
     if damage != "absent":
-        save_adapter(directory, weights, 0 if damage == "rank" else 4, 8)
+        save_adapter(directory, weights, {"rank": 0, "other rank": 2}.get(damage, 4), 8)
+    settings = {"infinite": '{"format": 1, "rank": Infinity, "alpha": 8}', "deep": "[" * 100_000}
+    if damage in settings:
+        (directory / "adapter.json").write_text(settings[damage])
     if damage == "tensors":
         save_file({"layers.0.qkv.down": torch.zeros(4, 4)}, directory / "adapter.safetensors")
     with pytest.raises(CheckpointError):

@@ -20,6 +20,15 @@ from auris.models.qwen_asr import QwenAsr
 
 WEIGHTS, SETTINGS = "adapter.safetensors", "adapter.json"
 
+PARTS = ("down", "up")
+"""Parts of an adapter."""
+
+WRONG_FILES = (
+    *(OSError, SafetensorError, ValueError, LookupError, TypeError, ArithmeticError),
+    RecursionError,
+)
+"""Errors of reading files that are missing or damaged."""
+
 FORMAT = 1
 """Version of the files."""
 
@@ -71,23 +80,23 @@ def load_adapter(directory: Path) -> Adapter:
     """
     try:
         settings = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
-        rank, alpha = int(settings["rank"]), float(settings["alpha"])
-        if settings["format"] != FORMAT or rank < 1 or not math.isfinite(alpha):
+        rank, alpha = settings["rank"], float(settings["alpha"])
+        if settings["format"] != FORMAT or type(rank) is not int or not math.isfinite(alpha):
             raise ValueError(f"{SETTINGS} has a format, rank or alpha that is not known")
         tensors = load_file(directory / WEIGHTS)
         names = sorted({name.rpartition(".")[0] for name in tensors})
-        if tensors.keys() != {f"{name}.{part}" for name in names for part in ("down", "up")}:
+        if not names or tensors.keys() != {f"{n}.{part}" for n in names for part in PARTS}:
             raise ValueError(f"{WEIGHTS} has other tensors than pairs of down and up")
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-            raise ValueError(f"{WEIGHTS} has values that are not finite")
-        layers = {
-            name: LowRank(tensors[f"{name}.down"], tensors[f"{name}.up"], alpha / rank)
-            for name in names
-        }
+        if not all(t.is_floating_point() and t.isfinite().all() for t in tensors.values()):
+            raise ValueError(f"{WEIGHTS} has values that are not finite numbers")
+        pairs = {name: (tensors[f"{name}.down"], tensors[f"{name}.up"]) for name in names}
+        if not all(down.shape[:1] == up.shape[1:] == (rank,) for down, up in pairs.values()):
+            raise ValueError(f"{WEIGHTS} has tensors of another rank than {SETTINGS}")
+        layers = {name: LowRank(down, up, alpha / rank) for name, (down, up) in pairs.items()}
         digest = hashlib.sha256()
         for file in (SETTINGS, WEIGHTS):
             digest.update((directory / file).read_bytes())
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except WRONG_FILES as error:
         raise CheckpointError(
             "--adapter takes a directory with adapter.json and adapter.safetensors",
             f"{str(directory)!r} cannot be used ({error})",
@@ -100,9 +109,7 @@ def check_fits(adapter: Adapter, model: QwenAsr, directory: Path) -> None:
     """Raise CheckpointError where an adapter is of another model."""
     shapes = layer_names(model)
     for name, layer in adapter.layers.items():
-        out, given = shapes.get(name, (0, 0))
-        rank = len(layer.down)
-        if layer.down.shape != (rank, given) or layer.up.shape != (out, rank):
+        if shapes.get(name) != (len(layer.up), *layer.down.shape[1:]):
             raise CheckpointError(
                 "An adapter has to be of the model that it changes",
                 f"{name} of {str(directory)!r} has other shapes than the model",

@@ -1,4 +1,4 @@
-"""Linear layers with low-rank adapters beside their weights.
+"""Linear layers with low-rank adapters that are not merged into their weights.
 
 LoRA: Hu et al., "LoRA: Low-rank adaptation of large language models" (2021).
 """

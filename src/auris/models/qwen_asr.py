@@ -53,7 +53,7 @@ class QwenAsr(Prompted):
     """The parts of a Qwen3-ASR model.
 
     Attributes:
-        adapter: hash of the adapters beside the weights; empty for none.
+        adapter: hash of the adapters of its layers; empty for none.
     """
 
     def __init__(self, config: QwenAsrConfig) -> None:
