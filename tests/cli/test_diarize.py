@@ -21,6 +21,8 @@ FEW = ("--max-new-tokens", 5)
         (["--min-speakers", 2], "--min-speakers can be used with --diarize"),
         (["--max-speakers", 2, "--speaker-model", "x"], "--speaker-model can be used"),
         (["--speakers", "2"], "Names of speakers need separate channels"),
+        (["--diarize", "--speakers", "-1"], "from 1 to 100, but it is -1"),
+        (["--diarize", "--speakers", "9" * 5000], "from 1 to 100"),
         (["--diarize", "--channels", "split"], "exclude each other"),
     ],
 )

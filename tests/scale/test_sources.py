@@ -111,6 +111,51 @@ def test_lhotse_cuts(tmp_path: Path) -> None:
             load(row.source)
 
 
+def test_values_of_cuts_that_are_no_texts_are_left_out(tmp_path: Path) -> None:
+    recording = {"id": "rec", "sources": [{"type": "file", "source": "a.wav"}]}
+    cut = {"id": "c1", "start": 0, "duration": 1, "recording": recording}
+    said = {"text": "hello", "speaker": ["ann"], "language": "en"}
+    unnamed = {"id": "rec", "sources": [{"type": "file", "source": 5}]}
+    rows = [{**cut, "supervisions": [said, said]}, {**cut, "recording": unnamed}]
+    listed = list(units(manifest(tmp_path / "cuts.jsonl", rows)))
+    assert "speaker" not in listed[0].fields
+    assert listed[0].fields["language"] == "en"
+    assert "no recording in a file" in listed[1].fault
+
+
+LIST = b"a.wav\n" * 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.txt.gz", gzip.compress(LIST)[:-20]),
+        ("none.txt.gz", LIST),
+        ("none.txt.xz", LIST),
+        ("none.txt.bz2", LIST),
+        ("deep.jsonl", b"[" * 100_000),
+    ],
+)
+def test_damaged_lists_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError):
+        list(units(str(tmp_path / name)))
+
+
+def test_a_list_in_a_compression_that_is_not_installed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "list.txt.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    monkeypatch.setattr("fsspec.utils.infer_compression", lambda path: None)
+    with pytest.raises(UsageError, match=r"Reading \.zst files needs the package"):
+        list(units(str(tmp_path / "list.txt.zst")))
+
+
+def test_an_address_that_no_filesystem_can_have_is_refused() -> None:
+    with pytest.raises(UsageError, match="has to be readable"):
+        list(units("a\0b"))
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -118,6 +163,8 @@ def test_lhotse_cuts(tmp_path: Path) -> None:
         ({"audio_filepath": "a", "duration": -1}, "its duration is -1"),
         ({"recording": {}, "start": 0}, "it has no id"),
         (["a"], "it is no JSON object"),
+        ({"audio_filepath": "a", "duration": 10**400}, "its duration is 1000"),
+        ({"audio_filepath": "a", "offset": True}, "its offset is True"),
     ],
 )
 def test_a_wrong_line_of_a_manifest_is_refused(row: Any, message: str, tmp_path: Path) -> None:

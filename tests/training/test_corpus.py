@@ -19,7 +19,7 @@ from auris.training.corpus.plan import read_plan, write_plan
 from auris.training.corpus.reader import Block, ClipReader, ReaderPosition
 from auris.training.corpus.settings import CorpusReading
 from auris.training.data import ClipForm
-from auris.training.recipes import AsrRecipe, CtcRecipe
+from auris.training.recipes import AsrRecipe, CtcRecipe, TextForm
 from auris.training.run_options import Sources
 from auris.training.starting import build_task
 from auris.training.trainer import Trainer
@@ -133,9 +133,11 @@ def plan_of(folder: Path, sources: list[str], **settings: Any) -> Any:
     return read_plan(folder, sources)
 
 
-def reader_of(plan: Any, recipe: CtcRecipe, number: int = 0) -> ClipReader:
+def reader_of(
+    plan: Any, recipe: CtcRecipe, number: int = 0, form: TextForm = "spoken"
+) -> ClipReader:
     task = build_task(recipe, None, train_units(TEXTS, len(ALPHABET)))
-    return ClipReader(plan, recipe, task.preprocessor, ClipForm(replies=False), number)
+    return ClipReader(plan, recipe, task.preprocessor, ClipForm(form, replies=False), number)
 
 
 def blocks_of(reader: ClipReader, pools: int, count: int) -> list[Block]:
@@ -331,6 +333,49 @@ def test_a_damaged_container_is_a_row_that_cannot_be_read(
     (block,) = blocks_of(reader_of(plan, tiny()), 1, 1)
     assert [clip.text for clip in block.report.clips] == TEXTS[: len(block.report.clips)]
     assert block.report.skipped == {"the audio cannot be read": [str(tmp_path / "cut.tar")]}
+
+
+def test_samples_of_a_tar_file_with_the_same_name_are_all_read(
+    recordings: Path, tmp_path: Path, tiny: MakeCtc
+) -> None:
+    with tarfile.open(tmp_path / "same.tar", "w") as tar:
+        for number in (3, 8, 4):
+            tar.add(recordings / f"{number:02}.wav", "same.wav")
+            tar.add(recordings / f"{number:02}.txt", "same.txt")
+    plan = plan_of(tmp_path / "plan", [str(tmp_path / "same.tar")])
+    (block,) = blocks_of(reader_of(plan, tiny()), 1, 1)
+    clips = {clip.text: len(clip.samples) for clip in block.report.clips}
+    assert clips == {TEXTS[number]: len(tones(TEXTS[number])) for number in (3, 8, 4)}
+
+
+def test_texts_that_are_not_valid_unicode_are_left_out(
+    recordings: Path, tmp_path: Path, tiny: MakeCtc
+) -> None:
+    rows = [{"audio_filepath": row["audio"], "text": row["text"]} for row in lines_of(recordings)]
+    content = write_lines(tmp_path / "tones.jsonl", rows).read_bytes()
+    (tmp_path / "tones.jsonl").write_bytes(content.replace(b'"abc"', b'"ab\xe9"'))
+    plan = plan_of(tmp_path / "plan", [str(tmp_path / "tones.jsonl")])
+    assert len(plan.texts(ClipForm("written"))) == len(TEXTS) - 1
+    reader = reader_of(plan, tiny(), form="written")
+    (block,) = blocks_of(reader, 1, 1)
+    assert len(block.report.clips) == len(TEXTS) - 1
+    assert list(block.report.skipped) == ["the text is not valid Unicode"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("open.csv", 'wav,text\na.wav,"ab\n', r"quotes in pairs.*open\.csv"),
+        ("none.csv", "wav,text\n", "list recordings, but .*none.csv lists none"),
+        ("deep.jsonl", "[" * 100_000, "no JSON object"),
+    ],
+)
+def test_wrong_manifests_are_refused(
+    tmp_path: Path, tiny: MakeCtc, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises((TrainingError, UsageError), match=message):
+        train_here(tiny(), corpus(tmp_path / name), tmp_path / "run")
 
 
 def test_storage_that_fails_is_tried_again_and_then_ends_the_run(

@@ -51,6 +51,19 @@ def test_a_run_leaves_logs_and_a_plot(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
+def test_values_that_are_not_known_are_not_shown(tmp_path: Path) -> None:
+    lines: list[str] = []
+    logger = RunLogger(tmp_path, LineReporter(lines.append))
+    progress = TrainingProgress(step=4, losses=[math.nan], seconds=2.0)
+    logger.epoch(progress, 1e-3, DevScores({}, math.nan), math.nan)
+    logger.epoch(progress, 1e-3, DevScores({}, 0.5), 0.25)
+    assert " loss nan " in lines[0]
+    assert "mfu" not in lines[0]
+    assert "val_loss" not in lines[0]
+    assert "val_loss 0.5000" in lines[1]
+    assert "mfu 0.2500" in lines[1]
+
+
 def test_logs_are_truncated_to_the_checkpoint_on_resume(tmp_path: Path) -> None:
     logger = write_run(tmp_path)
     with pytest.raises(TrainingError, match="development sets it began with"):

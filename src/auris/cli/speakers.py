@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,9 @@ from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.diarization.diarizer import Diarizer
+
+LONGEST_NUMBER = 20
+"""Digits of a number of speakers that are read; one with more is too large, too."""
 
 SpeakerModel = Annotated[
     str | None,
@@ -76,6 +80,6 @@ class VoiceOptions:
 
     def number_or_names(self, speakers: str | None) -> list[str] | int | None:
         """The value of --speakers."""
-        if self.diarize and speakers is not None and speakers.strip().isdecimal():
-            return int(speakers)
+        if self.diarize and (match := re.fullmatch(r"\s*([+-]?\d+)\s*", speakers or "")):
+            return int(match[1][:LONGEST_NUMBER])
         return listed(speakers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -22,6 +21,9 @@ NEMO_FIELDS = (
 )
 """Values of a row that results repeat."""
 
+LONGEST_SECONDS = 1e9
+"""Larger numbers of seconds are mistakes."""
+
 
 def manifest_lines(lines: Iterable[str], source: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a manifest with the numbers of their lines; empty lines are skipped.
@@ -34,7 +36,7 @@ def manifest_lines(lines: Iterable[str], source: str) -> Iterator[tuple[int, dic
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise _wrong(f"line {number} of {source!r}", "it is no JSON object")
@@ -73,7 +75,7 @@ def lhotse_unit(row: Mapping[str, Any], where: str) -> InputUnit:
     recording = recording if isinstance(recording, dict) else {}
     sources = _objects(recording.get("sources"))
     source = sources[0].get("source") if sources else None
-    if source is None or sources[0].get("type") not in ("file", "url"):
+    if not isinstance(source, str) or sources[0].get("type") not in ("file", "url"):
         fault = "the cut has no recording in a file or at an address"
         return InputUnit(
             "file", "", name, _seconds(row, "duration", where), fields=fields, fault=fault
@@ -83,18 +85,19 @@ def lhotse_unit(row: Mapping[str, Any], where: str) -> InputUnit:
     channels = channel if isinstance(channel, list) else [channel]
     if any(type(one) is not int for one in channels if one is not None):
         raise _wrong(where, f"its channel is {channel!r}")
-    texts = [one.get("text") for one in _objects(row.get("supervisions"))]
+    supervisions = _objects(row.get("supervisions"))
+    texts = [one.get("text") for one in supervisions]
     fields |= {"recording_id": recording.get("id", name), "start": start, "duration": duration}
     fields |= {"channel": channel if channel is not None else 0}
     if any(texts):
         fields["text"] = " ".join(str(text) for text in texts if text)
     for key in ("language", "speaker"):
-        values = {one.get(key) for one in _objects(row.get("supervisions"))}
-        if len(values) == 1 and isinstance(value := values.pop(), str):
-            fields[key] = value
+        values = [one.get(key) for one in supervisions]
+        if values and isinstance(values[0], str) and values == values[:1] * len(values):
+            fields[key] = values[0]
     return InputUnit(
         "file",
-        str(source),
+        source,
         name,
         duration,
         start=start,
@@ -113,7 +116,7 @@ def _seconds(row: Mapping[str, Any], key: str, where: str) -> float | None:
     value = row.get(key)
     if value is None:
         return None
-    if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0:
+    if type(value) in (int, float) and 0 <= value < LONGEST_SECONDS:
         return float(value)
     raise _wrong(where, f"its {key} is {value!r}")
 

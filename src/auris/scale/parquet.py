@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 from auris.errors import MissingExtra, UnreadableAudio, UsageError
+from auris.scale.manifests import LONGEST_SECONDS
 from auris.scale.storage import filesystem
 from auris.scale.units import InputUnit
 
@@ -75,7 +75,7 @@ def parquet_units(uri: str, column: str) -> Iterator[InputUnit]:
 def _sum(values: list[Any]) -> float | None:
     """The sum of durations; None if one of them is missing or cannot be a duration."""
     for value in values:
-        if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        if type(value) not in (int, float) or not 0 <= value < LONGEST_SECONDS:
             return None
     return float(sum(values))
 

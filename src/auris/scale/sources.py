@@ -21,7 +21,7 @@ from auris.audio.remote import is_url
 from auris.errors import AudioError, UsageError
 from auris.scale.manifests import lhotse_unit, manifest_lines, nemo_unit
 from auris.scale.parquet import parquet_units
-from auris.scale.storage import filesystem, is_local
+from auris.scale.storage import filesystem, fsspec_module, is_local
 from auris.scale.units import InputUnit
 
 SourceFormat = Literal["auto", "files", "list", "nemo", "lhotse", "parquet", "tar"]
@@ -128,10 +128,8 @@ def _listed_files(fs: Any, path: str, source: str) -> list[tuple[str, dict[str, 
             root = MAGIC.split(path)[0]
         else:
             paths = fs.find(path, detail=True)
-    except OSError as error:
-        raise UsageError(
-            "The input has to be readable", f"{source!r} is not ({error})", "check the address"
-        ) from error
+    except Exception as error:  # Packages of filesystems raise errors of their own.
+        raise _unreadable(source, error) from error
     files = ((name, details) for name, details in paths.items() if details["type"] == "file")
     return sorted(
         ((name, details) for name, details in files if not _is_hidden(name.removeprefix(root))),
@@ -174,15 +172,21 @@ def text_lines(source: str) -> Iterator[str]:
         UsageError: it cannot be read.
     """
     fs, path = filesystem(source)
-    with ExitStack() as stack:
-        try:
-            raw = fs.open(path, "rb", compression="infer")
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                "The input has to be readable", f"{source!r} is not ({error})", "check the address"
-            ) from error
-        text = io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape")
-        yield from stack.enter_context(text)
+    compression = fsspec_module().utils.infer_compression(path)
+    if compression is None and path.lower().endswith(COMPRESSED):
+        suffix = posixpath.splitext(path)[1]
+        raise UsageError(
+            f"Reading {suffix} files needs the package that decompresses them",
+            f"it is not installed, and {source!r} is one",
+            "run pip install zstandard, or compress the file with gzip",
+        )
+    try:
+        with ExitStack() as stack:
+            raw = stack.enter_context(fs.open(path, "rb", compression=compression))
+            text = io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape")
+            yield from stack.enter_context(text)
+    except Exception as error:  # Filesystems and compressions raise errors of their own.
+        raise _unreadable(source, error) from error
 
 
 def resolved(name: str, source: str) -> str:
@@ -191,6 +195,13 @@ def resolved(name: str, source: str) -> str:
         return name
     folder = posixpath.dirname(source)
     return posixpath.join(folder, name) if folder else name
+
+
+def _unreadable(source: str, error: Exception) -> UsageError:
+    reason = str(error) or type(error).__name__
+    return UsageError(
+        "The input has to be readable", f"{source!r} is not ({reason})", "check the address"
+    )
 
 
 def _nothing(source: str) -> UsageError:

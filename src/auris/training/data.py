@@ -36,6 +36,7 @@ EMPTY_TEXT = "the text has no words"
 UNSPOKEN = "the text does not say how it is spoken (digits or symbols)"
 TOO_LONG = "the clip is longer than a batch"
 NO_LANGUAGE = "the language is none that Qwen3-ASR names"
+NO_UNICODE = "the text is not valid Unicode"
 UNALIGNABLE = "the text has more units than the clip has frames"
 
 
@@ -204,6 +205,8 @@ def load_clip(
     if language is None:
         return NO_LANGUAGE
     text = form_text(row.text, form)
+    if not (_is_unicode(row.text) and _is_unicode(row.prompt)):
+        return NO_UNICODE
     if text is None:
         return UNSPOKEN
     speechless = replies and not text and row.speechless
@@ -224,8 +227,15 @@ def load_clip(
     return TrainingClip(row.name, scaled, text, row.speaker, language=language, prompt=row.prompt)
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair, which stands for a byte that is no UTF-8."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def form_text(text: str, form: TextForm) -> str | None:
-    """A text in a form; None where it does not say how it is spoken."""
+    """A text in a form; None where it does not say how it is spoken, or is not valid Unicode."""
+    if not _is_unicode(text):
+        return None
     return text.strip() if form == "written" else spoken(text)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,7 +62,7 @@ def read_manifest(path: Path, language: str = UNNAMED) -> list[ManifestRow]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             return [_row(path, line, language) for line in manifest_values(file, str(path))]
-    except (OSError, UnicodeError, csv.Error) as error:
+    except (OSError, UnicodeError) as error:
         raise TrainingError(
             "A manifest has to be a readable file in UTF-8", f"{path}: {error}", "check the path"
         ) from error
@@ -78,13 +78,31 @@ def manifest_values(lines: Iterable[str], name: str) -> Iterator[Mapping[str, st
     Raises:
         TrainingError: a line is wrong, or the manifest lacks a column.
     """
-    return (_jsonl if name.endswith(".jsonl") else _csv)(lines, name)
+    return (_jsonl if name.lower().endswith(".jsonl") else _csv)(lines, name)
 
 
 def _csv(lines: Iterable[str], name: str) -> Iterator[Mapping[str, str | None]]:
     # Strict, since an open quote would otherwise swallow the lines after it.
     reader = csv.DictReader(lines, strict=True)
-    columns = reader.fieldnames or []
+    try:
+        _check_columns(reader.fieldnames or [], name)
+        for line in reader:
+            if None in line:
+                raise TrainingError(
+                    "A line of a manifest has to have as many fields as there are columns",
+                    f"line {reader.line_num} of {name} has more",
+                    "put quotes around texts that hold commas",
+                )
+            yield line
+    except csv.Error as error:
+        raise TrainingError(
+            "A CSV manifest has to be a readable file in UTF-8, with quotes in pairs",
+            f"{name} is not ({error} in line {reader.line_num})",
+            "correct it",
+        ) from error
+
+
+def _check_columns(columns: Sequence[str], name: str) -> None:
     absent = [column for column in ("wav", "text") if column not in columns]
     if absent:
         raise TrainingError(
@@ -92,14 +110,6 @@ def _csv(lines: Iterable[str], name: str) -> Iterator[Mapping[str, str | None]]:
             f"{name} lacks {' and '.join(absent)}",
             "add the columns, with paths relative to the CSV's folder",
         )
-    for line in reader:
-        if None in line:
-            raise TrainingError(
-                "A line of a manifest has to have as many fields as there are columns",
-                f"line {reader.line_num} of {name} has more",
-                "put quotes around texts that hold commas",
-            )
-        yield line
 
 
 @checked(config=ConfigDict(strict=True))

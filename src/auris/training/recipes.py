@@ -105,7 +105,7 @@ class RecognizerRecipe(Recipe):
     @classmethod
     def _with_present_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
         present = _with_batch_seconds(_with_present_names(values), cls.max_mel_length)
-        if isinstance(present.get("corpus"), dict):
+        if not isinstance(present.get("corpus", CorpusReading()), CorpusReading):
             present["corpus"] = CorpusReading.of(present["corpus"])
         return present
 

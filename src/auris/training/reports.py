@@ -214,7 +214,9 @@ class RunLogger:
         measured = {"val_loss": scores.loss, "mfu": utilization}
         shown |= {name: value for name, value in measured.items() if math.isfinite(value)}
         self._show(progress.step, shown)
-        self.reporter.message(" ".join(f"{name} {value}" for name, value in row.items()))
+        unknown = {name for name, value in measured.items() if math.isnan(value)}
+        known = {name: value for name, value in row.items() if name not in unknown}
+        self.reporter.message(" ".join(f"{name} {value}" for name, value in known.items()))
         now = time.monotonic()
         if now - self._drawn > SECONDS_BETWEEN_PLOTS:  # Toy runs have many epochs a second.
             self._drawn = now

@@ -122,6 +122,10 @@ def write_plan(folder: Path, sources: Sequence[str], reading: CorpusReading) -> 
             name = f"units-{number}.jsonl"
             with open(folder / name, "wb") as file:
                 shards = list(divided(listed, reading.shard_seconds, file, Counter()))
+            if not shards:
+                raise TrainingError(
+                    "A corpus has to list recordings", f"{', '.join(group)} lists none", "check it"
+                )
             if len(shards) < reading.readers:
                 raise TrainingError(
                     "A corpus needs at least as many shards as readers",

@@ -46,7 +46,8 @@ def corpus_units(source: str) -> Iterator[InputUnit]:
     origin = posixpath.splitext(posixpath.basename(source.rstrip("/")))[0]
     listed = _manifest(source) if _is_training_manifest(source) else units(source)
     for unit in listed:
-        yield replace(unit, fields={**unit.fields, ORIGIN: origin})
+        texts = {name: value for name, value in unit.fields.items() if isinstance(value, str)}
+        yield replace(unit, fields={**texts, ORIGIN: origin})
 
 
 def _is_training_manifest(source: str) -> bool:
@@ -58,7 +59,7 @@ def _is_training_manifest(source: str) -> bool:
     first = next((line for line in text_lines(source) if line.strip()), "")
     try:
         row = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and {"audio", TEXT} <= row.keys()
 

@@ -51,12 +51,14 @@ class CorpusReading:
         return self.memory_mb * 1e6 / (BLOCKS * self.readers * SECOND_BYTES)
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> CorpusReading:
+    def of(cls, values: Any) -> CorpusReading:
         """Of a JSON object.
 
         Raises:
-            TrainingError: unknown keys, wrong types, or impossible values.
+            TrainingError: no object, unknown keys, wrong types, or impossible values.
         """
+        if not isinstance(values, dict):
+            raise wrong_value("corpus", "has to be an object", repr(values))
         names = [field.name for field in fields(cls)]
         for name in values:
             if name not in names:

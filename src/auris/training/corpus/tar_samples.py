@@ -22,20 +22,23 @@ def tar_samples(
 ) -> Iterator[tuple[str, Excerpt, dict[str, Any]]]:
     """The samples of a tar file: name, recording, and values of its .json and .txt members.
 
-    The members of a sample follow each other. Errors are those of the filesystem and of tarfile.
+    The members of a sample follow each other; a second recording or text of the same name begins
+    another sample. Errors are those of the filesystem and of tarfile.
     """
-    key, audio, values = "", None, dict[str, Any]()
+    key, parts, audio, values = "", set[str](), None, dict[str, Any]()
     with StoredFile(uri, failures=failures)() as file, tarfile.open(fileobj=file) as tar:
         for member in tar:
             tar.members = []  # type: ignore[attr-defined]  # Else all headers stay in memory.
             if not member.isfile():
                 continue
             stem, suffix = posixpath.splitext(member.name)
-            if stem != key:
+            part = "audio" if suffix.lower() in MEDIA else suffix
+            if stem != key or part in parts:
                 if audio is not None:
                     yield f"{uri}/{key}", audio, values
-                key, audio, values = stem, None, {}
-            if suffix.lower() in MEDIA:
+                key, parts, audio, values = stem, set(), None, {}
+            parts.add(part)
+            if part == "audio":
                 audio = _audio(tar, member)
             elif suffix == ".json":
                 values |= _json(_read(tar, member))
