@@ -75,6 +75,15 @@ def test_the_status_of_a_run_under_way(
     assert done.code == 2
     assert "1 of 1 are not: wait, or add --partial" in done.err
     assert auris("batch", "merge", out, tmp_path / "a.jsonl", "--partial").code == 0
+    call = ("batch", "--input", manifest, "--output", out, "-m", models / "ctc", "--headers")
+    done = auris(*call, "--lease-seconds", 0.2)
+    assert "waiting for other processes, which work on the 1 shards that are left" in done.err
+    assert "1 shards are transcribed here, 0 are left" in done.err
+    Storage(str(tmp_path / "new")).put(lease_name("plan.json", 0), b"")
+    assert "is being planned: try again later" in auris("batch", "status", tmp_path / "new").err
+    done = auris(*call[:4], tmp_path / "new", *call[5:], "--lease-seconds", 0.2)
+    assert "waiting for other processes, which plan the corpus" in done.err
+    assert done.code == 0
 
 
 def test_wrong_usage(auris: Auris, manifest: Path, tmp_path: Path) -> None:

@@ -105,7 +105,9 @@ def test_shards_of_workers_that_ended_are_taken_over(
     storage.put(lease_name(shard.name, generation), b"of a worker that ended")
     # The plan is made, and a lease of it is no obstacle.
     storage.put(lease_name(PLAN, 0), b"of another one")
-    report = run(ctc, source, out)
+    waited: list[int] = []
+    report = transcribe_corpus(transcriber(ctc), out, settings(source), waiting=waited.append)
+    assert waited == [1]
     assert report.done == len(plan.shards)
     assert merged(out) == expected
     assert isolated.count(True) == (generation > 0)
@@ -117,7 +119,9 @@ def test_a_plan_whose_planner_ended_is_made_by_another(
 ) -> None:
     source, out = write_corpus(str(tmp_path)), str(tmp_path / "run")
     Storage(out).put(lease_name(PLAN, 0), b"of a worker that ended")
-    run(ctc, source, out)
+    waited: list[int] = []
+    transcribe_corpus(transcriber(ctc), out, settings(source), waiting=waited.append)
+    assert waited == [0]
     assert merged(out) == expected
 
 

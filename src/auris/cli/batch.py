@@ -90,7 +90,8 @@ def batch(
     that are finished. The exit code is 1 when a recording failed, and 130 after Ctrl-C.
 
     With --input any number of processes on any machines run the same command and share the work;
-    status shows how far they are, and merge writes one file of their results.
+    status shows how far they are, and merge writes one file of their results and counts those that
+    failed.
     """
     if call.invoked_subcommand is not None:
         return

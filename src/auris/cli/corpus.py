@@ -151,6 +151,7 @@ def transcribe_shards(
             stopped=interrupt.is_set,
             begun=progress.begin,
             report=progress.show,
+            waiting=progress.wait,
         )
     if report is None or (interrupt.is_set() and report.left):
         return progress.interrupted()
@@ -179,6 +180,14 @@ class ShardProgress:
         sys.stderr.write(
             f"auris: shard {shard.name} is finished, {self._done} here of {self._shards}: "
             f"{shard.units} units, {shard.seconds:.1f} s\n"
+        )
+
+    def wait(self, shards: int) -> None:
+        """Say what this process waits for."""
+        reason = f"work on the {shards} shards that are left" if shards else "plan the corpus"
+        sys.stderr.write(
+            f"auris: waiting for other processes, which {reason}; those that have ended are "
+            "replaced after --lease-seconds\n"
         )
 
     def interrupted(self) -> int:
@@ -269,14 +278,17 @@ class _CountedLines:
 
 
 def _plan(run: str) -> Plan:
+    from auris.scale.leases import FOLDER, latest_generations
     from auris.scale.plan import PLAN, read_plan
     from auris.scale.storage import Storage
 
-    plan = read_plan(Storage(run))
+    storage = Storage(run)
+    plan = read_plan(storage)
     if plan is None:
+        planning = PLAN in latest_generations(storage.names(FOLDER))
         raise UsageError(
             "RUN has to be the --output of auris batch --input",
-            f"{run!r} has no {PLAN}",
-            "check the address",
+            f"{run!r} has no {PLAN}" + (" yet: its corpus is being planned" if planning else ""),
+            "try again later" if planning else "check the address",
         )
     return plan

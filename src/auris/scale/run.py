@@ -80,8 +80,11 @@ def planned(
     values: dict[str, object],
     leases: Leases,
     clock: Clock,
+    waiting: Callable[[int], None] | None = None,
 ) -> Plan:
     """The plan of a run; one process makes it, the others wait for it.
+
+    Arguments as of `transcribe_corpus`.
 
     Raises:
         UsageError: the source is wrong, or the folder has the plan of another run.
@@ -92,6 +95,9 @@ def planned(
         listed = leases.listed()
         lease = leases.take_over(PLAN, listed[PLAN]) if PLAN in listed else leases.take(PLAN)
         if lease is None:
+            if waiting is not None:
+                waiting(0)
+                waiting = None
             clock.sleep(min(1.0, settings.lease_seconds / 4))
             continue
         try:
@@ -112,6 +118,7 @@ def transcribe_corpus(
     stopped: Callable[[], bool] = lambda: False,
     begun: Callable[[Plan, int], None] | None = None,
     report: Callable[[Shard], None] | None = None,
+    waiting: Callable[[int], None] | None = None,
     clock: Clock | None = None,
 ) -> WorkerReport:
     """Work on a corpus until it is finished, together with all processes that do the same.
@@ -124,6 +131,8 @@ def transcribe_corpus(
         stopped: whether to stop after the shard in progress.
         begun: called with the plan and the number of finished shards.
         report: called after every shard that this process finished.
+        waiting: called with the number of shards of other processes when only those are left; with
+            0 while another process plans the run.
 
     Raises:
         UsageError: the source is wrong, or the folder has another run.
@@ -133,7 +142,7 @@ def transcribe_corpus(
     storage = Storage(output)
     leases = Leases(storage, worker_name(), settings.lease_seconds, clock)
     try:
-        plan = planned(storage, settings, transcriber.values(), leases, clock)
+        plan = planned(storage, settings, transcriber.values(), leases, clock, waiting)
         if begun is not None:
             begun(plan, len(plan.finished()))
 
@@ -142,7 +151,7 @@ def transcribe_corpus(
             data = transcriber.result(plan.units(shard), isolated, last)
             put_result(storage, shard, data, clock)
 
-        worker = Worker(plan.shards, plan, leases, work, clock, start, report)
+        worker = Worker(plan.shards, plan, leases, work, clock, start, report, waiting)
         return worker.run(stopped)
     finally:
         leases.close()

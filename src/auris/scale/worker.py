@@ -83,6 +83,7 @@ class Worker:
         clock: time.
         start: where in the plan it begins, from 0 to 1.
         report: called after every shard that it finished.
+        waiting: called with the number of shards that other workers have, when only those are left.
     """
 
     def __init__(
@@ -94,11 +95,12 @@ class Worker:
         clock: Clock,
         start: float = 0.0,
         report: Callable[[Shard], None] | None = None,
+        waiting: Callable[[int], None] | None = None,
     ) -> None:
         first = int(start * len(shards)) % max(len(shards), 1)
         self._order = [*shards[first:], *shards[:first]]
         self._results, self._leases, self._work, self._clock = results, leases, work, clock
-        self._report = report
+        self._report, self._waiting, self._reported = report, waiting, 0
         self._pause = leases.seconds / IDLE_LOOKS
         self._random = random.Random(first)
         self._finished: set[str] = set()
@@ -133,8 +135,15 @@ class Worker:
             return True
         free = [shard for shard in unfinished if shard.name not in leased]
         if not self._work_on(free, stopped) and not self._take_over(unfinished, leased):
+            self._report_waiting(sum(s.name not in self._done.failed for s in unfinished))
             self._clock.sleep(self._pause)
         return False
+
+    def _report_waiting(self, shards: int) -> None:
+        """Report that this worker waits, when the number of shards has changed."""
+        if self._waiting is not None and shards != self._reported:
+            self._waiting(shards)
+        self._reported = shards
 
     def _unfinished(self, leased: Mapping[str, int]) -> list[Shard]:
         """The shards without a result; those that are leased count as such until they are taken
