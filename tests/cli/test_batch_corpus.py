@@ -96,6 +96,7 @@ def test_wrong_usage(auris: Auris, manifest: Path, tmp_path: Path) -> None:
         ((*out, "--files", "x", "--retry"), "--files and --retry is given"),
         ((*out, "--shard-seconds", 0), "--shard-seconds has to be above 0"),
         (("batch", "--input", tmp_path / "none", "--output", tmp_path / "run"), "no recordings"),
+        (("batch", "--input", " ", "--output", tmp_path / "run"), "may not be empty"),
         (("batch", "status", tmp_path), "has no plan.json"),
         (("batch", "--files", "x", "--output", "y", "--worker", "1/2"), "need --input"),
         (("scale", "run", *out[1:], "--worker", "1/2"), "--worker is for auris batch"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from auris.cli.values import read_hotwords
 from tests.cli.command import PROGRAM, Auris, is_one_sentence, program
 
 FEW = ("--max-new-tokens", 5)
@@ -100,6 +101,11 @@ def test_beams_and_hotwords(auris: Auris, recordings: Path, tmp_path: Path) -> N
         done = auris("transcribe", recordings / "a.wav", *option, "--temperature", 0.5)
         assert done.code == 2
         assert "the temperature is 0.5" in done.err
+
+
+def test_a_list_of_hotwords_may_be_longer_than_the_name_of_a_file() -> None:
+    names = [f"name {number}" for number in range(400)]
+    assert read_hotwords(", ".join(names)) == names
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "folder/names"])

@@ -18,9 +18,9 @@ import pytest
 
 from auris import AsrPipeline
 from auris.errors import EngineError, MissingExtra, OutputError, UsageError
-from auris.scale import ray_run
+from auris.scale import Transcribe, ray_run
 from auris.scale.plan import Shard
-from auris.scale.ray_cluster import Cluster
+from auris.scale.ray_cluster import Cluster, start
 from auris.scale.ray_run import transcribe_on_ray
 from auris.scale.storage import Storage
 from auris.scale.transcriber import ShardTranscriber
@@ -113,6 +113,43 @@ def test_the_double_takes_what_a_real_ray_takes() -> None:
     import ray.serve.schema
 
     check_signatures(ray)
+
+
+@pytest.mark.no_cover
+@real_ray
+def test_transcribe_in_actors_of_a_real_ray(
+    ctc: AsrPipeline, ctc_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two actors, which leave a processor for reading, add the columns of one process."""
+    import pyarrow as arrow
+    import ray
+    import ray.data
+    from pyarrow import parquet
+
+    for name, value in PATIENCE.items():
+        monkeypatch.setenv(name, value)
+    clips = [wav(tone_speech(1.0, number)[None]) for number in range(4)]
+    cells = [*clips, b"no sound"]
+    for number, cell in enumerate(cells):
+        table = arrow.table({"audio": [cell], "number": [number]})
+        parquet.write_table(table, tmp_path / f"{number}.parquet")
+    started = start(ray, Cluster(most=2), ray_run.STORE_BYTES)
+    try:
+        transcripts = ray.data.read_parquet(str(tmp_path)).map_batches(
+            Transcribe,
+            fn_constructor_kwargs={"model": str(ctc_directory), "load": {"device": "cpu"}},
+            batch_size=2,
+            num_cpus=0.5,
+            compute=ray.data.ActorPoolStrategy(min_size=2, max_size=2),
+        )
+        rows = {row["number"]: row for row in transcripts.take_all()}
+    finally:
+        if started:
+            ray.shutdown()
+    assert [bool(rows[number]["error"]) for number in range(5)] == [False] * 4 + [True]
+    assert [rows[number]["text"] for number in range(4)] == [
+        ctc.transcribe(clip).text for clip in clips
+    ]
 
 
 @pytest.mark.no_cover

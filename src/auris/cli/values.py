@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def read_known_speakers(values: Sequence[str]) -> dict[str, Path]:
     for value in values:
         name, equals, file = value.partition("=")
         folder = Path(value)
-        if folder.is_dir():
+        if os.path.isdir(value):
             paths = {Path(name).stem: folder / name for name in recordings_in(folder).names}
         elif equals and name.strip() and file:
             paths = {name.strip(): Path(file)}
@@ -64,7 +65,7 @@ def read_hotwords(value: str | None) -> list[str]:
     path = Path(value)
     named = "," not in value and ("/" in value or path.suffix == ".txt")
     try:
-        if named or path.is_file():
+        if named or os.path.isfile(value):  # A list may be too long for a name.
             return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(

@@ -206,7 +206,7 @@ def _unreadable(source: str, error: Exception) -> UsageError:
 
 def _nothing(source: str) -> UsageError:
     return UsageError(
-        "The input has no recordings", f"nothing was found in {source!r}", "check --input"
+        "The input has no recordings", f"nothing was found in {source!r}", "check the address"
     )
 
 

@@ -55,7 +55,13 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def absolute(url: str) -> str:
-    """An address as it is, or the absolute path of a path, for processes in other folders."""
+    """An address as it is, or the absolute path of a path, for processes in other folders.
+
+    Raises:
+        UsageError: it is empty, which would be the working directory.
+    """
+    if not url.strip():
+        raise UsageError("A path or an address may not be empty", "one is", "name it")
     return url if "://" in url else os.path.abspath(url)
 
 

@@ -20,7 +20,11 @@ COLUMNS = ("text", "language", "confidence", "audio_seconds", "segments", "error
 class Transcribe:
     """Transcribes batches of rows; each process that it is sent to loads the model once.
 
-        dataset.map_batches(Transcribe, fn_constructor_kwargs={"model": "tiny"}, concurrency=4)
+        dataset.map_batches(
+            Transcribe, fn_constructor_kwargs={"model": "tiny"}, concurrency=4, num_cpus=0.5
+        )
+
+    Ray needs processors to read the dataset, too: where actors have all of them, nothing begins.
 
     The column with audio holds paths, addresses of any filesystem, bytes of files,
     `{"bytes", "path"}`, or `{"array", "sampling_rate"}`. The added columns are `text`, `language`
