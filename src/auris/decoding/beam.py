@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -26,7 +28,7 @@ from auris.backends.base import Choice
 from auris.decoding.repetition import Repetition
 from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import candidates_of, ids_logprob
-from auris.decoding.scoring import State, WeightedScorer, scored_choices
+from auris.decoding.scoring import State, WeightedScorer, scored_candidates
 from auris.types import FinishReason
 
 MOST_OUTSIDE = 3
@@ -89,12 +91,13 @@ LEAST_ENDING = 6.0
 """A text that ended counts if its score is not lower by more than that of the best hypothesis."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Extension:
+class _Extension(NamedTuple):
     """One more token of the hypothesis `parent`, with the scores and states that it leads to."""
 
     parent: int
-    choice: Choice
+    token: int
+    logprob: float
+    margin: float
     score: float
     state: State
     bonus: float
@@ -164,9 +167,10 @@ class BeamSearch:
         following: list[tuple[int, Hypothesis]] = []
         if any(parent.in_beam for parent in parents):
             beam = [one for one in extensions if parents[one.parent].in_beam]
+            extensions = [one for one in extensions if not parents[one.parent].in_beam]
             size = self.request.beam_size
-            following, taken = self._follow_best(parents, beam, size, self.ended)
-            extensions = [one for one in extensions if one not in taken]
+            following, used = self._follow_best(parents, beam, size, self.ended)
+            extensions += beam[used:]
             if self._is_over([child for _, child in following]):
                 following = []
         if self.request.hotwords is not None:
@@ -186,16 +190,14 @@ class BeamSearch:
         extensions: Sequence[_Extension],
         most: int,
         ended: list[Hypothesis],
-    ) -> tuple[list[tuple[int, Hypothesis]], set[_Extension]]:
-        """Hypotheses of the best extensions, at most `most`, and the extensions that were used.
+    ) -> tuple[list[tuple[int, Hypothesis]], int]:
+        """Hypotheses of the best extensions, at most `most`, and how many extensions were used.
         Hypotheses that end are appended to `ended`; their extensions count as used."""
         following: list[tuple[int, Hypothesis]] = []
         ending: set[int] = set()
-        taken: set[_Extension] = set()
-        for extension in extensions:
+        for used, extension in enumerate(extensions):
             if len(following) == most:
-                break
-            taken.add(extension)
+                return following, used
             child = self._child(parents[extension.parent], extension)
             if child.finish is None:
                 following.append((extension.parent, child))
@@ -205,7 +207,7 @@ class BeamSearch:
                 # Several stop tokens, and several tokens beyond the budget, give the same text.
                 ending.add(extension.parent)
                 ended.append(child)
-        return following, taken
+        return following, len(extensions)
 
     def _may_win(self, outside: Hypothesis, following: Sequence[tuple[int, Hypothesis]]) -> bool:
         """Whether a hypothesis outside the beam is worth a row: its score with what hotwords added
@@ -266,31 +268,34 @@ class BeamSearch:
         if raised or self.request.scorer is not None:
             count += SCORED_TOKENS
         extensions = []
-        for index, choices in enumerate(candidates_of(logits, count)):
+        for index, candidates in enumerate(candidates_of(logits, count)):
             parent = parents[index]
-            scored = scored_choices(self._scorer, parent.state, choices, self.stops)
-            bonuses: list[tuple[float, State]] = [(0.0, NOT_SCORED)] * len(choices)
+            scored = scored_candidates(self._scorer, parent.state, candidates, self.stops)
+            bonuses: list[tuple[float, State]] = [(0.0, NOT_SCORED)] * len(scored)
             if hotwords is not None and hotwords.may_add(parent.bonus_state):
-                bonuses = scored_choices(hotwords, parent.bonus_state, choices, self.stops)
+                given = parent.bonus_state, candidates, self.stops
+                bonuses = scored_candidates(hotwords, *given)
             extensions += [
                 _Extension(
                     index,
-                    choice,
-                    parent.score + choice.logprob + score,
+                    token,
+                    logprob,
+                    margin,
+                    parent.score + logprob + score,
                     state,
                     parent.bonus + bonus,
                     bonus_state,
                 )
-                for choice, (score, state), (bonus, bonus_state) in zip(
-                    choices, scored, bonuses, strict=True
+                for token, logprob, margin, (score, state), (bonus, bonus_state) in zip(
+                    *candidates, scored, bonuses, strict=True
                 )
             ]
-        extensions.sort(key=lambda one: (-one.score, one.parent, one.choice.token))
+        extensions.sort(key=attrgetter("score"), reverse=True)
         return extensions
 
     def _child(self, parent: Hypothesis, extension: _Extension) -> Hypothesis:
         """A hypothesis with one more token, or the end of it."""
-        choice = extension.choice
+        choice = Choice(extension.token, extension.logprob, extension.margin)
         if choice.token in self.stops:
             return replace(
                 parent,

@@ -2,7 +2,8 @@
 
 Source: Watanabe, Hori, Kim, Hershey and Hayashi, "Hybrid CTC/attention architecture for end-to-end
 speech recognition" (2017), section II-D. The recursions over frames are sums of a series, computed
-at once with accumulated logarithms.
+at once with accumulated logarithms. The tokens that may come next are scored by a product of
+probabilities, relative to that of the text so far.
 """
 
 from __future__ import annotations
@@ -41,31 +42,48 @@ class _PrefixPaths:
         """Log-probabilities of the paths that end in the last unit, [N + 1]."""
         if self.last < 0:
             return np.full_like(self._before, -np.inf)
-        return _series(self._before, self._scorer.logprobs_of(self.last))
+        return _series(self._before, self._scorer.stays(self.last))
 
     @cached_property
     def in_blank(self) -> Scores:
         """Log-probabilities of the paths that end in a blank, [N + 1]."""
         if self.last < 0:
             return self._before
-        return _series(self.in_unit, self._scorer.blanks)
+        return _series(self.in_unit, self._scorer.stays(self._scorer.blank))
 
     @cached_property
     def either(self) -> Scores:
         """Log-probabilities of all paths, [N + 1]."""
         return np.logaddexp(self.in_unit, self.in_blank)
 
+    @cached_property
+    def after_any(self) -> Scores:
+        """What `entering` gives for a unit other than the last one."""
+        return self._entering(self.either)
 
-def _series(before: Scores, logprobs: Scores) -> Scores:
+    @property
+    def after_blank(self) -> Scores:
+        """What `entering` gives for the last unit, which needs a blank between."""
+        return self._entering(self.in_blank)
+
+    def _entering(self, paths: Scores) -> Scores:
+        """Probabilities of the paths that a unit may continue in each frame, relative to all paths
+        that begin with the prefix, [N]."""
+        return np.exp(paths[:-1] - self.logprob)
+
+
+def _series(before: Scores, stay: Scores) -> Scores:
     """Log-probabilities of paths that enter a class from others and stay in it, [N + 1].
 
     Args:
         before: of the paths from which the class may be entered, [N + 1].
-        logprobs: of the class, [N].
+        stay: of the class in all frames up to each, [N + 1].
     """
-    stay = np.concatenate(([0.0], np.cumsum(logprobs)))
-    entered = np.logaddexp.accumulate(before[:-1] - stay[:-1])
-    return np.concatenate(([-np.inf], entered)) + stay
+    paths = np.empty_like(before)
+    paths[0] = -np.inf
+    np.logaddexp.accumulate(before[:-1] - stay[:-1], out=paths[1:])
+    paths += stay
+    return paths
 
 
 class CtcPrefixScorer:
@@ -77,15 +95,24 @@ class CtcPrefixScorer:
     """
 
     def __init__(self, logits: Tensor, blank: int) -> None:
-        self._logprobs = logits.float().log_softmax(-1).cpu().numpy()
-        self.blanks = self.logprobs_of(blank)
+        logprobs = logits.float().log_softmax(-1).cpu()
+        self.blank = blank
+        self._logprobs = logprobs.numpy()
+        # In float32, since a vocabulary may be large. One row a class.
+        self._probabilities = logprobs.T.exp().contiguous().numpy()
+        self._stays: dict[int, Scores] = {}
 
-    def logprobs_of(self, unit: int) -> Scores:
-        """Natural-log probabilities of a class, [N]."""
-        return self._logprobs[:, unit].astype(np.float64)
+    def stays(self, unit: int) -> Scores:
+        """Log-probabilities of a class in all frames up to each, [N + 1]."""
+        known = self._stays.get(unit)
+        if known is None:
+            logprobs = self._logprobs[:, unit].astype(np.float64)
+            known = np.concatenate(([0.0], np.cumsum(logprobs)))
+            self._stays[unit] = known
+        return known
 
     def start(self) -> State:
-        return _PrefixPaths(self, np.concatenate(([0.0], np.cumsum(self.blanks))), -1, 0.0)
+        return _PrefixPaths(self, self.stays(self.blank), -1, 0.0)
 
     def extend(
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
@@ -93,19 +120,21 @@ class CtcPrefixScorer:
         assert isinstance(state, _PrefixPaths)
         if not tokens:
             return []
-        units = self._logprobs[:, tokens].astype(np.float64).T
-        paths = state.either[:-1] + units
+        units = self._probabilities[tokens]
+        probabilities = (units * state.after_any).sum(1)
         if state.last in tokens:
-            # A unit that follows itself needs a blank between.
             index = tokens.index(state.last)
-            paths[index] = state.in_blank[:-1] + units[index]
-        logprobs = np.logaddexp.reduce(paths, axis=1, initial=-np.inf)
-        extended: list[tuple[float, State]] = []
-        for token, logprob in zip(tokens, logprobs.tolist(), strict=True):
-            before = state.in_blank if token == state.last else state.either
-            score = max(logprob - state.logprob, LEAST_SCORE) if logprob > -np.inf else LEAST_SCORE
-            extended.append((score, _PrefixPaths(self, before, token, state.logprob + score)))
-        return extended
+            probabilities[index] = (units[index] * state.after_blank).sum()
+        with np.errstate(divide="ignore"):
+            scores = np.maximum(np.log(probabilities), LEAST_SCORE).tolist()
+        return [
+            (score, self._following(state, token, score))
+            for token, score in zip(tokens, scores, strict=True)
+        ]
+
+    def _following(self, state: _PrefixPaths, token: int, score: float) -> _PrefixPaths:
+        before = state.in_blank if token == state.last else state.either
+        return _PrefixPaths(self, before, token, state.logprob + score)
 
     def end(self, state: State) -> float:
         assert isinstance(state, _PrefixPaths)

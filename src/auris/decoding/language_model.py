@@ -107,12 +107,14 @@ class History:
 
     __slots__ = (
         "_backoff",
+        "_backoff_factor",
         "_cumulative",
         "_end",
         "_level",
         "_model",
         "_next",
         "_start",
+        "_unknown",
         "shorter",
     )
 
@@ -124,12 +126,14 @@ class History:
         self.shorter = shorter
         self._next: dict[int, History] = {}
         self._cumulative: memoryview | None = None
+        self._unknown: float | None = None
         if shorter is None:
             self._start, self._end, self._backoff = 0, len(model.vocabulary), 0.0
             return
         own = model.levels[level - 1]
         self._start, self._end = own.span(index)
         self._backoff = float(own.backoff(index))
+        self._backoff_factor = math.exp(self._backoff)
 
     def _find(self, word: int) -> int | None:
         """Index of the n-gram of this history and a word."""
@@ -146,6 +150,13 @@ class History:
             return float(self._model.levels[self._level].logprob(index))
         assert self.shorter is not None
         return self._backoff + self.shorter.logprob(word)
+
+    @property
+    def unknown(self) -> float:
+        """Natural-log probability of a word that is not in the vocabulary."""
+        if self._unknown is None:
+            self._unknown = self.logprob(UNKNOWN)
+        return self._unknown
 
     def logprobs(self, words: NDArray[np.int64]) -> NDArray[np.float64]:
         """Natural-log probabilities of several words, [N]."""
@@ -165,7 +176,7 @@ class History:
         cumulative = self._cumulative or self._sum()
         if self.shorter is None:
             return float(cumulative[end] - cumulative[first])
-        total = math.exp(self._backoff) * self.shorter.probability(first, end)
+        total = self._backoff_factor * self.shorter.probability(first, end)
         if self._end > self._start:
             words = self._model.word_views[self._level]
             left = bisect_left(words, first, self._start, self._end)
@@ -228,7 +239,7 @@ class LanguageModel:
 
     def _clear(self) -> None:
         self._histories: dict[tuple[int, int], History] = {}
-        self._ranges: dict[str, tuple[int, int]] = {}
+        self._beginnings: dict[str, tuple[int, int, float]] = {}
         self.empty = History(self, 0, 0, None)
 
     @property
@@ -238,7 +249,7 @@ class LanguageModel:
 
     def start(self) -> History:
         """The history at the beginning of a sentence."""
-        if len(self._histories) > MOST_HISTORIES or len(self._ranges) > MOST_HISTORIES:
+        if len(self._histories) > MOST_HISTORIES or len(self._beginnings) > MOST_HISTORIES:
             self._clear()
         return self.empty.then(SENTENCE_BEGIN)
 
@@ -278,12 +289,13 @@ class LanguageModel:
         """Natural-log probability that the next word begins with these letters; 0 for none."""
         if not letters:
             return 0.0
-        bounds = self._ranges.get(letters)
-        if bounds is None:
-            bounds = self._bound(letters), self._bound(letters + LAST_LETTER)
-            self._ranges[letters] = bounds
-        first, end = bounds
-        unknown = self.unknown_penalty + self.spelling.prefix(letters) + history.logprob(UNKNOWN)
+        beginning = self._beginnings.get(letters)
+        if beginning is None:
+            spelled = self.unknown_penalty + self.spelling.prefix(letters)
+            first, end = self._bound(letters), self._bound(letters + LAST_LETTER)
+            beginning = self._beginnings[letters] = first, end, spelled
+        first, end, spelled = beginning
+        unknown = spelled + history.unknown
         known = history.probability(first, end) if end > first else 0.0
         # Rounding of the sums can leave less than nothing of a very improbable beginning.
         return unknown if known < LEAST else math.log(known + math.exp(unknown))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from auris.backends.base import Choice, best_of
-from auris.decoding.scoring import State, TokenScorer, scored_choices
+from auris.decoding.scoring import Candidates, State, TokenScorer, scored_candidates
 
 COMPARED_TOKENS = 32
 """Best tokens to which scores from outside the model are added where one token is chosen."""
@@ -65,18 +65,15 @@ def _sample(logits: Tensor, best: Choice, temperature: float, generator: torch.G
     return Choice(token, logprob, best.margin)
 
 
-def candidates_of(logits: Tensor, count: int) -> list[list[Choice]]:
-    """The best tokens of every row of float32 logits [B, vocab], at most `count`, the best first.
-
-    The margin of each is its distance to the best other token, negative for all but the first.
-    """
+def candidates_of(logits: Tensor, count: int) -> list[Candidates]:
+    """The best tokens of every row of float32 logits [B, vocab], at most `count`."""
     best, tokens = logits.topk(min(count, logits.shape[-1]), dim=-1)
     logprobs = best - torch.logsumexp(logits, dim=-1, keepdim=True)
     others = best[:, :1].repeat(1, best.shape[1])
     if best.shape[1] > 1:
         others[:, 0] = best[:, 1]
     columns = (tokens.tolist(), logprobs.tolist(), (best - others).tolist())
-    return [[Choice(*one) for one in zip(*row, strict=True)] for row in zip(*columns, strict=True)]
+    return [Candidates(*row) for row in zip(*columns, strict=True)]
 
 
 class ScoredText:
@@ -95,14 +92,16 @@ class ScoredText:
             logits: float32 [vocab].
             stops: ids that end a text.
         """
-        (choices,) = candidates_of(logits[None], COMPARED_TOKENS)
-        scored = scored_choices(self._scorer, self._state, choices, stops)
-        sums = [choice.logprob + score for choice, (score, _) in zip(choices, scored, strict=True)]
+        (candidates,) = candidates_of(logits[None], COMPARED_TOKENS)
+        scored = scored_candidates(self._scorer, self._state, candidates, stops)
+        pairs = zip(candidates.logprobs, scored, strict=True)
+        sums = [logprob + score for logprob, (score, _) in pairs]
         best = max(range(len(sums)), key=sums.__getitem__)
         others = [total for index, total in enumerate(sums) if index != best]
-        chosen, (_, state) = choices[best], scored[best]
-        self._following = {chosen.token: state}
-        return Choice(chosen.token, chosen.logprob, sums[best] - max(others, default=-math.inf))
+        token = candidates.tokens[best]
+        self._following = {token: scored[best][1]}
+        margin = sums[best] - max(others, default=-math.inf)
+        return Choice(token, candidates.logprobs[best], margin)
 
     def add(self, token: int) -> None:
         """Append a token: the chosen one, or one that is forced."""

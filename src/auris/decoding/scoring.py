@@ -14,9 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
-
-from auris.backends.base import Choice
+from typing import NamedTuple, Protocol, TypeAlias
 
 State: TypeAlias = Hashable
 """What a scorer knows of the text of a hypothesis; an immutable value."""
@@ -27,6 +25,15 @@ TokenBytes: TypeAlias = Callable[[int], bytes]
 
 MISSING = -10_000.0
 """Score of a text without the token that it has to have."""
+
+
+class Candidates(NamedTuple):
+    """The best next tokens of a text, the best one first, with their log-probabilities. The margin
+    of each is its distance to the best other one, negative for all but the first."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    margins: list[float]
 
 
 class TokenScorer(Protocol):
@@ -175,19 +182,18 @@ def text_score(scorer: TokenScorer, tokens: Sequence[int]) -> float:
     return total + scorer.end(state)
 
 
-def scored_choices(
-    scorer: TokenScorer, state: State, choices: Sequence[Choice], stops: Collection[int]
+def scored_candidates(
+    scorer: TokenScorer, state: State, candidates: Candidates, stops: Collection[int]
 ) -> list[tuple[float, State]]:
     """What a scorer adds to each of the best next tokens, and the state after it.
 
     Args:
-        choices: the best one first; the margin of each is its distance to the best other one.
         stops: ids that end a text; the state after them is the one before.
     """
-    texts = [choice for choice in choices if choice.token not in stops]
-    margins = [min(choice.margin, 0.0) for choice in texts]
-    extended = iter(scorer.extend(state, [choice.token for choice in texts], margins))
-    return [
-        (scorer.end(state), state) if choice.token in stops else next(extended)
-        for choice in choices
-    ]
+    pairs = zip(candidates.tokens, candidates.margins, strict=True)
+    texts = [(token, min(margin, 0.0)) for token, margin in pairs if token not in stops]
+    extended = scorer.extend(state, [token for token, _ in texts], [margin for _, margin in texts])
+    if len(texts) == len(candidates.tokens):
+        return extended
+    end, others = (scorer.end(state), state), iter(extended)
+    return [end if token in stops else next(others) for token in candidates.tokens]

@@ -10,10 +10,12 @@ from __future__ import annotations
 import codecs
 import unicodedata
 from collections.abc import Sequence
+from itertools import groupby
 
 from auris.decoding.language_model import History, LanguageModel
 from auris.decoding.scoring import State, TokenBytes
 
+APOSTROPHE = "'"
 APOSTROPHES = frozenset("'\u2019\u02bc")
 
 BOUNDARY = " "
@@ -68,13 +70,14 @@ class WordScorer:
         self._token_bytes = token_bytes
         self._weight = weight
         self._word_bonus = word_bonus
-        self._folded: dict[str, str] = {}
+        self._parts: dict[tuple[bytes, int], tuple[tuple[str, ...], bytes]] = {}
         self._states: dict[tuple[History, str, bytes], _WordState] = {}
+        self._words: dict[tuple[History, str], tuple[float, History]] = {}
 
     def start(self) -> State:
         if len(self._states) > MOST_STATES:
-            self._states = {}
-        return self._state(self._model.start(), "", 0.0, b"")
+            self._states, self._words = {}, {}
+        return self._state(self._model.start(), "", b"")
 
     def extend(
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
@@ -90,50 +93,58 @@ class WordScorer:
         logprob, _ = self._complete(state.history, state.letters)
         return self._weight * (logprob - state.prefix)
 
-    def _state(self, history: History, letters: str, prefix: float, pending: bytes) -> _WordState:
+    def _state(self, history: History, letters: str, pending: bytes) -> _WordState:
         key = (history, letters, pending)
         known = self._states.get(key)
         if known is None:
+            prefix = self._model.prefix(history, letters)
             known = self._states[key] = _WordState(history, letters, prefix, pending)
         return known
 
     def _follow(self, state: _WordState, token: int) -> tuple[float, State]:
-        text, pending = _decoded(state.pending + self._token_bytes(token))
+        parts, pending = self._parts_of(state.pending, token)
         history, letters, prefix = state.history, state.letters, state.prefix
         logprob, words = 0.0, 0
-        for char in text:
-            folded = self._folded.get(char)
-            if folded is None:
-                folded = self._folded[char] = self._fold(char)
-            if folded != BOUNDARY:
+        for part in parts:
+            if part != BOUNDARY:
                 # Apostrophes before a word are quotation marks.
-                if not letters and folded in APOSTROPHES:
-                    continue
-                words += not letters
-                letters += folded
+                longer = letters + part if letters else part.lstrip(APOSTROPHE)
+                words += longer != "" and letters == ""
+                letters = longer
             elif letters:
                 complete, history = self._complete(history, letters)
                 logprob += complete - prefix
                 letters, prefix = "", 0.0
-        if letters != state.letters or history is not state.history:
-            before, prefix = prefix, self._model.prefix(history, letters)
-            logprob += prefix - before
-        score = self._weight * logprob + self._word_bonus * words
-        result = score, self._state(history, letters, prefix, pending)
+        following = self._state(history, letters, pending)
+        logprob += following.prefix - prefix
+        result = self._weight * logprob + self._word_bonus * words, following
         state.following[token] = result
         return result
 
+    def _parts_of(self, pending: bytes, token: int) -> tuple[tuple[str, ...], bytes]:
+        """The letters that a token writes after pending bytes, with a `BOUNDARY` where words end,
+        and the bytes that are pending after it."""
+        known = self._parts.get((pending, token))
+        if known is None:
+            text, after = _decoded(pending + self._token_bytes(token))
+            runs = groupby(map(self._fold, text), BOUNDARY.__eq__)
+            parts = (BOUNDARY if ends else "".join(letters) for ends, letters in runs)
+            known = self._parts[pending, token] = tuple(parts), after
+        return known
+
     def _complete(self, history: History, letters: str) -> tuple[float, History]:
         """Log-probability of a complete word, and the history after it."""
-        bare = letters.rstrip("'")
-        known = self._model.is_known(letters)
-        return self._model.word(history, letters if known else bare)
+        known = self._words.get((history, letters))
+        if known is None:
+            word = letters if self._model.is_known(letters) else letters.rstrip(APOSTROPHE)
+            known = self._words[history, letters] = self._model.word(history, word)
+        return known
 
     def _fold(self, char: str) -> str:
         """The letters of the model that a character stands for; `BOUNDARY` between words, and
         nothing for marks on letters."""
         if char in APOSTROPHES:
-            return "'"
+            return APOSTROPHE
         if unicodedata.combining(char):
             return ""
         if not char.isalnum():
