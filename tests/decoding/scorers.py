@@ -31,6 +31,9 @@ class TableScorer:
         before = state[-1] if state else -1
         return [(self._table.get((before, token), 0.0), (*state, token)) for token in tokens]
 
+    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+        return [score for score, _ in self.extend(state, tokens, [0.0] * len(tokens))]
+
     def may_add(self, state: State) -> bool:
         return True
 

@@ -16,7 +16,7 @@ from auris.decoding.beam import BeamSearch
 from auris.decoding.loop import decode
 from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import Probe, ids_logprob
-from auris.decoding.scoring import TokenScorer, WeightedScorer, text_score
+from auris.decoding.scoring import State, TokenScorer, WeightedScorer, text_score
 from tests.backends.fake import RandomBackend
 from tests.decoding.scorers import TableScorer, state_after
 
@@ -264,6 +264,49 @@ def test_a_text_without_hotwords_is_that_of_a_search_without_them(
         assert text == plain
     else:
         assert text[1] in ("stop", plain[1])
+
+
+class VagueScorer(TableScorer):
+    """A scorer that says less exactly what it may add, and counts the tokens that it scores."""
+
+    more = math.inf
+    scored = 0
+
+    def extend(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> list[tuple[float, State]]:
+        self.scored += len(tokens)
+        return super().extend(state, tokens, margins)
+
+    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+        return [
+            score + self.more for score, _ in super().extend(state, tokens, [0.0] * len(tokens))
+        ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.integers(2, 5),
+    st.dictionaries(
+        st.tuples(st.integers(-1, 29), st.integers(2, 29)), st.floats(-3.0, 3.0), max_size=60
+    ),
+    st.sampled_from([0.0, 0.7, 4.0]),
+)
+def test_a_search_scores_few_tokens_and_finds_the_same(
+    seed: int, size: int, table: dict[tuple[int, int], float], more: float
+) -> None:
+    backend = RandomBackend(30, seed, spread=1.5)
+    found, counts = [], []
+    for bound in (more, math.inf):
+        scorer = VagueScorer(table)
+        scorer.more = bound
+        request = Request(0, [9], 8, beam_size=size, scorer=scorer)
+        found.append(texts(list(decode(backend, [request], STOPS))))
+        counts.append(scorer.scored)
+    assert found[0] == found[1]
+    assert counts[0] <= counts[1]
+    assert more or counts[0] < counts[1] / 2
 
 
 def test_a_hotword_is_followed_outside_the_beam() -> None:

@@ -16,6 +16,7 @@ from auris.decoding.language_model import SPECIAL_WORDS, UNKNOWN, LanguageModel
 from auris.decoding.language_model_file import load_language_model, packed_model
 from auris.decoding.word_scorer import WordScorer
 from auris.errors import CheckpointError
+from tests.decoding.scorers import state_after
 from tests.decoding.texts import TEXTS, small_model
 
 ARPA = """\
@@ -156,6 +157,42 @@ def test_a_score_acts_inside_of_a_word() -> None:
     scorer = WordScorer(model, letter_bytes)
     ((likely, _), (unlikely, _)) = scorer.extend(scorer.start(), [ord("t"), ord("q")], [0.0, 0.0])
     assert likely > unlikely + 1.0
+
+
+PARTS = [
+    "t",
+    " t",
+    "he",
+    " cat",
+    "'",
+    "' ",
+    "'s ",
+    "s, ",
+    " o",
+    " zq",
+    "x y z",
+    "\u0301",
+    "é",
+    " 字",
+]
+
+
+@given(
+    st.lists(st.integers(0, len(PARTS) - 1), max_size=8),
+    st.sampled_from([-0.5, 0.0, 0.5]),
+    st.booleans(),
+)
+def test_no_score_is_larger_than_the_most(
+    text: list[int], word_bonus: float, quantized: bool
+) -> None:
+    model = small_model(quantized=quantized)
+    scorer = WordScorer(model, lambda token: PARTS[token].encode(), 0.5, word_bonus)
+    state, tokens = state_after(scorer, text), range(len(PARTS))
+    scores = [score for score, _ in scorer.extend(state, tokens, [0.0] * len(PARTS))]
+    most = scorer.most(state, tokens)
+    for part, score, bound in zip(PARTS, scores, most, strict=True):
+        assert score <= bound + 1e-9, part
+    assert math.isfinite(max(most)) or "".join(PARTS[one] for one in text).endswith("'")
 
 
 def test_scores_do_not_depend_on_what_was_scored_before() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from auris.decoding import phrase_spotting
-from auris.decoding.hotwords import Hotwords, LocatedHotwords, spellings
-from auris.decoding.phrase_spotting import PhraseSpotter, UnitTable
+from auris.decoding.hotwords import Hotwords, LocatedHotwords, Place, spellings
+from auris.decoding.phrase_spotting import PhraseSpotter, Spot, UnitTable
 
 UNITS = ["a", "b", "A", " a", "ab", "c", "", " b"]
 BLANK = len(UNITS)
@@ -80,6 +80,11 @@ def said(units: list[int], certainty: float = 9.0) -> NDArray[np.float64]:
     return logits
 
 
+def offsets_of(spot: Spot) -> set[int]:
+    """How many tokens may precede a phrase."""
+    return {offset for place in spot.places for offset in place.offsets}
+
+
 def test_a_phrase_is_found_where_it_is_said() -> None:
     before = [UNITS.index("c")] * 30
     logits = said([*before, UNITS.index(" a"), UNITS.index("b")])
@@ -87,8 +92,10 @@ def test_a_phrase_is_found_where_it_is_said() -> None:
     assert set(found) == {"ab"}
     spot = found["ab"]
     assert spot.score == pytest.approx(0.0)
-    assert 30 in spot.offsets
-    assert 20 not in spot.offsets
+    ((place),) = spot.places
+    assert (place.begin, place.end) == (30, 32)
+    assert 30 in place.offsets
+    assert 20 not in place.offsets
 
 
 def test_phrases_that_are_not_said_are_not_found() -> None:
@@ -111,52 +118,84 @@ def test_a_phrase_of_a_long_list_has_to_fit_better() -> None:
 def test_a_phrase_is_found_wherever_it_is_said() -> None:
     name, other = [UNITS.index(" a"), UNITS.index("b")], [UNITS.index("c")] * 25
     spot = PhraseSpotter(["ab"], TABLE).find(said([*name, *other, *name, *other]))["ab"]
-    assert {0, 27} <= spot.offsets
-    assert not {12, 45} & spot.offsets
+    assert [(place.begin, place.end) for place in spot.places] == [(0, 2), (27, 29)]
+    assert {0, 27} <= offsets_of(spot)
+    assert not {12, 45} & offsets_of(spot)
 
 
 def test_the_offset_may_be_wrong_by_more_later() -> None:
     name, other = [UNITS.index(" a"), UNITS.index("b")], [UNITS.index("c")]
     early, late = (
-        PhraseSpotter(["ab"], TABLE).find(said([*other * count, *name]))["ab"].offsets
+        offsets_of(PhraseSpotter(["ab"], TABLE).find(said([*other * count, *name]))["ab"])
         for count in (4, 90)
     )
     assert early == set(range(1, 8))
     assert len(late) > len(early)
 
 
-def test_located_hotwords_begin_only_at_their_offsets() -> None:
-    hotwords = Hotwords(["ab"], lambda unit: UNITS[unit].encode())
-    placed = LocatedHotwords(hotwords, {3})
-    tokens = [UNITS.index(" a"), UNITS.index("b"), UNITS.index(" b")]
+NAME, OTHER = [UNITS.index(" a"), UNITS.index("b")], UNITS.index(" b")
+
+
+def place(begin: int, offsets: Iterable[int]) -> Place:
+    """A place of two tokens."""
+    return Place(begin, begin + 2, frozenset(offsets))
+
+
+def _scores(places: dict[str, list[Place]], tokens: list[int]) -> list[float]:
+    """The score of each token of a text, and of its end."""
+    placed = LocatedHotwords(Hotwords(places, lambda unit: UNITS[unit].encode()), places)
     state, scores = placed.start(), []
-    for token in tokens * 3:
+    for token in tokens:
         may_add = placed.may_add(state)
         ((score, state),) = placed.extend(state, [token], [0.0])
         scores.append(score)
         assert may_add or score == 0.0
-    assert [score > 0 for score in scores] == [False] * 3 + [True, True] + [False] * 4
-    assert placed.end(state) == 0.0
+    return [*scores, placed.end(state)]
 
 
-def _raises(offsets: set[int], tokens: list[int]) -> list[bool]:
-    """Which tokens of a text are raised, with hotwords that may begin at some offsets."""
-    placed = LocatedHotwords(Hotwords(["ab"], lambda unit: UNITS[unit].encode()), offsets)
-    state, raised = placed.start(), []
-    for token in tokens:
-        ((score, state),) = placed.extend(state, [token], [0.0])
-        raised.append(score > 0)
-    return raised
+def _raises(places: dict[str, list[Place]], tokens: list[int]) -> list[bool]:
+    """Which tokens of a text are raised."""
+    return [score > 0 for score in _scores(places, tokens)[:-1]]
+
+
+def test_located_hotwords_begin_only_at_their_offsets() -> None:
+    places = {"ab": [place(3, {3})]}
+    assert _raises(places, [*NAME, OTHER] * 3) == [False] * 3 + [True, True] + [False] * 4
+    assert sum(_scores(places, [*NAME, OTHER])) == 0.0
 
 
 def test_one_phrase_is_raised_at_a_place() -> None:
-    name, other = [UNITS.index(" a"), UNITS.index("b")], UNITS.index(" b")
-    twice = [*name, other, *name, other]
-    assert _raises(set(range(7)), twice) == [True, True, False, False, False, False]
-    assert _raises({0, 1, 3, 4}, twice) == [True, True, False, True, True, False]
+    twice = [*NAME, OTHER, *NAME, OTHER]
+    assert _raises({"ab": [place(0, range(7))]}, twice) == [True, True] + [False] * 4
+    two = [place(0, {0, 1}), place(3, {3, 4})]
+    assert _raises({"ab": two}, twice) == [True, True, False, True, True, False]
 
 
 def test_a_phrase_that_breaks_off_leaves_its_place_to_another() -> None:
-    first, second, other = UNITS.index(" a"), UNITS.index("b"), UNITS.index(" b")
-    raised = _raises(set(range(7)), [first, other, first, second])
-    assert raised == [True, False, True, True]
+    places = {"ab": [place(0, range(7))]}
+    first, second = NAME
+    assert _raises(places, [first, OTHER, first, second]) == [True, False, True, True]
+
+
+NEXT = [UNITS.index(" b"), UNITS.index("b")]
+"""The phrase "bb"."""
+
+
+@pytest.mark.parametrize(("begin", "both"), [(2, True), (1, False)])
+def test_phrases_after_each_other_are_both_raised_unless_they_overlap(
+    begin: int, both: bool
+) -> None:
+    places = {"ab": [place(0, range(5))], "bb": [place(begin, range(5))]}
+    one, other = (sum(_scores(places, text)) for text in (NAME, NEXT))
+    assert min(one, other) > 0
+    expected = one + other if both else one
+    assert sum(_scores(places, [*NAME, *NEXT])) == pytest.approx(expected)
+    # The next token begins the second phrase and shows that the first one is complete.
+    assert _raises(places, [*NAME, *NEXT])[2:] == [both, both] or not both
+
+
+def test_a_phrase_at_the_place_of_another_has_no_bonus() -> None:
+    places = {"ab": [place(0, {0})], "bb": [place(4, {4})]}
+    assert sum(_scores(places, NEXT)) == pytest.approx(0.0)
+    assert sum(_scores(places, [OTHER] * 4 + NEXT)) > 0
+    assert sum(_scores(places, [*NEXT, OTHER])) == pytest.approx(0.0)

@@ -17,9 +17,10 @@ normalization by length.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple
 
 from torch import Tensor
@@ -28,7 +29,7 @@ from auris.backends.base import Choice
 from auris.decoding.repetition import Repetition
 from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import candidates_of, ids_logprob
-from auris.decoding.scoring import State, WeightedScorer, scored_candidates
+from auris.decoding.scoring import Candidates, State, WeightedScorer, scored_candidates
 from auris.types import FinishReason
 
 MOST_OUTSIDE = 3
@@ -104,6 +105,15 @@ class _Extension(NamedTuple):
     bonus_state: State
 
 
+class _NextTokens(NamedTuple):
+    """The best next tokens of a hypothesis, and what hotwords add to each and their state after
+    it."""
+
+    hypothesis: Hypothesis
+    candidates: Candidates
+    bonuses: list[tuple[float, State]]
+
+
 @dataclass(eq=False)
 class BeamSearch:
     """The search for the text of one request.
@@ -163,20 +173,17 @@ class BeamSearch:
         """
         pairs = zip(hypotheses, logits, strict=True)
         parents = [self._with_probe(hypothesis, scores) for hypothesis, scores in pairs]
-        extensions = self._extensions(parents, logits)
+        tokens = self._next_tokens(parents, logits)
         following: list[tuple[int, Hypothesis]] = []
+        used: set[tuple[int, int]] = set()
         if any(parent.in_beam for parent in parents):
-            beam = [one for one in extensions if parents[one.parent].in_beam]
-            extensions = [one for one in extensions if not parents[one.parent].in_beam]
-            size = self.request.beam_size
-            following, used = self._follow_best(parents, beam, size, self.ended)
-            extensions += beam[used:]
+            beam = self._best_first(tokens)
+            following, used = self._follow_best(parents, beam, self.request.beam_size, self.ended)
             if self._is_over([child for _, child in following]):
                 following = []
         if self.request.hotwords is not None:
-            extensions = [one for one in extensions if one.bonus > 0]
-            extensions.sort(key=lambda one: -one.score - one.bonus)
-            outside, _ = self._follow_best(parents, extensions, MOST_OUTSIDE, self.ended_outside)
+            raised = self._raised(tokens, used)
+            outside, _ = self._follow_best(parents, raised, MOST_OUTSIDE, self.ended_outside)
             following += [
                 (parent, replace(child, in_beam=False))
                 for parent, child in outside
@@ -187,27 +194,30 @@ class BeamSearch:
     def _follow_best(
         self,
         parents: Sequence[Hypothesis],
-        extensions: Sequence[_Extension],
+        extensions: Iterable[_Extension],
         most: int,
         ended: list[Hypothesis],
-    ) -> tuple[list[tuple[int, Hypothesis]], int]:
-        """Hypotheses of the best extensions, at most `most`, and how many extensions were used.
-        Hypotheses that end are appended to `ended`; their extensions count as used."""
+    ) -> tuple[list[tuple[int, Hypothesis]], set[tuple[int, int]]]:
+        """Hypotheses of the best extensions, at most `most`, and the parents and tokens of the
+        extensions that were used. Hypotheses that end are appended to `ended`; their extensions
+        count as used."""
         following: list[tuple[int, Hypothesis]] = []
         ending: set[int] = set()
-        for used, extension in enumerate(extensions):
-            if len(following) == most:
-                return following, used
+        used: set[tuple[int, int]] = set()
+        for extension in extensions:
+            used.add((extension.parent, extension.token))
             child = self._child(parents[extension.parent], extension)
             if child.finish is None:
                 following.append((extension.parent, child))
+                if len(following) == most:
+                    break
             elif child.finish == "loop":
                 ended.append(child)
             elif extension.parent not in ending:
                 # Several stop tokens, and several tokens beyond the budget, give the same text.
                 ending.add(extension.parent)
                 ended.append(child)
-        return following, len(extensions)
+        return following, used
 
     def _may_win(self, outside: Hypothesis, following: Sequence[tuple[int, Hypothesis]]) -> bool:
         """Whether a hypothesis outside the beam is worth a row: its score with what hotwords added
@@ -260,38 +270,75 @@ class BeamSearch:
             return hypothesis
         return replace(hypothesis, probe_logprob=ids_logprob(logits, probe.ids))
 
-    def _extensions(self, parents: Sequence[Hypothesis], logits: Tensor) -> list[_Extension]:
-        """Extensions of all hypotheses, the best ones first."""
+    def _next_tokens(self, parents: Sequence[Hypothesis], logits: Tensor) -> list[_NextTokens]:
+        """The best next tokens of each hypothesis."""
         hotwords = self.request.hotwords
-        raised = hotwords is not None and any(hotwords.may_add(one.bonus_state) for one in parents)
+        raised = [hotwords is not None and hotwords.may_add(one.bonus_state) for one in parents]
         count = self.request.beam_size + len(self.stops)
-        if raised or self.request.scorer is not None:
+        if any(raised) or self.request.scorer is not None:
             count += SCORED_TOKENS
-        extensions = []
-        for index, candidates in enumerate(candidates_of(logits, count)):
-            parent = parents[index]
-            scored = scored_candidates(self._scorer, parent.state, candidates, self.stops)
-            bonuses: list[tuple[float, State]] = [(0.0, NOT_SCORED)] * len(scored)
-            if hotwords is not None and hotwords.may_add(parent.bonus_state):
+        following = []
+        for parent, candidates, own in zip(
+            parents, candidates_of(logits, count), raised, strict=True
+        ):
+            bonuses: list[tuple[float, State]] = [(0.0, NOT_SCORED)] * len(candidates.tokens)
+            if own:
                 given = parent.bonus_state, candidates, self.stops
-                bonuses = scored_candidates(hotwords, *given)
-            extensions += [
-                _Extension(
-                    index,
-                    token,
-                    logprob,
-                    margin,
-                    parent.score + logprob + score,
-                    state,
-                    parent.bonus + bonus,
-                    bonus_state,
-                )
-                for token, logprob, margin, (score, state), (bonus, bonus_state) in zip(
-                    *candidates, scored, bonuses, strict=True
-                )
-            ]
-        extensions.sort(key=attrgetter("score"), reverse=True)
+                bonuses = scored_candidates(self._hotwords, *given)
+            following.append(_NextTokens(parent, candidates, bonuses))
+        return following
+
+    def _best_first(self, following: Sequence[_NextTokens]) -> Iterator[_Extension]:
+        """The extensions of the beam, the best ones first. A token is scored only if the most that
+        the scorer may add to it makes it the best of those that are left."""
+        heap: list[tuple[float, int, int, int, _Extension | None]] = []
+        for parent, (hypothesis, candidates, _) in enumerate(following):
+            if not hypothesis.in_beam:
+                continue
+            most = self._scorer.most(hypothesis.state, candidates.tokens)
+            for number, (token, logprob, bound) in enumerate(
+                zip(candidates.tokens, candidates.logprobs, most, strict=True)
+            ):
+                limit = math.inf if token in self.stops else hypothesis.score + logprob + bound
+                heap.append((-limit, parent, token, number, None))
+        heapify(heap)
+        while heap:
+            _, parent, token, number, extension = heap[0]
+            if extension is None:
+                extension = self._extension(following, parent, number)
+                heapreplace(heap, (-extension.score, parent, token, number, extension))
+            else:
+                heappop(heap)
+                yield extension
+
+    def _raised(
+        self, following: Sequence[_NextTokens], used: Collection[tuple[int, int]]
+    ) -> list[_Extension]:
+        """Extensions with hotwords which are not used, the best ones with their bonus first."""
+        extensions = [
+            self._extension(following, parent, number)
+            for parent, (hypothesis, candidates, bonuses) in enumerate(following)
+            for number, (token, (bonus, _)) in enumerate(
+                zip(candidates.tokens, bonuses, strict=True)
+            )
+            if hypothesis.bonus + bonus > 0 and (parent, token) not in used
+        ]
+        extensions.sort(key=lambda one: -one.score - one.bonus)
         return extensions
+
+    def _extension(self, following: Sequence[_NextTokens], parent: int, number: int) -> _Extension:
+        """The extension of a hypothesis by one of its next tokens."""
+        hypothesis, candidates, bonuses = following[parent]
+        token, logprob = candidates.tokens[number], candidates.logprobs[number]
+        margin = candidates.margins[number]
+        score, state = 0.0, hypothesis.state
+        if token in self.stops:
+            score = self._scorer.end(state)
+        else:
+            ((score, state),) = self._scorer.extend(state, [token], [min(margin, 0.0)])
+        bonus, bonus_state = bonuses[number]
+        total, total_bonus = hypothesis.score + logprob + score, hypothesis.bonus + bonus
+        return _Extension(parent, token, logprob, margin, total, state, total_bonus, bonus_state)
 
     def _child(self, parent: Hypothesis, extension: _Extension) -> Hypothesis:
         """A hypothesis with one more token, or the end of it."""

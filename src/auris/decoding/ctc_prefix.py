@@ -29,6 +29,7 @@ class _PrefixPaths:
     Attributes:
         logprob: of all paths whose units begin with the prefix.
         last: the last unit, -1 of the empty prefix.
+        scores: of the units that may come next, as far as they were needed.
     """
 
     def __init__(self, scorer: CtcPrefixScorer, before: Scores, last: int, logprob: float) -> None:
@@ -36,6 +37,7 @@ class _PrefixPaths:
         self._before = before
         self.last = last
         self.logprob = logprob
+        self.scores: dict[int, float] = {}
 
     @cached_property
     def in_unit(self) -> Scores:
@@ -118,19 +120,28 @@ class CtcPrefixScorer:
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
     ) -> list[tuple[float, State]]:
         assert isinstance(state, _PrefixPaths)
-        if not tokens:
-            return []
+        return [
+            (score, self._following(state, token, score))
+            for token, score in zip(tokens, self.most(state, tokens), strict=True)
+        ]
+
+    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+        assert isinstance(state, _PrefixPaths)
+        known = state.scores
+        if missing := [token for token in tokens if token not in known]:
+            known.update(zip(missing, self._scores(state, missing), strict=True))
+        return [known[token] for token in tokens]
+
+    def _scores(self, state: _PrefixPaths, tokens: list[int]) -> list[float]:
+        """What `extend` adds for tokens."""
         units = self._probabilities[tokens]
         probabilities = (units * state.after_any).sum(1)
         if state.last in tokens:
             index = tokens.index(state.last)
             probabilities[index] = (units[index] * state.after_blank).sum()
         with np.errstate(divide="ignore"):
-            scores = np.maximum(np.log(probabilities), LEAST_SCORE).tolist()
-        return [
-            (score, self._following(state, token, score))
-            for token, score in zip(tokens, scores, strict=True)
-        ]
+            scores: list[float] = np.maximum(np.log(probabilities), LEAST_SCORE).tolist()
+        return scores
 
     def _following(self, state: _PrefixPaths, token: int, score: float) -> _PrefixPaths:
         before = state.in_blank if token == state.last else state.either

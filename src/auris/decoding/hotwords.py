@@ -13,7 +13,7 @@ hotwords are not written where nothing like them was said.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -59,6 +59,29 @@ def begins_character(byte: int) -> bool:
     return not 0x80 <= byte < 0xC0
 
 
+class Completed(NamedTuple):
+    """A phrase that is complete, and its bonus."""
+
+    phrase: str
+    bonus: float
+
+
+class Transition(NamedTuple):
+    """What a token does to a text.
+
+    Attributes:
+        score: what it adds.
+        state: the state after it.
+        completed: phrases that are complete with it, in order.
+        begins: whether the text then ends in the middle of a phrase that the token begins.
+    """
+
+    score: float
+    state: State
+    completed: tuple[Completed, ...]
+    begins: bool
+
+
 class Hotwords:
     """Scores phrases, see `auris.decoding.scoring.HotwordScorer`.
 
@@ -84,13 +107,13 @@ class Hotwords:
         self._children: dict[tuple[int, int], int] = {}
         self._paths = [b""]
         self._gains = [0.0]
-        self._bonuses: dict[int, float] = {}
+        self._bonuses: dict[int, Completed] = {}
         for phrase in phrases:
             for text, share in spellings(phrase).items():
-                self._add(text.encode(), weights.get(phrase, 1.0) * share)
-        self._transitions: dict[tuple[State, int, bool], tuple[float, State]] = {}
+                self._add(phrase, text.encode(), weights.get(phrase, 1.0) * share)
+        self._transitions: dict[tuple[State, int, bool], Transition] = {}
 
-    def _add(self, text: bytes, weight: float) -> None:
+    def _add(self, phrase: str, text: bytes, weight: float) -> None:
         node, gain = ROOT, 0.0
         for length, byte in enumerate(text, 1):
             child = self._children.setdefault((node, byte), len(self._paths))
@@ -100,8 +123,9 @@ class Hotwords:
             gain = weight * BYTE_BONUS * length
             self._gains[child] = max(self._gains[child], gain)
             node = child
-        if node != ROOT:
-            self._bonuses[node] = max(gain, self._bonuses.get(node, 0.0))
+        known = self._bonuses.get(node)
+        if node != ROOT and (known is None or known.bonus < gain):
+            self._bonuses[node] = Completed(phrase, gain)
 
     def start(self) -> State:
         return ROOT, False
@@ -109,22 +133,34 @@ class Hotwords:
     def extend(
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
     ) -> list[tuple[float, State]]:
-        scored = []
-        for token, margin in zip(tokens, margins, strict=True):
-            likely = margin >= self._least_margin
-            known = self._transitions.get((state, token, likely))
-            if known is None:
-                if len(self._transitions) >= MOST_TRANSITIONS:
-                    self._transitions.clear()
-                known = self._transition(state, self._token_bytes(token), likely)
-                self._transitions[state, token, likely] = known
-            scored.append(known)
-        return scored
+        pairs = zip(tokens, margins, strict=True)
+        moves = (self.transition(state, token, margin) for token, margin in pairs)
+        return [(move.score, move.state) for move in moves]
+
+    def transition(self, state: State, token: int, margin: float) -> Transition:
+        """What a token adds and completes, see `extend`."""
+        key = (state, token, margin >= self._least_margin)
+        known = self._transitions.get(key)
+        if known is None:
+            if len(self._transitions) >= MOST_TRANSITIONS:
+                self._transitions.clear()
+            known = self._transitions[key] = self._transition(
+                state, self._token_bytes(token), key[2]
+            )
+        return known
+
+    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+        return [math.inf] * len(tokens)
 
     def end(self, state: State) -> float:
+        score, _ = self.ending(state)
+        return score
+
+    def ending(self, state: State) -> tuple[float, tuple[Completed, ...]]:
+        """What the end of the text adds, and the phrases that it completes."""
         node, after_letter = self._parts(state)
-        bonus, _ = self._read(self._paths[node], after_letter, b" ")
-        return bonus - self._gains[node]
+        completed, _ = self._read(self._paths[node], after_letter, b" ")
+        return _total(completed) - self._gains[node], completed
 
     def may_add(self, state: State) -> bool:
         return True
@@ -139,28 +175,31 @@ class Hotwords:
         node, after_letter = state
         return node, after_letter
 
-    def _transition(self, state: State, data: bytes, likely: bool) -> tuple[float, State]:
-        """Score and state after the bytes of a token; an unlikely one is part of no phrase."""
+    def _transition(self, state: State, data: bytes, likely: bool) -> Transition:
+        """The same by the bytes of the token; an unlikely one is part of no phrase."""
         if not data:
-            return 0.0, state
+            return Transition(0.0, state, (), False)
         node, after_letter = self._parts(state)
         if likely:
-            bonus, following = self._read(self._paths[node] + data, after_letter)
+            completed, following = self._read(self._paths[node] + data, after_letter)
         else:
-            bonus, _ = self._read(self._paths[node], after_letter, data)
+            completed, _ = self._read(self._paths[node], after_letter, data)
             following = ROOT, _letter_at_end(data, after_letter)
-        return bonus + self._gains[following[0]] - self._gains[node], following
+        score = _total(completed) + self._gains[following[0]] - self._gains[node]
+        begins = 0 < len(self._paths[following[0]]) <= len(data)
+        return Transition(score, following, completed, begins)
 
     def _read(
         self, data: bytes, after_letter: bool, unread: bytes = b""
-    ) -> tuple[float, tuple[int, bool]]:
-        """The bonus of complete phrases in some bytes, and the state after them.
+    ) -> tuple[tuple[Completed, ...], tuple[int, bool]]:
+        """The phrases that some bytes complete, and the state after them.
 
         Args:
             after_letter: whether a letter precedes them.
             unread: what follows them, if no phrase may continue there.
         """
-        total, begin = 0.0, 0
+        completed: list[Completed] = []
+        begin = 0
         while begin < len(data):
             node, end, complete = ROOT, begin, 0
             while end < len(data) and self._may_begin(data[begin], after_letter):
@@ -171,17 +210,34 @@ class Hotwords:
                 if node in self._bonuses and _is_boundary(data, end, unread):
                     complete, bonus = end, self._bonuses[node]
             if end == len(data) and node != ROOT and not unread:
-                return total, (node, after_letter)
+                return tuple(completed), (node, after_letter)
             if complete:
-                total += bonus
+                completed.append(bonus)
             following = complete or begin + 1
             after_letter = _letter_at_end(data[begin:following], after_letter)
             begin = following
-        return total, (ROOT, after_letter)
+        return tuple(completed), (ROOT, after_letter)
 
     @staticmethod
     def _may_begin(byte: int, after_letter: bool) -> bool:
         return begins_character(byte) and not (after_letter and joins(byte))
+
+
+class Place(NamedTuple):
+    """Where a phrase may be in a text, in tokens.
+
+    Attributes:
+        begin, end: the tokens that it most probably has, up to `end - 1`; at least one.
+        offsets: how many tokens may precede it.
+    """
+
+    begin: int
+    end: int
+    offsets: frozenset[int]
+
+    def overlaps(self, other: Place) -> bool:
+        """Whether only one of two phrases can be said."""
+        return self.begin < other.end and other.begin < self.end
 
 
 class _Located(NamedTuple):
@@ -191,31 +247,36 @@ class _Located(NamedTuple):
         length: tokens so far.
         own: the state of the hotwords.
         begun: tokens before the phrase that the text may end in the middle of.
-        used: no phrase begins at this offset or before it any more.
+        used: numbers of the places where no phrase is raised any more.
     """
 
     length: int
     own: State
     begun: int = 0
-    used: int = -1
+    used: frozenset[int] = frozenset()
 
 
 class LocatedHotwords:
-    """Hotwords that begin only at some offsets, see `auris.decoding.scoring.HotwordScorer`.
-
-    Consecutive offsets stand for one phrase in the audio: of the phrases that begin at them, only
-    the first one is raised.
+    """Hotwords that are raised only where they may be said, see
+    `auris.decoding.scoring.HotwordScorer`. Of places that overlap, only one has a phrase.
 
     Args:
         hotwords: the phrases.
-        offsets: how many tokens may precede a phrase.
+        places: of each phrase.
     """
 
-    def __init__(self, hotwords: Hotwords, offsets: Collection[int]) -> None:
+    def __init__(self, hotwords: Hotwords, places: Mapping[str, Sequence[Place]]) -> None:
         self._hotwords = hotwords
-        self._run_ends: dict[int, int] = {}
-        for offset in sorted(offsets, reverse=True):
-            self._run_ends[offset] = self._run_ends.get(offset + 1, offset)
+        listed = [(phrase, place) for phrase, own in places.items() for place in own]
+        self._phrases = [phrase for phrase, _ in listed]
+        self._overlapping = [
+            frozenset(number for number, (_, other) in enumerate(listed) if place.overlaps(other))
+            for _, place in listed
+        ]
+        self._numbers: dict[int, list[int]] = {}
+        for number, (_, place) in enumerate(listed):
+            for offset in place.offsets:
+                self._numbers.setdefault(offset, []).append(number)
 
     def start(self) -> State:
         return _Located(0, self._hotwords.start())
@@ -226,26 +287,55 @@ class LocatedHotwords:
         assert isinstance(state, _Located)
         if not self.may_add(state):
             margins = [-math.inf] * len(tokens)
-        scored = self._hotwords.extend(state.own, tokens, margins)
-        return [(score, self._following(state, score, own)) for score, own in scored]
+        pairs = zip(tokens, margins, strict=True)
+        moves = (self._hotwords.transition(state.own, token, margin) for token, margin in pairs)
+        return [self._following(state, move) for move in moves]
 
-    def _following(self, state: _Located, score: float, own: State) -> _Located:
-        begun, used = state.begun, state.used
-        if self._hotwords.is_idle(state.own):
-            begun = state.length
-        elif self._hotwords.is_idle(own) and score >= 0.0:
-            # The phrase is complete: where it breaks off, its bonus is subtracted.
-            used = self._run_ends[begun]
-        return _Located(state.length + 1, own, begun, used)
+    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+        return [math.inf] * len(tokens)
 
     def end(self, state: State) -> float:
         assert isinstance(state, _Located)
-        return self._hotwords.end(state.own)
+        score, completed = self._hotwords.ending(state.own)
+        lost, _ = self._settle(state, completed)
+        return score - lost
 
     def may_add(self, state: State) -> bool:
         assert isinstance(state, _Located)
-        begins = state.used < state.length and state.length in self._run_ends
+        begins = any(number not in state.used for number in self._numbers.get(state.length, ()))
         return begins or not self._hotwords.is_idle(state.own)
+
+    def _following(self, state: _Located, move: Transition) -> tuple[float, _Located]:
+        lost, used = self._settle(state, move.completed)
+        begun = state.length if move.begins else self._begun(state)
+        return move.score - lost, _Located(state.length + 1, move.state, begun, used)
+
+    def _begun(self, state: _Located) -> int:
+        return state.length if self._hotwords.is_idle(state.own) else state.begun
+
+    def _settle(
+        self, state: _Located, completed: Sequence[Completed]
+    ) -> tuple[float, frozenset[int]]:
+        """The bonus of complete phrases that have no place there, and the places that are used with
+        the others."""
+        lost, used, begun = 0.0, state.used, self._begun(state)
+        for phrase, bonus in completed:
+            free = (
+                number
+                for number in self._numbers.get(begun, ())
+                if self._phrases[number] == phrase and number not in used
+            )
+            number = next(free, None)
+            if number is None:
+                lost += bonus
+            else:
+                used |= self._overlapping[number]
+            begun = state.length
+        return lost, used
+
+
+def _total(completed: Sequence[Completed]) -> float:
+    return sum(one.bonus for one in completed)
 
 
 def _letter_at_end(data: bytes, before: bool) -> bool:

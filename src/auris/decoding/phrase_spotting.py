@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.decoding.hotwords import spellings
+from auris.decoding.hotwords import Place, spellings
 from auris.decoding.scoring import TokenBytes
 
 LOSS_PER_BYTE = 1.75
@@ -77,23 +77,43 @@ class Spot:
     Attributes:
         score: of the phrase, 0 or less; that of a phrase of a long list is lower.
         length: bytes of the phrase.
-        offsets: how many tokens may precede it, in a text that differs from the best path.
+        places: where, in a text that differs from the best path.
     """
 
     score: float
     length: int
-    offsets: frozenset[int]
+    places: tuple[Place, ...]
 
     def joined(self, other: Spot | None) -> Spot:
         """This phrase in two spellings, with the score of the better one."""
         if other is None:
             return self
-        return Spot(max(self.score, other.score), self.length, self.offsets | other.offsets)
+        return Spot(max(self.score, other.score), self.length, self.places + other.places)
 
 
 def _near(offset: int) -> range:
     deviation = LEAST_DEVIATION + offset // DEVIATION_SHARE
     return range(offset - deviation, offset + deviation + 1)
+
+
+def _joined_places(spans: Iterable[tuple[float, int, int]]) -> tuple[Place, ...]:
+    """Places that are near each other as one, with the tokens of the best of them.
+
+    Args:
+        spans: score, begin and end of each, in order.
+    """
+    places: list[Place] = []
+    best = -math.inf
+    for score, begin, end in spans:
+        near = frozenset(_near(begin))
+        if places and min(near) <= max(places[-1].offsets) + 1:
+            last = places.pop()
+            near |= last.offsets
+            if score <= best:
+                score, begin, end = best, last.begin, last.end
+        places.append(Place(begin, end, near))
+        best = score
+    return tuple(places)
 
 
 @dataclass(frozen=True)
@@ -159,8 +179,9 @@ class PhraseSpotter:
                 phrase, least = self._phrases.get(node), self._prior - LOSS_PER_BYTE * depth
                 if phrase is not None and best[index] >= least:
                     frame_ends = np.flatnonzero(ends[index] >= least)
-                    offsets = frames.offsets(frame_ends, depth, self._table.lengths)
-                    spot = Spot(float(best[index]) - self._prior, depth, offsets)
+                    scores = ends[index][frame_ends]
+                    places = frames.places(frame_ends, scores, depth, self._table.lengths)
+                    spot = Spot(float(best[index]) - self._prior, depth, places)
                     spots[phrase] = spot.joined(spots.get(phrase))
             units, sources, targets, depths = self._leading(nodes)
             limits = -self._more_at_first - LOSS_PER_BYTE * depths
@@ -235,26 +256,27 @@ class _FrameScores:
         begins = best_units != np.concatenate(([blank], best_units[:-1]))
         self._path = np.where(begins & (best_units != blank), best_units, -1)
 
-    def offsets(
-        self, ends: NDArray[np.intp], length: int, lengths: Sequence[int]
-    ) -> frozenset[int]:
-        """How many tokens may precede a phrase.
+    def places(
+        self, ends: NDArray[np.intp], scores: Scores, length: int, lengths: Sequence[int]
+    ) -> tuple[Place, ...]:
+        """Where a phrase may be in a text.
 
         Args:
             ends: frames up to the end of the phrase, for all of its possible ends.
+            scores: of the phrase with each end.
             length: bytes of the phrase; the best path writes about as many instead.
             lengths: bytes of each unit.
         """
         units = self._path[self._path >= 0].tolist()
         counts = np.concatenate(([0], np.cumsum(self._path >= 0)))[ends]
-        offsets: set[int] = set()
-        for count in set(counts.tolist()):
-            offset, left = count, length
-            while offset and left > 0:
-                offset -= 1
-                left -= lengths[units[offset]]
-            offsets.update(_near(offset))
-        return frozenset(offsets)
+        spans = []
+        for count in np.unique(counts).tolist():
+            begin, left = count, length
+            while begin and left > 0:
+                begin -= 1
+                left -= lengths[units[begin]]
+            spans.append((float(scores[counts == count].max()), begin, max(count, begin + 1)))
+        return _joined_places(spans)
 
     def append(self, ends: Scores, units: NDArray[np.intp]) -> Scores:
         """Scores of texts with one more unit, and any number of blanks after it, [K, N + 1].

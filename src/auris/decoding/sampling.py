@@ -69,10 +69,10 @@ def candidates_of(logits: Tensor, count: int) -> list[Candidates]:
     """The best tokens of every row of float32 logits [B, vocab], at most `count`."""
     best, tokens = logits.topk(min(count, logits.shape[-1]), dim=-1)
     logprobs = best - torch.logsumexp(logits, dim=-1, keepdim=True)
-    others = best[:, :1].repeat(1, best.shape[1])
+    margins = best - best[:, :1]
     if best.shape[1] > 1:
-        others[:, 0] = best[:, 1]
-    columns = (tokens.tolist(), logprobs.tolist(), (best - others).tolist())
+        margins[:, 0] = best[:, 0] - best[:, 1]
+    columns = (tokens.tolist(), logprobs.tolist(), margins.tolist())
     return [Candidates(*row) for row in zip(*columns, strict=True)]
 
 

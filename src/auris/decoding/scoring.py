@@ -60,6 +60,10 @@ class TokenScorer(Protocol):
             score and state of each candidate, in order. No score is NaN or positive infinity.
         """
 
+    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+        """The most that `extend` may add for each token, so that a search need not compute what it
+        adds to all of them; infinite where nothing is known."""
+
     def end(self, state: State) -> float:
         """What to add if the text ends in this state."""
 
@@ -75,7 +79,7 @@ class WeightedScorer:
     """The weighted sum of scorers.
 
     Args:
-        parts: scorers and their weights.
+        parts: scorers and their weights, 0 or more.
     """
 
     def __init__(self, parts: Sequence[tuple[TokenScorer, float]]) -> None:
@@ -96,6 +100,14 @@ class WeightedScorer:
                 totals[index] += weight * score
                 states[index].append(following)
         return [(total, tuple(one)) for total, one in zip(totals, states, strict=True)]
+
+    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+        assert isinstance(state, tuple)
+        totals = [0.0] * len(tokens)
+        for (scorer, weight), own in zip(self._parts, state, strict=True):
+            bounds = scorer.most(own, tokens)
+            totals = [total + weight * bound for total, bound in zip(totals, bounds, strict=True)]
+        return totals
 
     def end(self, state: State) -> float:
         assert isinstance(state, tuple)
@@ -148,6 +160,11 @@ class ScorerAfter:
         return [
             (0.0, begun) if token == self._token else self._before(state, token) for token in tokens
         ]
+
+    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+        if not isinstance(state, _Before):
+            return self._scorer.most(state, tokens)
+        return [0.0] * len(tokens)
 
     def _before(self, state: _Before, token: int) -> tuple[float, State]:
         if self._beginnings is None or state.tokens is None:

@@ -8,6 +8,7 @@ scores of the tokens of a word add up to the log-probability of the word.
 from __future__ import annotations
 
 import codecs
+import math
 import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
@@ -86,6 +87,16 @@ class WordScorer:
         following = state.following
         return [following.get(token) or self._follow(state, token) for token in tokens]
 
+    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+        assert isinstance(state, _WordState)
+        if state.letters.endswith(APOSTROPHE):
+            # A word with a quotation mark at its end is one without it once it is complete.
+            return [math.inf] * len(tokens)
+        # A longer beginning of a word is not more probable, nor is the word itself.
+        bonus, inside = max(self._word_bonus, 0.0), state.letters != ""
+        parts = [self._parts_of(state.pending, token)[0] for token in tokens]
+        return [bonus * _words_begun(own, inside) for own in parts]
+
     def end(self, state: State) -> float:
         assert isinstance(state, _WordState)
         if not state.letters:
@@ -155,6 +166,12 @@ class WordScorer:
             if spelled and all(letter in self._model.spelling for letter in spelled):
                 return spelled
         return char
+
+
+def _words_begun(parts: Sequence[str], inside: bool) -> int:
+    """How many words may begin with parts of a text, which may continue a word."""
+    runs = len(parts) - parts.count(BOUNDARY)
+    return runs - (inside and runs > 0 and parts[0] != BOUNDARY)
 
 
 def _decoded(data: bytes) -> tuple[str, bytes]:

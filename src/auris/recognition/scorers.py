@@ -165,4 +165,4 @@ class _HotwordList:
             for phrase, spot in spots.items()
         }
         hotwords = Hotwords(spots, self._token_bytes, weights, SPOTTED_MARGIN)
-        return LocatedHotwords(hotwords, {n for spot in spots.values() for n in spot.offsets})
+        return LocatedHotwords(hotwords, {phrase: spot.places for phrase, spot in spots.items()})
