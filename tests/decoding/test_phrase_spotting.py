@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from auris.decoding import phrase_spotting
-from auris.decoding.hotwords import Hotwords, LocatedHotwords, Place, spellings
+from auris.decoding.hotwords import Hotwords, LocatedHotwords, Location, spellings
 from auris.decoding.phrase_spotting import PhraseSpotter, Spot, UnitTable
 
 UNITS = ["a", "b", "A", " a", "ab", "c", "", " b"]
@@ -82,7 +82,7 @@ def said(units: list[int], certainty: float = 9.0) -> NDArray[np.float64]:
 
 def offsets_of(spot: Spot) -> set[int]:
     """How many tokens may precede a phrase."""
-    return {offset for place in spot.places for offset in place.offsets}
+    return {offset for location in spot.locations for offset in location.offsets}
 
 
 def test_a_phrase_is_found_where_it_is_said() -> None:
@@ -92,10 +92,10 @@ def test_a_phrase_is_found_where_it_is_said() -> None:
     assert set(found) == {"ab"}
     spot = found["ab"]
     assert spot.score == pytest.approx(0.0)
-    ((place),) = spot.places
-    assert (place.begin, place.end) == (30, 32)
-    assert 30 in place.offsets
-    assert 20 not in place.offsets
+    ((location),) = spot.locations
+    assert (location.begin, location.end) == (30, 32)
+    assert 30 in location.offsets
+    assert 20 not in location.offsets
 
 
 def test_phrases_that_are_not_said_are_not_found() -> None:
@@ -118,7 +118,7 @@ def test_a_phrase_of_a_long_list_has_to_fit_better() -> None:
 def test_a_phrase_is_found_wherever_it_is_said() -> None:
     name, other = [UNITS.index(" a"), UNITS.index("b")], [UNITS.index("c")] * 25
     spot = PhraseSpotter(["ab"], TABLE).find(said([*name, *other, *name, *other]))["ab"]
-    assert [(place.begin, place.end) for place in spot.places] == [(0, 2), (27, 29)]
+    assert [(location.begin, location.end) for location in spot.locations] == [(0, 2), (27, 29)]
     assert {0, 27} <= offsets_of(spot)
     assert not {12, 45} & offsets_of(spot)
 
@@ -136,14 +136,14 @@ def test_the_offset_may_be_wrong_by_more_later() -> None:
 NAME, OTHER = [UNITS.index(" a"), UNITS.index("b")], UNITS.index(" b")
 
 
-def place(begin: int, offsets: Iterable[int]) -> Place:
-    """A place of two tokens."""
-    return Place(begin, begin + 2, frozenset(offsets))
+def location(begin: int, offsets: Iterable[int]) -> Location:
+    """A location of two tokens."""
+    return Location(begin, begin + 2, frozenset(offsets))
 
 
-def _scores(places: dict[str, list[Place]], tokens: list[int]) -> list[float]:
+def _scores(locations: dict[str, list[Location]], tokens: list[int]) -> list[float]:
     """The score of each token of a text, and of its end."""
-    placed = LocatedHotwords(Hotwords(places, lambda unit: UNITS[unit].encode()), places)
+    placed = LocatedHotwords(Hotwords(locations, lambda unit: UNITS[unit].encode()), locations)
     state, scores = placed.start(), []
     for token in tokens:
         may_add = placed.may_add(state)
@@ -153,28 +153,28 @@ def _scores(places: dict[str, list[Place]], tokens: list[int]) -> list[float]:
     return [*scores, placed.end(state)]
 
 
-def _raises(places: dict[str, list[Place]], tokens: list[int]) -> list[bool]:
+def _raises(locations: dict[str, list[Location]], tokens: list[int]) -> list[bool]:
     """Which tokens of a text are raised."""
-    return [score > 0 for score in _scores(places, tokens)[:-1]]
+    return [score > 0 for score in _scores(locations, tokens)[:-1]]
 
 
 def test_located_hotwords_begin_only_at_their_offsets() -> None:
-    places = {"ab": [place(3, {3})]}
-    assert _raises(places, [*NAME, OTHER] * 3) == [False] * 3 + [True, True] + [False] * 4
-    assert sum(_scores(places, [*NAME, OTHER])) == 0.0
+    locations = {"ab": [location(3, {3})]}
+    assert _raises(locations, [*NAME, OTHER] * 3) == [False] * 3 + [True, True] + [False] * 4
+    assert sum(_scores(locations, [*NAME, OTHER])) == 0.0
 
 
 def test_one_phrase_is_raised_at_a_place() -> None:
     twice = [*NAME, OTHER, *NAME, OTHER]
-    assert _raises({"ab": [place(0, range(7))]}, twice) == [True, True] + [False] * 4
-    two = [place(0, {0, 1}), place(3, {3, 4})]
+    assert _raises({"ab": [location(0, range(7))]}, twice) == [True, True] + [False] * 4
+    two = [location(0, {0, 1}), location(3, {3, 4})]
     assert _raises({"ab": two}, twice) == [True, True, False, True, True, False]
 
 
 def test_a_phrase_that_breaks_off_leaves_its_place_to_another() -> None:
-    places = {"ab": [place(0, range(7))]}
+    locations = {"ab": [location(0, range(7))]}
     first, second = NAME
-    assert _raises(places, [first, OTHER, first, second]) == [True, False, True, True]
+    assert _raises(locations, [first, OTHER, first, second]) == [True, False, True, True]
 
 
 NEXT = [UNITS.index(" b"), UNITS.index("b")]
@@ -185,17 +185,17 @@ NEXT = [UNITS.index(" b"), UNITS.index("b")]
 def test_phrases_after_each_other_are_both_raised_unless_they_overlap(
     begin: int, both: bool
 ) -> None:
-    places = {"ab": [place(0, range(5))], "bb": [place(begin, range(5))]}
-    one, other = (sum(_scores(places, text)) for text in (NAME, NEXT))
+    locations = {"ab": [location(0, range(5))], "bb": [location(begin, range(5))]}
+    one, other = (sum(_scores(locations, text)) for text in (NAME, NEXT))
     assert min(one, other) > 0
     expected = one + other if both else one
-    assert sum(_scores(places, [*NAME, *NEXT])) == pytest.approx(expected)
+    assert sum(_scores(locations, [*NAME, *NEXT])) == pytest.approx(expected)
     # The next token begins the second phrase and shows that the first one is complete.
-    assert _raises(places, [*NAME, *NEXT])[2:] == [both, both] or not both
+    assert _raises(locations, [*NAME, *NEXT])[2:] == [both, both] or not both
 
 
 def test_a_phrase_at_the_place_of_another_has_no_bonus() -> None:
-    places = {"ab": [place(0, {0})], "bb": [place(4, {4})]}
-    assert sum(_scores(places, NEXT)) == pytest.approx(0.0)
-    assert sum(_scores(places, [OTHER] * 4 + NEXT)) > 0
-    assert sum(_scores(places, [*NEXT, OTHER])) == pytest.approx(0.0)
+    locations = {"ab": [location(0, {0})], "bb": [location(4, {4})]}
+    assert sum(_scores(locations, NEXT)) == pytest.approx(0.0)
+    assert sum(_scores(locations, [OTHER] * 4 + NEXT)) > 0
+    assert sum(_scores(locations, [*NEXT, OTHER])) == pytest.approx(0.0)

@@ -223,7 +223,7 @@ class Hotwords:
         return begins_character(byte) and not (after_letter and joins(byte))
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a phrase may be in a text, in tokens.
 
     Attributes:
@@ -235,7 +235,7 @@ class Place(NamedTuple):
     end: int
     offsets: frozenset[int]
 
-    def overlaps(self, other: Place) -> bool:
+    def overlaps(self, other: Location) -> bool:
         """Whether only one of two phrases can be said."""
         return self.begin < other.end and other.begin < self.end
 
@@ -247,7 +247,7 @@ class _Located(NamedTuple):
         length: tokens so far.
         own: the state of the hotwords.
         begun: tokens before the phrase that the text may end in the middle of.
-        used: numbers of the places where no phrase is raised any more.
+        used: numbers of the locations where no phrase is raised any more.
     """
 
     length: int
@@ -258,24 +258,26 @@ class _Located(NamedTuple):
 
 class LocatedHotwords:
     """Hotwords that are raised only where they may be said, see
-    `auris.decoding.scoring.HotwordScorer`. Of places that overlap, only one has a phrase.
+    `auris.decoding.scoring.HotwordScorer`. Of locations that overlap, only one has a phrase.
 
     Args:
         hotwords: the phrases.
-        places: of each phrase.
+        locations: of each phrase.
     """
 
-    def __init__(self, hotwords: Hotwords, places: Mapping[str, Sequence[Place]]) -> None:
+    def __init__(self, hotwords: Hotwords, locations: Mapping[str, Sequence[Location]]) -> None:
         self._hotwords = hotwords
-        listed = [(phrase, place) for phrase, own in places.items() for place in own]
+        listed = [(phrase, location) for phrase, own in locations.items() for location in own]
         self._phrases = [phrase for phrase, _ in listed]
         self._overlapping = [
-            frozenset(number for number, (_, other) in enumerate(listed) if place.overlaps(other))
-            for _, place in listed
+            frozenset(
+                number for number, (_, other) in enumerate(listed) if location.overlaps(other)
+            )
+            for _, location in listed
         ]
         self._numbers: dict[int, list[int]] = {}
-        for number, (_, place) in enumerate(listed):
-            for offset in place.offsets:
+        for number, (_, location) in enumerate(listed):
+            for offset in location.offsets:
                 self._numbers.setdefault(offset, []).append(number)
 
     def start(self) -> State:
@@ -316,8 +318,8 @@ class LocatedHotwords:
     def _settle(
         self, state: _Located, completed: Sequence[Completed]
     ) -> tuple[float, frozenset[int]]:
-        """The bonus of complete phrases that have no place there, and the places that are used with
-        the others."""
+        """The bonus of complete phrases that have no location there, and the locations that are
+        used with the others."""
         lost, used, begun = 0.0, state.used, self._begun(state)
         for phrase, bonus in completed:
             free = (

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.decoding.hotwords import Place, spellings
+from auris.decoding.hotwords import Location, spellings
 from auris.decoding.scoring import TokenBytes
 
 LOSS_PER_BYTE = 1.75
@@ -40,7 +40,8 @@ LENGTH_SHARE = 2.5
 """How much the logarithm of the length of a longer list counts against each of its phrases."""
 
 LEAST_DEVIATION, DEVIATION_SHARE = 3, 10
-"""By how many tokens the place of a phrase may be wrong, and in addition one of how many before."""
+"""By how many tokens the offset of a phrase may be wrong, and in addition one of how many
+before."""
 
 ROOT = 0
 SPACE = b" "
@@ -77,18 +78,18 @@ class Spot:
     Attributes:
         score: of the phrase, 0 or less; that of a phrase of a long list is lower.
         length: bytes of the phrase.
-        places: where, in a text that differs from the best path.
+        locations: where, in a text that differs from the best path.
     """
 
     score: float
     length: int
-    places: tuple[Place, ...]
+    locations: tuple[Location, ...]
 
     def joined(self, other: Spot | None) -> Spot:
         """This phrase in two spellings, with the score of the better one."""
         if other is None:
             return self
-        return Spot(max(self.score, other.score), self.length, self.places + other.places)
+        return Spot(max(self.score, other.score), self.length, self.locations + other.locations)
 
 
 def _near(offset: int) -> range:
@@ -96,24 +97,24 @@ def _near(offset: int) -> range:
     return range(offset - deviation, offset + deviation + 1)
 
 
-def _joined_places(spans: Iterable[tuple[float, int, int]]) -> tuple[Place, ...]:
+def _joined_locations(spans: Iterable[tuple[float, int, int]]) -> tuple[Location, ...]:
     """Places that are near each other as one, with the tokens of the best of them.
 
     Args:
         spans: score, begin and end of each, in order.
     """
-    places: list[Place] = []
+    locations: list[Location] = []
     best = -math.inf
     for score, begin, end in spans:
         near = frozenset(_near(begin))
-        if places and min(near) <= max(places[-1].offsets) + 1:
-            last = places.pop()
+        if locations and min(near) <= max(locations[-1].offsets) + 1:
+            last = locations.pop()
             near |= last.offsets
             if score <= best:
                 score, begin, end = best, last.begin, last.end
-        places.append(Place(begin, end, near))
+        locations.append(Location(begin, end, near))
         best = score
-    return tuple(places)
+    return tuple(locations)
 
 
 @dataclass(frozen=True)
@@ -180,8 +181,8 @@ class PhraseSpotter:
                 if phrase is not None and best[index] >= least:
                     frame_ends = np.flatnonzero(ends[index] >= least)
                     scores = ends[index][frame_ends]
-                    places = frames.places(frame_ends, scores, depth, self._table.lengths)
-                    spot = Spot(float(best[index]) - self._prior, depth, places)
+                    locations = frames.locations(frame_ends, scores, depth, self._table.lengths)
+                    spot = Spot(float(best[index]) - self._prior, depth, locations)
                     spots[phrase] = spot.joined(spots.get(phrase))
             units, sources, targets, depths = self._leading(nodes)
             limits = -self._more_at_first - LOSS_PER_BYTE * depths
@@ -256,9 +257,9 @@ class _FrameScores:
         begins = best_units != np.concatenate(([blank], best_units[:-1]))
         self._path = np.where(begins & (best_units != blank), best_units, -1)
 
-    def places(
+    def locations(
         self, ends: NDArray[np.intp], scores: Scores, length: int, lengths: Sequence[int]
-    ) -> tuple[Place, ...]:
+    ) -> tuple[Location, ...]:
         """Where a phrase may be in a text.
 
         Args:
@@ -276,7 +277,7 @@ class _FrameScores:
                 begin -= 1
                 left -= lengths[units[begin]]
             spans.append((float(scores[counts == count].max()), begin, max(count, begin + 1)))
-        return _joined_places(spans)
+        return _joined_locations(spans)
 
     def append(self, ends: Scores, units: NDArray[np.intp]) -> Scores:
         """Scores of texts with one more unit, and any number of blanks after it, [K, N + 1].

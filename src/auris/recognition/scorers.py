@@ -165,4 +165,4 @@ class _HotwordList:
             for phrase, spot in spots.items()
         }
         hotwords = Hotwords(spots, self._token_bytes, weights, SPOTTED_MARGIN)
-        return LocatedHotwords(hotwords, {phrase: spot.places for phrase, spot in spots.items()})
+        return LocatedHotwords(hotwords, {phrase: spot.locations for phrase, spot in spots.items()})
