@@ -45,6 +45,36 @@ Dropping()
 print("after")
 """
 
+DROPPED_BY_PYAV = f"""
+import os, signal, sys
+from auris.cli.interrupt import handle_interrupts, interruptible
+
+handle_interrupts()
+import av, typer
+
+class File:
+    def __init__(self, path):
+        self.file, self.reads = open(path, "rb"), 0
+        self.tell, self.seek = self.file.tell, self.file.seek
+
+    def read(self, size):
+        self.reads += 1
+        if self.reads == 2:
+            {PRESS}
+        return self.file.read(size)
+
+def decode():
+    with interruptible() as interrupt:
+        with av.open(File(sys.argv[1])) as container:
+            for frame in container.decode(audio=0):
+                pass
+        print(interrupt.is_set())
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(decode)
+app([])
+"""
+
 CHANGED = f"""
 import os, signal
 from auris.__main__ import main
@@ -100,6 +130,10 @@ def test_importing_the_package_loads_no_other_module_of_it() -> None:
 
 def test_ctrl_c_inside_a_callback_ends_the_program() -> None:
     assert run(DROPPED) == (130, "before", "")
+
+
+def test_ctrl_c_inside_a_callback_of_pyav_prints_nothing(recordings: Path) -> None:
+    assert run(DROPPED_BY_PYAV, recordings / "a.wav") == (0, "True\n", "")
 
 
 def test_ctrl_c_that_a_library_converts_to_another_error(models: Path, recordings: Path) -> None:

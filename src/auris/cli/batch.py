@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -35,6 +35,8 @@ from auris.types import Transcript
 if TYPE_CHECKING:
     from auris.audio.listing import RecordingNames
     from auris.output.results_file import ResultsFile
+    from auris.pipeline import AsrPipeline
+    from auris.recognition.options import CallOptions
     from auris.recognition.scheduler import Failure
 
 MOST_SHOWN = 20
@@ -109,7 +111,34 @@ def batch(
         )
     recordings = _recordings(input_dir, files)
     names = recordings.names
-    formats = sorted(parse_formats(output_format or []))
+    transcripts = _transcript_files(names, input_dir, output_format or [], output_dir, cues)
+    if recordings.others:
+        sys.stderr.write(
+            f"auris: {recordings.others} files without the suffix of a recording are left out\n"
+        )
+    pipeline = model.pipeline(speculate, lm, speech.beam_size)
+    options = speech.call(model)
+    identity = _identity(pipeline, input_dir, speech, options, transcripts)
+    options |= {"batch_size": batch_size, "workers": workers}
+    from auris.output.results_file import ResultsFile
+
+    with ResultsFile(Path(output), identity) as results:
+        if retry:
+            results.forget_failures()
+        interrupted = _transcribe(pipeline, input_dir, speech, options, results, transcripts)
+        results.publish(names)
+    raise typer.Exit(_report(results, names, interrupted))
+
+
+def _transcript_files(
+    names: list[str],
+    folder: Path | None,
+    output_format: list[str],
+    output_dir: Path | None,
+    cues: CueOptions,
+) -> Output:
+    """The files of -f, a name for each recording."""
+    formats = sorted(parse_formats(output_format))
     style = cue_style(formats, cues)
     if (output_dir is None) != (not formats):
         raise UsageError(
@@ -117,43 +146,58 @@ def batch(
             "only one of them is given",
             "give both, or neither for the results file alone",
         )
-    stem = file_stem if input_dir is None else relative_stem
+    stem = file_stem if folder is None else relative_stem
     stems = distinct_stems(names, stem) if formats else {}
-    transcripts = Output(names, formats, stems, output_dir or Path(), style)
-    from auris.audio.listing import input_of, source_of
-    from auris.output.results_file import ResultsFile
+    return Output(names, formats, stems, output_dir or Path(), style)
+
+
+def _identity(
+    pipeline: AsrPipeline,
+    folder: Path | None,
+    speech: SpeechOptions,
+    options: CallOptions,
+    transcripts: Output,
+) -> dict[str, Any]:
+    """What a run has to have in common with the one that it continues."""
+    from auris.audio.listing import input_of
     from auris.recognition.fingerprint import call_values
 
-    if recordings.others:
-        sys.stderr.write(
-            f"auris: {recordings.others} files without the suffix of a recording are left out\n"
-        )
-    pipeline = model.pipeline(speculate, lm, speech.beam_size)
-    options = speech.call(model)
-    run = {
+    values = {
         "model": pipeline.model.name,
-        "input": input_of(input_dir, names),
+        "input": input_of(folder, list(transcripts.sources)),
         **call_values(pipeline, speech.language, speech.context, options),
     }
     # Only where files are written, so that results of runs without them can be continued.
-    if formats:
-        run |= {"formats": formats, "cues": [style.max_line_width, style.max_line_count]}
-    with ResultsFile(Path(output), run) as results:
-        if retry:
-            results.forget_failures()
-        done = len(names) - len(results.missing(names))
-        with ProgressLine(len(names), done=done) as line, interruptible() as interrupt:
-            missing = _missing(results, input_dir, names)
-            sources = [source_of(input_dir, name) for name in missing]
-            options |= {"batch_size": batch_size, "workers": min(workers, len(sources))}
-            options |= {"progress": line.show, "cancel": interrupt}
-            finished = pipeline.results(sources, speech.language, speech.context, **options)
-            for number, result in finished:
-                if interrupt.is_set():
-                    break  # The recordings in progress are not complete.
-                _store(results, missing[number], result, transcripts, line)
-        results.publish(names)
-    raise typer.Exit(_report(results, names, interrupt.is_set()))
+    if transcripts.formats:
+        style = transcripts.style
+        values["formats"] = transcripts.formats
+        values["cues"] = [style.max_line_width, style.max_line_count]
+    return values
+
+
+def _transcribe(
+    pipeline: AsrPipeline,
+    folder: Path | None,
+    speech: SpeechOptions,
+    options: CallOptions,
+    results: ResultsFile,
+    transcripts: Output,
+) -> bool:
+    """Transcribe the recordings without a result; returns whether Ctrl-C ended it."""
+    from auris.audio.listing import source_of
+
+    names = list(transcripts.sources)
+    done = len(names) - len(results.missing(names))
+    with ProgressLine(len(names), done=done) as line, interruptible() as interrupt:
+        missing = _missing(results, folder, names)
+        sources = [source_of(folder, name) for name in missing]
+        options["workers"] = min(options["workers"], len(sources))
+        options |= {"progress": line.show, "cancel": interrupt}
+        for number, result in pipeline.results(sources, speech.language, speech.context, **options):
+            if interrupt.is_set():
+                break  # The recordings in progress are not complete.
+            _store(results, missing[number], result, transcripts, line)
+    return interrupt.is_set()
 
 
 def _transcribe_corpus(

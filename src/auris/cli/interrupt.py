@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
+from types import FrameType, TracebackType
 
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as in shells."""
@@ -81,10 +81,20 @@ def end_at_once(_number: int = signal.SIGINT, _frame: FrameType | None = None) -
     os._exit(INTERRUPTED)
 
 
+def _show_error(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Show an uncaught error, unless Ctrl-C made it. A callback that Cython compiled, such as those
+    of PyAV, prints what it drops in this way."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
 def handle_interrupts() -> None:
     """Handle Ctrl-C from now on, in the main thread of a program."""
     signal.signal(signal.SIGINT, _PROGRAM.handle)
     sys.unraisablehook = _PROGRAM.handle_dropped
+    sys.excepthook = _show_error
 
 
 def was_interrupted() -> bool:
