@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
+from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from auris.decoding.arpa import read_arpa, write_arpa
 from auris.decoding.language_model import SPECIAL_WORDS, UNKNOWN, LanguageModel
 from auris.decoding.language_model_file import load_language_model, packed_model
+from auris.decoding.scoring import text_score
 from auris.decoding.word_scorer import WordScorer
 from auris.errors import CheckpointError
 from tests.decoding.scorers import state_after
@@ -206,6 +210,23 @@ def test_scores_do_not_depend_on_what_was_scored_before() -> None:
         ((first, one),) = used.extend(one, [byte], [0.0])
         ((second, other),) = fresh.extend(other, [byte], [-3.0])
         assert first == second
+
+
+def test_caches_stay_small_over_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cached_after(texts: Sequence[bytes], most: int) -> int:
+        monkeypatch.setattr("auris.decoding.word_scorer.MOST_STATES", most)
+        monkeypatch.setattr("auris.decoding.language_model.MOST_HISTORIES", most)
+        scorer = WordScorer(small_model(), letter_bytes)
+        scores = [text_score(scorer, tuple(text)) for text in texts]
+        gc.collect()
+        kinds = Counter(type(thing).__name__ for thing in gc.get_objects())
+        assert scores[-1] == text_score(WordScorer(small_model(), letter_bytes), tuple(texts[-1]))
+        return kinds["_WordState"] + kinds["History"]
+
+    texts = [" ".join(words).encode() for words in product(WORDS[:8], repeat=3)]
+    few = cached_after(texts[:20], most=10)
+    assert cached_after(texts, most=10) < 2 * few
+    assert cached_after(texts, most=10**6) > 4 * few
 
 
 def test_arpa_probabilities_are_those_of_the_file(tmp_path: Path) -> None:

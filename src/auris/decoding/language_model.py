@@ -39,7 +39,7 @@ LEAST = 1e-13
 BLOCK = 64
 """n-grams of a level whose numbers of continuations are summed up once."""
 
-MOST_HISTORIES = 50_000
+MOST_HISTORIES = 5_000
 """Histories and beginnings that are cached; the caches are emptied when there are more."""
 
 

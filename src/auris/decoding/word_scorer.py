@@ -21,7 +21,7 @@ APOSTROPHES = frozenset("'\u2019\u02bc")
 
 BOUNDARY = " "
 
-MOST_STATES = 50_000
+MOST_STATES = 5_000
 """States that are cached; the cache is emptied when there are more."""
 
 
