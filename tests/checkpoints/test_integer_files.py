@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -199,16 +200,27 @@ def test_unknown_formats_are_named(
         read_integer_format(packed)
 
 
-@pytest.mark.parametrize("spoiled", ["missing", "misshapen"])
-def test_parts_that_do_not_fit(published: Path, tmp_path: Path, spoiled: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "spoil"),
+    [
+        ("qzeros", None),
+        ("qzeros", lambda part: part[:1]),
+        ("qweight", lambda part: torch.tensor(1)),
+        ("qweight", lambda part: part.long()),
+        ("g_idx", lambda part: part[:-1]),
+        ("g_idx", lambda part: part - 1),
+    ],
+)
+def test_parts_that_do_not_fit(
+    published: Path, tmp_path: Path, part: str, spoil: Callable[[Tensor], Tensor] | None
+) -> None:
     packed = copied(published, tmp_path / "packed")
-    replaced(packed, is_decoder, gptq(4, 16, 1))
+    replaced(packed, is_decoder, gptq(4, 16, 1, shuffled=part == "g_idx"))
     tensors = read_weights(packed)
-    name = next(name for name in sorted(tensors) if name.endswith("qzeros"))
-    if spoiled == "missing":
-        del tensors[name]
-    else:
-        tensors[name] = tensors[name][:1]
+    name = next(name for name in sorted(tensors) if name.endswith(part))
+    whole = tensors.pop(name)
+    if spoil is not None:
+        tensors[name] = spoil(whole).contiguous()
     write_weights(packed, tensors)
     change(packed, {"quant_method": "gptq", "bits": 4}, "quantization_config")
     with pytest.raises(CheckpointError, match="A matrix of GPTQ has to have the parts"):

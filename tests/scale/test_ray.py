@@ -117,6 +117,7 @@ def test_the_double_takes_what_a_real_ray_takes() -> None:
 
 @pytest.mark.no_cover
 @real_ray
+@pytest.mark.filterwarnings("ignore:The minimum number of concurrent actors")
 def test_transcribe_in_actors_of_a_real_ray(
     ctc: AsrPipeline, ctc_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

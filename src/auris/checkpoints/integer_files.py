@@ -6,10 +6,10 @@ tensors that they mean are computed here, in float32 and without loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from auris.errors import CheckpointError
 
 BITS = (4, 8)
 WORD = 32
+WORDS = ("I32", "U32")
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
 """Which of the 4-bit integers of a word belongs to each of its eight columns."""
 
@@ -232,6 +233,8 @@ class IntegerMatrix:
         scales = self.part(".scales")[:, first:last].float()
         if ".g_idx" in self.names:
             groups = self.part(".g_idx").long()
+            if not 0 <= int(groups.min()) <= int(groups.max()) < len(scales):
+                raise _unfit(self.format, self.names, f"{self.module} has groups without a scale")
         else:
             groups = torch.arange(self.shape[1]) * len(scales) // self.shape[1]
         values: Tensor = (codes - zeros.T[:, groups]) * scales.T[:, groups]
@@ -245,32 +248,44 @@ def _parts(files: Files, module: str, packed: str, packing: IntegerFormat) -> In
     if f"{module}.g_idx" in files.names and packing.method == "gptq":
         names = (*names, ".g_idx")
     missing = [name for name in names if f"{module}{name}" not in files.names]
-    shape = None if missing else _shape(files, module, packing)
+    shape = None if missing else _shape(files, module, packing, names)
     if shape is None:
-        raise CheckpointError(
-            f"A matrix of {packing.method.upper()} has to have the parts {', '.join(names)} that "
-            "fit each other",
-            f"{', '.join(missing)} of {module} is missing" if missing else f"{module} has others",
-            "fetch the checkpoint anew",
+        actual = (
+            f"{', '.join(missing)} of {module} is missing" if missing else f"{module} has others"
         )
+        raise _unfit(packing, names, actual)
     return IntegerMatrix(files, module, packing, names, shape)
 
 
-def _shape(files: Files, module: str, packing: IntegerFormat) -> list[int] | None:
-    """Rows and columns of a matrix; None where the shapes of its parts do not fit."""
-    scales: Any = files.shape(f"{module}.scales")
-    if len(scales) != 2 or not all(scales):
+def _unfit(packing: IntegerFormat, names: Sequence[str], actual: str) -> CheckpointError:
+    return CheckpointError(
+        f"A matrix of {packing.method.upper()} has to have the parts {', '.join(names)} that "
+        "fit each other",
+        actual,
+        "fetch the checkpoint anew",
+    )
+
+
+def _shape(
+    files: Files, module: str, packing: IntegerFormat, names: Sequence[str]
+) -> list[int] | None:
+    """Rows and columns of a matrix; None where its parts do not fit."""
+    words, scales, zeros = (files.shape(f"{module}{name}") for name in names[:3])
+    if not len(words) == len(scales) == len(zeros) == 2 or not all(scales):
+        return None
+    integers = names[:1] if packing.method == "mlx" else (names[0], names[2])
+    if any(files.dtype(f"{module}{name}") not in WORDS for name in integers):
         return None
     if packing.method == "mlx":
-        rows, words = files.shape(f"{module}.weight")
-        columns = scales[1] * packing.groups.get(module, packing.group)
-        fits = rows == scales[0] and files.shape(f"{module}.biases") == scales
-        filled = any(words * WORD == columns * bits for bits in BITS)
+        rows, columns = words[0], scales[1] * packing.groups.get(module, packing.group)
+        fits = rows == scales[0] and zeros == scales
+        filled = any(words[1] * WORD == columns * bits for bits in BITS)
         return [rows, columns] if fits and filled else None
     per_word = WORD // packing.bits
-    first, second = files.shape(f"{module}.qweight")
-    rows, columns = (
-        (second, first * per_word) if packing.method == "gptq" else (second * per_word, first)
-    )
-    zeros = files.shape(f"{module}.qzeros")
-    return [rows, columns] if scales[1] == rows and zeros == [scales[0], rows // per_word] else None
+    rows, columns = words[1], words[0] * per_word
+    if packing.method == "awq":
+        rows, columns = words[1] * per_word, words[0]
+    fits = scales[1] == rows and zeros == [scales[0], rows // per_word]
+    if ".g_idx" in names:
+        fits &= files.shape(f"{module}.g_idx") == [columns]
+    return [rows, columns] if fits else None
