@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,9 @@ def test_detectors_are_compared(clips: list[Path]) -> None:
     assert all(score.cost > 0 for score in scores)
     with pytest.raises(UsageError, match="'blue'"):
         list(score_detectors(clips, ["energy"], ["blue"], [10.0]))
+    for level in (math.nan, math.inf, 1e9):
+        with pytest.raises(UsageError, match="dB: correct snr"):
+            list(score_detectors(clips, ["energy"], ["white"], [10.0, level]))
 
 
 def test_the_script(script: Script, clips: list[Path]) -> None:

@@ -156,6 +156,22 @@ def test_the_command_scores_given_results(
     assert "excludes" in capsys.readouterr().err
 
 
+def test_a_reference_without_speech_has_no_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "talk.rttm").write_text("")
+    (tmp_path / "found").mkdir()
+    write_rttm(tmp_path / "found" / "talk.rttm", [Stretch(0, 20, "x")])
+    (tmp_path / "set.csv").write_text("wav,rttm\ntalk.wav,talk.rttm\n")
+    call = ["benchmark", "der", "--test-set", str(tmp_path / "set.csv")]
+    with pytest.raises(SystemExit):
+        main([*call, "--rttm-dir", str(tmp_path / "found")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["-", "-", "-", "-", "0", "1", "talk"]
+    (scores,) = json.loads(lines[-1], parse_constant=pytest.fail)["sets"]
+    assert scores["der"] is None
+
+
 def test_names_of_known_speakers_are_scored() -> None:
     """Ann has her name for 6 of 10 s, Bob is called Cid, and Eve, who is not known, is called Ann
     for 2 s."""

@@ -54,6 +54,8 @@ def test_every_name_is_in_a_list_of_the_size(size: int) -> None:
     assert set(NAMES) <= {name for one in lists for name in one}
     with pytest.raises(UsageError, match="size is 0"):
         lists_of(NAMES, 0)
+    with pytest.raises(UsageError, match="with hotwords"):
+        lists_of([], size)
 
 
 def test_made_up_names_are_distinct_and_the_same_each_time() -> None:

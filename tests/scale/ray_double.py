@@ -83,6 +83,7 @@ class Double:
         absent: error of `ray.init`, if it fails.
         refused: error of the replica's constructor, if it fails.
         message: of the deployment in the status of Ray Serve.
+        gpus: of the cluster.
     """
 
     def __init__(self) -> None:
@@ -94,6 +95,7 @@ class Double:
         self.absent: Exception | None = None
         self.refused: Exception | None = None
         self.message = ""
+        self.gpus = 1.0
 
     def modules(self) -> dict[str, ModuleType]:
         """The modules by name."""
@@ -104,7 +106,7 @@ class Double:
         for name in ("deployment", "ingress", "status"):
             setattr(serve, name, getattr(self, name))
         vars(serve).update(start=self.serve_start, run=self.run, shutdown=self.serve_shutdown)
-        for name in ("init", "is_initialized", "shutdown", "get", "remote"):
+        for name in ("init", "is_initialized", "shutdown", "cluster_resources", "get", "remote"):
             setattr(ray, name, getattr(self, name))
         vars(ray).update(data=data, serve=serve, exceptions=exceptions)
         return {m.__name__: m for m in (ray, data, serve, exceptions)}
@@ -122,6 +124,9 @@ class Double:
 
     def shutdown(self) -> None:
         self.connected = False
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0, "GPU": self.gpus}
 
     def get(self, object_refs: Any) -> Any:
         return object_refs
@@ -187,6 +192,7 @@ def check_signatures(ray: Any) -> None:
         (ActorPoolStrategy, ray.data.ActorPoolStrategy),
         (from_items, ray.data.from_items),
         (double.init, ray.init),
+        (double.cluster_resources, ray.cluster_resources),
         (double.get, ray.get),
         (double.remote, ray.remote),
         (double.ingress, ray.serve.ingress),

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from auris import AsrPipeline
-from auris.errors import EngineError, MissingExtra, OutputError, UsageError
+from auris.errors import DeviceError, EngineError, MissingExtra, OutputError, UsageError
 from auris.scale import Transcribe, ray_run
 from auris.scale.plan import Shard
 from auris.scale.ray_cluster import Cluster, start
@@ -102,6 +102,12 @@ def test_a_ray_that_cannot_be_reached_is_told(double: Double, address: str | Non
     double.absent = ConnectionError("no node\nis running")
     with pytest.raises(EngineError, match=r"it does not \(no node is running\): check"):
         transcribe_on_ray(lambda: None, "a", settings("a"), Cluster(address))  # type: ignore[arg-type]
+
+
+def test_gpus_that_this_machine_does_not_have_are_refused(double: Double) -> None:
+    with pytest.raises(DeviceError, match="they are 2, and it has 1: lower them"):
+        transcribe_on_ray(lambda: None, "a", settings("a"), Cluster(gpus=2))  # type: ignore[arg-type]
+    assert not double.connected
 
 
 @pytest.mark.no_cover

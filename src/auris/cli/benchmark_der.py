@@ -108,12 +108,14 @@ def _scored(
     return figures
 
 
-def _shares(errors: DiarizationErrors) -> tuple[float, ...]:
-    percent = max(errors.total, 1e-9) / 100
+def _shares(errors: DiarizationErrors) -> tuple[float | None, ...]:
+    if not errors.total:
+        return None, None, None, None, errors.expected, errors.speakers
+    percent = errors.total / 100
     parts = (errors.missed / percent, errors.false_alarm / percent, errors.confused / percent)
     return sum(parts), *parts, errors.expected, errors.speakers
 
 
-def _name_shares(names: NameErrors) -> tuple[float, ...]:
+def _name_shares(names: NameErrors) -> tuple[float | None, ...]:
     percent = max(names.total, 1e-9) / 100
     return names.speakers, names.named, names.misnamed, names.right / percent, names.wrong / percent

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import typer
@@ -40,5 +41,16 @@ class Table:
 
 
 def write_json(summary: dict[str, Any]) -> None:
-    """Write the figures as one line of JSON; dataclasses in it become objects."""
-    typer.echo(json.dumps(summary, default=asdict))
+    """Write the figures as one line of JSON, with dataclasses as objects, and null for a number
+    that is not finite, which JSON does not have."""
+    typer.echo(json.dumps(_plain(summary)))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -86,6 +86,10 @@ def lists_of(names: Sequence[str], size: int) -> list[list[str]]:
     """Lists of a size in which every name occurs, filled up with other and made-up names."""
     if size < 1:
         raise UsageError("A list of hotwords needs phrases", f"the size is {size}", "enlarge it")
+    if not names:
+        raise UsageError(
+            "Hotwords are measured by a list", "it has none", "name it with --hotwords"
+        )
     count = -(-len(names) // size)
     others = [*names, *made_up_names(size)]
     lists = []

@@ -24,6 +24,9 @@ from auris.types import SAMPLE_RATE, Samples
 FRAME = SAMPLE_RATE // 100
 """Samples that are speech or not."""
 
+LOUDEST = 120.0
+"""Largest difference of speech and the sound behind it, in dB."""
+
 RANGE_DB = 30.0
 """How far below the loudest frames of a clip speech goes."""
 
@@ -191,11 +194,16 @@ def score_detectors(
         if kind not in BACKGROUNDS:
             rule = f"The background has to be {', '.join(BACKGROUNDS)}"
             raise UsageError(rule, f"it is {kind!r}", "choose these")
+    levels = list(snrs)
+    for snr in levels:
+        if not abs(snr) <= LOUDEST:
+            rule = f"Speech is {-LOUDEST:g} to {LOUDEST:g} dB louder than the sound behind it"
+            raise UsageError(rule, f"it is {snr:g} dB", "correct --snr")
     samples, speech = joined(files, seed)
     waves = {"hum": lambda: hum(len(samples)), "music": lambda: music(len(samples), seed)}
     for model in models:
         yield _score(model, samples, speech, None, None, threshold)
-    for kind, snr in product(kinds, list(snrs)):
+    for kind, snr in product(kinds, levels):
         if kind in waves:
             mixed = with_background(samples, speech, waves[kind](), snr)
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from auris.errors import EngineError, MissingExtra
+from auris.errors import DeviceError, EngineError, MissingExtra
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def start(ray: Any, cluster: Cluster, store_bytes: int) -> bool:
 
     Raises:
         EngineError: that fails.
+        DeviceError: this machine has too few GPUs for one actor, which would wait forever.
     """
     if ray.is_initialized():
         return False
@@ -77,4 +78,12 @@ def start(ray: Any, cluster: Cluster, store_bytes: int) -> bool:
             f"it does not ({' '.join(str(error).split())})",
             "check the address and the log of Ray",
         ) from error
+    present = ray.cluster_resources().get("GPU", 0.0)
+    if cluster.address is None and present < cluster.gpus:
+        ray.shutdown()
+        raise DeviceError(
+            "Each actor or replica needs --gpus GPUs of this machine",
+            f"they are {cluster.gpus:g}, and it has {present:g}",
+            "lower them, or name a cluster with --ray-address",
+        )
     return True
