@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from auris.audio.io import load
-from auris.errors import UsageError
+from auris.errors import UnreadableAudio, UsageError
 from auris.scale.plan import divided
 from auris.scale.rows import StorageFailures, StoredFile, audio_rows
 from auris.scale.sources import units
@@ -224,6 +224,12 @@ def test_parquet_files(address: str, tmp_path: Path) -> None:
     storage.put("d/bad.parquet", b"no table")
     with pytest.raises(UsageError, match=r"bad\.parquet' is not"):
         list(units(f"{address}/d/bad.parquet"))
+    # One of several is a row with an error.
+    several = list(units(f"{address}/d"))
+    assert [unit.kind for unit in several] == ["file", "file", "parquet", "parquet"]
+    (row,) = audio_rows(several[:1])
+    with pytest.raises(UnreadableAudio, match=r"readable files, but .*bad\.parquet' is not"):
+        load(row.source)
     # A file that is damaged after the run was planned is one row with an error.
     storage.put("d/t.parquet", b"no table")
     (row,) = audio_rows(listed[:1])

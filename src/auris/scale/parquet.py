@@ -43,7 +43,8 @@ def parquet_units(uri: str, column: str) -> Iterator[InputUnit]:
     """The row groups of a Parquet file; where it has a column of durations, with their sums.
 
     Raises:
-        UsageError: it is no Parquet file, or it has no such column.
+        UnreadableAudio: it is no Parquet file.
+        UsageError: it cannot be opened, or it has no such column.
     """
     with ExitStack() as stack:
         file = _opened(uri, stack)
@@ -126,6 +127,7 @@ def _opened(uri: str, stack: ExitStack) -> Any:
         file = stack.enter_context(fs.open(path, "rb"))
         return stack.enter_context(parquet.ParquetFile(file))
     except Exception as error:  # Packages of filesystems raise errors of their own.
-        raise UsageError(
-            "A Parquet file has to be readable", f"{uri!r} is not ({error})", "check the file"
+        kind = UnreadableAudio if isinstance(error, ValueError) else UsageError
+        raise kind(
+            "A Parquet file has to be readable", f"{uri!r} is not ({error})", "get it anew"
         ) from error

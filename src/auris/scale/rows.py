@@ -189,7 +189,7 @@ def audio_rows(
                 unit.name,
                 unreadable_source(
                     UnreadableAudio(
-                        "A recording of a manifest has to be a file", unit.fault, "leave it out"
+                        "A corpus has to consist of readable files", unit.fault, "leave it out"
                     )
                 ),
                 unit.fields,

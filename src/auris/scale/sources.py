@@ -18,7 +18,7 @@ from auris.audio.encoded import is_data_uri
 from auris.audio.io import look
 from auris.audio.listing import MEDIA
 from auris.audio.remote import is_url
-from auris.errors import AudioError, UsageError
+from auris.errors import AudioError, UnreadableAudio, UsageError
 from auris.scale.manifests import lhotse_unit, manifest_lines, nemo_unit
 from auris.scale.parquet import parquet_units
 from auris.scale.storage import filesystem, fsspec_module, is_local
@@ -98,7 +98,7 @@ def _files(source: str, kind: str, column: str) -> Iterator[InputUnit]:
         uri = name if is_local(fs) else fs.unstrip_protocol(name)
         contained = LISTED_AS.get(suffix) if kind == "files" else kind
         if contained == "parquet":
-            part: Iterable[InputUnit] = parquet_units(uri, column)
+            part: Iterable[InputUnit] = _parquet(uri, column, alone=len(paths) == 1)
         elif contained == "tar":
             part = [InputUnit("tar", uri, size=details.get("size"), rows=None)]
         elif suffix in MEDIA or name == path:
@@ -112,6 +112,16 @@ def _files(source: str, kind: str, column: str) -> Iterator[InputUnit]:
             yield unit
     if empty:
         raise _nothing(source)
+
+
+def _parquet(uri: str, column: str, alone: bool) -> list[InputUnit]:
+    """The row groups of a Parquet file; one of several that is damaged is a unit with a fault."""
+    try:
+        return list(parquet_units(uri, column))
+    except UnreadableAudio as error:
+        if alone:
+            raise UsageError(error.rule, error.actual, error.remedy) from error
+        return [InputUnit("file", uri, uri, fault=error.actual)]
 
 
 def _listed_files(fs: Any, path: str, source: str) -> list[tuple[str, dict[str, Any]]]:

@@ -31,6 +31,9 @@ ORIGIN = "origin"
 
 TEXT = "text"
 
+UNREADABLE = "unreadable"
+"""Text of what cannot be read, which has words so that this is the reason why it is left out."""
+
 
 def corpus_units(source: str) -> Iterator[InputUnit]:
     """What a source lists; paths are absolute.
@@ -91,7 +94,9 @@ def corpus_rows(unit: InputUnit, language: str, failures: StorageFailures) -> It
     else:
         for row in audio_rows([unit], failures):
             values = row.fields
-            if TEXT not in values:
+            if unit.fault:
+                values = {**values, TEXT: UNREADABLE}
+            elif TEXT not in values:
                 values = {**values, TEXT: _sidecar_text(unit.uri, failures)}
             yield _row(row.name, row.source, values, origin, language)
 
@@ -110,8 +115,7 @@ def _contained(
         failures.note(original_error(error))
         reason = f"The file {unit.uri!r} cannot be read further ({error})"
         source = unreadable_source(UnreadableAudio(reason, "", "get it anew"))
-        # It has words, so that it is left out because it cannot be read.
-        yield unit.uri, source, {TEXT: "unreadable"}
+        yield unit.uri, source, {TEXT: UNREADABLE}
 
 
 def _row(

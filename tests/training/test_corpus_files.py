@@ -1,0 +1,26 @@
+"""Damaged files of a corpus that is read while a model is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auris.scale.rows import StorageFailures
+from auris.training.corpus.rows import corpus_rows, corpus_units
+from auris.training.data import UNREADABLE, load_clip
+from auris.training.manifests import UNNAMED
+from tests.training.tones import tones, write_wav
+
+
+def test_a_damaged_parquet_file_among_others_cannot_be_read(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "bad.parquet").write_bytes(b"no table")
+    write_wav(tmp_path / "good.wav", tones("ab"))
+    (tmp_path / "good.txt").write_text("ab")
+    units = corpus_units(str(tmp_path))
+    rows = (row for unit in units for row in corpus_rows(unit, UNNAMED, StorageFailures()))
+    bad, good = (load_clip(row, "spoken", False, False) for row in rows)
+    assert bad == UNREADABLE
+    assert not isinstance(good, str)
+    assert good.text == "ab"
