@@ -46,8 +46,9 @@ from auris.recognition.scheduler import (
     KnownSegments,
     RecordingDone,
     Scheduler,
-    SegmentDone,
     Update,
+    reporting,
+    segments_of,
 )
 from auris.streaming.async_session import AsyncStreamSession
 from auris.streaming.session import LIVE_CHUNK_SECONDS, StreamPool, StreamSession
@@ -224,7 +225,7 @@ class AsrPipeline:
         Raises:
             AurisError: the recording cannot be read further; raised after the segments before.
         """
-        return _segments(self.updates([audio], language, context, **options))
+        return segments_of(self.updates([audio], language, context, **options))
 
     def updates(
         self,
@@ -268,7 +269,7 @@ class AsrPipeline:
             read = chunker.chunks if labels is None else labels.reading(chunker.chunks)
             updates = run(read, sources).run(cancelled)
         if recognized is not None:
-            updates = _reported(updates, recognized)
+            updates = reporting(updates, recognized)
         return updates if labels is None else labels.labelled(updates)
 
     def detect_language(
@@ -431,18 +432,3 @@ def _prefetched(
     read = prefetcher.chunks if labels is None else labels.reading(prefetcher.chunks)
     with prefetcher:
         yield from run(read, prefetcher.sources(sources)).run(cancelled)
-
-
-def _reported(updates: Iterator[Update], report: Callable[[Segment], None]) -> Iterator[Update]:
-    for update in updates:
-        if isinstance(update, SegmentDone):
-            report(update.segment)
-        yield update
-
-
-def _segments(updates: Iterator[Update]) -> Iterator[Segment]:
-    for update in updates:
-        if isinstance(update, SegmentDone):
-            yield update.segment
-        elif isinstance(update.result, Failure):
-            raise update.result.error

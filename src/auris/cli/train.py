@@ -294,7 +294,8 @@ def export(
     adapter: Annotated[
         bool,
         option(
-            "Write the adapters (LoRA) alone, for --adapter of transcribe and serve.", "--adapter"
+            "Write the adapters (LoRA) alone, in float32, for --adapter of the other commands.",
+            "--adapter",
         ),
     ] = False,
 ) -> None:

@@ -48,6 +48,24 @@ class RecordingDone:
 
 Update = SegmentDone | RecordingDone
 
+
+def segments_of(updates: Iterator[Update]) -> Iterator[Segment]:
+    """The segments of one recording; raises its error where it fails."""
+    for update in updates:
+        if isinstance(update, SegmentDone):
+            yield update.segment
+        elif isinstance(update.result, Failure):
+            raise update.result.error
+
+
+def reporting(updates: Iterator[Update], report: Callable[[Segment], None]) -> Iterator[Update]:
+    """The same updates; `report` is called with each segment before it is given."""
+    for update in updates:
+        if isinstance(update, SegmentDone):
+            report(update.segment)
+        yield update
+
+
 KnownSegments = Callable[[int, Chunk], Segment | None]
 """Looks up the segment that an earlier run, with the same model and options, made of a chunk of the
 recording with this number."""
