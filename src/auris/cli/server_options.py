@@ -164,6 +164,6 @@ def require_server_packages(command: str, extra: str) -> None:
         raise MissingExtra(
             f"{command} needs fastapi, pydantic, uvicorn, websockets, python-multipart and "
             "prometheus-client",
-            f"{error.name} is not installed",
+            f"{error.name} is not installed" if error.name else f"one of them fails ({error})",
             f"run pip install 'auris-asr[{extra}]'",
         ) from None
