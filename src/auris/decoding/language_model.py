@@ -202,6 +202,10 @@ class History:
             known = self._next[word] = self._then(word)
         return known
 
+    def clear(self) -> None:
+        """Forget the histories after this one."""
+        self._next.clear()
+
     def _then(self, word: int) -> History:
         model = self._model
         shorter = model.empty if self.shorter is None else self.shorter.then(word)
@@ -235,9 +239,6 @@ class LanguageModel:
         self.spelling = spelling
         self.unknown_penalty = unknown_penalty
         self.word_views = [np.ascontiguousarray(level.words).data for level in levels]
-        self._clear()
-
-    def _clear(self) -> None:
         self._histories: dict[tuple[int, int], History] = {}
         self._beginnings: dict[str, tuple[int, int, float]] = {}
         self.empty = History(self, 0, 0, None)
@@ -252,6 +253,14 @@ class LanguageModel:
         if len(self._histories) > MOST_HISTORIES or len(self._beginnings) > MOST_HISTORIES:
             self._clear()
         return self.empty.then(SENTENCE_BEGIN)
+
+    def _clear(self) -> None:
+        """Empty the caches. Histories refer to each other in circles, which are broken, so that
+        they do not wait for the garbage collector."""
+        for history in (self.empty, *self._histories.values()):
+            history.clear()
+        self._histories.clear()
+        self._beginnings.clear()
 
     def history(self, level: int, index: int, shorter: History) -> History:
         """The history of the words of an n-gram; one object for each n-gram while it is cached."""

@@ -77,8 +77,16 @@ class WordScorer:
 
     def start(self) -> State:
         if len(self._states) > MOST_STATES:
-            self._states, self._words = {}, {}
+            self._clear()
         return self._state(self._model.start(), "", b"")
+
+    def _clear(self) -> None:
+        """Empty the caches. States refer to each other in circles, which are broken, so that they
+        do not wait for the garbage collector."""
+        for state in self._states.values():
+            state.following.clear()
+        self._states.clear()
+        self._words.clear()
 
     def extend(
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
