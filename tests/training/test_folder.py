@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from auris.errors import TrainingError
+from auris.training.data import TrainedOn
 from auris.training.folder import RunFolder
-from auris.training.recipes import CtcRecipe
+from auris.training.recipes import CtcRecipe, TuneRecipe
 from auris.training.run_options import Sources
 from auris.training.speaker_recipe import SpeakerRecipe
 from auris.training.speaker_run import SpeakerSources, train_speaker
@@ -40,6 +41,24 @@ def test_a_folder_is_free_after_a_run_that_fails(
         train_here(tiny(max_steps=1), Sources([tmp_path / "none.csv"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     train_here(tiny(max_steps=1), Sources([data]), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "text.gguf"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_changed_weights_of_a_checkpoint_are_noticed(
+    tmp_path: Path, name: str, alone: bool
+) -> None:
+    weights = tmp_path / "checkpoint" / name
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    folder = RunFolder(tmp_path / "run")
+    recipe = TuneRecipe.of({"max_steps": 1})
+    folder.begin(recipe, weights if alone else weights.parent, TrainedOn())
+    (weights.parent / "config.json").write_text("{}")
+    folder.check_model()
+    weights.write_bytes(b"others")
+    with pytest.raises(TrainingError, match="are others now"):
+        folder.check_model()
 
 
 def test_speaker_encoders_are_trained_in_folders_of_their_own(data: Path, tmp_path: Path) -> None:

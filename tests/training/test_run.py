@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import auris.training
 from auris.cli.train import app
-from auris.errors import AurisError, MissingExtra, TrainingError, UsageError
+from auris.errors import AurisError, MissingExtra, TrainingError, UnknownModel, UsageError
 from auris.pipeline import AsrPipeline
 from auris.training.base_recipe import Recipe
 from auris.training.exporting import export_run
@@ -319,6 +319,13 @@ def test_an_error_in_one_process_ends_all_with_its_message(
     assert done.returncode == 1
     assert "folder of its own" in done.stderr
     assert "not foreseen" not in done.stderr
+
+
+def test_an_unknown_checkpoint_is_refused_like_other_models(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "tune.json").write_text('{"max_steps": 1}')
+    call = ["asr", "--model", "tinyy", "--config", str(tmp_path / "tune.json"), "--data", str(data)]
+    with pytest.raises(UnknownModel, match="neither a directory nor a bundled model nor a hub id"):
+        CliRunner().invoke(app, [*call, "--out", str(tmp_path / "run")], catch_exceptions=False)
 
 
 def not_read(*args: Any, **options: Any) -> None:

@@ -167,9 +167,9 @@ def asr(
     data: Data = None,
     corpus: Corpus = None,
     model: Annotated[
-        Path | None,
+        str | None,
         option(
-            "Qwen3-ASR checkpoint to fine-tune: model directory, or name of a bundled model.",
+            "Qwen3-ASR checkpoint to fine-tune: model directory, bundled model or hub id.",
             "--model",
             "-m",
         ),
@@ -208,14 +208,13 @@ def asr(
     With --model the recipe has no sizes of a model. All weights of the checkpoint are trained, or,
     with lora_rank, adapters of its decoder. Texts are then used as they are written.
     """
-    from auris.checkpoints.hub import bundled_models
+    from auris.checkpoints.hub import resolve
     from auris.training.starting import asr_recipe_kind
 
-    if model is not None and not model.is_dir():
-        model = bundled_models().get(str(model), model)
+    checkpoint = None if model is None else resolve(model).directory
     begun = settings.folder(config) if settings.resume else settings.start
-    kind = asr_recipe_kind(model, encoder, begun)
-    settings.train(kind, config, data, corpus, model, language, encoder, decoder)
+    kind = asr_recipe_kind(checkpoint, encoder, begun)
+    settings.train(kind, config, data, corpus, checkpoint, language, encoder, decoder)
 
 
 def speaker(

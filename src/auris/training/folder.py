@@ -32,6 +32,8 @@ from auris.training.step_checkpoints import step_checkpoints
 RECIPE, ABOUT, UNITS = "recipe.json", "run.json", "units.json"
 """Files of a run: its recipe, what is trained, and the text units."""
 
+WEIGHT_SUFFIXES = (".safetensors", ".gguf")
+
 LOCK = ".lock"
 """File of a run that is locked as long as its process lives."""
 
@@ -302,8 +304,12 @@ def _no_run(actual: str) -> TrainingError:
 
 
 def _digest(model: Path) -> str:
+    """The hash of the weights of a directory, or of a file."""
     digest = hashlib.sha256()
-    for path in sorted(model.glob("*.safetensors")):
+    files = [model] if model.is_file() else sorted(model.iterdir())
+    for path in files:
+        if path.suffix.lower() not in WEIGHT_SUFFIXES:
+            continue
         with open(path, "rb") as file:
             while block := file.read(1 << 24):
                 digest.update(block)
