@@ -66,6 +66,15 @@ def test_the_tokens_are_those_of_the_merged_model(folder: Path) -> None:
     assert AsrPipeline(folder / "base", "cpu", adapter=folder / "adapter").backend.model.adapter
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_adapters_of_weights_in_16_bits(folder: Path, dtype: str) -> None:
+    """Native code would run such a decoder without adapters."""
+    adapted = AsrPipeline(folder / "base", "cpu", dtype=dtype, adapter=folder / "adapter")
+    assert adapted.backend.decode_step == "PyTorch"
+    base = AsrPipeline(folder / "base", "cpu", dtype=dtype)
+    assert tokens(adapted) != tokens(base)
+
+
 def test_models_with_adapters_share_the_weights(folder: Path, tmp_path: Path) -> None:
     layers = load_adapter(folder / "adapter").layers
     half = {name: (layer.down, 0.5 * layer.up) for name, layer in layers.items()}

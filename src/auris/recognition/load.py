@@ -199,8 +199,10 @@ def with_adapter(loaded: Loaded, directory: str | Path) -> Loaded:
         UnsupportedOption: the model has no decoder, or its weights are packed or run by native
             code.
     """
-    adapter, model = load_adapter(Path(directory)), loaded.backend.model
-    if not isinstance(model, QwenAsr) or loaded.backend.native_step is not None:
+    adapter, given = load_adapter(Path(directory)), loaded.backend
+    model, floats = given.model, given.weights not in PACKED_DTYPES
+    # PyTorch runs the decoder, so it needs weights in the type of the activations.
+    if not isinstance(model, QwenAsr) or not floats or given.decoder_dtype != given.dtype:
         raise UnsupportedOption(
             "--adapter changes the decoder of a Qwen3-ASR model in floating point",
             "this is another model, or its weights are in int8 or int4",
@@ -209,7 +211,6 @@ def with_adapter(loaded: Loaded, directory: str | Path) -> Loaded:
     check_fits(adapter, model, Path(directory))
     adapted = with_adapters(model, adapter.layers)
     adapted.adapter = adapter.digest
-    given = loaded.backend
     static = given.static is not None
     backend = TorchBackend(adapted, given.kernel, exact=given.exact, static=static)
     return replace(loaded, backend=backend)
