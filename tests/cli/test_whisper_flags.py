@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auris.cli.whisper_flags import TUNING, without_whisper_flags
+from auris.cli.whisper_flags import TRUTH_VALUED, TUNING, without_whisper_flags
 from auris.errors import UnsupportedOption, UsageError
 from tests.cli.command import Auris, is_one_sentence
 
@@ -43,9 +43,16 @@ def test_options_of_whisper(given: str, becomes: str) -> None:
 
 def test_options_that_only_tune_decoding(capsys: pytest.CaptureFixture[str]) -> None:
     for name in sorted(TUNING):
-        assert without_whisper_flags(["transcribe", name, "5", "a"]) == ["transcribe", "a"]
-        assert f"{name} 5 has no effect" in capsys.readouterr().err
+        value = "False" if name in TRUTH_VALUED else "5"
+        assert without_whisper_flags(["transcribe", name, value, "a"]) == ["transcribe", "a"]
+        assert f"{name} {value} has no effect" in capsys.readouterr().err
     assert without_whisper_flags(["transcribe", "--best-of"]) == ["transcribe"]
+
+
+def test_a_recording_is_not_the_value_of_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in sorted(TRUTH_VALUED):
+        assert without_whisper_flags(["transcribe", name, "a", "b"]) == ["transcribe", "a", "b"]
+        assert f"{name} has no effect" in capsys.readouterr().err
 
 
 def test_options_that_change_the_meaning() -> None:

@@ -15,12 +15,18 @@ SWITCHES = {
 
 RENAMED = {"--initial-prompt": "--context"}
 
+TRUTH_VALUED = {
+    *("--fp16", "--verbose", "--condition-on-previous-text", "--highlight-words"),
+    "--carry-initial-prompt",
+}
+"""Options of whisper with the value True or False that have no effect here."""
+
 TUNING = {
-    *("--best-of", "--patience", "--length-penalty", "--suppress-tokens", "--fp16"),
-    *("--condition-on-previous-text", "--temperature-increment-on-fallback", "--verbose"),
-    *("--compression-ratio-threshold", "--logprob-threshold", "--no-speech-threshold"),
-    *("--prepend-punctuations", "--append-punctuations", "--highlight-words"),
-    *("--hallucination-silence-threshold", "--carry-initial-prompt", "--compute-type"),
+    *TRUTH_VALUED,
+    *("--best-of", "--patience", "--length-penalty", "--suppress-tokens"),
+    *("--temperature-increment-on-fallback", "--compression-ratio-threshold"),
+    *("--logprob-threshold", "--no-speech-threshold", "--hallucination-silence-threshold"),
+    *("--prepend-punctuations", "--append-punctuations", "--compute-type"),
 }
 """Options of whisper, each with a value, that have no effect here."""
 
@@ -52,7 +58,10 @@ def without_whisper_flags(arguments: list[str]) -> list[str]:
         elif name in RENAMED:
             result.append(RENAMED[name] + equals + value)
         elif name == "--task" or name in TUNING:
-            _leave_out(name, value if equals or not rest else rest.popleft())
+            # Without a value, what follows is a recording.
+            if not equals and rest and (name not in TRUTH_VALUED or rest[0] in TRUTHS):
+                value = rest.popleft()
+            _leave_out(name, value)
         else:
             result.append(argument)
     return result
@@ -69,8 +78,11 @@ def _switched(name: str, value: str) -> list[str]:
 def _leave_out(name: str, value: str) -> None:
     """Say that an option has no effect; the task has to be the one that Auris has."""
     if name != "--task":
-        sys.stderr.write(f"auris: {name} {value} has no effect: Auris has no such option\n")
+        given = f"{name} {value}".rstrip()
+        sys.stderr.write(f"auris: {given} has no effect: Auris has no such option\n")
     elif value != "transcribe":
         raise UnsupportedOption(
-            f"--task {value} is not supported", "", "leave it out; texts are not translated"
+            f"--task {value}".rstrip() + " is not supported",
+            "",
+            "leave it out; texts are not translated",
         )
