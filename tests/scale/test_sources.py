@@ -111,6 +111,17 @@ def test_lhotse_cuts(tmp_path: Path) -> None:
             load(row.source)
 
 
+def test_parts_without_audio_are_rows_with_an_error(tmp_path: Path) -> None:
+    recording = {"id": "rec", "sources": [{"type": "file", "source": "a.wav"}]}
+    rows = [
+        {"audio_filepath": "a.wav", "offset": 1.0, "duration": 0},
+        {"id": "c1", "start": 1.0, "duration": 0.0, "recording": recording},
+        {"audio_filepath": "a.wav", "duration": 0},
+    ]
+    listed = list(units(manifest(tmp_path / "rows.jsonl", rows)))
+    assert [unit.fault for unit in listed] == ["the duration of a part is 0"] * 2 + [""]
+
+
 def test_values_of_cuts_that_are_no_texts_are_left_out(tmp_path: Path) -> None:
     recording = {"id": "rec", "sources": [{"type": "file", "source": "a.wav"}]}
     cut = {"id": "c1", "start": 0, "duration": 1, "recording": recording}

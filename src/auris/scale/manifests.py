@@ -21,6 +21,9 @@ NEMO_FIELDS = (
 )
 """Values of a row that results repeat."""
 
+EMPTY = "the duration of a part is 0"
+"""Fault of a row that names no audio."""
+
 LONGEST_SECONDS = 1e9
 """Larger numbers of seconds are mistakes."""
 
@@ -58,7 +61,14 @@ def nemo_unit(row: Mapping[str, Any], where: str) -> InputUnit:
     fields = {name: row[name] for name in NEMO_FIELDS if row.get(name) is not None}
     name = path if start is None else f"{path}#{start}"
     return InputUnit(
-        "file", path, name, duration, start=start or 0.0, duration=span or None, fields=fields
+        "file",
+        path,
+        name,
+        duration,
+        start=start or 0.0,
+        duration=span,
+        fields=fields,
+        fault=EMPTY if span == 0 else "",
     )
 
 
@@ -101,9 +111,10 @@ def lhotse_unit(row: Mapping[str, Any], where: str) -> InputUnit:
         name,
         duration,
         start=start,
-        duration=duration or None,
+        duration=duration,
         channel=channels[0] if len(channels) == 1 else None,
         fields=fields,
+        fault=EMPTY if duration == 0 else "",
     )
 
 
