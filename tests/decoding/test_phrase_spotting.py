@@ -62,6 +62,7 @@ def test_the_score_of_a_phrase_is_that_of_its_best_path(seed: int, frames: int) 
     phrases = ["ab", "Ab", "b", "aba", "ba"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(phrase_spotting, "LOSS_PER_BYTE", 1e6)
+        patch.setattr(phrase_spotting, "SHORT_LOSS_PER_BYTE", 1e6)
         found = PhraseSpotter(phrases, TABLE).find(logits)
     for phrase in phrases:
         expected = by_definition(logits, phrase)
@@ -113,6 +114,18 @@ def test_a_phrase_of_a_long_list_has_to_fit_better() -> None:
     assert alone.score == pytest.approx(0.0)
     assert "ab" in PhraseSpotter(["ab"], TABLE).find(frames)
     assert "ab" not in PhraseSpotter(["ab", *others], TABLE).find(frames)
+
+
+@pytest.mark.parametrize(("length", "found"), [(2, False), (8, True)])
+def test_a_short_phrase_may_lack_less_for_each_byte(length: int, found: bool) -> None:
+    loss = 1.2
+    logits = said([UNITS.index("c")] * length)
+    logits[::2] = -20.0
+    logits[::2, UNITS.index("c")] = 0.0
+    logits[::2, [UNITS.index("a"), UNITS.index("b")]] = -loss
+    assert (
+        "ab" * (length // 2) in PhraseSpotter(["ab" * (length // 2)], TABLE).find(logits)
+    ) == found
 
 
 def test_a_phrase_is_found_wherever_it_is_said() -> None:

@@ -29,6 +29,10 @@ from auris.decoding.scoring import TokenBytes
 LOSS_PER_BYTE = 1.75
 """Log-probability that a phrase may lack for each of its bytes."""
 
+SHORT_LOSS_PER_BYTE, SHORT_GAIN = 2.25, 3.0
+"""What a short phrase may lack for each byte, and what it has to have in addition: short phrases
+fit frames by chance far more often than long ones."""
+
 MORE_AT_FIRST = 2.0
 """What the beginning of a phrase may lack in addition to that."""
 
@@ -36,7 +40,7 @@ SHORT_LIST = 100
 """Phrases of a list up to which all are equally likely to be said. Those of a longer list are less
 likely, so that the list as a whole is not found more often where none is said."""
 
-LENGTH_SHARE = 2.5
+LENGTH_SHARE = 1.3
 """How much the logarithm of the length of a longer list counts against each of its phrases."""
 
 LEAST_DEVIATION, DEVIATION_SHARE = 3, 10
@@ -159,6 +163,11 @@ class PhraseSpotter:
         if node != ROOT:
             self._phrases.setdefault(node, phrase)
 
+    def _least_score(self, length: int) -> float:
+        """Least score of a phrase with a number of bytes."""
+        least_of_short = SHORT_GAIN + self._prior - SHORT_LOSS_PER_BYTE * length
+        return max(-LOSS_PER_BYTE * length, least_of_short)
+
     def find(self, logits: NDArray[np.floating[Any]]) -> dict[str, Spot]:
         """The phrases that may be said, and where each fits best.
 
@@ -177,7 +186,7 @@ class PhraseSpotter:
             nodes, ends = _best_of_each(waiting.pop(depth))
             best = ends.max(1)
             for index, node in enumerate(nodes.tolist()):
-                phrase, least = self._phrases.get(node), self._prior - LOSS_PER_BYTE * depth
+                phrase, least = self._phrases.get(node), self._least_score(depth)
                 if phrase is not None and best[index] >= least:
                     frame_ends = np.flatnonzero(ends[index] >= least)
                     scores = ends[index][frame_ends]

@@ -3,23 +3,25 @@ them."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 
 from torch import Tensor
 
 from auris.checkpoints.lm_weights import CTC_WEIGHT, LmWeights
 from auris.decoding.ctc_prefix import CtcPrefixScorer
-from auris.decoding.hotwords import Hotwords, LocatedHotwords
-from auris.decoding.phrase_spotting import PhraseSpotter, UnitTable
+from auris.decoding.hotwords import BYTE_BONUS, Hotwords, LocatedHotwords
+from auris.decoding.phrase_spotting import PhraseSpotter, Spot, UnitTable
 from auris.decoding.scoring import (
     HotwordsAfter,
     HotwordScorer,
     ScorerAfter,
     TokenScorer,
     WeightedScorer,
+    text_score,
 )
 from auris.decoding.word_scorer import WordScorer
 from auris.recognition.language_model import WeightedLanguageModel
@@ -34,6 +36,10 @@ MOST_LISTS = 8
 SPOTTED_WEIGHT, SPOTTED_SHARE = 3.3, 0.8
 """Weight of hotwords that fit the frames of a CTC head, and how much of their score there counts
 for each byte: a phrase that fits well is written more readily."""
+
+RARITY_SHARE, EXPECTED_RARITY = 1.5, 6.0
+"""A phrase is raised by at most so much of its negative log-probability in the language model, less
+the latter: what speaks against a rare name is that it is rare, and a common word needs no help."""
 
 SPOTTED_MARGIN = -14.0
 """Their least margin, see `Hotwords`."""
@@ -117,10 +123,18 @@ class TextScorers:
             return None
         return [reply_prefix(self._tokenizer, name)[:-1] for name in (None, *LANGUAGES.values())]
 
+    def _rarity(self, phrase: str) -> float:
+        """How improbable a phrase is, as a negative log-probability of the language model; infinite
+        without one."""
+        if self.lm is None:
+            return math.inf
+        scorer = WordScorer(self.lm.model, self._tokenizer.bytes)
+        return -text_score(scorer, self._tokenizer.encode(phrase))
+
     def _list_of(self, phrases: tuple[str, ...]) -> _HotwordList:
         known = self._hotwords.pop(phrases, None)
         if known is None:
-            known = _HotwordList(phrases, self._tokenizer, self._unit_tables)
+            known = _HotwordList(phrases, self._tokenizer, self._unit_tables, self._rarity)
         self._hotwords[phrases] = known
         if len(self._hotwords) > MOST_LISTS:
             self._hotwords.popitem(last=False)
@@ -134,14 +148,20 @@ class _HotwordList:
         phrases: as they were given.
         tokenizer: the vocabulary.
         unit_tables: the units of CTC heads by their number; more are added.
+        rarity: how improbable a phrase is, see `TextScorers`.
     """
 
     def __init__(
-        self, phrases: Sequence[str], tokenizer: Tokenizer, unit_tables: dict[int, UnitTable]
+        self,
+        phrases: Sequence[str],
+        tokenizer: Tokenizer,
+        unit_tables: dict[int, UnitTable],
+        rarity: Callable[[str], float],
     ) -> None:
         self._phrases = [tokenizer.normalized(phrase) for phrase in phrases]
         self._token_bytes = tokenizer.bytes
         self._unit_tables = unit_tables
+        self._rarity = cache(rarity)
         self._spotters: dict[int, PhraseSpotter] = {}
 
     @cached_property
@@ -160,9 +180,12 @@ class _HotwordList:
         spots = spotter.find(ctc_logits.float().log_softmax(-1).cpu().numpy())
         if not spots:
             return None
-        weights = {
-            phrase: SPOTTED_WEIGHT + SPOTTED_SHARE * spot.score / spot.length
-            for phrase, spot in spots.items()
-        }
+        weights = {phrase: self._weight(phrase, spot) for phrase, spot in spots.items()}
         hotwords = Hotwords(spots, self._token_bytes, weights, SPOTTED_MARGIN)
         return LocatedHotwords(hotwords, {phrase: spot.locations for phrase, spot in spots.items()})
+
+    def _weight(self, phrase: str, spot: Spot) -> float:
+        """The weight of the bonus of a phrase that may be said."""
+        weight = SPOTTED_WEIGHT + SPOTTED_SHARE * spot.score / spot.length
+        most = RARITY_SHARE * max(self._rarity(phrase) - EXPECTED_RARITY, 0.0)
+        return min(weight, most / (BYTE_BONUS * spot.length))
