@@ -333,3 +333,21 @@ def test_a_hotword_is_followed_outside_the_beam() -> None:
     hotwords = TableScorer({(-1, 4): 4.0, (4, 5): 1.0})
     searched = replace(request, beam_size=1, hotwords=hotwords)
     assert texts(list(decode(Names(8), [searched], STOPS)))[0] == ([4, 5], "stop")
+
+
+def test_a_hotword_may_begin_with_an_improbable_token() -> None:
+    class Improbable(RandomBackend):
+        """Writes 2; the tokens of the hotword are the worst ones of a hundred."""
+
+        def scores(self, row: list[int]) -> torch.Tensor:
+            scores = torch.linspace(-5.0, -6.0, 60)
+            scores[2] = 0.0
+            scores[0] = 3.0 if len(row) > 2 else -20.0
+            return scores
+
+    request = Request(0, [9], 9, beam_size=2, scorer=TableScorer({}))
+    plain = texts(list(decode(Improbable(60), [request], STOPS)))[0]
+    assert 59 not in plain[0]
+    hotwords = TableScorer({(-1, 59): 9.0, (59, 58): 9.0})
+    found = texts(list(decode(Improbable(60), [replace(request, hotwords=hotwords)], STOPS)))[0]
+    assert found == ([59, 58], "stop")

@@ -42,6 +42,10 @@ hypothesis in the search; the frames have to agree with it better than that."""
 SCORED_TOKENS = 16
 """Next tokens of a hypothesis that a scorer sees in addition to those that the beam needs."""
 
+HOTWORD_TOKENS = 64
+"""Next tokens of a hypothesis that may be part of a hotword, in addition to those that the scorer
+sees: the parts of a rare name are often far from the best ones."""
+
 
 NOT_SCORED = object()
 """The state of hotwords after a token that they could not raise."""
@@ -138,6 +142,9 @@ class BeamSearch:
     def __post_init__(self) -> None:
         self._scorer = self.request.scorer or WeightedScorer(())
         self._hotwords = self.request.hotwords or WeightedScorer(())
+        # Of each hypothesis, those that may be in the beam.
+        scored = SCORED_TOKENS if self.request.scorer is not None else 0
+        self._beam_tokens = self.request.beam_size + len(self.stops) + scored
 
     def start(self, prefix: Sequence[Step] = ()) -> Hypothesis:
         """The hypothesis that the search begins with: a forced prefix, or an empty text."""
@@ -274,9 +281,7 @@ class BeamSearch:
         """The best next tokens of each hypothesis."""
         hotwords = self.request.hotwords
         raised = [hotwords is not None and hotwords.may_add(one.bonus_state) for one in parents]
-        count = self.request.beam_size + len(self.stops)
-        if any(raised) or self.request.scorer is not None:
-            count += SCORED_TOKENS
+        count = self._beam_tokens + (HOTWORD_TOKENS if any(raised) else 0)
         following = []
         for parent, candidates, own in zip(
             parents, candidates_of(logits, count), raised, strict=True
@@ -295,10 +300,11 @@ class BeamSearch:
         for parent, (hypothesis, candidates, _) in enumerate(following):
             if not hypothesis.in_beam:
                 continue
-            most = self._scorer.most(hypothesis.state, candidates.tokens)
-            for number, (token, logprob, bound) in enumerate(
-                zip(candidates.tokens, candidates.logprobs, most, strict=True)
-            ):
+            tokens = candidates.tokens[: self._beam_tokens]
+            most = self._scorer.most(hypothesis.state, tokens)
+            # The log-probabilities are of more tokens where there are hotwords.
+            columns = zip(tokens, candidates.logprobs, most, strict=False)
+            for number, (token, logprob, bound) in enumerate(columns):
                 limit = math.inf if token in self.stops else hypothesis.score + logprob + bound
                 heap.append((-limit, parent, token, number, None))
         heapify(heap)
@@ -321,7 +327,9 @@ class BeamSearch:
             for number, (token, (bonus, _)) in enumerate(
                 zip(candidates.tokens, bonuses, strict=True)
             )
-            if hypothesis.bonus + bonus > 0 and (parent, token) not in used
+            if (number < self._beam_tokens or bonus > 0)
+            and hypothesis.bonus + bonus > 0
+            and (parent, token) not in used
         ]
         extensions.sort(key=lambda one: -one.score - one.bonus)
         return extensions

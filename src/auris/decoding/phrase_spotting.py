@@ -40,7 +40,7 @@ SHORT_LIST = 100
 """Phrases of a list up to which all are equally likely to be said. Those of a longer list are less
 likely, so that the list as a whole is not found more often where none is said."""
 
-LENGTH_SHARE = 1.3
+LENGTH_SHARE = 1.5
 """How much the logarithm of the length of a longer list counts against each of its phrases."""
 
 LEAST_DEVIATION, DEVIATION_SHARE = 3, 10
