@@ -289,12 +289,19 @@ class LocatedHotwords:
         assert isinstance(state, _Located)
         if not self.may_add(state):
             margins = [-math.inf] * len(tokens)
-        pairs = zip(tokens, margins, strict=True)
-        moves = (self._hotwords.transition(state.own, token, margin) for token, margin in pairs)
-        return [self._following(state, move) for move in moves]
-
-    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
-        return [math.inf] * len(tokens)
+        # Most tokens are part of no phrase and lead to the same state.
+        known: dict[tuple[State, bool], State] = {}
+        extended: list[tuple[float, State]] = []
+        for token, margin in zip(tokens, margins, strict=True):
+            move = self._hotwords.transition(state.own, token, margin)
+            if move.completed:
+                extended.append(self._following(state, move))
+                continue
+            key = move.state, move.begins
+            if key not in known:
+                _, known[key] = self._following(state, move)
+            extended.append((move.score, known[key]))
+        return extended
 
     def end(self, state: State) -> float:
         assert isinstance(state, _Located)
