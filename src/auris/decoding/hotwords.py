@@ -303,6 +303,9 @@ class LocatedHotwords:
             extended.append((move.score, known[key]))
         return extended
 
+    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+        return [math.inf] * len(tokens)
+
     def end(self, state: State) -> float:
         assert isinstance(state, _Located)
         score, completed = self._hotwords.ending(state.own)
