@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from auris.errors import TrainingError
 from auris.scale.rows import StorageFailures
 from auris.training.corpus.rows import corpus_rows, corpus_units
 from auris.training.data import UNREADABLE, load_clip
@@ -24,3 +25,9 @@ def test_a_damaged_parquet_file_among_others_cannot_be_read(tmp_path: Path) -> N
     assert bad == UNREADABLE
     assert not isinstance(good, str)
     assert good.text == "ab"
+
+
+def test_a_manifest_without_texts_is_refused_as_one(tmp_path: Path) -> None:
+    (tmp_path / "tones.jsonl").write_text('{"audio": "a.wav"}\n')
+    with pytest.raises(TrainingError, match=r"texts audio and text, but line 1 .*text: "):
+        list(corpus_units(str(tmp_path / "tones.jsonl")))

@@ -67,6 +67,9 @@ def test_fine_tuning_recipes_have_no_model_shapes() -> None:
     for wrong in ({"text": "loud"}, {"lora_rank": -1}, {"lora_alpha": 0}, {"ctc_weight": 2}):
         with pytest.raises(TrainingError, match=next(iter(wrong))):
             TuneRecipe.of({"max_steps": 1, **wrong})
+    for corpus in ("x", [1], None):
+        with pytest.raises(TrainingError, match="corpus has to be an object"):
+            TuneRecipe.of({"max_steps": 1, "corpus": corpus})
 
 
 def test_unknown_keys_are_refused_by_name() -> None:
