@@ -260,11 +260,11 @@ def test_cuts_at_pauses_do_not_depend_on_block_sizes(
 
 def test_a_chunk_ends_as_soon_as_a_pause_is_long_enough() -> None:
     samples = with_pause(3.0, 1.0, 3.0)
-    # By then a pause of 0.36 s is enough.
-    assert lengths_at_pauses(samples, 8.0, 1600) == pytest.approx([3.18, 3.82], abs=0.01)
+    # By then a pause of 0.64 s is enough.
+    assert lengths_at_pauses(samples, 8.0, 1600) == pytest.approx([3.32, 3.68], abs=0.01)
     cutter = Cutter(8.0, end_at_pauses=True)
-    assert not cutter.feed(samples[: round(3.3 * RATE)])
-    assert len(cutter.feed(samples[round(3.3 * RATE) : round(3.45 * RATE)])) == 1
+    assert not cutter.feed(samples[: round(3.6 * RATE)])
+    assert len(cutter.feed(samples[round(3.6 * RATE) : round(3.7 * RATE)])) == 1
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_chunk_ends_as_soon_as_a_pause_is_long_enough() -> None:
 def test_early_short_and_loud_pauses_do_not_end_a_chunk(
     before: float, pause: float, level: float
 ) -> None:
-    """A pause has to begin behind a quarter of the target, last 0.4 s and be 25 dB lower, or a bit
+    """A pause has to begin behind a quarter of the target, last 0.8 s and be 25 dB lower, or a bit
     less in a longer chunk."""
     samples = with_pause(before, pause, 4.5 - before, level)
     assert len(lengths_at_pauses(samples, 8.0, 1600)) == 1

@@ -22,8 +22,11 @@ SHORTEST_LIVE = 0.25
 LATE = 1.0
 """The part of its target from which a chunk ends at the shortest pause."""
 
-PAUSES = (40, 20)
-"""Steps of the pause that ends a chunk, 0.4 s and 0.2 s: in a short chunk, and in a late one."""
+PAUSES = (80, 20)
+"""Steps of the pause that ends a chunk, 0.8 s and 0.2 s: in a short chunk, and in a late one."""
+
+VOICELESS = (80, 40)
+"""Steps without a voice that end a chunk, likewise."""
 
 DEPTHS = (25.0, 20.0)
 """How far such a pause lies below the samples of the chunk up to its end, in dB."""
@@ -35,17 +38,16 @@ INAUDIBLE = 1e-9
 class PauseFinder:
     """Finds the pause that ends a chunk.
 
-    A pause is quiet, or the detector of voices finds no voice in 0.4 s of noise behind a voice.
+    A pause is quiet, or the detector of voices finds no voice for a time in noise behind a voice.
 
     Args:
-        target: usual samples of a chunk.
-        longest: a pause ends at most so many samples behind the beginning of the chunk.
+        target: samples of a chunk without a pause; a pause ends no later.
         vad_model: a detector of `auris.audio.activity.VAD_MODELS`; energy adds nothing to the
             levels.
     """
 
-    def __init__(self, target: int, longest: int, vad_model: str) -> None:
-        self._longest = longest // STEP
+    def __init__(self, target: int, vad_model: str) -> None:
+        self._longest = target // STEP
         self._shortest = round(target * SHORTEST_LIVE)
         self._late = round(target * LATE)
         self._vad_model = vad_model
@@ -80,6 +82,7 @@ class PauseFinder:
         self._checked = int(ends[-1])
         growth = (ends * STEP - self._shortest) / (self._late - self._shortest)
         lengths = np.interp(growth, (0, 1), PAUSES).astype(int)
+        voiceless = np.interp(growth, (0, 1), VOICELESS).astype(int)
         depths = np.interp(growth, (0, 1), DEPTHS)
         powers = (self._sums[ends] - self._sums[ends - lengths]) / (lengths * STEP)
         averages = self._sums[ends] / (ends * STEP)
@@ -87,16 +90,17 @@ class PauseFinder:
         sound = self._sound | np.logical_or.accumulate(~quiet)
         self._sound = bool(sound[-1])
         pauses = quiet & sound & ((ends - lengths) * STEP >= self._shortest)
-        for end, length, pause in zip(map(int, ends), map(int, lengths), pauses, strict=True):
+        steps = zip(ends.tolist(), lengths.tolist(), voiceless.tolist(), pauses, strict=True)
+        for end, length, silent, pause in steps:
             if pause:
-                return (end - length // 2) * STEP
-            if self._voice_is_over(end):
-                return (end - PAUSES[0] // 2) * STEP
+                return int(end - length // 2) * STEP
+            if self._voice_is_over(end, silent):
+                return int(end - silent // 2) * STEP
         return None
 
-    def _voice_is_over(self, end: int) -> bool:
-        """Whether the detector finds no voice in the last 0.4 s before a step, and one before."""
-        begin = end - PAUSES[0]
+    def _voice_is_over(self, end: int, length: int) -> bool:
+        """Whether the detector finds no voice in the last steps before one, and a voice before."""
+        begin = end - length
         if self._frames is None or begin * STEP < self._shortest:
             return False
         first, last = begin * STEP // FRAME, end * STEP // FRAME

@@ -60,7 +60,7 @@ UTTERANCE_PAUSE = 6 * SAMPLE_RATE // 10
 UTTERANCE_PAUSE_DB = 30.0
 """How far such a pause lies below the samples that wait."""
 
-LIVE_REST = SAMPLE_RATE // 2
+LIVE_REST = 3 * SAMPLE_RATE // 10
 """The same, in samples, for live speech, whose last chunk may be a sliver."""
 
 SKIPPED_BLOCKS = 2 * SAMPLE_RATE // BLOCK
@@ -120,8 +120,8 @@ class Cutter:
             `chunk_seconds`.
         vad_model: the detector, of `auris.audio.activity.VAD_MODELS`.
         end_at_pauses: end a chunk as soon as there is a pause behind a quarter of the target, of
-            0.4 s at first and a shorter one in a longer chunk, see `auris.audio.pauses`, without
-            waiting for the samples up to the end of the search window. With vad it has no effect.
+            0.8 s at first and a shorter one in a longer chunk, see `auris.audio.pauses`; or else
+            cut it in the second half of the target. With vad it has no effect.
 
     Chunks and silences follow each other without gap or overlap.
 
@@ -146,13 +146,17 @@ class Cutter:
                 "choose --chunk-seconds in this range",
             )
         self._target = round(chunk_seconds * SAMPLE_RATE)
-        self._search = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
+        search = round(min(SEARCH_SECONDS, chunk_seconds / 3) * SAMPLE_RATE)
+        self._window = self._target - search, self._target + search
         self._utterances = chunk_seconds <= UTTERANCE_SECONDS
+        rest = round(REST_SECONDS * SAMPLE_RATE)
         self._pauses = None
         if end_at_pauses and not vad:
-            self._pauses = PauseFinder(self._target, self._target + self._search, vad_model)
-        rest = LIVE_REST if self._pauses else round(REST_SECONDS * SAMPLE_RATE)
-        self._needed = self._target + self._search + rest
+            self._pauses = PauseFinder(self._target, vad_model)
+            search = round(min(2 * SEARCH_SECONDS, chunk_seconds / 2) * SAMPLE_RATE)
+            self._window = self._target - search, self._target
+            self._utterances, rest = False, LIVE_REST  # The finder ends utterances.
+        self._needed = self._window[1] + rest
         self._start = 0
         self._waiting: list[Samples] = []
         self._length = 0
@@ -211,7 +215,7 @@ class Cutter:
 
     def _cut(self) -> Chunk:
         """The chunk that ends with an utterance, or in the search window."""
-        first, last = self._target - self._search, self._target + self._search
+        first, last = self._window
         samples = np.concatenate(self._waiting)[:last]
         pause = _first_pause(samples) if self._utterances else None
         if pause is None:

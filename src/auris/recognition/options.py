@@ -126,7 +126,7 @@ class CallOptions(TextOptions, SpeakerOptions, total=False):
             default (of its traits.json, or False).
         vad_model: the detector: "energy", "silero", or "auto" for silero where its package is
             installed ("auto").
-        end_at_pauses: end chunks at pauses of 0.4 s, and in longer chunks at shorter ones, as live
+        end_at_pauses: end chunks at pauses of 0.8 s, and in longer chunks at shorter ones, as live
             streams do; without vad (False).
         start: beginning of the span of every recording to transcribe, in seconds (0).
         duration: its length; None for the rest (None).
@@ -168,7 +168,7 @@ class SessionOptions(TypedDict, total=False):
         rate: samples per second of the input (16000).
         chunk_seconds: target length of the chunks that it is cut into; None for 8, or for the
             model's inference default (of its traits.json) if that is shorter.
-        end_at_pauses: end chunks at pauses of 0.4 s, and in longer chunks at shorter ones, as soon
+        end_at_pauses: end chunks at pauses of 0.8 s, and in longer chunks at shorter ones, as soon
             as they are that long; without vad (True).
         step_seconds: time between steps, at least 0.02 (0.5).
         partial_text: whether updates have the text of a chunk that is not over; if not, words

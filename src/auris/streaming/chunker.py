@@ -76,6 +76,11 @@ class StreamChunker:
         needed = self._step - self.processed % self._step
         return self.ending or bool(self._certain) or self._unprocessed() >= needed
 
+    @property
+    def late(self) -> bool:
+        """Whether the next step is due already, and late steps are left out."""
+        return self._skip_late and self._unprocessed() >= self._step
+
     def accept(self, block: Samples) -> None:
         """Add samples, float32 [n]."""
         self.fed += len(block)
@@ -95,8 +100,7 @@ class StreamChunker:
                 return PendingChunk(self._certain.popleft(), ends=True)
             if self._step_due:
                 self._step_due = False
-                late = self._skip_late and self._unprocessed() >= self._step
-                if late or not self._growing:
+                if self.late or not self._growing:
                     continue
                 growing = self._cutter.unfixed()
                 if growing is not None:

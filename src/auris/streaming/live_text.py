@@ -7,9 +7,10 @@ text. Nothing is ever removed from it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from auris.recognition.confidence import scored_words
+from auris.recognition.confidence import ScoredWord, scored_words
 from auris.recognition.requests import DecodeResult
 from auris.streaming.decoder import StreamState
 from auris.streaming.settle import (
@@ -19,6 +20,7 @@ from auris.streaming.settle import (
     compare_words,
     normalized,
     settle,
+    settle_searched,
 )
 from auris.streaming.word_ends import ends_of_words
 from auris.text.tokenizer import Tokenizer
@@ -65,6 +67,9 @@ class LiveText:
         self._words = SettleState()
         self._parts: list[str] = []  # The settled text of the chunk, by words.
         self._last = ""
+        self._text = ""  # Of the last step.
+        self.waits = False
+        """Whether a search of the chunk so far may settle words that wait for long."""
 
     def add_partial(self, result: DecodeResult, segment: Segment, seconds: float) -> LiveChange:
         """Add the text of a chunk that may still grow.
@@ -75,20 +80,28 @@ class LiveText:
             seconds: the newest sound, in seconds of the stream.
         """
         before, text = self._words, segment.text
-        spans = split_words(text)
-        names = [normalized(span.text) for span in spans]
+        names = [normalized(span.text) for span in split_words(text)]
         first = compare_words(before.settled, names).covered
-        last = first
+        self._words, self._text, self.waits = replace(before, covered=first), text, False
         # A loop is decoded again when the chunk is over, and clean-up may rewrite any word.
         if self._rule and result.reason == "stop" and not result.request.options.clean:
-            timed = self._partial_words(result, segment)
-            self._words = settle(before, timed, seconds, self._rule)
-            last = self._words.covered
-        borders = [0, *(span.end for span in spans)]
-        words = zip(borders[first:last], borders[first + 1 : last + 1], strict=True)
-        delta = "".join([self._add(self._behind(text[:end], begin)) for begin, end in words])
-        partial = self._behind(text, borders[last])
-        return LiveChange(delta, self._settled, partial, len(self._words.settled), 0)
+            words = self._partial_words(result, segment)
+            self._words = settle(before, words, seconds, self._rule)
+            waiting = words[self._words.covered :]
+            self.waits = any(self._rule.waits_long(word, seconds) for word in waiting)
+        return self._change(self._settled_delta(text, first, self._words.covered))
+
+    def add_searched(self, segment: Segment, seconds: float) -> LiveChange:
+        """Add a search of the chunk of the last step, which settles words but is not shown.
+
+        Args:
+            segment: that the search found.
+            seconds: the newest sound, in seconds of the stream.
+        """
+        assert self._rule is not None
+        words = self._searched_words(segment) if segment.finish_reason == "stop" else []
+        self._words, first, last = settle_searched(self._words, words, seconds, self._rule)
+        return self._change(self._settled_delta(segment.text, first, last))
 
     def add_final(self, segment: Segment) -> LiveChange:
         """Add the final text of a chunk; what it has behind the settled words settles now.
@@ -124,16 +137,43 @@ class LiveText:
         return "".join(self._parts).lstrip()
 
     def _partial_words(self, result: DecodeResult, segment: Segment) -> list[PartialWord]:
-        """The words of a text, with their ends in seconds of the stream, and probabilities."""
+        """The words of a text, with the least probabilities of their tokens."""
         tokens = result.text_tokens(self._tokenizer)
-        words = scored_words(self._tokenizer, tokens, segment.text)
-        ends = ends_of_words(words, tokens, self._state.logits)
+        words, ends = self._ended_words(tokens, segment)
         partial = []
         for word, end in zip(words, ends, strict=True):
             logprob = min((result.logprobs[index] for index in word.tokens), default=0.0)
-            seconds = None if end is None else segment.start + end
-            partial.append(PartialWord(word.text, seconds, math.exp(logprob)))
+            partial.append(PartialWord(word.text, end, math.exp(logprob)))
         return partial
+
+    def _searched_words(self, segment: Segment) -> list[PartialWord]:
+        """The words of a segment, with their confidences; none if these are of other words."""
+        words, ends = self._ended_words(segment.tokens, segment)
+        if [word.text for word in words] != [text for text, _ in segment.word_confidences]:
+            return []
+        confidences = [confidence or 0.0 for _, confidence in segment.word_confidences]
+        triples = zip(words, ends, confidences, strict=True)
+        return [PartialWord(word.text, end, confidence) for word, end, confidence in triples]
+
+    def _ended_words(
+        self, tokens: Sequence[int], segment: Segment
+    ) -> tuple[list[ScoredWord], list[float | None]]:
+        """The words of the text of a segment, and when they end, in seconds of the stream."""
+        words = scored_words(self._tokenizer, tokens, segment.text)
+        ends = ends_of_words(words, tokens, self._state.logits)
+        return words, [None if end is None else segment.start + end for end in ends]
+
+    def _settled_delta(self, text: str, first: int, last: int) -> str:
+        """Settle the words of a text from one position to another; returns what this adds."""
+        borders = [0, *(span.end for span in split_words(text))]
+        words = zip(borders[first:last], borders[first + 1 : last + 1], strict=True)
+        return "".join([self._add(self._behind(text[:end], begin)) for begin, end in words])
+
+    def _change(self, delta: str) -> LiveChange:
+        """The change by a step that settles words; partial is what the step has behind them."""
+        spans, covered = split_words(self._text), self._words.covered
+        partial = self._behind(self._text, spans[covered - 1].end if covered else 0)
+        return LiveChange(delta, self._settled, partial, len(self._words.settled), 0)
 
     def _behind(self, text: str, begin: int) -> str:
         """The text from a position on, as it stands behind the settled text of the stream."""

@@ -38,7 +38,6 @@ STEP_SECONDS = 0.5
 LIVE_CHUNK_SECONDS = 8.0
 """Default length of the chunks of a stream; that of a model may be shorter."""
 
-
 Submit = Callable[[Callable[[], None]], "Future[None]"]
 """Runs a function in a thread, one after the other."""
 
@@ -125,6 +124,7 @@ class StreamSession:
         self.speakers = speakers
         self._text = LiveText(pool.recognizer.tokenizer, state, rule)
         self._chunks = 0
+        self._partial: Segment  # Of the last step that did not end a chunk.
         self._waiting_step: StreamStep | None = None  # A search that waits for the next round.
         self._over = False
         self._error: BaseException | None = None
@@ -238,15 +238,27 @@ class StreamSession:
         return None
 
     def _add_result(self, step: StreamStep, result: DecodeResult, cost: StepCost) -> None:
-        """Add the result of a step as an update."""
+        """Add the result of a step as an update; of a search that settles words only if it does."""
         recognizer = self.pool.recognizer
         if step.ends:
             segment = recognizer.final(result)
             change = self._text.add_final(segment)
+        elif needs_search(step.request.options):
+            segment = self._partial
+            change = self._text.add_searched(recognizer.final(result), segment.end)
+            if not change.delta:
+                return
         else:
-            segment = recognizer.partial(result)
+            segment = self._partial = recognizer.partial(result)
             change = self._text.add_partial(result, segment, segment.end)
+            self._plan_search(step)
         self._add_update(step, segment, cost, change)
+
+    def _plan_search(self, step: StreamStep) -> None:
+        """Search the chunk of a step in the next round, if words wait for long."""
+        if self._text.waits and needs_search(self._options) and not self._chunker.late:
+            request = replace(step.request, options=replace(self._options, aligner=None))
+            self._waiting_step = replace(step, request=request)
 
     def _add_update(
         self, step: StreamStep, segment: Segment, cost: StepCost, change: LiveChange

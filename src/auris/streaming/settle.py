@@ -7,6 +7,10 @@ A word of a chunk that is not over settles when
 - its end lies some time before the newest sound, and
 - the model gives each of its tokens a probability of at least `LEAST_PROBABILITY`.
 
+Where final text is searched, words that wait for long settle by a search of the chunk so far, if
+their calibrated probabilities are at least `SEARCHED_PROBABILITY`. Its text differs less often from
+the final one than that of the steps.
+
 Settled words are never taken back. Steps are decoded without regard to them, so the text of a later
 step may differ, and so may the final text; `compare_words` finds the words behind them, and
 counts what differs.
@@ -15,7 +19,8 @@ counts what differs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from auris.recognition.load import check_number
 from auris.text.normalize import spoken
@@ -26,9 +31,16 @@ SETTLE_SECONDS = 1.0
 MARGIN_SECONDS = 0.8
 """How long before the newest sound a settled word ends."""
 
-LEAST_PROBABILITY = 0.8
+LEAST_PROBABILITY = 0.9
 """Least probability of each token of a settled word. Steps are decoded without a search, and words
 of which the model is not sure often differ from those of the search at the end."""
+
+LONG_WAIT = 2.5
+"""Where a word that ended so many times `--settle-seconds` before the newest sound has not settled,
+a search of the chunk so far settles words that ended then."""
+
+SEARCHED_PROBABILITY = 0.55
+"""Least calibrated probability of a word that settles by such a search."""
 
 ROUNDING = 1e-6
 """Seconds by which sums of steps may differ."""
@@ -65,6 +77,10 @@ class SettleRule:
     same: float = SETTLE_SECONDS
     margin: float = MARGIN_SECONDS
     probability: float = LEAST_PROBABILITY
+
+    def waits_long(self, word: PartialWord, seconds: float) -> bool:
+        """Whether a word that has not settled ended long before this second."""
+        return word.end is not None and seconds - word.end >= LONG_WAIT * self.same - ROUNDING
 
 
 def settle_rule(seconds: float) -> SettleRule | None:
@@ -129,6 +145,33 @@ def settle(
         last += 1
     ends = tuple(word.end for word in words[first:last])
     return SettleState(names, since, before.settled + names[first:last], before.ends + ends, last)
+
+
+def settle_searched(
+    before: SettleState, words: Sequence[PartialWord], seconds: float, rule: SettleRule
+) -> tuple[SettleState, int, int]:
+    """The state after a search of a chunk that may still grow, and which of the words settle: from
+    the first of two positions to the second.
+
+    Args:
+        before: the state after the step of the same samples, without a search.
+        words: that the search found, with calibrated probabilities.
+        seconds: the newest sound of the step.
+    """
+
+    def settles(word: PartialWord) -> bool:
+        return rule.waits_long(word, seconds) and word.probability >= SEARCHED_PROBABILITY
+
+    names = tuple(normalized(word.text) for word in words)
+    first = compare_words(before.settled, names).covered
+    ends = tuple(word.end for word in takewhile(settles, words[first:]))
+    if not ends:
+        return before, first, first
+    last = first + len(ends)
+    settled = before.settled + names[first:last]
+    covered = compare_words(settled, before.words).covered
+    after = replace(before, settled=settled, ends=before.ends + ends, covered=covered)
+    return after, first, last
 
 
 def _is_settled(word: PartialWord, since: float, seconds: float, rule: SettleRule) -> bool:
