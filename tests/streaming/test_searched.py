@@ -13,6 +13,7 @@ import pytest
 from auris import AsrPipeline
 from auris.audio.io import load
 from auris.streaming import session
+from auris.streaming import settle as settle_module
 from auris.streaming.live_text import LiveChange, LiveText
 from auris.streaming.session import StreamUpdate
 from auris.streaming.settle import (
@@ -61,12 +62,11 @@ def test_an_unsure_word_settles_neither_nor_do_those_behind_it() -> None:
 
 def test_a_search_continues_behind_settled_words_in_both_texts() -> None:
     """`covered` counts words of the step, which differ from those of the search."""
-    before = settle(
-        SettleState(settled=("one",), ends=(1.0,)), words("won", "two", "too"), 9.0, SettleRule()
-    )
-    state, first, last = settle_searched(before, words("one", "two", "three"), 60.0, RULE)
-    assert (first, last, state.settled) == (1, 3, ("one", "two", "three"))
-    assert (state.words, state.covered) == (("won", "two", "too"), 3)
+    step = words("won", "and", "two", "too")
+    before = settle(SettleState(settled=("one",), ends=(1.0,)), step, 9.0, SettleRule())
+    state, first, last = settle_searched(before, words("one", "two"), 60.0, RULE)
+    assert (first, last, state.settled) == (1, 2, ("one", "two"))
+    assert (state.words, state.covered) == (("won", "and", "two", "too"), 3)
     assert settle_searched(before, [], 60.0, RULE) == (before, 0, 0)
 
 
@@ -123,14 +123,17 @@ def test_a_search_settles_words_and_the_final_text_is_that_of_the_file(
     assert described(whole) == described(updates)
 
 
-def test_the_update_of_a_search_has_the_text_of_its_step(searches: list[float]) -> None:
-    """It comes only where words settle, behind that of the step."""
-    updates = updates_of(pipeline("tiny").stream(), clip())
-    searched = [
+def searched_updates(updates: list[StreamUpdate]) -> list[tuple[StreamUpdate, StreamUpdate]]:
+    """Updates of steps, and those of the searches behind them."""
+    return [
         (step, update)
         for step, update in pairwise(updates)
         if not update.final and step.seconds == update.seconds
     ]
+
+
+def test_the_update_of_a_search_has_the_text_of_its_step(searches: list[float]) -> None:
+    searched = searched_updates(updates_of(pipeline("tiny").stream(), clip()))
     assert searched
     assert len(searched) <= len(searches)
     for step, update in searched:
@@ -138,6 +141,21 @@ def test_the_update_of_a_search_has_the_text_of_its_step(searches: list[float]) 
         assert update.delta
         assert update.segment.text.endswith(update.partial.lstrip())
         assert update.cost.encoded == 0
+
+
+def test_a_search_that_settles_nothing_has_no_update(
+    monkeypatch: pytest.MonkeyPatch, searches: list[float]
+) -> None:
+    monkeypatch.setattr(settle_module, "SEARCHED_PROBABILITY", 2.0)
+    updates = updates_of(pipeline("tiny-ctc").stream(), clip())
+    assert searches
+    assert not searched_updates(updates)
+    assert not any(update.settled_words for update in updates)
+
+
+def test_searches_are_no_closer_than_the_settle_seconds(searches: list[float]) -> None:
+    updates_of(pipeline("tiny-ctc").stream(step_seconds=0.1), clip(), [1600])
+    assert min(after - before for before, after in pairwise(searches)) > RULE.same - 1e-6
 
 
 @pytest.mark.parametrize(
@@ -150,8 +168,25 @@ def test_there_is_no_search_where_words_cannot_settle_by_it(
     assert not searches
 
 
-def test_a_late_stream_is_not_searched(searches: list[float]) -> None:
-    updates_of(pipeline("tiny-ctc").stream(skip_late=True), clip(), [len(clip())])
-    late = len(searches)
-    updates_of(pipeline("tiny-ctc").stream(skip_late=True), clip(), [800])
-    assert late < len(searches) - late
+@pytest.mark.parametrize("late", [False, True])
+def test_a_stream_that_became_late_during_a_step_is_not_searched(
+    monkeypatch: pytest.MonkeyPatch, searches: list[float], late: bool
+) -> None:
+    stream = pipeline("tiny-ctc").stream(skip_late=late)
+    samples, fed = clip(), 0
+    add_partial = LiveText.add_partial
+
+    def slow(self: LiveText, *given: Any) -> LiveChange:
+        """A second of sound arrives during the step."""
+        nonlocal fed
+        stream.push(samples[fed : fed + SAMPLE_RATE])
+        fed += SAMPLE_RATE
+        return add_partial(self, *given)
+
+    monkeypatch.setattr(LiveText, "add_partial", slow)
+    stream.feed(samples[:0])
+    stream.push(samples[:SAMPLE_RATE])
+    fed = SAMPLE_RATE
+    stream.feed(samples[:0])
+    # The last step is never late.
+    assert len(searches) <= 1 if late else len(searches) > 1

@@ -68,6 +68,7 @@ class LiveText:
         self._parts: list[str] = []  # The settled text of the chunk, by words.
         self._last = ""
         self._text = ""  # Of the last step.
+        self._searched = -math.inf  # The second of the last search.
         self.waits = False
         """Whether a search of the chunk so far may settle words that wait for long."""
 
@@ -88,7 +89,8 @@ class LiveText:
             words = self._partial_words(result, segment)
             self._words = settle(before, words, seconds, self._rule)
             waiting = words[self._words.covered :]
-            self.waits = any(self._rule.waits_long(word, seconds) for word in waiting)
+            if seconds - self._searched >= self._rule.same:
+                self.waits = any(self._rule.waits_long(word, seconds) for word in waiting)
         return self._change(self._settled_delta(text, first, self._words.covered))
 
     def add_searched(self, segment: Segment, seconds: float) -> LiveChange:
@@ -99,6 +101,7 @@ class LiveText:
             seconds: the newest sound, in seconds of the stream.
         """
         assert self._rule is not None
+        self._searched = seconds
         words = self._searched_words(segment) if segment.finish_reason == "stop" else []
         self._words, first, last = settle_searched(self._words, words, seconds, self._rule)
         return self._change(self._settled_delta(segment.text, first, last))
