@@ -332,6 +332,7 @@ class SpeakerConfig:
         embedding: numbers of an embedding.
         frontend: of the log-mel.
         threshold: groups of embeddings whose mean cosine similarity is lower are two speakers.
+        axes: directions in which it is known how embeddings vary; 0 for none.
     """
 
     encoder: AutConfig
@@ -340,6 +341,7 @@ class SpeakerConfig:
     embedding: int
     frontend: Frontend
     threshold: float
+    axes: int = 0
 
     def __post_init__(self) -> None:
         _require_fields("speaker encoder", self, "attention", "embedding")
@@ -352,6 +354,11 @@ class SpeakerConfig:
             -1.0 <= self.threshold <= 1.0,
             "threshold of the speaker encoder has to be a cosine from -1 to 1",
             f"it is {self.threshold}",
+        )
+        _require(
+            0 <= self.axes <= self.embedding,
+            "axes of the speaker encoder may not exceed its embedding",
+            f"there are {self.axes}, and embedding is {self.embedding}",
         )
 
     @property

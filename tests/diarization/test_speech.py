@@ -99,6 +99,7 @@ def test_the_core_install_has_networks(core: None) -> None:
     networks = load.load_networks()
     assert networks.name == "AuT"
     assert not networks.segmentation.separates
+    assert networks.settings.space is not None
     assert networks.digest == load.load_networks("speaker").digest
     assert networks.digest != ""
     assert "levels" in load.described_networks()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from auris.errors import UsageError
 from auris.output.formats import WRITERS
 from auris.recognition.fingerprint import call_values
 from auris.types import SAMPLE_RATE, Samples, Segment, Word
-from tests.diarization.voices import diarizer, spoken
+from tests.diarization.voices import diarizer, spoken, units_diarizer
 
 TALK = (spoken((0, 6), (None, 1), (1, 5), (None, 1), (0, 5)), SAMPLE_RATE)
 SILENCE = (np.zeros(5 * SAMPLE_RATE, np.float32), SAMPLE_RATE)
@@ -60,8 +61,9 @@ def test_every_segment_with_text_has_a_speaker(pipeline: AsrPipeline) -> None:
     assert "turns" not in plain.to_dict()
 
 
+@pytest.mark.parametrize("voices", [diarizer, units_diarizer])
 def test_turns_do_not_depend_on_batches_chunks_or_processes(
-    pipeline: AsrPipeline, tmp_path: Path
+    pipeline: AsrPipeline, tmp_path: Path, voices: Callable[[], Diarizer]
 ) -> None:
     path = tmp_path / "talk.wav"
     with wave.open(str(path), "wb") as file:
@@ -69,9 +71,10 @@ def test_turns_do_not_depend_on_batches_chunks_or_processes(
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes((TALK[0] * 32767).astype("<i2").tobytes())
-    expected = pipeline.transcribe(path, diarize=diarizer())
+    expected = pipeline.transcribe(path, diarize=voices())
+    assert len({turn.speaker for turn in expected.turns or ()}) == 2
     for options in ({"batch_size": 4}, {"chunk_seconds": 3.0}, {"workers": 1}):
-        found = pipeline.transcribe(path, diarize=diarizer(), **options)
+        found = pipeline.transcribe(path, diarize=voices(), **options)
         assert found.turns == expected.turns
         if "chunk_seconds" not in options:
             speakers = [segment.speaker for segment in found.segments]

@@ -13,6 +13,7 @@ from auris.audio.features import filter_banks
 from auris.diarization.clustering import ClusterSettings
 from auris.diarization.diarizer import Diarizer
 from auris.diarization.load import SpeakerNetworks
+from auris.diarization.voice_model import VoiceSpace
 from auris.diarization.windows import Encoder, Segmentation
 from auris.models.speaker_segmentation import CENTER, STEP
 from auris.types import SAMPLE_RATE, Samples
@@ -70,6 +71,15 @@ class ToneSegmentation:
         return torch.stack([loud, torch.zeros_like(loud), torch.zeros_like(loud)], 1)
 
 
+class OneVoice(ToneSegmentation):
+    """Finds sound, and tells no voices apart."""
+
+    separates = False
+
+    def active(self, samples: Tensor) -> Tensor:
+        return super().active(samples)[:, :1]
+
+
 class ToneEncoder:
     """The spectrum of a tone as its embedding."""
 
@@ -98,3 +108,15 @@ def diarizer(encoder: Encoder | None = None, segmentation: Segmentation | None =
     settings, encoder = ClusterSettings(threshold=0.7), encoder or ToneEncoder()
     found = segmentation or ToneSegmentation()
     return Diarizer(SpeakerNetworks("tones", found, encoder, settings, digest="tones"))
+
+
+def space(width: int) -> VoiceSpace:
+    """Voices lie in all directions alike, and one voice varies little."""
+    axes = 20 * np.eye(width, dtype=np.float32)
+    return VoiceSpace(np.zeros(width, np.float32), axes, np.full(width, 6.0, np.float32))
+
+
+def units_diarizer() -> Diarizer:
+    """One whose stretches are units, as with the core install."""
+    settings = ClusterSettings(threshold=0.6, space=space(ToneEncoder.width))
+    return Diarizer(SpeakerNetworks("tones", OneVoice(), ToneEncoder(), settings, "tones"))

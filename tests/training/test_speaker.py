@@ -14,11 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auris.checkpoints.speaker import load_speaker_encoder
+from auris.checkpoints.speaker import load_speaker_encoder, save_speaker_encoder
 from auris.errors import ConfigError, TensorError, TrainingError, UsageError
+from auris.models.speaker_encoder import VoiceStatistics
+from auris.training import voices as voice_statistics
 from auris.training.data import TrainingClip
 from auris.training.run_options import RunOptions
-from auris.training.speaker import SpeakerTask, SpeakerTrainer, equal_errors, pair_errors
+from auris.training.speaker import (
+    SpeakerTask,
+    SpeakerTrainer,
+    crop_embeddings,
+    equal_errors,
+    pair_errors,
+)
 from auris.training.speaker_data import (
     SPEEDS,
     UNKNOWN,
@@ -29,6 +37,8 @@ from auris.training.speaker_data import (
 )
 from auris.training.speaker_recipe import SpeakerRecipe
 from auris.training.speaker_run import SpeakerSources, export_speaker, train_speaker
+from auris.training.starting import load_checkpoint
+from auris.training.voices import measure
 from auris.types import SAMPLE_RATE
 from tests.tiny_models import ctc_config, tiny_model, write_tiny
 from tests.training.conftest import SHORT, quiet
@@ -145,6 +155,55 @@ def test_the_written_model_has_the_embeddings_of_the_checkpoint(
     assert lines[0].endswith(",voices")
     assert -1.0 < model.config.threshold < 1.0
     assert model.config.threshold != SpeakerTask(recipe_of(), 2).model.config.threshold
+
+
+def test_the_variation_of_voices_is_written(manifests: tuple[Path, Path], tmp_path: Path) -> None:
+    run(manifests, tmp_path)
+    model = load_speaker_encoder(tmp_path / "model")
+    assert model.config.axes == 8
+    voices = model.voices
+    assert voices is not None
+    task = SpeakerTask(recipe_of(), 4)
+    load_checkpoint(tmp_path, "best", task)
+    clips = [clip(speaker, seed) for speaker in range(4) for seed in range(3)]
+    data = SpeakerClips(clips, recipe_of(), None)
+    embeddings, targets = crop_embeddings(task.model.eval(), data, torch.device("cpu"))
+    assert embeddings.shape == (len(targets), 8)
+    assert set(targets.tolist()) <= set(range(4 * len(SPEEDS)))
+    points = (embeddings - voices.mean.numpy()) @ voices.axes.numpy().T
+    assert np.isfinite(points).all()
+    assert (voices.variances > 0).all()
+
+
+def test_variances_of_known_voices_are_measured() -> None:
+    """Points of each voice have a variance of 1, and those of voices the given ones."""
+    generator = np.random.default_rng(0)
+    speakers = np.repeat(np.arange(400), 12)
+    between = np.array([3.0, 0.5, 0.0]) * generator.standard_normal((400, 3))
+    inside = np.array([1.0, 0.1, 2.0]) * generator.standard_normal((4800, 3))
+    turned = np.linalg.qr(generator.standard_normal((3, 3)))[0]
+    embeddings = (between[speakers] + inside + [4.0, 0.0, 1.0]) @ turned
+    voices = VoiceStatistics(2, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(voice_statistics, "EVEN_SHARE", 0.0)
+        measure(voices, embeddings, speakers)
+    np.testing.assert_allclose(voices.variances.numpy(), [25.0, 9.0], rtol=0.15)
+    points = (embeddings - voices.mean.numpy()) @ voices.axes.numpy().T
+    np.testing.assert_allclose(points.mean(0), [0, 0], atol=1e-4)
+    apart = points - np.stack([points[speakers == one].mean(0) for one in speakers])
+    np.testing.assert_allclose((apart**2).mean(0) * 12 / 11, [1, 1], rtol=0.05)
+
+
+def test_voices_that_cannot_be_measured_are_left_out(tmp_path: Path) -> None:
+    model = SpeakerTask(recipe_of(), 2).model
+    assert model.voices is not None
+    measure(model.voices, np.eye(8), np.array([0, 1, 2, 3, UNKNOWN, UNKNOWN, 4, 4]))
+    assert not model.voices.variances.any()
+    out = save_speaker_encoder(model, 0.5, tmp_path / "model", torch.float32)
+    assert "axes" not in json.loads((out / "config.json").read_text())
+    loaded = load_speaker_encoder(out)
+    assert loaded.voices is None
+    assert torch.equal(loaded.out.weight, model.out.weight)
 
 
 def test_training_tells_voices_apart() -> None:
@@ -330,6 +389,9 @@ def test_damaged_speaker_models_are_refused(manifests: tuple[Path, Path], tmp_pa
         load_speaker_encoder(model)
     (model / "config.json").write_text(json.dumps({**config, "threshold": 2.0}))
     with pytest.raises(ConfigError, match="threshold"):
+        load_speaker_encoder(model)
+    (model / "config.json").write_text(json.dumps({**config, "axes": 9}))
+    with pytest.raises(ConfigError, match="axes"):
         load_speaker_encoder(model)
     (model / "config.json").write_text(json.dumps({**config, "architecture": "aut_ctc"}))
     with pytest.raises(ConfigError, match="speaker_encoder"):

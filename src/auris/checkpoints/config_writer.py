@@ -14,6 +14,7 @@ from auris.checkpoints.configs import (
     FORMAT,
     FORMAT_VERSION,
     IMPLIED,
+    IMPLIED_SPEAKER,
     SPEAKER,
 )
 from auris.checkpoints.layouts import LayoutName
@@ -91,7 +92,11 @@ def _official(config: ModelConfig) -> QwenAsrConfig | AlignerConfig:
 
 def speaker_json(config: SpeakerConfig, dtype: str) -> dict[str, Any]:
     """Content of config.json of a speaker encoder."""
-    return _own_json(config, SPEAKER, dtype)
+    content = _own_json(config, SPEAKER, dtype)
+    for key, implied in IMPLIED_SPEAKER.items():
+        if content[key] == implied:
+            del content[key]
+    return content
 
 
 def _native_json(config: ModelConfig, dtype: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """config.json in every layout, read into our own terms; `config_writer` writes it back.
 
 Keys come in variants; each is accepted, and a missing key is refused by name, never replaced
-by a default. The native layout has one exception, `IMPLIED`.
+by a default. The native layout has exceptions, `IMPLIED` and `IMPLIED_SPEAKER`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ ARCHITECTURES: dict[str, type[ModelConfig]] = {
 IMPLIED = {"stem": AutConfig.stem, "batch_norm": AutConfig.batch_norm}
 """Keys of the native encoder that are younger than the format, with what their absence means. They
 are written only if they have another value, so that other files stay the same in every version."""
+
+IMPLIED_SPEAKER = {"axes": SpeakerConfig.axes}
+"""Such keys of a speaker encoder."""
 
 LARGEST_REAL = 1e30
 ROPE_THETA = ("rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta")
@@ -178,7 +181,11 @@ class _Keys:
         return value
 
     def build(self, kind: Any, complete: bool = False) -> Any:
-        """A config, whose fields in `IMPLIED` may be missing; `complete` refuses other keys."""
+        """A config; fields in `IMPLIED` and `IMPLIED_SPEAKER` may be missing.
+
+        Args:
+            complete: whether other keys are refused.
+        """
         types = get_type_hints(kind)
         unknown = sorted(set(self.content) - set(types))
         if complete and unknown:
@@ -187,7 +194,7 @@ class _Keys:
                 f"it also holds {', '.join(unknown)}",
                 "remove what is unknown",
             )
-        given = set(types) - (set(IMPLIED) - set(self.content))
+        given = set(types) - ({*IMPLIED, *IMPLIED_SPEAKER} - set(self.content))
         return kind(**{name: self.typed(name, types[name]) for name in sorted(given)})
 
     def expect(self, name: str, expected: Any) -> None:

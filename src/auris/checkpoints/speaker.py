@@ -56,12 +56,20 @@ def save_speaker_encoder(
 ) -> Path:
     """Write an encoder; an older one is replaced, without its card, when the new one is complete.
 
+    Statistics of voices that were not measured are left out.
+
     Raises:
         TensorError: a weight does not fit into `dtype`.
         UsageError: `out` is a directory that holds no model.
     """
-    config = dataclasses.replace(model.config, threshold=threshold)
-    weights = {name: converted(name, w, dtype) for name, w in model.state_dict().items()}
+    measured = model.voices is not None and bool(model.voices.variances.any())
+    axes = model.config.axes if measured else 0
+    config = dataclasses.replace(model.config, threshold=threshold, axes=axes)
+    weights = {
+        name: converted(name, weight, dtype)
+        for name, weight in model.state_dict().items()
+        if measured or not name.startswith("voices.")
+    }
     replaces = (out / "config.json").is_file() and any(out.glob("model*.safetensors"))
     with (replace_directory if replaces else new_directory)(out) as fresh:
         save_file(weights, fresh / "model.safetensors")

@@ -1,4 +1,5 @@
-"""Stretches of speech to speakers: agglomerative clustering of embeddings.
+"""Stretches of speech to speakers by their embeddings: agglomerative clustering, and where the
+space of the embeddings is known, a hidden Markov model that begins with its groups.
 
 The similarity of two groups is the mean of the cosine similarities of their members (average
 linkage). The two most similar groups are joined until no two are more similar than a threshold, or
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.diarization.windows import VoiceWindow
+from auris.diarization.voice_model import VoiceSpace, inferred
+from auris.diarization.windows import UNIT_SOUND_FRAMES, VoiceWindow
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -34,6 +36,15 @@ DIVIDING_STEP = 0.1
 NOBODY = -1
 """The speaker of a stretch without an embedding."""
 
+UNIT_MARGIN = 0.09
+"""Groups of units are joined while they are so much more similar than the threshold."""
+
+LEAST_UNIT_FRAMES = 60
+"""Embeddings of fewer frames are not joined to groups."""
+
+LOWER_COSTS = 6
+"""How often the cost of a speaker is halved to find as many as requested."""
+
 ROUNDS = 3
 """How often voices are given to the most similar speaker and the speakers are computed anew."""
 
@@ -48,12 +59,14 @@ class ClusterSettings:
         least_frames: a speaker with fewer frames of speech, each counted once although windows
             overlap, is joined to the most similar one.
         least_share: so is one with less than this share of the speech, where that is shorter.
+        space: where the embeddings lie; None for stretches that are no units.
     """
 
     threshold: float
     reliable_frames: int = 100
     least_frames: int = 400
     least_share: float = 0.1
+    space: VoiceSpace | None = None
 
 
 def clustered(
@@ -75,17 +88,15 @@ def clustered(
     if not rows:
         nobody = [np.full(len(window.frames), NOBODY) for window in windows]
         return nobody, np.zeros((0, 0), np.float32)
+    if settings.space is not None:
+        return _modelled(windows, rows, settings, settings.space, least, most)
     items = np.stack([windows[number].embeddings[voice] for number, voice in rows])
     frames = np.array([windows[number].frames[voice] for number, voice in rows])
     reliable = frames >= settings.reliable_frames
     if not reliable.any():
         reliable = frames >= frames.max()
     chosen = np.flatnonzero(reliable)
-    threshold, ones = settings.threshold, np.ones(len(chosen), np.int64)
-    groups = _grouped(items[chosen], ones, threshold)
-    while int(groups.max()) + 1 < least and threshold < 1:
-        threshold += DIVIDING_STEP
-        groups = _grouped(items[chosen], ones, threshold)
+    groups = _at_least(items[chosen], settings.threshold, least)
     speech = (frames / _coverage(windows, rows)).astype(np.float32)[chosen]
     groups = _limited(items[chosen], groups, speech, settings, least, most)
     centers = _centers(items[chosen], groups)
@@ -98,6 +109,62 @@ def clustered(
     return [assigned(window, centers) for window in windows], centers
 
 
+def _modelled(
+    windows: Sequence[VoiceWindow],
+    rows: Sequence[tuple[int, int]],
+    settings: ClusterSettings,
+    space: VoiceSpace,
+    least: int,
+    most: int | None,
+) -> tuple[list[Ints], Floats]:
+    """As `clustered`, where stretches are units.
+
+    Args:
+        rows: numbers of window and stretch of each unit with an embedding of its own.
+    """
+    rows = sorted(rows, key=lambda row: _first_frame(windows[row[0]], row[1]))
+    items = np.stack([windows[number].embeddings[voice] for number, voice in rows])
+    used = np.array([windows[number].frames[voice] for number, voice in rows])
+    spoken = np.array([windows[number].active[:, voice].sum() for number, voice in rows])
+    speech = (spoken / _coverage(windows, rows)).astype(np.float32)
+    weights = np.minimum(used / UNIT_SOUND_FRAMES, 1.0)
+    points, variances = space.points(items), space.variances
+    groups, share = _first_groups(items, used, settings.threshold + UNIT_MARGIN, least), 1.0
+    for _ in range(LOWER_COSTS):
+        speakers = _renumbered(inferred(points, weights, variances, groups, share).argmax(1))
+        amounts = np.bincount(speakers, weights=speech).astype(np.float64)
+        if _large(amounts, settings) >= least:
+            break
+        share /= 2
+    if len(np.unique(speakers)) < least:
+        speakers = groups
+    limited = _limited(items, speakers, speech, settings, least, most)
+    if limited.max() < speakers.max():
+        again = inferred(points, weights, variances, limited, share).argmax(1)
+        limited = again if len(np.unique(again)) >= least else limited
+    limited = _renumbered(limited)
+    centers = _centers(items, limited)
+    labels = [assigned(window, centers) for window in windows]
+    for (number, voice), group in zip(rows, limited.tolist(), strict=True):
+        labels[number][voice] = group
+    return labels, centers
+
+
+def _first_frame(window: VoiceWindow, stretch: int) -> int:
+    return window.start + int(window.active[:, stretch].argmax())
+
+
+def _first_groups(items: Floats, used: Ints, threshold: float, least: int) -> Ints:
+    """Groups of units to begin with, as many as requested if possible.
+
+    Args:
+        used: frames of each embedding; those of a few are given the group of the unit before.
+    """
+    sure = used >= min(LEAST_UNIT_FRAMES, used.max())
+    groups = _at_least(items[sure], threshold, least)
+    return np.asarray(groups[np.maximum(np.cumsum(sure) - 1, 0)], np.int64)
+
+
 def _coverage(windows: Sequence[VoiceWindow], rows: Sequence[tuple[int, int]]) -> Floats:
     """How many windows cover the middle of each stretch."""
     starts = np.array([window.start for window in windows])
@@ -107,6 +174,16 @@ def _coverage(windows: Sequence[VoiceWindow], rows: Sequence[tuple[int, int]]) -
     middles = first + np.array(spans).mean(1)
     begun = np.searchsorted(np.sort(starts), middles, side="right")
     return np.asarray(begun - np.searchsorted(ends, middles, side="right"), np.float32)
+
+
+def _at_least(items: Floats, threshold: float, least: int) -> Ints:
+    """The group of each embedding; the threshold rises until there are as many as requested."""
+    ones = np.ones(len(items), np.int64)
+    groups = _grouped(items, ones, threshold)
+    while int(groups.max()) + 1 < least and threshold < 1:
+        threshold += DIVIDING_STEP
+        groups = _grouped(items, ones, threshold)
+    return groups
 
 
 def _grouped(items: Floats, sizes: Ints, threshold: float) -> Ints:
@@ -187,10 +264,9 @@ def _limited(
     most: int | None,
 ) -> Ints:
     """Groups without small ones, and within the limits of their number."""
-    amounts = np.bincount(groups, weights=speech)
+    amounts = np.bincount(groups, weights=speech).astype(np.float64)
     order = np.argsort(-amounts, kind="stable")
-    enough = min(settings.least_frames, settings.least_share * amounts.sum())
-    large = int((amounts >= enough).sum())
+    large = _large(amounts, settings)
     count = max(large, least, 1)
     count = min(count, len(amounts)) if most is None else min(count, len(amounts), most)
     if most is not None and large > most:
@@ -206,6 +282,12 @@ def _limited(
     target[:] = merged[nearest]
     target[speakers] = merged
     return _renumbered(target[groups])
+
+
+def _large(amounts: NDArray[np.float64], settings: ClusterSettings) -> int:
+    """How many groups have enough frames of speech for a speaker of their own."""
+    enough = min(settings.least_frames, settings.least_share * float(amounts.sum()))
+    return int((amounts >= enough).sum())
 
 
 def _means(items: Floats, groups: Ints) -> Floats:

@@ -15,7 +15,7 @@ from auris.diarization.clustering import clustered
 from auris.diarization.known import KnownVoice, mean_embeddings, names_of
 from auris.diarization.load import SpeakerNetworks, load_networks
 from auris.diarization.turns import active_speakers, numbers, turns_of
-from auris.diarization.windows import FRAME, WINDOW_FRAMES, SegmentedWindows, VoiceWindow
+from auris.diarization.windows import FRAME, WINDOW_FRAMES, VoiceWindow
 from auris.errors import UsageError
 from auris.recognition.load import check_count
 from auris.text.wrap import one_line
@@ -102,7 +102,7 @@ class DiarizationSession:
     ) -> None:
         self._networks, self._count = networks, count
         self._voices, self._names = voices, names
-        self._reader = SegmentedWindows(networks.segmentation, networks.encoder)
+        self._reader = networks.reader()
         self._windows: list[VoiceWindow] = []
         self._begin: int | None = None
         self._end = 0
@@ -179,7 +179,7 @@ class Diarizer:
         return Diarizer(self.networks, voices, self.names)
 
     def _voice(self, name: str, audio: Source) -> KnownVoice:
-        reader = SegmentedWindows(self.networks.segmentation, self.networks.encoder)
+        reader = self.networks.reader()
         windows = [window for block in _blocks(audio) for window in reader.feed(block)]
         return KnownVoice.of(name, [*windows, *reader.finish()])
 

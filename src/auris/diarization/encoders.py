@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from auris.audio.features import filter_banks, log_mel
+from auris.diarization.voice_model import VoiceSpace
 from auris.models.campplus import CamPlusPlus
 from auris.models.speaker_encoder import SpeakerEncoder
 
@@ -43,3 +44,11 @@ class LogMelEncoder:
         """The embedding of some frames."""
         embedding: Tensor = self._network([features.T])[0]
         return embedding
+
+
+def voice_space(network: SpeakerEncoder) -> VoiceSpace | None:
+    """Where its embeddings lie; None if that was not fitted."""
+    voices = network.voices
+    if voices is None:
+        return None
+    return VoiceSpace(voices.mean.numpy(), voices.axes.numpy(), voices.variances.numpy())

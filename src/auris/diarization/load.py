@@ -17,9 +17,9 @@ from auris.audio.silero import silero_file
 from auris.checkpoints.hub import SPEAKER_MODEL, bundled_speaker_model
 from auris.checkpoints.speaker import load_campplus, load_speaker_encoder, read_weights
 from auris.diarization.clustering import ClusterSettings
-from auris.diarization.encoders import FilterBankEncoder, LogMelEncoder
+from auris.diarization.encoders import FilterBankEncoder, LogMelEncoder, voice_space
 from auris.diarization.speech import SpeechSegmentation
-from auris.diarization.windows import Encoder, Segmentation
+from auris.diarization.windows import Encoder, Segmentation, SegmentedWindows
 from auris.errors import CheckpointError
 from auris.models.speaker_segmentation import SpeakerSegmentation
 from auris.types import SAMPLE_RATE
@@ -46,6 +46,11 @@ class SpeakerNetworks:
     encoder: Encoder
     settings: ClusterSettings
     digest: str
+
+    def reader(self) -> SegmentedWindows:
+        """The windows of a recording; where the space of voices is known, with units."""
+        units = self.settings.space is not None
+        return SegmentedWindows(self.segmentation, self.encoder, units)
 
 
 def installed_networks() -> Path | None:
@@ -82,17 +87,20 @@ def load_networks(speaker_model: str | Path | None = None) -> SpeakerNetworks:
     if speaker_model is not None:
         path = bundled_speaker_model() if speaker_model == SPEAKER_MODEL else Path(speaker_model)
     encoder: Encoder
+    space = None
     if path.is_dir():
         own = load_speaker_encoder(path)
         second = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
         name, encoder = "AuT", LogMelEncoder(own)
         threshold = own.config.threshold
+        space = None if segmentation.separates else voice_space(own)
     else:
         network, second = load_campplus(path)
         name, encoder = "CAM++", FilterBankEncoder(network)
         threshold = CAMPPLUS_THRESHOLD if segmentation.separates else CAMPPLUS_ALONE
     digest = hashlib.sha256(f"{first} {second} {threshold}".encode()).hexdigest()
-    return SpeakerNetworks(name, segmentation, encoder, ClusterSettings(threshold), digest)
+    settings = ClusterSettings(threshold, space=space)
+    return SpeakerNetworks(name, segmentation, encoder, settings, digest)
 
 
 def _segmentation(folder: Path | None) -> tuple[Segmentation, str]:

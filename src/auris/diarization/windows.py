@@ -3,6 +3,8 @@
 A recording is looked at through windows that overlap. In each of them a network tells up to three
 voices apart, but it misses changes between similar voices. So the speech of each voice is cut into
 stretches of about two seconds; whose stretches they are is decided later, by their embeddings.
+Where voices are not told apart, stretches may be units of half a second instead, whose embeddings
+also take in the sound around them; then each window has those of its middle alone.
 Windows lie at fixed places, so they are the same whatever the sizes of the blocks that the samples
 arrive in. Of a recording only the windows are stored, not the samples.
 """
@@ -10,7 +12,7 @@ arrive in. Of a recording only the windows are stored, not the samples.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -30,6 +32,12 @@ STEP_FRAMES = 500
 
 STRETCH_FRAMES = 200
 """Target length of a stretch."""
+
+UNIT_FRAMES = 50
+"""Target length of a unit."""
+
+UNIT_SOUND_FRAMES = 150
+"""The embedding of a unit is of so much sound around its middle, without a pause that divides."""
 
 PAUSE_FRAMES = 30
 """A longer pause ends a stretch."""
@@ -96,11 +104,32 @@ class Segmentation(Protocol):
         frames lie as those of `auris.models.speaker_segmentation`."""
 
 
-class SegmentedWindows:
-    """Windows of ten seconds, every five, whose voices a segmentation network tells apart."""
+@dataclass(frozen=True)
+class StretchFrames:
+    """Frames of a stretch of a voice, and the frames of whose sound its embedding is."""
 
-    def __init__(self, segmentation: Segmentation, encoder: Encoder) -> None:
-        self._segmentation, self._encoder = segmentation, encoder
+    voice: int
+    first: int
+    last: int
+    begin: int
+    end: int
+
+    def inside(self, first: int, last: int) -> StretchFrames:
+        """The part of the stretch between two frames, with the same embedding."""
+        return replace(self, first=max(self.first, first), last=min(self.last, last))
+
+
+class SegmentedWindows:
+    """Windows of ten seconds, every five, whose voices a segmentation network tells apart.
+
+    Args:
+        units: whether stretches are units, which needs a segmentation with one voice. Windows then
+            follow each other without overlap.
+    """
+
+    def __init__(self, segmentation: Segmentation, encoder: Encoder, units: bool = False) -> None:
+        self._segmentation, self._encoder, self._units = segmentation, encoder, units
+        self._margin = (WINDOW_FRAMES - STEP_FRAMES) // 2 if units else 0
         self._buffer = np.zeros(0, np.float32)
         self._first = 0
         self._next = 0
@@ -110,7 +139,9 @@ class SegmentedWindows:
         self._buffer = np.concatenate([self._buffer, samples])
         while self._frames >= self._next + WINDOW_FRAMES:
             offset = (self._next - self._first) * FRAME
-            yield self._window(self._next, self._buffer[offset : offset + WINDOW_FRAMES * FRAME])
+            wave = self._buffer[offset : offset + WINDOW_FRAMES * FRAME]
+            low = self._margin if self._next else 0
+            yield self._window(self._next, wave, low, WINDOW_FRAMES - self._margin)
             self._next += STEP_FRAMES
             # The last ten seconds stay, since the last window ends with the recording.
             keep = max(self._frames - WINDOW_FRAMES, self._first)
@@ -121,7 +152,10 @@ class SegmentedWindows:
     def finish(self) -> Iterator[VoiceWindow]:
         """The last window, which ends with the recording; more samples may still follow."""
         if self._frames > self.covered:
-            yield from self.newest(NO_SAMPLES, WINDOW_FRAMES)
+            start = max(self._frames - WINDOW_FRAMES, 0)
+            first, end = ((frame - self._first) * FRAME for frame in (start, self._frames))
+            low = self.covered - start if self._units else 0
+            yield self._window(start, self._buffer[first:end], low)
 
     def newest(self, samples: Samples, frames: int) -> Iterator[VoiceWindow]:
         """A window of at most so many frames, up to the end of samples that are fed later."""
@@ -134,37 +168,49 @@ class SegmentedWindows:
     @property
     def covered(self) -> int:
         """Frames that the windows so far cover."""
-        return self._next + WINDOW_FRAMES - STEP_FRAMES if self._next else 0
+        return self._next + WINDOW_FRAMES - STEP_FRAMES - self._margin if self._next else 0
 
     @property
     def _frames(self) -> int:
         """Complete frames so far."""
         return self._first + len(self._buffer) // FRAME
 
-    def _window(self, start: int, wave: Samples) -> VoiceWindow:
+    def _window(
+        self, start: int, wave: Samples, low: int = 0, high: int = WINDOW_FRAMES
+    ) -> VoiceWindow:
+        """The stretches between two frames of a window that begins at frame `start`."""
         samples, frames = torch.from_numpy(wave), len(wave) // FRAME
+        high = min(high, frames)
         active = self._active(samples, frames)
         alone = active & (active.sum(1, keepdims=True) == 1)
-        divide = _stretches if self._segmentation.separates else _divided_at_pauses
-        stretches = [
-            (voice, first, last)
-            for voice in range(active.shape[1])
-            for first, last in divide(active[:, voice])
-        ]
+        inside = [one.inside(low, high) for one in self._stretches(active)]
+        stretches = [one for one in inside if active[one.first : one.last, one.voice].any()]
         bands = self._encoder.features(samples)[:frames]
         masks = np.zeros((frames, len(stretches)), bool)
         embeddings = np.zeros((len(stretches), self._encoder.width), np.float32)
         used = np.zeros(len(stretches), np.int64)
-        for row, (voice, first, last) in enumerate(stretches):
-            masks[first:last, row] = active[first:last, voice]
-            indices = _clear_frames(masks[: len(bands), row], alone[: len(bands), voice])
+        for row, one in enumerate(stretches):
+            masks[one.first : one.last, row] = active[one.first : one.last, one.voice]
+            sound = slice(one.begin, min(one.end, len(bands)))
+            indices = _clear_frames(active[sound, one.voice], alone[sound, one.voice])
             if len(indices):
-                part = bands[torch.from_numpy(indices)]
+                part = bands[torch.from_numpy(one.begin + indices)]
                 embeddings[row] = self._encoder.embed(part).numpy()
                 used[row] = len(indices)
-        voices = np.array([voice for voice, _, _ in stretches], np.int64)
+        voices = np.array([one.voice for one in stretches], np.int64)
         _fill_from_voices(embeddings, voices, used)
-        return VoiceWindow(start, masks, voices, embeddings, used)
+        return VoiceWindow(start + low, masks[low:high], voices, embeddings, used)
+
+    def _stretches(self, active: NDArray[np.bool_]) -> list[StretchFrames]:
+        """The stretches of all voices of a window."""
+        if self._units:
+            return [StretchFrames(0, *unit) for state in active.T for unit in _units(state)]
+        divide = _stretches if self._segmentation.separates else _divided_at_pauses
+        return [
+            StretchFrames(voice, first, last, first, last)
+            for voice, state in enumerate(active.T)
+            for first, last in divide(state)
+        ]
 
     def _active(self, samples: torch.Tensor, frames: int) -> NDArray[np.bool_]:
         """Voices in frames of 10 ms, without those that never speak."""
@@ -197,16 +243,33 @@ def _stretches(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return stretches
 
 
-def _evenly(first: int, last: int) -> list[tuple[int, int]]:
+def _evenly(first: int, last: int, target: int = STRETCH_FRAMES) -> list[tuple[int, int]]:
     """Stretches of about the target length."""
-    count = max(round((last - first) / STRETCH_FRAMES), 1)
+    count = max(round((last - first) / target), 1)
     return list(pairwise(np.linspace(first, last, count + 1).round().astype(int).tolist()))
 
 
 def _divided_at_pauses(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First and end frame of each stretch of speech, divided where it pauses longest."""
+    return [stretch for phrase in _phrases(state) for stretch in _evenly(*phrase)]
+
+
+def _units(state: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
+    """First and end frame of each unit of speech, and of the sound of its embedding."""
+    units = []
+    for first, last in _phrases(state):
+        for low, high in _evenly(first, last, UNIT_FRAMES):
+            begin = min((low + high - UNIT_SOUND_FRAMES) // 2, last - UNIT_SOUND_FRAMES)
+            begin = max(begin, first)
+            units.append((low, high, begin, min(begin + UNIT_SOUND_FRAMES, last)))
+    return units
+
+
+def _phrases(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and end frame of each phrase of speech between pauses at which the speaker may change:
+    speech is divided where it pauses longest."""
     waiting = [spans_of(state)]
-    stretches: list[tuple[int, int]] = []
+    phrases: list[tuple[int, int]] = []
     while waiting:
         spans = waiting.pop()
         if not spans:
@@ -221,8 +284,8 @@ def _divided_at_pauses(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
         if pauses and pauses[longest] >= LEAST_PAUSE_FRAMES:
             waiting += [spans[longest + 1 :], spans[: longest + 1]]
         else:
-            stretches += _evenly(first, last)
-    return stretches
+            phrases.append((first, last))
+    return phrases
 
 
 def _clear_frames(active: NDArray[np.bool_], alone: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -22,8 +22,33 @@ LEAST_VARIANCE = 1e-5
 """Smaller variances over time are raised to this, since the slope of a root is infinite at 0."""
 
 
+class VoiceStatistics(nn.Module):
+    """How embeddings vary, within one speaker and between speakers; buffers without gradients.
+
+    Attributes:
+        mean: of all embeddings, [embedding].
+        axes: directions in which speakers differ most, scaled so that the embeddings of one speaker
+            have a variance of 1 in each, [axes, embedding].
+        variances: of the means of speakers in these directions, [axes].
+    """
+
+    mean: Tensor
+    axes: Tensor
+    variances: Tensor
+
+    def __init__(self, axes: int, embedding: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(embedding))
+        self.register_buffer("axes", torch.zeros(axes, embedding))
+        self.register_buffer("variances", torch.zeros(axes))
+
+
 class SpeakerEncoder(nn.Module):
-    """Log-mels of any number of clips to embeddings of unit length."""
+    """Log-mels of any number of clips to embeddings of unit length.
+
+    Attributes:
+        voices: how the embeddings vary; None where that was not measured.
+    """
 
     def __init__(self, config: SpeakerConfig) -> None:
         super().__init__()
@@ -34,6 +59,7 @@ class SpeakerEncoder(nn.Module):
         self.widen = nn.Linear(config.attention, width)
         self.norm = RMSNorm(2 * width, config.encoder.norm_eps)
         self.out = nn.Linear(2 * width, config.embedding)
+        self.voices = VoiceStatistics(config.axes, config.embedding) if config.axes else None
 
     @property
     def width(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ from auris.training.speaker_data import SPEEDS, UNKNOWN, SpeakerBatch, SpeakerCl
 from auris.training.speaker_recipe import DEFAULT_THRESHOLD, SpeakerRecipe
 from auris.training.tasks import TrainedModel
 from auris.training.trainer import count_steps
+from auris.training.voices import MOST_CROPS, MOST_EPOCHS, measure
 from auris.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -101,14 +102,38 @@ class SpeakerTrainer(TrainingLoop):
         return self._data.load(epoch, first)
 
     def _scores(self, all_parts: bool) -> DevScores:
+        self.task.eval()
+        self._measure_voices()
         if not self.dev:
             return DevScores({})
-        self.task.eval()
         errors = {name: pair_errors(self.task.model, clips) for name, clips in self.dev.items()}
         thresholds = [threshold for _, threshold in errors.values()]
         mean = math.fsum(thresholds) / len(thresholds)
         self.task.threshold.fill_(min(mean, 1.0))  # Products of unit vectors may exceed 1.
         return DevScores({name: rate for name, (rate, _) in errors.items()})
+
+    def _measure_voices(self) -> None:
+        """Measure how the embeddings of crops vary."""
+        voices = self.task.model.voices
+        assert voices is not None
+        embeddings, speakers = crop_embeddings(self.task.model, self._data, self.fabric.device)
+        measure(voices, embeddings, speakers)
+
+
+@torch.inference_mode()
+def crop_embeddings(
+    model: SpeakerEncoder, data: SpeakerClips, device: torch.device
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Embeddings of the crops of the first epochs, and the numbers of their classes."""
+    rows: list[NDArray[np.float64]] = []
+    targets: list[int] = []
+    batches = chain.from_iterable(data.load(epoch) for epoch in range(MOST_EPOCHS))
+    for batch in batches:
+        rows.append(model(batch.to(device).mels).double().cpu().numpy())
+        targets += [target for (target,) in batch.targets]
+        if len(targets) >= MOST_CROPS:
+            break
+    return np.concatenate(rows), np.array(targets)
 
 
 @torch.inference_mode()

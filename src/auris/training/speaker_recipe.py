@@ -14,6 +14,9 @@ from auris.training.base_recipe import STRICT, NotNegative, Positive, Recipe, Sh
 DEFAULT_THRESHOLD = 0.4
 """Threshold of an encoder that was trained without development sets."""
 
+MOST_AXES = 32
+"""Directions in which the variation of embeddings is measured."""
+
 CropSeconds = Annotated[float, Field(ge=0.5, le=8.0)]
 
 
@@ -77,4 +80,5 @@ class SpeakerRecipe(Recipe):
             self.embedding,
             "htk1024",
             DEFAULT_THRESHOLD,
+            min(MOST_AXES, self.embedding),
         )
