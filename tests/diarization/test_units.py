@@ -70,9 +70,9 @@ def test_the_sound_of_a_unit_stays_between_pauses() -> None:
     assert (spans[0][0], spans[5][1]) == (100, 420)
     assert spans[6:] == [(450, 495), (495, 540), (600, 640)]
     for low, high, begin, end in units:
-        piece = next(p for p in ((100, 420), (450, 540), (600, 640)) if p[0] <= low < p[1])
-        assert piece[0] <= begin <= low < high <= end <= piece[1]
-        assert end - begin == min(UNIT_SOUND_FRAMES, piece[1] - piece[0])
+        phrase = next(one for one in ((100, 420), (450, 540), (600, 640)) if one[0] <= low < one[1])
+        assert phrase[0] <= begin <= low < high <= end <= phrase[1]
+        assert end - begin == min(UNIT_SOUND_FRAMES, phrase[1] - phrase[0])
 
 
 def turns_in_blocks(size: int) -> list[SpeakerTurn]:
@@ -116,7 +116,7 @@ def test_speakers_are_told_apart(count: int) -> None:
     assert agree(labels, speakers)
 
 
-def test_limits_of_the_number_are_kept() -> None:
+def test_limits_of_the_number_hold() -> None:
     units = windows([unit // 10 % 4 for unit in range(160)], frames=50)
     assert len(clustered(units, SETTINGS, most=2)[1]) == 2
     assert len(clustered(units, SETTINGS, least=6, most=6)[1]) == 6

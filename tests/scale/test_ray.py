@@ -98,7 +98,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 @pytest.mark.parametrize("address", [None, "auto"])
-def test_a_ray_that_cannot_be_reached_is_told(double: Double, address: str | None) -> None:
+def test_a_ray_that_cannot_be_reached_is_an_error(double: Double, address: str | None) -> None:
     double.absent = ConnectionError("no node\nis running")
     with pytest.raises(EngineError, match=r"it does not \(no node is running\): check"):
         transcribe_on_ray(lambda: None, "a", settings("a"), Cluster(address))  # type: ignore[arg-type]

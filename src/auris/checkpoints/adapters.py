@@ -23,8 +23,13 @@ WEIGHTS, SETTINGS = "adapter.safetensors", "adapter.json"
 PARTS = ("down", "up")
 """Parts of an adapter."""
 
-WRONG_FILES = (
-    *(OSError, SafetensorError, ValueError, LookupError, TypeError, ArithmeticError),
+READ_ERRORS = (
+    OSError,
+    SafetensorError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
     RecursionError,
 )
 """Errors of reading files that are missing or damaged."""
@@ -96,7 +101,7 @@ def load_adapter(directory: Path) -> Adapter:
         digest = hashlib.sha256()
         for file in (SETTINGS, WEIGHTS):
             digest.update((directory / file).read_bytes())
-    except WRONG_FILES as error:
+    except READ_ERRORS as error:
         raise CheckpointError(
             "--adapter takes a directory with adapter.json and adapter.safetensors",
             f"{str(directory)!r} cannot be used ({error})",

@@ -280,16 +280,16 @@ class BeamSearch:
     def _next_tokens(self, parents: Sequence[Hypothesis], logits: Tensor) -> list[_NextTokens]:
         """The best next tokens of each hypothesis."""
         hotwords = self.request.hotwords
-        raised = [hotwords is not None and hotwords.may_add(one.bonus_state) for one in parents]
-        count = self._beam_tokens + (HOTWORD_TOKENS if any(raised) else 0)
+        may_add = [hotwords is not None and hotwords.may_add(one.bonus_state) for one in parents]
+        count = self._beam_tokens + (HOTWORD_TOKENS if any(may_add) else 0)
+        rows = zip(parents, candidates_of(logits, count), may_add, strict=True)
         following = []
-        for parent, candidates, own in zip(
-            parents, candidates_of(logits, count), raised, strict=True
-        ):
+        for parent, candidates, scored in rows:
             bonuses: list[tuple[float, State]] = [(0.0, NOT_SCORED)] * len(candidates.tokens)
-            if own:
-                given = parent.bonus_state, candidates, self.stops
-                bonuses = scored_candidates(self._hotwords, *given)
+            if scored:
+                bonuses = scored_candidates(
+                    self._hotwords, parent.bonus_state, candidates, self.stops
+                )
             following.append(_NextTokens(parent, candidates, bonuses))
         return following
 

@@ -134,8 +134,8 @@ class Hotwords:
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
     ) -> list[tuple[float, State]]:
         pairs = zip(tokens, margins, strict=True)
-        moves = (self.transition(state, token, margin) for token, margin in pairs)
-        return [(move.score, move.state) for move in moves]
+        transitions = (self.transition(state, token, margin) for token, margin in pairs)
+        return [(one.score, one.state) for one in transitions]
 
     def transition(self, state: State, token: int, margin: float) -> Transition:
         """What a token adds and completes, see `extend`."""
@@ -293,14 +293,14 @@ class LocatedHotwords:
         known: dict[tuple[State, bool], State] = {}
         extended: list[tuple[float, State]] = []
         for token, margin in zip(tokens, margins, strict=True):
-            move = self._hotwords.transition(state.own, token, margin)
-            if move.completed:
-                extended.append(self._following(state, move))
+            transition = self._hotwords.transition(state.own, token, margin)
+            if transition.completed:
+                extended.append(self._following(state, transition))
                 continue
-            key = move.state, move.begins
+            key = transition.state, transition.begins
             if key not in known:
-                _, known[key] = self._following(state, move)
-            extended.append((move.score, known[key]))
+                _, known[key] = self._following(state, transition)
+            extended.append((transition.score, known[key]))
         return extended
 
     def most(self, state: State, tokens: Sequence[int]) -> list[float]:
@@ -309,7 +309,7 @@ class LocatedHotwords:
     def end(self, state: State) -> float:
         assert isinstance(state, _Located)
         score, completed = self._hotwords.ending(state.own)
-        lost, _ = self._settle(state, completed)
+        lost, _ = self._assign_locations(state, completed)
         return score - lost
 
     def may_add(self, state: State) -> bool:
@@ -317,15 +317,16 @@ class LocatedHotwords:
         begins = any(number not in state.used for number in self._numbers.get(state.length, ()))
         return begins or not self._hotwords.is_idle(state.own)
 
-    def _following(self, state: _Located, move: Transition) -> tuple[float, _Located]:
-        lost, used = self._settle(state, move.completed)
-        begun = state.length if move.begins else self._begun(state)
-        return move.score - lost, _Located(state.length + 1, move.state, begun, used)
+    def _following(self, state: _Located, transition: Transition) -> tuple[float, _Located]:
+        lost, used = self._assign_locations(state, transition.completed)
+        begun = state.length if transition.begins else self._begun(state)
+        following = _Located(state.length + 1, transition.state, begun, used)
+        return transition.score - lost, following
 
     def _begun(self, state: _Located) -> int:
         return state.length if self._hotwords.is_idle(state.own) else state.begun
 
-    def _settle(
+    def _assign_locations(
         self, state: _Located, completed: Sequence[Completed]
     ) -> tuple[float, frozenset[int]]:
         """The bonus of complete phrases that have no location there, and the locations that are

@@ -102,7 +102,7 @@ def _near(offset: int) -> range:
 
 
 def _joined_locations(spans: Iterable[tuple[float, int, int]]) -> tuple[Location, ...]:
-    """Places that are near each other as one, with the tokens of the best of them.
+    """Locations of a phrase; those that are near each other as one, with the tokens of the best.
 
     Args:
         spans: score, begin and end of each, in order.

@@ -175,7 +175,7 @@ class ScorerAfter:
     def end(self, state: State) -> float:
         if not isinstance(state, _Before):
             return self._scorer.end(state)
-        # A text that has gone another way has paid for it already.
+        # A text that differs from all beginnings had `MISSING` added already.
         return 0.0 if self._beginnings is None or state.tokens is None else MISSING
 
 

@@ -2,8 +2,8 @@
 
 An embedding is a point in a space in which the points of one speaker have a variance of 1 in each
 direction, and speakers differ by known variances. Units of speech follow each other in time, and
-the next one is mostly of the same speaker. Speakers without evidence of their own vanish, so the
-model also finds their number. Method: Landini et al., "Bayesian HMM clustering of x-vector
+the next one is mostly of the same speaker. Speakers without evidence of their own are removed,
+so the model also finds their number. Method: Landini et al., "Bayesian HMM clustering of x-vector
 sequences (VBx) in speaker diarization" (2022).
 """
 
@@ -26,7 +26,7 @@ SPEAKER_COST = 4.0
 
 COST_UNITS, COST_GROWTH = 200, 0.6
 """In a recording of more units, the cost grows with this power of their number. Otherwise long
-recordings have too many speakers, since no voice stays quite the same."""
+recordings have too many speakers, since every voice changes a little."""
 
 STAYS = 0.9
 """Probability that the next unit is of the same speaker without regard to its sound."""
@@ -35,10 +35,10 @@ STARTED = 0.95
 """Probability of the speaker that a unit is given at the beginning."""
 
 LEAST_SHARE = 1e-5
-"""Speakers who begin to speak with a lower probability vanish."""
+"""Speakers who begin to speak with a lower probability are removed."""
 
 ROUNDS = 20
-SETTLED = 1e-3
+LEAST_CHANGE = 1e-3
 """Rounds end when no probability changes by more."""
 
 
@@ -80,16 +80,16 @@ def inferred(
     states[np.arange(len(points)), groups] += STARTED
     shares = np.full(count, 1 / count)
     spread = points * np.sqrt(variances)
+    ratio = EVIDENCE / cost
     for _ in range(ROUNDS):
         weighted = states * weights[:, None]
-        ratio = EVIDENCE / cost
         precisions = 1 + ratio * weighted.sum(0)[:, None] * variances
         voices = ratio * (weighted.T @ spread) / precisions
         scores = spread @ voices.T - 0.5 * ((1 / precisions + voices**2) @ variances)
         before = states
         states, begins = _smoothed(EVIDENCE * weights[:, None] * scores, shares)
         shares = begins / begins.sum()
-        if np.abs(states - before).max() < SETTLED:
+        if np.abs(states - before).max() < LEAST_CHANGE:
             break
         present = shares >= LEAST_SHARE
         if not present.all():

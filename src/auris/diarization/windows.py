@@ -1,6 +1,6 @@
 """Windows of a recording, and in them stretches of speech of one voice with their embeddings.
 
-A recording is looked at through windows that overlap. In each of them a network tells up to three
+A recording is read in windows that overlap. In each of them a network tells up to three
 voices apart, but it misses changes between similar voices. So the speech of each voice is cut into
 stretches of about two seconds; whose stretches they are is decided later, by their embeddings.
 Where voices are not told apart, stretches may be units of half a second instead, whose embeddings

@@ -88,7 +88,7 @@ def lists_of(names: Sequence[str], size: int) -> list[list[str]]:
         raise UsageError("A list of hotwords needs phrases", f"the size is {size}", "enlarge it")
     if not names:
         raise UsageError(
-            "Hotwords are measured by a list", "it has none", "name it with --hotwords"
+            "Measuring hotwords needs a list of them", "there are none", "give it with --hotwords"
         )
     count = -(-len(names) // size)
     others = [*names, *made_up_names(size)]

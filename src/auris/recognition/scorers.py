@@ -38,8 +38,8 @@ SPOTTED_WEIGHT, SPOTTED_SHARE = 3.3, 0.8
 for each byte: a phrase that fits well is written more readily."""
 
 RARITY_SHARE, EXPECTED_RARITY = 1.5, 6.0
-"""A phrase is raised by at most so much of its negative log-probability in the language model, less
-the latter: what speaks against a rare name is that it is rare, and a common word needs no help."""
+"""A phrase is raised by at most so many times what its negative log-probability in the language
+model has above the latter: rare names need a large raise, and common words hardly any."""
 
 SPOTTED_MARGIN = -14.0
 """Their least margin, see `Hotwords`."""

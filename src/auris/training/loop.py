@@ -62,7 +62,7 @@ def _optimizer(task: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:
 
 @dataclass(frozen=True)
 class LoopParts:
-    """What every loop gets beside its training data."""
+    """What every loop needs besides its training data."""
 
     recipe: Recipe
     task: TrainedModel

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from itertools import chain, count
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,9 +24,6 @@ from auris.training.tasks import TrainedModel
 from auris.training.trainer import count_steps
 from auris.training.voices import MOST_CROPS, MOST_EPOCHS, measure
 from auris.types import SAMPLE_RATE
-
-if TYPE_CHECKING:
-    pass
 
 TRIAL_SECONDS = 2.0
 """Length of the clips of a pair."""

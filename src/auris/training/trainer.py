@@ -36,7 +36,7 @@ def count_steps(recipe: Recipe, batches: Iterator[int]) -> int:
 
 @dataclass(frozen=True)
 class RecognizerParts(LoopParts):
-    """What the loop of a recognizer gets beside its training data."""
+    """What the loop of a recognizer needs besides its training data."""
 
     recipe: RecognizerRecipe
     task: Task
