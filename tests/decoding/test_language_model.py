@@ -224,10 +224,12 @@ def test_caches_stay_small_over_many_texts(monkeypatch: pytest.MonkeyPatch) -> N
         scorer = WordScorer(small_model(), letter_bytes)
         gc.collect()
         gc.disable()  # What is left to the garbage collector counts, too.
-        before = count_states()
-        scores = [text_score(scorer, tuple(text)) for text in texts]
-        cached = count_states() - before
-        gc.enable()
+        try:
+            before = count_states()
+            scores = [text_score(scorer, tuple(text)) for text in texts]
+            cached = count_states() - before
+        finally:
+            gc.enable()
         assert scores[-1] == text_score(WordScorer(small_model(), letter_bytes), tuple(texts[-1]))
         return cached
 

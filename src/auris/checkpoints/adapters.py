@@ -21,7 +21,7 @@ from auris.models.qwen_asr import QwenAsr
 WEIGHTS, SETTINGS = "adapter.safetensors", "adapter.json"
 
 PARTS = ("down", "up")
-"""Parts of an adapter."""
+"""The two matrices of each adapter."""
 
 READ_ERRORS = (
     OSError,
