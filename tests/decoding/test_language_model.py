@@ -305,6 +305,27 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"order":"3"', b'"order":1e9999'),
+        (b'"shape":[', b'"shape":["ab",99999999999,'),
+        (b'"shape":[', b'"shape":["ab",9999999999999999999999,'),
+    ],
+)
+def test_impossible_numbers_in_the_header_are_refused(
+    tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    content = packed_model(small_model())
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].replace(old, new)
+    assert header != content[8 : 8 + length]
+    path = tmp_path / "words.ngrams"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+    with pytest.raises(CheckpointError, match="auris train lm"):
+        load_language_model(path)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
         ("ngram 3=1", "ngram 3=2", "line 23"),

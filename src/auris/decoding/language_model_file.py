@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def load_language_model(path: Path) -> LanguageModel:
         if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"its format is {metadata.get('format')!r}")
         return _assembled(arrays, metadata)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             "A language model has to be an ARPA file or one that auris train lm writes",
             f"reading {str(path)!r} failed ({type(error).__name__}: {error})",
@@ -100,9 +101,10 @@ def _mapped(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
         dtype = np.dtype(DTYPES[entry["dtype"]])
-        if end - begin != dtype.itemsize * math.prod(entry["shape"]) or end > len(content):
+        shape = [index(size) for size in entry["shape"]]
+        if end - begin != dtype.itemsize * math.prod(shape) or end > len(content):
             raise ValueError(f"{name} is cut off")
-        arrays[name] = content[begin:end].view(dtype).reshape(entry["shape"])
+        arrays[name] = content[begin:end].view(dtype).reshape(shape)
     return arrays, metadata
 
 
