@@ -244,7 +244,12 @@ def assemble(
 
 def all_finite(tensor: Tensor) -> bool:
     """Whether a tensor holds no NaN and nothing infinite."""
-    return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(VALUES_TESTED))
+    values = tensor.reshape(-1)
+    if not len(values) or not tensor.is_floating_point():
+        return True
+    # The extremes are NaN where a value is; they take a tenth of the time of isfinite.
+    limits = (torch.stack(part.aminmax()) for part in values.split(VALUES_TESTED))
+    return all(bool(limit.isfinite().all()) for limit in limits)
 
 
 def stored_dtype(files: WeightFiles, names: Iterable[str] | None = None) -> torch.dtype:
