@@ -3,7 +3,7 @@
 A recording is read in windows that overlap. In each of them a network tells up to three
 voices apart, but it misses changes between similar voices. So the speech of each voice is cut into
 stretches of about two seconds; whose stretches they are is decided later, by their embeddings.
-Where voices are not told apart, stretches may be units of half a second instead, whose embeddings
+Where voices are not separated, stretches may be units of half a second instead, whose embeddings
 also take in the sound around them; then each window has those of its middle alone.
 Windows lie at fixed places, so they are the same whatever the sizes of the blocks that the samples
 arrive in. Of a recording only the windows are stored, not the samples.
