@@ -36,8 +36,12 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 """What times are taken by. The processor time of one thread is the time that it would take if
 nothing else ran, except for caches and memory that other programs share."""
 
-SIDE = 2048
-"""Rows and columns of the matrices that are multiplied."""
+SIDES = (256, 1024, 2048)
+"""Rows and columns of the matrices that are multiplied: the largest that takes `PRODUCT_SECONDS` at
+most, since a product without a kernel for this processor takes minutes at the largest size."""
+
+PRODUCT_SECONDS = 0.5
+"""Time of one product at most, by the rate of the next smaller size."""
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "int4": 0.5}
 """Bytes of one weight; the scales of quantized ones are left out, which makes limits stricter."""
@@ -89,23 +93,30 @@ class Machine:
         self.gb_per_second = 0.0
         self.gflops: dict[str, float] = {}
         self._memory = MemoryRead(self.now)
-        self._squares = {
-            "float32": torch.ones(SIDE, SIDE),
-            "bfloat16": torch.ones(SIDE, SIDE, dtype=torch.bfloat16),
-            "int8": torch.ones(SIDE, SIDE, dtype=torch.int8),
-        }
         self.measure()
 
     def measure(self, tries: int = 3) -> None:
         """Measure again; better rates replace earlier ones."""
         self.gb_per_second = max(self.gb_per_second, self._memory.measure(tries))
-        for name, square in self._squares.items():
-            multiply = torch._int_mm if name == "int8" else torch.mm
+        for dtype in (torch.float32, torch.bfloat16, torch.int8):
+            name = str(dtype).removeprefix("torch.")
             try:
-                seconds = self._fastest(partial(multiply, square, square), tries)
+                rate = self._product_rate(dtype, tries)
             except (RuntimeError, NotImplementedError):  # This build has no such product.
                 continue
-            self.gflops[name] = max(self.gflops.get(name, 0.0), 2 * SIDE**3 / seconds / 1e9)
+            self.gflops[name] = max(self.gflops.get(name, 0.0), rate)
+
+    def _product_rate(self, dtype: torch.dtype, tries: int) -> float:
+        """1e9 additions and multiplications a second of a product of two square matrices."""
+        multiply = torch._int_mm if dtype == torch.int8 else torch.mm
+        rate = 0.0
+        for side in SIDES:
+            if rate and 2 * side**3 / rate / 1e9 > PRODUCT_SECONDS:
+                break
+            square = torch.ones(side, side, dtype=dtype)
+            seconds = self._fastest(partial(multiply, square, square), tries)
+            rate = 2 * side**3 / seconds / 1e9
+        return rate
 
     def _fastest(self, run: Callable[[], object], tries: int) -> float:
         """Seconds of the fastest of some tries, after one that does not count."""

@@ -39,6 +39,10 @@ seen."""
 TIE_ROUNDINGS = 4
 """Half steps of the largest logit: two best logits nearer than this are a tie in a half format."""
 
+MOST_TIES = 9
+"""Of 90 tokens, how many may differ at such ties. The order of PyTorch's sums depends on the
+processor: 4 were seen where it has products of bfloat16, 6 with AVX2, of up to 20 tokens at ties."""
+
 
 def model_in(dtype: torch.dtype, shape: int) -> QwenAsr:
     model = tiny_model(config(shape), shape).to(dtype).requires_grad_(False)
@@ -153,7 +157,7 @@ def test_every_step_chooses_pytorchs_token(shape: int, dtype: torch.dtype) -> No
                 best = one.topk(2).values
                 assert float(best[0] - best[1]) <= TIE_ROUNDINGS * half_step
                 others += 1
-    assert others <= 4
+    assert others <= MOST_TIES
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 16, 19])
