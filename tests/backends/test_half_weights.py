@@ -41,7 +41,8 @@ TIE_ROUNDINGS = 4
 
 MOST_TIES = 9
 """Of 90 tokens, how many may differ at such ties. The order of PyTorch's sums depends on the
-processor: 4 were seen where it has products of bfloat16, 6 with AVX2, of up to 20 tokens at ties."""
+processor: at most 4 were seen where it has products of bfloat16, and 6 with AVX2, where up to 20
+tokens are at ties."""
 
 
 def model_in(dtype: torch.dtype, shape: int) -> QwenAsr:
