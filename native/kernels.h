@@ -105,7 +105,6 @@ constexpr int kQueries = 4;
 constexpr int kLanes = 16;
 constexpr int kFewRows = 4;    // From so many on, arithmetic takes longer than memory.
 constexpr int kSomeRows = 16;  // Up to so many, blocks of weights are small.
-constexpr int kSmallBlock = 8;  // Output rows that a block has then.
 constexpr int kRowBlock = 32;  // Output rows that a chunk of a large product has.
 
 // Bytes that weights are fetched ahead in a step: processors that do so by themselves stop at the

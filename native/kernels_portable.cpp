@@ -7,7 +7,10 @@ namespace {
 namespace portable {
 
 constexpr char kName[] = "portable";
-constexpr int kBytes = 64, kOffset = 0, kTileRows = 2, kFloatRows = 1, kFloatColumns = 2;
+constexpr int kBytes = 64, kOffset = 0, kTileRows = 2, kStepBlock = 8;
+constexpr bool kInPlace = false;
+constexpr int kFloatRows = 1, kFloatColumns = 2, kFloatSums = 24;
+constexpr int kScoreQueries = 4, kMixSums = 16;
 typedef int32_t Sums;
 typedef const int8_t* Weights;
 
