@@ -22,7 +22,8 @@ from auris import AsrPipeline
 from auris.evaluation.live_delays import LiveDelays, word_ends
 from auris.evaluation.sets import read_set
 from auris.recognition.chunker import AudioChunker
-from auris.streaming.session import StreamPool, StreamSession, StreamUpdate
+from auris.streaming.pool import StreamPool
+from auris.streaming.session import StreamSession, StreamUpdate
 from auris.types import SAMPLE_RATE, Samples
 
 BLOCK = SAMPLE_RATE // 10

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from auris.pipeline import AsrPipeline
     from auris.recognition.scheduler import Failure, Progress
     from auris.streaming.async_session import AsyncStreamSession
-    from auris.streaming.session import StreamPool, StreamSession, StreamUpdate
+    from auris.streaming.pool import StreamPool
+    from auris.streaming.session import StreamSession, StreamUpdate
     from auris.types import Chunk, Segment, SpeakerTurn, Transcript, Waveform, Word
 
 __version__ = "0.1.0"
@@ -60,7 +61,7 @@ _LAZY = {
     "Progress": "auris.recognition.scheduler",
     "Segment": "auris.types",
     "SpeakerTurn": "auris.types",
-    "StreamPool": "auris.streaming.session",
+    "StreamPool": "auris.streaming.pool",
     "StreamSession": "auris.streaming.session",
     "StreamUpdate": "auris.streaming.session",
     "Transcript": "auris.types",

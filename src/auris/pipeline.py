@@ -51,7 +51,8 @@ from auris.recognition.scheduler import (
     segments_of,
 )
 from auris.streaming.async_session import AsyncStreamSession
-from auris.streaming.session import LIVE_CHUNK_SECONDS, StreamPool, StreamSession
+from auris.streaming.pool import LIVE_CHUNK_SECONDS, StreamPool
+from auris.streaming.session import StreamSession
 from auris.streaming.speakers import StreamSpeakers
 from auris.types import Segment, Transcript
 

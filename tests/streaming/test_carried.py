@@ -30,7 +30,7 @@ class Stream:
         config = pipeline.recognizer.config
         self._units = self._tokenizer.size
         self._state = StreamState(IncrementalEncoder(config))
-        self._text = LiveText(self._tokenizer, self._state, SettleRule(0.5, 0.5))
+        self.text = LiveText(self._tokenizer, self._state, SettleRule(0.5, 0.5))
 
     def partial(self, text: str, seconds: float, start: float = 0.0) -> LiveChange:
         """A step whose words end one after the other, one in `EVERY` frames."""
@@ -46,11 +46,11 @@ class Stream:
         chunk = Chunk(round(start * SAMPLE_RATE), np.zeros(16, np.float32))
         request = ChunkRequest(0, chunk, DecodeOptions())
         result = DecodeResult(request, tuple(tokens), (-0.1,) * len(tokens), "stop")
-        return self._text.add_partial(result, self._segment(text, start, seconds), seconds)
+        return self.text.add_partial(result, self._segment(text, start, seconds), seconds)
 
     def final(self, text: str, start: float, end: float) -> LiveChange:
         """The end of a chunk."""
-        return self._text.add_final(self._segment(text, start, end))
+        return self.text.add_final(self._segment(text, start, end))
 
     def _segment(self, text: str, start: float, end: float) -> Segment:
         return Segment(start, end, text, "English", (), (), "stop")
@@ -82,7 +82,7 @@ def test_the_update_of_a_stream_has_the_carried_words(pipelines: dict[str, AsrPi
     change = LiveChange("", "one", "", 1, 0, " two")
     stream = pipelines["ctc"].stream()
     stream.push(np.zeros(SAMPLE_RATE, np.float32))
-    step = stream._next_step()
+    step = stream.next_step()
     assert step is not None
     segment = Segment(0.0, 1.0, "one", "English", (), (), "stop")
     stream._add_update(step, segment, None, change)  # type: ignore[arg-type]
@@ -99,3 +99,31 @@ def test_a_cut_in_front_of_or_behind_all_words(
         stream.partial("one two", seconds)
     change = stream.final("one two" if end > 1 else "", 0.0, end)
     assert change.carried == ("" if end > 1 else " two")
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_text_of_the_next_chunk_follows_the_words_in_front_of_the_cut(
+    pipelines: dict[str, AsrPipeline], settled: bool
+) -> None:
+    """While the final text of a chunk is not known, the next one has the words behind its end."""
+    stream = Stream(pipelines["ctc"])
+    for seconds in (3.0, 3.5, 4.0) if settled else (1.0,):
+        stream.partial("one two three four", seconds)
+    stream.text.end_chunk(token_border(EVERY + EVERY // 2))
+    text, change = stream.text.show_ahead("three four five")
+    assert text == "one two three four five"
+    assert change.partial == (" five" if settled else text)
+    assert (change.delta, change.revised, change.carried) == ("", 0, "")
+    final = stream.final("one two", 0.0, token_border(EVERY + EVERY // 2))
+    assert final.carried == (" three four" if settled else "")
+
+
+def test_without_a_word_in_front_of_the_cut_only_the_next_chunk_is_shown(
+    pipelines: dict[str, AsrPipeline],
+) -> None:
+    stream = Stream(pipelines["ctc"])
+    stream.partial("one", 2.0, start=1.0)
+    stream.text.end_chunk(0.5)
+    assert stream.text.show_ahead("two")[0] == "two"
+    stream.final("", 0.0, 0.5)
+    assert stream.text.show_ahead("two")[0] == "two"

@@ -111,7 +111,7 @@ def test_a_stream_that_is_a_week_old_does_the_same_work(
     samples, week = tone_speech(9.0, 3), 7 * 24 * 3600
     options = {"chunk_seconds": 2.0, "settle_seconds": 0.3, "word_timestamps": True}
     young, old = (pipelines["ctc"].stream(**options) for _ in range(2))
-    old._chunker._cutter._start = week * SAMPLE_RATE
+    old.chunker._cutter._start = week * SAMPLE_RATE
     first, later = updates_of(young, samples), updates_of(old, samples)
     for mine, other in zip(first, later, strict=True):
         assert (mine.delta, mine.revised, mine.cost) == (other.delta, other.revised, other.cost)

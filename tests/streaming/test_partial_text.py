@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from auris import AsrPipeline
+from auris.errors import AurisError
+from auris.streaming.searches import Search, SearchQueue
 from auris.text.words import join_texts
+from auris.types import Segment
 from tests.streaming.live import same, stable, updates_of
 from tests.tiny_models import tone_speech
 
@@ -45,20 +48,25 @@ def test_without_partial_text_and_search_steps_shorten_the_work_at_the_end(
 
 
 def test_partial_text_of_a_round_does_not_wait_for_a_search(
-    pipelines: dict[str, AsrPipeline],
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The search of a chunk that is over follows in the next round, whatever is due then."""
-    pipeline = pipelines["ctc"]
+    """The search of a chunk that is over follows the steps of a round."""
+    pipeline = pipelines["qwen"]
     pool = pipeline.streams(2)
-    ending, growing = (pipeline.stream(pool=pool, beam_size=3) for _ in range(2))
+    ending, growing = (pipeline.stream(pool=pool, beam_size=3, max_new_tokens=6) for _ in range(2))
     samples = tone_speech(1.2, 3)
     ending.push(samples[:6000])
     ending.push_end()
     growing.push(samples)
-    rounds = []
-    while pool.work_round():
-        rounds.append([[one.final for one in stream.updates()] for stream in (ending, growing)])
-        if len(rounds) == 1:
-            assert ending.behind
-    assert rounds == [[[], [False]], [[True], []], [[], [False]]]
+    step, passes = SearchQueue.step, []
+
+    def counted(self: SearchQueue) -> list[tuple[Search, Segment | AurisError]]:
+        passes.append([update.final for update in growing.updates()])
+        return step(self)
+
+    monkeypatch.setattr(SearchQueue, "step", counted)
+    pool.work()
+    assert passes[0] == [False]
+    assert len(passes) > 2
+    assert [update.final for update in ending.updates()] == [True]
     assert not ending.behind

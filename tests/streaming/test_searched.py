@@ -12,7 +12,7 @@ import pytest
 
 from auris import AsrPipeline
 from auris.audio.io import load
-from auris.streaming import session
+from auris.streaming import pool
 from auris.streaming import settle as settle_module
 from auris.streaming.live_text import LiveChange, LiveText
 from auris.streaming.session import StreamUpdate
@@ -91,13 +91,13 @@ def clip() -> np.ndarray:
 @pytest.fixture
 def searches(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds of the searches of streams that settle words by `RULE`."""
-    monkeypatch.setattr(session, "settle_rule", lambda seconds: RULE if seconds else None)
+    monkeypatch.setattr(pool, "settle_rule", lambda seconds: RULE if seconds else None)
     done: list[float] = []
     search = LiveText.add_searched
 
-    def recorded(self: LiveText, segment: Segment, seconds: float) -> LiveChange:
+    def recorded(self: LiveText, segment: Segment, seconds: float, *given: Any) -> LiveChange:
         done.append(seconds)
-        return search(self, segment, seconds)
+        return search(self, segment, seconds, *given)
 
     monkeypatch.setattr(LiveText, "add_searched", recorded)
     return done

@@ -19,7 +19,8 @@ from auris.errors import (
     UsageError,
 )
 from auris.recognition.requests import DecodeResult
-from auris.streaming.session import StreamPool, StreamSession, StreamUpdate
+from auris.streaming.pool import StreamPool
+from auris.streaming.session import StreamSession, StreamUpdate
 from auris.types import SAMPLE_RATE, Segment
 from tests.streaming.conftest import KINDS
 from tests.streaming.live import blocks, same, stable, updates_of

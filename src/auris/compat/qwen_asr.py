@@ -24,7 +24,8 @@ from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
 from auris.recognition.language_model import DEFAULT_LM
 from auris.recognition.load import LoadOptions
-from auris.streaming.session import LIVE_CHUNK_SECONDS, StreamSession, StreamUpdate
+from auris.streaming.pool import LIVE_CHUNK_SECONDS
+from auris.streaming.session import StreamSession, StreamUpdate
 from auris.text.languages import LANGUAGES
 from auris.text.reply import parse_reply
 from auris.text.words import join_texts

@@ -19,7 +19,7 @@ from auris.decoding.scoring import WeightedScorer, text_score
 from auris.errors import UnsupportedOption
 from auris.recognition.fallback import FallbackResult, check_scores
 from auris.recognition.language_model import WeightedLanguageModel
-from auris.recognition.recognizer import encode_together, pass_size
+from auris.recognition.recognizer import encode_requests, pass_size
 from auris.recognition.requests import (
     ChunkRequest,
     ChunkResult,
@@ -107,8 +107,7 @@ class CtcRecognizer:
     def results(self, requests: Sequence[ChunkRequest]) -> list[ChunkResult]:
         """Recognize chunks in one pass of the encoder."""
         timings: list[dict[str, float]] = [{} for _ in requests]
-        samples = [request.chunk.samples for request in requests]
-        encoded = encode_together(self.backend, self.config, samples, timings)
+        encoded = encode_requests(self.backend, self.config, requests, timings)
         return [
             self._result(request, states, times)
             for request, states, times in zip(requests, encoded, timings, strict=True)
@@ -118,7 +117,9 @@ class CtcRecognizer:
         self, request: ChunkRequest, states: Tensor, timings: dict[str, float]
     ) -> ChunkResult:
         with timed("decode", timings):
-            (logits,) = self.backend.ctc_logits([states])
+            logits = None if request.encoded is None else request.encoded.logits
+            if logits is None:
+                (logits,) = self.backend.ctc_logits([states])
             decoded = self.decoded(request, logits)
         return ChunkResult(request.key, self._segment(decoded, timings), timings)
 
@@ -171,7 +172,9 @@ class CtcBatch:
         self._waiting.append(request)
 
     def step(self) -> list[ChunkResult]:
-        size = pass_size(self._waiting, PASS_SECONDS)
+        # A chunk that is encoded already gains nothing from a pass with others.
+        encoded = bool(self._waiting) and self._waiting[0].encoded is not None
+        size = 1 if encoded else pass_size(self._waiting, PASS_SECONDS)
         group = [self._waiting.popleft() for _ in range(size)]
         return self._recognizer.results(group) if group else []
 

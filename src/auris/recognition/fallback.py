@@ -81,7 +81,8 @@ def plan_fallback(
         return FallbackResult((result,), retries)
     results: tuple[DecodeResult, ...] = ()
     retries = (*retries, result.retry(cause))
-    for part in (yield [replace(result.request, chunk=chunk) for chunk in parts]):
+    requests = [replace(result.request, chunk=chunk, encoded=None) for chunk in parts]
+    for part in (yield requests):
         inner = yield from plan_fallback(part, text_of, depth + 1)
         results, retries = results + inner.results, retries + inner.retries
     return FallbackResult(results, retries)

@@ -22,7 +22,7 @@ from auris.decoding.sampling import Probe
 from auris.errors import UnsupportedOption
 from auris.recognition.fallback import FallbackPolicy, FallbackResult
 from auris.recognition.language_model import WeightedLanguageModel
-from auris.recognition.recognizer import encode_together, pass_size, recognize
+from auris.recognition.recognizer import encode_requests, pass_size
 from auris.recognition.requests import (
     ChunkRequest,
     ChunkResult,
@@ -124,9 +124,6 @@ class QwenRecognizer:
         return self.writer.segment(result.request, FallbackResult((result,)), {}, partial=True)
 
     def final(self, result: DecodeResult) -> Segment:
-        if needs_search(result.request.options):
-            # A complete chunk is not decoded as a step of a stream.
-            return recognize(self, result.request).segment
         if result.silence_logprob is None:
             steps = decode(self.backend, self.prepare({0: result.request}, [{}]), self.stops)
             probes = (step.probe_logprob for step in steps if step.probe_logprob is not None)
@@ -146,8 +143,7 @@ class QwenRecognizer:
             requests: by the keys of their decode requests.
             timings: receive the times, one for each chunk.
         """
-        samples = [request.chunk.samples for request in requests.values()]
-        encoded = encode_together(self.backend, self.config, samples, timings)
+        encoded = encode_requests(self.backend, self.config, list(requests.values()), timings)
         prepared = []
         for (key, request), states, times in zip(requests.items(), encoded, timings, strict=True):
             with timed("prefill", times):
@@ -170,8 +166,10 @@ class QwenRecognizer:
         options, prompt = request.options, self.backend.embed(ids, states)
         if not needs_search(options):
             return self.decode_request(key, request, prompt, self._draft(states, options))
-        ctc = self.ctc_head()
-        logits = None if ctc is None else ctc.ctc_logits([states])[0]
+        logits = None if request.encoded is None else request.encoded.logits
+        ctc = self.ctc_head() if logits is None else None
+        if ctc is not None:
+            (logits,) = ctc.ctc_logits([states])
         hotwords = self.scorers.hotwords_of_reply(options, logits)
         plain = replace(self.decode_request(key, request, prompt), hotwords=hotwords)
         if options.beam_size == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -111,6 +111,26 @@ def encode_samples(
     """Encoder output [N, d_model] of float32 samples [S]."""
     (states,) = encode_together(backend, config, [samples], [{}])
     return states
+
+
+def encode_requests(
+    backend: Backend,
+    config: AutCtcConfig | QwenAsrConfig,
+    requests: Sequence[ChunkRequest],
+    timings: Sequence[dict[str, float]],
+) -> list[Tensor]:
+    """Encoder output [N_i, d_model] of chunks; those that are not encoded yet are, in one pass.
+
+    Args:
+        timings: receive the times, one for each chunk.
+    """
+    pairs = zip(requests, timings, strict=True)
+    unknown = [(one.chunk.samples, times) for one, times in pairs if one.encoded is None]
+    computed: Iterator[Tensor] = iter(())
+    if unknown:
+        samples, times_of = zip(*unknown, strict=True)
+        computed = iter(encode_together(backend, config, samples, times_of))
+    return [one.encoded.states if one.encoded else next(computed) for one in requests]
 
 
 def encode_together(

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
+from torch import Tensor
+
 from auris.decoding.repetition import cut_loop
 from auris.decoding.requests import Step, never
 from auris.decoding.sampling import Sampling
@@ -58,13 +60,36 @@ class DecodeOptions:
 
 
 @dataclass(frozen=True)
+class EncodedChunk:
+    """What was computed of a chunk already.
+
+    Attributes:
+        states: encoder output [N, d_model].
+        logits: unit scores [N, units + 1] of a CTC head, blank last; None if they were not
+            computed.
+    """
+
+    states: Tensor
+    logits: Tensor | None
+
+
+@dataclass(frozen=True)
 class ChunkRequest:
-    """A chunk to recognize. `key` names it in the results; decoding stops once it is cancelled."""
+    """A chunk to recognize.
+
+    Attributes:
+        key: names it in the results.
+        chunk: its samples.
+        options: how it is transcribed.
+        cancelled: once it returns True, decoding stops.
+        encoded: what was computed of it already; None if it has to be encoded.
+    """
 
     key: int
     chunk: Chunk
     options: DecodeOptions
     cancelled: Callable[[], bool] = never
+    encoded: EncodedChunk | None = field(default=None, compare=False, repr=False)
 
     @property
     def seconds(self) -> float:

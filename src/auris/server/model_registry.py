@@ -22,7 +22,7 @@ from auris.server.errors import ApiError
 from auris.server.settings import Settings
 from auris.server.speakers import SharedDiarizer
 from auris.server.transcription_request import TranscriptionRequest
-from auris.streaming.session import StreamPool
+from auris.streaming.pool import StreamPool
 
 
 @dataclass(frozen=True)

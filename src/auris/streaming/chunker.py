@@ -47,7 +47,7 @@ class StreamChunker:
         self._cut_off = False  # Whether the cutter has finished.
         check_number("--step-seconds", step_seconds, SHORTEST_STEP, LONGEST_STEP)
         self._step = round(float(step_seconds) * SAMPLE_RATE)
-        self._skip_late = skip_late
+        self.skips_late = skip_late
         self._growing = growing
         self._inbox: deque[Samples] = deque()  # Written by the feeding thread.
         self._waiting: Samples = np.zeros(0, np.float32)
@@ -79,7 +79,7 @@ class StreamChunker:
     @property
     def late(self) -> bool:
         """Whether the next step is due already, and late steps are left out."""
-        return self._skip_late and self._unprocessed() >= self._step
+        return self.skips_late and self._unprocessed() >= self._step
 
     def accept(self, block: Samples) -> None:
         """Add samples, float32 [n]."""

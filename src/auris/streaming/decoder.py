@@ -21,7 +21,12 @@ from auris.decoding.static_rows import StaticRows, new_rows
 from auris.recognition.ctc import CtcRecognizer
 from auris.recognition.qwen import QwenRecognizer, needs_search
 from auris.recognition.recognizer import Recognizer
-from auris.recognition.requests import ChunkRequest, DecodedTokens, DecodeResult
+from auris.recognition.requests import (
+    ChunkRequest,
+    DecodedTokens,
+    DecodeResult,
+    EncodedChunk,
+)
 from auris.streaming.encoder import EncoderUpdate, IncrementalEncoder, encode_updates
 from auris.text.prompt import prompt_ids
 from auris.types import FinishReason
@@ -32,7 +37,7 @@ FIRST_POSITIONS = 256
 
 @dataclass(frozen=True)
 class StepCost:
-    """The amount of work of a step; none is counted of a search at the end of a chunk.
+    """The amount of work of a step, without searches.
 
     Attributes:
         frames: feature frames that went through the stem.
@@ -81,7 +86,7 @@ class StreamState:
 
 @dataclass(frozen=True)
 class StreamStep:
-    """One step of one stream: the chunk so far, complete if it `ends`; else it has no search.
+    """One step of one stream: the chunk so far, complete if it `ends`.
 
     If words of the stream may settle (`settles`), the CTC head scores a chunk that may still grow.
     """
@@ -90,6 +95,21 @@ class StreamStep:
     request: ChunkRequest
     ends: bool
     settles: bool = True
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The result of a step.
+
+    Attributes:
+        decoded: its tokens; None if the chunk has to be searched, which is another work.
+        encoded: of the chunk so far. Its unit scores are None where no CTC head scores them.
+        cost: the amount of work.
+    """
+
+    decoded: DecodeResult | None
+    encoded: EncodedChunk
+    cost: StepCost
 
 
 class IncrementalRecognizer(Protocol):
@@ -101,8 +121,9 @@ class IncrementalRecognizer(Protocol):
     def close(self, state: StreamState) -> None:
         """End a stream."""
 
-    def decode(self, steps: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
-        """Decode one step of each stream, together; returns results in the same order."""
+    def decode(self, steps: Sequence[StreamStep]) -> list[StepResult]:
+        """Encode one step of each stream, together, and decode those without a search; returns
+        results in the same order."""
 
 
 def incremental_recognizer(recognizer: Recognizer, streams: int) -> IncrementalRecognizer:
@@ -127,15 +148,18 @@ class IncrementalCtc:
     def close(self, state: StreamState) -> None:
         """End a stream. Streams of a CTC model share nothing, so there is nothing to do."""
 
-    def decode(self, steps: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
+    def decode(self, steps: Sequence[StreamStep]) -> list[StepResult]:
         updates = _encode(self._recognizer, steps)
         fresh = self._backend.ctc_logits([update.states[update.unchanged :] for update in updates])
         done = []
         for step, update, scores in zip(steps, updates, fresh, strict=True):
             step.state.add_scores(update.unchanged, scores)
             assert step.state.logits is not None
-            result = self._recognizer.decoded(step.request, step.state.logits)
-            done.append((result, StepCost(update.frames, update.encoded, 0)))
+            decoded = None
+            if not needs_search(step.request.options):
+                decoded = self._recognizer.decoded(step.request, step.state.logits)
+            encoded = EncodedChunk(update.states, step.state.logits)
+            done.append(StepResult(decoded, encoded, StepCost(update.frames, update.encoded, 0)))
         return done
 
 
@@ -177,22 +201,26 @@ class IncrementalQwen:
             # It may have grown with a long prompt or chunk; the next stream begins with a new one.
             self._cache = self._static = None
 
-    def decode(self, steps: Sequence[StreamStep]) -> list[tuple[DecodeResult, StepCost]]:
-        # A complete chunk that is searched is encoded and decoded by `QwenRecognizer.final`.
-        others = [step for step in steps if not needs_search(step.request.options)]
-        updates = _encode(self._recognizer, others)
-        results = self._with_drafts(list(zip(others, updates, strict=True)))
-        self._score_units(others, updates)
+    def decode(self, steps: Sequence[StreamStep]) -> list[StepResult]:
+        updates = _encode(self._recognizer, steps)
+        pairs = list(zip(steps, updates, strict=True))
+        results = self._with_drafts(
+            [pair for pair in pairs if not needs_search(pair[0].request.options)]
+        )
+        scored = self._score_units(pairs)
         done = []
-        for step in steps:
-            nothing = DecodeResult(step.request, (), (), "stop"), StepCost(0, 0, 0)
-            done.append(results.get(step.state.row, nothing))
+        for step, update in pairs:
+            row = step.state.row
+            decoded, positions = results.get(row, (None, 0))
+            encoded = EncodedChunk(update.states, step.state.logits if row in scored else None)
+            cost = StepCost(update.frames, update.encoded, positions)
+            done.append(StepResult(decoded, encoded, cost))
         return done
 
     def _with_drafts(
         self, pairs: Sequence[tuple[StreamStep, EncoderUpdate]]
-    ) -> dict[int, tuple[DecodeResult, StepCost]]:
-        """By row, results and the work that they took."""
+    ) -> dict[int, tuple[DecodeResult, int]]:
+        """By row, results and how many positions were decoded."""
         assert self._cache is not None
         drafted = [self._drafted(key, *pair) for key, pair in enumerate(pairs)]
         positions = [_first_pass_positions(item) for item in drafted]
@@ -206,27 +234,33 @@ class IncrementalQwen:
         # A draft ends before an audio slot that the model has written, since it has no audio.
         slot = self._recognizer.config.audio_token_id
         done = {}
-        for key, (step, update) in enumerate(pairs):
+        for key, (step, _) in enumerate(pairs):
             reason = reasons[key]
             assert reason is not None
-            cost = StepCost(update.frames, update.encoded, positions[key])
-            done[step.state.row] = texts[key].result(step.request, reason), cost
+            done[step.state.row] = texts[key].result(step.request, reason), positions[key]
             step.state.draft = tuple(takewhile(lambda token: token != slot, texts[key].tokens))
         return done
 
-    def _score_units(self, steps: Sequence[StreamStep], updates: Sequence[EncoderUpdate]) -> None:
-        """The scores of the CTC head, which place words that may settle."""
-        growing = [
+    def _score_units(self, pairs: Sequence[tuple[StreamStep, EncoderUpdate]]) -> set[int]:
+        """The scores of the CTC head, which place words that may settle, and are part of searches;
+        returns the rows of the streams that have them."""
+        scored = [
             (step.state, update)
-            for step, update in zip(steps, updates, strict=True)
-            if step.settles and not step.ends
+            for step, update in pairs
+            if needs_search(step.request.options) or (step.settles and not step.ends)
         ]
-        head = self._recognizer.ctc_head() if growing else None
+        head = self._recognizer.ctc_head() if scored else None
         if head is None:
-            return
-        scores = head.ctc_logits([update.states[update.unchanged :] for _, update in growing])
-        for (state, update), fresh in zip(growing, scores, strict=True):
-            state.add_scores(update.unchanged, fresh)
+            return set()
+        # Steps without scores may have come before.
+        known = [
+            0 if state.logits is None else min(update.unchanged, len(state.logits))
+            for state, update in scored
+        ]
+        parts = [update.states[begin:] for begin, (_, update) in zip(known, scored, strict=True)]
+        for begin, (state, _), fresh in zip(known, scored, head.ctc_logits(parts), strict=True):
+            state.add_scores(begin, fresh)
+        return {state.row for state, _ in scored}
 
     def _drafted(self, key: int, step: StreamStep, update: EncoderUpdate) -> DraftedRequest:
         """The request of a step, with the part of the prompt that its row does not hold."""
@@ -263,6 +297,8 @@ def _encode(
 ) -> list[EncoderUpdate]:
     for step in steps:
         step.state.begin_chunk(step.request.chunk.start, recognizer.config)
+        if needs_search(step.request.options):
+            step.state.encoder.forget_stem()
     return encode_updates(
         recognizer.backend,
         [step.state.encoder for step in steps],

@@ -41,11 +41,22 @@ class IncrementalEncoder:
     """The features and states of one chunk."""
 
     def __init__(self, config: AutCtcConfig | QwenAsrConfig) -> None:
-        self._live = StreamingLogMel(config.frontend, config.encoder.mel_bins)
+        self._features = config.frontend, config.encoder.mel_bins
+        self._live = StreamingLogMel(*self._features)
         self._window = config.encoder.window_tokens
         self._mel = torch.empty(config.encoder.mel_bins, 0)
         self._tokens: Tensor | None = None
         self._states: Tensor | None = None
+
+    def forget_stem(self) -> None:
+        """Let the stem compute the chunk as a whole, unless an attention window of it is complete.
+
+        Without one the layers compute all of it in any case, and the stem takes a tenth of that.
+        Products of few rows may have other last digits, so a whole chunk has those of a file.
+        """
+        if self._states is None or len(self._states) < self._window:
+            self._live = StreamingLogMel(*self._features)
+            self._mel, self._tokens, self._states = self._mel[:, :0], None, None
 
     def add_samples(self, samples: Samples) -> Tensor:
         """Features [bins, T] of the seconds that are new or changed in the chunk so far."""

@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from auris.recognition.confidence import ScoredWord, scored_words
 from auris.recognition.requests import DecodeResult
 from auris.streaming.decoder import StreamState
@@ -67,7 +69,8 @@ class LiveText:
         self._words = SettleState()
         self._parts: list[str] = []  # The settled text of the chunk, by words.
         self._last = ""
-        self._text = ""  # Of the last step.
+        self._text = ""  # Of the last step, if the chunk had one.
+        self._ends: list[float | None] = []  # Of its words, in seconds; empty if not known.
         self._searched = -math.inf  # The second of the last search.
         self.waits = False
         """Whether a search of the chunk so far may settle words that wait for long."""
@@ -84,27 +87,52 @@ class LiveText:
         names = [normalized(span.text) for span in split_words(text)]
         first = compare_words(before.settled, names).covered
         self._words, self._text, self.waits = replace(before, covered=first), text, False
+        self._ends = []
         # A loop is decoded again when the chunk is over, and clean-up may rewrite any word.
         if self._rule and result.reason == "stop" and not result.request.options.clean:
             words = self._partial_words(result, segment)
+            self._ends = [word.end for word in words]
             self._words = settle(before, words, seconds, self._rule)
             waiting = words[self._words.covered :]
             if seconds - self._searched >= self._rule.same:
                 self.waits = any(self._rule.waits_long(word, seconds) for word in waiting)
-        return self._change(self._settled_delta(text, first, self._words.covered))
+        delta = self._settled_delta(text, first, self._words.covered)
+        return self._change(delta, text, self._words.covered)
 
-    def add_searched(self, segment: Segment, seconds: float) -> LiveChange:
-        """Add a search of the chunk of the last step, which settles words but is not shown.
+    def end_chunk(self, end: float) -> None:
+        """The chunk is over, and its final text is not known yet. Words behind its end are no part
+        of its text any more.
+
+        Args:
+            end: of the chunk, in seconds of the stream.
+        """
+        behind = (at is not None and at > end + CUT_SECONDS for at in self._ends)
+        first = next((number for number, is_behind in enumerate(behind) if is_behind), None)
+        if first is not None:
+            spans = split_words(self._text)
+            self._text = self._text[: spans[first - 1].end] if first else ""
+
+    def show_ahead(self, text: str) -> tuple[str, LiveChange]:
+        """Show text of the next chunk behind a chunk that is over and has no final text; returns
+        both texts joined, too."""
+        text = join_texts([self._text, text])
+        names = [normalized(span.text) for span in split_words(text)]
+        return text, self._change("", text, compare_words(self._words.settled, names).covered)
+
+    def add_searched(self, segment: Segment, seconds: float, scores: Tensor | None) -> LiveChange:
+        """Add a search of the chunk, which settles words but is not shown.
 
         Args:
             segment: that the search found.
-            seconds: the newest sound, in seconds of the stream.
+            seconds: the newest sound that was searched, in seconds of the stream.
+            scores: unit scores [N, units + 1] of what was searched; None without a CTC head.
         """
         assert self._rule is not None
         self._searched = seconds
-        words = self._searched_words(segment) if segment.finish_reason == "stop" else []
+        words = self._searched_words(segment, scores) if segment.finish_reason == "stop" else []
         self._words, first, last = settle_searched(self._words, words, seconds, self._rule)
-        return self._change(self._settled_delta(segment.text, first, last))
+        delta = self._settled_delta(segment.text, first, last)
+        return self._change(delta, self._text, self._words.covered)
 
     def add_final(self, segment: Segment) -> LiveChange:
         """Add the final text of a chunk; what it has behind the settled words settles now.
@@ -125,7 +153,7 @@ class LiveText:
         carried = self._parts[count:] if others else []
         change = LiveChange(delta, self._settled, "", len(own), revised, "".join(carried))
         self._words = SettleState(settled=others, ends=words.ends[count:])
-        self._parts = carried
+        self._parts, self._text, self._ends = carried, "", []
         return change
 
     @property
@@ -142,16 +170,16 @@ class LiveText:
     def _partial_words(self, result: DecodeResult, segment: Segment) -> list[PartialWord]:
         """The words of a text, with the least probabilities of their tokens."""
         tokens = result.text_tokens(self._tokenizer)
-        words, ends = self._ended_words(tokens, segment)
+        words, ends = self._ended_words(tokens, segment, self._state.logits)
         partial = []
         for word, end in zip(words, ends, strict=True):
             logprob = min((result.logprobs[index] for index in word.tokens), default=0.0)
             partial.append(PartialWord(word.text, end, math.exp(logprob)))
         return partial
 
-    def _searched_words(self, segment: Segment) -> list[PartialWord]:
+    def _searched_words(self, segment: Segment, scores: Tensor | None) -> list[PartialWord]:
         """The words of a segment, with their confidences; none if these are of other words."""
-        words, ends = self._ended_words(segment.tokens, segment)
+        words, ends = self._ended_words(segment.tokens, segment, scores)
         if [word.text for word in words] != [text for text, _ in segment.word_confidences]:
             return []
         confidences = [confidence or 0.0 for _, confidence in segment.word_confidences]
@@ -159,11 +187,11 @@ class LiveText:
         return [PartialWord(word.text, end, confidence) for word, end, confidence in triples]
 
     def _ended_words(
-        self, tokens: Sequence[int], segment: Segment
+        self, tokens: Sequence[int], segment: Segment, scores: Tensor | None
     ) -> tuple[list[ScoredWord], list[float | None]]:
         """The words of the text of a segment, and when they end, in seconds of the stream."""
         words = scored_words(self._tokenizer, tokens, segment.text)
-        ends = ends_of_words(words, tokens, self._state.logits)
+        ends = ends_of_words(words, tokens, scores)
         return words, [None if end is None else segment.start + end for end in ends]
 
     def _settled_delta(self, text: str, first: int, last: int) -> str:
@@ -172,10 +200,9 @@ class LiveText:
         words = zip(borders[first:last], borders[first + 1 : last + 1], strict=True)
         return "".join([self._add(self._behind(text[:end], begin)) for begin, end in words])
 
-    def _change(self, delta: str) -> LiveChange:
-        """The change by a step that settles words; partial is what the step has behind them."""
-        spans, covered = split_words(self._text), self._words.covered
-        partial = self._behind(self._text, spans[covered - 1].end if covered else 0)
+    def _change(self, delta: str, text: str, covered: int) -> LiveChange:
+        """The change by a step; partial is its text behind the first `covered` words."""
+        partial = self._behind(text, split_words(text)[covered - 1].end if covered else 0)
         return LiveChange(delta, self._settled, partial, len(self._words.settled), 0)
 
     def _behind(self, text: str, begin: int) -> str:

@@ -5,41 +5,34 @@ recognized, whatever the sizes of the blocks that were fed. This text is partial
 a file that ends there, without a search. When the end of a chunk is certain, its segment is final:
 it equals that of a file and never changes. The cost of a step depends on the length of its chunk,
 not on that of the stream, and nothing of a chunk is stored after its end.
+
+A search takes longer than a step, so `auris.streaming.pool` does both by turns. A stream waits for
+its own searches, so that its updates depend on its audio alone. One that is not to be late goes on:
+text of the next chunk is shown behind that of the chunk whose search is not over.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from auris.audio.arrays import live_block
-from auris.audio.segmentation import Cutter
-from auris.errors import AurisError, InvalidSamples, UsageError
+from auris.errors import InvalidSamples, UsageError
 from auris.recognition.qwen import needs_search
-from auris.recognition.recognizer import Recognizer
 from auris.recognition.requests import ChunkRequest, DecodeOptions, DecodeResult
 from auris.recognition.scheduler import silent_segment
-from auris.streaming.chunker import StreamChunker
-from auris.streaming.decoder import StepCost, StreamState, StreamStep, incremental_recognizer
+from auris.streaming.chunker import PendingChunk, StreamChunker
+from auris.streaming.decoder import StepCost, StepResult, StreamState, StreamStep
 from auris.streaming.live_text import LiveChange, LiveText
-from auris.streaming.settle import SETTLE_SECONDS, SettleRule, settle_rule
+from auris.streaming.settle import SettleRule
 from auris.streaming.speakers import SpeakerText, StreamSpeakers
 from auris.types import SAMPLE_RATE, Samples, Segment, Transcript
 
-STEP_SECONDS = 0.5
-"""Default time between steps."""
-
-LIVE_CHUNK_SECONDS = 8.0
-"""Default length of the chunks of a stream; that of a model may be shorter."""
-
-Submit = Callable[[Callable[[], None]], "Future[None]"]
-"""Runs a function in a thread, one after the other."""
+if TYPE_CHECKING:
+    from auris.streaming.pool import StreamPool
 
 
 @dataclass(frozen=True)
@@ -97,13 +90,27 @@ class StreamUpdate:
         }
 
 
+@dataclass(frozen=True)
+class _PartialResult:
+    """The newest step of a chunk that had not ended."""
+
+    step: StreamStep
+    decoded: DecodeResult
+    segment: Segment
+
+
 class StreamSession:
     """One stream. `StreamPool.open` and `AsrPipeline.stream` make them.
 
     Feed it from one thread at a time. It ends with `finish` or `close`, or as a context manager.
 
     Attributes:
+        pool: it belongs to.
+        state: of its steps.
+        chunker: cuts it into chunks.
         speakers: tells the speakers apart; None where they are not.
+        searches: how many of its searches are not over.
+        over: whether it has ended.
     """
 
     def __init__(
@@ -116,24 +123,27 @@ class StreamSession:
         speakers: StreamSpeakers | None = None,
     ) -> None:
         self.pool = pool
-        self._state = state
+        self.state = state
         self._options = options
         self._partial_options = replace(options, beam_size=1, hotwords=())
-        self._chunker = chunker
+        self.chunker = chunker
         self._settles = rule is not None
         self.speakers = speakers
         self._text = LiveText(pool.recognizer.tokenizer, state, rule)
         self._chunks = 0
-        self._partial: Segment  # Of the last step that did not end a chunk.
-        self._waiting_step: StreamStep | None = None  # A search that waits for the next round.
-        self._over = False
+        self._partial: _PartialResult | None = None  # Of the open chunk.
+        self._awaited: StreamStep | None = None  # A chunk that is over, and whose search is not.
+        self._awaited_partial: _PartialResult | None = None
+        self._due: PendingChunk | None = None  # Waits for the search of the chunk before.
+        self.searches = 0
+        self.over = False
         self._error: BaseException | None = None
         self._outbox: deque[StreamUpdate] = deque()
 
     @property
     def rate(self) -> int:
         """Samples per second that `feed` expects."""
-        return self._chunker.rate
+        return self.chunker.rate
 
     def feed(self, samples: NDArray[Any], rate: int | None = None) -> list[StreamUpdate]:
         """Add samples and do the steps that are due.
@@ -171,13 +181,13 @@ class StreamSession:
         Raises:
             UsageError: speakers are not told apart, or the stream is not finished.
         """
-        if self.speakers is None or not self._chunker.done:
+        if self.speakers is None or not self.chunker.done:
             raise UsageError(
                 "A stream has a transcript with speakers at its end",
                 "it is not finished" if self.speakers else "it was opened without diarize",
                 "call finish before" if self.speakers else "open it with diarize=True",
             )
-        self._check()
+        self.check()
         return self.speakers.transcript(self._options.warnings)
 
     def __enter__(self) -> StreamSession:
@@ -188,27 +198,38 @@ class StreamSession:
 
     def push(self, samples: NDArray[Any], rate: int | None = None) -> None:
         """Accept samples without doing the steps; arguments and errors are those of `feed`."""
-        self._chunker.accept(self._checked(samples, rate))
+        self.chunker.accept(self.checked(samples, rate))
 
     def push_end(self) -> None:
         """Mark the end of the samples without doing the steps."""
-        if not self._over:
-            self._chunker.end()
+        if not self.over:
+            self.chunker.end()
 
     def updates(self) -> list[StreamUpdate]:
         """Updates since the last call; raises the error of a step that failed."""
-        self._check()
+        self.check()
         # One by one, since the thread of the pool may append at the same time.
         return [self._outbox.popleft() for _ in range(len(self._outbox))]
 
     @property
     def behind(self) -> bool:
-        """Whether a step is due."""
-        due = self._waiting_step is not None or self._chunker.behind
-        return not self._over and self._error is None and due
+        """Whether a step is due, or a search is not over."""
+        due = self.searches > 0 or self.chunker.behind
+        return not self.over and self._error is None and due
 
-    def _checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
-        if self._chunker.ending or self._over:
+    @property
+    def seconds(self) -> float:
+        """How much of the stream its steps have covered."""
+        return self.chunker.processed / SAMPLE_RATE
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream has ended, and all of its text is final."""
+        return self.chunker.done and self._awaited is None and self._due is None
+
+    def checked(self, samples: NDArray[Any], rate: int | None = None) -> Samples:
+        """The samples as the chunker takes them; arguments and errors are those of `feed`."""
+        if self.chunker.ending or self.over:
             raise UsageError("The stream is finished", "", "open another")
         if rate is not None and rate != self.rate:
             raise InvalidSamples(
@@ -217,65 +238,121 @@ class StreamSession:
                 "open another stream for them",
             )
         if self.speakers is not None:
-            self.speakers.check_length(self._chunker.fed / self.rate)
-        return live_block(samples, self._chunker.fed, self.rate)
+            self.speakers.check_length(self.chunker.fed / self.rate)
+        return live_block(samples, self.chunker.fed, self.rate)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise the error of a step that failed."""
         if self._error is not None:
             raise self._error
 
-    def _next_step(self) -> StreamStep | None:
+    def fail(self, error: BaseException) -> None:
+        """Let `updates` raise an error."""
+        self._error = error
+
+    def next_step(self) -> StreamStep | None:
         """The next step that is due, or None. Skipped silence gives an update at once."""
-        while (due := self._chunker.next()) is not None:
+        while (due := self._next_due()) is not None:
             options = self._options if due.ends else self._partial_options
             request = ChunkRequest(self._chunks, due.chunk, options)
             self._chunks += due.ends
-            step = StreamStep(self._state, request, due.ends, self._settles)
+            step = StreamStep(self.state, request, due.ends, self._settles)
             if not due.chunk.skipped:
                 return step
-            change = self._text.add_final(silent_segment(due.chunk))
-            self._add_update(step, silent_segment(due.chunk), StepCost(0, 0, 0), change)
+            self._add_final(step, silent_segment(due.chunk), StepCost(0, 0, 0))
         return None
 
-    def _add_result(self, step: StreamStep, result: DecodeResult, cost: StepCost) -> None:
-        """Add the result of a step as an update; of a search that settles words only if it does."""
-        recognizer = self.pool.recognizer
-        if step.ends:
-            segment = recognizer.final(result)
-            change = self._text.add_final(segment)
-        elif needs_search(step.request.options):
-            segment = self._partial
-            change = self._text.add_searched(recognizer.final(result), segment.end)
-            if not change.delta:
-                return
-        else:
-            segment = self._partial = recognizer.partial(result)
-            change = self._text.add_partial(result, segment, segment.end)
-            self._plan_search(step)
-        self._add_update(step, segment, cost, change)
+    def _next_due(self) -> PendingChunk | None:
+        """What is due and need not wait for a search."""
+        if self.searches and not self.chunker.skips_late:
+            return None
+        due, self._due = self._due or self.chunker.next(), None
+        if due is not None and due.ends and self._awaited is not None:
+            self._due = due
+            return None
+        return due
 
-    def _plan_search(self, step: StreamStep) -> None:
-        """Search the chunk of a step in the next round, if words wait for long."""
-        if self._text.waits and needs_search(self._options) and not self._chunker.late:
-            request = replace(step.request, options=replace(self._options, aligner=None))
-            self._waiting_step = replace(step, request=request)
+    def add_result(self, step: StreamStep, result: StepResult) -> StreamStep | None:
+        """Add the result of a step as an update; returns the step to search, if it has to be."""
+        request = replace(step.request, encoded=result.encoded)
+        if result.decoded is None:
+            self._awaited, self._awaited_partial, self._partial = step, self._partial, None
+            chunk = request.chunk
+            self._text.end_chunk((chunk.start + len(chunk.samples)) / SAMPLE_RATE)
+            return replace(step, request=replace(request, cancelled=lambda: self.over))
+        if step.ends:
+            self._add_final(step, self.pool.recognizer.final(result.decoded), result.cost)
+            return None
+        segment = self.pool.recognizer.partial(result.decoded)
+        self._partial = _PartialResult(step, result.decoded, segment)
+        self._show_partial(self._partial, result.cost)
+        waits = self._text.waits and needs_search(self._options) and not self.chunker.late
+        return self._early_search(step, request) if waits and self._awaited is None else None
+
+    def add_searched(self, step: StreamStep, segment: Segment, cost: StepCost) -> None:
+        """Add the result of a search; of one that settles words, as an update if it does."""
+        if step.ends:
+            self._awaited = self._awaited_partial = None
+            self._add_final(step, segment, cost)
+            if self._partial is not None:  # Shown behind this chunk so far.
+                self._show_partial(self._partial, StepCost(0, 0, 0))
+        elif self._partial is not None and self._awaited is None:
+            scores = None if step.request.encoded is None else step.request.encoded.logits
+            change = self._text.add_searched(segment, segment.end, scores)
+            if change.delta:
+                partial = self._partial
+                self._add_update(partial.step, partial.segment, StepCost(0, 0, 0), change)
+
+    def _early_search(self, step: StreamStep, request: ChunkRequest) -> StreamStep:
+        """The search that settles words of a chunk which is not over."""
+
+        def cancelled() -> bool:
+            return self.over or self._chunks > request.key
+
+        options = replace(self._options, aligner=None)
+        return replace(step, request=replace(request, options=options, cancelled=cancelled))
+
+    def _show_partial(self, partial: _PartialResult, cost: StepCost) -> None:
+        """Add an update of the open chunk, or of the chunk before, if that has no final text."""
+        segment = partial.segment
+        if self._awaited is None:
+            change = self._text.add_partial(partial.decoded, segment, segment.end)
+            self._add_update(partial.step, segment, cost, change)
+            return
+        text, change = self._text.show_ahead(segment.text)
+        start, before = self._awaited.request.chunk.start / SAMPLE_RATE, self._awaited_partial
+        if before is not None:
+            segment = _joined(before.segment, segment)
+        segment = replace(segment, start=start, text=text)
+        self._add_update(self._awaited, segment, cost, change, final=False)
+
+    def _add_final(self, step: StreamStep, segment: Segment, cost: StepCost) -> None:
+        if self._partial is not None and self._partial.step.request.key == step.request.key:
+            self._partial = None
+        self._add_update(step, segment, cost, self._text.add_final(segment))
 
     def _add_update(
-        self, step: StreamStep, segment: Segment, cost: StepCost, change: LiveChange
+        self,
+        step: StreamStep,
+        segment: Segment,
+        cost: StepCost,
+        change: LiveChange,
+        final: bool | None = None,
     ) -> None:
-        seconds, speakers = self._chunker.processed / SAMPLE_RATE, None
+        final = step.ends if final is None else final
+        speakers = None
         if self.speakers is not None:
             chunk = step.request.chunk
-            if step.ends:
+            if final:
                 speakers = self.speakers.of_final(chunk, segment)
             else:
                 speakers = self.speakers.of_settled(chunk, self._text.settled_words)
             segment = self.speakers.shown(segment)
         update = StreamUpdate(
             step.request.key,
-            step.ends,
+            final,
             segment,
-            seconds,
+            self.seconds,
             cost,
             **vars(change),
             speakers=speakers,
@@ -283,168 +360,17 @@ class StreamSession:
         self._outbox.append(update)
 
 
-class StreamPool:
-    """Streams that share one model; steps that are due at the same time run as one batch.
-
-    Safe to use from several threads; each stream from one at a time.
-
-    Args:
-        streams: maximum number of open streams.
-        submit: runs a function in a thread of the caller, one after the other; by default the pool
-            starts a thread of its own when it needs one.
-    """
-
-    def __init__(
-        self, recognizer: Recognizer, streams: int = 8, submit: Submit | None = None
-    ) -> None:
-        self.recognizer = recognizer
-        self._incremental = incremental_recognizer(recognizer, streams)
-        self._streams = streams
-        self._sessions: list[StreamSession] = []
-        self._lock = threading.Lock()
-        self._worker: ThreadPoolExecutor | None = None
-        self._submit = submit
-
-    def open(
-        self,
-        options: DecodeOptions | None = None,
-        *,
-        rate: int = SAMPLE_RATE,
-        chunk_seconds: float | None = None,
-        end_at_pauses: bool = True,
-        step_seconds: float = STEP_SECONDS,
-        partial_text: bool = True,
-        skip_late: bool = False,
-        vad: bool = False,
-        vad_model: str = "auto",
-        settle_seconds: float = SETTLE_SECONDS,
-        speakers: StreamSpeakers | None = None,
-    ) -> StreamSession:
-        """Begin a stream; other arguments are `SessionOptions` of `auris.recognition.options`.
-
-        Args:
-            speakers: tells the speakers of the stream apart.
-
-        Raises:
-            UsageError, InvalidSamples, UnsupportedOption: an option is wrong, or the pool is full.
-        """
-        options = DecodeOptions() if options is None else options
-        self.recognizer.check(options)
-        with self._lock:
-            if len(self._sessions) == self._streams:
-                full = f"All {self._streams} streams of the pool are open"
-                raise UsageError(full, "", "finish one, or make a larger pool")
-            state = self._incremental.open()
-            try:
-                seconds = LIVE_CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
-                cutter = Cutter(seconds, vad, vad_model, end_at_pauses)
-                # Without a search the steps of a chunk shorten the work at its end.
-                growing = partial_text or not needs_search(options)
-                chunker = StreamChunker(rate, cutter, step_seconds, skip_late, growing)
-                rule = settle_rule(settle_seconds if partial_text else 0)
-                session = StreamSession(self, state, options, chunker, rule, speakers)
-            except AurisError:
-                self._incremental.close(state)
-                raise
-            self._sessions.append(session)
-        return session
-
-    def feed(
-        self, samples: Mapping[StreamSession, NDArray[Any]]
-    ) -> dict[StreamSession, list[StreamUpdate]]:
-        """Feed several streams and do their steps together; see `StreamSession.feed`.
-
-        If one of the blocks is refused, none is used. If a stream fails, the others continue, and
-        `StreamSession.updates` returns their updates.
-        """
-        blocks = [(session, session._checked(block)) for session, block in samples.items()]
-        for session, block in blocks:
-            session._chunker.accept(block)
-        self.work()
-        for session in samples:
-            session._check()
-        return {session: session.updates() for session in samples}
-
-    def work(self) -> None:
-        """Do every step that is due in any stream; steps of several streams run as one batch."""
-        while self.work_round():
-            pass
-
-    def work_round(self) -> bool:
-        """Do the next step of every stream that has one due; returns whether there was any.
-
-        Chunks that are over and searched take a round of their own, so that the partial text of
-        other streams does not wait for them.
-        """
-        with self._lock:
-            steps = self._next_steps()
-            if steps:
-                self._round(steps)
-            for session in list(self._sessions):
-                if session._chunker.done and session._waiting_step is None:
-                    self._release(session)
-        return bool(steps)
-
-    def _next_steps(self) -> list[tuple[StreamSession, StreamStep]]:
-        """The steps of a round: searches that wait, or else what is due."""
-        searches = []
-        for session in self._sessions:
-            if session._waiting_step is not None:
-                searches.append((session, session._waiting_step))
-                session._waiting_step = None
-        if searches:
-            return searches
-        due = [(session, session._next_step()) for session in self._sessions]
-        steps = [(session, step) for session, step in due if step is not None]
-        quick = [pair for pair in steps if not needs_search(pair[1].request.options)]
-        if not quick:
-            return steps
-        for session, step in steps:
-            if needs_search(step.request.options):
-                session._waiting_step = step
-        return quick
-
-    def submit(self, job: Callable[[], None]) -> Future[None]:
-        """Run a function in the pool's thread, one after the other."""
-        if self._submit is not None:
-            return self._submit(job)
-        with self._lock:
-            if self._worker is None:
-                self._worker = ThreadPoolExecutor(1, "auris-streams")
-        return self._worker.submit(job)
-
-    def release(self, session: StreamSession) -> None:
-        """End a stream now."""
-        with self._lock:
-            self._release(session)
-
-    def _release(self, session: StreamSession) -> None:
-        if not session._over:
-            session._over = True
-            self._sessions.remove(session)
-            self._incremental.close(session._state)
-
-    def _fail(self, session: StreamSession, error: BaseException) -> None:
-        session._error = error
-        self._release(session)
-
-    def _round(self, steps: list[tuple[StreamSession, StreamStep]]) -> None:
-        try:
-            decoded = self._incremental.decode([step for _, step in steps])
-            for (session, step), (result, cost) in zip(steps, decoded, strict=True):
-                self._add_result(session, step, result, cost)
-        except (
-            BaseException
-        ) as error:  # Whatever it is, also Ctrl-C: these streams cannot continue.
-            for session, _ in steps:
-                self._fail(session, error)
-            raise
-
-    def _add_result(
-        self, session: StreamSession, step: StreamStep, result: DecodeResult, cost: StepCost
-    ) -> None:
-        """Add the result of a stream; an error ends this stream alone."""
-        try:
-            session._add_result(step, result, cost)
-        except AurisError as error:
-            self._fail(session, error)
+def _joined(first: Segment, second: Segment) -> Segment:
+    """The segments of two successive chunks as one of a chunk that may still grow."""
+    words = None
+    if first.words is not None and second.words is not None:
+        own = [word for word in first.words if word.end is None or word.end <= second.start]
+        words = (*own, *second.words)
+    return replace(
+        second,
+        tokens=first.tokens + second.tokens,
+        logprobs=first.logprobs + second.logprobs,
+        token_confidences=first.token_confidences + second.token_confidences,
+        word_confidences=first.word_confidences + second.word_confidences,
+        words=words,
+    )

@@ -14,7 +14,7 @@ from auris.audio.segmentation import CHUNK_SECONDS, Cutter
 from auris.errors import AurisError, UsageError
 from auris.pipeline import AsrPipeline
 from auris.recognition.load import check_count, check_number
-from auris.streaming.session import StreamPool
+from auris.streaming.pool import StreamPool
 from auris.text.languages import LANGUAGES
 from auris.wyoming.events import WyomingError
 

@@ -87,7 +87,9 @@ class Item:
             if not isinstance(error, AurisError):
                 _LOG.exception("an item failed")
             while not self._ended:
-                self._count(await self._more())
+                await self._changed.wait()
+                self._take()
+                self._count(self.samples)
             last = self._event("failed", error=as_api_error(error).body()["error"])
         else:
             last = self._completed()
@@ -97,16 +99,16 @@ class Item:
         if not self._dropped:
             await self.send(last)
 
-    async def _more(self) -> Pcm:
-        """The audio since the last call, [S]; waits until there is some, or the end."""
-        await self._changed.wait()
+    def _take(self) -> Pcm:
+        """The audio since the last call, [S]."""
         self._changed.clear()
         waiting, self._waiting = self._waiting, []
         return np.concatenate(waiting) if waiting else np.zeros(0, np.int16)
 
-    def _count(self, samples: Pcm) -> None:
-        self._done_samples += len(samples)
-        self.done(len(samples) / self.settings.format.rate)
+    def _count(self, samples: int) -> None:
+        """Count the audio that is recognized, in samples of the item."""
+        self.done((samples - self._done_samples) / self.settings.format.rate)
+        self._done_samples = samples
 
     async def _recognize(self) -> None:
         if self._dropped:
@@ -151,29 +153,27 @@ class Item:
         return session
 
     async def _push_audio(self, stream: StreamSession) -> None:
-        ended = False
-        while not ended:
-            samples = await self._more()
-            ended = self._ended
+        pushed, ended, behind = 0, False, False
+        while not ended or behind:
+            if not behind:
+                await self._changed.wait()
             if self._dropped:
                 return
-            stream.push(samples)
-            if ended:
-                stream.push_end()
-            again = True
-            while again and not self._dropped:
-                await self._in_engine(self._work)
-                # Read before the updates: what is done meanwhile belongs to the next round.
-                again = stream.behind
-                events = [e for update in stream.updates() for e in self._update_events(update)]
-                await self.send(*events)
-            self._count(samples)
-
-    def _work(self) -> None:
-        # A step of every stream that has one due. A failure of any kind is raised again by the
-        # stream that failed, so that it does not end the others.
-        with suppress(Exception):
-            self.served.pool.work_round()
+            if not ended:
+                ended = self._ended  # Read before the audio, all of which then came before.
+                samples = self._take()
+                pushed += len(samples)
+                stream.push(samples)
+                if ended:
+                    stream.push_end()
+            # A round of all streams, which others may wait for, too.
+            await asyncio.shield(asyncio.wrap_future(self.served.pool.round_soon()))
+            # Read before the updates: what is done meanwhile belongs to the next round.
+            behind, covered = stream.behind, stream.seconds
+            events = [e for update in stream.updates() for e in self._update_events(update)]
+            await self.send(*events)
+            covered_samples = int(covered * self.settings.format.rate)
+            self._count(min(covered_samples, pushed) if behind else pushed)
 
     async def _in_engine(self, job: Callable[[], None]) -> None:
         await asyncio.wrap_future(self.served.engine.between(job))

@@ -1,0 +1,353 @@
+"""Searches of streams run together, and streams go on meanwhile where they are not to be late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from auris import AsrPipeline
+from auris.decoding.loop import DecodeLoop
+from auris.decoding.requests import Request, Step
+from auris.errors import AurisError, CheckpointError
+from auris.recognition.requests import ChunkRequest
+from auris.recognition.segments import SegmentWriter
+from auris.streaming.decoder import StepCost, StreamStep
+from auris.streaming.pool import StreamPool
+from auris.streaming.searches import Search, SearchQueue
+from auris.streaming.session import StreamSession
+from auris.text.words import join_texts
+from auris.types import SAMPLE_RATE, Segment
+from tests.streaming.live import blocks, same, stable, updates_of
+from tests.tiny_models import tone_speech
+
+CUT = {"chunk_seconds": 1.0, "end_at_pauses": True, "beam_size": 3}
+
+KINDS = ("qwen", "windows", "joined", "ctc")
+
+
+def given(kind: str) -> dict[str, Any]:
+    """Options of a search for few tokens."""
+    return dict(CUT) if kind == "ctc" else {**CUT, "max_new_tokens": 8}
+
+
+def file_of(pipeline: AsrPipeline, samples: np.ndarray, **options: Any) -> Sequence[Segment]:
+    return pipeline.transcribe((samples, SAMPLE_RATE), vad=False, **options).segments
+
+
+def finish_all(pool: StreamPool, streams: dict[StreamSession, np.ndarray]) -> None:
+    """Push all samples, and do all work at once."""
+    for stream, samples in streams.items():
+        stream.push(samples)
+        stream.push_end()
+    pool.work()
+
+
+def test_searches_that_are_due_together_are_one_batch(
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, options = pipelines["qwen"], given("qwen")
+    clips = [tone_speech(0.6 + 0.1 * number, number) for number in range(3)]
+    files = [file_of(pipeline, clip, **options) for clip in clips]
+    counts = []
+    admit = DecodeLoop.admit
+
+    def counted(self: DecodeLoop, requests: Sequence[Request]) -> list[Step]:
+        counts.append(len(requests))
+        return admit(self, requests)
+
+    monkeypatch.setattr(DecodeLoop, "admit", counted)
+    pool = pipeline.streams(3)
+    streams = [pipeline.stream(pool=pool, partial_text=False, **options) for _ in clips]
+    finish_all(pool, dict(zip(streams, clips, strict=True)))
+    assert counts == [3]
+    for stream, segments in zip(streams, files, strict=True):
+        same(stable(stream.updates()), segments, "searched together")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_encodes_nothing(
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """It has what the steps of the chunk have encoded."""
+    pipeline, samples = pipelines[kind], tone_speech(3.3, 2)
+    segments = file_of(pipeline, samples, batch_size=1, **given(kind))
+    monkeypatch.setattr(pipeline.recognizer.backend, "encode", lambda *_: pytest.fail("encoded"))
+    updates = updates_of(pipeline.stream(**given(kind)), samples, [5000])
+    assert len(stable(updates)) > 1
+    same(stable(updates), segments, kind)
+    assert all(update.cost.frames for update in updates if update.final)
+    if kind != "windows":  # A chunk without a complete window is computed as that of a file is.
+        assert [one.logprobs for one in stable(updates)] == [one.logprobs for one in segments]
+
+
+def test_halves_of_a_chunk_that_loops_are_decoded_in_the_same_batch(
+    pipelines: dict[str, AsrPipeline],
+) -> None:
+    pipeline, options = pipelines["qwen"], {"chunk_seconds": 5.0, "beam_size": 2}
+    options["end_at_pauses"] = False
+    clips = [tone_speech(seconds, number) for number, seconds in enumerate([4.4, 4.9])]
+    pool = pipeline.streams(2)
+    streams = [pipeline.stream(pool=pool, partial_text=False, **options) for _ in clips]
+    finish_all(pool, dict(zip(streams, clips, strict=True)))
+    for stream, clip in zip(streams, clips, strict=True):
+        segments = file_of(pipeline, clip, **options)
+        finals = stable(stream.updates())
+        same(finals, segments, "with halves")
+        assert [one.retries for one in finals] == [one.retries for one in segments]
+        assert bool(finals[0].retries)
+
+
+def test_an_error_in_a_search_ends_one_stream(
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, options = pipelines["qwen"], given("qwen")
+    short, long = tone_speech(0.6, 1), tone_speech(0.8, 2)
+    segments = file_of(pipeline, long, **options)
+    write = SegmentWriter.segment
+
+    def damaged(self: SegmentWriter, request: ChunkRequest, *rest: Any) -> Segment:
+        if len(request.chunk.samples) == len(short):
+            raise CheckpointError("Scores have to be numbers", "are NaN", "mend the weights")
+        return write(self, request, *rest)
+
+    monkeypatch.setattr(SegmentWriter, "segment", damaged)
+    pool = pipeline.streams(2)
+    broken, other = (pipeline.stream(pool=pool, partial_text=False, **options) for _ in range(2))
+    finish_all(pool, {broken: short, other: long})
+    same(stable(other.updates()), segments, "the other stream")
+    with pytest.raises(CheckpointError, match="NaN"):
+        broken.updates()
+
+
+def test_another_error_ends_the_streams_whose_searches_are_active(
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = pipelines["qwen"]
+    pool = pipeline.streams(2)
+    broken, idle = (pipeline.stream(pool=pool, **given("qwen")) for _ in range(2))
+    broken.push(tone_speech(0.4, 1))
+    broken.push_end()
+    with monkeypatch.context() as patch:
+        patch.setattr(DecodeLoop, "admit", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pool.work()
+    with pytest.raises(ZeroDivisionError):
+        broken.updates()
+    samples = tone_speech(0.7, 2)
+    same(stable(updates_of(idle, samples)), file_of(pipeline, samples, **given("qwen")), "idle")
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """While `stopped`, a pass of searches takes more than a round."""
+    state = SimpleNamespace(stopped=True)
+    step, work = SearchQueue.step, StreamPool.work
+
+    def waiting(self: SearchQueue) -> list[tuple[Search, Segment | AurisError]]:
+        return [] if state.stopped else step(self)
+
+    def some_rounds(self: StreamPool) -> None:
+        for _ in range(8):
+            self.work_round()
+        if not state.stopped:
+            work(self)
+
+    monkeypatch.setattr(SearchQueue, "step", waiting)
+    monkeypatch.setattr(StreamPool, "work", some_rounds)
+    return state
+
+
+def test_text_of_the_next_chunk_is_shown_while_one_is_searched(
+    pipelines: dict[str, AsrPipeline], slow: SimpleNamespace
+) -> None:
+    pipeline, samples = pipelines["qwen"], tone_speech(4.0, 3)
+    segments = file_of(pipeline, samples, **given("qwen"))
+    stream = pipeline.stream(skip_late=True, step_seconds=0.25, **given("qwen"))
+    cut = 28_000  # The end of the first chunk is certain after 1.5 s.
+    before = [one for block in blocks(samples[:cut], [4000]) for one in stream.feed(block)]
+    assert all(one.chunk == 0 and not one.final for one in before)
+    first = stream._awaited_partial
+    assert first is not None
+    ahead = before[-1]
+    assert ahead.segment.end > first.segment.end
+    assert ahead.segment.start == 0.0
+    assert ahead.segment.tokens[: len(first.segment.tokens)] == first.segment.tokens
+    assert ahead.partial == ahead.segment.text
+    slow.stopped = False
+    after = stream.feed(samples[:0])
+    assert [(one.chunk, one.final) for one in after] == [(0, True), (1, False)]
+    assert after[1].segment.end == ahead.segment.end
+    assert ahead.segment.text == join_texts([first.segment.text, after[1].segment.text])
+    updates = [*before, *after, *updates_of(stream, samples[cut:], [4000])]
+    same(stable(updates), segments, "ahead")
+    assert "".join(update.delta for update in updates)
+
+
+def test_a_stream_that_may_be_late_waits_for_its_searches(
+    pipelines: dict[str, AsrPipeline], slow: SimpleNamespace
+) -> None:
+    pipeline, samples = pipelines["qwen"], tone_speech(4.0, 3)
+    stream = pipeline.stream(step_seconds=0.25, **given("qwen"))
+    before = stream.feed(samples)
+    assert {update.chunk for update in before} == {0}
+    assert stream.behind
+    slow.stopped = False
+    updates = [*before, *stream.feed(samples[:0]), *stream.finish()]
+    expected = updates_of(pipeline.stream(step_seconds=0.25, **given("qwen")), samples, [3000])
+    assert [update.to_dict() for update in updates] == [update.to_dict() for update in expected]
+
+
+def test_one_chunk_of_a_stream_waits_for_its_search(
+    pipelines: dict[str, AsrPipeline], slow: SimpleNamespace
+) -> None:
+    pipeline, samples = pipelines["qwen"], tone_speech(6.0, 3)
+    stream = pipeline.stream(skip_late=True, partial_text=False, **given("qwen"))
+    assert not stream.feed(samples)
+    assert stream.searches == 1
+    slow.stopped = False
+    same(stable(stream.finish()), file_of(pipeline, samples, **given("qwen")), "after a while")
+
+
+def test_silence_that_is_left_out_comes_behind_the_chunk_before(
+    pipelines: dict[str, AsrPipeline], slow: SimpleNamespace
+) -> None:
+    pipeline = pipelines["qwen"]
+    quiet = np.zeros(7 * SAMPLE_RATE, np.float32)
+    samples = np.concatenate([tone_speech(2.0, 1), quiet, tone_speech(2.0, 2)])
+    options = {"chunk_seconds": 3.0, "vad": True, "beam_size": 2, "max_new_tokens": 5}
+    stream = pipeline.stream(skip_late=True, **options)
+    before = stream.feed(samples)
+    assert not any(update.final for update in before)
+    slow.stopped = False
+    updates = [*before, *stream.feed(samples[:0]), *stream.finish()]
+    theirs = pipeline.transcribe((samples, SAMPLE_RATE), **options).segments
+    same(stable(updates), theirs, "silence")
+    assert [one.skipped for one in stable(updates)] == [one.skipped for one in theirs]
+    assert any(one.skipped for one in theirs)
+
+
+def test_searches_get_as_much_time_as_the_steps_of_a_round(
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock counts a step as three, and a pass of the searches as one."""
+    pipeline, now, rounds = pipelines["qwen"], 0.0, []
+    pool = StreamPool(pipeline.recognizer, 2, clock=lambda: now)
+    growing, ending = (
+        pipeline.stream(pool=pool, settle_seconds=0, **given("qwen")) for _ in range(2)
+    )
+    decode, step = pool._incremental.decode, SearchQueue.step
+
+    def decoded(steps: Sequence[StreamStep]) -> Any:
+        nonlocal now
+        now += 3.0
+        rounds.append(0)
+        return decode(steps)
+
+    def searched(self: SearchQueue) -> Any:
+        nonlocal now
+        now += 1.0
+        rounds[-1] += 1
+        return step(self)
+
+    monkeypatch.setattr(pool._incremental, "decode", decoded)
+    monkeypatch.setattr(SearchQueue, "step", searched)
+    ending.push(tone_speech(0.4, 1))
+    ending.push_end()
+    growing.push(tone_speech(0.9, 2))
+    assert pool.work_round()
+    assert rounds == [3]
+    growing.push(tone_speech(0.9, 2)[:1600])
+    assert pool.work_round()
+    assert rounds == [3, 3]
+    assert pool.work_round()  # Without a step, one pass at a time.
+    assert rounds == [3, 4]
+
+
+def test_a_round_is_shared_by_those_who_ask_before_it_begins(
+    pipelines: dict[str, AsrPipeline],
+) -> None:
+    jobs: list[Callable[[], None]] = []
+
+    def submit(job: Callable[[], None]) -> Future[None]:
+        jobs.append(job)
+        return Future()
+
+    pool = StreamPool(pipelines["ctc"].recognizer, 1, submit)
+    stream = pipelines["ctc"].stream(pool=pool)
+    stream.push(tone_speech(0.6))
+    first = pool.round_soon()
+    assert pool.round_soon() is first
+    jobs.pop()()
+    assert not jobs
+    assert len(stream.updates()) == 1
+    assert pool.round_soon() is not first
+
+
+@dataclass(eq=False)
+class FakeSession:
+    searches: int = 0
+
+
+class FakeBatch:
+    """Takes one chunk, whose search is over after a pass."""
+
+    def __init__(self) -> None:
+        self.requests: list[ChunkRequest] = []
+
+    def has_room(self) -> bool:
+        return not self.requests
+
+    def add(self, request: ChunkRequest) -> None:
+        self.requests.append(request)
+
+    def step(self) -> list[Any]:
+        done = [SimpleNamespace(key=one.key, segment=one.chunk) for one in self.requests]
+        self.requests.clear()
+        return done
+
+
+def search(session: FakeSession, name: str, ends: bool, cancelled: bool = False) -> Search:
+    request = ChunkRequest(0, name, None, cancelled=lambda: cancelled)  # type: ignore[arg-type]
+    step = StreamStep(None, request, ends)  # type: ignore[arg-type]
+    return Search(session, step, StepCost(0, 0, 0))  # type: ignore[arg-type]
+
+
+def order(*searches: Search) -> list[Any]:
+    """What the queue found, in order."""
+    queue = SearchQueue(SimpleNamespace(batch=lambda rows: FakeBatch()))  # type: ignore[arg-type]
+    for one in searches:
+        queue.add(one)
+    found = []
+    while queue.pending:
+        found += [segment for _, segment in queue.step()]
+    assert not any(one.session.searches for one in searches)
+    return found
+
+
+def test_chunks_that_are_over_are_searched_first() -> None:
+    first, second = FakeSession(), FakeSession()
+    assert order(
+        search(first, "early", ends=False),
+        search(second, "over", ends=True),
+        search(second, "over, too", ends=True),
+    ) == ["over", "over, too", "early"]
+
+
+def test_a_later_search_of_words_that_wait_replaces_one_that_has_not_begun() -> None:
+    first, second = FakeSession(), FakeSession()
+    assert order(
+        search(first, "over", ends=True),
+        search(second, "early", ends=False),
+        search(second, "later", ends=False),
+    ) == ["over", "later"]
+
+
+def test_a_cancelled_search_is_not_begun() -> None:
+    one = FakeSession()
+    assert order(search(one, "early", ends=False, cancelled=True)) == []
