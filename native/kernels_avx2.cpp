@@ -59,6 +59,11 @@ PRIMITIVE void totals(Sums a, Sums b, Sums c, Sums d, int32_t* out) {
 PRIMITIVE Part fma(Part a, Part b, Part c) {
   return (Part)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 }
+// In a register: what several instructions use is loaded once.
+PRIMITIVE Part held(Part x) {
+  __asm__("" : "+x"(x));
+  return x;
+}
 PRIMITIVE v16 whole(const Part* parts) {
   v16 all;
   __builtin_memcpy(&all, parts, sizeof all);

@@ -21,6 +21,7 @@ from auris.checkpoints.layouts import LayoutName
 from auris.models.qwen_asr import QwenAsr
 from tests.backends.conftest import INSTRUCTIONS
 from tests.backends.test_native import SHAPES, config, prompt
+from tests.processors import set_bfloat16
 from tests.recordings import clip, tokens
 from tests.ties import LOGITS, Ties
 from tests.tiny_models import tiny_model, write_tiny
@@ -228,8 +229,11 @@ def test_which_decoders_it_runs() -> None:
 
 
 @pytest.mark.parametrize("layout", ["native", "hf", "published"])
-def test_texts_of_both_paths(tmp_path: Path, layout: LayoutName) -> None:
+def test_texts_of_both_paths(
+    tmp_path: Path, layout: LayoutName, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A checkpoint in bfloat16 as it comes, in every layout, and PyTorch's text of it."""
+    set_bfloat16(monkeypatch, True)
     directory = write_tiny(tmp_path / "m", layout, seed=3, dtype=torch.bfloat16)
     ours = AsrPipeline.from_pretrained(directory, dtype="bfloat16", device="cpu")
     theirs = AsrPipeline.from_pretrained(directory, dtype="bfloat16", device="cpu")

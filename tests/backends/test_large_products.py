@@ -259,6 +259,18 @@ def test_systems_without_a_list_of_flags_have_no_amx(
     monkeypatch.delenv(large_products.VARIABLE, raising=False)
     monkeypatch.setattr(large_products, "PROCESSOR", tmp_path / "missing")
     assert not large_products.chosen()
+    assert not large_products.has_fast_products()
+
+
+@pytest.mark.parametrize(("flags", "fast"), [("avx2 fma", False), ("avx2 avx512_vnni", True)])
+def test_pytorch_multiplies_integers_fast_with_vnni(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, fast: bool
+) -> None:
+    processor = tmp_path / "cpuinfo"
+    processor.write_text(f"processor\t: 0\nflags\t: fpu {flags}\n", encoding="utf-8")
+    monkeypatch.setattr(large_products, "PROCESSOR", processor)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert large_products.has_fast_products() == fast
 
 
 @needs_native

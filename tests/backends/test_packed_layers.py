@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from auris.backends.packed_layers import Packed, PackedEmbedding, PackedLinear, quantize_rows, swap
+from auris.backends import large_products
+from auris.backends.packed_layers import (
+    EXACT_COLUMNS,
+    Packed,
+    PackedEmbedding,
+    PackedLinear,
+    integer_products,
+    quantize_rows,
+    swap,
+)
 from auris.backends.torch import TorchBackend
 from auris.checkpoints import quantization_config
 from auris.checkpoints.load import Model
@@ -52,6 +61,22 @@ def test_rows_are_integers_scaled_by_their_maximum() -> None:
     codes, scales = quantize_rows(x)
     assert codes.abs().amax(1).tolist() == [127, 127, 127, 0, 127]
     assert ((codes * scales - x).abs() <= scales / 2 * 1.0001).all()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("columns", [64, EXACT_COLUMNS, 2 * EXACT_COLUMNS + 192])
+def test_integer_products_are_exact(
+    columns: int, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On processors with products of integers and on others, up to the largest sums."""
+    monkeypatch.setattr(large_products, "has_fast_products", lambda: fast)
+    torch.manual_seed(columns)
+    codes, integers = (torch.randint(-127, 128, (n, columns)).to(torch.int8) for n in (9, 20))
+    codes[0], integers[0], integers[1] = 127, 127, -127
+    found = integer_products(codes, integers)
+    assert found.dtype == torch.int32
+    assert torch.equal(found.long(), codes.long() @ integers.long().t())
+    assert found[0, :2].tolist() == [127 * 127 * columns, -127 * 127 * columns]
 
 
 @settings(deadline=None, max_examples=25)

@@ -17,6 +17,7 @@ from auris.backends.torch import TorchBackend
 from auris.checkpoints.layouts import LayoutName
 from auris.recognition.fingerprint import model_values
 from tests.backends.test_native import SHAPES, config, prompt
+from tests.processors import set_bfloat16
 from tests.recordings import clip, tokens
 from tests.ties import LOGITS, Ties
 from tests.tiny_models import ctc_config, write_tiny
@@ -29,7 +30,7 @@ STORED = [torch.float16, torch.bfloat16]
 @pytest.fixture(autouse=True)
 def without_products_of_half_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AURIS_STATIC_STEP", raising=False)
-    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: False)
+    set_bfloat16(monkeypatch, False)
 
 
 def load(directory: Path, dtype: str = "auto") -> AsrPipeline:
@@ -111,11 +112,24 @@ def test_a_decoder_that_is_partly_in_float32_is_not_rounded(tmp_path: Path) -> N
     assert dtypes(load(directory).backend) == (torch.float32, torch.float32)
 
 
+@pytest.mark.parametrize("dtype", STORED)
+def test_it_runs_where_a_half_dtype_is_asked_for(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Its weights are rounded to the dtype, and PyTorch never computes in it."""
+    directory = write_tiny(tmp_path / "m", config=config(0), seed=4)
+    name = str(dtype).removeprefix("torch.")
+    pipeline = load(directory, name)
+    assert dtypes(pipeline.backend) == (torch.float32, dtype)
+    assert pipeline.backend.native_step is not None
+    stored = load(write_tiny(tmp_path / "stored", config=config(0), seed=4, dtype=dtype))
+    found = pipeline.backend.model.decoder.state_dict()
+    for key, value in stored.backend.model.decoder.state_dict().items():
+        assert torch.equal(found[key], value), key
+
+
 def test_where_it_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = write(tmp_path / "m", torch.float16)
     ctc = write_tiny(tmp_path / "ctc", config=ctc_config(), dtype=torch.float16)
     assert dtypes(load(ctc).backend) == (torch.float32, torch.float32)
-    assert dtypes(load(directory, "float16").backend) == (torch.float16, torch.float16)
     monkeypatch.setenv("AURIS_STATIC_STEP", "1")
     assert dtypes(load(directory).backend) == (torch.float32, torch.float32)
     monkeypatch.delenv("AURIS_STATIC_STEP")

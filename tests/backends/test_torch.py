@@ -9,6 +9,7 @@ from auris.backends.devices import DTYPES, Device, available_devices, pick_devic
 from auris.backends.memory import within_memory
 from auris.backends.torch import TorchBackend
 from auris.errors import DeviceError, UnsupportedOption
+from tests.processors import set_bfloat16
 from tests.tiny_models import ctc_config, tiny_model
 
 CPU = torch.device("cpu")
@@ -61,8 +62,9 @@ def test_devices_of_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("stored", DTYPES.values())
 def test_dtypes_by_name(stored: torch.dtype) -> None:
+    assert pick_dtypes("float32", CPU, stored, True) == (torch.float32, torch.float32)
     for name, dtype in DTYPES.items():
-        assert pick_dtypes(name, CPU, stored, True) == (dtype, dtype)
+        assert pick_dtypes(name, torch.device("cuda"), stored, True) == (dtype, dtype)
     assert pick_dtypes("auto", torch.device("cuda"), stored, True) == (stored, stored)
     for name in ("", "fp32", "FLOAT32", "int8", "float64"):
         with pytest.raises(DeviceError, match="dtype has to be auto, float32, bfloat16, float16"):
@@ -72,16 +74,18 @@ def test_dtypes_by_name(stored: torch.dtype) -> None:
 def test_half_precision_on_a_cpu_without_support(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is computed in float32, with the weights of a decoder as stored by native code."""
     single, half = torch.float32, torch.float16
-    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: False)
-    for stored in (half, torch.bfloat16):
-        assert pick_dtypes("auto", CPU, stored, True) == (single, stored)
-        assert pick_dtypes("auto", CPU, stored, False) == (single, single)
-    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: True)
-    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: True)
+    set_bfloat16(monkeypatch, False)
+    for name, dtype in (("float16", half), ("bfloat16", torch.bfloat16)):
+        for given, stored in (("auto", dtype), (name, single), (name, half), (name, dtype)):
+            assert pick_dtypes(given, CPU, stored, True) == (single, dtype)
+            assert pick_dtypes(given, CPU, stored, False) == (single, single)
+    set_bfloat16(monkeypatch, True)
     for native_decoder in (True, False):
-        assert pick_dtypes("auto", CPU, torch.bfloat16, native_decoder) == (torch.bfloat16,) * 2
+        for given, stored in (("auto", torch.bfloat16), ("bfloat16", single)):
+            assert pick_dtypes(given, CPU, stored, native_decoder) == (torch.bfloat16,) * 2
         assert pick_dtypes("auto", CPU, single, native_decoder) == (single, single)
-    assert pick_dtypes("auto", CPU, half, True) == (single, half)
+    for given in ("auto", "float16"):
+        assert pick_dtypes(given, CPU, half, True) == (single, half)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values())

@@ -20,6 +20,7 @@ from auris.evaluation.speed import (
     speed_ratios,
     stages_of,
 )
+from tests.processors import set_bfloat16
 from tests.tiny_models import write_tiny
 
 
@@ -64,6 +65,7 @@ def test_models_are_compared_with_peers_of_the_same_dtype(
     qwen_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("auris.evaluation.speed.PEERS", {"fake": FakePeer})
+    set_bfloat16(monkeypatch, True)
     half = write_tiny(tmp_path / "half", dtype=torch.float16)
     models = [
         MeasuredModel(str(path), dtype=dtype, device="cpu")
@@ -86,6 +88,16 @@ def test_models_are_compared_with_peers_of_the_same_dtype(
         (models[2].name, "fake float32"): 5 / 3,
     }
     assert str(ratios[0]) == "      2 encode   4.00 times as fast as fake bfloat16: qwen bfloat16"
+
+
+def test_peers_do_not_compute_in_what_the_processor_emulates(
+    qwen_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one clip would take them minutes."""
+    set_bfloat16(monkeypatch, False)
+    for dtype in ("int8", "bfloat16", "float32"):
+        model = MeasuredModel(str(qwen_directory), dtype=dtype, device="cpu")
+        assert model.peer_dtype == "float32"
 
 
 def test_a_missing_peer(qwen_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from auris.errors import CheckpointError
 from auris.recognition.fingerprint import call_values, fingerprint, model_digest, model_values
 from auris.recognition.load import LoadOptions
 from auris.recognition.options import CallOptions
+from tests.processors import set_bfloat16
 from tests.tiny_models import write_tiny
 
 
@@ -78,7 +79,10 @@ def test_explicit_defaults_and_speed_options_do_not_change_it(qwen: AsrPipeline)
     assert _of(qwen, language="auto", batch_seconds=60.0, **same) == _of(qwen)
 
 
-def test_the_dtype_is_that_of_the_computation(qwen_directory: Path) -> None:
+def test_the_dtype_is_that_of_the_computation(
+    qwen_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_bfloat16(monkeypatch, True)
     float32, packed, half = (
         model_values(AsrPipeline.from_pretrained(qwen_directory, device="cpu", dtype=dtype))
         for dtype in ("float32", "int8", "bfloat16")

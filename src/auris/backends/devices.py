@@ -103,9 +103,9 @@ def pick_dtypes(
 ) -> Dtypes:
     """The dtypes that `name` means on a device.
 
-    "auto" is the stored dtype, except for half-precision weights on a CPU without arithmetic for
-    them, where PyTorch would emulate it: there the model computes in float32. The weights of a
-    decoder that native code runs stay as stored even so.
+    "auto" is the stored dtype. A CPU without arithmetic for a half-precision dtype computes in
+    float32 instead, since PyTorch would emulate it, up to thirty times slower. The weights of a
+    decoder that native code runs are in the half-precision dtype even so.
 
     Args:
         native_decoder: whether native code can run the decoder with 16-bit weights, see
@@ -114,17 +114,16 @@ def pick_dtypes(
     Raises:
         UnknownDevice: the name is no dtype.
     """
-    if name == "auto":
-        if stored not in HALF_FORMATS or device.type != "cpu" or _cpu_computes_in(stored):
-            return Dtypes(stored, stored)
-        return Dtypes(torch.float32, stored if native_decoder else torch.float32)
-    if name not in DTYPES:
+    if name != "auto" and name not in DTYPES:
         raise UnknownDevice(
             f"The dtype has to be auto, {', '.join([*DTYPES, *PACKED_DTYPES])}",
             f"it is {name!r}",
             "choose one of these with --dtype",
         )
-    return Dtypes(DTYPES[name], DTYPES[name])
+    dtype = DTYPES.get(name, stored)
+    if dtype not in HALF_FORMATS or device.type != "cpu" or _cpu_computes_in(dtype):
+        return Dtypes(dtype, dtype)
+    return Dtypes(torch.float32, dtype if native_decoder else torch.float32)
 
 
 def _cpu_computes_in(half: torch.dtype) -> bool:

@@ -52,12 +52,22 @@ def chosen() -> bool:
 
 def _has_amx() -> bool:
     """Whether the processor, and the kernel of Linux, have tiles of 8-bit integers."""
+    return {"amx_tile", "amx_int8"} <= _flags(PROCESSOR)
+
+
+def has_fast_products() -> bool:
+    """Whether PyTorch multiplies 8-bit integers by oneDNN here, which it does with AVX-512 VNNI."""
+    return torch.backends.mkldnn.is_available() and "avx512_vnni" in _flags(PROCESSOR)
+
+
+@cache
+def _flags(processor: Path) -> frozenset[str]:
+    """What the processor can do, by a file of Linux; empty on other systems."""
     try:
-        lines = PROCESSOR.read_text(encoding="utf-8").splitlines()
+        lines = processor.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
-        return False
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return {"amx_tile", "amx_int8"} <= set(flags)
+        return frozenset()
+    return frozenset(next((line.split() for line in lines if line.startswith("flags")), []))
 
 
 @cache

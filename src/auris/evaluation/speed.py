@@ -24,6 +24,7 @@ import torch
 from auris.audio.features import log_mel
 from auris.backends import native
 from auris.backends.base import TextRules, TextStart
+from auris.backends.devices import pick_dtypes
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.quantization_config import PACKED_DTYPES
 from auris.diagnostics.parity import noise_clip
@@ -57,7 +58,8 @@ StageTimes = dict[str, list[float]]
 """Seconds by stage."""
 
 PEER_DTYPE = "bfloat16"
-"""What peers compute in that are compared with packed weights."""
+"""What peers compute in that are compared with packed weights; float32 on a CPU that would emulate
+it."""
 
 COMPARED = ("encode", "prefill", "total")
 """Stages whose times are compared with those of a peer."""
@@ -246,8 +248,10 @@ class MeasuredModel:
     def peer_dtype(self) -> str:
         """The dtype of peers that it is compared with: that of its encoder's activations and of its
         prompts; `PEER_DTYPE` with packed weights, which peers do not have."""
-        packed = self.dtype in PACKED_DTYPES
-        return PEER_DTYPE if packed else str(self.backend.dtype).removeprefix("torch.")
+        dtype = self.backend.dtype
+        if self.dtype in PACKED_DTYPES:
+            dtype = pick_dtypes(PEER_DTYPE, self.backend.device, dtype, False).computed
+        return str(dtype).removeprefix("torch.")
 
     @property
     def kernels(self) -> str:
