@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gc
+import logging
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +37,40 @@ def same_threads() -> Iterator[None]:
     yield
     if torch.get_num_threads() != before:
         torch.set_num_threads(before)
+
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGALRM")
+
+
+def process_state() -> dict[str, Any]:
+    """What one test could change for all later ones of its process."""
+    handlers = {
+        name: signal.getsignal(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)
+    }
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "SIG_BLOCK") else ()
+    loggers = [logging.getLogger(name) for name in (None, "auris")]
+    return {
+        **handlers,
+        "blocked signals": set(blocked),
+        "unraisablehook": sys.unraisablehook,
+        "threading.excepthook": threading.excepthook,
+        "logging": [(logger.level, logger.propagate, logger.disabled) for logger in loggers],
+        "log handlers": [
+            handler
+            for logger in loggers
+            for handler in logger.handlers
+            if not type(handler).__module__.startswith("_pytest.")
+        ],
+    }
+
+
+@pytest.fixture(autouse=True)
+def same_process_state() -> Iterator[None]:
+    """A test leaves signal handlers, hooks of exceptions and loggers as they were."""
+    before, excepthook = process_state(), sys.excepthook
+    yield
+    sys.excepthook = excepthook  # Typer sets it at every call of a command.
+    assert process_state() == before
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import wave
 from pathlib import Path
@@ -62,5 +60,4 @@ def auris(
 def port(monkeypatch: pytest.MonkeyPatch) -> Port:
     found = Port(["speaker", "desk microphone", "headset microphone"], tone_speech(0.8))
     monkeypatch.setitem(sys.modules, "sounddevice", found)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return found

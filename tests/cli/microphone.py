@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import signal
-from types import ModuleType, SimpleNamespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from auris.audio.microphone import Sound
+
+TICK_SECONDS = 0.02
+"""How often an open microphone looks whether the command waits for more samples."""
 
 
 class Port(ModuleType):
@@ -32,17 +39,28 @@ class Port(ModuleType):
         if given["samplerate"] == 96_000:
             raise Port.PortAudioError("Invalid sample rate")
         self.opened = given
-        port = self
+        return self._stream(callback)
 
-        class Stream:
-            def __enter__(self) -> None:
-                for place in range(0, len(port.samples), 800):
-                    block = port.samples[place : place + 800, None]
-                    callback(block, len(block), None, "overflow" if place == 0 else "")
-                # The user presses Ctrl-C.
-                signal.setitimer(signal.ITIMER_REAL, 0.5)
+    @contextmanager
+    def _stream(self, callback: Any) -> Iterator[None]:
+        """Deliver all samples at once, then press Ctrl-C as soon as they have been worked on."""
+        for start in range(0, len(self.samples), 800):
+            block = self.samples[start : start + 800, None]
+            callback(block, len(block), None, "overflow" if start == 0 else "")
+        before = signal.signal(signal.SIGALRM, _interrupt_waiting)
+        signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
-            def __exit__(self, *_: object) -> None:
-                signal.setitimer(signal.ITIMER_REAL, 0)
 
-        return Stream()
+def _interrupt_waiting(_number: int, frame: FrameType | None) -> None:
+    """Send Ctrl-C to the main thread, if it waits for samples just now: at any other moment the
+    signal could reach another part of the command, or the program that runs the tests."""
+    if frame is None or frame.f_code is not Sound.__iter__.__code__:
+        return
+    assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    if frame.f_locals["self"]._waiting.empty():
+        signal.raise_signal(signal.SIGINT)

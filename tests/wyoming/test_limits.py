@@ -182,7 +182,12 @@ def test_a_wrong_uri_is_refused(uri: str) -> None:
         Address(uri)
 
 
-def test_a_taken_port_is_an_error(served: Running, command_line: Auris) -> None:
+def test_a_taken_port_is_an_error(
+    served: Running, command_line: Auris, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The command configures the log of the whole process.
+    unchanged = {"version": 1, "incremental": True}
+    monkeypatch.setattr("auris.wyoming.server.log_config", lambda _: unchanged)
     done = command_line("wyoming", "--uri", served.uri, "--model", "tiny")
     assert done.code == 2
     is_one_sentence(done.err, "cannot listen at", "choose another --uri")

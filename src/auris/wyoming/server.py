@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from logging.config import dictConfig
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -134,8 +135,21 @@ def run(
 
 async def _run(models: Iterable[WyomingModel], limits: Limits, address: Address) -> None:
     server = WyomingServer(models, limits)
-    loop = asyncio.get_running_loop()
-    for kind in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(kind, lambda *_: loop.call_soon_threadsafe(server.stop))
-    await server.serve(address, lambda uri: _LOG.info("Wyoming server at %s", uri))
+    with _stopped_by_signals(server):
+        await server.serve(address, lambda uri: _LOG.info("Wyoming server at %s", uri))
     _LOG.info("The Wyoming server has stopped")
+
+
+@contextmanager
+def _stopped_by_signals(server: WyomingServer) -> Iterator[None]:
+    """Inside the block, SIGTERM and SIGINT stop the server."""
+    loop = asyncio.get_running_loop()
+    before = {
+        kind: signal.signal(kind, lambda *_: loop.call_soon_threadsafe(server.stop))
+        for kind in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
