@@ -16,6 +16,7 @@ import pytest
 
 from auris import Segment
 from auris.audio.io import load
+from auris.server.errors import ClientDisconnected
 from auris.server.jobs import runner as runner_module
 from auris.server.jobs.runner import JobRunner
 from auris.server.jobs.store import JobStore
@@ -232,14 +233,16 @@ def test_a_job_that_was_running_at_a_crash_is_retried_alone(
     """A fake crash in `measured`, which decodes: the process seems to be killed by one job."""
     settings = replace(BEFORE, models=("tiny-ctc",))
     asked = REQUEST.model_copy(update={"model": "tiny-ctc"})
-    crashed = threading.Event()
+    crashed, ended = threading.Event(), threading.Event()
     seen: list[set[str]] = []
+    runners: list[JobRunner] = []
 
     def measured(file: Any, *options: Any) -> Any:
         if file.read(6) == b"poison":
-            seen.append(set(workers._runs))
+            seen.append(set(runners[-1]._runs))
             crashed.set()
-            threading.Event().wait()  # The thread of a killed process.
+            ended.wait()  # The thread of a killed process does nothing more.
+            raise ClientDisconnected
         return whole(file, *options)
 
     whole = runner_module.measured
@@ -247,25 +250,29 @@ def test_a_job_that_was_running_at_a_crash_is_retried_alone(
     serving = ModelRegistry.load(settings)
     serving.start()
     store = JobStore(tmp_path)
-    poison = _accept(store, serving, asked, b"poison")
-    healthy = [_accept(store, serving, asked, speech(1)) for _ in range(3)]
-    for _ in range(10):
-        crashed.clear()
-        workers = JobRunner(store, serving, settings)
-        workers.start()
-        until(lambda store=store: crashed.is_set() or store.counts().get("failed"))
-        if store.counts().get("failed"):
-            break
-        workers._stopping.set()
+    try:
+        poison = _accept(store, serving, asked, b"poison")
+        healthy = [_accept(store, serving, asked, speech(1)) for _ in range(3)]
+        for _ in range(10):
+            crashed.clear()
+            runners.append(JobRunner(store, serving, settings))
+            runners[-1].start()
+            until(lambda store=store: crashed.is_set() or store.counts().get("failed"))
+            if store.counts().get("failed"):
+                break
+            runners[-1]._stopping.set()
+            store.close()
+            store = JobStore(tmp_path)
+        until(lambda: store.counts() == {"failed": 1, "succeeded": 3})
+        found = store.find(poison, "me")
+        assert found is not None
+        assert found.error is not None
+        assert found.error["code"] == "job_crashed"
+        assert all(runs == {poison} for runs in seen[1:])
+        assert all(store.answers(job)["text"] for job in healthy)
+    finally:
+        ended.set()
+        for workers in runners:
+            workers.stop()
+        serving.stop()
         store.close()
-        store = JobStore(tmp_path)
-    until(lambda: store.counts() == {"failed": 1, "succeeded": 3})
-    found = store.find(poison, "me")
-    assert found is not None
-    assert found.error is not None
-    assert found.error["code"] == "job_crashed"
-    assert all(runs == {poison} for runs in seen[1:])
-    assert all(store.answers(job)["text"] for job in healthy)
-    workers.stop()
-    serving.stop()
-    store.close()
