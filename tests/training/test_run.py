@@ -405,7 +405,7 @@ def test_the_documented_command_trains(
     assert result.exit_code == 0, result.output
     run = tmp_path / "runs" / "audio_enc_tiny"
     assert (run / "log.csv").read_text().splitlines()[-1].startswith("10,10,")
-    assert "val: 0 clips held back" in result.output
+    assert "val: 0 clips held out" in result.output
     pipeline = AsrPipeline.from_pretrained(run / "model")
     assert pipeline.transcribe("data/audio/wav/000000.wav").seconds == 0.75
 

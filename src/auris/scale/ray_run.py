@@ -33,7 +33,7 @@ class ShardActor:
     Args:
         load: loads the model; called once in each actor.
         output: folder of the run.
-        run: what the plan has to be made for, beside the model and its options.
+        run: what the plan has to be made for, in addition to the model and its options.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ ERROR = re.compile(r"^auris\.errors\.\w+: (.+)", re.MULTILINE)
 
 
 class Replica:
-    """A process of the deployment, beside the application that Ray Serve adds to it."""
+    """A process of the deployment; Ray Serve adds the application to it."""
 
     app: FastAPI
 

@@ -68,7 +68,7 @@ def export_run(
         which: "best", "last", "average", "ema" or "step-N"; by default "ema" or "average" where the
             run has one, else "best".
         task: the model of the run, which gets the weights of the checkpoint and has no adapters
-            afterwards; by default a new one, beside which another may be in memory.
+            afterwards; by default a new one, so that two may be in memory.
 
     Raises:
         TrainingError: the folder holds no such checkpoint, or its weights do not fit into `dtype`.

@@ -58,7 +58,7 @@ TextForm = Literal["spoken", "written"]
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RecognizerRecipe(Recipe):
     """A run that trains a recognizer: which examples are made of the clips, and how many are held
-    back."""
+    out."""
 
     val_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
     use_compile: bool = False

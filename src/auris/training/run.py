@@ -134,7 +134,7 @@ class _Run:
             if fabric.global_rank == 0:
                 trainer.release()
                 dtype = dtype_named(options.dtype)
-                # A second model beside the frozen weights would need more memory than training.
+                # A second model would need more memory than training: most weights are frozen.
                 adapted = isinstance(self.recipe, TuneRecipe) and self.recipe.lora_rank > 0
                 reused = task.cpu() if adapted else None
                 model = export_run(out, self.folder.model, dtype=dtype, task=reused)
@@ -167,14 +167,14 @@ class _Run:
         self.reporter.message(data.describe())
         dev = {set_name(path): self._dev_set(path, rows) for path, rows in dev_rows.items()}
         if recipe.val_split:
-            self.reporter.message(f"{VAL}: {len(data.held_out)} clips held back from training")
+            self.reporter.message(f"{VAL}: {len(data.held_out)} clips held out of training")
         if data.held_out:
             dev[VAL] = data.held_out
         self._together(lambda: self.folder.write_report(data.describe(names=None)))
         return task, data, dev
 
     def _clips(self, rows: Sequence[ManifestRow]) -> ClipsInMemory:
-        """The clips of manifests, without those that are held back."""
+        """The clips of manifests, without the held-out ones."""
         recipe = self.recipe
         report = self._load(rows, texts=isinstance(recipe, DecoderRecipe))
         report.clips, held_out = split_clips(report.clips, recipe.val_split, recipe.seed)

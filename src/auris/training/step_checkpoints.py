@@ -1,4 +1,4 @@
-"""Checkpoints that are kept beside the last one: the newest ones, each under its step."""
+"""Checkpoints that are kept in addition to the last one: the newest ones, each under its step."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from auris.training.manifests import ManifestRow
 from auris.training.recipes import RecognizerRecipe
 
 SHARDS, POOLS = 4, 5
-"""Purposes of random numbers, beside those of `auris.training.examples`."""
+"""Purposes of random numbers, in addition to those of `auris.training.examples`."""
 
 LEAST_SECONDS = 0.05
 """What the shortest clip, or a text without audio, counts in the memory of a reader."""
